@@ -1,0 +1,742 @@
+"""Jobs: what one is, where it lives, how it moves from state to state, how its log is read.
+
+A job is a folder; its state is the folder that it stands in; every transition is one rename:
+
+    jobs/
+      queued/QUEUE/ID/     waits for a worker
+      running/ID/          claimed by a worker
+      succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
+      workers/NAME.json    one for each worker, flock-ed while it lives
+      keys/                an Idempotency-Key's hash, holding the ID of its job
+      tmp/                 half-made and half-deleted jobs, never read
+    ID/  job.json (the record)  output.log  lock  pid  exit  cancel  times
+
+Claim rule: who holds the flock on ID/lock, and nobody else, moves the folder and rewrites job.json;
+everyone else leaves the marker `cancel`. A claim takes the lock, records who claims, renames to
+running/, and hands the locked descriptor to the shim (SHIM below) as its standard input.
+Crash rule: a running job's lock is free <=> its shim is dead; the kernel sees to that. Then `exit`
+says how it ended; no `pid`, or no `started_at` in the record, means that it never started (back
+to the queue); a `pid` without an `exit` means that nobody could record the end (lost).
+A job is looked up in the order it moves (queued, running, finished), so it cannot slip past.
+
+This module imports none of our others, nor Flask or Streamlit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from types import NoneType
+from typing import Any, BinaryIO, Protocol, Self
+
+try:  # Linux only; elsewhere the queues are polled
+    from inotify_simple import INotify, flags
+except (ImportError, OSError):
+    INotify = None
+
+VERSION = 1  # of job.json; a record with a higher one is shown, but not run or rewritten
+TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
+BLOCK = 1 << 16  # bytes read at a time when looking for lines
+SCAN_LIMIT = 2_000  # records read for one page of a filtered list
+ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
+QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
+DAY = re.compile(r"[0-9]{8}")
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
+
+# Lets a command outlive the worker: $0 is the job's folder, $1 the umask, the rest the command.
+# Standard input is the job's lock, which the command does not get. The traps are no-ops and not
+# "ignore", which the command would inherit; the shell acts on them when the command has ended.
+SHIM = """trap : TERM INT HUP
+umask 077; echo $$ >"$0/pid"; umask "$1"; shift
+"$@" </dev/null
+code=$?; umask 077; echo $code >"$0/exit"
+"""
+
+
+class Status(StrEnum):
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # a worker claimed it; its process runs, or is about to
+    SUCCEEDED = "succeeded"  # ended with exit code 0
+    FAILED = "failed"  # ended with another code, or could not start
+    CANCELLED = "cancelled"  # stopped because somebody asked
+    TIMED_OUT = "timed_out"  # stopped because it ran longer than its timeout
+    LOST = "lost"  # its process is gone and nobody could record how it ended
+
+
+FINISHED = tuple(Status)[2:]
+
+
+class JobNotFound(LookupError):
+    """There is no such job."""
+
+
+class WrongState(Exception):
+    """The job's state does not allow that."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One job. Times are RFC 3339 in UTC; None where a thing is not known or does not apply."""
+
+    id: str = ""
+    command: str | list[str]  # a shell line, or a program and its arguments
+    name: str | None = None
+    queue: str = "default"
+    cwd: str | None = None  # None: the worker's own folder
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float | None = None  # seconds
+    retries: int = 0
+    attempt: int = 1
+    status: Status = Status.QUEUED
+    submitted_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    exit_code: int | None = None  # 128+n after signal n, as shells say it
+    reason: str | None = None  # a sentence where the status needs one
+    worker: str | None = None
+    host: str | None = None
+    pid: int | None = None  # of the shim, which leads the job's process group
+    submitted_by: str | None = None
+    rerun_of: str | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    log_size: int = 0  # bytes
+    log_start: int = 0  # offset of the first byte that is kept
+    # Not on the wire:
+    started_monotonic: float | None = None  # this boot's clock, for an adopted job's timeout
+    version: int = VERSION  # 0: the record is damaged
+    extra: dict[str, Any] = field(default_factory=dict)  # fields that we do not know, kept
+
+    def as_dict(self) -> dict[str, Any]:
+        """The job as JSON on the wire."""
+        return {name: getattr(self, name) for name in FIELDS[:-3]}
+
+
+FIELDS = tuple(f.name for f in fields(Job))
+RECORD = tuple(n for n in FIELDS if n not in ("status", "pid", "log_size", "extra"))
+KINDS: dict[str, Any] = {  # of what our own code relies on; a record by another hand is checked
+    "command": str | list,
+    "queue": str,
+    "cwd": str | NoneType,
+    "env": dict,
+    "timeout": float | int | NoneType,
+    "retries": int,
+    "attempt": int,
+    "started_at": str | NoneType,
+    "started_monotonic": float | int | NoneType,
+    "version": int,
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    status: Status
+    exit_code: int | None = None
+    reason: str | None = None
+    finished_at: str | None = None  # None: now
+
+
+@dataclass(slots=True)
+class WorkerInfo:
+    """A worker as others see it; no `queues` means all."""
+
+    name: str
+    host: str
+    pid: int
+    slots: int
+    queues: list[str]
+    running: int
+    started_at: str
+    seen_at: str
+
+
+@dataclass(slots=True)
+class Held:
+    """A job whose lock this process holds: the right to move it and to rewrite its record."""
+
+    job: Job
+    folder: Path
+    lock: int  # the locked descriptor
+
+    def append_log(self) -> BinaryIO:
+        """The job's log file, for its output and for what we have to say there."""
+        mode = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        return open(os.open(self.folder / "output.log", mode, 0o600), "ab", buffering=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.lock)
+
+
+class StoragePort(Protocol):
+    """What worker and API ask of a storage. OSError where it is full or out of reach."""
+
+    def submit(self, job: Job, key: str | None = None) -> Job: ...
+    def get(self, job_id: str) -> Job: ...
+    def list(
+        self,
+        status: Status | None = None,
+        queue: str | None = None,
+        text: str = "",
+        limit: int = 50,
+        before: str | None = None,
+    ) -> tuple[Sequence[Job], str | None]: ...
+    def counts(self) -> dict[Status, int]: ...
+    def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job: ...
+    def delete(self, job_id: str) -> None: ...
+    def open_log(self, job_id: str) -> Log: ...
+    def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
+    def workers(self) -> Sequence[WorkerInfo]: ...
+    # What only a worker asks:
+    def heartbeat(self, info: WorkerInfo) -> None: ...
+    def subscribe(self, queues: Iterable[str]) -> int | None: ...
+    def refresh(self, scan: bool = False) -> None: ...
+    def claim(self, worker: str, host: str) -> Held | None: ...
+    def hold(self, job_id: str) -> Held | None: ...
+    def cancelled(self, job_id: str) -> bool: ...
+    def outcome(self, held: Held) -> Outcome | None: ...
+    def finish(self, held: Held, outcome: Outcome) -> Job: ...
+    def requeue(self, held: Held, retry: bool) -> Job: ...
+
+
+# --- Small things -------------------------------------------------------------------------------
+
+
+def utc(timestamp: float | None = None) -> str:
+    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond."""
+    moment = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_id() -> str:
+    """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
+    now = datetime.now(UTC)
+    number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
+    return f"{now:%Y%m%d-%H%M%S}-" + "".join(DIGITS[number >> n & 31] for n in range(35, -1, -5))
+
+
+def _fsync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path) -> bytes:
+    """A small file's bytes; never through a symbolic link or from a FIFO that nobody writes."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read(16 << 20)
+
+
+def _write(path: Path, content: object) -> None:
+    """Replace a JSON file by another in one step that a power cut does not halve."""
+    draft = path.with_name(path.name + ".new")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:
+        file.write(json.dumps(content, indent=1).encode())
+        file.flush()
+        os.fsync(fd)
+    os.rename(draft, path)
+
+
+def _write_record(folder: Path, job: Job) -> None:
+    _write(folder / "job.json", job.extra | {name: getattr(job, name) for name in RECORD})
+
+
+def _parse_record(data: bytes, job_id: str) -> Job:
+    """The Job in the bytes of a job.json; ValueError, saying why, where there is none."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {name: record.pop(name) for name in RECORD if name in record}
+    job = Job(**{"command": None, "version": None} | known | {"id": job_id}, extra=record)
+    for name, kind in KINDS.items():
+        if not isinstance(getattr(job, name), kind):
+            raise ValueError(f"its {name} is not what it should be")
+    if not QUEUE.fullmatch(job.queue):
+        raise ValueError("its queue is not what it should be")
+    if job.version > VERSION:
+        job.reason = f"its record is of version {job.version}, newer than this Tailboard"
+    return job
+
+
+def _lock(path: Path) -> int | None:
+    """Take the flock on a file, made if need be, without waiting; None where somebody has it.
+
+    Between opening and locking, its folder may have moved away: then it is not ours."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    os.close(fd)
+    return None
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file that the shim wrote; None where it is missing or half written."""
+    with suppress(OSError, ValueError):
+        text = _read(path)
+        return int(text) if text.endswith(b"\n") else None
+    return None
+
+
+def _mtime(path: Path) -> float | None:
+    with suppress(OSError):
+        return path.lstat().st_mtime
+    return None
+
+
+# --- Logs ---------------------------------------------------------------------------------------
+
+
+class Log:
+    """A job's log, open for reading. An offset counts raw bytes and means one place for ever."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def read(self, offset: int, limit: int) -> bytes:
+        return os.pread(self.fd, limit, offset)
+
+    def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
+        """The offset where the last `lines` lines before `size` begin, at most `limit` bytes
+        back. Reads backwards in blocks, so that the length of the log does not matter."""
+        floor, end = max(0, size - limit), size
+        wanted = lines + (self.read(max(0, size - 1), 1) == b"\n")  # the end of the last line
+        while lines > 0 and end > floor:
+            begin = max(floor, end - BLOCK)
+            block = self.read(begin, end - begin)
+            found = block.count(b"\n")
+            if found >= wanted:
+                at = len(block)
+                for _ in range(wanted):
+                    at = block.rindex(b"\n", 0, at)
+                return begin + at + 1
+            wanted -= found
+            end = begin
+        return floor if lines > 0 else size
+
+
+# --- The folder backend -------------------------------------------------------------------------
+
+
+class FolderStorage:
+    """Jobs in a folder, on a local file system or a shared one whose flock works."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self._listings: dict[Path, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
+        self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
+        self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
+        self._watches: dict[int, str] = {}  # inotify's watch -> queue
+        self._inotify: Any = None
+        self._registration: int | None = None  # the locked descriptor of workers/NAME.json
+        self._make_folders()
+
+    def _make_folders(self) -> None:
+        for name in ("", *Status, "queued/default", "workers", "keys", "tmp"):
+            (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # Looking
+
+    def _find(self, job_id: str) -> tuple[Status, Path]:
+        for _ in range(2 if ID.fullmatch(job_id) else 0):  # a requeue moves backwards, past us
+            for status in Status:
+                for folder in self._folders(status, job_id[:8]):
+                    if (folder / job_id).is_dir() and not (folder / job_id).is_symlink():
+                        return status, folder / job_id
+        raise JobNotFound(f"there is no job {job_id!r}")
+
+    def _folders(self, status: Status, day: str | None = None) -> list[Path]:
+        """The folders in which job folders of this status (and day) stand, newest first."""
+        home = self.root / status
+        if status is Status.RUNNING:
+            return [home]
+        if day and status is not Status.QUEUED:
+            return [home / day]
+        pattern = QUEUE if status is Status.QUEUED else DAY
+        return [home / name for name in reversed(self._listing(home, pattern))]
+
+    def _listing(self, folder: Path, pattern: re.Pattern[str] = ID) -> list[str]:
+        """The names in a folder that match, sorted; remembered until the folder changes. A time
+        stamp does not tell two changes of one clock tick apart, so a fresh one is not trusted."""
+        try:
+            stamp = os.stat(folder).st_mtime_ns
+            known = self._listings.get(folder)
+            if known and known[0] == stamp:
+                return known[1]
+            names = sorted(filter(pattern.fullmatch, os.listdir(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        if time.time_ns() - stamp > 100_000_000:
+            self._listings[folder] = stamp, names
+        return names
+
+    def _load(self, status: Status, folder: Path) -> Job | None:
+        """The job in this folder; None where it has just moved on."""
+        try:
+            job = _parse_record(_read(folder / "job.json"), folder.name)
+        except (OSError, ValueError, RecursionError) as error:
+            if not folder.is_dir():
+                return None
+            why = error.strerror if isinstance(error, OSError) else error
+            reason = f"its job.json cannot be read: {why}"
+            job = Job(id=folder.name, command="", reason=reason, version=0)
+        job.status = status
+        with suppress(OSError):
+            job.log_size = (folder / "output.log").lstat().st_size
+        if status is Status.QUEUED:  # where a claim cut short may have left its traces
+            job.queue, job.worker, job.host, job.started_at = folder.parent.name, None, None, None
+        elif status is Status.RUNNING:
+            job.pid = _number(folder / "pid")
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """The job; JobNotFound."""
+        while True:
+            if job := self._load(*self._find(job_id)):
+                return job
+
+    def _below(
+        self, folder: Path, status: Status, before: str | None
+    ) -> Iterator[tuple[str, Status, Path]]:
+        names = self._listing(folder)
+        for name in reversed(names[: bisect_left(names, before) if before else None]):
+            yield name, status, folder / name
+
+    def _newest(self, status: Status, before: str | None) -> Iterator[tuple[str, Status, Path]]:
+        """(ID, status, folder), newest first; days that the caller does not reach are not read."""
+        parts = (self._below(folder, status, before) for folder in self._folders(status))
+        if status is Status.QUEUED:  # queues overlap in time, days do not
+            return heapq.merge(*parts, reverse=True)
+        return chain.from_iterable(parts)
+
+    def list(
+        self,
+        status: Status | None = None,
+        queue: str | None = None,
+        text: str = "",
+        limit: int = 50,
+        before: str | None = None,
+    ) -> tuple[Sequence[Job], str | None]:
+        """Up to `limit` jobs, newest first, and the ID to go on before (None: that was all).
+
+        `text` is looked for in name, command and ID, whatever its case. Reads SCAN_LIMIT records
+        at the most, so that there may be few or none of them and yet more to come."""
+        jobs: list[Job] = []
+        last = ""
+        needle = text.casefold()
+        merged = heapq.merge(
+            *(self._newest(s, before) for s in ([status] if status else Status)), reverse=True
+        )
+        for read, (job_id, found, folder) in enumerate(merged):
+            if len(jobs) == limit or read == SCAN_LIMIT:
+                return jobs, last
+            if job_id == last:  # it moved on while we listed
+                continue
+            last = job_id
+            job = self._load(found, folder)
+            if job is None:
+                with suppress(JobNotFound):
+                    job = self.get(job_id)
+            if job is None or status not in (None, job.status) or queue not in (None, job.queue):
+                continue
+            if needle in f"{job.name or ''}\n{job.command}\n{job_id}".casefold():
+                jobs.append(job)
+        return jobs, None
+
+    def counts(self) -> dict[Status, int]:
+        """Jobs by status, counted by their names: no record is read."""
+        return {s: sum(len(self._listing(f)) for f in self._folders(s)) for s in Status}
+
+    def open_log(self, job_id: str) -> Log:
+        """The job's log; JobNotFound, or FileNotFoundError where it has none (yet)."""
+        while True:
+            folder = self._find(job_id)[1]
+            try:
+                return Log(folder / "output.log")
+            except FileNotFoundError:
+                if folder.is_dir():  # and did not just move on
+                    raise
+
+    def load_logs(self, job_id: str, tail: int = 1000) -> str:
+        """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
+        with self.open_log(job_id) as log:
+            size = log.size
+            offset = log.tail(tail, size)
+            return log.read(offset, size - offset).decode(errors="replace")
+
+    # Transitions: each names the states that it may start from.
+
+    def submit(self, job: Job, key: str | None = None) -> Job:
+        """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
+        gave before, as long as that exists."""
+        job = replace(job, id=new_id(), submitted_at=utc())
+        if key is None:
+            return self._enqueue(job)
+        from hashlib import sha256  # here, because the worker has no use for its 3 MB
+
+        path = self.root / "keys" / sha256(key.encode(errors="replace")).hexdigest()
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(JobNotFound):
+                return self.get(file.read(24).decode(errors="replace"))
+            # The ID first: after a crash here the key leads to no job, which is as good as none.
+            file.seek(0)
+            file.write(job.id.encode())
+            file.flush()
+            os.fsync(file.fileno())
+            return self._enqueue(job)
+
+    def _enqueue(self, job: Job) -> Job:
+        draft, home = self.root / "tmp" / job.id, self.root / "queued" / job.queue
+        try:
+            draft.mkdir(mode=0o700)
+            _write_record(draft, job)
+            _fsync_folder(draft)
+            if not home.is_dir():
+                home.mkdir(mode=0o700, exist_ok=True)
+                _fsync_folder(home.parent)
+            os.rename(draft, home / job.id)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        _fsync_folder(home)
+        return job
+
+    def claim(self, worker: str, host: str) -> Held | None:
+        """The oldest job of the subscribed queues (queued -> running); None: there is none."""
+        while self._backlog:
+            job_id, queue = heapq.heappop(self._backlog)
+            with suppress(FileNotFoundError, NotADirectoryError):  # another worker was faster
+                held = self._hold(Status.QUEUED, self.root / "queued" / queue / job_id)
+                if held and (held := self._claim(held, worker, host)):
+                    return held
+        return None
+
+    def _claim(self, held: Held, worker: str, host: str) -> Held | None:
+        try:
+            if held.job.version == 0 and (held.folder / "job.json").exists():
+                self.finish(held, Outcome(Status.FAILED))  # nobody can ever run it
+            if held.job.version != VERSION:  # nor we one that is half copied, or for a newer worker
+                os.close(held.lock)
+                return None
+            held.job = replace(held.job, worker=worker, host=host, started_at=utc())
+            held.job.started_monotonic = time.monotonic()
+            _write_record(held.folder, held.job)
+            self._move(held, self.root / "running", Status.RUNNING)
+            _fsync_folder(self.root / "running")  # else a power cut might start it a second time
+            return held
+        except BaseException:
+            os.close(held.lock)
+            raise
+
+    def hold(self, job_id: str) -> Held | None:
+        """Take a running job's lock. None: it is alive, or not running any more."""
+        with suppress(FileNotFoundError):
+            return self._hold(Status.RUNNING, self.root / "running" / job_id)
+        return None
+
+    def _hold(self, status: Status, folder: Path) -> Held | None:
+        lock = _lock(folder / "lock")
+        if lock is None:
+            return None
+        if job := self._load(status, folder):
+            return Held(job, folder, lock)
+        os.close(lock)
+        return None
+
+    def _move(self, held: Held, home: Path, status: Status) -> None:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.rename(held.folder, home / held.job.id)
+        held.folder, held.job.status = home / held.job.id, status
+
+    def outcome(self, held: Held) -> Outcome | None:
+        """How a running job whose shim is dead ended; None: it never started."""
+        folder, job = held.folder, held.job
+        if not (folder / "pid").exists() or (job.version and job.started_at is None):
+            return None
+        code, ended = _number(folder / "exit"), _mtime(folder / "exit")
+        asked = _mtime(folder / "cancel")
+        finished_at = utc(ended if code is not None else None)
+        if asked and (code is None or ended is None or asked <= ended):
+            status, reason = self._marker(folder / "cancel")
+            return Outcome(status, code, reason, finished_at)
+        if code is None:
+            reason = "its process was gone and no exit code was recorded"
+            return Outcome(Status.LOST, None, reason, finished_at)
+        result = Outcome(Status.FAILED if code else Status.SUCCEEDED, code, None, finished_at)
+        with suppress(ValueError):
+            result.reason = f"ended by {signal.Signals(code - 128).name}"
+        return result
+
+    @staticmethod
+    def _marker(path: Path) -> tuple[Status, str]:
+        """What the marker `cancel` asks for; one made by hand may be empty."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            note = json.loads(_read(path))
+            return Status(note["status"]), str(note["reason"])
+        return Status.CANCELLED, "cancelled by a file in its folder"
+
+    def finish(self, held: Held, outcome: Outcome) -> Job:
+        """Record how a job ended (running -> finished; queued -> failed or cancelled). A record
+        that is damaged or newer stays as it is, for a person to look at."""
+        self._expect("finished", held.job, Status.RUNNING, Status.QUEUED)
+        job = held.job
+        if job.version == VERSION:
+            job.exit_code, job.reason = outcome.exit_code, outcome.reason
+            # Not before its start, wherever the clock has jumped meanwhile.
+            job.finished_at = max(outcome.finished_at or utc(), job.started_at or "")
+            _write_record(held.folder, job)
+        self._move(held, self.root / outcome.status / job.id[:8], outcome.status)
+        return job
+
+    def requeue(self, held: Held, retry: bool) -> Job:
+        """Back to the queue (running -> queued); `retry` makes it the next attempt. The record
+        loses `started_at` first: that tells a requeue cut short, which is then completed."""
+        self._expect("requeued", held.job, Status.RUNNING)
+        job = held.job
+        if job.version == VERSION and job.started_at is not None:
+            job.attempt += retry
+            job.started_at = None
+            _write_record(held.folder, job)
+        for name in ("exit", "pid", "cancel"):  # would be read as the next attempt's
+            (held.folder / name).unlink(missing_ok=True)
+        self._move(held, self.root / "queued" / job.queue, Status.QUEUED)
+        return job
+
+    def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job:
+        """Cancel a queued job at once (queued -> cancelled); leave a running one the marker that
+        its worker acts on. WrongState once it has ended."""
+        while True:
+            found, folder = self._find(job_id)
+            if found in FINISHED:
+                raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
+            with suppress(FileNotFoundError):  # it moved on: look again
+                if found is Status.QUEUED and (held := self._hold(found, folder)):
+                    with held:
+                        return self.finish(held, Outcome(status, reason=reason))
+                if not (folder / "cancel").exists():
+                    _write(folder / "cancel", {"status": status, "reason": reason})
+                return self.get(job_id)
+
+    def cancelled(self, job_id: str) -> bool:
+        """Has somebody left the marker on this running job?"""
+        return (self.root / "running" / job_id / "cancel").exists()
+
+    def delete(self, job_id: str) -> None:
+        """Delete a finished job with its log (finished -> gone). WrongState before its end."""
+        status, folder = self._find(job_id)
+        if status not in FINISHED:
+            raise WrongState(f"job {job_id} is {status}: only a job that has ended can be deleted")
+        grave = self.root / "tmp" / f"{job_id}.deleted"
+        try:
+            os.rename(folder, grave)
+        except FileNotFoundError:
+            raise JobNotFound(f"there is no job {job_id!r}") from None
+        shutil.rmtree(grave, ignore_errors=True)
+
+    @staticmethod
+    def _expect(verb: str, job: Job, *allowed: Status) -> None:
+        if job.status not in allowed:
+            raise WrongState(f"job {job.id} is {job.status}: it cannot be {verb}")
+
+    # Workers
+
+    def heartbeat(self, info: WorkerInfo) -> None:
+        """Show this worker, as long as its process lives; mend what has vanished of the folder."""
+        path = self.root / "workers" / f"{info.name}.json"
+        while self._registration is None or not path.exists():
+            self._make_folders()
+            for other in self.root.glob("workers/*.json"):
+                if dead := _lock(other):
+                    other.unlink()
+                    os.close(dead)
+            self._registration = _lock(path)
+        # In place and of one length: a rename would leave the lock on the old file.
+        record = {f.name: getattr(info, f.name) for f in fields(info)}
+        os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The living workers, by name; a file whose lock is free is a dead one's."""
+        found = []
+        for path in sorted((self.root / "workers").glob("*.json")):
+            with suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    found.append(WorkerInfo(**json.loads(file.read())))
+        return found
+
+    # The queues, as a worker watches them
+
+    def subscribe(self, queues: Iterable[str]) -> int | None:
+        """Serve these queues (none: all). Returns a descriptor that is readable once a job has
+        entered one, be it moved there by hand; None: `refresh` every now and then."""
+        self._queues = frozenset(queues)
+        with suppress(OSError):  # no inotify to be had
+            self._inotify = INotify(nonblocking=True) if INotify else None
+        self.refresh(scan=True)
+        return self._inotify.fileno() if self._inotify else None
+
+    def refresh(self, scan: bool = False) -> None:
+        """Take in what has entered the queues; `scan` reads them anew."""
+        for event in self._inotify.read(0) if self._inotify else ():
+            queue = self._watches.get(event.wd)
+            if queue is not None and ID.fullmatch(event.name):
+                heapq.heappush(self._backlog, (event.name, queue))
+            else:  # a new queue, one removed, or an overflow
+                scan = True
+        if scan or not self._inotify:
+            self._backlog = sorted(self._scan())
+
+    def _scan(self) -> Iterator[tuple[str, str]]:
+        home = self.root / "queued"
+        for queue in ("", *self._listing(home, QUEUE)):
+            if queue and self._queues and queue not in self._queues:
+                continue
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if self._inotify:  # before listing, so that no job slips between
+                    watch = self._inotify.add_watch(
+                        home / queue, flags.MOVED_TO | flags.CREATE | flags.ONLYDIR
+                    )
+                    self._watches[watch] = queue
+                yield from ((job_id, queue) for job_id in self._listing(home / queue) if queue)
+
+
+def open_storage(url: str | None = None) -> StoragePort:
+    """The storage that `url`, else TAILBOARD_STORAGE, names: a folder (default `jobs`)."""
+    url = url or os.environ.get("TAILBOARD_STORAGE") or "jobs"
+    if "://" in url:
+        raise ValueError(f"TAILBOARD_STORAGE must be a folder, which {url!r} is not")
+    return FolderStorage(url)

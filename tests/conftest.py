@@ -1,0 +1,161 @@
+"""Real folders, real processes, real HTTP: what the tests start, they end, by its process ID."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from storage import FINISHED, FolderStorage, Job  # noqa: E402
+
+
+def wait_until(
+    condition: Callable[[], Any], timeout: float = 20.0, describe: Callable[[], object] = str
+) -> Any:
+    """The first true answer of `condition`; on time-out the test fails with what `describe` says.
+    The one place where tests sleep."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s; {describe()}"
+        time.sleep(0.02)
+    return answer
+
+
+def need(program: str) -> str:
+    """The path of a program of the system; the test is skipped without it, but not in CI."""
+    path = shutil.which(program)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{program} is missing, and CI must have it")
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Processes:
+    """Starts programs of this folder; ends them, by their IDs, when the test is over."""
+
+    def __init__(self, output: Path, env: dict[str, str]) -> None:
+        self.output, self.env = output, env
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        with open(self.output, "ab") as out:  # a file: a full pipe would block the program
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.env | env, stdout=out, stderr=subprocess.STDOUT
+            )
+        self.started.append(process)
+        return process
+
+    def worker(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
+        return self.start(sys.executable, "worker.py", *options, **env)
+
+    def serve(self, health: str, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start a server and wait until the address `health` answers."""
+        process = self.start(*command, **env)
+
+        def answers() -> bool:
+            assert process.poll() is None, f"it ended at once: {self.text()}"
+            try:
+                return requests.get(health, timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        wait_until(answers, 60, self.text)
+        return process
+
+    def api(self, *options: str, **env: str) -> str:
+        """Start the API as the Procfile does, on a free port; its URL."""
+        url = f"http://127.0.0.1:{free_port()}"
+        command = next(
+            line.removeprefix("api: ").split()
+            for line in (ROOT / "Procfile").read_text().splitlines()
+            if line.startswith("api: ")
+        )
+        place = command.index("--bind") + 1
+        command[place] = url.removeprefix("http://")
+        self.serve(f"{url}/healthz", sys.executable, "-m", *command, *options, **env)
+        return url
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def end(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.started:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+def storage(folder: Path) -> Iterator[FolderStorage]:
+    """The storage; jobs that still run when the test is over are ended."""
+    storage = FolderStorage(folder)
+    yield storage
+    for job in storage.list()[0]:
+        if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
+            try:
+                os.killpg(job.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+@pytest.fixture
+def processes(tmp_path: Path, folder: Path, storage: FolderStorage) -> Iterator[Processes]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    env["TAILBOARD_STORAGE"] = str(folder)
+    processes = Processes(tmp_path / "output.txt", env)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def ended(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
+    """Wait for a job's end."""
+
+    def wait(job: Job | str, timeout: float = 20.0) -> Job:
+        job_id = job if isinstance(job, str) else job.id
+
+        def describe() -> str:
+            try:
+                text = storage.load_logs(job_id, 20)
+            except FileNotFoundError:
+                text = "no log"
+            return f"{storage.get(job_id)}\n{text}\n{processes.text()}"
+
+        def look() -> Job | None:
+            job = storage.get(job_id)
+            return job if job.status in FINISHED else None
+
+        found: Job = wait_until(look, timeout, describe)
+        return found
+
+    return wait

@@ -1,0 +1,449 @@
+"""The worker: claims jobs, runs each under a shim that outlives it, records how they ended.
+
+One thread, one loop: reap what ended, supervise what runs, recover what dead workers left, claim
+what fits into the slots, pause. Whatever becomes of the worker, its jobs go on and the next worker
+adopts them: the claim and crash rules stand at the top of storage.py. It imports nothing else of
+ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from storage import (
+    QUEUE,
+    SHIM,
+    Held,
+    Job,
+    JobNotFound,
+    Outcome,
+    Status,
+    StoragePort,
+    WorkerInfo,
+    WrongState,
+    open_storage,
+    utc,
+)
+
+TICK = 0.25  # seconds between looks at running jobs for time-outs and cancels
+BEAT = 5.0  # seconds between recoveries, and full scans of the queues
+POLL = 0.2  # seconds between looks at the queues where nothing tells of a new job
+GRACE = 10.0  # seconds from TERM to KILL
+KILL_AGAIN = 1.0  # seconds between rounds of KILL, for what was being forked meanwhile
+SHELL = "/bin/sh"
+STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
+RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
+
+log = logging.getLogger("worker")
+
+
+class CannotStart(Exception):
+    """The job's command cannot be started; says why and with which exit code, as shells do."""
+
+    def __init__(self, why: str, exit_code: int | None = None) -> None:
+        super().__init__(f"cannot start: {why}")
+        self.exit_code = exit_code
+
+
+@dataclass(eq=False)
+class Running:
+    """A job that this worker supervises: it started it, or adopted it from a dead worker."""
+
+    job: Job
+    pid: int  # of the shim
+    process: subprocess.Popen[bytes] | None  # None: adopted
+    pidfd: int | None = None  # tells the end of an adopted shim, where the system has pidfds
+    kill_at: float | None = None  # on the monotonic clock, once it was told to end
+    ended: bool = False  # the shim is dead
+    usage: tuple[float, int | None] | None = None  # CPU seconds, peak RSS in bytes
+
+    def is_overdue(self, now: float) -> bool:
+        """By the monotonic clock, which nobody sets."""
+        job = self.job
+        if job.timeout is None or job.started_monotonic is None:
+            return False
+        return now >= job.started_monotonic + job.timeout
+
+
+class Worker:
+    def __init__(
+        self, storage: StoragePort, slots: int, queues: list[str], drain: bool, on_stop: str
+    ) -> None:
+        self.storage, self.drain, self.on_stop = storage, drain, on_stop
+        host, pid = socket.gethostname(), os.getpid()
+        self.info = WorkerInfo(f"{host}-{pid}", host, pid, slots, queues, 0, utc(), utc())
+        self.running: dict[str, Running] = {}  # by job ID
+        self.stop_reason: str | None = None
+        self.next_tick = self.next_beat = 0.0  # on the monotonic clock
+        self.selector = selectors.DefaultSelector()
+        os.umask(umask := os.umask(0))
+        self.shim = [SHELL, "-c", SHIM, "", f"{umask:03o}"]
+
+    # The loop
+
+    def run(self) -> None:
+        self._catch_signals()
+        self.storage.heartbeat(self.info)
+        self.queue_fd = self.storage.subscribe(self.info.queues)
+        if self.queue_fd is not None:
+            self.selector.register(self.queue_fd, selectors.EVENT_READ)
+        serves = ", ".join(self.info.queues) or "all queues"
+        log.info("worker %s serves %s with %d slots", self.info.name, serves, self.info.slots)
+        while True:
+            try:
+                self.reap()
+                self.supervise()
+                self.recover()
+                self.claim()
+                if self._is_done():
+                    break
+                self.pause()
+            except OSError as error:  # the disk is full, the folder went away: it may come back
+                log.error("storage: %s; trying again", error)
+                self.next_beat = self.next_tick = time.monotonic() + 1
+                self.selector.select(1)
+        left = f", leaving {len(self.running)} jobs running" if self.running else ""
+        log.info("worker %s stops: %s%s", self.info.name, self.stop_reason, left)
+
+    def _catch_signals(self) -> None:
+        self.woken, wake = socket.socketpair()
+        self.woken.setblocking(False)
+        wake.setblocking(False)
+        self.selector.register(self.woken, selectors.EVENT_READ)
+        signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes the selector
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        """Claim nothing more; jobs are left, waited for or cancelled. Twice: leave them."""
+        if self.stop_reason:
+            self.on_stop = "leave"
+        self.stop_reason = signal.Signals(number).name
+        self.next_tick = 0
+
+    def _is_done(self) -> bool:
+        return bool(self.stop_reason) and (self.on_stop == "leave" or not self.running)
+
+    def pause(self) -> None:
+        """Wait until a child ends, a job is queued, a signal comes or something is due."""
+        now = time.monotonic()
+        due = min(self.next_beat, self.next_tick if self.running else self.next_beat)
+        if self.queue_fd is None:
+            due = min(due, now + POLL)
+        if not (ready := self.selector.select(0)):
+            if self.info.running != len(self.running):
+                self._beat()
+            ready = self.selector.select(max(0, due - now))
+        if any(key.fileobj is self.woken for key, _ in ready):
+            with suppress(BlockingIOError):
+                self.woken.recv(1 << 16)
+
+    def _beat(self) -> None:
+        self.info.running, self.info.seen_at = len(self.running), utc()
+        self.storage.heartbeat(self.info)
+
+    # The steps
+
+    def reap(self) -> None:
+        """See which shims have ended, and record how."""
+        with suppress(ChildProcessError):
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                pid, _, used = found
+                for entry in self.running.values():
+                    if entry.process and entry.pid == pid:
+                        entry.process.returncode = 0  # reaped here, for the rusage
+                        entry.ended = True
+                        entry.usage = used.ru_utime + used.ru_stime, peak(used.ru_maxrss)
+        for entry in list(self.running.values()):
+            if entry.ended or not entry.process:
+                self.settle(entry)
+
+    def settle(self, entry: Running) -> None:
+        """Record a job's end, unless it lives on, or something that it started still has grace."""
+        held = self.storage.hold(entry.job.id)
+        if held is None and not entry.ended:
+            return  # adopted, and alive
+        if held is not None:
+            with held:
+                entry.ended = True
+                if entry.kill_at is not None and time.monotonic() < entry.kill_at:
+                    if any(processes(entry.job.id, None)):
+                        return
+                self.record(held, entry.usage)
+        del self.running[entry.job.id]
+        if entry.pidfd is not None:
+            self.selector.unregister(entry.pidfd)
+            os.close(entry.pidfd)
+
+    def record(self, held: Held, usage: tuple[float, int | None] | None = None) -> None:
+        """Finish or requeue a job whose shim is dead; its lock is ours."""
+        outcome, job = self.storage.outcome(held), held.job
+        if outcome is None:
+            self.storage.requeue(held, retry=False)
+            log.info("%s had not started yet: queued again", job.id)
+            return
+        if outcome.status in STOPPED:
+            kill(job.id, None, signal.SIGKILL)
+        if usage:
+            job.cpu_seconds, job.max_rss_bytes = round(usage[0], 6), usage[1]
+        if outcome.status in RETRIED and job.attempt <= job.retries:
+            self.storage.requeue(held, retry=True)
+            log.info("%s %s: queued for attempt %d", job.id, outcome.status, job.attempt)
+        else:
+            self.storage.finish(held, outcome)
+            log.info("%s %s: exit code %s", job.id, outcome.status, outcome.exit_code)
+
+    def supervise(self) -> None:
+        """End what is cancelled or overdue."""
+        now = time.monotonic()
+        if now < self.next_tick:
+            return
+        self.next_tick = now + TICK
+        for entry in list(self.running.values()):
+            job_id = entry.job.id
+            with suppress(WrongState, JobNotFound):  # it ended meanwhile
+                if entry.kill_at is not None:
+                    if now >= entry.kill_at and not entry.ended:
+                        self.end(entry, signal.SIGKILL, KILL_AGAIN)
+                elif self.storage.cancelled(job_id):
+                    self.end(entry, signal.SIGTERM, GRACE)
+                elif entry.is_overdue(now):
+                    reason = f"ran longer than its timeout of {entry.job.timeout:g} s"
+                    self.storage.cancel(job_id, reason, Status.TIMED_OUT)
+                    self.end(entry, signal.SIGTERM, GRACE)
+                elif self.stop_reason and self.on_stop == "kill":
+                    self.storage.cancel(job_id, "its worker was told to stop")
+                    self.end(entry, signal.SIGTERM, GRACE)
+
+    def end(self, entry: Running, number: signal.Signals, grace: float) -> None:
+        """Signal everything that the job started; the shim lives on to record the exit code."""
+        entry.kill_at = time.monotonic() + grace
+        if entry.process is None and (held := self.storage.hold(entry.job.id)):
+            with held:  # its shim is dead, and its pid may be anybody's
+                entry.ended = True
+                return
+        log.info("%s gets %s", entry.job.id, number.name)
+        found = kill(entry.job.id, entry.pid, number)
+        if number is signal.SIGTERM or not found:
+            with suppress(ProcessLookupError):
+                os.killpg(entry.pid, number)
+                os.killpg(entry.pid, signal.SIGCONT)  # a stopped process takes no TERM
+
+    def recover(self) -> None:
+        """Take over what dead workers of this host left: record ends, adopt what is alive."""
+        now = time.monotonic()
+        if now < self.next_beat:
+            return
+        self.next_beat = now + BEAT
+        self._beat()
+        self.storage.refresh(scan=True)
+        alive = {info.name for info in self.storage.workers()} - {self.info.name}
+        for job in self.storage.list(Status.RUNNING, limit=1_000_000)[0]:
+            ours = job.host in (None, self.info.host) and job.worker not in alive
+            if not ours or job.id in self.running:
+                continue
+            pidfd = None
+            with suppress(OSError, AttributeError):  # before the look at the lock
+                pidfd = os.pidfd_open(job.pid) if job.pid else None
+            if held := self.storage.hold(job.id):
+                with held:
+                    self.record(held)
+            elif job.pid and job.status is Status.RUNNING:
+                self.adopt(Running(job, job.pid, None, pidfd))
+                continue
+            if pidfd is not None:
+                os.close(pidfd)
+
+    def adopt(self, entry: Running) -> None:
+        self.running[entry.job.id] = entry
+        if entry.pidfd is not None:
+            self.selector.register(entry.pidfd, selectors.EVENT_READ)
+        log.info("%s adopted from %s, pid %d", entry.job.id, entry.job.worker, entry.pid)
+
+    def claim(self) -> None:
+        """Fill the free slots with the oldest jobs."""
+        self.storage.refresh()
+        while not self.stop_reason and len(self.running) < self.info.slots:
+            held = self.storage.claim(self.info.name, self.info.host)
+            if held is None:
+                if self.drain and not self.running:
+                    self.stop_reason = "nothing is queued or running"
+                return
+            with held:
+                self.start(held)
+
+    # One job
+
+    def start(self, held: Held) -> None:
+        """Run a claimed job; one that cannot be started fails, and its log says why."""
+        job = held.job
+        log.info("%s claimed, attempt %d: %s", job.id, job.attempt, job.name or job.command)
+        try:
+            with held.append_log() as out:
+                try:
+                    process = self.spawn(held, out.fileno())
+                except CannotStart as error:
+                    out.write(f"tailboard: {error}\n".encode(errors="replace"))
+                    outcome = Outcome(Status.FAILED, error.exit_code, str(error))
+                    self.storage.finish(held, outcome)
+                    log.info("%s failed: %s", job.id, error)
+                    return
+        except OSError:  # nothing to do with this job: try again when the machine can
+            self.storage.requeue(held, retry=False)
+            raise
+        self.running[job.id] = Running(job, process.pid, process)
+
+    def spawn(self, held: Held, out: int) -> subprocess.Popen[bytes]:
+        job = held.job
+        if job.attempt > 1:
+            os.write(out, f"--- attempt {job.attempt} ---\n".encode())
+        env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+        env |= {"PYTHONUNBUFFERED": "1"} | job.env
+        env |= {"JOB_ID": job.id, "JOB_ATTEMPT": str(job.attempt)}
+        self.shim[3] = str(held.folder)
+        try:
+            return subprocess.Popen(
+                [*self.shim, *program(job, env)],
+                stdin=held.lock,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=job.cwd,
+                env=env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            raise CannotStart(error.strerror or str(error), 126) from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CannotStart(str(error)) from None
+
+
+def program(job: Job, env: dict[str, str]) -> list[str]:
+    """The command as arguments, the first of them a path; CannotStart, with the reason."""
+    folder = job.cwd or os.getcwd()
+    if not os.path.isdir(folder):
+        raise CannotStart(f"there is no folder {folder!r}")
+    if isinstance(job.command, str):
+        return [SHELL, "-c", job.command]
+    name = job.command[0]
+    path = os.path.join(folder, name) if "/" in name else shutil.which(name, path=env.get("PATH"))
+    if path is None or not os.path.exists(path):
+        raise CannotStart(f"there is no program {name!r}", 127)
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise CannotStart(f"{name!r} is not executable", 126)
+    return [path, *job.command[1:]]
+
+
+def peak(maxrss: int) -> int | None:
+    """ru_maxrss in bytes; None below the worker's own peak, which Linux lets every child begin
+    with (a vfork shares the parent's memory until exec; see getrusage(2))."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return maxrss * unit if maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None
+
+
+# What a job has started, wherever it went (Linux; elsewhere only its process group is known)
+
+
+def processes(job_id: str, leader: int | None) -> Iterator[int]:
+    """The living processes that carry the job's JOB_ID in their environment, as Jenkins finds
+    strays, or, if its shim `leader` is known to live, that are in its group or session."""
+    names = os.listdir("/proc") if sys.platform == "linux" else []
+    return (int(n) for n in names if n.isdigit() and belongs(int(n), job_id, leader))
+
+
+def belongs(pid: int, job_id: str, leader: int | None) -> bool:
+    with suppress(OSError):
+        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5): pid (comm) state ppid pgrp session
+            state, _, group, session = file.read().rpartition(b")")[2].split()[:4]
+        if pid == leader or state in (b"Z", b"X"):
+            return False
+        if leader and leader in (int(group), int(session)):
+            return True
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"\0JOB_ID={job_id}\0".encode() in b"\0" + file.read()
+    return False
+
+
+def kill(job_id: str, leader: int | None, number: signal.Signals) -> int:
+    """Signal them, but for the shim, and count them. TERM leaves the group out: it gets its own,
+    all at once. The pidfd pins a process before the proof that it is the job's is read."""
+    count = 0
+    for pid in processes(job_id, leader):
+        with suppress(OSError):
+            if number is signal.SIGTERM and leader and os.getpgid(pid) == leader:
+                continue
+            pidfd = os.pidfd_open(pid)
+            try:
+                if belongs(pid, job_id, leader):
+                    signal.pidfd_send_signal(pidfd, number)
+                    count += 1
+            finally:
+                os.close(pidfd)
+    return count
+
+
+def whole(low: int, allowed: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"must be {allowed}")
+        return int(text)
+
+    return parse
+
+
+def queue_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(QUEUE.fullmatch(name) for name in names):
+        raise argparse.ArgumentTypeError("must be names of 1 to 32 of a-z 0-9 _ -, with commas")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Runs Tailboard's queued jobs.")
+    parser.add_argument(
+        "--slots",
+        type=whole(1, "a whole number above 0"),
+        default=os.cpu_count() or 1,
+        help="jobs at a time (default: one a processor)",
+    )
+    parser.add_argument("--queues", type=queue_names, default=[], help="a,b (default: all)")
+    parser.add_argument(
+        "--drain", action="store_true", help="exit once nothing is queued or running here"
+    )
+    parser.add_argument(
+        "--on-stop",
+        choices=("leave", "wait", "kill"),
+        default="leave",
+        help="what SIGTERM or Ctrl-C means for running jobs (default: leave; they go on)",
+    )
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.Formatter.converter = time.gmtime
+    logging.Formatter.default_msec_format = "%s.%03dZ"
+    try:
+        storage = open_storage()
+    except (OSError, ValueError) as error:
+        sys.exit(f"worker: {error}")
+    Worker(storage, options.slots, options.queues, options.drain, options.on_stop).run()
+
+
+if __name__ == "__main__":
+    main()
