@@ -38,8 +38,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from glob import glob
 from itertools import chain
-from pathlib import Path
 from types import NoneType
 from typing import Any, BinaryIO, Protocol, Self
 
@@ -171,13 +171,13 @@ class Held:
     """A job whose lock this process holds: the right to move it and to rewrite its record."""
 
     job: Job
-    folder: Path
+    folder: str
     lock: int  # the locked descriptor
 
     def append_log(self) -> BinaryIO:
         """The job's log file, for its output and for what we have to say there."""
         mode = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        return open(os.open(self.folder / "output.log", mode, 0o600), "ab", buffering=0)
+        return open(os.open(f"{self.folder}/output.log", mode, 0o600), "ab", buffering=0)
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +233,7 @@ def new_id() -> str:
     return f"{now:%Y%m%d-%H%M%S}-" + "".join(DIGITS[number >> n & 31] for n in range(35, -1, -5))
 
 
-def _fsync_folder(path: Path) -> None:
+def _fsync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -241,25 +241,28 @@ def _fsync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     """A small file's bytes; never through a symbolic link or from a FIFO that nobody writes."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        return file.read(16 << 20)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(fd, os.fstat(fd).st_size + 1)
+    finally:
+        os.close(fd)
 
 
-def _write(path: Path, content: object) -> None:
+def _write(path: str, content: object) -> None:
     """Replace a JSON file by another in one step that a power cut does not halve."""
-    draft = path.with_name(path.name + ".new")
+    draft = f"{path}.new"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
-        file.write(json.dumps(content, indent=1).encode())
+        file.write(json.dumps(content).encode() + b"\n")
         file.flush()
         os.fsync(fd)
     os.rename(draft, path)
 
 
-def _write_record(folder: Path, job: Job) -> None:
-    _write(folder / "job.json", job.extra | {name: getattr(job, name) for name in RECORD})
+def _write_record(folder: str, job: Job) -> None:
+    _write(f"{folder}/job.json", job.extra | {name: getattr(job, name) for name in RECORD})
 
 
 def _parse_record(data: bytes, job_id: str) -> Job:
@@ -279,7 +282,7 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     return job
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: str) -> int | None:
     """Take the flock on a file, made if need be, without waiting; None where somebody has it.
 
     Between opening and locking, its folder may have moved away: then it is not ours."""
@@ -292,7 +295,7 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     """The number in a file that the shim wrote; None where it is missing or half written."""
     with suppress(OSError, ValueError):
         text = _read(path)
@@ -300,9 +303,9 @@ def _number(path: Path) -> int | None:
     return None
 
 
-def _mtime(path: Path) -> float | None:
+def _mtime(path: str) -> float | None:
     with suppress(OSError):
-        return path.lstat().st_mtime
+        return os.lstat(path).st_mtime
     return None
 
 
@@ -312,7 +315,7 @@ def _mtime(path: Path) -> float | None:
 class Log:
     """A job's log, open for reading. An offset counts raw bytes and means one place for ever."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def __enter__(self) -> Self:
@@ -354,8 +357,8 @@ class FolderStorage:
     """Jobs in a folder, on a local file system or a shared one whose flock works."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).absolute()
-        self._listings: dict[Path, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
+        self.root = os.path.abspath(root)
+        self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._watches: dict[int, str] = {}  # inotify's watch -> queue
@@ -365,29 +368,30 @@ class FolderStorage:
 
     def _make_folders(self) -> None:
         for name in ("", *Status, "queued/default", "workers", "keys", "tmp"):
-            (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     # Looking
 
-    def _find(self, job_id: str) -> tuple[Status, Path]:
+    def _find(self, job_id: str) -> tuple[Status, str]:
         for _ in range(2 if ID.fullmatch(job_id) else 0):  # a requeue moves backwards, past us
             for status in Status:
                 for folder in self._folders(status, job_id[:8]):
-                    if (folder / job_id).is_dir() and not (folder / job_id).is_symlink():
-                        return status, folder / job_id
+                    path = f"{folder}/{job_id}"
+                    if os.path.isdir(path) and not os.path.islink(path):
+                        return status, path
         raise JobNotFound(f"there is no job {job_id!r}")
 
-    def _folders(self, status: Status, day: str | None = None) -> list[Path]:
+    def _folders(self, status: Status, day: str | None = None) -> list[str]:
         """The folders in which job folders of this status (and day) stand, newest first."""
-        home = self.root / status
+        home = f"{self.root}/{status}"
         if status is Status.RUNNING:
             return [home]
         if day and status is not Status.QUEUED:
-            return [home / day]
+            return [f"{home}/{day}"]
         pattern = QUEUE if status is Status.QUEUED else DAY
-        return [home / name for name in reversed(self._listing(home, pattern))]
+        return [f"{home}/{name}" for name in reversed(self._listing(home, pattern))]
 
-    def _listing(self, folder: Path, pattern: re.Pattern[str] = ID) -> list[str]:
+    def _listing(self, folder: str, pattern: re.Pattern[str] = ID) -> list[str]:
         """The names in a folder that match, sorted; remembered until the folder changes. A time
         stamp does not tell two changes of one clock tick apart, so a fresh one is not trusted."""
         try:
@@ -402,23 +406,24 @@ class FolderStorage:
             self._listings[folder] = stamp, names
         return names
 
-    def _load(self, status: Status, folder: Path) -> Job | None:
+    def _load(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None where it has just moved on."""
         try:
-            job = _parse_record(_read(folder / "job.json"), folder.name)
+            job = _parse_record(_read(f"{folder}/job.json"), os.path.basename(folder))
         except (OSError, ValueError, RecursionError) as error:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 return None
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"its job.json cannot be read: {why}"
-            job = Job(id=folder.name, command="", reason=reason, version=0)
+            job = Job(id=os.path.basename(folder), command="", reason=reason, version=0)
         job.status = status
         with suppress(OSError):
-            job.log_size = (folder / "output.log").lstat().st_size
+            job.log_size = os.lstat(f"{folder}/output.log").st_size
         if status is Status.QUEUED:  # where a claim cut short may have left its traces
-            job.queue, job.worker, job.host, job.started_at = folder.parent.name, None, None, None
+            job.queue = os.path.basename(os.path.dirname(folder))
+            job.worker = job.host = job.started_at = None
         elif status is Status.RUNNING:
-            job.pid = _number(folder / "pid")
+            job.pid = _number(f"{folder}/pid")
         return job
 
     def get(self, job_id: str) -> Job:
@@ -428,13 +433,13 @@ class FolderStorage:
                 return job
 
     def _below(
-        self, folder: Path, status: Status, before: str | None
-    ) -> Iterator[tuple[str, Status, Path]]:
+        self, folder: str, status: Status, before: str | None
+    ) -> Iterator[tuple[str, Status, str]]:
         names = self._listing(folder)
         for name in reversed(names[: bisect_left(names, before) if before else None]):
-            yield name, status, folder / name
+            yield name, status, f"{folder}/{name}"
 
-    def _newest(self, status: Status, before: str | None) -> Iterator[tuple[str, Status, Path]]:
+    def _newest(self, status: Status, before: str | None) -> Iterator[tuple[str, Status, str]]:
         """(ID, status, folder), newest first; days that the caller does not reach are not read."""
         parts = (self._below(folder, status, before) for folder in self._folders(status))
         if status is Status.QUEUED:  # queues overlap in time, days do not
@@ -484,9 +489,9 @@ class FolderStorage:
         while True:
             folder = self._find(job_id)[1]
             try:
-                return Log(folder / "output.log")
+                return Log(f"{folder}/output.log")
             except FileNotFoundError:
-                if folder.is_dir():  # and did not just move on
+                if os.path.isdir(folder):  # and did not just move on
                     raise
 
     def load_logs(self, job_id: str, tail: int = 1000) -> str:
@@ -506,7 +511,7 @@ class FolderStorage:
             return self._enqueue(job)
         from hashlib import sha256  # here, because the worker has no use for its 3 MB
 
-        path = self.root / "keys" / sha256(key.encode(errors="replace")).hexdigest()
+        path = f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(JobNotFound):
@@ -519,15 +524,15 @@ class FolderStorage:
             return self._enqueue(job)
 
     def _enqueue(self, job: Job) -> Job:
-        draft, home = self.root / "tmp" / job.id, self.root / "queued" / job.queue
+        draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
         try:
-            draft.mkdir(mode=0o700)
+            os.mkdir(draft, mode=0o700)
             _write_record(draft, job)
             _fsync_folder(draft)
-            if not home.is_dir():
-                home.mkdir(mode=0o700, exist_ok=True)
-                _fsync_folder(home.parent)
-            os.rename(draft, home / job.id)
+            if not os.path.isdir(home):
+                os.makedirs(home, mode=0o700, exist_ok=True)
+                _fsync_folder(f"{self.root}/queued")
+            os.rename(draft, f"{home}/{job.id}")
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -539,14 +544,14 @@ class FolderStorage:
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
             with suppress(FileNotFoundError, NotADirectoryError):  # another worker was faster
-                held = self._hold(Status.QUEUED, self.root / "queued" / queue / job_id)
+                held = self._hold(Status.QUEUED, f"{self.root}/queued/{queue}/{job_id}")
                 if held and (held := self._claim(held, worker, host)):
                     return held
         return None
 
     def _claim(self, held: Held, worker: str, host: str) -> Held | None:
         try:
-            if held.job.version == 0 and (held.folder / "job.json").exists():
+            if held.job.version == 0 and os.path.exists(f"{held.folder}/job.json"):
                 self.finish(held, Outcome(Status.FAILED))  # nobody can ever run it
             if held.job.version != VERSION:  # nor we one that is half copied, or for a newer worker
                 os.close(held.lock)
@@ -554,8 +559,8 @@ class FolderStorage:
             held.job = replace(held.job, worker=worker, host=host, started_at=utc())
             held.job.started_monotonic = time.monotonic()
             _write_record(held.folder, held.job)
-            self._move(held, self.root / "running", Status.RUNNING)
-            _fsync_folder(self.root / "running")  # else a power cut might start it a second time
+            self._move(held, f"{self.root}/running", Status.RUNNING)
+            _fsync_folder(f"{self.root}/running")  # else a power cut might start it a second time
             return held
         except BaseException:
             os.close(held.lock)
@@ -564,11 +569,11 @@ class FolderStorage:
     def hold(self, job_id: str) -> Held | None:
         """Take a running job's lock. None: it is alive, or not running any more."""
         with suppress(FileNotFoundError):
-            return self._hold(Status.RUNNING, self.root / "running" / job_id)
+            return self._hold(Status.RUNNING, f"{self.root}/running/{job_id}")
         return None
 
-    def _hold(self, status: Status, folder: Path) -> Held | None:
-        lock = _lock(folder / "lock")
+    def _hold(self, status: Status, folder: str) -> Held | None:
+        lock = _lock(f"{folder}/lock")
         if lock is None:
             return None
         if job := self._load(status, folder):
@@ -576,21 +581,25 @@ class FolderStorage:
         os.close(lock)
         return None
 
-    def _move(self, held: Held, home: Path, status: Status) -> None:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.rename(held.folder, home / held.job.id)
-        held.folder, held.job.status = home / held.job.id, status
+    def _move(self, held: Held, home: str, status: Status) -> None:
+        target = f"{home}/{held.job.id}"
+        try:
+            os.rename(held.folder, target)
+        except FileNotFoundError:  # the first of its day, or somebody tidied up
+            os.makedirs(home, mode=0o700, exist_ok=True)
+            os.rename(held.folder, target)
+        held.folder, held.job.status = target, status
 
     def outcome(self, held: Held) -> Outcome | None:
         """How a running job whose shim is dead ended; None: it never started."""
         folder, job = held.folder, held.job
-        if not (folder / "pid").exists() or (job.version and job.started_at is None):
+        if not os.path.exists(f"{folder}/pid") or (job.version and job.started_at is None):
             return None
-        code, ended = _number(folder / "exit"), _mtime(folder / "exit")
-        asked = _mtime(folder / "cancel")
+        code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
+        asked = _mtime(f"{folder}/cancel")
         finished_at = utc(ended if code is not None else None)
         if asked and (code is None or ended is None or asked <= ended):
-            status, reason = self._marker(folder / "cancel")
+            status, reason = self._marker(f"{folder}/cancel")
             return Outcome(status, code, reason, finished_at)
         if code is None:
             reason = "its process was gone and no exit code was recorded"
@@ -601,7 +610,7 @@ class FolderStorage:
         return result
 
     @staticmethod
-    def _marker(path: Path) -> tuple[Status, str]:
+    def _marker(path: str) -> tuple[Status, str]:
         """What the marker `cancel` asks for; one made by hand may be empty."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             note = json.loads(_read(path))
@@ -618,7 +627,7 @@ class FolderStorage:
             # Not before its start, wherever the clock has jumped meanwhile.
             job.finished_at = max(outcome.finished_at or utc(), job.started_at or "")
             _write_record(held.folder, job)
-        self._move(held, self.root / outcome.status / job.id[:8], outcome.status)
+        self._move(held, f"{self.root}/{outcome.status}/{job.id[:8]}", outcome.status)
         return job
 
     def requeue(self, held: Held, retry: bool) -> Job:
@@ -631,8 +640,9 @@ class FolderStorage:
             job.started_at = None
             _write_record(held.folder, job)
         for name in ("exit", "pid", "cancel"):  # would be read as the next attempt's
-            (held.folder / name).unlink(missing_ok=True)
-        self._move(held, self.root / "queued" / job.queue, Status.QUEUED)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{held.folder}/{name}")
+        self._move(held, f"{self.root}/queued/{job.queue}", Status.QUEUED)
         return job
 
     def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job:
@@ -646,20 +656,20 @@ class FolderStorage:
                 if found is Status.QUEUED and (held := self._hold(found, folder)):
                     with held:
                         return self.finish(held, Outcome(status, reason=reason))
-                if not (folder / "cancel").exists():
-                    _write(folder / "cancel", {"status": status, "reason": reason})
+                if not os.path.exists(f"{folder}/cancel"):
+                    _write(f"{folder}/cancel", {"status": status, "reason": reason})
                 return self.get(job_id)
 
     def cancelled(self, job_id: str) -> bool:
         """Has somebody left the marker on this running job?"""
-        return (self.root / "running" / job_id / "cancel").exists()
+        return os.path.exists(f"{self.root}/running/{job_id}/cancel")
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
         status, folder = self._find(job_id)
         if status not in FINISHED:
             raise WrongState(f"job {job_id} is {status}: only a job that has ended can be deleted")
-        grave = self.root / "tmp" / f"{job_id}.deleted"
+        grave = f"{self.root}/tmp/{job_id}.deleted"
         try:
             os.rename(folder, grave)
         except FileNotFoundError:
@@ -675,12 +685,12 @@ class FolderStorage:
 
     def heartbeat(self, info: WorkerInfo) -> None:
         """Show this worker, as long as its process lives; mend what has vanished of the folder."""
-        path = self.root / "workers" / f"{info.name}.json"
-        while self._registration is None or not path.exists():
+        path = f"{self.root}/workers/{info.name}.json"
+        while self._registration is None or not os.path.exists(path):
             self._make_folders()
-            for other in self.root.glob("workers/*.json"):
+            for other in glob(f"{self.root}/workers/*.json"):
                 if dead := _lock(other):
-                    other.unlink()
+                    os.unlink(other)
                     os.close(dead)
             self._registration = _lock(path)
         # In place and of one length: a rename would leave the lock on the old file.
@@ -690,7 +700,7 @@ class FolderStorage:
     def workers(self) -> Sequence[WorkerInfo]:
         """The living workers, by name; a file whose lock is free is a dead one's."""
         found = []
-        for path in sorted((self.root / "workers").glob("*.json")):
+        for path in sorted(glob(f"{self.root}/workers/*.json")):
             with suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -721,17 +731,17 @@ class FolderStorage:
             self._backlog = sorted(self._scan())
 
     def _scan(self) -> Iterator[tuple[str, str]]:
-        home = self.root / "queued"
+        home = f"{self.root}/queued"
         for queue in ("", *self._listing(home, QUEUE)):
             if queue and self._queues and queue not in self._queues:
                 continue
             with suppress(FileNotFoundError, NotADirectoryError):
                 if self._inotify:  # before listing, so that no job slips between
                     watch = self._inotify.add_watch(
-                        home / queue, flags.MOVED_TO | flags.CREATE | flags.ONLYDIR
+                        f"{home}/{queue}", flags.MOVED_TO | flags.CREATE | flags.ONLYDIR
                     )
                     self._watches[watch] = queue
-                yield from ((job_id, queue) for job_id in self._listing(home / queue) if queue)
+                yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}") if queue)
 
 
 def open_storage(url: str | None = None) -> StoragePort:

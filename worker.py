@@ -93,7 +93,9 @@ class Worker:
         self.next_tick = self.next_beat = 0.0  # on the monotonic clock
         self.selector = selectors.DefaultSelector()
         os.umask(umask := os.umask(0))
-        self.shim = [SHELL, "-c", SHIM, "", f"{umask:03o}"]
+        self.umask = f"{umask:03o}"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+        self.env = kept | {"PYTHONUNBUFFERED": "1"}  # else Python's output shows up late
 
     # The loop
 
@@ -314,13 +316,11 @@ class Worker:
         job = held.job
         if job.attempt > 1:
             os.write(out, f"--- attempt {job.attempt} ---\n".encode())
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-        env |= {"PYTHONUNBUFFERED": "1"} | job.env
-        env |= {"JOB_ID": job.id, "JOB_ATTEMPT": str(job.attempt)}
-        self.shim[3] = str(held.folder)
+        own = {"JOB_ID": job.id, "JOB_ATTEMPT": str(job.attempt)}
+        env = self.env | job.env | own
         try:
             return subprocess.Popen(
-                [*self.shim, *program(job, env)],
+                [SHELL, "-c", SHIM, held.folder, self.umask, *program(job, env)],
                 stdin=held.lock,
                 stdout=out,
                 stderr=subprocess.STDOUT,
