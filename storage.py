@@ -24,6 +24,8 @@ This module imports none of our others, nor Flask or Streamlit.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import heapq
 import json
@@ -31,6 +33,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,6 +54,7 @@ except (ImportError, OSError):
 VERSION = 1  # of job.json; a record with a higher one is shown, but not run or rewritten
 TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
 BLOCK = 1 << 16  # bytes read at a time when looking for lines
+SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -212,6 +216,7 @@ class StoragePort(Protocol):
     def claim(self, worker: str, host: str) -> Held | None: ...
     def hold(self, job_id: str) -> Held | None: ...
     def cancelled(self, job_id: str) -> bool: ...
+    def keep_log(self, job_id: str) -> LogKeeper | None: ...
     def outcome(self, held: Held) -> Outcome | None: ...
     def finish(self, held: Held, outcome: Outcome) -> Job: ...
     def requeue(self, held: Held, retry: bool) -> Job: ...
@@ -313,7 +318,8 @@ def _mtime(path: str) -> float | None:
 
 
 class Log:
-    """A job's log, open for reading. An offset counts raw bytes and means one place for ever."""
+    """A job's log, open for reading. An offset counts raw bytes and means one place for ever; the
+    head of a runaway log may have been given back, and then the log begins at `start`."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -328,17 +334,28 @@ class Log:
     def size(self) -> int:
         return os.fstat(self.fd).st_size
 
-    def read(self, offset: int, limit: int) -> bytes:
-        return os.pread(self.fd, limit, offset)
+    @property
+    def start(self) -> int:
+        """The offset of the first byte kept: before it there is a hole (lseek(2), SEEK_DATA)."""
+        with suppress(OSError):  # an empty file has no data
+            return os.lseek(self.fd, 0, os.SEEK_DATA)
+        return 0
+
+    def read(self, offset: int, limit: int) -> tuple[int, bytes]:
+        """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
+        where they are."""
+        data = os.pread(self.fd, limit, offset)
+        begin = min(max(offset, self.start), offset + len(data))  # looked up after the read
+        return begin, data[begin - offset :]
 
     def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
         """The offset where the last `lines` lines before `size` begin, at most `limit` bytes
         back. Reads backwards in blocks, so that the length of the log does not matter."""
-        floor, end = max(0, size - limit), size
-        wanted = lines + (self.read(max(0, size - 1), 1) == b"\n")  # the end of the last line
+        floor, end = max(self.start, size - limit), size
+        wanted = lines + (os.pread(self.fd, 1, max(0, size - 1)) == b"\n")  # ends the last line
         while lines > 0 and end > floor:
             begin = max(floor, end - BLOCK)
-            block = self.read(begin, end - begin)
+            block = os.pread(self.fd, end - begin, begin)
             found = block.count(b"\n")
             if found >= wanted:
                 at = len(block)
@@ -348,6 +365,48 @@ class Log:
             wanted -= found
             end = begin
         return floor if lines > 0 else size
+
+
+class LogKeeper:
+    """What a worker does for the log of a running job while it runs. Holding it, by the flock on
+    `times`, makes a worker the one that supervises the job: BlockingIOError where one does."""
+
+    def __init__(self, folder: str) -> None:
+        self.log = os.open(f"{folder}/output.log", os.O_RDWR | os.O_NOFOLLOW)
+        self.times = os.open(f"{folder}/times", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self.times, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise
+        self.records = os.fstat(self.times).st_size // SAMPLE.size
+        last = os.pread(self.times, SAMPLE.size, max(0, self.records - 1) * SAMPLE.size)
+        self.time, self.size = SAMPLE.unpack(last) if len(last) == SAMPLE.size else (0.0, 0)
+
+    def close(self) -> None:
+        os.close(self.log)
+        os.close(self.times)
+
+    def sample(self) -> None:
+        """Note (time, size) if the log has grown, at most once a second."""
+        size, now = os.fstat(self.log).st_size, time.time()
+        if size > self.size and not 0 <= now - self.time < 1:
+            self.time, self.size = max(now, self.time), size  # sorted, whoever sets the clock
+            place = self.records * SAMPLE.size  # not the end, which a crash may have halved
+            os.pwrite(self.times, SAMPLE.pack(self.time, size), place)
+            self.records += 1
+
+    def trim(self, limit: int) -> bool:
+        """Give all but the newest `limit` bytes back to the file system. False: it cannot."""
+        stat = os.fstat(self.log)
+        if stat.st_blocks * 512 <= limit or stat.st_size <= limit:
+            return True
+        try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
+            length = ctypes.c_int64((stat.st_size - limit) // BLOCK * BLOCK)
+            fallocate = ctypes.CDLL(None).fallocate
+            return bool(fallocate(self.log, 3, ctypes.c_int64(0), length) == 0)
+        except AttributeError:  # not on this system
+            return False
 
 
 # --- The folder backend -------------------------------------------------------------------------
@@ -423,7 +482,7 @@ class FolderStorage:
             job.queue = os.path.basename(os.path.dirname(folder))
             job.worker = job.host = job.started_at = None
         elif status is Status.RUNNING:
-            job.pid = _number(f"{folder}/pid")
+            job.pid, job.log_start = _number(f"{folder}/pid"), _log_start(folder)
         return job
 
     def get(self, job_id: str) -> Job:
@@ -499,7 +558,7 @@ class FolderStorage:
         with self.open_log(job_id) as log:
             size = log.size
             offset = log.tail(tail, size)
-            return log.read(offset, size - offset).decode(errors="replace")
+            return log.read(offset, size - offset)[1].decode(errors="replace")
 
     # Transitions: each names the states that it may start from.
 
@@ -624,6 +683,7 @@ class FolderStorage:
         job = held.job
         if job.version == VERSION:
             job.exit_code, job.reason = outcome.exit_code, outcome.reason
+            job.log_start = _log_start(held.folder)
             # Not before its start, wherever the clock has jumped meanwhile.
             job.finished_at = max(outcome.finished_at or utc(), job.started_at or "")
             _write_record(held.folder, job)
@@ -664,6 +724,12 @@ class FolderStorage:
         """Has somebody left the marker on this running job?"""
         return os.path.exists(f"{self.root}/running/{job_id}/cancel")
 
+    def keep_log(self, job_id: str) -> LogKeeper | None:
+        """Become the supervisor of a running job; None: another worker is."""
+        with suppress(BlockingIOError, FileNotFoundError):
+            return LogKeeper(f"{self.root}/running/{job_id}")
+        return None
+
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
         status, folder = self._find(job_id)
@@ -686,13 +752,17 @@ class FolderStorage:
     def heartbeat(self, info: WorkerInfo) -> None:
         """Show this worker, as long as its process lives; mend what has vanished of the folder."""
         path = f"{self.root}/workers/{info.name}.json"
-        while self._registration is None or not os.path.exists(path):
+        for _ in range(100):
+            if self._registration is not None and os.path.exists(path):
+                break
             self._make_folders()
             for other in glob(f"{self.root}/workers/*.json"):
                 if dead := _lock(other):
                     os.unlink(other)
                     os.close(dead)
             self._registration = _lock(path)
+        if self._registration is None:
+            raise OSError(errno.EBUSY, f"another worker is called {info.name}")
         # In place and of one length: a rename would leave the lock on the old file.
         record = {f.name: getattr(info, f.name) for f in fields(info)}
         os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
@@ -742,6 +812,12 @@ class FolderStorage:
                     )
                     self._watches[watch] = queue
                 yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}") if queue)
+
+
+def _log_start(folder: str) -> int:
+    with suppress(OSError), Log(f"{folder}/output.log") as log:
+        return log.start
+    return 0
 
 
 def open_storage(url: str | None = None) -> StoragePort:

@@ -31,6 +31,7 @@ from storage import (
     Held,
     Job,
     JobNotFound,
+    LogKeeper,
     Outcome,
     Status,
     StoragePort,
@@ -44,7 +45,9 @@ TICK = 0.25  # seconds between looks at running jobs for time-outs and cancels
 BEAT = 5.0  # seconds between recoveries, and full scans of the queues
 POLL = 0.2  # seconds between looks at the queues where nothing tells of a new job
 GRACE = 10.0  # seconds from TERM to KILL
-KILL_AGAIN = 1.0  # seconds between rounds of KILL, for what was being forked meanwhile
+AGAIN = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
+LOG_LIMIT = 1 << 30  # bytes of a log that are kept
+NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 SHELL = "/bin/sh"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
@@ -69,8 +72,11 @@ class Running:
     pid: int  # of the shim
     process: subprocess.Popen[bytes] | None  # None: adopted
     pidfd: int | None = None  # tells the end of an adopted shim, where the system has pidfds
+    keeper: LogKeeper | None = None
+    verdict: tuple[Status, str] | None = None  # why we told it to end
     kill_at: float | None = None  # on the monotonic clock, once it was told to end
     ended: bool = False  # the shim is dead
+    record_at: float = 0.0  # when to try again to record its end
     usage: tuple[float, int | None] | None = None  # CPU seconds, peak RSS in bytes
 
     def is_overdue(self, now: float) -> bool:
@@ -83,9 +89,16 @@ class Running:
 
 class Worker:
     def __init__(
-        self, storage: StoragePort, slots: int, queues: list[str], drain: bool, on_stop: str
+        self,
+        storage: StoragePort,
+        slots: int,
+        queues: list[str],
+        drain: bool,
+        on_stop: str,
+        log_limit: int,
     ) -> None:
         self.storage, self.drain, self.on_stop = storage, drain, on_stop
+        self.log_limit = log_limit
         host, pid = socket.gethostname(), os.getpid()
         self.info = WorkerInfo(f"{host}-{pid}", host, pid, slots, queues, 0, utc(), utc())
         self.running: dict[str, Running] = {}  # by job ID
@@ -118,8 +131,8 @@ class Worker:
                 self.pause()
             except OSError as error:  # the disk is full, the folder went away: it may come back
                 log.error("storage: %s; trying again", error)
-                self.next_beat = self.next_tick = time.monotonic() + 1
-                self.selector.select(1)
+                self.next_beat = self.next_tick = time.monotonic() + AGAIN
+                self.selector.select(AGAIN)
         left = f", leaving {len(self.running)} jobs running" if self.running else ""
         log.info("worker %s stops: %s%s", self.info.name, self.stop_reason, left)
 
@@ -172,10 +185,15 @@ class Worker:
                     if entry.process and entry.pid == pid:
                         entry.process.returncode = 0  # reaped here, for the rusage
                         entry.ended = True
-                        entry.usage = used.ru_utime + used.ru_stime, peak(used.ru_maxrss)
+                        seconds = round(used.ru_utime + used.ru_stime, 6)
+                        entry.usage = seconds, peak(used.ru_maxrss)
         for entry in list(self.running.values()):
-            if entry.ended or not entry.process:
-                self.settle(entry)
+            if (entry.ended or not entry.process) and time.monotonic() >= entry.record_at:
+                try:
+                    self.settle(entry)
+                except OSError as error:  # the disk is full, say: what ended stays known
+                    log.error("%s cannot be recorded: %s; trying again", entry.job.id, error)
+                    entry.record_at = time.monotonic() + AGAIN
 
     def settle(self, entry: Running) -> None:
         """Record a job's end, unless it lives on, or something that it started still has grace."""
@@ -188,23 +206,27 @@ class Worker:
                 if entry.kill_at is not None and time.monotonic() < entry.kill_at:
                     if any(processes(entry.job.id, None)):
                         return
-                self.record(held, entry.usage)
+                self.record(held, entry)
         del self.running[entry.job.id]
+        if entry.keeper is not None:
+            entry.keeper.close()
         if entry.pidfd is not None:
             self.selector.unregister(entry.pidfd)
             os.close(entry.pidfd)
 
-    def record(self, held: Held, usage: tuple[float, int | None] | None = None) -> None:
+    def record(self, held: Held, entry: Running | None = None) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
         outcome, job = self.storage.outcome(held), held.job
         if outcome is None:
             self.storage.requeue(held, retry=False)
             log.info("%s had not started yet: queued again", job.id)
             return
+        if entry and entry.verdict:
+            outcome.status, outcome.reason = entry.verdict
         if outcome.status in STOPPED:
             kill(job.id, None, signal.SIGKILL)
-        if usage:
-            job.cpu_seconds, job.max_rss_bytes = round(usage[0], 6), usage[1]
+        if entry and entry.usage:
+            job.cpu_seconds, job.max_rss_bytes = entry.usage
         if outcome.status in RETRIED and job.attempt <= job.retries:
             self.storage.requeue(held, retry=True)
             log.info("%s %s: queued for attempt %d", job.id, outcome.status, job.attempt)
@@ -213,28 +235,52 @@ class Worker:
             log.info("%s %s: exit code %s", job.id, outcome.status, outcome.exit_code)
 
     def supervise(self) -> None:
-        """End what is cancelled or overdue."""
+        """Look after the running jobs: their logs, their time-outs, their cancels."""
         now = time.monotonic()
         if now < self.next_tick:
             return
         self.next_tick = now + TICK
         for entry in list(self.running.values()):
-            job_id = entry.job.id
-            with suppress(WrongState, JobNotFound):  # it ended meanwhile
-                if entry.kill_at is not None:
-                    if now >= entry.kill_at and not entry.ended:
-                        self.end(entry, signal.SIGKILL, KILL_AGAIN)
-                elif self.storage.cancelled(job_id):
-                    self.end(entry, signal.SIGTERM, GRACE)
-                elif entry.is_overdue(now):
-                    reason = f"ran longer than its timeout of {entry.job.timeout:g} s"
-                    self.storage.cancel(job_id, reason, Status.TIMED_OUT)
-                    self.end(entry, signal.SIGTERM, GRACE)
-                elif self.stop_reason and self.on_stop == "kill":
-                    self.storage.cancel(job_id, "its worker was told to stop")
-                    self.end(entry, signal.SIGTERM, GRACE)
+            try:
+                if entry.ended:
+                    continue  # what it left behind is settle's
+                self.keep_log(entry)
+                if entry.kill_at is None:
+                    self.judge(entry, now)
+                elif now >= entry.kill_at:
+                    self.signal(entry, signal.SIGKILL, AGAIN)
+            except OSError as error:
+                log.error("%s: %s; trying again", entry.job.id, error)
 
-    def end(self, entry: Running, number: signal.Signals, grace: float) -> None:
+    def keep_log(self, entry: Running) -> None:
+        if entry.keeper is None:
+            entry.keeper = self.storage.keep_log(entry.job.id)
+        if entry.keeper is not None:
+            if not entry.keeper.trim(self.log_limit) and entry.kill_at is None:
+                self.stop_job(entry, Status.FAILED, NO_HOLES.format(self.log_limit))
+            entry.keeper.sample()
+
+    def judge(self, entry: Running, now: float) -> None:
+        """Has the job to end?"""
+        if self.storage.cancelled(entry.job.id):
+            self.signal(entry, signal.SIGTERM, GRACE)
+        elif entry.is_overdue(now):
+            reason = f"ran longer than its timeout of {entry.job.timeout:g} s"
+            self.stop_job(entry, Status.TIMED_OUT, reason)
+        elif self.stop_reason and self.on_stop == "kill":
+            self.stop_job(entry, Status.CANCELLED, "its worker was told to stop")
+
+    def stop_job(self, entry: Running, status: Status, reason: str) -> None:
+        """End a job for a reason of ours, which the marker keeps should we be gone by then."""
+        with suppress(WrongState, JobNotFound):  # it ended, or went away, meanwhile
+            try:
+                self.storage.cancel(entry.job.id, reason, status)
+            except OSError as error:  # a full disk must not save the job that fills it
+                log.error("%s: %s", entry.job.id, error)
+            entry.verdict = status, reason
+            self.signal(entry, signal.SIGTERM, GRACE)
+
+    def signal(self, entry: Running, number: signal.Signals, grace: float) -> None:
         """Signal everything that the job started; the shim lives on to record the exit code."""
         entry.kill_at = time.monotonic() + grace
         if entry.process is None and (held := self.storage.hold(entry.job.id)):
@@ -268,16 +314,20 @@ class Worker:
                 with held:
                     self.record(held)
             elif job.pid and job.status is Status.RUNNING:
-                self.adopt(Running(job, job.pid, None, pidfd))
-                continue
+                if self.adopt(Running(job, job.pid, None, pidfd)):
+                    continue
             if pidfd is not None:
                 os.close(pidfd)
 
-    def adopt(self, entry: Running) -> None:
+    def adopt(self, entry: Running) -> bool:
+        entry.keeper = self.storage.keep_log(entry.job.id)
+        if entry.keeper is None:  # another worker was faster
+            return False
         self.running[entry.job.id] = entry
         if entry.pidfd is not None:
             self.selector.register(entry.pidfd, selectors.EVENT_READ)
         log.info("%s adopted from %s, pid %d", entry.job.id, entry.job.worker, entry.pid)
+        return True
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
@@ -440,9 +490,12 @@ def main() -> None:
     logging.Formatter.default_msec_format = "%s.%03dZ"
     try:
         storage = open_storage()
+        limit = int(os.environ.get("TAILBOARD_LOG_MAX_BYTES") or LOG_LIMIT)
+        if limit < 1:
+            raise ValueError("TAILBOARD_LOG_MAX_BYTES must be a whole number of bytes above 0")
     except (OSError, ValueError) as error:
         sys.exit(f"worker: {error}")
-    Worker(storage, options.slots, options.queues, options.drain, options.on_stop).run()
+    Worker(storage, **vars(options), log_limit=limit).run()
 
 
 if __name__ == "__main__":
