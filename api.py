@@ -6,26 +6,51 @@ leave as problem details (RFC 9457). It imports nothing of ours but storage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    request,
+    stream_with_context,
+    url_for,
+)
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
 )
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestedRangeNotSatisfiable,
+    ServiceUnavailable,
+)
 
 from storage import (
+    BLOCK,
+    FINISHED,
     ID,
     QUEUE,
     Job,
     JobNotFound,
+    Log,
     Status,
     StoragePort,
     WrongState,
@@ -33,7 +58,13 @@ from storage import (
 )
 
 MAX_BODY = 1 << 20  # bytes
-RETRY_AFTER = "5"  # seconds
+RETRY_AFTER = 5  # seconds
+FOLLOWERS = 64  # at a time; each takes one of the server's threads, of which there must be more
+FOLLOW_BLOCK = 1 << 16  # bytes of one event
+PING = 15.0  # seconds
+RECONNECT = 1_000  # milliseconds until a browser comes back
+SEND_TIMEOUT = 20.0  # seconds for a client to take what was sent
+SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 
 routes = Blueprint("tailboard", __name__)
 
@@ -78,6 +109,16 @@ class Submission(BaseModel):
     submitted_by: Label | None = Field(None, description="text of 1 to 200 characters")
 
 
+def moment(text: str) -> float:
+    """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
+    if found := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        return time.time() - int(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
+    given = datetime.fromisoformat(text)
+    if given.tzinfo is None:
+        raise ValueError
+    return given.timestamp()
+
+
 class Listing(BaseModel):
     """The parameters of GET /jobs."""
 
@@ -95,7 +136,25 @@ class LogQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tail: int = Field(1000, ge=0, le=1_000_000, description="a whole number from 0 to 1,000,000")
+    tail: int | None = Field(
+        None, ge=0, le=1_000_000, description="a whole number of lines from 0 to 1,000,000"
+    )
+    offset: int | None = Field(None, ge=0, le=1 << 62, description="a whole number of bytes")
+    limit_bytes: int = Field(
+        256 << 10, ge=1, le=4 << 20, description="a whole number of bytes from 1 to 4,194,304"
+    )
+    since: Annotated[float, BeforeValidator(moment)] | None = Field(
+        None, description="like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+    )
+    timestamps: bool = Field(False, description="0 or 1")
+    follow: bool = Field(False, description="0 or 1")
+    download: bool = Field(False, description="0 or 1")
+    q: str | None = Field(
+        None, min_length=1, max_length=200, pattern=r"^[^\n]+$", description="1 to 200 characters"
+    )
+    limit: int = Field(100, ge=1, le=1_000, description="a whole number from 1 to 1,000")
+    before: int | None = Field(None, ge=0, le=1 << 62, description="a whole number of bytes")
+    ticket: str | None = Field(None, description="a ticket of POST /jobs/ID/ticket")
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -155,7 +214,7 @@ def unavailable(error: OSError) -> Response:
     current_app.logger.error("storage: %s", error)
     detail = f"the storage cannot do that now: {error.strerror or 'it failed'}"
     response = problem(503, "Service Unavailable", detail)
-    response.headers["Retry-After"] = RETRY_AFTER
+    response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 
 
@@ -210,15 +269,223 @@ def delete(job_id: str) -> tuple[str, int]:
     return "", 204
 
 
+# --- Logs on the wire ---------------------------------------------------------------------------
+
+
 @routes.get("/jobs/<job_id>/logs")
 def logs(job_id: str) -> Response:
+    """A job's log: its end, a part, all of it, what matches, or what comes."""
     asked = check(LogQuery, request.args.to_dict())
-    storage().get(job_id)
+    places = [n for n in ("tail", "offset", "since", "q") if getattr(asked, n) is not None]
+    if len(places) > 1:
+        raise BadRequest(f"{places[0]} and {places[1]} exclude each other")
+    job = storage().get(job_id)  # before the log's size, so that the last lines are not missed
+    if asked.follow:
+        return follow(job, asked)
+    if asked.download:
+        return download(job)
+    with open_log(job_id) as log:
+        return part(job, log, asked) if asked.q is None else found(log, asked.q, asked)
+
+
+def open_log(job_id: str) -> Log:
+    """The log; an empty one where a known job has logged nothing yet."""
     try:
-        text = storage().load_logs(job_id, asked.tail)
-    except FileNotFoundError:  # known, and nothing logged yet
-        text = ""
-    return Response(text, mimetype="text/plain")
+        return storage().open_log(job_id)
+    except FileNotFoundError:
+        return Log(os.devnull)
+
+
+def begin_at(log: Log, asked: LogQuery, size: int) -> int:
+    """Where the answer begins; 416 past the end."""
+    if asked.offset is not None:
+        if asked.offset > size:
+            raise RequestedRangeNotSatisfiable(
+                description=f"offset must be at most {size}, the size of the log"
+            )
+        return asked.offset
+    if asked.since is not None:
+        return min(size, log.since(asked.since))
+    return log.tail(1000 if asked.tail is None else asked.tail, size)
+
+
+def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
+    return {
+        "X-Log-Offset": str(begin),
+        "X-Log-Next": str(end),
+        "X-Log-Size": str(size),
+        "X-Log-Start": str(log.start),
+        "X-Log-Complete": str(job.status in FINISHED and end == size).lower(),
+        "X-Job-Status": job.status,
+        "Cache-Control": "no-cache",
+    }
+
+
+def part(job: Job, log: Log, asked: LogQuery) -> Response:
+    size = log.size
+    etag = f"{job.id}.{job.attempt}.{job.status}.{size}.{log.start}"
+    if request.if_none_match.contains(etag):
+        response = Response(status=304)
+    else:
+        begin = begin_at(log, asked, size)
+        by_lines = asked.offset is None and asked.since is None
+        limit = size - begin if by_lines else min(asked.limit_bytes, size - begin)
+        begin, data = log.read(begin, limit)
+        cut = begin + len(data) < size
+        held = half_character(data) if cut or job.status not in FINISHED else 0
+        if held < len(data) or not cut:  # else not even one character fits into the limit
+            data = data[: len(data) - held]
+        headers = log_headers(job, log, begin, begin + len(data), size)
+        text = log.stamp(begin, data) if asked.timestamps else data
+        response = Response(text, headers=headers, mimetype="text/plain")
+    response.set_etag(etag)
+    return response
+
+
+def half_character(data: bytes) -> int:
+    """How many bytes at the end are the beginning of a UTF-8 character whose rest may follow."""
+    for back in range(1, min(3, len(data)) + 1):
+        if (byte := data[-back]) >= 0xC0:
+            length = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            return back if back < length and byte < 0xF5 else 0
+        if byte < 0x80:
+            break
+    return 0
+
+
+def found(log: Log, text: str, asked: LogQuery) -> Response:
+    """The lines that hold a text, newest first. `line` counts from 1; null where it is not known:
+    the head of the log is gone, or counting took too long."""
+    deadline = time.monotonic() + SEARCH_TIME
+    size = log.size
+    before = size if asked.before is None else min(asked.before, size)
+    hits, following = log.search(text.encode(), before, asked.limit, deadline)
+    matches: list[dict[str, Any]] = []
+    at, line = 0, 1 if log.start == 0 else None
+    for offset, excerpt in reversed(hits):
+        more = None if line is None else log.lines_between(at, offset, deadline + SEARCH_TIME)
+        at, line = offset, None if line is None or more is None else line + more
+        shown = excerpt.decode(errors="replace")
+        matches.append({"offset": offset, "line": line, "text": shown})
+    return jsonify(matches=matches[::-1], next=following)
+
+
+def download(job: Job) -> Response:
+    """The whole log as a file, or a Range of it; one that still grows, as far as it has got."""
+    log = open_log(job.id)
+    start, size = log.start, log.size
+    length = size - start
+    begin, end, status = 0, length, 200
+    if request.range and len(request.range.ranges) == 1 and "If-Range" not in request.headers:
+        wanted = request.range.range_for_length(length)
+        if wanted is None:
+            log.close()
+            raise RequestedRangeNotSatisfiable(length)
+        (begin, end), status = wanted, 206
+    headers = log_headers(job, log, start + begin, start + end, size) | {
+        "Content-Disposition": f"attachment; filename={job.id}.log",
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(end - begin),
+    }
+    if status == 206:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{length}"
+    response = Response(blocks(log, start + begin, start + end), status, headers, "text/plain")
+    response.call_on_close(log.close)
+    return response
+
+
+def blocks(log: Log, at: int, end: int) -> Iterator[bytes]:
+    """The bytes of a log; as many as were promised, even if its head is given back meanwhile."""
+    while at < end:
+        begin, data = log.read(at, min(BLOCK, end - at))
+        yield b"\0" * (begin - at) + data
+        at = begin + len(data)
+
+
+# --- Following a log ----------------------------------------------------------------------------
+
+
+def follow(job: Job, asked: LogQuery) -> Response:
+    """The log from where it is asked for, then what is written, until the job has ended."""
+    events = "text/event-stream" in request.headers.get("Accept", "")
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        asked = check(LogQuery, {"offset": last, "timestamps": asked.timestamps})
+    with open_log(job.id) as log:
+        size = log.size
+        begin = begin_at(log, asked, size)
+        headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
+    places: threading.Semaphore = current_app.extensions["followers"]
+    if not places.acquire(blocking=False):
+        raise ServiceUnavailable("no more followers are admitted now", retry_after=RETRY_AFTER)
+    follower = Follower(job.id, begin, asked.timestamps)
+    chunks, kind = (follower.events(), "event-stream") if events else (follower.text(), "plain")
+    response = Response(stream_with_context(chunks), headers=headers, mimetype=f"text/{kind}")
+    response.call_on_close(places.release)
+    return response
+
+
+class Follower:
+    """Reads a log as it grows, until its job has ended or the client is gone."""
+
+    def __init__(self, job_id: str, offset: int, timestamps: bool) -> None:
+        self.job_id, self.offset, self.timestamps = job_id, offset, timestamps
+        # The connection tells at once that the client has closed it, also while nothing is sent.
+        self.client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
+        if self.client:
+            self.client.settimeout(SEND_TIMEOUT)  # for a client that has stopped reading
+
+    def chunks(self) -> Iterator[bytes]:
+        """What is written, as it is written; b"" when a while has gone by. ConnectionError when
+        the client is gone, JobNotFound when the job is."""
+        watch, log = storage().watch(self.job_id), open_log(self.job_id)
+        try:
+            while True:
+                ended = storage().status(self.job_id) in FINISHED  # before the log's size
+                if self.offset == 0:  # perhaps it had no log when we opened it
+                    log.close()
+                    log = open_log(self.job_id)
+                while data := self.read(log, ended):
+                    yield data
+                if ended:
+                    return
+                if watch.wait(PING, *([self.client.fileno()] if self.client else [])):
+                    raise ConnectionAbortedError
+                yield b""
+        finally:
+            watch.close()
+            log.close()
+
+    def read(self, log: Log, ended: bool) -> bytes:
+        begin, data = log.read(self.offset, FOLLOW_BLOCK)
+        if not ended or len(data) == FOLLOW_BLOCK:
+            data = data[: len(data) - half_character(data)]
+        self.offset = begin + len(data)
+        return log.stamp(begin, data) if self.timestamps else data
+
+    def text(self) -> Iterator[bytes]:
+        with suppress(ConnectionError, JobNotFound):
+            yield from filter(None, self.chunks())
+
+    def events(self) -> Iterator[str]:
+        """Server-sent events: `data` is a JSON string, for log text holds \\r and \\n; `id` is the
+        offset to resume from; the event `end` carries the job."""
+        yield f"retry: {RECONNECT}\n\n"
+        told = time.monotonic()
+        with suppress(ConnectionError, JobNotFound):
+            for data in self.chunks():
+                if data:
+                    text = json.dumps(data.decode(errors="replace"), ensure_ascii=False)
+                    yield f"id: {self.offset}\ndata: {text}\n\n"
+                elif time.monotonic() - told < PING:
+                    continue
+                else:
+                    yield ": ping\n\n"
+                told = time.monotonic()
+            job = json.dumps(storage().get(self.job_id).as_dict())
+            yield f"event: end\nid: {self.offset}\ndata: {job}\n\n"
+
+
+# --- Workers and health -------------------------------------------------------------------------
 
 
 @routes.get("/workers")
@@ -238,6 +505,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.update(config or {})
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["storage"] = open_storage(app.config.get("STORAGE"))
+    app.extensions["followers"] = threading.Semaphore(FOLLOWERS)
     app.register_blueprint(routes)
     return app
 

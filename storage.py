@@ -31,11 +31,12 @@ import heapq
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import struct
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -55,10 +56,13 @@ VERSION = 1  # of job.json; a record with a higher one is shown, but not run or 
 TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
 BLOCK = 1 << 16  # bytes read at a time when looking for lines
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
+SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
+EXCERPT = 1_000  # bytes of a line that a search shows
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
 DAY = re.compile(r"[0-9]{8}")
+LINES = re.compile(rb"[^\n]*\n|[^\n]+")
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
 # Lets a command outlive the worker: $0 is the job's folder, $1 the umask, the rest the command.
@@ -208,6 +212,8 @@ class StoragePort(Protocol):
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
     def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
+    def watch(self, job_id: str) -> LogWatch: ...
+    def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
     def heartbeat(self, info: WorkerInfo) -> None: ...
@@ -280,6 +286,9 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     for name, kind in KINDS.items():
         if not isinstance(getattr(job, name), kind):
             raise ValueError(f"its {name} is not what it should be")
+    words = [job.command] if isinstance(job.command, str) else job.command
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ValueError("its command is not what it should be")
     if not QUEUE.fullmatch(job.queue):
         raise ValueError("its queue is not what it should be")
     if job.version > VERSION:
@@ -322,13 +331,17 @@ class Log:
     head of a runaway log may have been given back, and then the log begins at `start`."""
 
     def __init__(self, path: str) -> None:
+        self.times = f"{os.path.dirname(path)}/times"
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def close(self) -> None:
+        os.close(self.fd)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
+        self.close()
 
     @property
     def size(self) -> int:
@@ -365,6 +378,125 @@ class Log:
             wanted -= found
             end = begin
         return floor if lines > 0 else size
+
+    def line_at(self, offset: int) -> int:
+        """Where the line begins that the byte at `offset` is part of (TAIL_BYTES back at most)."""
+        if offset <= self.start or os.pread(self.fd, 1, offset - 1) == b"\n":
+            return offset
+        return self.tail(1, offset)
+
+    def search(
+        self, needle: bytes, before: int, limit: int, deadline: float
+    ) -> tuple[list[tuple[int, bytes]], int | None]:
+        """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
+        bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
+        on below, None at the beginning. Stops at `deadline` on the monotonic clock."""
+        found: list[tuple[int, bytes]] = []
+        needle, start, end = needle.lower(), self.start, before
+        while end > start:
+            if len(found) == limit or time.monotonic() > deadline:
+                return found, end
+            begin = max(start, end - SEARCH_BLOCK)
+            block = os.pread(self.fd, end - begin + len(needle) - 1, begin).lower()
+            while end > begin and len(found) < limit:
+                at = block.rfind(needle, 0, end - begin + len(needle) - 1)
+                if at < 0:
+                    end = begin
+                    break
+                end = self.line_at(begin + at)
+                shown = max(end, begin + at - EXCERPT // 2)
+                found.append((end, os.pread(self.fd, EXCERPT, shown).split(b"\n", 1)[0]))
+        return found, None
+
+    def lines_between(self, begin: int, end: int, deadline: float) -> int | None:
+        """How many lines end there; None when time is up."""
+        count = 0
+        for at in range(begin, end, SEARCH_BLOCK):
+            if time.monotonic() > deadline:
+                return None
+            count += os.pread(self.fd, min(SEARCH_BLOCK, end - at), at).count(b"\n")
+        return count
+
+    def since(self, moment: float) -> int:
+        """Where the lines written from `moment` (seconds since 1970) on begin; some that are
+        older by up to a sample may come first, none is missed."""
+        if moment > os.fstat(self.fd).st_mtime:
+            return self.size
+        with Samples(self.times) as samples:
+            place = bisect_right(samples, moment, key=lambda sample: sample[0])
+            return self.line_at(max(self.start, samples[place - 1][1] if place else 0))
+
+    def stamp(self, offset: int, data: bytes) -> bytes:
+        """Lead each line of the data, which stands at `offset`, by the time at which it was seen
+        to be there: never a time at which it cannot have been written yet."""
+        written = os.fstat(self.fd).st_mtime
+        at, known, text, out = offset, -1, b"", []
+        with Samples(self.times) as samples:
+            for line in LINES.findall(data):
+                if at > offset or self.line_at(at) == at:
+                    if at >= known:
+                        place = bisect_right(samples, at, key=lambda sample: sample[1])
+                        seen, known = samples[place] if place < len(samples) else (written, 1 << 63)
+                        text = utc(min(seen, written)).encode() + b" "
+                    out.append(text)
+                out.append(line)
+                at += len(line)
+        return b"".join(out)
+
+
+class Samples(Sequence[tuple[float, int]]):
+    """The (time, size) samples of a log, read one by one from the file `times` if there is one."""
+
+    def __init__(self, path: str) -> None:
+        self.fd, self.length = -1, 0
+        with suppress(OSError):
+            self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            self.length = os.fstat(self.fd).st_size // SAMPLE.size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: Any) -> Any:
+        return SAMPLE.unpack(os.pread(self.fd, SAMPLE.size, place * SAMPLE.size))
+
+
+class LogWatch:
+    """Tells when a job's log may have grown or its state changed; `fileno` is readable then."""
+
+    def __init__(self, folder: str) -> None:
+        self.notifier: Any = None
+        self.pause = 0.02  # seconds between looks where nothing tells
+        if INotify is not None:
+            with suppress(OSError):  # none left, or the folder has just moved
+                self.notifier = INotify(nonblocking=True)
+                changes = flags.CREATE | flags.MODIFY | flags.MOVE_SELF | flags.DELETE_SELF
+                self.notifier.add_watch(folder, changes)
+
+    def wait(self, timeout: float, *others: int) -> Sequence[int]:
+        """Up to `timeout` seconds; those of the other descriptors that are readable."""
+        watched = [*others]
+        if self.notifier is not None:
+            watched.append(self.notifier.fileno())
+        else:
+            timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
+        poller = select.poll()
+        for fd in watched:
+            poller.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(timeout * 1000)]
+        if self.notifier is not None:
+            self.notifier.read(0)
+        return [fd for fd in ready if fd in others]
+
+    def close(self) -> None:
+        if self.notifier is not None:
+            self.notifier.close()
 
 
 class LogKeeper:
@@ -559,6 +691,14 @@ class FolderStorage:
             size = log.size
             offset = log.tail(tail, size)
             return log.read(offset, size - offset)[1].decode(errors="replace")
+
+    def watch(self, job_id: str) -> LogWatch:
+        """A watch on a job's log and state; JobNotFound."""
+        return LogWatch(self._find(job_id)[1])
+
+    def status(self, job_id: str) -> Status:
+        """A job's status, without a look at its record; JobNotFound."""
+        return self._find(job_id)[0]
 
     # Transitions: each names the states that it may start from.
 
