@@ -6,15 +6,20 @@ leave as problem details (RFC 9457). It imports nothing of ours but storage.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
+import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
 
 from flask import (
@@ -27,6 +32,7 @@ from flask import (
     stream_with_context,
     url_for,
 )
+from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -36,11 +42,15 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
+from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import (
     BadRequest,
+    Forbidden,
     HTTPException,
     RequestedRangeNotSatisfiable,
     ServiceUnavailable,
+    Unauthorized,
+    UnsupportedMediaType,
 )
 
 from storage import (
@@ -51,6 +61,7 @@ from storage import (
     Job,
     JobNotFound,
     Log,
+    Settings,
     Status,
     StoragePort,
     WrongState,
@@ -59,11 +70,12 @@ from storage import (
 
 MAX_BODY = 1 << 20  # bytes
 RETRY_AFTER = 5  # seconds
-FOLLOWERS = 64  # at a time; each takes one of the server's threads, of which there must be more
 FOLLOW_BLOCK = 1 << 16  # bytes of one event
 PING = 15.0  # seconds
 RECONNECT = 1_000  # milliseconds until a browser comes back
-SEND_TIMEOUT = 20.0  # seconds for a client to take what was sent
+CLIENT_TIME = 10  # seconds for a client to send, or to take, the next bytes
+TICKET_AGE = 300  # seconds
+BEARER = WWWAuthenticate("bearer")
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 
 routes = Blueprint("tailboard", __name__)
@@ -211,10 +223,83 @@ def too_deep(_: RecursionError) -> Response:
 
 @routes.app_errorhandler(OSError)
 def unavailable(error: OSError) -> Response:
+    if isinstance(error, BlockingIOError):
+        return problem(408, "Request Timeout", "the body did not arrive in time")
     current_app.logger.error("storage: %s", error)
     detail = f"the storage cannot do that now: {error.strerror or 'it failed'}"
     response = problem(503, "Service Unavailable", detail)
     response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+# --- The door -----------------------------------------------------------------------------------
+
+FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
+LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+@routes.before_app_request
+def door() -> None:
+    """Who may come in: whoever has the token; where there is none, programs of this machine, but
+    no web page that makes a browser of this machine ask (DNS rebinding, cross-site requests)."""
+    origin = request.headers.get("Origin")
+    if origin and origin not in (*origins(), request.host_url.rstrip("/")):
+        raise Forbidden("requests from another site's page are refused")
+    if request.method == "POST" and request.mimetype != "application/json":
+        raise UnsupportedMediaType("Content-Type must be application/json")
+    if request.path == "/healthz":
+        return
+    token = settings().token
+    if not token:
+        if not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
+            raise Forbidden("without TAILBOARD_TOKEN only this machine is served")
+        if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
+            raise Forbidden("without TAILBOARD_TOKEN the Host must be localhost or 127.0.0.1")
+        if any(name in request.headers for name in FORWARDING):
+            raise Forbidden("without TAILBOARD_TOKEN no proxy may forward requests")
+        return
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()) and not has_ticket():
+        raise Unauthorized("the token is missing or wrong", www_authenticate=BEARER)
+
+
+def has_ticket() -> bool:
+    """Is this a read of the log that a valid ticket is for? A browser's EventSource and its
+    download links cannot send headers."""
+    if request.endpoint != "tailboard.logs" or "ticket" not in request.args:
+        return False
+    try:
+        job_id = tickets().loads(request.args["ticket"], max_age=TICKET_AGE)
+    except BadSignature:
+        return False
+    return bool(job_id == (request.view_args or {}).get("job_id"))
+
+
+def tickets() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(settings().token, salt="tailboard log ticket")
+
+
+@routes.post("/jobs/<job_id>/ticket")
+def ticket(job_id: str) -> tuple[dict[str, Any], int]:
+    """A ticket, for a few minutes, for reading this one log."""
+    job = storage().get(job_id)
+    return {"ticket": tickets().dumps(job.id), "expires_in": TICKET_AGE}, 201
+
+
+def origins() -> list[str]:
+    return [origin.strip().rstrip("/") for origin in settings().dashboard.split(",")]
+
+
+@routes.after_app_request
+def harden(response: Response) -> Response:
+    """Nothing here is a page, and only the dashboard's own page may read it from a browser."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    response.vary.add("Origin")
+    if (origin := request.headers.get("Origin")) in origins():
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "*"
     return response
 
 
@@ -223,6 +308,11 @@ def unavailable(error: OSError) -> Response:
 
 def storage() -> StoragePort:
     found: StoragePort = current_app.extensions["storage"]
+    return found
+
+
+def settings() -> Settings:
+    found: Settings = current_app.extensions["settings"]
     return found
 
 
@@ -238,11 +328,14 @@ def created(job: Job) -> tuple[dict[str, Any], int, dict[str, str]]:
 
 
 @routes.get("/jobs")
-def index() -> dict[str, Any]:
+def index() -> Response:
     asked = check(Listing, request.args.to_dict())
     jobs, following = storage().list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
     counts = storage().counts()
-    return {"jobs": [job.as_dict() for job in jobs], "next": following, "counts": counts}
+    answer = jsonify(jobs=[job.as_dict() for job in jobs], next=following, counts=counts)
+    answer.add_etag()
+    answer.make_conditional(request)
+    return answer
 
 
 @routes.get("/jobs/<job_id>")
@@ -431,8 +524,6 @@ class Follower:
         self.job_id, self.offset, self.timestamps = job_id, offset, timestamps
         # The connection tells at once that the client has closed it, also while nothing is sent.
         self.client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
-        if self.client:
-            self.client.settimeout(SEND_TIMEOUT)  # for a client that has stopped reading
 
     def chunks(self) -> Iterator[bytes]:
         """What is written, as it is written; b"" when a while has gone by. ConnectionError when
@@ -489,7 +580,7 @@ class Follower:
 
 
 @routes.get("/workers")
-def workers() -> dict[str, Any]:
+def list_workers() -> dict[str, Any]:
     return {"workers": [asdict(info) for info in storage().workers()]}
 
 
@@ -499,20 +590,43 @@ def healthz() -> dict[str, str]:
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """The application. `config` may hold STORAGE, a folder (default: TAILBOARD_STORAGE)."""
+    """The application. `config` holds settings that win over the environment's: STORAGE, TOKEN …,
+    named as in the README without TAILBOARD_. ValueError where one is unknown or bad."""
+    given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     app = Flask(__name__)
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY)
-    app.config.update(config or {})
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["storage"] = open_storage(app.config.get("STORAGE"))
-    app.extensions["followers"] = threading.Semaphore(FOLLOWERS)
+    settings = app.extensions["settings"] = Settings.read({**os.environ, **given})
+    app.extensions["storage"] = open_storage(settings.storage)
+    app.extensions["followers"] = threading.Semaphore(settings.followers)
     app.register_blueprint(routes)
     return app
 
 
 def __getattr__(name: str) -> Flask:
     """`app`, for `flask run` and gunicorn; made on use, so that an import makes no folder."""
-    if name == "app":
-        app = globals()["app"] = create_app()
-        return app
-    raise AttributeError(name)
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        globals()["app"] = create_app()
+    except (OSError, ValueError) as error:
+        sys.exit(f"api: {error}")
+    return globals()["app"]  # type: ignore[no-any-return]
+
+
+# --- Settings of gunicorn, which reads them here: gunicorn -c python:api api:app ------------------
+
+bind = os.environ.get("TAILBOARD_BIND") or "127.0.0.1:5000"
+worker_class = "gthread"
+threads = int(os.environ.get("TAILBOARD_FOLLOWERS") or Settings.followers) + 16
+accesslog = "-"
+access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s bytes %(M)s ms'  # no query: it holds tickets
+control_socket_disable = True
+graceful_timeout = 2  # seconds; followers come back
+
+
+def post_worker_init(worker: Any) -> None:
+    """No client keeps a thread by sending or reading nothing: accepted connections inherit this."""
+    for listener in worker.sockets:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", CLIENT_TIME, 0))

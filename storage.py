@@ -37,7 +37,7 @@ import signal
 import struct
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -226,6 +226,50 @@ class StoragePort(Protocol):
     def outcome(self, held: Held) -> Outcome | None: ...
     def finish(self, held: Held, outcome: Outcome) -> Job: ...
     def requeue(self, held: Held, retry: bool) -> Job: ...
+
+
+# --- Settings -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment's TAILBOARD_* variables say; the README has them in a table."""
+
+    storage: str = "jobs"
+    token: str = ""
+    followers: int = 64
+    dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
+    log_max_bytes: int = 1 << 30
+    keep_days: int = 30
+    keep_bytes: int = 0
+    webhook: str = ""
+    webhook_on: str = "failed,timed_out,lost"
+    # Read elsewhere: by dashboard.py, which imports nothing of ours, and by gunicorn's settings.
+    api: str = ""
+    public_api: str = ""
+    bind: str = ""
+
+    @classmethod
+    def read(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """ValueError, in one sentence, where a variable is unknown or its value is bad."""
+        given: dict[str, Any] = {}
+        kinds = {
+            f"TAILBOARD_{f.name.upper()}": (f.name, type(getattr(cls, f.name))) for f in fields(cls)
+        }
+        for name, value in env.items():
+            if name.startswith("TAILBOARD_") and name not in kinds:
+                raise ValueError(f"{name} is no setting; there are {', '.join(sorted(kinds))}")
+            if name in kinds and value:
+                field_name, kind = kinds[name]
+                if kind is int and not re.fullmatch("[0-9]{1,18}", value):
+                    raise ValueError(f"{name} must be a whole number, and {value!r} is none")
+                given[field_name] = kind(value)
+        settings = cls(**given)
+        if unknown := set(settings.webhook_on.split(",")) - {str(s) for s in FINISHED}:
+            raise ValueError(
+                f"TAILBOARD_WEBHOOK_ON: {min(unknown)!r} is none of {', '.join(FINISHED)}"
+            )
+        return settings
 
 
 # --- Small things -------------------------------------------------------------------------------
@@ -960,9 +1004,8 @@ def _log_start(folder: str) -> int:
     return 0
 
 
-def open_storage(url: str | None = None) -> StoragePort:
-    """The storage that `url`, else TAILBOARD_STORAGE, names: a folder (default `jobs`)."""
-    url = url or os.environ.get("TAILBOARD_STORAGE") or "jobs"
+def open_storage(url: str) -> StoragePort:
+    """The storage at a URL, which is so far a folder; ValueError for another."""
     if "://" in url:
-        raise ValueError(f"TAILBOARD_STORAGE must be a folder, which {url!r} is not")
+        raise ValueError(f"TAILBOARD_STORAGE must be a folder, and {url!r} is none")
     return FolderStorage(url)

@@ -33,6 +33,7 @@ from storage import (
     JobNotFound,
     LogKeeper,
     Outcome,
+    Settings,
     Status,
     StoragePort,
     WorkerInfo,
@@ -46,7 +47,6 @@ BEAT = 5.0  # seconds between recoveries, and full scans of the queues
 POLL = 0.2  # seconds between looks at the queues where nothing tells of a new job
 GRACE = 10.0  # seconds from TERM to KILL
 AGAIN = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
-LOG_LIMIT = 1 << 30  # bytes of a log that are kept
 NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 SHELL = "/bin/sh"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
@@ -91,14 +91,13 @@ class Worker:
     def __init__(
         self,
         storage: StoragePort,
+        settings: Settings,
         slots: int,
         queues: list[str],
         drain: bool,
         on_stop: str,
-        log_limit: int,
     ) -> None:
-        self.storage, self.drain, self.on_stop = storage, drain, on_stop
-        self.log_limit = log_limit
+        self.storage, self.settings, self.drain, self.on_stop = storage, settings, drain, on_stop
         host, pid = socket.gethostname(), os.getpid()
         self.info = WorkerInfo(f"{host}-{pid}", host, pid, slots, queues, 0, utc(), utc())
         self.running: dict[str, Running] = {}  # by job ID
@@ -256,8 +255,9 @@ class Worker:
         if entry.keeper is None:
             entry.keeper = self.storage.keep_log(entry.job.id)
         if entry.keeper is not None:
-            if not entry.keeper.trim(self.log_limit) and entry.kill_at is None:
-                self.stop_job(entry, Status.FAILED, NO_HOLES.format(self.log_limit))
+            limit = self.settings.log_max_bytes
+            if not entry.keeper.trim(limit) and entry.kill_at is None:
+                self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
             entry.keeper.sample()
 
     def judge(self, entry: Running, now: float) -> None:
@@ -489,13 +489,11 @@ def main() -> None:
     logging.Formatter.converter = time.gmtime
     logging.Formatter.default_msec_format = "%s.%03dZ"
     try:
-        storage = open_storage()
-        limit = int(os.environ.get("TAILBOARD_LOG_MAX_BYTES") or LOG_LIMIT)
-        if limit < 1:
-            raise ValueError("TAILBOARD_LOG_MAX_BYTES must be a whole number of bytes above 0")
+        settings = Settings.read()
+        storage = open_storage(settings.storage)
     except (OSError, ValueError) as error:
         sys.exit(f"worker: {error}")
-    Worker(storage, **vars(options), log_limit=limit).run()
+    Worker(storage, settings, **vars(options)).run()
 
 
 if __name__ == "__main__":

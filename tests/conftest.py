@@ -85,14 +85,9 @@ class Processes:
     def api(self, *options: str, **env: str) -> str:
         """Start the API as the Procfile does, on a free port; its URL."""
         url = f"http://127.0.0.1:{free_port()}"
-        command = next(
-            line.removeprefix("api: ").split()
-            for line in (ROOT / "Procfile").read_text().splitlines()
-            if line.startswith("api: ")
-        )
-        place = command.index("--bind") + 1
-        command[place] = url.removeprefix("http://")
-        self.serve(f"{url}/healthz", sys.executable, "-m", *command, *options, **env)
+        bind = url.removeprefix("http://")
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
+        self.serve(f"{url}/healthz", *command, *options, TAILBOARD_BIND=bind, **env)
         return url
 
     def text(self) -> str:
