@@ -1,0 +1,298 @@
+"""How fast Tailboard is, as ratios to what is bare, taken in one run on one machine.
+
+    python tests/bench.py [--jobs 300] [--gigabytes 2] [--followers 50] [--seconds 20]
+
+Absolute times are of this machine and this hour; quote the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+from flask import Flask, Response, send_file
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from conftest import Processes, free_port, wait_until  # noqa: E402
+
+from storage import FINISHED, SHIM, FolderStorage, Job, Log  # noqa: E402
+
+
+def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
+    print(f"{what:52} {ours:10.4g} {bare:10.4g} {unit:9} ratio {ours / bare:7.3f}  {reach}")
+
+
+def quantiles(times: list[float]) -> tuple[float, float]:
+    """Median and 95th percentile, in ms."""
+    times = sorted(times)
+    return statistics.median(times) * 1e3, times[int(len(times) * 0.95)] * 1e3
+
+
+def fresh(folder: Path) -> tuple[FolderStorage, Processes]:
+    folder.mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    env = kept | {"TAILBOARD_STORAGE": str(folder / "jobs")}
+    return FolderStorage(folder / "jobs"), Processes(folder / "output.txt", env)
+
+
+# --- Running jobs -------------------------------------------------------------------------------
+
+
+def bare_loop(folder: Path, slots: int, jobs: int, shim: bool) -> float:
+    """Jobs a second of a loop that only starts processes, each with a log of its own."""
+    folder.mkdir()
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    begun, left = time.perf_counter(), jobs
+    while left or running:
+        while left and len(running) < slots:
+            own = folder / str(left)
+            own.mkdir()
+            command = ["/bin/sh", "-c", SHIM, str(own), "022"] if shim else []
+            with open(own / "output.log", "ab") as log:
+                process = subprocess.Popen(
+                    [*command, "/bin/true"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            running[process.pid] = process
+            left -= 1
+        pid = os.wait()[0]
+        running.pop(pid).returncode = 0
+    return jobs / (time.perf_counter() - begun)
+
+
+def drain(folder: Path, slots: int, jobs: int) -> float:
+    """Jobs a second of a worker, between its first claim and its last record."""
+    storage, processes = fresh(folder)
+    for _ in range(jobs):
+        storage.submit(Job(command=["/bin/true"]))
+    processes.worker("--slots", str(slots), "--drain").wait()
+    seen = re.findall(
+        r"^[0-9-]+ ([0-9:.]+)Z INFO 2\S+ (?:claimed|succeeded)", processes.text(), re.M
+    )
+    first, last = ([float(part) for part in moment.split(":")] for moment in (seen[0], seen[-1]))
+    seconds = [a * 3600 + b * 60 + c for a, b, c in (first, last)]
+    return jobs / ((seconds[1] - seconds[0]) % 86_400)
+
+
+def throughput(folder: Path, jobs: int) -> None:
+    for slots in (1, 2):
+        bare, shim, ours = [], [], []
+        for turn in range(3):
+            name = f"{slots}-{turn}"
+            bare.append(bare_loop(folder / f"bare{name}", slots, jobs, False))
+            ours.append(drain(folder / f"ours{name}", slots, jobs))
+            shim.append(bare_loop(folder / f"shim{name}", slots, jobs, True))
+        middle = statistics.median
+        say(f"jobs/s, {slots} slots: worker : bare Popen loop", middle(ours), middle(bare), "1/s")
+        say(f"jobs/s, {slots} slots: worker : loop of shims", middle(ours), middle(shim), "1/s")
+        say(f"jobs/s, {slots} slots: loop of shims : bare", middle(shim), middle(bare), "1/s")
+
+
+def start_latency(folder: Path, jobs: int) -> None:
+    """From `submit` to the job's first instruction, and from Popen to that of its program."""
+    storage, processes = fresh(folder)
+    processes.worker()
+    wait_until(storage.workers)
+    ours, bare = [], []
+    for turn in range(jobs):
+        begun = time.time()
+        job = storage.submit(Job(command=["/bin/date", "+%s.%N"]))
+        wait_until(lambda job=job: storage.status(job.id) in FINISHED)
+        ours.append(float(storage.load_logs(job.id)) - begun)
+        begun = time.time()
+        with open(folder / f"bare{turn}", "ab") as log:
+            subprocess.Popen(["/bin/date", "+%s.%N"], stdout=log, stderr=log).wait()
+        bare.append(float((folder / f"bare{turn}").read_text()) - begun)
+    processes.end()
+    for name, mine, theirs in zip(("median", "p95"), quantiles(ours), quantiles(bare), strict=True):
+        reach = f"{mine - theirs:+.1f} ms; reach +3" if name == "median" else ""
+        say(f"submit to first instruction, {name}", mine, theirs, "ms", reach)
+
+
+def idle(folder: Path, seconds: float) -> None:
+    storage, processes = fresh(folder)
+    worker = processes.worker()
+    wait_until(storage.workers)
+
+    def used() -> float:
+        numbers = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+    before, deadline = used(), time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > deadline, seconds + 10)
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    rss = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+    cpu = (used() - before) / seconds * 60
+    processes.end()
+    print(f"idle worker: {cpu:.3f} CPU s a minute (reach 0.1), {rss:.1f} MiB RSS (reach 30)")
+
+
+# --- Logs ---------------------------------------------------------------------------------------
+
+
+def write_log(path: Path, size: int) -> None:
+    """A log of real lines."""
+    block = b"".join(b"%07d a line of a log, as programs write them\n" % n for n in range(22_000))
+    with open(path, "wb") as file:
+        for _ in range(size // len(block) + 1):
+            file.write(block)
+        file.truncate(size)
+
+
+def ended_job(storage: FolderStorage, processes: Processes, size: int) -> str:
+    job = storage.submit(Job(command="echo"))
+    processes.worker("--drain").wait()
+    (path,) = Path(storage.root).glob(f"succeeded/*/{job.id}/output.log")
+    write_log(path, size)
+    return job.id
+
+
+def each(turns: int, call: Callable[[], object]) -> list[float]:
+    times = []
+    for _ in range(turns):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def tails(folder: Path, large: int) -> None:
+    folder.mkdir()
+    medians = []
+    for name, size in (("small", 1 << 20), ("large", large)):
+        write_log(folder / name, size)
+        with Log(str(folder / name)) as log:
+            times = each(200, lambda log=log, size=size: log.read(log.tail(1000, size), size))
+        medians.append(quantiles(times)[0])
+    what = f"last 1,000 lines of {large / (1 << 30):g} GiB : of 1 MiB"
+    say(what, medians[1], medians[0], "ms", "reach 2")
+    (folder / "large").unlink()
+
+
+static = Flask(__name__)
+
+
+@static.get("/<path:name>")
+def a_file(name: str) -> Response:
+    return send_file("/" + name)
+
+
+def polling(folder: Path, large: int) -> None:
+    storage, processes = fresh(folder)
+    jobs = {"1 MiB": ended_job(storage, processes, 1 << 20)}
+    jobs[f"{large >> 30} GiB"] = ended_job(storage, processes, large)
+    (folder / "piece").write_bytes(b"x" * (256 << 10))
+    (folder / "page").write_bytes(b"x" * 46_000)  # as much as 1,000 lines
+    url = processes.api()
+    files = f"http://127.0.0.1:{free_port()}"
+    server = ("gunicorn", "-c", "python:api", "--pythonpath", "tests", "bench:static")
+    bind = files.removeprefix("http://")
+    processes.serve(f"{files}{folder}/page", sys.executable, "-m", *server, TAILBOARD_BIND=bind)
+    session = requests.Session()
+
+    def get(address: str, **headers: str) -> requests.Response:
+        answer = session.get(address, headers=headers)
+        assert answer.status_code in (200, 304), answer.text
+        return answer
+
+    def rate(address: str, **headers: str) -> float:
+        return 1 / statistics.median(each(300, lambda: get(address, **headers)))
+
+    logs = f"{url}/jobs/{jobs['1 MiB']}/logs"
+    page = f"{files}{folder}/page"
+    etag = {"If-None-Match": get(logs).headers["ETag"]}
+    static_etag = {"If-None-Match": get(page).headers["ETag"]}
+    say(
+        "polls answered 304 : a static file's", rate(logs, **etag), rate(page, **static_etag), "1/s"
+    )
+    ours, bare = rate(f"{logs}?offset=0"), rate(f"{files}{folder}/piece")
+    say("polls of 256 KiB : a static file's", ours, bare, "1/s")
+    for name, job_id in jobs.items():
+        ours = rate(f"{url}/jobs/{job_id}/logs?tail=1000")
+        say(f"tails of 1,000 lines of {name} : a static file's", ours, rate(page), "1/s")
+    begun = time.perf_counter()
+    matches = get(f"{url}/jobs/{jobs[f'{large >> 30} GiB']}/logs?q=no+such+text").json()
+    reached = (large - (matches["next"] or 0)) / (1 << 30)
+    print(f"search: {reached:.2f} GiB in {time.perf_counter() - begun:.2f} s")
+    processes.end()
+
+
+def following(folder: Path, followers: int) -> None:
+    """From a program's write to each follower's read."""
+    storage, processes = fresh(folder)
+    processes.worker()
+    url = processes.api()
+    program = "import time\nfor _ in range(100): print(time.time()); time.sleep(0.02)"
+    for count in (1, followers):
+        gate = folder / f"gate{count}"
+        os.mkfifo(gate)
+        job = storage.submit(Job(command=f"cat {gate}; exec {sys.executable} -c '{program}'"))
+        delays: list[float] = []
+        ready = threading.Barrier(count + 1)
+
+        def follow(job_id: str, ready: threading.Barrier, delays: list[float]) -> None:
+            answer = requests.get(
+                f"{url}/jobs/{job_id}/logs?follow=1",
+                headers={"Accept": "text/event-stream"},
+                stream=True,
+            )
+            lines = answer.iter_lines(chunk_size=None)
+            next(lines)
+            ready.wait()
+            for line in lines:
+                now = time.time()
+                if line.startswith(b"event: end"):
+                    return
+                if line.startswith(b"data: "):
+                    delays += [now - float(text) for text in json.loads(line[6:]).split()]
+
+        threads = [
+            threading.Thread(target=follow, args=(job.id, ready, delays)) for _ in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        gate.write_text("")
+        for thread in threads:
+            thread.join()
+        median, p95 = quantiles(delays)
+        print(f"write to read, {count} followers: median {median:.2f} ms, p95 {p95:.2f} ms")
+    processes.end()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--gigabytes", type=int, default=2)
+    parser.add_argument("--followers", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=20)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=ROOT / "tests") as name:
+        folder = Path(name)
+        print(f"{'':52} {'ours':>10} {'bare':>10}")
+        throughput(folder, asked.jobs)
+        start_latency(folder / "start", 100)
+        idle(folder / "idle", asked.seconds)
+        tails(folder / "tails", asked.gigabytes << 30)
+        following(folder / "following", asked.followers)
+        polling(folder / "polling", asked.gigabytes << 30)
+
+
+if __name__ == "__main__":
+    main()
