@@ -12,11 +12,12 @@ A job is a folder; its state is the folder that it stands in; every transition i
     ID/  job.json (the record)  output.log  lock  pid  exit  cancel  times
 
 Claim rule: who holds the flock on ID/lock, and nobody else, moves the folder and rewrites job.json;
-everyone else leaves the marker `cancel`. A claim takes the lock, records who claims, renames to
-running/, and hands the locked descriptor to the shim (SHIM below) as its standard input.
+everyone else leaves the marker `cancel`. A claim takes the lock, writes into it who claims, renames
+to running/, and hands the locked descriptor to the shim (SHIM below) as its standard input.
 Crash rule: a running job's lock is free <=> its shim is dead; the kernel sees to that. Then `exit`
-says how it ended; no `pid`, or no `started_at` in the record, means that it never started (back
-to the queue); a `pid` without an `exit` means that nobody could record the end (lost).
+says how it ended; no `pid` means that it never started (back to the queue), unless the machine went
+down since the claim; otherwise nobody could record the end (lost). A claim of another attempt than
+the record's tells a requeue that was cut short, to be completed.
 A job is looked up in the order it moves (queued, running, finished), so it cannot slip past.
 
 This module imports none of our others, nor Flask or Streamlit.
@@ -125,7 +126,7 @@ class Job:
     log_size: int = 0  # bytes
     log_start: int = 0  # offset of the first byte that is kept
     # Not on the wire:
-    started_monotonic: float | None = None  # this boot's clock, for an adopted job's timeout
+    started_monotonic: float | None = None  # on this boot's clock, for an adopted job's timeout
     version: int = VERSION  # 0: the record is damaged
     extra: dict[str, Any] = field(default_factory=dict)  # fields that we do not know, kept
 
@@ -135,7 +136,8 @@ class Job:
 
 
 FIELDS = tuple(f.name for f in fields(Job))
-RECORD = tuple(n for n in FIELDS if n not in ("status", "pid", "log_size", "extra"))
+DERIVED = ("status", "pid", "log_size", "started_monotonic", "extra")
+RECORD = tuple(name for name in FIELDS if name not in DERIVED)
 KINDS: dict[str, Any] = {  # of what our own code relies on; a record by another hand is checked
     "command": str | list,
     "queue": str,
@@ -144,9 +146,15 @@ KINDS: dict[str, Any] = {  # of what our own code relies on; a record by another
     "timeout": float | int | NoneType,
     "retries": int,
     "attempt": int,
-    "started_at": str | NoneType,
-    "started_monotonic": float | int | NoneType,
     "version": int,
+}
+CLAIM = {  # what a claim writes into the lock
+    "worker": str,
+    "host": str,
+    "started_at": str,
+    "started_monotonic": float,
+    "attempt": int,
+    "boot": str,
 }
 
 
@@ -350,6 +358,22 @@ def _lock(path: str) -> int | None:
         if os.path.samestat(os.fstat(fd), os.stat(path)):
             return fd
     os.close(fd)
+    return None
+
+
+def _boot() -> str:
+    """Tells one start of this machine from another, where it can be told (Linux, random(4))."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""
+
+
+def _parse_claim(data: bytes) -> dict[str, Any] | None:
+    """What a claim wrote into a lock; {} where nobody claimed; None where it cannot be read."""
+    with suppress(ValueError, KeyError, TypeError):
+        claim: dict[str, Any] = json.loads(data)
+        if claim == {} or all(isinstance(claim[name], kind) for name, kind in CLAIM.items()):
+            return claim
     return None
 
 
@@ -598,6 +622,7 @@ class FolderStorage:
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._watches: dict[int, str] = {}  # inotify's watch -> queue
         self._inotify: Any = None
+        self._boot = _boot()
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._make_folders()
 
@@ -654,11 +679,14 @@ class FolderStorage:
         job.status = status
         with suppress(OSError):
             job.log_size = os.lstat(f"{folder}/output.log").st_size
-        if status is Status.QUEUED:  # where a claim cut short may have left its traces
+        if status is Status.QUEUED:
             job.queue = os.path.basename(os.path.dirname(folder))
-            job.worker = job.host = job.started_at = None
         elif status is Status.RUNNING:
             job.pid, job.log_start = _number(f"{folder}/pid"), _log_start(folder)
+            with suppress(OSError):
+                claim = _parse_claim(_read(f"{folder}/lock")) or {}
+                for name in ("worker", "host", "started_at", "started_monotonic"):
+                    setattr(job, name, claim.get(name))
         return job
 
     def get(self, job_id: str) -> Job:
@@ -799,9 +827,12 @@ class FolderStorage:
             if held.job.version != VERSION:  # nor we one that is half copied, or for a newer worker
                 os.close(held.lock)
                 return None
-            held.job = replace(held.job, worker=worker, host=host, started_at=utc())
-            held.job.started_monotonic = time.monotonic()
-            _write_record(held.folder, held.job)
+            job = held.job
+            job.worker, job.host, job.started_at = worker, host, utc()
+            job.started_monotonic = time.monotonic()
+            claim = {name: getattr(job, name, self._boot) for name in CLAIM}
+            os.ftruncate(held.lock, 0)
+            os.pwrite(held.lock, json.dumps(claim).encode(), 0)
             self._move(held, f"{self.root}/running", Status.RUNNING)
             _fsync_folder(f"{self.root}/running")  # else a power cut might start it a second time
             return held
@@ -811,8 +842,12 @@ class FolderStorage:
 
     def hold(self, job_id: str) -> Held | None:
         """Take a running job's lock. None: it is alive, or not running any more."""
+        folder = f"{self.root}/running/{job_id}"
         with suppress(FileNotFoundError):
-            return self._hold(Status.RUNNING, f"{self.root}/running/{job_id}")
+            by_hand = not os.path.exists(f"{folder}/lock")  # nobody claimed it: it was moved here
+            if (held := self._hold(Status.RUNNING, folder)) and by_hand:
+                os.pwrite(held.lock, b"{}", 0)
+            return held
         return None
 
     def _hold(self, status: Status, folder: str) -> Held | None:
@@ -836,7 +871,11 @@ class FolderStorage:
     def outcome(self, held: Held) -> Outcome | None:
         """How a running job whose shim is dead ended; None: it never started."""
         folder, job = held.folder, held.job
-        if not os.path.exists(f"{folder}/pid") or (job.version and job.started_at is None):
+        claim = _parse_claim(os.pread(held.lock, BLOCK, 0))
+        if claim and job.version and claim["attempt"] != job.attempt:
+            return None  # a requeue was cut short
+        same_boot = claim is not None and claim.get("boot", self._boot) == self._boot
+        if same_boot and not os.path.exists(f"{folder}/pid"):
             return None
         code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
         asked = _mtime(f"{folder}/cancel")
@@ -875,13 +914,12 @@ class FolderStorage:
         return job
 
     def requeue(self, held: Held, retry: bool) -> Job:
-        """Back to the queue (running -> queued); `retry` makes it the next attempt. The record
-        loses `started_at` first: that tells a requeue cut short, which is then completed."""
+        """Back to the queue (running -> queued); `retry` makes it the next attempt."""
         self._expect("requeued", held.job, Status.RUNNING)
         job = held.job
-        if job.version == VERSION and job.started_at is not None:
-            job.attempt += retry
-            job.started_at = None
+        job.worker = job.host = job.started_at = job.started_monotonic = None
+        if retry and job.version == VERSION:
+            job.attempt += 1
             _write_record(held.folder, job)
         for name in ("exit", "pid", "cancel"):  # would be read as the next attempt's
             with suppress(FileNotFoundError):
