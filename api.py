@@ -15,13 +15,15 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from getpass import getuser
 from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
 
+import click
 from flask import (
     Blueprint,
     Flask,
@@ -78,7 +80,7 @@ TICKET_AGE = 300  # seconds
 BEARER = WWWAuthenticate("bearer")
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 
-routes = Blueprint("tailboard", __name__)
+routes = Blueprint("tailboard", __name__, cli_group=None)
 
 
 # --- What may come in ---------------------------------------------------------------------------
@@ -350,10 +352,12 @@ def cancel(job_id: str) -> tuple[dict[str, Any], int]:
 
 @routes.post("/jobs/<job_id>/rerun")
 def rerun(job_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
-    old = storage().get(job_id)
+    return created(run_again(storage().get(job_id)))
+
+
+def run_again(old: Job) -> Job:
     asked = {name: getattr(old, name) for name in Submission.model_fields}
-    job = Job(**check(Submission, asked).model_dump(), rerun_of=old.id)
-    return created(storage().submit(job))
+    return storage().submit(Job(**check(Submission, asked).model_dump(), rerun_of=old.id))
 
 
 @routes.delete("/jobs/<job_id>")
@@ -510,7 +514,9 @@ def follow(job: Job, asked: LogQuery) -> Response:
     places: threading.Semaphore = current_app.extensions["followers"]
     if not places.acquire(blocking=False):
         raise ServiceUnavailable("no more followers are admitted now", retry_after=RETRY_AFTER)
-    follower = Follower(job.id, begin, asked.timestamps)
+    # The connection tells at once that the client has closed it, also while nothing is sent.
+    client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
+    follower = Follower(job.id, begin, asked.timestamps, client)
     chunks, kind = (follower.events(), "event-stream") if events else (follower.text(), "plain")
     response = Response(stream_with_context(chunks), headers=headers, mimetype=f"text/{kind}")
     response.call_on_close(places.release)
@@ -520,10 +526,11 @@ def follow(job: Job, asked: LogQuery) -> Response:
 class Follower:
     """Reads a log as it grows, until its job has ended or the client is gone."""
 
-    def __init__(self, job_id: str, offset: int, timestamps: bool) -> None:
+    def __init__(
+        self, job_id: str, offset: int, timestamps: bool, client: socket.socket | None = None
+    ) -> None:
         self.job_id, self.offset, self.timestamps = job_id, offset, timestamps
-        # The connection tells at once that the client has closed it, also while nothing is sent.
-        self.client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
+        self.others = [client.fileno()] if client else []
 
     def chunks(self) -> Iterator[bytes]:
         """What is written, as it is written; b"" when a while has gone by. ConnectionError when
@@ -539,7 +546,7 @@ class Follower:
                     yield data
                 if ended:
                     return
-                if watch.wait(PING, *([self.client.fileno()] if self.client else [])):
+                if watch.wait(PING, *self.others):
                     raise ConnectionAbortedError
                 yield b""
         finally:
@@ -552,6 +559,11 @@ class Follower:
             data = data[: len(data) - half_character(data)]
         self.offset = begin + len(data)
         return log.stamp(begin, data) if self.timestamps else data
+
+    def read_now(self) -> bytes:
+        """The next block of what is there."""
+        with open_log(self.job_id) as log:
+            return self.read(log, ended=True)
 
     def text(self) -> Iterator[bytes]:
         with suppress(ConnectionError, JobNotFound):
@@ -587,6 +599,128 @@ def list_workers() -> dict[str, Any]:
 @routes.get("/healthz")
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
+
+
+# --- In a terminal: flask submit, jobs, logs … on the storage itself, so that no API need run -----
+
+
+command: Callable[..., Callable[[Callable[..., None]], click.Command]] = routes.cli.command
+
+
+class Command(click.Command):
+    """Says what went wrong in one sentence and ends with exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except HTTPException as error:
+            raise click.ClickException(error.description or error.name) from None
+        except (JobNotFound, WrongState, OSError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+def find(part: str) -> Job:
+    """The job whose ID starts or ends with this."""
+    found = [i for i in storage().ids() if i.startswith(part) or i.endswith(part)] if part else []
+    if len(found) != 1:
+        raise click.ClickException(
+            f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
+        )
+    return storage().get(found[0])
+
+
+def print_log(job: Job, offset: int, follow: bool) -> int:
+    """The log from an offset on; the job's exit code, if it is followed to its end."""
+    follower = Follower(job.id, offset, False)
+    chunks: Iterable[bytes] = follower.text() if follow else iter(follower.read_now, b"")
+    for data in chunks:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    code = storage().get(job.id).exit_code
+    return 1 if code is None else code
+
+
+@command("submit", cls=Command)
+@click.argument("line", metavar="COMMAND")
+@click.option("--name")
+@click.option("--queue")
+@click.option("--cwd", type=click.Path(resolve_path=True), help="The folder to run in.")
+@click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
+@click.option("--timeout", type=float, help="Seconds.")
+@click.option("--retries", type=int)
+@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
+@click.pass_context
+def submit_command(
+    context: click.Context, /, line: str, env: tuple[str, ...], follow: bool, **given: Any
+) -> None:
+    """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
+    if bad := [pair for pair in env if "=" not in pair]:
+        raise click.ClickException(f"--env must be NAME=VALUE, and {bad[0]!r} is not")
+    if line == "-":
+        line = sys.stdin.read()
+    variables = dict(pair.split("=", 1) for pair in env)
+    asked = {"command": line, "env": variables, "submitted_by": getuser(), **given}
+    job = storage().submit(Job(**check(Submission, asked).model_dump()))
+    click.echo(job.id, err=follow)
+    if follow:
+        context.exit(print_log(job, 0, True))
+
+
+@command("jobs", cls=Command)
+@click.option("--status", type=click.Choice([*Status]))
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first."""
+    for job in storage().list(Status(status) if status else None, limit=limit)[0]:
+        if as_json:
+            click.echo(json.dumps(job.as_dict()))
+        else:
+            code = "" if job.exit_code is None else job.exit_code
+            title = " ".join((job.name or str(job.command)).split())
+            click.echo(f"{job.id}  {job.status:9}  {code!s:>3}  {title[:80]}")
+
+
+@command("logs", cls=Command)
+@click.argument("job_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--tail", metavar="N", help="The last N lines (default: 1000).")
+@click.option("--since", metavar="AGE", help="Like 30s, 5m, or a time.")
+def logs_command(job_id: str, follow: bool, tail: str | None, since: str | None) -> None:
+    """Print a job's log."""
+    job = find(job_id)
+    asked = check(LogQuery, {"tail": tail, "since": since})
+    with open_log(job.id) as log:
+        offset = begin_at(log, asked, log.size)
+    print_log(job, offset, follow)
+
+
+def on_a_job(name: str, act: Callable[[Job], str]) -> None:
+    @command(name, cls=Command, help=f"{name.capitalize()} a job.")
+    @click.argument("job_id", metavar="ID")
+    def act_on(job_id: str) -> None:
+        click.echo(act(find(job_id)))
+
+
+def delete_job(job: Job) -> str:
+    storage().delete(job.id)
+    return job.id
+
+
+on_a_job("cancel", lambda job: storage().cancel(job.id, f"cancelled by {getuser()}").id)
+on_a_job("rerun", lambda job: run_again(job).id)
+on_a_job("delete", delete_job)
+
+
+@command("workers", cls=Command)
+def workers_command() -> None:
+    """List the living workers."""
+    for info in storage().workers():
+        queues = ", ".join(info.queues) or "all queues"
+        click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
+
+
+# --- The application ----------------------------------------------------------------------------
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:

@@ -215,7 +215,9 @@ class StoragePort(Protocol):
         limit: int = 50,
         before: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
+    def ids(self) -> Iterator[str]: ...
     def counts(self) -> dict[Status, int]: ...
+    def waiting(self) -> dict[str, Sequence[str]]: ...
     def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job: ...
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
@@ -541,11 +543,15 @@ class LogWatch:
     def __init__(self, folder: str) -> None:
         self.notifier: Any = None
         self.pause = 0.02  # seconds between looks where nothing tells
-        if INotify is not None:
-            with suppress(OSError):  # none left, or the folder has just moved
-                self.notifier = INotify(nonblocking=True)
-                changes = flags.CREATE | flags.MODIFY | flags.MOVE_SELF | flags.DELETE_SELF
+        with suppress(OSError):  # none left to be had
+            self.notifier = INotify(nonblocking=True) if INotify else None
+        if self.notifier is not None:
+            changes = flags.CREATE | flags.MODIFY | flags.MOVE_SELF | flags.DELETE_SELF
+            try:
                 self.notifier.add_watch(folder, changes)
+            except FileNotFoundError:  # the job has just moved on
+                self.close()
+                raise
 
     def wait(self, timeout: float, *others: int) -> Sequence[int]:
         """Up to `timeout` seconds; those of the other descriptors that are readable."""
@@ -743,6 +749,17 @@ class FolderStorage:
                 jobs.append(job)
         return jobs, None
 
+    def ids(self) -> Iterator[str]:
+        """The IDs of all jobs."""
+        return (
+            name for s in Status for folder in self._folders(s) for name in self._listing(folder)
+        )
+
+    def waiting(self) -> dict[str, Sequence[str]]:
+        """The IDs queued in each queue that holds any, oldest first."""
+        listings = {os.path.basename(f): self._listing(f) for f in self._folders(Status.QUEUED)}
+        return {queue: names for queue, names in sorted(listings.items()) if names}
+
     def counts(self) -> dict[Status, int]:
         """Jobs by status, counted by their names: no record is read."""
         return {s: sum(len(self._listing(f)) for f in self._folders(s)) for s in Status}
@@ -766,7 +783,9 @@ class FolderStorage:
 
     def watch(self, job_id: str) -> LogWatch:
         """A watch on a job's log and state; JobNotFound."""
-        return LogWatch(self._find(job_id)[1])
+        while True:
+            with suppress(FileNotFoundError):
+                return LogWatch(self._find(job_id)[1])
 
     def status(self, job_id: str) -> Status:
         """A job's status, without a look at its record; JobNotFound."""
