@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from getpass import getuser
 from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
@@ -29,12 +29,16 @@ from flask import (
     Flask,
     Response,
     current_app,
+    g,
     jsonify,
     request,
     stream_with_context,
     url_for,
 )
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -77,6 +81,7 @@ PING = 15.0  # seconds
 RECONNECT = 1_000  # milliseconds until a browser comes back
 CLIENT_TIME = 10  # seconds for a client to send, or to take, the next bytes
 TICKET_AGE = 300  # seconds
+ACTIVE = (Status.QUEUED, Status.RUNNING)
 BEARER = WWWAuthenticate("bearer")
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 
@@ -244,6 +249,7 @@ LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?",
 def door() -> None:
     """Who may come in: whoever has the token; where there is none, programs of this machine, but
     no web page that makes a browser of this machine ask (DNS rebinding, cross-site requests)."""
+    g.begun = time.monotonic()
     origin = request.headers.get("Origin")
     if origin and origin not in (*origins(), request.host_url.rstrip("/")):
         raise Forbidden("requests from another site's page are refused")
@@ -299,6 +305,9 @@ def harden(response: Response) -> Response:
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     response.vary.add("Origin")
+    route, found = str(request.url_rule or "none"), current_app.extensions["metrics"]
+    times = found.requests.labels(request.method, route, response.status_code)
+    times.observe(time.monotonic() - g.begun)
     if (origin := request.headers.get("Origin")) in origins():
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "*"
@@ -597,8 +606,86 @@ def list_workers() -> dict[str, Any]:
 
 
 @routes.get("/healthz")
-def healthz() -> dict[str, str]:
-    return {"status": "ok"}
+def healthz() -> tuple[dict[str, Any], int]:
+    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves."""
+    waiting, alive = storage().waiting(), storage().workers()
+    served = [q for q in waiting if any(not w.queues or q in w.queues for w in alive)]
+    reason = None
+    if unserved := [queue for queue in waiting if queue not in served]:
+        reason = f"jobs wait in {', '.join(unserved)}, and no worker serves that"
+    try:
+        storage().check()
+    except OSError as error:
+        reason = f"the storage cannot be written: {error.strerror}"
+    age = max((age_of(names[0]) for names in waiting.values()), default=None)
+    body = {"status": "unhealthy" if reason else "ok", "reason": reason, "workers": len(alive)}
+    return body | {"oldest_queued_seconds": age}, 503 if reason else 200
+
+
+def age_of(job_id: str) -> float:
+    """Seconds since a job was submitted, by its ID."""
+    then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    return max(0.0, time.time() - then.timestamp())
+
+
+class Metrics(Collector):
+    """What Prometheus is told: counted from the storage at each scrape, but for the histograms,
+    which begin with this process."""
+
+    def __init__(self, storage: StoragePort) -> None:
+        self.storage, self.registry = storage, CollectorRegistry()
+        buckets = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)
+        self.seconds = Histogram(
+            "tailboard_job_seconds",
+            "From start to end of jobs.",
+            ["status"],
+            buckets=buckets,
+            registry=self.registry,
+        )
+        self.requests = Histogram(
+            "tailboard_request_seconds",
+            "Until the answer began.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.log_bytes = Counter(
+            "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
+        )
+        self.seen = set(storage.ids())
+        self.seen -= {job.id for s in ACTIVE for job in storage.list(s, limit=1_000_000)[0]}
+        self.registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        return []  # so that registering does not collect
+
+    def collect(self) -> Iterator[Metric]:
+        for job in self.storage.endings(self.seen):
+            self.log_bytes.inc(job.log_size)
+            if job.started_at and job.finished_at:
+                begun, end = map(datetime.fromisoformat, (job.started_at, job.finished_at))
+                self.seconds.labels(job.status).observe((end - begun).total_seconds())
+        jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
+        ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
+        for family, counts in ((jobs, self.storage.counts()), (ended, self.storage.ended())):
+            for status, count in counts.items():
+                family.add_metric([status], count)
+        depth = GaugeMetricFamily("tailboard_queue_jobs", "Jobs that wait.", labels=["queue"])
+        age = GaugeMetricFamily("tailboard_queue_oldest_seconds", "Its age.", labels=["queue"])
+        for queue, names in self.storage.waiting().items():
+            depth.add_metric([queue], len(names))
+            age.add_metric([queue], age_of(names[0]))
+        alive = self.storage.workers()
+        yield from (jobs, ended, depth, age)
+        yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
+        yield GaugeMetricFamily("tailboard_slots", "Slots of all.", sum(w.slots for w in alive))
+        busy = sum(w.running for w in alive)
+        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    found: Metrics = current_app.extensions["metrics"]
+    return Response(generate_latest(found.registry), mimetype="text/plain")
 
 
 # --- In a terminal: flask submit, jobs, logs … on the storage itself, so that no API need run -----
@@ -733,6 +820,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     settings = app.extensions["settings"] = Settings.read({**os.environ, **given})
     app.extensions["storage"] = open_storage(settings.storage)
     app.extensions["followers"] = threading.Semaphore(settings.followers)
+    app.extensions["metrics"] = Metrics(app.extensions["storage"])
     app.register_blueprint(routes)
     return app
 

@@ -217,6 +217,9 @@ class StoragePort(Protocol):
     ) -> tuple[Sequence[Job], str | None]: ...
     def ids(self) -> Iterator[str]: ...
     def counts(self) -> dict[Status, int]: ...
+    def ended(self) -> dict[Status, int]: ...
+    def endings(self, seen: set[str]) -> Iterator[Job]: ...
+    def check(self) -> None: ...
     def waiting(self) -> dict[str, Sequence[str]]: ...
     def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job: ...
     def delete(self, job_id: str) -> None: ...
@@ -226,6 +229,7 @@ class StoragePort(Protocol):
     def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
+    def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
     def heartbeat(self, info: WorkerInfo) -> None: ...
     def subscribe(self, queues: Iterable[str]) -> int | None: ...
     def refresh(self, scan: bool = False) -> None: ...
@@ -403,6 +407,8 @@ class Log:
     def __init__(self, path: str) -> None:
         self.times = f"{os.path.dirname(path)}/times"
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with suppress(BlockingIOError):  # it is being deleted
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
 
     def close(self) -> None:
         os.close(self.fd)
@@ -755,6 +761,15 @@ class FolderStorage:
             name for s in Status for folder in self._folders(s) for name in self._listing(folder)
         )
 
+    def endings(self, seen: set[str]) -> Iterator[Job]:
+        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        for status in FINISHED:
+            for folder in self._folders(status):
+                for name in self._listing(folder):
+                    if name not in seen and (job := self._load(status, f"{folder}/{name}")):
+                        seen.add(name)
+                        yield job
+
     def waiting(self) -> dict[str, Sequence[str]]:
         """The IDs queued in each queue that holds any, oldest first."""
         listings = {os.path.basename(f): self._listing(f) for f in self._folders(Status.QUEUED)}
@@ -976,12 +991,60 @@ class FolderStorage:
         status, folder = self._find(job_id)
         if status not in FINISHED:
             raise WrongState(f"job {job_id} is {status}: only a job that has ended can be deleted")
-        grave = f"{self.root}/tmp/{job_id}.deleted"
         try:
-            os.rename(folder, grave)
+            self._delete(status, folder)
         except FileNotFoundError:
             raise JobNotFound(f"there is no job {job_id!r}") from None
+
+    def _delete(self, status: Status, folder: str) -> None:
+        grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
+        os.rename(folder, grave)
         shutil.rmtree(grave, ignore_errors=True)
+        with open(os.open(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            tally = _tally(file.read())
+            tally[status] += 1
+            file.seek(0)
+            file.write(json.dumps(tally).encode().ljust(256))
+
+    def ended(self) -> dict[Status, int]:
+        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        here = self.counts()
+        with suppress(OSError):
+            for status, count in _tally(_read(f"{self.root}/deleted")).items():
+                here[status] += count
+        return {status: here[status] for status in FINISHED}
+
+    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
+        """Delete the jobs that ended more than `days` days ago and the oldest whose logs exceed
+        `max_bytes` in all (0: no bound), but none whose log is being read. Also what was left
+        half-made. A look at a time: the caller goes on when it has the time."""
+        oldest = time.time() - days * 86_400 if days else 0.0
+        before = None if max_bytes else f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
+        size = 0
+        streams = [self._newest(status, before) for status in FINISHED]
+        for _, status, folder in heapq.merge(*streams, reverse=True):
+            with suppress(OSError):
+                log = f"{folder}/output.log"
+                size += os.lstat(log).st_blocks * 512 if os.path.lexists(log) else 0
+                old = (_mtime(f"{folder}/job.json") or 0.0) < oldest
+                if (old or (max_bytes and size > max_bytes)) and not _is_read(log):
+                    self._delete(status, folder)
+                    os.rmdir(os.path.dirname(folder))  # fails as long as it holds another
+            yield
+        for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
+            for path in glob(f"{self.root}/{name}/*"):
+                if (_mtime(path) or limit) < limit:
+                    with suppress(OSError):
+                        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+                yield
+
+    def check(self) -> None:
+        """OSError where nothing can be written."""
+        path = f"{self.root}/tmp/check-{os.getpid()}"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(b"x" * 4096)
+        os.unlink(path)
 
     @staticmethod
     def _expect(verb: str, job: Job, *allowed: Status) -> None:
@@ -1053,6 +1116,23 @@ class FolderStorage:
                     )
                     self._watches[watch] = queue
                 yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}") if queue)
+
+
+def _tally(data: bytes) -> dict[Status, int]:
+    try:
+        return {status: int(json.loads(data)[status]) for status in FINISHED}
+    except (ValueError, KeyError, TypeError):
+        return dict.fromkeys(FINISHED, 0)
+
+
+def _is_read(path: str) -> bool:
+    """Has somebody opened this log to read it?"""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _log_start(folder: str) -> int:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
 import os
+import queue
 import resource
 import selectors
 import shutil
@@ -19,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -48,6 +51,8 @@ POLL = 0.2  # seconds between looks at the queues where nothing tells of a new j
 GRACE = 10.0  # seconds from TERM to KILL
 AGAIN = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
 NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
+PRUNING = 0.02  # seconds of deleting old jobs at each beat
+PATIENCE = (1, 5, 25, 125)  # seconds between tries of the webhook
 SHELL = "/bin/sh"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
@@ -98,6 +103,8 @@ class Worker:
         on_stop: str,
     ) -> None:
         self.storage, self.settings, self.drain, self.on_stop = storage, settings, drain, on_stop
+        self.webhook = Webhook(settings) if settings.webhook else None
+        self.pruning: Iterator[None] = iter(())
         host, pid = socket.gethostname(), os.getpid()
         self.info = WorkerInfo(f"{host}-{pid}", host, pid, slots, queues, 0, utc(), utc())
         self.running: dict[str, Running] = {}  # by job ID
@@ -117,8 +124,8 @@ class Worker:
         self.queue_fd = self.storage.subscribe(self.info.queues)
         if self.queue_fd is not None:
             self.selector.register(self.queue_fd, selectors.EVENT_READ)
-        serves = ", ".join(self.info.queues) or "all queues"
-        log.info("worker %s serves %s with %d slots", self.info.name, serves, self.info.slots)
+        queues = ",".join(self.info.queues) or "all"
+        log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
         while True:
             try:
                 self.reap()
@@ -129,11 +136,12 @@ class Worker:
                     break
                 self.pause()
             except OSError as error:  # the disk is full, the folder went away: it may come back
-                log.error("storage: %s; trying again", error)
+                log.error("storage error=%r again=%gs", str(error), AGAIN)
                 self.next_beat = self.next_tick = time.monotonic() + AGAIN
                 self.selector.select(AGAIN)
-        left = f", leaving {len(self.running)} jobs running" if self.running else ""
-        log.info("worker %s stops: %s%s", self.info.name, self.stop_reason, left)
+        log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
+        if self.webhook:
+            self.webhook.finish()
 
     def _catch_signals(self) -> None:
         self.woken, wake = socket.socketpair()
@@ -191,7 +199,9 @@ class Worker:
                 try:
                     self.settle(entry)
                 except OSError as error:  # the disk is full, say: what ended stays known
-                    log.error("%s cannot be recorded: %s; trying again", entry.job.id, error)
+                    log.error(
+                        "unrecorded job=%s error=%r again=%gs", entry.job.id, str(error), AGAIN
+                    )
                     entry.record_at = time.monotonic() + AGAIN
 
     def settle(self, entry: Running) -> None:
@@ -218,7 +228,7 @@ class Worker:
         outcome, job = self.storage.outcome(held), held.job
         if outcome is None:
             self.storage.requeue(held, retry=False)
-            log.info("%s had not started yet: queued again", job.id)
+            log.info("requeued job=%s reason=%r", job.id, "it had not started")
             return
         if entry and entry.verdict:
             outcome.status, outcome.reason = entry.verdict
@@ -228,10 +238,15 @@ class Worker:
             job.cpu_seconds, job.max_rss_bytes = entry.usage
         if outcome.status in RETRIED and job.attempt <= job.retries:
             self.storage.requeue(held, retry=True)
-            log.info("%s %s: queued for attempt %d", job.id, outcome.status, job.attempt)
+            log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
         else:
-            self.storage.finish(held, outcome)
-            log.info("%s %s: exit code %s", job.id, outcome.status, outcome.exit_code)
+            self.finish(held, outcome)
+
+    def finish(self, held: Held, outcome: Outcome) -> None:
+        job = self.storage.finish(held, outcome)
+        log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
+        if self.webhook:
+            self.webhook.tell(job)
 
     def supervise(self) -> None:
         """Look after the running jobs: their logs, their time-outs, their cancels."""
@@ -249,7 +264,7 @@ class Worker:
                 elif now >= entry.kill_at:
                     self.signal(entry, signal.SIGKILL, AGAIN)
             except OSError as error:
-                log.error("%s: %s; trying again", entry.job.id, error)
+                log.error("unsupervised job=%s error=%r", entry.job.id, str(error))
 
     def keep_log(self, entry: Running) -> None:
         if entry.keeper is None:
@@ -276,7 +291,7 @@ class Worker:
             try:
                 self.storage.cancel(entry.job.id, reason, status)
             except OSError as error:  # a full disk must not save the job that fills it
-                log.error("%s: %s", entry.job.id, error)
+                log.error("unmarked job=%s error=%r", entry.job.id, str(error))
             entry.verdict = status, reason
             self.signal(entry, signal.SIGTERM, GRACE)
 
@@ -287,7 +302,7 @@ class Worker:
             with held:  # its shim is dead, and its pid may be anybody's
                 entry.ended = True
                 return
-        log.info("%s gets %s", entry.job.id, number.name)
+        log.info("signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.verdict)
         found = kill(entry.job.id, entry.pid, number)
         if number is signal.SIGTERM or not found:
             with suppress(ProcessLookupError):
@@ -302,6 +317,7 @@ class Worker:
         self.next_beat = now + BEAT
         self._beat()
         self.storage.refresh(scan=True)
+        self.prune()
         alive = {info.name for info in self.storage.workers()} - {self.info.name}
         for job in self.storage.list(Status.RUNNING, limit=1_000_000)[0]:
             ours = job.host in (None, self.info.host) and job.worker not in alive
@@ -326,8 +342,17 @@ class Worker:
         self.running[entry.job.id] = entry
         if entry.pidfd is not None:
             self.selector.register(entry.pidfd, selectors.EVENT_READ)
-        log.info("%s adopted from %s, pid %d", entry.job.id, entry.job.worker, entry.pid)
+        log.info("adopted job=%s from=%s pid=%d", entry.job.id, entry.job.worker, entry.pid)
         return True
+
+    def prune(self) -> None:
+        """Delete what is kept long enough, for a few milliseconds at a time."""
+        until = time.monotonic() + PRUNING
+        while time.monotonic() < until:
+            if next(self.pruning, self) is self:
+                keep = self.settings
+                self.pruning = self.storage.prune(keep.keep_days, keep.keep_bytes)
+                return
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
@@ -346,16 +371,14 @@ class Worker:
     def start(self, held: Held) -> None:
         """Run a claimed job; one that cannot be started fails, and its log says why."""
         job = held.job
-        log.info("%s claimed, attempt %d: %s", job.id, job.attempt, job.name or job.command)
+        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         try:
             with held.append_log() as out:
                 try:
                     process = self.spawn(held, out.fileno())
                 except CannotStart as error:
                     out.write(f"tailboard: {error}\n".encode(errors="replace"))
-                    outcome = Outcome(Status.FAILED, error.exit_code, str(error))
-                    self.storage.finish(held, outcome)
-                    log.info("%s failed: %s", job.id, error)
+                    self.finish(held, Outcome(Status.FAILED, error.exit_code, str(error)))
                     return
         except OSError:  # nothing to do with this job: try again when the machine can
             self.storage.requeue(held, retry=False)
@@ -400,6 +423,54 @@ def program(job: Job, env: dict[str, str]) -> list[str]:
     if os.path.isdir(path) or not os.access(path, os.X_OK):
         raise CannotStart(f"{name!r} is not executable", 126)
     return [path, *job.command[1:]]
+
+
+class Webhook(threading.Thread):
+    """Tells a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. A thread of
+    its own, so that a slow or dead URL is never in the way of jobs."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self.url, self.statuses = settings.webhook, settings.webhook_on.split(",")
+        self.jobs: queue.Queue[Job | None] = queue.Queue(1_000)
+        self.start()
+
+    def tell(self, job: Job) -> None:
+        if job.status in self.statuses:
+            try:
+                self.jobs.put_nowait(job)
+            except queue.Full:
+                log.error("untold job=%s error='too many wait for the webhook'", job.id)
+
+    def finish(self) -> None:
+        """Half a second for what is still to be told."""
+        with suppress(queue.Full):
+            self.jobs.put_nowait(None)
+        self.join(0.5)
+
+    def run(self) -> None:
+        from http.client import HTTPException  # here: 8 MB that few workers need
+        from urllib.request import Request, urlopen
+
+        for job in iter(self.jobs.get, None):
+            for pause in (*PATIENCE, None):
+                try:
+                    request = Request(
+                        self.url, self.body(job), {"Content-Type": "application/json"}
+                    )
+                    urlopen(request, timeout=10).close()
+                    break
+                except (OSError, ValueError, HTTPException) as error:
+                    log.error("untold job=%s error=%r again=%s", job.id, str(error), pause)
+                    if pause is not None:
+                        time.sleep(pause)
+
+    @staticmethod
+    def body(job: Job) -> bytes:
+        code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
+        why = f": {job.reason}" if job.reason else ""
+        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+        return json.dumps({"text": text, "job": job.as_dict()}).encode()
 
 
 def peak(maxrss: int) -> int | None:

@@ -22,6 +22,13 @@ sys.path.insert(0, str(ROOT))
 from storage import FINISHED, FolderStorage, Job  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="every step of the crash matrix, more jobs"
+    )
+    parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
+
+
 def wait_until(
     condition: Callable[[], Any], timeout: float = 20.0, describe: Callable[[], object] = str
 ) -> Any:
@@ -75,7 +82,7 @@ class Processes:
         def answers() -> bool:
             assert process.poll() is None, f"it ended at once: {self.text()}"
             try:
-                return requests.get(health, timeout=5).ok
+                return requests.get(health, timeout=5).status_code in (200, 503)  # it may be unwell
             except requests.ConnectionError:
                 return False
 
@@ -115,6 +122,8 @@ def storage(folder: Path) -> Iterator[FolderStorage]:
     """The storage; jobs that still run when the test is over are ended."""
     storage = FolderStorage(folder)
     yield storage
+    if storage._inotify is not None:
+        storage._inotify.close()
     for job in storage.list()[0]:
         if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
             try:
