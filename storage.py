@@ -391,6 +391,14 @@ def _number(path: str) -> int | None:
     return None
 
 
+def _forget(folder: str) -> None:
+    """Remove what an attempt has left, which would be read as the next one's."""
+    if os.path.exists(f"{folder}/pid"):
+        for name in ("exit", "cancel", "pid"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{folder}/{name}")
+
+
 def _mtime(path: str) -> float | None:
     with suppress(OSError):
         return os.lstat(path).st_mtime
@@ -679,7 +687,9 @@ class FolderStorage:
         return names
 
     def _load(self, status: Status, folder: str) -> Job | None:
-        """The job in this folder; None where it has just moved on."""
+        """The job in this folder; None where it has just moved on, or was none ever."""
+        if os.path.islink(folder):
+            return None
         try:
             job = _parse_record(_read(f"{folder}/job.json"), os.path.basename(folder))
         except (OSError, ValueError, RecursionError) as error:
@@ -810,7 +820,9 @@ class FolderStorage:
 
     def submit(self, job: Job, key: str | None = None) -> Job:
         """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
-        gave before, as long as that exists."""
+        gave before, as long as that exists. ValueError for what is no queue's name."""
+        if not QUEUE.fullmatch(job.queue):
+            raise ValueError(f"queue must be 1 to 32 of a-z 0-9 _ -, and {job.queue!r} is not")
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
@@ -865,6 +877,7 @@ class FolderStorage:
             job.worker, job.host, job.started_at = worker, host, utc()
             job.started_monotonic = time.monotonic()
             claim = {name: getattr(job, name, self._boot) for name in CLAIM}
+            _forget(held.folder)
             os.ftruncate(held.lock, 0)
             os.pwrite(held.lock, json.dumps(claim).encode(), 0)
             self._move(held, f"{self.root}/running", Status.RUNNING)
@@ -885,7 +898,7 @@ class FolderStorage:
         return None
 
     def _hold(self, status: Status, folder: str) -> Held | None:
-        lock = _lock(f"{folder}/lock")
+        lock = None if os.path.islink(folder) else _lock(f"{folder}/lock")
         if lock is None:
             return None
         if job := self._load(status, folder):
@@ -955,9 +968,7 @@ class FolderStorage:
         if retry and job.version == VERSION:
             job.attempt += 1
             _write_record(held.folder, job)
-        for name in ("exit", "pid", "cancel"):  # would be read as the next attempt's
-            with suppress(FileNotFoundError):
-                os.unlink(f"{held.folder}/{name}")
+        _forget(held.folder)
         self._move(held, f"{self.root}/queued/{job.queue}", Status.QUEUED)
         return job
 

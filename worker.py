@@ -173,9 +173,12 @@ class Worker:
             if self.info.running != len(self.running):
                 self._beat()
             ready = self.selector.select(max(0, due - now))
-        if any(key.fileobj is self.woken for key, _ in ready):
-            with suppress(BlockingIOError):
-                self.woken.recv(1 << 16)
+        for key, _ in ready:
+            if isinstance(key.data, Running):  # the pidfd of an adopted shim
+                key.data.ended = True
+            elif key.fileobj is self.woken:
+                with suppress(BlockingIOError):
+                    self.woken.recv(1 << 16)
 
     def _beat(self) -> None:
         self.info.running, self.info.seen_at = len(self.running), utc()
@@ -208,7 +211,8 @@ class Worker:
         """Record a job's end, unless it lives on, or something that it started still has grace."""
         held = self.storage.hold(entry.job.id)
         if held is None and not entry.ended:
-            return  # adopted, and alive
+            if entry.pidfd is not None or self.is_running(entry.job.id):
+                return  # adopted, and alive
         if held is not None:
             with held:
                 entry.ended = True
@@ -222,6 +226,11 @@ class Worker:
         if entry.pidfd is not None:
             self.selector.unregister(entry.pidfd)
             os.close(entry.pidfd)
+
+    def is_running(self, job_id: str) -> bool:
+        with suppress(JobNotFound):
+            return self.storage.status(job_id) is Status.RUNNING
+        return False
 
     def record(self, held: Held, entry: Running | None = None) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
@@ -341,7 +350,7 @@ class Worker:
             return False
         self.running[entry.job.id] = entry
         if entry.pidfd is not None:
-            self.selector.register(entry.pidfd, selectors.EVENT_READ)
+            self.selector.register(entry.pidfd, selectors.EVENT_READ, entry)
         log.info("adopted job=%s from=%s pid=%d", entry.job.id, entry.job.worker, entry.pid)
         return True
 
