@@ -399,6 +399,14 @@ def _forget(folder: str) -> None:
                 os.unlink(f"{folder}/{name}")
 
 
+def _marker(folder: str) -> Outcome:
+    """What the marker `cancel` asks for; one made by hand may be empty."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        note = json.loads(_read(f"{folder}/cancel"))
+        return Outcome(Status(note["status"]), reason=str(note["reason"]))
+    return Outcome(Status.CANCELLED, reason="cancelled by a file in its folder")
+
+
 def _mtime(path: str) -> float | None:
     with suppress(OSError):
         return os.lstat(path).st_mtime
@@ -868,24 +876,35 @@ class FolderStorage:
 
     def _claim(self, held: Held, worker: str, host: str) -> Held | None:
         try:
-            if held.job.version == 0 and os.path.exists(f"{held.folder}/job.json"):
-                self.finish(held, Outcome(Status.FAILED))  # nobody can ever run it
-            if held.job.version != VERSION:  # nor we one that is half copied, or for a newer worker
-                os.close(held.lock)
-                return None
-            job = held.job
-            job.worker, job.host, job.started_at = worker, host, utc()
-            job.started_monotonic = time.monotonic()
-            claim = {name: getattr(job, name, self._boot) for name in CLAIM}
-            _forget(held.folder)
-            os.ftruncate(held.lock, 0)
-            os.pwrite(held.lock, json.dumps(claim).encode(), 0)
-            self._move(held, f"{self.root}/running", Status.RUNNING)
-            _fsync_folder(f"{self.root}/running")  # else a power cut might start it a second time
-            return held
+            if self._is_claimable(held):
+                self._mark_claim(held, worker, host)
+                self._move(held, f"{self.root}/running", Status.RUNNING)
+                _fsync_folder(f"{self.root}/running")  # else a power cut might start it twice
+                return held
         except BaseException:
             os.close(held.lock)
             raise
+        os.close(held.lock)
+        return None
+
+    def _is_claimable(self, held: Held) -> bool:
+        folder, version = held.folder, held.job.version
+        _forget(folder)
+        if os.path.exists(f"{folder}/cancel"):  # left when this lock could not be had
+            self.finish(held, _marker(folder))
+        elif version == 0 and os.path.exists(f"{folder}/job.json"):
+            self.finish(held, Outcome(Status.FAILED))  # damaged: nobody can ever run it
+        else:
+            return version == VERSION  # else it is half copied, or for a newer worker
+        return False
+
+    def _mark_claim(self, held: Held, worker: str, host: str) -> None:
+        job = held.job
+        job.worker, job.host, job.started_at = worker, host, utc()
+        job.started_monotonic = time.monotonic()
+        claim = {name: getattr(job, name, self._boot) for name in CLAIM}
+        os.ftruncate(held.lock, 0)
+        os.pwrite(held.lock, json.dumps(claim).encode(), 0)
 
     def hold(self, job_id: str) -> Held | None:
         """Take a running job's lock. None: it is alive, or not running any more."""
@@ -922,14 +941,13 @@ class FolderStorage:
         if claim and job.version and claim["attempt"] != job.attempt:
             return None  # a requeue was cut short
         same_boot = claim is not None and claim.get("boot", self._boot) == self._boot
-        if same_boot and not os.path.exists(f"{folder}/pid"):
-            return None
-        code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
         asked = _mtime(f"{folder}/cancel")
+        if same_boot and not os.path.exists(f"{folder}/pid"):
+            return _marker(folder) if asked else None
+        code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
         finished_at = utc(ended if code is not None else None)
         if asked and (code is None or ended is None or asked <= ended):
-            status, reason = self._marker(f"{folder}/cancel")
-            return Outcome(status, code, reason, finished_at)
+            return replace(_marker(folder), exit_code=code, finished_at=finished_at)
         if code is None:
             reason = "its process was gone and no exit code was recorded"
             return Outcome(Status.LOST, None, reason, finished_at)
@@ -937,14 +955,6 @@ class FolderStorage:
         with suppress(ValueError):
             result.reason = f"ended by {signal.Signals(code - 128).name}"
         return result
-
-    @staticmethod
-    def _marker(path: str) -> tuple[Status, str]:
-        """What the marker `cancel` asks for; one made by hand may be empty."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            note = json.loads(_read(path))
-            return Status(note["status"]), str(note["reason"])
-        return Status.CANCELLED, "cancelled by a file in its folder"
 
     def finish(self, held: Held, outcome: Outcome) -> Job:
         """Record how a job ended (running -> finished; queued -> failed or cancelled). A record
