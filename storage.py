@@ -393,10 +393,9 @@ def _number(path: str) -> int | None:
 
 def _forget(folder: str) -> None:
     """Remove what an attempt has left, which would be read as the next one's."""
-    if os.path.exists(f"{folder}/pid"):
-        for name in ("exit", "cancel", "pid"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{folder}/{name}")
+    for name in ("exit", "cancel", "pid"):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{name}")
 
 
 def _marker(folder: str) -> Outcome:
@@ -889,7 +888,8 @@ class FolderStorage:
 
     def _is_claimable(self, held: Held) -> bool:
         folder, version = held.folder, held.job.version
-        _forget(folder)
+        if os.path.exists(f"{folder}/pid"):  # moved back here by hand
+            _forget(folder)
         if os.path.exists(f"{folder}/cancel"):  # left when this lock could not be had
             self.finish(held, _marker(folder))
         elif version == 0 and os.path.exists(f"{folder}/job.json"):
