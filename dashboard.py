@@ -1,0 +1,667 @@
+"""The page: run a job, watch its log, see what ran when. `streamlit run dashboard.py`
+
+It knows the API's address and nothing else of ours. List and log are one fragment that a timer in
+the browser reruns; the log pane also follows the API's event stream, where the browser reaches it.
+In this file: asking the API, what decides (no Streamlit there), what runs in the browser, the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import requests
+import streamlit as st
+
+API = os.environ.get("TAILBOARD_API", "http://127.0.0.1:5000").rstrip("/")
+PUBLIC_API = os.environ.get("TAILBOARD_PUBLIC_API", API).rstrip("/")  # as the browser reaches it
+TIMEOUT = (3, 10)  # seconds to connect, to answer
+PANE_BYTES = 256 << 10  # of a log, to every viewer at every refresh
+PAGE = 200  # jobs
+INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds
+FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")  # of the form
+STATUS = {  # icon, word, colour
+    "queued": ("◌", "queued", "#7d808a"),
+    "running": ("▶", "running", "#2f7de1"),
+    "succeeded": ("✓", "succeeded", "#1f9254"),
+    "failed": ("✕", "failed", "#d93843"),
+    "cancelled": ("⊘", "cancelled", "#a8700f"),
+    "timed_out": ("!", "timed out", "#d9540b"),
+    "lost": ("?", "lost", "#8250df"),
+}
+Job = dict[str, Any]  # as the API sends it
+
+
+class ApiError(Exception):
+    """What went wrong, as a sentence for the visitor."""
+
+
+@dataclass
+class View:
+    """What a visitor looks at, in one tab of a browser, and how it is asked for."""
+
+    token: str = ""
+    locked: bool = False  # the API wants a token, and this is not it
+    times: bool = False  # beside the log's lines
+    listing: dict[str, Any] = field(default_factory=lambda: {"jobs": [], "counts": {}, "next": ""})
+    job: Job | None = None  # the chosen one
+    log: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""  # with the last refresh, which then shows what was there before
+    watched: set[str] = field(default_factory=set)  # jobs whose end is worth a toast
+    past: tuple[str, list[Job]] = ("", [])  # a job, and earlier ones of its name
+    ticket: tuple[str, str, float] = ("", "", 0.0)  # a job, its ticket, when to get a new one
+    kept: dict[str, requests.Response] = field(default_factory=dict)  # for ETag and 304
+    again: Job | None = None  # the job that the form was filled from
+    wrong: dict[str, str] = field(default_factory=dict)  # field of the form -> sentence
+
+    def ask(self, method: str, path: str, keep: str = "", json: Any = None) -> requests.Response:
+        """The API's answer, or ApiError. One kept under a name is sent only if it has changed."""
+        kept, headers = self.kept.get(keep), {"Authorization": f"Bearer {self.token}".encode()}
+        if kept is not None and kept.request.path_url == path:
+            headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
+        try:
+            url = API + path
+            answer = requests.request(method, url, json=json, headers=headers, timeout=TIMEOUT)
+        except (requests.RequestException, ValueError):
+            raise ApiError(f"The API at {API} does not answer. Trying again by itself.") from None
+        if answer.status_code == 304 and kept is not None:
+            return kept
+        self.locked |= answer.status_code == 401
+        if not answer.ok:
+            raise ApiError(body(answer, "detail")["detail"])
+        if keep:
+            self.kept[keep] = answer
+        return answer
+
+    def refresh(self, address: Mapping[str, str], search: str) -> None:
+        """Get what is shown anew: one request for the list and one for the log."""
+        self.problem, choice = "", address.get("job")
+        if self.job and self.job["id"] != choice:
+            self.job, self.log = None, {}
+        filters = {"status": address.get("status"), "before": address.get("before"), "q": search}
+        asked = "".join(f"&{name}={quote(text, '')}" for name, text in filters.items() if text)
+        try:
+            answer = self.ask("GET", f"/jobs?limit={PAGE}{asked}", "list")
+            self.listing = body(answer, "jobs", "counts", "next")
+            if choice:
+                path, times = f"/jobs/{quote(choice, '')}", "&timestamps=1" if self.times else ""
+                self.log = read_log(self.ask("GET", f"{path}/logs?tail=1000{times}", "log"))
+                self.job = next((j for j in self.listing["jobs"] if j["id"] == choice), self.job)
+                if self.job is None or self.job["status"] != self.log["status"]:
+                    self.job = body(self.ask("GET", path), "id", "status")
+        except ApiError as error:
+            self.problem = str(error)
+
+    def log_url(self, job_id: str) -> str:
+        """Where the browser reads a log; it cannot send a token, so it gets a ticket for it."""
+        job, ticket, renewal = self.ticket
+        if self.token and (job != job_id or time.monotonic() > renewal):
+            made = body(self.ask("POST", f"/jobs/{job_id}/ticket", json={}), "ticket", "expires_in")
+            ticket = "ticket=" + quote(made["ticket"], "")
+            self.ticket = job_id, ticket, time.monotonic() + made["expires_in"] / 2
+        return f"{PUBLIC_API}/jobs/{job_id}/logs?{ticket}"
+
+    def past_of(self, job: Job) -> list[Job]:
+        """Earlier jobs of the same name that succeeded, oldest first; asked once for each job."""
+        if self.past[0] != job["id"]:
+            query = f"/jobs?status=succeeded&limit=100&q={quote(title(job)[:200], '')}"
+            found = map(brief, body(self.ask("GET", query), "jobs")["jobs"])
+            like = [j for j in found if j["title"] == title(job) and j["id"] < job["id"]]
+            self.past = job["id"], like[19::-1]
+        return self.past[1]
+
+
+def body(answer: requests.Response, *names: str) -> dict[str, Any]:
+    """An answer's JSON object, which has these names."""
+    try:
+        found = answer.json()
+        return {name: found[name] for name in names} | found
+    except (ValueError, KeyError, TypeError):
+        raise ApiError(f"What answers at {API} is not Tailboard's API.") from None
+
+
+def read_log(answer: requests.Response) -> dict[str, Any]:
+    """The end of a log, and where in the whole it stands (bytes), for the log pane."""
+    content, headers = answer.content, answer.headers
+    cut = max(0, len(content) - PANE_BYTES)
+    cut = cut and (content.find(b"\n", cut) + 1 or cut)
+    numbers = {name: int(headers.get(f"X-Log-{name}", 0)) for name in ("Offset", "Next", "Lines")}
+    text, status = content[cut:].decode(errors="replace"), headers.get("X-Job-Status")
+    return numbers | {"text": text, "whole": numbers["Offset"] + cut == 0, "status": status}
+
+
+def ended(job: Job | None) -> bool:
+    return job is not None and job["status"] not in ("queued", "running")
+
+
+def interval(chosen: str, view: View) -> float | None:
+    """Seconds between refreshes; None once the job shown has ended, unless something is wrong."""
+    return None if ended(view.job) and not view.problem else INTERVALS[chosen]
+
+
+def title(job: Job) -> str:
+    """What a job is called: its name, else the first line of its command."""
+    command = job.get("command") or ""
+    line = command if isinstance(command, str) else shlex.join(map(str, command))
+    return str(job.get("name") or line.strip().partition("\n")[0][:200] or job["id"])
+
+
+def brief(job: Job) -> Job:
+    """What the components show of a job: little, because every viewer gets it each time."""
+    shown = "id status queue submitted_at started_at finished_at exit_code reason"
+    return {name: job.get(name) for name in shown.split()} | {"title": title(job)}
+
+
+def form_values(job: Job) -> dict[str, Any]:
+    """The form filled from a job; {} gives an empty one."""
+    values = {name: job.get(name) or "" for name in FIELDS}
+    if isinstance(values["command"], list):
+        values["command"] = shlex.join(values["command"])
+    values["env"] = "\n".join(f"{name}={text}" for name, text in (job.get("env") or {}).items())
+    numbers = {"timeout": job.get("timeout"), "retries": job.get("retries", 0)}
+    return values | numbers | {"queue": values["queue"] or "default"}
+
+
+def submission(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
+    """The form's values as the body of POST /jobs, and what is wrong: field -> sentence."""
+    asked = {name: value for name, value in values.items() if value not in (None, "")}
+    wrong = {} if values["command"].strip() else {"command": "There is no command yet."}
+    lines = [line.partition("=") for line in values["env"].splitlines() if line.strip()]
+    if not all(name and equals for name, equals, _ in lines):
+        wrong["env"] = "Each line must be NAME=value."
+    return asked | {"env": {name: text for name, _, text in lines}}, wrong
+
+
+def plain(text: str) -> str:
+    """Text that Markdown leaves as it is: names of jobs come from anywhere."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
+# What runs in the browser. Whatever comes from a job is escaped before anything else.
+
+HELPERS = (
+    f"const STATUS = {json.dumps(STATUS)};"
+    + r"""
+const esc = (text) => String(text ?? "").replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+function put(node, html) {  // only where it changed, and the focus stays
+  if (node.html === html) return;
+  const focused = node.getRootNode().activeElement?.id;
+  node.innerHTML = node.html = html;
+  if (focused) node.querySelector("#" + CSS.escape(focused))?.focus({ preventScroll: true });
+}
+const begun = (job) => Date.parse(job.started_at);
+const until = (job) => (job.finished_at ? Date.parse(job.finished_at) : Date.now());
+const span = (ms, s = Math.max(0, ms / 1000)) => s < 10 ? `${s.toFixed(1)} s` : s < 60 ?
+  `${s | 0} s` : s < 3600 ? `${(s / 60) | 0} min ${s % 60 | 0} s` :
+  `${(s / 3600) | 0} h ${(s / 60) % 60 | 0} min`;
+const took = (job) => (job.started_at ? span(until(job) - begun(job)) : "");
+const exit = (job) => (job.exit_code === null ? "" : `exit ${esc(job.exit_code)}`);
+const look = (status) => STATUS[status] ?? ["?", esc(status), "gray"];
+const badge = (status, [icon, word, colour] = look(status)) =>
+  `<span><i style="background:${colour}" aria-hidden="true">${icon}</i>${word}</span>`;
+"""
+)
+BASE_CSS = """
+* { box-sizing: border-box; font-family: inherit; }
+:host { container-type: inline-size; display: block; font-size: 14px; }
+:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
+a { color: inherit; text-decoration: none; }
+i { display: inline-block; width: 18px; border-radius: 9px; color: white; text-align: center;
+  font: bold 11px/18px sans-serif; margin-right: 6px; }
+.faint { opacity: 0.7; } [hidden] { display: none !important; }
+"""
+LIST_JS = (
+    HELPERS
+    + r"""
+const HOURS = 12;
+const clock = (time, form = { hour: "2-digit", minute: "2-digit" }) => new Date(time)
+  .toLocaleString([], Date.now() - time < 72e6 ? form : { day: "numeric", month: "short", ...form });
+const ago = (time) => span(Date.now() - time).replace(/\.\d|(?<=min|h) .*/, "") + " ago";
+export default function ({ data, parentElement: root, setTriggerValue }) {
+  const { jobs, counts, address, next } = data, $ = (name) => root.querySelector("." + name);
+  const link = (change, more, inner) => {  // to the address of this view with a change
+    const now = Object.entries({ ...address, ...change }).filter((pair) => pair[1]);
+    return `<a href="?${esc(new URLSearchParams(now))}" ${more}>${inner}</a>`;
+  };
+  $("list").onclick = (event) => {
+    const a = event.target.closest("a");
+    if (!a || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    setTriggerValue("go", a.search);
+  };
+  const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  put($("filters"), ["", ...Object.keys(STATUS)].map((status) => link({ status, before: "" },
+    `id="only-${status}" aria-current="${status === (address.status ?? "")}"`,
+    `${status ? badge(status) : "all"} <b>${esc(status ? counts[status] ?? 0 : all)}</b>`)).join(""));
+  put($("pages"), (address.before ? link({ before: "" }, "", "Newest jobs") : "") +
+    (next ? link({ before: next }, "", "Older jobs") : ""));
+  $("empty").hidden = jobs.length > 0;
+  const rows = () => jobs.forEach((job, n) => {
+    const time = Date.parse(job.started_at ?? job.submitted_at), list = $("rows");
+    while (list.childElementCount > jobs.length) list.lastChild.remove();
+    put(list.children[n] ?? list.appendChild(document.createElement("li")), link({ job: job.id },
+      `id="${esc(job.id)}" class="row" aria-current="${job.id === address.job}"`, badge(job.status) +
+      `<b>${esc(job.title)}</b><span class="faint">${clock(time)}, ${ago(time)}</span>
+      <span>${took(job)}</span><span>${exit(job)}</span><span class="faint">${esc(job.queue)}</span>`));
+  });
+  rows();
+  $("rows").hidden = !jobs.length;
+  put($("timeline"), timeline(jobs, link));
+  clearInterval(root.timer);
+  root.timer = setInterval(rows, 1000);
+  return () => clearInterval(root.timer);
+}
+function timeline(jobs, link) {  // each bar in the first lane that is free for it
+  const now = Date.now(), earliest = now - HOURS * 36e5, lanes = [], ticks = [];
+  const ran = jobs.filter((job) => job.started_at && until(job) > earliest)
+    .sort((a, b) => begun(a) - begun(b));
+  if (!ran.length) return "";
+  const from = Math.max(earliest, begun(ran[0])), wide = now - from || 1;
+  const at = (time) => (100 * (time - from)) / wide + "%";
+  const bars = ran.map((job) => {
+    const left = Math.max(begun(job), from), right = Math.max(until(job), left + wide / 200);
+    const free = lanes.findIndex((end) => end <= left), lane = free < 0 ? lanes.length : free;
+    const [icon, word, colour] = look(job.status);
+    lanes[lane] = right;
+    return link({ job: job.id }, `tabindex="-1" title="${esc(job.title)}: ${word}, ${took(job)}"
+      style="left:${at(left)};width:${at(from + right - left)};background:${colour};
+      top:calc(${lane} * var(--lane))"`, "");
+  });
+  const step = 6e4 * ([1, 5, 15, 30, 60].find((minutes) => wide / minutes < 6 * 6e4) ?? 120);
+  for (let time = Math.ceil(from / step) * step; time < now; time += step)
+    ticks.push(`<span style="left:${at(time)}">${clock(time)}</span>`);
+  return `<div style="--lane:${Math.max(5, Math.min(14, 120 / lanes.length))}px;
+    height:calc(${lanes.length} * var(--lane))">${bars.join("")}</div><p>${ticks.join("")}</p>`;
+}
+"""
+)
+LIST_HTML = """<div class="list"><nav class="filters" aria-label="Status"></nav>
+<div class="timeline" aria-hidden="true"></div><p class="empty faint">No jobs here yet.</p>
+<ul class="rows" aria-label="Jobs"></ul><nav class="pages" aria-label="Pages"></nav></div>"""
+LIST_CSS = (
+    BASE_CSS
+    + """
+nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
+nav a { padding: 3px 8px; border-radius: 14px; white-space: nowrap; }
+a:hover, [aria-current="true"] { background: var(--st-secondary-background-color); }
+.timeline * { position: relative; } .timeline :is(a, span) { position: absolute; }
+.timeline a { height: calc(var(--lane) - 1px); min-width: 3px; border-radius: 2px; }
+.timeline p { height: 18px; margin: 3px 0 8px; border-top: 1px solid; overflow: hidden;
+  font-size: 11px; opacity: 0.7; }
+.rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
+.row { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
+  padding: 6px 8px; border-bottom: 1px solid var(--st-border-color); }
+.row[aria-current="true"] { box-shadow: inset 3px 0 var(--st-primary-color); }
+.row > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+@container (max-width: 640px) { .row { grid-template-columns: 7em auto auto auto 1fr; }
+  .row b { grid-column: 2 / 6; } .row :nth-child(3) { grid-column: 1 / 3; } }"""
+)
+LOG_JS = (
+    HELPERS
+    + r"""
+const WINDOW = 2000, READING = 10000;  // lines kept; while somebody reads further up
+const LINE = 20000, BACKLOG = 4e6;  // characters of a line; of what waits to be drawn
+const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CLOCK = new Intl.DateTimeFormat([],
+  { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const ESCAPE = /\x1b(?:\[([\d;:]*)m|\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/;
+const HUES = ["gray", "red", "green", "yellow", "blue", "violet", "cyan", "gray"];
+const LOOKS = { 1: ["font-weight", "bold"], 2: ["opacity", 0.7], 3: ["font-style", "italic"],
+  4: ["text-decoration", "underline"], 22: ["font-weight", ""], 23: ["font-style", ""],
+  24: ["text-decoration", ""], 39: ["color", ""], 49: ["background", ""] };
+function colour(n) {  // of the 256
+  if (n < 16) return `var(--st-${HUES[n % 8]}-${n < 8 ? "text-" : ""}color, #0e9aa7)`;
+  const part = (div) => [0, 95, 135, 175, 215, 255][Math.floor((n - 16) / div) % 6];
+  return `rgb(${n > 231 ? Array(3).fill(10 * n - 2312) : [part(36), part(6), part(1)]})`;
+}
+function restyle(style, codes) {  // what "ESC [ codes m" makes of a style
+  for (const rest = codes.split(/[;:]/).map(Number); rest.length; ) {
+    const n = rest.shift(), ground = n >= 100 || (n >= 40 && n < 50) ? "background" : "color";
+    const next = () => (rest.shift() === 2 ? `rgb(${rest.splice(0, 3)})` : colour(rest.shift() ?? 0));
+    const [name, value] = LOOKS[n] ?? [ground, n === 38 || n === 48 ? next() :
+      n >= 30 ? colour((n % 10) + (n >= 90 ? 8 : 0)) : style[ground]];
+    style = n === 0 ? {} : { ...style, [name]: value };
+  }
+  return style;
+}
+class Pane {
+  constructor(root) {
+    this.$ = (name) => root.querySelector("." + name);
+    const on = (name, event, act) => this.$(name).addEventListener(event, act);
+    this.view = this.$("view");
+    on("view", "scroll", ({ target: { scrollHeight, scrollTop, clientHeight } }) => {
+      this.$("jump").hidden = this.follow = scrollHeight - scrollTop - clientHeight < 30;
+    });
+    on("jump", "click", () => this.stick((this.follow = true)));
+    on("wrap", "change", () => this.stick(this.view.classList.toggle("wrapped")));
+    on("times", "change", (e) => this.component.setStateValue("times", e.target.checked));
+    on("search", "input", () => this.find(0));
+    on("search", "keydown", (e) => { if (e.key === "Enter") this.find(e.shiftKey ? -1 : 1); });
+    on("previous", "click", () => this.find(-1));
+    on("following", "click", () => this.find(1));
+    this.timer = setInterval(() => this.head(), 1000);
+  }
+  close() { clearInterval(this.timer); this.source?.close(); }
+  clear(key) {
+    this.source?.close();
+    Object.assign(this, { key, source: null, job: null, next: 0, count: 0, raw: "", pending: "",
+      rest: "", style: {}, follow: true, match: 0 });
+    this.view.replaceChildren();
+  }
+  update(component) {
+    const { data } = (this.component = component), key = `${data.job.id} ${data.times}`;
+    if (key !== this.key) this.clear(key);
+    this.data = data;
+    this.$("times").checked = data.times;
+    this.$("download").href = data.url + "&download=1";
+    const behind = data.Next > this.next, open = this.source?.readyState === EventSource.OPEN;
+    if (!open || (behind && this.stood === this.next)) {  // no stream, or one that stands still
+      this.source?.close();
+      if (behind) this.merge(data);
+      if (!data.over) this.connect(data);
+    }
+    this.stood = this.next;
+    this.head();
+    this.foot();
+  }
+  merge({ text, Next, whole }) {  // of the tail only what is new: a selection survives
+    let at = 0;
+    const anchor = text.slice(0, 200);
+    while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(anchor, at + 1);
+    if (at < 0) this.clear(this.key);
+    if (!this.raw && !whole) this.count = NaN;  // of lines before these
+    this.next = Next;
+    this.append(text.slice(this.raw.length - Math.max(0, at)));
+  }
+  connect({ url, times }) {
+    this.source = new EventSource(`${url}&follow=1&timestamps=${+times}&offset=${this.next}`);
+    this.source.onopen = this.source.onerror = () => this.head();
+    this.source.onmessage = (event) => {
+      this.next = Number(event.lastEventId);
+      this.append(JSON.parse(event.data));
+    };
+    this.source.addEventListener("end", (event) => {
+      this.source.close();
+      this.job = JSON.parse(event.data);
+      this.head();
+      this.component.setTriggerValue("ended", this.job.id);
+    });
+  }
+  append(text) {
+    this.raw = (this.raw + text).slice(-BACKLOG);
+    this.pending = (this.pending + text).slice(-BACKLOG);
+    this.count += text.split("\n").length - 1;
+    this.drawing ??= setTimeout(() => this.draw(), 16);
+  }
+  draw() {
+    const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
+    if (this.rest) this.view.lastChild?.remove();
+    Object.assign(this, { rest: lines.pop(), pending: "", drawing: null });
+    const whole = lines.slice(-keep).map((line) => this.line(line)), { style } = this;
+    if (this.rest) whole.push(this.line(this.rest));
+    this.style = style;  // because a line that is not over will be drawn again
+    this.view.insertAdjacentHTML("beforeend", whole.join(""));
+    while (this.view.childElementCount > keep) this.view.firstChild.remove();
+    this.stick();
+    this.foot();
+    if (this.$("search").value) this.find(0);
+  }
+  line(raw) {
+    const stamp = this.data.times && raw.match(STAMP);
+    const text = (stamp ? raw.slice(stamp[0].length) : raw).replace(/\r+$/, "");
+    const last = text.slice(text.lastIndexOf("\r") + 1);  // of a progress bar
+    const html = last.slice(0, LINE).split(ESCAPE).map((part, n) => {
+      if (n % 2) this.style = part === undefined ? this.style : restyle(this.style, part);
+      const css = Object.entries(this.style).map((pair) => pair.join(":")).join(";");
+      return n % 2 ? "" : `<span style="${css}">${esc(part.replace(/[\0-\x08\x0b-\x1f\x7f]/g, ""))}</span>`;
+    });
+    if (last.length > LINE) html.push(` <u>… ${last.length - LINE} more characters</u>`);
+    const time = stamp ? `<time>${CLOCK.format(new Date(stamp[1]))}</time>` : "";
+    return `<div>${time}<span>${html.join("")}</span></div>`;
+  }
+  stick() { if (this.follow) this.view.scrollTop = this.view.scrollHeight; }
+  head() {
+    const { data } = this, job = { ...data.job, ...this.job }, live = this.source?.readyState === 1;
+    const past = data.past.map((other) => until(other) - begun(other));
+    const bars = past.map((ms) => `<u style="height:${(100 * ms) / Math.max(...past)}%"></u>`);
+    const usual = past.toSorted((a, b) => a - b)[past.length >> 1];
+    put(this.$("head"), `${badge(job.status)}<b>${esc(job.title)}</b><span>${took(job)}</span>` +
+      (bars.length ? `<span class="faint">usually takes ${span(usual)}</span>
+      <span class="past" aria-hidden="true">${bars.join("")}</span>` : "") +
+      `<span>${exit(job)}</span><span class="faint">${esc(job.reason)}</span>`);
+    put(this.$("mark"), this.job || data.over ? "complete" : live ? "live" :
+      data.every ? `every ${data.every} s` : "paused");
+  }
+  foot() {
+    const shown = this.view.childElementCount, all = this.data.Lines || this.count;
+    const [some, every] = [shown, all].map((count) => count.toLocaleString());
+    put(this.$("size"), !shown ? "nothing written yet" : isNaN(all) ? `last ${some} lines` :
+      all > shown ? `last ${some} of ${every} lines` : `${some} lines`);
+  }
+  find(step) {
+    const wanted = this.$("search").value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"), found = [];
+    const walk = document.createTreeWalker(this.view, NodeFilter.SHOW_TEXT);
+    while (wanted && walk.nextNode())
+      for (const { index, 0: hit } of walk.currentNode.data.matchAll(new RegExp(wanted, "gi"))) {
+        found.push(new Range());
+        found.at(-1).setStart(walk.currentNode, index);
+        found.at(-1).setEnd(walk.currentNode, index + hit.length);
+      }
+    this.match = found.length && (this.match + step + found.length) % found.length;
+    const now = found.slice(this.match, this.match + 1), top = (it) => it.getBoundingClientRect().top;
+    CSS.highlights?.set("found", new Highlight(...found)).set("found-now", new Highlight(...now));
+    put(this.$("found"), !wanted ? "" : `${now.length && this.match + 1} of ${found.length}`);
+    if (step && now.length)
+      this.view.scrollTop += top(now[0]) - top(this.view) - this.view.clientHeight / 2;
+  }
+}
+const panes = new WeakMap();
+export default function (component) {
+  const root = component.parentElement;
+  if (!panes.has(root)) panes.set(root, new Pane(root));
+  panes.get(root).update(component);
+  return () => { panes.get(root)?.close(); panes.delete(root); };
+}
+"""
+)
+LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" role="status"></span>
+<input class="search" type="search" placeholder="Find in log" aria-label="Find in log">
+<button class="previous" aria-label="Previous match">↑</button>
+<button class="following" aria-label="Next match">↓</button><span class="found" role="status">
+</span><label><input class="wrap" type="checkbox" checked>Wrap</label>
+<label><input class="times" type="checkbox">Times</label></div>
+<div class="view wrapped" role="log" aria-label="Log" tabindex="0"></div>
+<div class="bar"><span class="size faint"></span><a class="download" download>Download the whole</a>
+<button class="jump" hidden>Jump to latest</button></div>"""
+LOG_CSS = (
+    BASE_CSS
+    + """
+.bar { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
+.bar b { font-size: 17px; overflow-wrap: anywhere; } .download { text-decoration: underline; }
+.past { display: flex; align-items: end; gap: 1px; height: 18px; }
+.past u { width: 4px; min-height: 1px; background: currentColor; opacity: 0.5; }
+button, .search { font-size: inherit; color: inherit; background: var(--st-background-color);
+  border: 1px solid var(--st-border-color); border-radius: 6px; padding: 3px 9px; }
+.mark { font-weight: 600; padding: 1px 9px; border: 1px solid; border-radius: 10px; }
+.view { height: 58vh; overflow: auto; padding: 8px 10px; border-radius: 8px; white-space: pre;
+  background: var(--st-secondary-background-color); font: 13px/1.5 var(--st-code-font); }
+.view div { display: flex; } .wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
+time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
+::highlight(found) { background: #fbd03a; color: black; }
+::highlight(found-now) { background: #ff8c1a; color: black; }"""
+)
+job_list = st.components.v2.component("jobs", html=LIST_HTML, css=LIST_CSS, js=LIST_JS)
+log_pane = st.components.v2.component("log", html=LOG_HTML, css=LOG_CSS, js=LOG_JS)
+
+
+def run_form(view: View) -> None:
+    """The form; what is wrong is said at the field."""
+
+    def entry(name: str, widget: Callable[..., Any], label: str, **options: Any) -> None:
+        widget(label, key=name, **options)
+        if name in view.wrong:
+            st.error(plain(view.wrong[name]))
+
+    for name, value in form_values({}).items():
+        st.session_state.setdefault(name, value)
+    with st.form("run", border=False):
+        entry("command", st.text_area, "Command", placeholder="python train.py")
+        entry("name", st.text_input, "Name")
+        entry("cwd", st.text_input, "Working folder", placeholder="/absolute/path")
+        entry("timeout", st.number_input, "Timeout (s)", min_value=0.0, step=1.0, format="%g")
+        with st.expander("More", expanded=not view.wrong.keys().isdisjoint(FIELDS[4:])):
+            entry("env", st.text_area, "Environment", placeholder="NAME=value")
+            entry("retries", st.number_input, "Retries", min_value=0, step=1)
+            entry("queue", st.text_input, "Queue")
+        st.form_submit_button("Run job", type="primary", on_click=submit, args=(view,))
+        if "" in view.wrong:
+            st.error(plain(view.wrong[""]))
+
+
+def submit(view: View) -> None:
+    """Submit what the form holds and show that job; else keep it and say what is wrong."""
+    asked, view.wrong = submission({name: st.session_state[name] for name in FIELDS})
+    if view.wrong:
+        return
+    path = "/jobs"
+    if view.again and submission(form_values(view.again))[0] == asked:  # known as its rerun
+        path, asked = f"/jobs/{view.again['id']}/rerun", {}
+    try:
+        st.query_params["job"] = body(view.ask("POST", path, json=asked), "id")["id"]
+        fill(view, {})
+    except ApiError as error:
+        name = str(error).partition(" ")[0]
+        view.wrong = {name if name in FIELDS else "": str(error)}
+
+
+def fill(view: View, job: Job) -> None:
+    view.again, view.wrong = job or None, {}
+    st.session_state.update(form_values(job))
+
+
+def act(view: View, label: str, sure: str, method: str, path: str) -> None:
+    """A button that asks once before it does what cannot be undone."""
+    with st.popover(label):
+        if st.button(sure, type="primary"):
+            try:
+                view.ask(method, path, json={})
+                st.rerun()
+            except ApiError as error:
+                st.error(plain(str(error)))
+
+
+@st.cache_data(ttl=10, show_spinner=False)  # one answer for all who look at the page
+def workers(_view: View, token: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = body(_view.ask("GET", "/workers"), "workers")["workers"]
+    return found
+
+
+def show_workers(view: View) -> None:
+    """Who works; a warning if nobody does although jobs wait."""
+    try:
+        found, waiting = workers(view, view.token), view.listing["counts"].get("queued", 0)
+    except ApiError:
+        return
+    if waiting and not found:
+        st.warning(f"Waiting jobs: {waiting}. No worker is running: start one, `python worker.py`.")
+    each = (f"{w['name']} {w['running']} of {w['slots']} slots busy" for w in found)
+    st.caption(f"Workers: {plain(', '.join(each)) or 'none'}")
+
+
+def show_job(view: View, job: Job, every: float | None) -> None:
+    """The chosen job: its log, and what can be done with it."""
+    data = {"job": brief(job), "every": every, "times": view.times, "over": ended(job)}
+    try:
+        data |= {"past": view.past_of(job), "url": view.log_url(job["id"])}
+    except ApiError:
+        data |= {"past": [], "url": f"{PUBLIC_API}/jobs/{job['id']}/logs?"}
+
+    def switch_times() -> None:
+        view.times = st.session_state["log"]["times"]
+
+    def nothing() -> None:  # but a refresh: the stream has told that the job ended
+        pass
+
+    log_pane(key="log", data=view.log | data, on_times_change=switch_times, on_ended_change=nothing)
+    with st.container(horizontal=True):
+        if ended(job):
+            act(view, "Delete", "Yes, delete it", "DELETE", f"/jobs/{job['id']}")
+        else:
+            act(view, "Cancel", "Yes, stop it", "POST", f"/jobs/{job['id']}/cancel")
+        again = st.button("Run again", on_click=fill, args=(view, job))
+        if st.button("Close", on_click=st.query_params.pop, args=("job", "")) or again:
+            st.rerun()
+    with st.expander("Details"):
+        st.json(job)
+
+
+def announce(view: View) -> None:
+    """A toast for each job that was seen here before its end, and now has ended."""
+    for job in filter(ended, [*view.listing["jobs"], view.job]):
+        if job["id"] in view.watched:
+            view.watched.discard(job["id"])
+            st.toast(f"{plain(title(job))}: **{STATUS[job['status']][1]}**")
+    if view.job and not ended(view.job):
+        view.watched.add(view.job["id"])
+
+
+def live(view: View, every: float | None) -> None:
+    """List and log, which a timer draws again and again."""
+
+    def go() -> None:
+        st.query_params.from_dict(dict(parse_qsl(st.session_state["jobs"]["go"][1:])))
+
+    view.refresh(st.query_params, st.session_state.get("search", "").strip())
+    if view.locked or interval(st.session_state.get("every", "5 s"), view) != every:
+        st.rerun()
+    announce(view)
+    with st.container():  # always there, so that what follows keeps its place
+        if view.problem:
+            st.warning(plain(view.problem))
+    show_workers(view)
+    left, right = st.columns([2, 3], gap="medium") if view.job else (st.container(), None)
+    with left.container(horizontal=True):
+        st.text_input(
+            "Search", key="search", live=True, label_visibility="collapsed", placeholder="Search"
+        )
+        st.button("Refresh now")
+    with left:
+        data = view.listing | {"address": st.query_params.to_dict()}
+        job_list(key="jobs", data=data | {"jobs": [*map(brief, data["jobs"])]}, on_go_change=go)
+    if right and view.job:
+        with right:
+            show_job(view, view.job, every)
+
+
+def door(view: View) -> None:
+    """Ask for the token, and show nothing else."""
+    with st.form("door"):
+        token = st.text_input("Token", type="password")
+        if st.form_submit_button("Open"):
+            view.token, view.locked = token, False
+            st.rerun()
+    if view.token:
+        st.error("That is not the token.")
+
+
+def main() -> None:
+    st.set_page_config("Tailboard", "📋", layout="wide")
+    view: View = st.session_state.setdefault("view", View())
+    if view.locked:
+        return door(view)
+    every = interval(st.session_state.get("every", "5 s"), view)
+    st.fragment(live, run_every=every)(view, every)
+    with st.sidebar:
+        run_form(view)
+        st.segmented_control(
+            "Refresh every", [*INTERVALS], default="5 s", key="every", required=True
+        )
+
+
+main()
