@@ -1,0 +1,684 @@
+"""Jobs over HTTP: what each route takes and gives, and how each wrong request is told so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import wait_until
+from flask.testing import FlaskClient
+from web import RFC3339, UNKNOWN, Hand, Site, is_problem, site
+
+from api import create_app
+from storage import FINISHED, Held, Outcome, Status
+
+FIELDS = {  # of a job on the wire, with what each may be
+    "id": str,
+    "command": (str, list),
+    "name": (str, type(None)),
+    "queue": str,
+    "cwd": (str, type(None)),
+    "env": dict,
+    "timeout": (int, float, type(None)),
+    "retries": int,
+    "attempt": int,
+    "status": str,
+    "submitted_at": str,
+    "started_at": (str, type(None)),
+    "finished_at": (str, type(None)),
+    "exit_code": (int, type(None)),
+    "reason": (str, type(None)),
+    "worker": (str, type(None)),
+    "host": (str, type(None)),
+    "pid": (int, type(None)),
+    "submitted_by": (str, type(None)),
+    "rerun_of": (str, type(None)),
+    "cpu_seconds": (int, float, type(None)),
+    "max_rss_bytes": (int, type(None)),
+    "log_size": int,
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("api"), "--slots=2", "--queues=default") as site_:
+        yield site_
+
+
+@pytest.fixture
+def hand(folder: Path) -> Iterator[Hand]:
+    hand = Hand(folder)
+    yield hand
+    if hand.storage._inotify is not None:
+        hand.storage._inotify.close()
+
+
+@pytest.fixture
+def client(hand: Hand, folder: Path) -> FlaskClient:
+    return create_app({"STORAGE": folder}).test_client()
+
+
+@pytest.fixture
+def running(hand: Hand) -> Iterator[Held]:
+    """A job whose lock we hold: it runs, and does nothing."""
+    with hand.running() as held:
+        yield held
+
+
+def check_job(job: dict[str, Any]) -> None:
+    """A job as the wire promises it: every field there, of its type, null where not known."""
+    missing = FIELDS.keys() - job.keys()
+    assert not missing
+    for name, kind in FIELDS.items():
+        assert isinstance(job[name], kind), (name, job[name])
+        assert not isinstance(job[name], bool), name
+    assert job["status"] in tuple(Status)
+    for name in ("submitted_at", "started_at", "finished_at"):
+        assert job[name] is None or RFC3339.fullmatch(job[name]), job[name]
+
+
+# --- What succeeds ------------------------------------------------------------------------------
+
+
+def test_a_submitted_job_runs_and_every_field_of_it_is_told(served: Site, tmp_path: Path) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    wishes = {
+        "command": ["sh", "-c", "echo $GREETING; pwd"],
+        "name": "報告書 №1",
+        "cwd": str(tmp_path),
+        "env": {"GREETING": "こんにちは"},
+        "timeout": 59.5,
+        "retries": 2,
+        "submitted_by": "花子",
+    }
+    answer = served.post("/jobs", wishes)
+    assert answer.status_code == 201
+    job = answer.json()
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    check_job(job)
+    assert {name: job[name] for name in wishes} == wishes
+    assert (job["queue"], job["attempt"], job["status"]) == ("default", 1, "queued")
+    assert job["started_at"] is job["finished_at"] is job["exit_code"] is job["pid"] is None
+    ended = served.wait(job["id"])
+    check_job(ended)
+    assert (ended["status"], ended["exit_code"], ended["reason"]) == ("succeeded", 0, None)
+    assert ended["worker"] and ended["host"]
+    assert ended["cpu_seconds"] >= 0
+    text = f"こんにちは\n{tmp_path}\n"
+    assert ended["log_size"] == len(text.encode())
+    times = [datetime.fromisoformat(ended[f"{n}_at"]) for n in ("submitted", "started", "finished")]
+    assert [before, *times] == sorted([before, *times])
+    log = served.get(f"/jobs/{job['id']}/logs")
+    assert (log.status_code, log.content.decode()) == (200, text)
+    assert log.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_the_least_job_has_defaults_and_nulls(client: FlaskClient) -> None:
+    answer = client.post("/jobs", json={"command": "true"})
+    job = answer.json
+    check_job(job)
+    assert client.get(answer.headers["Location"]).json == job
+    given = {"command": "true", "queue": "default", "env": {}, "retries": 0, "attempt": 1}
+    given |= {"status": "queued", "log_size": 0}
+    assert {name: job[name] for name in given} == given
+    others = FIELDS.keys() - given.keys() - {"id", "submitted_at"}
+    assert {name: job[name] for name in others} == dict.fromkeys(others)
+
+
+def test_a_null_is_as_good_as_a_field_left_out(client: FlaskClient) -> None:
+    answer = client.post("/jobs", json=dict.fromkeys(FIELDS_OF_BODY) | {"command": "true"})
+    assert answer.status_code == 201
+
+
+FIELDS_OF_BODY = "command name queue cwd env timeout retries submitted_by".split()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"command": "echo 日本語 🎉 é \u2028 \t\r\n\x01\x7f"},
+        {"command": ["printf", "%s", "", "日本語", "a\nb"]},
+        {"command": "x" * 30_000},
+        {"name": "あ" * 200},
+        {"queue": "_a-9" * 8},
+        {"cwd": "/no/such/folder/日本"},
+        {"env": {"KEY.with-dots": "", "日本": "語", "A": "b=c"}},
+        {"timeout": 1},
+        {"timeout": 1e9},
+        {"timeout": 0.001},
+        {"retries": 0},
+        {"retries": 100},
+    ],
+    ids=lambda field: json.dumps(field)[:40],
+)
+def test_what_is_allowed_is_kept_as_it_was_given(
+    client: FlaskClient, field: dict[str, Any]
+) -> None:
+    answer = client.post("/jobs", json={"command": "true"} | field)
+    assert answer.status_code == 201, answer.text
+    [(name, value)] = field.items()
+    assert client.get(answer.headers["Location"]).json[name] == value
+
+
+def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> None:
+    def submit(key: str) -> Any:
+        body = {"command": "true"}
+        return client.post("/jobs", json=body, headers={"Idempotency-Key": key})
+
+    first, again, other = submit("k 1"), submit("k 1"), submit("k 2")
+    assert first.status_code == again.status_code == 201
+    assert first.json == again.json
+    assert first.headers["Location"] == again.headers["Location"]
+    assert other.json["id"] != first.json["id"]
+    assert client.get("/jobs").json["counts"]["queued"] == 2
+    for key in ("日本".encode().decode("latin-1"), "../../etc", "x" * 5_000, "\x7f"):
+        assert submit(key).json["id"] == submit(key).json["id"]
+
+
+def test_one_key_sent_by_many_at_once_is_one_job(served: Site) -> None:
+    found: list[str] = []
+    barrier = threading.Barrier(12)
+
+    def submit() -> None:
+        barrier.wait()
+        body = {"command": "true", "queue": "nobody", "name": "once only"}
+        answer = served.post("/jobs", body, headers={"Idempotency-Key": "at once"})
+        found.append(answer.json()["id"])
+
+    threads = [threading.Thread(target=submit) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12 and len(set(found)) == 1
+    assert len(served.get("/jobs?q=once+only").json()["jobs"]) == 1
+
+
+def test_the_list_is_newest_first_and_paged_to_its_end(client: FlaskClient, hand: Hand) -> None:
+    made = [hand.queued(name=f"job {n}").id for n in range(7)]
+    seen: list[str] = []
+    path, pages = "/jobs?limit=3", 0
+    while path:
+        page = client.get(path).json
+        assert set(page) == {"jobs", "next", "counts"}
+        seen += [job["id"] for job in page["jobs"]]
+        path = page["next"] and f"/jobs?limit=3&before={page['next']}"
+        pages += 1
+    assert seen == made[::-1]
+    assert pages == 3
+    for job in client.get("/jobs").json["jobs"]:
+        check_job(job)
+
+
+def test_the_list_is_filtered_by_status_queue_and_text(client: FlaskClient, hand: Hand) -> None:
+    ids = {status: hand.ended(status=status, name=f"It {status}") for status in FINISHED}
+    with hand.running(name="Läuft gerade") as held:
+        deploy = hand.queued(queue="deploy", command=["./deploy", "日本"]).id
+        waits = hand.queued().id
+
+        def listed(query: str) -> set[str]:
+            return {job["id"] for job in client.get(f"/jobs?{query}").json["jobs"]}
+
+        for status, job_id in ids.items():
+            assert listed(f"status={status}") == {job_id}
+        assert listed("status=running") == {held.job.id}
+        assert listed("status=queued") == {deploy, waits}
+        assert listed("queue=deploy") == {deploy}
+        assert listed("queue=deploy&status=running") == set()
+        assert listed("q=LÄUFT") == {held.job.id}
+        assert listed("q=日本") == {deploy}
+        assert listed(f"q={waits}") == {waits}
+        assert listed("q=It+FAILED") == {ids[Status.FAILED]}
+        assert listed("q=.*") == set()
+        counts = client.get("/jobs?status=running").json["counts"]
+        assert counts == dict.fromkeys(FINISHED, 1) | {"running": 1, "queued": 2}
+
+
+def test_an_empty_list_has_all_counts_at_zero(client: FlaskClient) -> None:
+    expected = {"jobs": [], "next": None, "counts": dict.fromkeys(Status, 0)}
+    assert client.get("/jobs").json == expected
+
+
+def test_an_unchanged_list_is_a_304_and_a_changed_one_is_not(
+    client: FlaskClient, hand: Hand
+) -> None:
+    hand.queued()
+    first = client.get("/jobs")
+    same = client.get("/jobs", headers={"If-None-Match": first.headers["ETag"]})
+    assert (same.status_code, same.data) == (304, b"")
+    assert same.headers["ETag"] == first.headers["ETag"]
+    hand.queued()
+    changed = client.get("/jobs", headers={"If-None-Match": first.headers["ETag"]})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_a_queued_job_is_cancelled_at_once(client: FlaskClient, hand: Hand) -> None:
+    job = hand.queued()
+    answer = client.post(f"/jobs/{job.id}/cancel", json={})
+    assert answer.status_code == 202
+    check_job(answer.json)
+    assert answer.json["status"] == "cancelled"
+    assert answer.json["reason"] and answer.json["started_at"] is None
+    is_problem(client.post(f"/jobs/{job.id}/cancel", json={}), 409, job.id, "cancelled")
+
+
+def test_a_running_job_is_cancelled_by_its_worker(served: Site, tmp_path: Path) -> None:
+    os.mkfifo(gate := tmp_path / "gate")
+    job_id = served.submit(f"echo started; read x < {gate}")
+    served.wait(job_id, "running")
+    wait_until(lambda: served.get(f"/jobs/{job_id}/logs").text == "started\n")
+    assert isinstance(served.get(f"/jobs/{job_id}").json()["pid"], int)
+    answer = served.post(f"/jobs/{job_id}/cancel")
+    assert answer.status_code == 202
+    check_job(answer.json())
+    ended = served.wait(job_id)
+    assert (ended["status"], ended["exit_code"]) == ("cancelled", 143)
+    assert ended["reason"] == "cancelled through the API"
+    is_problem(served.post(f"/jobs/{job_id}/cancel"), 409)
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
+    client: FlaskClient, hand: Hand, status: Status
+) -> None:
+    job_id = hand.ended(b"text\n", status)
+    is_problem(client.post(f"/jobs/{job_id}/cancel", json={}), 409, job_id, status)
+    answer = client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.data) == (204, b"")
+    is_problem(client.get(f"/jobs/{job_id}"), 404, job_id)
+    is_problem(client.get(f"/jobs/{job_id}/logs"), 404, job_id)
+    is_problem(client.delete(f"/jobs/{job_id}"), 404, job_id)
+
+
+def test_a_job_that_has_not_ended_cannot_be_deleted(
+    client: FlaskClient, hand: Hand, running: Held
+) -> None:
+    for job in (hand.queued(), running.job):
+        is_problem(client.delete(f"/jobs/{job.id}"), 409, job.id, job.status)
+        assert client.get(f"/jobs/{job.id}").status_code == 200
+
+
+def test_a_rerun_is_a_new_job_with_the_same_wishes(client: FlaskClient, hand: Hand) -> None:
+    wishes = {
+        "command": ["echo", "日本"],
+        "name": "again",
+        "queue": "by-hand",
+        "cwd": "/",
+        "env": {"A": "1"},
+        "timeout": 5.0,
+        "retries": 1,
+        "submitted_by": "somebody",
+    }
+    old = hand.ended(b"text\n", Status.FAILED, **wishes)
+    answer = client.post(f"/jobs/{old}/rerun", json={})
+    assert answer.status_code == 201
+    job = answer.json
+    check_job(job)
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    assert {name: job[name] for name in wishes} == wishes
+    assert (job["rerun_of"], job["status"], job["log_size"]) == (old, "queued", 0)
+    assert job["id"] > old
+    assert job["exit_code"] is job["started_at"] is job["finished_at"] is None
+    assert client.get(f"/jobs/{old}").json["status"] == "failed"
+
+
+def test_a_queued_job_has_an_empty_log(client: FlaskClient, hand: Hand) -> None:
+    answer = client.get(f"/jobs/{hand.queued().id}/logs")
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert answer.headers["X-Job-Status"] == "queued"
+    assert answer.headers["X-Log-Size"] == answer.headers["X-Log-Next"] == "0"
+    assert answer.headers["X-Log-Complete"] == "false"
+
+
+def test_living_workers_are_listed(served: Site) -> None:
+    [worker] = wait_until(lambda: served.get("/workers").json()["workers"])
+    names = "name host pid slots queues running started_at seen_at".split()
+    assert set(worker) == set(names)
+    assert (worker["slots"], worker["queues"]) == (2, ["default"])
+    assert isinstance(worker["running"], int) and worker["pid"] > 0
+    assert RFC3339.fullmatch(worker["started_at"]) and RFC3339.fullmatch(worker["seen_at"])
+
+
+def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
+    assert client.get("/workers").json == {"workers": []}
+
+
+def test_health_is_told(client: FlaskClient) -> None:
+    assert client.get("/healthz").json["status"] == "ok"
+
+
+def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, hand: Hand) -> None:
+    damaged, newer, fine = hand.ended(), hand.ended(), hand.ended()
+    hand.log(damaged).with_name("job.json").write_bytes(b'{"command": "tru\xff')
+    record = {"command": "true", "version": 99, "colour": "blue"}
+    hand.log(newer).with_name("job.json").write_text(json.dumps(record))
+    jobs = {job["id"]: job for job in client.get("/jobs").json["jobs"]}
+    assert set(jobs) == {damaged, newer, fine}
+    assert "job.json" in jobs[damaged]["reason"]
+    assert "99" in jobs[newer]["reason"]
+    assert jobs[fine]["reason"] is None
+    for job_id in (damaged, newer):
+        assert client.get(f"/jobs/{job_id}").json["reason"] == jobs[job_id]["reason"]
+        assert client.get(f"/jobs/{job_id}/logs").status_code == 200
+    is_problem(client.post(f"/jobs/{damaged}/rerun", json={}), 400, "command")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"[]",
+        b"null",
+        b"",
+        b"[" * 100_000,
+        b'{"command": "x", "version": 1, "env": 5}',
+        b'{"command": "x", "version": 1, "name": {"a": [1]}, "exit_code": "no", "reason": 7}',
+        b'{"command": "x", "version": 1, "submitted_at": NaN, "cpu_seconds": Infinity}',
+        b'{"command": "\\ud800", "version": 1, "name": "\\ud800"}',
+        b'{"command": "x", "version": 1, "id": 5, "status": "great", "pid": "1", "log_size": -1}',
+    ],
+)
+def test_whatever_stands_in_a_record_no_request_ends_in_an_error(
+    client: FlaskClient, hand: Hand, record: bytes
+) -> None:
+    job_id = hand.ended(b"text\n")
+    hand.log(job_id).with_name("job.json").write_bytes(record)
+    for path in ("/jobs", "/jobs?q=x", f"/jobs/{job_id}", f"/jobs/{job_id}/logs?timestamps=1"):
+        answer = client.get(path)
+        assert answer.status_code == 200, (path, answer.text)
+    assert client.post(f"/jobs/{job_id}/rerun", json={}).status_code in (201, 400)
+    assert client.delete(f"/jobs/{job_id}").status_code == 204
+
+
+# --- What is refused ----------------------------------------------------------------------------
+
+LONG = "x" * 30_001
+WRONG: dict[str, list[Any]] = {
+    "command": ["", " \n", "a\0b", LONG, 5, True, 1.5, {}, [], [1], ["a", None], ["a\0"], [[]]],
+    "name": ["", "  ", "x" * 201, "a\0", 5, [], {}, False],
+    "queue": ["", "A", "a b", "../x", "ä", "x" * 33, "a\n", 5, [], "a/b", "a\0"],
+    "cwd": ["", "relative", "./x", "/" + "x" * 4_000, 5, [], "~", "\n/x"],
+    "env": [[], "A=1", {"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": 5}, {"A": None}, {"A": "\0"}],
+    "timeout": [0, -1, "5", 1e10, float("nan"), float("inf"), -float("inf"), True, [], 10**400],
+    "retries": [-1, 101, 1.5, "1", True, 10**30, [], float("nan"), 1.0],
+    "submitted_by": ["", " ", "x" * 201, "a\0", 5, [], {}],
+}
+WRONG["command"] += [[LONG], ["x"] * 1_001]
+WRONG["env"] += [{"TAILBOARD_X": "x"}, {"JOB_ID": "x"}, {"JOB_ATTEMPT": "1"}, {"x" * 201: "y"}]
+ALLOWED = {
+    "command": "shell line",
+    "name": "200",
+    "queue": "a-z",
+    "cwd": "absolute",
+    "env": "object",
+    "timeout": "seconds",
+    "retries": "0 to 100",
+    "submitted_by": "200",
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_wrong_field_is_named_and_what_is_allowed_is_told(
+    client: FlaskClient, field: str
+) -> None:
+    for value in WRONG[field]:
+        body = json.dumps({"command": "true"} | {field: value})
+        answer = client.post("/jobs", data=body, content_type="application/json")
+        details = is_problem(answer, 400, ALLOWED[field])
+        assert details["detail"].startswith(f"{field} must be "), (value, details)
+        assert len(answer.text) < 1_000
+    assert client.get("/jobs").json["jobs"] == []
+
+
+def test_a_body_without_a_command_is_told_so(client: FlaskClient) -> None:
+    is_problem(client.post("/jobs", json={}), 400, "command must be ")
+    is_problem(client.post("/jobs", json={"command": None}), 400, "command must be ")
+
+
+@pytest.mark.parametrize("name", ["comand", "id", "status", "", "日本", "a\0b", "x" * 99])
+def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> None:
+    body = json.dumps({"command": "true", name: 1})
+    answer = client.post("/jobs", data=body, content_type="application/json")
+    is_problem(answer, 400, repr(name), *FIELDS_OF_BODY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"5",
+        b'"text"',
+        b"[]",
+        b"[1, 2]",
+        b"\xff\xfe",
+        b"\0",
+        b'{"command": "\xff"}',
+        b'{"command": "\\ud800"}',
+        b'{"command": ["\\udfff"]}',
+        b'{"command": "true", "name": "\\ud800"}',
+        b'{"command": "true", "env": {"\\ud800": "x"}}',
+        b'{"command": "true", "env": {"A": "\\ud800"}}',
+        b'{"command": "true", "cwd": "/\\udc00"}',
+        b'{"command": "true", "timeout": NaN}',
+        b'{"command": "true", "timeout": 1e999}',
+        b'{"command": "true", "retries": ' + b"9" * 5_000 + b"}",
+        b'{"command": "true"} {"command": "true"}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"command": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        "\ufeff{}".encode(),
+        '{"command": "true", "name": 5}'.encode("utf-16"),
+    ],
+    ids=lambda body: ascii(body[:40]),
+)
+def test_a_body_that_is_no_good_json_is_a_400(client: FlaskClient, body: bytes) -> None:
+    answer = client.post("/jobs", data=body, content_type="application/json")
+    is_problem(answer, 400)
+    assert client.get("/jobs").json["jobs"] == []
+
+
+def test_of_a_field_given_twice_the_last_one_counts(client: FlaskClient) -> None:
+    body = b'{"command": "one", "command": "two"}'
+    answer = client.post("/jobs", data=body, content_type="application/json")
+    assert (answer.status_code, answer.json["command"]) == (201, "two")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=done", "status"),
+        ("status=", "status"),
+        ("status=QUEUED", "status"),
+        ("queue=A", "queue"),
+        ("queue=", "queue"),
+        ("queue=..%2Frunning", "queue"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=x", "limit"),
+        ("limit=", "limit"),
+        ("limit=1e3", "limit"),
+        ("limit=" + "9" * 5_000, "limit"),
+        ("before=x", "before"),
+        ("before=", "before"),
+        (f"before={UNKNOWN}x", "before"),
+        (f"before={UNKNOWN}%0A", "before"),
+        ("before=..%2F..", "before"),
+        ("q=" + "x" * 201, "q"),
+    ],
+)
+def test_a_wrong_parameter_of_the_list_is_named(
+    client: FlaskClient, query: str, field: str
+) -> None:
+    details = is_problem(client.get(f"/jobs?{query}"), 400)
+    assert details["detail"].startswith(f"{field} must be "), details
+
+
+@pytest.mark.parametrize("path", ["/jobs", f"/jobs/{UNKNOWN}/logs"])
+def test_an_unknown_parameter_is_refused_by_name(client: FlaskClient, path: str) -> None:
+    is_problem(client.get(f"{path}?colour=blue"), 400, "'colour'")
+    is_problem(client.get(f"{path}?%00=1"), 400)
+    is_problem(client.get(f"{path}?Limit=1"), 400, "'Limit'")
+
+
+ID_ROUTES = [
+    ("GET", "/jobs/{}"),
+    ("DELETE", "/jobs/{}"),
+    ("POST", "/jobs/{}/cancel"),
+    ("POST", "/jobs/{}/rerun"),
+    ("POST", "/jobs/{}/ticket"),
+    ("GET", "/jobs/{}/logs"),
+    ("GET", "/jobs/{}/logs?follow=1"),
+    ("GET", "/jobs/{}/logs?download=1"),
+    ("GET", "/jobs/{}/logs?offset=0"),
+    ("GET", "/jobs/{}/logs?q=x"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ID_ROUTES)
+def test_an_unknown_job_is_a_404_everywhere(client: FlaskClient, method: str, path: str) -> None:
+    for job_id in (UNKNOWN, "x", "20261123", "running", UNKNOWN.upper(), UNKNOWN + "0"):
+        json_body = {} if method == "POST" else None
+        is_problem(client.open(path.format(job_id), method=method, json=json_body), 404, job_id)
+
+
+def test_an_unknown_address_is_a_404(client: FlaskClient) -> None:
+    for path in ("/", "/job", "/jobs/", f"/jobs/{UNKNOWN}/", f"/jobs/{UNKNOWN}/log", "/static/x"):
+        is_problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/jobs", {"GET", "POST"}),
+        ("PATCH", f"/jobs/{UNKNOWN}", {"GET", "DELETE"}),
+        ("GET", f"/jobs/{UNKNOWN}/cancel", {"POST"}),
+        ("DELETE", f"/jobs/{UNKNOWN}/logs", {"GET"}),
+        ("DELETE", "/workers", {"GET"}),
+        ("BREW", "/jobs", {"GET", "POST"}),
+    ],
+)
+def test_a_method_that_does_not_exist_there_is_a_405_that_says_which_do(
+    client: FlaskClient, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = client.open(path, method=method)
+    is_problem(answer, 405)
+    assert allowed <= set(answer.headers["Allow"].split(", "))
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "", "application/jsonp"])
+def test_a_body_that_is_not_called_json_is_a_415(client: FlaskClient, kind: str) -> None:
+    for path in ("/jobs", f"/jobs/{UNKNOWN}/cancel", f"/jobs/{UNKNOWN}/rerun"):
+        answer = client.post(path, data=b'{"command": "true"}', content_type=kind)
+        is_problem(answer, 415, "application/json")
+
+
+def test_json_may_name_its_charset(client: FlaskClient) -> None:
+    kind = "application/json; charset=utf-8"
+    body = '{"command": "echo 日本"}'.encode()
+    assert client.post("/jobs", data=body, content_type=kind).json["command"] == "echo 日本"
+
+
+def test_a_body_over_1_mib_is_a_413_and_one_of_1_mib_is_not(client: FlaskClient) -> None:
+    def body(size: int) -> bytes:
+        return b'{"command": "true"' + b" " * (size - 19) + b"}"
+
+    for size, status in ((1 << 20, 201), ((1 << 20) + 1, 413)):
+        answer = client.post("/jobs", data=body(size), content_type="application/json")
+        assert answer.status_code == status, answer.text
+    is_problem(answer, 413)
+
+
+def test_an_offset_past_the_end_is_a_416(client: FlaskClient, hand: Hand) -> None:
+    job_id = hand.ended(b"text\n")
+    assert client.get(f"/jobs/{job_id}/logs?offset=5").data == b""
+    is_problem(client.get(f"/jobs/{job_id}/logs?offset=6"), 416, "offset", "5")
+    is_problem(client.get(f"/jobs/{hand.queued().id}/logs?offset=1"), 416)
+
+
+def test_a_storage_that_cannot_write_is_a_503_and_works_again_when_it_can(
+    client: FlaskClient, folder: Path
+) -> None:
+    shutil.rmtree(folder / "tmp")
+    (folder / "tmp").write_text("in the way")
+    answer = client.post("/jobs", json={"command": "true"})
+    details = is_problem(answer, 503, "storage")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert str(folder) not in details["detail"]
+    assert client.get("/jobs").status_code == 200
+    (folder / "tmp").unlink()
+    (folder / "tmp").mkdir()
+    assert client.post("/jobs", json={"command": "true"}).status_code == 201
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file"])
+def test_a_storage_that_is_gone_is_never_a_500(
+    client: FlaskClient, hand: Hand, folder: Path, instead: str
+) -> None:
+    job_id = hand.ended(b"text\n")
+    shutil.rmtree(folder)
+    if instead == "a file":
+        folder.write_text("in the way")
+    answer = client.post("/jobs", json={"command": "true"})
+    is_problem(answer, 503, "storage")
+    assert int(answer.headers["Retry-After"]) > 0
+    for method, path in ID_ROUTES:
+        json_body = {} if method == "POST" else None
+        is_problem(client.open(path.format(job_id), method=method, json=json_body), 404)
+    for path in ("/jobs", "/workers"):
+        assert client.get(path).status_code in (200, 503)
+
+
+def test_a_full_disk_is_a_503(
+    client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's own refusal of a file too large stands in for a full disk."""
+    import resource
+    import signal
+
+    job = hand.queued()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        answer = client.post("/jobs", json={"command": "true"})
+        cancelled = client.post(f"/jobs/{job.id}/cancel", json={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    is_problem(answer, 503, "storage")
+    is_problem(cancelled, 503, "storage")
+    [left] = client.get("/jobs").json["jobs"]
+    assert (left["id"], left["status"]) == (job.id, "queued")
+
+
+def test_a_head_request_is_answered_as_get_but_for_the_body(served: Site) -> None:
+    job_id = served.hand.ended(b"text\n")
+    for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/logs", "/workers", "/healthz"):
+        answer = served.ask("HEAD", path)
+        assert (answer.status_code, answer.content) == (served.get(path).status_code, b""), path
+
+
+def test_answers_of_lists_and_jobs_are_json_that_keeps_its_characters(served: Site) -> None:
+    job = served.hand.queued(name="報告 🎉 \u2028 \x7f")
+    check: Callable[[str], Any] = lambda path: served.get(path).json()  # noqa: E731
+    assert check(f"/jobs/{job.id}")["name"] == job.name
+    assert served.get(f"/jobs/{job.id}").headers["Content-Type"] == "application/json"
+
+
+def test_outcomes_are_told_as_they_were_recorded(client: FlaskClient, hand: Hand) -> None:
+    with hand.running() as held:
+        outcome = Outcome(Status.FAILED, 137, "ended by SIGKILL")
+        hand.storage.finish(held, outcome)
+    job = client.get(f"/jobs/{held.job.id}").json
+    check_job(job)
+    assert (job["status"], job["exit_code"]) == ("failed", 137)
+    assert job["reason"] == "ended by SIGKILL"
