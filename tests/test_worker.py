@@ -1,0 +1,820 @@
+"""The worker: real processes under a real worker, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Processes, wait_until
+
+from storage import FolderStorage, Job, Status
+
+PYTHON = sys.executable
+# The worker as it is, but for its patience: tests need not sit through 10 s of grace.
+LAUNCHER = "import worker; worker.GRACE = {grace}; worker.BEAT = 0.5; worker.main()"
+
+
+@pytest.fixture
+def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start a worker with little patience."""
+
+    def start(*options: str, grace: float = 0.5, **env: str) -> subprocess.Popen[bytes]:
+        return processes.start(PYTHON, "-c", LAUNCHER.format(grace=grace), *options, **env)
+
+    return start
+
+
+@pytest.fixture
+def drain(worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]:
+    """Let a worker run all that is queued, to its end."""
+
+    def drain(*options: str, **env: str) -> None:
+        assert worker("--drain", *options, **env).wait(60) == 0
+
+    return drain
+
+
+@pytest.fixture
+def run(storage: FolderStorage, drain: Callable[..., None]) -> Callable[..., Job]:
+    """Run one job; how it ended."""
+
+    def run(command: str | list[str], **fields: Any) -> Job:
+        job = storage.submit(Job(command=command, **fields))
+        drain()
+        return storage.get(job.id)
+
+    return run
+
+
+class Gate:
+    """A FIFO that a job waits at, until the test opens it for all that come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self.wait = f"read _ <{path}"  # a line of shell
+        self.fd: int | None = None
+
+    def open(self) -> None:
+        self.fd = os.open(self.path, os.O_RDWR)
+        os.write(self.fd, b"\n" * 100)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    if gate.fd is not None:
+        os.close(gate.fd)
+
+
+@pytest.fixture
+def started(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
+    """Wait until a job has written so much to its log."""
+
+    def wait(job: Job, text: str = "started\n") -> Job:
+        def look() -> bool:
+            try:
+                return text in storage.load_logs(job.id)
+            except FileNotFoundError:
+                return False
+
+        wait_until(look, describe=lambda: f"{storage.get(job.id)} {processes.text()}")
+        wait_until(lambda: storage.get(job.id).pid)
+        return storage.get(job.id)
+
+    return wait
+
+
+def is_alive(pid: int) -> bool:
+    """A process that runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids_in(path: Path, count: int) -> list[int]:
+    """The process IDs that a job writes to a file, once there are so many."""
+
+    def read() -> list[int] | None:
+        lines = path.read_text().split("\n") if path.exists() else []
+        return [int(pid) for pid in lines[:-1]] if len(lines) > count else None
+
+    found: list[int] = wait_until(read)
+    return found
+
+
+# --- What a command gets --------------------------------------------------------------------------
+
+
+def test_a_shell_line_runs_in_a_shell(storage: FolderStorage, run: Callable[..., Job]) -> None:
+    job = run("for n in 1 2; do echo $n | sed s/^/n=/; done; echo err >&2")
+    assert (job.status, job.exit_code, job.reason) == (Status.SUCCEEDED, 0, None)
+    assert storage.load_logs(job.id) == "n=1\nn=2\nerr\n"
+    assert job.log_size == 12
+
+
+def test_a_list_runs_without_a_shell(storage: FolderStorage, run: Callable[..., Job]) -> None:
+    job = run(["printf", "%s|", "$HOME", "*", "a b", "", "'"])
+    assert job.status is Status.SUCCEEDED
+    assert storage.load_logs(job.id) == "$HOME|*|a b||'|"
+
+
+def test_a_program_may_be_named_by_a_path_from_its_folder(
+    storage: FolderStorage, run: Callable[..., Job], tmp_path: Path
+) -> None:
+    script = tmp_path / "bin" / "say it"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho from $PWD\n")
+    script.chmod(0o755)
+    job = run(["./bin/say it"], cwd=str(tmp_path))
+    assert storage.load_logs(job.id) == f"from {tmp_path}\n"
+    job = run(["say it"], env={"PATH": f"{script.parent}:/usr/bin:/bin"}, cwd=str(tmp_path))
+    assert storage.load_logs(job.id) == f"from {tmp_path}\n"
+
+
+def environment(storage: FolderStorage, job: Job) -> dict[str, str]:
+    found: dict[str, str] = json.loads(storage.load_logs(job.id))
+    return found
+
+
+PRINT_ENV = [PYTHON, "-c", "import os, json; print(json.dumps(dict(os.environ)))"]
+
+
+def test_the_environment_of_a_job(storage: FolderStorage, drain: Callable[..., None]) -> None:
+    job = storage.submit(Job(command=PRINT_ENV, env={"A": "ö\n", "JOB_ID": "mine"}))
+    drain(TAILBOARD_TOKEN="secret", FROM_WORKER="1")
+    env = environment(storage, job)
+    assert (
+        env.items()
+        >= {
+            "A": "ö\n",
+            "FROM_WORKER": "1",
+            "PYTHONUNBUFFERED": "1",
+            "JOB_ID": job.id,
+            "JOB_ATTEMPT": "1",
+        }.items()
+    )
+    assert [name for name in env if name.startswith("TAILBOARD")] == []
+    assert "secret" not in env.values()
+
+
+def test_a_job_may_want_its_output_buffered(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    assert environment(storage, run(PRINT_ENV, env={"PYTHONUNBUFFERED": ""})).get(
+        "PYTHONUNBUFFERED"
+    ) in ("", None)
+
+
+def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    code = """
+import os, sys
+print(repr(sys.stdin.read()), os.getpgid(0) == os.getsid(0), os.getsid(0) == os.getppid())
+print(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)))
+print(len([fd for fd in range(3, 256) if os.path.exists(f"/proc/self/fd/{fd}")]))
+"""
+    job = run([PYTHON, "-c", code])
+    log = Path(storage.root) / "running" / job.id / "output.log"
+    assert storage.load_logs(job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
+
+
+def test_a_job_gets_the_umask_and_the_signals_of_the_worker_unchanged(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    job = run("umask; cat /proc/self/status")
+    umask, _, status = storage.load_logs(job.id).partition("\n")
+    masks = dict(line.split() for line in status.splitlines() if line.startswith("Sig"))
+    assert umask == subprocess.run("umask", shell=True, capture_output=True, text=True).stdout[:-1]
+    assert int(masks["SigBlk:"], 16) == int(masks["SigCgt:"], 16) == 0
+    ignored = int(masks["SigIgn:"], 16)
+    assert not ignored & sum(1 << n - 1 for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    assert not ignored & 1 << signal.SIGPIPE - 1
+
+
+def test_output_stands_in_the_log_while_the_job_runs(
+    storage: FolderStorage,
+    worker: Callable[..., Any],
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    worker()
+    job = storage.submit(
+        Job(
+            command=[PYTHON, "-c", f"print('no newline', end=''); open({str(gate.path)!r}).read(1)"]
+        )
+    )
+    found = started(job, "no newline")
+    assert found.status is Status.RUNNING
+    assert found.pid and os.getpgid(found.pid) == found.pid
+    assert found.started_at and found.worker and found.host
+    gate.open()
+    assert ended(job).status is Status.SUCCEEDED
+
+
+# --- How it ends ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "exit_code", "says"),
+    [
+        ({"command": ["no-such-program", "x"]}, 127, "no-such-program"),
+        ({"command": ["./missing"]}, 127, "missing"),
+        ({"command": ["no\0program"]}, 127, "program"),
+        ({"command": ["/"]}, 126, "not executable"),
+        ({"command": ["/etc/passwd"]}, 126, "not executable"),
+        ({"command": "true", "cwd": "/no/such/folder"}, None, "/no/such/folder"),
+        ({"command": "true", "cwd": "/etc/passwd"}, None, "/etc/passwd"),
+        ({"command": ["echo", "x" * 200_000]}, 126, "too long"),
+        ({"command": "echo " + "x" * 200_000}, 126, "too long"),
+        ({"command": "true", "env": {"A": "\0"}}, None, "null"),
+        ({"command": "true", "env": {"A=B": "1"}}, None, "environment"),
+        ({"command": "true", "env": {"A": 1}}, None, ""),
+        ({"command": "true", "env": {"A": None}}, None, ""),
+        ({"command": ["echo", "\ud800"]}, None, ""),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_command_that_cannot_start_says_so_in_its_log(
+    storage: FolderStorage,
+    run: Callable[..., Job],
+    fields: dict[str, Any],
+    exit_code: int | None,
+    says: str,
+) -> None:
+    good = storage.submit(Job(command="true"))
+    job = run(**fields)
+    assert (job.status, job.exit_code) == (Status.FAILED, exit_code)
+    text = storage.load_logs(job.id)
+    assert text.startswith("tailboard: cannot start: ") and text.count("\n") == 1
+    assert says in text
+    assert job.reason and text == f"tailboard: {job.reason}\n"
+    assert job.finished_at
+    assert storage.get(good.id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "reason"),
+    [
+        ("exit 1", 1, None),
+        ("exit 255", 255, None),
+        ("no-such-command-in-the-shell", 127, None),
+        ("kill -KILL $$", 137, "ended by SIGKILL"),
+        ("kill -TERM $$", 143, "ended by SIGTERM"),
+        ([PYTHON, "-c", "import os; os.abort()"], 134, "ended by SIGABRT"),
+    ],
+)
+def test_a_failed_job_has_its_exit_code(
+    run: Callable[..., Job], command: str | list[str], exit_code: int, reason: str | None
+) -> None:
+    job = run(command)
+    assert (job.status, job.exit_code, job.reason) == (Status.FAILED, exit_code, reason)
+
+
+def test_cpu_time_and_peak_memory_are_recorded(run: Callable[..., Job]) -> None:
+    code = "import time; x = bytes(100 << 20)\nwhile time.process_time() < 0.2: pass"
+    job = run([PYTHON, "-c", f"{code}; x = bytearray(100 << 20)"])
+    assert job.cpu_seconds and 0.2 <= job.cpu_seconds < 5
+    assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 300 << 20
+    small = run("true")
+    assert small.cpu_seconds is not None and small.cpu_seconds < 0.2
+    assert small.max_rss_bytes is None or small.max_rss_bytes < 100 << 20
+
+
+def test_a_background_process_may_outlive_its_job(
+    storage: FolderStorage, run: Callable[..., Job], gate: Gate, tmp_path: Path
+) -> None:
+    """As in a shell: only a cancel, a time-out or a loss ends what the command left behind."""
+    job = run(f"({gate.wait}; echo late) & echo $! >{tmp_path}/pids; echo done")
+    assert job.status is Status.SUCCEEDED
+    (pid,) = pids_in(tmp_path / "pids", 1)
+    assert is_alive(pid)
+    gate.open()
+    wait_until(lambda: storage.load_logs(job.id) == "done\nlate\n")
+
+
+# --- Cancel and time-out --------------------------------------------------------------------------
+
+
+def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
+    storage: FolderStorage,
+    worker: Callable[..., Any],
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    worker(grace=10)
+    line = f"trap 'echo tidying up; exit 7' TERM; echo started; {gate.wait}"
+    job = started(storage.submit(Job(command=line, retries=3)))
+    storage.cancel(job.id, "cancelled by ana")
+    job = ended(job)
+    assert (job.status, job.exit_code) == (Status.CANCELLED, 7)
+    assert (job.reason, job.attempt) == ("cancelled by ana", 1)
+    assert storage.load_logs(job.id).startswith("started\n")
+    assert storage.load_logs(job.id).endswith("tidying up\n")
+
+
+def test_a_job_that_runs_too_long_is_timed_out(
+    run: Callable[..., Job], gate: Gate, storage: FolderStorage
+) -> None:
+    job = run(f"echo started; {gate.wait}", timeout=0.3)
+    assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
+    assert job.reason and "0.3 s" in job.reason
+    assert storage.load_logs(job.id).startswith("started\n")
+
+
+def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
+    job = run("kill -STOP $$", timeout=0.3)
+    assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
+
+
+FLEEING = """
+import os, signal, sys
+def keep(name):  # and stay
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with open(sys.argv[1], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    while True:
+        signal.pause()
+def child(*steps):
+    if os.fork() == 0:
+        for step in steps:
+            step()
+        keep(steps)
+def twice():
+    if os.fork():
+        os._exit(0)
+child()
+child(os.setsid)
+child(os.setpgrp)
+child(twice, os.setsid, twice)
+keep("command")
+"""
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
+    storage: FolderStorage,
+    worker: Callable[..., Any],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    how: str,
+) -> None:
+    """Children that ignore TERM, that changed group or session, and a daemon that forked twice."""
+    unrelated = subprocess.Popen(["sleep", "600"], env=os.environ | {"JOB_ID": "20200101-000000-0"})
+    worker()
+    command = [PYTHON, "-c", FLEEING, str(tmp_path / "pids")]
+    job = storage.submit(Job(command=command, timeout=1 if how == "timeout" else None))
+    pids = pids_in(tmp_path / "pids", 5)
+    if how == "cancel":
+        storage.cancel(job.id, "why")
+    job = ended(job)
+    status = Status.CANCELLED if how == "cancel" else Status.TIMED_OUT
+    assert (job.status, job.exit_code) == (status, 137)
+    assert [pid for pid in pids if is_alive(pid)] == []
+    assert unrelated.poll() is None
+    unrelated.kill()
+    unrelated.wait()
+
+
+def test_what_ignores_term_has_its_grace_and_no_more(
+    storage: FolderStorage, worker: Callable[..., Any], ended: Callable[..., Job], tmp_path: Path
+) -> None:
+    """The command ends at TERM; what it left behind may go on until the grace is over."""
+    worker(grace=1.5)
+    left = f"trap '' TERM; sh -c 'echo $$ >>{tmp_path}/pids; while :; do sleep 1; done'"
+    line = f"({left}) & wait"
+    job = storage.submit(Job(command=line))
+    (pid,) = pids_in(tmp_path / "pids", 1)
+    storage.cancel(job.id, "why")
+    wait_until(lambda: (Path(storage.root) / "running" / job.id / "exit").exists())
+    assert is_alive(pid)
+    assert ended(job).exit_code == 143
+    assert not is_alive(pid)
+
+
+def test_a_job_cancelled_in_the_queue_never_runs(
+    storage: FolderStorage, drain: Callable[..., None]
+) -> None:
+    job = storage.submit(Job(command="true"))
+    storage.cancel(job.id, "why")
+    drain()
+    assert storage.get(job.id).started_at is None
+    with pytest.raises(FileNotFoundError):
+        storage.load_logs(job.id)
+
+
+# --- Retries --------------------------------------------------------------------------------------
+
+
+def test_a_failed_job_is_retried_as_often_as_it_allows(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    job = run('echo "try $JOB_ATTEMPT"; exit $JOB_ATTEMPT', retries=2)
+    assert (job.status, job.attempt, job.exit_code) == (Status.FAILED, 3, 3)
+    assert storage.load_logs(job.id).splitlines() == [
+        "try 1",
+        "--- attempt 2 ---",
+        "try 2",
+        "--- attempt 3 ---",
+        "try 3",
+    ]
+
+
+def test_a_retry_that_succeeds_is_the_last(run: Callable[..., Job]) -> None:
+    job = run("[ $JOB_ATTEMPT = 2 ]", retries=5)
+    assert (job.status, job.attempt, job.exit_code) == (Status.SUCCEEDED, 2, 0)
+
+
+def test_a_job_that_timed_out_is_retried(run: Callable[..., Job], gate: Gate) -> None:
+    job = run(f"[ $JOB_ATTEMPT = 2 ] || {gate.wait}", retries=1, timeout=0.5)
+    assert (job.status, job.attempt, job.reason) == (Status.SUCCEEDED, 2, None)
+
+
+def test_a_command_that_cannot_start_is_not_tried_again(run: Callable[..., Job]) -> None:
+    assert run(["no-such-program"], retries=3).attempt == 1
+
+
+def test_the_line_between_attempts_stands_alone(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    job = run("printf 'no newline'; exit 1", retries=1)
+    assert "--- attempt 2 ---" in storage.load_logs(job.id).splitlines()
+
+
+# --- Which jobs it takes --------------------------------------------------------------------------
+
+
+def test_a_drained_worker_leaves_when_nothing_is_left(
+    storage: FolderStorage, drain: Callable[..., None], processes: Processes
+) -> None:
+    drain()
+    jobs = [storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "a")]
+    drain("--slots", "2")
+    assert {storage.get(job.id).status for job in jobs} == {Status.SUCCEEDED}
+    for job in jobs:
+        assert job.id in processes.text()
+    assert "nothing is queued or running" in processes.text()
+
+
+def test_a_worker_serves_only_its_queues(
+    storage: FolderStorage, drain: Callable[..., None]
+) -> None:
+    jobs = {q: storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "default")}
+    drain("--queues", "a, default")
+    assert {q: storage.get(job.id).status for q, job in jobs.items()} == {
+        "a": Status.SUCCEEDED,
+        "b": Status.QUEUED,
+        "default": Status.SUCCEEDED,
+    }
+
+
+def test_one_slot_runs_the_jobs_in_order_and_never_two_at_once(
+    storage: FolderStorage, drain: Callable[..., None], tmp_path: Path
+) -> None:
+    line = f"mkdir {tmp_path}/busy && echo $JOB_ID >>{tmp_path}/order; rmdir {tmp_path}/busy"
+    ids = [storage.submit(Job(command=line, queue=f"q{n % 3}")).id for n in range(30)]
+    drain("--slots", "1")
+    assert (tmp_path / "order").read_text().split() == ids
+    assert storage.counts()[Status.SUCCEEDED] == 30
+
+
+def test_no_more_jobs_run_at_once_than_there_are_slots(
+    storage: FolderStorage,
+    worker: Callable[..., Any],
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    worker("--slots", "3")
+    jobs = [storage.submit(Job(command=f"echo started; {gate.wait}")) for _ in range(5)]
+    for job in jobs[:3]:
+        started(job)
+    assert [storage.get(job.id).status for job in jobs[3:]] == [Status.QUEUED] * 2
+    (info,) = wait_until(lambda: [w for w in storage.workers() if w.running == 3])
+    assert (info.slots, info.queues) == (3, [])
+    gate.open()
+    for job in jobs:
+        assert ended(job).status is Status.SUCCEEDED
+
+
+def test_a_job_that_is_queued_starts_at_once_on_an_idle_worker(
+    storage: FolderStorage, worker: Callable[..., Any], ended: Callable[..., Job]
+) -> None:
+    """Far sooner than the next look at everything, also in a queue that is new."""
+    worker("--queues", "default,new")
+    wait_until(storage.workers)
+    for queue in ("default", "new", "default"):
+        assert ended(storage.submit(Job(command="true", queue=queue)), 4).exit_code == 0
+
+
+def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
+    storage: FolderStorage,
+    worker: Callable[..., Any],
+    ended: Callable[..., Job],
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    worker()
+    made = tmp_path / "20200101-000000-00000000"
+    made.mkdir()
+    (made / "job.json").write_text('{"command": "echo by hand", "version": 1}')
+    wait_until(storage.workers)
+    made.rename(folder / "queued" / "default" / made.name)
+    assert ended(made.name).status is Status.SUCCEEDED
+    assert storage.load_logs(made.name) == "by hand\n"
+    (folder / "succeeded" / "20200101" / made.name).rename(folder / "queued/default" / made.name)
+    wait_until(lambda: storage.load_logs(made.name).count("by hand\n") == 2)
+    assert ended(made.name).exit_code == 0
+
+
+def test_several_workers_on_one_folder_run_each_job_once(
+    storage: FolderStorage, worker: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    jobs = [storage.submit(Job(command=f"echo $JOB_ID >>{tmp_path}/tally")) for _ in range(120)]
+    workers = [worker("--drain", "--slots", "2") for _ in range(3)]
+    for process in workers:
+        assert process.wait(60) == 0
+    assert sorted((tmp_path / "tally").read_text().split()) == [job.id for job in jobs]
+    assert storage.counts()[Status.SUCCEEDED] == 120
+
+
+# --- How it stops ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    processes: Processes,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+    number: signal.Signals,
+) -> None:
+    process = worker("--slots", "1")
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 3")))
+    waiting = storage.submit(Job(command="true"))
+    process.send_signal(number)
+    assert process.wait(5) == 0
+    assert number.name in processes.text().splitlines()[-1]
+    assert list(storage.workers()) == []
+    assert storage.get(job.id).status is Status.RUNNING
+    assert job.pid and is_alive(job.pid)
+    assert storage.get(waiting.id).status is Status.QUEUED
+    gate.open()
+    worker("--drain")
+    assert (ended(job).status, ended(job).exit_code) == (Status.FAILED, 3)
+    assert ended(waiting).status is Status.SUCCEEDED
+
+
+def test_on_stop_wait_finishes_what_runs_and_claims_nothing_more(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    started: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    process = worker("--slots", "2", "--on-stop", "wait")
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 3")))
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    waiting = storage.submit(Job(command="true"))
+    gate.open()
+    assert process.wait(20) == 0
+    assert storage.get(job.id).exit_code == 3
+    assert storage.get(waiting.id).status is Status.QUEUED
+
+
+def test_on_stop_kill_cancels_what_runs(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    started: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    process = worker("--on-stop", "kill")
+    line = f"trap '' TERM; echo started; {gate.wait}"
+    jobs = [
+        started(storage.submit(Job(command=c, retries=1)))
+        for c in (line, line[len("trap '' TERM; ") :])
+    ]
+    process.terminate()
+    assert process.wait(20) == 0
+    ends = [storage.get(job.id) for job in jobs]
+    assert [job.status for job in ends] == [Status.CANCELLED] * 2
+    assert [job.exit_code for job in ends] == [137, 143]
+    assert [job.reason for job in ends] == ["its worker was told to stop"] * 2
+
+
+@pytest.mark.parametrize("on_stop", ["wait", "kill"])
+def test_a_second_signal_makes_it_leave_at_once(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    started: Callable[..., Job],
+    gate: Gate,
+    on_stop: str,
+) -> None:
+    process = worker("--on-stop", on_stop, grace=60)
+    job = started(storage.submit(Job(command=f"trap '' TERM; echo started; {gate.wait}")))
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.6)
+    process.terminate()
+    assert process.wait(5) == 0
+    assert job.pid and is_alive(job.pid)
+    assert storage.get(job.id).status is Status.RUNNING
+
+
+# --- Options and settings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--slots", "0"],
+        ["--slots", "-1"],
+        ["--slots", "two"],
+        ["--slots", "1.5"],
+        ["--slots", "\uff12\u00b2"],
+        ["--queues", ""],
+        ["--queues", "a,,b"],
+        ["--queues", "../x"],
+        ["--queues", "A"],
+        ["--on-stop", "run"],
+        ["--unknown"],
+        ["argument"],
+    ],
+)
+def test_a_bad_option_is_answered_with_one_sentence(
+    processes: Processes, options: list[str]
+) -> None:
+    assert processes.worker(*options).wait(20) == 2
+    lines = processes.text().splitlines()
+    assert "Traceback" not in processes.text()
+    assert "error: " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"TAILBOARD_STORAGE": "ftp://host/jobs"},
+        {"TAILBOARD_STORAGE": "/dev/null/jobs"},
+        {"TAILBOARD_LOG_MAX_BYTES": "1 GB"},
+        {"TAILBOARD_LOG_MAX_BYTES": "-1"},
+    ],
+    ids=str,
+)
+def test_a_bad_setting_is_answered_with_one_sentence(
+    processes: Processes, setting: dict[str, str]
+) -> None:
+    assert processes.worker(**setting).wait(20) == 1
+    (line,) = processes.text().splitlines()
+    assert line.startswith("worker: ")
+
+
+# --- What must not stop it ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Job folders as nobody should make them, in the folder given; their IDs."""
+
+    def nasty(home: Path) -> list[str]:
+        record = {"command": "true", "version": 1}
+        records: dict[str, object] = {
+            "lists": record | {"worker": [], "host": {}, "name": [1], "reason": {}, "env": {}},
+            "zero": record | {"attempt": 0, "retries": -1, "timeout": 0},
+            "huge": record | {"timeout": 10**400, "retries": 10**400, "attempt": 10**400},
+            "empty": record | {"command": []},
+            "words": record | {"command": ["\ud800", ""]},
+            "times": record | {"started_at": "zz", "started_monotonic": -1e300, "finished_at": 7},
+            "strange": record | {"id": "../../x", "status": 1, "queue": "else", "extra": []},
+        }
+        ids = []
+        for n, content in enumerate(records.values()):
+            place = home / f"20200101-000000-{n:08}"
+            place.mkdir()
+            (place / "job.json").write_text(json.dumps(content))
+            ids.append(place.name)
+        for n, name in enumerate(("lock", "job.json.new", "output.log", "pid", "exit", "cancel")):
+            for kind in ("directory", "symlink"):
+                place = home / f"20200102-000000-{n}{kind[:7]}"
+                place.mkdir()
+                (place / "job.json").write_text(json.dumps(record))
+                if kind == "directory":
+                    (place / name / "x").mkdir(parents=True)
+                else:
+                    (place / name).symlink_to(tmp_path / "nowhere")
+                ids.append(place.name)
+        return ids
+
+    return nasty
+
+
+@pytest.mark.parametrize("home", ["queued/default", "running"])
+def test_job_folders_that_nobody_can_run_do_not_keep_others_from_it(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    ended: Callable[..., Job],
+    folder: Path,
+    nasty: Callable[..., list[str]],
+    home: str,
+) -> None:
+    bad = nasty(folder / home)
+    jobs = [storage.submit(Job(command="true")) for _ in range(5)]
+    process = worker("--slots", "3")
+    for job in jobs:
+        assert ended(job, 20).status is Status.SUCCEEDED
+    assert process.poll() is None
+    for job_id in bad:
+        json.dumps(storage.get(job_id).as_dict())
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+def test_the_folder_of_a_running_job_may_vanish(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    folder: Path,
+    tmp_path: Path,
+    gate: Gate,
+) -> None:
+    process = worker("--slots", "1")
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
+    (folder / "running" / job.id).rename(tmp_path / "gone")
+    gate.open()
+    assert ended(storage.submit(Job(command="true"))).exit_code == 0
+    assert process.poll() is None
+
+
+def test_the_whole_jobs_folder_may_vanish_and_come_back(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    processes: Processes,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    process = worker()
+    wait_until(storage.workers)
+    folder.rename(tmp_path / "gone")
+    wait_until(lambda: (folder / "queued").is_dir() or "trying again" in processes.text())
+    again = FolderStorage(folder)
+    job = again.submit(Job(command="true"))
+    wait_until(lambda: again.get(job.id).status is Status.SUCCEEDED, describe=processes.text)
+    assert process.poll() is None
+    assert len(wait_until(again.workers)) == 1
+
+
+def test_jobs_claimed_on_another_host_are_left_alone(
+    storage: FolderStorage,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    started: Callable[..., Job],
+    drain: Callable[..., None],
+    processes: Processes,
+    folder: Path,
+    gate: Gate,
+) -> None:
+    """Neither ended, adopted nor queued again, be the lock held as we see it or not."""
+    process = worker("--slots", "2")
+    jobs = [started(storage.submit(Job(command=f"echo started; {gate.wait}"))) for _ in range(2)]
+    process.kill()
+    process.wait()
+    for job in jobs:
+        with open(folder / "running" / job.id / "lock", "r+") as file:
+            claim = json.load(file)
+            file.seek(0)
+            file.truncate()
+            json.dump(claim | {"host": "another"}, file)
+        storage.cancel(job.id, "why")
+    assert jobs[1].pid
+    os.killpg(jobs[1].pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(jobs[1].pid or 0))
+    drain()
+    assert [storage.get(job.id).status for job in jobs] == [Status.RUNNING] * 2
+    assert jobs[0].pid and is_alive(jobs[0].pid)
+    lines = [line for line in processes.text().splitlines() if "claimed" not in line]
+    assert not [line for line in lines if jobs[0].id in line or jobs[1].id in line]
+
+
+def test_workers_come_and_go_and_leave_no_files_behind(
+    storage: FolderStorage, drain: Callable[..., None], folder: Path
+) -> None:
+    for _ in range(3):
+        drain()
+    assert len(list((folder / "workers").iterdir())) <= 1
+    assert list(storage.workers()) == []
