@@ -81,6 +81,7 @@ PING = 15.0  # seconds
 RECONNECT = 1_000  # milliseconds until a browser comes back
 CLIENT_TIME = 10  # seconds for a client to send, or to take, the next bytes
 TICKET_AGE = 300  # seconds
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 BEARER = WWWAuthenticate("bearer")
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
@@ -107,7 +108,7 @@ def own_names(env: dict[str, str]) -> dict[str, str]:
 class Submission(BaseModel):
     """The body of POST /jobs. A description says what is allowed: it ends the error's sentence."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     command: Line | Annotated[list[Text], Field(min_length=1, max_length=1_000)] = Field(
         description="a shell line, or a list of a program and its arguments, "
@@ -115,7 +116,7 @@ class Submission(BaseModel):
     )
     name: Label | None = Field(None, description="text of 1 to 200 characters")
     queue: QueueName = Field("default", description="1 to 32 of the characters a-z 0-9 _ -")
-    cwd: Annotated[Line, StringConstraints(max_length=4_000, pattern="^/")] | None = Field(
+    cwd: Annotated[str, StringConstraints(max_length=4_000, pattern=r"^/[^\x00]*$")] | None = Field(
         None, description="an absolute path"
     )
     env: Annotated[dict[Variable, Text], AfterValidator(own_names)] = Field(
@@ -141,8 +142,6 @@ def moment(text: str) -> float:
 class Listing(BaseModel):
     """The parameters of GET /jobs."""
 
-    model_config = ConfigDict(extra="forbid")
-
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: QueueName | None = Field(None, description="1 to 32 of the characters a-z 0-9 _ -")
     q: str = Field("", max_length=200, description="text of up to 200 characters")
@@ -152,8 +151,6 @@ class Listing(BaseModel):
 
 class LogQuery(BaseModel):
     """The parameters of GET /jobs/ID/logs."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tail: int | None = Field(
         None, ge=0, le=1_000_000, description="a whole number of lines from 0 to 1,000,000"
@@ -183,14 +180,14 @@ def check(model: type[Model], data: object) -> Model:
     """The data as the model; 400 with a sentence that names the field and what is allowed."""
     if not isinstance(data, dict):
         raise BadRequest("the body must be a JSON object")
+    if unknown := [name for name in data if name not in model.model_fields]:
+        known = ", ".join(model.model_fields)
+        raise BadRequest(f"there is no field {unknown[0]!r}; the fields are {known}")
     try:
         return model.model_validate({k: v for k, v in data.items() if v is not None})
     except ValidationError as error:
         field = str(error.errors()[0]["loc"][0])
-        if field in model.model_fields:
-            raise BadRequest(f"{field} must be {model.model_fields[field].description}") from None
-        known = ", ".join(model.model_fields)
-        raise BadRequest(f"there is no field {field!r}; the fields are {known}") from None
+        raise BadRequest(f"{field} must be {model.model_fields[field].description}") from None
 
 
 # --- Errors -------------------------------------------------------------------------------------
@@ -306,7 +303,8 @@ def harden(response: Response) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     response.vary.add("Origin")
     route, found = str(request.url_rule or "none"), current_app.extensions["metrics"]
-    times = found.requests.labels(request.method, route, response.status_code)
+    method = request.method if request.method in METHODS else "other"
+    times = found.requests.labels(method, route, response.status_code)
     times.observe(time.monotonic() - g.begun)
     if (origin := request.headers.get("Origin")) in origins():
         response.headers["Access-Control-Allow-Origin"] = origin

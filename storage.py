@@ -30,6 +30,7 @@ import errno
 import fcntl
 import heapq
 import json
+import logging
 import os
 import re
 import select
@@ -63,8 +64,11 @@ SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
 DAY = re.compile(r"[0-9]{8}")
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 LINES = re.compile(rb"[^\n]*\n|[^\n]+")
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
+
+log = logging.getLogger("storage")
 
 # Lets a command outlive the worker: $0 is the job's folder, $1 the umask, the rest the command.
 # Standard input is the job's lock, which the command does not get. The traps are no-ops and not
@@ -192,7 +196,7 @@ class Held:
 
     def append_log(self) -> BinaryIO:
         """The job's log file, for its output and for what we have to say there."""
-        mode = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         return open(os.open(f"{self.folder}/output.log", mode, 0o600), "ab", buffering=0)
 
     def __enter__(self) -> Self:
@@ -867,10 +871,16 @@ class FolderStorage:
         """The oldest job of the subscribed queues (queued -> running); None: there is none."""
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
-            with suppress(FileNotFoundError, NotADirectoryError):  # another worker was faster
+            try:
                 held = self._hold(Status.QUEUED, f"{self.root}/queued/{queue}/{job_id}")
                 if held and (held := self._claim(held, worker, host)):
                     return held
+            except FileNotFoundError:
+                pass  # another worker was faster
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    raise
+                log.warning("unclaimable job=%s error=%r", job_id, str(error))
         return None
 
     def _claim(self, held: Held, worker: str, host: str) -> Held | None:

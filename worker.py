@@ -9,7 +9,6 @@ ours.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from storage import (
+    EXHAUSTED,
     QUEUE,
     SHIM,
     Held,
@@ -56,7 +56,6 @@ PATIENCE = (1, 5, 25, 125)  # seconds between tries of the webhook
 SHELL = "/bin/sh"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
-EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger("worker")
 
@@ -330,19 +329,23 @@ class Worker:
         alive = {info.name for info in self.storage.workers()} - {self.info.name}
         for job in self.storage.list(Status.RUNNING, limit=1_000_000)[0]:
             ours = job.host in (None, self.info.host) and job.worker not in alive
-            if not ours or job.id in self.running:
-                continue
-            pidfd = None
-            with suppress(OSError, AttributeError):  # before the look at the lock
-                pidfd = os.pidfd_open(job.pid) if job.pid else None
-            if held := self.storage.hold(job.id):
-                with held:
-                    self.record(held)
-            elif job.pid and job.status is Status.RUNNING:
-                if self.adopt(Running(job, job.pid, None, pidfd)):
-                    continue
-            if pidfd is not None:
-                os.close(pidfd)
+            if ours and job.id not in self.running:
+                try:
+                    self.take_over(job)
+                except OSError as error:
+                    log.error("unrecovered job=%s error=%r", job.id, str(error))
+
+    def take_over(self, job: Job) -> None:
+        pidfd = None
+        with suppress(OSError, AttributeError):  # opened before the look at the lock
+            pidfd = os.pidfd_open(job.pid) if job.pid else None
+        if held := self.storage.hold(job.id):
+            with held:
+                self.record(held)
+        elif job.pid and self.adopt(Running(job, job.pid, None, pidfd)):
+            return
+        if pidfd is not None:
+            os.close(pidfd)
 
     def adopt(self, entry: Running) -> bool:
         entry.keeper = self.storage.keep_log(entry.job.id)
@@ -386,18 +389,22 @@ class Worker:
                 try:
                     process = self.spawn(held, out.fileno())
                 except CannotStart as error:
-                    out.write(f"tailboard: {error}\n".encode(errors="replace"))
+                    say(out.fileno(), f"tailboard: {error}")
                     self.finish(held, Outcome(Status.FAILED, error.exit_code, str(error)))
                     return
-        except OSError:  # nothing to do with this job: try again when the machine can
-            self.storage.requeue(held, retry=False)
-            raise
+        except OSError as error:
+            if error.errno in EXHAUSTED:  # not this job's fault: again, when the machine can
+                self.storage.requeue(held, retry=False)
+                raise
+            reason = f"cannot start: its log cannot be written: {error.strerror}"
+            self.finish(held, Outcome(Status.FAILED, reason=reason))
+            return
         self.running[job.id] = Running(job, process.pid, process)
 
     def spawn(self, held: Held, out: int) -> subprocess.Popen[bytes]:
         job = held.job
         if job.attempt > 1:
-            os.write(out, f"--- attempt {job.attempt} ---\n".encode())
+            say(out, f"--- attempt {job.attempt} ---")
         own = {"JOB_ID": job.id, "JOB_ATTEMPT": str(job.attempt)}
         env = self.env | job.env | own
         try:
@@ -416,6 +423,13 @@ class Worker:
             raise CannotStart(error.strerror or str(error), 126) from None
         except (ValueError, TypeError, AttributeError) as error:
             raise CannotStart(str(error)) from None
+
+
+def say(out: int, line: str) -> None:
+    """A line of our own in a job's log."""
+    size = os.fstat(out).st_size
+    glued = size and os.pread(out, 1, size - 1) != b"\n"
+    os.write(out, f"{chr(10) * bool(glued)}{line}\n".encode(errors="replace"))
 
 
 def program(job: Job, env: dict[str, str]) -> list[str]:
