@@ -309,7 +309,7 @@ def test_a_search_that_finds_little_says_where_to_go_on(
 
 
 def test_a_page_and_the_counts_read_no_more_for_it_when_there_are_many_jobs(
-    folder: Path, storage: FolderStorage, pytestconfig: pytest.Config
+    folder: Path, storage: FolderStorage, full: bool
 ) -> None:
     """Counted in files opened and folders listed, of 12 days with few and with many jobs."""
     code = """
@@ -346,7 +346,7 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
         answer: list[int] = json.loads(in_processes(1, code, folder)[0])
         return answer
 
-    many = 8_400 if pytestconfig.getoption("--full") else 840
+    many = 8_400 if full else 840
     few_cost, many_cost = cost(210), cost(many)
     assert few_cost[-1] == 12 * 210 and many_cost[-1] == 12 * many
     for records, folders in (few_cost[0:2], few_cost[2:4], many_cost[0:2], many_cost[2:4]):

@@ -7,38 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Processes, wait_until
+from conftest import Gate, Processes, is_alive, pids_in, wait_until
 
 from storage import FolderStorage, Job, Status
 
 PYTHON = sys.executable
-# The worker as it is, but for its patience: tests need not sit through 10 s of grace.
-LAUNCHER = "import worker; worker.GRACE = {grace}; worker.BEAT = 0.5; worker.main()"
-
-
-@pytest.fixture
-def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start a worker with little patience."""
-
-    def start(*options: str, grace: float = 0.5, **env: str) -> subprocess.Popen[bytes]:
-        return processes.start(PYTHON, "-c", LAUNCHER.format(grace=grace), *options, **env)
-
-    return start
-
-
-@pytest.fixture
-def drain(worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]:
-    """Let a worker run all that is queued, to its end."""
-
-    def drain(*options: str, **env: str) -> None:
-        assert worker("--drain", *options, **env).wait(60) == 0
-
-    return drain
 
 
 @pytest.fixture
@@ -51,66 +29,6 @@ def run(storage: FolderStorage, drain: Callable[..., None]) -> Callable[..., Job
         return storage.get(job.id)
 
     return run
-
-
-class Gate:
-    """A FIFO that a job waits at, until the test opens it for all that come."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        os.mkfifo(path)
-        self.wait = f"read _ <{path}"  # a line of shell
-        self.fd: int | None = None
-
-    def open(self) -> None:
-        self.fd = os.open(self.path, os.O_RDWR)
-        os.write(self.fd, b"\n" * 100)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    if gate.fd is not None:
-        os.close(gate.fd)
-
-
-@pytest.fixture
-def started(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
-    """Wait until a job has written so much to its log."""
-
-    def wait(job: Job, text: str = "started\n") -> Job:
-        def look() -> bool:
-            try:
-                return text in storage.load_logs(job.id)
-            except FileNotFoundError:
-                return False
-
-        wait_until(look, describe=lambda: f"{storage.get(job.id)} {processes.text()}")
-        wait_until(lambda: storage.get(job.id).pid)
-        return storage.get(job.id)
-
-    return wait
-
-
-def is_alive(pid: int) -> bool:
-    """A process that runs; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def pids_in(path: Path, count: int) -> list[int]:
-    """The process IDs that a job writes to a file, once there are so many."""
-
-    def read() -> list[int] | None:
-        lines = path.read_text().split("\n") if path.exists() else []
-        return [int(pid) for pid in lines[:-1]] if len(lines) > count else None
-
-    found: list[int] = wait_until(read)
-    return found
 
 
 # --- What a command gets --------------------------------------------------------------------------

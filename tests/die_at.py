@@ -1,0 +1,79 @@
+"""Starts a worker, or submits a job, and kills itself by SIGKILL just before its N-th step:
+
+    die_at.py N STEPS worker OPTION...
+    die_at.py N STEPS submit FOLDER KEY COMMAND
+
+A step is a call that changes what others see: files, folders, locks, processes. Their names go to
+the file STEPS. With N = 0 it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import storage
+import worker
+
+deadly, steps_file = int(sys.argv[1]), sys.argv[2]
+write, steps = os.write, os.open(steps_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+count = 0
+
+
+def step(name: str, *arguments: Any) -> None:
+    global count
+    count += 1
+    write(steps, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
+    if count == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(argument: Any) -> str:
+    """What a path, or a descriptor's file, is called."""
+    if isinstance(argument, int) and os.path.exists(f"/proc/self/fd/{argument}"):
+        argument = os.readlink(f"/proc/self/fd/{argument}")
+    if isinstance(argument, str):
+        return "/".join(argument.split("/")[-2:])
+    return type(argument).__name__
+
+
+def watch(home: Any, name: str, and_after: bool = False) -> None:
+    function: Callable[..., Any] = getattr(home, name)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        if name != "open" or arguments[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            step(name, *arguments)
+        try:
+            return function(*arguments, **options)
+        finally:
+            if and_after:
+                step(f"after {name}")
+
+    setattr(home, name, watched)
+
+
+for (
+    name
+) in "open close write pwrite ftruncate fsync rename unlink mkdir rmdir killpg wait4".split():
+    watch(os, name)
+watch(fcntl, "flock")
+watch(json, "dumps")  # between the opening of a file and the first write to it
+watch(subprocess, "_fork_exec", and_after=True)
+watch(signal, "pidfd_send_signal")
+
+if sys.argv[3] == "worker":
+    worker.GRACE, worker.BEAT, worker.TICK = 0.5, 0.5, 0.05
+    sys.argv[1:] = sys.argv[4:]
+    worker.main()
+else:
+    folder, key, command = sys.argv[4:]
+    print(storage.FolderStorage(folder).submit(storage.Job(command=command), key or None).id)

@@ -1,0 +1,694 @@
+"""Whatever is killed, and whenever: each job runs once, and each exit code is the true one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Gate, Processes, is_alive, pids_in, wait_until
+
+from storage import FINISHED, SHIM, FolderStorage, Job, JobNotFound, Status
+
+HOST = socket.gethostname()
+Worker = Callable[..., subprocess.Popen[bytes]]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+# --- The crash matrix -----------------------------------------------------------------------------
+
+
+class Case:
+    """One scene of the matrix, played in a folder of its own."""
+
+    def __init__(self, place: Path, processes: Processes) -> None:
+        self.place, self.processes = place, processes
+        self.folder, self.tally = place / "jobs", place / "tally"
+        self.storage = FolderStorage(self.folder)
+        self.ids: list[str] = []
+
+    def submit(self, command: str | list[str], **fields: Any) -> Job:
+        job = self.storage.submit(Job(command=command, **fields))
+        self.ids.append(job.id)
+        return job
+
+    def tallying(self, line: str, **fields: Any) -> Job:
+        return self.submit(f"echo $JOB_ID.$JOB_ATTEMPT >>{self.tally}; {line}", **fields)
+
+    def left_by_a_dead_worker(self, line: str, starts: bool = True, **fields: Any) -> Path:
+        """A job that a worker claimed, and whose shim has ended when the worker was dead."""
+        job = self.tallying(line, **fields)
+        self.storage.subscribe(())
+        held = self.storage.claim("dead", HOST)
+        assert held
+        self.storage._inotify.close()
+        with held:
+            if starts:
+                command = ["/bin/sh", "-c", str(job.command)]
+                shim = ["/bin/sh", "-c", SHIM, held.folder, "022", *command]
+                env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
+                with held.append_log() as log:
+                    subprocess.run(shim, stdin=held.lock, stdout=log, env=env)
+        return Path(held.folder)
+
+    def die_at(self, number: int, *arguments: str) -> list[str]:
+        """Let it die before that step; the names of the steps that it came to."""
+        steps = self.place / "steps"
+        script = str(Path(__file__).with_name("die_at.py"))
+        process = self.processes.start(
+            sys.executable,
+            script,
+            str(number),
+            str(steps),
+            *arguments,
+            TAILBOARD_STORAGE=str(self.folder),
+        )
+        assert process.wait(60) in (0, -signal.SIGKILL), self.processes.text()
+        return steps.read_text().splitlines()
+
+    def worker_dies_at(self, number: int) -> list[str]:
+        return self.die_at(number, "worker", "--drain", "--slots", "1")
+
+    def recover(self) -> None:
+        self.die_at(0, "worker", "--drain", "--slots", "1")
+
+    def tallied(self) -> list[str]:
+        return self.tally.read_text().split() if self.tally.exists() else []
+
+    def check(self, status: Status, exit_code: int | None, attempts: int = 1) -> None:
+        """All of the jobs ran so many attempts, each once, and ended so."""
+        for job_id in self.ids:
+            job = self.storage.get(job_id)
+            assert (job.status, job.exit_code, job.attempt) == (status, exit_code, attempts)
+            assert job.started_at and job.finished_at and job.started_at <= job.finished_at
+        wanted = [f"{job_id}.{n}" for job_id in self.ids for n in range(1, attempts + 1)]
+        assert self.tallied() == wanted
+        counts = self.storage.counts()
+        assert counts == {s: len(self.ids) if s is status else 0 for s in Status}
+
+
+def ends(case: Case) -> Callable[[], None]:
+    case.tallying("exit 7")
+    return lambda: case.check(Status.FAILED, 7)
+
+
+def is_retried(case: Case) -> Callable[[], None]:
+    job = case.tallying("exit $((JOB_ATTEMPT + 3))", retries=1)
+
+    def check() -> None:
+        case.check(Status.FAILED, 5, attempts=2)
+        assert set(case.storage.load_logs(job.id).splitlines()) == {"--- attempt 2 ---"}
+
+    return check
+
+
+def times_out(case: Case) -> Callable[[], None]:
+    os.mkfifo(case.place / "never")
+    case.tallying(f"exec cat {case.place}/never", timeout=0.1)
+    return lambda: case.check(Status.TIMED_OUT, 143)
+
+
+def cannot_start(case: Case) -> Callable[[], None]:
+    job = case.submit(["no-such-program"])
+
+    def check() -> None:
+        found = case.storage.get(job.id)
+        assert (found.status, found.exit_code) == (Status.FAILED, 127)
+        assert "no-such-program" in case.storage.load_logs(job.id)
+
+    return check
+
+
+def ended_meanwhile(case: Case) -> Callable[[], None]:
+    exit_file = case.left_by_a_dead_worker("exit 7") / "exit"
+    os.utime(exit_file, (4_000_000_000, 4_000_000_000))
+
+    def check() -> None:
+        case.check(Status.FAILED, 7)
+        finished = case.storage.get(case.ids[0]).finished_at
+        assert finished and finished.startswith("2096-10-02"), "the exit file's time is the end's"
+
+    return check
+
+
+def was_lost(case: Case) -> Callable[[], None]:
+    (case.left_by_a_dead_worker("exit 7", retries=1) / "exit").unlink()
+    return lambda: case.check(Status.FAILED, 7, attempts=2)
+
+
+def never_started(case: Case) -> Callable[[], None]:
+    case.left_by_a_dead_worker("exit 7", starts=False)
+    return lambda: case.check(Status.FAILED, 7)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "scene",
+    [ends, is_retried, times_out, cannot_start, ended_meanwhile, was_lost, never_started],
+    ids=lambda scene: scene.__name__,
+)
+def test_a_worker_killed_at_any_step_costs_nothing(
+    tmp_path: Path, processes: Processes, scene: Callable[[Case], Callable[[], None]], full: bool
+) -> None:
+    """Killed at one step, then a clean worker: the job has run once and ended as it did."""
+    alive = Case(tmp_path / "0", processes)
+    check = scene(alive)
+    steps = alive.worker_dies_at(0)
+    check()
+    for number in chosen(steps, alive.ids[0], full):
+        case = Case(tmp_path / str(number), processes)
+        check = scene(case)
+        came_to = case.worker_dies_at(number)
+        try:
+            case.recover()
+            check()
+        except AssertionError as error:
+            last = " then ".join(came_to[-3:])
+            raise AssertionError(f"killed before step {number}, {last}: {error}") from error
+
+
+def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
+    """Numbers of the steps to die at: all, or those that change the job's folder or start a
+    process, and what follows them."""
+    if full:
+        return list(range(1, len(steps) + 1))
+    first = next(n for n, name in enumerate(steps) if job_id in name)
+    telling = ("rename", "fork_exec", "ftruncate", "unlink", "pwrite 2", "flock 2", "open 2")
+    return [n for n, name in enumerate(steps, 1) if n > first and any(t in name for t in telling)]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("key", ["", "key"])
+def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
+    tmp_path: Path, processes: Processes, key: str, full: bool
+) -> None:
+    alive = Case(tmp_path / "0", processes)
+    command = f"echo $JOB_ID.$JOB_ATTEMPT >>{alive.tally}; exit 7"
+    steps = alive.die_at(0, "submit", str(alive.folder), key, command)
+    assert steps[-3].startswith("rename"), steps
+    for number in range(1, len(steps) + 1):
+        if not full and steps[number - 1].startswith(("mkdir jobs", "close")):
+            continue
+        case = Case(tmp_path / str(number), processes)
+        case.die_at(number, "submit", str(case.folder), key, command.replace("/0/", f"/{number}/"))
+        jobs, _ = case.storage.list()
+        assert len(jobs) == (number > len(steps) - 2), steps[number - 1]
+        case.ids = [job.id for job in jobs]
+        if key:  # a client that has heard nothing asks again
+            again = case.storage.submit(Job(command=command.replace("/0/", f"/{number}/")), key)
+            assert case.ids in ([], [again.id])
+            case.ids = [again.id]
+        case.recover()
+        if case.ids:
+            case.check(Status.FAILED, 7)
+
+
+# --- Adoption -------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
+    storage: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+) -> None:
+    gates = [Gate(tmp_path / name) for name in ("one", "two")]
+    first = worker()
+    line = f"echo started; {gates[0].wait}; echo alone; {gates[1].wait}; echo adopted; exit 9"
+    job = started(storage.submit(Job(command=line)))
+    kill(first)
+    assert list(storage.workers()) == []
+    gates[0].open()
+    alone = started(job, "alone\n")
+    assert (alone.status, alone.pid) == (Status.RUNNING, job.pid)
+    second = worker()
+    wait_until(lambda: "adopted" in processes.text())
+    gates[1].open()
+    job = ended(job)
+    assert (job.status, job.exit_code, job.attempt) == (Status.FAILED, 9, 1)
+    assert storage.load_logs(job.id) == "started\nalone\nadopted\n"
+    assert second.poll() is None
+    for gate in gates:
+        os.close(gate.fd or -1)
+
+
+def test_an_end_that_no_worker_saw_is_recorded_with_its_code_and_time(
+    storage: FolderStorage,
+    worker: Worker,
+    drain: Callable[..., None],
+    started: Callable[..., Job],
+    folder: Path,
+    gate: Gate,
+) -> None:
+    first = worker()
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 9")))
+    kill(first)
+    gate.open()
+    exit_file = folder / "running" / job.id / "exit"
+    wait_until(exit_file.exists)
+    wait_until(lambda: not is_alive(job.pid or 0))
+    os.utime(exit_file, (4_000_000_000, 4_000_000_000))
+    drain()
+    job = storage.get(job.id)
+    assert (job.status, job.exit_code) == (Status.FAILED, 9)
+    assert job.finished_at == "2096-10-02T07:06:40.000Z"
+
+
+def test_an_adopted_job_has_what_is_left_of_its_timeout(
+    storage: FolderStorage,
+    worker: Worker,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    folder: Path,
+    gate: Gate,
+) -> None:
+    """It follows the monotonic clock; what the wall clock said at its start does not matter."""
+    first = worker()
+    jobs = [
+        started(storage.submit(Job(command=f"echo started; {gate.wait}", timeout=seconds)))
+        for seconds in (100, 100)
+    ]
+    kill(first)
+    for job, monotonic, wall in zip(
+        jobs,
+        (time.monotonic() - 101, time.monotonic()),
+        ("2999-01-01T00:00:00.000Z", "2001-01-01T00:00:00.000Z"),
+        strict=True,
+    ):
+        with open(folder / "running" / job.id / "lock", "r+") as file:
+            claim = json.load(file) | {"started_monotonic": monotonic, "started_at": wall}
+            file.seek(0)
+            file.truncate()
+            json.dump(claim, file)
+    worker()
+    overdue = ended(jobs[0])
+    assert (overdue.status, overdue.exit_code) == (Status.TIMED_OUT, 143)
+    assert overdue.finished_at and overdue.finished_at >= "2999"
+    assert storage.get(jobs[1].id).status is Status.RUNNING
+    gate.open()
+    assert ended(jobs[1]).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_adopted_job_is_cancelled_with_all_that_it_started(
+    storage: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    when: str,
+) -> None:
+    """Be it asked before or after the adoption."""
+    never = tmp_path / "never"
+    os.mkfifo(never)
+    stay = f"sh -c 'trap \"\" TERM; echo $$ >>{tmp_path}/pids; read _ <{never}; read _ <{never}'"
+    first = worker()
+    job = storage.submit(Job(command=f"setsid {stay} & {stay}", retries=2))
+    pids = pids_in(tmp_path / "pids", 2)
+    kill(first)
+    if when == "before":
+        storage.cancel(job.id, "meanwhile")
+    worker()
+    wait_until(lambda: "adopted" in processes.text())
+    if when == "after":
+        storage.cancel(job.id, "meanwhile")
+    job = ended(job)
+    assert (job.status, job.exit_code, job.reason) == (Status.CANCELLED, 143, "meanwhile")
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def test_a_cancel_that_came_too_late_still_stops_the_retries(
+    storage: FolderStorage,
+    worker: Worker,
+    drain: Callable[..., None],
+    started: Callable[..., Job],
+    folder: Path,
+    gate: Gate,
+    tmp_path: Path,
+) -> None:
+    """Asked between the end of the first attempt and its being recorded."""
+    first = worker()
+    line = f"echo $JOB_ATTEMPT >>{tmp_path}/tally; echo started; {gate.wait}; exit 9"
+    job = started(storage.submit(Job(command=line, retries=2)))
+    kill(first)
+    gate.open()
+    wait_until((folder / "running" / job.id / "exit").exists)
+    wait_until(lambda: not is_alive(job.pid or 0))
+    storage.cancel(job.id, "enough")
+    drain()
+    job = storage.get(job.id)
+    assert (job.exit_code, job.attempt) == (9, 1)
+    assert job.status in (Status.FAILED, Status.CANCELLED)
+    assert (tmp_path / "tally").read_text() == "1\n"
+
+
+def test_an_adopted_job_whose_folder_vanishes_is_let_go(
+    storage: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    started: Callable[..., Job],
+    folder: Path,
+    tmp_path: Path,
+    gate: Gate,
+) -> None:
+    first = worker()
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
+    kill(first)
+    second = worker("--drain", "--slots", "1")
+    wait_until(lambda: "adopted" in processes.text())
+    (folder / "running" / job.id).rename(tmp_path / "gone")
+    later = storage.submit(Job(command="true"))
+    gate.open()
+    assert second.wait(20) == 0
+    assert storage.get(later.id).status is Status.SUCCEEDED
+
+
+def test_adopted_jobs_count_for_the_slots(
+    storage: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    first = worker("--slots", "1")
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
+    kill(first)
+    worker("--slots", "1")
+    wait_until(lambda: "adopted" in processes.text())
+    later = storage.submit(Job(command="true"))
+    wait_until(lambda: [w for w in storage.workers() if w.running == 1])
+    assert storage.get(later.id).status is Status.QUEUED
+    gate.open()
+    assert ended(job).status is ended(later).status is Status.SUCCEEDED
+
+
+# --- Lost -----------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_whole_tree_was_killed_is_lost(
+    storage: FolderStorage,
+    worker: Worker,
+    ended: Callable[..., Job],
+    started: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    first = worker()
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
+    kill(first)
+    assert job.pid
+    os.killpg(job.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(job.pid or 0))
+    worker()
+    job = ended(job)
+    assert (job.status, job.exit_code) == (Status.LOST, None)
+    assert job.reason and job.finished_at
+    assert storage.load_logs(job.id) == "started\n"
+
+
+def test_a_lost_job_is_queued_again_where_it_allows_retries(
+    storage: FolderStorage,
+    worker: Worker,
+    ended: Callable[..., Job],
+    started: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    first = worker()
+    line = f"echo started $JOB_ATTEMPT; [ $JOB_ATTEMPT = 2 ] || {gate.wait}"
+    job = started(storage.submit(Job(command=line, retries=1)), "started 1\n")
+    kill(first)
+    assert job.pid
+    os.killpg(job.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(job.pid or 0))
+    worker()
+    job = ended(job)
+    assert (job.status, job.attempt, job.exit_code) == (Status.SUCCEEDED, 2, 0)
+    assert storage.load_logs(job.id) == "started 1\n--- attempt 2 ---\nstarted 2\n"
+
+
+@pytest.mark.parametrize("worker_lives", [True, False])
+def test_a_command_whose_shim_was_killed_is_ended_and_lost(
+    storage: FolderStorage,
+    worker: Worker,
+    ended: Callable[..., Job],
+    gate: Gate,
+    tmp_path: Path,
+    worker_lives: bool,
+) -> None:
+    """Nobody could record how it ends; what is left of it must not run beside a retry."""
+    first = worker()
+    line = f"sh -c 'echo $$ >>{tmp_path}/pids; {gate.wait}' & echo $$ >>{tmp_path}/pids; wait"
+    job = storage.submit(Job(command=line))
+    pids = pids_in(tmp_path / "pids", 2)
+    pid = wait_until(lambda: storage.get(job.id).pid)
+    if not worker_lives:
+        kill(first)
+    os.kill(pid, signal.SIGKILL)
+    if not worker_lives:
+        worker()
+    job = ended(job)
+    assert (job.status, job.exit_code) == (Status.LOST, None)
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)])
+
+
+@pytest.mark.parametrize("content", ["", "1", "x\n"])
+def test_an_exit_file_that_is_empty_or_half_written_means_lost(
+    tmp_path: Path, processes: Processes, content: str
+) -> None:
+    case = Case(tmp_path / "case", processes)
+    (case.left_by_a_dead_worker("exit 0") / "exit").write_text(content)
+    case.recover()
+    case.check(Status.LOST, None)
+
+
+def test_no_pid_file_means_never_started_unless_the_machine_went_down(
+    tmp_path: Path, processes: Processes
+) -> None:
+    case = Case(tmp_path / "case", processes)
+    crashed = case.left_by_a_dead_worker("exit 0", starts=False)
+    unclear = case.left_by_a_dead_worker("exit 0", starts=False)
+    emptied = case.left_by_a_dead_worker("exit 0", starts=False)
+    claim = json.loads((unclear / "lock").read_text())
+    (unclear / "lock").write_text(json.dumps(claim | {"boot": "the one before"}))
+    (emptied / "lock").write_text("")
+    case.recover()
+    assert case.storage.get(crashed.name).status is Status.SUCCEEDED
+    assert case.storage.get(unclear.name).status is Status.LOST
+    assert case.storage.get(emptied.name).status is Status.LOST
+    assert case.tallied() == [f"{crashed.name}.1"]
+
+
+def test_a_job_moved_into_running_by_hand_is_queued_and_run(
+    tmp_path: Path, processes: Processes
+) -> None:
+    case = Case(tmp_path / "case", processes)
+    job = case.tallying("exit 7")
+    (case.folder / "queued" / "default" / job.id).rename(case.folder / "running" / job.id)
+    case.recover()
+    case.check(Status.FAILED, 7)
+
+
+# --- Several at once ------------------------------------------------------------------------------
+
+
+def test_workers_that_recover_at_once_do_each_thing_once(
+    storage: FolderStorage, processes: Processes, worker: Worker, tmp_path: Path
+) -> None:
+    case = Case(tmp_path / "case", processes)
+    gate = Gate(tmp_path / "gate")
+    wanted: dict[str, tuple[Status, int | None, int]] = {}
+    for _ in range(10):
+        wanted[case.left_by_a_dead_worker("exit 7").name] = (Status.FAILED, 7, 1)
+        (lost := case.left_by_a_dead_worker("exit 7") / "exit").unlink()
+        wanted[lost.parent.name] = (Status.LOST, None, 1)
+        (retry := case.left_by_a_dead_worker("exit 7", retries=1) / "exit").unlink()
+        wanted[retry.parent.name] = (Status.FAILED, 7, 2)
+        never = case.left_by_a_dead_worker("exit 7", starts=False)
+        wanted[never.name] = (Status.FAILED, 7, 1)
+    storage_of_case = {"TAILBOARD_STORAGE": str(case.folder)}
+    first = worker("--slots", "5", **storage_of_case)
+    for _ in range(5):
+        job = case.tallying(f"{gate.wait}; exit 7")
+        wanted[job.id] = (Status.FAILED, 7, 1)
+    wait_until(lambda: len(case.tallied()) >= 35, describe=processes.text)
+    kill(first)
+    workers = [worker("--drain", "--slots", "20", **storage_of_case) for _ in range(4)]
+    gate.open()
+    for process in workers:
+        assert process.wait(60) == 0, processes.text()
+    found = {job_id: case.storage.get(job_id) for job_id in wanted}
+    assert {i: (j.status, j.exit_code, j.attempt) for i, j in found.items()} == wanted
+    tallied = [f"{i}.{n + 1}" for i, (_, _, attempts) in wanted.items() for n in range(attempts)]
+    assert sorted(case.tallied()) == sorted(tallied)
+    lines = processes.text().splitlines()
+    for job_id, job in found.items():
+        told = [line for line in lines if job_id in line and f" {job.status}" in line]
+        assert len(told) == 1, told
+    os.close(gate.fd or -1)
+
+
+@pytest.mark.timeout(1200)
+def test_chaos(
+    storage: FolderStorage, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    """Two workers, one of which is killed every 50 to 700 ms: each attempt of each job stands
+    once in the tally, and each exit code is true."""
+    count, seed = pytestconfig.getoption("--chaos"), random.randrange(1 << 32)
+    dice = random.Random(seed)
+    wanted: dict[str, tuple[int, int]] = {}
+    for n in range(count):
+        code = n % 8
+        pause = dice.choice(("", "sleep 0.1;", "sleep 0.3;", "sleep 0.8;"))
+        line = f"echo $JOB_ID.$JOB_ATTEMPT >>{tmp_path}/tally; {pause}"
+        if n % 5 == 4:  # fails, then ends as it should
+            job = Job(command=f"{line} [ $JOB_ATTEMPT = 2 ] || exit 99; exit {code}", retries=1)
+            wanted[storage.submit(job).id] = (code, 2)
+        else:
+            wanted[storage.submit(Job(command=f"{line} exit {code}")).id] = (code, 1)
+
+    workers = [processes.worker("--slots", "2") for _ in range(2)]
+    kills = 0
+
+    def is_over() -> bool:
+        counts = storage.counts()
+        return counts[Status.QUEUED] == counts[Status.RUNNING] == 0
+
+    while not is_over():
+        victim = dice.randrange(2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = workers[victim].wait(dice.uniform(0.05, 0.7))
+            raise AssertionError(f"a worker ended by itself, {code}: {processes.text()}")
+        kill(workers[victim])
+        kills += 1
+        workers[victim] = processes.worker("--slots", "2")
+    print(f"chaos: {count} jobs, {kills} kills, seed {seed}")
+    found = {job_id: storage.get(job_id) for job_id in wanted}
+    assert all(job.status in FINISHED for job in found.values())
+    assert {i: (job.exit_code, job.attempt) for i, job in found.items()} == wanted
+    attempts = [f"{i}.{n + 1}" for i, (_, tries) in wanted.items() for n in range(tries)]
+    assert sorted((tmp_path / "tally").read_text().split()) == sorted(attempts)
+    assert all(
+        job.status is (Status.FAILED if job.exit_code else Status.SUCCEEDED)
+        for job in found.values()
+    )
+
+
+# --- A full disk ----------------------------------------------------------------------------------
+
+
+class SmallDisk:
+    def __init__(self, place: Path) -> None:
+        self.place, self.filler = place, place / "filler"
+
+    def fill(self) -> None:
+        with contextlib.suppress(OSError), open(self.filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+
+    def free(self) -> None:
+        self.filler.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path, folder: Path) -> Iterator[SmallDisk]:
+    """The jobs folder, on a file system of 1 MiB of its own."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if not mount or not umount:
+        pytest.skip("mount is not installed")
+    folder.mkdir(exist_ok=True)
+    command = [mount, "-t", "tmpfs", "-o", "size=1m", "tailboard-test", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
+    yield SmallDisk(folder)
+    subprocess.run([umount, "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def small(disk: SmallDisk, folder: Path) -> FolderStorage:
+    """The storage on the small disk."""
+    return FolderStorage(folder)
+
+
+def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(
+    small: FolderStorage, disk: SmallDisk, folder: Path
+) -> None:
+    kept = small.submit(Job(command="true"), key="kept")
+    disk.fill()
+    for key in (None, "new"):
+        with pytest.raises(OSError, match="No space"):
+            small.submit(Job(command="true", name="x" * 10_000), key)
+    assert [job.id for job in small.list()[0]] == [kept.id]
+    assert list((folder / "tmp").iterdir()) == []
+    disk.free()
+    assert small.submit(Job(command="true"), "new").id != kept.id
+    assert len(small.list()[0]) == 2
+
+
+def test_an_end_on_a_full_disk_is_recorded_when_there_is_space_again(
+    disk: SmallDisk,
+    small: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    tmp_path: Path,
+    gate: Gate,
+) -> None:
+    process = worker()
+    job = small.submit(Job(command=f"echo 1 >{tmp_path}/started; {gate.wait}; exit 7"))
+    queued = [small.submit(Job(command="exit 3", queue="later")) for _ in range(3)]
+    wait_until((tmp_path / "started").exists)
+    disk.fill()
+    gate.open()
+    wait_until(lambda: "No space" in processes.text())
+    assert process.poll() is None
+    disk.free()
+    wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
+    assert (small.get(job.id).status, small.get(job.id).exit_code) == (Status.FAILED, 7)
+    for each in queued:
+        wait_until(lambda each=each: small.get(each.id).status in FINISHED)
+        assert small.get(each.id).exit_code == 3
+    assert process.poll() is None
+
+
+def test_a_job_that_fills_the_disk_ends_by_its_own_error(
+    disk: SmallDisk, small: FolderStorage, worker: Worker, processes: Processes, folder: Path
+) -> None:
+    process = worker()
+    old = small.submit(Job(command="head -c 300000 /dev/zero"))
+    wait_until(lambda: small.get(old.id).status is Status.SUCCEEDED)
+    job = small.submit(Job(command=["cat", "/dev/zero"]))
+    wait_until(lambda: "No space" in processes.text(), describe=processes.text)
+    small.delete(old.id)
+    wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
+    assert (small.get(job.id).status, small.get(job.id).exit_code) == (Status.FAILED, 1)
+    assert process.poll() is None
+
+
+def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
+    storage: FolderStorage, folder: Path
+) -> None:
+    """A rename hides it at once; what is left of it is in a folder that nobody reads."""
+    job = storage.submit(Job(command="true"))
+    storage.cancel(job.id, "why")
+    place = folder / "cancelled" / job.id[:8] / job.id
+    place.rename(folder / "tmp" / f"{job.id}.deleted")
+    with pytest.raises(JobNotFound):
+        storage.get(job.id)
+    assert storage.list() == ([], None)
