@@ -502,8 +502,8 @@ def blocks(log: Log, at: int, end: int) -> Iterator[bytes]:
     """The bytes of a log; as many as were promised, even if its head is given back meanwhile."""
     while at < end:
         begin, data = log.read(at, min(BLOCK, end - at))
-        yield b"\0" * (begin - at) + data
-        at = begin + len(data)
+        yield (data := bytes(min(BLOCK, begin - at, end - at)) or data)
+        at += len(data)
 
 
 # --- Following a log ----------------------------------------------------------------------------
@@ -752,7 +752,7 @@ def submit_command(
 
 
 @command("jobs", cls=Command)
-@click.option("--status", type=click.Choice([*Status]))
+@click.option("--status", type=click.Choice([str(status) for status in Status]))
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
@@ -830,7 +830,8 @@ def __getattr__(name: str) -> Flask:
     try:
         globals()["app"] = create_app()
     except (OSError, ValueError) as error:
-        sys.exit(f"api: {error}")
+        print(f"api: {error}", file=sys.stderr)
+        sys.exit(3)  # gunicorn's word for "do not try again"
     return globals()["app"]  # type: ignore[no-any-return]
 
 

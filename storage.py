@@ -452,8 +452,9 @@ class Log:
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
         where they are."""
+        offset = max(offset, self.start)
         data = os.pread(self.fd, limit, offset)
-        begin = min(max(offset, self.start), offset + len(data))  # looked up after the read
+        begin = min(max(offset, self.start), offset + len(data))  # it may have passed us meanwhile
         return begin, data[begin - offset :]
 
     def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
@@ -1065,7 +1066,7 @@ class FolderStorage:
             yield
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
             for path in glob(f"{self.root}/{name}/*"):
-                if (_mtime(path) or limit) < limit:
+                if (seen := _mtime(path)) is not None and seen < limit:
                     with suppress(OSError):
                         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
                 yield
@@ -1120,7 +1121,7 @@ class FolderStorage:
         entered one, be it moved there by hand; None: `refresh` every now and then."""
         self._queues = frozenset(queues)
         with suppress(OSError):  # no inotify to be had
-            self._inotify = INotify(nonblocking=True) if INotify else None
+            self._inotify = self._inotify or (INotify(nonblocking=True) if INotify else None)
         self.refresh(scan=True)
         return self._inotify.fileno() if self._inotify else None
 

@@ -1,0 +1,194 @@
+"""What lets a team leave it alone for a year: retention, health, metrics, the webhook."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import Processes, wait_until
+
+from storage import FolderStorage, Job, Outcome, Status
+
+DAY = 86_400
+
+
+def finished(storage: FolderStorage, days_ago: float, size: int = 0) -> Job:
+    """A job that succeeded some days ago, submitted a day before, with a log of `size` bytes."""
+    storage.submit(Job(command="true"))
+    storage.subscribe([])
+    held = storage.claim("w", "h")
+    assert held
+    with held:
+        with held.append_log() as log:
+            log.write(b"x" * size)
+        storage.finish(held, Outcome(Status.SUCCEEDED, 0))
+    then = time.time() - days_ago * DAY
+    os.utime(f"{held.folder}/job.json", (then, then))
+    day = time.strftime("%Y%m%d", time.gmtime(then - DAY))
+    home = Path(storage.root) / "succeeded" / day
+    home.mkdir(exist_ok=True)
+    old = day + held.job.id[8:]
+    Path(held.folder).rename(home / old)
+    return storage.get(old)
+
+
+def prune(storage: FolderStorage, days: int, size: int = 0) -> None:
+    for _ in storage.prune(days, size):
+        pass
+
+
+def all_ids(storage: FolderStorage) -> set[str]:
+    return set(storage.ids())
+
+
+def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStorage) -> None:
+    old, young = finished(storage, 3.5), finished(storage, 2.5)
+    waiting = storage.submit(Job(command="true"))
+    prune(storage, 3)
+    assert all_ids(storage) == {young.id, waiting.id}
+    assert not os.path.exists(f"{storage.root}/succeeded/{old.id[:8]}")
+    prune(storage, 0)
+    assert all_ids(storage) == {young.id, waiting.id}
+
+
+def test_the_oldest_are_deleted_above_so_many_bytes(storage: FolderStorage) -> None:
+    jobs = [finished(storage, days, 100_000) for days in (5, 4, 3, 2)]
+    prune(storage, 30, 250_000)
+    assert all_ids(storage) == {job.id for job in jobs[2:]}
+
+
+def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStorage) -> None:
+    job = finished(storage, 9, 10)
+    with storage.open_log(job.id):
+        prune(storage, 1)
+        assert all_ids(storage) == {job.id}
+    prune(storage, 1)
+    assert not all_ids(storage)
+
+
+def test_a_job_that_ran_for_long_is_kept_from_its_end_on(storage: FolderStorage) -> None:
+    job = finished(storage, 40)
+    os.utime(f"{storage.root}/succeeded/{job.id[:8]}/{job.id}/job.json")
+    prune(storage, 30)
+    assert all_ids(storage) == {job.id}
+
+
+def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStorage) -> None:
+    root = Path(storage.root)
+    storage.submit(Job(command="true"), key="k")
+    (root / "tmp" / "half").mkdir()
+    (root / "tmp" / "new").mkdir()
+    os.utime(root / "tmp" / "half", (0, 0))
+    prune(storage, 1)
+    assert [path.name for path in (root / "tmp").iterdir()] == ["new"]
+    assert len(list((root / "keys").iterdir())) == 1
+    os.utime(next((root / "keys").iterdir()), (0, 0))
+    prune(storage, 1)
+    assert not list((root / "keys").iterdir())
+
+
+def test_the_worker_prunes_while_it_runs(storage: FolderStorage, processes: Processes) -> None:
+    finished(storage, 3)
+    processes.worker(TAILBOARD_KEEP_DAYS="1")
+    wait_until(lambda: not all_ids(storage), describe=processes.text)
+
+
+def test_health_tells_jobs_that_nobody_serves(
+    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    url = processes.api()
+    well = requests.get(f"{url}/healthz")
+    assert well.status_code == 200 and well.json()["status"] == "ok"
+    job = storage.submit(Job(command="true", queue="gpu"))
+    processes.worker("--queues", "default")
+    wait_until(lambda: requests.get(f"{url}/healthz").json()["workers"] == 1)
+    unwell = requests.get(f"{url}/healthz")
+    assert unwell.status_code == 503 and "gpu" in unwell.json()["reason"]
+    assert unwell.json()["oldest_queued_seconds"] >= 0
+    processes.worker("--queues", "gpu", "--drain")
+    ended(job)
+    assert requests.get(f"{url}/healthz").status_code == 200
+
+
+def metric(url: str, line: str) -> float | None:
+    for found in requests.get(f"{url}/metrics").text.splitlines():
+        if found.startswith(line + " "):
+            return float(found.split()[-1])
+    return None
+
+
+def test_metrics_count_jobs_and_survive_a_restart_and_deletion(
+    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    url = processes.api()
+    processes.worker("--slots", "3")
+    jobs = [storage.submit(Job(command=command)) for command in ("true", "echo hi; exit 3")]
+    for job in jobs:
+        ended(job)
+    storage.submit(Job(command="true", queue="later"))
+    storage.delete(jobs[0].id)
+    for place in (url, processes.api()):
+        assert metric(place, 'tailboard_jobs_ended_total{status="succeeded"}') >= 1
+        assert metric(place, 'tailboard_jobs_ended_total{status="failed"}') == 1
+        assert metric(place, "tailboard_workers") == 1
+        assert metric(place, "tailboard_slots") == 3
+    assert metric(url, 'tailboard_jobs{status="failed"}') == 1
+    assert metric(url, 'tailboard_job_seconds_count{status="failed"}') == 1
+    assert metric(url, "tailboard_log_bytes_total") == 3
+    asked = 'tailboard_request_seconds_count{method="GET",route="/metrics",status="200"}'
+    assert (metric(url, asked) or 0) > 0
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A URL that fails once, then takes what it is told."""
+    told: list[dict[str, Any]] = []
+    failures = iter([500])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status = next(failures, 200)
+            if status == 200:
+                told.append(body)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", told
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
+    storage: FolderStorage, processes: Processes, listener: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, told = listener
+    processes.worker(TAILBOARD_WEBHOOK=url)
+    storage.submit(Job(command="true"))
+    job = storage.submit(Job(command="exit 3", name="deploy 本番"))
+    wait_until(lambda: told, describe=processes.text)
+    assert [message["job"]["id"] for message in told] == [job.id]
+    assert "deploy 本番 failed with exit code 3" in told[0]["text"]
+
+
+def test_a_dead_webhook_is_never_in_the_way(
+    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    processes.worker(TAILBOARD_WEBHOOK="http://127.0.0.1:9/", TAILBOARD_WEBHOOK_ON="succeeded")
+    jobs = [storage.submit(Job(command="true")) for _ in range(5)]
+    assert {ended(job).status for job in jobs} == {Status.SUCCEEDED}

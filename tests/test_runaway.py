@@ -1,0 +1,106 @@
+"""Logs that grow without bound: the head is given back, the newest bytes and all offsets stay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Processes, wait_until
+
+from storage import FolderStorage, Job, LogKeeper, Status
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture
+def without_holes(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that cannot punch holes."""
+    place = tmp_path / "ramfs"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "ramfs", "none", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_the_head_of_a_runaway_log_is_given_back_while_the_job_goes_on(
+    storage: FolderStorage, processes: Processes, ended: Callable[..., Job], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
+    job = storage.submit(Job(command=f"seq 3000000; cat {gate}; echo the end"))
+    size = sum(len(str(n)) + 1 for n in range(1, 3_000_001))
+    wait_until(lambda: storage.get(job.id).log_size == size)
+    running = wait_until(
+        lambda: (found := storage.get(job.id)).log_start > size - 2 * LIMIT and found,
+        describe=lambda: storage.get(job.id),
+    )
+    assert running.status is Status.RUNNING
+    (log,) = Path(storage.root).glob(f"*/{job.id}/output.log")
+    assert log.stat().st_blocks * 512 < 2 * LIMIT
+    gate.write_text("")
+    found = ended(job)
+    assert (found.status, found.exit_code) == (Status.SUCCEEDED, 0)
+    assert found.log_size == size + len("the end\n") and found.log_start >= running.log_start
+    assert storage.load_logs(job.id, 3) == "2999999\n3000000\nthe end\n"
+    everything = storage.load_logs(job.id, 10_000_000)
+    assert "\0" not in everything and everything.endswith("\n3000000\nthe end\n")
+    with storage.open_log(job.id) as kept:
+        begin, data = kept.read(0, 10)
+        assert begin == kept.start == found.log_start and data.strip(b"0123456789\n") == b""
+
+
+def test_a_runaway_job_is_stopped_with_a_reason_where_no_holes_can_be_punched(
+    without_holes: Path, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    storage = FolderStorage(without_holes / "jobs")
+    limit = {"TAILBOARD_LOG_MAX_BYTES": str(LIMIT), "TAILBOARD_STORAGE": storage.root}
+    processes.worker(**limit)
+    job = storage.submit(Job(command="seq 300000; exec sleep 1000"))
+    wait_until(lambda: storage.get(job.id).finished_at, describe=processes.text)
+    found = storage.get(job.id)
+    assert (found.status, found.exit_code) == (Status.FAILED, 143)
+    assert found.reason and "TAILBOARD_LOG_MAX_BYTES" in found.reason
+
+
+def test_what_the_limit_holds_is_kept_whole(storage: FolderStorage, tmp_path: Path) -> None:
+    data = os.urandom(LIMIT + 300_000)
+    (tmp_path / "output.log").write_bytes(data)
+    keeper = LogKeeper(str(tmp_path))
+    assert keeper.trim(len(data) + 4096)
+    assert (tmp_path / "output.log").read_bytes() == data
+    assert keeper.trim(LIMIT)
+    keeper.close()
+    kept = (tmp_path / "output.log").read_bytes()
+    assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
+
+
+def test_two_cannot_keep_the_same_log(tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_bytes(b"")
+    keeper = LogKeeper(str(tmp_path))
+    with pytest.raises(BlockingIOError):
+        LogKeeper(str(tmp_path))
+    keeper.close()
+    LogKeeper(str(tmp_path)).close()
+
+
+def test_samples_stay_sorted_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "output.log"
+    log.write_bytes(b"a\n")
+    keeper = LogKeeper(str(tmp_path))
+    for now in (1_000.0, 1_000.5, 1_002.0, 500.0, 501.5, 1_004.0):
+        monkeypatch.setattr("storage.time.time", lambda now=now: now)
+        keeper.sample()
+        with open(log, "ab") as file:
+            file.write(b"a\n")
+    keeper.close()
+    again = LogKeeper(str(tmp_path))
+    assert (again.records, again.time, again.size) == (5, 1_004.0, 12)
+    again.close()

@@ -1,0 +1,133 @@
+"""The `flask` commands, as one types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Processes, wait_until
+
+from storage import FolderStorage, Job, Status
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def flask(processes: Processes) -> Run:
+    def run(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *words],
+            cwd=ROOT,
+            env=processes.env,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_submit_prints_the_id_and_takes_every_option(flask: Run, storage: FolderStorage) -> None:
+    options = "--name n --queue q --cwd tests --env A=1 --env B=x=y --timeout 2.5 --retries 3"
+    done = flask("submit", "echo hi", *options.split())
+    assert done.returncode == 0, done.stderr
+    job = storage.get(done.stdout.strip())
+    assert (job.command, job.name, job.queue, job.cwd) == ("echo hi", "n", "q", str(ROOT / "tests"))
+    assert (job.env, job.timeout, job.retries) == ({"A": "1", "B": "x=y"}, 2.5, 3)
+    assert job.submitted_by
+
+
+def test_following_prints_the_log_and_exits_with_the_jobs_code(
+    flask: Run, processes: Processes
+) -> None:
+    processes.worker()
+    done = flask("submit", "echo 行; printf end; exit 7", "--follow")
+    assert (done.stdout, done.returncode) == ("行\nend", 7)
+
+
+def test_a_script_is_read_from_standard_input(
+    flask: Run, processes: Processes, storage: FolderStorage, ended: Callable[..., Job]
+) -> None:
+    processes.worker()
+    done = flask("submit", "-", text="for i in 1 2\ndo echo $i\ndone\n")
+    assert ended(done.stdout.strip()).status is Status.SUCCEEDED
+    assert storage.load_logs(done.stdout.strip()) == "1\n2\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["submit", " "], "command must be a shell line"),
+        (["submit", "true", "--retries", "-1"], "retries must be a whole number"),
+        (["submit", "true", "--queue", "A B"], "queue must be 1 to 32"),
+        (["submit", "true", "--env", "A"], "--env must be NAME=VALUE"),
+        (["logs", "nope"], "no jobs have an ID that starts or ends with 'nope'"),
+        (["cancel", ""], "no jobs have an ID"),
+        (["logs", "--since", "x", "2"], "since must be like 30s"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_a_non_zero_exit(
+    flask: Run, storage: FolderStorage, words: list[str], sentence: str
+) -> None:
+    if "--since" in words:
+        storage.submit(Job(command="true"))
+    done = flask(*words)
+    assert done.returncode and not done.stdout
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderStorage) -> None:
+    first, second = storage.submit(Job(command="a")), storage.submit(Job(command="b"))
+    assert "2 jobs" in flask("cancel", first.id[:8]).stderr
+    assert flask("cancel", first.id[-8:]).returncode == 0
+    assert storage.get(first.id).status is Status.CANCELLED
+    assert flask("delete", first.id).returncode == 0
+    assert "only a job that has ended" in flask("delete", second.id).stderr
+    assert flask("rerun", second.id).returncode == 0
+    listed = flask("jobs", "--json", "--status", "queued").stdout.splitlines()
+    assert [json.loads(line)["rerun_of"] for line in listed] == [second.id, None]
+    assert second.id in flask("jobs").stdout
+
+
+def test_logs_prints_a_part_or_follows_to_the_end(
+    flask: Run, processes: Processes, storage: FolderStorage, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    processes.worker()
+    job = storage.submit(Job(command=f"seq 5; until [ -e {gate} ]; do sleep 0.05; done; echo more"))
+    wait_until(lambda: storage.get(job.id).log_size == 10)
+    assert flask("logs", "--tail", "2", job.id).stdout == "4\n5\n"
+    assert flask("logs", "--since", "1h", job.id).stdout == "1\n2\n3\n4\n5\n"
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "flask", "logs", "-f", "--tail", "1", job.id],
+        cwd=ROOT,
+        env=processes.env,
+        stdout=subprocess.PIPE,
+    )
+    assert follower.stdout and follower.stdout.readline() == b"5\n"
+    gate.touch()
+    assert follower.communicate(timeout=20)[0] == b"more\n"
+    assert flask("workers").stdout.count("slots busy") == 1
+
+
+def test_a_wrong_setting_stops_the_start_with_one_sentence(
+    processes: Processes, folder: Path
+) -> None:
+    for wrong in ({"TAILBOARD_FOO": "1"}, {"TAILBOARD_KEEP_DAYS": "-1"}):
+        for command in (["worker.py"], ["-m", "flask", "jobs"], ["-m", "gunicorn", "api:app"]):
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=processes.env | wrong,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode and next(iter(wrong)) in done.stderr, done
+            if "gunicorn" not in command:  # which has its own say as well
+                assert len(done.stderr.splitlines()) == 1, done.stderr
