@@ -73,10 +73,12 @@ log = logging.getLogger("storage")
 # Lets a command outlive the worker: $0 is the job's folder, $1 the umask, the rest the command.
 # Standard input is the job's lock, which the command does not get. The traps are no-ops and not
 # "ignore", which the command would inherit; the shell acts on them when the command has ended.
+# What cannot be written, on a full disk, is tried again: the end is true before it is known.
 SHIM = """trap : TERM INT HUP
-umask 077; echo $$ >"$0/pid"; umask "$1"; shift
+note() { umask 077; until echo $2 >"$1"; do [ -d "$0" ] || exit; sleep 1; done 2>/dev/null; }
+note "$0/pid" $$; umask "$1"; shift
 "$@" </dev/null
-code=$?; umask 077; echo $code >"$0/exit"
+note "$0/exit" $?
 """
 
 
@@ -957,7 +959,8 @@ class FolderStorage:
             return _marker(folder) if asked else None
         code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
         finished_at = utc(ended if code is not None else None)
-        if asked and (code is None or ended is None or asked <= ended):
+        retries = bool(code) and job.attempt <= job.retries  # which a late cancel still stops
+        if asked and (code is None or ended is None or asked <= ended or retries):
             return replace(_marker(folder), exit_code=code, finished_at=finished_at)
         if code is None:
             reason = "its process was gone and no exit code was recorded"

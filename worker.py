@@ -369,7 +369,7 @@ class Worker:
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
         self.storage.refresh()
-        while not self.stop_reason and len(self.running) < self.info.slots:
+        while not self.stop_reason and self._busy() < self.info.slots:
             held = self.storage.claim(self.info.name, self.info.host)
             if held is None:
                 if self.drain and not self.running:
@@ -377,6 +377,10 @@ class Worker:
                 return
             with held:
                 self.start(held)
+
+    def _busy(self) -> int:
+        """Slots in use: one that ended and only cannot be recorded keeps nobody waiting."""
+        return sum(not entry.record_at for entry in self.running.values())
 
     # One job
 
