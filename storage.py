@@ -1123,10 +1123,17 @@ class FolderStorage:
         """Serve these queues (none: all). Returns a descriptor that is readable once a job has
         entered one, be it moved there by hand; None: `refresh` every now and then."""
         self._queues = frozenset(queues)
+        self.close()
         with suppress(OSError):  # no inotify to be had
-            self._inotify = self._inotify or (INotify(nonblocking=True) if INotify else None)
+            self._inotify = INotify(nonblocking=True) if INotify else None
         self.refresh(scan=True)
         return self._inotify.fileno() if self._inotify else None
+
+    def close(self) -> None:
+        """End the subscription."""
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
 
     def refresh(self, scan: bool = False) -> None:
         """Take in what has entered the queues; `scan` reads them anew."""

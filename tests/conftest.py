@@ -128,8 +128,7 @@ def storage(folder: Path) -> Iterator[FolderStorage]:
     """The storage; jobs that still run when the test is over are ended."""
     storage = FolderStorage(folder)
     yield storage
-    if storage._inotify is not None:
-        storage._inotify.close()
+    storage.close()
     for job in storage.list()[0]:
         if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
             try:
