@@ -64,6 +64,7 @@ from storage import (
     FINISHED,
     ID,
     QUEUE,
+    TAIL_BYTES,
     Job,
     JobNotFound,
     Log,
@@ -76,6 +77,7 @@ from storage import (
 
 MAX_BODY = 1 << 20  # bytes
 RETRY_AFTER = 5  # seconds
+STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
 FOLLOW_BLOCK = 1 << 16  # bytes of one event
 PING = 15.0  # seconds
 RECONNECT = 1_000  # milliseconds until a browser comes back
@@ -410,7 +412,8 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
         return asked.offset
     if asked.since is not None:
         return min(size, log.since(asked.since))
-    return log.tail(1000 if asked.tail is None else asked.tail, size)
+    most = STAMPED if asked.timestamps else TAIL_BYTES
+    return log.tail(1000 if asked.tail is None else asked.tail, size, most)
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
@@ -434,6 +437,7 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
         begin = begin_at(log, asked, size)
         by_lines = asked.offset is None and asked.since is None
         limit = size - begin if by_lines else min(asked.limit_bytes, size - begin)
+        limit = min(limit, STAMPED) if asked.timestamps else limit
         begin, data = log.read(begin, limit)
         cut = begin + len(data) < size
         held = half_character(data) if cut or job.status not in FINISHED else 0
