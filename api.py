@@ -590,7 +590,7 @@ class Follower:
                 if data:
                     text = json.dumps(data.decode(errors="replace"), ensure_ascii=False)
                     yield f"id: {self.offset}\ndata: {text}\n\n"
-                elif time.monotonic() - told < PING:
+                elif time.monotonic() - told < PING - 1:
                     continue
                 else:
                     yield ": ping\n\n"
@@ -663,8 +663,10 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         for job in self.storage.endings(self.seen):
             self.log_bytes.inc(job.log_size)
-            if job.started_at and job.finished_at:
-                begun, end = map(datetime.fromisoformat, (job.started_at, job.finished_at))
+            with suppress(ValueError, TypeError):  # not every end has a beginning
+                begun, end = map(
+                    datetime.fromisoformat, (str(job.started_at), str(job.finished_at))
+                )
                 self.seconds.labels(job.status).observe((end - begun).total_seconds())
         jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
         ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])

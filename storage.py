@@ -9,6 +9,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       workers/NAME.json    one for each worker, flock-ed while it lives
       keys/                an Idempotency-Key's hash, holding the ID of its job
       tmp/                 half-made and half-deleted jobs, never read
+      deleted              how many jobs of each status were deleted
     ID/  job.json (the record)  output.log  lock  pid  exit  cancel  times
 
 Claim rule: who holds the flock on ID/lock, and nobody else, moves the folder and rewrites job.json;
@@ -144,15 +145,15 @@ class Job:
 FIELDS = tuple(f.name for f in fields(Job))
 DERIVED = ("status", "pid", "log_size", "started_monotonic", "extra")
 RECORD = tuple(name for name in FIELDS if name not in DERIVED)
-KINDS: dict[str, Any] = {  # of what our own code relies on; a record by another hand is checked
+TEXTS = "name cwd submitted_at started_at finished_at reason worker host submitted_by rerun_of"
+KINDS: dict[str, Any] = {  # a record by another hand is checked: our code relies on these
+    **dict.fromkeys(TEXTS.split(), str | NoneType),
+    **dict.fromkeys(("retries", "attempt", "log_start", "version"), int),
+    **dict.fromkeys(("exit_code", "max_rss_bytes"), int | NoneType),
+    **dict.fromkeys(("timeout", "cpu_seconds"), float | int | NoneType),
     "command": str | list,
     "queue": str,
-    "cwd": str | NoneType,
     "env": dict,
-    "timeout": float | int | NoneType,
-    "retries": int,
-    "attempt": int,
-    "version": int,
 }
 CLAIM = {  # what a claim writes into the lock
     "worker": str,
@@ -566,7 +567,7 @@ class Samples(Sequence[tuple[float, int]]):
 
 
 class LogWatch:
-    """Tells when a job's log may have grown or its state changed; `fileno` is readable then."""
+    """Waits until a job's log may have grown or its state may have changed."""
 
     def __init__(self, folder: str) -> None:
         self.notifier: Any = None
