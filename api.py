@@ -48,7 +48,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
-from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.datastructures import Range, WWWAuthenticate
 from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
@@ -484,8 +484,10 @@ def download(job: Job) -> Response:
     start, size = log.start, log.size
     length = size - start
     begin, end, status = 0, length, 200
-    if request.range and len(request.range.ranges) == 1 and "If-Range" not in request.headers:
-        wanted = request.range.range_for_length(length)
+    asked = request.range
+    if asked and asked.units == "bytes" and "If-Range" not in request.headers:
+        first, last = asked.ranges[0]  # of several, the first is sent
+        wanted = Range("bytes", [(max(first, -length), last)]).range_for_length(length)
         if wanted is None:
             log.close()
             raise RequestedRangeNotSatisfiable(length)
@@ -577,6 +579,7 @@ class Follower:
             return self.read(log, ended=True)
 
     def text(self) -> Iterator[bytes]:
+        yield b""  # so that the headers leave at once
         with suppress(ConnectionError, JobNotFound):
             yield from filter(None, self.chunks())
 
