@@ -13,6 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -24,18 +25,14 @@ API = os.environ.get("TAILBOARD_API", "http://127.0.0.1:5000").rstrip("/")
 PUBLIC_API = os.environ.get("TAILBOARD_PUBLIC_API", API).rstrip("/")  # as the browser reaches it
 TIMEOUT = (3, 10)  # seconds to connect, to answer
 PANE_BYTES = 256 << 10  # of a log, to every viewer at every refresh
-PAGE = 200  # jobs
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds
 FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")  # of the form
 STATUS = {  # icon, word, colour
-    "queued": ("◌", "queued", "#7d808a"),
-    "running": ("▶", "running", "#2f7de1"),
-    "succeeded": ("✓", "succeeded", "#1f9254"),
-    "failed": ("✕", "failed", "#d93843"),
-    "cancelled": ("⊘", "cancelled", "#a8700f"),
-    "timed_out": ("!", "timed out", "#d9540b"),
+    "queued": ("◌", "queued", "#7d808a"), "running": ("▶", "running", "#2f7de1"),
+    "succeeded": ("✓", "succeeded", "#1f9254"), "failed": ("✕", "failed", "#d93843"),
+    "cancelled": ("⊘", "cancelled", "#a8700f"), "timed_out": ("!", "timed out", "#d9540b"),
     "lost": ("?", "lost", "#8250df"),
-}
+}  # fmt: skip
 Job = dict[str, Any]  # as the API sends it
 
 
@@ -49,16 +46,13 @@ class View:
 
     token: str = ""
     locked: bool = False  # the API wants a token, and this is not it
-    times: bool = False  # beside the log's lines
     listing: dict[str, Any] = field(default_factory=lambda: {"jobs": [], "counts": {}, "next": ""})
     job: Job | None = None  # the chosen one
     log: dict[str, Any] = field(default_factory=dict)
     problem: str = ""  # with the last refresh, which then shows what was there before
     watched: set[str] = field(default_factory=set)  # jobs whose end is worth a toast
-    past: tuple[str, list[Job]] = ("", [])  # a job, and earlier ones of its name
-    ticket: tuple[str, str, float] = ("", "", 0.0)  # a job, its ticket, when to get a new one
     kept: dict[str, requests.Response] = field(default_factory=dict)  # for ETag and 304
-    again: Job | None = None  # the job that the form was filled from
+    again: Job = field(default_factory=dict)  # the job that the form was filled from
     wrong: dict[str, str] = field(default_factory=dict)  # field of the form -> sentence
 
     def ask(self, method: str, path: str, keep: str = "", json: Any = None) -> requests.Response:
@@ -80,7 +74,7 @@ class View:
             self.kept[keep] = answer
         return answer
 
-    def refresh(self, address: Mapping[str, str], search: str) -> None:
+    def refresh(self, address: Mapping[str, str], search: str, times: bool) -> None:
         """Get what is shown anew: one request for the list and one for the log."""
         self.problem, choice = "", address.get("job")
         if self.job and self.job["id"] != choice:
@@ -88,34 +82,22 @@ class View:
         filters = {"status": address.get("status"), "before": address.get("before"), "q": search}
         asked = "".join(f"&{name}={quote(text, '')}" for name, text in filters.items() if text)
         try:
-            answer = self.ask("GET", f"/jobs?limit={PAGE}{asked}", "list")
+            answer = self.ask("GET", f"/jobs?limit=200{asked}", "list")
             self.listing = body(answer, "jobs", "counts", "next")
             if choice:
-                path, times = f"/jobs/{quote(choice, '')}", "&timestamps=1" if self.times else ""
-                self.log = read_log(self.ask("GET", f"{path}/logs?tail=1000{times}", "log"))
+                path, query = f"/jobs/{quote(choice, '')}", f"tail=1000&timestamps={times:d}"
+                self.log = read_log(self.ask("GET", f"{path}/logs?{query}", "log"), times)
                 self.job = next((j for j in self.listing["jobs"] if j["id"] == choice), self.job)
                 if self.job is None or self.job["status"] != self.log["status"]:
                     self.job = body(self.ask("GET", path), "id", "status")
         except ApiError as error:
             self.problem = str(error)
 
-    def log_url(self, job_id: str) -> str:
-        """Where the browser reads a log; it cannot send a token, so it gets a ticket for it."""
-        job, ticket, renewal = self.ticket
-        if self.token and (job != job_id or time.monotonic() > renewal):
-            made = body(self.ask("POST", f"/jobs/{job_id}/ticket", json={}), "ticket", "expires_in")
-            ticket = "ticket=" + quote(made["ticket"], "")
-            self.ticket = job_id, ticket, time.monotonic() + made["expires_in"] / 2
-        return f"{PUBLIC_API}/jobs/{job_id}/logs?{ticket}"
 
-    def past_of(self, job: Job) -> list[Job]:
-        """Earlier jobs of the same name that succeeded, oldest first; asked once for each job."""
-        if self.past[0] != job["id"]:
-            query = f"/jobs?status=succeeded&limit=100&q={quote(title(job)[:200], '')}"
-            found = map(brief, body(self.ask("GET", query), "jobs")["jobs"])
-            like = [j for j in found if j["title"] == title(job) and j["id"] < job["id"]]
-            self.past = job["id"], like[19::-1]
-        return self.past[1]
+@st.cache_data(ttl=600, max_entries=1000, show_spinner=False)
+def seldom(_view: View, token: str, path: str, method: str = "GET", period: float = 0) -> Job:
+    """An answer that all with this token share, for ten minutes or until `period` is another."""
+    return body(_view.ask(method, path, json={} if method == "POST" else None))
 
 
 def body(answer: requests.Response, *names: str) -> dict[str, Any]:
@@ -127,14 +109,14 @@ def body(answer: requests.Response, *names: str) -> dict[str, Any]:
         raise ApiError(f"What answers at {API} is not Tailboard's API.") from None
 
 
-def read_log(answer: requests.Response) -> dict[str, Any]:
-    """The end of a log, and where in the whole it stands (bytes), for the log pane."""
-    content, headers = answer.content, answer.headers
-    cut = max(0, len(content) - PANE_BYTES)
-    cut = cut and (content.find(b"\n", cut) + 1 or cut)
-    numbers = {name: int(headers.get(f"X-Log-{name}", 0)) for name in ("Offset", "Next", "Lines")}
-    text, status = content[cut:].decode(errors="replace"), headers.get("X-Job-Status")
-    return numbers | {"text": text, "whole": numbers["Offset"] + cut == 0, "status": status}
+def read_log(answer: requests.Response, times: bool) -> dict[str, Any]:
+    """The end of a log, and where it stands in the whole (bytes), for the log pane."""
+    log = {
+        name: int(answer.headers.get(f"X-Log-{name}", 0)) for name in ("Offset", "Next", "Lines")
+    }
+    text, status = answer.content[-PANE_BYTES:], answer.headers.get("X-Job-Status")
+    log["Offset"] += len(answer.content) - len(text)
+    return log | {"text": text.decode(errors="replace"), "status": status, "times": times}
 
 
 def ended(job: Job | None) -> bool:
@@ -179,6 +161,13 @@ def submission(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
     return asked | {"env": {name: text for name, _, text in lines}}, wrong
 
 
+def past(view: View, job: Job) -> list[Job]:
+    """Earlier jobs of the same name that succeeded, oldest first."""
+    query = f"/jobs?status=succeeded&limit=100&before={job['id']}&q={quote(title(job)[:200], '')}"
+    found = map(brief, seldom(view, view.token, query)["jobs"])
+    return [other for other in found if other["title"] == title(job)][19::-1]
+
+
 def plain(text: str) -> str:
     """Text that Markdown leaves as it is: names of jobs come from anywhere."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
@@ -186,135 +175,111 @@ def plain(text: str) -> str:
 
 # What runs in the browser. Whatever comes from a job is escaped before anything else.
 
-HELPERS = (
-    f"const STATUS = {json.dumps(STATUS)};"
-    + r"""
+HELPERS = r"""const STATUS = $STATUS;
 const esc = (text) => String(text ?? "").replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-function put(node, html) {  // only where it changed, and the focus stays
-  if (node.html === html) return;
-  const focused = node.getRootNode().activeElement?.id;
-  node.innerHTML = node.html = html;
-  if (focused) node.querySelector("#" + CSS.escape(focused))?.focus({ preventScroll: true });
-}
+const put = (node, html) => { if (node.html !== html) node.innerHTML = node.html = html; };
 const begun = (job) => Date.parse(job.started_at);
-const until = (job) => (job.finished_at ? Date.parse(job.finished_at) : Date.now());
-const span = (ms, s = Math.max(0, ms / 1000)) => s < 10 ? `${s.toFixed(1)} s` : s < 60 ?
-  `${s | 0} s` : s < 3600 ? `${(s / 60) | 0} min ${s % 60 | 0} s` :
-  `${(s / 3600) | 0} h ${(s / 60) % 60 | 0} min`;
+const until = (job) => Date.parse(job.finished_at) || Date.now();
+const span = (ms, s = Math.max(0, ms / 1000), m = s / 60 | 0) => s < 10 ? s.toFixed(1) + " s" :
+  m < 1 ? `${s | 0} s` : m < 60 ? `${m} min ${s % 60 | 0} s` : `${m / 60 | 0} h ${m % 60} min`;
 const took = (job) => (job.started_at ? span(until(job) - begun(job)) : "");
 const exit = (job) => (job.exit_code === null ? "" : `exit ${esc(job.exit_code)}`);
-const look = (status) => STATUS[status] ?? ["?", esc(status), "gray"];
-const badge = (status, [icon, word, colour] = look(status)) =>
+const badge = (status, [icon, word, colour] = STATUS[status] ?? STATUS.lost) =>
   `<span><i style="background:${colour}" aria-hidden="true">${icon}</i>${word}</span>`;
-"""
-)
-BASE_CSS = """
-* { box-sizing: border-box; font-family: inherit; }
+""".replace("$STATUS", json.dumps(STATUS))
+BASE_CSS = """* { box-sizing: border-box; font-family: inherit; } a { color: inherit; }
 :host { container-type: inline-size; display: block; font-size: 14px; }
 :focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
-a { color: inherit; text-decoration: none; }
 i { display: inline-block; width: 18px; border-radius: 9px; color: white; text-align: center;
   font: bold 11px/18px sans-serif; margin-right: 6px; }
 .faint { opacity: 0.7; } [hidden] { display: none !important; }
 """
-LIST_JS = (
-    HELPERS
-    + r"""
-const HOURS = 12;
-const clock = (time, form = { hour: "2-digit", minute: "2-digit" }) => new Date(time)
-  .toLocaleString([], Date.now() - time < 72e6 ? form : { day: "numeric", month: "short", ...form });
+LIST_JS = r"""
+const HOURS = 12, TIME = { hour: "2-digit", minute: "2-digit" };
+const clock = (time) => new Date(time).toLocaleString([], Date.now() - time < 72e6 ? TIME :
+  { day: "numeric", month: "short", ...TIME });
 const ago = (time) => span(Date.now() - time).replace(/\.\d|(?<=min|h) .*/, "") + " ago";
 export default function ({ data, parentElement: root, setTriggerValue }) {
   const { jobs, counts, address, next } = data, $ = (name) => root.querySelector("." + name);
-  const link = (change, more, inner) => {  // to the address of this view with a change
-    const now = Object.entries({ ...address, ...change }).filter((pair) => pair[1]);
-    return `<a href="?${esc(new URLSearchParams(now))}" ${more}>${inner}</a>`;
-  };
+  const to = (change) => "?" + new URLSearchParams(  // the address of this view with a change
+    Object.entries({ ...address, ...change }).filter((pair) => pair[1]));
+  const link = (change, inner, more = "") => `<a href="${esc(to(change))}" ${more}>${inner}</a>`;
   $("list").onclick = (event) => {
     const a = event.target.closest("a");
     if (!a || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     setTriggerValue("go", a.search);
   };
-  const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  counts[""] = Object.values(counts).reduce((sum, count) => sum + count, 0);
   put($("filters"), ["", ...Object.keys(STATUS)].map((status) => link({ status, before: "" },
-    `id="only-${status}" aria-current="${status === (address.status ?? "")}"`,
-    `${status ? badge(status) : "all"} <b>${esc(status ? counts[status] ?? 0 : all)}</b>`)).join(""));
-  put($("pages"), (address.before ? link({ before: "" }, "", "Newest jobs") : "") +
-    (next ? link({ before: next }, "", "Older jobs") : ""));
-  $("empty").hidden = jobs.length > 0;
-  const rows = () => jobs.forEach((job, n) => {
-    const time = Date.parse(job.started_at ?? job.submitted_at), list = $("rows");
-    while (list.childElementCount > jobs.length) list.lastChild.remove();
-    put(list.children[n] ?? list.appendChild(document.createElement("li")), link({ job: job.id },
-      `id="${esc(job.id)}" class="row" aria-current="${job.id === address.job}"`, badge(job.status) +
-      `<b>${esc(job.title)}</b><span class="faint">${clock(time)}, ${ago(time)}</span>
-      <span>${took(job)}</span><span>${exit(job)}</span><span class="faint">${esc(job.queue)}</span>`));
+    `${status ? badge(status) : "all"} <b>${esc(counts[status] ?? 0)}</b>`,
+    `aria-current="${status === (address.status ?? "")}"`)).join(""));
+  put($("pages"), (address.before ? link({ before: "" }, "Newest jobs") : "") +
+    (next ? link({ before: next }, "Older jobs") : ""));
+  const rows = $("rows"), draw = () => jobs.forEach((job, n) => {
+    const time = Date.parse(job.started_at ?? job.submitted_at);
+    const a = rows.querySelector(`[id="${CSS.escape(job.id)}"]`) ??  // which may have the focus
+      rows.appendChild(document.createElement("li")).appendChild(document.createElement("a"));
+    if (rows.children[n] !== a.parentNode) rows.insertBefore(a.parentNode, rows.children[n]);
+    a.ariaCurrent = job.id === address.job;
+    Object.assign(a, { id: job.id, href: to({ job: job.id }) });
+    put(a, `${badge(job.status)}<b>${esc(job.title)}</b><span class="faint">${clock(time)},
+      ${ago(time)}</span><span>${took(job)}</span><span>${exit(job)}</span>
+      <span class="faint">${esc(job.queue)}</span>`);
   });
-  rows();
-  $("rows").hidden = !jobs.length;
-  put($("timeline"), timeline(jobs, link));
+  draw();
+  while (rows.children.length > jobs.length) rows.lastChild.remove();
+  $("empty").hidden = jobs.length;
+  put($("timeline"), jobs.some((job) => job.started_at) ? timeline(jobs, link) : "");
   clearInterval(root.timer);
-  root.timer = setInterval(rows, 1000);
+  root.timer = setInterval(draw, 1000);
   return () => clearInterval(root.timer);
 }
 function timeline(jobs, link) {  // each bar in the first lane that is free for it
-  const now = Date.now(), earliest = now - HOURS * 36e5, lanes = [], ticks = [];
-  const ran = jobs.filter((job) => job.started_at && until(job) > earliest)
-    .sort((a, b) => begun(a) - begun(b));
-  if (!ran.length) return "";
-  const from = Math.max(earliest, begun(ran[0])), wide = now - from || 1;
+  const now = Date.now(), earliest = now - HOURS * 36e5, lanes = [];
+  const ran = jobs.filter((job) => until(job) > earliest && job.started_at).reverse();
+  const from = Math.max(earliest, Math.min(now - 1, ...ran.map(begun))), wide = now - from;
   const at = (time) => (100 * (time - from)) / wide + "%";
   const bars = ran.map((job) => {
     const left = Math.max(begun(job), from), right = Math.max(until(job), left + wide / 200);
     const free = lanes.findIndex((end) => end <= left), lane = free < 0 ? lanes.length : free;
-    const [icon, word, colour] = look(job.status);
     lanes[lane] = right;
-    return link({ job: job.id }, `tabindex="-1" title="${esc(job.title)}: ${word}, ${took(job)}"
-      style="left:${at(left)};width:${at(from + right - left)};background:${colour};
-      top:calc(${lane} * var(--lane))"`, "");
+    return link({ job: job.id }, badge(job.status), `tabindex="-1" style="left:${at(left)};
+      width:${at(from + right - left)};top:calc(${lane} * var(--lane))"
+      title="${esc(job.title)}, ${took(job)}"`);
   });
   const step = 6e4 * ([1, 5, 15, 30, 60].find((minutes) => wide / minutes < 6 * 6e4) ?? 120);
   for (let time = Math.ceil(from / step) * step; time < now; time += step)
-    ticks.push(`<span style="left:${at(time)}">${clock(time)}</span>`);
-  return `<div style="--lane:${Math.max(5, Math.min(14, 120 / lanes.length))}px;
-    height:calc(${lanes.length} * var(--lane))">${bars.join("")}</div><p>${ticks.join("")}</p>`;
+    bars.push(`<small style="left:${at(time)}">${clock(time)}</small>`);
+  const lane = Math.max(5, Math.min(14, 120 / lanes.length)) + "px";
+  return `<div style="--lane:${lane};--lanes:${lanes.length}">${bars.join("")}</div>`;
 }
 """
-)
 LIST_HTML = """<div class="list"><nav class="filters" aria-label="Status"></nav>
 <div class="timeline" aria-hidden="true"></div><p class="empty faint">No jobs here yet.</p>
 <ul class="rows" aria-label="Jobs"></ul><nav class="pages" aria-label="Pages"></nav></div>"""
-LIST_CSS = (
-    BASE_CSS
-    + """
-nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
-nav a { padding: 3px 8px; border-radius: 14px; white-space: nowrap; }
+LIST_CSS = """nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
+a { text-decoration: none; } nav a { padding: 3px 8px; border-radius: 14px; white-space: nowrap; }
 a:hover, [aria-current="true"] { background: var(--st-secondary-background-color); }
-.timeline * { position: relative; } .timeline :is(a, span) { position: absolute; }
-.timeline a { height: calc(var(--lane) - 1px); min-width: 3px; border-radius: 2px; }
-.timeline p { height: 18px; margin: 3px 0 8px; border-top: 1px solid; overflow: hidden;
-  font-size: 11px; opacity: 0.7; }
+.timeline div { position: relative; height: calc(var(--lanes) * var(--lane) + 22px); }
+.timeline a { position: absolute; height: calc(var(--lane) - 1px); overflow: hidden; }
+.timeline i { width: 100%; border-radius: 2px; color: transparent; }
+.timeline small { position: absolute; bottom: 4px; border-left: 1px solid; padding-left: 3px; }
 .rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
-.row { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
+.rows a { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
   padding: 6px 8px; border-bottom: 1px solid var(--st-border-color); }
-.row[aria-current="true"] { box-shadow: inset 3px 0 var(--st-primary-color); }
-.row > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-@container (max-width: 640px) { .row { grid-template-columns: 7em auto auto auto 1fr; }
-  .row b { grid-column: 2 / 6; } .row :nth-child(3) { grid-column: 1 / 3; } }"""
-)
-LOG_JS = (
-    HELPERS
-    + r"""
+.rows [aria-current="true"] { box-shadow: inset 3px 0 var(--st-primary-color); }
+.rows a > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+@container (max-width: 640px) { .rows a { grid-template-columns: 7em auto auto auto 1fr; }
+  .rows b { grid-column: 2 / 6; } .rows :nth-child(3) { grid-column: 1 / 3; } }"""
+LOG_JS = r"""
 const WINDOW = 2000, READING = 10000;  // lines kept; while somebody reads further up
 const LINE = 20000, BACKLOG = 4e6;  // characters of a line; of what waits to be drawn
-const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CLOCK = new Intl.DateTimeFormat([],
-  { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CONTROL = /[\0-\x08\x0b-\x1f\x7f]/g;
 const ESCAPE = /\x1b(?:\[([\d;:]*)m|\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/;
 const HUES = ["gray", "red", "green", "yellow", "blue", "violet", "cyan", "gray"];
 const LOOKS = { 1: ["font-weight", "bold"], 2: ["opacity", 0.7], 3: ["font-style", "italic"],
-  4: ["text-decoration", "underline"], 22: ["font-weight", ""], 23: ["font-style", ""],
-  24: ["text-decoration", ""], 39: ["color", ""], 49: ["background", ""] };
+  4: ["text-decoration", "underline"], 22: ["font-weight"], 39: ["color"], 49: ["background"] };
 function colour(n) {  // of the 256
   if (n < 16) return `var(--st-${HUES[n % 8]}-${n < 8 ? "text-" : ""}color, #0e9aa7)`;
   const part = (div) => [0, 95, 135, 175, 215, 255][Math.floor((n - 16) / div) % 6];
@@ -323,8 +288,8 @@ function colour(n) {  // of the 256
 function restyle(style, codes) {  // what "ESC [ codes m" makes of a style
   for (const rest = codes.split(/[;:]/).map(Number); rest.length; ) {
     const n = rest.shift(), ground = n >= 100 || (n >= 40 && n < 50) ? "background" : "color";
-    const next = () => (rest.shift() === 2 ? `rgb(${rest.splice(0, 3)})` : colour(rest.shift() ?? 0));
-    const [name, value] = LOOKS[n] ?? [ground, n === 38 || n === 48 ? next() :
+    const any = () => rest.shift() === 2 ? `rgb(${rest.splice(0, 3)})` : colour(rest.shift() ?? 0);
+    const [name, value = ""] = LOOKS[n] ?? [ground, n === 38 || n === 48 ? any() :
       n >= 30 ? colour((n % 10) + (n >= 90 ? 8 : 0)) : style[ground]];
     style = n === 0 ? {} : { ...style, [name]: value };
   }
@@ -342,7 +307,7 @@ class Pane {
     on("wrap", "change", () => this.stick(this.view.classList.toggle("wrapped")));
     on("times", "change", (e) => this.component.setStateValue("times", e.target.checked));
     on("search", "input", () => this.find(0));
-    on("search", "keydown", (e) => { if (e.key === "Enter") this.find(e.shiftKey ? -1 : 1); });
+    on("search", "keydown", (e) => e.key === "Enter" && this.find(e.shiftKey ? -1 : 1));
     on("previous", "click", () => this.find(-1));
     on("following", "click", () => this.find(1));
     this.timer = setInterval(() => this.head(), 1000);
@@ -350,15 +315,14 @@ class Pane {
   close() { clearInterval(this.timer); this.source?.close(); }
   clear(key) {
     this.source?.close();
+    this.view.replaceChildren();
     Object.assign(this, { key, source: null, job: null, next: 0, count: 0, raw: "", pending: "",
       rest: "", style: {}, follow: true, match: 0 });
-    this.view.replaceChildren();
   }
   update(component) {
     const { data } = (this.component = component), key = `${data.job.id} ${data.times}`;
     if (key !== this.key) this.clear(key);
     this.data = data;
-    this.$("times").checked = data.times;
     this.$("download").href = data.url + "&download=1";
     const behind = data.Next > this.next, open = this.source?.readyState === EventSource.OPEN;
     if (!open || (behind && this.stood === this.next)) {  // no stream, or one that stands still
@@ -370,12 +334,12 @@ class Pane {
     this.head();
     this.foot();
   }
-  merge({ text, Next, whole }) {  // of the tail only what is new: a selection survives
+  merge({ text, Next, Offset }) {  // of the tail only what is new: a selection survives
     let at = 0;
-    const anchor = text.slice(0, 200);
-    while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(anchor, at + 1);
+    const start = text.slice(0, 200);
+    while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(start, at + 1);
     if (at < 0) this.clear(this.key);
-    if (!this.raw && !whole) this.count = NaN;  // of lines before these
+    if (!this.raw && Offset) this.count = NaN;  // of lines before these
     this.next = Next;
     this.append(text.slice(this.raw.length - Math.max(0, at)));
   }
@@ -389,7 +353,6 @@ class Pane {
     this.source.addEventListener("end", (event) => {
       this.source.close();
       this.job = JSON.parse(event.data);
-      this.head();
       this.component.setTriggerValue("ended", this.job.id);
     });
   }
@@ -403,37 +366,35 @@ class Pane {
     const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
     if (this.rest) this.view.lastChild?.remove();
     Object.assign(this, { rest: lines.pop(), pending: "", drawing: null });
-    const whole = lines.slice(-keep).map((line) => this.line(line)), { style } = this;
-    if (this.rest) whole.push(this.line(this.rest));
+    const html = lines.slice(-keep).map((line) => this.line(line)), { style } = this;
+    if (this.rest) html.push(this.line(this.rest));
     this.style = style;  // because a line that is not over will be drawn again
-    this.view.insertAdjacentHTML("beforeend", whole.join(""));
+    this.view.insertAdjacentHTML("beforeend", html.join(""));
     while (this.view.childElementCount > keep) this.view.firstChild.remove();
     this.stick();
     this.foot();
     if (this.$("search").value) this.find(0);
   }
   line(raw) {
-    const stamp = this.data.times && raw.match(STAMP);
-    const text = (stamp ? raw.slice(stamp[0].length) : raw).replace(/\r+$/, "");
-    const last = text.slice(text.lastIndexOf("\r") + 1);  // of a progress bar
+    const stamp = (this.data.times && raw.match(STAMP)?.[0]) || "", text = raw.slice(stamp.length);
+    const last = text.replace(/\r+$/, "").replace(/^[^]*\r/, "");  // of a progress bar
     const html = last.slice(0, LINE).split(ESCAPE).map((part, n) => {
-      if (n % 2) this.style = part === undefined ? this.style : restyle(this.style, part);
+      if (n % 2 && part !== undefined) this.style = restyle(this.style, part);
       const css = Object.entries(this.style).map((pair) => pair.join(":")).join(";");
-      return n % 2 ? "" : `<span style="${css}">${esc(part.replace(/[\0-\x08\x0b-\x1f\x7f]/g, ""))}</span>`;
+      return n % 2 ? "" : `<span style="${css}">${esc(part.replace(CONTROL, ""))}</span>`;
     });
     if (last.length > LINE) html.push(` <u>… ${last.length - LINE} more characters</u>`);
-    const time = stamp ? `<time>${CLOCK.format(new Date(stamp[1]))}</time>` : "";
+    const time = stamp && `<time>${new Date(stamp.trim()).toTimeString().slice(0, 8)}</time>`;
     return `<div>${time}<span>${html.join("")}</span></div>`;
   }
   stick() { if (this.follow) this.view.scrollTop = this.view.scrollHeight; }
   head() {
     const { data } = this, job = { ...data.job, ...this.job }, live = this.source?.readyState === 1;
-    const past = data.past.map((other) => until(other) - begun(other));
-    const bars = past.map((ms) => `<u style="height:${(100 * ms) / Math.max(...past)}%"></u>`);
-    const usual = past.toSorted((a, b) => a - b)[past.length >> 1];
+    const past = data.past.map((other) => until(other) - begun(other)), most = Math.max(...past);
+    const bars = past.map((ms) => `<u style="height:${(100 * ms) / most}%"></u>`).join("");
+    const usual = span(past.toSorted((a, b) => a - b)[past.length >> 1]);
     put(this.$("head"), `${badge(job.status)}<b>${esc(job.title)}</b><span>${took(job)}</span>` +
-      (bars.length ? `<span class="faint">usually takes ${span(usual)}</span>
-      <span class="past" aria-hidden="true">${bars.join("")}</span>` : "") +
+      (bars && `<span class="faint">usually takes ${usual}</span><s>${bars}</s>`) +
       `<span>${exit(job)}</span><span class="faint">${esc(job.reason)}</span>`);
     put(this.$("mark"), this.job || data.over ? "complete" : live ? "live" :
       data.every ? `every ${data.every} s` : "paused");
@@ -449,27 +410,25 @@ class Pane {
     const walk = document.createTreeWalker(this.view, NodeFilter.SHOW_TEXT);
     while (wanted && walk.nextNode())
       for (const { index, 0: hit } of walk.currentNode.data.matchAll(new RegExp(wanted, "gi"))) {
-        found.push(new Range());
-        found.at(-1).setStart(walk.currentNode, index);
-        found.at(-1).setEnd(walk.currentNode, index + hit.length);
+        const range = found[found.push(new Range()) - 1];
+        range.setStart(walk.currentNode, index);
+        range.setEnd(walk.currentNode, index + hit.length);
       }
     this.match = found.length && (this.match + step + found.length) % found.length;
-    const now = found.slice(this.match, this.match + 1), top = (it) => it.getBoundingClientRect().top;
+    const now = found.slice(this.match, this.match + 1);
+    const top = (it) => it.getBoundingClientRect().top;
     CSS.highlights?.set("found", new Highlight(...found)).set("found-now", new Highlight(...now));
-    put(this.$("found"), !wanted ? "" : `${now.length && this.match + 1} of ${found.length}`);
+    put(this.$("found"), wanted && `${now.length && this.match + 1} of ${found.length}`);
     if (step && now.length)
       this.view.scrollTop += top(now[0]) - top(this.view) - this.view.clientHeight / 2;
   }
 }
-const panes = new WeakMap();
 export default function (component) {
   const root = component.parentElement;
-  if (!panes.has(root)) panes.set(root, new Pane(root));
-  panes.get(root).update(component);
-  return () => { panes.get(root)?.close(); panes.delete(root); };
+  (root.pane ??= new Pane(root)).update(component);
+  return () => { root.pane?.close(); root.pane = null; };
 }
 """
-)
 LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" role="status"></span>
 <input class="search" type="search" placeholder="Find in log" aria-label="Find in log">
 <button class="previous" aria-label="Previous match">↑</button>
@@ -479,13 +438,11 @@ LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" ro
 <div class="view wrapped" role="log" aria-label="Log" tabindex="0"></div>
 <div class="bar"><span class="size faint"></span><a class="download" download>Download the whole</a>
 <button class="jump" hidden>Jump to latest</button></div>"""
-LOG_CSS = (
-    BASE_CSS
-    + """
+LOG_CSS = """
 .bar { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
-.bar b { font-size: 17px; overflow-wrap: anywhere; } .download { text-decoration: underline; }
-.past { display: flex; align-items: end; gap: 1px; height: 18px; }
-.past u { width: 4px; min-height: 1px; background: currentColor; opacity: 0.5; }
+.bar b { font-size: 17px; overflow-wrap: anywhere; }
+s { display: flex; align-items: end; gap: 1px; height: 18px; }
+s u { width: 4px; min-height: 1px; background: currentColor; opacity: 0.5; }
 button, .search { font-size: inherit; color: inherit; background: var(--st-background-color);
   border: 1px solid var(--st-border-color); border-radius: 6px; padding: 3px 9px; }
 .mark { font-weight: 600; padding: 1px 9px; border: 1px solid; border-radius: 10px; }
@@ -495,9 +452,12 @@ button, .search { font-size: inherit; color: inherit; background: var(--st-backg
 time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }"""
+job_list = st.components.v2.component(
+    "jobs", html=LIST_HTML, css=BASE_CSS + LIST_CSS, js=HELPERS + LIST_JS
 )
-job_list = st.components.v2.component("jobs", html=LIST_HTML, css=LIST_CSS, js=LIST_JS)
-log_pane = st.components.v2.component("log", html=LOG_HTML, css=LOG_CSS, js=LOG_JS)
+log_pane = st.components.v2.component(
+    "log", html=LOG_HTML, css=BASE_CSS + LOG_CSS, js=HELPERS + LOG_JS
+)
 
 
 def run_form(view: View) -> None:
@@ -541,34 +501,26 @@ def submit(view: View) -> None:
 
 
 def fill(view: View, job: Job) -> None:
-    view.again, view.wrong = job or None, {}
+    view.again, view.wrong = job, {}
     st.session_state.update(form_values(job))
 
 
-def act(view: View, label: str, sure: str, method: str, path: str) -> None:
-    """A button that asks once before it does what cannot be undone."""
-    with st.popover(label):
-        if st.button(sure, type="primary"):
-            try:
-                view.ask(method, path, json={})
-                st.rerun()
-            except ApiError as error:
-                st.error(plain(str(error)))
-
-
-@st.cache_data(ttl=10, show_spinner=False)  # one answer for all who look at the page
-def workers(_view: View, token: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = body(_view.ask("GET", "/workers"), "workers")["workers"]
-    return found
+def act(view: View, method: str, path: str) -> None:
+    try:
+        view.ask(method, path, json={})
+        if method == "DELETE":
+            del st.query_params["job"]
+    except ApiError as error:
+        st.toast(plain(str(error)))
 
 
 def show_workers(view: View) -> None:
     """Who works; a warning if nobody does although jobs wait."""
     try:
-        found, waiting = workers(view, view.token), view.listing["counts"].get("queued", 0)
+        found = seldom(view, view.token, "/workers", period=time.time() // 10)["workers"]
     except ApiError:
         return
-    if waiting and not found:
+    if not found and (waiting := view.listing["counts"].get("queued")):
         st.warning(f"Waiting jobs: {waiting}. No worker is running: start one, `python worker.py`.")
     each = (f"{w['name']} {w['running']} of {w['slots']} slots busy" for w in found)
     st.caption(f"Workers: {plain(', '.join(each)) or 'none'}")
@@ -576,24 +528,20 @@ def show_workers(view: View) -> None:
 
 def show_job(view: View, job: Job, every: float | None) -> None:
     """The chosen job: its log, and what can be done with it."""
-    data = {"job": brief(job), "every": every, "times": view.times, "over": ended(job)}
-    try:
-        data |= {"past": view.past_of(job), "url": view.log_url(job["id"])}
-    except ApiError:
-        data |= {"past": [], "url": f"{PUBLIC_API}/jobs/{job['id']}/logs?"}
-
-    def switch_times() -> None:
-        view.times = st.session_state["log"]["times"]
-
-    def nothing() -> None:  # but a refresh: the stream has told that the job ended
-        pass
-
-    log_pane(key="log", data=view.log | data, on_times_change=switch_times, on_ended_change=nothing)
+    path, data = f"/jobs/{job['id']}", {"job": brief(job), "every": every, "over": ended(job)}
+    data |= {"url": f"{PUBLIC_API}{path}/logs?", "past": []}
+    with suppress(ApiError):
+        data["past"] = past(view, job)
+        if view.token:  # which the browser cannot send with a stream or a link
+            made = seldom(view, view.token, f"{path}/ticket", "POST", time.time() // 60)
+            data["url"] += "ticket=" + quote(made["ticket"], "")
+    log_pane(key="log", data=view.log | data, on_times_change=int, on_ended_change=int)
+    verb, sure, call = ("Cancel", "Yes, stop it", ("POST", path + "/cancel"))
+    if ended(job):
+        verb, sure, call = ("Delete", "Yes, delete it", ("DELETE", path))
     with st.container(horizontal=True):
-        if ended(job):
-            act(view, "Delete", "Yes, delete it", "DELETE", f"/jobs/{job['id']}")
-        else:
-            act(view, "Cancel", "Yes, stop it", "POST", f"/jobs/{job['id']}/cancel")
+        with st.popover(verb, key=verb):
+            st.button(sure, type="primary", on_click=act, args=(view, *call))
         again = st.button("Run again", on_click=fill, args=(view, job))
         if st.button("Close", on_click=st.query_params.pop, args=("job", "")) or again:
             st.rerun()
@@ -601,39 +549,33 @@ def show_job(view: View, job: Job, every: float | None) -> None:
         st.json(job)
 
 
-def announce(view: View) -> None:
-    """A toast for each job that was seen here before its end, and now has ended."""
+def live(view: View, every: float | None) -> None:
+    """List and log, which a timer draws again and again."""
+    state, address = st.session_state, st.query_params
+
+    def go() -> None:  # where a link of the list leads
+        address.from_dict(dict(parse_qsl(state["jobs"]["go"][1:])))
+
+    view.refresh(address, state.get("search", ""), bool(state.get("log", {}).get("times")))
+    if view.locked or interval(state.get("every", "5 s"), view) != every:
+        st.rerun()
     for job in filter(ended, [*view.listing["jobs"], view.job]):
         if job["id"] in view.watched:
             view.watched.discard(job["id"])
             st.toast(f"{plain(title(job))}: **{STATUS[job['status']][1]}**")
     if view.job and not ended(view.job):
         view.watched.add(view.job["id"])
-
-
-def live(view: View, every: float | None) -> None:
-    """List and log, which a timer draws again and again."""
-
-    def go() -> None:
-        st.query_params.from_dict(dict(parse_qsl(st.session_state["jobs"]["go"][1:])))
-
-    view.refresh(st.query_params, st.session_state.get("search", "").strip())
-    if view.locked or interval(st.session_state.get("every", "5 s"), view) != every:
-        st.rerun()
-    announce(view)
-    with st.container():  # always there, so that what follows keeps its place
-        if view.problem:
-            st.warning(plain(view.problem))
-    show_workers(view)
+    st.container().markdown(f":orange[{plain(view.problem)}]" if view.problem else "")
     left, right = st.columns([2, 3], gap="medium") if view.job else (st.container(), None)
     with left.container(horizontal=True):
         st.text_input(
-            "Search", key="search", live=True, label_visibility="collapsed", placeholder="Search"
+            "Search", key="search", type="search", live=True, label_visibility="collapsed"
         )
         st.button("Refresh now")
     with left:
-        data = view.listing | {"address": st.query_params.to_dict()}
-        job_list(key="jobs", data=data | {"jobs": [*map(brief, data["jobs"])]}, on_go_change=go)
+        data = view.listing | {"jobs": [*map(brief, view.listing["jobs"])]}
+        job_list(key="jobs", data=data | {"address": address.to_dict()}, on_go_change=go)
+        show_workers(view)
     if right and view.job:
         with right:
             show_job(view, view.job, every)
@@ -652,7 +594,8 @@ def door(view: View) -> None:
 
 def main() -> None:
     st.set_page_config("Tailboard", "📋", layout="wide")
-    view: View = st.session_state.setdefault("view", View())
+    view = View()  # Streamlit runs this file anew each time: only data lives on, no object of ours
+    view.__dict__ = st.session_state.setdefault("view", view.__dict__)
     if view.locked:
         return door(view)
     every = interval(st.session_state.get("every", "5 s"), view)
@@ -664,4 +607,5 @@ def main() -> None:
         )
 
 
-main()
+if __name__ == "__main__":
+    main()

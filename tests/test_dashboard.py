@@ -1,114 +1,150 @@
 """The page in real Chromium, before a real API and a real worker. Nothing here sleeps: Playwright's
-`expect` looks again until it is so."""
+`expect` looks again and again until it is so, or fails."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from conftest import Processes, free_port, need, wait_until
-from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from storage import FolderStorage, Job, Status
+import dashboard
+from storage import FolderStorage, Job
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=20_000)  # ms
+
+
+class Site:
+    """A running product, and a browser to look at it."""
+
+    def __init__(self, processes: Processes, storage: FolderStorage, public: str, **env: str):
+        self.processes, self.storage, self.env = processes, storage, env
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.api = processes.api(TAILBOARD_DASHBOARD=self.url, **env)
+        self.api_process = processes.started[-1]
+        command = f"-m streamlit run dashboard.py --server.port={self.url.rpartition(':')[2]}"
+        processes.serve(
+            f"{self.url}/_stcore/health",
+            *(sys.executable, *command.split()),
+            TAILBOARD_API=self.api,
+            TAILBOARD_PUBLIC_API=public or self.api,
+        )
+
+    def restart_api(self) -> None:
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
+        bind = self.api.removeprefix("http://")
+        self.processes.serve(
+            f"{self.api}/healthz",
+            *command,
+            TAILBOARD_BIND=bind,
+            TAILBOARD_DASHBOARD=self.url,
+            **self.env,
+        )
+
+    def submit(self, command: str | list[str], name: str | None = None, **more: Any) -> Job:
+        return self.storage.submit(Job(command=command, name=name, **more))
+
+    def python(self, script: str, name: str | None = None) -> Job:
+        return self.submit([sys.executable, "-c", script], name)
+
+    def wait(self, job: Job, status: str) -> None:
+        wait_until(lambda: self.storage.get(job.id).status == status)
+
+    def listed(self) -> int:
+        """How often the API was asked for the list, or for nothing new of it."""
+        return len(re.findall(r'"GET /jobs" (200|304)', self.processes.text()))
+
+
+def end_jobs(storage: FolderStorage) -> None:
+    for job in storage.list()[0]:
+        if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+@contextmanager
+def served(root: Path, worker: bool = True, public: str = "", **env: str) -> Iterator[Site]:
+    root.mkdir(exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    kept["TAILBOARD_STORAGE"] = str(root / "jobs")
+    processes, storage = Processes(root / "output.txt", kept), FolderStorage(root / "jobs")
+    try:
+        if worker:
+            processes.worker("--slots", "8")
+        yield Site(processes, storage, public, **env)
+    finally:
+        end_jobs(storage)
+        processes.end()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for all tests that leave it as it is."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+Serve = Callable[..., AbstractContextManager[Site]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """A site of one's own."""
+    return lambda **options: served(tmp_path / "site", **options)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=need("chromium"), args=FLAGS.split(), chromium_sandbox=False
-        )
+        browser = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS.split())
         yield browser
         browser.close()
 
 
-@dataclass
-class Site:
-    """A running product, and a browser to look at it."""
-
-    url: str
-    api: str
-    storage: FolderStorage
-    processes: Processes
-    context: Any
-
-    def open(self, address: str = "", **expected: str) -> Page:
-        page: Page = self.context.new_page()
-        page.goto(self.url + address)
-        return page
-
-    def submit(self, command: str | list[str], **more: Any) -> Job:
-        return self.storage.submit(Job(command=command, **more))
-
-    def run(self, script: str, *args: str, **more: Any) -> Job:
-        """Submit a Python script."""
-        return self.submit([sys.executable, "-c", script, *args], **more)
-
-
-Start = Callable[..., Site]
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def start(browser: Browser, processes: Processes, storage: FolderStorage) -> Iterator[Start]:
-    """Start API, worker and page; returns a Site."""
-    contexts = []
-
-    def start(
-        worker: bool = True, public: str = "", viewport: tuple[int, int] = (1280, 800), **env: str
-    ) -> Site:
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        api = processes.api(TAILBOARD_DASHBOARD=url, **env)
-        if worker:
-            processes.worker()
-        command = (
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "dashboard.py",
-            f"--server.port={port}",
-        )
-        processes.serve(
-            f"{url}/_stcore/health",
-            *command,
-            TAILBOARD_API=api,
-            TAILBOARD_PUBLIC_API=public or api,
-        )
-        size = {"width": viewport[0], "height": viewport[1]}
-        context = browser.new_context(viewport=size, accept_downloads=True)
-        contexts.append(context)
-        return Site(url, api, storage, processes, context)
-
-    yield start
-    for context in contexts:
-        context.close()
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
 
 
 @pytest.fixture
-def site(start: Start) -> Site:
-    return start()
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """A file that ends the jobs which wait for it."""
+    gate = tmp_path / "gate"
+    yield gate
+    gate.touch()
 
 
-def log_of(page: Page) -> Any:
+def log_of(page: Page) -> Locator:
     return page.get_by_role("log")
 
 
-def loop(gate: Path) -> str:
-    """A script that writes lines until the file `gate` is there."""
+def row(page: Page, name: str) -> Locator:
+    return page.get_by_role("list", name="Jobs").get_by_role("link", name=name)
+
+
+def counting(gate: Path) -> str:
     return (
         "import os, time, itertools\n"
         "for n in itertools.count():\n"
@@ -117,74 +153,460 @@ def loop(gate: Path) -> str:
     )
 
 
-# A job from the form to its end
+def waiting(gate: Path) -> str:
+    return f"while [ ! -e {gate} ]; do sleep 0.05; done"
 
 
-def test_a_job_run_from_the_form_shows_its_log_untouched_until_it_ends(
-    site: Site, tmp_path: Path
+# From the form to the end
+
+
+def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
+    site: Site, page: Page, gate: Path
 ) -> None:
-    page = site.open()
-    script = f"echo first; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo second"
+    page.goto(site.url)
+    script = f"echo first\n{waiting(gate)}\necho second"
     page.get_by_label("Command").fill(script)
-    page.get_by_label("Name", exact=True).fill("my first job")
+    page.get_by_label("Name", exact=True).fill("from the form")
+    page.get_by_label("Working folder").fill("/tmp")
     page.get_by_label("Timeout (s)").fill("60")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Environment").fill("COLOUR=red\nEMPTY=")
+    page.get_by_label("Retries").fill("2")
     page.get_by_role("button", name="Run job").click()
     expect(log_of(page)).to_contain_text("first")
     expect(page).to_have_url(re.compile(r"\?job=20"))
-    expect(page.get_by_role("link", name="my first job")).to_contain_text("running")
-    (job,), _ = site.storage.list()
-    assert (job.name, job.command, job.timeout) == ("my first job", script, 60)
-    (tmp_path / "go").touch()
+    expect(row(page, "from the form")).to_contain_text("running")
+    job = site.storage.get(page.url.rpartition("=")[2])
+    assert (job.name, job.command, job.cwd, job.timeout) == ("from the form", script, "/tmp", 60)
+    assert (job.env, job.retries, job.queue) == ({"COLOUR": "red", "EMPTY": ""}, 2, "default")
+    gate.touch()
     expect(log_of(page)).to_contain_text("second")
-    expect(page.get_by_role("link", name="my first job")).to_contain_text("succeeded")
+    expect(row(page, "from the form")).to_contain_text("succeeded")
+    expect(page.get_by_text("complete")).to_be_visible()
     expect(page.get_by_label("Command")).to_have_value("")
 
 
-def test_refreshing_stops_when_the_job_shown_has_ended(site: Site, tmp_path: Path) -> None:
-    job = site.run(loop(tmp_path / "end"))
-    page = site.open(f"/?job={job.id}")
+def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
+    site: Site, page: Page
+) -> None:
+    page.goto(site.url)
+    page.get_by_label("Name", exact=True).fill("kept")
+    page.get_by_role("button", name="Run job").click()
+    expect(page.get_by_text("There is no command yet")).to_be_visible()
+    page.get_by_label("Command").fill("true")
+    page.get_by_label("Working folder").fill("not/absolute")
+    page.get_by_role("button", name="Run job").click()
+    expect(page.get_by_text("cwd must be an absolute path")).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Environment").fill("no equals sign")
+    page.get_by_role("button", name="Run job").click()
+    expect(page.get_by_text("Each line must be NAME=value")).to_be_visible()
+
+
+def test_run_again_fills_the_form_and_is_known_as_a_rerun(site: Site, page: Page) -> None:
+    job = site.submit(["echo", "a b"], "to repeat", env={"A": "1"}, timeout=9.5)
+    site.wait(job, "succeeded")
+    page.goto(f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_label("Command")).to_have_value("echo 'a b'")
+    expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
+    page.get_by_role("button", name="Run job").click()
+    expect(page).not_to_have_url(re.compile(job.id))
+    again = site.storage.get(page.url.rpartition("=")[2])
+    assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
+
+
+def test_cancel_asks_once_then_a_toast_tells_the_end_and_delete_asks_too(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.submit(waiting(gate), "to stop")
+    page.goto(f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Yes, stop it").click()
+    expect(page.get_by_test_id("stToast")).to_contain_text("to stop: cancelled")
+    expect(page.get_by_text("cancelled through the API", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Yes, delete it").click()
+    expect(row(page, "to stop")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("job="))
+
+
+# Refreshing
+
+
+def test_refreshing_stops_when_the_job_shown_has_ended(site: Site, page: Page, gate: Path) -> None:
+    job = site.python(counting(gate))
+    page.goto(f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 3")
-
-    def asked() -> int:
-        return site.processes.text().count('"GET /jobs" 200')
-
-    before = asked()
-    wait_until(lambda: asked() > before)  # it does refresh
-    (tmp_path / "end").touch()
-    expect(page.get_by_text("complete")).to_be_visible()
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
-    page.get_by_role("button", name="Refresh now").click()
-    count = asked()
-    page.wait_for_timeout(6_000)  # longer than the interval: that nothing happens takes its time
-    assert asked() <= count + 1
-
-
-def test_typing_and_an_open_panel_survive_refreshes(site: Site, tmp_path: Path) -> None:
-    job = site.run(loop(tmp_path / "end"))
-    page = site.open(f"/?job={job.id}")
-    page.get_by_text("Details").click()
     page.get_by_text("1 s", exact=True).click()
+    before = site.listed()
+    wait_until(lambda: site.listed() > before + 3)
+    gate.touch()
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()
+    wait_until(lambda: "running" not in row(page, job.id).all_inner_texts())
+    done = time.monotonic()
+    wait_until(lambda: time.monotonic() > done + 1)  # what was under way arrives
+    before = site.listed()
+    wait_until(lambda: time.monotonic() > done + 4)  # three more refreshes, were there any
+    assert site.listed() == before
+    page.get_by_role("button", name="Refresh now").click()
+    wait_until(lambda: site.listed() > before)
+
+
+def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.python("for n in range(300): print('text', n)\n" + counting(gate))
+    page.goto(f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("line 1")
+    page.get_by_text("Details").click()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("1 s", exact=True).click()
+    page.get_by_role("button", name="Cancel").click()
+    log_of(page).evaluate(
+        "log => { log.scrollTop = 1000; getSelection().selectAllChildren(log.children[60]) }"
+    )
     command = page.get_by_label("Command")
     command.press_sequentially("python tra")
-    before = site.processes.text().count('"GET /jobs" ')
-    wait_until(lambda: site.processes.text().count('"GET /jobs" ') > before + 2)
+    before = site.listed()
+    wait_until(lambda: site.listed() > before + 2)
     expect(command).to_be_focused()
     command.press_sequentially("in.py")
     expect(command).to_have_value("python train.py")
     expect(page.get_by_text("submitted_at")).to_be_visible()
+    assert log_of(page).evaluate("log => log.scrollTop") == 1000
+
+
+def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, gate: Path) -> None:
+    job = site.submit(waiting(gate), "off")
+    page.goto(f"{site.url}/?job={job.id}")
+    page.get_by_text("off", exact=True).first.click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    done = time.monotonic()
+    wait_until(lambda: time.monotonic() > done + 1)
+    before = site.listed()
+    wait_until(lambda: time.monotonic() > done + 7)
+    assert site.listed() == before
+
+
+def test_an_unchanged_list_and_log_are_not_sent_again(serve: Serve, page: Page, gate: Path) -> None:
+    with serve() as site:
+        job = site.submit(f"echo once; {waiting(gate)}")
+        page.goto(f"{site.url}/?job={job.id}")
+        page.get_by_text("1 s", exact=True).click()
+        unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
+        wait_until(lambda: len(re.findall(unchanged, site.processes.text())) > 2)
+        wait_until(lambda: '"GET /jobs" 304' in site.processes.text())
+        expect(log_of(page)).to_have_text("once")
+
+
+# Live
+
+
+def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.python(
+        f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n"
+        "    print(time.time()); time.sleep(0.1)"
+    )
+    page.goto(f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    log_of(page).evaluate(
+        """log => { window.delays = []; new MutationObserver(() => delays.push(
+        Date.now() - 1000 * Number(log.lastChild.textContent))).observe(log, {childList: true}) }"""
+    )
+    delays = wait_until(lambda: len(d := page.evaluate("delays")) > 40 and d)
+    print("from print to pane: median", statistics.median(delays), "ms, most", max(delays), "ms")
+    assert statistics.median(delays) < 300
 
 
 def test_without_the_stream_the_page_carries_on_by_its_refreshes(
-    start: Start, tmp_path: Path
+    serve: Serve, page: Page, gate: Path
 ) -> None:
-    site = start(public=f"http://127.0.0.1:{free_port()}")
-    job = site.run(loop(tmp_path / "end"))
-    page = site.open(f"/?job={job.id}")
-    expect(log_of(page)).to_contain_text("line 1")
-    expect(page.get_by_text("every 5 s")).to_be_visible()
-    text = log_of(page).inner_text()
-    expect(log_of(page)).not_to_have_text(text)  # within the time of `expect`: four refreshes
-    lines = re.findall(r"line (\d+)", log_of(page).inner_text())
-    assert [int(n) for n in lines] == list(range(len(lines)))  # none is missing, none comes twice
-    (tmp_path / "end").touch()
-    expect(page.get_by_text("complete")).to_be_visible()
+    with serve(public=f"http://127.0.0.1:{free_port()}") as site:
+        job = site.python(counting(gate))
+        page.goto(f"{site.url}/?job={job.id}")
+        expect(page.get_by_text("every 5 s")).to_be_visible()
+        page.get_by_text("1 s", exact=True).click()
+        expect(log_of(page)).to_contain_text("line 30")
+        lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
+        assert lines == list(range(len(lines)))  # none is missing, none is there twice
+        gate.touch()
+        expect(page.get_by_text("complete")).to_be_visible()
+
+
+def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gate: Path) -> None:
+    job = site.submit(f"{waiting(gate)}; seq 100000")
+    page.goto(f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    page.evaluate(
+        """() => { let last = performance.now(); window.longest = 0; (function look(now) {
+        longest = Math.max(longest, performance.now() - last); last = performance.now();
+        requestAnimationFrame(look) })() }"""
+    )
+    gate.touch()
+    expect(log_of(page).locator("div").last).to_have_text("100000")
+    expect(page.get_by_text("last 2,000 of 100,000 lines")).to_be_visible()
+    assert log_of(page).locator("div").count() == 2_000
+    longest = page.evaluate("longest")
+    print("longest time without a frame:", longest, "ms")
+    assert longest < 2_000
+
+
+def test_the_stream_and_the_refreshes_neither_lose_nor_repeat_a_line(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.python(counting(gate).replace("0.1", "0.01"))
+    page.goto(f"{site.url}/?job={job.id}")
+    page.get_by_text("1 s", exact=True).click()
+    expect(log_of(page)).to_contain_text("line 500\n", use_inner_text=True)
+    lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
+    assert lines == list(range(len(lines)))
+
+
+def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path) -> None:
+    jobs = [site.submit(f"echo I am {n}; {waiting(gate)}", f"tab {n}") for n in (1, 2)]
+    pages = [context.new_page(), context.new_page()]
+    for page, job in zip(pages, jobs, strict=True):
+        page.goto(f"{site.url}/?job={job.id}")
+    for n, page in enumerate(pages, 1):
+        expect(log_of(page)).to_have_text(f"I am {n}")
+    row(pages[0], "tab 2").click()
+    expect(log_of(pages[0])).to_have_text("I am 2")
+    expect(pages[0]).to_have_url(re.compile(jobs[1].id))
+    expect(pages[1]).to_have_url(re.compile(jobs[1].id))
+
+
+# Readable
+
+
+def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
+    site: Site, page: Page
+) -> None:
+    job = site.submit(
+        r"""printf '\033[1;31mred\033[0m plain \033[38;5;208morange\033[m\n'
+        printf '10%%\r50%%\r100%%\n日本語 \377\n<img src=x onerror="document.title=1"> &amp;\n'
+        printf '\033]0;title\007\033[2Kclean\033[?25h\n'
+        printf "<b>\033[32m</script>\033[0m\n"; exit 3""",
+        name='<img src=x onerror="document.title=1"> **bold** $x$',
+    )
+    site.wait(job, "failed")
+    page.goto(f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    expect(log.locator("div")).to_have_text(
+        [
+            "red plain orange",
+            "100%",
+            "日本語 \ufffd",
+            '<img src=x onerror="document.title=1"> &amp;',
+            "clean",
+            "<b></script>",
+        ]
+    )
+    red = log.get_by_text("red", exact=True)
+    assert red.evaluate("it => getComputedStyle(it).fontWeight") == "700"
+    assert red.evaluate("it => getComputedStyle(it).color.match(/\\d+/g)[0] > 120")
+    expect(log.get_by_text("orange")).to_have_css("color", "rgb(255, 135, 0)")
+    expect(page.locator("img[src=x]")).to_have_count(0)
+    expect(row(page, "**bold** $x$")).to_contain_text("failed")
+    expect(row(page, "**bold** $x$")).to_contain_text("exit 3")
+    assert page.title() != "1"
+
+
+def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Path) -> None:
+    job = site.python(
+        "print('x' * 3000)\nfor n in range(500): print('needle' if n % 100 == 7 else n)\n"
+        + counting(gate)
+    )
+    page.goto(f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    expect(log).to_contain_text("line 2")
+    wide = "log => log.scrollWidth > log.clientWidth"
+    assert not log.evaluate(wide)
+    page.get_by_label("Wrap").uncheck()
+    assert log.evaluate(wide)
+    page.get_by_label("Find in log").fill("NEEDLE")
+    expect(page.get_by_text("1 of 5", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Next match").click()
+    expect(page.get_by_text("2 of 5", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Previous match").click()
+    expect(page.get_by_text("1 of 5", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Jump to latest")).to_be_visible()
+    here = log.evaluate("log => log.scrollTop")
+    seen = log.locator("div").count()
+    wait_until(lambda: log.locator("div").count() > seen + 5)
+    assert log.evaluate("log => log.scrollTop") == here
+    page.get_by_role("button", name="Jump to latest").click()
+    expect(page.get_by_role("button", name="Jump to latest")).to_be_hidden()
+    assert log.evaluate("log => log.scrollTop") > here
+    page.get_by_label("Times").check()
+    expect(log.locator("time").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+    page.get_by_label("Times").uncheck()
+    expect(log.locator("time")).to_have_count(0)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert Path(download.value.path()).read_text().startswith("x" * 3000 + "\n0\n1\n")
+
+
+def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
+    job = site.submit("seq 48112")
+    site.wait(job, "succeeded")
+    page.goto(f"{site.url}/?job={job.id}")
+    expect(log_of(page).locator("div").last).to_have_text("48112")
+    expect(log_of(page).locator("div").first).to_have_text("47113")
+    expect(page.get_by_text(re.compile("last 1,000 (of 48,112 )?lines"))).to_be_visible()
+
+
+# At a glance
+
+
+def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
+    serve: Serve, page: Page
+) -> None:
+    with serve(worker=False) as site:
+        for n in range(205):
+            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+        site.submit("true", "still waiting")
+        page.goto(site.url)
+        expect(page.get_by_text("No worker is running")).to_be_visible()
+        status = page.get_by_role("navigation", name="Status")
+        expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
+        status.get_by_role("link", name="cancelled").click()
+        expect(row(page, "still waiting")).to_have_count(0)
+        expect(page).to_have_url(re.compile(r"status=cancelled"))
+        expect(row(page, "old")).to_have_count(200)
+        page.get_by_role("link", name="Older jobs").click()
+        expect(row(page, "old")).to_have_count(5)
+        page.get_by_role("link", name="Newest jobs").click()
+        page.get_by_placeholder("Search").fill("old 117")
+        expect(row(page, "old")).to_have_count(1)
+        row(page, "old 117").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("not needed", exact=True)).to_be_visible()
+        expect(page).to_have_url(re.compile(r"status=cancelled&job=20"))
+        page.get_by_role("button", name="Close").click()
+        expect(log_of(page)).to_have_count(0)
+
+
+def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
+    serve: Serve, page: Page
+) -> None:
+    with serve() as site:
+        jobs = [site.submit("sleep 0.2", "nightly") for _ in range(12)]
+        for job in jobs:
+            site.wait(job, "succeeded")
+        page.goto(site.url)
+        bars = page.locator(".timeline a")
+        expect(bars).to_have_count(12)
+        bars.last.click()
+        expect(page.get_by_text("usually takes 0.")).to_be_visible()
+        expect(page.get_by_text(re.compile("8 slots busy"))).to_be_visible()
+
+
+# Manners
+
+
+def test_the_api_killed_and_restarted_under_the_page(serve: Serve, page: Page, gate: Path) -> None:
+    with serve() as site:
+        job = site.python(counting(gate), "through it all")
+        page.goto(f"{site.url}/?job={job.id}")
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
+        page.get_by_text("1 s", exact=True).click()
+        site.api_process.kill()
+        site.api_process.wait()
+        expect(page.get_by_text("does not answer")).to_be_visible()
+        expect(log_of(page)).to_contain_text("line 1")
+        expect(row(page, "through it all")).to_be_visible()
+        site.restart_api()
+        expect(page.get_by_text("does not answer")).to_have_count(0)
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
+        lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
+        assert lines == list(range(len(lines)))
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
+    serve: Serve, page: Page, gate: Path
+) -> None:
+    with serve(TAILBOARD_TOKEN="a long secret") as site:
+        job = site.python(counting(gate))
+        page.goto(f"{site.url}/?job={job.id}")
+        expect(page.get_by_label("Token")).to_be_visible()
+        expect(page.get_by_label("Command")).to_have_count(0)
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_text("That is not the token")).to_be_visible()
+        page.get_by_label("Token").fill("a long secret")
+        page.get_by_role("button", name="Open").click()
+        expect(log_of(page)).to_contain_text("line 1")
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
+        assert "secret" not in page.content() + page.url
+
+
+def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/?job=nonsense")
+    expect(page.get_by_text("there is no job 'nonsense'")).to_be_visible()
+    expect(page.get_by_label("Command")).to_be_visible()
+    page.goto(f"{site.url}/?status=nonsense")
+    expect(page.get_by_text("status must be one of")).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_at_phone_width_and_in_the_dark_it_is_all_there(
+    site: Site, browser: Browser, gate: Path
+) -> None:
+    job = site.submit(f"echo hello; {waiting(gate)}", "on the phone")
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_have_text("hello")
+    expect(row(page, "on the phone")).to_be_visible()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    dark = log_of(page).evaluate("log => getComputedStyle(log).backgroundColor.match(/\\d+/g)[0]")
+    assert int(dark) < 80
+    context.close()
+
+
+# What decides
+
+
+def test_forms_and_jobs_translate_into_each_other() -> None:
+    job = {"id": "1", "command": ["a", "b c"], "env": {"A": "x=y"}, "timeout": 2.0, "retries": 1}
+    values = dashboard.form_values(job)
+    asked, wrong = dashboard.submission(values)
+    assert asked["command"] == "a 'b c'"
+    assert (asked["env"], asked["timeout"], asked["retries"]) == ({"A": "x=y"}, 2.0, 1)
+    assert not wrong
+    assert dashboard.submission(values | {"command": " ", "env": "=x"})[1].keys() == {
+        "command",
+        "env",
+    }
+
+
+def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:
+    assert dashboard.title({"id": "1", "name": "n", "command": "c"}) == "n"
+    assert dashboard.title({"id": "1", "name": None, "command": "\n one\ntwo"}) == "one"
+    assert dashboard.title({"id": "1", "command": ["echo", "a b"]}) == "echo 'a b'"
+    assert dashboard.title({"id": "1", "command": None}) == "1"
+
+
+def test_refreshes_stop_only_for_an_ended_job_and_no_problem() -> None:
+    view = dashboard.View(job={"id": "1", "status": "running"})
+    assert dashboard.interval("5 s", view) == 5
+    assert dashboard.interval("off", view) is None
+    view.job = {"id": "1", "status": "lost"}
+    assert dashboard.interval("5 s", view) is None
+    view.problem = "The API does not answer."
+    assert dashboard.interval("5 s", view) == 5
+
+
+def test_names_are_never_markdown() -> None:
+    assert dashboard.plain("a_b [x](y) :red[z] $m$") == r"a\_b \[x\]\(y\) \:red\[z\] \$m\$"
+
+
+def test_the_page_imports_nothing_of_ours() -> None:
+    text = Path(dashboard.__file__).read_text()
+    assert not re.search(r"^\s*(import|from) (storage|worker|api)\b", text, re.MULTILINE)
+    assert text.count("\n") < 500
