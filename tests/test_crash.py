@@ -544,6 +544,38 @@ def test_workers_that_recover_at_once_do_each_thing_once(
     os.close(gate.fd or -1)
 
 
+def test_one_of_the_living_workers_adopts(
+    storage: FolderStorage,
+    worker: Worker,
+    processes: Processes,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    gate: Gate,
+) -> None:
+    first = worker("--slots", "3")
+    jobs = [
+        started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 7"))) for _ in range(3)
+    ]
+    others = [worker("--slots", "9") for _ in range(3)]
+    wait_until(lambda: len(storage.workers()) == 4)
+    kill(first)
+    wait_until(lambda: processes.text().count(" adopted ") >= 3)
+    later = worker("--slots", "9")
+    wait_until(lambda: len(storage.workers()) == 4)
+    wait_until(lambda: sum(info.running for info in storage.workers()) >= 3)
+    gate.open()
+    for job in jobs:
+        assert ended(job).exit_code == 7
+    wait_until(lambda: not any(info.running for info in storage.workers()))
+    for job in jobs:
+        told = [line for line in processes.text().splitlines() if job.id in line]
+        assert len([line for line in told if " adopted " in line]) == 1
+        assert len([line for line in told if " failed " in line]) == 1
+    for process in (*others, later):
+        process.terminate()
+        assert process.wait(20) == 0
+
+
 @pytest.mark.timeout(1200)
 def test_chaos(
     storage: FolderStorage, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
@@ -588,6 +620,69 @@ def test_chaos(
         job.status is (Status.FAILED if job.exit_code else Status.SUCCEEDED)
         for job in found.values()
     )
+
+
+@pytest.mark.timeout(1200)
+def test_chaos_among_the_shims(
+    storage: FolderStorage, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    """Workers and shims are killed: a job is lost or its exit code is true, none runs twice, and
+    nothing of a lost one goes on."""
+    count, seed = pytestconfig.getoption("--chaos") // 2, random.randrange(1 << 32)
+    dice = random.Random(seed)
+    wanted = {}
+    for n in range(count):
+        pause = dice.choice(("", "sleep 0.2;", "sleep 0.6;"))
+        line = f"echo $JOB_ID >>{tmp_path}/tally; {pause} exit {n % 8}"
+        wanted[storage.submit(Job(command=line)).id] = n % 8
+    workers = [processes.worker("--slots", "3") for _ in range(2)]
+    kills = shims = 0
+    while any(storage.counts()[status] for status in (Status.QUEUED, Status.RUNNING)):
+        victim = dice.randrange(2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = workers[victim].wait(dice.uniform(0.05, 0.7))
+            raise AssertionError(f"a worker ended by itself, {code}: {processes.text()}")
+        for job in storage.list(Status.RUNNING)[0]:
+            if job.pid and dice.random() < 0.4:
+                shims += kill_shim(job)
+        if dice.random() < 0.5:
+            kill(workers[victim])
+            kills += 1
+            workers[victim] = processes.worker("--slots", "3")
+    lost = storage.counts()[Status.LOST]
+    print(f"chaos: {count} jobs, {kills} workers and {shims} shims killed, {lost} lost, {seed=}")
+    assert lost <= shims
+    tally = (tmp_path / "tally").read_text().split()
+    assert len(set(tally)) == len(tally)
+    for job_id, code in wanted.items():
+        job = storage.get(job_id)
+        if job.status is Status.LOST:
+            assert job.exit_code is None and job.reason
+        else:
+            assert job_id in tally
+            assert (job.exit_code, job.attempt) == (code, 1)
+    environments = Path("/proc").glob("[0-9]*/environ")
+    left = b"".join(content for path in environments if (content := read_if_there(path)))
+    assert not [job_id for job_id in wanted if f"JOB_ID={job_id}\0".encode() in left]
+
+
+def read_if_there(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def kill_shim(job: Job) -> bool:
+    """Kill the shim of this job, and by no means a process that has got its ID since."""
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(job.pid or 0)
+        try:
+            if f"/running/{job.id}\0".encode() in read_if_there(Path(f"/proc/{job.pid}/cmdline")):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return True
+        finally:
+            os.close(pidfd)
+    return False
 
 
 # --- A full disk ----------------------------------------------------------------------------------
