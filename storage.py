@@ -232,7 +232,7 @@ class StoragePort(Protocol):
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
     def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
-    def watch(self, job_id: str) -> LogWatch: ...
+    def watch(self, job_id: str) -> Notifier: ...
     def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
@@ -566,40 +566,54 @@ class Samples(Sequence[tuple[float, int]]):
         return SAMPLE.unpack(os.pread(self.fd, SAMPLE.size, place * SAMPLE.size))
 
 
-class LogWatch:
-    """Waits until a job's log may have grown or its state may have changed."""
+class Notifier:
+    """Tells of changes in folders: of jobs that enter a queue to the worker, of a log that grows
+    or a job that moves on to a follower. Without inotify it tells nothing and `wait` waits for
+    longer and longer, up to a second."""
 
-    def __init__(self, folder: str) -> None:
-        self.notifier: Any = None
-        self.pause = 0.02  # seconds between looks where nothing tells
-        with suppress(OSError):  # none left to be had
-            self.notifier = INotify(nonblocking=True) if INotify else None
-        if self.notifier is not None:
-            changes = flags.CREATE | flags.MODIFY | flags.MOVE_SELF | flags.DELETE_SELF
-            try:
-                self.notifier.add_watch(folder, changes)
-            except FileNotFoundError:  # the job has just moved on
-                self.close()
-                raise
+    def __init__(self, *folders: str) -> None:
+        self.inotify: Any = None
+        self.pause = 0.02  # seconds
+        with suppress(OSError):  # no instance left to be had
+            self.inotify = INotify(nonblocking=True) if INotify else None
+        try:
+            for folder in folders:
+                self.add(folder)
+        except OSError:
+            self.close()
+            raise
+
+    def add(self, folder: str) -> int:
+        """Watch a folder, and the number that its changes carry; OSError where there is none."""
+        if self.inotify is None:
+            return -1
+        changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
+        return int(self.inotify.add_watch(folder, changes | flags.DELETE_SELF | flags.ONLYDIR))
+
+    def fileno(self) -> int | None:
+        """Readable when something has changed."""
+        return None if self.inotify is None else self.inotify.fileno()
+
+    def changes(self) -> Iterator[tuple[int, str]]:
+        """The numbers and the names of what has changed since the last call."""
+        return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
 
     def wait(self, timeout: float, *others: int) -> Sequence[int]:
         """Up to `timeout` seconds; those of the other descriptors that are readable."""
-        watched = [*others]
-        if self.notifier is not None:
-            watched.append(self.notifier.fileno())
-        else:
+        own = self.fileno()
+        if own is None:
             timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
         poller = select.poll()
-        for fd in watched:
+        for fd in others if own is None else (own, *others):
             poller.register(fd, select.POLLIN)
-        ready = [fd for fd, _ in poller.poll(timeout * 1000)]
-        if self.notifier is not None:
-            self.notifier.read(0)
-        return [fd for fd in ready if fd in others]
+        ready = poller.poll(timeout * 1000)
+        for _ in self.changes():
+            pass
+        return [fd for fd, _ in ready if fd in others]
 
     def close(self) -> None:
-        if self.notifier is not None:
-            self.notifier.close()
+        if self.inotify is not None:
+            self.inotify.close()
 
 
 class LogKeeper:
@@ -655,8 +669,8 @@ class FolderStorage:
         self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
-        self._watches: dict[int, str] = {}  # inotify's watch -> queue
-        self._inotify: Any = None
+        self._notifier: Notifier | None = None
+        self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self._boot = _boot()
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._make_folders()
@@ -821,11 +835,11 @@ class FolderStorage:
             offset = log.tail(tail, size)
             return log.read(offset, size - offset)[1].decode(errors="replace")
 
-    def watch(self, job_id: str) -> LogWatch:
+    def watch(self, job_id: str) -> Notifier:
         """A watch on a job's log and state; JobNotFound."""
         while True:
             with suppress(FileNotFoundError):
-                return LogWatch(self._find(job_id)[1])
+                return Notifier(self._find(job_id)[1])
 
     def status(self, job_id: str) -> Status:
         """A job's status, without a look at its record; JobNotFound."""
@@ -1125,40 +1139,37 @@ class FolderStorage:
         entered one, be it moved there by hand; None: `refresh` every now and then."""
         self._queues = frozenset(queues)
         self.close()
-        with suppress(OSError):  # no inotify to be had
-            self._inotify = INotify(nonblocking=True) if INotify else None
+        self._notifier = Notifier()
         self.refresh(scan=True)
-        return self._inotify.fileno() if self._inotify else None
+        return self._notifier.fileno()
 
     def close(self) -> None:
         """End the subscription."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
 
     def refresh(self, scan: bool = False) -> None:
         """Take in what has entered the queues; `scan` reads them anew."""
-        for event in self._inotify.read(0) if self._inotify else ():
-            queue = self._watches.get(event.wd)
-            if queue is not None and ID.fullmatch(event.name):
-                heapq.heappush(self._backlog, (event.name, queue))
+        assert self._notifier, "subscribe first"
+        for number, name in self._notifier.changes():
+            queue = self._watched.get(number)
+            if queue and ID.fullmatch(name):
+                heapq.heappush(self._backlog, (name, queue))
             else:  # a new queue, one removed, or an overflow
                 scan = True
-        if scan or not self._inotify:
-            self._backlog = sorted(self._scan())
+        if scan or self._notifier.fileno() is None:
+            self._backlog = sorted(self._scan(self._notifier))
 
-    def _scan(self) -> Iterator[tuple[str, str]]:
+    def _scan(self, notifier: Notifier) -> Iterator[tuple[str, str]]:
         home = f"{self.root}/queued"
-        for queue in ("", *self._listing(home, QUEUE)):
-            if queue and self._queues and queue not in self._queues:
-                continue
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if self._inotify:  # before listing, so that no job slips between
-                    watch = self._inotify.add_watch(
-                        f"{home}/{queue}", flags.MOVED_TO | flags.CREATE | flags.ONLYDIR
-                    )
-                    self._watches[watch] = queue
-                yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}") if queue)
+        notifier.add(home)
+        for queue in self._listing(home, QUEUE):
+            if not self._queues or queue in self._queues:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    # Watched before it is listed, so that no job slips between.
+                    self._watched[notifier.add(f"{home}/{queue}")] = queue
+                    yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}"))
 
 
 def _tally(data: bytes) -> dict[Status, int]:

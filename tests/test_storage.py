@@ -548,6 +548,7 @@ def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: StoragePor
     """Backwards, too: neither a look-up nor the list ever misses it."""
     job = storage.submit(Job(command="true", retries=99))
     mover = FolderStorage(folder)
+    mover.subscribe(())
     stop = threading.Event()
 
     def move() -> None:
@@ -567,6 +568,7 @@ def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: StoragePor
     finally:
         stop.set()
         thread.join()
+        mover.close()
 
 
 # --- Logs -----------------------------------------------------------------------------------------
