@@ -846,9 +846,13 @@ def __getattr__(name: str) -> Flask:
 
 # --- Settings of gunicorn, which reads them here: gunicorn -c python:api api:app ------------------
 
-bind = os.environ.get("TAILBOARD_BIND") or "127.0.0.1:5000"
+try:
+    _settings = Settings.read()
+except ValueError:  # create_app will say what is wrong
+    _settings = Settings()
+bind = _settings.bind
 worker_class = "gthread"
-threads = int(os.environ.get("TAILBOARD_FOLLOWERS") or Settings.followers) + 16
+threads = _settings.followers + 16  # for all that does not follow
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s bytes %(M)s ms'  # no query: it holds tickets
 control_socket_disable = True

@@ -268,7 +268,7 @@ class Settings:
     # Read elsewhere: by dashboard.py, which imports nothing of ours, and by gunicorn's settings.
     api: str = ""
     public_api: str = ""
-    bind: str = ""
+    bind: str = "127.0.0.1:5000"
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
