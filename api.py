@@ -860,7 +860,11 @@ graceful_timeout = 2  # seconds; followers come back
 
 
 def post_worker_init(worker: Any) -> None:
-    """No client keeps a thread by sending or reading nothing: accepted connections inherit this."""
+    """No client keeps a thread by sending or reading nothing, or by vanishing without a word:
+    accepted connections inherit this."""
     for listener in worker.sockets:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 6 * CLIENT_TIME)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", CLIENT_TIME, 0))
