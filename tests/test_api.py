@@ -53,11 +53,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def hand(folder: Path) -> Iterator[Hand]:
-    hand = Hand(folder)
-    yield hand
-    if hand.storage._inotify is not None:
-        hand.storage._inotify.close()
+def hand(folder: Path) -> Hand:
+    return Hand(folder)
 
 
 @pytest.fixture
@@ -404,7 +401,7 @@ WRONG: dict[str, list[Any]] = {
     "command": ["", " \n", "a\0b", LONG, 5, True, 1.5, {}, [], [1], ["a", None], ["a\0"], [[]]],
     "name": ["", "  ", "x" * 201, "a\0", 5, [], {}, False],
     "queue": ["", "A", "a b", "../x", "ä", "x" * 33, "a\n", 5, [], "a/b", "a\0"],
-    "cwd": ["", "relative", "./x", "/" + "x" * 4_000, 5, [], "~", "\n/x"],
+    "cwd": ["", "relative", "./x", "/a\0b", "/" + "x" * 4_000, 5, [], "~", "\n/x"],
     "env": [[], "A=1", {"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": 5}, {"A": None}, {"A": "\0"}],
     "timeout": [0, -1, "5", 1e10, float("nan"), float("inf"), -float("inf"), True, [], 10**400],
     "retries": [-1, 101, 1.5, "1", True, 10**30, [], float("nan"), 1.0],
@@ -442,11 +439,12 @@ def test_a_body_without_a_command_is_told_so(client: FlaskClient) -> None:
     is_problem(client.post("/jobs", json={"command": None}), 400, "command must be ")
 
 
-@pytest.mark.parametrize("name", ["comand", "id", "status", "", "日本", "a\0b", "x" * 99])
+@pytest.mark.parametrize("name", ["comand", "id", "status", "", "日本", "a\0b", "\ud800", "x" * 99])
 def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> None:
-    body = json.dumps({"command": "true", name: 1})
-    answer = client.post("/jobs", data=body, content_type="application/json")
-    is_problem(answer, 400, repr(name), *FIELDS_OF_BODY)
+    for value in (1, None):
+        body = json.dumps({"command": "true", name: value})
+        answer = client.post("/jobs", data=body, content_type="application/json")
+        is_problem(answer, 400, repr(name), *FIELDS_OF_BODY)
 
 
 @pytest.mark.parametrize(

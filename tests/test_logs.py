@@ -1,0 +1,967 @@
+"""Logs on the wire: every byte, once, in order; nothing held that need not be; bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import need, wait_until
+from web import UNKNOWN, Hand, Site, is_problem, site
+
+from storage import Held, Status
+
+TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
+MANY = 300_000_000  # bytes of a log that no request may hold
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("logs"), "--slots=4", "--queues=default") as site_:
+        yield site_
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two followers at most, and logs of which a MiB is kept."""
+    limits = {"TAILBOARD_FOLLOWERS": "2", "TAILBOARD_LOG_MAX_BYTES": str(1 << 20)}
+    with site(tmp_path_factory.mktemp("small"), "--slots=2", "--queues=default", **limits) as site_:
+        yield site_
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """What takes its time begins with the first test: at the end of the last one's, it is over."""
+    with site(tmp_path_factory.mktemp("patient"), TAILBOARD_FOLLOWERS="3") as site_:
+        silent, busy = site_.hand.running(), site_.hand.running(b"text\n" * 8_000_000)
+        idle = follow(site_, silent.job.id, **EVENTS)
+        path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
+        with stalled(site_, path) as one, stalled(site_, path) as two:
+            assert site_.get(path).status_code == 503
+            yield Patient(site_, idle, [one, two], silent.job.id)
+        site_.hand.finish(silent)
+        site_.hand.finish(busy)
+
+
+@pytest.fixture
+def hand(served: Site) -> Hand:
+    return served.hand
+
+
+@pytest.fixture
+def held(hand: Hand) -> Iterator[Held]:
+    """A running job whose log the test writes."""
+    held = hand.running()
+    yield held
+    if held.job.status is Status.RUNNING:
+        hand.finish(held)
+
+
+class Stream:
+    """An answer that goes on, read by a thread as it comes."""
+
+    def __init__(self, site: Site, path: str, **headers: str) -> None:
+        self.answer = site.get(path, headers=headers, stream=True)
+        self.data = b""
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            for chunk in self.answer.iter_content(None):
+                self.data += chunk
+        except (requests.RequestException, OSError, AttributeError):
+            pass  # closed by the test
+
+    def has(self, data: bytes) -> None:
+        wait_until(lambda: data in self.data, describe=lambda: self.data[-1_000:])
+
+    def rest(self) -> bytes:
+        """All that came, once the server has ended the answer."""
+        wait_until(lambda: not self.thread.is_alive(), describe=lambda: self.data[-1_000:])
+        return self.data
+
+    def close(self) -> None:
+        # Not answer.close(), which would wait for the thread that reads.
+        connection = self.answer.raw.connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
+        self.answer.close()
+
+
+def follow(site: Site, job_id: str, query: str = "", **headers: str) -> Stream:
+    return Stream(site, f"/jobs/{job_id}/logs?follow=1{query}", **headers)
+
+
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@dataclass
+class Patient:
+    """A follower of a job that writes nothing; two that stopped reading; no place is free."""
+
+    site: Site
+    idle: Stream
+    stalled: list[socket.socket]
+    job_id: str
+
+
+def parse(data: bytes) -> list[dict[str, str]]:
+    """The whole events in a stream of them."""
+    events = []
+    for block in data.split(b"\n\n")[:-1]:
+        fields = [line.partition(": ") for line in block.decode().split("\n")]
+        events.append({name: value for name, _, value in fields})
+    return events
+
+
+def text_of(events: list[dict[str, str]]) -> str:
+    return "".join(json.loads(e["data"]) for e in events if "data" in e and "event" not in e)
+
+
+def numbers(answer: requests.Response) -> tuple[int, int, int]:
+    """Offset, next, size."""
+    names = ("X-Log-Offset", "X-Log-Next", "X-Log-Size")
+    offset, following, size = (int(answer.headers[name]) for name in names)
+    return offset, following, size
+
+
+def check_headers(answer: requests.Response, status: str, complete: bool) -> None:
+    offset, following, size = numbers(answer)
+    assert 0 <= offset <= following <= size
+    assert following - offset == len(answer.content)
+    assert answer.headers["X-Job-Status"] == status
+    assert answer.headers["X-Log-Complete"] == str(complete).lower()
+    assert complete == (following == size and status not in ("queued", "running"))
+    assert answer.headers["ETag"]
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+# --- The end, and parts -------------------------------------------------------------------------
+
+
+def test_without_parameters_the_last_1000_lines_come(served: Site, hand: Hand) -> None:
+    lines = [f"line {n}\n".encode() for n in range(1_500)]
+    job_id = hand.ended(b"".join(lines))
+    answer = served.get(f"/jobs/{job_id}/logs")
+    assert answer.content == b"".join(lines[500:])
+    check_headers(answer, "succeeded", True)
+    assert numbers(answer)[2] == len(b"".join(lines))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"", b"\r", b"\n\n"])
+def test_a_tail_counts_lines_the_last_of_which_may_lack_its_end(
+    served: Site, hand: Hand, end: bytes
+) -> None:
+    content = b"a\nb\n\xe6\x97\xa5\nlast" + end
+    job_id = hand.ended(content)
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
+    for tail in range(7):
+        answer = served.get(f"/jobs/{job_id}/logs?tail={tail}")
+        assert answer.content == b"".join(lines[max(0, len(lines) - tail) :]), tail
+        check_headers(answer, "succeeded", True)
+
+
+def test_a_tail_of_an_endless_line_is_at_most_1_mib(served: Site, hand: Hand) -> None:
+    content = b"".join(b"\r%d %%" % n for n in range(400_000))
+    job_id = hand.ended(content)
+    answer = served.get(f"/jobs/{job_id}/logs")
+    assert answer.content == content[-(1 << 20) :]
+    check_headers(answer, "succeeded", True)
+
+
+def test_parts_by_offset_put_together_are_the_log(served: Site, hand: Hand) -> None:
+    content = random.Random(1).randbytes(700_000)
+    job_id = hand.ended(content)
+    for limit in (None, 100_000, 4 << 20):
+        got, sizes = b"", []
+        while True:
+            part = f"&limit_bytes={limit}" if limit else ""
+            answer = served.get(f"/jobs/{job_id}/logs?offset={len(got)}{part}")
+            assert numbers(answer)[0] == len(got)
+            got += answer.content
+            sizes.append(len(answer.content))
+            check_headers(answer, "succeeded", len(got) == len(content))
+            if answer.headers["X-Log-Complete"] == "true":
+                break
+        assert got == content
+        assert max(sizes) <= (limit or 256 << 10)
+
+
+def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(served: Site, hand: Hand) -> None:
+    content = "日本語🎉\n".encode() + b"\xe6\x97"
+    job_id = hand.ended(content)
+    for limit in (1, 2, 3, 4):
+        got = b""
+        while len(got) < len(content):
+            answer = served.get(f"/jobs/{job_id}/logs?offset={len(got)}&limit_bytes={limit}")
+            assert 0 < len(answer.content) <= limit
+            got += answer.content
+        assert got == content
+
+
+def test_half_a_character_is_held_back_until_it_is_whole(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    whole = "日🎉".encode()
+    path, got = f"/jobs/{held.job.id}/logs?offset=", b""
+    for n in range(len(whole)):
+        hand.write(held, whole[n : n + 1])
+        answer = served.get(f"{path}{len(got)}")
+        assert numbers(answer) == (len(got), len(got) + len(answer.content), n + 1)
+        assert answer.headers["X-Log-Complete"] == "false"
+        got += answer.content
+        assert got == whole[: 0 if n < 2 else 3 if n < 6 else 7]
+    hand.write(held, "語".encode()[:2])
+    assert served.get(f"{path}{len(got)}").content == b""
+    assert served.get(f"/jobs/{held.job.id}/logs").content == whole
+    hand.finish(held)
+    answer = served.get(f"{path}{len(got)}")
+    assert answer.content == "語".encode()[:2]  # it never became whole
+    check_headers(answer, "succeeded", True)
+
+
+def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served: Site) -> None:
+    job_id = served.submit("for i in 1 2 3 4 5 6 7 8; do head -c 300001 /dev/urandom; done")
+    path, got, whole = f"/jobs/{job_id}/logs?offset=", bytearray(), False
+
+    def poll() -> bool:
+        answer = served.get(f"{path}{len(got)}&limit_bytes=99999")
+        assert numbers(answer)[0] == len(got)
+        got.extend(answer.content)
+        assert numbers(answer)[1] == len(got)
+        return answer.headers["X-Log-Complete"] == "true"
+
+    while not whole:
+        whole = poll() or (len(got) == 0 and wait_until(poll))
+    assert served.get(f"/jobs/{job_id}").json()["log_size"] == len(got) == 8 * 300_001
+    assert bytes(got) == served.hand.log(job_id).read_bytes()
+
+
+def test_an_unchanged_log_is_a_304_until_it_grows_or_the_job_ends(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    hand.write(held, b"one\n")
+    path = f"/jobs/{held.job.id}/logs"
+
+    def poll(tag: str) -> requests.Response:
+        return served.get(path, headers={"If-None-Match": tag})
+
+    first = served.get(path)
+    tag = first.headers["ETag"]
+    same = poll(tag)
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", tag)
+    assert poll(f'"other", {tag}').status_code == 304
+    hand.write(held, b"two\n")
+    grown = poll(tag)
+    assert (grown.status_code, grown.content) == (200, b"one\ntwo\n")
+    tag = grown.headers["ETag"]
+    assert poll(tag).status_code == 304
+    hand.finish(held)
+    ended = poll(tag)
+    assert ended.status_code == 200
+    check_headers(ended, "succeeded", True)
+    assert poll(ended.headers["ETag"]).status_code == 304
+
+
+WRONG = """tail=-1 tail=x tail=1.5 tail= tail=1000001 offset=-1 offset=x offset= limit_bytes=0
+limit_bytes=4194305 limit_bytes=x since=x since= since=30 since=-5s since=5w since=2026-11-23
+since=18:00 since=2026-11-23T18:00:00 since=2026-13-01T00:00:00Z since=99999999999s timestamps=2
+follow=x download= q= limit=0 limit=1001 before=-1 before=x offset=99999999999999999999""".split()
+
+
+@pytest.mark.parametrize("query", [*WRONG, "q=%0A", "q=" + "x" * 201, "tail=" + "9" * 4_000])
+def test_a_wrong_parameter_is_named(served: Site, query: str) -> None:
+    details = is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400)
+    assert details["detail"].startswith(f"{query.partition('=')[0]} must be "), details
+
+
+@pytest.mark.parametrize(
+    "query", ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1"]
+)
+def test_places_exclude_each_other(served: Site, query: str) -> None:
+    is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
+
+
+def test_an_offset_past_the_end_is_a_416(served: Site, held: Held) -> None:
+    path = f"/jobs/{held.job.id}/logs"
+    assert served.get(f"{path}?offset=0").status_code == 200
+    for query in ("offset=1", "offset=1&follow=1", f"offset={1 << 62}"):
+        is_problem(served.get(f"{path}?{query}"), 416, "offset", "0")
+    answer = served.get(f"{path}?follow=1", headers=EVENTS | {"Last-Event-ID": "7"})
+    is_problem(answer, 416)
+
+
+# --- The whole file -----------------------------------------------------------------------------
+
+
+def test_a_download_is_the_whole_file_as_an_attachment(served: Site, hand: Hand) -> None:
+    content = random.Random(2).randbytes(3_000_000)
+    job_id = hand.ended(content)
+    answer = served.get(f"/jobs/{job_id}/logs?download=1")
+    assert answer.status_code == 200
+    assert answer.content == content
+    assert answer.headers["Content-Length"] == str(len(content))
+    assert answer.headers["Content-Disposition"] == f"attachment; filename={job_id}.log"
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert numbers(answer) == (0, len(content), len(content))
+    assert answer.headers["X-Log-Complete"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "begin", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-9", 5, 10),
+        ("bytes=990-", 990, 1_000),
+        ("bytes=-7", 993, 1_000),
+        ("bytes=0-", 0, 1_000),
+        ("bytes=900-5000", 900, 1_000),
+        ("bytes=-5000", 0, 1_000),
+        ("bytes=3-4,8-9", 3, 5),
+    ],
+)
+def test_a_range_of_a_download_is_a_206(
+    served: Site, hand: Hand, wanted: str, begin: int, end: int
+) -> None:
+    content = random.Random(3).randbytes(1_000)
+    job_id = hand.ended(content)
+    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
+    assert answer.status_code == 206
+    assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/1000"
+    assert answer.headers["Content-Length"] == str(end - begin)
+    assert answer.content == content[begin:end]
+
+
+@pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=5000-6000"])
+def test_a_range_that_lies_past_the_end_is_a_416(served: Site, hand: Hand, wanted: str) -> None:
+    job_id = hand.ended(b"x" * 1_000)
+    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
+    is_problem(answer, 416)
+    assert answer.headers["Content-Range"] == "bytes */1000"
+
+
+@pytest.mark.parametrize(
+    "wanted", ["lines=0-5", "bytes", "bytes=", "bytes=x-y", "bytes=9-5", "=", "日"]
+)
+def test_a_range_that_makes_no_sense_here_gives_the_whole(
+    served: Site, hand: Hand, wanted: str
+) -> None:
+    """RFC 9110, 14.2: a server ignores an unknown unit and may ignore what is not valid."""
+    job_id = hand.ended(b"x" * 1_000)
+    headers = {"Range": wanted.encode()}
+    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
+    assert (answer.status_code, len(answer.content)) == (200, 1_000)
+
+
+def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"x" * 1_000)
+    headers = {"Range": "bytes=0-4", "If-Range": '"old"'}
+    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
+    assert (answer.status_code, len(answer.content)) == (200, 1_000)
+
+
+def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    path = f"/jobs/{held.job.id}/logs?download=1"
+    empty = served.get(path)
+    assert (empty.status_code, empty.content) == (200, b"")
+    hand.write(held, b"half a li")
+    answer = served.get(path)
+    assert answer.content == b"half a li"
+    assert answer.headers["X-Log-Complete"] == "false"
+
+
+# --- Following ----------------------------------------------------------------------------------
+
+
+def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    hand.write(held, b"before\n")
+    stream = follow(served, held.job.id)
+    assert stream.answer.headers["X-Job-Status"] == "running"
+    assert stream.answer.headers["X-Accel-Buffering"] == "no"
+    assert stream.answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    stream.has(b"before\n")
+    for n in range(20):
+        hand.write(held, b"%d\n" % n)
+        stream.has(b"\n%d\n" % n)
+    hand.write(held, b"no newline")
+    hand.finish(held)
+    numbers = b"".join(b"%d\n" % n for n in range(20))
+    assert stream.rest() == b"before\n" + numbers + b"no newline"
+
+
+def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    hand.write(held, "前\r\n".encode())
+    stream = follow(served, held.job.id, **EVENTS)
+    assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
+    assert stream.answer.headers["Cache-Control"] == "no-cache"
+    wait_until(lambda: text_of(parse(stream.data)) == "前\r\n")
+    hand.write(held, "進捗 10%\r進捗 20%\r\u2028\0\x1b[31m🎉 no newline".encode())
+    hand.finish(held, Status.FAILED, 3)
+    events = parse(stream.rest())
+    content = hand.log(held.job.id).read_bytes()
+    assert text_of(events) == content.decode()
+    ids = [int(event["id"]) for event in events if "id" in event]
+    assert ids == sorted(ids) and ids[-1] == len(content)
+    assert [event.get("event") for event in events].count("end") == 1
+    assert events[-1]["event"] == "end"
+    job = json.loads(events[-1]["data"])
+    assert job == served.get(f"/jobs/{held.job.id}").json()
+    assert (job["status"], job["exit_code"]) == ("failed", 3)
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
+def test_a_follower_of_a_finished_job_gets_its_log_and_the_end_at_once(
+    served: Site, hand: Hand, headers: dict[str, str]
+) -> None:
+    for content in (b"", b"one\ntwo", b"x\n" * 100_000):
+        stream = follow(served, hand.ended(content), "&offset=0", **headers)
+        data = stream.rest()
+        assert content.decode() == (text_of(parse(data)) if headers else data.decode())
+        assert not headers or parse(data)[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
+def test_a_follower_of_a_queued_job_sees_it_from_its_first_byte(
+    served: Site, hand: Hand, headers: dict[str, str]
+) -> None:
+    job = hand.queued()
+    stream = follow(served, job.id, **headers)
+    assert stream.answer.headers["X-Job-Status"] == "queued"
+    held = hand.start(job)
+    hand.write(held, b"first ")
+    stream.has(b"first ")
+    hand.write(held, b"last")
+    hand.finish(held)
+    data = stream.rest()
+    assert (text_of(parse(data)).encode() if headers else data) == b"first last"
+
+
+def test_a_follower_of_a_queued_job_that_is_cancelled_ends(served: Site, hand: Hand) -> None:
+    job = hand.queued()
+    stream = follow(served, job.id, **EVENTS)
+    assert served.post(f"/jobs/{job.id}/cancel").status_code == 202
+    end = parse(stream.rest())[-1]
+    assert (end["event"], json.loads(end["data"])["status"]) == ("end", "cancelled")
+
+
+def test_a_follower_of_a_job_that_is_deleted_ends(served: Site, hand: Hand, held: Held) -> None:
+    stream = follow(served, held.job.id)
+    hand.finish(held)
+    assert served.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
+    assert stream.rest() == b""
+
+
+def test_a_follower_stays_with_a_job_through_its_next_attempt(served: Site, hand: Hand) -> None:
+    held = hand.running(b"first attempt\n", retries=1)
+    stream = follow(served, held.job.id)
+    stream.has(b"first attempt\n")
+    with held:
+        job = hand.storage.requeue(held, retry=True)
+    held = hand.start(job)
+    hand.write(held, b"second attempt\n")
+    stream.has(b"second attempt\n")
+    hand.finish(held)
+    assert stream.rest() == b"first attempt\nsecond attempt\n"
+
+
+def test_a_follower_may_say_where_to_begin(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"0123\n5678\nabcd\n")
+    for query, expected in (
+        ("&offset=3", b"3\n5678\nabcd\n"),
+        ("&offset=15", b""),
+        ("&tail=1", b"abcd\n"),
+        ("&tail=0", b""),
+        ("", b"0123\n5678\nabcd\n"),
+    ):
+        stream = follow(served, job_id, query)
+        assert stream.rest() == expected, query
+        assert int(stream.answer.headers["X-Log-Offset"]) == 15 - len(expected)
+    stream = follow(served, job_id, "&offset=3", **EVENTS, **{"Last-Event-ID": "10"})
+    assert text_of(parse(stream.rest())) == "abcd\n"
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "99999999999999999999", "日"])
+def test_a_wrong_last_event_id_is_a_400(served: Site, hand: Hand, last: str) -> None:
+    headers: dict[str, Any] = EVENTS | {"Last-Event-ID": last.encode()}
+    job_id = hand.ended(b"text\n")
+    is_problem(served.get(f"/jobs/{job_id}/logs?follow=1", headers=headers), 400)
+
+
+PIECES = """
+import os, random, sys, time
+r = random.Random(7)
+text = "".join(r.choice(["進捗 %d%%\\r" % n, "日本語🎉\\n", "ascii\\r\\n", "\\u2028é\\0", "\\n"])
+               for n in range(900)).encode()
+broken = [b"\\xff", b"\\xe6\\x97", b"\\xf0\\x9f\\x8e", b"\\x80\\x80", b"\\xc3", b"\\xed\\xa0\\x80"]
+at = 0
+while at < len(text):
+    piece = text[at : at + r.randint(1, 40)]
+    at += len(piece)
+    os.write(1, piece + (r.choice(broken) if r.random() < 0.2 else b""))
+    time.sleep(0.002)
+os.write(1, b"last line without an end \\xe6\\x97")
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_events_cut_off_at_random_and_resumed_give_the_text_exactly(
+    served: Site, tmp_path: Path, seed: int
+) -> None:
+    (tmp_path / "pieces.py").write_text(PIECES, encoding="utf-8")
+    job_id = served.submit(["python3", str(tmp_path / "pieces.py")])
+    pick, text, last, cuts = random.Random(seed), "", "", 0
+    while True:
+        headers = EVENTS | ({"Last-Event-ID": last} if last else {})
+        path = f"/jobs/{job_id}/logs?follow=1" + ("" if last else "&offset=0")
+        data, wanted = b"", pick.randint(1, 3_000)
+        with served.get(path, headers=headers, stream=True) as answer:
+            assert answer.status_code == 200, answer.text
+            for chunk in answer.iter_content(pick.randint(1, 4_000)):
+                data += chunk
+                if len(data) > wanted:
+                    break
+        events = parse(data)
+        text += text_of(events)
+        last = next((event["id"] for event in reversed(events) if "id" in event), last)
+        if any(event.get("event") == "end" for event in events):
+            break
+        cuts += 1
+    assert cuts > 2
+    assert text == served.hand.log(job_id).read_bytes().decode(errors="replace")
+
+
+def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
+    job_id = served.submit("for i in 1 2 3 4 5 6 7 8 9; do head -c 200001 /dev/urandom; done")
+    stream = follow(served, job_id, "&offset=0")
+    assert stream.rest() == served.hand.log(job_id).read_bytes()
+    assert len(stream.data) == 9 * 200_001
+
+
+def test_half_a_character_is_followed_once_it_is_whole(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    stream = follow(served, held.job.id, **EVENTS)
+    for n in range(1, 4):
+        hand.write(held, "a日".encode()[:1] if n == 1 else b"")
+        hand.write(held, "日".encode()[n - 1 : n])
+    wait_until(lambda: text_of(parse(stream.data)) == "a日")
+    hand.write(held, b"\xe6\x97")
+    hand.finish(held)
+    events = parse(stream.rest())
+    assert text_of(events) == "a日\ufffd"
+    assert events[-1]["id"] == "6"
+
+
+def test_a_follower_notices_the_end_of_a_real_job_at_once(served: Site, tmp_path: Path) -> None:
+    os.mkfifo(gate := tmp_path / "gate")
+    job_id = served.submit(f"read x < {gate}; printf $x")
+    stream = follow(served, job_id, **EVENTS)
+    served.wait(job_id, "running")
+    gate.write_text("end\n")
+    begun = time.monotonic()
+    assert text_of(parse(stream.rest())) == "end"
+    assert time.monotonic() - begun < 5  # a third of the time between two pings
+
+
+def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path) -> None:
+    os.mkfifo(gate := tmp_path / "gate")
+    job_id = served.submit(f"echo 始; read x < {gate}; printf 終")
+    command = [need("curl"), "-sSN", f"{served.url}/jobs/{job_id}/logs?follow=1"]
+    with open(tmp_path / "curl.txt", "wb") as out, subprocess.Popen(command, stdout=out) as curl:
+        wait_until(lambda: (tmp_path / "curl.txt").read_bytes() == "始\n".encode())
+        gate.write_text("go\n")
+        assert curl.wait(20) == 0
+    assert (tmp_path / "curl.txt").read_text(encoding="utf-8") == "始\n終"
+
+
+# --- Followers have a cap -----------------------------------------------------------------------
+
+
+def admitted(site: Site, path: str, **headers: str) -> Stream:
+    """A follower that got a place; one that was just freed may take a moment."""
+
+    def ask() -> Stream | None:
+        stream = Stream(site, path, **headers)
+        return stream if stream.answer.status_code == 200 else None
+
+    found: Stream = wait_until(ask, 60)
+    return found
+
+
+def stalled(site: Site, path: str) -> socket.socket:
+    """A follower that got a place, and reads no more than that."""
+
+    def ask() -> socket.socket | None:
+        connection = site.connect(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        if connection.recv(12) == b"HTTP/1.1 200":
+            return connection
+        connection.close()
+        return None
+
+    found: socket.socket = wait_until(ask, 60)
+    return found
+
+
+@pytest.fixture
+def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
+    """A running job with as many followers as there may be."""
+    held = small.hand.running(b"text\n")
+    path = f"/jobs/{held.job.id}/logs?follow=1"
+    streams = [admitted(small, path) for _ in range(2)]
+    yield small, path, streams
+    small.hand.finish(held)
+    for stream in streams:
+        stream.rest()
+
+
+def test_beyond_the_cap_a_follower_gets_a_503_and_others_are_served(
+    full: tuple[Site, str, list[Stream]],
+) -> None:
+    small, path, streams = full
+    for headers in ({}, EVENTS):
+        answer = small.get(path, headers=headers)
+        is_problem(answer, 503, "follower")
+        assert int(answer.headers["Retry-After"]) > 0
+    job = path.removesuffix("/logs?follow=1")
+    for other in ("/jobs", job, f"{job}/logs", f"{job}/logs?download=1", "/workers"):
+        assert small.get(other).status_code == 200
+    for stream in streams:
+        stream.has(b"text\n")
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
+def test_a_follower_that_goes_frees_its_place_within_seconds(
+    full: tuple[Site, str, list[Stream]], headers: dict[str, str]
+) -> None:
+    small, path, streams = full
+    for _ in range(3):
+        streams.pop(0).close()
+        gone = time.monotonic()
+        streams.append(admitted(small, path, **headers))
+        assert time.monotonic() - gone < 8
+
+
+def test_a_follower_whose_connection_is_reset_frees_its_place(
+    full: tuple[Site, str, list[Stream]],
+) -> None:
+    small, path, streams = full
+    streams.pop().close()
+    connection = stalled(small, path)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    streams.append(admitted(small, path))
+
+
+def test_heads_and_wrong_requests_of_followers_take_no_place(
+    full: tuple[Site, str, list[Stream]],
+) -> None:
+    small, path, streams = full
+    streams.pop().close()
+    for _ in range(4):
+        wait_until(lambda: small.ask("HEAD", path).status_code == 200, 10)
+        assert small.get(f"{path}&offset=6").status_code == 416
+        assert small.get(f"{path}&offset=x").status_code == 400
+        assert small.get(f"/jobs/{UNKNOWN}/logs?follow=1").status_code == 404
+    streams.append(admitted(small, path))
+
+
+# --- The time of a line -------------------------------------------------------------------------
+
+
+def stamped(answer: requests.Response) -> list[tuple[float, str]]:
+    """(seconds since 1970, the line) of a log with timestamps."""
+    lines = []
+    for line in answer.text.splitlines():
+        stamp, text = re.fullmatch(r"(\S+Z) (.*)", line).groups()  # type: ignore[union-attr]
+        lines.append((datetime.fromisoformat(stamp).timestamp(), text))
+    return lines
+
+
+def test_lines_are_stamped_never_before_they_were_written_and_found_by_time(
+    served: Site, tmp_path: Path
+) -> None:
+    os.mkfifo(gate := tmp_path / "gate")
+    job_id = served.submit(f"while read x; do echo $x; done < {gate}")
+    path = f"/jobs/{job_id}/logs"
+    written: list[tuple[float, str, float]] = []
+
+    def samples() -> int:
+        times = served.hand.log(job_id).with_name("times")
+        return times.stat().st_size // 16 if times.exists() else 0
+
+    commands = open(gate, "w", buffering=1)
+    for word in ("one", "two", "three", "end"):
+        before = time.time()
+        commands.write(f"{word}\n")
+        wait_until(lambda: served.get(path).text.endswith(f"{word}\n"))  # noqa: B023
+        written.append((before, word, time.time()))
+        if word != "end":  # the next one is more than a sample later
+            wait_until(lambda: samples() == len(written) and time.time() > written[-1][2] + 1.1)
+    commands.close()
+    served.wait(job_id)
+    lines = stamped(served.get(f"{path}?timestamps=1"))
+    assert [text for _, text in lines] == [word for _, word, _ in written]
+    assert lines == sorted(lines, key=lambda line: line[0])
+    for (stamp, _), (before, word, after) in zip(lines, written, strict=True):
+        assert before - TICK <= stamp <= after + 2.5, word  # the next sample, well within
+    for n, (before, _, _) in enumerate(written):
+        since = datetime.fromtimestamp(before - TICK).astimezone().isoformat()
+        answer = served.get(path, params={"since": since})
+        words = answer.text.split()
+        assert words == [word for _, word, _ in written][len(written) - len(words) :]
+        assert len(words) >= len(written) - n  # everything written after
+        assert len(words) <= len(written) - n + 1  # and at most a sample of what is older
+        assert int(answer.headers["X-Log-Next"]) == len("one two three end ")
+    assert served.get(f"{path}?since=1d").text == "one\ntwo\nthree\nend\n"
+    assert served.get(path, params={"since": "2099-01-01T00:00:00+09:00"}).text == ""
+    assert served.get(f"{path}?since=2000-01-01T00:00:00Z&limit_bytes=5").text == "one\nt"
+
+
+def test_every_line_is_stamped_once_wherever_the_text_is_cut(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    hand.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
+    stream = follow(served, held.job.id, "&timestamps=1&offset=0")
+    for piece in ("四", "四\n五", "\n", "\n六"):
+        hand.write(held, piece.encode())
+        stream.has(piece.rpartition("\n")[2].encode())
+    hand.finish(held)
+    stamp = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
+    content = hand.log(held.job.id).read_bytes().decode()
+    lines = content.count("\n") + 1
+    for text in (
+        stream.rest().decode(),
+        served.get(f"/jobs/{held.job.id}/logs?timestamps=1").content.decode(),
+        served.get(f"/jobs/{held.job.id}/logs?timestamps=1&offset=0").content.decode(),
+    ):
+        bare, count = stamp.subn("", text)
+        assert (bare, count) == (content, lines)
+
+
+def test_offsets_with_timestamps_count_bytes_of_the_log(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"one\ntwo\n")
+    path = f"/jobs/{job_id}/logs?timestamps=1&limit_bytes=4&offset="
+    assert numbers(served.get(f"{path}0")) == (0, 4, 8)
+    assert numbers(served.get(f"{path}4")) == (4, 8, 8)
+    assert served.get(f"{path}5").text == "wo\n"  # the rest of a line: its stamp came before
+
+
+# --- A log whose head was given back ------------------------------------------------------------
+
+
+def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, tmp_path: Path) -> None:
+    os.mkfifo(gate := tmp_path / "gate")
+    job_id = small.submit(f"seq 1000000; read x < {gate}; echo end")
+    path = f"/jobs/{job_id}/logs"
+    served = small.get(path)
+    whole = "".join(f"{n}\n" for n in range(1, 1_000_001)).encode()
+
+    def is_trimmed() -> bool:
+        nonlocal served
+        served = small.get(f"{path}?offset=0&limit_bytes={4 << 20}")
+        size = numbers(served)[2] if served.status_code == 200 else 0
+        return size == len(whole) and int(served.headers["X-Log-Start"]) > 0
+
+    wait_until(is_trimmed, 30, small.processes.text)
+    start = int(served.headers["X-Log-Start"])
+    assert len(whole) - 2 * (1 << 20) < start <= len(whole) - (1 << 20)
+    assert numbers(served) == (start, len(whole), len(whole))
+    assert served.content == whole[start:]
+    assert small.get(f"{path}?offset={start + 10}").content == whole[start + 10 :][: 256 << 10]
+    assert small.get(f"{path}?tail=3").text == "999998\n999999\n1000000\n"
+    assert whole[start:].endswith(small.get(f"{path}?tail=1000000").content)
+    download = small.get(f"{path}?download=1")
+    assert (download.content, download.headers["X-Log-Start"]) == (whole[start:], str(start))
+    ranged = small.get(f"{path}?download=1", headers={"Range": "bytes=0-9"})
+    assert (ranged.status_code, ranged.content) == (206, whole[start:][:10])
+    found = small.get(f"{path}?q=1000000").json()["matches"]
+    assert [(m["text"], m["line"]) for m in found] == [("1000000", None)]
+    assert small.get(f"{path}?q=12345%0D").json() == {"matches": [], "next": None}
+    stream = admitted(small, f"{path}?follow=1&offset=0", **EVENTS)
+    wait_until(lambda: text_of(parse(stream.data)) == whole[start:].decode())
+    gate.write_text("go\n")
+    assert text_of(parse(stream.rest())) == whole[start:].decode() + "end\n"
+    assert small.wait(job_id)["log_size"] == len(whole) + 4
+
+
+# --- Search -------------------------------------------------------------------------------------
+
+
+def search(site: Site, job_id: str, **query: object) -> tuple[list[dict[str, Any]], int | None]:
+    params: dict[str, Any] = query
+    answer = site.get(f"/jobs/{job_id}/logs", params=params)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert set(body) == {"matches", "next"}
+    for match in body["matches"]:
+        assert set(match) == {"offset", "line", "text"}
+    return body["matches"], body["next"]
+
+
+def test_a_search_finds_lines_newest_first_with_their_places(served: Site, hand: Hand) -> None:
+    content = "start\nError: 一\nfine\nAN ERROR, and an error\n日本語 error"
+    job_id = hand.ended(content.encode())
+    matches, following = search(served, job_id, q="error")
+    assert following is None
+    assert [(m["line"], m["text"]) for m in matches] == [
+        (5, "日本語 error"),
+        (4, "AN ERROR, and an error"),
+        (2, "Error: 一"),
+    ]
+    for match in matches:
+        at = match["offset"]
+        assert content.encode()[at:].decode().startswith(match["text"])
+        assert at == 0 or content.encode()[at - 1 : at] == b"\n"
+    assert search(served, job_id, q="日本語")[0] == [
+        {"offset": matches[0]["offset"], "line": 5, "text": "日本語 error"}
+    ]
+    assert search(served, job_id, q="start")[0] == [{"offset": 0, "line": 1, "text": "start"}]
+    for absent in ("absent", "fine AN", ".*", "本日"):
+        assert search(served, job_id, q=absent) == ([], None)
+
+
+def test_a_search_goes_on_where_it_stopped(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"".join(b"%d %s\n" % (n, b"odd" * (n % 2)) for n in range(1, 1_001)))
+    got: list[int] = []
+    following: int | None = None
+    while True:
+        place = {} if following is None else {"before": following}
+        matches, following = search(served, job_id, q="odd", limit=33, **place)
+        got += [match["line"] for match in matches]
+        assert len(matches) <= 33
+        if following is None:
+            break
+    assert got == list(range(999, 0, -2))
+    assert len(search(served, job_id, q="odd")[0]) == 100
+
+
+def test_a_search_of_a_log_that_is_empty_or_not_there_finds_nothing(
+    served: Site, hand: Hand
+) -> None:
+    assert search(served, hand.queued().id, q="x") == ([], None)
+    assert search(served, hand.ended(b""), q="x") == ([], None)
+
+
+def test_a_match_in_an_endless_line_is_shown_by_a_part_of_it(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"first\n" + b"\r50%" * 700_000 + b" needle " + b"\r60%" * 700_000)
+    [match], _ = search(served, job_id, q="needle")
+    assert "needle" in match["text"] and len(match["text"]) <= 1_000
+    assert 0 <= match["offset"] <= 6 + 2_800_000
+
+
+def test_a_match_is_found_across_any_boundary_of_blocks(served: Site, hand: Hand) -> None:
+    for shift in range(1, 9):
+        rest = (1 << 20) - shift
+        job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
+        [match], _ = search(served, job_id, q="needle!")
+        assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
+
+
+def test_50_mb_are_searched_and_the_answer_is_bounded(served: Site, hand: Hand) -> None:
+    line = b"%09d " + b"x" * 40 + b"\n"
+    held = hand.running()
+    for n in range(10):
+        hand.write(held, b"".join(line % i for i in range(n * 100_000, (n + 1) * 100_000)))
+    job_id = hand.finish(held).id
+    for number in (0, 123_456, 999_999):
+        matches, following = [], None
+        while not matches:  # its time may be up before its end on a busy machine
+            place = {} if following is None else {"before": following}
+            matches, following = search(served, job_id, q=f"{number:09}", **place)
+            assert matches or following is not None
+        assert matches[0]["offset"] == number * 51
+        assert matches[0]["line"] in (number + 1, None)
+    matches, following = search(served, job_id, q="x", limit=1_000)
+    assert len(matches) <= 1_000 and following
+    assert [m["offset"] for m in matches] == [51 * (999_999 - n) for n in range(len(matches))]
+
+
+# --- Bounds -------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            stat = Path(f"/proc/{name}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == pid:
+            found.append(int(name))
+    return found
+
+
+def memory(pid: int, name: str) -> int:
+    """VmRSS or VmHWM (its peak) of a process, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
+def test_a_huge_log_is_served_in_little_memory(small: Site) -> None:
+    line = b"2026-11-23 18:00:00 INFO a line as programs write them, number %09d\n"
+    block = b"".join(line % n for n in range(15_000))
+    held = small.hand.running()
+    for _ in range(MANY // len(block) + 1):
+        small.hand.write(held, block)
+    job_id = small.hand.finish(held).id
+    size = small.hand.log(job_id).stat().st_size
+    path = f"/jobs/{job_id}/logs"
+    [worker] = children(small.processes.started[-1].pid)
+    for _ in range(2):  # the second time, all modules are loaded and buffers have their size
+        small.get(f"{path}?offset=0")
+        small.get(path)
+    before = memory(worker, "VmRSS")
+    Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak begins anew
+    assert len(small.get(path).content) == 1_000 * len(line % 0)
+    assert small.get(f"{path}?tail=1000000").content
+    at = 0
+    while at < size:
+        at += len(small.get(f"{path}?offset={at}&limit_bytes={4 << 20}").content)
+    for query in ("download=1", "follow=1&offset=0"):
+        with wait_until(lambda: ok(small.get(f"{path}?{query}", stream=True))) as answer:  # noqa: B023
+            assert sum(map(len, answer.iter_content(1 << 20))) == size
+    assert search(small, job_id, q="number 000014999", limit=5)[0]
+    peak, after = memory(worker, "VmHWM"), memory(worker, "VmRSS")
+    assert peak - before < 48 << 20  # a few MiB that each of its threads may keep
+    assert after - before < 32 << 20
+
+
+def ok(answer: requests.Response) -> requests.Response | None:
+    return answer if answer.status_code == 200 else None
+
+
+# --- What takes its time: begun before the first test -------------------------------------------
+
+
+def test_an_idle_follower_is_pinged(patient: Patient) -> None:
+    wait_until(lambda: b"\n\n: ping\n\n" in patient.idle.data, 40)
+
+
+def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
+    """The server lets a client take nothing for 10 seconds, twice where it took a part at first."""
+    path = f"/jobs/{patient.job_id}/logs?follow=1"
+    for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
+        stream.close()
