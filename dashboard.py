@@ -27,11 +27,10 @@ TIMEOUT = (3, 10)  # seconds to connect, to answer
 PANE_BYTES = 256 << 10  # of a log, to every viewer at every refresh
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds
 FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")  # of the form
-STATUS = {  # icon, word, colour
-    "queued": ("◌", "queued", "#7d808a"), "running": ("▶", "running", "#2f7de1"),
-    "succeeded": ("✓", "succeeded", "#1f9254"), "failed": ("✕", "failed", "#d93843"),
-    "cancelled": ("⊘", "cancelled", "#a8700f"), "timed_out": ("!", "timed out", "#d9540b"),
-    "lost": ("?", "lost", "#8250df"),
+STATUS = {  # icon, colour
+    "queued": ("◌", "#7d808a"), "running": ("▶", "#2f7de1"), "succeeded": ("✓", "#1f9254"),
+    "failed": ("✕", "#d93843"), "cancelled": ("⊘", "#a8700f"), "timed_out": ("!", "#d9540b"),
+    "lost": ("?", "#8250df"),
 }  # fmt: skip
 Job = dict[str, Any]  # as the API sends it
 
@@ -184,8 +183,8 @@ const span = (ms, s = Math.max(0, ms / 1000), m = s / 60 | 0) => s < 10 ? s.toFi
   m < 1 ? `${s | 0} s` : m < 60 ? `${m} min ${s % 60 | 0} s` : `${m / 60 | 0} h ${m % 60} min`;
 const took = (job) => (job.started_at ? span(until(job) - begun(job)) : "");
 const exit = (job) => (job.exit_code === null ? "" : `exit ${esc(job.exit_code)}`);
-const badge = (status, [icon, word, colour] = STATUS[status] ?? STATUS.lost) =>
-  `<span><i style="background:${colour}" aria-hidden="true">${icon}</i>${word}</span>`;
+const badge = (status, [icon, colour] = STATUS[status] ?? STATUS.lost) => `<span><i
+  aria-hidden="true" style="background:${colour}">${icon}</i>${esc(status.replace("_", " "))}</span>`;
 """.replace("$STATUS", json.dumps(STATUS))
 BASE_CSS = """* { box-sizing: border-box; font-family: inherit; } a { color: inherit; }
 :host { container-type: inline-size; display: block; font-size: 14px; }
@@ -227,8 +226,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
       ${ago(time)}</span><span>${took(job)}</span><span>${exit(job)}</span>
       <span class="faint">${esc(job.queue)}</span>`);
   });
-  draw();
-  while (rows.children.length > jobs.length) rows.lastChild.remove();
+  for (draw(); rows.children.length > jobs.length; ) rows.lastChild.remove();
   $("empty").hidden = jobs.length;
   put($("timeline"), jobs.some((job) => job.started_at) ? timeline(jobs, link) : "");
   clearInterval(root.timer);
@@ -256,14 +254,15 @@ function timeline(jobs, link) {  // each bar in the first lane that is free for 
 }
 """
 LIST_HTML = """<div class="list"><nav class="filters" aria-label="Status"></nav>
-<div class="timeline" aria-hidden="true"></div><p class="empty faint">No jobs here yet.</p>
+<div class="timeline" aria-hidden="true"></div><p class="empty faint">No jobs here yet: run one.</p>
 <ul class="rows" aria-label="Jobs"></ul><nav class="pages" aria-label="Pages"></nav></div>"""
 LIST_CSS = """nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
 a { text-decoration: none; } nav a { padding: 3px 8px; border-radius: 14px; white-space: nowrap; }
 a:hover, [aria-current="true"] { background: var(--st-secondary-background-color); }
 .timeline div { position: relative; height: calc(var(--lanes) * var(--lane) + 22px); }
-.timeline a { position: absolute; height: calc(var(--lane) - 1px); overflow: hidden; }
-.timeline i { width: 100%; border-radius: 2px; color: transparent; }
+.timeline { overflow: hidden; } .timeline a { position: absolute; height: calc(var(--lane) - 1px); }
+.timeline i { display: block; width: 100%; height: calc(var(--lane) - 1px); border-radius: 2px; }
+.timeline a span { font-size: 0; } .timeline i { font-size: 0; }
 .timeline small { position: absolute; bottom: 4px; border-left: 1px solid; padding-left: 3px; }
 .rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
 .rows a { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
@@ -274,7 +273,7 @@ a:hover, [aria-current="true"] { background: var(--st-secondary-background-color
   .rows b { grid-column: 2 / 6; } .rows :nth-child(3) { grid-column: 1 / 3; } }"""
 LOG_JS = r"""
 const WINDOW = 2000, READING = 10000;  // lines kept; while somebody reads further up
-const LINE = 20000, BACKLOG = 4e6;  // characters of a line; of what waits to be drawn
+const LINE = 20000, BACKLOG = 1e6;  // characters of a line; of what waits to be drawn
 const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CONTROL = /[\0-\x08\x0b-\x1f\x7f]/g;
 const ESCAPE = /\x1b(?:\[([\d;:]*)m|\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/;
 const HUES = ["gray", "red", "green", "yellow", "blue", "violet", "cyan", "gray"];
@@ -335,8 +334,7 @@ class Pane {
     this.foot();
   }
   merge({ text, Next, Offset }) {  // of the tail only what is new: a selection survives
-    let at = 0;
-    const start = text.slice(0, 200);
+    let at = 0, start = text.slice(0, 200);
     while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(start, at + 1);
     if (at < 0) this.clear(this.key);
     if (!this.raw && Offset) this.count = NaN;  // of lines before these
@@ -365,7 +363,7 @@ class Pane {
   draw() {
     const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
     if (this.rest) this.view.lastChild?.remove();
-    Object.assign(this, { rest: lines.pop(), pending: "", drawing: null });
+    Object.assign(this, { rest: lines.pop().slice(-BACKLOG), pending: "", drawing: null });
     const html = lines.slice(-keep).map((line) => this.line(line)), { style } = this;
     if (this.rest) html.push(this.line(this.rest));
     this.style = style;  // because a line that is not over will be drawn again
@@ -424,9 +422,10 @@ class Pane {
   }
 }
 export default function (component) {
-  const root = component.parentElement;
-  (root.pane ??= new Pane(root)).update(component);
-  return () => { root.pane?.close(); root.pane = null; };
+  const root = component.parentElement, pane = (root.pane ??= new Pane(root));
+  clearTimeout(pane.closing);  // Streamlit may mount anew what it has just unmounted
+  pane.update(component);
+  return () => { pane.closing = setTimeout(() => { root.pane = null; pane.close(); }, 1000); };
 }
 """
 LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" role="status"></span>
@@ -448,10 +447,15 @@ button, .search { font-size: inherit; color: inherit; background: var(--st-backg
 .mark { font-weight: 600; padding: 1px 9px; border: 1px solid; border-radius: 10px; }
 .view { height: 58vh; overflow: auto; padding: 8px 10px; border-radius: 8px; white-space: pre;
   background: var(--st-secondary-background-color); font: 13px/1.5 var(--st-code-font); }
-.view div { display: flex; } .wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
+.view div { display: flex; min-height: 1.5em; }
+.wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
 time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }"""
+PAGE_CSS = """<style>.stMainBlockContainer { padding: 3.5rem 2rem 1rem; }
+@media (max-width: 640px) {
+  .st-key-panes .stHorizontalBlock:has(> .stColumn) { flex-direction: column-reverse; } }
+</style>"""
 job_list = st.components.v2.component(
     "jobs", html=LIST_HTML, css=BASE_CSS + LIST_CSS, js=HELPERS + LIST_JS
 )
@@ -516,10 +520,7 @@ def act(view: View, method: str, path: str) -> None:
 
 def show_workers(view: View) -> None:
     """Who works; a warning if nobody does although jobs wait."""
-    try:
-        found = seldom(view, view.token, "/workers", period=time.time() // 10)["workers"]
-    except ApiError:
-        return
+    found = seldom(view, view.token, "/workers", period=time.time() // 10)["workers"]
     if not found and (waiting := view.listing["counts"].get("queued")):
         st.warning(f"Waiting jobs: {waiting}. No worker is running: start one, `python worker.py`.")
     each = (f"{w['name']} {w['running']} of {w['slots']} slots busy" for w in found)
@@ -562,11 +563,14 @@ def live(view: View, every: float | None) -> None:
     for job in filter(ended, [*view.listing["jobs"], view.job]):
         if job["id"] in view.watched:
             view.watched.discard(job["id"])
-            st.toast(f"{plain(title(job))}: **{STATUS[job['status']][1]}**")
+            st.toast(f"{plain(title(job))}: **{job['status'].replace('_', ' ')}**")
     if view.job and not ended(view.job):
         view.watched.add(view.job["id"])
-    st.container().markdown(f":orange[{plain(view.problem)}]" if view.problem else "")
-    left, right = st.columns([2, 3], gap="medium") if view.job else (st.container(), None)
+    notice = st.container()  # always there, so that what follows keeps its place
+    if view.problem:
+        notice.warning(plain(view.problem))
+    panes = st.container(key="panes")  # on a phone the log comes first
+    left, right = panes.columns([2, 3], gap="medium") if view.job else (panes, None)
     with left.container(horizontal=True):
         st.text_input(
             "Search", key="search", type="search", live=True, label_visibility="collapsed"
@@ -574,8 +578,10 @@ def live(view: View, every: float | None) -> None:
         st.button("Refresh now")
     with left:
         data = view.listing | {"jobs": [*map(brief, view.listing["jobs"])]}
+        if not view.problem:
+            with suppress(ApiError):
+                show_workers(view)
         job_list(key="jobs", data=data | {"address": address.to_dict()}, on_go_change=go)
-        show_workers(view)
     if right and view.job:
         with right:
             show_job(view, view.job, every)
@@ -583,13 +589,13 @@ def live(view: View, every: float | None) -> None:
 
 def door(view: View) -> None:
     """Ask for the token, and show nothing else."""
+    if view.token:
+        st.error("That is not the token.")
     with st.form("door"):
         token = st.text_input("Token", type="password")
         if st.form_submit_button("Open"):
             view.token, view.locked = token, False
             st.rerun()
-    if view.token:
-        st.error("That is not the token.")
 
 
 def main() -> None:
@@ -601,6 +607,8 @@ def main() -> None:
     every = interval(st.session_state.get("every", "5 s"), view)
     st.fragment(live, run_every=every)(view, every)
     with st.sidebar:
+        st.html(PAGE_CSS)
+        st.header("Tailboard")
         run_form(view)
         st.segmented_control(
             "Refresh every", [*INTERVALS], default="5 s", key="every", required=True
