@@ -764,6 +764,19 @@ def test_an_end_on_a_full_disk_is_recorded_when_there_is_space_again(
     assert process.poll() is None
 
 
+def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
+    disk: SmallDisk, small: FolderStorage, worker: Worker, processes: Processes
+) -> None:
+    job = small.submit(Job(command="exit 3"))
+    disk.fill()
+    process = worker()
+    wait_until(lambda: "No space" in processes.text(), describe=processes.text)
+    disk.free()
+    wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
+    assert small.get(job.id).exit_code == 3
+    assert process.poll() is None
+
+
 def test_a_job_that_fills_the_disk_ends_by_its_own_error(
     disk: SmallDisk, small: FolderStorage, worker: Worker, processes: Processes, folder: Path
 ) -> None:

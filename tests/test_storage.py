@@ -512,12 +512,25 @@ def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
     assert (found.status, found.attempt, found.queue) == (Status.QUEUED, 1, "gpu")
     assert (found.started_at, found.worker, found.host) == (None, None, None)
     with claim() as held:
-        storage.cancel(job.id, "for this attempt")
+        storage.cancel(job.id, "too long", Status.TIMED_OUT)
         storage.requeue(held, retry=True)
     assert storage.get(job.id).attempt == 2
     with claim() as held:
-        assert not storage.cancelled(job.id)
+        assert not storage.cancelled(job.id), "that was the attempt before"
         assert storage.load_logs(job.id) == "kept\n"
+
+
+def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
+    storage: StoragePort, claim: Callable[[], Held | None]
+) -> None:
+    """The worker has looked for one, and then records the next attempt: a disk may be slow."""
+    job = storage.submit(Job(command="true", retries=1))
+    with claim() as held:
+        storage.cancel(job.id, "enough")
+        storage.requeue(held, retry=True)
+    assert claim() is None
+    found = storage.get(job.id)
+    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
 def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: StoragePort) -> None:

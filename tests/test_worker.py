@@ -684,13 +684,14 @@ def test_the_whole_jobs_folder_may_vanish_and_come_back(
     storage: FolderStorage,
     worker: Callable[..., subprocess.Popen[bytes]],
     processes: Processes,
+    ended: Callable[..., Job],
     folder: Path,
     tmp_path: Path,
 ) -> None:
     process = worker()
-    wait_until(storage.workers)
+    ended(storage.submit(Job(command="true")))
     folder.rename(tmp_path / "gone")
-    wait_until(lambda: (folder / "queued").is_dir() or "trying again" in processes.text())
+    wait_until((folder / "queued").is_dir, describe=processes.text)
     again = FolderStorage(folder)
     job = again.submit(Job(command="true"))
     wait_until(lambda: again.get(job.id).status is Status.SUCCEEDED, describe=processes.text)
