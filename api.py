@@ -77,6 +77,8 @@ from storage import (
 
 MAX_BODY = 1 << 20  # bytes
 RETRY_AFTER = 5  # seconds
+COUNT_TIME = 0.02  # seconds of a request for counting lines
+COUNTED = 1_000  # logs whose lines stay counted
 STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
 FOLLOW_BLOCK = 1 << 16  # bytes of one event
 PING = 15.0  # seconds
@@ -444,10 +446,27 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
         if held < len(data) or not cut:  # else not even one character fits into the limit
             data = data[: len(data) - held]
         headers = log_headers(job, log, begin, begin + len(data), size)
+        if by_lines and (lines := count_lines(job.id, log, size)) is not None:
+            headers["X-Log-Lines"] = str(lines)
         text = log.stamp(begin, data) if asked.timestamps else data
         response = Response(text, headers=headers, mimetype="text/plain")
     response.set_etag(etag)
     return response
+
+
+def count_lines(job_id: str, log: Log, size: int) -> int | None:
+    """How many lines the log has; None where its head is gone, or, for a log of gigabytes, until
+    a few requests have counted on from where the last one stopped."""
+    counted: dict[str, tuple[int, int]] = current_app.extensions["lines"]
+    at, lines = counted.pop(job_id, (0, 0))
+    if log.start > 0:
+        return None
+    at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
+    counted[job_id] = at, lines + more
+    while len(counted) > COUNTED:
+        counted.pop(next(iter(counted)), None)
+    unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
+    return lines + more + unfinished if at == size else None
 
 
 def half_character(data: bytes) -> int:
@@ -469,12 +488,13 @@ def found(log: Log, text: str, asked: LogQuery) -> Response:
     before = size if asked.before is None else min(asked.before, size)
     hits, following = log.search(text.encode(), before, asked.limit, deadline)
     matches: list[dict[str, Any]] = []
-    at, line = 0, 1 if log.start == 0 else None
+    at, line = 0, 1
     for offset, excerpt in reversed(hits):
-        more = None if line is None else log.lines_between(at, offset, deadline + SEARCH_TIME)
-        at, line = offset, None if line is None or more is None else line + more
-        shown = excerpt.decode(errors="replace")
-        matches.append({"offset": offset, "line": line, "text": shown})
+        if log.start == 0:
+            at, more = log.count_lines(at, offset, deadline + SEARCH_TIME)
+            line += more
+        number, shown = line if at == offset else None, excerpt.decode(errors="replace")
+        matches.append({"offset": offset, "line": number, "text": shown})
     return jsonify(matches=matches[::-1], next=following)
 
 
@@ -827,6 +847,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     settings = app.extensions["settings"] = Settings.read({**os.environ, **given})
     app.extensions["storage"] = open_storage(settings.storage)
     app.extensions["followers"] = threading.Semaphore(settings.followers)
+    app.extensions["lines"] = {}
     app.extensions["metrics"] = Metrics(app.extensions["storage"])
     app.register_blueprint(routes)
     return app

@@ -398,9 +398,9 @@ def _number(path: str) -> int | None:
     return None
 
 
-def _forget(folder: str) -> None:
+def _forget(folder: str, *names: str) -> None:
     """Remove what an attempt has left, which would be read as the next one's."""
-    for name in ("exit", "cancel", "pid"):
+    for name in names:
         with suppress(FileNotFoundError):
             os.unlink(f"{folder}/{name}")
 
@@ -507,14 +507,14 @@ class Log:
                 found.append((end, os.pread(self.fd, EXCERPT, shown).split(b"\n", 1)[0]))
         return found, None
 
-    def lines_between(self, begin: int, end: int, deadline: float) -> int | None:
-        """How many lines end there; None when time is up."""
+    def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
+        """How many lines end from `begin` on, and up to where: `end`, unless time was up."""
         count = 0
-        for at in range(begin, end, SEARCH_BLOCK):
-            if time.monotonic() > deadline:
-                return None
-            count += os.pread(self.fd, min(SEARCH_BLOCK, end - at), at).count(b"\n")
-        return count
+        while begin < end and time.monotonic() < deadline:
+            block = os.pread(self.fd, min(SEARCH_BLOCK, end - begin), begin)
+            count += block.count(b"\n")
+            begin += len(block)
+        return begin, count
 
     def since(self, moment: float) -> int:
         """Where the lines written from `moment` (seconds since 1970) on begin; some that are
@@ -917,7 +917,7 @@ class FolderStorage:
     def _is_claimable(self, held: Held) -> bool:
         folder, version = held.folder, held.job.version
         if os.path.exists(f"{folder}/pid"):  # moved back here by hand
-            _forget(folder)
+            _forget(folder, "exit", "cancel", "pid")
         if os.path.exists(f"{folder}/cancel"):  # left when this lock could not be had
             self.finish(held, _marker(folder))
         elif version == 0 and os.path.exists(f"{folder}/job.json"):
@@ -1007,7 +1007,8 @@ class FolderStorage:
         if retry and job.version == VERSION:
             job.attempt += 1
             _write_record(held.folder, job)
-        _forget(held.folder)
+        acted = _marker(held.folder).status is not Status.CANCELLED  # else the next claim will
+        _forget(held.folder, "exit", *["cancel"] * acted, "pid")
         self._move(held, f"{self.root}/queued/{job.queue}", Status.QUEUED)
         return job
 
