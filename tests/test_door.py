@@ -1,0 +1,994 @@
+"""Who may come in: each way that is known to get past a door like this one, tried."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+import requests
+from conftest import Processes, free_port, wait_until
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from itsdangerous import TimestampSigner, URLSafeTimedSerializer
+from web import UNKNOWN, Hand, Site, is_problem, receive, site
+
+from api import create_app
+from storage import Status
+
+TOKEN = "correct-horse-battery-staple"
+DASHBOARD = "http://localhost:8501"
+SECRET = "what stands outside of the jobs folder"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def unlocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server without a token."""
+    with site(tmp_path_factory.mktemp("unlocked")) as site_:
+        yield site_
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("locked"), TAILBOARD_TOKEN=TOKEN) as site_:
+        yield site_
+        output = site_.processes.text()
+        assert "GET /jobs" in output  # the access log is there
+        assert TOKEN not in output
+        assert "ticket=" not in output
+
+
+@pytest.fixture(scope="module", autouse=True)
+def halves(unlocked: Site) -> Iterator[list[socket.socket]]:
+    """Requests of which only the beginning was sent, before the first test."""
+    begun = [unlocked.connect(half) for half in HALVES]
+    yield begun
+    for connection in begun:
+        connection.close()
+
+
+@pytest.fixture
+def hand(folder: Path) -> Hand:
+    return Hand(folder)
+
+
+@pytest.fixture
+def client(hand: Hand, folder: Path) -> FlaskClient:
+    return create_app({"STORAGE": folder}).test_client()
+
+
+def status_of(answer: bytes) -> int:
+    assert answer.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), answer[:200]
+    return int(answer.split(b" ", 2)[1])
+
+
+def raw(
+    site: Site,
+    method: str,
+    path: str | bytes,
+    headers: list[tuple[str, str | bytes]] | None = None,
+    body: bytes = b"",
+) -> bytes:
+    """The answer to a request that a well-behaved library would not send."""
+    lines = [f"{method} ".encode() + (path if isinstance(path, bytes) else path.encode())]
+    lines[0] += b" HTTP/1.1"
+    for name, value in [*(headers or []), ("Connection", "close")]:
+        lines.append(f"{name}: ".encode() + (value.encode() if isinstance(value, str) else value))
+    if body:
+        lines.append(b"Content-Length: %d" % len(body))
+    return site.raw(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+
+
+def jobs(site: Site) -> int:
+    return sum(site.get("/jobs").json()["counts"].values())
+
+
+# --- Without a token: this machine's programs only ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:5000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example#localhost",
+        "localhost@evil.example",
+        "localhost:80@evil.example",
+        "evil.example\tlocalhost",
+        "localhost, evil.example",
+        "localhost evil.example",
+        "xlocalhost",
+        "localhost.",
+        "localhost:",
+        "localhost:80:80",
+        "0.0.0.0",
+        "0",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "[::]",
+        "[::1",
+        "::1",
+        "[::ffff:127.0.0.1]",
+        "192.0.2.1",
+        "\uff11\uff12\uff17.0.0.1",
+        "127.0.0.1\x00",
+        "",
+    ],
+)
+def test_a_host_that_is_not_loopback_is_refused(unlocked: Site, host: str) -> None:
+    """DNS rebinding: a page's own name is made to resolve to 127.0.0.1."""
+    before = jobs(unlocked)
+    for method, path, body in (("GET", "/jobs", b""), ("POST", "/jobs", b'{"command": "true"}')):
+        answer = raw(unlocked, method, path, [("Host", host), *JSON.items()], body)
+        assert status_of(answer) in (400, 403), answer
+        assert b'"jobs"' not in answer
+    assert jobs(unlocked) == before
+
+
+def test_without_a_host_or_with_two_nobody_is_served(unlocked: Site) -> None:
+    assert status_of(raw(unlocked, "GET", "/jobs")) in (400, 403)
+    assert status_of(unlocked.raw(b"GET /jobs HTTP/1.0\r\n\r\n")) in (400, 403)
+    hosts = [("Host", "localhost"), ("Host", "evil.example")]
+    for order in (hosts, hosts[::-1]):
+        assert status_of(raw(unlocked, "GET", "/jobs", [*order])) in (400, 403)
+    for target in ("http://evil.example/jobs", "https://evil.example/jobs"):
+        answer = raw(unlocked, "GET", target, [("Host", "evil.example")])
+        assert status_of(answer) in (400, 403, 404)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:65535", "127.9.9.9", "[::1]:5000"]
+)
+def test_a_loopback_host_is_served(unlocked: Site, host: str) -> None:
+    assert status_of(raw(unlocked, "GET", "/jobs", [("Host", host)])) == 200
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "text/plain; charset=application/json",
+        "text/plain;application/json",
+        "text/json",
+        "application/json-patch+json",
+        None,
+    ],
+)
+def test_what_a_cross_site_form_can_send_is_refused(unlocked: Site, kind: str | None) -> None:
+    """A form needs no permission of the browser for these kinds."""
+    before = jobs(unlocked)
+    job = unlocked.hand.queued()
+    headers = {} if kind is None else {"Content-Type": kind}
+    for path in ("/jobs", f"/jobs/{job.id}/cancel", f"/jobs/{job.id}/rerun"):
+        answer = unlocked.ask("POST", path, data=b'{"command": "true"}', headers=headers)
+        is_problem(answer, 415, "application/json")
+    assert jobs(unlocked) == before + 1
+    assert unlocked.get(f"/jobs/{job.id}").json()["status"] == "queued"
+
+
+FOREIGN = """null http://evil.example https://localhost:8501 http://localhost:8501.evil.example
+http://localhost http://localhost:1 http://127.0.0.1:85010 http://evil.example:8501 file://
+http://localhost:8501@evil.example http://localhost:8501/ undefined""".split()
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_page_of_another_site_is_refused(unlocked: Site, origin: str) -> None:
+    job = unlocked.hand.queued()
+    before = jobs(unlocked)
+    headers = {"Origin": origin}
+    for method, path in (
+        ("GET", "/jobs"),
+        ("GET", f"/jobs/{job.id}/logs"),
+        ("GET", f"/jobs/{job.id}/logs?follow=1"),
+        ("GET", "/healthz"),
+        ("POST", "/jobs"),
+        ("POST", f"/jobs/{job.id}/cancel"),
+        ("DELETE", f"/jobs/{job.id}"),
+        ("OPTIONS", "/jobs"),
+    ):
+        body: Any = {"command": "true"} if method == "POST" else None
+        answer = unlocked.ask(method, path, headers=headers, json=body)
+        is_problem(answer, 403, "another site")
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    assert jobs(unlocked) == before
+    assert unlocked.get(f"/jobs/{job.id}").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("origin", [DASHBOARD, "http://127.0.0.1:8501"])
+def test_the_dashboards_page_may_read(unlocked: Site, origin: str) -> None:
+    job_id = unlocked.hand.ended(b"text\n")
+    for query in ("", "?follow=1"):
+        for accept in ("*/*", "text/event-stream"):
+            headers = {"Origin": origin, "Accept": accept}
+            answer = unlocked.get(f"/jobs/{job_id}/logs{query}", headers=headers)
+            assert answer.status_code == 200
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
+            assert "Origin" in answer.headers["Vary"]
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+    gone = unlocked.get(f"/jobs/{UNKNOWN}", headers={"Origin": origin})
+    assert gone.headers["Access-Control-Allow-Origin"] == origin  # so that it can say why
+
+
+def test_the_servers_own_origin_is_no_foreign_one_and_needs_no_permission(unlocked: Site) -> None:
+    answer = unlocked.get("/jobs", headers={"Origin": unlocked.url})
+    assert answer.status_code == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_without_an_origin_no_page_is_let_in(unlocked: Site) -> None:
+    answer = unlocked.get("/jobs")
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Origin" in answer.headers["Vary"]  # a cache keeps the answers apart
+
+
+def test_the_dashboards_origin_is_a_setting(hand: Hand, folder: Path) -> None:
+    config = {"STORAGE": folder, "DASHBOARD": "https://a.example/, https://b.example:8443"}
+    client = create_app(config).test_client()
+    for origin in ("https://a.example", "https://b.example:8443"):
+        answer = client.get("/jobs", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    is_problem(client.get("/jobs", headers={"Origin": DASHBOARD}), 403)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Forwarded", "for=192.0.2.1"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        ("x-forwarded-for", ""),
+        ("X-FORWARDED-HOST", "localhost"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Real-IP", "127.0.0.1"),
+    ],
+)
+def test_what_came_through_a_proxy_is_refused(unlocked: Site, name: str, value: str) -> None:
+    answer = raw(unlocked, "GET", "/jobs", [("Host", "localhost"), (name, value)])
+    assert status_of(answer) == 403
+    assert b"proxy" in answer
+
+
+@pytest.mark.parametrize(
+    "address", ["192.0.2.7", "10.0.0.1", "::2", "fe80::1", "0.0.0.0", "", None]
+)
+def test_a_peer_that_is_not_this_machine_is_refused(
+    client: FlaskClient, address: str | None
+) -> None:
+    for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Host": "127.0.0.1"}):
+        answer = client.get("/jobs", headers=headers, environ_overrides={"REMOTE_ADDR": address})
+        is_problem(answer, 403)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1"])
+def test_a_peer_on_loopback_is_served(client: FlaskClient, address: str) -> None:
+    assert client.get("/jobs", environ_overrides={"REMOTE_ADDR": address}).status_code == 200
+
+
+def test_bound_to_all_addresses_a_server_without_token_serves_loopback_only(
+    processes: Processes,
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses our address
+        except OSError:
+            pytest.skip("this machine has no other address")
+        address = probe.getsockname()[0]
+    if address.startswith("127."):
+        pytest.skip("this machine has no other address")
+    port = free_port()
+    here = f"http://127.0.0.1:{port}"
+    command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
+    processes.serve(f"{here}/healthz", *command, TAILBOARD_BIND=f"0.0.0.0:{port}")
+    there = f"http://{address}:{port}/jobs"
+    for host in (f"{address}:{port}", f"127.0.0.1:{port}", "localhost"):
+        is_problem(requests.get(there, headers={"Host": host}, timeout=30), 403)
+        body = {"command": "true"}
+        is_problem(requests.post(there, json=body, headers={"Host": host}, timeout=30), 403)
+    assert requests.get(f"{here}/jobs", timeout=30).json()["jobs"] == []
+
+
+# --- With a token -------------------------------------------------------------------------------
+
+ROUTES = [
+    ("GET", "/jobs"),
+    ("POST", "/jobs"),
+    ("GET", f"/jobs/{UNKNOWN}"),
+    ("DELETE", f"/jobs/{UNKNOWN}"),
+    ("POST", f"/jobs/{UNKNOWN}/cancel"),
+    ("POST", f"/jobs/{UNKNOWN}/rerun"),
+    ("POST", f"/jobs/{UNKNOWN}/ticket"),
+    ("GET", f"/jobs/{UNKNOWN}/logs"),
+    ("GET", f"/jobs/{UNKNOWN}/logs?follow=1"),
+    ("GET", "/workers"),
+    ("GET", "/no/such/route"),
+    ("PUT", "/jobs"),
+    ("OPTIONS", "/jobs"),
+    ("HEAD", "/jobs"),
+]
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+KEYS: list[str | bytes | None] = [
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    "Bearer x",
+    f"Bearer {TOKEN}x",
+    f"Bearer {TOKEN[:-1]}",
+    f"Bearer {TOKEN.upper()}",
+    f"Bearer {TOKEN}, Bearer {TOKEN}",
+    f"Bearer  {TOKEN}",
+    f"Token {TOKEN}",
+    TOKEN,
+    basic("", TOKEN),
+    basic(TOKEN, ""),
+    "Bearer " + "x" * 8_000,
+    f"Bearer {chr(0xFF43)}{TOKEN[1:]}".encode(),
+    b"Bearer \xff\xfe",
+]
+
+
+def test_without_the_token_no_route_is_served(locked: Site) -> None:
+    for method, path in ROUTES:
+        for key in (None, f"Bearer {TOKEN}x"):
+            headers = {"Authorization": key}
+            body: Any = {"command": "true"} if method == "POST" else None
+            answer = locked.ask(method, path, headers=headers, json=body)
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["WWW-Authenticate"].lower().startswith("bearer")
+            if method != "HEAD":
+                is_problem(answer, 401, "token")
+    assert jobs(locked) == len(locked.hand.storage.list()[0])
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: repr(key)[:30])
+def test_a_wrong_token_is_refused(locked: Site, key: str | bytes | None) -> None:
+    answer = locked.get("/jobs", headers={"Authorization": key})
+    is_problem(answer, 401, "token")
+    assert TOKEN not in answer.text + str(answer.headers)
+
+
+@pytest.mark.parametrize("query", ["token", "access_token", "ticket", "Authorization"])
+def test_the_token_in_the_address_is_no_key(locked: Site, query: str) -> None:
+    """There it would be logged."""
+    job_id = locked.hand.ended(b"text\n")
+    for path in ("/jobs", f"/jobs/{job_id}/logs"):
+        answer = requests.get(f"{locked.url}{path}", params={query: TOKEN}, timeout=30)
+        # The test's own output check below looks for the names of tickets only.
+        is_problem(answer, 401, "token")
+
+
+def test_with_the_token_everybody_is_served_from_anywhere(locked: Site) -> None:
+    headers = {"Host": "tailboard.example", "X-Forwarded-For": "192.0.2.1"}
+    answer = locked.post("/jobs", {"command": "true"}, headers=headers)
+    assert answer.status_code == 201
+    assert locked.get(answer.headers["Location"], headers=headers).status_code == 200
+    is_problem(locked.get("/jobs", headers={"Origin": "http://evil.example"}), 403)
+    is_problem(locked.ask("POST", "/jobs", data=b"{}", headers={"Content-Type": "text/plain"}), 415)
+
+
+def test_health_needs_no_token(locked: Site) -> None:
+    answer = requests.get(f"{locked.url}/healthz", timeout=30)
+    assert answer.status_code in (200, 503)
+    assert answer.json()["status"]
+    for path in ("/healthz/", "/healthz/../jobs", "//healthz", "/healthz%2f..%2fjobs", "/HEALTHZ"):
+        answer = raw(locked, "GET", path, [("Host", "localhost")])
+        assert status_of(answer) in (308, 401) or b"reason" in answer, path
+        assert b'"jobs"' not in answer
+
+
+def test_the_token_is_compared_in_constant_time(
+    hand: Hand, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    compare = hmac.compare_digest
+
+    def note(one: Any, other: Any) -> bool:
+        compared.append({one, other})
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", note)
+    client = create_app({"STORAGE": folder, "TOKEN": TOKEN}).test_client()
+    for key, status in ((f"Bearer {TOKEN}", 200), ("Bearer x", 401)):
+        assert client.get("/jobs", headers={"Authorization": key}).status_code == status
+        assert {key.encode(), f"Bearer {TOKEN}".encode()} in compared
+
+
+# --- Tickets ------------------------------------------------------------------------------------
+
+
+def ticket(site: Site, job_id: str) -> str:
+    answer = site.post(f"/jobs/{job_id}/ticket")
+    assert answer.status_code == 201
+    assert 0 < answer.json()["expires_in"] <= 900
+    return str(answer.json()["ticket"])
+
+
+def with_ticket(site: Site, path: str, value: str, method: str = "GET") -> requests.Response:
+    json_body = {} if method == "POST" else None
+    headers = {"Accept": "text/event-stream"}
+    params = {"ticket": value}
+    return requests.request(
+        method, site.url + path, params=params, json=json_body, headers=headers, timeout=30
+    )
+
+
+def test_a_ticket_opens_the_one_log_that_it_is_for(locked: Site) -> None:
+    job_id, other = locked.hand.ended(b"text\n"), locked.hand.ended(b"other\n")
+    key = ticket(locked, job_id)
+    for query, expected in (("", "text\n"), ("?download=1", "text\n"), ("?offset=2", "xt\n")):
+        answer = with_ticket(locked, f"/jobs/{job_id}/logs{query}", key)
+        assert (answer.status_code, answer.text) == (200, expected)
+    events = with_ticket(locked, f"/jobs/{job_id}/logs?follow=1", key)
+    assert events.status_code == 200 and '"text\\n"' in events.text
+    assert with_ticket(locked, f"/jobs/{job_id}/logs", key, "HEAD").status_code == 200
+    for path in (f"/jobs/{other}/logs", f"/jobs/{other}/logs?follow=1", f"/jobs/{UNKNOWN}/logs"):
+        is_problem(with_ticket(locked, path, key), 401)
+
+
+def test_a_ticket_opens_no_other_route(locked: Site) -> None:
+    job_id = locked.hand.ended(b"text\n")
+    key = ticket(locked, job_id)
+    for method, path in (
+        ("GET", "/jobs"),
+        ("POST", "/jobs"),
+        ("GET", f"/jobs/{job_id}"),
+        ("DELETE", f"/jobs/{job_id}"),
+        ("POST", f"/jobs/{job_id}/cancel"),
+        ("POST", f"/jobs/{job_id}/rerun"),
+        ("POST", f"/jobs/{job_id}/ticket"),
+        ("POST", f"/jobs/{job_id}/logs"),
+        ("DELETE", f"/jobs/{job_id}/logs"),
+        ("GET", "/workers"),
+    ):
+        is_problem(with_ticket(locked, path, key, method), 401)
+    as_token = {"Authorization": f"Bearer {key}"}
+    is_problem(locked.get("/jobs", headers=as_token), 401)
+    assert locked.get(f"/jobs/{job_id}").status_code == 200
+
+
+class Late(TimestampSigner):
+    """Signs as if it were some time ago."""
+
+    ago = 0
+
+    def get_timestamp(self) -> int:
+        return int(time.time()) - self.ago
+
+
+def signed(job_id: object, ago: int, token: str = TOKEN, salt: str = "tailboard log ticket") -> str:
+    signer = type("Signer", (Late,), {"ago": ago})
+    return str(URLSafeTimedSerializer(token, salt=salt, signer=signer).dumps(job_id))
+
+
+def test_a_ticket_expires(locked: Site) -> None:
+    job_id = locked.hand.ended(b"text\n")
+    path = f"/jobs/{job_id}/logs"
+    lasts = locked.post(f"/jobs/{job_id}/ticket").json()["expires_in"]
+    assert with_ticket(locked, path, signed(job_id, lasts - 60)).status_code == 200
+    for ago in (lasts + 2, lasts + 86_400, -86_400):
+        is_problem(with_ticket(locked, path, signed(job_id, ago)), 401)
+
+
+def test_a_forged_ticket_is_refused(locked: Site) -> None:
+    job_id = locked.hand.ended(b"text\n")
+    good = ticket(locked, job_id)
+    body, stamp, signature = good.rsplit(".", 2)
+    forged = [
+        "",
+        "x",
+        "..",
+        job_id,
+        good[:-1],
+        good + "x",
+        good.swapcase(),
+        f"{body}.{stamp}.",
+        f"{body}.{stamp}.{signature[::-1]}",
+        f"{body}.AAAAAA.{signature}",
+        f"{body}x.{stamp}.{signature}",
+        signed(job_id, 0, token="another token"),
+        signed(job_id, 0, token=""),
+        signed(job_id, 0, salt="itsdangerous"),
+        signed([job_id], 0),
+        signed({"job_id": job_id}, 0),
+        signed(None, 0),
+        signed(UNKNOWN, 0),
+        "." * 3_000,
+        "\0\ud7ff日本",
+    ]
+    for value in forged:
+        is_problem(with_ticket(locked, f"/jobs/{job_id}/logs", value), 401)
+
+
+def test_a_ticket_is_not_given_for_an_unknown_job(locked: Site) -> None:
+    is_problem(locked.post(f"/jobs/{UNKNOWN}/ticket"), 404)
+
+
+# --- Paths --------------------------------------------------------------------------------------
+
+ID_ROUTES = [
+    ("GET", "/jobs/{}"),
+    ("DELETE", "/jobs/{}"),
+    ("POST", "/jobs/{}/cancel"),
+    ("POST", "/jobs/{}/rerun"),
+    ("POST", "/jobs/{}/ticket"),
+    ("GET", "/jobs/{}/logs"),
+    ("GET", "/jobs/{}/logs?download=1"),
+    ("GET", "/jobs/{}/logs?follow=1"),
+    ("GET", "/jobs/{}/logs?q=x"),
+]
+TRICKS: list[bytes] = [
+    b"..",
+    b"../..",
+    b"../../secret",
+    b"....//....//secret",
+    b"%2e%2e",
+    b"%2e%2e%2f%2e%2e%2fsecret",
+    b"..%2f..%2fsecret",
+    b"..%5c..%5csecret",
+    b"..\\..\\secret",
+    b"%252e%252e%252fsecret",
+    b"%25252e%25252e%25252fsecret",
+    b"%c0%ae%c0%ae%c0%afsecret",
+    b"%e0%80%ae%e0%80%ae/secret",
+    b"%uff0e%uff0e%u2215secret",
+    "\uff0e\uff0e\uff0fsecret".encode(),
+    quote("\uff0e\uff0e\uff0fsecret").encode(),
+    b"%00",
+    b"{id}%00",
+    b"{id}%00/../secret",
+    b"{id}%0a",
+    b"{id}%20",
+    b"{id}/../../secret",
+    b"{id}%2f..%2f..%2fsecret",
+    b"%2f{id}",
+    b"succeeded%2f{day}%2f{id}",
+    b"..%2fsucceeded%2f{day}%2f{id}",
+    b"./{id}",
+    b"%2fetc%2fpasswd",
+    b"/etc/passwd",
+    b"~root",
+    b"*",
+    b"?",
+    b";",
+    b"%",
+    b"%zz",
+    b"%ff%fe",
+    b"\xff\xfe",
+    quote("\u202e日本\u2028").encode(),
+    "\uff12\uff10\uff12\uff16\uff11\uff11\uff12\uff13-181502-k3f9x7q2".encode(),
+    quote("٢٠٢٦١١٢٣-181502-k3f9x7q2").encode(),
+    b"linked",
+    b"x" * 3_000,
+    b"%41" * 1_000,
+    b"con",
+    b"-rf",
+    b"$(id)",
+    b"`id`",
+    b"running",
+    b"workers",
+    b"tmp",
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: ascii(trick)[2:34])
+def test_no_path_leads_out_of_the_jobs_folder(unlocked: Site, trick: bytes) -> None:
+    job_id = unlocked.hand.ended(b"text\n")
+    outside = unlocked.folder.parent / "secret"
+    outside.mkdir(exist_ok=True)
+    for name in ("job.json", "output.log"):
+        (outside / name).write_text(SECRET)
+    trick = trick.replace(b"{id}", job_id.encode()).replace(b"{day}", job_id[:8].encode())
+    for method, route in ID_ROUTES:
+        path = route.encode().replace(b"{}", trick)
+        body = b"{}" if method == "POST" else b""
+        answer = raw(unlocked, method, path, [("Host", "localhost"), *JSON.items()], body)
+        assert status_of(answer) in (400, 404, 405, 308, 414), (method, path, answer)
+        assert SECRET.encode() not in answer and b"root:" not in answer
+        if status_of(answer) == 308:
+            head = answer.decode("latin-1").lower()
+            target = head.split("\r\nlocation: ")[1].split("\r\n")[0]
+            assert target.startswith(("http://localhost/", "/")) and not target.startswith("//")
+    assert sorted(os.listdir(outside)) == ["job.json", "output.log"]
+    assert unlocked.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+
+
+# --- Symbolic links -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """What a link may lead to: a secret file, and a folder like a job's."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "output.log").write_text(SECRET)
+    (outside / "job.json").write_text(json.dumps({"command": SECRET, "version": 1}))
+    (outside / "times").write_text(SECRET)
+    return outside
+
+
+def everything(client: FlaskClient, job_id: str) -> Iterator[tuple[str, Any]]:
+    for path in ("/jobs", "/jobs?q=outside", f"/jobs/{job_id}"):
+        yield path, client.get(path)
+    for query in ("", "offset=0", "since=1d", "q=stands", "download=1", "follow=1", "timestamps=1"):
+        path = f"/jobs/{job_id}/logs?{query}"
+        yield path, client.get(path)
+    yield "rerun", client.post(f"/jobs/{job_id}/rerun", json={})
+    yield "cancel", client.post(f"/jobs/{job_id}/cancel", json={})
+    yield "delete", client.delete(f"/jobs/{job_id}")
+
+
+@pytest.mark.parametrize("name", ["output.log", "job.json", "times", "lock", "exit", "pid"])
+def test_a_link_in_a_jobs_folder_is_not_followed(
+    client: FlaskClient, hand: Hand, outside: Path, name: str
+) -> None:
+    job_id = hand.ended(b"text\n")
+    place = hand.log(job_id).with_name(name)
+    place.unlink(missing_ok=True)
+    place.symlink_to(outside / (name if (outside / name).exists() else "output.log"))
+    for path, answer in everything(client, job_id):
+        assert answer.status_code != 500, (path, answer.text)
+        assert SECRET not in answer.text, path
+    is_problem(client.get(f"/jobs/{job_id}"), 404)  # it was deleted
+    assert (outside / "output.log").read_text() == SECRET
+    assert len(os.listdir(outside)) == 3
+
+
+@pytest.mark.parametrize("status", ["queued/default", "running", "succeeded/DAY"])
+def test_a_link_in_place_of_a_jobs_folder_is_not_followed(
+    client: FlaskClient, hand: Hand, folder: Path, outside: Path, status: str
+) -> None:
+    job_id = hand.ended(b"text\n")
+    home = folder / status.replace("DAY", job_id[:8])
+    shutil.rmtree(hand.log(job_id).parent)
+    (home / job_id).symlink_to(outside)
+    for path, answer in everything(client, job_id):
+        assert SECRET not in answer.text, path
+        assert answer.status_code == (200 if path.startswith("/jobs?") or path == "/jobs" else 404)
+    assert len(os.listdir(outside)) == 3
+
+
+@pytest.mark.parametrize("name", ["output.log", "job.json", "times"])
+@pytest.mark.parametrize("kind", ["fifo"])
+def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
+    client: FlaskClient, hand: Hand, name: str, kind: str
+) -> None:
+    job_id = hand.ended(b"text\n")
+    place = hand.log(job_id).with_name(name)
+    place.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        try:
+            os.mknod(place, 0o20666, os.makedev(1, 5))  # /dev/zero, which has no end
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    for path, answer in everything(client, job_id):
+        assert answer.status_code != 500, (path, answer.text)
+        assert len(answer.data) < 100_000, path
+
+
+# --- What every answer has ----------------------------------------------------------------------
+
+
+def test_every_answer_has_the_security_headers(locked: Site) -> None:
+    job_id = locked.hand.ended(b"<script>alert(1)</script>\n")
+    tag = locked.get(f"/jobs/{job_id}/logs").headers["ETag"]
+    json_headers = {"Content-Type": "application/json"}
+    cases: list[tuple[int, str, str, dict[str, Any]]] = [
+        (200, "GET", "/jobs", {}),
+        (200, "GET", f"/jobs/{job_id}", {}),
+        (200, "GET", f"/jobs/{job_id}/logs", {}),
+        (200, "GET", f"/jobs/{job_id}/logs?download=1", {}),
+        (206, "GET", f"/jobs/{job_id}/logs?download=1", {"headers": {"Range": "bytes=0-1"}}),
+        (200, "GET", f"/jobs/{job_id}/logs?follow=1", {}),
+        (200, "GET", f"/jobs/{job_id}/logs?follow=1", {"headers": {"Accept": "text/event-stream"}}),
+        (304, "GET", f"/jobs/{job_id}/logs", {"headers": {"If-None-Match": tag}}),
+        (416, "GET", f"/jobs/{job_id}/logs?offset=999", {}),
+        (201, "POST", f"/jobs/{job_id}/rerun", {"json": {}}),
+        (409, "POST", f"/jobs/{job_id}/cancel", {"json": {}}),
+        (400, "POST", "/jobs", {"json": {}}),
+        (400, "POST", "/jobs", {"data": b"{", "headers": json_headers}),
+        (413, "POST", "/jobs", {"data": b" " * (2 << 20), "headers": json_headers}),
+        (415, "POST", "/jobs", {"data": b"{}"}),
+        (401, "GET", "/jobs", {"headers": {"Authorization": "x"}}),
+        (403, "GET", "/jobs", {"headers": {"Origin": "null"}}),
+        (404, "GET", "/nowhere", {}),
+        (405, "PUT", "/jobs", {}),
+        (200, "OPTIONS", "/jobs", {}),
+        (200, "HEAD", "/jobs", {}),
+        (204, "DELETE", f"/jobs/{job_id}", {}),
+    ]
+    for status, method, path, options in cases:
+        answer = locked.ask(method, path, **options)
+        assert answer.status_code == status, (method, path, answer.text)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert not answer.text or "text/html" not in answer.headers.get("Content-Type", "")
+        assert "Set-Cookie" not in answer.headers
+        assert TOKEN not in answer.text
+
+
+def test_the_token_and_tickets_stay_out_of_the_servers_output(locked: Site) -> None:
+    """The fixture looks at the whole output once more, when all tests are over."""
+    job_id = locked.hand.ended(b"text\n")
+    key = ticket(locked, job_id)
+    assert with_ticket(locked, f"/jobs/{job_id}/logs", key).status_code == 200
+    host = ("Host", "localhost")
+    bearer = ("Authorization", f"Bearer {TOKEN}")
+    for headers in ([host, bearer, ("Bad Name", "x")], [host, (bearer[0], f"{bearer[1]}\0")]):
+        assert status_of(raw(locked, "GET", "/jobs", [*headers])) == 400
+    raw(locked, "GET", f"/jobs/{job_id}/logs?ticket={key}", [host])
+    raw(locked, "GET", f"/jobs/{job_id}/logs?ticket={key}&offset=99", [host])
+    wait_until(lambda: locked.processes.text().count(f"/jobs/{job_id}/logs") >= 3)
+    output = locked.processes.text()
+    assert TOKEN not in output
+    assert key not in output
+
+
+# --- Too much, too long, too slow ---------------------------------------------------------------
+
+BEGIN = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"
+HALVES = [
+    b"GET /jobs",
+    b"GET /jobs HTTP/1.1\r\nHost: localho",
+    BEGIN + b'Content-Length: 50\r\n\r\n{"command": ',
+    CHUNKED + b"5\r\n{",
+]
+
+
+def test_a_body_too_large_is_refused_before_it_is_sent(unlocked: Site) -> None:
+    for size in ((1 << 20) + 1, 10**12, 10**30):
+        answer = unlocked.raw(BEGIN + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
+        assert status_of(answer) == 413, answer
+
+
+def test_a_body_that_is_sent_in_chunks_is_taken(unlocked: Site) -> None:
+    body = b'5\r\n{"com\r\ne\r\nmand": "true"}\r\n0\r\n\r\n'
+    answer = unlocked.raw(CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + body)
+    assert status_of(answer) == 201, answer
+
+
+@pytest.mark.parametrize("path", [b"/jobs", b"/nowhere", f"/jobs/{UNKNOWN}/cancel".encode()])
+@pytest.mark.parametrize("size", [16, 60_000])
+def test_a_body_that_never_ends_is_cut_off(unlocked: Site, path: bytes, size: int) -> None:
+    chunk = b"%x\r\n" % size + b" " * size + b"\r\n"
+    block = chunk * max(1, 60_000 // len(chunk))
+    sent, answer = 0, b""
+    with unlocked.connect(CHUNKED.replace(b"/jobs", path)) as connection:
+        deadline = time.monotonic() + 30
+        try:
+            while True:
+                assert sent < 200 << 20 and time.monotonic() < deadline, "it takes all of it"
+                connection.sendall(block)
+                sent += len(block)
+        except (BrokenPipeError, ConnectionResetError):
+            answer = receive(connection)
+    assert not answer or 400 <= status_of(answer) < 500
+    assert unlocked.get("/jobs").status_code == 200
+
+
+BAD: list[tuple[str, bytes]] = [
+    ("many headers", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 1_000 + b"\r\n"),
+    ("long header", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 70_000 + b"\r\n\r\n"),
+    ("long name", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + b"x" * 70_000 + b": b\r\n\r\n"),
+    ("long path", b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("long method", b"X" * 70_000 + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("no version", b"GET /jobs\r\n\r\n"),
+    ("odd version", b"GET /jobs HTTP/9.9\r\nHost: localhost\r\n\r\n"),
+    ("no path", b"GET HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("nothing", b"\r\n\r\n"),
+    ("noise", bytes(range(256)) + b"\r\n\r\n"),
+    ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 99 + b"\r\n\r\n"),
+    ("folded", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n evil\r\n\r\n"),
+    ("space", b"GET /jobs HTTP/1.1\r\nHost : localhost\r\n\r\n"),
+    ("no colon", b"GET /jobs HTTP/1.1\r\nHost localhost\r\n\r\n"),
+    ("bare CR", b"GET /jobs HTTP/1.1\rHost: localhost\r\r"),
+    ("two lengths", BEGIN + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} "),
+    ("both", BEGIN + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("length -1", BEGIN + b"Content-Length: -1\r\n\r\n{}"),
+    ("length x", BEGIN + b"Content-Length: x\r\n\r\n{}"),
+    ("length +2", BEGIN + b"Content-Length: +2\r\n\r\n{}"),
+    ("chunk huge", CHUNKED + b"f" * 5_000 + b"\r\n{}"),
+    ("expect", BEGIN + b"Expect: miracles\r\nContent-Length: 2\r\n\r\n{}"),
+    ("null", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: \0\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("request_", [case for _, case in BAD], ids=[name for name, _ in BAD])
+def test_what_is_no_good_http_is_the_clients_mistake(unlocked: Site, request_: bytes) -> None:
+    before = jobs(unlocked)
+    with unlocked.connect() as connection:
+        try:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it was refused before its end
+        answer = receive(connection)
+    assert not answer or 400 <= status_of(answer) < 500, answer
+    assert b"Traceback" not in answer
+    assert jobs(unlocked) == before
+    assert unlocked.get("/jobs").status_code == 200
+
+
+def test_60_requests_that_are_half_sent_keep_nobody_waiting(unlocked: Site) -> None:
+    slow = [unlocked.connect(HALVES[n % len(HALVES)]) for n in range(60)]
+    try:
+        for _ in range(5):
+            answer = requests.get(f"{unlocked.url}/jobs", timeout=5)
+            assert answer.status_code == 200
+        assert unlocked.post("/jobs", {"command": "true"}).status_code == 201
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_clients_that_go_in_the_middle_harm_nobody(unlocked: Site) -> None:
+    before = jobs(unlocked)
+    for half in HALVES * 5:
+        unlocked.connect(half).close()
+    for half in HALVES:
+        with unlocked.connect(half) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            answer = receive(connection)
+        assert not answer or 400 <= status_of(answer) < 500, answer
+    assert unlocked.get("/jobs").status_code == 200
+    assert jobs(unlocked) == before
+
+
+# --- Thousands of wrong requests ----------------------------------------------------------------
+
+NASTY = """0 1 -1 true x 30s 1d 1e9 NaN 日本 .. queued * " W/ % bytes=0- bytes=-1 bytes=5-1,7-
+2026-11-23T18:00:00Z 0001-01-01T00:00:00+23:59 9999-12-31T23:59:59-23:59 text/event-stream"""
+WORDS = st.sampled_from(["", "\0", "\ud7ff", "9" * 30, UNKNOWN, *NASTY.split()])
+VALUES = st.one_of(WORDS, st.text(max_size=30))
+HEADER_VALUES = st.one_of(
+    WORDS, st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=30)
+)
+NAMES = (
+    "tail offset limit_bytes since timestamps follow download q limit before ticket status queue"
+)
+QUERIES = st.dictionaries(
+    st.one_of(st.sampled_from(NAMES.split()), st.text(max_size=8)), VALUES, max_size=3
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        "Host Origin Content-Type Authorization Idempotency-Key If-None-Match If-Range Range "
+        "Cookie Accept Last-Event-ID X-Forwarded-For Content-Encoding Accept-Encoding Expect".split()
+    ),
+    HEADER_VALUES,
+    max_size=3,
+)
+METHODS = st.sampled_from("GET GET GET POST POST DELETE HEAD OPTIONS PUT PATCH TRACE BREW".split())
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = "command name queue cwd env timeout retries submitted_by".split()
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    ANYTHING.map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(
+        st.one_of(st.sampled_from(FIELDS), st.text(max_size=8)), ANYTHING, max_size=4
+    ).map(lambda given: json.dumps({"command": "true"} | given).encode()),
+)
+PATHS = st.one_of(
+    st.sampled_from(
+        "/jobs /jobs/{} /jobs/{}/logs /jobs/{}/logs /jobs/{}/logs /jobs/{}/cancel /jobs/{}/rerun "
+        "/jobs/{}/ticket /workers /healthz / //".split()
+    ),
+    st.text(max_size=30).map(lambda text: f"/{text}"),
+)
+IDS = st.one_of(st.just("JOB"), st.just("JOB"), st.just(UNKNOWN), st.text(max_size=30), WORDS)
+MANY = settings(
+    deadline=None,  # a machine may be busy
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def fine(status: int, body: bytes, kind: str, method: str) -> None:
+    """No request is our mistake; a refusal is said in problem details."""
+    assert b"Traceback" not in body
+    if status >= 400:
+        assert status < 500 or status == 503, body
+        assert kind in ("application/problem+json", "application/json")
+        if method != "HEAD":
+            details = json.loads(body)
+            assert details["detail"] if kind == "application/problem+json" else details["reason"]
+
+
+@settings(MANY, max_examples=2_000)
+@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans())
+@example("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True)
+@example("GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False)
+def test_no_wrong_request_is_answered_as_our_mistake(
+    client: FlaskClient,
+    hand: Hand,
+    method: str,
+    path: str,
+    name: str,
+    query: dict[str, str],
+    headers: dict[str, str],
+    body: bytes,
+    as_json: bool,
+) -> None:
+    done = [job for job in hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
+    job_id = done[0].id if done else hand.ended("日本\r\nlast\n".encode() * 9)
+    path = path.replace("{}", job_id if name == "JOB" else name)
+    extra = JSON if as_json else {}
+    answer = client.open(
+        path.partition("?")[0],
+        method=method,
+        query_string=query,
+        headers=headers | extra,
+        data=body,
+    )
+    fine(answer.status_code, answer.data, answer.headers.get("Content-Type", ""), method)
+
+
+@settings(MANY, max_examples=200)
+@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans(), st.binary(max_size=20))
+def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
+    unlocked: Site,
+    method: str,
+    path: str,
+    name: str,
+    query: dict[str, str],
+    headers: dict[str, str],
+    body: bytes,
+    as_json: bool,
+    noise: bytes,
+) -> None:
+    done = [job for job in unlocked.hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
+    job_id = done[0].id if done else unlocked.hand.ended(b"text\n" * 9)
+    target = quote(path.replace("{}", job_id if name == "JOB" else name)).encode()
+    target += b"?" + urlencode(query).encode() + noise.translate(None, b" \r\n#")
+    extra = {"Host": "localhost"} | (JSON if as_json else {}) | headers
+    fields = [(name, value.encode("latin-1", "replace")) for name, value in extra.items()]
+    answer = raw(unlocked, method, target, [*fields], body)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    status = status_of(answer)
+    if rest.startswith(b"<html>"):  # the server's own word about what is no HTTP
+        assert 400 <= status < 500, answer
+    elif status >= 400 and b"chunked" not in head:
+        kind = head.lower().split(b"content-type: ")[1].split(b"\r\n")[0].decode()
+        fine(status, rest, kind, method)
+    else:
+        assert status < 500, answer
+
+
+def test_what_is_half_sent_is_given_up(halves: list[socket.socket]) -> None:
+    """Begun before the first test; the server waits 10 seconds for what is next."""
+    for connection in halves:
+        connection.settimeout(60)
+        answer = receive(connection)
+        assert not answer or 400 <= status_of(answer) < 500, answer
