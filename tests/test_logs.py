@@ -493,6 +493,8 @@ def test_a_follower_may_say_where_to_begin(served: Site, hand: Hand) -> None:
         ("&offset=15", b""),
         ("&tail=1", b"abcd\n"),
         ("&tail=0", b""),
+        ("&since=1h", b"0123\n5678\nabcd\n"),
+        ("&since=2099-01-01T00:00:00Z", b""),
         ("", b"0123\n5678\nabcd\n"),
     ):
         stream = follow(served, job_id, query)
