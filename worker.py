@@ -110,6 +110,8 @@ class Worker:
         self.stop_reason: str | None = None
         self.next_tick = self.next_beat = 0.0  # on the monotonic clock
         self.selector = selectors.DefaultSelector()
+        self.is_open = False
+        self.queue_fd: int | None = None  # tells of queued jobs, where something does
         os.umask(umask := os.umask(0))
         self.umask = f"{umask:03o}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
@@ -119,14 +121,9 @@ class Worker:
 
     def run(self) -> None:
         self._catch_signals()
-        self.storage.heartbeat(self.info)
-        self.queue_fd = self.storage.subscribe(self.info.queues)
-        if self.queue_fd is not None:
-            self.selector.register(self.queue_fd, selectors.EVENT_READ)
-        queues = ",".join(self.info.queues) or "all"
-        log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
-        while True:
+        while not self._is_done():
             try:
+                self.open()
                 self.reap()
                 self.supervise()
                 self.recover()
@@ -141,6 +138,18 @@ class Worker:
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.webhook:
             self.webhook.finish()
+
+    def open(self) -> None:
+        """Show ourselves and watch the queues, once that can be done."""
+        if self.is_open:
+            return
+        self.storage.heartbeat(self.info)
+        self.queue_fd = self.storage.subscribe(self.info.queues)
+        if self.queue_fd is not None:
+            self.selector.register(self.queue_fd, selectors.EVENT_READ)
+        self.is_open = True
+        queues = ",".join(self.info.queues) or "all"
+        log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
 
     def _catch_signals(self) -> None:
         self.woken, wake = socket.socketpair()
