@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,7 +23,19 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
-from web import UNKNOWN, Hand, Site, is_problem, receive, site
+from web import (
+    EVENTS,
+    UNKNOWN,
+    Hand,
+    Site,
+    Stream,
+    admitted,
+    follow,
+    is_problem,
+    receive,
+    site,
+    stalled,
+)
 
 from api import create_app
 from storage import Status
@@ -57,6 +70,30 @@ def halves(unlocked: Site) -> Iterator[list[socket.socket]]:
     yield begun
     for connection in begun:
         connection.close()
+
+
+@dataclass
+class Patient:
+    """A follower of a job that writes nothing; two that stopped reading; no place is free."""
+
+    site: Site
+    idle: Stream
+    stalled: list[socket.socket]
+    job_id: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """What takes its time begins with the first test: at the end of the last one's, it is over."""
+    with site(tmp_path_factory.mktemp("patient"), TAILBOARD_FOLLOWERS="3") as site_:
+        silent, busy = site_.hand.running(), site_.hand.running(b"text\n" * 8_000_000)
+        idle = follow(site_, silent.job.id, **EVENTS)
+        path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
+        with stalled(site_, path) as one, stalled(site_, path) as two:
+            assert site_.get(path).status_code == 503
+            yield Patient(site_, idle, [one, two], silent.job.id)
+        site_.hand.finish(silent)
+        site_.hand.finish(busy)
 
 
 @pytest.fixture
@@ -989,3 +1026,14 @@ def test_what_is_half_sent_is_given_up(halves: list[socket.socket]) -> None:
         connection.settimeout(60)
         answer = receive(connection)
         assert not answer or 400 <= status_of(answer) < 500, answer
+
+
+def test_an_idle_follower_is_pinged(patient: Patient) -> None:
+    wait_until(lambda: b"\n\n: ping\n\n" in patient.idle.data, 40)
+
+
+def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
+    """The server lets a client take nothing for 10 seconds, twice where it took a part at first."""
+    path = f"/jobs/{patient.job_id}/logs?follow=1"
+    for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
+        stream.close()

@@ -9,10 +9,8 @@ import re
 import socket
 import struct
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import need, wait_until
-from web import UNKNOWN, Hand, Site, is_problem, site
+from web import EVENTS, UNKNOWN, Hand, Site, Stream, admitted, follow, is_problem, site, stalled
 
 from storage import Held, Status
 
@@ -42,20 +40,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site_
 
 
-@pytest.fixture(scope="module", autouse=True)
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    """What takes its time begins with the first test: at the end of the last one's, it is over."""
-    with site(tmp_path_factory.mktemp("patient"), TAILBOARD_FOLLOWERS="3") as site_:
-        silent, busy = site_.hand.running(), site_.hand.running(b"text\n" * 8_000_000)
-        idle = follow(site_, silent.job.id, **EVENTS)
-        path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
-        with stalled(site_, path) as one, stalled(site_, path) as two:
-            assert site_.get(path).status_code == 503
-            yield Patient(site_, idle, [one, two], silent.job.id)
-        site_.hand.finish(silent)
-        site_.hand.finish(busy)
-
-
 @pytest.fixture
 def hand(served: Site) -> Hand:
     return served.hand
@@ -68,56 +52,6 @@ def held(hand: Hand) -> Iterator[Held]:
     yield held
     if held.job.status is Status.RUNNING:
         hand.finish(held)
-
-
-class Stream:
-    """An answer that goes on, read by a thread as it comes."""
-
-    def __init__(self, site: Site, path: str, **headers: str) -> None:
-        self.answer = site.get(path, headers=headers, stream=True)
-        self.data = b""
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self) -> None:
-        try:
-            for chunk in self.answer.iter_content(None):
-                self.data += chunk
-        except (requests.RequestException, OSError, AttributeError):
-            pass  # closed by the test
-
-    def has(self, data: bytes) -> None:
-        wait_until(lambda: data in self.data, describe=lambda: self.data[-1_000:])
-
-    def rest(self) -> bytes:
-        """All that came, once the server has ended the answer."""
-        wait_until(lambda: not self.thread.is_alive(), describe=lambda: self.data[-1_000:])
-        return self.data
-
-    def close(self) -> None:
-        # Not answer.close(), which would wait for the thread that reads.
-        connection = self.answer.raw.connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-        self.thread.join(10)
-        self.answer.close()
-
-
-def follow(site: Site, job_id: str, query: str = "", **headers: str) -> Stream:
-    return Stream(site, f"/jobs/{job_id}/logs?follow=1{query}", **headers)
-
-
-EVENTS = {"Accept": "text/event-stream"}
-
-
-@dataclass
-class Patient:
-    """A follower of a job that writes nothing; two that stopped reading; no place is free."""
-
-    site: Site
-    idle: Stream
-    stalled: list[socket.socket]
-    job_id: str
 
 
 def parse(data: bytes) -> list[dict[str, str]]:
@@ -601,31 +535,6 @@ def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path) -> 
 # --- Followers have a cap -----------------------------------------------------------------------
 
 
-def admitted(site: Site, path: str, **headers: str) -> Stream:
-    """A follower that got a place; one that was just freed may take a moment."""
-
-    def ask() -> Stream | None:
-        stream = Stream(site, path, **headers)
-        return stream if stream.answer.status_code == 200 else None
-
-    found: Stream = wait_until(ask, 60)
-    return found
-
-
-def stalled(site: Site, path: str) -> socket.socket:
-    """A follower that got a place, and reads no more than that."""
-
-    def ask() -> socket.socket | None:
-        connection = site.connect(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        if connection.recv(12) == b"HTTP/1.1 200":
-            return connection
-        connection.close()
-        return None
-
-    found: socket.socket = wait_until(ask, 60)
-    return found
-
-
 @pytest.fixture
 def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
     """A running job with as many followers as there may be."""
@@ -953,17 +862,3 @@ def test_a_huge_log_is_served_in_little_memory(small: Site) -> None:
 
 def ok(answer: requests.Response) -> requests.Response | None:
     return answer if answer.status_code == 200 else None
-
-
-# --- What takes its time: begun before the first test -------------------------------------------
-
-
-def test_an_idle_follower_is_pinged(patient: Patient) -> None:
-    wait_until(lambda: b"\n\n: ping\n\n" in patient.idle.data, 40)
-
-
-def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
-    """The server lets a client take nothing for 10 seconds, twice where it took a part at first."""
-    path = f"/jobs/{patient.job_id}/logs?follow=1"
-    for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
-        stream.close()

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,3 +160,68 @@ def is_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
     for word in words:
         assert word in details["detail"], details
     return details
+
+
+EVENTS = {"Accept": "text/event-stream"}
+
+
+class Stream:
+    """An answer that goes on, read by a thread as it comes."""
+
+    def __init__(self, site: Site, path: str, **headers: str) -> None:
+        self.answer = site.get(path, headers=headers, stream=True)
+        self.data = b""
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            for chunk in self.answer.iter_content(None):
+                self.data += chunk
+        except (requests.RequestException, OSError, AttributeError):
+            pass  # closed by the test
+
+    def has(self, data: bytes) -> None:
+        wait_until(lambda: data in self.data, describe=lambda: self.data[-1_000:])
+
+    def rest(self) -> bytes:
+        """All that came, once the server has ended the answer."""
+        wait_until(lambda: not self.thread.is_alive(), describe=lambda: self.data[-1_000:])
+        return self.data
+
+    def close(self) -> None:
+        # Not answer.close(), which would wait for the thread that reads.
+        connection = self.answer.raw.connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
+        self.answer.close()
+
+
+def follow(site: Site, job_id: str, query: str = "", **headers: str) -> Stream:
+    return Stream(site, f"/jobs/{job_id}/logs?follow=1{query}", **headers)
+
+
+def admitted(site: Site, path: str, **headers: str) -> Stream:
+    """A follower that got a place; one that was just freed may take a moment."""
+
+    def ask() -> Stream | None:
+        stream = Stream(site, path, **headers)
+        return stream if stream.answer.status_code == 200 else None
+
+    found: Stream = wait_until(ask, 60)
+    return found
+
+
+def stalled(site: Site, path: str) -> socket.socket:
+    """A follower that got a place, and reads no more than that."""
+
+    def ask() -> socket.socket | None:
+        connection = site.connect(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        if connection.recv(12) == b"HTTP/1.1 200":
+            return connection
+        connection.close()
+        return None
+
+    found: socket.socket = wait_until(ask, 60)
+    return found
