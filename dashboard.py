@@ -23,7 +23,7 @@ import streamlit as st
 
 API = os.environ.get("TAILBOARD_API", "http://127.0.0.1:5000").rstrip("/")
 PUBLIC_API = os.environ.get("TAILBOARD_PUBLIC_API", API).rstrip("/")  # as the browser reaches it
-TIMEOUT = (3, 10)  # seconds to connect, to answer
+TIMEOUT = (2, 5)  # seconds to connect, to answer
 PANE_BYTES = 256 << 10  # of a log, to every viewer at every refresh
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds
 FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")  # of the form
@@ -102,20 +102,17 @@ def seldom(_view: View, token: str, path: str, method: str = "GET", period: floa
 def body(answer: requests.Response, *names: str) -> dict[str, Any]:
     """An answer's JSON object, which has these names."""
     try:
-        found = answer.json()
+        found: dict[str, Any] = answer.json()
         return {name: found[name] for name in names} | found
     except (ValueError, KeyError, TypeError):
         raise ApiError(f"What answers at {API} is not Tailboard's API.") from None
 
 
 def read_log(answer: requests.Response, times: bool) -> dict[str, Any]:
-    """The end of a log, and where it stands in the whole (bytes), for the log pane."""
-    log = {
-        name: int(answer.headers.get(f"X-Log-{name}", 0)) for name in ("Offset", "Next", "Lines")
-    }
-    text, status = answer.content[-PANE_BYTES:], answer.headers.get("X-Job-Status")
-    log["Offset"] += len(answer.content) - len(text)
-    return log | {"text": text.decode(errors="replace"), "status": status, "times": times}
+    """The end of a log for the log pane; `Next` is where it stands in the whole, in bytes."""
+    text, headers = answer.content[-PANE_BYTES:].decode(errors="replace"), answer.headers
+    numbers = {name: int(headers.get(f"X-Log-{name}", 0)) for name in ("Next", "Lines")}
+    return numbers | {"text": text, "status": headers.get("X-Job-Status"), "times": times}
 
 
 def ended(job: Job | None) -> bool:
@@ -183,8 +180,9 @@ const span = (ms, s = Math.max(0, ms / 1000), m = s / 60 | 0) => s < 10 ? s.toFi
   m < 1 ? `${s | 0} s` : m < 60 ? `${m} min ${s % 60 | 0} s` : `${m / 60 | 0} h ${m % 60} min`;
 const took = (job) => (job.started_at ? span(until(job) - begun(job)) : "");
 const exit = (job) => (job.exit_code === null ? "" : `exit ${esc(job.exit_code)}`);
-const badge = (status, [icon, colour] = STATUS[status] ?? STATUS.lost) => `<span><i
-  aria-hidden="true" style="background:${colour}">${icon}</i>${esc(status.replace("_", " "))}</span>`;
+const badge = (status, [icon, colour] = STATUS[status] ?? STATUS.lost) =>
+  `<span><i aria-hidden="true" style="background:${colour}">${icon}</i>` +
+  `${esc(status.replace("_", " "))}</span>`;
 """.replace("$STATUS", json.dumps(STATUS))
 BASE_CSS = """* { box-sizing: border-box; font-family: inherit; } a { color: inherit; }
 :host { container-type: inline-size; display: block; font-size: 14px; }
@@ -333,11 +331,10 @@ class Pane {
     this.head();
     this.foot();
   }
-  merge({ text, Next, Offset }) {  // of the tail only what is new: a selection survives
+  merge({ text, Next }) {  // of the tail only what is new: a selection survives
     let at = 0, start = text.slice(0, 200);
     while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(start, at + 1);
     if (at < 0) this.clear(this.key);
-    if (!this.raw && Offset) this.count = NaN;  // of lines before these
     this.next = Next;
     this.append(text.slice(this.raw.length - Math.max(0, at)));
   }
@@ -398,10 +395,10 @@ class Pane {
       data.every ? `every ${data.every} s` : "paused");
   }
   foot() {
-    const shown = this.view.childElementCount, all = this.data.Lines || this.count;
+    const shown = this.view.childElementCount, all = Math.max(this.count, this.data.Lines);
     const [some, every] = [shown, all].map((count) => count.toLocaleString());
-    put(this.$("size"), !shown ? "nothing written yet" : isNaN(all) ? `last ${some} lines` :
-      all > shown ? `last ${some} of ${every} lines` : `${some} lines`);
+    const text = all > shown ? `last ${some} of ${every} lines` : `${some} lines`;
+    put(this.$("size"), shown ? text : "nothing written yet");
   }
   find(step) {
     const wanted = this.$("search").value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"), found = [];
@@ -529,14 +526,15 @@ def show_workers(view: View) -> None:
 
 def show_job(view: View, job: Job, every: float | None) -> None:
     """The chosen job: its log, and what can be done with it."""
-    path, data = f"/jobs/{job['id']}", {"job": brief(job), "every": every, "over": ended(job)}
-    data |= {"url": f"{PUBLIC_API}{path}/logs?", "past": []}
+    path = f"/jobs/{job['id']}"
+    data = view.log | {"job": brief(job), "every": every, "over": ended(job), "past": []}
+    data["url"] = f"{PUBLIC_API}{path}/logs?"
     with suppress(ApiError):
         data["past"] = past(view, job)
         if view.token:  # which the browser cannot send with a stream or a link
             made = seldom(view, view.token, f"{path}/ticket", "POST", time.time() // 60)
             data["url"] += "ticket=" + quote(made["ticket"], "")
-    log_pane(key="log", data=view.log | data, on_times_change=int, on_ended_change=int)
+    log_pane(key="log", data=data, on_times_change=lambda: None, on_ended_change=lambda: None)
     verb, sure, call = ("Cancel", "Yes, stop it", ("POST", path + "/cancel"))
     if ended(job):
         verb, sure, call = ("Delete", "Yes, delete it", ("DELETE", path))
@@ -544,8 +542,10 @@ def show_job(view: View, job: Job, every: float | None) -> None:
         with st.popover(verb, key=verb):
             st.button(sure, type="primary", on_click=act, args=(view, *call))
         again = st.button("Run again", on_click=fill, args=(view, job))
-        if st.button("Close", on_click=st.query_params.pop, args=("job", "")) or again:
-            st.rerun()
+        if close := st.button("Close"):
+            del st.query_params["job"]
+    if again or close:
+        st.rerun()
     with st.expander("Details"):
         st.json(job)
 
