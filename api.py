@@ -35,6 +35,8 @@ from flask import (
     stream_with_context,
     url_for,
 )
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import TConn
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -222,6 +224,12 @@ def not_found(error: JobNotFound) -> Response:
 @routes.app_errorhandler(WrongState)
 def conflict(error: WrongState) -> Response:
     return problem(409, "Conflict", str(error))
+
+
+@routes.app_errorhandler(ParseException)
+def bad_chunks(_: ParseException) -> Response:
+    """What gunicorn finds while a route reads the body."""
+    return problem(400, "Bad Request", "the body's chunks are not what they should be")
 
 
 @routes.app_errorhandler(RecursionError)
@@ -882,10 +890,20 @@ graceful_timeout = 2  # seconds; followers come back
 
 def post_worker_init(worker: Any) -> None:
     """No client keeps a thread by sending or reading nothing, or by vanishing without a word:
-    accepted connections inherit this."""
+    accepted connections inherit this. Nor does one that leaves open what we have ended keep all
+    others waiting: gunicorn lingers for its goodbye, up to 2 s, on the thread that accepts."""
     for listener in worker.sockets:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 6 * CLIENT_TIME)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", CLIENT_TIME, 0))
+    close = TConn.close
+
+    def close_elsewhere(connection: Any, graceful: bool = False) -> None:
+        try:
+            worker.tpool.submit(close, connection, graceful)
+        except RuntimeError:  # the server stops
+            close(connection)
+
+    TConn.close = close_elsewhere

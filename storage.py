@@ -37,6 +37,7 @@ import re
 import select
 import shutil
 import signal
+import stat
 import struct
 import time
 from bisect import bisect_left, bisect_right
@@ -429,6 +430,9 @@ class Log:
     def __init__(self, path: str) -> None:
         self.times = f"{os.path.dirname(path)}/times"
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode) and path != os.devnull:  # a job's doing
+            os.close(self.fd)
+            raise FileNotFoundError(errno.ENOENT, "the log is not a file", path)
         with suppress(BlockingIOError):  # it is being deleted
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
 
@@ -647,11 +651,11 @@ class LogKeeper:
 
     def trim(self, limit: int) -> bool:
         """Give all but the newest `limit` bytes back to the file system. False: it cannot."""
-        stat = os.fstat(self.log)
-        if stat.st_blocks * 512 <= limit or stat.st_size <= limit:
+        now = os.fstat(self.log)
+        if now.st_blocks * 512 <= limit or now.st_size <= limit:
             return True
         try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
-            length = ctypes.c_int64((stat.st_size - limit) // BLOCK * BLOCK)
+            length = ctypes.c_int64((now.st_size - limit) // BLOCK * BLOCK)
             fallocate = ctypes.CDLL(None).fallocate
             return bool(fallocate(self.log, 3, ctypes.c_int64(0), length) == 0)
         except AttributeError:  # not on this system

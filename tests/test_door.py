@@ -706,7 +706,7 @@ def test_a_link_in_place_of_a_jobs_folder_is_not_followed(
 
 
 @pytest.mark.parametrize("name", ["output.log", "job.json", "times"])
-@pytest.mark.parametrize("kind", ["fifo"])
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
     client: FlaskClient, hand: Hand, name: str, kind: str
 ) -> None:
@@ -851,6 +851,9 @@ BAD: list[tuple[str, bytes]] = [
     ("length -1", BEGIN + b"Content-Length: -1\r\n\r\n{}"),
     ("length x", BEGIN + b"Content-Length: x\r\n\r\n{}"),
     ("length +2", BEGIN + b"Content-Length: +2\r\n\r\n{}"),
+    ("chunk size", CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"),
+    ("chunk -1", CHUNKED + b"-1\r\n{}\r\n0\r\n\r\n"),
+    ("chunk end", CHUNKED + b"2\r\n{}xx0\r\n\r\n"),
     ("chunk huge", CHUNKED + b"f" * 5_000 + b"\r\n{}"),
     ("expect", BEGIN + b"Expect: miracles\r\nContent-Length: 2\r\n\r\n{}"),
     ("null", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: \0\r\n\r\n"),
@@ -882,6 +885,18 @@ def test_60_requests_that_are_half_sent_keep_nobody_waiting(unlocked: Site) -> N
         assert unlocked.post("/jobs", {"command": "true"}).status_code == 201
     finally:
         for connection in slow:
+            connection.close()
+
+
+def test_connections_that_clients_leave_open_keep_nobody_waiting(unlocked: Site) -> None:
+    """The server has answered and said that it closes; these clients do not close."""
+    request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    left = [unlocked.connect(request) for _ in range(20)]
+    try:
+        assert status_of(left[0].recv(1 << 16)) == 200
+        assert requests.get(f"{unlocked.url}/jobs", timeout=8).status_code == 200
+    finally:
+        for connection in left:
             connection.close()
 
 
