@@ -80,6 +80,7 @@ from storage import (
 MAX_BODY = 1 << 20  # bytes
 RETRY_AFTER = 5  # seconds
 COUNT_TIME = 0.02  # seconds of a request for counting lines
+COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
 COUNTED = 1_000  # logs whose lines stay counted
 STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
 FOLLOW_BLOCK = 1 << 16  # bytes of one event
@@ -106,7 +107,7 @@ Variable = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00=]+
 
 
 def own_names(env: dict[str, str]) -> dict[str, str]:
-    if any(name.startswith(("TAILBOARD_", "JOB_ID", "JOB_ATTEMPT")) for name in env):
+    if any(name.startswith(("TAILBOARD_", "JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE")) for name in env):
         raise ValueError
     return env
 
@@ -463,11 +464,11 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
 
 
 def count_lines(job_id: str, log: Log, size: int) -> int | None:
-    """How many lines the log has; None where its head is gone, or, for a log of gigabytes, until
-    a few requests have counted on from where the last one stopped."""
+    """How many lines the log has; None where its head is gone, it is too large, or until a few
+    requests have counted on from where the last one stopped."""
     counted: dict[str, tuple[int, int]] = current_app.extensions["lines"]
     at, lines = counted.pop(job_id, (0, 0))
-    if log.start > 0:
+    if log.start > 0 or size > COUNT_LIMIT:
         return None
     at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
     counted[job_id] = at, lines + more
@@ -737,6 +738,8 @@ class Command(click.Command):
             return super().invoke(context)
         except HTTPException as error:
             raise click.ClickException(error.description or error.name) from None
+        except BrokenPipeError:  # `flask jobs | head`: click knows what to do
+            raise
         except (JobNotFound, WrongState, OSError) as error:
             raise click.ClickException(str(error)) from None
 

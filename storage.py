@@ -237,6 +237,7 @@ class StoragePort(Protocol):
     def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
+    def identity(self) -> str: ...
     def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
     def heartbeat(self, info: WorkerInfo) -> None: ...
     def subscribe(self, queues: Iterable[str]) -> int | None: ...
@@ -1107,6 +1108,11 @@ class FolderStorage:
             raise WrongState(f"job {job.id} is {job.status}: it cannot be {verb}")
 
     # Workers
+
+    def identity(self) -> str:
+        """Tells this folder from any other on this machine, a copy of it among them."""
+        found = os.stat(self.root)
+        return f"{found.st_dev}-{found.st_ino}"
 
     def heartbeat(self, info: WorkerInfo) -> None:
         """Show this worker, as long as its process lives; mend what has vanished of the folder."""

@@ -225,7 +225,7 @@ class Worker:
             with held:
                 entry.ended = True
                 if entry.kill_at is not None and time.monotonic() < entry.kill_at:
-                    if any(processes(entry.job.id, None)):
+                    if any(processes(self.cookie(entry.job), None)):
                         return
                 self.record(held, entry)
         del self.running[entry.job.id]
@@ -250,7 +250,7 @@ class Worker:
         if entry and entry.verdict:
             outcome.status, outcome.reason = entry.verdict
         if outcome.status in STOPPED:
-            kill(job.id, None, signal.SIGKILL)
+            kill(self.cookie(job), None, signal.SIGKILL)
         if entry and entry.usage:
             job.cpu_seconds, job.max_rss_bytes = entry.usage
         if outcome.status in RETRIED and job.attempt <= job.retries:
@@ -320,7 +320,7 @@ class Worker:
                 entry.ended = True
                 return
         log.info("signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.verdict)
-        found = kill(entry.job.id, entry.pid, number)
+        found = kill(self.cookie(entry.job), entry.pid, number)
         if number is signal.SIGTERM or not found:
             with suppress(ProcessLookupError):
                 os.killpg(entry.pid, number)
@@ -414,11 +414,16 @@ class Worker:
             return
         self.running[job.id] = Running(job, process.pid, process)
 
+    def cookie(self, job: Job) -> dict[str, str]:
+        """The variables that tell what a job has started; a copy of the jobs folder, restored
+        from a backup say, has jobs of the same ID that are not ours to kill."""
+        return {"JOB_ID": job.id, "JOB_STORAGE": self.storage.identity()}
+
     def spawn(self, held: Held, out: int) -> subprocess.Popen[bytes]:
         job = held.job
         if job.attempt > 1:
             say(out, f"--- attempt {job.attempt} ---")
-        own = {"JOB_ID": job.id, "JOB_ATTEMPT": str(job.attempt)}
+        own = self.cookie(job) | {"JOB_ATTEMPT": str(job.attempt)}
         env = self.env | job.env | own
         try:
             return subprocess.Popen(
@@ -519,14 +524,14 @@ def peak(maxrss: int) -> int | None:
 # What a job has started, wherever it went (Linux; elsewhere only its process group is known)
 
 
-def processes(job_id: str, leader: int | None) -> Iterator[int]:
-    """The living processes that carry the job's JOB_ID in their environment, as Jenkins finds
+def processes(cookie: dict[str, str], leader: int | None) -> Iterator[int]:
+    """The living processes that carry the job's cookie in their environment, as Jenkins finds
     strays, or, if its shim `leader` is known to live, that are in its group or session."""
     names = os.listdir("/proc") if sys.platform == "linux" else []
-    return (int(n) for n in names if n.isdigit() and belongs(int(n), job_id, leader))
+    return (int(n) for n in names if n.isdigit() and belongs(int(n), cookie, leader))
 
 
-def belongs(pid: int, job_id: str, leader: int | None) -> bool:
+def belongs(pid: int, cookie: dict[str, str], leader: int | None) -> bool:
     with suppress(OSError):
         with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5): pid (comm) state ppid pgrp session
             state, _, group, session = file.read().rpartition(b")")[2].split()[:4]
@@ -535,21 +540,22 @@ def belongs(pid: int, job_id: str, leader: int | None) -> bool:
         if leader and leader in (int(group), int(session)):
             return True
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"\0JOB_ID={job_id}\0".encode() in b"\0" + file.read()
+            environment = b"\0" + file.read()
+        return all(f"\0{name}={text}\0".encode() in environment for name, text in cookie.items())
     return False
 
 
-def kill(job_id: str, leader: int | None, number: signal.Signals) -> int:
+def kill(cookie: dict[str, str], leader: int | None, number: signal.Signals) -> int:
     """Signal them, but for the shim, and count them. TERM leaves the group out: it gets its own,
     all at once. The pidfd pins a process before the proof that it is the job's is read."""
     count = 0
-    for pid in processes(job_id, leader):
+    for pid in processes(cookie, leader):
         with suppress(OSError):
             if number is signal.SIGTERM and leader and os.getpgid(pid) == leader:
                 continue
             pidfd = os.pidfd_open(pid)
             try:
-                if belongs(pid, job_id, leader):
+                if belongs(pid, cookie, leader):
                     signal.pidfd_send_signal(pidfd, number)
                     count += 1
             finally:

@@ -807,3 +807,23 @@ def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
     with pytest.raises(JobNotFound):
         storage.get(job.id)
     assert storage.list() == ([], None)
+
+
+def test_a_worker_on_a_copy_of_the_folder_leaves_the_original_alone(
+    storage: FolderStorage, processes: Processes, tmp_path: Path, ended: Callable[..., Job]
+) -> None:
+    """A backup that is looked into on the same machine has running jobs of the same ID."""
+    gate = tmp_path / "open"
+    processes.worker()
+    job = storage.submit(
+        Job(command=f"echo started; until [ -e {gate} ]; do sleep 0.05; done; exit 7")
+    )
+    wait_until(lambda: storage.get(job.id).log_size)
+    copy = tmp_path / "copy"
+    shutil.copytree(storage.root, copy)
+    processes.worker("--drain", TAILBOARD_STORAGE=str(copy)).wait(30)
+    assert FolderStorage(copy).get(job.id).status is Status.LOST
+    assert storage.get(job.id).status is Status.RUNNING
+    gate.touch()
+    found = ended(job)
+    assert (found.status, found.exit_code) == (Status.FAILED, 7)
