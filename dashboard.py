@@ -100,11 +100,13 @@ def seldom(_view: View, token: str, path: str, method: str = "GET", period: floa
 
 
 def body(answer: requests.Response, *names: str) -> dict[str, Any]:
-    """An answer's JSON object, which has these names."""
+    """An answer's JSON object, which has these names; what is in `jobs` are jobs."""
     try:
         found: dict[str, Any] = answer.json()
+        if not all(job["id"] and job["status"] for job in found.get("jobs", ())):
+            raise ValueError
         return {name: found[name] for name in names} | found
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ApiError(f"What answers at {API} is not Tailboard's API.") from None
 
 
@@ -449,7 +451,7 @@ button, .search { font-size: inherit; color: inherit; background: var(--st-backg
 time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }"""
-PAGE_CSS = """<style>.stMainBlockContainer { padding: 3.5rem 2rem 1rem; }
+PAGE_CSS = """<style>.stMainBlockContainer { padding: 4.25rem 2rem 1rem; }
 @media (max-width: 640px) {
   .st-key-panes .stHorizontalBlock:has(> .stColumn) { flex-direction: column-reverse; } }
 </style>"""
@@ -527,14 +529,6 @@ def show_workers(view: View) -> None:
 def show_job(view: View, job: Job, every: float | None) -> None:
     """The chosen job: its log, and what can be done with it."""
     path = f"/jobs/{job['id']}"
-    data = view.log | {"job": brief(job), "every": every, "over": ended(job), "past": []}
-    data["url"] = f"{PUBLIC_API}{path}/logs?"
-    with suppress(ApiError):
-        data["past"] = past(view, job)
-        if view.token:  # which the browser cannot send with a stream or a link
-            made = seldom(view, view.token, f"{path}/ticket", "POST", time.time() // 60)
-            data["url"] += "ticket=" + quote(made["ticket"], "")
-    log_pane(key="log", data=data, on_times_change=lambda: None, on_ended_change=lambda: None)
     verb, sure, call = ("Cancel", "Yes, stop it", ("POST", path + "/cancel"))
     if ended(job):
         verb, sure, call = ("Delete", "Yes, delete it", ("DELETE", path))
@@ -546,6 +540,14 @@ def show_job(view: View, job: Job, every: float | None) -> None:
             del st.query_params["job"]
     if again or close:
         st.rerun()
+    data = view.log | {"job": brief(job), "every": every, "over": ended(job), "past": []}
+    data["url"] = f"{PUBLIC_API}{path}/logs?"
+    with suppress(ApiError):
+        data["past"] = past(view, job)
+        if view.token:  # which the browser cannot send with a stream or a link
+            made = seldom(view, view.token, f"{path}/ticket", "POST", time.time() // 60)
+            data["url"] += "ticket=" + quote(made["ticket"], "")
+    log_pane(key="log", data=data, on_times_change=lambda: None, on_ended_change=lambda: None)
     with st.expander("Details"):
         st.json(job)
 
