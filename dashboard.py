@@ -600,12 +600,33 @@ def door(view: View) -> None:
             st.rerun()
 
 
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Is the page opened from another machine, or through a proxy?"""
+    host = headers.get("Host") or ""
+    here = re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host, re.IGNORECASE)
+    return not here or any(name in headers for name in ("Forwarded", "X-Forwarded-For"))
+
+
+def refuse(view: View) -> None:
+    """The API takes what this page asks for a program's of its own machine: without a token,
+    whoever can open the page could run commands there."""
+    try:
+        view.ask("GET", "/workers")
+        st.error("This page is open to other machines only with a token: set TAILBOARD_TOKEN.")
+    except ApiError as error:
+        if view.locked:
+            st.rerun()
+        st.warning(plain(str(error)))
+
+
 def main() -> None:
     st.set_page_config("Tailboard", "📋", layout="wide")
     view = View()  # Streamlit runs this file anew each time: only data lives on, no object of ours
     view.__dict__ = st.session_state.setdefault("view", view.__dict__)
     if view.locked:
         return door(view)
+    if not view.token and is_foreign(st.context.headers):
+        return st.fragment(refuse, run_every=5)(view)
     every = interval(st.session_state.get("every", "5 s"), view)
     st.fragment(live, run_every=every)(view, every)
     with st.sidebar:

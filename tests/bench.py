@@ -82,9 +82,7 @@ def drain(folder: Path, slots: int, jobs: int) -> float:
     for _ in range(jobs):
         storage.submit(Job(command=["/bin/true"]))
     processes.worker("--slots", str(slots), "--drain").wait()
-    seen = re.findall(
-        r"^[0-9-]+ ([0-9:.]+)Z INFO (?:claimed|succeeded)", processes.text(), re.M
-    )
+    seen = re.findall(r"^[0-9-]+ ([0-9:.]+)Z INFO (?:claimed|succeeded)", processes.text(), re.M)
     first, last = ([float(part) for part in moment.split(":")] for moment in (seen[0], seen[-1]))
     seconds = [a * 3600 + b * 60 + c for a, b, c in (first, last)]
     return jobs / ((seconds[1] - seconds[0]) % 86_400)

@@ -24,7 +24,7 @@ from storage import FolderStorage, Job
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
-)
+).split() + ["--host-resolver-rules=MAP elsewhere.test 127.0.0.1"]
 expect.set_options(timeout=20_000)  # ms
 
 
@@ -119,7 +119,7 @@ def serve(tmp_path: Path) -> Serve:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
         yield browser
         browser.close()
 
@@ -551,6 +551,20 @@ def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
         expect(page.get_by_text("live", exact=True)).to_be_visible()
         expect(page.get_by_label("Token")).to_have_count(0)
         assert "secret" not in page.content() + page.url
+
+
+def test_from_elsewhere_the_page_does_nothing_without_a_token(
+    site: Site, page: Page, serve: Serve
+) -> None:
+    """The API would take it for a program of its own machine."""
+    page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
+    expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
+    expect(page.get_by_role("button", name="Run job")).to_have_count(0)
+    with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
+        page.goto(locked.url.replace("127.0.0.1", "elsewhere.test"))
+        page.get_by_label("Token").fill("secret")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("button", name="Run job")).to_be_visible()
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
