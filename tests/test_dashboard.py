@@ -21,10 +21,9 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 import dashboard
 from storage import FolderStorage, Job
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split() + ["--host-resolver-rules=MAP elsewhere.test 127.0.0.1"]
+QUIET = "no-first-run disable-background-networking disable-component-update disable-sync"
+FLAGS = [f"--{flag}" for flag in f"no-sandbox disable-gpu disable-quic {QUIET}".split()]
+FLAGS.append("--host-resolver-rules=MAP elsewhere.test 127.0.0.1")
 expect.set_options(timeout=20_000)  # ms
 
 
