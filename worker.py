@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import queue
-import resource
 import selectors
 import shutil
 import signal
@@ -515,10 +514,14 @@ class Webhook(threading.Thread):
 
 
 def peak(maxrss: int) -> int | None:
-    """ru_maxrss in bytes; None below the worker's own peak, which Linux lets every child begin
-    with (a vfork shares the parent's memory until exec; see getrusage(2))."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return maxrss * unit if maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None
+    """ru_maxrss in bytes; None up to the worker's own peak, with which Linux lets every child
+    begin: until its exec a vfork shares the parent's memory (getrusage(2), proc(5))."""
+    if sys.platform == "darwin":
+        return maxrss  # in bytes there
+    own = 0
+    with suppress(OSError), open("/proc/self/status") as file:
+        own = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    return maxrss * 1024 if maxrss > own else None
 
 
 # What a job has started, wherever it went (Linux; elsewhere only its process group is known)

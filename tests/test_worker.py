@@ -737,3 +737,15 @@ def test_workers_come_and_go_and_leave_no_files_behind(
         drain()
     assert len(list((folder / "workers").iterdir())) <= 1
     assert list(storage.workers()) == []
+
+
+def test_the_peak_memory_of_who_started_the_worker_does_not_count(
+    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
+    large = (
+        "import os, sys; x = b'x' * (200 << 20); os.execv(sys.executable, ['python', 'worker.py'])"
+    )
+    processes.start(PYTHON, "-c", large)
+    job = ended(storage.submit(Job(command=[PYTHON, "-c", "x = b'x' * (100 << 20)"])), 30)
+    assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
