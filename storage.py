@@ -460,10 +460,12 @@ class Log:
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
         where they are."""
-        offset = max(offset, self.start)
-        data = os.pread(self.fd, limit, offset)
-        begin = min(max(offset, self.start), offset + len(data))  # it may have passed us meanwhile
-        return begin, data[begin - offset :]
+        while True:
+            offset = max(offset, self.start)
+            data = os.pread(self.fd, limit, offset)
+            passed = max(0, self.start - offset)  # looked up again: it may have moved meanwhile
+            if passed < len(data) or not data:
+                return offset + passed * bool(data), data[passed:]
 
     def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
         """The offset where the last `lines` lines before `size` begin, at most `limit` bytes

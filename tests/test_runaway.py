@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Processes, wait_until
 
-from storage import FolderStorage, Job, LogKeeper, Status
+from storage import FolderStorage, Job, Log, LogKeeper, Status
 
 LIMIT = 1 << 20
 
@@ -78,6 +78,25 @@ def test_what_the_limit_holds_is_kept_whole(storage: FolderStorage, tmp_path: Pa
     keeper.close()
     kept = (tmp_path / "output.log").read_bytes()
     assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
+
+
+def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(LIMIT + 300_000)
+    (tmp_path / "output.log").write_bytes(data)
+    keeper, pread = LogKeeper(str(tmp_path)), os.pread
+
+    def read_then_trim(fd: int, size: int, offset: int) -> bytes:
+        found = pread(fd, size, offset)
+        keeper.trim(LIMIT)
+        return found
+
+    monkeypatch.setattr("storage.os.pread", read_then_trim)
+    with Log(str(tmp_path / "output.log")) as log:
+        begin, found = log.read(0, 4096)
+        assert begin == log.start > 0 and found == data[begin : begin + 4096]
+    keeper.close()
 
 
 def test_two_cannot_keep_the_same_log(tmp_path: Path) -> None:
