@@ -316,7 +316,7 @@ class Pane {
     this.source?.close();
     this.view.replaceChildren();
     Object.assign(this, { key, source: null, job: null, next: 0, count: 0, raw: "", pending: "",
-      rest: "", style: {}, follow: true, match: 0 });
+      rest: "", style: {}, follow: true, stuck: 0, match: 0 });
   }
   update(component) {
     const { data } = (this.component = component), key = `${data.job.id} ${data.times}`;
@@ -360,6 +360,9 @@ class Pane {
     this.drawing ??= setTimeout(() => this.draw(), 16);
   }
   draw() {
+    const { scrollTop, scrollHeight, clientHeight } = this.view;
+    if (scrollTop < this.stuck - 30 && scrollHeight - scrollTop - clientHeight >= 30)
+      this.follow = false;  // somebody scrolled up, and the event is still to come
     const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
     if (this.rest) this.view.lastChild?.remove();
     Object.assign(this, { rest: lines.pop().slice(-BACKLOG), pending: "", drawing: null });
@@ -384,7 +387,10 @@ class Pane {
     const time = stamp && `<time>${new Date(stamp.trim()).toTimeString().slice(0, 8)}</time>`;
     return `<div>${time}<span>${html.join("")}</span></div>`;
   }
-  stick() { if (this.follow) this.view.scrollTop = this.view.scrollHeight; }
+  stick() {
+    if (this.follow) this.view.scrollTop = this.view.scrollHeight;
+    this.stuck = this.view.scrollTop;
+  }
   head() {
     const { data } = this, job = { ...data.job, ...this.job }, live = this.source?.readyState === 1;
     const past = data.past.map((other) => until(other) - begun(other)), most = Math.max(...past);
