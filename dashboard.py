@@ -263,7 +263,8 @@ a:hover, [aria-current="true"] { background: var(--st-secondary-background-color
 .timeline { overflow: hidden; } .timeline a { position: absolute; height: calc(var(--lane) - 1px); }
 .timeline i { display: block; width: 100%; height: calc(var(--lane) - 1px); border-radius: 2px; }
 .timeline a span { font-size: 0; } .timeline i { font-size: 0; }
-.timeline small { position: absolute; bottom: 4px; border-left: 1px solid; padding-left: 3px; }
+.timeline small { position: absolute; bottom: 4px; border-left: 1px solid; padding-left: 3px;
+  pointer-events: none; }
 .rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
 .rows a { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
   padding: 6px 8px; border-bottom: 1px solid var(--st-border-color); }

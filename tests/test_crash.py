@@ -519,6 +519,13 @@ def test_workers_that_recover_at_once_do_each_thing_once(
     case = Case(tmp_path / "case", processes)
     gate = Gate(tmp_path / "gate")
     wanted: dict[str, tuple[Status, int | None, int]] = {}
+    storage_of_case = {"TAILBOARD_STORAGE": str(case.folder)}
+    first = worker("--slots", "5", **storage_of_case)
+    for _ in range(5):
+        job = case.tallying(f"{gate.wait}; exit 7")
+        wanted[job.id] = (Status.FAILED, 7, 1)
+    wait_until(lambda: len(case.tallied()) == 5, describe=processes.text)
+    kill(first)
     for _ in range(10):
         wanted[case.left_by_a_dead_worker("exit 7").name] = (Status.FAILED, 7, 1)
         (lost := case.left_by_a_dead_worker("exit 7") / "exit").unlink()
@@ -527,13 +534,6 @@ def test_workers_that_recover_at_once_do_each_thing_once(
         wanted[retry.parent.name] = (Status.FAILED, 7, 2)
         never = case.left_by_a_dead_worker("exit 7", starts=False)
         wanted[never.name] = (Status.FAILED, 7, 1)
-    storage_of_case = {"TAILBOARD_STORAGE": str(case.folder)}
-    first = worker("--slots", "5", **storage_of_case)
-    for _ in range(5):
-        job = case.tallying(f"{gate.wait}; exit 7")
-        wanted[job.id] = (Status.FAILED, 7, 1)
-    wait_until(lambda: len(case.tallied()) >= 35, describe=processes.text)
-    kill(first)
     workers = [worker("--drain", "--slots", "20", **storage_of_case) for _ in range(4)]
     gate.open()
     for process in workers:
