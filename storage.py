@@ -65,6 +65,7 @@ EXCERPT = 1_000  # bytes of a line that a search shows
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
+QUEUE_NAMES = "1 to 32 of a-z 0-9 _ -"
 DAY = re.compile(r"[0-9]{8}")
 EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 LINES = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -72,15 +73,16 @@ DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
 log = logging.getLogger("storage")
 
-# Lets a command outlive the worker: $0 is the job's folder, $1 the umask, the rest the command.
+# Lets a command outlive the worker: $1 is the job's folder, $2 the umask, the rest the command.
 # Standard input is the job's lock, which the command does not get. The traps are no-ops and not
 # "ignore", which the command would inherit; the shell acts on them when the command has ended.
 # What cannot be written, on a full disk, is tried again: the end is true before it is known.
-SHIM = """trap : TERM INT HUP
-note() { umask 077; until echo $2 >"$1"; do [ -d "$0" ] || exit; sleep 1; done 2>/dev/null; }
-note "$0/pid" $$; umask "$1"; shift
-"$@" </dev/null
-note "$0/exit" $?
+# `exec`, lest the command be one of the shell's own.
+SHIM = """trap : TERM INT HUP; job=$1 mask=$2; shift 2
+note() { umask 077; until echo $2 >"$job/$1"; do [ -d "$job" ] || exit; sleep 1; done 2>/dev/null; }
+note pid $$; umask "$mask"
+(exec "$@") </dev/null
+note exit $?
 """
 
 
@@ -97,11 +99,15 @@ class Status(StrEnum):
 FINISHED = tuple(Status)[2:]
 
 
-class JobNotFound(LookupError):
+class JobError(Exception):
+    """The job does not allow that."""
+
+
+class JobNotFound(JobError):
     """There is no such job."""
 
 
-class WrongState(Exception):
+class WrongState(JobError):
     """The job's state does not allow that."""
 
 
@@ -185,9 +191,9 @@ class WorkerInfo:
     pid: int
     slots: int
     queues: list[str]
-    running: int
-    started_at: str
-    seen_at: str
+    running: int = 0
+    started_at: str = field(default_factory=lambda: utc())
+    seen_at: str = ""
 
 
 @dataclass(slots=True)
@@ -202,6 +208,20 @@ class Held:
         """The job's log file, for its output and for what we have to say there."""
         mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         return open(os.open(f"{self.folder}/output.log", mode, 0o600), "ab", buffering=0)
+
+    def say(self, line: str) -> None:
+        """A line of our own in the job's log, where what stands before may lack its end."""
+        with self.append_log() as out:
+            size = os.fstat(out.fileno()).st_size
+            glued = size and os.pread(out.fileno(), 1, size - 1) != b"\n"
+            out.write(f"{chr(10) * bool(glued)}{line}\n".encode(errors="replace"))
+
+    def shim(self) -> list[str]:
+        """The arguments that run the job's command under the shim, with our own umask."""
+        os.umask(umask := os.umask(0o077))
+        command = self.job.command
+        words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+        return ["/bin/sh", "-c", SHIM, "tailboard", self.folder, f"{umask:03o}", *words]
 
     def __enter__(self) -> Self:
         return self
@@ -237,9 +257,9 @@ class StoragePort(Protocol):
     def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
-    def identity(self) -> str: ...
+    def cookie(self, job_id: str) -> dict[str, str]: ...
     def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
-    def heartbeat(self, info: WorkerInfo) -> None: ...
+    def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
     def subscribe(self, queues: Iterable[str]) -> int | None: ...
     def refresh(self, scan: bool = False) -> None: ...
     def claim(self, worker: str, host: str) -> Held | None: ...
@@ -643,17 +663,18 @@ class LogKeeper:
         os.close(self.log)
         os.close(self.times)
 
-    def sample(self) -> None:
-        """Note (time, size) if the log has grown, at most once a second."""
+    def keep(self, limit: int) -> bool:
+        """Note (time, size) if the log has grown, at most once a second; give all but its newest
+        `limit` bytes back to the file system. False: it cannot."""
         size, now = os.fstat(self.log).st_size, time.time()
         if size > self.size and not 0 <= now - self.time < 1:
             self.time, self.size = max(now, self.time), size  # sorted, whoever sets the clock
             place = self.records * SAMPLE.size  # not the end, which a crash may have halved
             os.pwrite(self.times, SAMPLE.pack(self.time, size), place)
             self.records += 1
+        return self._trim(limit)
 
-    def trim(self, limit: int) -> bool:
-        """Give all but the newest `limit` bytes back to the file system. False: it cannot."""
+    def _trim(self, limit: int) -> bool:
         now = os.fstat(self.log)
         if now.st_blocks * 512 <= limit or now.st_size <= limit:
             return True
@@ -858,7 +879,7 @@ class FolderStorage:
         """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
         gave before, as long as that exists. ValueError for what is no queue's name."""
         if not QUEUE.fullmatch(job.queue):
-            raise ValueError(f"queue must be 1 to 32 of a-z 0-9 _ -, and {job.queue!r} is not")
+            raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
@@ -942,14 +963,15 @@ class FolderStorage:
         os.pwrite(held.lock, json.dumps(claim).encode(), 0)
 
     def hold(self, job_id: str) -> Held | None:
-        """Take a running job's lock. None: it is alive, or not running any more."""
+        """Take a running job's lock. None: it is alive. JobNotFound: it does not run any more."""
         folder = f"{self.root}/running/{job_id}"
-        with suppress(FileNotFoundError):
+        try:
             by_hand = not os.path.exists(f"{folder}/lock")  # nobody claimed it: it was moved here
             if (held := self._hold(Status.RUNNING, folder)) and by_hand:
                 os.pwrite(held.lock, b"{}", 0)
-            return held
-        return None
+        except FileNotFoundError:
+            raise JobNotFound(f"job {job_id} does not run any more") from None
+        return held
 
     def _hold(self, status: Status, folder: str) -> Held | None:
         lock = None if os.path.islink(folder) else _lock(f"{folder}/lock")
@@ -1111,13 +1133,15 @@ class FolderStorage:
 
     # Workers
 
-    def identity(self) -> str:
-        """Tells this folder from any other on this machine, a copy of it among them."""
+    def cookie(self, job_id: str) -> dict[str, str]:
+        """The variables that tell what a job has started. A copy of this folder, restored from a
+        backup say, has jobs of the same ID: it is told apart by its place on the disk."""
         found = os.stat(self.root)
-        return f"{found.st_dev}-{found.st_ino}"
+        return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
-    def heartbeat(self, info: WorkerInfo) -> None:
+    def heartbeat(self, info: WorkerInfo, running: int) -> None:
         """Show this worker, as long as its process lives; mend what has vanished of the folder."""
+        info.running, info.seen_at = running, utc()
         path = f"{self.root}/workers/{info.name}.json"
         for _ in range(100):
             if self._registration is not None and os.path.exists(path):
@@ -1149,8 +1173,11 @@ class FolderStorage:
 
     def subscribe(self, queues: Iterable[str]) -> int | None:
         """Serve these queues (none: all). Returns a descriptor that is readable once a job has
-        entered one, be it moved there by hand; None: `refresh` every now and then."""
+        entered one, be it moved there by hand; None: `refresh` every now and then. ValueError for
+        what is no queue's name."""
         self._queues = frozenset(queues)
+        if not all(map(QUEUE.fullmatch, self._queues)):
+            raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
         self.close()
         self._notifier = Notifier()
         self.refresh(scan=True)

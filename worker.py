@@ -2,242 +2,181 @@
 
 One thread, one loop: reap what ended, supervise what runs, recover what dead workers left, claim
 what fits into the slots, pause. Whatever becomes of the worker, its jobs go on and the next worker
-adopts them: the claim and crash rules stand at the top of storage.py. It imports nothing else of
-ours.
+adopts them: the claim and crash rules stand at the top of storage.py, all of ours that it imports.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 import queue
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
+
+import click
+import psutil
 
 from storage import (
     EXHAUSTED,
-    QUEUE,
-    SHIM,
     Held,
     Job,
-    JobNotFound,
+    JobError,
     LogKeeper,
     Outcome,
     Settings,
     Status,
     StoragePort,
     WorkerInfo,
-    WrongState,
     open_storage,
-    utc,
 )
 
-TICK = 0.25  # seconds between looks at running jobs for time-outs and cancels
+TICK = 0.25  # seconds between looks at running jobs, and at the queues where nothing tells of them
 BEAT = 5.0  # seconds between recoveries, and full scans of the queues
-POLL = 0.2  # seconds between looks at the queues where nothing tells of a new job
 GRACE = 10.0  # seconds from TERM to KILL
 AGAIN = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
-NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 PRUNING = 0.02  # seconds of deleting old jobs at each beat
-PATIENCE = (1, 5, 25, 125)  # seconds between tries of the webhook
-SHELL = "/bin/sh"
+PAUSES = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
+NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
+ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 log = logging.getLogger("worker")
 
 
-class CannotStart(Exception):
-    """The job's command cannot be started; says why and with which exit code, as shells do."""
-
-    def __init__(self, why: str, exit_code: int | None = None) -> None:
-        super().__init__(f"cannot start: {why}")
-        self.exit_code = exit_code
-
-
-@dataclass(eq=False)
+@dataclass
 class Running:
     """A job that this worker supervises: it started it, or adopted it from a dead worker."""
 
     job: Job
     pid: int  # of the shim
-    process: subprocess.Popen[bytes] | None  # None: adopted
-    pidfd: int | None = None  # tells the end of an adopted shim, where the system has pidfds
+    process: subprocess.Popen[bytes] | None = None  # None: adopted
     keeper: LogKeeper | None = None
     verdict: tuple[Status, str] | None = None  # why we told it to end
-    kill_at: float | None = None  # on the monotonic clock, once it was told to end
+    kill_at: float = 0.0  # on the monotonic clock, once it was told to end
+    again_at: float = 0.0  # on the monotonic clock, once something went wrong with it
     ended: bool = False  # the shim is dead
-    record_at: float = 0.0  # when to try again to record its end
-    usage: tuple[float, int | None] | None = None  # CPU seconds, peak RSS in bytes
-
-    def is_overdue(self, now: float) -> bool:
-        """By the monotonic clock, which nobody sets."""
-        job = self.job
-        if job.timeout is None or job.started_monotonic is None:
-            return False
-        return now >= job.started_monotonic + job.timeout
+    usage: tuple[float, int | None] = (0.0, None)  # CPU seconds, peak RSS in bytes
 
 
 class Worker:
     def __init__(
-        self,
-        storage: StoragePort,
-        settings: Settings,
-        slots: int,
-        queues: list[str],
-        drain: bool,
-        on_stop: str,
+        self, storage: StoragePort, settings: Settings, drain: bool, on_stop: str, info: WorkerInfo
     ) -> None:
-        self.storage, self.settings, self.drain, self.on_stop = storage, settings, drain, on_stop
-        self.webhook = Webhook(settings) if settings.webhook else None
-        self.pruning: Iterator[None] = iter(())
-        host, pid = socket.gethostname(), os.getpid()
-        self.info = WorkerInfo(f"{host}-{pid}", host, pid, slots, queues, 0, utc(), utc())
+        self.storage, self.settings, self.info = storage, settings, info
+        self.drain, self.on_stop = drain, on_stop
         self.running: dict[str, Running] = {}  # by job ID
         self.stop_reason: str | None = None
         self.next_tick = self.next_beat = 0.0  # on the monotonic clock
-        self.selector = selectors.DefaultSelector()
-        self.is_open = False
-        self.queue_fd: int | None = None  # tells of queued jobs, where something does
-        os.umask(umask := os.umask(0))
-        self.umask = f"{umask:03o}"
+        self.pruning: Iterator[None] = iter(())
+        self.told: queue.Queue[Job | None] = queue.Queue(1_000)  # what the webhook is to be told
+        self.teller = threading.Thread(target=tell, args=(settings.webhook, self.told), daemon=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
         self.env = kept | {"PYTHONUNBUFFERED": "1"}  # else Python's output shows up late
-
-    # The loop
+        self.selector = selectors.DefaultSelector()
+        self.queue_fd = storage.subscribe(info.queues)  # tells of queued jobs, where something does
+        if self.queue_fd is not None:
+            self.selector.register(self.queue_fd, selectors.EVENT_READ)
 
     def run(self) -> None:
         self._catch_signals()
-        while not self._is_done():
+        if self.settings.webhook:
+            self.teller.start()
+        queues = ",".join(self.info.queues) or "all"
+        log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
+        while not self.stop_reason or (self.running and self.on_stop != "leave"):
             try:
-                self.open()
-                self.reap()
-                self.supervise()
+                self.pause()
+                self.attend()
                 self.recover()
                 self.claim()
-                if self._is_done():
-                    break
-                self.pause()
             except OSError as error:  # the disk is full, the folder went away: it may come back
                 log.error("storage error=%r again=%gs", str(error), AGAIN)
                 self.next_beat = self.next_tick = time.monotonic() + AGAIN
                 self.selector.select(AGAIN)
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
-        if self.webhook:
-            self.webhook.finish()
-
-    def open(self) -> None:
-        """Show ourselves and watch the queues, once that can be done."""
-        if self.is_open:
-            return
-        self.storage.heartbeat(self.info)
-        self.queue_fd = self.storage.subscribe(self.info.queues)
-        if self.queue_fd is not None:
-            self.selector.register(self.queue_fd, selectors.EVENT_READ)
-        self.is_open = True
-        queues = ",".join(self.info.queues) or "all"
-        log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
+        if self.settings.webhook:
+            with suppress(queue.Full):
+                self.told.put_nowait(None)
+            self.teller.join(0.5)
 
     def _catch_signals(self) -> None:
-        self.woken, wake = socket.socketpair()
-        self.woken.setblocking(False)
-        wake.setblocking(False)
+        self.woken, wake = os.pipe()
+        os.set_blocking(wake, False)
         self.selector.register(self.woken, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes the selector
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
+    def _stop(self, number: int, _frame: object) -> None:
         """Claim nothing more; jobs are left, waited for or cancelled. Twice: leave them."""
         if self.stop_reason:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
-        self.next_tick = 0
-
-    def _is_done(self) -> bool:
-        return bool(self.stop_reason) and (self.on_stop == "leave" or not self.running)
 
     def pause(self) -> None:
         """Wait until a child ends, a job is queued, a signal comes or something is due."""
-        now = time.monotonic()
-        due = min(self.next_beat, self.next_tick if self.running else self.next_beat)
-        if self.queue_fd is None:
-            due = min(due, now + POLL)
+        due = self.next_tick if self.running or self.queue_fd is None else self.next_beat
         if not (ready := self.selector.select(0)):
             if self.info.running != len(self.running):
-                self._beat()
-            ready = self.selector.select(max(0, due - now))
+                self.storage.heartbeat(self.info, len(self.running))
+            ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
-            if isinstance(key.data, Running):  # the pidfd of an adopted shim
-                key.data.ended = True
-            elif key.fileobj is self.woken:
-                with suppress(BlockingIOError):
-                    self.woken.recv(1 << 16)
+            if key.fd == self.woken:
+                os.read(self.woken, 1 << 16)
+            elif key.fd != self.queue_fd:  # the pidfd of an adopted shim
+                self.selector.unregister(key.fd)
+                os.close(key.fd)
 
-    def _beat(self) -> None:
-        self.info.running, self.info.seen_at = len(self.running), utc()
-        self.storage.heartbeat(self.info)
-
-    # The steps
-
-    def reap(self) -> None:
-        """See which shims have ended, and record how."""
-        with suppress(ChildProcessError):
-            while (found := os.wait4(-1, os.WNOHANG))[0]:
-                pid, _, used = found
-                for entry in self.running.values():
-                    if entry.process and entry.pid == pid:
-                        entry.process.returncode = 0  # reaped here, for the rusage
-                        entry.ended = True
-                        seconds = round(used.ru_utime + used.ru_stime, 6)
-                        entry.usage = seconds, peak(used.ru_maxrss)
-        for entry in list(self.running.values()):
-            if (entry.ended or not entry.process) and time.monotonic() >= entry.record_at:
-                try:
+    def attend(self) -> None:
+        """Look after each job: record how it ended; while it runs keep its log, end it if need be.
+        One bad job never stops the worker."""
+        now = time.monotonic()
+        if tick := now >= self.next_tick:
+            self.next_tick = now + TICK
+        for entry in [entry for entry in self.running.values() if now >= entry.again_at]:
+            try:
+                if self.may_have_ended(entry):
                     self.settle(entry)
-                except OSError as error:  # the disk is full, say: what ended stays known
-                    log.error(
-                        "unrecorded job=%s error=%r again=%gs", entry.job.id, str(error), AGAIN
-                    )
-                    entry.record_at = time.monotonic() + AGAIN
+                if tick and not entry.ended:
+                    self.supervise(entry, now)
+            except (OSError, JobError) as error:  # the disk is full, say: it stays known
+                log.error("trouble job=%s error=%r", entry.job.id, str(error))
+                entry.again_at = now + AGAIN
+
+    def may_have_ended(self, entry: Running) -> bool:
+        """Has our child ended? An adopted one tells only by its lock."""
+        if entry.process and not entry.ended:
+            pid, _, used = os.wait4(entry.pid, os.WNOHANG)  # poll() would lose what it used
+            if pid:
+                entry.ended, entry.process.returncode = True, 0
+                entry.usage = round(used.ru_utime + used.ru_stime, 6), peak(used.ru_maxrss)
+        return entry.ended or not entry.process
 
     def settle(self, entry: Running) -> None:
         """Record a job's end, unless it lives on, or something that it started still has grace."""
-        held = self.storage.hold(entry.job.id)
-        if held is None and not entry.ended:
-            if entry.pidfd is not None or self.is_running(entry.job.id):
-                return  # adopted, and alive
-        if held is not None:
+        with suppress(JobError):  # its folder was moved away
+            held = self.storage.hold(entry.job.id)
+            if held is None:
+                return
             with held:
                 entry.ended = True
-                if entry.kill_at is not None and time.monotonic() < entry.kill_at:
-                    if any(processes(self.cookie(entry.job), None)):
-                        return
+                remains = processes(self.storage.cookie(entry.job.id))
+                if time.monotonic() < entry.kill_at and any(remains):
+                    return
                 self.record(held, entry)
+        entry.ended = True
         del self.running[entry.job.id]
         if entry.keeper is not None:
             entry.keeper.close()
-        if entry.pidfd is not None:
-            self.selector.unregister(entry.pidfd)
-            os.close(entry.pidfd)
-
-    def is_running(self, job_id: str) -> bool:
-        with suppress(JobNotFound):
-            return self.storage.status(job_id) is Status.RUNNING
-        return False
 
     def record(self, held: Held, entry: Running | None = None) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
@@ -249,8 +188,8 @@ class Worker:
         if entry and entry.verdict:
             outcome.status, outcome.reason = entry.verdict
         if outcome.status in STOPPED:
-            kill(self.cookie(job), None, signal.SIGKILL)
-        if entry and entry.usage:
+            kill(self.storage.cookie(job.id), signal.SIGKILL)
+        if entry and entry.process:
             job.cpu_seconds, job.max_rss_bytes = entry.usage
         if outcome.status in RETRIED and job.attempt <= job.retries:
             self.storage.requeue(held, retry=True)
@@ -261,79 +200,62 @@ class Worker:
     def finish(self, held: Held, outcome: Outcome) -> None:
         job = self.storage.finish(held, outcome)
         log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
-        if self.webhook:
-            self.webhook.tell(job)
+        if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
+            with suppress(queue.Full):  # a dead URL must not fill the memory
+                self.told.put_nowait(job)
 
-    def supervise(self) -> None:
-        """Look after the running jobs: their logs, their time-outs, their cancels."""
-        now = time.monotonic()
-        if now < self.next_tick:
-            return
-        self.next_tick = now + TICK
-        for entry in list(self.running.values()):
-            try:
-                if entry.ended:
-                    continue  # what it left behind is settle's
-                self.keep_log(entry)
-                if entry.kill_at is None:
-                    self.judge(entry, now)
-                elif now >= entry.kill_at:
-                    self.signal(entry, signal.SIGKILL, AGAIN)
-            except OSError as error:
-                log.error("unsupervised job=%s error=%r", entry.job.id, str(error))
-
-    def keep_log(self, entry: Running) -> None:
-        if entry.keeper is None:
-            entry.keeper = self.storage.keep_log(entry.job.id)
-        if entry.keeper is not None:
-            limit = self.settings.log_max_bytes
-            if not entry.keeper.trim(limit) and entry.kill_at is None:
-                self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
-            entry.keeper.sample()
-
-    def judge(self, entry: Running, now: float) -> None:
-        """Has the job to end?"""
-        if self.storage.cancelled(entry.job.id):
+    def supervise(self, entry: Running, now: float) -> None:
+        """Keep its log; tell it to end if somebody asked, or it has to; at last kill it."""
+        job, limit = entry.job, self.settings.log_max_bytes
+        entry.keeper = entry.keeper or self.storage.keep_log(job.id)
+        fits = entry.keeper is None or entry.keeper.keep(limit)
+        if entry.kill_at:
+            if now >= entry.kill_at:
+                self.signal(entry, signal.SIGKILL, AGAIN)
+        elif self.storage.cancelled(job.id):
             self.signal(entry, signal.SIGTERM, GRACE)
-        elif entry.is_overdue(now):
-            reason = f"ran longer than its timeout of {entry.job.timeout:g} s"
+        elif not fits:
+            self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
+        elif job.timeout and now >= (job.started_monotonic or now) + job.timeout:
+            reason = f"ran longer than its timeout of {job.timeout:g} s"
             self.stop_job(entry, Status.TIMED_OUT, reason)
         elif self.stop_reason and self.on_stop == "kill":
             self.stop_job(entry, Status.CANCELLED, "its worker was told to stop")
 
     def stop_job(self, entry: Running, status: Status, reason: str) -> None:
         """End a job for a reason of ours, which the marker keeps should we be gone by then."""
-        with suppress(WrongState, JobNotFound):  # it ended, or went away, meanwhile
-            try:
-                self.storage.cancel(entry.job.id, reason, status)
-            except OSError as error:  # a full disk must not save the job that fills it
-                log.error("unmarked job=%s error=%r", entry.job.id, str(error))
-            entry.verdict = status, reason
+        entry.verdict = status, reason
+        try:
+            self.storage.cancel(entry.job.id, reason, status)
+        finally:  # a full disk must not save the job that fills it
             self.signal(entry, signal.SIGTERM, GRACE)
 
     def signal(self, entry: Running, number: signal.Signals, grace: float) -> None:
         """Signal everything that the job started; the shim lives on to record the exit code."""
         entry.kill_at = time.monotonic() + grace
         if entry.process is None and (held := self.storage.hold(entry.job.id)):
-            with held:  # its shim is dead, and its pid may be anybody's
-                entry.ended = True
-                return
+            with held:
+                return  # its shim is dead, and its pid may be anybody's
         log.info("signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.verdict)
-        found = kill(self.cookie(entry.job), entry.pid, number)
-        if number is signal.SIGTERM or not found:
-            with suppress(ProcessLookupError):
+        kill(self.storage.cookie(entry.job.id), number, entry.pid)
+        with suppress(ProcessLookupError):
+            if number is signal.SIGTERM:
                 os.killpg(entry.pid, number)
-                os.killpg(entry.pid, signal.SIGCONT)  # a stopped process takes no TERM
+            os.killpg(entry.pid, signal.SIGCONT)  # what is stopped takes no TERM, records no end
 
     def recover(self) -> None:
-        """Take over what dead workers of this host left: record ends, adopt what is alive."""
+        """Take over what dead workers of this host left; beat; delete what is kept long enough."""
         now = time.monotonic()
         if now < self.next_beat:
             return
         self.next_beat = now + BEAT
-        self._beat()
+        self.storage.heartbeat(self.info, len(self.running))
         self.storage.refresh(scan=True)
-        self.prune()
+        for _ in self.pruning:
+            if time.monotonic() > now + PRUNING:
+                break
+        else:
+            self.pruning = self.storage.prune(self.settings.keep_days, self.settings.keep_bytes)
         alive = {info.name for info in self.storage.workers()} - {self.info.name}
         for job in self.storage.list(Status.RUNNING, limit=1_000_000)[0]:
             ours = job.host in (None, self.info.host) and job.worker not in alive
@@ -344,272 +266,133 @@ class Worker:
                     log.error("unrecovered job=%s error=%r", job.id, str(error))
 
     def take_over(self, job: Job) -> None:
-        pidfd = None
-        with suppress(OSError, AttributeError):  # opened before the look at the lock
-            pidfd = os.pidfd_open(job.pid) if job.pid else None
-        if held := self.storage.hold(job.id):
-            with held:
-                self.record(held)
-        elif job.pid and self.adopt(Running(job, job.pid, None, pidfd)):
-            return
-        if pidfd is not None:
-            os.close(pidfd)
-
-    def adopt(self, entry: Running) -> bool:
-        entry.keeper = self.storage.keep_log(entry.job.id)
-        if entry.keeper is None:  # another worker was faster
-            return False
-        self.running[entry.job.id] = entry
-        if entry.pidfd is not None:
-            self.selector.register(entry.pidfd, selectors.EVENT_READ, entry)
-        log.info("adopted job=%s from=%s pid=%d", entry.job.id, entry.job.worker, entry.pid)
-        return True
-
-    def prune(self) -> None:
-        """Delete what is kept long enough, for a few milliseconds at a time."""
-        until = time.monotonic() + PRUNING
-        while time.monotonic() < until:
-            if next(self.pruning, self) is self:
-                keep = self.settings
-                self.pruning = self.storage.prune(keep.keep_days, keep.keep_bytes)
-                return
+        """Record the end of a job whose shim is dead; adopt one that lives."""
+        with suppress(JobError):  # another worker was faster
+            if held := self.storage.hold(job.id):
+                with held:
+                    self.record(held)
+            elif job.pid and (keeper := self.storage.keep_log(job.id)):
+                self.running[job.id] = Running(job, job.pid, keeper=keeper)
+                log.info("adopted job=%s from=%s pid=%d", job.id, job.worker, job.pid)
+                with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
+                    self.selector.register(os.pidfd_open(job.pid), selectors.EVENT_READ)
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
         self.storage.refresh()
-        while not self.stop_reason and self._busy() < self.info.slots:
-            held = self.storage.claim(self.info.name, self.info.host)
+        # One that ended and only cannot be recorded keeps nobody waiting.
+        while sum(not (e.ended and e.again_at) for e in self.running.values()) < self.info.slots:
+            held = None if self.stop_reason else self.storage.claim(self.info.name, self.info.host)
             if held is None:
                 if self.drain and not self.running:
-                    self.stop_reason = "nothing is queued or running"
+                    self.stop_reason = self.stop_reason or "nothing is queued or running"
                 return
             with held:
                 self.start(held)
-
-    def _busy(self) -> int:
-        """Slots in use: one that ended and only cannot be recorded keeps nobody waiting."""
-        return sum(not entry.record_at for entry in self.running.values())
-
-    # One job
 
     def start(self, held: Held) -> None:
         """Run a claimed job; one that cannot be started fails, and its log says why."""
         job = held.job
         log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         try:
-            with held.append_log() as out:
-                try:
-                    process = self.spawn(held, out.fileno())
-                except CannotStart as error:
-                    say(out.fileno(), f"tailboard: {error}")
-                    self.finish(held, Outcome(Status.FAILED, error.exit_code, str(error)))
-                    return
-        except OSError as error:
-            if error.errno in EXHAUSTED:  # not this job's fault: again, when the machine can
-                self.storage.requeue(held, retry=False)
+            if job.attempt > 1:
+                held.say(f"--- attempt {job.attempt} ---")
+            process = self.spawn(held)
+            self.running[job.id] = Running(job, process.pid, process)
+        except (OSError, ValueError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                self.storage.requeue(held, retry=False)  # not its fault: when the machine can
                 raise
-            reason = f"cannot start: its log cannot be written: {error.strerror}"
+            reason = f"cannot start: {error}"
+            with suppress(OSError):  # the log may be what cannot be written
+                held.say(f"tailboard: {reason}")
             self.finish(held, Outcome(Status.FAILED, reason=reason))
-            return
-        self.running[job.id] = Running(job, process.pid, process)
 
-    def cookie(self, job: Job) -> dict[str, str]:
-        """The variables that tell what a job has started; a copy of the jobs folder, restored
-        from a backup say, has jobs of the same ID that are not ours to kill."""
-        return {"JOB_ID": job.id, "JOB_STORAGE": self.storage.identity()}
-
-    def spawn(self, held: Held, out: int) -> subprocess.Popen[bytes]:
+    def spawn(self, held: Held) -> subprocess.Popen[bytes]:
         job = held.job
-        if job.attempt > 1:
-            say(out, f"--- attempt {job.attempt} ---")
-        own = self.cookie(job) | {"JOB_ATTEMPT": str(job.attempt)}
-        env = self.env | job.env | own
-        try:
+        own = self.storage.cookie(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
+        with held.append_log() as out:
             return subprocess.Popen(
-                [SHELL, "-c", SHIM, held.folder, self.umask, *program(job, env)],
+                held.shim(),
                 stdin=held.lock,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=job.cwd,
-                env=env,
+                env=self.env | job.env | own,
                 start_new_session=True,
             )
-        except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise
-            raise CannotStart(error.strerror or str(error), 126) from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise CannotStart(str(error)) from None
-
-
-def say(out: int, line: str) -> None:
-    """A line of our own in a job's log."""
-    size = os.fstat(out).st_size
-    glued = size and os.pread(out, 1, size - 1) != b"\n"
-    os.write(out, f"{chr(10) * bool(glued)}{line}\n".encode(errors="replace"))
-
-
-def program(job: Job, env: dict[str, str]) -> list[str]:
-    """The command as arguments, the first of them a path; CannotStart, with the reason."""
-    folder = job.cwd or os.getcwd()
-    if not os.path.isdir(folder):
-        raise CannotStart(f"there is no folder {folder!r}")
-    if isinstance(job.command, str):
-        return [SHELL, "-c", job.command]
-    name = job.command[0]
-    path = os.path.join(folder, name) if "/" in name else shutil.which(name, path=env.get("PATH"))
-    if path is None or not os.path.exists(path):
-        raise CannotStart(f"there is no program {name!r}", 127)
-    if os.path.isdir(path) or not os.access(path, os.X_OK):
-        raise CannotStart(f"{name!r} is not executable", 126)
-    return [path, *job.command[1:]]
-
-
-class Webhook(threading.Thread):
-    """Tells a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. A thread of
-    its own, so that a slow or dead URL is never in the way of jobs."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(daemon=True)
-        self.url, self.statuses = settings.webhook, settings.webhook_on.split(",")
-        self.jobs: queue.Queue[Job | None] = queue.Queue(1_000)
-        self.start()
-
-    def tell(self, job: Job) -> None:
-        if job.status in self.statuses:
-            try:
-                self.jobs.put_nowait(job)
-            except queue.Full:
-                log.error("untold job=%s error='too many wait for the webhook'", job.id)
-
-    def finish(self) -> None:
-        """Half a second for what is still to be told."""
-        with suppress(queue.Full):
-            self.jobs.put_nowait(None)
-        self.join(0.5)
-
-    def run(self) -> None:
-        from http.client import HTTPException  # here: 8 MB that few workers need
-        from urllib.request import Request, urlopen
-
-        for job in iter(self.jobs.get, None):
-            for pause in (*PATIENCE, None):
-                try:
-                    request = Request(
-                        self.url, self.body(job), {"Content-Type": "application/json"}
-                    )
-                    urlopen(request, timeout=10).close()
-                    break
-                except (OSError, ValueError, HTTPException) as error:
-                    log.error("untold job=%s error=%r again=%s", job.id, str(error), pause)
-                    if pause is not None:
-                        time.sleep(pause)
-
-    @staticmethod
-    def body(job: Job) -> bytes:
-        code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-        why = f": {job.reason}" if job.reason else ""
-        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
-        return json.dumps({"text": text, "job": job.as_dict()}).encode()
 
 
 def peak(maxrss: int) -> int | None:
     """ru_maxrss in bytes; None up to the worker's own peak, with which Linux lets every child
     begin: until its exec a vfork shares the parent's memory (getrusage(2), proc(5))."""
-    if sys.platform == "darwin":
+    if psutil.MACOS:
         return maxrss  # in bytes there
-    own = 0
-    with suppress(OSError), open("/proc/self/status") as file:
-        own = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    with open("/proc/self/status") as file:
+        own = int(file.read().partition("VmHWM:")[2].split()[0])
     return maxrss * 1024 if maxrss > own else None
 
 
-# What a job has started, wherever it went (Linux; elsewhere only its process group is known)
-
-
-def processes(cookie: dict[str, str], leader: int | None) -> Iterator[int]:
-    """The living processes that carry the job's cookie in their environment, as Jenkins finds
-    strays, or, if its shim `leader` is known to live, that are in its group or session."""
-    names = os.listdir("/proc") if sys.platform == "linux" else []
-    return (int(n) for n in names if n.isdigit() and belongs(int(n), cookie, leader))
-
-
-def belongs(pid: int, cookie: dict[str, str], leader: int | None) -> bool:
-    with suppress(OSError):
-        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5): pid (comm) state ppid pgrp session
-            state, _, group, session = file.read().rpartition(b")")[2].split()[:4]
-        if pid == leader or state in (b"Z", b"X"):
-            return False
-        if leader and leader in (int(group), int(session)):
-            return True
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = b"\0" + file.read()
-        return all(f"\0{name}={text}\0".encode() in environment for name, text in cookie.items())
-    return False
-
-
-def kill(cookie: dict[str, str], leader: int | None, number: signal.Signals) -> int:
-    """Signal them, but for the shim, and count them. TERM leaves the group out: it gets its own,
-    all at once. The pidfd pins a process before the proof that it is the job's is read."""
-    count = 0
-    for pid in processes(cookie, leader):
-        with suppress(OSError):
-            if number is signal.SIGTERM and leader and os.getpgid(pid) == leader:
+def processes(cookie: dict[str, str], leader: int | None = None) -> Iterator[psutil.Process]:
+    """The living processes that a job has started, wherever they went: those that carry its cookie
+    in their environment, as Jenkins finds strays, or, if its shim `leader` is known to live, that
+    are in its group or session."""
+    for pid in psutil.pids():
+        with suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)  # knows from now on if its pid is another's
+            if pid == leader or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            pidfd = os.pidfd_open(pid)
+            in_family = leader and leader in (os.getpgid(pid), os.getsid(pid))
+            if in_family or cookie.items() <= process.environ().items():
+                yield process
+
+
+def kill(cookie: dict[str, str], number: signal.Signals, leader: int | None = None) -> None:
+    """Signal them, but for the shim. TERM leaves its group out, which gets its own, all at once."""
+    for process in processes(cookie, leader):
+        with suppress(psutil.Error, OSError):
+            if number is not signal.SIGTERM or os.getpgid(process.pid) != leader:
+                process.send_signal(number)
+
+
+def tell(url: str, jobs: queue.Queue[Job | None]) -> None:
+    """Tell a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. In a thread of
+    its own, so that a slow or dead URL is never in the way of jobs."""
+    import requests  # here: 15 MB that few workers need
+
+    for job in iter(jobs.get, None):
+        code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
+        why = f": {job.reason}" if job.reason else ""
+        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+        for pause in PAUSES:
+            time.sleep(pause)
             try:
-                if belongs(pid, cookie, leader):
-                    signal.pidfd_send_signal(pidfd, number)
-                    count += 1
-            finally:
-                os.close(pidfd)
-    return count
+                body = {"text": text, "job": job.as_dict()}
+                requests.post(url, json=body, timeout=10).raise_for_status()
+                break
+            except requests.RequestException as error:  # its text would tell the URL: a secret
+                log.error("untold job=%s error=%s", job.id, type(error).__name__)
 
 
-def whole(low: int, allowed: str) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be {allowed}")
-        return int(text)
-
-    return parse
-
-
-def queue_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(QUEUE.fullmatch(name) for name in names):
-        raise argparse.ArgumentTypeError("must be names of 1 to 32 of a-z 0-9 _ -, with commas")
-    return names
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Runs Tailboard's queued jobs.")
-    parser.add_argument(
-        "--slots",
-        type=whole(1, "a whole number above 0"),
-        default=os.cpu_count() or 1,
-        help="jobs at a time (default: one a processor)",
-    )
-    parser.add_argument("--queues", type=queue_names, default=[], help="a,b (default: all)")
-    parser.add_argument(
-        "--drain", action="store_true", help="exit once nothing is queued or running here"
-    )
-    parser.add_argument(
-        "--on-stop",
-        choices=("leave", "wait", "kill"),
-        default="leave",
-        help="what SIGTERM or Ctrl-C means for running jobs (default: leave; they go on)",
-    )
-    options = parser.parse_args()
+@click.command(context_settings={"show_default": True})
+@click.option("--slots", type=click.IntRange(1), default=os.cpu_count() or 1, help="Jobs at once.")
+@click.option("--queues", metavar="A,B", help="Serve these queues, not all.")
+@click.option("--drain", is_flag=True, help="Exit once nothing is queued or running here.")
+@click.option("--on-stop", type=ON_STOP, default="leave", help="What SIGTERM means for jobs.")
+def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
+    """Runs Tailboard's queued jobs."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.Formatter.converter = time.gmtime
     logging.Formatter.default_msec_format = "%s.%03dZ"
+    host, pid = socket.gethostname(), os.getpid()
+    names = [] if queues is None else [name.strip() for name in queues.split(",")]
+    info = WorkerInfo(f"{host}-{pid}", host, pid, slots, names)
     try:
         settings = Settings.read()
-        storage = open_storage(settings.storage)
+        worker = Worker(open_storage(settings.storage), settings, drain, on_stop, info)
     except (OSError, ValueError) as error:
-        sys.exit(f"worker: {error}")
-    Worker(storage, settings, **vars(options)).run()
+        raise click.ClickException(str(error)) from None
+    worker.run()
 
 
 if __name__ == "__main__":

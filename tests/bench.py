@@ -60,7 +60,7 @@ def bare_loop(folder: Path, slots: int, jobs: int, shim: bool) -> float:
         while left and len(running) < slots:
             own = folder / str(left)
             own.mkdir()
-            command = ["/bin/sh", "-c", SHIM, str(own), "022"] if shim else []
+            command = ["/bin/sh", "-c", SHIM, "tailboard", str(own), "022"] if shim else []
             with open(own / "output.log", "ab") as log:
                 process = subprocess.Popen(
                     [*command, "/bin/true"],

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from storage import FINISHED, FolderStorage, Job  # noqa: E402
+from storage import (  # noqa: E402
+    FINISHED,
+    FolderStorage,
+    Job,
+    JobNotFound,
+    Status,
+    StoragePort,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -129,12 +137,15 @@ def storage(folder: Path) -> Iterator[FolderStorage]:
     storage = FolderStorage(folder)
     yield storage
     storage.close()
-    for job in storage.list()[0]:
-        if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
-            try:
+    end_jobs(storage)
+
+
+def end_jobs(storage: StoragePort) -> None:
+    """End the jobs that run, by their process groups."""
+    for job in storage.list(Status.RUNNING)[0]:
+        with suppress(JobNotFound, ProcessLookupError):
+            if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
                 os.killpg(job.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ import storage
 import worker
 
 deadly, steps_file = int(sys.argv[1]), sys.argv[2]
-write, steps = os.write, os.open(steps_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+kill, write, steps = os.kill, os.write, os.open(steps_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 count = 0
 
 
@@ -34,7 +34,7 @@ def step(name: str, *arguments: Any) -> None:
     count += 1
     write(steps, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
     if count == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill(os.getpid(), signal.SIGKILL)
 
 
 def short(argument: Any) -> str:
@@ -63,12 +63,11 @@ def watch(home: Any, name: str, and_after: bool = False) -> None:
 
 for (
     name
-) in "open close write pwrite ftruncate fsync rename unlink mkdir rmdir killpg wait4".split():
+) in "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4".split():
     watch(os, name)
 watch(fcntl, "flock")
 watch(json, "dumps")  # between the opening of a file and the first write to it
 watch(subprocess, "_fork_exec", and_after=True)
-watch(signal, "pidfd_send_signal")
 
 if sys.argv[3] == "worker":
     worker.GRACE, worker.BEAT, worker.TICK = 0.5, 0.5, 0.05

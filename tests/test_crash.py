@@ -60,7 +60,7 @@ class Case:
         with held:
             if starts:
                 command = ["/bin/sh", "-c", str(job.command)]
-                shim = ["/bin/sh", "-c", SHIM, held.folder, "022", *command]
+                shim = ["/bin/sh", "-c", SHIM, "tailboard", held.folder, "022", *command]
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
                 with held.append_log() as log:
                     subprocess.run(shim, stdin=held.lock, stdout=log, env=env)

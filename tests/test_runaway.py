@@ -72,9 +72,9 @@ def test_what_the_limit_holds_is_kept_whole(storage: FolderStorage, tmp_path: Pa
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
     keeper = LogKeeper(str(tmp_path))
-    assert keeper.trim(len(data) + 4096)
+    assert keeper.keep(len(data) + 4096)
     assert (tmp_path / "output.log").read_bytes() == data
-    assert keeper.trim(LIMIT)
+    assert keeper.keep(LIMIT)
     keeper.close()
     kept = (tmp_path / "output.log").read_bytes()
     assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
@@ -89,7 +89,7 @@ def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
 
     def read_then_trim(fd: int, size: int, offset: int) -> bytes:
         found = pread(fd, size, offset)
-        keeper.trim(LIMIT)
+        keeper.keep(LIMIT)
         return found
 
     monkeypatch.setattr("storage.os.pread", read_then_trim)
@@ -116,7 +116,7 @@ def test_samples_stay_sorted_when_the_clock_is_set_back(
     keeper = LogKeeper(str(tmp_path))
     for now in (1_000.0, 1_000.5, 1_002.0, 500.0, 501.5, 1_004.0):
         monkeypatch.setattr("storage.time.time", lambda now=now: now)
-        keeper.sample()
+        keeper.keep(LIMIT)
         with open(log, "ab") as file:
             file.write(b"a\n")
     keeper.close()
