@@ -48,8 +48,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from glob import glob
 from itertools import chain
-from types import NoneType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, get_origin, get_type_hints
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
@@ -77,11 +76,12 @@ log = logging.getLogger("storage")
 # Standard input is the job's lock, which the command does not get. The traps are no-ops and not
 # "ignore", which the command would inherit; the shell acts on them when the command has ended.
 # What cannot be written, on a full disk, is tried again: the end is true before it is known.
-# `exec`, lest the command be one of the shell's own.
-SHIM = """trap : TERM INT HUP; job=$1 mask=$2; shift 2
-note() { umask 077; until echo $2 >"$job/$1"; do [ -d "$job" ] || exit; sleep 1; done 2>/dev/null; }
+# `exec`, lest the command be one of the shell's own; nothing that the shell has to say of a signal
+# gets into the log.
+SHIM = """trap : TERM INT HUP; job=$1 mask=$2; shift 2; exec 3>&2 2>/dev/null
+note() { umask 077; until echo $2 >"$job/$1"; do [ -d "$job" ] || exit; sleep 1; done; }
 note pid $$; umask "$mask"
-(exec "$@") </dev/null
+(exec "$@") </dev/null 2>&3 3>&-
 note exit $?
 """
 
@@ -121,7 +121,7 @@ class Job:
     queue: str = "default"
     cwd: str | None = None  # None: the worker's own folder
     env: dict[str, str] = field(default_factory=dict)
-    timeout: float | None = None  # seconds
+    timeout: float | int | None = None  # seconds
     retries: int = 0
     attempt: int = 1
     status: Status = Status.QUEUED
@@ -135,7 +135,7 @@ class Job:
     pid: int | None = None  # of the shim, which leads the job's process group
     submitted_by: str | None = None
     rerun_of: str | None = None
-    cpu_seconds: float | None = None
+    cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
     log_size: int = 0  # bytes
     log_start: int = 0  # offset of the first byte that is kept
@@ -152,15 +152,10 @@ class Job:
 FIELDS = tuple(f.name for f in fields(Job))
 DERIVED = ("status", "pid", "log_size", "started_monotonic", "extra")
 RECORD = tuple(name for name in FIELDS if name not in DERIVED)
-TEXTS = "name cwd submitted_at started_at finished_at reason worker host submitted_by rerun_of"
-KINDS: dict[str, Any] = {  # a record by another hand is checked: our code relies on these
-    **dict.fromkeys(TEXTS.split(), str | NoneType),
-    **dict.fromkeys(("retries", "attempt", "log_start", "version"), int),
-    **dict.fromkeys(("exit_code", "max_rss_bytes"), int | NoneType),
-    **dict.fromkeys(("timeout", "cpu_seconds"), float | int | NoneType),
-    "command": str | list,
-    "queue": str,
-    "env": dict,
+KINDS = {  # a record by another hand is checked: our code relies on these
+    name: get_origin(kind) if get_origin(kind) is dict else kind
+    for name, kind in get_type_hints(Job).items()
+    if name in RECORD and name != "command"
 }
 CLAIM = {  # what a claim writes into the lock
     "worker": str,
@@ -374,7 +369,7 @@ def _parse_record(data: bytes, job_id: str) -> Job:
         if not isinstance(getattr(job, name), kind):
             raise ValueError(f"its {name} is not what it should be")
     words = [job.command] if isinstance(job.command, str) else job.command
-    if not words or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
         raise ValueError("its command is not what it should be")
     if not QUEUE.fullmatch(job.queue):
         raise ValueError("its queue is not what it should be")

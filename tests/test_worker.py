@@ -247,6 +247,15 @@ def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
     assert storage.load_logs(job.id).endswith("tidying up\n")
 
 
+def test_a_log_holds_nothing_but_what_the_job_wrote(
+    storage: FolderStorage, run: Callable[..., Job]
+) -> None:
+    """Not "Terminated", which a shell says when the program that it waits for ends by a signal."""
+    job = run(["sh", "-c", "echo started; exec sleep 600"], timeout=0.3)
+    assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
+    assert storage.load_logs(job.id) == "started\n"
+
+
 def test_a_job_that_runs_too_long_is_timed_out(
     run: Callable[..., Job], gate: Gate, storage: FolderStorage
 ) -> None:
