@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -275,26 +276,9 @@ a:hover, [aria-current="true"] { background: var(--st-secondary-background-color
 LOG_JS = r"""
 const WINDOW = 2000, READING = 10000;  // lines kept; while somebody reads further up
 const LINE = 20000, BACKLOG = 1e6;  // characters of a line; of what waits to be drawn
-const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CONTROL = /[\0-\x08\x0b-\x1f\x7f]/g;
-const ESCAPE = /\x1b(?:\[([\d;:]*)m|\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/;
-const HUES = ["gray", "red", "green", "yellow", "blue", "violet", "cyan", "gray"];
-const LOOKS = { 1: ["font-weight", "bold"], 2: ["opacity", 0.7], 3: ["font-style", "italic"],
-  4: ["text-decoration", "underline"], 22: ["font-weight"], 39: ["color"], 49: ["background"] };
-function colour(n) {  // of the 256
-  if (n < 16) return `var(--st-${HUES[n % 8]}-${n < 8 ? "text-" : ""}color, #0e9aa7)`;
-  const part = (div) => [0, 95, 135, 175, 215, 255][Math.floor((n - 16) / div) % 6];
-  return `rgb(${n > 231 ? Array(3).fill(10 * n - 2312) : [part(36), part(6), part(1)]})`;
-}
-function restyle(style, codes) {  // what "ESC [ codes m" makes of a style
-  for (const rest = codes.split(/[;:]/).map(Number); rest.length; ) {
-    const n = rest.shift(), ground = n >= 100 || (n >= 40 && n < 50) ? "background" : "color";
-    const any = () => rest.shift() === 2 ? `rgb(${rest.splice(0, 3)})` : colour(rest.shift() ?? 0);
-    const [name, value = ""] = LOOKS[n] ?? [ground, n === 38 || n === 48 ? any() :
-      n >= 30 ? colour((n % 10) + (n >= 90 ? 8 : 0)) : style[ground]];
-    style = n === 0 ? {} : { ...style, [name]: value };
-  }
-  return style;
-}
+const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /, CONTROL = /[\0-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
+const ESCAPE =  // any sequence but those for colours, which ansi_up would show in part
+  /\x1b(?!\[[\d;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?/g;
 class Pane {
   constructor(root) {
     this.$ = (name) => root.querySelector("." + name);
@@ -317,7 +301,8 @@ class Pane {
     this.source?.close();
     this.view.replaceChildren();
     Object.assign(this, { key, source: null, job: null, next: 0, count: 0, raw: "", pending: "",
-      rest: "", style: {}, follow: true, stuck: 0, match: 0 });
+      rest: "", follow: true, stuck: 0, match: 0 });
+    this.ansi = Object.assign(new AnsiUp(), { use_classes: true });
   }
   update(component) {
     const { data } = (this.component = component), key = `${data.job.id} ${data.times}`;
@@ -367,9 +352,9 @@ class Pane {
     const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
     if (this.rest) this.view.lastChild?.remove();
     Object.assign(this, { rest: lines.pop().slice(-BACKLOG), pending: "", drawing: null });
-    const html = lines.slice(-keep).map((line) => this.line(line)), { style } = this;
+    const html = lines.slice(-keep).map((line) => this.line(line)), style = { ...this.ansi };
     if (this.rest) html.push(this.line(this.rest));
-    this.style = style;  // because a line that is not over will be drawn again
+    Object.assign(this.ansi, style);  // because a line that is not over will be drawn again
     this.view.insertAdjacentHTML("beforeend", html.join(""));
     while (this.view.childElementCount > keep) this.view.firstChild.remove();
     this.stick();
@@ -379,14 +364,10 @@ class Pane {
   line(raw) {
     const stamp = (this.data.times && raw.match(STAMP)?.[0]) || "", text = raw.slice(stamp.length);
     const last = text.replace(/\r+$/, "").replace(/^[^]*\r/, "");  // of a progress bar
-    const html = last.slice(0, LINE).split(ESCAPE).map((part, n) => {
-      if (n % 2 && part !== undefined) this.style = restyle(this.style, part);
-      const css = Object.entries(this.style).map((pair) => pair.join(":")).join(";");
-      return n % 2 ? "" : `<span style="${css}">${esc(part.replace(CONTROL, ""))}</span>`;
-    });
-    if (last.length > LINE) html.push(` <u>… ${last.length - LINE} more characters</u>`);
+    const kept = last.slice(0, LINE).replace(ESCAPE, "").replace(CONTROL, "");
+    const more = last.length > LINE ? ` <u>… ${last.length - LINE} more characters</u>` : "";
     const time = stamp && `<time>${new Date(stamp.trim()).toTimeString().slice(0, 8)}</time>`;
-    return `<div>${time}<span>${html.join("")}</span></div>`;
+    return `<div>${time}<span>${this.ansi.ansi_to_html(kept)}${more}</span></div>`;
   }
   stick() {
     if (this.follow) this.view.scrollTop = this.view.scrollHeight;
@@ -458,6 +439,14 @@ button, .search { font-size: inherit; color: inherit; background: var(--st-backg
 time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }"""
+ANSI = {"black": "gray", "red": "red", "green": "green", "yellow": "yellow", "blue": "blue"}
+ANSI |= {"magenta": "violet", "cyan": "cyan", "white": "gray"}  # which Streamlit's themes have
+ANSI_CSS = "".join(
+    f"[class*={name}-fg] {{ color: var(--st-{hue}-text-color, #0e9aa7); }}"
+    f"[class*={name}-bg] {{ background: var(--st-{hue}-background-color, #0e9aa733); }}"
+    for name, hue in ANSI.items()
+)
+ANSI_UP = Path(__file__).with_name(".streamlit") / "ansi_up.js"  # turns ANSI colours into HTML
 PAGE_CSS = """<style>.stMainBlockContainer { padding: 4.25rem 2rem 1rem; }
 @media (max-width: 640px) {
   .st-key-panes .stHorizontalBlock:has(> .stColumn) { flex-direction: column-reverse; } }
@@ -466,7 +455,10 @@ job_list = st.components.v2.component(
     "jobs", html=LIST_HTML, css=BASE_CSS + LIST_CSS, js=HELPERS + LIST_JS
 )
 log_pane = st.components.v2.component(
-    "log", html=LOG_HTML, css=BASE_CSS + LOG_CSS, js=HELPERS + LOG_JS
+    "log",
+    html=LOG_HTML,
+    css=BASE_CSS + LOG_CSS + ANSI_CSS,
+    js=ANSI_UP.read_text().replace("export ", "") + HELPERS + LOG_JS,  # a module has one default
 )
 
 

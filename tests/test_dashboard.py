@@ -425,6 +425,33 @@ def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
     assert page.title() != "1"
 
 
+def test_colours_go_on_over_lines_and_other_sequences_leave_nothing(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.submit(
+        r"""printf '\033[31mred\nstill red\033[m\n'
+        printf '\033]8;;javascript:alert(1)\033\\日本\033]8;;\033\\\n'
+        printf 'half \033[3\nnext\n\0337a\033(Bb\033[1;2Hc\033[38:2::1:2:3md\n\033[4;32mgr'
+        """
+        + waiting(gate)
+        + r"; printf 'een\033[m\nplain\n'"
+    )
+    page.goto(f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    lines = ["red", "still red", "日本", "half ", "next", "abcd"]
+    expect(log.locator("div")).to_have_text([*lines, "gr"])
+    gate.touch()
+    expect(log.locator("div")).to_have_text([*lines, "green", "plain"])
+    colours = [
+        log.get_by_text(text, exact=True).evaluate("it => getComputedStyle(it).color")
+        for text in ("red", "still red", "green", "next", "plain")
+    ]
+    assert colours[0] == colours[1] != colours[2] != colours[3] == colours[4]
+    underlined = "it => getComputedStyle(it).textDecorationLine"
+    assert log.get_by_text("green", exact=True).evaluate(underlined) == "underline"
+    expect(log.locator("a")).to_have_count(0)
+
+
 def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Path) -> None:
     job = site.python(
         "print('x' * 3000)\nfor n in range(500): print('needle' if n % 100 == 7 else n)\n"
