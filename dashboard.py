@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import requests
 import streamlit as st
@@ -27,13 +27,15 @@ PUBLIC_API = os.environ.get("TAILBOARD_PUBLIC_API", API).rstrip("/")  # as the b
 TIMEOUT = (2, 5)  # seconds to connect, to answer
 PANE_BYTES = 256 << 10  # of a log, to every viewer at every refresh
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds
-FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")  # of the form
 STATUS = {  # icon, colour
     "queued": ("◌", "#7d808a"), "running": ("▶", "#2f7de1"), "succeeded": ("✓", "#1f9254"),
     "failed": ("✕", "#d93843"), "cancelled": ("⊘", "#a8700f"), "timed_out": ("!", "#d9540b"),
     "lost": ("?", "#8250df"),
 }  # fmt: skip
 Job = dict[str, Any]  # as the API sends it
+FORM: Job = {"command": "", "name": "", "cwd": "", "timeout": None}  # with nothing filled in
+FORM |= {"env": {}, "retries": 0, "queue": "default"}
+LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)  # a Host
 
 
 class ApiError(Exception):
@@ -45,7 +47,8 @@ class View:
     """What a visitor looks at, in one tab of a browser, and how it is asked for."""
 
     token: str = ""
-    locked: bool = False  # the API wants a token, and this is not it
+    foreign: bool = False  # opened from another machine, or through a proxy
+    refused: int = 0  # the API's 401 if it wants a token and this is not it, 403 if it has none
     listing: dict[str, Any] = field(default_factory=lambda: {"jobs": [], "counts": {}, "next": ""})
     job: Job | None = None  # the chosen one
     log: dict[str, Any] = field(default_factory=dict)
@@ -58,8 +61,10 @@ class View:
     def ask(self, method: str, path: str, keep: str = "", json: Any = None) -> requests.Response:
         """The API's answer, or ApiError. One kept under a name is sent only if it has changed."""
         kept, headers = self.kept.get(keep), {"Authorization": f"Bearer {self.token}".encode()}
-        if kept is not None and kept.request.path_url == path:
+        if kept is not None and kept.url == API + path:
             headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
+        if self.foreign:  # whom the API refuses if it has no token: it would run their commands
+            headers["Forwarded"] = b"for=unknown"
         try:
             url = API + path
             answer = requests.request(method, url, json=json, headers=headers, timeout=TIMEOUT)
@@ -67,7 +72,8 @@ class View:
             raise ApiError(f"The API at {API} does not answer. Trying again by itself.") from None
         if answer.status_code == 304 and kept is not None:
             return kept
-        self.locked |= answer.status_code == 401
+        if answer.status_code in (401, 403):
+            self.refused = answer.status_code
         if not answer.ok:
             raise ApiError(body(answer, "detail")["detail"])
         if keep:
@@ -80,15 +86,17 @@ class View:
         if self.job and self.job["id"] != choice:
             self.job, self.log = None, {}
         filters = {"status": address.get("status"), "before": address.get("before"), "q": search}
-        asked = "".join(f"&{name}={quote(text, '')}" for name, text in filters.items() if text)
+        asked = urlencode({"limit": 200} | {name: text for name, text in filters.items() if text})
         try:
-            answer = self.ask("GET", f"/jobs?limit=200{asked}", "list")
-            self.listing = body(answer, "jobs", "counts", "next")
+            self.listing = body(self.ask("GET", f"/jobs?{asked}", "list"), "jobs", "counts", "next")
             if choice:
-                path, query = f"/jobs/{quote(choice, '')}", f"tail=1000&timestamps={times:d}"
-                self.log = read_log(self.ask("GET", f"{path}/logs?{query}", "log"), times)
+                path = f"/jobs/{quote(choice, '')}"
+                answer = self.ask("GET", f"{path}/logs?tail=1000&timestamps={times:d}", "log")
+                text, about = answer.content[-PANE_BYTES:], answer.headers
+                self.log = {"text": text.decode(errors="replace"), "times": times}
+                self.log |= {"next": about.get("X-Log-Next"), "lines": about.get("X-Log-Lines")}
                 self.job = next((j for j in self.listing["jobs"] if j["id"] == choice), self.job)
-                if self.job is None or self.job["status"] != self.log["status"]:
+                if self.job is None or self.job["status"] != about.get("X-Job-Status"):
                     self.job = body(self.ask("GET", path), "id", "status")
         except ApiError as error:
             self.problem = str(error)
@@ -109,13 +117,6 @@ def body(answer: requests.Response, *names: str) -> dict[str, Any]:
         return {name: found[name] for name in names} | found
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ApiError(f"What answers at {API} is not Tailboard's API.") from None
-
-
-def read_log(answer: requests.Response, times: bool) -> dict[str, Any]:
-    """The end of a log for the log pane; `Next` is where it stands in the whole, in bytes."""
-    text, headers = answer.content[-PANE_BYTES:].decode(errors="replace"), answer.headers
-    numbers = {name: int(headers.get(f"X-Log-{name}", 0)) for name in ("Next", "Lines")}
-    return numbers | {"text": text, "status": headers.get("X-Job-Status"), "times": times}
 
 
 def ended(job: Job | None) -> bool:
@@ -142,12 +143,10 @@ def brief(job: Job) -> Job:
 
 def form_values(job: Job) -> dict[str, Any]:
     """The form filled from a job; {} gives an empty one."""
-    values = {name: job.get(name) or "" for name in FIELDS}
+    values = FORM | {name: job[name] for name in FORM if job.get(name) is not None}
     if isinstance(values["command"], list):
         values["command"] = shlex.join(values["command"])
-    values["env"] = "\n".join(f"{name}={text}" for name, text in (job.get("env") or {}).items())
-    numbers = {"timeout": job.get("timeout"), "retries": job.get("retries", 0)}
-    return values | numbers | {"queue": values["queue"] or "default"}
+    return values | {"env": "\n".join(f"{name}={text}" for name, text in values["env"].items())}
 
 
 def submission(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
@@ -187,17 +186,11 @@ const badge = (status, [icon, colour] = STATUS[status] ?? STATUS.lost) =>
   `<span><i aria-hidden="true" style="background:${colour}">${icon}</i>` +
   `${esc(status.replace("_", " "))}</span>`;
 """.replace("$STATUS", json.dumps(STATUS))
-BASE_CSS = """* { box-sizing: border-box; font-family: inherit; } a { color: inherit; }
-:host { container-type: inline-size; display: block; font-size: 14px; }
-:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
-i { display: inline-block; width: 18px; border-radius: 9px; color: white; text-align: center;
-  font: bold 11px/18px sans-serif; margin-right: 6px; }
-.faint { opacity: 0.7; } [hidden] { display: none !important; }
-"""
 LIST_JS = r"""
-const HOURS = 12, TIME = { hour: "2-digit", minute: "2-digit" };
-const clock = (time) => new Date(time).toLocaleString([], Date.now() - time < 72e6 ? TIME :
-  { day: "numeric", month: "short", ...TIME });
+const HOURS = 12, COLUMNS = 400;  // of the timeline
+const TIME = { hour: "2-digit", minute: "2-digit" }, DAY = { day: "numeric", month: "short" };
+const clock = (time) =>
+  new Date(time).toLocaleString([], Date.now() - time < 72e6 ? TIME : { ...DAY, ...TIME });
 const ago = (time) => span(Date.now() - time).replace(/\.\d|(?<=min|h) .*/, "") + " ago";
 export default function ({ data, parentElement: root, setTriggerValue }) {
   const { jobs, counts, address, next } = data, $ = (name) => root.querySelector("." + name);
@@ -208,7 +201,7 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
     const a = event.target.closest("a");
     if (!a || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    setTriggerValue("go", a.search);
+    setTriggerValue("go", a.search.slice(1));
   };
   counts[""] = Object.values(counts).reduce((sum, count) => sum + count, 0);
   put($("filters"), ["", ...Object.keys(STATUS)].map((status) => link({ status, before: "" },
@@ -234,45 +227,26 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   root.timer = setInterval(draw, 1000);
   return () => clearInterval(root.timer);
 }
-function timeline(jobs, link) {  // each bar in the first lane that is free for it
-  const now = Date.now(), earliest = now - HOURS * 36e5, lanes = [];
+function timeline(jobs, link) {  // a grid, in which CSS gives each bar the first lane that is free
+  const now = Date.now(), earliest = now - HOURS * 36e5;
   const ran = jobs.filter((job) => until(job) > earliest && job.started_at).reverse();
-  const from = Math.max(earliest, Math.min(now - 1, ...ran.map(begun))), wide = now - from;
-  const at = (time) => (100 * (time - from)) / wide + "%";
+  const from = Math.max(earliest, Math.min(now - 6e4, ...ran.map(begun))), wide = now - from;
+  const at = (time, last = COLUMNS) =>
+    1 + Math.max(0, Math.min(last, Math.round((COLUMNS * (time - from)) / wide)));
   const bars = ran.map((job) => {
-    const left = Math.max(begun(job), from), right = Math.max(until(job), left + wide / 200);
-    const free = lanes.findIndex((end) => end <= left), lane = free < 0 ? lanes.length : free;
-    lanes[lane] = right;
-    return link({ job: job.id }, badge(job.status), `tabindex="-1" style="left:${at(left)};
-      width:${at(from + right - left)};top:calc(${lane} * var(--lane))"
-      title="${esc(job.title)}, ${took(job)}"`);
+    const left = at(begun(job), COLUMNS - 1), right = Math.max(at(until(job)), left + 1);
+    return link({ job: job.id }, "", `tabindex="-1" title="${esc(job.title)}, ${took(job)}"
+      style="grid-column:${left}/${right};background:${(STATUS[job.status] ?? STATUS.lost)[1]}"`);
   });
   const step = 6e4 * ([1, 5, 15, 30, 60].find((minutes) => wide / minutes < 6 * 6e4) ?? 120);
   for (let time = Math.ceil(from / step) * step; time < now; time += step)
-    bars.push(`<small style="left:${at(time)}">${clock(time)}</small>`);
-  const lane = Math.max(5, Math.min(14, 120 / lanes.length)) + "px";
-  return `<div style="--lane:${lane};--lanes:${lanes.length}">${bars.join("")}</div>`;
+    bars.push(`<small style="grid-column:${at(time)}">${clock(time)}</small>`);
+  return bars.join("");
 }
 """
 LIST_HTML = """<div class="list"><nav class="filters" aria-label="Status"></nav>
 <div class="timeline" aria-hidden="true"></div><p class="empty faint">No jobs here yet: run one.</p>
 <ul class="rows" aria-label="Jobs"></ul><nav class="pages" aria-label="Pages"></nav></div>"""
-LIST_CSS = """nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
-a { text-decoration: none; } nav a { padding: 3px 8px; border-radius: 14px; white-space: nowrap; }
-a:hover, [aria-current="true"] { background: var(--st-secondary-background-color); }
-.timeline div { position: relative; height: calc(var(--lanes) * var(--lane) + 22px); }
-.timeline { overflow: hidden; } .timeline a { position: absolute; height: calc(var(--lane) - 1px); }
-.timeline i { display: block; width: 100%; height: calc(var(--lane) - 1px); border-radius: 2px; }
-.timeline a span { font-size: 0; } .timeline i { font-size: 0; }
-.timeline small { position: absolute; bottom: 4px; border-left: 1px solid; padding-left: 3px;
-  pointer-events: none; }
-.rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
-.rows a { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
-  padding: 6px 8px; border-bottom: 1px solid var(--st-border-color); }
-.rows [aria-current="true"] { box-shadow: inset 3px 0 var(--st-primary-color); }
-.rows a > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-@container (max-width: 640px) { .rows a { grid-template-columns: 7em auto auto auto 1fr; }
-  .rows b { grid-column: 2 / 6; } .rows :nth-child(3) { grid-column: 1 / 3; } }"""
 LOG_JS = r"""
 const WINDOW = 2000, READING = 10000;  // lines kept; while somebody reads further up
 const LINE = 20000, BACKLOG = 1e6;  // characters of a line; of what waits to be drawn
@@ -284,9 +258,7 @@ class Pane {
     this.$ = (name) => root.querySelector("." + name);
     const on = (name, event, act) => this.$(name).addEventListener(event, act);
     this.view = this.$("view");
-    on("view", "scroll", ({ target: { scrollHeight, scrollTop, clientHeight } }) => {
-      this.$("jump").hidden = this.follow = scrollHeight - scrollTop - clientHeight < 30;
-    });
+    on("view", "scroll", () => this.look());
     on("jump", "click", () => this.stick((this.follow = true)));
     on("wrap", "change", () => this.stick(this.view.classList.toggle("wrapped")));
     on("times", "change", (e) => this.component.setStateValue("times", e.target.checked));
@@ -294,14 +266,14 @@ class Pane {
     on("search", "keydown", (e) => e.key === "Enter" && this.find(e.shiftKey ? -1 : 1));
     on("previous", "click", () => this.find(-1));
     on("following", "click", () => this.find(1));
-    this.timer = setInterval(() => this.head(), 1000);
+    this.timer = setInterval(() => this.tell(), 1000);
   }
   close() { clearInterval(this.timer); this.source?.close(); }
   clear(key) {
     this.source?.close();
     this.view.replaceChildren();
-    Object.assign(this, { key, source: null, job: null, next: 0, count: 0, raw: "", pending: "",
-      rest: "", follow: true, stuck: 0, match: 0 });
+    Object.assign(this, { key, source: null, next: 0, count: 0, raw: "", pending: "",
+      rest: null, follow: true, end: 0, match: 0 });
     this.ansi = Object.assign(new AnsiUp(), { use_classes: true });
   }
   update(component) {
@@ -309,56 +281,51 @@ class Pane {
     if (key !== this.key) this.clear(key);
     this.data = data;
     this.$("download").href = data.url + "&download=1";
-    const behind = data.Next > this.next, open = this.source?.readyState === EventSource.OPEN;
+    const behind = data.next > this.next, open = this.source?.readyState === EventSource.OPEN;
     if (!open || (behind && this.stood === this.next)) {  // no stream, or one that stands still
       this.source?.close();
       if (behind) this.merge(data);
-      if (!data.over) this.connect(data);
+      this.source = data.over ? null : this.stream(data);
     }
     this.stood = this.next;
-    this.head();
-    this.foot();
+    this.tell();
   }
-  merge({ text, Next }) {  // of the tail only what is new: a selection survives
+  merge({ text, next }) {  // of the tail only what is new: a selection survives
     let at = 0, start = text.slice(0, 200);
     while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(start, at + 1);
     if (at < 0) this.clear(this.key);
-    this.next = Next;
-    this.append(text.slice(this.raw.length - Math.max(0, at)));
+    this.append(text.slice(this.raw.length - Math.max(0, at)), next);
   }
-  connect({ url, times }) {
-    this.source = new EventSource(`${url}&follow=1&timestamps=${+times}&offset=${this.next}`);
-    this.source.onopen = this.source.onerror = () => this.head();
-    this.source.onmessage = (event) => {
-      this.next = Number(event.lastEventId);
-      this.append(JSON.parse(event.data));
-    };
-    this.source.addEventListener("end", (event) => {
-      this.source.close();
-      this.job = JSON.parse(event.data);
-      this.component.setTriggerValue("ended", this.job.id);
+  stream({ url, times }) {
+    const source = new EventSource(`${url}&follow=1&timestamps=${+times}&offset=${this.next}`);
+    source.onopen = source.onerror = () => this.tell();
+    source.onmessage = ({ data, lastEventId }) => this.append(JSON.parse(data), lastEventId);
+    source.addEventListener("end", () => {
+      source.close();
+      this.component.setTriggerValue("ended", true);
     });
+    return source;
   }
-  append(text) {
+  append(text, next) {
+    this.next = Number(next);  // where it ends in the log, in bytes
     this.raw = (this.raw + text).slice(-BACKLOG);
     this.pending = (this.pending + text).slice(-BACKLOG);
     this.count += text.split("\n").length - 1;
     this.drawing ??= setTimeout(() => this.draw(), 16);
   }
   draw() {
-    const { scrollTop, scrollHeight, clientHeight } = this.view;
-    if (scrollTop < this.stuck - 30 && scrollHeight - scrollTop - clientHeight >= 30)
-      this.follow = false;  // somebody scrolled up, and the event is still to come
-    const keep = this.follow ? WINDOW : READING, lines = (this.rest + this.pending).split("\n");
-    if (this.rest) this.view.lastChild?.remove();
-    Object.assign(this, { rest: lines.pop().slice(-BACKLOG), pending: "", drawing: null });
+    this.look();  // somebody may have scrolled up, and the event is still to come
+    this.rest?.remove();
+    const keep = this.follow ? WINDOW : READING, lines = this.pending.split("\n");
+    Object.assign(this, { pending: lines.pop(), drawing: null });
     const html = lines.slice(-keep).map((line) => this.line(line)), style = { ...this.ansi };
-    if (this.rest) html.push(this.line(this.rest));
+    if (this.pending) html.push(this.line(this.pending));
     Object.assign(this.ansi, style);  // because a line that is not over will be drawn again
     this.view.insertAdjacentHTML("beforeend", html.join(""));
+    this.rest = this.pending ? this.view.lastChild : null;
     while (this.view.childElementCount > keep) this.view.firstChild.remove();
     this.stick();
-    this.foot();
+    this.tell();
     if (this.$("search").value) this.find(0);
   }
   line(raw) {
@@ -369,26 +336,32 @@ class Pane {
     const time = stamp && `<time>${new Date(stamp.trim()).toTimeString().slice(0, 8)}</time>`;
     return `<div>${time}<span>${this.ansi.ansi_to_html(kept)}${more}</span></div>`;
   }
+  look() {  // does the pane follow? Until somebody scrolls up, and from the end on again
+    const { scrollTop, scrollHeight, clientHeight } = this.view;
+    const ended = scrollHeight - scrollTop - clientHeight < 3;
+    this.follow = ended || (this.follow && scrollTop > this.end - 3);
+    if (ended) this.end = scrollTop;
+    this.$("jump").hidden = this.follow;
+  }
   stick() {
     if (this.follow) this.view.scrollTop = this.view.scrollHeight;
-    this.stuck = this.view.scrollTop;
+    this.look();
   }
-  head() {
-    const { data } = this, job = { ...data.job, ...this.job }, live = this.source?.readyState === 1;
+  tell() {
+    const { data, count } = this, { job } = data;
     const past = data.past.map((other) => until(other) - begun(other)), most = Math.max(...past);
     const bars = past.map((ms) => `<u style="height:${(100 * ms) / most}%"></u>`).join("");
     const usual = span(past.toSorted((a, b) => a - b)[past.length >> 1]);
     put(this.$("head"), `${badge(job.status)}<b>${esc(job.title)}</b><span>${took(job)}</span>` +
       (bars && `<span class="faint">usually takes ${usual}</span><s>${bars}</s>`) +
       `<span>${exit(job)}</span><span class="faint">${esc(job.reason)}</span>`);
-    put(this.$("mark"), this.job || data.over ? "complete" : live ? "live" :
+    const live = this.source?.readyState === EventSource.OPEN;
+    put(this.$("mark"), data.over ? "complete" : live ? "live" :
       data.every ? `every ${data.every} s` : "paused");
-  }
-  foot() {
-    const shown = this.view.childElementCount, all = Math.max(this.count, this.data.Lines);
-    const [some, every] = [shown, all].map((count) => count.toLocaleString());
-    const text = all > shown ? `last ${some} of ${every} lines` : `${some} lines`;
-    put(this.$("size"), shown ? text : "nothing written yet");
+    const shown = this.view.childElementCount, all = Math.max(count, data.lines);
+    const [some, every] = [shown, all].map((number) => number.toLocaleString());
+    put(this.$("size"), all > shown ? `last ${some} of ${every} lines` :
+      shown ? `${some} lines` : "nothing written yet");
   }
   find(step) {
     const wanted = this.$("search").value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"), found = [];
@@ -424,13 +397,34 @@ LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" ro
 <div class="view wrapped" role="log" aria-label="Log" tabindex="0"></div>
 <div class="bar"><span class="size faint"></span><a class="download" download>Download the whole</a>
 <button class="jump" hidden>Jump to latest</button></div>"""
-LOG_CSS = """
+CSS = """* { box-sizing: border-box; font-family: inherit; } a { color: inherit; }
+:host { container-type: inline-size; display: block; font-size: 14px; }
+:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
+i { display: inline-block; width: 18px; border-radius: 9px; color: white; text-align: center;
+  font: bold 11px/18px sans-serif; margin-right: 6px; }
+.faint { opacity: 0.7; } [hidden] { display: none !important; }
+nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
+.list a { text-decoration: none; } nav a { padding: 3px 8px; border-radius: 14px; }
+.list :is(a:hover, [aria-current="true"]) { background: var(--st-secondary-background-color); }
+.timeline { display: grid; grid: 20px / repeat(400, minmax(0, 1fr)); grid-auto-flow: dense;
+  grid-auto-rows: minmax(4px, 13px); row-gap: 1px; max-height: 150px; overflow: hidden; }
+.timeline::before { content: ""; grid-area: 1 / 1 / 2 / -1; }  /* no bar where the times are */
+.timeline a { min-width: 3px; border-right: 1px solid var(--st-background-color); }
+.timeline small { grid-row: 1; border-left: 1px solid; padding-left: 3px; white-space: nowrap; }
+.rows { list-style: none; margin: 0; padding: 0; max-height: 64vh; overflow: auto; }
+.rows a { display: grid; grid-template-columns: 7em 1fr 12em 7em 4.5em 6em; gap: 2px 10px;
+  padding: 6px 8px; border-bottom: 1px solid var(--st-border-color); }
+.rows [aria-current="true"] { box-shadow: inset 3px 0 var(--st-primary-color); }
+.rows a > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+@container (max-width: 640px) { .rows a { grid-template-columns: 7em auto auto auto 1fr; }
+  .rows b { grid-column: 2 / 6; } .rows :nth-child(3) { grid-column: 1 / 3; } }
 .bar { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
 .bar b { font-size: 17px; overflow-wrap: anywhere; }
 s { display: flex; align-items: end; gap: 1px; height: 18px; }
 s u { width: 4px; min-height: 1px; background: currentColor; opacity: 0.5; }
 button, .search { font-size: inherit; color: inherit; background: var(--st-background-color);
   border: 1px solid var(--st-border-color); border-radius: 6px; padding: 3px 9px; }
+.search { flex: 1; min-width: 6em; max-width: 14em; }
 .mark { font-weight: 600; padding: 1px 9px; border: 1px solid; border-radius: 10px; }
 .view { height: 58vh; overflow: auto; padding: 8px 10px; border-radius: 8px; white-space: pre;
   background: var(--st-secondary-background-color); font: 13px/1.5 var(--st-code-font); }
@@ -438,28 +432,22 @@ button, .search { font-size: inherit; color: inherit; background: var(--st-backg
 .wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
 time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
-::highlight(found-now) { background: #ff8c1a; color: black; }"""
-ANSI = {"black": "gray", "red": "red", "green": "green", "yellow": "yellow", "blue": "blue"}
-ANSI |= {"magenta": "violet", "cyan": "cyan", "white": "gray"}  # which Streamlit's themes have
-ANSI_CSS = "".join(
-    f"[class*={name}-fg] {{ color: var(--st-{hue}-text-color, #0e9aa7); }}"
-    f"[class*={name}-bg] {{ background: var(--st-{hue}-background-color, #0e9aa733); }}"
-    for name, hue in ANSI.items()
-)
-ANSI_UP = Path(__file__).with_name(".streamlit") / "ansi_up.js"  # turns ANSI colours into HTML
+::highlight(found-now) { background: #ff8c1a; color: black; }
+"""
+HUES = {"black": "gray", "magenta": "violet", "white": "gray"}  # where Streamlit says it otherwise
+for name in "black red green yellow blue magenta cyan white".split():
+    hue = f"var(--st-{HUES.get(name, name)}-text-color, #0e9aa7)"
+    CSS += f"[class*={name}-fg] {{ color: {hue}; }}\n"
+    CSS += f"[class*={name}-bg] {{ background: color-mix(in srgb, {hue} 25%, transparent); }}\n"
 PAGE_CSS = """<style>.stMainBlockContainer { padding: 4.25rem 2rem 1rem; }
 @media (max-width: 640px) {
   .st-key-panes .stHorizontalBlock:has(> .stColumn) { flex-direction: column-reverse; } }
 </style>"""
-job_list = st.components.v2.component(
-    "jobs", html=LIST_HTML, css=BASE_CSS + LIST_CSS, js=HELPERS + LIST_JS
-)
-log_pane = st.components.v2.component(
-    "log",
-    html=LOG_HTML,
-    css=BASE_CSS + LOG_CSS + ANSI_CSS,
-    js=ANSI_UP.read_text().replace("export ", "") + HELPERS + LOG_JS,  # a module has one default
-)
+ANSI_UP = Path(__file__).with_name(".streamlit") / "ansi_up.js"
+ANSI_JS = ANSI_UP.read_text().replace("export ", "")  # a module that is part of another
+component = st.components.v2.component
+job_list = component("jobs", html=LIST_HTML, css=CSS, js=HELPERS + LIST_JS)
+log_pane = component("log", html=LOG_HTML, css=CSS, js=ANSI_JS + HELPERS + LOG_JS)
 
 
 def run_form(view: View) -> None:
@@ -477,7 +465,7 @@ def run_form(view: View) -> None:
         entry("name", st.text_input, "Name")
         entry("cwd", st.text_input, "Working folder", placeholder="/absolute/path")
         entry("timeout", st.number_input, "Timeout (s)", min_value=0.0, step=1.0, format="%g")
-        with st.expander("More", expanded=not view.wrong.keys().isdisjoint(FIELDS[4:])):
+        with st.expander("More", expanded=not view.wrong.keys().isdisjoint([*FORM][4:])):
             entry("env", st.text_area, "Environment", placeholder="NAME=value")
             entry("retries", st.number_input, "Retries", min_value=0, step=1)
             entry("queue", st.text_input, "Queue")
@@ -488,7 +476,7 @@ def run_form(view: View) -> None:
 
 def submit(view: View) -> None:
     """Submit what the form holds and show that job; else keep it and say what is wrong."""
-    asked, view.wrong = submission({name: st.session_state[name] for name in FIELDS})
+    asked, view.wrong = submission({name: st.session_state[name] for name in FORM})
     if view.wrong:
         return
     path = "/jobs"
@@ -499,7 +487,7 @@ def submit(view: View) -> None:
         fill(view, {})
     except ApiError as error:
         name = str(error).partition(" ")[0]
-        view.wrong = {name if name in FIELDS else "": str(error)}
+        view.wrong = {name if name in FORM else "": str(error)}
 
 
 def fill(view: View, job: Job) -> None:
@@ -538,7 +526,7 @@ def show_job(view: View, job: Job, every: float | None) -> None:
         if close := st.button("Close"):
             del st.query_params["job"]
     if again or close:
-        st.rerun()
+        st.rerun()  # the form, too
     data = view.log | {"job": brief(job), "every": every, "over": ended(job), "past": []}
     data["url"] = f"{PUBLIC_API}{path}/logs?"
     with suppress(ApiError):
@@ -554,12 +542,8 @@ def show_job(view: View, job: Job, every: float | None) -> None:
 def live(view: View, every: float | None) -> None:
     """List and log, which a timer draws again and again."""
     state, address = st.session_state, st.query_params
-
-    def go() -> None:  # where a link of the list leads
-        address.from_dict(dict(parse_qsl(state["jobs"]["go"][1:])))
-
     view.refresh(address, state.get("search", ""), bool(state.get("log", {}).get("times")))
-    if view.locked or interval(state.get("every", "5 s"), view) != every:
+    if view.refused or interval(state.get("every", "5 s"), view) != every:
         st.rerun()
     for job in filter(ended, [*view.listing["jobs"], view.job]):
         if job["id"] in view.watched:
@@ -582,7 +566,11 @@ def live(view: View, every: float | None) -> None:
         if not view.problem:
             with suppress(ApiError):
                 show_workers(view)
-        job_list(key="jobs", data=data | {"address": address.to_dict()}, on_go_change=go)
+        job_list(
+            key="jobs",
+            data=data | {"address": address.to_dict()},
+            on_go_change=lambda: address.from_dict(dict(parse_qsl(state["jobs"]["go"]))),
+        )
     if right and view.job:
         with right:
             show_job(view, view.job, every)
@@ -590,42 +578,26 @@ def live(view: View, every: float | None) -> None:
 
 def door(view: View) -> None:
     """Ask for the token, and show nothing else."""
-    if view.token:
+    if view.refused == 403:
+        st.error("This page is open to other machines only with a token: set TAILBOARD_TOKEN.")
+    elif view.token:
         st.error("That is not the token.")
     with st.form("door"):
         token = st.text_input("Token", type="password")
         if st.form_submit_button("Open"):
-            view.token, view.locked = token, False
+            view.token, view.refused = token, 0
             st.rerun()
-
-
-def is_foreign(headers: Mapping[str, str]) -> bool:
-    """Is the page opened from another machine, or through a proxy?"""
-    host = headers.get("Host") or ""
-    here = re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host, re.IGNORECASE)
-    return not here or any(name in headers for name in ("Forwarded", "X-Forwarded-For"))
-
-
-def refuse(view: View) -> None:
-    """The API takes what this page asks for a program's of its own machine: without a token,
-    whoever can open the page could run commands there."""
-    try:
-        view.ask("GET", "/workers")
-        st.error("This page is open to other machines only with a token: set TAILBOARD_TOKEN.")
-    except ApiError as error:
-        if view.locked:
-            st.rerun()
-        st.warning(plain(str(error)))
 
 
 def main() -> None:
     st.set_page_config("Tailboard", "📋", layout="wide")
     view = View()  # Streamlit runs this file anew each time: only data lives on, no object of ours
     view.__dict__ = st.session_state.setdefault("view", view.__dict__)
-    if view.locked:
+    headers = st.context.headers
+    forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
+    view.foreign = forwarded or not LOCAL.fullmatch(headers.get("Host", ""))
+    if view.refused:
         return door(view)
-    if not view.token and is_foreign(st.context.headers):
-        return st.fragment(refuse, run_every=5)(view)
     every = interval(st.session_state.get("every", "5 s"), view)
     st.fragment(live, run_every=every)(view, every)
     with st.sidebar:
