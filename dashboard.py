@@ -239,7 +239,7 @@ function timeline(jobs, link) {  // a grid, in which CSS gives each bar the firs
       style="grid-column:${left}/${right};background:${(STATUS[job.status] ?? STATUS.lost)[1]}"`);
   });
   const step = 6e4 * ([1, 5, 15, 30, 60].find((minutes) => wide / minutes < 6 * 6e4) ?? 120);
-  for (let time = Math.ceil(from / step) * step; time < now; time += step)
+  for (let time = Math.ceil(from / step) * step; time < now - wide / 12; time += step)
     bars.push(`<small style="grid-column:${at(time)}">${clock(time)}</small>`);
   return bars.join("");
 }
@@ -266,9 +266,8 @@ class Pane {
     on("search", "keydown", (e) => e.key === "Enter" && this.find(e.shiftKey ? -1 : 1));
     on("previous", "click", () => this.find(-1));
     on("following", "click", () => this.find(1));
-    this.timer = setInterval(() => this.tell(), 1000);
   }
-  close() { clearInterval(this.timer); this.source?.close(); }
+  close() { this.timer = clearInterval(this.timer); this.source?.close(); }
   clear(key) {
     this.source?.close();
     this.view.replaceChildren();
@@ -281,15 +280,17 @@ class Pane {
     if (key !== this.key) this.clear(key);
     this.data = data;
     this.$("download").href = data.url + "&download=1";
-    const behind = data.next > this.next, open = this.source?.readyState === EventSource.OPEN;
-    if (!open || (behind && this.stood === this.next)) {  // no stream, or one that stands still
+    const behind = data.next > this.next, stands = this.stood === this.next;
+    if (!this.live() || (behind && stands)) {
       this.source?.close();
       if (behind) this.merge(data);
       this.source = data.over ? null : this.stream(data);
     }
     this.stood = this.next;
+    this.timer ??= setInterval(() => this.tell(), 1000);
     this.tell();
   }
+  live() { return this.source?.readyState === EventSource.OPEN; }
   merge({ text, next }) {  // of the tail only what is new: a selection survives
     let at = 0, start = text.slice(0, 200);
     while (at >= 0 && !text.startsWith(this.raw.slice(at))) at = this.raw.indexOf(start, at + 1);
@@ -355,8 +356,7 @@ class Pane {
     put(this.$("head"), `${badge(job.status)}<b>${esc(job.title)}</b><span>${took(job)}</span>` +
       (bars && `<span class="faint">usually takes ${usual}</span><s>${bars}</s>`) +
       `<span>${exit(job)}</span><span class="faint">${esc(job.reason)}</span>`);
-    const live = this.source?.readyState === EventSource.OPEN;
-    put(this.$("mark"), data.over ? "complete" : live ? "live" :
+    put(this.$("mark"), data.over ? "complete" : this.live() ? "live" :
       data.every ? `every ${data.every} s` : "paused");
     const shown = this.view.childElementCount, all = Math.max(count, data.lines);
     const [some, every] = [shown, all].map((number) => number.toLocaleString());
@@ -383,9 +383,8 @@ class Pane {
 }
 export default function (component) {
   const root = component.parentElement, pane = (root.pane ??= new Pane(root));
-  clearTimeout(pane.closing);  // Streamlit may mount anew what it has just unmounted
   pane.update(component);
-  return () => { pane.closing = setTimeout(() => { root.pane = null; pane.close(); }, 1000); };
+  return () => pane.close();
 }
 """
 LOG_HTML = """<div class="bar head"></div><div class="bar"><span class="mark" role="status"></span>
@@ -434,9 +433,9 @@ time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }
 """
-HUES = {"black": "gray", "magenta": "violet", "white": "gray"}  # where Streamlit says it otherwise
-for name in "black red green yellow blue magenta cyan white".split():
-    hue = f"var(--st-{HUES.get(name, name)}-text-color, #0e9aa7)"
+HUES = {"bright-black": "gray-text", "magenta": "violet-text", "white": "text"}  # Streamlit's word
+for name in "bright-black red green yellow blue magenta cyan white".split():  # ansi_up's
+    hue = f"var(--st-{HUES.get(name, name + '-text')}-color, #0e9aa7)"
     CSS += f"[class*={name}-fg] {{ color: {hue}; }}\n"
     CSS += f"[class*={name}-bg] {{ background: color-mix(in srgb, {hue} 25%, transparent); }}\n"
 PAGE_CSS = """<style>.stMainBlockContainer { padding: 4.25rem 2rem 1rem; }

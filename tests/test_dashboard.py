@@ -540,6 +540,26 @@ def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
     expect(page.get_by_text(re.compile("of 8 slots busy"))).to_be_visible()
 
 
+def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
+    serve: Serve, page: Page, gate: Path
+) -> None:
+    with serve() as site:
+        job = site.submit(waiting(gate), "long")
+        site.wait(job, "running")
+        tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
+        page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
+        page.goto(site.url)
+        bar = page.locator(".timeline a[title^=long]")
+        box = bar.bounding_box()
+        assert box and box["width"] > 50
+        for across in (1, box["width"] / 4, box["width"] / 2, box["width"] - 4):
+            bar.click(position={"x": across, "y": 2}, trial=True)
+            bar.click(position={"x": across, "y": box["height"] - 2}, trial=True)
+        bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
+        expect(page).to_have_url(re.compile(job.id))
+        gate.touch()
+
+
 # Manners
 
 
