@@ -223,6 +223,8 @@ export default function ({ data, parentElement: root, setTriggerValue }) {
   for (draw(); rows.children.length > jobs.length; ) rows.lastChild.remove();
   $("empty").hidden = jobs.length;
   put($("timeline"), jobs.some((job) => job.started_at) ? timeline(jobs, link) : "");
+  const lanes = getComputedStyle($("timeline")).gridTemplateRows.split(" ").length - 1;
+  $("timeline").style.gridAutoRows = Math.max(4, Math.min(13, 120 / lanes)) + "px";
   clearInterval(root.timer);
   root.timer = setInterval(draw, 1000);
   return () => clearInterval(root.timer);
@@ -372,11 +374,10 @@ class Pane {
         range.setStart(walk.currentNode, index);
         range.setEnd(walk.currentNode, index + hit.length);
       }
-    this.match = found.length && (this.match + step + found.length) % found.length;
-    const now = found.slice(this.match, this.match + 1);
-    const top = (it) => it.getBoundingClientRect().top;
+    const match = (this.match = found.length && (this.match + step + found.length) % found.length);
+    const now = found.slice(match, match + 1), top = (it) => it.getBoundingClientRect().top;
     CSS.highlights?.set("found", new Highlight(...found)).set("found-now", new Highlight(...now));
-    put(this.$("found"), wanted && `${now.length && this.match + 1} of ${found.length}`);
+    put(this.$("found"), wanted && `${now.length && match + 1} of ${found.length}`);
     if (step && now.length)
       this.view.scrollTop += top(now[0]) - top(this.view) - this.view.clientHeight / 2;
   }
@@ -406,7 +407,7 @@ nav { display: flex; flex-wrap: wrap; gap: 2px; margin: 0 0 10px; }
 .list a { text-decoration: none; } nav a { padding: 3px 8px; border-radius: 14px; }
 .list :is(a:hover, [aria-current="true"]) { background: var(--st-secondary-background-color); }
 .timeline { display: grid; grid: 20px / repeat(400, minmax(0, 1fr)); grid-auto-flow: dense;
-  grid-auto-rows: minmax(4px, 13px); row-gap: 1px; max-height: 150px; overflow: hidden; }
+  row-gap: 1px; overflow: hidden; margin-bottom: 8px; }
 .timeline::before { content: ""; grid-area: 1 / 1 / 2 / -1; }  /* no bar where the times are */
 .timeline a { min-width: 3px; border-right: 1px solid var(--st-background-color); }
 .timeline small { grid-row: 1; border-left: 1px solid; padding-left: 3px; white-space: nowrap; }
@@ -433,9 +434,10 @@ time { flex: none; margin-right: 12px; opacity: 0.6; user-select: none; }
 ::highlight(found) { background: #fbd03a; color: black; }
 ::highlight(found-now) { background: #ff8c1a; color: black; }
 """
+CYAN = "color-mix(in srgb, var(--st-blue-text-color), var(--st-green-text-color))"
 HUES = {"bright-black": "gray-text", "magenta": "violet-text", "white": "text"}  # Streamlit's word
 for name in "bright-black red green yellow blue magenta cyan white".split():  # ansi_up's
-    hue = f"var(--st-{HUES.get(name, name + '-text')}-color, #0e9aa7)"
+    hue = f"var(--st-{HUES.get(name, name + '-text')}-color, {CYAN})"
     CSS += f"[class*={name}-fg] {{ color: {hue}; }}\n"
     CSS += f"[class*={name}-bg] {{ background: color-mix(in srgb, {hue} 25%, transparent); }}\n"
 PAGE_CSS = """<style>.stMainBlockContainer { padding: 4.25rem 2rem 1rem; }
