@@ -218,6 +218,7 @@ def test_run_again_fills_the_form_and_is_known_as_a_rerun(site: Site, page: Page
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_label("Command")).to_have_value("echo 'a b'")
     expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
+    expect(page.get_by_label("Environment")).to_have_value("A=1")  # the field that is filled last
     page.get_by_role("button", name="Run job").click()
     expect(page).not_to_have_url(re.compile(job.id))
     again = site.storage.get(page.url.rpartition("=")[2])
