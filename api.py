@@ -28,10 +28,9 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request, st
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from prometheus_client import Counter, Histogram, Metric, generate_latest
+from prometheus_client import REGISTRY, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from werkzeug.datastructures import Range
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -50,20 +49,54 @@ RECONNECT = 1_000  # milliseconds until a browser comes back
 CLIENT_TIME = 10  # seconds for a client to send, or to take, the next bytes
 TICKET_AGE = 300  # seconds
 
+BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
+JOB_SECONDS = Histogram("tailboard_job_seconds", "Start to end.", ["status"], buckets=BUCKETS)
+LABELS = ("method", "route", "status")
+REQUEST_SECONDS = Histogram("tailboard_request_seconds", "Until the answer began.", LABELS)
+LOG_BYTES = Counter("tailboard_log_bytes", "Log bytes of jobs that ended.")
+
 routes = Blueprint("tailboard", __name__, cli_group=None)
 
 
 class Tailboard:
-    """What an application holds."""
+    """What an application holds, and what it tells Prometheus."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage = storage.open_storage(settings.storage)
-        self.metrics = Metrics(self.storage)
         self.followers = threading.Semaphore(settings.followers)
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # of a job's log: up to an offset, how many
+        self.seen = set(self.storage.ids())  # that ended before this process began
+        for status in (Status.QUEUED, Status.RUNNING):
+            self.seen -= {job.id for job in self.storage.list(status, limit=1_000_000)[0]}
+
+    def collect(self) -> Iterator[Metric]:
+        """Counts the storage at each scrape; only REGISTRY's numbers begin with this process."""
+        for job in self.storage.endings(self.seen):
+            LOG_BYTES.inc(job.log_size)
+            with suppress(ValueError, TypeError):  # not every end has a beginning
+                begun = datetime.fromisoformat(str(job.started_at))
+                lasted = datetime.fromisoformat(str(job.finished_at)) - begun
+                JOB_SECONDS.labels(job.status).observe(lasted.total_seconds())
+        yield from REGISTRY.collect()
+        jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
+        ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
+        for family, counts in ((jobs, self.storage.counts()), (ended, self.storage.ended())):
+            for status, count in counts.items():
+                family.add_metric([status], count)
+        depth = GaugeMetricFamily("tailboard_queue_jobs", "Jobs that wait.", labels=["queue"])
+        age = GaugeMetricFamily("tailboard_queue_oldest_seconds", "Its age.", labels=["queue"])
+        for queue, names in self.storage.waiting().items():
+            depth.add_metric([queue], len(names))
+            age.add_metric([queue], age_of(names[0]))
+        yield from (jobs, ended, depth, age)
+        alive = self.storage.workers()
+        busy, slots = (sum(w.running for w in alive), sum(w.slots for w in alive))
+        yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
+        yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
+        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
 
 
 tailboard: Tailboard = LocalProxy(lambda: current_app.extensions["tailboard"])  # type: ignore
@@ -154,7 +187,7 @@ class Listing(Asked):
 class LogQuery(Asked):
     """The parameters of GET /jobs/ID/logs."""
 
-    tail: Annotated[int | None, whole(0, 1_000_000)] = None
+    tail: Annotated[int, whole(0, 1_000_000)] = 1_000
     offset: Offset = None
     limit_bytes: Annotated[int, whole(1, 4 << 20)] = 256 << 10
     since: Annotated[float, BeforeValidator(moment)] | None = Field(
@@ -183,8 +216,14 @@ HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
 
 
 @routes.app_errorhandler(HTTPException)
-def problem(error: HTTPException) -> Any:
+def problem(error: Exception) -> Any:
     """An error as problem details (RFC 9457)."""
+    if not isinstance(error, HTTPException):
+        status, detail = next(told for kind, told in ERRORS.items() if isinstance(error, kind))
+        if status == 503:
+            current_app.logger.error("storage: %s", error)
+        why = getattr(error, "strerror", None) or "it failed"
+        error = default_exceptions[status](detail.format(error, why))
     response = error.get_response(request.environ)
     told = {"type": "about:blank", "title": error.name, "status": error.code}
     response.data = json.dumps(told | {"detail": error.description or error.name})
@@ -193,16 +232,8 @@ def problem(error: HTTPException) -> Any:
     return response
 
 
-def refusal(error: Exception) -> Any:
-    status, detail = next(told for kind, told in ERRORS.items() if isinstance(error, kind))
-    if status == 503:
-        current_app.logger.error("storage: %s", error)
-    why = getattr(error, "strerror", None) or "it failed"
-    return problem(default_exceptions[status](detail.format(error, why)))
-
-
 for _kind in ERRORS:
-    routes.app_errorhandler(_kind)(refusal)
+    routes.app_errorhandler(_kind)(problem)
 
 
 # --- The door -----------------------------------------------------------------------------------
@@ -265,7 +296,7 @@ def harden(response: Response) -> Response:
         response.headers["Access-Control-Expose-Headers"] = "*"
     method = request.method if request.method in METHODS else "other"
     labels = method, str(request.url_rule or "none"), response.status_code
-    tailboard.metrics.requests.labels(*labels).observe(time.monotonic() - g.begun)
+    REQUEST_SECONDS.labels(*labels).observe(time.monotonic() - g.begun)
     return response
 
 
@@ -273,8 +304,12 @@ def harden(response: Response) -> Response:
 
 
 @routes.post("/jobs")
-def create() -> tuple[dict[str, Any], int, dict[str, str]]:
-    return created(submit(request.get_json(), request.headers.get("Idempotency-Key")))
+@routes.post("/jobs/<job_id>/rerun")
+def create(job_id: str | None = None) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """A new job, as the body says or as another was."""
+    key = request.headers.get("Idempotency-Key")
+    job = run_again(job_id) if job_id else submit(request.get_json(), key)
+    return job.as_dict(), 201, {"Location": current_app.url_for("tailboard.show", job_id=job.id)}
 
 
 def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
@@ -282,19 +317,18 @@ def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -
     return tailboard.storage.submit(job, key)
 
 
-def created(job: Job) -> tuple[dict[str, Any], int, dict[str, str]]:
-    location = current_app.url_for("tailboard.show", job_id=job.id)
-    return job.as_dict(), 201, {"Location": location}
+def run_again(job_id: str) -> Job:
+    old = tailboard.storage.get(job_id)
+    return submit({name: getattr(old, name) for name in Submission.model_fields}, rerun_of=old.id)
 
 
 @routes.get("/jobs")
 def index() -> Response:
     asked = Listing.check(request.args.to_dict())
-    jobs, following = tailboard.storage.list(
-        asked.status, asked.queue, asked.q, asked.limit, asked.before
-    )
-    answer = {"jobs": [job.as_dict() for job in jobs], "next": following}
-    response = current_app.make_response(answer | {"counts": tailboard.storage.counts()})
+    port = tailboard.storage
+    jobs, following = port.list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
+    answer = {"jobs": [job.as_dict() for job in jobs], "next": following, "counts": port.counts()}
+    response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)
     return response
@@ -310,15 +344,6 @@ def cancel(job_id: str) -> tuple[dict[str, Any], int]:
     return tailboard.storage.cancel(job_id, "cancelled through the API").as_dict(), 202
 
 
-@routes.post("/jobs/<job_id>/rerun")
-def rerun(job_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
-    return created(run_again(tailboard.storage.get(job_id)))
-
-
-def run_again(old: Job) -> Job:
-    return submit({name: getattr(old, name) for name in Submission.model_fields}, rerun_of=old.id)
-
-
 @routes.delete("/jobs/<job_id>")
 def delete(job_id: str) -> tuple[str, int]:
     tailboard.storage.delete(job_id)
@@ -332,15 +357,15 @@ def delete(job_id: str) -> tuple[str, int]:
 def logs(job_id: str) -> Response | dict[str, Any]:
     """A job's log: its end, a part, all of it, what matches, or what comes."""
     asked = LogQuery.check(request.args.to_dict())
-    places = [n for n in ("tail", "offset", "since", "q") if getattr(asked, n) is not None]
+    places = asked.model_fields_set & {"tail", "offset", "since", "q"}
     if len(places) > 1:
-        abort(400, f"{places[0]} and {places[1]} exclude each other")
+        abort(400, f"{' and '.join(sorted(places))} exclude each other")
     job = tailboard.storage.get(job_id)  # before the log's size: the last lines are not missed
-    if asked.follow:
-        return follow(job, asked)
-    if asked.download:
+    if asked.download and not asked.follow:
         return download(job)
     with open_log(job_id) as log:
+        if asked.follow:
+            return follow(job, log, asked)
         return part(job, log, asked) if asked.q is None else search(log, asked.q, asked)
 
 
@@ -360,8 +385,7 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
         return asked.offset
     if asked.since is not None:
         return min(size, log.since(asked.since))
-    most = STAMPED if asked.timestamps else storage.TAIL_BYTES
-    return log.tail(1000 if asked.tail is None else asked.tail, size, most)
+    return log.tail(asked.tail, size, STAMPED if asked.timestamps else storage.TAIL_BYTES)
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
@@ -439,22 +463,22 @@ def download(job: Job) -> Response:
     """The whole log as a file, or a Range of it; one that still grows, as far as it has got."""
     log = open_log(job.id)
     start, size = log.start, log.size
-    begin, end, length, status = 0, size - start, size - start, 200
-    asked = request.range
-    if asked and asked.units == "bytes" and "If-Range" not in request.headers:
-        first, last = asked.ranges[0]  # of several, the first is sent
-        wanted = Range("bytes", [(max(first, -length), last)]).range_for_length(length)
-        if wanted is None:
+    begin, end, length = start, size, size - start
+    wanted = None if "If-Range" in request.headers else request.range
+    if wanted and wanted.units == "bytes":
+        first, last = wanted.ranges[0]  # of several, the first is sent
+        begin = max(start, size + first) if first < 0 else start + first
+        end = min(size, start + last) if last else size
+        if begin >= end:
             log.close()
             abort(416, length)
-        (begin, end), status = wanted, 206
-    body = blocks(log, start + begin, start + end)
-    headers = log_headers(job, log, start + begin, start + end, size)
-    response = Response(body, status, headers, "text/plain")
+    headers = log_headers(job, log, begin, end, size)
+    response = Response(blocks(log, begin, end), headers=headers, mimetype="text/plain")
     response.headers["Content-Disposition"] = f"attachment; filename={job.id}.log"
     response.accept_ranges, response.content_length = "bytes", end - begin
-    if status == 206:
-        response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{length}"
+    if wanted and wanted.units == "bytes":
+        response.status_code = 206
+        response.content_range.set(begin - start, end - start, length)
     response.call_on_close(log.close)
     return response
 
@@ -467,22 +491,21 @@ def blocks(log: Log, at: int, end: int) -> Iterator[bytes]:
         at += len(data)
 
 
-# --- Following a log ----------------------------------------------------------------------------
+Parts = Iterator[tuple[int, bytes]]  # the offset behind some bytes, and them
 
 
-def follow(job: Job, asked: LogQuery) -> Response:
+def follow(job: Job, log: Log, asked: LogQuery) -> Response:
     """The log from where it is asked for, then what is written, until the job has ended."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
         asked = LogQuery.check({"offset": last, "timestamps": asked.timestamps})
-    with open_log(job.id) as log:
-        size = log.size
-        begin = begin_at(log, asked, size)
-        headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
+    size = log.size
+    begin = begin_at(log, asked, size)
+    headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
     if not tailboard.followers.acquire(blocking=False):
         abort(503, "no more followers are admitted now")
     # The connection tells at once that the client has closed it, also while nothing is sent.
     client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
-    parts = written(job.id, begin, asked.timestamps, *([client.fileno()] if client else []))
+    parts = written(job.id, begin, asked.timestamps, client)
     events = "text/event-stream" in request.headers.get("Accept", "")
     body = stream_with_context(stream(job.id, begin, parts, events))
     kind = "text/event-stream" if events else "text/plain"
@@ -491,9 +514,7 @@ def follow(job: Job, asked: LogQuery) -> Response:
     return response
 
 
-def stream(
-    job_id: str, at: int, parts: Iterator[tuple[int, bytes]], events: bool
-) -> Iterator[bytes]:
+def stream(job_id: str, at: int, parts: Parts, events: bool) -> Iterator[bytes]:
     """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
     `id` is the offset to resume from; the event `end` carries the job."""
     yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
@@ -511,12 +532,10 @@ def stream(
             yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
-def written(
-    job_id: str, at: int, timestamps: bool, *others: int, wait: bool = True
-) -> Iterator[tuple[int, bytes]]:
-    """What is written to a log from an offset on, as it is written (or what is there), and up to
-    which offset; b"" when a while has gone by. ConnectionError when one of the other descriptors,
-    the client's, is readable; JobNotFound when the job is gone."""
+def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bool = True) -> Parts:
+    """What is written to a log from an offset on, as it is written, or only what is there; b"" when
+    a while has gone by. ConnectionError when the client is gone, JobNotFound when the job is."""
+    others = [client.fileno()] if client else []
     watch, log = tailboard.storage.watch(job_id), open_log(job_id)
     told = time.monotonic()
     try:
@@ -578,52 +597,7 @@ def age_of(job_id: str) -> float:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    return Response(generate_latest(tailboard.metrics), mimetype="text/plain")
-
-
-class Metrics:
-    """What Prometheus is told: counted from the storage at each scrape, but for what begins with
-    this process: the histograms, and the bytes of logs."""
-
-    def __init__(self, port: storage.StoragePort) -> None:
-        self.storage = port
-        active = [port.list(s, limit=1_000_000)[0] for s in (Status.QUEUED, Status.RUNNING)]
-        self.seen = set(port.ids()) - {job.id for jobs in active for job in jobs}
-        buckets = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)
-        about, labels = "From start to end of jobs.", ["status"]
-        self.seconds = Histogram(
-            "tailboard_job_seconds", about, labels, buckets=buckets, registry=None
-        )
-        about, labels = "Until the answer began.", ["method", "route", "status"]
-        self.requests = Histogram("tailboard_request_seconds", about, labels, registry=None)
-        about = "Log bytes of jobs that ended."
-        self.log_bytes = Counter("tailboard_log_bytes", about, registry=None)
-
-    def collect(self) -> Iterator[Metric]:
-        for job in self.storage.endings(self.seen):
-            self.log_bytes.inc(job.log_size)
-            with suppress(ValueError, TypeError):  # not every end has a beginning
-                begun = datetime.fromisoformat(str(job.started_at))
-                lasted = datetime.fromisoformat(str(job.finished_at)) - begun
-                self.seconds.labels(job.status).observe(lasted.total_seconds())
-        for metric in (self.seconds, self.requests, self.log_bytes):
-            yield from metric.collect()
-        jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
-        ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
-        for family, counts in ((jobs, self.storage.counts()), (ended, self.storage.ended())):
-            for status, count in counts.items():
-                family.add_metric([status], count)
-        depth = GaugeMetricFamily("tailboard_queue_jobs", "Jobs that wait.", labels=["queue"])
-        age = GaugeMetricFamily("tailboard_queue_oldest_seconds", "Its age.", labels=["queue"])
-        for queue, names in self.storage.waiting().items():
-            depth.add_metric([queue], len(names))
-            age.add_metric([queue], age_of(names[0]))
-        yield from (jobs, ended, depth, age)
-        alive = self.storage.workers()
-        yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
-        yield GaugeMetricFamily("tailboard_slots", "Slots of all.", sum(w.slots for w in alive))
-        busy = sum(w.running for w in alive)
-        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+    return Response(generate_latest(tailboard), mimetype="text/plain")
 
 
 # --- In a terminal: flask submit, jobs, logs … on the storage itself, so that no API need run -----
@@ -635,12 +609,10 @@ class Command(click.Command):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except HTTPException as error:
-            raise click.ClickException(error.description or error.name) from None
         except BrokenPipeError:  # `flask jobs | head`: click knows what to do
             raise
-        except (JobNotFound, WrongState, OSError) as error:
-            raise click.ClickException(str(error)) from None
+        except (HTTPException, JobNotFound, WrongState, OSError) as error:
+            raise click.ClickException(getattr(error, "description", str(error))) from None
 
 
 routes.cli.command_class = Command
@@ -719,7 +691,7 @@ def on_a_job(name: str, act: Callable[[Job], Job | None]) -> None:
 
 
 on_a_job("cancel", lambda job: tailboard.storage.cancel(job.id, f"cancelled by {getuser()}"))
-on_a_job("rerun", run_again)
+on_a_job("rerun", lambda job: run_again(job.id))
 on_a_job("delete", lambda job: tailboard.storage.delete(job.id))
 
 
