@@ -93,7 +93,7 @@ class Tailboard:
             age.add_metric([queue], age_of(names[0]))
         yield from (jobs, ended, depth, age)
         alive = self.storage.workers()
-        busy, slots = (sum(w.running for w in alive), sum(w.slots for w in alive))
+        slots, busy = sum(w.slots for w in alive), sum(w.running for w in alive)
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
@@ -729,8 +729,7 @@ def __getattr__(name: str) -> Flask:
         sys.exit(3)  # gunicorn's word for "do not try again"
 
 
-# --- Settings of gunicorn, which reads them here: gunicorn -c python:api api:app ------------------
-
+# Settings of gunicorn, which reads them here: gunicorn -c python:api api:app
 _settings = Settings()
 with suppress(ValueError):  # create_app will say what is wrong
     _settings = Settings.read()

@@ -65,6 +65,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+IMPATIENT = "import api, gunicorn.app.wsgiapp as g; api.CLIENT_TIME = {}; g.run(prog='gunicorn')"
+
+
 class Processes:
     """Starts programs of this folder; ends them, by their IDs, when the test is over."""
 
@@ -97,11 +100,13 @@ class Processes:
         wait_until(answers, 60, self.text)
         return process
 
-    def api(self, *options: str, **env: str) -> str:
-        """Start the API as the Procfile does, on a free port; its URL."""
+    def api(self, *options: str, patience: int | None = None, **env: str) -> str:
+        """Start the API as the Procfile does, on a free port; its URL. `patience`: the seconds
+        that clients have to send, or to take, the next bytes."""
         url = f"http://127.0.0.1:{free_port()}"
         bind = url.removeprefix("http://")
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
+        start = ("-m", "gunicorn") if patience is None else ("-c", IMPATIENT.format(patience))
+        command = (sys.executable, *start, "-c", "python:api", "api:app")
         self.serve(f"{url}/healthz", *command, *options, TAILBOARD_BIND=bind, **env)
         return url
 

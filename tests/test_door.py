@@ -85,7 +85,7 @@ class Patient:
 @pytest.fixture(scope="module", autouse=True)
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
     """What takes its time begins with the first test: at the end of the last one's, it is over."""
-    with site(tmp_path_factory.mktemp("patient"), TAILBOARD_FOLLOWERS="3") as site_:
+    with site(tmp_path_factory.mktemp("patient"), patience=2, TAILBOARD_FOLLOWERS="3") as site_:
         silent, busy = site_.hand.running(), site_.hand.running(b"text\n" * 8_000_000)
         idle = follow(site_, silent.job.id, **EVENTS)
         path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
@@ -1048,7 +1048,7 @@ def test_an_idle_follower_is_pinged(patient: Patient) -> None:
 
 
 def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
-    """The server lets a client take nothing for 10 seconds, twice where it took a part at first."""
+    """The server lets a client take nothing for its time, twice where it took a part at first."""
     path = f"/jobs/{patient.job_id}/logs?follow=1"
     for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
         stream.close()

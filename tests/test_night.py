@@ -95,9 +95,11 @@ def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStorage) -> None
     assert not list((root / "keys").iterdir())
 
 
-def test_the_worker_prunes_while_it_runs(storage: FolderStorage, processes: Processes) -> None:
+def test_the_worker_prunes_while_it_runs(
+    storage: FolderStorage, processes: Processes, worker: Callable[..., object]
+) -> None:
     finished(storage, 3)
-    processes.worker(TAILBOARD_KEEP_DAYS="1")
+    worker(TAILBOARD_KEEP_DAYS="1")
     wait_until(lambda: not all_ids(storage), describe=processes.text)
 
 

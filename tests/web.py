@@ -123,7 +123,7 @@ def receive(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def site(tmp: Path, *worker: str, **env: str) -> Iterator[Site]:
+def site(tmp: Path, *worker: str, patience: int | None = None, **env: str) -> Iterator[Site]:
     """A server over a new folder, and a worker where options for one are given; both are ended,
     as are the jobs."""
     folder = tmp / "jobs"
@@ -136,7 +136,7 @@ def site(tmp: Path, *worker: str, **env: str) -> Iterator[Site]:
     try:
         if worker:
             processes.worker(*worker)
-        yield Site(processes.api(), folder, hand, processes, headers)
+        yield Site(processes.api(patience=patience), folder, hand, processes, headers)
     finally:
         processes.end()
         for job in hand.storage.list(Status.RUNNING)[0]:
