@@ -390,6 +390,7 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
     return {
+        "ETag": f'"{job.id}.{job.attempt}.{job.status}.{size}.{log.start}"',
         "X-Log-Offset": str(begin),
         "X-Log-Next": str(end),
         "X-Log-Size": str(size),
@@ -402,7 +403,7 @@ def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str
 
 def part(job: Job, log: Log, asked: LogQuery) -> Response:
     size = log.size
-    etag = f'"{job.id}.{job.attempt}.{job.status}.{size}.{log.start}"'
+    etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
         return Response(status=304, headers={"ETag": etag})
     begin = begin_at(log, asked, size)
@@ -410,10 +411,9 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
     limit = size - begin if by_lines else min(asked.limit_bytes, size - begin)
     begin, data = log.read(begin, min(limit, STAMPED) if asked.timestamps else limit)
     cut = begin + len(data) < size
-    held = half_character(data) if cut or job.status not in FINISHED else 0
-    if held < len(data) or not cut:  # else not even one character fits into the limit
-        data = data[: len(data) - held]
-    headers = log_headers(job, log, begin, begin + len(data), size) | {"ETag": etag}
+    kept = complete(data, job.status in FINISHED and not cut)
+    data = kept if kept or not cut else data  # else not even one character fits into the limit
+    headers = log_headers(job, log, begin, begin + len(data), size)
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
     body = log.stamp(begin, data) if asked.timestamps else data
@@ -435,11 +435,11 @@ def count_lines(job_id: str, log: Log, size: int) -> int | None:
     return lines + more + unfinished if at == size else None
 
 
-def half_character(data: bytes) -> int:
-    """How many bytes at the end are the beginning of a UTF-8 character whose rest may follow."""
+def complete(data: bytes, ended: bool) -> bytes:
+    """Without the beginning, at its end, of a UTF-8 character whose rest may follow."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(data[-3:])
-    return len(decoder.getstate()[0])
+    decoder.decode(data[-3:], final=ended)
+    return data[: len(data) - len(decoder.getstate()[0])]
 
 
 def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
@@ -464,7 +464,8 @@ def download(job: Job) -> Response:
     log = open_log(job.id)
     start, size = log.start, log.size
     begin, end, length = start, size, size - start
-    wanted = None if "If-Range" in request.headers else request.range
+    etag = log_headers(job, log, begin, end, size)["ETag"]
+    wanted = request.range if request.headers.get("If-Range") in (None, etag) else None
     if wanted and wanted.units == "bytes":
         first, last = wanted.ranges[0]  # of several, the first is sent
         begin = max(start, size + first) if first < 0 else start + first
@@ -546,9 +547,7 @@ def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bo
                 log = open_log(job_id)
             while True:
                 begin, data = log.read(at, BLOCK)
-                if not ended or len(data) == BLOCK:
-                    data = data[: len(data) - half_character(data)]
-                if not data:
+                if not (data := complete(data, ended and len(data) < BLOCK)):
                     break
                 at = begin + len(data)
                 yield at, log.stamp(begin, data) if timestamps else data
@@ -628,11 +627,6 @@ def find(part: str) -> Job:
     raise click.ClickException(f"{many} jobs have an ID that starts or ends with {part!r}")
 
 
-def print_log(job: Job, offset: int, wait: bool) -> None:
-    for _, data in written(job.id, offset, False, wait=wait):
-        click.echo(data, nl=False)
-
-
 @routes.cli.command("submit")
 @click.argument("command")
 @click.option("--name")
@@ -651,7 +645,8 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     job = submit(given | {"submitted_by": getuser()})
     click.echo(job.id, err=follow)
     if follow:
-        print_log(job, 0, True)
+        for _, data in written(job.id, 0, False):
+            click.echo(data, nl=False)
         code = tailboard.storage.get(job.id).exit_code
         sys.exit(1 if code is None else code)
 
@@ -679,7 +674,8 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     job, asked = find(job_id), LogQuery.check(place)
     with open_log(job.id) as log:
         offset = begin_at(log, asked, log.size)
-    print_log(job, offset, follow)
+    for _, data in written(job.id, offset, False, wait=follow):
+        click.echo(data, nl=False)
 
 
 def on_a_job(name: str, act: Callable[[Job], Job | None]) -> None:

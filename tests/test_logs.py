@@ -310,6 +310,21 @@ def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(served: Site, ha
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
+def test_a_download_that_was_cut_off_is_resumed_unless_the_log_has_grown(
+    served: Site, hand: Hand, held: Held
+) -> None:
+    hand.write(held, b"0123456789")
+    path = f"/jobs/{held.job.id}/logs?download=1"
+    tag = served.get(path).headers["ETag"]
+    headers = {"Range": "bytes=4-", "If-Range": tag}
+    answer = served.get(path, headers=headers)
+    assert (answer.status_code, answer.content) == (206, b"456789")
+    hand.write(held, b"more")
+    answer = served.get(path, headers=headers)
+    assert (answer.status_code, answer.content) == (200, b"0123456789more")
+    assert answer.headers["ETag"] != tag
+
+
 def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
     served: Site, hand: Hand, held: Held
 ) -> None:
