@@ -37,7 +37,6 @@ from werkzeug.local import LocalProxy
 import storage
 from storage import FINISHED, Job, JobNotFound, Log, Settings, Status, WrongState
 
-MAX_BODY = 1 << 20  # bytes
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
 COUNTED = 1_000  # logs whose lines stay counted
@@ -105,6 +104,7 @@ tailboard: Tailboard = LocalProxy(lambda: current_app.extensions["tailboard"])  
 # --- What may come in ---------------------------------------------------------------------------
 
 
+# A description says what is allowed: it ends the error's sentence.
 def text(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
     return Field(pattern=pattern, max_length=most, description=allowed)
 
@@ -126,8 +126,7 @@ def moment(given: str) -> float:
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 Line = Annotated[str, text(LINE, 30_000)]
 Text = Annotated[str, text(r"^[^\x00]*$", 30_000)]
-OURS = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\0=]+\Z")
-# A description says what is allowed: it ends the error's sentence.
+VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\0=]+\Z")
 Label = Annotated[str | None, text(LINE, 200, "text of 1 to 200 characters")]
 QUEUE = text(f"^{storage.QUEUE.pattern}$", 32, "1 to 32 of the characters a-z 0-9 _ -")
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
@@ -164,7 +163,7 @@ class Submission(Asked):
     name: Label = None
     queue: Annotated[str, QUEUE] = "default"
     cwd: Annotated[str | None, text(r"^/[^\x00]*$", 4_000, "an absolute path")] = None
-    env: dict[Annotated[str, text(OURS, 200)], Text] = Field(
+    env: dict[Annotated[str, text(VARIABLE, 200)], Text] = Field(
         {}, description="an object of texts, with names other than JOB_… and TAILBOARD_…"
     )
     timeout: float | None = Field(
@@ -707,7 +706,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     named as in the README without TAILBOARD_. ValueError where one is unknown or bad."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = 1 << 20  # bytes of a body
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["tailboard"] = Tailboard(Settings.read({**os.environ, **given}))
     app.register_blueprint(routes)
@@ -730,8 +729,7 @@ _settings = Settings()
 with suppress(ValueError):  # create_app will say what is wrong
     _settings = Settings.read()
 bind = _settings.bind
-worker_class = "gthread"
-threads = _settings.followers + 16  # for all that does not follow
+threads = _settings.followers + 16  # for all that does not follow; several mean gthread
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s bytes %(M)s ms'  # no query: it holds tickets
 control_socket_disable = True
