@@ -225,8 +225,8 @@ def problem(error: Exception) -> Any:
         error = default_exceptions[status](detail.format(error, why))
     response = error.get_response(request.environ)
     told = {"type": "about:blank", "title": error.name, "status": error.code}
-    response.data = json.dumps(told | {"detail": error.description or error.name})
-    response.content_type = "application/problem+json"
+    body = current_app.make_response(told | {"detail": error.description or error.name})
+    response.data, response.content_type = body.data, "application/problem+json"
     response.headers.update(HEADERS.get(response.status_code, {}))
     return response
 
