@@ -1,5 +1,4 @@
-/* ansi_up 6.0.6, unchanged but for this comment:
-   https://registry.npmjs.org/ansi_up/-/ansi_up-6.0.6.tgz (package/ansi_up.js)
+/* ansi_up 6.0.6 as on npm, unchanged but for this comment:
    https://github.com/drudru/ansi_up
 
 (The MIT License)
