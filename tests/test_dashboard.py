@@ -10,12 +10,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Processes, free_port, need, wait_until
+from conftest import Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 import dashboard
@@ -74,13 +74,6 @@ class Site:
     def listed(self) -> int:
         """How often the API was asked for the list, or for nothing new of it."""
         return len(re.findall(r'"GET /jobs" (200|304)', self.processes.text()))
-
-
-def end_jobs(storage: FolderStorage) -> None:
-    for job in storage.list()[0]:
-        if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
-            with suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -143,6 +136,12 @@ def gate(tmp_path: Path) -> Iterator[Path]:
     gate.touch()
 
 
+def visit(page: Page, url: str) -> None:
+    """Go there and wait until all is drawn: a click while things move into place may miss."""
+    page.goto(url)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
+
+
 def log_of(page: Page) -> Locator:
     return page.get_by_role("log")
 
@@ -170,7 +169,7 @@ def waiting(gate: Path) -> str:
 def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
     site: Site, page: Page, gate: Path
 ) -> None:
-    page.goto(site.url)
+    visit(page, site.url)
     script = f"echo first\n{waiting(gate)}\necho second"
     page.get_by_label("Command").fill(script)
     page.get_by_label("Name", exact=True).fill("from the form")
@@ -196,7 +195,7 @@ def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
 def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
     site: Site, page: Page
 ) -> None:
-    page.goto(site.url)
+    visit(page, site.url)
     page.get_by_label("Name", exact=True).fill("kept")
     page.get_by_role("button", name="Run job").click()
     expect(page.get_by_text("There is no command yet")).to_be_visible()
@@ -214,7 +213,7 @@ def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
 def test_run_again_fills_the_form_and_is_known_as_a_rerun(site: Site, page: Page) -> None:
     job = site.submit(["echo", "a b"], "to repeat", env={"A": "1"}, timeout=9.5)
     site.wait(job, "succeeded")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_label("Command")).to_have_value("echo 'a b'")
     expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
@@ -229,7 +228,7 @@ def test_cancel_asks_once_then_a_toast_tells_the_end_and_delete_asks_too(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(waiting(gate), "to stop")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Yes, stop it").click()
     expect(page.get_by_test_id("stToast")).to_contain_text("to stop: cancelled")
@@ -245,7 +244,7 @@ def test_cancel_asks_once_then_a_toast_tells_the_end_and_delete_asks_too(
 
 def test_refreshing_stops_when_the_job_shown_has_ended(site: Site, page: Page, gate: Path) -> None:
     job = site.python(counting(gate))
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 3")
     page.get_by_text("1 s", exact=True).click()
     before = site.listed()
@@ -266,7 +265,7 @@ def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python("for n in range(300): print('text', n)\n" + counting(gate))
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 1")
     page.get_by_text("Details").click()
     page.get_by_role("button", name="Cancel").click()
@@ -290,7 +289,7 @@ def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
 
 def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(waiting(gate), "off")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     page.get_by_text("1 s", exact=True).click()
     before = site.listed()
     wait_until(lambda: site.listed() > before + 3)
@@ -304,7 +303,7 @@ def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, ga
 
 def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"echo once; {waiting(gate)}")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     page.get_by_text("1 s", exact=True).click()
     unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
     wait_until(lambda: len(re.findall(unchanged, site.processes.text())) > 2)
@@ -322,7 +321,7 @@ def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
         f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n"
         "    print(time.time()); time.sleep(0.1)"
     )
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     log_of(page).evaluate(
         """log => { window.delays = []; new MutationObserver(() => delays.push(
@@ -338,7 +337,7 @@ def test_without_the_stream_the_page_carries_on_by_its_refreshes(
 ) -> None:
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(page.get_by_text("every 5 s")).to_be_visible()
     page.get_by_text("1 s", exact=True).click()
     expect(log_of(page)).to_contain_text("line 30")
@@ -350,7 +349,7 @@ def test_without_the_stream_the_page_carries_on_by_its_refreshes(
 
 def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"{waiting(gate)}; seq 100000")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     page.evaluate(
         """() => { let last = performance.now(); window.longest = 0; (function look(now) {
@@ -370,7 +369,7 @@ def test_the_stream_and_the_refreshes_neither_lose_nor_repeat_a_line(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python(counting(gate).replace("0.1", "0.01"))
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     page.get_by_text("1 s", exact=True).click()
     expect(log_of(page)).to_contain_text("line 500\n", use_inner_text=True)
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
@@ -381,7 +380,7 @@ def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path)
     jobs = [site.submit(f"echo I am {n}; {waiting(gate)}", f"tab {n}") for n in (1, 2)]
     pages = [context.new_page(), context.new_page()]
     for page, job in zip(pages, jobs, strict=True):
-        page.goto(f"{site.url}/?job={job.id}")
+        visit(page, f"{site.url}/?job={job.id}")
     for n, page in enumerate(pages, 1):
         expect(log_of(page)).to_have_text(f"I am {n}")
     row(pages[0], "tab 2").click()
@@ -404,7 +403,7 @@ def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
         name='<img src=x onerror="document.title=1"> **bold** $x$',
     )
     site.wait(job, "failed")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     log = log_of(page)
     expect(log.locator("div")).to_have_text(
         [
@@ -437,7 +436,7 @@ def test_colours_go_on_over_lines_and_other_sequences_leave_nothing(
         + waiting(gate)
         + r"; printf 'een\033[m\nplain\n'"
     )
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     log = log_of(page)
     lines = ["red", "still red", "日本", "half ", "next", "abcd"]
     expect(log.locator("div")).to_have_text([*lines, "gr"])
@@ -458,7 +457,7 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
         "print('x' * 3000)\nfor n in range(500): print('needle' if n % 100 == 7 else n)\n"
         + counting(gate)
     )
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     log = log_of(page)
     expect(log).to_contain_text("line 2")
     wide = "log => log.scrollWidth > log.clientWidth"
@@ -491,7 +490,7 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
 def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
     job = site.submit("seq 48112")
     site.wait(job, "succeeded")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page).locator("div").last).to_have_text("48112")
     expect(log_of(page).locator("div").first).to_have_text("47113")
     expect(page.get_by_text(re.compile("last 1,000 (of 48,112 )?lines"))).to_be_visible()
@@ -507,7 +506,7 @@ def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
         for n in range(205):
             site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
         site.submit("true", "still waiting")
-        page.goto(site.url)
+        visit(page, site.url)
         expect(page.get_by_text("No worker is running")).to_be_visible()
         status = page.get_by_role("navigation", name="Status")
         expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
@@ -533,7 +532,7 @@ def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
 ) -> None:
     for job in [site.submit("sleep 0.2", "nightly") for _ in range(8)]:
         site.wait(job, "succeeded")
-    page.goto(site.url)
+    visit(page, site.url)
     bars = page.locator(".timeline a[title^=nightly]")
     expect(bars).to_have_count(8)
     bars.last.click()
@@ -549,7 +548,7 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
         site.wait(job, "running")
         tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
         page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
-        page.goto(site.url)
+        visit(page, site.url)
         bar = page.locator(".timeline a[title^=long]")
         box = bar.bounding_box()
         assert box and box["width"] > 50
@@ -566,7 +565,7 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
 
 def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gate: Path) -> None:
     job = site.python(counting(gate), "through it all")
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     page.get_by_text("1 s", exact=True).click()
     site.kill_api()
@@ -586,7 +585,7 @@ def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
 ) -> None:
     with serve(TAILBOARD_TOKEN="a long secret") as site:
         job = site.python(counting(gate))
-        page.goto(f"{site.url}/?job={job.id}")
+        visit(page, f"{site.url}/?job={job.id}")
         expect(page.get_by_label("Token")).to_be_visible()
         expect(page.get_by_label("Command")).to_have_count(0)
         page.get_by_label("Token").fill("wrong")
@@ -604,21 +603,21 @@ def test_from_elsewhere_the_page_does_nothing_without_a_token(
     site: Site, page: Page, serve: Serve
 ) -> None:
     """The API would take it for a program of its own machine."""
-    page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
+    visit(page, site.url.replace("127.0.0.1", "elsewhere.test"))
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
     expect(page.get_by_role("button", name="Run job")).to_have_count(0)
     with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
-        page.goto(locked.url.replace("127.0.0.1", "elsewhere.test"))
+        visit(page, locked.url.replace("127.0.0.1", "elsewhere.test"))
         page.get_by_label("Token").fill("secret")
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("button", name="Run job")).to_be_visible()
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/?job=nonsense")
+    visit(page, f"{site.url}/?job=nonsense")
     expect(page.get_by_text("there is no job 'nonsense'")).to_be_visible()
     expect(page.get_by_label("Command")).to_be_visible()
-    page.goto(f"{site.url}/?status=nonsense")
+    visit(page, f"{site.url}/?status=nonsense")
     expect(page.get_by_text("status must be one of")).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
@@ -629,7 +628,7 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(
     job = site.submit(f"echo hello; {waiting(gate)}", "on the phone")
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
-    page.goto(f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("hello")
     expect(row(page, "on the phone")).to_be_visible()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from conftest import Processes, wait_until
+from conftest import Processes, end_jobs, wait_until
 
 from storage import FINISHED, FolderStorage, Held, Job, Outcome, Status
 
@@ -139,12 +138,7 @@ def site(tmp: Path, *worker: str, patience: int | None = None, **env: str) -> It
         yield Site(processes.api(patience=patience), folder, hand, processes, headers)
     finally:
         processes.end()
-        for job in hand.storage.list(Status.RUNNING)[0]:
-            if job.pid and hand.storage.hold(job.id) is None:  # its lock is held: its shim lives
-                try:
-                    os.killpg(job.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+        end_jobs(hand.storage)
 
 
 def is_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
