@@ -760,9 +760,7 @@ def test_the_peak_memory_of_who_started_the_worker_does_not_count(
     storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
-    large = (
-        "import os, sys; x = b'x' * (200 << 20); os.execv(sys.executable, ['python', 'worker.py'])"
-    )
+    large = f"import os; x = b'x' * (200 << 20); os.execv({PYTHON!r}, [{PYTHON!r}, 'worker.py'])"
     processes.start(PYTHON, "-c", large)
     job = ended(storage.submit(Job(command=[PYTHON, "-c", "x = b'x' * (100 << 20)"])), 30)
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
