@@ -128,7 +128,7 @@ Line = Annotated[str, text(LINE, 30_000)]
 Text = Annotated[str, text(r"^[^\x00]*$", 30_000)]
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\0=]+\Z")
 Label = Annotated[str | None, text(LINE, 200, "text of 1 to 200 characters")]
-QUEUE = text(f"^{storage.QUEUE.pattern}$", 32, "1 to 32 of the characters a-z 0-9 _ -")
+QUEUE = text(f"^{storage.QUEUE.pattern}$", 32, storage.QUEUE_NAMES)
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
 Flag = Annotated[bool, Field(description="0 or 1")]
 

@@ -103,7 +103,7 @@ class View:
 
 
 @st.cache_data(ttl=600, max_entries=1000, show_spinner=False)
-def seldom(_view: View, token: str, path: str, method: str = "GET", period: float = 0) -> Job:
+def seldom(_view: View, token: str, path: str, method: str = "GET", period: Any = 0) -> Job:
     """An answer that all with this token share, for ten minutes or until `period` is another."""
     return body(_view.ask(method, path, json={} if method == "POST" else None))
 
@@ -507,8 +507,10 @@ def act(view: View, method: str, path: str) -> None:
 
 def show_workers(view: View) -> None:
     """Who works; a warning if nobody does although jobs wait."""
-    found = seldom(view, view.token, "/workers", period=time.time() // 10)["workers"]
-    if not found and (waiting := view.listing["counts"].get("queued")):
+    counts = view.listing["counts"]
+    period = time.time() // 10, counts.get("running")  # at once when they are more or less busy
+    found = seldom(view, view.token, "/workers", period=period)["workers"]
+    if not found and (waiting := counts.get("queued")):
         st.warning(f"Waiting jobs: {waiting}. No worker is running: start one, `python worker.py`.")
     each = (f"{w['name']} {w['running']} of {w['slots']} slots busy" for w in found)
     st.caption(f"Workers: {plain(', '.join(each)) or 'none'}")

@@ -42,7 +42,7 @@ import struct
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -64,7 +64,7 @@ EXCERPT = 1_000  # bytes of a line that a search shows
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
-QUEUE_NAMES = "1 to 32 of a-z 0-9 _ -"
+QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY = re.compile(r"[0-9]{8}")
 EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 LINES = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -192,7 +192,7 @@ class WorkerInfo:
 
 
 @dataclass(slots=True)
-class Held:
+class Held(AbstractContextManager["Held"]):
     """A job whose lock this process holds: the right to move it and to rewrite its record."""
 
     job: Job
@@ -217,9 +217,6 @@ class Held:
         command = self.job.command
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
         return ["/bin/sh", "-c", SHIM, "tailboard", self.folder, f"{umask:03o}", *words]
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.lock)
@@ -439,7 +436,7 @@ def _mtime(path: str) -> float | None:
 # --- Logs ---------------------------------------------------------------------------------------
 
 
-class Log:
+class Log(AbstractContextManager["Log"]):
     """A job's log, open for reading. An offset counts raw bytes and means one place for ever; the
     head of a runaway log may have been given back, and then the log begins at `start`."""
 
@@ -454,9 +451,6 @@ class Log:
 
     def close(self) -> None:
         os.close(self.fd)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -565,7 +559,7 @@ class Log:
         return b"".join(out)
 
 
-class Samples(Sequence[tuple[float, int]]):
+class Samples(Sequence[tuple[float, int]], AbstractContextManager["Samples"]):
     """The (time, size) samples of a log, read one by one from the file `times` if there is one."""
 
     def __init__(self, path: str) -> None:
@@ -573,9 +567,6 @@ class Samples(Sequence[tuple[float, int]]):
         with suppress(OSError):
             self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             self.length = os.fstat(self.fd).st_size // SAMPLE.size
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self.fd >= 0:

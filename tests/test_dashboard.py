@@ -19,7 +19,7 @@ from conftest import Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 import dashboard
-from storage import FolderStorage, Job
+from storage import FolderStorage, Job, Status
 
 QUIET = "no-first-run disable-background-networking disable-component-update disable-sync"
 FLAGS = [f"--{flag}" for flag in f"no-sandbox disable-gpu disable-quic {QUIET}".split()]
@@ -251,7 +251,8 @@ def test_refreshing_stops_when_the_job_shown_has_ended(site: Site, page: Page, g
     wait_until(lambda: site.listed() > before + 3)
     gate.touch()
     expect(page.get_by_role("button", name="Delete")).to_be_visible()
-    wait_until(lambda: "running" not in row(page, job.id).all_inner_texts())
+    busy = site.storage.counts()[Status.RUNNING]
+    expect(page.get_by_text(f"{busy} of 8 slots busy")).to_be_visible()
     done = time.monotonic()
     wait_until(lambda: time.monotonic() > done + 1)  # what was under way arrives
     before = site.listed()
