@@ -708,7 +708,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 1 << 20  # bytes of a body
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["tailboard"] = Tailboard(Settings.read({**os.environ, **given}))
+    env = {**os.environ, **given}
+    app.extensions["tailboard"] = Tailboard(Settings.read(env))
+    for name in storage.foreign_settings(env):
+        app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
     app.register_blueprint(routes)
     return app
 

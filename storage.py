@@ -286,18 +286,22 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """ValueError, in one sentence, where a variable is unknown or its value is bad."""
+        """ValueError, in one sentence, where a value is bad or a name is a typing error. Other
+        unknown variables are left to `foreign_settings`: they may belong to another program."""
+        kinds = {name.upper(): (name, type(getattr(cls, name))) for name in SETTING_NAMES}
         given: dict[str, Any] = {}
-        kinds = {
-            f"TAILBOARD_{f.name.upper()}": (f.name, type(getattr(cls, f.name))) for f in fields(cls)
-        }
-        for name, value in env.items():
-            if name.startswith("TAILBOARD_") and name not in kinds:
-                raise ValueError(f"{name} is no setting; there are {', '.join(sorted(kinds))}")
-            if name in kinds and value:
+        for variable, value in env.items():
+            name = variable.removeprefix("TAILBOARD_")
+            if name == variable:
+                continue
+            if name not in kinds:
+                if meant := _near_miss(name):
+                    raise ValueError(f"{variable} is no setting; is TAILBOARD_{meant} meant?")
+                continue
+            if value:
                 field_name, kind = kinds[name]
                 if kind is int and not re.fullmatch("[0-9]{1,18}", value):
-                    raise ValueError(f"{name} must be a whole number, and {value!r} is none")
+                    raise ValueError(f"{variable} must be a whole number, and {value!r} is none")
                 given[field_name] = kind(value)
         settings = cls(**given)
         if unknown := set(settings.webhook_on.split(",")) - {str(s) for s in FINISHED}:
@@ -305,6 +309,25 @@ class Settings:
                 f"TAILBOARD_WEBHOOK_ON: {min(unknown)!r} is none of {', '.join(FINISHED)}"
             )
         return settings
+
+
+SETTING_NAMES = tuple(f.name for f in fields(Settings))
+
+
+def _near_miss(name: str) -> str | None:
+    """The setting for which this name, without its prefix, is most likely a typing error."""
+    from difflib import get_close_matches  # here: few starts need it
+
+    known = [known.upper() for known in SETTING_NAMES]
+    close = get_close_matches(name, known, n=1, cutoff=0.8)
+    return close[0] if close else None
+
+
+def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
+    """The TAILBOARD_* variables that are no settings of ours: a deployment may carry some that
+    belong to other programs (TAILBOARD_HOME), so each is worth a warning and no more."""
+    known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
+    return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
 
 
 # --- Small things -------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from storage import (
     Status,
     StoragePort,
     WorkerInfo,
+    foreign_settings,
     open_storage,
 )
 
@@ -389,6 +390,8 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     info = WorkerInfo(f"{host}-{pid}", host, pid, slots, names)
     try:
         settings = Settings.read()
+        for name in foreign_settings():
+            log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
         worker = Worker(open_storage(settings.storage), settings, drain, on_stop, info)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from conftest import Gate, Processes, is_alive, pids_in, wait_until
 
-from storage import FolderStorage, Job, Status
+from storage import FolderStorage, Job, Settings, Status, foreign_settings
 from worker import processes as processes_of
 
 PYTHON = sys.executable
@@ -609,6 +610,7 @@ def test_a_bad_option_is_answered_with_one_sentence(
         {"TAILBOARD_STORAGE": "/dev/null/jobs"},
         {"TAILBOARD_LOG_MAX_BYTES": "1 GB"},
         {"TAILBOARD_LOG_MAX_BYTES": "-1"},
+        {"TAILBOARD_STORAG": "jobs"},
     ],
     ids=str,
 )
@@ -618,6 +620,29 @@ def test_a_bad_setting_is_answered_with_one_sentence(
     assert processes.worker(**setting).wait(20) == 1
     (line,) = processes.text().splitlines()
     assert line.startswith("Error: ")
+
+
+def test_a_misspelt_setting_is_told_apart_from_another_programs_variable() -> None:
+    for name, meant in (
+        ("STORAG", "STORAGE"),
+        ("FOLOWERS", "FOLLOWERS"),
+        ("KEEPDAYS", "KEEP_DAYS"),
+    ):
+        with pytest.raises(ValueError, match=f"TAILBOARD_{name} .* TAILBOARD_{meant} meant"):
+            Settings.read({f"TAILBOARD_{name}": ""})
+    theirs = {"TAILBOARD_HOME": "/srv", "TAILBOARD_VERSION": "3", "TAILBOARD_": "", "HOME": "/"}
+    assert Settings.read(theirs | {"TAILBOARD_STORAGE": "x"}) == Settings(storage="x")
+    assert foreign_settings(theirs) == ["TAILBOARD_", "TAILBOARD_HOME", "TAILBOARD_VERSION"]
+
+
+def test_another_programs_variable_is_a_warning_and_no_more(
+    storage: FolderStorage, processes: Processes
+) -> None:
+    assert processes.worker("--drain", TAILBOARD_HOME="/srv").wait(20) == 0
+    url = processes.api(TAILBOARD_HOME="/srv")
+    assert requests.get(f"{url}/healthz", timeout=20).status_code == 200
+    said = [line for line in processes.text().splitlines() if "TAILBOARD_HOME" in line]
+    assert len(said) == 2 and all("WARNING" in line for line in said), processes.text()
 
 
 # --- What must not stop it ------------------------------------------------------------------------
