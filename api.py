@@ -62,7 +62,7 @@ class Tailboard:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.storage = storage.open_storage(settings.storage)
+        self.storage = storage.open_store(settings.storage)
         self.followers = threading.Semaphore(settings.followers)
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
@@ -73,7 +73,7 @@ class Tailboard:
 
     def collect(self) -> Iterator[Metric]:
         """Counts the storage at each scrape; only REGISTRY's numbers begin with this process."""
-        for job in self.storage.endings(self.seen):
+        for job in self.storage.iter_new_finished(self.seen):
             LOG_BYTES.inc(job.log_size)
             with suppress(ValueError, TypeError):  # not every end has a beginning
                 begun = datetime.fromisoformat(str(job.started_at))
@@ -82,12 +82,15 @@ class Tailboard:
         yield from REGISTRY.collect()
         jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
         ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
-        for family, counts in ((jobs, self.storage.counts()), (ended, self.storage.ended())):
+        for family, counts in (
+            (jobs, self.storage.counts()),
+            (ended, self.storage.finished_totals()),
+        ):
             for status, count in counts.items():
                 family.add_metric([status], count)
         depth = GaugeMetricFamily("tailboard_queue_jobs", "Jobs that wait.", labels=["queue"])
         age = GaugeMetricFamily("tailboard_queue_oldest_seconds", "Its age.", labels=["queue"])
-        for queue, names in self.storage.waiting().items():
+        for queue, names in self.storage.queued_by_queue().items():
             depth.add_metric([queue], len(names))
             age.add_metric([queue], age_of(names[0]))
         yield from (jobs, ended, depth, age)
@@ -128,7 +131,7 @@ Line = Annotated[str, text(LINE, 30_000)]
 Text = Annotated[str, text(r"^[^\x00]*$", 30_000)]
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\0=]+\Z")
 Label = Annotated[str | None, text(LINE, 200, "text of 1 to 200 characters")]
-QUEUE = text(f"^{storage.QUEUE.pattern}$", 32, storage.QUEUE_NAMES)
+QUEUE = text(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
 Flag = Annotated[bool, Field(description="0 or 1")]
 
@@ -180,7 +183,7 @@ class Listing(Asked):
     queue: Annotated[str | None, QUEUE] = None
     q: Annotated[str, text("", 200, "text of up to 200 characters")] = ""
     limit: Annotated[int, whole(1, 500)] = 50
-    before: Annotated[str | None, text(f"^{storage.ID.pattern}$", 24, "the ID of a job")] = None
+    before: Annotated[str | None, text(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")] = None
 
 
 class LogQuery(Asked):
@@ -383,7 +386,7 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
             abort(416, description=f"offset must be at most {size}, the size of the log")
         return asked.offset
     if asked.since is not None:
-        return min(size, log.since(asked.since))
+        return min(size, log.offset_at_time(asked.since))
     return log.tail(asked.tail, size, STAMPED if asked.timestamps else storage.TAIL_BYTES)
 
 
@@ -415,7 +418,7 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
     headers = log_headers(job, log, begin, begin + len(data), size)
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
-    body = log.stamp(begin, data) if asked.timestamps else data
+    body = log.add_timestamps(begin, data) if asked.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
 
 
@@ -549,7 +552,7 @@ def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bo
                 if not (data := complete(data, ended and len(data) < BLOCK)):
                     break
                 at = begin + len(data)
-                yield at, log.stamp(begin, data) if timestamps else data
+                yield at, log.add_timestamps(begin, data) if timestamps else data
                 told = time.monotonic()
             if ended:
                 return
@@ -574,12 +577,12 @@ def list_workers() -> dict[str, Any]:
 @routes.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
     """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves."""
-    waiting, alive = tailboard.storage.waiting(), tailboard.storage.workers()
+    waiting, alive = tailboard.storage.queued_by_queue(), tailboard.storage.workers()
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
         reason = f"jobs wait in {', '.join(sorted(unserved))}, and no worker serves that"
     try:
-        tailboard.storage.check()
+        tailboard.storage.check_writable()
     except OSError as error:
         reason = f"the storage cannot be written: {error.strerror}"
     age = max((age_of(names[0]) for names in waiting.values()), default=None)

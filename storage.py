@@ -62,13 +62,20 @@ SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
-ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
-QUEUE = re.compile(r"[a-z0-9_-]{1,32}")
+ID_RE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
+QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
-DAY = re.compile(r"[0-9]{8}")
-EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
-LINES = re.compile(rb"[^\n]*\n|[^\n]+")
-DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
+DAY_RE = re.compile(r"[0-9]{8}")
+RESOURCE_ERRNOS = (
+    errno.EAGAIN,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
+LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
 log = logging.getLogger("storage")
 
@@ -96,7 +103,7 @@ class Status(StrEnum):
     LOST = "lost"  # its process is gone and nobody could record how it ended
 
 
-FINISHED = tuple(Status)[2:]
+FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT, Status.LOST)
 
 
 class JobError(Exception):
@@ -146,10 +153,12 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire."""
-        return {name: getattr(self, name) for name in FIELDS[:-3]}
+        return {name: getattr(self, name) for name in WIRE}
 
 
 FIELDS = tuple(f.name for f in fields(Job))
+NOT_ON_THE_WIRE = ("started_monotonic", "version", "extra")
+WIRE = tuple(name for name in FIELDS if name not in NOT_ON_THE_WIRE)
 DERIVED = ("status", "pid", "log_size", "started_monotonic", "extra")
 RECORD = tuple(name for name in FIELDS if name not in DERIVED)
 KINDS = {  # a record by another hand is checked: our code relies on these
@@ -192,24 +201,25 @@ class WorkerInfo:
 
 
 @dataclass(slots=True)
-class Held(AbstractContextManager["Held"]):
+class Claim(AbstractContextManager["Claim"]):
     """A job whose lock this process holds: the right to move it and to rewrite its record."""
 
     job: Job
     folder: str
     lock: int  # the locked descriptor
 
-    def append_log(self) -> BinaryIO:
+    def open_log_for_append(self) -> BinaryIO:
         """The job's log file, for its output and for what we have to say there."""
         mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         return open(os.open(f"{self.folder}/output.log", mode, 0o600), "ab", buffering=0)
 
-    def say(self, line: str) -> None:
+    def write_notice(self, line: str) -> None:
         """A line of our own in the job's log, where what stands before may lack its end."""
-        with self.append_log() as out:
+        with self.open_log_for_append() as out:
             size = os.fstat(out.fileno()).st_size
-            glued = size and os.pread(out.fileno(), 1, size - 1) != b"\n"
-            out.write(f"{chr(10) * bool(glued)}{line}\n".encode(errors="replace"))
+            if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
+                out.write(b"\n")
+            out.write(f"{line}\n".encode(errors="replace"))
 
     def shim(self) -> list[str]:
         """The arguments that run the job's command under the shim, with our own umask."""
@@ -222,7 +232,7 @@ class Held(AbstractContextManager["Held"]):
         os.close(self.lock)
 
 
-class StoragePort(Protocol):
+class Store(Protocol):
     """What worker and API ask of a storage. OSError where it is full or out of reach."""
 
     def submit(self, job: Job, key: str | None = None) -> Job: ...
@@ -237,10 +247,10 @@ class StoragePort(Protocol):
     ) -> tuple[Sequence[Job], str | None]: ...
     def ids(self) -> Iterator[str]: ...
     def counts(self) -> dict[Status, int]: ...
-    def ended(self) -> dict[Status, int]: ...
-    def endings(self, seen: set[str]) -> Iterator[Job]: ...
-    def check(self) -> None: ...
-    def waiting(self) -> dict[str, Sequence[str]]: ...
+    def finished_totals(self) -> dict[Status, int]: ...
+    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def check_writable(self) -> None: ...
+    def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
     def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job: ...
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
@@ -249,18 +259,18 @@ class StoragePort(Protocol):
     def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     # What only a worker asks:
-    def cookie(self, job_id: str) -> dict[str, str]: ...
+    def tracking_env(self, job_id: str) -> dict[str, str]: ...
     def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
     def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
     def subscribe(self, queues: Iterable[str]) -> int | None: ...
     def refresh(self, scan: bool = False) -> None: ...
-    def claim(self, worker: str, host: str) -> Held | None: ...
-    def hold(self, job_id: str) -> Held | None: ...
-    def cancelled(self, job_id: str) -> bool: ...
-    def keep_log(self, job_id: str) -> LogKeeper | None: ...
-    def outcome(self, held: Held) -> Outcome | None: ...
-    def finish(self, held: Held, outcome: Outcome) -> Job: ...
-    def requeue(self, held: Held, retry: bool) -> Job: ...
+    def claim(self, worker: str, host: str) -> Claim | None: ...
+    def acquire_lock(self, job_id: str) -> Claim | None: ...
+    def cancel_requested(self, job_id: str) -> bool: ...
+    def supervise_log(self, job_id: str) -> LogSupervisor | None: ...
+    def outcome(self, held: Claim) -> Outcome | None: ...
+    def finish(self, held: Claim, outcome: Outcome) -> Job: ...
+    def requeue(self, held: Claim, retry: bool) -> Job: ...
 
 
 # --- Settings -----------------------------------------------------------------------------------
@@ -343,7 +353,9 @@ def new_id() -> str:
     """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
     now = datetime.now(UTC)
     number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
-    return f"{now:%Y%m%d-%H%M%S}-" + "".join(DIGITS[number >> n & 31] for n in range(35, -1, -5))
+    return f"{now:%Y%m%d-%H%M%S}-" + "".join(
+        ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
+    )
 
 
 def _fsync_folder(path: str) -> None:
@@ -391,7 +403,7 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     words = [job.command] if isinstance(job.command, str) else job.command
     if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
         raise ValueError("its command is not what it should be")
-    if not QUEUE.fullmatch(job.queue):
+    if not QUEUE_RE.fullmatch(job.queue):
         raise ValueError("its queue is not what it should be")
     if job.version > VERSION:
         job.reason = f"its record is of version {job.version}, newer than this Tailboard"
@@ -435,14 +447,14 @@ def _number(path: str) -> int | None:
     return None
 
 
-def _forget(folder: str, *names: str) -> None:
+def _remove_attempt_files(folder: str, *names: str) -> None:
     """Remove what an attempt has left, which would be read as the next one's."""
     for name in names:
         with suppress(FileNotFoundError):
             os.unlink(f"{folder}/{name}")
 
 
-def _marker(folder: str) -> Outcome:
+def _read_cancel_request(folder: str) -> Outcome:
     """What the marker `cancel` asks for; one made by hand may be empty."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads(_read(f"{folder}/cancel"))
@@ -497,7 +509,7 @@ class Log(AbstractContextManager["Log"]):
             data = os.pread(self.fd, limit, offset)
             passed = max(0, self.start - offset)  # looked up again: it may have moved meanwhile
             if passed < len(data) or not data:
-                return offset + passed * bool(data), data[passed:]
+                return (offset + passed, data[passed:]) if data else (offset, b"")
 
     def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
         """The offset where the last `lines` lines before `size` begin, at most `limit` bytes
@@ -555,22 +567,22 @@ class Log(AbstractContextManager["Log"]):
             begin += len(block)
         return begin, count
 
-    def since(self, moment: float) -> int:
+    def offset_at_time(self, moment: float) -> int:
         """Where the lines written from `moment` (seconds since 1970) on begin; some that are
         older by up to a sample may come first, none is missed."""
         if moment > os.fstat(self.fd).st_mtime:
             return self.size
-        with Samples(self.times) as samples:
+        with SizeSamples(self.times) as samples:
             place = bisect_right(samples, moment, key=lambda sample: sample[0])
             return self.line_at(max(self.start, samples[place - 1][1] if place else 0))
 
-    def stamp(self, offset: int, data: bytes) -> bytes:
+    def add_timestamps(self, offset: int, data: bytes) -> bytes:
         """Lead each line of the data, which stands at `offset`, by the time at which it was seen
         to be there: never a time at which it cannot have been written yet."""
         written = os.fstat(self.fd).st_mtime
         at, known, text, out = offset, -1, b"", []
-        with Samples(self.times) as samples:
-            for line in LINES.findall(data):
+        with SizeSamples(self.times) as samples:
+            for line in LINE_RE.findall(data):
                 if at > offset or self.line_at(at) == at:
                     if at >= known:
                         place = bisect_right(samples, at, key=lambda sample: sample[1])
@@ -582,7 +594,7 @@ class Log(AbstractContextManager["Log"]):
         return b"".join(out)
 
 
-class Samples(Sequence[tuple[float, int]], AbstractContextManager["Samples"]):
+class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
     """The (time, size) samples of a log, read one by one from the file `times` if there is one."""
 
     def __init__(self, path: str) -> None:
@@ -652,7 +664,7 @@ class Notifier:
             self.inotify.close()
 
 
-class LogKeeper:
+class LogSupervisor:
     """What a worker does for the log of a running job while it runs. Holding it, by the flock on
     `times`, makes a worker the one that supervises the job: BlockingIOError where one does."""
 
@@ -672,7 +684,7 @@ class LogKeeper:
         os.close(self.log)
         os.close(self.times)
 
-    def keep(self, limit: int) -> bool:
+    def sample_and_trim(self, limit: int) -> bool:
         """Note (time, size) if the log has grown, at most once a second; give all but its newest
         `limit` bytes back to the file system. False: it cannot."""
         size, now = os.fstat(self.log).st_size, time.time()
@@ -698,7 +710,7 @@ class LogKeeper:
 # --- The folder backend -------------------------------------------------------------------------
 
 
-class FolderStorage:
+class FolderStore:
     """Jobs in a folder, on a local file system or a shared one whose flock works."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -719,7 +731,7 @@ class FolderStorage:
     # Looking
 
     def _find(self, job_id: str) -> tuple[Status, str]:
-        for _ in range(2 if ID.fullmatch(job_id) else 0):  # a requeue moves backwards, past us
+        for _ in range(2 if ID_RE.fullmatch(job_id) else 0):  # a requeue moves backwards, past us
             for status in Status:
                 for folder in self._folders(status, job_id[:8]):
                     path = f"{folder}/{job_id}"
@@ -734,10 +746,10 @@ class FolderStorage:
             return [home]
         if day and status is not Status.QUEUED:
             return [f"{home}/{day}"]
-        pattern = QUEUE if status is Status.QUEUED else DAY
+        pattern = QUEUE_RE if status is Status.QUEUED else DAY_RE
         return [f"{home}/{name}" for name in reversed(self._listing(home, pattern))]
 
-    def _listing(self, folder: str, pattern: re.Pattern[str] = ID) -> list[str]:
+    def _listing(self, folder: str, pattern: re.Pattern[str] = ID_RE) -> list[str]:
         """The names in a folder that match, sorted; remembered until the folder changes. A time
         stamp does not tell two changes of one clock tick apart, so a fresh one is not trusted."""
         try:
@@ -783,16 +795,18 @@ class FolderStorage:
             if job := self._load(*self._find(job_id)):
                 return job
 
-    def _below(
+    def _iter_folder(
         self, folder: str, status: Status, before: str | None
     ) -> Iterator[tuple[str, Status, str]]:
         names = self._listing(folder)
         for name in reversed(names[: bisect_left(names, before) if before else None]):
             yield name, status, f"{folder}/{name}"
 
-    def _newest(self, status: Status, before: str | None) -> Iterator[tuple[str, Status, str]]:
+    def _iter_newest_first(
+        self, status: Status, before: str | None
+    ) -> Iterator[tuple[str, Status, str]]:
         """(ID, status, folder), newest first; days that the caller does not reach are not read."""
-        parts = (self._below(folder, status, before) for folder in self._folders(status))
+        parts = (self._iter_folder(folder, status, before) for folder in self._folders(status))
         if status is Status.QUEUED:  # queues overlap in time, days do not
             return heapq.merge(*parts, reverse=True)
         return chain.from_iterable(parts)
@@ -813,7 +827,8 @@ class FolderStorage:
         last = ""
         needle = text.casefold()
         merged = heapq.merge(
-            *(self._newest(s, before) for s in ([status] if status else Status)), reverse=True
+            *(self._iter_newest_first(s, before) for s in ([status] if status else Status)),
+            reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
             if len(jobs) == limit or read == SCAN_LIMIT:
@@ -837,7 +852,7 @@ class FolderStorage:
             name for s in Status for folder in self._folders(s) for name in self._listing(folder)
         )
 
-    def endings(self, seen: set[str]) -> Iterator[Job]:
+    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
         """The jobs that have ended and are not in `seen`, which takes their IDs."""
         for status in FINISHED:
             for folder in self._folders(status):
@@ -846,7 +861,7 @@ class FolderStorage:
                         seen.add(name)
                         yield job
 
-    def waiting(self) -> dict[str, Sequence[str]]:
+    def queued_by_queue(self) -> dict[str, Sequence[str]]:
         """The IDs queued in each queue that holds any, oldest first."""
         listings = {os.path.basename(f): self._listing(f) for f in self._folders(Status.QUEUED)}
         return {queue: names for queue, names in sorted(listings.items()) if names}
@@ -887,7 +902,7 @@ class FolderStorage:
     def submit(self, job: Job, key: str | None = None) -> Job:
         """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
         gave before, as long as that exists. ValueError for what is no queue's name."""
-        if not QUEUE.fullmatch(job.queue):
+        if not QUEUE_RE.fullmatch(job.queue):
             raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
@@ -922,23 +937,23 @@ class FolderStorage:
         _fsync_folder(home)
         return job
 
-    def claim(self, worker: str, host: str) -> Held | None:
+    def claim(self, worker: str, host: str) -> Claim | None:
         """The oldest job of the subscribed queues (queued -> running); None: there is none."""
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
             try:
-                held = self._hold(Status.QUEUED, f"{self.root}/queued/{queue}/{job_id}")
+                held = self._acquire(Status.QUEUED, f"{self.root}/queued/{queue}/{job_id}")
                 if held and (held := self._claim(held, worker, host)):
                     return held
             except FileNotFoundError:
                 pass  # another worker was faster
             except OSError as error:
-                if error.errno in EXHAUSTED:
+                if error.errno in RESOURCE_ERRNOS:
                     raise
                 log.warning("unclaimable job=%s error=%r", job_id, str(error))
         return None
 
-    def _claim(self, held: Held, worker: str, host: str) -> Held | None:
+    def _claim(self, held: Claim, worker: str, host: str) -> Claim | None:
         try:
             if self._is_claimable(held):
                 self._mark_claim(held, worker, host)
@@ -951,47 +966,54 @@ class FolderStorage:
         os.close(held.lock)
         return None
 
-    def _is_claimable(self, held: Held) -> bool:
+    def _is_claimable(self, held: Claim) -> bool:
         folder, version = held.folder, held.job.version
         if os.path.exists(f"{folder}/pid"):  # moved back here by hand
-            _forget(folder, "exit", "cancel", "pid")
+            _remove_attempt_files(folder, "exit", "cancel", "pid")
         if os.path.exists(f"{folder}/cancel"):  # left when this lock could not be had
-            self.finish(held, _marker(folder))
+            self.finish(held, _read_cancel_request(folder))
         elif version == 0 and os.path.exists(f"{folder}/job.json"):
             self.finish(held, Outcome(Status.FAILED))  # damaged: nobody can ever run it
         else:
             return version == VERSION  # else it is half copied, or for a newer worker
         return False
 
-    def _mark_claim(self, held: Held, worker: str, host: str) -> None:
+    def _mark_claim(self, held: Claim, worker: str, host: str) -> None:
         job = held.job
         job.worker, job.host, job.started_at = worker, host, utc()
         job.started_monotonic = time.monotonic()
-        claim = {name: getattr(job, name, self._boot) for name in CLAIM}
+        claim = {
+            "worker": job.worker,
+            "host": job.host,
+            "started_at": job.started_at,
+            "started_monotonic": job.started_monotonic,
+            "attempt": job.attempt,
+            "boot": self._boot,
+        }
         os.ftruncate(held.lock, 0)
         os.pwrite(held.lock, json.dumps(claim).encode(), 0)
 
-    def hold(self, job_id: str) -> Held | None:
+    def acquire_lock(self, job_id: str) -> Claim | None:
         """Take a running job's lock. None: it is alive. JobNotFound: it does not run any more."""
         folder = f"{self.root}/running/{job_id}"
         try:
             by_hand = not os.path.exists(f"{folder}/lock")  # nobody claimed it: it was moved here
-            if (held := self._hold(Status.RUNNING, folder)) and by_hand:
+            if (held := self._acquire(Status.RUNNING, folder)) and by_hand:
                 os.pwrite(held.lock, b"{}", 0)
         except FileNotFoundError:
             raise JobNotFound(f"job {job_id} does not run any more") from None
         return held
 
-    def _hold(self, status: Status, folder: str) -> Held | None:
+    def _acquire(self, status: Status, folder: str) -> Claim | None:
         lock = None if os.path.islink(folder) else _lock(f"{folder}/lock")
         if lock is None:
             return None
         if job := self._load(status, folder):
-            return Held(job, folder, lock)
+            return Claim(job, folder, lock)
         os.close(lock)
         return None
 
-    def _move(self, held: Held, home: str, status: Status) -> None:
+    def _move(self, held: Claim, home: str, status: Status) -> None:
         target = f"{home}/{held.job.id}"
         try:
             os.rename(held.folder, target)
@@ -1000,7 +1022,7 @@ class FolderStorage:
             os.rename(held.folder, target)
         held.folder, held.job.status = target, status
 
-    def outcome(self, held: Held) -> Outcome | None:
+    def outcome(self, held: Claim) -> Outcome | None:
         """How a running job whose shim is dead ended; None: it never started."""
         folder, job = held.folder, held.job
         claim = _parse_claim(os.pread(held.lock, BLOCK, 0))
@@ -1009,12 +1031,12 @@ class FolderStorage:
         same_boot = claim is not None and claim.get("boot", self._boot) == self._boot
         asked = _mtime(f"{folder}/cancel")
         if same_boot and not os.path.exists(f"{folder}/pid"):
-            return _marker(folder) if asked else None
+            return _read_cancel_request(folder) if asked else None
         code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
         finished_at = utc(ended if code is not None else None)
         retries = bool(code) and job.attempt <= job.retries  # which a late cancel still stops
         if asked and (code is None or ended is None or asked <= ended or retries):
-            return replace(_marker(folder), exit_code=code, finished_at=finished_at)
+            return replace(_read_cancel_request(folder), exit_code=code, finished_at=finished_at)
         if code is None:
             reason = "its process was gone and no exit code was recorded"
             return Outcome(Status.LOST, None, reason, finished_at)
@@ -1023,7 +1045,7 @@ class FolderStorage:
             result.reason = f"ended by {signal.Signals(code - 128).name}"
         return result
 
-    def finish(self, held: Held, outcome: Outcome) -> Job:
+    def finish(self, held: Claim, outcome: Outcome) -> Job:
         """Record how a job ended (running -> finished; queued -> failed or cancelled). A record
         that is damaged or newer stays as it is, for a person to look at."""
         self._expect("finished", held.job, Status.RUNNING, Status.QUEUED)
@@ -1037,7 +1059,7 @@ class FolderStorage:
         self._move(held, f"{self.root}/{outcome.status}/{job.id[:8]}", outcome.status)
         return job
 
-    def requeue(self, held: Held, retry: bool) -> Job:
+    def requeue(self, held: Claim, retry: bool) -> Job:
         """Back to the queue (running -> queued); `retry` makes it the next attempt."""
         self._expect("requeued", held.job, Status.RUNNING)
         job = held.job
@@ -1045,8 +1067,10 @@ class FolderStorage:
         if retry and job.version == VERSION:
             job.attempt += 1
             _write_record(held.folder, job)
-        acted = _marker(held.folder).status is not Status.CANCELLED  # else the next claim will
-        _forget(held.folder, "exit", *["cancel"] * acted, "pid")
+        if _read_cancel_request(held.folder).status is not Status.CANCELLED:
+            _remove_attempt_files(held.folder, "exit", "cancel", "pid")
+        else:  # a person's wish, which the next claim carries out
+            _remove_attempt_files(held.folder, "exit", "pid")
         self._move(held, f"{self.root}/queued/{job.queue}", Status.QUEUED)
         return job
 
@@ -1058,21 +1082,21 @@ class FolderStorage:
             if found in FINISHED:
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
             with suppress(FileNotFoundError):  # it moved on: look again
-                if found is Status.QUEUED and (held := self._hold(found, folder)):
+                if found is Status.QUEUED and (held := self._acquire(found, folder)):
                     with held:
                         return self.finish(held, Outcome(status, reason=reason))
                 if not os.path.exists(f"{folder}/cancel"):
                     _write(f"{folder}/cancel", {"status": status, "reason": reason})
                 return self.get(job_id)
 
-    def cancelled(self, job_id: str) -> bool:
+    def cancel_requested(self, job_id: str) -> bool:
         """Has somebody left the marker on this running job?"""
         return os.path.exists(f"{self.root}/running/{job_id}/cancel")
 
-    def keep_log(self, job_id: str) -> LogKeeper | None:
+    def supervise_log(self, job_id: str) -> LogSupervisor | None:
         """Become the supervisor of a running job; None: another worker is."""
         with suppress(BlockingIOError, FileNotFoundError):
-            return LogKeeper(f"{self.root}/running/{job_id}")
+            return LogSupervisor(f"{self.root}/running/{job_id}")
         return None
 
     def delete(self, job_id: str) -> None:
@@ -1091,16 +1115,16 @@ class FolderStorage:
         shutil.rmtree(grave, ignore_errors=True)
         with open(os.open(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            tally = _tally(file.read())
+            tally = _parse_counts(file.read())
             tally[status] += 1
             file.seek(0)
             file.write(json.dumps(tally).encode().ljust(256))
 
-    def ended(self) -> dict[Status, int]:
+    def finished_totals(self) -> dict[Status, int]:
         """How many jobs have ended so ever, by status: those that are here and those deleted."""
         here = self.counts()
         with suppress(OSError):
-            for status, count in _tally(_read(f"{self.root}/deleted")).items():
+            for status, count in _parse_counts(_read(f"{self.root}/deleted")).items():
                 here[status] += count
         return {status: here[status] for status in FINISHED}
 
@@ -1111,7 +1135,7 @@ class FolderStorage:
         oldest = time.time() - days * 86_400 if days else 0.0
         before = None if max_bytes else f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
         size = 0
-        streams = [self._newest(status, before) for status in FINISHED]
+        streams = [self._iter_newest_first(status, before) for status in FINISHED]
         for _, status, folder in heapq.merge(*streams, reverse=True):
             with suppress(OSError):
                 log = f"{folder}/output.log"
@@ -1128,7 +1152,7 @@ class FolderStorage:
                         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
                 yield
 
-    def check(self) -> None:
+    def check_writable(self) -> None:
         """OSError where nothing can be written."""
         path = f"{self.root}/tmp/check-{os.getpid()}"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
@@ -1142,7 +1166,7 @@ class FolderStorage:
 
     # Workers
 
-    def cookie(self, job_id: str) -> dict[str, str]:
+    def tracking_env(self, job_id: str) -> dict[str, str]:
         """The variables that tell what a job has started. A copy of this folder, restored from a
         backup say, has jobs of the same ID: it is told apart by its place on the disk."""
         found = os.stat(self.root)
@@ -1185,7 +1209,7 @@ class FolderStorage:
         entered one, be it moved there by hand; None: `refresh` every now and then. ValueError for
         what is no queue's name."""
         self._queues = frozenset(queues)
-        if not all(map(QUEUE.fullmatch, self._queues)):
+        if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
         self.close()
         self._notifier = Notifier()
@@ -1203,7 +1227,7 @@ class FolderStorage:
         assert self._notifier, "subscribe first"
         for number, name in self._notifier.changes():
             queue = self._watched.get(number)
-            if queue and ID.fullmatch(name):
+            if queue and ID_RE.fullmatch(name):
                 heapq.heappush(self._backlog, (name, queue))
             else:  # a new queue, one removed, or an overflow
                 scan = True
@@ -1213,7 +1237,7 @@ class FolderStorage:
     def _scan(self, notifier: Notifier) -> Iterator[tuple[str, str]]:
         home = f"{self.root}/queued"
         notifier.add(home)
-        for queue in self._listing(home, QUEUE):
+        for queue in self._listing(home, QUEUE_RE):
             if not self._queues or queue in self._queues:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     # Watched before it is listed, so that no job slips between.
@@ -1221,7 +1245,7 @@ class FolderStorage:
                     yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}"))
 
 
-def _tally(data: bytes) -> dict[Status, int]:
+def _parse_counts(data: bytes) -> dict[Status, int]:
     try:
         return {status: int(json.loads(data)[status]) for status in FINISHED}
     except (ValueError, KeyError, TypeError):
@@ -1244,8 +1268,8 @@ def _log_start(folder: str) -> int:
     return 0
 
 
-def open_storage(url: str) -> StoragePort:
+def open_store(url: str) -> Store:
     """The storage at a URL, which is so far a folder; ValueError for another."""
     if "://" in url:
         raise ValueError(f"TAILBOARD_STORAGE must be a folder, and {url!r} is none")
-    return FolderStorage(url)
+    return FolderStore(url)

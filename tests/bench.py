@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import Processes, free_port, wait_until  # noqa: E402
 
-from storage import FINISHED, SHIM, FolderStorage, Job, Log  # noqa: E402
+from storage import FINISHED, SHIM, FolderStore, Job, Log  # noqa: E402
 
 
 def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
@@ -41,11 +41,11 @@ def quantiles(times: list[float]) -> tuple[float, float]:
     return statistics.median(times) * 1e3, times[int(len(times) * 0.95)] * 1e3
 
 
-def fresh(folder: Path) -> tuple[FolderStorage, Processes]:
+def fresh(folder: Path) -> tuple[FolderStore, Processes]:
     folder.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     env = kept | {"TAILBOARD_STORAGE": str(folder / "jobs")}
-    return FolderStorage(folder / "jobs"), Processes(folder / "output.txt", env)
+    return FolderStore(folder / "jobs"), Processes(folder / "output.txt", env)
 
 
 # --- Running jobs -------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def write_log(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def ended_job(storage: FolderStorage, processes: Processes, size: int) -> str:
+def ended_job(storage: FolderStore, processes: Processes, size: int) -> str:
     job = storage.submit(Job(command="echo"))
     processes.worker("--drain").wait()
     (path,) = Path(storage.root).glob(f"succeeded/*/{job.id}/output.log")

@@ -22,11 +22,11 @@ sys.path.insert(0, str(ROOT))
 
 from storage import (  # noqa: E402
     FINISHED,
-    FolderStorage,
+    FolderStore,
     Job,
     JobNotFound,
     Status,
-    StoragePort,
+    Store,
 )
 
 
@@ -137,24 +137,26 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(folder: Path) -> Iterator[FolderStorage]:
+def storage(folder: Path) -> Iterator[FolderStore]:
     """The storage; jobs that still run when the test is over are ended."""
-    storage = FolderStorage(folder)
+    storage = FolderStore(folder)
     yield storage
     storage.close()
     end_jobs(storage)
 
 
-def end_jobs(storage: StoragePort) -> None:
+def end_jobs(storage: Store) -> None:
     """End the jobs that run, by their process groups."""
     for job in storage.list(Status.RUNNING)[0]:
         with suppress(JobNotFound, ProcessLookupError):
-            if job.pid and storage.hold(job.id) is None:  # its lock is held: the pid is its shim's
+            if (
+                job.pid and storage.acquire_lock(job.id) is None
+            ):  # its lock is held: the pid is its shim's
                 os.killpg(job.pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def processes(tmp_path: Path, folder: Path, storage: FolderStorage) -> Iterator[Processes]:
+def processes(tmp_path: Path, folder: Path, storage: FolderStore) -> Iterator[Processes]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     env["TAILBOARD_STORAGE"] = str(folder)
     processes = Processes(tmp_path / "output.txt", env)
@@ -163,7 +165,7 @@ def processes(tmp_path: Path, folder: Path, storage: FolderStorage) -> Iterator[
 
 
 @pytest.fixture
-def ended(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
+def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     """Wait for a job's end."""
 
     def wait(job: Job | str, timeout: float = 20.0) -> Job:
@@ -187,7 +189,9 @@ def ended(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
 
 
 # The worker as it is, but for its patience: tests need not sit through 10 s of grace.
-LAUNCHER = "import worker; worker.GRACE = {grace}; worker.BEAT = 0.5; worker.main()"
+LAUNCHER = (
+    "import worker; worker.KILL_DELAY = {grace}; worker.HEARTBEAT_INTERVAL = 0.5; worker.main()"
+)
 
 
 @pytest.fixture
@@ -233,7 +237,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def started(storage: FolderStorage, processes: Processes) -> Callable[..., Job]:
+def started(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     """Wait until a job has written so much to its log."""
 
     def wait(job: Job, text: str = "started\n") -> Job:

@@ -70,9 +70,9 @@ watch(json, "dumps")  # between the opening of a file and the first write to it
 watch(subprocess, "_fork_exec", and_after=True)
 
 if sys.argv[3] == "worker":
-    worker.GRACE, worker.BEAT, worker.TICK = 0.5, 0.5, 0.05
+    worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
     sys.argv[1:] = sys.argv[4:]
     worker.main()
 else:
     folder, key, command = sys.argv[4:]
-    print(storage.FolderStorage(folder).submit(storage.Job(command=command), key or None).id)
+    print(storage.FolderStore(folder).submit(storage.Job(command=command), key or None).id)

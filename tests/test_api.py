@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, Hand, Site, is_problem, site
 
 from api import create_app
-from storage import FINISHED, Held, Outcome, Status
+from storage import FINISHED, Claim, Outcome, Status
 
 FIELDS = {  # of a job on the wire, with what each may be
     "id": str,
@@ -63,7 +63,7 @@ def client(hand: Hand, folder: Path) -> FlaskClient:
 
 
 @pytest.fixture
-def running(hand: Hand) -> Iterator[Held]:
+def running(hand: Hand) -> Iterator[Claim]:
     """A job whose lock we hold: it runs, and does nothing."""
     with hand.running() as held:
         yield held
@@ -296,7 +296,7 @@ def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
 
 
 def test_a_job_that_has_not_ended_cannot_be_deleted(
-    client: FlaskClient, hand: Hand, running: Held
+    client: FlaskClient, hand: Hand, running: Claim
 ) -> None:
     for job in (hand.queued(), running.job):
         is_problem(client.delete(f"/jobs/{job.id}"), 409, job.id, job.status)

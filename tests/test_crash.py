@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from conftest import Gate, Processes, is_alive, pids_in, wait_until
 
-from storage import FINISHED, SHIM, FolderStorage, Job, JobNotFound, Status
+from storage import FINISHED, SHIM, FolderStore, Job, JobNotFound, Status
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
@@ -39,7 +39,7 @@ class Case:
     def __init__(self, place: Path, processes: Processes) -> None:
         self.place, self.processes = place, processes
         self.folder, self.tally = place / "jobs", place / "tally"
-        self.storage = FolderStorage(self.folder)
+        self.storage = FolderStore(self.folder)
         self.ids: list[str] = []
 
     def submit(self, command: str | list[str], **fields: Any) -> Job:
@@ -62,7 +62,7 @@ class Case:
                 command = ["/bin/sh", "-c", str(job.command)]
                 shim = ["/bin/sh", "-c", SHIM, "tailboard", held.folder, "022", *command]
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
-                with held.append_log() as log:
+                with held.open_log_for_append() as log:
                     subprocess.run(shim, stdin=held.lock, stdout=log, env=env)
         return Path(held.folder)
 
@@ -227,7 +227,7 @@ def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
 
 
 def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     processes: Processes,
     started: Callable[..., Job],
@@ -255,7 +255,7 @@ def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
 
 
 def test_an_end_that_no_worker_saw_is_recorded_with_its_code_and_time(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     drain: Callable[..., None],
     started: Callable[..., Job],
@@ -277,7 +277,7 @@ def test_an_end_that_no_worker_saw_is_recorded_with_its_code_and_time(
 
 
 def test_an_adopted_job_has_what_is_left_of_its_timeout(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     started: Callable[..., Job],
     ended: Callable[..., Job],
@@ -313,7 +313,7 @@ def test_an_adopted_job_has_what_is_left_of_its_timeout(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_adopted_job_is_cancelled_with_all_that_it_started(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     processes: Processes,
     ended: Callable[..., Job],
@@ -340,7 +340,7 @@ def test_an_adopted_job_is_cancelled_with_all_that_it_started(
 
 
 def test_a_cancel_that_came_too_late_still_stops_the_retries(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     drain: Callable[..., None],
     started: Callable[..., Job],
@@ -365,7 +365,7 @@ def test_a_cancel_that_came_too_late_still_stops_the_retries(
 
 
 def test_an_adopted_job_whose_folder_vanishes_is_let_go(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     processes: Processes,
     started: Callable[..., Job],
@@ -386,7 +386,7 @@ def test_an_adopted_job_whose_folder_vanishes_is_let_go(
 
 
 def test_adopted_jobs_count_for_the_slots(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     processes: Processes,
     started: Callable[..., Job],
@@ -409,7 +409,7 @@ def test_adopted_jobs_count_for_the_slots(
 
 
 def test_a_job_whose_whole_tree_was_killed_is_lost(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     ended: Callable[..., Job],
     started: Callable[..., Job],
@@ -429,7 +429,7 @@ def test_a_job_whose_whole_tree_was_killed_is_lost(
 
 
 def test_a_lost_job_is_queued_again_where_it_allows_retries(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     ended: Callable[..., Job],
     started: Callable[..., Job],
@@ -450,7 +450,7 @@ def test_a_lost_job_is_queued_again_where_it_allows_retries(
 
 @pytest.mark.parametrize("worker_lives", [True, False])
 def test_a_command_whose_shim_was_killed_is_ended_and_lost(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     ended: Callable[..., Job],
     gate: Gate,
@@ -514,7 +514,7 @@ def test_a_job_moved_into_running_by_hand_is_queued_and_run(
 
 
 def test_workers_that_recover_at_once_do_each_thing_once(
-    storage: FolderStorage, processes: Processes, worker: Worker, tmp_path: Path
+    storage: FolderStore, processes: Processes, worker: Worker, tmp_path: Path
 ) -> None:
     case = Case(tmp_path / "case", processes)
     gate = Gate(tmp_path / "gate")
@@ -550,7 +550,7 @@ def test_workers_that_recover_at_once_do_each_thing_once(
 
 
 def test_one_of_the_living_workers_adopts(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Worker,
     processes: Processes,
     started: Callable[..., Job],
@@ -583,7 +583,7 @@ def test_one_of_the_living_workers_adopts(
 
 @pytest.mark.timeout(1200)
 def test_chaos(
-    storage: FolderStorage, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
+    storage: FolderStore, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     """Two workers, one of which is killed every 50 to 700 ms: each attempt of each job stands
     once in the tally, and each exit code is true."""
@@ -629,7 +629,7 @@ def test_chaos(
 
 @pytest.mark.timeout(1200)
 def test_chaos_among_the_shims(
-    storage: FolderStorage, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
+    storage: FolderStore, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     """Workers and shims are killed: a job is lost or its exit code is true, none runs twice, and
     nothing of a lost one goes on."""
@@ -722,13 +722,13 @@ def disk(tmp_path: Path, folder: Path) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def small(disk: SmallDisk, folder: Path) -> FolderStorage:
+def small(disk: SmallDisk, folder: Path) -> FolderStore:
     """The storage on the small disk."""
-    return FolderStorage(folder)
+    return FolderStore(folder)
 
 
 def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(
-    small: FolderStorage, disk: SmallDisk, folder: Path
+    small: FolderStore, disk: SmallDisk, folder: Path
 ) -> None:
     kept = small.submit(Job(command="true"), key="kept")
     disk.fill()
@@ -744,7 +744,7 @@ def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(
 
 def test_an_end_on_a_full_disk_is_recorded_when_there_is_space_again(
     disk: SmallDisk,
-    small: FolderStorage,
+    small: FolderStore,
     worker: Worker,
     processes: Processes,
     folder: Path,
@@ -770,7 +770,7 @@ def test_an_end_on_a_full_disk_is_recorded_when_there_is_space_again(
 
 
 def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
-    disk: SmallDisk, small: FolderStorage, worker: Worker, processes: Processes
+    disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes
 ) -> None:
     job = small.submit(Job(command="exit 3"))
     disk.fill()
@@ -783,7 +783,7 @@ def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
 
 
 def test_a_job_that_fills_the_disk_ends_by_its_own_error(
-    disk: SmallDisk, small: FolderStorage, worker: Worker, processes: Processes, folder: Path
+    disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
 ) -> None:
     process = worker()
     old = small.submit(Job(command="head -c 300000 /dev/zero"))
@@ -797,7 +797,7 @@ def test_a_job_that_fills_the_disk_ends_by_its_own_error(
 
 
 def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
-    storage: FolderStorage, folder: Path
+    storage: FolderStore, folder: Path
 ) -> None:
     """A rename hides it at once; what is left of it is in a folder that nobody reads."""
     job = storage.submit(Job(command="true"))
@@ -810,7 +810,7 @@ def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
 
 
 def test_a_worker_on_a_copy_of_the_folder_leaves_the_original_alone(
-    storage: FolderStorage, processes: Processes, tmp_path: Path, ended: Callable[..., Job]
+    storage: FolderStore, processes: Processes, tmp_path: Path, ended: Callable[..., Job]
 ) -> None:
     """A backup that is looked into on the same machine has running jobs of the same ID."""
     gate = tmp_path / "open"
@@ -822,7 +822,7 @@ def test_a_worker_on_a_copy_of_the_folder_leaves_the_original_alone(
     copy = tmp_path / "copy"
     shutil.copytree(storage.root, copy)
     processes.worker("--drain", TAILBOARD_STORAGE=str(copy)).wait(30)
-    assert FolderStorage(copy).get(job.id).status is Status.LOST
+    assert FolderStore(copy).get(job.id).status is Status.LOST
     assert storage.get(job.id).status is Status.RUNNING
     gate.touch()
     found = ended(job)

@@ -19,7 +19,7 @@ from conftest import Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 import dashboard
-from storage import FolderStorage, Job, Status
+from storage import FolderStore, Job, Status
 
 QUIET = "no-first-run disable-background-networking disable-component-update disable-sync"
 FLAGS = [f"--{flag}" for flag in f"no-sandbox disable-gpu disable-quic {QUIET}".split()]
@@ -30,7 +30,7 @@ expect.set_options(timeout=20_000)  # ms
 class Site:
     """A running product, and a browser to look at it."""
 
-    def __init__(self, processes: Processes, storage: FolderStorage, **env: str):
+    def __init__(self, processes: Processes, storage: FolderStore, **env: str):
         self.processes, self.storage, self.env = processes, storage, env
         self.url = f"http://127.0.0.1:{free_port()}"
         self.api = processes.api(TAILBOARD_DASHBOARD=self.url, **env)
@@ -81,7 +81,7 @@ def served(root: Path, worker: bool = True, **env: str) -> Iterator[Site]:
     root.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     kept["TAILBOARD_STORAGE"] = str(root / "jobs")
-    processes, storage = Processes(root / "output.txt", kept), FolderStorage(root / "jobs")
+    processes, storage = Processes(root / "output.txt", kept), FolderStore(root / "jobs")
     try:
         if worker:
             processes.worker("--slots", "8")

@@ -20,7 +20,7 @@ import requests
 from conftest import need, wait_until
 from web import EVENTS, UNKNOWN, Hand, Site, Stream, admitted, follow, is_problem, site, stalled
 
-from storage import Held, Status
+from storage import Claim, Status
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 300_000_000  # bytes of a log that no request may hold
@@ -46,7 +46,7 @@ def hand(served: Site) -> Hand:
 
 
 @pytest.fixture
-def held(hand: Hand) -> Iterator[Held]:
+def held(hand: Hand) -> Iterator[Claim]:
     """A running job whose log the test writes."""
     held = hand.running()
     yield held
@@ -150,7 +150,7 @@ def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(served: Site, hand:
 
 
 def test_half_a_character_is_held_back_until_it_is_whole(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     whole = "日🎉".encode()
     path, got = f"/jobs/{held.job.id}/logs?offset=", b""
@@ -188,7 +188,7 @@ def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served:
 
 
 def test_an_unchanged_log_is_a_304_until_it_grows_or_the_job_ends(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"one\n")
     path = f"/jobs/{held.job.id}/logs"
@@ -232,7 +232,7 @@ def test_places_exclude_each_other(served: Site, query: str) -> None:
     is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
 
 
-def test_an_offset_past_the_end_is_a_416(served: Site, held: Held) -> None:
+def test_an_offset_past_the_end_is_a_416(served: Site, held: Claim) -> None:
     path = f"/jobs/{held.job.id}/logs"
     assert served.get(f"{path}?offset=0").status_code == 200
     for query in ("offset=1", "offset=1&follow=1", f"offset={1 << 62}"):
@@ -311,7 +311,7 @@ def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(served: Site, ha
 
 
 def test_a_download_that_was_cut_off_is_resumed_unless_the_log_has_grown(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"0123456789")
     path = f"/jobs/{held.job.id}/logs?download=1"
@@ -326,7 +326,7 @@ def test_a_download_that_was_cut_off_is_resumed_unless_the_log_has_grown(
 
 
 def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     path = f"/jobs/{held.job.id}/logs?download=1"
     empty = served.get(path)
@@ -341,7 +341,7 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 
 
 def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"before\n")
     stream = follow(served, held.job.id)
@@ -359,7 +359,7 @@ def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
 
 
 def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, "前\r\n".encode())
     stream = follow(served, held.job.id, **EVENTS)
@@ -415,7 +415,7 @@ def test_a_follower_of_a_queued_job_that_is_cancelled_ends(served: Site, hand: H
     assert (end["event"], json.loads(end["data"])["status"]) == ("end", "cancelled")
 
 
-def test_a_follower_of_a_job_that_is_deleted_ends(served: Site, hand: Hand, held: Held) -> None:
+def test_a_follower_of_a_job_that_is_deleted_ends(served: Site, hand: Hand, held: Claim) -> None:
     stream = follow(served, held.job.id)
     hand.finish(held)
     assert served.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
@@ -511,7 +511,7 @@ def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
 
 
 def test_half_a_character_is_followed_once_it_is_whole(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     stream = follow(served, held.job.id, **EVENTS)
     for n in range(1, 4):
@@ -666,7 +666,7 @@ def test_lines_are_stamped_never_before_they_were_written_and_found_by_time(
 
 
 def test_every_line_is_stamped_once_wherever_the_text_is_cut(
-    served: Site, hand: Hand, held: Held
+    served: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
     stream = follow(served, held.job.id, "&timestamps=1&offset=0")

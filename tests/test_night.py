@@ -15,19 +15,19 @@ import pytest
 import requests
 from conftest import Processes, wait_until
 
-from storage import FolderStorage, Job, Outcome, Status
+from storage import FolderStore, Job, Outcome, Status
 
 DAY = 86_400
 
 
-def finished(storage: FolderStorage, days_ago: float, size: int = 0) -> Job:
+def finished(storage: FolderStore, days_ago: float, size: int = 0) -> Job:
     """A job that succeeded some days ago, submitted a day before, with a log of `size` bytes."""
     storage.submit(Job(command="true"))
     storage.subscribe([])
     held = storage.claim("w", "h")
     assert held
     with held:
-        with held.append_log() as log:
+        with held.open_log_for_append() as log:
             log.write(b"x" * size)
         storage.finish(held, Outcome(Status.SUCCEEDED, 0))
     then = time.time() - days_ago * DAY
@@ -40,16 +40,16 @@ def finished(storage: FolderStorage, days_ago: float, size: int = 0) -> Job:
     return storage.get(old)
 
 
-def prune(storage: FolderStorage, days: int, size: int = 0) -> None:
+def prune(storage: FolderStore, days: int, size: int = 0) -> None:
     for _ in storage.prune(days, size):
         pass
 
 
-def all_ids(storage: FolderStorage) -> set[str]:
+def all_ids(storage: FolderStore) -> set[str]:
     return set(storage.ids())
 
 
-def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStorage) -> None:
+def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStore) -> None:
     old, young = finished(storage, 3.5), finished(storage, 2.5)
     waiting = storage.submit(Job(command="true"))
     prune(storage, 3)
@@ -59,13 +59,13 @@ def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStorage) -
     assert all_ids(storage) == {young.id, waiting.id}
 
 
-def test_the_oldest_are_deleted_above_so_many_bytes(storage: FolderStorage) -> None:
+def test_the_oldest_are_deleted_above_so_many_bytes(storage: FolderStore) -> None:
     jobs = [finished(storage, days, 100_000) for days in (5, 4, 3, 2)]
     prune(storage, 30, 250_000)
     assert all_ids(storage) == {job.id for job in jobs[2:]}
 
 
-def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStorage) -> None:
+def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStore) -> None:
     job = finished(storage, 9, 10)
     with storage.open_log(job.id):
         prune(storage, 1)
@@ -74,14 +74,14 @@ def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStorage) -> None:
     assert not all_ids(storage)
 
 
-def test_a_job_that_ran_for_long_is_kept_from_its_end_on(storage: FolderStorage) -> None:
+def test_a_job_that_ran_for_long_is_kept_from_its_end_on(storage: FolderStore) -> None:
     job = finished(storage, 40)
     os.utime(f"{storage.root}/succeeded/{job.id[:8]}/{job.id}/job.json")
     prune(storage, 30)
     assert all_ids(storage) == {job.id}
 
 
-def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStorage) -> None:
+def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStore) -> None:
     root = Path(storage.root)
     storage.submit(Job(command="true"), key="k")
     (root / "tmp" / "half").mkdir()
@@ -96,7 +96,7 @@ def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStorage) -> None
 
 
 def test_the_worker_prunes_while_it_runs(
-    storage: FolderStorage, processes: Processes, worker: Callable[..., object]
+    storage: FolderStore, processes: Processes, worker: Callable[..., object]
 ) -> None:
     finished(storage, 3)
     worker(TAILBOARD_KEEP_DAYS="1")
@@ -104,7 +104,7 @@ def test_the_worker_prunes_while_it_runs(
 
 
 def test_health_tells_jobs_that_nobody_serves(
-    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     url = processes.api()
     well = requests.get(f"{url}/healthz")
@@ -128,7 +128,7 @@ def metric(url: str, line: str) -> float | None:
 
 
 def test_metrics_count_jobs_and_survive_a_restart_and_deletion(
-    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     url = processes.api()
     processes.worker("--slots", "3")
@@ -177,7 +177,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
-    storage: FolderStorage, processes: Processes, listener: tuple[str, list[dict[str, Any]]]
+    storage: FolderStore, processes: Processes, listener: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, told = listener
     processes.worker(TAILBOARD_WEBHOOK=url)
@@ -189,7 +189,7 @@ def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
 
 
 def test_a_dead_webhook_is_never_in_the_way(
-    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     processes.worker(TAILBOARD_WEBHOOK="http://127.0.0.1:9/", TAILBOARD_WEBHOOK_ON="succeeded")
     jobs = [storage.submit(Job(command="true")) for _ in range(5)]

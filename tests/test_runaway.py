@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Processes, wait_until
 
-from storage import FolderStorage, Job, Log, LogKeeper, Status
+from storage import FolderStore, Job, Log, LogSupervisor, Status
 
 LIMIT = 1 << 20
 
@@ -28,7 +28,7 @@ def without_holes(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_head_of_a_runaway_log_is_given_back_while_the_job_goes_on(
-    storage: FolderStorage, processes: Processes, ended: Callable[..., Job], tmp_path: Path
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -58,7 +58,7 @@ def test_the_head_of_a_runaway_log_is_given_back_while_the_job_goes_on(
 def test_a_runaway_job_is_stopped_with_a_reason_where_no_holes_can_be_punched(
     without_holes: Path, processes: Processes, ended: Callable[..., Job]
 ) -> None:
-    storage = FolderStorage(without_holes / "jobs")
+    storage = FolderStore(without_holes / "jobs")
     limit = {"TAILBOARD_LOG_MAX_BYTES": str(LIMIT), "TAILBOARD_STORAGE": storage.root}
     processes.worker(**limit)
     job = storage.submit(Job(command="seq 300000; exec sleep 1000"))
@@ -68,13 +68,13 @@ def test_a_runaway_job_is_stopped_with_a_reason_where_no_holes_can_be_punched(
     assert found.reason and "TAILBOARD_LOG_MAX_BYTES" in found.reason
 
 
-def test_what_the_limit_holds_is_kept_whole(storage: FolderStorage, tmp_path: Path) -> None:
+def test_what_the_limit_holds_is_kept_whole(storage: FolderStore, tmp_path: Path) -> None:
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
-    keeper = LogKeeper(str(tmp_path))
-    assert keeper.keep(len(data) + 4096)
+    keeper = LogSupervisor(str(tmp_path))
+    assert keeper.sample_and_trim(len(data) + 4096)
     assert (tmp_path / "output.log").read_bytes() == data
-    assert keeper.keep(LIMIT)
+    assert keeper.sample_and_trim(LIMIT)
     keeper.close()
     kept = (tmp_path / "output.log").read_bytes()
     assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
@@ -85,11 +85,11 @@ def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
 ) -> None:
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
-    keeper, pread = LogKeeper(str(tmp_path)), os.pread
+    keeper, pread = LogSupervisor(str(tmp_path)), os.pread
 
     def read_then_trim(fd: int, size: int, offset: int) -> bytes:
         found = pread(fd, size, offset)
-        keeper.keep(LIMIT)
+        keeper.sample_and_trim(LIMIT)
         return found
 
     monkeypatch.setattr("storage.os.pread", read_then_trim)
@@ -101,11 +101,11 @@ def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
 
 def test_two_cannot_keep_the_same_log(tmp_path: Path) -> None:
     (tmp_path / "output.log").write_bytes(b"")
-    keeper = LogKeeper(str(tmp_path))
+    keeper = LogSupervisor(str(tmp_path))
     with pytest.raises(BlockingIOError):
-        LogKeeper(str(tmp_path))
+        LogSupervisor(str(tmp_path))
     keeper.close()
-    LogKeeper(str(tmp_path)).close()
+    LogSupervisor(str(tmp_path)).close()
 
 
 def test_samples_stay_sorted_when_the_clock_is_set_back(
@@ -113,13 +113,13 @@ def test_samples_stay_sorted_when_the_clock_is_set_back(
 ) -> None:
     log = tmp_path / "output.log"
     log.write_bytes(b"a\n")
-    keeper = LogKeeper(str(tmp_path))
+    keeper = LogSupervisor(str(tmp_path))
     for now in (1_000.0, 1_000.5, 1_002.0, 500.0, 501.5, 1_004.0):
         monkeypatch.setattr("storage.time.time", lambda now=now: now)
-        keeper.keep(LIMIT)
+        keeper.sample_and_trim(LIMIT)
         with open(log, "ab") as file:
             file.write(b"a\n")
     keeper.close()
-    again = LogKeeper(str(tmp_path))
+    again = LogSupervisor(str(tmp_path))
     assert (again.records, again.time, again.size) == (5, 1_004.0, 12)
     again.close()

@@ -21,27 +21,27 @@ import storage as module
 from storage import (
     FINISHED,
     SHIM,
-    FolderStorage,
-    Held,
+    Claim,
+    FolderStore,
     Job,
     JobNotFound,
     Outcome,
     Status,
-    StoragePort,
+    Store,
     WorkerInfo,
     WrongState,
-    open_storage,
+    open_store,
 )
 
 UNKNOWN = "20200101-000000-00000000"
 
 
 @pytest.fixture
-def claim(storage: StoragePort) -> Callable[[], Held | None]:
+def claim(storage: Store) -> Callable[[], Claim | None]:
     """Claim the oldest job, as a worker that serves all queues."""
     storage.subscribe(())
 
-    def claim() -> Held | None:
+    def claim() -> Claim | None:
         storage.refresh(scan=True)
         return storage.claim("worker", "host")
 
@@ -49,7 +49,7 @@ def claim(storage: StoragePort) -> Callable[[], Held | None]:
 
 
 @pytest.fixture
-def bring(storage: StoragePort, claim: Callable[[], Held]) -> Callable[..., Job]:
+def bring(storage: Store, claim: Callable[[], Claim]) -> Callable[..., Job]:
     """A job in the state wished for; nothing else may be queued."""
 
     def bring(status: Status, **fields: Any) -> Job:
@@ -85,7 +85,7 @@ def in_processes(count: int, code: str, *arguments: object) -> list[str]:
 # --- Submit and look ------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(storage: StoragePort) -> None:
+def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(storage: Store) -> None:
     said = {
         "command": ["echo", "grüße", "\n"],
         "name": "nightly\U0001f319",
@@ -107,17 +107,17 @@ def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(storage: S
     assert [getattr(found, name) for name in nothing] == [None] * len(nothing)
 
 
-def test_an_id_sorts_by_time_and_says_it(storage: StoragePort) -> None:
+def test_an_id_sorts_by_time_and_says_it(storage: Store) -> None:
     jobs = [storage.submit(Job(command="true")) for _ in range(20)]
     ids = [job.id for job in jobs]
     assert ids == sorted(ids) and len(set(ids)) == 20
     for job in jobs:
         assert job.submitted_at
-        assert module.ID.fullmatch(job.id)
+        assert module.ID_RE.fullmatch(job.id)
         assert job.id[:8] == job.submitted_at[:10].replace("-", "")
 
 
-def test_a_job_has_the_fields_of_the_wire(storage: StoragePort) -> None:
+def test_a_job_has_the_fields_of_the_wire(storage: Store) -> None:
     wire = storage.submit(Job(command="true")).as_dict()
     assert (
         list(wire)
@@ -135,7 +135,7 @@ def test_a_job_has_the_fields_of_the_wire(storage: StoragePort) -> None:
     [UNKNOWN, "", ".", "..", "../x", "x/../../y", f"{UNKNOWN}/", f"../queued/default/{UNKNOWN}",
      f"{UNKNOWN}\n", "\0", "20200101-000000-\uff100000000", "a" * 5000],
 )  # fmt: skip
-def test_an_id_that_is_none_is_no_job_whatever_is_asked(storage: StoragePort, job_id: str) -> None:
+def test_an_id_that_is_none_is_no_job_whatever_is_asked(storage: Store, job_id: str) -> None:
     with pytest.raises(JobNotFound):
         storage.get(job_id)
     with pytest.raises(JobNotFound):
@@ -148,7 +148,7 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(storage: StoragePort, jo
         storage.load_logs(job_id)
 
 
-def test_ids_from_outside_never_reach_a_path(storage: FolderStorage, folder: Path) -> None:
+def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path) -> None:
     """A job folder elsewhere, to which such an ID would lead, is neither seen nor touched."""
     outside = folder.parent / "x"
     outside.mkdir()
@@ -164,10 +164,10 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStorage, folder: Pat
 
 
 def test_jobs_submitted_by_many_processes_are_all_there_in_the_order_of_their_ids(
-    storage: StoragePort, folder: Path
+    storage: Store, folder: Path
 ) -> None:
     code = """
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 for n in range(250):
     print(storage.submit(Job(command="true")).id)
 """
@@ -186,11 +186,11 @@ for n in range(250):
 
 
 def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
-    storage: StoragePort, folder: Path
+    storage: Store, folder: Path
 ) -> None:
     submitted = [storage.submit(Job(command="true")).id for _ in range(200)]
     code = """
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 storage.subscribe(())
 while held := storage.claim("worker", "host"):
     with held:
@@ -202,7 +202,7 @@ while held := storage.claim("worker", "host"):
         assert output == sorted(output)
 
 
-def test_the_same_key_gives_the_same_job(storage: StoragePort) -> None:
+def test_the_same_key_gives_the_same_job(storage: Store) -> None:
     job = storage.submit(Job(command="echo one"), key="k")
     again = storage.submit(Job(command="echo two"), key="k")
     assert (again.id, again.command) == (job.id, "echo one")
@@ -212,7 +212,7 @@ def test_the_same_key_gives_the_same_job(storage: StoragePort) -> None:
 
 
 def test_a_key_stays_with_its_job_until_that_is_deleted(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true"), key="k")
     with claim() as held:
@@ -223,9 +223,9 @@ def test_a_key_stays_with_its_job_until_that_is_deleted(
     assert storage.submit(Job(command="true"), key="k").id != job.id
 
 
-def test_one_key_used_by_many_at_once_gives_one_job(storage: StoragePort, folder: Path) -> None:
+def test_one_key_used_by_many_at_once_gives_one_job(storage: Store, folder: Path) -> None:
     code = """
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 for n in range(20):
     print(storage.submit(Job(command="true"), key=f"key {n}").id)
 """
@@ -237,7 +237,7 @@ for n in range(20):
 # --- List and count -------------------------------------------------------------------------------
 
 
-def test_the_list_is_newest_first_and_pages_by_the_last_id(storage: StoragePort) -> None:
+def test_the_list_is_newest_first_and_pages_by_the_last_id(storage: Store) -> None:
     ids = [storage.submit(Job(command="true")).id for _ in range(7)][::-1]
     pages, before = [], None
     while True:
@@ -253,7 +253,7 @@ def test_the_list_is_newest_first_and_pages_by_the_last_id(storage: StoragePort)
 
 
 def test_the_list_mixes_all_states_and_queues_by_age(
-    storage: StoragePort, bring: Callable[..., Job]
+    storage: Store, bring: Callable[..., Job]
 ) -> None:
     states = [*FINISHED, Status.RUNNING, Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
     made = [bring(s, queue=f"q{n}").id for n, s in enumerate(states)]
@@ -271,7 +271,7 @@ def test_the_list_mixes_all_states_and_queues_by_age(
 
 
 def test_the_list_is_filtered_by_status_queue_and_text(
-    storage: StoragePort, bring: Callable[..., Job]
+    storage: Store, bring: Callable[..., Job]
 ) -> None:
     one = bring(Status.SUCCEEDED, command="python Train.py", queue="gpu")
     two = bring(Status.FAILED, command=["ls", "-l"], name="Straße")
@@ -293,7 +293,7 @@ def test_the_list_is_filtered_by_status_queue_and_text(
 
 
 def test_a_search_that_finds_little_says_where_to_go_on(
-    storage: StoragePort, monkeypatch: pytest.MonkeyPatch
+    storage: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SCAN_LIMIT", 10)
     rare = storage.submit(Job(command="rare"))
@@ -310,7 +310,7 @@ def test_a_search_that_finds_little_says_where_to_go_on(
 
 
 def test_a_page_and_the_counts_read_no_more_for_it_when_there_are_many_jobs(
-    folder: Path, storage: FolderStorage, full: bool
+    folder: Path, storage: FolderStore, full: bool
 ) -> None:
     """Counted in files opened and folders listed, of 12 days with few and with many jobs."""
     code = """
@@ -320,7 +320,7 @@ def hook(event, arguments):
         opened.append(arguments[0])
     if event in ("os.listdir", "os.scandir"):
         listed.append(arguments[0])
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 sys.addaudithook(hook)
 def cost(ask):
     opened.clear(), listed.clear()
@@ -361,7 +361,7 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
 
 
 def test_a_claimed_job_is_running_and_says_by_whom(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
@@ -370,13 +370,13 @@ def test_a_claimed_job_is_running_and_says_by_whom(
         assert (found.status, found.worker, found.host) == (Status.RUNNING, "worker", "host")
         assert found.started_at and found.started_at >= (job.submitted_at or "")
         assert claim() is None
-        assert storage.hold(job.id) is None, "its lock is held"
-    with storage.hold(job.id) as held:
+        assert storage.acquire_lock(job.id) is None, "its lock is held"
+    with storage.acquire_lock(job.id) as held:
         assert held.job == storage.get(job.id)
 
 
 def test_claims_are_first_in_first_out_over_all_queues(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     ids = [storage.submit(Job(command="true", queue=q)).id for q in ("b", "a", "c", "a")]
     for job_id in ids:
@@ -384,7 +384,7 @@ def test_claims_are_first_in_first_out_over_all_queues(
             assert held.job.id == job_id
 
 
-def test_only_the_subscribed_queues_are_claimed(storage: StoragePort) -> None:
+def test_only_the_subscribed_queues_are_claimed(storage: Store) -> None:
     jobs = {q: storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "c")}
     storage.subscribe(["c", "b"])
     for queue in ("b", "c"):
@@ -396,18 +396,18 @@ def test_only_the_subscribed_queues_are_claimed(storage: StoragePort) -> None:
 
 
 def test_a_subscriber_is_told_of_a_new_job_and_of_one_in_a_new_queue(
-    storage: FolderStorage, folder: Path
+    storage: FolderStore, folder: Path
 ) -> None:
     select = pytest.importorskip("select")
     ready = storage.subscribe(())
     if ready is None:
         pytest.skip("nothing tells of a new job here: it is polled for")
-    other = FolderStorage(folder)
+    other = FolderStore(folder)
     for queue in ("default", "quite-new", "quite-new"):
         other.submit(Job(command="true", queue=queue))
         assert select.select([ready], [], [], 20)[0]
 
-        def claimed() -> Held | None:
+        def claimed() -> Claim | None:
             storage.refresh()
             return storage.claim("worker", "host")
 
@@ -419,7 +419,7 @@ def test_a_subscriber_is_told_of_a_new_job_and_of_one_in_a_new_queue(
 
 @pytest.mark.parametrize("status", FINISHED)
 def test_a_finished_job_records_how_it_ended(
-    storage: StoragePort, claim: Callable[[], Held], status: Status
+    storage: Store, claim: Callable[[], Claim], status: Status
 ) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
@@ -431,12 +431,12 @@ def test_a_finished_job_records_how_it_ended(
     assert found.finished_at and found.finished_at >= (found.started_at or "")
     assert found.pid is None
     with pytest.raises(JobNotFound):
-        storage.hold(job.id)
+        storage.acquire_lock(job.id)
     assert storage.counts()[status] == 1
 
 
 def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     storage.submit(Job(command="true"))
     with claim() as held:
@@ -447,7 +447,7 @@ def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
 
 @pytest.mark.parametrize("status", FINISHED)
 def test_what_has_ended_can_only_be_deleted(
-    storage: StoragePort, claim: Callable[[], Held], status: Status
+    storage: Store, claim: Callable[[], Claim], status: Status
 ) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
@@ -470,7 +470,7 @@ def test_what_has_ended_can_only_be_deleted(
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
 def test_what_has_not_ended_cannot_be_deleted(
-    storage: StoragePort, bring: Callable[..., Job], status: Status
+    storage: Store, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
     with pytest.raises(WrongState, match=status):
@@ -479,7 +479,7 @@ def test_what_has_not_ended_cannot_be_deleted(
 
 
 def test_cancelling_a_queued_job_ends_it_at_once(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true"))
     assert storage.cancel(job.id, "nobody needs it").status is Status.CANCELLED
@@ -490,22 +490,22 @@ def test_cancelling_a_queued_job_ends_it_at_once(
 
 
 def test_cancelling_a_running_job_leaves_its_worker_a_note(
-    storage: StoragePort, bring: Callable[..., Job]
+    storage: Store, bring: Callable[..., Job]
 ) -> None:
     job = bring(Status.RUNNING)
-    assert not storage.cancelled(job.id)
+    assert not storage.cancel_requested(job.id)
     assert storage.cancel(job.id, "first").status is Status.RUNNING
-    assert storage.cancelled(job.id)
+    assert storage.cancel_requested(job.id)
     storage.cancel(job.id, "second")
     assert storage.get(job.id).status is Status.RUNNING
 
 
 def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
-    storage: StoragePort, claim: Callable[[], Held]
+    storage: Store, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true", queue="gpu", retries=1))
     with claim() as held:
-        with held.append_log() as log:
+        with held.open_log_for_append() as log:
             log.write(b"kept\n")
         storage.requeue(held, retry=False)
         with pytest.raises(WrongState):
@@ -518,12 +518,12 @@ def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
         storage.requeue(held, retry=True)
     assert storage.get(job.id).attempt == 2
     with claim() as held:
-        assert not storage.cancelled(job.id), "that was the attempt before"
+        assert not storage.cancel_requested(job.id), "that was the attempt before"
         assert storage.load_logs(job.id) == "kept\n"
 
 
 def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
-    storage: StoragePort, claim: Callable[[], Held | None]
+    storage: Store, claim: Callable[[], Claim | None]
 ) -> None:
     """The worker has looked for one, and then records the next attempt: a disk may be slow."""
     job = storage.submit(Job(command="true", retries=1))
@@ -535,10 +535,10 @@ def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
-def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: StoragePort) -> None:
+def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: Store) -> None:
     """Each job is either cancelled in the queue or claimed, with the note where it was asked."""
     jobs = [storage.submit(Job(command="true")).id for _ in range(150)]
-    other = FolderStorage(folder)
+    other = FolderStore(folder)
     answers: dict[str, Job] = {}
 
     def cancel() -> None:
@@ -556,13 +556,13 @@ def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: StorageP
     for job_id in jobs:
         job = storage.get(job_id)
         assert job.status is (Status.RUNNING if job_id in claimed else Status.CANCELLED)
-        assert job_id not in claimed or storage.cancelled(job_id)
+        assert job_id not in claimed or storage.cancel_requested(job_id)
 
 
-def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: StoragePort) -> None:
+def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: Store) -> None:
     """Backwards, too: neither a look-up nor the list ever misses it."""
     job = storage.submit(Job(command="true", retries=99))
-    mover = FolderStorage(folder)
+    mover = FolderStore(folder)
     mover.subscribe(())
     stop = threading.Event()
 
@@ -590,14 +590,14 @@ def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: StoragePor
 
 
 @pytest.fixture
-def logged(storage: StoragePort, claim: Callable[[], Held]) -> Iterator[Callable[..., str]]:
+def logged(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., str]]:
     """Make the log of a running job; its ID."""
-    held: list[Held] = []
+    held: list[Claim] = []
 
     def logged(content: bytes) -> str:
         storage.submit(Job(command="true"))
         held.append(claim())
-        with held[-1].append_log() as file:
+        with held[-1].open_log_for_append() as file:
             file.write(content)
         return held[-1].job.id
 
@@ -608,7 +608,7 @@ def logged(storage: StoragePort, claim: Callable[[], Held]) -> Iterator[Callable
 
 @pytest.mark.parametrize("status", Status)
 def test_a_job_without_a_log_file_has_no_log(
-    storage: StoragePort, bring: Callable[..., Job], status: Status
+    storage: Store, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
     with pytest.raises(FileNotFoundError):
@@ -635,7 +635,7 @@ def test_a_job_without_a_log_file_has_no_log(
     ],
 )
 def test_the_last_lines_of_a_log(
-    storage: StoragePort, logged: Callable[..., str], content: bytes, tail: int, text: str
+    storage: Store, logged: Callable[..., str], content: bytes, tail: int, text: str
 ) -> None:
     job_id = logged(content)
     assert storage.load_logs(job_id, tail) == text
@@ -645,7 +645,7 @@ def test_the_last_lines_of_a_log(
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 1000])
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
-    storage: StoragePort,
+    storage: Store,
     logged: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     length: int,
@@ -659,13 +659,13 @@ def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
 
 
 def test_a_thousand_lines_is_what_one_gets_unasked(
-    storage: StoragePort, logged: Callable[..., str]
+    storage: Store, logged: Callable[..., str]
 ) -> None:
     job_id = logged(b"".join(b"%d\n" % n for n in range(5000)))
     assert storage.load_logs(job_id).split() == [str(n) for n in range(4000, 5000)]
 
 
-def test_one_endless_line_is_bounded(storage: StoragePort, logged: Callable[..., str]) -> None:
+def test_one_endless_line_is_bounded(storage: Store, logged: Callable[..., str]) -> None:
     job_id = logged(b"head\n" + b"\r50%" * (1 << 19) + b"\rlast")
     text = storage.load_logs(job_id)
     assert len(text) == 1 << 20 and text.endswith("\rlast")
@@ -673,7 +673,7 @@ def test_one_endless_line_is_bounded(storage: StoragePort, logged: Callable[...,
 
 
 def test_only_the_end_of_a_large_log_is_read(
-    storage: FolderStorage, logged: Callable[..., str], folder: Path, tmp_path: Path
+    storage: FolderStore, logged: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
     """Counted in bytes that the process reads: 8 GB and 1 MB cost the same."""
     line = b"0123456789 abcdefghijklmnopqrstuvwxyz\n"
@@ -684,7 +684,7 @@ def test_only_the_end_of_a_large_log_is_read(
 def read():
     with open("/proc/self/io") as file:
         return int(file.readline().split()[1])
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 storage.load_logs(sys.argv[2])
 before = read()
 text = storage.load_logs(sys.argv[2])
@@ -701,10 +701,10 @@ print(read() - before, len(text.splitlines()))
     assert storage.get(large).log_size == (8 << 30) + 30_000 * len(line)
 
 
-def test_the_log_of_an_ended_job_stays(storage: StoragePort, claim: Callable[[], Held]) -> None:
+def test_the_log_of_an_ended_job_stays(storage: Store, claim: Callable[[], Claim]) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
-        with held.append_log() as log:
+        with held.open_log_for_append() as log:
             log.write(b"done\n")
         storage.finish(held, Outcome(Status.SUCCEEDED, 0))
     assert storage.load_logs(job.id) == "done\n"
@@ -717,14 +717,14 @@ def worker_info(name: str, running: int = 0) -> WorkerInfo:
     return WorkerInfo(name, "host", 1, 2, ["a", "b"], running, "then")
 
 
-def test_workers_are_shown_while_they_live(storage: StoragePort, folder: Path) -> None:
+def test_workers_are_shown_while_they_live(storage: Store, folder: Path) -> None:
     assert list(storage.workers()) == []
     storage.heartbeat(worker_info("w"), 0)
     storage.heartbeat(worker_info("w"), 12)
     (shown,) = storage.workers()
     assert replace(shown, seen_at="") == worker_info("w", 12)
     code = """
-storage = open_storage(sys.argv[1])
+storage = open_store(sys.argv[1])
 storage.heartbeat(WorkerInfo("dead", "host", 1, 2, []), 0)
 assert len(storage.workers()) == 2
 """
@@ -761,7 +761,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_record_is_shown_with_a_reason_and_left_as_it_is(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held | None], what: str
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim | None], what: str
 ) -> None:
     bad, good = storage.submit(Job(command="true")), storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / bad.id / "job.json"
@@ -783,10 +783,10 @@ def test_a_damaged_record_is_shown_with_a_reason_and_left_as_it_is(
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "FIFO", "directory", "nothing"])
 def test_a_record_that_is_no_file_is_shown_with_a_reason_and_never_followed(
-    storage: FolderStorage,
+    storage: FolderStore,
     folder: Path,
     tmp_path: Path,
-    claim: Callable[[], Held | None],
+    claim: Callable[[], Claim | None],
     kind: str,
 ) -> None:
     bad, good = storage.submit(Job(command="true")), storage.submit(Job(command="true"))
@@ -811,7 +811,7 @@ def test_a_record_that_is_no_file_is_shown_with_a_reason_and_never_followed(
 
 
 def test_a_record_of_a_newer_version_waits_unchanged_for_a_newer_worker(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held | None]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
 ) -> None:
     newer = storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / newer.id / "job.json"
@@ -829,7 +829,7 @@ def test_a_record_of_a_newer_version_waits_unchanged_for_a_newer_worker(
 
 
 def test_a_record_of_a_newer_version_can_be_cancelled_and_stays_as_it_is(
-    storage: FolderStorage, folder: Path
+    storage: FolderStore, folder: Path
 ) -> None:
     newer = storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / newer.id / "job.json"
@@ -841,7 +841,7 @@ def test_a_record_of_a_newer_version_can_be_cancelled_and_stays_as_it_is(
 
 
 def test_unknown_fields_survive_a_rewrite(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / job.id / "job.json"
@@ -871,7 +871,7 @@ OLD_RECORD = """{"id": "20261123-181502-k3f9x7q2", "command": "python train.py",
 
 
 def test_a_record_of_the_first_version_is_understood_for_ever(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     place = folder / "queued" / "gpu" / "20261123-181502-k3f9x7q2"
     place.mkdir(parents=True)
@@ -899,7 +899,7 @@ def test_a_record_of_the_first_version_is_understood_for_ever(
 
 
 def test_a_short_record_made_by_hand_is_enough(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     place = folder / "queued" / "default" / UNKNOWN
     place.mkdir()
@@ -909,7 +909,7 @@ def test_a_short_record_made_by_hand_is_enough(
 
 
 def test_the_queue_is_the_folder_that_the_job_stands_in(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true", queue="slow"))
     (folder / "queued" / "slow" / job.id).rename(folder / "queued" / "default" / job.id)
@@ -920,10 +920,10 @@ def test_the_queue_is_the_folder_that_the_job_stands_in(
 
 
 def test_stray_files_and_folders_are_ignored_in_every_state_folder(
-    storage: FolderStorage,
+    storage: FolderStore,
     folder: Path,
     bring: Callable[..., Job],
-    claim: Callable[[], Held | None],
+    claim: Callable[[], Claim | None],
 ) -> None:
     made = [bring(status).id for status in (*FINISHED, Status.RUNNING, Status.QUEUED)]
     day = made[0][:8]
@@ -956,7 +956,7 @@ def test_stray_files_and_folders_are_ignored_in_every_state_folder(
         storage.get("20200100-000000-0000000f")
 
 
-def test_a_symbolic_link_is_no_job(storage: FolderStorage, folder: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_no_job(storage: FolderStore, folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "job.json").write_text('{"command": "true", "version": 1}')
@@ -970,7 +970,7 @@ def test_a_symbolic_link_is_no_job(storage: FolderStorage, folder: Path, tmp_pat
 
 
 def test_a_log_that_is_a_symbolic_link_is_not_followed(
-    storage: FolderStorage, folder: Path, tmp_path: Path
+    storage: FolderStore, folder: Path, tmp_path: Path
 ) -> None:
     job = storage.submit(Job(command="true"))
     (tmp_path / "secret").write_text("secret")
@@ -979,14 +979,14 @@ def test_a_log_that_is_a_symbolic_link_is_not_followed(
         storage.load_logs(job.id)
 
 
-def test_folders_are_their_owners_only(storage: FolderStorage, folder: Path) -> None:
+def test_folders_are_their_owners_only(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"), key="k")
     made = [p for p in folder.rglob("*") if not p.is_symlink()]
     assert folder / "queued" / "default" / job.id / "job.json" in made
     assert [p for p in [folder, *made] if p.stat().st_mode & 0o077] == []
 
 
-def test_a_submit_that_fails_leaves_nothing(storage: FolderStorage, folder: Path) -> None:
+def test_a_submit_that_fails_leaves_nothing(storage: FolderStore, folder: Path) -> None:
     shutil.rmtree(folder / "queued")
     (folder / "queued").write_text("in the way")
     with pytest.raises(OSError):
@@ -994,7 +994,7 @@ def test_a_submit_that_fails_leaves_nothing(storage: FolderStorage, folder: Path
     assert list((folder / "tmp").iterdir()) == []
 
 
-def test_a_queue_that_leads_elsewhere_is_refused(storage: StoragePort, tmp_path: Path) -> None:
+def test_a_queue_that_leads_elsewhere_is_refused(storage: Store, tmp_path: Path) -> None:
     for queue in ("../../x", "", "a/b", "A", "x" * 33):
         with pytest.raises(ValueError):
             storage.submit(Job(command="true", queue=queue))
@@ -1005,17 +1005,17 @@ def test_a_queue_that_leads_elsewhere_is_refused(storage: StoragePort, tmp_path:
 # --- How a dead shim's job ended ------------------------------------------------------------------
 
 
-def run_under_shim(held: Held, line: str) -> None:
+def run_under_shim(held: Claim, line: str) -> None:
     shim = ["/bin/sh", "-c", SHIM, "tailboard", held.folder, "022", "/bin/sh", "-c", line]
     subprocess.run(shim, stdin=held.lock, start_new_session=True)
 
 
 @pytest.fixture
-def ran(storage: StoragePort, claim: Callable[[], Held]) -> Iterator[Callable[..., Held]]:
+def ran(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., Claim]]:
     """Run a shell line under the shim, to its end; the job, held."""
-    held: list[Held] = []
+    held: list[Claim] = []
 
-    def ran(line: str = "exit 0", **fields: Any) -> Held:
+    def ran(line: str = "exit 0", **fields: Any) -> Claim:
         storage.submit(Job(**{"command": line} | fields))
         held.append(claim())
         run_under_shim(held[-1], line)
@@ -1026,7 +1026,7 @@ def ran(storage: StoragePort, claim: Callable[[], Held]) -> Iterator[Callable[..
         os.close(each.lock)
 
 
-def test_the_exit_file_says_how_a_job_ended(storage: StoragePort, ran: Callable[..., Held]) -> None:
+def test_the_exit_file_says_how_a_job_ended(storage: Store, ran: Callable[..., Claim]) -> None:
     held = ran("exit 0")
     outcome = storage.outcome(held)
     assert outcome and (outcome.status, outcome.exit_code) == (Status.SUCCEEDED, 0)
@@ -1041,7 +1041,7 @@ def test_the_exit_file_says_how_a_job_ended(storage: StoragePort, ran: Callable[
 
 @pytest.mark.parametrize("content", [None, "", "1", "x\n", "\n"])
 def test_an_exit_file_that_is_missing_empty_or_half_written_means_lost(
-    storage: StoragePort, ran: Callable[..., Held], content: str | None
+    storage: Store, ran: Callable[..., Claim], content: str | None
 ) -> None:
     held = ran("exit 0")
     file = Path(held.folder) / "exit"
@@ -1051,9 +1051,7 @@ def test_an_exit_file_that_is_missing_empty_or_half_written_means_lost(
     assert outcome.reason
 
 
-def test_no_pid_means_that_it_never_started(
-    storage: StoragePort, claim: Callable[[], Held]
-) -> None:
+def test_no_pid_means_that_it_never_started(storage: Store, claim: Callable[[], Claim]) -> None:
     storage.submit(Job(command="true"))
     with claim() as held:
         assert storage.outcome(held) is None
@@ -1061,7 +1059,7 @@ def test_no_pid_means_that_it_never_started(
 
 @pytest.mark.parametrize("boot", ["another", None])
 def test_no_pid_after_the_machine_went_down_may_mean_anything_and_so_lost(
-    storage: StoragePort, claim: Callable[[], Held], boot: str | None
+    storage: Store, claim: Callable[[], Claim], boot: str | None
 ) -> None:
     """The pid file may not have reached the disk; neither may the claim, which is empty then."""
     storage.submit(Job(command="true"))
@@ -1073,12 +1071,10 @@ def test_no_pid_after_the_machine_went_down_may_mean_anything_and_so_lost(
         assert outcome and outcome.status is Status.LOST and outcome.reason
 
 
-def test_a_job_moved_into_running_by_hand_never_started(
-    storage: FolderStorage, folder: Path
-) -> None:
+def test_a_job_moved_into_running_by_hand_never_started(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"))
     (folder / "queued" / "default" / job.id).rename(folder / "running" / job.id)
-    held = storage.hold(job.id)
+    held = storage.acquire_lock(job.id)
     assert held
     with held:
         assert storage.outcome(held) is None
@@ -1087,13 +1083,13 @@ def test_a_job_moved_into_running_by_hand_never_started(
 
 
 def test_a_requeue_cut_short_is_completed_and_not_taken_for_an_end(
-    storage: StoragePort, ran: Callable[..., Held]
+    storage: Store, ran: Callable[..., Claim]
 ) -> None:
     """Its record is of the next attempt already, what else stands in the folder of the last."""
     held = ran("exit 1", retries=1)
     record = Path(held.folder) / "job.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"attempt": 2}))
-    again = Held(storage.get(held.job.id), held.folder, held.lock)
+    again = Claim(storage.get(held.job.id), held.folder, held.lock)
     assert storage.outcome(again) is None
     storage.requeue(again, retry=False)
     found = storage.get(held.job.id)
@@ -1101,7 +1097,7 @@ def test_a_requeue_cut_short_is_completed_and_not_taken_for_an_end(
 
 
 def test_a_finished_job_moved_back_to_the_queue_by_hand_starts_afresh(
-    storage: FolderStorage, folder: Path, claim: Callable[[], Held]
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     """What its first run left must not be read as the end of the next."""
     job = storage.submit(Job(command="true"))
@@ -1115,7 +1111,7 @@ def test_a_finished_job_moved_back_to_the_queue_by_hand_starts_afresh(
 
 
 def test_a_cancel_counts_if_it_came_before_the_end(
-    storage: StoragePort, ran: Callable[..., Held]
+    storage: Store, ran: Callable[..., Claim]
 ) -> None:
     held = ran("exit 0")
     storage.cancel(held.job.id, "too late")
@@ -1132,7 +1128,7 @@ def test_a_cancel_counts_if_it_came_before_the_end(
 
 @pytest.mark.parametrize("note", ["", "please", "[]", '{"status": "no", "reason": ""}', "{}"])
 def test_a_cancel_file_made_by_hand_is_enough(
-    storage: StoragePort, ran: Callable[..., Held], note: str
+    storage: Store, ran: Callable[..., Claim], note: str
 ) -> None:
     held = ran("exit 143")
     (Path(held.folder) / "cancel").write_text(note)
@@ -1146,10 +1142,10 @@ def test_a_cancel_file_made_by_hand_is_enough(
 
 
 def test_a_storage_is_a_folder_and_another_url_is_refused(tmp_path: Path) -> None:
-    open_storage(str(tmp_path / "a"))
+    open_store(str(tmp_path / "a"))
     assert (tmp_path / "a" / "queued").is_dir()
     with pytest.raises(ValueError, match="TAILBOARD_STORAGE"):
-        open_storage("ftp://host/jobs")
+        open_store("ftp://host/jobs")
 
 
 @pytest.mark.parametrize(

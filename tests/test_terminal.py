@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Processes, wait_until
 
-from storage import FolderStorage, Job, Status
+from storage import FolderStore, Job, Status
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -32,7 +32,7 @@ def flask(processes: Processes) -> Run:
     return run
 
 
-def test_submit_prints_the_id_and_takes_every_option(flask: Run, storage: FolderStorage) -> None:
+def test_submit_prints_the_id_and_takes_every_option(flask: Run, storage: FolderStore) -> None:
     options = "--name n --queue q --cwd tests --env A=1 --env B=x=y --timeout 2.5 --retries 3"
     done = flask("submit", "echo hi", *options.split())
     assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def test_following_prints_the_log_and_exits_with_the_jobs_code(
 
 
 def test_a_script_is_read_from_standard_input(
-    flask: Run, processes: Processes, storage: FolderStorage, ended: Callable[..., Job]
+    flask: Run, processes: Processes, storage: FolderStore, ended: Callable[..., Job]
 ) -> None:
     processes.worker()
     done = flask("submit", "-", text="for i in 1 2\ndo echo $i\ndone\n")
@@ -72,7 +72,7 @@ def test_a_script_is_read_from_standard_input(
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_a_non_zero_exit(
-    flask: Run, storage: FolderStorage, words: list[str], sentence: str
+    flask: Run, storage: FolderStore, words: list[str], sentence: str
 ) -> None:
     if "--since" in words:
         storage.submit(Job(command="true"))
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_one_sentence_and_a_non_zero_exit(
     assert sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderStorage) -> None:
+def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderStore) -> None:
     first, second = storage.submit(Job(command="a")), storage.submit(Job(command="b"))
     assert "2 jobs" in flask("cancel", first.id[:8]).stderr
     assert flask("cancel", first.id[-8:]).returncode == 0
@@ -95,7 +95,7 @@ def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderSto
 
 
 def test_logs_prints_a_part_or_follows_to_the_end(
-    flask: Run, processes: Processes, storage: FolderStorage, tmp_path: Path
+    flask: Run, processes: Processes, storage: FolderStore, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     processes.worker()
@@ -118,7 +118,7 @@ def test_logs_prints_a_part_or_follows_to_the_end(
 def test_a_wrong_setting_stops_the_start_with_one_sentence(
     processes: Processes, folder: Path
 ) -> None:
-    for name, value in (("TAILBOARD_FOO", "1"), ("TAILBOARD_KEEP_DAYS", "-1")):
+    for name, value in (("TAILBOARD_KEPDAYS", "1"), ("TAILBOARD_KEEP_DAYS", "-1")):
         started = [
             subprocess.Popen(
                 [sys.executable, *command],

@@ -15,14 +15,14 @@ import pytest
 import requests
 from conftest import Gate, Processes, is_alive, pids_in, wait_until
 
-from storage import FolderStorage, Job, Settings, Status, foreign_settings
+from storage import FolderStore, Job, Settings, Status, foreign_settings
 from worker import processes as processes_of
 
 PYTHON = sys.executable
 
 
 @pytest.fixture
-def run(storage: FolderStorage, drain: Callable[..., None]) -> Callable[..., Job]:
+def run(storage: FolderStore, drain: Callable[..., None]) -> Callable[..., Job]:
     """Run one job; how it ended."""
 
     def run(command: str | list[str], **fields: Any) -> Job:
@@ -36,21 +36,21 @@ def run(storage: FolderStorage, drain: Callable[..., None]) -> Callable[..., Job
 # --- What a command gets --------------------------------------------------------------------------
 
 
-def test_a_shell_line_runs_in_a_shell(storage: FolderStorage, run: Callable[..., Job]) -> None:
+def test_a_shell_line_runs_in_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
     job = run("for n in 1 2; do echo $n | sed s/^/n=/; done; echo err >&2")
     assert (job.status, job.exit_code, job.reason) == (Status.SUCCEEDED, 0, None)
     assert storage.load_logs(job.id) == "n=1\nn=2\nerr\n"
     assert job.log_size == 12
 
 
-def test_a_list_runs_without_a_shell(storage: FolderStorage, run: Callable[..., Job]) -> None:
+def test_a_list_runs_without_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
     job = run(["printf", "%s|", "$HOME", "*", "a b", "", "'"])
     assert job.status is Status.SUCCEEDED
     assert storage.load_logs(job.id) == "$HOME|*|a b||'|"
 
 
 def test_a_program_may_be_named_by_a_path_from_its_folder(
-    storage: FolderStorage, run: Callable[..., Job], tmp_path: Path
+    storage: FolderStore, run: Callable[..., Job], tmp_path: Path
 ) -> None:
     script = tmp_path / "bin" / "say it"
     script.parent.mkdir()
@@ -62,7 +62,7 @@ def test_a_program_may_be_named_by_a_path_from_its_folder(
     assert storage.load_logs(job.id) == f"from {tmp_path}\n"
 
 
-def environment(storage: FolderStorage, job: Job) -> dict[str, str]:
+def environment(storage: FolderStore, job: Job) -> dict[str, str]:
     found: dict[str, str] = json.loads(storage.load_logs(job.id))
     return found
 
@@ -70,7 +70,7 @@ def environment(storage: FolderStorage, job: Job) -> dict[str, str]:
 PRINT_ENV = [PYTHON, "-c", "import os, json; print(json.dumps(dict(os.environ)))"]
 
 
-def test_the_environment_of_a_job(storage: FolderStorage, drain: Callable[..., None]) -> None:
+def test_the_environment_of_a_job(storage: FolderStore, drain: Callable[..., None]) -> None:
     job = storage.submit(Job(command=PRINT_ENV, env={"A": "ö\n", "JOB_ID": "mine"}))
     drain(TAILBOARD_TOKEN="secret", FROM_WORKER="1")
     env = environment(storage, job)
@@ -88,16 +88,14 @@ def test_the_environment_of_a_job(storage: FolderStorage, drain: Callable[..., N
     assert "secret" not in env.values()
 
 
-def test_a_job_may_want_its_output_buffered(
-    storage: FolderStorage, run: Callable[..., Job]
-) -> None:
+def test_a_job_may_want_its_output_buffered(storage: FolderStore, run: Callable[..., Job]) -> None:
     assert environment(storage, run(PRINT_ENV, env={"PYTHONUNBUFFERED": ""})).get(
         "PYTHONUNBUFFERED"
     ) in ("", None)
 
 
 def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
-    storage: FolderStorage, run: Callable[..., Job]
+    storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     code = """
 import os, sys
@@ -111,7 +109,7 @@ print(len([fd for fd in range(3, 256) if os.path.exists(f"/proc/self/fd/{fd}")])
 
 
 def test_a_job_gets_the_umask_and_the_signals_of_the_worker_unchanged(
-    storage: FolderStorage, run: Callable[..., Job]
+    storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("umask; cat /proc/self/status")
     umask, _, status = storage.load_logs(job.id).partition("\n")
@@ -124,7 +122,7 @@ def test_a_job_gets_the_umask_and_the_signals_of_the_worker_unchanged(
 
 
 def test_output_stands_in_the_log_while_the_job_runs(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
     ended: Callable[..., Job],
@@ -169,7 +167,7 @@ def test_output_stands_in_the_log_while_the_job_runs(
     ids=lambda value: str(value)[:50],
 )
 def test_a_command_that_cannot_start_says_so_in_its_log(
-    storage: FolderStorage,
+    storage: FolderStore,
     run: Callable[..., Job],
     fields: dict[str, Any],
     exit_code: int | None,
@@ -216,7 +214,7 @@ def test_cpu_time_and_peak_memory_are_recorded(run: Callable[..., Job]) -> None:
 
 
 def test_a_background_process_may_outlive_its_job(
-    storage: FolderStorage, run: Callable[..., Job], gate: Gate, tmp_path: Path
+    storage: FolderStore, run: Callable[..., Job], gate: Gate, tmp_path: Path
 ) -> None:
     """As in a shell: only a cancel, a time-out or a loss ends what the command left behind."""
     job = run(f"({gate.wait}; echo late) & echo $! >{tmp_path}/pids; echo done")
@@ -231,7 +229,7 @@ def test_a_background_process_may_outlive_its_job(
 
 
 def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
     ended: Callable[..., Job],
@@ -249,7 +247,7 @@ def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
 
 
 def test_a_log_holds_nothing_but_what_the_job_wrote(
-    storage: FolderStorage, run: Callable[..., Job]
+    storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     """Not "Terminated", which a shell says when the program that it waits for ends by a signal."""
     job = run(["sh", "-c", "echo started; exec sleep 600"], timeout=0.3)
@@ -258,7 +256,7 @@ def test_a_log_holds_nothing_but_what_the_job_wrote(
 
 
 def test_a_job_that_runs_too_long_is_timed_out(
-    run: Callable[..., Job], gate: Gate, storage: FolderStorage
+    run: Callable[..., Job], gate: Gate, storage: FolderStore
 ) -> None:
     job = run(f"echo started; {gate.wait}", timeout=0.3)
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
@@ -298,7 +296,7 @@ keep("command")
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
     tmp_path: Path,
@@ -327,7 +325,7 @@ def test_no_process_is_taken_for_what_a_job_has_started() -> None:
 
 
 def test_what_ignores_term_has_its_grace_and_no_more(
-    storage: FolderStorage, worker: Callable[..., Any], ended: Callable[..., Job], tmp_path: Path
+    storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job], tmp_path: Path
 ) -> None:
     """The command ends at TERM; what it left behind may go on until the grace is over."""
     worker(grace=1.5)
@@ -343,7 +341,7 @@ def test_what_ignores_term_has_its_grace_and_no_more(
 
 
 def test_a_job_cancelled_in_the_queue_never_runs(
-    storage: FolderStorage, drain: Callable[..., None]
+    storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     job = storage.submit(Job(command="true"))
     storage.cancel(job.id, "why")
@@ -357,7 +355,7 @@ def test_a_job_cancelled_in_the_queue_never_runs(
 
 
 def test_a_failed_job_is_retried_as_often_as_it_allows(
-    storage: FolderStorage, run: Callable[..., Job]
+    storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run('echo "try $JOB_ATTEMPT"; exit $JOB_ATTEMPT', retries=2)
     assert (job.status, job.attempt, job.exit_code) == (Status.FAILED, 3, 3)
@@ -385,7 +383,7 @@ def test_a_command_that_cannot_start_is_not_tried_again(run: Callable[..., Job])
 
 
 def test_the_line_between_attempts_stands_alone(
-    storage: FolderStorage, run: Callable[..., Job]
+    storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("printf 'no newline'; exit 1", retries=1)
     assert "--- attempt 2 ---" in storage.load_logs(job.id).splitlines()
@@ -395,7 +393,7 @@ def test_the_line_between_attempts_stands_alone(
 
 
 def test_a_drained_worker_leaves_when_nothing_is_left(
-    storage: FolderStorage, drain: Callable[..., None], processes: Processes
+    storage: FolderStore, drain: Callable[..., None], processes: Processes
 ) -> None:
     drain()
     jobs = [storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "a")]
@@ -406,9 +404,7 @@ def test_a_drained_worker_leaves_when_nothing_is_left(
     assert "nothing is queued or running" in processes.text()
 
 
-def test_a_worker_serves_only_its_queues(
-    storage: FolderStorage, drain: Callable[..., None]
-) -> None:
+def test_a_worker_serves_only_its_queues(storage: FolderStore, drain: Callable[..., None]) -> None:
     jobs = {q: storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "default")}
     drain("--queues", "a, default")
     assert {q: storage.get(job.id).status for q, job in jobs.items()} == {
@@ -419,7 +415,7 @@ def test_a_worker_serves_only_its_queues(
 
 
 def test_one_slot_runs_the_jobs_in_order_and_never_two_at_once(
-    storage: FolderStorage, drain: Callable[..., None], tmp_path: Path
+    storage: FolderStore, drain: Callable[..., None], tmp_path: Path
 ) -> None:
     line = f"mkdir {tmp_path}/busy && echo $JOB_ID >>{tmp_path}/order; rmdir {tmp_path}/busy"
     ids = [storage.submit(Job(command=line, queue=f"q{n % 3}")).id for n in range(30)]
@@ -429,7 +425,7 @@ def test_one_slot_runs_the_jobs_in_order_and_never_two_at_once(
 
 
 def test_no_more_jobs_run_at_once_than_there_are_slots(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
     ended: Callable[..., Job],
@@ -448,7 +444,7 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(
 
 
 def test_a_job_that_is_queued_starts_at_once_on_an_idle_worker(
-    storage: FolderStorage, worker: Callable[..., Any], ended: Callable[..., Job]
+    storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job]
 ) -> None:
     """Far sooner than the next look at everything, also in a queue that is new."""
     worker("--queues", "default,new")
@@ -458,7 +454,7 @@ def test_a_job_that_is_queued_starts_at_once_on_an_idle_worker(
 
 
 def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
     folder: Path,
@@ -478,7 +474,7 @@ def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
 
 
 def test_several_workers_on_one_folder_run_each_job_once(
-    storage: FolderStorage, worker: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    storage: FolderStore, worker: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     jobs = [storage.submit(Job(command=f"echo $JOB_ID >>{tmp_path}/tally")) for _ in range(120)]
     workers = [worker("--drain", "--slots", "2") for _ in range(3)]
@@ -493,7 +489,7 @@ def test_several_workers_on_one_folder_run_each_job_once(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     processes: Processes,
     started: Callable[..., Job],
@@ -518,7 +514,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
 
 
 def test_on_stop_wait_finishes_what_runs_and_claims_nothing_more(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
     gate: Gate,
@@ -536,7 +532,7 @@ def test_on_stop_wait_finishes_what_runs_and_claims_nothing_more(
 
 
 def test_on_stop_kill_cancels_what_runs(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
     gate: Gate,
@@ -557,7 +553,7 @@ def test_on_stop_kill_cancels_what_runs(
 
 @pytest.mark.parametrize("on_stop", ["wait", "kill"])
 def test_a_second_signal_makes_it_leave_at_once(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
     gate: Gate,
@@ -636,7 +632,7 @@ def test_a_misspelt_setting_is_told_apart_from_another_programs_variable() -> No
 
 
 def test_another_programs_variable_is_a_warning_and_no_more(
-    storage: FolderStorage, processes: Processes
+    storage: FolderStore, processes: Processes
 ) -> None:
     assert processes.worker("--drain", TAILBOARD_HOME="/srv").wait(20) == 0
     url = processes.api(TAILBOARD_HOME="/srv")
@@ -686,7 +682,7 @@ def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 @pytest.mark.parametrize("home", ["queued/default", "running"])
 def test_job_folders_that_nobody_can_run_do_not_keep_others_from_it(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job],
     folder: Path,
@@ -706,7 +702,7 @@ def test_job_folders_that_nobody_can_run_do_not_keep_others_from_it(
 
 
 def test_the_folder_of_a_running_job_may_vanish(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
     ended: Callable[..., Job],
@@ -723,7 +719,7 @@ def test_the_folder_of_a_running_job_may_vanish(
 
 
 def test_the_whole_jobs_folder_may_vanish_and_come_back(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     processes: Processes,
     ended: Callable[..., Job],
@@ -734,7 +730,7 @@ def test_the_whole_jobs_folder_may_vanish_and_come_back(
     ended(storage.submit(Job(command="true")))
     folder.rename(tmp_path / "gone")
     wait_until((folder / "queued").is_dir, describe=processes.text)
-    again = FolderStorage(folder)
+    again = FolderStore(folder)
     job = again.submit(Job(command="true"))
     wait_until(lambda: again.get(job.id).status is Status.SUCCEEDED, describe=processes.text)
     assert process.poll() is None
@@ -742,7 +738,7 @@ def test_the_whole_jobs_folder_may_vanish_and_come_back(
 
 
 def test_jobs_claimed_on_another_host_are_left_alone(
-    storage: FolderStorage,
+    storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
     drain: Callable[..., None],
@@ -773,7 +769,7 @@ def test_jobs_claimed_on_another_host_are_left_alone(
 
 
 def test_workers_come_and_go_and_leave_no_files_behind(
-    storage: FolderStorage, drain: Callable[..., None], folder: Path
+    storage: FolderStore, drain: Callable[..., None], folder: Path
 ) -> None:
     for _ in range(3):
         drain()
@@ -782,7 +778,7 @@ def test_workers_come_and_go_and_leave_no_files_behind(
 
 
 def test_the_peak_memory_of_who_started_the_worker_does_not_count(
-    storage: FolderStorage, processes: Processes, ended: Callable[..., Job]
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
     large = f"import os; x = b'x' * (200 << 20); os.execv({PYTHON!r}, [{PYTHON!r}, 'worker.py'])"

@@ -16,7 +16,7 @@ from typing import Any
 import requests
 from conftest import Processes, end_jobs, wait_until
 
-from storage import FINISHED, FolderStorage, Held, Job, Outcome, Status
+from storage import FINISHED, Claim, FolderStore, Job, Outcome, Status
 
 UNKNOWN = "20200101-000000-00000000"
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -27,27 +27,27 @@ class Hand:
     """Brings jobs into any state, doing a worker's part, so that a test writes a log itself."""
 
     def __init__(self, folder: Path) -> None:
-        self.storage = FolderStorage(folder)
+        self.storage = FolderStore(folder)
 
     def queued(self, **fields: Any) -> Job:
         return self.storage.submit(Job(**{"command": "true", "queue": BY_HAND} | fields))
 
-    def start(self, job: Job) -> Held:
+    def start(self, job: Job) -> Claim:
         self.storage._backlog = [(job.id, job.queue)]  # this one, whatever else waits
         held = self.storage.claim("hand", "another-host")
         assert held is not None and held.job.id == job.id
         return held
 
-    def running(self, content: bytes = b"", **fields: Any) -> Held:
+    def running(self, content: bytes = b"", **fields: Any) -> Claim:
         held = self.start(self.queued(**fields))
         self.write(held, content)
         return held
 
-    def write(self, held: Held, content: bytes) -> None:
-        with held.append_log() as log:
+    def write(self, held: Claim, content: bytes) -> None:
+        with held.open_log_for_append() as log:
             log.write(content)
 
-    def finish(self, held: Held, status: Status = Status.SUCCEEDED, code: int = 0) -> Job:
+    def finish(self, held: Claim, status: Status = Status.SUCCEEDED, code: int = 0) -> Job:
         with held:
             return self.storage.finish(held, Outcome(status, code))
 
