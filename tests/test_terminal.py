@@ -128,7 +128,11 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for command in (["worker.py"], ["-m", "flask", "jobs"], ["-m", "gunicorn", "api:app"])
+            for command in (
+                ["worker.py"],
+                ["-m", "flask", "jobs"],
+                ["-m", "gunicorn", "-b", "127.0.0.1:0", "api:app"],
+            )
         ]
         for process in started:
             said = process.communicate(timeout=60)[1]
