@@ -35,7 +35,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
 import storage
-from storage import FINISHED, Job, JobNotFound, Log, Settings, Status, WrongState
+from storage import FINISHED, EmptyLog, Job, JobNotFound, Log, Settings, Status, WrongState
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
@@ -67,9 +67,9 @@ class Tailboard:
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # of a job's log: up to an offset, how many
-        self.seen = set(self.storage.ids())  # that ended before this process began
-        for status in (Status.QUEUED, Status.RUNNING):
-            self.seen -= {job.id for job in self.storage.list(status, limit=1_000_000)[0]}
+        self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
+        for _ in self.storage.iter_new_finished(self.seen):
+            pass  # those ended before this process began
 
     def collect(self) -> Iterator[Metric]:
         """Counts the storage at each scrape; only REGISTRY's numbers begin with this process."""
@@ -311,7 +311,7 @@ def create(job_id: str | None = None) -> tuple[dict[str, Any], int, dict[str, st
     """A new job, as the body says or as another was."""
     key = request.headers.get("Idempotency-Key")
     job = run_again(job_id) if job_id else submit(request.get_json(), key)
-    return job.as_dict(), 201, {"Location": current_app.url_for("tailboard.show", job_id=job.id)}
+    return whole_job(job), 201, {"Location": current_app.url_for("tailboard.show", job_id=job.id)}
 
 
 def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
@@ -338,12 +338,17 @@ def index() -> Response:
 
 @routes.get("/jobs/<job_id>")
 def show(job_id: str) -> dict[str, Any]:
-    return tailboard.storage.get(job_id).as_dict()
+    return whole_job(tailboard.storage.get(job_id))
+
+
+def whole_job(job: Job) -> dict[str, Any]:
+    """A job on its own; in a list it stands without its attempts."""
+    return job.as_dict() | {"attempts": job.attempts_as_dicts()}
 
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    return tailboard.storage.cancel(job_id, "cancelled through the API").as_dict(), 202
+    return whole_job(tailboard.storage.cancel(job_id, "cancelled through the API")), 202
 
 
 @routes.delete("/jobs/<job_id>")
@@ -376,7 +381,7 @@ def open_log(job_id: str) -> Log:
     try:
         return tailboard.storage.open_log(job_id)
     except FileNotFoundError:
-        return Log(os.devnull)
+        return EmptyLog()
 
 
 def begin_at(log: Log, asked: LogQuery, size: int) -> int:
@@ -531,7 +536,7 @@ def stream(job_id: str, at: int, parts: Parts, events: bool) -> Iterator[bytes]:
             else:
                 yield b": ping\n\n"
         if events:
-            job = json.dumps(tailboard.storage.get(job_id).as_dict())
+            job = json.dumps(whole_job(tailboard.storage.get(job_id)))
             yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
@@ -621,8 +626,7 @@ routes.cli.command_class = Command
 
 def find(part: str) -> Job:
     """The job whose ID starts or ends with this."""
-    ids = tailboard.storage.ids() if part else ()
-    found = [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
+    found = tailboard.storage.find(part)
     if len(found) == 1:
         return tailboard.storage.get(found[0])
     many = len(found) or "no"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -539,7 +540,30 @@ def show_job(view: View, job: Job, every: float | None) -> None:
             data["url"] += "ticket=" + quote(made["ticket"], "")
     log_pane(key="log", data=data, on_times_change=lambda: None, on_ended_change=lambda: None)
     with st.expander("Details"):
+        if len(job.get("attempts", ())) > 1:
+            show_attempts(job["attempts"])
         st.json(job)
+
+
+def show_attempts(attempts: list[Job]) -> None:
+    """How each attempt of a job went, oldest first; times as in the visitor's own zone."""
+    rows = [
+        {
+            "attempt": attempt["number"],
+            "status": attempt["status"],
+            "exit code": attempt["exit_code"],
+            "started": parse_time(attempt["started_at"]),
+            "finished": parse_time(attempt["finished_at"]),
+        }
+        for attempt in attempts
+    ]
+    zone = st.context.timezone
+    column = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone=zone)
+    st.dataframe(rows, hide_index=True, column_config={"started": column, "finished": column})
+
+
+def parse_time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def live(view: View, every: float | None) -> None:

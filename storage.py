@@ -8,17 +8,25 @@ A job is a folder; its state is the folder that it stands in; every transition i
       succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
       workers/NAME.json    one for each worker, flock-ed while it lives
       keys/                an Idempotency-Key's hash, holding the ID of its job
+      set-aside/           folders of an ID that stands elsewhere already, for a person to look at
       tmp/                 half-made and half-deleted jobs, never read
       deleted              how many jobs of each status were deleted
-    ID/  job.json (the record)  output.log  lock  pid  exit  cancel  times
+    ID/job.json      what was asked: written once, at submit        by who submits
+       journal       what happened: lines, only ever appended to    by who holds its flock
+       output.log    what the job said, untouched                   by the job
+       times         (time, size) samples of the log                by its supervisor
+       cancel        a person's wish                                by anybody
 
-Claim rule: who holds the flock on ID/lock, and nobody else, moves the folder and rewrites job.json;
-everyone else leaves the marker `cancel`. A claim takes the lock, writes into it who claims, renames
-to running/, and hands the locked descriptor to the shim (SHIM below) as its standard input.
-Crash rule: a running job's lock is free <=> its shim is dead; the kernel sees to that. Then `exit`
-says how it ended; no `pid` means that it never started (back to the queue), unless the machine went
-down since the claim; otherwise nobody could record the end (lost). A claim of another attempt than
-the record's tells a requeue that was cut short, to be completed.
+A journal, whole: {"claimed": {…}} by the claimer, fsynced before the shim starts; {"pid": 4242} and
+{"exit": 3} by the shim, which has the journal as its standard input; {"stopping": {…}} by the
+supervisor before it signals; {"ended": {…}} by who records the end, just before the rename. Each
+line is one write with a newline before and after it, so that a torn one spoils only itself.
+
+Lock rule: only the holder of the journal's flock moves the folder or says in the journal how things
+stand. The shim holds it as long as it lives, so a free lock proves that the shim is dead.
+Supervisor rule: only the holder of the flock on `times` signals, writes `stopping` and records.
+Crash rule: whoever gets the lock reads the folder anew and asks `judge`, one pure function, where
+it belongs. What a crash or a power cut undid, the function does again, so any moment is harmless.
 A job is looked up in the order it moves (queued, running, finished), so it cannot slip past.
 
 This module imports none of our others, nor Flask or Streamlit.
@@ -40,27 +48,31 @@ import signal
 import stat
 import struct
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from glob import glob
 from itertools import chain
-from typing import Any, BinaryIO, Protocol, Self, get_origin, get_type_hints
+from math import floor, isfinite
+from typing import Any, BinaryIO, Protocol, Self
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
 except (ImportError, OSError):
     INotify = None
 
-VERSION = 1  # of job.json; a record with a higher one is shown, but not run or rewritten
+VERSION = 2  # of job.json; a record of another one is shown, but never run
 TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
+SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
 BLOCK = 1 << 16  # bytes read at a time when looking for lines
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 ID_RE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -79,18 +91,7 @@ ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
 log = logging.getLogger("storage")
 
-# Lets a command outlive the worker: $1 is the job's folder, $2 the umask, the rest the command.
-# Standard input is the job's lock, which the command does not get. The traps are no-ops and not
-# "ignore", which the command would inherit; the shell acts on them when the command has ended.
-# What cannot be written, on a full disk, is tried again: the end is true before it is known.
-# `exec`, lest the command be one of the shell's own; nothing that the shell has to say of a signal
-# gets into the log.
-SHIM = """trap : TERM INT HUP; job=$1 mask=$2; shift 2; exec 3>&2 2>/dev/null
-note() { umask 077; until echo $2 >"$job/$1"; do [ -d "$job" ] || exit; sleep 1; done; }
-note pid $$; umask "$mask"
-(exec "$@") </dev/null 2>&3 3>&-
-note exit $?
-"""
+APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Status(StrEnum):
@@ -103,7 +104,13 @@ class Status(StrEnum):
     LOST = "lost"  # its process is gone and nobody could record how it ended
 
 
-FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT, Status.LOST)
+FINISHED = (
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.CANCELLED,
+    Status.TIMED_OUT,
+    Status.LOST,
+)
 
 
 class JobError(Exception):
@@ -114,6 +121,10 @@ class JobNotFound(JobError):
     """There is no such job."""
 
 
+class JobDamaged(JobError):
+    """What stands in the job's folder is not what we wrote there."""
+
+
 class WrongState(JobError):
     """The job's state does not allow that."""
 
@@ -122,6 +133,7 @@ class WrongState(JobError):
 class Job:
     """One job. Times are RFC 3339 in UTC; None where a thing is not known or does not apply."""
 
+    # What was asked, as job.json has it:
     id: str = ""
     command: str | list[str]  # a shell line, or a program and its arguments
     name: str | None = None
@@ -130,9 +142,12 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     timeout: float | int | None = None  # seconds
     retries: int = 0
-    attempt: int = 1
-    status: Status = Status.QUEUED
     submitted_at: str | None = None
+    submitted_by: str | None = None
+    rerun_of: str | None = None
+    # What happened, as its folder and its journal have it:
+    status: Status = Status.QUEUED
+    attempt: int = 1
     started_at: str | None = None
     finished_at: str | None = None
     exit_code: int | None = None  # 128+n after signal n, as shells say it
@@ -140,50 +155,66 @@ class Job:
     worker: str | None = None
     host: str | None = None
     pid: int | None = None  # of the shim, which leads the job's process group
-    submitted_by: str | None = None
-    rerun_of: str | None = None
     cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
     log_size: int = 0  # bytes
     log_start: int = 0  # offset of the first byte that is kept
-    # Not on the wire:
-    started_monotonic: float | None = None  # on this boot's clock, for an adopted job's timeout
-    version: int = VERSION  # 0: the record is damaged
-    extra: dict[str, Any] = field(default_factory=dict)  # fields that we do not know, kept
+    # Not on the wire as they are:
+    version: int = VERSION  # of job.json; 0: it is damaged
+    attempts: list[Attempt] = field(default_factory=list)  # claimed ones, oldest first
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire."""
         return {name: getattr(self, name) for name in WIRE}
 
-
-FIELDS = tuple(f.name for f in fields(Job))
-NOT_ON_THE_WIRE = ("started_monotonic", "version", "extra")
-WIRE = tuple(name for name in FIELDS if name not in NOT_ON_THE_WIRE)
-DERIVED = ("status", "pid", "log_size", "started_monotonic", "extra")
-RECORD = tuple(name for name in FIELDS if name not in DERIVED)
-KINDS = {  # a record by another hand is checked: our code relies on these
-    name: get_origin(kind) if get_origin(kind) is dict else kind
-    for name, kind in get_type_hints(Job).items()
-    if name in RECORD and name != "command"
-}
-CLAIM = {  # what a claim writes into the lock
-    "worker": str,
-    "host": str,
-    "started_at": str,
-    "started_monotonic": float,
-    "attempt": int,
-    "boot": str,
-}
+    def attempts_as_dicts(self) -> list[dict[str, Any]]:
+        """Its attempts as JSON on the wire, oldest first, without claims that never started."""
+        dicts = [attempt.as_dict() for attempt in self.attempts if not attempt.never_started]
+        if self.status is Status.RUNNING and dicts:
+            dicts[-1]["status"] = Status.RUNNING
+        return dicts
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How an attempt ended."""
-
-    status: Status
-    exit_code: int | None = None
-    reason: str | None = None
-    finished_at: str | None = None  # None: now
+WIRE = [
+    "id",
+    "command",
+    "name",
+    "queue",
+    "cwd",
+    "env",
+    "timeout",
+    "retries",
+    "attempt",
+    "status",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "reason",
+    "worker",
+    "host",
+    "pid",
+    "submitted_by",
+    "rerun_of",
+    "cpu_seconds",
+    "max_rss_bytes",
+    "log_size",
+    "log_start",
+]
+RECORD = [
+    "id",
+    "command",
+    "name",
+    "queue",
+    "cwd",
+    "env",
+    "timeout",
+    "retries",
+    "submitted_at",
+    "submitted_by",
+    "rerun_of",
+    "version",
+]
 
 
 @dataclass(slots=True)
@@ -200,43 +231,16 @@ class WorkerInfo:
     seen_at: str = ""
 
 
-@dataclass(slots=True)
-class Claim(AbstractContextManager["Claim"]):
-    """A job whose lock this process holds: the right to move it and to rewrite its record."""
-
-    job: Job
-    folder: str
-    lock: int  # the locked descriptor
-
-    def open_log_for_append(self) -> BinaryIO:
-        """The job's log file, for its output and for what we have to say there."""
-        mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        return open(os.open(f"{self.folder}/output.log", mode, 0o600), "ab", buffering=0)
-
-    def write_notice(self, line: str) -> None:
-        """A line of our own in the job's log, where what stands before may lack its end."""
-        with self.open_log_for_append() as out:
-            size = os.fstat(out.fileno()).st_size
-            if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
-                out.write(b"\n")
-            out.write(f"{line}\n".encode(errors="replace"))
-
-    def shim(self) -> list[str]:
-        """The arguments that run the job's command under the shim, with our own umask."""
-        os.umask(umask := os.umask(0o077))
-        command = self.job.command
-        words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
-        return ["/bin/sh", "-c", SHIM, "tailboard", self.folder, f"{umask:03o}", *words]
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.lock)
+# --- The port -----------------------------------------------------------------------------------
 
 
 class Store(Protocol):
-    """What worker and API ask of a storage. OSError where it is full or out of reach."""
+    """What the API and the commands ask. OSError where it is full or out of reach."""
 
     def submit(self, job: Job, key: str | None = None) -> Job: ...
     def get(self, job_id: str) -> Job: ...
+    def status(self, job_id: str) -> Status: ...
+    def find(self, part: str) -> Sequence[str]: ...
     def list(
         self,
         status: Status | None = None,
@@ -245,32 +249,28 @@ class Store(Protocol):
         limit: int = 50,
         before: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
-    def ids(self) -> Iterator[str]: ...
     def counts(self) -> dict[Status, int]: ...
-    def finished_totals(self) -> dict[Status, int]: ...
-    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
-    def check_writable(self) -> None: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
-    def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job: ...
+    def cancel(self, job_id: str, reason: str) -> Job: ...
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
     def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
     def watch(self, job_id: str) -> Notifier: ...
-    def status(self, job_id: str) -> Status: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
-    # What only a worker asks:
+    def check_writable(self) -> None: ...
+    def finished_totals(self) -> dict[Status, int]: ...
+    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+
+
+class WorkerStore(Store, Protocol):
+    """What a worker asks besides."""
+
+    def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
+    def listen(self, queues: Iterable[str]) -> Notifier | None: ...
+    def claim(self, worker: str, host: str) -> Claim | None: ...
+    def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]: ...
     def tracking_env(self, job_id: str) -> dict[str, str]: ...
     def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
-    def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
-    def subscribe(self, queues: Iterable[str]) -> int | None: ...
-    def refresh(self, scan: bool = False) -> None: ...
-    def claim(self, worker: str, host: str) -> Claim | None: ...
-    def acquire_lock(self, job_id: str) -> Claim | None: ...
-    def cancel_requested(self, job_id: str) -> bool: ...
-    def supervise_log(self, job_id: str) -> LogSupervisor | None: ...
-    def outcome(self, held: Claim) -> Outcome | None: ...
-    def finish(self, held: Claim, outcome: Outcome) -> Job: ...
-    def requeue(self, held: Claim, retry: bool) -> Job: ...
 
 
 # --- Settings -----------------------------------------------------------------------------------
@@ -366,28 +366,68 @@ def _fsync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _read(path: str) -> bytes:
-    """A small file's bytes; never through a symbolic link or from a FIFO that nobody writes."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def open_regular(path: str, flags: int) -> int:
+    """A descriptor of a regular file; OSError where it is a link, a folder, a FIFO or missing.
+    What stands in a job's folder may be the work of a hostile job."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return fd
+
+
+def read_descriptor(fd: int) -> bytes:
+    """All bytes of a small file; OSError above SMALL_FILE."""
+    if os.fstat(fd).st_size > SMALL_FILE:
+        raise OSError(errno.EFBIG, f"it is larger than {SMALL_FILE:,} bytes")
+    return os.pread(fd, SMALL_FILE, 0)
+
+
+def read_small(path: str) -> bytes:
+    """All bytes of a small regular file; OSError where it is none."""
+    fd = open_regular(path, os.O_RDONLY)
     try:
-        return os.read(fd, os.fstat(fd).st_size + 1)
+        return read_descriptor(fd)
     finally:
         os.close(fd)
 
 
-def _write(path: str, content: object) -> None:
-    """Replace a JSON file by another in one step that a power cut does not halve."""
-    draft = f"{path}.new"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+def lock_file(path: str, flags: int) -> int | None:
+    """Take the flock on a regular file, without waiting; None where somebody has it.
+
+    Between opening and locking, its folder may have moved away: then it is not ours."""
+    fd = open_regular(path, flags)
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+            return fd
+    os.close(fd)
+    return None
+
+
+def make_empty(path: str) -> None:
+    """A new file; FileExistsError where there is one."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+
+
+def write_new(path: str, content: bytes) -> None:
+    """A new file, fsynced; FileExistsError where there is one."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
-        file.write(json.dumps(content).encode() + b"\n")
+        file.write(content)
         file.flush()
-        os.fsync(fd)
-    os.rename(draft, path)
+        os.fsync(file.fileno())
 
 
-def _write_record(folder: str, job: Job) -> None:
-    _write(f"{folder}/job.json", job.extra | {name: getattr(job, name) for name in RECORD})
+def read_cancel_request(folder: str) -> CancelRequest | None:
+    """What the file `cancel` asks for, if there is one; whatever it is, it is a wish."""
+    try:
+        at = os.lstat(f"{folder}/cancel").st_mtime
+    except OSError:
+        return None
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return CancelRequest(at, str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
+    return CancelRequest(at)
 
 
 def _parse_record(data: bytes, job_id: str) -> Job:
@@ -395,32 +435,50 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
-    known = {name: record.pop(name) for name in RECORD if name in record}
-    job = Job(**{"command": None, "version": None} | known | {"id": job_id}, extra=record)
-    for name, kind in KINDS.items():
-        if not isinstance(getattr(job, name), kind):
+    known = {name: record[name] for name in RECORD if name in record}
+    job = Job(**{"command": None, "version": None} | known | {"id": job_id})
+    for name, is_good in RECORD_CHECKS.items():
+        if not is_good(getattr(job, name)):
             raise ValueError(f"its {name} is not what it should be")
-    words = [job.command] if isinstance(job.command, str) else job.command
-    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
-        raise ValueError("its command is not what it should be")
-    if not QUEUE_RE.fullmatch(job.queue):
-        raise ValueError("its queue is not what it should be")
-    if job.version > VERSION:
-        job.reason = f"its record is of version {job.version}, newer than this Tailboard"
+    if job.version != VERSION:
+        job.reason = f"its record is of version {job.version}, made by another version of Tailboard"
     return job
 
 
-def _lock(path: str) -> int | None:
-    """Take the flock on a file, made if need be, without waiting; None where somebody has it.
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
 
-    Between opening and locking, its folder may have moved away: then it is not ours."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), os.stat(path)):
-            return fd
-    os.close(fd)
-    return None
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def _is_command(value: Any) -> bool:
+    words = [value] if isinstance(value, str) else value
+    return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
+
+
+def _is_timeout(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
+
+
+def _is_queue(value: Any) -> bool:
+    return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
+
+
+RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by another hand
+    "command": _is_command,
+    "name": _is_text,
+    "queue": _is_queue,
+    "cwd": _is_text,
+    "env": lambda value: isinstance(value, dict),
+    "timeout": _is_timeout,
+    "retries": _is_count,
+    "submitted_at": _is_text,
+    "submitted_by": _is_text,
+    "rerun_of": _is_text,
+    "version": _is_count,
+}
 
 
 def _boot() -> str:
@@ -430,95 +488,295 @@ def _boot() -> str:
     return ""
 
 
-def _parse_claim(data: bytes) -> dict[str, Any] | None:
-    """What a claim wrote into a lock; {} where nobody claimed; None where it cannot be read."""
-    with suppress(ValueError, KeyError, TypeError):
-        claim: dict[str, Any] = json.loads(data)
-        if claim == {} or all(isinstance(claim[name], kind) for name, kind in CLAIM.items()):
-            return claim
-    return None
-
-
-def _number(path: str) -> int | None:
-    """The number in a file that the shim wrote; None where it is missing or half written."""
-    with suppress(OSError, ValueError):
-        text = _read(path)
-        return int(text) if text.endswith(b"\n") else None
-    return None
-
-
-def _remove_attempt_files(folder: str, *names: str) -> None:
-    """Remove what an attempt has left, which would be read as the next one's."""
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.unlink(f"{folder}/{name}")
-
-
-def _read_cancel_request(folder: str) -> Outcome:
-    """What the marker `cancel` asks for; one made by hand may be empty."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        note = json.loads(_read(f"{folder}/cancel"))
-        return Outcome(Status(note["status"]), reason=str(note["reason"]))
-    return Outcome(Status.CANCELLED, reason="cancelled by a file in its folder")
-
-
 def _mtime(path: str) -> float | None:
     with suppress(OSError):
         return os.lstat(path).st_mtime
     return None
 
 
+# --- The journal --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended; in a journal the line `ended`."""
+
+    status: Status  # a final one; QUEUED for a claim whose command never started
+    exit_code: int | None = None  # 128+n after signal n
+    reason: str | None = None
+    finished_at: str | None = None  # None: now
+    cpu_seconds: float | int | None = None
+    max_rss_bytes: int | None = None
+    log_start: int = 0
+    final: bool = False  # not to be retried, whatever the job allows: its command cannot start
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt, as the journal tells it: a `claimed` line and what follows it."""
+
+    number: int = 0  # 0: nobody has claimed the job yet
+    worker: str | None = None
+    host: str | None = None
+    boot: str | None = None
+    started_at: str | None = None
+    started_monotonic: float | None = None  # on the clock of that boot
+    pid: int | None = None
+    stopping: Outcome | None = None  # why its supervisor ended it; only from before the exit
+    exit_code: int | None = None
+    ended: Outcome | None = None  # the last `ended` line
+    result: Outcome | None = None  # the last one of the attempt itself, not of a later cancel
+
+    def claimed_line(self) -> dict[str, Any]:
+        """The value of its `claimed` line."""
+        return {
+            "attempt": self.number,
+            "worker": self.worker,
+            "host": self.host,
+            "boot": self.boot,
+            "started_at": self.started_at,
+            "started_monotonic": self.started_monotonic,
+        }
+
+    @property
+    def never_started(self) -> bool:
+        """Was it put back into the queue before its command began?"""
+        return self.ended is not None and self.ended.status is Status.QUEUED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The attempt as JSON on the wire; null where its end is not known (yet)."""
+        result = self.result
+        return {
+            "number": self.number,
+            "started_at": self.started_at,
+            "finished_at": result.finished_at if result else None,
+            "exit_code": result.exit_code if result else None,
+            "status": result.status if result else None,
+        }
+
+
+@dataclass(slots=True)
+class CancelRequest:
+    """The file `cancel`: who made it by hand may have left it empty."""
+
+    at: float  # seconds since 1970
+    reason: str = "cancelled by a file in its folder"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Where a job's folder belongs that stands in no final state, and why."""
+
+    status: Status  # QUEUED or a final one
+    outcome: Outcome  # how the last attempt ended
+    recorded: bool  # an `ended` line says so already
+    next_attempt: int = 1  # where it is queued
+
+
+RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
+
+
+def judge(
+    retries: int,
+    attempt: Attempt,
+    cancel: CancelRequest | None,
+    boot: str,
+    changed_at: float,
+) -> Verdict:
+    """Where a folder outside the final states belongs, by its last attempt.
+
+    `changed_at` is the journal's mtime: the time of the exit, while no `ended` stands there."""
+    outcome = _outcome_of(attempt, boot, changed_at)
+    recorded = outcome is attempt.ended or attempt.number == 0
+    may_retry = outcome.status in RETRIED and not outcome.final and attempt.number <= retries
+    if cancel and outcome.status is not Status.CANCELLED:
+        came_in_time = attempt.exit_code is None or cancel.at <= _exit_time(attempt, changed_at)
+        if came_in_time or may_retry:
+            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason)
+            return Verdict(Status.CANCELLED, outcome, recorded=False)
+    if may_retry:
+        return Verdict(Status.QUEUED, outcome, recorded, attempt.number + 1)
+    if outcome.status is Status.QUEUED:
+        return Verdict(Status.QUEUED, outcome, recorded, max(attempt.number, 1))
+    return Verdict(outcome.status, outcome, recorded)
+
+
+def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
+    """How an attempt ended whose lock is free, with no regard to a cancel."""
+    if attempt.ended:
+        return attempt.ended
+    if attempt.number == 0:
+        return Outcome(Status.QUEUED)
+    if attempt.exit_code is not None:
+        return _outcome_of_exit(attempt, attempt.exit_code, utc(changed_at))
+    if attempt.stopping:
+        return replace(attempt.stopping)
+    if attempt.pid is not None or not boot or attempt.boot != boot:
+        reason = "its process was gone and no exit code was recorded"
+        return Outcome(Status.LOST, reason=reason)
+    return Outcome(Status.QUEUED)
+
+
+def _outcome_of_exit(attempt: Attempt, code: int, at: str) -> Outcome:
+    if attempt.stopping:
+        return replace(attempt.stopping, exit_code=code, finished_at=at)
+    if code == 0:
+        return Outcome(Status.SUCCEEDED, 0, finished_at=at)
+    reason = None
+    with suppress(ValueError):
+        reason = f"ended by {signal.Signals(code - 128).name}"
+    return Outcome(Status.FAILED, code, reason, at)
+
+
+def _exit_time(attempt: Attempt, changed_at: float) -> float:
+    """When an attempt that has an exit code ended, to the millisecond above: a cancel that came
+    within the same millisecond came in time, also once the `ended` line is there."""
+    if attempt.result and attempt.result.finished_at:
+        with suppress(ValueError):
+            changed_at = datetime.fromisoformat(attempt.result.finished_at).timestamp()
+    return floor(changed_at * 1000) / 1000 + 0.001
+
+
+def parse_journal(data: bytes) -> list[Attempt]:
+    """The attempts in a journal, oldest first. The first has number 0 and holds what stands before
+    any claim. A line that is torn, foreign or has a value that cannot be is passed over."""
+    attempts = [Attempt()]
+    for line in data.split(b"\n"):
+        with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            if line:
+                _take_line(attempts, json.loads(line))
+    return attempts
+
+
+def _take_line(attempts: list[Attempt], line: Any) -> None:
+    if not isinstance(line, dict) or len(line) != 1:
+        raise ValueError("it is not an object of one key")
+    key, value = next(iter(line.items()))
+    current = attempts[-1]
+    if key == "claimed":
+        attempts.append(_parse_claimed(value))
+    elif key == "pid":
+        current.pid = _whole(value, 1, 1 << 31)
+    elif key == "exit":
+        current.exit_code = _whole(value, 0, 255)
+    elif key == "stopping" and current.exit_code is None:
+        current.stopping = _parse_outcome(value)
+    elif key == "ended":
+        current.ended = _parse_outcome(value)
+        if "exit_code" in value:
+            current.result = current.ended
+
+
+def _parse_claimed(value: Any) -> Attempt:
+    words = {name: value[name] for name in ("worker", "host", "boot", "started_at")}
+    if not all(isinstance(word, str) for word in words.values()):
+        raise ValueError("a claim by somebody")
+    clock = _number(value["started_monotonic"])
+    return Attempt(_whole(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
+
+
+def _parse_outcome(value: Any) -> Outcome:
+    """ValueError or TypeError where a field is not what it should be; missing ones are null."""
+    outcome = Outcome(Status(value["status"]))
+    if (code := value.get("exit_code")) is not None:
+        outcome.exit_code = _whole(code, 0, 255)
+    if (reason := value.get("reason")) is not None:
+        outcome.reason = str(reason)[:1_000]
+    if (finished_at := value.get("finished_at")) is not None:
+        datetime.fromisoformat(finished_at)
+        outcome.finished_at = finished_at
+    if (seconds := value.get("cpu_seconds")) is not None:
+        outcome.cpu_seconds = _number(seconds)
+    if (size := value.get("max_rss_bytes")) is not None:
+        outcome.max_rss_bytes = _whole(size, 0, 1 << 62)
+    outcome.log_start = _whole(value.get("log_start", 0), 0, 1 << 62)
+    outcome.final = value.get("final") is True
+    return outcome
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
+    return value
+
+
+def _number(value: Any) -> float | int:
+    if type(value) not in (int, float) or not isfinite(value):
+        raise ValueError(f"{value!r:.50} is no number")
+    found: float | int = value
+    return found
+
+
+def append_line(journal: int, line: dict[str, Any]) -> None:
+    """One write; OSError where the disk takes only a part of it, which then counts for nothing."""
+    data = b"\n" + json.dumps(line).encode() + b"\n"
+    if os.write(journal, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 # --- Logs ---------------------------------------------------------------------------------------
 
 
-class Log(AbstractContextManager["Log"]):
+class Log(AbstractContextManager["Log"], ABC):
     """A job's log, open for reading. An offset counts raw bytes and means one place for ever; the
-    head of a runaway log may have been given back, and then the log begins at `start`."""
+    head of a runaway log may have been given back, and then the log begins at `start`.
 
-    def __init__(self, path: str) -> None:
-        self.times = f"{os.path.dirname(path)}/times"
-        self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(self.fd).st_mode) and path != os.devnull:  # a job's doing
-            os.close(self.fd)
-            raise FileNotFoundError(errno.ENOENT, "the log is not a file", path)
-        with suppress(BlockingIOError):  # it is being deleted
-            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
+    A store brings the five methods without a body; what they allow is the same for all."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def start(self) -> int:
+        """The offset of the first byte kept."""
+
+    @property
+    @abstractmethod
+    def changed_at(self) -> float:
+        """When it was written to last, in seconds since 1970."""
+
+    @abstractmethod
+    def pread(self, limit: int, offset: int) -> bytes:
+        """Up to `limit` bytes that stand at `offset`."""
+
+    @abstractmethod
+    def samples(self) -> SizeSamples:
+        """Which size it had when, sorted, to be closed."""
 
     def close(self) -> None:
-        os.close(self.fd)
+        """Let go what it holds."""
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
-
-    @property
-    def start(self) -> int:
-        """The offset of the first byte kept: before it there is a hole (lseek(2), SEEK_DATA)."""
-        with suppress(OSError):  # an empty file has no data
-            return os.lseek(self.fd, 0, os.SEEK_DATA)
-        return 0
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
         where they are."""
         while True:
             offset = max(offset, self.start)
-            data = os.pread(self.fd, limit, offset)
+            data = self.pread(limit, offset)
             passed = max(0, self.start - offset)  # looked up again: it may have moved meanwhile
-            if passed < len(data) or not data:
-                return (offset + passed, data[passed:]) if data else (offset, b"")
+            if not data:
+                return offset, b""
+            if passed < len(data):
+                return offset + passed, data[passed:]
+
+    def read_tail(self, lines: int, limit: int = TAIL_BYTES) -> tuple[int, bytes]:
+        """The last lines, at most `limit` bytes, and the offset where they begin."""
+        size = self.size
+        offset = self.tail(lines, size, limit)
+        return self.read(offset, size - offset)
 
     def tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> int:
         """The offset where the last `lines` lines before `size` begin, at most `limit` bytes
         back. Reads backwards in blocks, so that the length of the log does not matter."""
         floor, end = max(self.start, size - limit), size
-        wanted = lines + (os.pread(self.fd, 1, max(0, size - 1)) == b"\n")  # ends the last line
+        wanted = lines + (self.pread(1, max(0, size - 1)) == b"\n")  # ends the last line
         while lines > 0 and end > floor:
             begin = max(floor, end - BLOCK)
-            block = os.pread(self.fd, end - begin, begin)
+            block = self.pread(end - begin, begin)
             found = block.count(b"\n")
             if found >= wanted:
                 at = len(block)
@@ -531,7 +789,7 @@ class Log(AbstractContextManager["Log"]):
 
     def line_at(self, offset: int) -> int:
         """Where the line begins that the byte at `offset` is part of (TAIL_BYTES back at most)."""
-        if offset <= self.start or os.pread(self.fd, 1, offset - 1) == b"\n":
+        if offset <= self.start or self.pread(1, offset - 1) == b"\n":
             return offset
         return self.tail(1, offset)
 
@@ -547,7 +805,7 @@ class Log(AbstractContextManager["Log"]):
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
             begin = max(start, end - SEARCH_BLOCK)
-            block = os.pread(self.fd, end - begin + len(needle) - 1, begin).lower()
+            block = self.pread(end - begin + len(needle) - 1, begin).lower()
             while end > begin and len(found) < limit:
                 at = block.rfind(needle, 0, end - begin + len(needle) - 1)
                 if at < 0:
@@ -555,14 +813,14 @@ class Log(AbstractContextManager["Log"]):
                     break
                 end = self.line_at(begin + at)
                 shown = max(end, begin + at - EXCERPT // 2)
-                found.append((end, os.pread(self.fd, EXCERPT, shown).split(b"\n", 1)[0]))
+                found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
         return found, None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
         """How many lines end from `begin` on, and up to where: `end`, unless time was up."""
         count = 0
         while begin < end and time.monotonic() < deadline:
-            block = os.pread(self.fd, min(SEARCH_BLOCK, end - begin), begin)
+            block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
             count += block.count(b"\n")
             begin += len(block)
         return begin, count
@@ -570,18 +828,18 @@ class Log(AbstractContextManager["Log"]):
     def offset_at_time(self, moment: float) -> int:
         """Where the lines written from `moment` (seconds since 1970) on begin; some that are
         older by up to a sample may come first, none is missed."""
-        if moment > os.fstat(self.fd).st_mtime:
+        if moment > self.changed_at:
             return self.size
-        with SizeSamples(self.times) as samples:
+        with self.samples() as samples:
             place = bisect_right(samples, moment, key=lambda sample: sample[0])
             return self.line_at(max(self.start, samples[place - 1][1] if place else 0))
 
     def add_timestamps(self, offset: int, data: bytes) -> bytes:
         """Lead each line of the data, which stands at `offset`, by the time at which it was seen
         to be there: never a time at which it cannot have been written yet."""
-        written = os.fstat(self.fd).st_mtime
+        written = self.changed_at
         at, known, text, out = offset, -1, b"", []
-        with SizeSamples(self.times) as samples:
+        with self.samples() as samples:
             for line in LINE_RE.findall(data):
                 if at > offset or self.line_at(at) == at:
                     if at >= known:
@@ -594,13 +852,66 @@ class Log(AbstractContextManager["Log"]):
         return b"".join(out)
 
 
+class EmptyLog(Log):
+    """The log of a job that has written none."""
+
+    size = 0
+    start = 0
+    changed_at = 0.0
+
+    def pread(self, limit: int, offset: int) -> bytes:
+        return b""
+
+    def samples(self) -> SizeSamples:
+        return SizeSamples(None)
+
+
+class FileLog(Log):
+    """A log in a file."""
+
+    def __init__(self, path: str) -> None:
+        self.times = f"{os.path.dirname(path)}/times"
+        try:
+            self.fd = open_regular(path, os.O_RDONLY)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
+        with suppress(BlockingIOError):  # it is being deleted
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    @property
+    def start(self) -> int:
+        """Before it there is a hole (lseek(2), SEEK_DATA)."""
+        with suppress(OSError):  # an empty file has no data
+            return os.lseek(self.fd, 0, os.SEEK_DATA)
+        return 0
+
+    @property
+    def changed_at(self) -> float:
+        return os.fstat(self.fd).st_mtime
+
+    def pread(self, limit: int, offset: int) -> bytes:
+        return os.pread(self.fd, limit, offset)
+
+    def samples(self) -> SizeSamples:
+        return SizeSamples(self.times)
+
+
 class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
     """The (time, size) samples of a log, read one by one from the file `times` if there is one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | None) -> None:
         self.fd, self.length = -1, 0
         with suppress(OSError):
-            self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            self.fd = -1 if path is None else open_regular(path, os.O_RDONLY)
             self.length = os.fstat(self.fd).st_size // SAMPLE.size
 
     def __exit__(self, *_: object) -> None:
@@ -665,31 +976,28 @@ class Notifier:
 
 
 class LogSupervisor:
-    """What a worker does for the log of a running job while it runs. Holding it, by the flock on
-    `times`, makes a worker the one that supervises the job: BlockingIOError where one does."""
+    """What a worker does for the log of a running job while it runs."""
 
-    def __init__(self, folder: str) -> None:
-        self.log = os.open(f"{folder}/output.log", os.O_RDWR | os.O_NOFOLLOW)
-        self.times = os.open(f"{folder}/times", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self.times, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise
+    def __init__(self, path: str, times: int) -> None:
+        """`times`: the descriptor of that file; who made it closes it."""
+        self.log = open_regular(path, os.O_RDWR)
+        self.times = times
         self.records = os.fstat(self.times).st_size // SAMPLE.size
         last = os.pread(self.times, SAMPLE.size, max(0, self.records - 1) * SAMPLE.size)
         self.time, self.size = SAMPLE.unpack(last) if len(last) == SAMPLE.size else (0.0, 0)
 
     def close(self) -> None:
         os.close(self.log)
-        os.close(self.times)
 
     def sample_and_trim(self, limit: int) -> bool:
         """Note (time, size) if the log has grown, at most once a second; give all but its newest
         `limit` bytes back to the file system. False: it cannot."""
         size, now = os.fstat(self.log).st_size, time.time()
         if size > self.size and not 0 <= now - self.time < 1:
-            self.time, self.size = max(now, self.time), size  # sorted, whoever sets the clock
+            self.time, self.size = (
+                max(now, self.time),
+                size,
+            )  # sorted, whoever sets the clock
             place = self.records * SAMPLE.size  # not the end, which a crash may have halved
             os.pwrite(self.times, SAMPLE.pack(self.time, size), place)
             self.records += 1
@@ -707,6 +1015,205 @@ class LogSupervisor:
             return False
 
 
+# --- A claimed job ------------------------------------------------------------------------------
+
+
+class Claim(AbstractContextManager["Claim"]):
+    """A job that this process supervises, from its claim to the record of its end.
+
+    It holds the flock on `times` for all that time: nobody else signals the job or records it. The
+    journal's flock it holds before the shim starts (`shim_input` hands it on) and after the shim's
+    death (`acquire_lock`); finish and requeue need it."""
+
+    def __init__(self, store: FolderStore, folder: str, times: int, journal: int | None) -> None:
+        self.store, self.folder = store, folder
+        self._times, self._journal = times, journal
+        self._supervisor: LogSupervisor | None = None
+        self._stopping: Outcome | None = None  # in memory, too: a full disk takes no line
+        self.job = Job(command="")
+        self.attempt = Attempt()
+
+    def read(self) -> Self:
+        """Read the job and its last attempt anew, under the lock; JobNotFound: it was deleted."""
+        job = self.store._load(self.status, self.folder)
+        if job is None:
+            raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
+        self.job = job
+        self.attempt = job.attempts[-1] if job.attempts else Attempt()
+        return self
+
+    @property
+    def status(self) -> Status:
+        """By the folder that it stands in."""
+        parent = os.path.relpath(self.folder, self.store.root).partition("/")[0]
+        return Status(parent)
+
+    # Starting it
+
+    def shim_input(self) -> int:
+        """The standard input of the shim: the locked journal, which the shim appends to. The lock
+        is free as soon as the shim and this process have closed it: see `release_journal`."""
+        assert self._journal is not None, "the lock was let go"
+        return self._journal
+
+    def release_journal(self) -> None:
+        """Close this process's copy of the locked journal; by close, never by LOCK_UN, which would
+        take the lock from the shim as well (flock(2))."""
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+
+    def open_log_for_append(self) -> BinaryIO:
+        """The job's log, for its output and for our notices. OSError where it is no file."""
+        mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        fd = os.open(f"{self.folder}/output.log", mode, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "its log is not a regular file")
+        return open(fd, "ab", buffering=0)
+
+    def write_notice(self, line: str) -> None:
+        """A line of our own in the job's log, where what stands before may lack its end."""
+        with self.open_log_for_append() as out:
+            size = os.fstat(out.fileno()).st_size
+            if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
+                out.write(b"\n")
+            out.write(f"{line}\n".encode(errors="replace"))
+
+    # While it runs
+
+    def cancel_requested(self) -> bool:
+        """Has somebody left the file `cancel`?"""
+        return os.path.lexists(f"{self.folder}/cancel")
+
+    def is_there(self) -> bool:
+        """Does the folder still stand where it stood, not moved or removed by hand?"""
+        return os.path.isdir(self.folder)
+
+    def write_stopping(self, status: Status, reason: str) -> None:
+        """Note why this process is about to end the job, should it be gone by then. OSError where
+        that cannot be written: the note holds for this process all the same."""
+        self._stopping = Outcome(status, reason=reason)
+        fd = os.open(f"{self.folder}/journal", APPEND_FLAGS)
+        try:
+            append_line(fd, {"stopping": {"status": status, "reason": reason}})
+        finally:
+            os.close(fd)
+
+    def sample_and_trim(self, limit: int) -> bool:
+        """Look after its log: see LogSupervisor. True also where there is no log to look after."""
+        if self._supervisor is None:
+            try:
+                self._supervisor = LogSupervisor(f"{self.folder}/output.log", self._times)
+            except FileNotFoundError:
+                return True
+        return self._supervisor.sample_and_trim(limit)
+
+    # Its end
+
+    def acquire_lock(self) -> bool:
+        """Take the journal's lock, without waiting; False: the shim is alive. FileNotFoundError
+        where the folder is gone, JobDamaged where the journal is none."""
+        if self._journal is None:
+            try:
+                self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS)
+            except OSError as error:
+                if error.errno in RESOURCE_ERRNOS or not self.is_there():
+                    raise
+                raise JobDamaged(f"its journal cannot be read: {error.strerror}") from None
+        return self._journal is not None
+
+    def judge(self) -> Verdict:
+        """Where the job belongs, by what stands in its folder now; needs the lock."""
+        journal = self.shim_input()
+        if os.fstat(journal).st_size > SMALL_FILE:
+            raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
+        self.attempt = parse_journal(read_descriptor(journal))[-1]
+        if self.attempt.stopping is None:
+            self.attempt.stopping = self._stopping  # decided before the exit, but not written
+        cancel = read_cancel_request(self.folder)
+        changed_at = os.fstat(journal).st_mtime
+        return judge(self.job.retries, self.attempt, cancel, self.store.boot, changed_at)
+
+    def finish(self, outcome: Outcome) -> Job:
+        """Record how the job ended (queued, running -> finished). A cancel that came meanwhile
+        wins as `judge` says. The line is fsynced: what was seen as ended stays so."""
+        self._expect("finished", Status.RUNNING, Status.QUEUED)
+        self._append_ended(outcome)
+        if outcome.status is not Status.CANCELLED and self.cancel_requested():
+            verdict = self.judge()
+            if verdict.status is Status.CANCELLED:
+                self._append_ended(verdict.outcome)
+                outcome = verdict.outcome
+        os.fsync(self.shim_input())
+        home = f"{self.store.root}/{outcome.status}/{self.day}"
+        self.folder = self.store._rename(self.folder, home)
+        job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
+        job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
+        if job.attempts:
+            job.attempts[-1] = self.attempt
+        _fill_finished(job, self.attempt)
+        return job
+
+    def requeue(self, outcome: Outcome) -> Job:
+        """Back to its queue (queued, running -> queued): for the next attempt, or, where `outcome`
+        has the status QUEUED, because it never started; that line is fsynced, since a power cut
+        would make it look as if it had. A cancel that came meanwhile ends it instead."""
+        self._expect("requeued", Status.RUNNING, Status.QUEUED)
+        self._append_ended(outcome)
+        if self.cancel_requested():
+            verdict = self.judge()
+            if verdict.status is Status.CANCELLED:
+                return self.finish(verdict.outcome)
+        if outcome.status is Status.QUEUED:
+            os.fsync(self.shim_input())
+        return self._move_to(Status.QUEUED, f"{self.store.root}/queued/{self.job.queue}")
+
+    def finish_damaged(self, status: Status) -> Job:
+        """Move a job away whose journal is no journal of ours, and so can take no line."""
+        return self._move_to(status, f"{self.store.root}/{status}/{self.day}")
+
+    @property
+    def day(self) -> str:
+        return os.path.basename(self.folder)[:8]
+
+    def _append_ended(self, outcome: Outcome) -> None:
+        if outcome.status is Status.QUEUED:
+            append_line(self.shim_input(), {"ended": {"status": Status.QUEUED}})
+            return
+        outcome.log_start = log_start(self.folder)
+        # Not before its start, wherever the clock has jumped meanwhile.
+        outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
+        line = {f.name: getattr(outcome, f.name) for f in fields(outcome)}
+        if not outcome.final:
+            del line["final"]
+        append_line(self.shim_input(), {"ended": line})
+
+    def _expect(self, verb: str, *allowed: Status) -> None:
+        if self.status not in allowed:
+            raise WrongState(f"job {self.job.id} is {self.status}: it cannot be {verb}")
+
+    def _move_to(self, status: Status, home: str) -> Job:
+        self.folder = self.store._rename(self.folder, home)
+        job = self.store._load(status, self.folder)
+        if job is not None:
+            self.job = job
+        return self.job
+
+    def release(self) -> None:
+        """Let both locks go; a job that still runs is adopted by the next worker that looks."""
+        self.release_journal()
+        if self._supervisor is not None:
+            self._supervisor.close()
+            self._supervisor = None
+        if self._times >= 0:
+            os.close(self._times)
+            self._times = -1
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 # --- The folder backend -------------------------------------------------------------------------
 
 
@@ -717,15 +1224,26 @@ class FolderStore:
         self.root = os.path.abspath(root)
         self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
+        self._busy: list[tuple[str, str]] = []  # taken from it, but somebody had their lock
+        self._scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
-        self._boot = _boot()
+        self.boot = _boot()
+        self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._make_folders()
 
     def _make_folders(self) -> None:
-        for name in ("", *Status, "queued/default", "workers", "keys", "tmp"):
+        for name in (
+            "",
+            *Status,
+            "queued/default",
+            "workers",
+            "keys",
+            "set-aside",
+            "tmp",
+        ):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     # Looking
@@ -766,28 +1284,36 @@ class FolderStore:
 
     def _load(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None where it has just moved on, or was none ever."""
+        job_id = os.path.basename(folder)
         if os.path.islink(folder):
             return None
         try:
-            job = _parse_record(_read(f"{folder}/job.json"), os.path.basename(folder))
+            job = _parse_record(read_small(f"{folder}/job.json"), job_id)
         except (OSError, ValueError, RecursionError) as error:
             if not os.path.isdir(folder):
                 return None
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"its job.json cannot be read: {why}"
-            job = Job(id=os.path.basename(folder), command="", reason=reason, version=0)
+            job = Job(id=job_id, command="", reason=reason, version=0)
         job.status = status
-        with suppress(OSError):
-            job.log_size = os.lstat(f"{folder}/output.log").st_size
+        job.log_size = log_size(folder)
+        attempts = self._read_attempts(folder)
+        job.attempts = attempts[1:]
         if status is Status.QUEUED:
             job.queue = os.path.basename(os.path.dirname(folder))
+            job.attempt = judge(job.retries, attempts[-1], None, self.boot, 0.0).next_attempt
         elif status is Status.RUNNING:
-            job.pid, job.log_start = _number(f"{folder}/pid"), _log_start(folder)
-            with suppress(OSError):
-                claim = _parse_claim(_read(f"{folder}/lock")) or {}
-                for name in ("worker", "host", "started_at", "started_monotonic"):
-                    setattr(job, name, claim.get(name))
+            _fill_running(job, attempts[-1], folder)
+        else:
+            _fill_finished(job, attempts[-1])
         return job
+
+    @staticmethod
+    def _read_attempts(folder: str) -> list[Attempt]:
+        try:
+            return parse_journal(read_small(f"{folder}/journal"))
+        except OSError:  # none, or damaged: nothing is known
+            return [Attempt()]
 
     def get(self, job_id: str) -> Job:
         """The job; JobNotFound."""
@@ -846,11 +1372,13 @@ class FolderStore:
                 jobs.append(job)
         return jobs, None
 
-    def ids(self) -> Iterator[str]:
-        """The IDs of all jobs."""
-        return (
-            name for s in Status for folder in self._folders(s) for name in self._listing(folder)
-        )
+    def find(self, part: str) -> Sequence[str]:
+        """The IDs that start or end with this text."""
+        if not part:
+            return []
+        folders = (folder for status in Status for folder in self._folders(status))
+        names = (name for folder in folders for name in self._listing(folder))
+        return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
         """The jobs that have ended and are not in `seen`, which takes their IDs."""
@@ -875,7 +1403,7 @@ class FolderStore:
         while True:
             folder = self._find(job_id)[1]
             try:
-                return Log(f"{folder}/output.log")
+                return FileLog(f"{folder}/output.log")
             except FileNotFoundError:
                 if os.path.isdir(folder):  # and did not just move on
                     raise
@@ -883,9 +1411,7 @@ class FolderStore:
     def load_logs(self, job_id: str, tail: int = 1000) -> str:
         """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
         with self.open_log(job_id) as log:
-            size = log.size
-            offset = log.tail(tail, size)
-            return log.read(offset, size - offset)[1].decode(errors="replace")
+            return log.read_tail(tail)[1].decode(errors="replace")
 
     def watch(self, job_id: str) -> Notifier:
         """A watch on a job's log and state; JobNotFound."""
@@ -923,9 +1449,12 @@ class FolderStore:
 
     def _enqueue(self, job: Job) -> Job:
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
+        record = {name: getattr(job, name) for name in RECORD}
         try:
             os.mkdir(draft, mode=0o700)
-            _write_record(draft, job)
+            write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
+            make_empty(f"{draft}/journal")
+            make_empty(f"{draft}/times")
             _fsync_folder(draft)
             if not os.path.isdir(home):
                 os.makedirs(home, mode=0o700, exist_ok=True)
@@ -938,166 +1467,219 @@ class FolderStore:
         return job
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """The oldest job of the subscribed queues (queued -> running); None: there is none."""
+        """The oldest job of the queues listened to (queued -> running); None: there is none."""
+        self._refresh_backlog()
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
             try:
-                held = self._acquire(Status.QUEUED, f"{self.root}/queued/{queue}/{job_id}")
-                if held and (held := self._claim(held, worker, host)):
-                    return held
+                claim = self.claim_job(job_id, queue, worker, host)
+            except BlockingIOError:  # its recorder, a canceller or another claimer: try it again
+                self._busy.append((job_id, queue))
             except FileNotFoundError:
+                pass  # another worker was faster
+            except JobDamaged as error:
+                self._fail_damaged(f"{self.root}/queued/{queue}/{job_id}", error)
+            except (OSError, JobError) as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                    raise
+                log.warning("unclaimable job=%s error=%r", job_id, str(error))
+            else:
+                if claim:
+                    return claim
+        return None
+
+    def claim_job(self, job_id: str, queue: str, worker: str, host: str) -> Claim | None:
+        """This queued job (queued -> running); None where it does not belong into the queue, or
+        is none to run: then it is moved to where it belongs. BlockingIOError: it is locked."""
+        folder = f"{self.root}/queued/{queue}/{job_id}"
+        if self._is_elsewhere(job_id):
+            self._set_aside(folder)
+            return None
+        claim = self._take(folder)
+        try:
+            if self._begin_attempt(claim, worker, host):
+                return claim
+        except BaseException:
+            claim.release()
+            raise
+        claim.release()
+        return None
+
+    def _take(self, folder: str) -> Claim:
+        """Lock a queued or running job that nobody supervises: first `times`, then the journal."""
+        if os.path.islink(folder):
+            raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
+        if not os.path.lexists(f"{folder}/journal") and "/queued/" in folder:
+            self._make_journal(folder)
+        times = self._take_times(folder)
+        claim = Claim(self, folder, times, None)
+        try:
+            if not claim.acquire_lock():
+                raise BlockingIOError(errno.EAGAIN, "its journal is locked", folder)
+            return claim.read()
+        except BaseException:
+            claim.release()
+            raise
+
+    @staticmethod
+    def _make_journal(folder: str) -> None:
+        """For a folder made by hand: one that was submitted has its journal from the start."""
+        with suppress(FileExistsError):
+            make_empty(f"{folder}/journal")
+
+    @staticmethod
+    def _take_times(folder: str) -> int:
+        """The right to supervise the job in this folder; BlockingIOError: somebody has it."""
+        path = f"{folder}/times"
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):  # a job's doing
+                os.rename(path, f"{path}.damaged-{os.urandom(4).hex()}")
+        times = lock_file(path, os.O_RDWR | os.O_CREAT)
+        if times is None:
+            raise BlockingIOError(errno.EAGAIN, "somebody supervises it", folder)
+        return times
+
+    def _begin_attempt(self, claim: Claim, worker: str, host: str) -> bool:
+        """Claim the job, if it belongs into the queue; else move it to where it belongs."""
+        if claim.job.version == 0 and os.path.exists(f"{claim.folder}/job.json"):
+            claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
+            return False
+        if claim.job.version != VERSION:
+            return False  # half copied, or another version's: left as it is
+        verdict = claim.judge()
+        if verdict.status is not Status.QUEUED:
+            self._correct_place(claim, verdict)
+            return False
+        attempt = Attempt(
+            number=verdict.next_attempt,
+            worker=worker,
+            host=host,
+            boot=self.boot,
+            started_at=utc(),
+            started_monotonic=time.monotonic(),
+        )
+        journal = claim.shim_input()
+        append_line(journal, {"claimed": attempt.claimed_line()})
+        os.fsync(journal)  # else a power cut might start it twice
+        claim.folder = self._rename(claim.folder, f"{self.root}/running")
+        claim.attempt = attempt
+        claim.job.attempts.append(attempt)
+        claim.job.status = Status.RUNNING
+        _fill_running(claim.job, attempt, claim.folder)
+        return True
+
+    def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
+        """Move a job out of the queue that ended already: put there by hand or by a power cut."""
+        if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
+            # What it started may live: recovery in running/ ends that first.
+            claim.folder = self._rename(claim.folder, f"{self.root}/running")
+        elif verdict.recorded:
+            os.fsync(claim.shim_input())
+            claim._move_to(verdict.status, f"{self.root}/{verdict.status}/{claim.day}")
+        else:
+            claim.finish(verdict.outcome)
+
+    def _fail_damaged(self, folder: str, error: JobDamaged) -> None:
+        """A queued job whose journal is none of ours can never run."""
+        log.warning("failed job=%s reason=%r", os.path.basename(folder), str(error))
+        with (
+            suppress(BlockingIOError),
+            Claim(self, folder, self._take_times(folder), None) as claim,
+        ):
+            claim.finish_damaged(Status.FAILED)
+
+    def _is_elsewhere(self, job_id: str) -> bool:
+        """Does a folder of this ID run, or has one ended?"""
+        places = [f"{self.root}/running/{job_id}"]
+        places += [f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED]
+        return any(os.path.isdir(place) for place in places)
+
+    def _set_aside(self, folder: str) -> str:
+        """A second folder of an ID: kept for a person to look at, never run by itself."""
+        name = os.path.basename(folder)
+        target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            os.rename(folder, target)
+            log.warning("set aside job=%s reason=%r to=%s", name, "its ID is taken", target)
+        return target
+
+    def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
+        """The running jobs of this host that no living worker supervises; `ours` are the IDs that
+        the caller does. Each is supervised by the caller from then on; their journal's lock may
+        be held by a shim that lives."""
+        alive = {info.name for info in self.workers()}
+        own = self._name
+        for job_id in self._listing(f"{self.root}/running"):
+            folder = f"{self.root}/running/{job_id}"
+            if job_id in ours or os.path.islink(folder):
+                continue
+            claimed = self._read_attempts(folder)[-1]
+            lives = claimed.worker in alive and claimed.worker != own
+            if lives or claimed.host not in (None, host):
+                continue
+            try:
+                times = self._take_times(folder)
+                yield Claim(self, folder, times, None).read()
+            except (BlockingIOError, FileNotFoundError, JobNotFound):
                 pass  # another worker was faster
             except OSError as error:
                 if error.errno in RESOURCE_ERRNOS:
                     raise
-                log.warning("unclaimable job=%s error=%r", job_id, str(error))
-        return None
+                log.error("unrecovered job=%s error=%r", job_id, str(error))
 
-    def _claim(self, held: Claim, worker: str, host: str) -> Claim | None:
-        try:
-            if self._is_claimable(held):
-                self._mark_claim(held, worker, host)
-                self._move(held, f"{self.root}/running", Status.RUNNING)
-                _fsync_folder(f"{self.root}/running")  # else a power cut might start it twice
-                return held
-        except BaseException:
-            os.close(held.lock)
-            raise
-        os.close(held.lock)
-        return None
-
-    def _is_claimable(self, held: Claim) -> bool:
-        folder, version = held.folder, held.job.version
-        if os.path.exists(f"{folder}/pid"):  # moved back here by hand
-            _remove_attempt_files(folder, "exit", "cancel", "pid")
-        if os.path.exists(f"{folder}/cancel"):  # left when this lock could not be had
-            self.finish(held, _read_cancel_request(folder))
-        elif version == 0 and os.path.exists(f"{folder}/job.json"):
-            self.finish(held, Outcome(Status.FAILED))  # damaged: nobody can ever run it
-        else:
-            return version == VERSION  # else it is half copied, or for a newer worker
-        return False
-
-    def _mark_claim(self, held: Claim, worker: str, host: str) -> None:
-        job = held.job
-        job.worker, job.host, job.started_at = worker, host, utc()
-        job.started_monotonic = time.monotonic()
-        claim = {
-            "worker": job.worker,
-            "host": job.host,
-            "started_at": job.started_at,
-            "started_monotonic": job.started_monotonic,
-            "attempt": job.attempt,
-            "boot": self._boot,
-        }
-        os.ftruncate(held.lock, 0)
-        os.pwrite(held.lock, json.dumps(claim).encode(), 0)
-
-    def acquire_lock(self, job_id: str) -> Claim | None:
-        """Take a running job's lock. None: it is alive. JobNotFound: it does not run any more."""
-        folder = f"{self.root}/running/{job_id}"
-        try:
-            by_hand = not os.path.exists(f"{folder}/lock")  # nobody claimed it: it was moved here
-            if (held := self._acquire(Status.RUNNING, folder)) and by_hand:
-                os.pwrite(held.lock, b"{}", 0)
-        except FileNotFoundError:
-            raise JobNotFound(f"job {job_id} does not run any more") from None
-        return held
-
-    def _acquire(self, status: Status, folder: str) -> Claim | None:
-        lock = None if os.path.islink(folder) else _lock(f"{folder}/lock")
-        if lock is None:
-            return None
-        if job := self._load(status, folder):
-            return Claim(job, folder, lock)
-        os.close(lock)
-        return None
-
-    def _move(self, held: Claim, home: str, status: Status) -> None:
-        target = f"{home}/{held.job.id}"
-        try:
-            os.rename(held.folder, target)
-        except FileNotFoundError:  # the first of its day, or somebody tidied up
+    def _rename(self, folder: str, home: str) -> str:
+        """Move a job's folder into another; its new path. What stands there already stays, and
+        the folder is set aside."""
+        target = f"{home}/{os.path.basename(folder)}"
+        if not os.path.isdir(home):  # the first of its day, or somebody tidied up
             os.makedirs(home, mode=0o700, exist_ok=True)
-            os.rename(held.folder, target)
-        held.folder, held.job.status = target, status
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return self._set_aside(folder)
+        return target
 
-    def outcome(self, held: Claim) -> Outcome | None:
-        """How a running job whose shim is dead ended; None: it never started."""
-        folder, job = held.folder, held.job
-        claim = _parse_claim(os.pread(held.lock, BLOCK, 0))
-        if claim and job.version and claim["attempt"] != job.attempt:
-            return None  # a requeue was cut short
-        same_boot = claim is not None and claim.get("boot", self._boot) == self._boot
-        asked = _mtime(f"{folder}/cancel")
-        if same_boot and not os.path.exists(f"{folder}/pid"):
-            return _read_cancel_request(folder) if asked else None
-        code, ended = _number(f"{folder}/exit"), _mtime(f"{folder}/exit")
-        finished_at = utc(ended if code is not None else None)
-        retries = bool(code) and job.attempt <= job.retries  # which a late cancel still stops
-        if asked and (code is None or ended is None or asked <= ended or retries):
-            return replace(_read_cancel_request(folder), exit_code=code, finished_at=finished_at)
-        if code is None:
-            reason = "its process was gone and no exit code was recorded"
-            return Outcome(Status.LOST, None, reason, finished_at)
-        result = Outcome(Status.FAILED if code else Status.SUCCEEDED, code, None, finished_at)
-        with suppress(ValueError):
-            result.reason = f"ended by {signal.Signals(code - 128).name}"
-        return result
-
-    def finish(self, held: Claim, outcome: Outcome) -> Job:
-        """Record how a job ended (running -> finished; queued -> failed or cancelled). A record
-        that is damaged or newer stays as it is, for a person to look at."""
-        self._expect("finished", held.job, Status.RUNNING, Status.QUEUED)
-        job = held.job
-        if job.version == VERSION:
-            job.exit_code, job.reason = outcome.exit_code, outcome.reason
-            job.log_start = _log_start(held.folder)
-            # Not before its start, wherever the clock has jumped meanwhile.
-            job.finished_at = max(outcome.finished_at or utc(), job.started_at or "")
-            _write_record(held.folder, job)
-        self._move(held, f"{self.root}/{outcome.status}/{job.id[:8]}", outcome.status)
-        return job
-
-    def requeue(self, held: Claim, retry: bool) -> Job:
-        """Back to the queue (running -> queued); `retry` makes it the next attempt."""
-        self._expect("requeued", held.job, Status.RUNNING)
-        job = held.job
-        job.worker = job.host = job.started_at = job.started_monotonic = None
-        if retry and job.version == VERSION:
-            job.attempt += 1
-            _write_record(held.folder, job)
-        if _read_cancel_request(held.folder).status is not Status.CANCELLED:
-            _remove_attempt_files(held.folder, "exit", "cancel", "pid")
-        else:  # a person's wish, which the next claim carries out
-            _remove_attempt_files(held.folder, "exit", "pid")
-        self._move(held, f"{self.root}/queued/{job.queue}", Status.QUEUED)
-        return job
-
-    def cancel(self, job_id: str, reason: str, status: Status = Status.CANCELLED) -> Job:
-        """Cancel a queued job at once (queued -> cancelled); leave a running one the marker that
-        its worker acts on. WrongState once it has ended."""
+    def cancel(self, job_id: str, reason: str) -> Job:
+        """Cancel a queued job at once (queued -> cancelled); leave a running one the wish that its
+        worker acts on. Durable when it returns. WrongState once it has ended."""
         while True:
             found, folder = self._find(job_id)
             if found in FINISHED:
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
-            with suppress(FileNotFoundError):  # it moved on: look again
-                if found is Status.QUEUED and (held := self._acquire(found, folder)):
-                    with held:
-                        return self.finish(held, Outcome(status, reason=reason))
-                if not os.path.exists(f"{folder}/cancel"):
-                    _write(f"{folder}/cancel", {"status": status, "reason": reason})
+            with suppress(FileNotFoundError, JobNotFound):  # it moved on: look again
+                if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
+                    return job
+                self._request_cancel(folder, reason)
                 return self.get(job_id)
 
-    def cancel_requested(self, job_id: str) -> bool:
-        """Has somebody left the marker on this running job?"""
-        return os.path.exists(f"{self.root}/running/{job_id}/cancel")
-
-    def supervise_log(self, job_id: str) -> LogSupervisor | None:
-        """Become the supervisor of a running job; None: another worker is."""
-        with suppress(BlockingIOError, FileNotFoundError):
-            return LogSupervisor(f"{self.root}/running/{job_id}")
+    def _cancel_queued(self, folder: str, reason: str) -> Job | None:
+        """None where somebody has its lock, and so is about to start or move it."""
+        with suppress(BlockingIOError), self._take(folder) as claim:
+            verdict = claim.judge()
+            if verdict.status in FINISHED and verdict.recorded:
+                raise WrongState(
+                    f"job {claim.job.id} is {verdict.status}: it cannot be cancelled any more"
+                )
+            line = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
+            append_line(claim.shim_input(), {"ended": line})
+            os.fsync(claim.shim_input())
+            home = f"{self.root}/{Status.CANCELLED}/{claim.day}"
+            return claim._move_to(Status.CANCELLED, home)
         return None
+
+    @staticmethod
+    def _request_cancel(folder: str, reason: str) -> None:
+        """Leave the file `cancel`. An empty one, which needs no block of a full disk, is enough."""
+        try:
+            write_new(f"{folder}/cancel", json.dumps({"reason": reason}).encode() + b"\n")
+        except FileExistsError:
+            pass
+        except OSError:
+            if not os.path.lexists(f"{folder}/cancel"):
+                raise
+        _fsync_folder(folder)
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
@@ -1108,23 +1690,38 @@ class FolderStore:
             self._delete(status, folder)
         except FileNotFoundError:
             raise JobNotFound(f"there is no job {job_id!r}") from None
+        except BlockingIOError:
+            raise WrongState(f"job {job_id} is being recorded: try again") from None
 
     def _delete(self, status: Status, folder: str) -> None:
-        grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
-        os.rename(folder, grave)
+        """BlockingIOError where its lock cannot be had, say because it is being recorded."""
+        journal = None
+        with suppress(OSError):  # none, or damaged: then nobody can hold its lock
+            journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
+        try:
+            if journal is not None:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
+            os.rename(folder, grave)
+        finally:
+            if journal is not None:
+                os.close(journal)
         shutil.rmtree(grave, ignore_errors=True)
+        self._count_deleted(status)
+
+    def _count_deleted(self, status: Status) -> None:
         with open(os.open(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            tally = _parse_counts(file.read())
-            tally[status] += 1
+            counts = _parse_counts(file.read())
+            counts[status] += 1
             file.seek(0)
-            file.write(json.dumps(tally).encode().ljust(256))
+            file.write(json.dumps(counts).encode().ljust(256))
 
     def finished_totals(self) -> dict[Status, int]:
         """How many jobs have ended so ever, by status: those that are here and those deleted."""
         here = self.counts()
         with suppress(OSError):
-            for status, count in _parse_counts(_read(f"{self.root}/deleted")).items():
+            for status, count in _parse_counts(read_small(f"{self.root}/deleted")).items():
                 here[status] += count
         return {status: here[status] for status in FINISHED}
 
@@ -1140,7 +1737,7 @@ class FolderStore:
             with suppress(OSError):
                 log = f"{folder}/output.log"
                 size += os.lstat(log).st_blocks * 512 if os.path.lexists(log) else 0
-                old = (_mtime(f"{folder}/job.json") or 0.0) < oldest
+                old = self._ended_at(folder) < oldest
                 if (old or (max_bytes and size > max_bytes)) and not _is_read(log):
                     self._delete(status, folder)
                     os.rmdir(os.path.dirname(folder))  # fails as long as it holds another
@@ -1152,17 +1749,20 @@ class FolderStore:
                         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
                 yield
 
+    @staticmethod
+    def _ended_at(folder: str) -> float:
+        """When a finished job ended: its journal was written to last by who recorded that."""
+        for name in ("journal", "job.json"):
+            if (changed := _mtime(f"{folder}/{name}")) is not None:
+                return changed
+        return 0.0
+
     def check_writable(self) -> None:
         """OSError where nothing can be written."""
         path = f"{self.root}/tmp/check-{os.getpid()}"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.write(b"x" * 4096)
         os.unlink(path)
-
-    @staticmethod
-    def _expect(verb: str, job: Job, *allowed: Status) -> None:
-        if job.status not in allowed:
-            raise WrongState(f"job {job.id} is {job.status}: it cannot be {verb}")
 
     # Workers
 
@@ -1175,16 +1775,17 @@ class FolderStore:
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
         """Show this worker, as long as its process lives; mend what has vanished of the folder."""
         info.running, info.seen_at = running, utc()
+        self._name = info.name
         path = f"{self.root}/workers/{info.name}.json"
         for _ in range(100):
             if self._registration is not None and os.path.exists(path):
                 break
             self._make_folders()
             for other in glob(f"{self.root}/workers/*.json"):
-                if dead := _lock(other):
+                if dead := _lock_if_dead(other):
                     os.unlink(other)
                     os.close(dead)
-            self._registration = _lock(path)
+            self._registration = lock_file(path, os.O_RDWR | os.O_CREAT)
         if self._registration is None:
             raise OSError(errno.EBUSY, f"another worker is called {info.name}")
         # In place and of one length: a rename would leave the lock on the old file.
@@ -1204,45 +1805,92 @@ class FolderStore:
 
     # The queues, as a worker watches them
 
-    def subscribe(self, queues: Iterable[str]) -> int | None:
-        """Serve these queues (none: all). Returns a descriptor that is readable once a job has
-        entered one, be it moved there by hand; None: `refresh` every now and then. ValueError for
-        what is no queue's name."""
+    def listen(self, queues: Iterable[str]) -> Notifier | None:
+        """Serve these queues (none: all). What is returned is readable once a job has entered one,
+        be it moved there by hand; None: nothing tells, ask `claim` every now and then. ValueError
+        for what is no queue's name."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
         self.close()
         self._notifier = Notifier()
-        self.refresh(scan=True)
-        return self._notifier.fileno()
+        self._scan_queues()
+        return None if self._notifier.fileno() is None else self._notifier
 
     def close(self) -> None:
-        """End the subscription."""
+        """Stop listening."""
         if self._notifier is not None:
             self._notifier.close()
             self._notifier = None
 
-    def refresh(self, scan: bool = False) -> None:
-        """Take in what has entered the queues; `scan` reads them anew."""
-        assert self._notifier, "subscribe first"
-        for number, name in self._notifier.changes():
-            queue = self._watched.get(number)
-            if queue and ID_RE.fullmatch(name):
-                heapq.heappush(self._backlog, (name, queue))
-            else:  # a new queue, one removed, or an overflow
-                scan = True
-        if scan or self._notifier.fileno() is None:
-            self._backlog = sorted(self._scan(self._notifier))
+    def _refresh_backlog(self) -> None:
+        """Take in what has entered the queues; read them anew every few seconds, and each time
+        where nothing tells of changes."""
+        needs_scan = time.monotonic() > self._scanned_at + SCAN_INTERVAL
+        if self._notifier is None or self._notifier.fileno() is None:
+            needs_scan = True
+        else:
+            for number, name in self._notifier.changes():
+                queue = self._watched.get(number)
+                if queue and ID_RE.fullmatch(name):
+                    heapq.heappush(self._backlog, (name, queue))
+                else:  # a new queue, one removed, or an overflow
+                    needs_scan = True
+        if needs_scan:
+            self._scan_queues()
+        for entry in self._busy:
+            heapq.heappush(self._backlog, entry)
+        self._busy.clear()
 
-    def _scan(self, notifier: Notifier) -> Iterator[tuple[str, str]]:
-        home = f"{self.root}/queued"
-        notifier.add(home)
-        for queue in self._listing(home, QUEUE_RE):
-            if not self._queues or queue in self._queues:
-                with suppress(FileNotFoundError, NotADirectoryError):
+    def _scan_queues(self) -> None:
+        self._scanned_at = time.monotonic()
+        backlog = []
+        if self._notifier is not None:
+            self._notifier.add(f"{self.root}/queued")
+        for folder in self._folders(Status.QUEUED):
+            queue = os.path.basename(folder)
+            if self._queues and queue not in self._queues:
+                continue
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if self._notifier is not None:
                     # Watched before it is listed, so that no job slips between.
-                    self._watched[notifier.add(f"{home}/{queue}")] = queue
-                    yield from ((job_id, queue) for job_id in self._listing(f"{home}/{queue}"))
+                    self._watched[self._notifier.add(folder)] = queue
+                backlog += [(job_id, queue) for job_id in self._listing(folder)]
+        self._backlog = sorted(backlog)
+
+
+def _fill_running(job: Job, attempt: Attempt, folder: str) -> None:
+    job.attempt = max(attempt.number, 1)
+    job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
+    job.started_at = attempt.started_at
+    job.log_start = log_start(folder)
+
+
+def _fill_finished(job: Job, attempt: Attempt) -> None:
+    """Nothing is known of how it ended where its journal does not say it."""
+    job.attempt = max(attempt.number, 1)
+    ended = attempt.ended
+    if ended is None:
+        return
+    job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
+    job.reason = job.reason or ended.reason
+    job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
+    job.log_start = ended.log_start
+    if attempt.result is None or ended is attempt.result:
+        job.worker, job.host, job.started_at = (
+            attempt.worker,
+            attempt.host,
+            attempt.started_at,
+        )
+    else:  # cancelled while it waited for its next attempt
+        job.attempt += 1
+
+
+def _lock_if_dead(path: str) -> int | None:
+    """The lock of a dead worker's file; None where it lives or the file is none of ours."""
+    with suppress(OSError):
+        return lock_file(path, os.O_RDWR)
+    return None
 
 
 def _parse_counts(data: bytes) -> dict[Status, int]:
@@ -1262,13 +1910,19 @@ def _is_read(path: str) -> bool:
     return False
 
 
-def _log_start(folder: str) -> int:
-    with suppress(OSError), Log(f"{folder}/output.log") as log:
+def log_size(folder: str) -> int:
+    with suppress(OSError):
+        return os.lstat(f"{folder}/output.log").st_size
+    return 0
+
+
+def log_start(folder: str) -> int:
+    with suppress(OSError), FileLog(f"{folder}/output.log") as log:
         return log.start
     return 0
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> WorkerStore:
     """The storage at a URL, which is so far a folder; ValueError for another."""
     if "://" in url:
         raise ValueError(f"TAILBOARD_STORAGE must be a folder, and {url!r} is none")

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,15 +25,17 @@ import psutil
 
 from storage import (
     RESOURCE_ERRNOS,
+    RETRIED,
     Claim,
     Job,
+    JobDamaged,
     JobError,
-    LogSupervisor,
     Outcome,
     Settings,
     Status,
-    Store,
+    Verdict,
     WorkerInfo,
+    WorkerStore,
     foreign_settings,
     open_store,
 )
@@ -44,51 +46,67 @@ POLL_INTERVAL = (
 HEARTBEAT_INTERVAL = 5.0  # seconds between recoveries, and full scans of the queues
 KILL_DELAY = 10.0  # seconds from TERM to KILL
 RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
+MAX_SPAWN_PAUSE = 60.0  # seconds: the longest while the machine has no process to spare
+SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for what a job left
 PRUNING = 0.02  # seconds of deleting old jobs at each beat
 WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
 NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
-RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 log = logging.getLogger("worker")
+
+# Lets a command outlive the worker. Its standard input is the job's journal, locked: the lock is
+# free once the shim is dead. The traps are no-ops and not "ignore", which the command would
+# inherit; the shell acts on them when the command has ended. What cannot be written, on a full
+# disk, is tried again: the end is true before it is known. `exec`, lest the command be one of the
+# shell's own. The command gets nothing of ours, neither the journal nor a variable, and what the
+# shell has to say of a signal does not get into the log.
+SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
+until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
+(exec "$@") </dev/null 2>&3 3>&-
+code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
+"""
 
 
 @dataclass
 class Running:
     """A job that this worker supervises: it started it, or adopted it from a dead worker."""
 
-    job: Job
-    pid: int  # of the shim
+    claim: Claim
+    pid: int | None  # of the shim; None: not known, since the journal is damaged
     process: subprocess.Popen[bytes] | None = None  # None: adopted
-    keeper: LogSupervisor | None = None
     stop_outcome: tuple[Status, str] | None = None  # why we told it to end
     kill_at: float = 0.0  # on the monotonic clock, once it was told to end
     retry_at: float = 0.0  # on the monotonic clock, once something went wrong with it
     ended: bool = False  # the shim is dead
-    usage: tuple[float, int | None] = (0.0, None)  # CPU seconds, peak RSS in bytes
+    usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
+
+    @property
+    def job(self) -> Job:
+        return self.claim.job
 
 
 class Worker:
     def __init__(
-        self, storage: Store, settings: Settings, drain: bool, on_stop: str, info: WorkerInfo
+        self, store: WorkerStore, settings: Settings, drain: bool, on_stop: str, info: WorkerInfo
     ) -> None:
-        self.storage, self.settings, self.info = storage, settings, info
+        self.store, self.settings, self.info = store, settings, info
         self.drain, self.on_stop = drain, on_stop
         self.running: dict[str, Running] = {}  # by job ID
         self.stop_reason: str | None = None
-        self.next_tick = self.next_beat = 0.0  # on the monotonic clock
+        self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
+        self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
+        self.own_peak = 0  # bytes, as last read
         self.pruning: Iterator[None] = iter(())
-        self.webhook_queue: queue.Queue[Job | None] = queue.Queue(
-            1_000
-        )  # what the webhook is to be told
+        self.webhook_queue: queue.Queue[Job | None] = queue.Queue(1_000)
         self.webhook_thread = threading.Thread(
             target=send_webhooks, args=(settings.webhook, self.webhook_queue), daemon=True
         )
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-        self.env = kept | {"PYTHONUNBUFFERED": "1"}  # else Python's output shows up late
+        self.env = base_environment()
         self.selector = selectors.DefaultSelector()
-        self.queue_fd = storage.subscribe(info.queues)  # tells of queued jobs, where something does
+        self.queue_watch = store.listen(info.queues)  # tells of queued jobs, where something does
+        self.queue_fd = None if self.queue_watch is None else self.queue_watch.fileno()
         if self.queue_fd is not None:
             self.selector.register(self.queue_fd, selectors.EVENT_READ)
 
@@ -101,12 +119,13 @@ class Worker:
         while not self.stop_reason or (self.running and self.on_stop != "leave"):
             try:
                 self.pause()
+                self.reap()
                 self.supervise_all()
                 self.run_maintenance()
                 self.claim()
             except OSError as error:  # the disk is full, the folder went away: it may come back
                 log.error("storage error=%r again=%gs", str(error), RETRY_DELAY)
-                self.next_beat = self.next_tick = time.monotonic() + RETRY_DELAY
+                self.next_heartbeat = self.next_poll = time.monotonic() + RETRY_DELAY
                 self.selector.select(RETRY_DELAY)
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.settings.webhook:
@@ -129,12 +148,16 @@ class Worker:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
 
+    # --- The steps of the loop ---
+
     def pause(self) -> None:
         """Wait until a child ends, a job is queued, a signal comes or something is due."""
-        due = self.next_tick if self.running or self.queue_fd is None else self.next_beat
+        due = self.next_heartbeat
+        if self.running or self.queue_fd is None or self.claim_again_at:
+            due = self.next_poll
         if not (ready := self.selector.select(0)):
             if self.info.running != len(self.running):
-                self.storage.heartbeat(self.info, len(self.running))
+                self.store.heartbeat(self.info, len(self.running))
             ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
             if key.fd == self.woken:
@@ -143,203 +166,267 @@ class Worker:
                 self.selector.unregister(key.fd)
                 os.close(key.fd)
 
+    def reap(self) -> None:
+        """Collect the children that ended: shims, and what a job left to PID 1, if we are it."""
+        by_pid = {entry.pid: entry for entry in self.running.values() if entry.process}
+        with suppress(ChildProcessError):
+            while True:
+                pid, _, used = os.wait4(-1, os.WNOHANG)  # Popen.poll would lose what it used
+                if not pid:
+                    return
+                if (entry := by_pid.get(pid)) and entry.process:
+                    entry.ended, entry.process.returncode = True, 0
+                    seconds = round(used.ru_utime + used.ru_stime, 6)
+                    entry.usage = seconds, self.peak_rss(used.ru_maxrss)
+
     def supervise_all(self) -> None:
-        """Look after each job: record how it ended; while it runs keep its log, end it if need be.
-        One bad job never stops the worker."""
+        """Look after each job; one bad job never stops the worker."""
         now = time.monotonic()
-        if tick := now >= self.next_tick:
-            self.next_tick = now + POLL_INTERVAL
-        for entry in [entry for entry in self.running.values() if now >= entry.retry_at]:
+        is_due = now >= self.next_poll
+        if is_due:
+            self.next_poll = now + POLL_INTERVAL
+        for entry in list(self.running.values()):
+            if now < entry.retry_at:
+                continue
             try:
                 if self.has_ended(entry):
                     self.record_exit(entry)
-                if tick and not entry.ended:
+                elif is_due:
                     self.supervise(entry, now)
+            except FileNotFoundError:
+                self.let_go(entry)
+            except JobDamaged as error:
+                self.record_damaged(entry, error)
             except (OSError, JobError) as error:  # the disk is full, say: it stays known
                 log.error("trouble job=%s error=%r", entry.job.id, str(error))
                 entry.retry_at = now + RETRY_DELAY
 
-    def has_ended(self, entry: Running) -> bool:
-        """Has our child ended? An adopted one tells only by its lock."""
-        if entry.process and not entry.ended:
-            pid, _, used = os.wait4(entry.pid, os.WNOHANG)  # poll() would lose what it used
-            if pid:
-                entry.ended, entry.process.returncode = True, 0
-                entry.usage = round(used.ru_utime + used.ru_stime, 6), peak_rss(used.ru_maxrss)
-        return entry.ended or not entry.process
-
-    def record_exit(self, entry: Running) -> None:
-        """Record a job's end, unless it lives on, or something that it started still has grace."""
-        with suppress(JobError):  # its folder was moved away
-            held = self.storage.acquire_lock(entry.job.id)
-            if held is None:
-                return
-            with held:
-                entry.ended = True
-                remains = processes(self.storage.tracking_env(entry.job.id))
-                if time.monotonic() < entry.kill_at and any(remains):
-                    return
-                self.record(held, entry)
-        entry.ended = True
-        del self.running[entry.job.id]
-        if entry.keeper is not None:
-            entry.keeper.close()
-
-    def record(self, held: Claim, entry: Running | None = None) -> None:
-        """Finish or requeue a job whose shim is dead; its lock is ours."""
-        outcome, job = self.storage.outcome(held), held.job
-        if outcome is None:
-            self.storage.requeue(held, retry=False)
-            log.info("requeued job=%s reason=%r", job.id, "it had not started")
+    def run_maintenance(self) -> None:
+        """Beat; take over what dead workers of this host left; delete what is kept long enough."""
+        now = time.monotonic()
+        if now < self.next_heartbeat:
             return
-        if entry and entry.stop_outcome:
-            outcome.status, outcome.reason = entry.stop_outcome
-        if outcome.status in STOPPED:
-            kill(self.storage.tracking_env(job.id), signal.SIGKILL)
-        if entry and entry.process:
-            job.cpu_seconds, job.max_rss_bytes = entry.usage
-        if outcome.status in RETRIED and job.attempt <= job.retries:
-            self.storage.requeue(held, retry=True)
-            log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
-        else:
-            self.finish(held, outcome)
+        self.next_heartbeat = now + HEARTBEAT_INTERVAL
+        self.store.heartbeat(self.info, len(self.running))
+        self.adopt_orphans()
+        self.prune(now + PRUNING)
 
-    def finish(self, held: Claim, outcome: Outcome) -> None:
-        job = self.storage.finish(held, outcome)
-        log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
-        if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
-            with suppress(queue.Full):  # a dead URL must not fill the memory
-                self.webhook_queue.put_nowait(job)
+    def claim(self) -> None:
+        """Fill the free slots with the oldest jobs."""
+        if time.monotonic() < self.claim_again_at:
+            return
+        self.claim_again_at = 0.0
+        # One that ended and only cannot be recorded keeps nobody waiting.
+        while sum(not (e.ended and e.retry_at) for e in self.running.values()) < self.info.slots:
+            claim = None
+            if not self.stop_reason:
+                claim = self.store.claim(self.info.name, self.info.host)
+            if claim is None:
+                if self.drain and not self.running:
+                    self.stop_reason = self.stop_reason or "nothing is queued or running"
+                return
+            self.start(claim)
+
+    # --- Starting a job ---
+
+    def start(self, claim: Claim) -> None:
+        """Run a claimed job; one that cannot be started fails, and its log says why."""
+        job = claim.job
+        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
+        try:
+            if job.attempt > 1:
+                claim.write_notice(f"--- attempt {job.attempt} ---")
+            process = self.spawn(claim)
+        except (OSError, ValueError, TypeError) as error:
+            with claim:
+                self.record_no_start(claim, error)
+            return
+        claim.release_journal()
+        self.spawn_pause = 0.0
+        self.running[job.id] = Running(claim, process.pid, process)
+
+    def spawn(self, claim: Claim) -> subprocess.Popen[bytes]:
+        job = claim.job
+        command = job.command
+        words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+        own = self.store.tracking_env(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
+        with claim.open_log_for_append() as out:
+            return subprocess.Popen(
+                ["/bin/sh", "-c", SHIM, "tailboard", *words],
+                stdin=claim.shim_input(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=job.cwd,
+                env=self.env | encode_environment(job.env) | encode_environment(own),
+                start_new_session=True,
+            )
+
+    def record_no_start(self, claim: Claim, error: Exception) -> None:
+        """Its own fault: it failed. The machine's: back to the queue, and a pause that grows."""
+        if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+            claim.requeue(Outcome(Status.QUEUED))
+            self.spawn_pause = min(max(RETRY_DELAY, self.spawn_pause * 2), MAX_SPAWN_PAUSE)
+            self.claim_again_at = time.monotonic() + self.spawn_pause
+            raise error
+        reason = f"cannot start: {error}"
+        with suppress(OSError):  # the log may be what cannot be written
+            claim.write_notice(f"tailboard: {reason}")
+        self.finish(claim, Outcome(Status.FAILED, reason=reason, final=True))
+
+    # --- While it runs ---
 
     def supervise(self, entry: Running, now: float) -> None:
-        """Keep its log; tell it to end if somebody asked, or it has to; at last kill it."""
-        job, limit = entry.job, self.settings.log_max_bytes
-        entry.keeper = entry.keeper or self.storage.supervise_log(job.id)
-        fits = entry.keeper is None or entry.keeper.sample_and_trim(limit)
+        """Tell it to end if somebody asked, or it has to; at last kill it; keep its log."""
+        claim, job, limit = entry.claim, entry.job, self.settings.log_max_bytes
+        if not claim.is_there():
+            raise FileNotFoundError(job.id)
         if entry.kill_at:
             if now >= entry.kill_at:
                 self.send_signal(entry, signal.SIGKILL, RETRY_DELAY)
-        elif self.storage.cancel_requested(job.id):
+        elif claim.cancel_requested() or claim.attempt.stopping:
             self.send_signal(entry, signal.SIGTERM, KILL_DELAY)
-        elif not fits:
-            self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
-        elif job.timeout and now >= (job.started_monotonic or now) + job.timeout:
+        elif job.timeout and now >= (claim.attempt.started_monotonic or now) + job.timeout:
             reason = f"ran longer than its timeout of {job.timeout:g} s"
             self.stop_job(entry, Status.TIMED_OUT, reason)
         elif self.stop_reason and self.on_stop == "kill":
             self.stop_job(entry, Status.CANCELLED, "its worker was told to stop")
+        if not claim.sample_and_trim(limit) and not entry.kill_at:
+            self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
 
     def stop_job(self, entry: Running, status: Status, reason: str) -> None:
-        """End a job for a reason of ours, which the marker keeps should we be gone by then."""
+        """End a job for a reason of ours, which its journal keeps should we be gone by then."""
         entry.stop_outcome = status, reason
         try:
-            self.storage.cancel(entry.job.id, reason, status)
+            entry.claim.write_stopping(status, reason)
         finally:  # a full disk must not save the job that fills it
             self.send_signal(entry, signal.SIGTERM, KILL_DELAY)
 
     def send_signal(self, entry: Running, number: signal.Signals, grace: float) -> None:
         """Signal everything that the job started; the shim lives on to record the exit code."""
         entry.kill_at = time.monotonic() + grace
-        if entry.process is None and (held := self.storage.acquire_lock(entry.job.id)):
-            with held:
-                return  # its shim is dead, and its pid may be anybody's
+        if entry.process is None and entry.claim.acquire_lock():
+            return  # its shim is dead, and its pid may be anybody's
         log.info(
             "signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.stop_outcome
         )
-        kill(self.storage.tracking_env(entry.job.id), number, entry.pid)
+        kill(self.store.tracking_env(entry.job.id), number, entry.pid)
+        if entry.pid is None:
+            return
         with suppress(ProcessLookupError):
             if number is signal.SIGTERM:
                 os.killpg(entry.pid, number)
             os.killpg(entry.pid, signal.SIGCONT)  # what is stopped takes no TERM, records no end
 
-    def run_maintenance(self) -> None:
-        """Take over what dead workers of this host left; beat; delete what is kept long enough."""
-        now = time.monotonic()
-        if now < self.next_beat:
+    def let_go(self, entry: Running) -> None:
+        """Its folder was removed or moved away: end its process, free its slot."""
+        log.error("gone job=%s reason=%r", entry.job.id, "its folder was removed or moved")
+        kill(self.store.tracking_env(entry.job.id), signal.SIGKILL, None)
+        entry.claim.release()
+        del self.running[entry.job.id]
+
+    # --- How it ended ---
+
+    def has_ended(self, entry: Running) -> bool:
+        """Is its shim dead? An adopted one tells only by its lock."""
+        if entry.process is not None and not entry.ended:
+            return False
+        return entry.claim.acquire_lock()
+
+    def record_damaged(self, entry: Running, error: JobDamaged) -> None:
+        """Nobody can tell how a job ended whose journal was destroyed: it is lost."""
+        entry.ended = True
+        lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
+        if not self.is_swept(entry, lost):
             return
-        self.next_beat = now + HEARTBEAT_INTERVAL
-        self.storage.heartbeat(self.info, len(self.running))
-        self.storage.refresh(scan=True)
-        for _ in self.pruning:
-            if time.monotonic() > now + PRUNING:
-                break
-        else:
-            self.pruning = self.storage.prune(self.settings.keep_days, self.settings.keep_bytes)
-        alive = {info.name for info in self.storage.workers()} - {self.info.name}
-        for job in self.storage.list(Status.RUNNING, limit=1_000_000)[0]:
-            ours = job.host in (None, self.info.host) and job.worker not in alive
-            if ours and job.id not in self.running:
-                try:
-                    self.adopt(job)
-                except OSError as error:
-                    log.error("unrecovered job=%s error=%r", job.id, str(error))
+        entry.claim.finish_damaged(Status.LOST)
+        log.error("lost job=%s reason=%r", entry.job.id, str(error))
+        entry.claim.release()
+        del self.running[entry.job.id]
 
-    def adopt(self, job: Job) -> None:
-        """Record the end of a job whose shim is dead; adopt one that lives."""
-        with suppress(JobError):  # another worker was faster
-            if held := self.storage.acquire_lock(job.id):
-                with held:
-                    self.record(held)
-            elif job.pid and (keeper := self.storage.supervise_log(job.id)):
-                self.running[job.id] = Running(job, job.pid, keeper=keeper)
-                log.info("adopted job=%s from=%s pid=%d", job.id, job.worker, job.pid)
-                with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
-                    self.selector.register(os.pidfd_open(job.pid), selectors.EVENT_READ)
-
-    def claim(self) -> None:
-        """Fill the free slots with the oldest jobs."""
-        self.storage.refresh()
-        # One that ended and only cannot be recorded keeps nobody waiting.
-        while sum(not (e.ended and e.retry_at) for e in self.running.values()) < self.info.slots:
-            held = None if self.stop_reason else self.storage.claim(self.info.name, self.info.host)
-            if held is None:
-                if self.drain and not self.running:
-                    self.stop_reason = self.stop_reason or "nothing is queued or running"
-                return
-            with held:
-                self.start(held)
-
-    def start(self, held: Claim) -> None:
-        """Run a claimed job; one that cannot be started fails, and its log says why."""
-        job = held.job
-        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
+    def record_exit(self, entry: Running) -> None:
+        """Record a job's end, unless something that it started still has grace."""
+        entry.ended = True
         try:
-            if job.attempt > 1:
-                held.write_notice(f"--- attempt {job.attempt} ---")
-            process = self.spawn(held)
-            self.running[job.id] = Running(job, process.pid, process)
-        except (OSError, ValueError, TypeError) as error:
-            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
-                self.storage.requeue(held, retry=False)  # not its fault: when the machine can
-                raise
-            reason = f"cannot start: {error}"
-            with suppress(OSError):  # the log may be what cannot be written
-                held.write_notice(f"tailboard: {reason}")
-            self.finish(held, Outcome(Status.FAILED, reason=reason))
+            verdict = entry.claim.judge()
+        except JobDamaged as error:
+            self.record_damaged(entry, error)
+            return
+        if verdict.outcome.status in STOPPED and not self.is_swept(entry, verdict):
+            return
+        verdict.outcome.cpu_seconds, verdict.outcome.max_rss_bytes = entry.usage
+        self.record(entry.claim, verdict)
+        entry.claim.release()
+        del self.running[entry.job.id]
 
-    def spawn(self, held: Claim) -> subprocess.Popen[bytes]:
-        job = held.job
-        own = self.storage.tracking_env(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
-        with held.open_log_for_append() as out:
-            return subprocess.Popen(
-                held.shim(),
-                stdin=held.lock,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=job.cwd,
-                env=self.env | job.env | own,
-                start_new_session=True,
-            )
+    def is_swept(self, entry: Running, verdict: Verdict) -> bool:
+        """Is nothing left of a job that was stopped or lost? After its grace it is killed."""
+        env = self.store.tracking_env(entry.job.id)
+        if not any(processes(env)):
+            return True
+        if time.monotonic() >= entry.kill_at:
+            kill(env, signal.SIGKILL)
+            entry.retry_at = time.monotonic() + SWEEP_INTERVAL
+            return verdict.outcome.exit_code is not None
+        return False
+
+    def record(self, claim: Claim, verdict: Verdict) -> None:
+        """Finish or requeue a job whose shim is dead; its lock is ours."""
+        outcome = verdict.outcome
+        if verdict.status is not Status.QUEUED:
+            self.finish(claim, outcome)
+            return
+        job = claim.requeue(outcome)
+        if outcome.status in RETRIED:
+            log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
+        else:
+            log.info("requeued job=%s reason=%r", job.id, "it had not started")
+
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        job = claim.finish(outcome)
+        log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
+        if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
+            with suppress(queue.Full):  # a dead URL must not fill the memory
+                self.webhook_queue.put_nowait(job)
+
+    # --- Maintenance ---
+
+    def adopt_orphans(self) -> None:
+        """Record the ends of jobs whose shims are dead; adopt those that live."""
+        for claim in self.store.orphans(self.info.host, self.running):
+            job, pid = claim.job, claim.attempt.pid
+            self.running[job.id] = Running(claim, pid)
+            log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
+            if pid is not None:
+                with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
+                    self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
+            self.next_poll = 0.0  # look at once whether it is over
+
+    def prune(self, until: float) -> None:
+        for _ in self.pruning:
+            if time.monotonic() > until:
+                return
+        self.pruning = self.store.prune(self.settings.keep_days, self.settings.keep_bytes)
+
+    def peak_rss(self, maxrss: int) -> int | None:
+        """ru_maxrss in bytes; None up to the worker's own peak, with which Linux lets every child
+        begin: until its exec a vfork shares the parent's memory (getrusage(2), proc(5))."""
+        if psutil.MACOS:
+            return maxrss  # in bytes there
+        if maxrss * 1024 > self.own_peak:
+            with open("/proc/self/status") as file:
+                self.own_peak = int(file.read().partition("VmHWM:")[2].split()[0]) * 1024
+        return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
 
 
-def peak_rss(maxrss: int) -> int | None:
-    """ru_maxrss in bytes; None up to the worker's own peak, with which Linux lets every child
-    begin: until its exec a vfork shares the parent's memory (getrusage(2), proc(5))."""
-    if psutil.MACOS:
-        return maxrss  # in bytes there
-    with open("/proc/self/status") as file:
-        own = int(file.read().partition("VmHWM:")[2].split()[0])
-    return maxrss * 1024 if maxrss > own else None
+def base_environment() -> dict[bytes, bytes]:
+    """The worker's environment for its jobs, encoded once: Popen would do it for each."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output is late
+
+
+def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """TypeError or ValueError where a name or a value cannot be one."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
 def processes(tracking_env: dict[str, str], leader: int | None = None) -> Iterator[psutil.Process]:

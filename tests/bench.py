@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import Processes, free_port, wait_until  # noqa: E402
 
-from storage import FINISHED, SHIM, FolderStore, Job, Log  # noqa: E402
+from storage import FINISHED, FileLog, FolderStore, Job  # noqa: E402
+from worker import SHIM  # noqa: E402
 
 
 def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
@@ -51,36 +53,91 @@ def fresh(folder: Path) -> tuple[FolderStore, Processes]:
 # --- Running jobs -------------------------------------------------------------------------------
 
 
-def bare_loop(folder: Path, slots: int, jobs: int, shim: bool) -> float:
-    """Jobs a second of a loop that only starts processes, each with a log of its own."""
-    folder.mkdir()
-    running: dict[int, subprocess.Popen[bytes]] = {}
-    begun, left = time.perf_counter(), jobs
-    while left or running:
-        while left and len(running) < slots:
-            own = folder / str(left)
-            own.mkdir()
-            command = ["/bin/sh", "-c", SHIM, "tailboard", str(own), "022"] if shim else []
-            with open(own / "output.log", "ab") as log:
-                process = subprocess.Popen(
-                    [*command, "/bin/true"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            running[process.pid] = process
-            left -= 1
-        pid = os.wait()[0]
-        running.pop(pid).returncode = 0
+def in_threads(slots: int, jobs: int, run: Callable[[int], None]) -> float:
+    """Jobs a second of so many threads that run one after the other."""
+    numbers, guard = iter(range(jobs)), threading.Lock()
+
+    def take() -> None:
+        while True:
+            with guard:
+                number = next(numbers, None)
+            if number is None:
+                return
+            run(number)
+
+    threads = [threading.Thread(target=take) for _ in range(slots)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return jobs / (time.perf_counter() - begun)
+
+
+def bare_loop(folder: Path, slots: int, jobs: int) -> float:
+    """Jobs a second of threads that only start `true`, each with a log of its own."""
+    folder.mkdir()
+
+    def run(number: int) -> None:
+        with open(folder / f"{number}.log", "ab") as log:
+            subprocess.Popen(["true"], stdin=subprocess.DEVNULL, stdout=log, stderr=log).wait()
+
+    return in_threads(slots, jobs, run)
+
+
+def durable_loop(folder: Path, slots: int, jobs: int) -> float:
+    """Jobs a second of threads that do what each of our jobs promises, and no more: append a line
+    and fsync it, run the shim, append a line and fsync it."""
+    folder.mkdir()
+
+    def run(number: int) -> None:
+        own = folder / str(number)
+        own.mkdir()
+        journal = os.open(own / "journal", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(journal, b'\n{"claimed": {}}\n')
+        os.fsync(journal)
+        with open(own / "output.log", "ab") as log:
+            command = ["/bin/sh", "-c", SHIM, "tailboard", "true"]
+            options = {"stdin": journal, "stdout": log, "stderr": log, "start_new_session": True}
+            subprocess.Popen(command, **options).wait()  # type: ignore[call-overload]
+        os.write(journal, b'\n{"ended": {}}\n')
+        os.fsync(journal)
+        os.close(journal)
+
+    return in_threads(slots, jobs, run)
+
+
+def peer_loop(folder: Path, slots: int, jobs: int, peer: str) -> float:
+    """Jobs a second of nq or task-spooler, all queued before they may start."""
+    folder.mkdir()
+    if peer == "nq":
+        env = os.environ | {"NQDIR": str(folder)}
+        begun = time.perf_counter()
+        for _ in range(jobs):
+            subprocess.run(["nq", "-q", "true"], env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["nq", "-w"], env=env, check=True)
+        return jobs / (time.perf_counter() - begun)
+    env = os.environ | {"TS_SOCKET": str(folder / "socket"), "TMPDIR": str(folder)}
+    env |= {"TS_MAXFINISHED": str(jobs * 2)}
+    subprocess.run(["tsp", "-S", str(slots)], env=env, check=True, stdout=subprocess.DEVNULL)
+    begun = time.perf_counter()
+    for _ in range(jobs):
+        subprocess.run(["tsp", "true"], env=env, check=True, stdout=subprocess.DEVNULL)
+    wait_until(lambda: b"running" not in (text := peer_list(env)) and b"queued" not in text, 120)
+    seconds = time.perf_counter() - begun
+    subprocess.run(["tsp", "-K"], env=env, check=True)
+    return jobs / seconds
+
+
+def peer_list(env: dict[str, str]) -> bytes:
+    return subprocess.run(["tsp"], env=env, check=True, capture_output=True).stdout
 
 
 def drain(folder: Path, slots: int, jobs: int) -> float:
     """Jobs a second of a worker, between its first claim and its last record."""
     storage, processes = fresh(folder)
     for _ in range(jobs):
-        storage.submit(Job(command=["/bin/true"]))
+        storage.submit(Job(command=["true"]))
     processes.worker("--slots", str(slots), "--drain").wait()
     seen = re.findall(r"^[0-9-]+ ([0-9:.]+)Z INFO (?:claimed|succeeded)", processes.text(), re.M)
     first, last = ([float(part) for part in moment.split(":")] for moment in (seen[0], seen[-1]))
@@ -89,21 +146,27 @@ def drain(folder: Path, slots: int, jobs: int) -> float:
 
 
 def throughput(folder: Path, jobs: int) -> None:
+    """Medians of five runs taken in turn; every job is queued before the worker starts."""
     for slots in (1, 2):
-        bare, shim, ours = [], [], []
-        for turn in range(3):
+        rates: dict[str, list[float]] = {"ours": [], "durable": [], "bare": [], "nq": [], "tsp": []}
+        for turn in range(5):
             name = f"{slots}-{turn}"
-            bare.append(bare_loop(folder / f"bare{name}", slots, jobs, False))
-            ours.append(drain(folder / f"ours{name}", slots, jobs))
-            shim.append(bare_loop(folder / f"shim{name}", slots, jobs, True))
-        middle = statistics.median
-        say(f"jobs/s, {slots} slots: worker : bare Popen loop", middle(ours), middle(bare), "1/s")
-        say(f"jobs/s, {slots} slots: worker : loop of shims", middle(ours), middle(shim), "1/s")
-        say(f"jobs/s, {slots} slots: loop of shims : bare", middle(shim), middle(bare), "1/s")
+            rates["ours"].append(drain(folder / f"ours{name}", slots, jobs))
+            rates["durable"].append(durable_loop(folder / f"durable{name}", slots, jobs))
+            rates["bare"].append(bare_loop(folder / f"bare{name}", slots, jobs))
+            for peer in ("nq", "tsp"):
+                if shutil.which(peer) and (peer == "tsp" or slots == 1):  # nq has one slot
+                    rates[peer].append(peer_loop(folder / f"{peer}{name}", slots, jobs, peer))
+        ours = statistics.median(rates.pop("ours"))
+        for name, found in rates.items():
+            if found:
+                reach = "reach 0.85" if name == "durable" else ""
+                what = f"jobs/s, {slots} slots: worker : {name}"
+                say(what, ours, statistics.median(found), "1/s", reach)
 
 
 def start_latency(folder: Path, jobs: int) -> None:
-    """From `submit` to the job's first instruction, and from Popen to that of its program."""
+    """From `submit` to the job's first instruction, and the same of the shim alone."""
     storage, processes = fresh(folder)
     processes.worker()
     wait_until(storage.workers)
@@ -114,12 +177,16 @@ def start_latency(folder: Path, jobs: int) -> None:
         wait_until(lambda job=job: storage.status(job.id) in FINISHED)
         ours.append(float(storage.load_logs(job.id)) - begun)
         begun = time.time()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        journal = os.open(folder / f"journal{turn}", flags, 0o600)
+        command = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/date", "+%s.%N"]
         with open(folder / f"bare{turn}", "ab") as log:
-            subprocess.Popen(["/bin/date", "+%s.%N"], stdout=log, stderr=log).wait()
+            subprocess.Popen(command, stdin=journal, stdout=log, stderr=log).wait()
+        os.close(journal)
         bare.append(float((folder / f"bare{turn}").read_text()) - begun)
     processes.end()
     for name, mine, theirs in zip(("median", "p95"), quantiles(ours), quantiles(bare), strict=True):
-        reach = f"{mine - theirs:+.1f} ms; reach +3" if name == "median" else ""
+        reach = f"{mine - theirs:+.1f} ms; reach +2" if name == "median" else ""
         say(f"submit to first instruction, {name}", mine, theirs, "ms", reach)
 
 
@@ -175,7 +242,7 @@ def tails(folder: Path, large: int) -> None:
     medians = []
     for name, size in (("small", 1 << 20), ("large", large)):
         write_log(folder / name, size)
-        with Log(str(folder / name)) as log:
+        with FileLog(str(folder / name)) as log:
             times = each(200, lambda log=log, size=size: log.read(log.tail(1000, size), size))
         medians.append(quantiles(times)[0])
     what = f"last 1,000 lines of {large / (1 << 30):g} GiB : of 1 MiB"

@@ -149,10 +149,15 @@ def end_jobs(storage: Store) -> None:
     """End the jobs that run, by their process groups."""
     for job in storage.list(Status.RUNNING)[0]:
         with suppress(JobNotFound, ProcessLookupError):
-            if (
-                job.pid and storage.acquire_lock(job.id) is None
-            ):  # its lock is held: the pid is its shim's
+            if job.pid and is_shim_of(job):
                 os.killpg(job.pid, signal.SIGKILL)
+
+
+def is_shim_of(job: Job) -> bool:
+    """Is the process with the pid of this job its shim, and not one that got its ID since?"""
+    with suppress(OSError):
+        return f"JOB_ID={job.id}".encode() in Path(f"/proc/{job.pid}/environ").read_bytes()
+    return False
 
 
 @pytest.fixture

@@ -375,11 +375,11 @@ def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, h
         b"null",
         b"",
         b"[" * 100_000,
-        b'{"command": "x", "version": 1, "env": 5}',
-        b'{"command": "x", "version": 1, "name": {"a": [1]}, "exit_code": "no", "reason": 7}',
-        b'{"command": "x", "version": 1, "submitted_at": NaN, "cpu_seconds": Infinity}',
-        b'{"command": "\\ud800", "version": 1, "name": "\\ud800"}',
-        b'{"command": "x", "version": 1, "id": 5, "status": "great", "pid": "1", "log_size": -1}',
+        b'{"command": "x", "version": 2, "env": 5}',
+        b'{"command": "x", "version": 2, "name": {"a": [1]}, "exit_code": "no", "reason": 7}',
+        b'{"command": "x", "version": 2, "submitted_at": NaN, "cpu_seconds": Infinity}',
+        b'{"command": "\\ud800", "version": 2, "name": "\\ud800"}',
+        b'{"command": "x", "version": 2, "id": 5, "status": "great", "pid": "1", "log_size": -1}',
     ],
 )
 def test_whatever_stands_in_a_record_no_request_ends_in_an_error(
@@ -675,7 +675,7 @@ def test_answers_of_lists_and_jobs_are_json_that_keeps_its_characters(served: Si
 def test_outcomes_are_told_as_they_were_recorded(client: FlaskClient, hand: Hand) -> None:
     with hand.running() as held:
         outcome = Outcome(Status.FAILED, 137, "ended by SIGKILL")
-        hand.storage.finish(held, outcome)
+        held.finish(outcome)
     job = client.get(f"/jobs/{held.job.id}").json
     check_job(job)
     assert (job["status"], job["exit_code"]) == ("failed", 137)

@@ -19,10 +19,37 @@ from typing import Any
 import pytest
 from conftest import Gate, Processes, is_alive, pids_in, wait_until
 
-from storage import FINISHED, SHIM, FolderStore, Job, JobNotFound, Status
+from storage import FINISHED, FolderStore, Job, JobNotFound, Status
+from worker import SHIM
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
+
+
+def rewrite(journal: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Change the lines of a journal in place, which keeps its lock; None drops a line."""
+    lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    kept = [changed for line in lines if (changed := change(line)) is not None]
+    journal.write_text("".join(f"\n{json.dumps(line)}\n" for line in kept))
+
+
+def drop_exit(folder: Path) -> Path:
+    """Let the exit code be lost, as when the shim was killed with the command."""
+    rewrite(folder / "journal", lambda line: None if "exit" in line else line)
+    return folder
+
+
+def claimed_as(folder: Path, **fields: object) -> None:
+    """Let the claim say something else."""
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        return {"claimed": line["claimed"] | fields} if "claimed" in line else line
+
+    rewrite(folder / "journal", change)
+
+
+def has_exited(journal: Path) -> bool:
+    return '"exit"' in journal.read_text()
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -53,18 +80,15 @@ class Case:
     def left_by_a_dead_worker(self, line: str, starts: bool = True, **fields: Any) -> Path:
         """A job that a worker claimed, and whose shim has ended when the worker was dead."""
         job = self.tallying(line, **fields)
-        self.storage.subscribe(())
-        held = self.storage.claim("dead", HOST)
-        assert held
-        self.storage.close()
-        with held:
+        claim = self.storage.claim("dead", HOST)
+        assert claim
+        with claim:
             if starts:
-                command = ["/bin/sh", "-c", str(job.command)]
-                shim = ["/bin/sh", "-c", SHIM, "tailboard", held.folder, "022", *command]
+                shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", str(job.command)]
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
-                with held.open_log_for_append() as log:
-                    subprocess.run(shim, stdin=held.lock, stdout=log, env=env)
-        return Path(held.folder)
+                with claim.open_log_for_append() as log:
+                    subprocess.run(shim, stdin=claim.shim_input(), stdout=log, env=env)
+        return Path(claim.folder)
 
     def die_at(self, number: int, *arguments: str) -> list[str]:
         """Let it die before that step; the names of the steps that it came to."""
@@ -140,19 +164,19 @@ def cannot_start(case: Case) -> Callable[[], None]:
 
 
 def ended_meanwhile(case: Case) -> Callable[[], None]:
-    exit_file = case.left_by_a_dead_worker("exit 7") / "exit"
-    os.utime(exit_file, (4_000_000_000, 4_000_000_000))
+    journal = case.left_by_a_dead_worker("exit 7") / "journal"
+    os.utime(journal, (4_000_000_000, 4_000_000_000))
 
     def check() -> None:
         case.check(Status.FAILED, 7)
         finished = case.storage.get(case.ids[0]).finished_at
-        assert finished and finished.startswith("2096-10-02"), "the exit file's time is the end's"
+        assert finished and finished.startswith("2096-10-02"), "the end's time"
 
     return check
 
 
 def was_lost(case: Case) -> Callable[[], None]:
-    (case.left_by_a_dead_worker("exit 7", retries=1) / "exit").unlink()
+    drop_exit(case.left_by_a_dead_worker("exit 7", retries=1))
     return lambda: case.check(Status.FAILED, 7, attempts=2)
 
 
@@ -193,7 +217,7 @@ def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
     if full:
         return list(range(1, len(steps) + 1))
     first = next(n for n, name in enumerate(steps) if job_id in name)
-    telling = ("rename", "fork_exec", "ftruncate", "unlink", "pwrite 2")
+    telling = ("rename", "fork_exec", "write", "fsync", "unlink")
     return [n for n, name in enumerate(steps, 1) if n > first and any(t in name for t in telling)]
 
 
@@ -266,10 +290,10 @@ def test_an_end_that_no_worker_saw_is_recorded_with_its_code_and_time(
     job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 9")))
     kill(first)
     gate.open()
-    exit_file = folder / "running" / job.id / "exit"
-    wait_until(exit_file.exists)
+    journal = folder / "running" / job.id / "journal"
+    wait_until(lambda: has_exited(journal))
     wait_until(lambda: not is_alive(job.pid or 0))
-    os.utime(exit_file, (4_000_000_000, 4_000_000_000))
+    os.utime(journal, (4_000_000_000, 4_000_000_000))
     drain()
     job = storage.get(job.id)
     assert (job.status, job.exit_code) == (Status.FAILED, 9)
@@ -297,11 +321,7 @@ def test_an_adopted_job_has_what_is_left_of_its_timeout(
         ("2999-01-01T00:00:00.000Z", "2001-01-01T00:00:00.000Z"),
         strict=True,
     ):
-        with open(folder / "running" / job.id / "lock", "r+") as file:
-            claim = json.load(file) | {"started_monotonic": monotonic, "started_at": wall}
-            file.seek(0)
-            file.truncate()
-            json.dump(claim, file)
+        claimed_as(folder / "running" / job.id, started_monotonic=monotonic, started_at=wall)
     worker()
     overdue = ended(jobs[0])
     assert (overdue.status, overdue.exit_code) == (Status.TIMED_OUT, 143)
@@ -354,7 +374,7 @@ def test_a_cancel_that_came_too_late_still_stops_the_retries(
     job = started(storage.submit(Job(command=line, retries=2)))
     kill(first)
     gate.open()
-    wait_until((folder / "running" / job.id / "exit").exists)
+    wait_until(lambda: has_exited(folder / "running" / job.id / "journal"))
     wait_until(lambda: not is_alive(job.pid or 0))
     storage.cancel(job.id, "enough")
     drain()
@@ -473,30 +493,30 @@ def test_a_command_whose_shim_was_killed_is_ended_and_lost(
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)])
 
 
-@pytest.mark.parametrize("content", ["", "1", "x\n"])
-def test_an_exit_file_that_is_empty_or_half_written_means_lost(
-    tmp_path: Path, processes: Processes, content: str
+@pytest.mark.parametrize("torn", ["", '\n{"exit"', '\n{"exit": 0', '\n{"exit": "0"}\n'])
+def test_an_exit_line_that_is_missing_or_half_written_means_lost(
+    tmp_path: Path, processes: Processes, torn: str
 ) -> None:
     case = Case(tmp_path / "case", processes)
-    (case.left_by_a_dead_worker("exit 0") / "exit").write_text(content)
+    journal = drop_exit(case.left_by_a_dead_worker("exit 0")) / "journal"
+    journal.write_text(journal.read_text() + torn)
     case.recover()
     case.check(Status.LOST, None)
 
 
-def test_no_pid_file_means_never_started_unless_the_machine_went_down(
+def test_no_pid_line_means_never_started_unless_the_machine_went_down(
     tmp_path: Path, processes: Processes
 ) -> None:
     case = Case(tmp_path / "case", processes)
     crashed = case.left_by_a_dead_worker("exit 0", starts=False)
     unclear = case.left_by_a_dead_worker("exit 0", starts=False)
-    emptied = case.left_by_a_dead_worker("exit 0", starts=False)
-    claim = json.loads((unclear / "lock").read_text())
-    (unclear / "lock").write_text(json.dumps(claim | {"boot": "the one before"}))
-    (emptied / "lock").write_text("")
+    destroyed = case.left_by_a_dead_worker("exit 0", starts=False)
+    claimed_as(unclear, boot="the one before")
+    (destroyed / "journal").unlink()
     case.recover()
     assert case.storage.get(crashed.name).status is Status.SUCCEEDED
     assert case.storage.get(unclear.name).status is Status.LOST
-    assert case.storage.get(emptied.name).status is Status.LOST
+    assert case.storage.get(destroyed.name).status is Status.LOST
     assert case.tallied() == [f"{crashed.name}.1"]
 
 
@@ -528,10 +548,9 @@ def test_workers_that_recover_at_once_do_each_thing_once(
     kill(first)
     for _ in range(10):
         wanted[case.left_by_a_dead_worker("exit 7").name] = (Status.FAILED, 7, 1)
-        (lost := case.left_by_a_dead_worker("exit 7") / "exit").unlink()
-        wanted[lost.parent.name] = (Status.LOST, None, 1)
-        (retry := case.left_by_a_dead_worker("exit 7", retries=1) / "exit").unlink()
-        wanted[retry.parent.name] = (Status.FAILED, 7, 2)
+        wanted[drop_exit(case.left_by_a_dead_worker("exit 7")).name] = (Status.LOST, None, 1)
+        retry = drop_exit(case.left_by_a_dead_worker("exit 7", retries=1))
+        wanted[retry.name] = (Status.FAILED, 7, 2)
         never = case.left_by_a_dead_worker("exit 7", starts=False)
         wanted[never.name] = (Status.FAILED, 7, 1)
     workers = [worker("--drain", "--slots", "20", **storage_of_case) for _ in range(4)]
@@ -682,7 +701,8 @@ def kill_shim(job: Job) -> bool:
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(job.pid or 0)
         try:
-            if f"/running/{job.id}\0".encode() in read_if_there(Path(f"/proc/{job.pid}/cmdline")):
+            environment = read_if_there(Path(f"/proc/{job.pid}/environ"))
+            if f"JOB_ID={job.id}\0".encode() in environment:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 return True
         finally:
@@ -742,27 +762,24 @@ def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(
     assert len(small.list()[0]) == 2
 
 
-def test_an_end_on_a_full_disk_is_recorded_when_there_is_space_again(
+def test_an_end_on_a_full_disk_is_recorded_at_once(
     disk: SmallDisk,
     small: FolderStore,
     worker: Worker,
     processes: Processes,
-    folder: Path,
     tmp_path: Path,
     gate: Gate,
 ) -> None:
+    """The journal's block is there already; jobs that wait are claimed once there is space."""
     process = worker()
     job = small.submit(Job(command=f"echo 1 >{tmp_path}/started; {gate.wait}; exit 7"))
     queued = [small.submit(Job(command="exit 3", queue="later")) for _ in range(3)]
     wait_until((tmp_path / "started").exists)
     disk.fill()
     gate.open()
-    wait_until((folder / "running" / job.id / "exit").exists)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1.5)
-    disk.free()
     wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
     assert (small.get(job.id).status, small.get(job.id).exit_code) == (Status.FAILED, 7)
+    disk.free()
     for each in queued:
         wait_until(lambda each=each: small.get(each.id).status in FINISHED)
         assert small.get(each.id).exit_code == 3
@@ -789,10 +806,9 @@ def test_a_job_that_fills_the_disk_ends_by_its_own_error(
     old = small.submit(Job(command="head -c 300000 /dev/zero"))
     wait_until(lambda: small.get(old.id).status is Status.SUCCEEDED)
     job = small.submit(Job(command=["cat", "/dev/zero"]))
-    wait_until((folder / "running" / job.id / "exit").exists, describe=processes.text)
-    small.delete(old.id)
     wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
     assert (small.get(job.id).status, small.get(job.id).exit_code) == (Status.FAILED, 1)
+    small.delete(old.id)
     assert process.poll() is None
 
 

@@ -659,7 +659,7 @@ def outside(tmp_path: Path) -> Path:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "output.log").write_text(SECRET)
-    (outside / "job.json").write_text(json.dumps({"command": SECRET, "version": 1}))
+    (outside / "job.json").write_text(json.dumps({"command": SECRET, "version": 2}))
     (outside / "times").write_text(SECRET)
     return outside
 
@@ -675,7 +675,7 @@ def everything(client: FlaskClient, job_id: str) -> Iterator[tuple[str, Any]]:
     yield "delete", client.delete(f"/jobs/{job_id}")
 
 
-@pytest.mark.parametrize("name", ["output.log", "job.json", "times", "lock", "exit", "pid"])
+@pytest.mark.parametrize("name", ["output.log", "job.json", "times", "journal", "cancel"])
 def test_a_link_in_a_jobs_folder_is_not_followed(
     client: FlaskClient, hand: Hand, outside: Path, name: str
 ) -> None:

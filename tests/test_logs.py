@@ -20,7 +20,7 @@ import requests
 from conftest import need, wait_until
 from web import EVENTS, UNKNOWN, Hand, Site, Stream, admitted, follow, is_problem, site, stalled
 
-from storage import Claim, Status
+from storage import Claim, Outcome, Status
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 300_000_000  # bytes of a log that no request may hold
@@ -427,7 +427,7 @@ def test_a_follower_stays_with_a_job_through_its_next_attempt(served: Site, hand
     stream = follow(served, held.job.id)
     stream.has(b"first attempt\n")
     with held:
-        job = hand.storage.requeue(held, retry=True)
+        job = held.requeue(Outcome(Status.FAILED, 1))
     held = hand.start(job)
     hand.write(held, b"second attempt\n")
     stream.has(b"second attempt\n")

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import Processes, wait_until
 
-from storage import FolderStore, Job, Log, LogSupervisor, Status
+from storage import FileLog, FolderStore, Job, LogSupervisor, Status
 
 LIMIT = 1 << 20
+
+
+def supervise(folder: Path) -> LogSupervisor:
+    times = os.open(folder / "times", os.O_RDWR | os.O_CREAT)
+    return LogSupervisor(str(folder / "output.log"), times)
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def test_a_runaway_job_is_stopped_with_a_reason_where_no_holes_can_be_punched(
 def test_what_the_limit_holds_is_kept_whole(storage: FolderStore, tmp_path: Path) -> None:
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
-    keeper = LogSupervisor(str(tmp_path))
+    keeper = supervise(tmp_path)
     assert keeper.sample_and_trim(len(data) + 4096)
     assert (tmp_path / "output.log").read_bytes() == data
     assert keeper.sample_and_trim(LIMIT)
@@ -85,7 +90,7 @@ def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
 ) -> None:
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
-    keeper, pread = LogSupervisor(str(tmp_path)), os.pread
+    keeper, pread = supervise(tmp_path), os.pread
 
     def read_then_trim(fd: int, size: int, offset: int) -> bytes:
         found = pread(fd, size, offset)
@@ -93,19 +98,10 @@ def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
         return found
 
     monkeypatch.setattr("storage.os.pread", read_then_trim)
-    with Log(str(tmp_path / "output.log")) as log:
+    with FileLog(str(tmp_path / "output.log")) as log:
         begin, found = log.read(0, 4096)
         assert begin == log.start > 0 and found == data[begin : begin + 4096]
     keeper.close()
-
-
-def test_two_cannot_keep_the_same_log(tmp_path: Path) -> None:
-    (tmp_path / "output.log").write_bytes(b"")
-    keeper = LogSupervisor(str(tmp_path))
-    with pytest.raises(BlockingIOError):
-        LogSupervisor(str(tmp_path))
-    keeper.close()
-    LogSupervisor(str(tmp_path)).close()
 
 
 def test_samples_stay_sorted_when_the_clock_is_set_back(
@@ -113,13 +109,13 @@ def test_samples_stay_sorted_when_the_clock_is_set_back(
 ) -> None:
     log = tmp_path / "output.log"
     log.write_bytes(b"a\n")
-    keeper = LogSupervisor(str(tmp_path))
+    keeper = supervise(tmp_path)
     for now in (1_000.0, 1_000.5, 1_002.0, 500.0, 501.5, 1_004.0):
         monkeypatch.setattr("storage.time.time", lambda now=now: now)
         keeper.sample_and_trim(LIMIT)
         with open(log, "ab") as file:
             file.write(b"a\n")
     keeper.close()
-    again = LogSupervisor(str(tmp_path))
+    again = supervise(tmp_path)
     assert (again.records, again.time, again.size) == (5, 1_004.0, 12)
     again.close()

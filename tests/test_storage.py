@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import shutil
@@ -20,18 +21,23 @@ from conftest import ROOT, wait_until
 import storage as module
 from storage import (
     FINISHED,
-    SHIM,
+    CancelRequest,
     Claim,
     FolderStore,
     Job,
+    JobDamaged,
     JobNotFound,
     Outcome,
     Status,
     Store,
     WorkerInfo,
     WrongState,
+    judge,
     open_store,
+    parse_journal,
+    utc,
 )
+from worker import SHIM
 
 UNKNOWN = "20200101-000000-00000000"
 
@@ -39,10 +45,8 @@ UNKNOWN = "20200101-000000-00000000"
 @pytest.fixture
 def claim(storage: Store) -> Callable[[], Claim | None]:
     """Claim the oldest job, as a worker that serves all queues."""
-    storage.subscribe(())
 
     def claim() -> Claim | None:
-        storage.refresh(scan=True)
         return storage.claim("worker", "host")
 
     return claim
@@ -58,7 +62,7 @@ def bring(storage: Store, claim: Callable[[], Claim]) -> Callable[..., Job]:
             return job
         with claim() as held:
             assert held.job.id == job.id
-            return held.job if status is Status.RUNNING else storage.finish(held, Outcome(status))
+            return held.job if status is Status.RUNNING else held.finish(Outcome(status))
 
     return bring
 
@@ -152,7 +156,7 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
     """A job folder elsewhere, to which such an ID would lead, is neither seen nor touched."""
     outside = folder.parent / "x"
     outside.mkdir()
-    (outside / "job.json").write_text('{"command": "true", "version": 1}')
+    (outside / "job.json").write_text('{"command": "true", "version": 2}')
     (outside / "output.log").write_text("secret")
     for job_id in ("../../x", "../../../x", str(outside), "../../x\0"):
         for ask in (storage.get, storage.delete, storage.load_logs):
@@ -177,7 +181,7 @@ for n in range(250):
     for output in outputs:
         assert output == sorted(output)
     assert storage.counts()[Status.QUEUED] == 2000
-    storage.subscribe(())
+    storage.listen(())
     claimed = []
     while held := storage.claim("worker", "host"):
         with held:
@@ -191,7 +195,7 @@ def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
     submitted = [storage.submit(Job(command="true")).id for _ in range(200)]
     code = """
 storage = open_store(sys.argv[1])
-storage.subscribe(())
+storage.listen(())
 while held := storage.claim("worker", "host"):
     with held:
         print(held.job.id)
@@ -217,7 +221,7 @@ def test_a_key_stays_with_its_job_until_that_is_deleted(
     job = storage.submit(Job(command="true"), key="k")
     with claim() as held:
         assert storage.submit(Job(command="true"), key="k").id == job.id
-        storage.finish(held, Outcome(Status.SUCCEEDED, 0))
+        held.finish(Outcome(Status.SUCCEEDED, 0))
     assert storage.submit(Job(command="true"), key="k").status is Status.SUCCEEDED
     storage.delete(job.id)
     assert storage.submit(Job(command="true"), key="k").id != job.id
@@ -343,7 +347,7 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
                 (home / f"202601{day:02}-000000-{n:08}").mkdir(exist_ok=True)
         newest = [home / f"202601{day:02}-000000-{n:08}" for n in range(jobs_a_day)][-200:]
         for place in newest:  # the others are never looked into
-            (place / "job.json").write_text('{"command": "true", "version": 1}')
+            (place / "job.json").write_text('{"command": "true", "version": 2}')
         answer: list[int] = json.loads(in_processes(1, code, folder)[0])
         return answer
 
@@ -351,7 +355,7 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
     few_cost, many_cost = cost(210), cost(many)
     assert few_cost[-1] == 12 * 210 and many_cost[-1] == 12 * many
     for records, folders in (few_cost[0:2], few_cost[2:4], many_cost[0:2], many_cost[2:4]):
-        assert records == 50 and folders < 20
+        assert records == 100 and folders < 20  # of each job its job.json and its journal
     assert few_cost[4] == many_cost[4] == 0
     assert few_cost[5] < 30 and many_cost[5] < 30
     shutil.rmtree(folder)
@@ -370,9 +374,9 @@ def test_a_claimed_job_is_running_and_says_by_whom(
         assert (found.status, found.worker, found.host) == (Status.RUNNING, "worker", "host")
         assert found.started_at and found.started_at >= (job.submitted_at or "")
         assert claim() is None
-        assert storage.acquire_lock(job.id) is None, "its lock is held"
-    with storage.acquire_lock(job.id) as held:
-        assert held.job == storage.get(job.id)
+        assert list(storage.orphans("host", ())) == [], "somebody supervises it"
+    with next(storage.orphans("host", ())) as held:
+        assert held.acquire_lock() and held.job == storage.get(job.id)
 
 
 def test_claims_are_first_in_first_out_over_all_queues(
@@ -384,9 +388,9 @@ def test_claims_are_first_in_first_out_over_all_queues(
             assert held.job.id == job_id
 
 
-def test_only_the_subscribed_queues_are_claimed(storage: Store) -> None:
+def test_only_the_queues_listened_to_are_claimed(storage: Store) -> None:
     jobs = {q: storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "c")}
-    storage.subscribe(["c", "b"])
+    storage.listen(["c", "b"])
     for queue in ("b", "c"):
         held = storage.claim("worker", "host")
         assert held
@@ -395,26 +399,22 @@ def test_only_the_subscribed_queues_are_claimed(storage: Store) -> None:
     assert storage.claim("worker", "host") is None
 
 
-def test_a_subscriber_is_told_of_a_new_job_and_of_one_in_a_new_queue(
+def test_a_listener_is_told_of_a_new_job_and_of_one_in_a_new_queue(
     storage: FolderStore, folder: Path
 ) -> None:
     select = pytest.importorskip("select")
-    ready = storage.subscribe(())
-    if ready is None:
+    watch = storage.listen(())
+    if watch is None:
         pytest.skip("nothing tells of a new job here: it is polled for")
+    ready = watch.fileno()
     other = FolderStore(folder)
     for queue in ("default", "quite-new", "quite-new"):
         other.submit(Job(command="true", queue=queue))
         assert select.select([ready], [], [], 20)[0]
 
-        def claimed() -> Claim | None:
-            storage.refresh()
-            return storage.claim("worker", "host")
-
-        with wait_until(claimed) as held:
+        with wait_until(lambda: storage.claim("worker", "host")) as held:
             assert held.job.queue == queue
-        storage.refresh()
-        wait_until(lambda: not select.select([ready], [], [], 0)[0] or storage.refresh())
+        wait_until(lambda: storage.claim("w", "h") or not select.select([ready], [], [], 0)[0])
 
 
 @pytest.mark.parametrize("status", FINISHED)
@@ -423,15 +423,14 @@ def test_a_finished_job_records_how_it_ended(
 ) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
-        held.job.cpu_seconds, held.job.max_rss_bytes = 1.5, 2048
-        storage.finish(held, Outcome(status, 143, "because"))
+        outcome = Outcome(status, 143, "because", cpu_seconds=1.5, max_rss_bytes=2048)
+        assert held.finish(outcome) == storage.get(job.id)
     found = storage.get(job.id)
     assert (found.status, found.exit_code, found.reason) == (status, 143, "because")
     assert (found.cpu_seconds, found.max_rss_bytes) == (1.5, 2048)
     assert found.finished_at and found.finished_at >= (found.started_at or "")
     assert found.pid is None
-    with pytest.raises(JobNotFound):
-        storage.acquire_lock(job.id)
+    assert list(storage.orphans("host", ())) == []
     assert storage.counts()[status] == 1
 
 
@@ -441,7 +440,7 @@ def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
     storage.submit(Job(command="true"))
     with claim() as held:
         outcome = Outcome(Status.SUCCEEDED, 0, finished_at="2001-01-01T00:00:00.000Z")
-        job = storage.finish(held, outcome)
+        job = held.finish(outcome)
     assert job.finished_at == job.started_at
 
 
@@ -451,11 +450,11 @@ def test_what_has_ended_can_only_be_deleted(
 ) -> None:
     job = storage.submit(Job(command="true"))
     with claim() as held:
-        storage.finish(held, Outcome(status))
+        held.finish(Outcome(status))
         with pytest.raises(WrongState):
-            storage.finish(held, Outcome(Status.FAILED))
+            held.finish(Outcome(Status.FAILED))
         with pytest.raises(WrongState):
-            storage.requeue(held, retry=True)
+            held.requeue(Outcome(Status.FAILED, 1))
     with pytest.raises(WrongState, match=status):
         storage.cancel(job.id, "why")
     assert storage.get(job.id).status is status
@@ -493,9 +492,11 @@ def test_cancelling_a_running_job_leaves_its_worker_a_note(
     storage: Store, bring: Callable[..., Job]
 ) -> None:
     job = bring(Status.RUNNING)
-    assert not storage.cancel_requested(job.id)
-    assert storage.cancel(job.id, "first").status is Status.RUNNING
-    assert storage.cancel_requested(job.id)
+    (held,) = storage.orphans("host", ())
+    with held:
+        assert not held.cancel_requested()
+        assert storage.cancel(job.id, "first").status is Status.RUNNING
+        assert held.cancel_requested()
     storage.cancel(job.id, "second")
     assert storage.get(job.id).status is Status.RUNNING
 
@@ -507,19 +508,21 @@ def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
     with claim() as held:
         with held.open_log_for_append() as log:
             log.write(b"kept\n")
-        storage.requeue(held, retry=False)
-        with pytest.raises(WrongState):
-            storage.requeue(held, retry=False)
+        held.requeue(Outcome(Status.QUEUED))
     found = storage.get(job.id)
     assert (found.status, found.attempt, found.queue) == (Status.QUEUED, 1, "gpu")
     assert (found.started_at, found.worker, found.host) == (None, None, None)
     with claim() as held:
-        storage.cancel(job.id, "too long", Status.TIMED_OUT)
-        storage.requeue(held, retry=True)
+        held.write_stopping(Status.TIMED_OUT, "too long")
+        verdict = held.judge()
+        assert (verdict.status, verdict.outcome.reason) == (Status.QUEUED, "too long")
+        held.requeue(verdict.outcome)
     assert storage.get(job.id).attempt == 2
     with claim() as held:
-        assert not storage.cancel_requested(job.id), "that was the attempt before"
+        assert held.attempt.stopping is None, "that was the attempt before"
         assert storage.load_logs(job.id) == "kept\n"
+    attempts = storage.get(job.id).attempts_as_dicts()
+    assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
 
 
 def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
@@ -529,7 +532,7 @@ def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
     job = storage.submit(Job(command="true", retries=1))
     with claim() as held:
         storage.cancel(job.id, "enough")
-        storage.requeue(held, retry=True)
+        held.requeue(Outcome(Status.FAILED, 1))
     assert claim() is None
     found = storage.get(job.id)
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
@@ -546,33 +549,33 @@ def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: Store) -
             answers[job_id] = other.cancel(job_id, "why")
 
     canceller = threading.Thread(target=cancel)
-    storage.subscribe(())
+    storage.listen(())
     canceller.start()
     claimed = set()
     while held := storage.claim("worker", "host"):
         with held:
             claimed.add(held.job.id)
     canceller.join()
+    running = {held.job.id: held for held in storage.orphans("host", ())}
     for job_id in jobs:
         job = storage.get(job_id)
         assert job.status is (Status.RUNNING if job_id in claimed else Status.CANCELLED)
-        assert job_id not in claimed or storage.cancel_requested(job_id)
+        assert job_id not in claimed or running[job_id].cancel_requested()
 
 
 def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: Store) -> None:
     """Backwards, too: neither a look-up nor the list ever misses it."""
     job = storage.submit(Job(command="true", retries=99))
     mover = FolderStore(folder)
-    mover.subscribe(())
+    mover.listen(())
     stop = threading.Event()
 
     def move() -> None:
         while not stop.is_set():
-            mover.refresh(scan=True)
             held = mover.claim("worker", "host")
             assert held
             with held:
-                mover.requeue(held, retry=False)
+                held.requeue(Outcome(Status.QUEUED))
 
     thread = threading.Thread(target=move)
     thread.start()
@@ -603,7 +606,7 @@ def logged(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[...,
 
     yield logged
     for each in held:
-        os.close(each.lock)
+        each.release()
 
 
 @pytest.mark.parametrize("status", Status)
@@ -706,7 +709,7 @@ def test_the_log_of_an_ended_job_stays(storage: Store, claim: Callable[[], Claim
     with claim() as held:
         with held.open_log_for_append() as log:
             log.write(b"done\n")
-        storage.finish(held, Outcome(Status.SUCCEEDED, 0))
+        held.finish(Outcome(Status.SUCCEEDED, 0))
     assert storage.load_logs(job.id) == "done\n"
 
 
@@ -736,26 +739,27 @@ assert len(storage.workers()) == 2
 
 DAMAGED = {
     "empty": b"",
-    "truncated": b'{"command": "true", "version": 1, "que',
+    "truncated": b'{"command": "true", "version": 2, "que',
     "not JSON": b"\xff\xfe\x00",
     "not an object": b'["command"]',
     "a number": b"12",
     "null": b"null",
-    "no command": b'{"version": 1}',
+    "no command": b'{"version": 2}',
     "no version": b'{"command": "true"}',
     "too deep": b"[" * 100_000,
-    "too long a number": b'{"command": "true", "version": 1, "attempt": ' + b"9" * 5000 + b"}",
-    "command of another type": b'{"version": 1, "command": 7}',
-    "queue of another type": b'{"version": 1, "command": "true", "queue": null}',
-    "queue that leads elsewhere": b'{"version": 1, "command": "true", "queue": "../../x"}',
-    "env of another type": b'{"version": 1, "command": "true", "env": ["A=1"]}',
-    "timeout of another type": b'{"version": 1, "command": "true", "timeout": "1h"}',
-    "retries of another type": b'{"version": 1, "command": "true", "retries": "3"}',
-    "attempt of another type": b'{"version": 1, "command": "true", "attempt": null}',
-    "cwd of another type": b'{"version": 1, "command": "true", "cwd": {}}',
-    "version of another type": b'{"version": "1", "command": "true"}',
-    "empty command": b'{"version": 1, "command": []}',
-    "command of numbers": b'{"version": 1, "command": ["sleep", 1]}',
+    "too long a number": b'{"command": "true", "version": 2, "retries": ' + b"9" * 5000 + b"}",
+    "command of another type": b'{"version": 2, "command": 7}',
+    "queue of another type": b'{"version": 2, "command": "true", "queue": null}',
+    "queue that leads elsewhere": b'{"version": 2, "command": "true", "queue": "../../x"}',
+    "env of another type": b'{"version": 2, "command": "true", "env": ["A=1"]}',
+    "timeout of another type": b'{"version": 2, "command": "true", "timeout": "1h"}',
+    "retries of another type": b'{"version": 2, "command": "true", "retries": "3"}',
+    "retries below none": b'{"version": 2, "command": "true", "retries": -1}',
+    "timeout without end": b'{"version": 2, "command": "true", "timeout": 1e999}',
+    "cwd of another type": b'{"version": 2, "command": "true", "cwd": {}}',
+    "version of another type": b'{"version": "2", "command": "true"}',
+    "empty command": b'{"version": 2, "command": []}',
+    "command of numbers": b'{"version": 2, "command": ["sleep", 1]}',
 }
 
 
@@ -815,11 +819,11 @@ def test_a_record_of_a_newer_version_waits_unchanged_for_a_newer_worker(
 ) -> None:
     newer = storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / newer.id / "job.json"
-    content = json.dumps(json.loads(record.read_text()) | {"version": 2, "volumes": [1]}).encode()
+    content = json.dumps(json.loads(record.read_text()) | {"version": 3, "volumes": [1]}).encode()
     record.write_bytes(content)
     shown = storage.get(newer.id)
     assert (shown.command, shown.status) == ("true", Status.QUEUED)
-    assert shown.reason and "version 2" in shown.reason
+    assert shown.reason and "version 3" in shown.reason
     good = storage.submit(Job(command="true"))
     with claim() as held:
         assert held.job.id == good.id
@@ -833,14 +837,14 @@ def test_a_record_of_a_newer_version_can_be_cancelled_and_stays_as_it_is(
 ) -> None:
     newer = storage.submit(Job(command="true"))
     record = folder / "queued" / "default" / newer.id / "job.json"
-    content = json.dumps(json.loads(record.read_text()) | {"version": 2}).encode()
+    content = json.dumps(json.loads(record.read_text()) | {"version": 3}).encode()
     record.write_bytes(content)
     assert storage.cancel(newer.id, "why").status is Status.CANCELLED
     left = folder / "cancelled" / newer.id[:8] / newer.id / "job.json"
     assert left.read_bytes() == content
 
 
-def test_unknown_fields_survive_a_rewrite(
+def test_unknown_fields_of_a_record_are_left_alone(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true"))
@@ -856,46 +860,46 @@ def test_unknown_fields_survive_a_rewrite(
     found = storage.get(job.id)
     assert (found.status, found.pid, found.log_size) == (Status.QUEUED, None, 0)
     with claim() as held:
-        storage.finish(held, Outcome(Status.SUCCEEDED, 0))
+        held.finish(Outcome(Status.SUCCEEDED, 0))
     left = folder / "succeeded" / job.id[:8] / job.id / "job.json"
     assert json.loads(left.read_text()).items() >= theirs.items()
     assert "tags" not in storage.get(job.id).as_dict()
 
 
 OLD_RECORD = """{"id": "20261123-181502-k3f9x7q2", "command": "python train.py", "name": "nightly",
-"queue": "gpu", "cwd": "/srv", "env": {"A": "1"}, "timeout": 3600, "retries": 2, "attempt": 1,
-"submitted_at": "2026-11-23T18:15:02.123Z", "started_at": null, "finished_at": null,
-"exit_code": null, "reason": null, "worker": null, "host": null, "submitted_by": "ana",
-"rerun_of": null, "cpu_seconds": null, "max_rss_bytes": null, "log_start": 0,
-"started_monotonic": null, "version": 1}"""
+"queue": "gpu", "cwd": "/srv", "env": {"A": "1"}, "timeout": 3600, "retries": 2,
+"submitted_at": "2026-11-23T18:15:02.123Z", "submitted_by": "ana", "rerun_of": null,
+"version": 2}"""
 
 
-def test_a_record_of_the_first_version_is_understood_for_ever(
-    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
-) -> None:
+def old_job(folder: Path, record: str) -> Path:
     place = folder / "queued" / "gpu" / "20261123-181502-k3f9x7q2"
     place.mkdir(parents=True)
-    (place / "job.json").write_text(OLD_RECORD)
-    job = storage.get(place.name)
-    assert (
-        job.as_dict().items()
-        >= {
-            "command": "python train.py",
-            "name": "nightly",
-            "queue": "gpu",
-            "cwd": "/srv",
-            "env": {"A": "1"},
-            "timeout": 3600,
-            "retries": 2,
-            "attempt": 1,
-            "submitted_by": "ana",
-            "submitted_at": "2026-11-23T18:15:02.123Z",
-            "reason": None,
-        }.items()
-    )
+    (place / "job.json").write_text(record)
+    return place
+
+
+def test_a_record_of_this_version_is_understood_for_ever(
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
+) -> None:
+    job = storage.get(old_job(folder, OLD_RECORD).name)
+    said = {name: value for name, value in json.loads(OLD_RECORD).items() if name != "version"}
+    assert job.as_dict().items() >= said.items()
+    assert (job.reason, job.attempt) == (None, 1)
     with claim() as held:
         assert held.job.id == job.id
-        assert storage.finish(held, Outcome(Status.SUCCEEDED, 0)).exit_code == 0
+        assert held.finish(Outcome(Status.SUCCEEDED, 0)).exit_code == 0
+
+
+def test_a_record_of_an_older_version_is_shown_and_never_run(
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
+) -> None:
+    place = old_job(folder, OLD_RECORD.replace('"version": 2', '"version": 1'))
+    job = storage.get(place.name)
+    assert (job.command, job.status) == ("python train.py", Status.QUEUED)
+    assert job.reason and "made by another version" in job.reason
+    assert claim() is None
+    assert storage.get(place.name).status is Status.QUEUED
 
 
 def test_a_short_record_made_by_hand_is_enough(
@@ -903,7 +907,7 @@ def test_a_short_record_made_by_hand_is_enough(
 ) -> None:
     place = folder / "queued" / "default" / UNKNOWN
     place.mkdir()
-    (place / "job.json").write_text('{"command": "true", "version": 1}')
+    (place / "job.json").write_text('{"command": "true", "version": 2}')
     with claim() as held:
         assert (held.job.id, held.job.retries, held.job.env) == (UNKNOWN, 0, {})
 
@@ -915,7 +919,7 @@ def test_the_queue_is_the_folder_that_the_job_stands_in(
     (folder / "queued" / "slow" / job.id).rename(folder / "queued" / "default" / job.id)
     assert storage.get(job.id).queue == "default"
     with claim() as held:
-        assert storage.requeue(held, retry=False).queue == "default"
+        assert held.requeue(Outcome(Status.QUEUED)).queue == "default"
     assert (folder / "queued" / "default" / job.id).is_dir()
 
 
@@ -959,12 +963,11 @@ def test_stray_files_and_folders_are_ignored_in_every_state_folder(
 def test_a_symbolic_link_is_no_job(storage: FolderStore, folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "job.json").write_text('{"command": "true", "version": 1}')
+    (elsewhere / "job.json").write_text('{"command": "true", "version": 2}')
     (folder / "queued" / "default" / UNKNOWN).symlink_to(elsewhere)
     assert storage.list() == ([], None)
     with pytest.raises(JobNotFound):
         storage.get(UNKNOWN)
-    storage.subscribe(())
     assert storage.claim("worker", "host") is None
     assert [p.name for p in elsewhere.iterdir()] == ["job.json"]
 
@@ -1006,13 +1009,13 @@ def test_a_queue_that_leads_elsewhere_is_refused(storage: Store, tmp_path: Path)
 
 
 def run_under_shim(held: Claim, line: str) -> None:
-    shim = ["/bin/sh", "-c", SHIM, "tailboard", held.folder, "022", "/bin/sh", "-c", line]
-    subprocess.run(shim, stdin=held.lock, start_new_session=True)
+    shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", line]
+    subprocess.run(shim, stdin=held.shim_input(), start_new_session=True)
 
 
 @pytest.fixture
 def ran(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., Claim]]:
-    """Run a shell line under the shim, to its end; the job, held."""
+    """Run a shell line under the shim, to its end; the job, claimed and locked."""
     held: list[Claim] = []
 
     def ran(line: str = "exit 0", **fields: Any) -> Claim:
@@ -1023,119 +1026,258 @@ def ran(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., Cl
 
     yield ran
     for each in held:
-        os.close(each.lock)
+        each.release()
 
 
-def test_the_exit_file_says_how_a_job_ended(storage: Store, ran: Callable[..., Claim]) -> None:
-    held = ran("exit 0")
-    outcome = storage.outcome(held)
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.SUCCEEDED, 0)
-    ended = os.stat(f"{held.folder}/exit").st_mtime
-    assert outcome.finished_at == module.utc(ended)
-    outcome = storage.outcome(ran("exit 7"))
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.FAILED, 7)
-    outcome = storage.outcome(ran("kill -SEGV $$"))
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.FAILED, 139)
-    assert outcome.reason == "ended by SIGSEGV"
+def journal_of(held: Claim) -> Path:
+    return Path(held.folder) / "journal"
 
 
-@pytest.mark.parametrize("content", [None, "", "1", "x\n", "\n"])
-def test_an_exit_file_that_is_missing_empty_or_half_written_means_lost(
-    storage: Store, ran: Callable[..., Claim], content: str | None
+@pytest.mark.parametrize(
+    ("line", "status", "code", "reason"),
+    [
+        ("exit 0", Status.SUCCEEDED, 0, None),
+        ("exit 7", Status.FAILED, 7, None),
+        ("kill -SEGV $$", Status.FAILED, 139, "ended by SIGSEGV"),
+    ],
+)
+def test_the_exit_line_says_how_a_job_ended(
+    ran: Callable[..., Claim], line: str, status: Status, code: int, reason: str | None
 ) -> None:
-    held = ran("exit 0")
-    file = Path(held.folder) / "exit"
-    file.unlink() if content is None else file.write_text(content)
-    outcome = storage.outcome(held)
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.LOST, None)
-    assert outcome.reason
-
-
-def test_no_pid_means_that_it_never_started(storage: Store, claim: Callable[[], Claim]) -> None:
-    storage.submit(Job(command="true"))
-    with claim() as held:
-        assert storage.outcome(held) is None
-
-
-@pytest.mark.parametrize("boot", ["another", None])
-def test_no_pid_after_the_machine_went_down_may_mean_anything_and_so_lost(
-    storage: Store, claim: Callable[[], Claim], boot: str | None
-) -> None:
-    """The pid file may not have reached the disk; neither may the claim, which is empty then."""
-    storage.submit(Job(command="true"))
-    with claim() as held:
-        lock = Path(held.folder) / "lock"
-        written = json.loads(lock.read_text()) | {"boot": boot}
-        lock.write_text(json.dumps(written) if boot else "")
-        outcome = storage.outcome(held)
-        assert outcome and outcome.status is Status.LOST and outcome.reason
+    held = ran(line)
+    outcome = held.judge().outcome
+    assert (outcome.status, outcome.exit_code, outcome.reason) == (status, code, reason)
+    assert outcome.finished_at == utc(journal_of(held).stat().st_mtime)
 
 
 def test_a_job_moved_into_running_by_hand_never_started(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"))
     (folder / "queued" / "default" / job.id).rename(folder / "running" / job.id)
-    held = storage.acquire_lock(job.id)
-    assert held
+    (held,) = storage.orphans("host", ())
     with held:
-        assert storage.outcome(held) is None
-        storage.requeue(held, retry=False)
+        assert held.acquire_lock()
+        assert held.judge().status is Status.QUEUED
+        held.requeue(held.judge().outcome)
     assert storage.get(job.id).status is Status.QUEUED
 
 
-def test_a_requeue_cut_short_is_completed_and_not_taken_for_an_end(
-    storage: Store, ran: Callable[..., Claim]
+def test_a_finished_job_moved_back_to_the_queue_goes_where_its_journal_says(
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
 ) -> None:
-    """Its record is of the next attempt already, what else stands in the folder of the last."""
-    held = ran("exit 1", retries=1)
-    record = Path(held.folder) / "job.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"attempt": 2}))
-    again = Claim(storage.get(held.job.id), held.folder, held.lock)
-    assert storage.outcome(again) is None
-    storage.requeue(again, retry=False)
-    found = storage.get(held.job.id)
-    assert (found.status, found.attempt) == (Status.QUEUED, 2)
-
-
-def test_a_finished_job_moved_back_to_the_queue_by_hand_starts_afresh(
-    storage: FolderStore, folder: Path, claim: Callable[[], Claim]
-) -> None:
-    """What its first run left must not be read as the end of the next."""
     job = storage.submit(Job(command="true"))
     with claim() as held:
-        run_under_shim(held, "exit 0")
-        storage.finish(held, Outcome(Status.SUCCEEDED, 0))
-    Path(held.folder).rename(folder / "queued" / "default" / job.id)
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    (folder / "succeeded" / job.id[:8] / job.id).rename(folder / "queued" / "default" / job.id)
+    with pytest.raises(WrongState):
+        storage.cancel(job.id, "too late")
+    assert claim() is None
+    assert (storage.get(job.id).status, storage.get(job.id).attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_a_second_folder_of_an_id_is_set_aside(
+    storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
+) -> None:
+    job = storage.submit(Job(command="true"))
+    shutil.copytree(folder / "queued" / "default" / job.id, folder / "copy")
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    (folder / "copy").rename(folder / "queued" / "default" / job.id)
+    assert claim() is None
+    assert storage.get(job.id).status is Status.SUCCEEDED
+    (aside,) = (folder / "set-aside").iterdir()
+    assert aside.name.startswith(job.id) and (aside / "job.json").exists()
+
+
+def test_a_job_whose_lock_is_held_for_a_moment_is_claimed_afterwards(
+    storage: FolderStore, claim: Callable[[], Claim | None], folder: Path
+) -> None:
+    """A recorder moves a job into the queue first and lets its locks go after that."""
+    job = storage.submit(Job(command="true"))
+    storage.listen(())
+    with open(folder / "queued" / "default" / job.id / "times", "r+b") as times:
+        fcntl.flock(times, fcntl.LOCK_EX)
+        assert claim() is None
     with claim() as held:
         assert held.job.id == job.id
-        assert storage.outcome(held) is None
 
 
-def test_a_cancel_counts_if_it_came_before_the_end(
-    storage: Store, ran: Callable[..., Claim]
-) -> None:
-    held = ran("exit 0")
-    storage.cancel(held.job.id, "too late")
-    os.utime(f"{held.folder}/exit", (1, 1))
-    outcome = storage.outcome(held)
-    assert outcome and outcome.status is Status.SUCCEEDED
-    held = ran("exit 3")
-    storage.cancel(held.job.id, "in time")
-    os.utime(f"{held.folder}/cancel", (1, 1))
-    outcome = storage.outcome(held)
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.CANCELLED, 3)
-    assert outcome.reason == "in time"
-
-
-@pytest.mark.parametrize("note", ["", "please", "[]", '{"status": "no", "reason": ""}', "{}"])
-def test_a_cancel_file_made_by_hand_is_enough(
-    storage: Store, ran: Callable[..., Claim], note: str
-) -> None:
+@pytest.mark.parametrize("note", ["", "please", "[]", '{"reason": null}', "{}", "[" * 100_000])
+def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: str) -> None:
     held = ran("exit 143")
     (Path(held.folder) / "cancel").write_text(note)
     os.utime(f"{held.folder}/cancel", (1, 1))
-    outcome = storage.outcome(held)
-    assert outcome and (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
+    outcome = held.judge().outcome
+    assert (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
     assert outcome.reason
+
+
+def test_a_job_cancelled_between_attempts_keeps_how_the_first_ended(
+    storage: Store, claim: Callable[[], Claim]
+) -> None:
+    job = storage.submit(Job(command="true", retries=1))
+    with claim() as held:
+        held.requeue(Outcome(Status.FAILED, 3))
+    cancelled = storage.cancel(job.id, "enough")
+    assert (cancelled.status, cancelled.attempt) == (Status.CANCELLED, 2)
+    assert (cancelled.exit_code, cancelled.started_at) == (None, None)
+    (attempt,) = cancelled.attempts_as_dicts()
+    assert (attempt["number"], attempt["status"], attempt["exit_code"]) == (1, "failed", 3)
+
+
+# --- Where a job belongs: one pure function -------------------------------------------------------
+
+BOOT, EXIT_AT = "this boot", 1_000.0
+IN_TIME, LATE = CancelRequest(EXIT_AT, "why"), CancelRequest(EXIT_AT + 1, "why")
+
+
+def lines(*words: str, boot: str = BOOT) -> bytes:
+    """A journal in short: c2 claims attempt 2, p, x7 exits with 7, s stops, e:STATUS ends."""
+    told = {
+        "c": lambda rest: {
+            "claimed": {
+                "attempt": int(rest),
+                "worker": "w",
+                "host": "h",
+                "boot": boot,
+                "started_at": utc(1),
+                "started_monotonic": 1.0,
+            }
+        },
+        "p": lambda rest: {"pid": 42},
+        "x": lambda rest: {"exit": int(rest)},
+        "s": lambda rest: {"stopping": {"status": "timed_out", "reason": "too long"}},
+        "e": lambda rest: {
+            "ended": {"status": rest[1:], "exit_code": None, "finished_at": utc(EXIT_AT)}
+        },
+        "q": lambda rest: {"ended": {"status": "queued"}},
+    }
+    made = (json.dumps(told[word[0]](word[1:])) for word in words)
+    return b"".join(b"\n" + line.encode() + b"\n" for line in made)
+
+
+def belongs(
+    data: bytes, retries: int = 0, cancel: CancelRequest | None = None
+) -> tuple[Status, int, bool]:
+    verdict = judge(retries, parse_journal(data)[-1], cancel, BOOT, EXIT_AT)
+    return verdict.status, verdict.next_attempt, verdict.recorded
+
+
+Q, S, F = Status.QUEUED, Status.SUCCEEDED, Status.FAILED
+C, T, L = Status.CANCELLED, Status.TIMED_OUT, Status.LOST
+
+
+@pytest.mark.parametrize(
+    ("words", "retries", "cancel", "status", "attempt"),
+    [
+        ("", 0, None, Q, 1),
+        ("", 0, LATE, C, 1),
+        ("c1", 0, None, Q, 1),
+        ("c1 q", 0, None, Q, 1),
+        ("c1 q c1", 0, None, Q, 1),
+        ("c1 p", 0, None, L, 1),
+        ("c1 p", 1, None, Q, 2),
+        ("c1 p", 1, LATE, C, 1),
+        ("c1 p x0", 0, None, S, 1),
+        ("c1 x0", 0, None, S, 1),
+        ("c1 p x7", 0, None, F, 1),
+        ("c1 p x7", 1, None, Q, 2),
+        ("c1 p x7 e:failed", 1, None, Q, 2),
+        ("c1 p x7 e:failed", 0, None, F, 1),
+        ("c1 p x7 e:failed c2", 1, None, Q, 2),
+        ("c1 p x7 e:failed c2 p", 1, None, L, 1),
+        ("c1 p x7 e:failed c2 p x0", 1, None, S, 1),
+        ("c1 p s", 0, None, T, 1),
+        ("c1 p s x143", 0, None, T, 1),
+        ("c1 p x143 s", 0, None, F, 1),
+        ("c1 p s x143", 1, None, Q, 2),
+        ("c1 p s x143", 1, LATE, C, 1),
+        ("c1 p s x143", 0, IN_TIME, C, 1),
+        ("c1 p x0", 0, IN_TIME, C, 1),
+        ("c1 p x0", 0, LATE, S, 1),
+        ("c1 p x0 e:succeeded", 0, LATE, S, 1),
+        ("c1 p x7", 0, LATE, F, 1),
+        ("c1 p x7", 1, LATE, C, 1),
+        ("c1 p x7 e:failed", 1, LATE, C, 1),
+        ("c1 p e:lost", 0, LATE, C, 1),
+        ("c1 p e:failed e:cancelled", 1, None, C, 1),
+        ("e:cancelled", 0, None, C, 1),
+    ],
+)
+def test_where_a_job_belongs(
+    words: str, retries: int, cancel: CancelRequest | None, status: Status, attempt: int
+) -> None:
+    assert belongs(lines(*words.split()), retries, cancel)[:2] == (status, attempt)
+
+
+def test_a_claim_of_another_or_an_unknown_boot_may_have_started() -> None:
+    for boot in ("the one before", ""):
+        assert belongs(lines("c1", boot=boot))[0] is Status.LOST
+        assert belongs(lines("c1", boot=boot), retries=1)[:2] == (Status.QUEUED, 2)
+    verdict = judge(0, parse_journal(lines("c1", boot=""))[-1], None, "", EXIT_AT)
+    assert verdict.status is Status.LOST
+
+
+WHOLE = ("c1 p x0 e:succeeded", "c1 q c1 p s x143 e:timed_out", "c1 p x7 e:failed c2 p x7 e:failed")
+
+
+@pytest.mark.parametrize("words", WHOLE)
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("cancel", [None, IN_TIME, LATE])
+def test_a_journal_cut_at_any_byte_means_what_its_whole_lines_mean(
+    words: str, retries: int, cancel: CancelRequest | None
+) -> None:
+    """A crash leaves a prefix; a line that is torn spoils only itself, whatever follows it."""
+    each = [lines(word) for word in words.split()]
+    for count in range(len(each)):
+        before, next_line = b"".join(each[:count]), each[count]
+        wanted = belongs(before, retries, cancel)
+        for cut in range(len(next_line) - 1):
+            torn = before + next_line[:cut]
+            assert belongs(torn, retries, cancel) == wanted
+            again = belongs(torn + next_line, retries, cancel)
+            assert again == belongs(before + next_line, retries, cancel)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [b"x", b"{}", b"[]", b"null", b'"exit"', b'{"exit": true}', b'{"exit": 256}', b'{"exit": -1}',
+     b'{"exit": 0, "pid": 1}', b'{"pid": "1"}', b'{"pid": 0}', b'{"made": "up"}', b"\xff\xfe",
+     b'{"ended": {"status": "great"}}', b'{"ended": []}', b'{"ended": {"status": 7}}', b"[" * 9_999,
+     b'{"ended": {"status": "failed", "exit_code": "no"}}', b'{"claimed": {}}', b'{"claimed": 1}',
+     b'{"stopping": {"status": "timed_out", "exit_code": 1e999}}', b'{"exit": ' + b"9" * 9_999],
+)  # fmt: skip
+def test_a_line_that_is_none_of_ours_is_passed_over(foreign: bytes) -> None:
+    whole = lines("c1", "p", "x7")
+    assert parse_journal(whole + foreign + b"\n") == parse_journal(whole)
+    assert parse_journal(foreign + whole) == parse_journal(whole)
+
+
+@pytest.mark.parametrize("kind", ["too large", "hole of 4 TB", "FIFO", "folder", "link", "missing"])
+def test_a_running_job_whose_journal_is_destroyed_can_still_be_looked_at(
+    storage: FolderStore, claim: Callable[[], Claim], kind: str, tmp_path: Path
+) -> None:
+    storage.submit(Job(command="true"))
+    with claim() as held:
+        held.release_journal()
+        journal = journal_of(held)
+        if kind in ("too large", "hole of 4 TB"):
+            os.truncate(journal, (1 << 20) + 1 if kind == "too large" else 4 << 40)
+            assert held.acquire_lock()
+            with pytest.raises(JobDamaged):
+                held.judge()
+        else:
+            journal.unlink()
+            if kind == "FIFO":
+                os.mkfifo(journal)
+            elif kind == "folder":
+                journal.mkdir()
+            elif kind == "link":
+                journal.symlink_to(tmp_path / "elsewhere")
+            with pytest.raises(JobDamaged):
+                held.acquire_lock()
+        found = storage.get(held.job.id)
+        assert (found.status, found.started_at) == (Status.RUNNING, None)
+        assert held.finish_damaged(Status.LOST).status is Status.LOST
 
 
 # --- Around it ------------------------------------------------------------------------------------

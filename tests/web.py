@@ -27,16 +27,16 @@ class Hand:
     """Brings jobs into any state, doing a worker's part, so that a test writes a log itself."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.storage = FolderStore(folder)
 
     def queued(self, **fields: Any) -> Job:
         return self.storage.submit(Job(**{"command": "true", "queue": BY_HAND} | fields))
 
     def start(self, job: Job) -> Claim:
-        self.storage._backlog = [(job.id, job.queue)]  # this one, whatever else waits
-        held = self.storage.claim("hand", "another-host")
-        assert held is not None and held.job.id == job.id
-        return held
+        claim = self.storage.claim_job(job.id, job.queue, "hand", "another-host")
+        assert claim is not None
+        return claim
 
     def running(self, content: bytes = b"", **fields: Any) -> Claim:
         held = self.start(self.queued(**fields))
@@ -49,13 +49,14 @@ class Hand:
 
     def finish(self, held: Claim, status: Status = Status.SUCCEEDED, code: int = 0) -> Job:
         with held:
-            return self.storage.finish(held, Outcome(status, code))
+            return held.finish(Outcome(status, code))
 
     def ended(self, content: bytes = b"", status: Status = Status.SUCCEEDED, **fields: Any) -> str:
         return self.finish(self.running(content, **fields), status).id
 
     def log(self, job_id: str) -> Path:
-        return Path(self.storage._find(job_id)[1]) / "output.log"
+        (folder,) = self.folder.glob(f"*/**/{job_id}")
+        return folder / "output.log"
 
 
 @dataclass
