@@ -413,18 +413,26 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
     etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
         return Response(status=304, headers={"ETag": etag})
-    begin = begin_at(log, asked, size)
-    by_lines = asked.offset is None and asked.since is None
-    limit = size - begin if by_lines else min(asked.limit_bytes, size - begin)
-    begin, data = log.read(begin, min(limit, STAMPED) if asked.timestamps else limit)
+    begin, data = read_asked(log, asked, size)
     cut = begin + len(data) < size
     kept = complete(data, job.status in FINISHED and not cut)
     data = kept if kept or not cut else data  # else not even one character fits into the limit
     headers = log_headers(job, log, begin, begin + len(data), size)
+    by_lines = asked.offset is None and asked.since is None
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
     body = log.add_timestamps(begin, data) if asked.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
+
+
+def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
+    """The part that is asked for, led by the offset where it begins."""
+    most = STAMPED if asked.timestamps else storage.TAIL_BYTES
+    if asked.offset is None and asked.since is None:
+        return log.read_tail(asked.tail, size, most)
+    begin = begin_at(log, asked, size)
+    limit = min(asked.limit_bytes, size - begin)
+    return log.read(begin, min(limit, most) if asked.timestamps else limit)
 
 
 def count_lines(job_id: str, log: Log, size: int) -> int | None:

@@ -94,6 +94,9 @@ log = logging.getLogger("storage")
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+# --- What a job is ------------------------------------------------------------------------------
+
+
 class Status(StrEnum):
     QUEUED = "queued"  # waits for a worker
     RUNNING = "running"  # a worker claimed it; its process runs, or is about to
@@ -763,9 +766,8 @@ class Log(AbstractContextManager["Log"], ABC):
             if passed < len(data):
                 return offset + passed, data[passed:]
 
-    def read_tail(self, lines: int, limit: int = TAIL_BYTES) -> tuple[int, bytes]:
-        """The last lines, at most `limit` bytes, and the offset where they begin."""
-        size = self.size
+    def read_tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> tuple[int, bytes]:
+        """The last `lines` lines before `size`, at most `limit` bytes; first, where they begin."""
         offset = self.tail(lines, size, limit)
         return self.read(offset, size - offset)
 
@@ -1035,7 +1037,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     def read(self) -> Self:
         """Read the job and its last attempt anew, under the lock; JobNotFound: it was deleted."""
-        job = self.store._load(self.status, self.folder)
+        job = self.store.load_folder(self.status, self.folder)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         self.job = job
@@ -1147,7 +1149,7 @@ class Claim(AbstractContextManager["Claim"]):
                 outcome = verdict.outcome
         os.fsync(self.shim_input())
         home = f"{self.store.root}/{outcome.status}/{self.day}"
-        self.folder = self.store._rename(self.folder, home)
+        self.folder = self.store.move_folder(self.folder, home)
         job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
         job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
         if job.attempts:
@@ -1167,11 +1169,11 @@ class Claim(AbstractContextManager["Claim"]):
                 return self.finish(verdict.outcome)
         if outcome.status is Status.QUEUED:
             os.fsync(self.shim_input())
-        return self._move_to(Status.QUEUED, f"{self.store.root}/queued/{self.job.queue}")
+        return self.move_to(Status.QUEUED, f"{self.store.root}/queued/{self.job.queue}")
 
     def finish_damaged(self, status: Status) -> Job:
         """Move a job away whose journal is no journal of ours, and so can take no line."""
-        return self._move_to(status, f"{self.store.root}/{status}/{self.day}")
+        return self.move_to(status, f"{self.store.root}/{status}/{self.day}")
 
     @property
     def day(self) -> str:
@@ -1193,9 +1195,10 @@ class Claim(AbstractContextManager["Claim"]):
         if self.status not in allowed:
             raise WrongState(f"job {self.job.id} is {self.status}: it cannot be {verb}")
 
-    def _move_to(self, status: Status, home: str) -> Job:
-        self.folder = self.store._rename(self.folder, home)
-        job = self.store._load(status, self.folder)
+    def move_to(self, status: Status, home: str) -> Job:
+        """Move the folder into another and read the job as it stands there."""
+        self.folder = self.store.move_folder(self.folder, home)
+        job = self.store.load_folder(status, self.folder)
         if job is not None:
             self.job = job
         return self.job
@@ -1282,7 +1285,7 @@ class FolderStore:
             self._listings[folder] = stamp, names
         return names
 
-    def _load(self, status: Status, folder: str) -> Job | None:
+    def load_folder(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None where it has just moved on, or was none ever."""
         job_id = os.path.basename(folder)
         if os.path.islink(folder):
@@ -1318,7 +1321,7 @@ class FolderStore:
     def get(self, job_id: str) -> Job:
         """The job; JobNotFound."""
         while True:
-            if job := self._load(*self._find(job_id)):
+            if job := self.load_folder(*self._find(job_id)):
                 return job
 
     def _iter_folder(
@@ -1362,7 +1365,7 @@ class FolderStore:
             if job_id == last:  # it moved on while we listed
                 continue
             last = job_id
-            job = self._load(found, folder)
+            job = self.load_folder(found, folder)
             if job is None:
                 with suppress(JobNotFound):
                     job = self.get(job_id)
@@ -1385,7 +1388,7 @@ class FolderStore:
         for status in FINISHED:
             for folder in self._folders(status):
                 for name in self._listing(folder):
-                    if name not in seen and (job := self._load(status, f"{folder}/{name}")):
+                    if name not in seen and (job := self.load_folder(status, f"{folder}/{name}")):
                         seen.add(name)
                         yield job
 
@@ -1411,7 +1414,7 @@ class FolderStore:
     def load_logs(self, job_id: str, tail: int = 1000) -> str:
         """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
         with self.open_log(job_id) as log:
-            return log.read_tail(tail)[1].decode(errors="replace")
+            return log.read_tail(tail, log.size)[1].decode(errors="replace")
 
     def watch(self, job_id: str) -> Notifier:
         """A watch on a job's log and state; JobNotFound."""
@@ -1506,10 +1509,10 @@ class FolderStore:
         return None
 
     def _take(self, folder: str) -> Claim:
-        """Lock a queued or running job that nobody supervises: first `times`, then the journal."""
+        """Lock a queued job: first `times`, then the journal. BlockingIOError: somebody has it."""
         if os.path.islink(folder):
             raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
-        if not os.path.lexists(f"{folder}/journal") and "/queued/" in folder:
+        if not os.path.lexists(f"{folder}/journal"):
             self._make_journal(folder)
         times = self._take_times(folder)
         claim = Claim(self, folder, times, None)
@@ -1561,7 +1564,7 @@ class FolderStore:
         journal = claim.shim_input()
         append_line(journal, {"claimed": attempt.claimed_line()})
         os.fsync(journal)  # else a power cut might start it twice
-        claim.folder = self._rename(claim.folder, f"{self.root}/running")
+        claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         claim.attempt = attempt
         claim.job.attempts.append(attempt)
         claim.job.status = Status.RUNNING
@@ -1572,10 +1575,10 @@ class FolderStore:
         """Move a job out of the queue that ended already: put there by hand or by a power cut."""
         if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
             # What it started may live: recovery in running/ ends that first.
-            claim.folder = self._rename(claim.folder, f"{self.root}/running")
+            claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         elif verdict.recorded:
             os.fsync(claim.shim_input())
-            claim._move_to(verdict.status, f"{self.root}/{verdict.status}/{claim.day}")
+            claim.move_to(verdict.status, f"{self.root}/{verdict.status}/{claim.day}")
         else:
             claim.finish(verdict.outcome)
 
@@ -1627,7 +1630,7 @@ class FolderStore:
                     raise
                 log.error("unrecovered job=%s error=%r", job_id, str(error))
 
-    def _rename(self, folder: str, home: str) -> str:
+    def move_folder(self, folder: str, home: str) -> str:
         """Move a job's folder into another; its new path. What stands there already stays, and
         the folder is set aside."""
         target = f"{home}/{os.path.basename(folder)}"
@@ -1666,7 +1669,7 @@ class FolderStore:
             append_line(claim.shim_input(), {"ended": line})
             os.fsync(claim.shim_input())
             home = f"{self.root}/{Status.CANCELLED}/{claim.day}"
-            return claim._move_to(Status.CANCELLED, home)
+            return claim.move_to(Status.CANCELLED, home)
         return None
 
     @staticmethod

@@ -40,9 +40,7 @@ from storage import (
     open_store,
 )
 
-POLL_INTERVAL = (
-    0.25  # seconds between looks at running jobs, and at the queues where nothing tells of them
-)
+POLL_INTERVAL = 0.25  # seconds between looks at running jobs; at queues, where nothing tells
 HEARTBEAT_INTERVAL = 5.0  # seconds between recoveries, and full scans of the queues
 KILL_DELAY = 10.0  # seconds from TERM to KILL
 RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
@@ -56,6 +54,9 @@ ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 log = logging.getLogger("worker")
 
+
+# --- What a job runs under ----------------------------------------------------------------------
+
 # Lets a command outlive the worker. Its standard input is the job's journal, locked: the lock is
 # free once the shim is dead. The traps are no-ops and not "ignore", which the command would
 # inherit; the shell acts on them when the command has ended. What cannot be written, on a full
@@ -67,6 +68,20 @@ until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 (exec "$@") </dev/null 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
+
+
+def base_environment() -> dict[bytes, bytes]:
+    """The worker's environment for its jobs, encoded once: Popen would do it for each."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output is late
+
+
+def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """TypeError or ValueError where a name or a value cannot be one."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+
+
+# --- The worker ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -418,15 +433,7 @@ class Worker:
         return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
 
 
-def base_environment() -> dict[bytes, bytes]:
-    """The worker's environment for its jobs, encoded once: Popen would do it for each."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output is late
-
-
-def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """TypeError or ValueError where a name or a value cannot be one."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+# --- What a job has started ---------------------------------------------------------------------
 
 
 def processes(tracking_env: dict[str, str], leader: int | None = None) -> Iterator[psutil.Process]:
@@ -451,6 +458,9 @@ def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | Non
                 process.send_signal(number)
 
 
+# --- The webhook --------------------------------------------------------------------------------
+
+
 def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
     """Tell a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. In a thread of
     its own, so that a slow or dead URL is never in the way of jobs."""
@@ -468,6 +478,9 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
                 break
             except requests.RequestException as error:  # its text would tell the URL: a secret
                 log.error("untold job=%s error=%s", job.id, type(error).__name__)
+
+
+# --- The command line ---------------------------------------------------------------------------
 
 
 @click.command(context_settings={"show_default": True})
