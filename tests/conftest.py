@@ -22,12 +22,17 @@ sys.path.insert(0, str(ROOT))
 
 from storage import (  # noqa: E402
     FINISHED,
+    Claim,
     FolderStore,
     Job,
     JobNotFound,
+    Outcome,
     Status,
     Store,
+    WorkerStore,
+    open_store,
 )
+from worker import SHIM  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -277,3 +282,92 @@ def pids_in(path: Path, count: int) -> list[int]:
 
     found: list[int] = wait_until(read)
     return found
+
+
+# --- The storage port, whatever stands behind it --------------------------------------------------
+
+
+@pytest.fixture
+def folder_url(folder: Path) -> str:
+    return str(folder)
+
+
+# Each param names the fixture that gives a URL: a backend may need a server that starts and ends.
+@pytest.fixture(params=[pytest.param("folder_url", id="folder")])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The TAILBOARD_STORAGE of each backend in turn. A store that comes back after a restart is a
+    second `open_store` of it."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def store(store_url: str) -> WorkerStore:
+    """A store of each backend in turn, as the API and a worker see it."""
+    return open_store(store_url)
+
+
+@pytest.fixture
+def claim(store: WorkerStore) -> Callable[[], Claim | None]:
+    """Claim the oldest job, as a worker that serves all queues."""
+
+    def claim() -> Claim | None:
+        return store.claim("worker", "host")
+
+    return claim
+
+
+@pytest.fixture
+def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
+    """A job in the state wished for; nothing else may be queued."""
+
+    def bring(status: Status, **fields: Any) -> Job:
+        job = store.submit(Job(**{"command": "true"} | fields))
+        if status is Status.QUEUED:
+            return job
+        with claim() as held:
+            assert held.job.id == job.id
+            return held.job if status is Status.RUNNING else held.finish(Outcome(status))
+
+    return bring
+
+
+def in_processes(count: int, code: str, *arguments: object) -> list[str]:
+    """Run the code in so many processes that start together; their outputs."""
+    prelude = "import sys; sys.stdin.read()\nfrom storage import *\n"
+    command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
+    running = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(count)
+    ]
+    for process in running:
+        assert process.stdin
+        process.stdin.close()
+        process.stdin = None
+    outputs = [process.communicate(timeout=100)[0] for process in running]
+    assert not any(process.returncode for process in running)
+    return outputs
+
+
+@pytest.fixture
+def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[..., str]]:
+    """Make the log of a running job; its ID."""
+    held: list[Claim] = []
+
+    def logged(content: bytes) -> str:
+        store.submit(Job(command="true"))
+        held.append(claim())
+        with held[-1].open_log_for_append() as file:
+            file.write(content)
+        return held[-1].job.id
+
+    yield logged
+    for each in held:
+        each.release()
+
+
+def run_under_shim(held: Claim, line: str) -> None:
+    """Run a shell line as a worker runs a claimed job, to its end."""
+    shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", line]
+    subprocess.run(shim, stdin=held.shim_input(), start_new_session=True)

@@ -1,4 +1,4 @@
-"""The storage: the contract that any backend keeps, then the folder backend's way with files."""
+"""The storage in a folder: its layout, its journal, and files as they may be found there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, wait_until
+from conftest import ROOT, in_processes, run_under_shim
 
 import storage as module
 from storage import (
@@ -37,119 +33,17 @@ from storage import (
     parse_journal,
     utc,
 )
-from worker import SHIM
 
 UNKNOWN = "20200101-000000-00000000"
 
 
 @pytest.fixture
-def claim(storage: Store) -> Callable[[], Claim | None]:
-    """Claim the oldest job, as a worker that serves all queues."""
-
-    def claim() -> Claim | None:
-        return storage.claim("worker", "host")
-
-    return claim
+def store(storage: FolderStore) -> FolderStore:
+    """What `claim` and `bring` work on here: these tests look into the folder itself."""
+    return storage
 
 
-@pytest.fixture
-def bring(storage: Store, claim: Callable[[], Claim]) -> Callable[..., Job]:
-    """A job in the state wished for; nothing else may be queued."""
-
-    def bring(status: Status, **fields: Any) -> Job:
-        job = storage.submit(Job(**{"command": "true"} | fields))
-        if status is Status.QUEUED:
-            return job
-        with claim() as held:
-            assert held.job.id == job.id
-            return held.job if status is Status.RUNNING else held.finish(Outcome(status))
-
-    return bring
-
-
-def in_processes(count: int, code: str, *arguments: object) -> list[str]:
-    """Run the code in so many processes that start together; their outputs."""
-    prelude = "import sys; sys.stdin.read()\nfrom storage import *\n"
-    command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
-    running = [
-        subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(count)
-    ]
-    for process in running:
-        assert process.stdin
-        process.stdin.close()
-        process.stdin = None
-    outputs = [process.communicate(timeout=100)[0] for process in running]
-    assert not any(process.returncode for process in running)
-    return outputs
-
-
-# --- Submit and look ------------------------------------------------------------------------------
-
-
-def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(storage: Store) -> None:
-    said = {
-        "command": ["echo", "grüße", "\n"],
-        "name": "nightly\U0001f319",
-        "queue": "gpu_1",
-        "cwd": "/tmp",
-        "env": {"A": "1", "B": ""},
-        "timeout": 1.5,
-        "retries": 3,
-        "submitted_by": "ana",
-        "rerun_of": UNKNOWN,
-    }
-    job = storage.submit(Job(**said))
-    found = storage.get(job.id)
-    assert {name: getattr(found, name) for name in said} == said
-    assert found == job
-    assert (found.status, found.attempt, found.log_size) == (Status.QUEUED, 1, 0)
-    assert found.submitted_at and found.submitted_at.endswith("Z")
-    nothing = ("started_at", "finished_at", "exit_code", "reason", "worker", "host", "pid")
-    assert [getattr(found, name) for name in nothing] == [None] * len(nothing)
-
-
-def test_an_id_sorts_by_time_and_says_it(storage: Store) -> None:
-    jobs = [storage.submit(Job(command="true")) for _ in range(20)]
-    ids = [job.id for job in jobs]
-    assert ids == sorted(ids) and len(set(ids)) == 20
-    for job in jobs:
-        assert job.submitted_at
-        assert module.ID_RE.fullmatch(job.id)
-        assert job.id[:8] == job.submitted_at[:10].replace("-", "")
-
-
-def test_a_job_has_the_fields_of_the_wire(storage: Store) -> None:
-    wire = storage.submit(Job(command="true")).as_dict()
-    assert (
-        list(wire)
-        == (
-            "id command name queue cwd env timeout retries attempt status submitted_at started_at "
-            "finished_at exit_code reason worker host pid submitted_by rerun_of cpu_seconds "
-            "max_rss_bytes log_size log_start"
-        ).split()
-    )
-    json.dumps(wire)
-
-
-@pytest.mark.parametrize(
-    "job_id",
-    [UNKNOWN, "", ".", "..", "../x", "x/../../y", f"{UNKNOWN}/", f"../queued/default/{UNKNOWN}",
-     f"{UNKNOWN}\n", "\0", "20200101-000000-\uff100000000", "a" * 5000],
-)  # fmt: skip
-def test_an_id_that_is_none_is_no_job_whatever_is_asked(storage: Store, job_id: str) -> None:
-    with pytest.raises(JobNotFound):
-        storage.get(job_id)
-    with pytest.raises(JobNotFound):
-        storage.cancel(job_id, "why")
-    with pytest.raises(JobNotFound):
-        storage.delete(job_id)
-    with pytest.raises(JobNotFound):
-        storage.open_log(job_id)
-    with pytest.raises(JobNotFound):
-        storage.load_logs(job_id)
+# --- What a look reaches, and what it costs -------------------------------------------------------
 
 
 def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path) -> None:
@@ -165,135 +59,6 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
         with pytest.raises(JobNotFound):
             storage.cancel(job_id, "why")
     assert sorted(p.name for p in outside.iterdir()) == ["job.json", "output.log"]
-
-
-def test_jobs_submitted_by_many_processes_are_all_there_in_the_order_of_their_ids(
-    storage: Store, folder: Path
-) -> None:
-    code = """
-storage = open_store(sys.argv[1])
-for n in range(250):
-    print(storage.submit(Job(command="true")).id)
-"""
-    outputs = [output.split() for output in in_processes(8, code, folder)]
-    submitted = sorted(job_id for output in outputs for job_id in output)
-    assert len(set(submitted)) == 2000
-    for output in outputs:
-        assert output == sorted(output)
-    assert storage.counts()[Status.QUEUED] == 2000
-    storage.listen(())
-    claimed = []
-    while held := storage.claim("worker", "host"):
-        with held:
-            claimed.append(held.job.id)
-    assert claimed == submitted
-
-
-def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
-    storage: Store, folder: Path
-) -> None:
-    submitted = [storage.submit(Job(command="true")).id for _ in range(200)]
-    code = """
-storage = open_store(sys.argv[1])
-storage.listen(())
-while held := storage.claim("worker", "host"):
-    with held:
-        print(held.job.id)
-"""
-    outputs = [output.split() for output in in_processes(4, code, folder)]
-    assert sorted(job_id for output in outputs for job_id in output) == submitted
-    for output in outputs:
-        assert output == sorted(output)
-
-
-def test_the_same_key_gives_the_same_job(storage: Store) -> None:
-    job = storage.submit(Job(command="echo one"), key="k")
-    again = storage.submit(Job(command="echo two"), key="k")
-    assert (again.id, again.command) == (job.id, "echo one")
-    assert storage.submit(Job(command="echo two"), key="l").id != job.id
-    assert storage.submit(Job(command="echo two")).id != job.id
-    storage.submit(Job(command="true"), key="\ud800/../.. \0 " + "long" * 1000)
-
-
-def test_a_key_stays_with_its_job_until_that_is_deleted(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    job = storage.submit(Job(command="true"), key="k")
-    with claim() as held:
-        assert storage.submit(Job(command="true"), key="k").id == job.id
-        held.finish(Outcome(Status.SUCCEEDED, 0))
-    assert storage.submit(Job(command="true"), key="k").status is Status.SUCCEEDED
-    storage.delete(job.id)
-    assert storage.submit(Job(command="true"), key="k").id != job.id
-
-
-def test_one_key_used_by_many_at_once_gives_one_job(storage: Store, folder: Path) -> None:
-    code = """
-storage = open_store(sys.argv[1])
-for n in range(20):
-    print(storage.submit(Job(command="true"), key=f"key {n}").id)
-"""
-    outputs = in_processes(6, code, folder)
-    assert len(set(outputs)) == 1
-    assert storage.counts()[Status.QUEUED] == 20
-
-
-# --- List and count -------------------------------------------------------------------------------
-
-
-def test_the_list_is_newest_first_and_pages_by_the_last_id(storage: Store) -> None:
-    ids = [storage.submit(Job(command="true")).id for _ in range(7)][::-1]
-    pages, before = [], None
-    while True:
-        jobs, before = storage.list(limit=3, before=before)
-        pages.append([job.id for job in jobs])
-        if before is None:
-            break
-        assert before == jobs[-1].id
-    assert pages == [ids[:3], ids[3:6], ids[6:]]
-    assert storage.list(limit=7) == (storage.list()[0], None)
-    assert [job.id for job in storage.list(before=ids[5])[0]] == ids[6:]
-    assert storage.list(before=ids[-1]) == ([], None)
-
-
-def test_the_list_mixes_all_states_and_queues_by_age(
-    storage: Store, bring: Callable[..., Job]
-) -> None:
-    states = [*FINISHED, Status.RUNNING, Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
-    made = [bring(s, queue=f"q{n}").id for n, s in enumerate(states)]
-    jobs, more = storage.list()
-    assert ([job.id for job in jobs], more) == (made[::-1], None)
-    assert [job.status for job in jobs] == states[::-1]
-    assert [job.queue for job in jobs] == [f"q{n}" for n in range(len(states))][::-1]
-    paged: list[str] = []
-    before = None
-    while len(paged) < len(made):
-        page, before = storage.list(limit=2, before=before)
-        paged += [job.id for job in page]
-    assert paged == made[::-1]
-    assert storage.counts() == {s: states.count(s) for s in Status}
-
-
-def test_the_list_is_filtered_by_status_queue_and_text(
-    storage: Store, bring: Callable[..., Job]
-) -> None:
-    one = bring(Status.SUCCEEDED, command="python Train.py", queue="gpu")
-    two = bring(Status.FAILED, command=["ls", "-l"], name="Straße")
-    three = bring(Status.QUEUED, command="make train", queue="gpu")
-
-    def ids(**query: Any) -> list[str]:
-        return [job.id for job in storage.list(**query)[0]]
-
-    assert ids(status=Status.FAILED) == [two.id]
-    assert ids(status=Status.LOST) == []
-    assert ids(queue="gpu") == [three.id, one.id]
-    assert ids(queue="none") == []
-    assert ids(text="TRAIN") == [three.id, one.id]
-    assert ids(text="strasse") == [two.id]
-    assert ids(text="-l") == [two.id]
-    assert ids(text=two.id) == [two.id]
-    assert ids(text="train", queue="gpu", status=Status.SUCCEEDED) == [one.id]
-    assert ids(text="train", limit=1) == [three.id]
 
 
 def test_a_search_that_finds_little_says_where_to_go_on(
@@ -361,320 +126,6 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
     shutil.rmtree(folder)
 
 
-# --- Transitions ----------------------------------------------------------------------------------
-
-
-def test_a_claimed_job_is_running_and_says_by_whom(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    job = storage.submit(Job(command="true"))
-    with claim() as held:
-        assert held.job.id == job.id
-        found = storage.get(job.id)
-        assert (found.status, found.worker, found.host) == (Status.RUNNING, "worker", "host")
-        assert found.started_at and found.started_at >= (job.submitted_at or "")
-        assert claim() is None
-        assert list(storage.orphans("host", ())) == [], "somebody supervises it"
-    with next(storage.orphans("host", ())) as held:
-        assert held.acquire_lock() and held.job == storage.get(job.id)
-
-
-def test_claims_are_first_in_first_out_over_all_queues(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    ids = [storage.submit(Job(command="true", queue=q)).id for q in ("b", "a", "c", "a")]
-    for job_id in ids:
-        with claim() as held:
-            assert held.job.id == job_id
-
-
-def test_only_the_queues_listened_to_are_claimed(storage: Store) -> None:
-    jobs = {q: storage.submit(Job(command="true", queue=q)) for q in ("a", "b", "c")}
-    storage.listen(["c", "b"])
-    for queue in ("b", "c"):
-        held = storage.claim("worker", "host")
-        assert held
-        with held:
-            assert held.job.id == jobs[queue].id
-    assert storage.claim("worker", "host") is None
-
-
-def test_a_listener_is_told_of_a_new_job_and_of_one_in_a_new_queue(
-    storage: FolderStore, folder: Path
-) -> None:
-    select = pytest.importorskip("select")
-    watch = storage.listen(())
-    if watch is None:
-        pytest.skip("nothing tells of a new job here: it is polled for")
-    ready = watch.fileno()
-    other = FolderStore(folder)
-    for queue in ("default", "quite-new", "quite-new"):
-        other.submit(Job(command="true", queue=queue))
-        assert select.select([ready], [], [], 20)[0]
-
-        with wait_until(lambda: storage.claim("worker", "host")) as held:
-            assert held.job.queue == queue
-        wait_until(lambda: storage.claim("w", "h") or not select.select([ready], [], [], 0)[0])
-
-
-@pytest.mark.parametrize("status", FINISHED)
-def test_a_finished_job_records_how_it_ended(
-    storage: Store, claim: Callable[[], Claim], status: Status
-) -> None:
-    job = storage.submit(Job(command="true"))
-    with claim() as held:
-        outcome = Outcome(status, 143, "because", cpu_seconds=1.5, max_rss_bytes=2048)
-        assert held.finish(outcome) == storage.get(job.id)
-    found = storage.get(job.id)
-    assert (found.status, found.exit_code, found.reason) == (status, 143, "because")
-    assert (found.cpu_seconds, found.max_rss_bytes) == (1.5, 2048)
-    assert found.finished_at and found.finished_at >= (found.started_at or "")
-    assert found.pid is None
-    assert list(storage.orphans("host", ())) == []
-    assert storage.counts()[status] == 1
-
-
-def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    storage.submit(Job(command="true"))
-    with claim() as held:
-        outcome = Outcome(Status.SUCCEEDED, 0, finished_at="2001-01-01T00:00:00.000Z")
-        job = held.finish(outcome)
-    assert job.finished_at == job.started_at
-
-
-@pytest.mark.parametrize("status", FINISHED)
-def test_what_has_ended_can_only_be_deleted(
-    storage: Store, claim: Callable[[], Claim], status: Status
-) -> None:
-    job = storage.submit(Job(command="true"))
-    with claim() as held:
-        held.finish(Outcome(status))
-        with pytest.raises(WrongState):
-            held.finish(Outcome(Status.FAILED))
-        with pytest.raises(WrongState):
-            held.requeue(Outcome(Status.FAILED, 1))
-    with pytest.raises(WrongState, match=status):
-        storage.cancel(job.id, "why")
-    assert storage.get(job.id).status is status
-    storage.delete(job.id)
-    with pytest.raises(JobNotFound):
-        storage.get(job.id)
-    with pytest.raises(JobNotFound):
-        storage.delete(job.id)
-    assert storage.list() == ([], None)
-    assert not any(storage.counts().values())
-
-
-@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
-def test_what_has_not_ended_cannot_be_deleted(
-    storage: Store, bring: Callable[..., Job], status: Status
-) -> None:
-    job = bring(status)
-    with pytest.raises(WrongState, match=status):
-        storage.delete(job.id)
-    assert storage.get(job.id).status is status
-
-
-def test_cancelling_a_queued_job_ends_it_at_once(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    job = storage.submit(Job(command="true"))
-    assert storage.cancel(job.id, "nobody needs it").status is Status.CANCELLED
-    found = storage.get(job.id)
-    assert (found.status, found.reason) == (Status.CANCELLED, "nobody needs it")
-    assert found.finished_at and found.started_at is None and found.exit_code is None
-    assert claim() is None
-
-
-def test_cancelling_a_running_job_leaves_its_worker_a_note(
-    storage: Store, bring: Callable[..., Job]
-) -> None:
-    job = bring(Status.RUNNING)
-    (held,) = storage.orphans("host", ())
-    with held:
-        assert not held.cancel_requested()
-        assert storage.cancel(job.id, "first").status is Status.RUNNING
-        assert held.cancel_requested()
-    storage.cancel(job.id, "second")
-    assert storage.get(job.id).status is Status.RUNNING
-
-
-def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    job = storage.submit(Job(command="true", queue="gpu", retries=1))
-    with claim() as held:
-        with held.open_log_for_append() as log:
-            log.write(b"kept\n")
-        held.requeue(Outcome(Status.QUEUED))
-    found = storage.get(job.id)
-    assert (found.status, found.attempt, found.queue) == (Status.QUEUED, 1, "gpu")
-    assert (found.started_at, found.worker, found.host) == (None, None, None)
-    with claim() as held:
-        held.write_stopping(Status.TIMED_OUT, "too long")
-        verdict = held.judge()
-        assert (verdict.status, verdict.outcome.reason) == (Status.QUEUED, "too long")
-        held.requeue(verdict.outcome)
-    assert storage.get(job.id).attempt == 2
-    with claim() as held:
-        assert held.attempt.stopping is None, "that was the attempt before"
-        assert storage.load_logs(job.id) == "kept\n"
-    attempts = storage.get(job.id).attempts_as_dicts()
-    assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
-
-
-def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
-    storage: Store, claim: Callable[[], Claim | None]
-) -> None:
-    """The worker has looked for one, and then records the next attempt: a disk may be slow."""
-    job = storage.submit(Job(command="true", retries=1))
-    with claim() as held:
-        storage.cancel(job.id, "enough")
-        held.requeue(Outcome(Status.FAILED, 1))
-    assert claim() is None
-    found = storage.get(job.id)
-    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
-
-
-def test_two_that_cancel_and_claim_at_once_agree(folder: Path, storage: Store) -> None:
-    """Each job is either cancelled in the queue or claimed, with the note where it was asked."""
-    jobs = [storage.submit(Job(command="true")).id for _ in range(150)]
-    other = FolderStore(folder)
-    answers: dict[str, Job] = {}
-
-    def cancel() -> None:
-        for job_id in reversed(jobs):
-            answers[job_id] = other.cancel(job_id, "why")
-
-    canceller = threading.Thread(target=cancel)
-    storage.listen(())
-    canceller.start()
-    claimed = set()
-    while held := storage.claim("worker", "host"):
-        with held:
-            claimed.add(held.job.id)
-    canceller.join()
-    running = {held.job.id: held for held in storage.orphans("host", ())}
-    for job_id in jobs:
-        job = storage.get(job_id)
-        assert job.status is (Status.RUNNING if job_id in claimed else Status.CANCELLED)
-        assert job_id not in claimed or running[job_id].cancel_requested()
-
-
-def test_a_job_can_be_looked_up_while_it_moves(folder: Path, storage: Store) -> None:
-    """Backwards, too: neither a look-up nor the list ever misses it."""
-    job = storage.submit(Job(command="true", retries=99))
-    mover = FolderStore(folder)
-    mover.listen(())
-    stop = threading.Event()
-
-    def move() -> None:
-        while not stop.is_set():
-            held = mover.claim("worker", "host")
-            assert held
-            with held:
-                held.requeue(Outcome(Status.QUEUED))
-
-    thread = threading.Thread(target=move)
-    thread.start()
-    try:
-        for _ in range(300):
-            assert storage.get(job.id).status in (Status.QUEUED, Status.RUNNING)
-            assert [found.id for found in storage.list()[0]] in ([job.id], [])
-    finally:
-        stop.set()
-        thread.join()
-        mover.close()
-
-
-# --- Logs -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def logged(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., str]]:
-    """Make the log of a running job; its ID."""
-    held: list[Claim] = []
-
-    def logged(content: bytes) -> str:
-        storage.submit(Job(command="true"))
-        held.append(claim())
-        with held[-1].open_log_for_append() as file:
-            file.write(content)
-        return held[-1].job.id
-
-    yield logged
-    for each in held:
-        each.release()
-
-
-@pytest.mark.parametrize("status", Status)
-def test_a_job_without_a_log_file_has_no_log(
-    storage: Store, bring: Callable[..., Job], status: Status
-) -> None:
-    job = bring(status)
-    with pytest.raises(FileNotFoundError):
-        storage.load_logs(job.id)
-
-
-@pytest.mark.parametrize(
-    ("content", "tail", "text"),
-    [
-        (b"", 10, ""),
-        (b"a\nb\nc\n", 2, "b\nc\n"),
-        (b"a\nb\nc", 2, "b\nc"),
-        (b"a\nb\nc", 1, "c"),
-        (b"a\nb\nc\n", 3, "a\nb\nc\n"),
-        (b"a\nb\nc\n", 1000, "a\nb\nc\n"),
-        (b"a\nb\nc\n", 0, ""),
-        (b"\n\n\n", 2, "\n\n"),
-        (b"\n", 1, "\n"),
-        (b"10%\r20%\r30%", 1, "10%\r20%\r30%"),
-        (b"a\r\nb\r\n", 1, "b\r\n"),
-        (b"caf\xc3\xa9\n\xff\xfe\n", 2, "café\n\ufffd\ufffd\n"),
-        (b"half a character: \xc3", 1, "half a character: \ufffd"),
-        (b"nul\0\n", 1, "nul\0\n"),
-    ],
-)
-def test_the_last_lines_of_a_log(
-    storage: Store, logged: Callable[..., str], content: bytes, tail: int, text: str
-) -> None:
-    job_id = logged(content)
-    assert storage.load_logs(job_id, tail) == text
-    assert storage.get(job_id).log_size == len(content)
-
-
-@pytest.mark.parametrize("length", [1, 31, 32, 33, 1000])
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
-    storage: Store,
-    logged: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    length: int,
-    end: str,
-) -> None:
-    monkeypatch.setattr(module, "BLOCK", 32)
-    lines = [str(n).rjust(length, ".") for n in range(40)]
-    job_id = logged(("\n".join(lines) + end).encode())
-    for tail in range(1, 45):
-        assert storage.load_logs(job_id, tail) == "\n".join(lines[-tail:]) + end
-
-
-def test_a_thousand_lines_is_what_one_gets_unasked(
-    storage: Store, logged: Callable[..., str]
-) -> None:
-    job_id = logged(b"".join(b"%d\n" % n for n in range(5000)))
-    assert storage.load_logs(job_id).split() == [str(n) for n in range(4000, 5000)]
-
-
-def test_one_endless_line_is_bounded(storage: Store, logged: Callable[..., str]) -> None:
-    job_id = logged(b"head\n" + b"\r50%" * (1 << 19) + b"\rlast")
-    text = storage.load_logs(job_id)
-    assert len(text) == 1 << 20 and text.endswith("\rlast")
-    assert storage.load_logs(job_id, 1) == text
-
-
 def test_only_the_end_of_a_large_log_is_read(
     storage: FolderStore, logged: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
@@ -704,38 +155,7 @@ print(read() - before, len(text.splitlines()))
     assert storage.get(large).log_size == (8 << 30) + 30_000 * len(line)
 
 
-def test_the_log_of_an_ended_job_stays(storage: Store, claim: Callable[[], Claim]) -> None:
-    job = storage.submit(Job(command="true"))
-    with claim() as held:
-        with held.open_log_for_append() as log:
-            log.write(b"done\n")
-        held.finish(Outcome(Status.SUCCEEDED, 0))
-    assert storage.load_logs(job.id) == "done\n"
-
-
-# --- Workers --------------------------------------------------------------------------------------
-
-
-def worker_info(name: str, running: int = 0) -> WorkerInfo:
-    return WorkerInfo(name, "host", 1, 2, ["a", "b"], running, "then")
-
-
-def test_workers_are_shown_while_they_live(storage: Store, folder: Path) -> None:
-    assert list(storage.workers()) == []
-    storage.heartbeat(worker_info("w"), 0)
-    storage.heartbeat(worker_info("w"), 12)
-    (shown,) = storage.workers()
-    assert replace(shown, seen_at="") == worker_info("w", 12)
-    code = """
-storage = open_store(sys.argv[1])
-storage.heartbeat(WorkerInfo("dead", "host", 1, 2, []), 0)
-assert len(storage.workers()) == 2
-"""
-    in_processes(1, code, folder)
-    assert list(storage.workers()) == [shown]
-
-
-# --- The folder backend: files as they may be found -----------------------------------------------
+# --- Files as they may be found -------------------------------------------------------------------
 
 DAMAGED = {
     "empty": b"",
@@ -997,6 +417,53 @@ def test_a_submit_that_fails_leaves_nothing(storage: FolderStore, folder: Path) 
     assert list((folder / "tmp").iterdir()) == []
 
 
+def test_a_folder_in_which_nothing_can_be_written_is_told(
+    storage: FolderStore, folder: Path
+) -> None:
+    (folder / "tmp").rmdir()
+    (folder / "tmp").write_text("in the way")
+    with pytest.raises(OSError):
+        storage.check_writable()
+
+
+def test_a_worker_that_cannot_be_shown_is_told(storage: FolderStore, folder: Path) -> None:
+    (folder / "workers").rmdir()
+    (folder / "workers").write_text("in the way")
+    with pytest.raises(OSError):
+        storage.heartbeat(WorkerInfo("w", "host", 1, 2, []), 0)
+    assert list(storage.workers()) == []
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "link"])
+def test_a_log_that_is_no_file_takes_no_output(
+    storage: FolderStore, claim: Callable[[], Claim], tmp_path: Path, kind: str
+) -> None:
+    storage.submit(Job(command="true"))
+    with claim() as held:
+        log = Path(held.folder) / "output.log"
+        if kind == "FIFO":
+            os.mkfifo(log)
+        elif kind == "folder":
+            log.mkdir()
+        else:
+            log.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(OSError):
+            held.open_log_for_append()
+        with pytest.raises(OSError):
+            held.write_notice("notice")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_job_that_was_moved_away_by_hand_is_not_there(
+    storage: FolderStore, claim: Callable[[], Claim], tmp_path: Path
+) -> None:
+    storage.submit(Job(command="true"))
+    with claim() as held:
+        assert held.is_there()
+        Path(held.folder).rename(tmp_path / "elsewhere")
+        assert not held.is_there()
+
+
 def test_a_queue_that_leads_elsewhere_is_refused(storage: Store, tmp_path: Path) -> None:
     for queue in ("../../x", "", "a/b", "A", "x" * 33):
         with pytest.raises(ValueError):
@@ -1006,11 +473,6 @@ def test_a_queue_that_leads_elsewhere_is_refused(storage: Store, tmp_path: Path)
 
 
 # --- How a dead shim's job ended ------------------------------------------------------------------
-
-
-def run_under_shim(held: Claim, line: str) -> None:
-    shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", line]
-    subprocess.run(shim, stdin=held.shim_input(), start_new_session=True)
 
 
 @pytest.fixture
@@ -1109,19 +571,6 @@ def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: s
     outcome = held.judge().outcome
     assert (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
     assert outcome.reason
-
-
-def test_a_job_cancelled_between_attempts_keeps_how_the_first_ended(
-    storage: Store, claim: Callable[[], Claim]
-) -> None:
-    job = storage.submit(Job(command="true", retries=1))
-    with claim() as held:
-        held.requeue(Outcome(Status.FAILED, 3))
-    cancelled = storage.cancel(job.id, "enough")
-    assert (cancelled.status, cancelled.attempt) == (Status.CANCELLED, 2)
-    assert (cancelled.exit_code, cancelled.started_at) == (None, None)
-    (attempt,) = cancelled.attempts_as_dicts()
-    assert (attempt["number"], attempt["status"], attempt["exit_code"]) == (1, "failed", 3)
 
 
 # --- Where a job belongs: one pure function -------------------------------------------------------

@@ -1,0 +1,1222 @@
+"""The contract of the storage port: what the API, the commands and a worker may count on, whichever
+backend TAILBOARD_STORAGE names. Nothing here looks behind the port; `store_url` says where to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import Gate, in_processes, run_under_shim, wait_until
+
+import storage as module
+from storage import (
+    FINISHED,
+    Claim,
+    Job,
+    JobNotFound,
+    Log,
+    Notifier,
+    Outcome,
+    Status,
+    WorkerInfo,
+    WorkerStore,
+    WrongState,
+    open_store,
+    utc,
+)
+from worker import SHIM
+
+UNKNOWN = "20200101-000000-00000000"
+NO_QUEUES = ("../../x", "", "a/b", "A", "x" * 33)
+FAR, PAST = float("inf"), 0.0  # deadlines on the monotonic clock
+KEEP_ALL = 1 << 30  # bytes of a log that may be kept
+
+
+@contextmanager
+def listening(store: WorkerStore, *queues: str) -> Iterator[Notifier | None]:
+    """Listen to these queues (none: all), and let go what that holds."""
+    watch = store.listen(queues)
+    try:
+        yield watch
+    finally:
+        if watch is not None:
+            watch.close()
+
+
+def is_woken(watch: Notifier) -> bool:
+    """Does `wait` come back before its time is up?"""
+    began = time.monotonic()
+    watch.wait(20)
+    return time.monotonic() - began < 20
+
+
+# --- Submit and look ------------------------------------------------------------------------------
+
+
+def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(store: WorkerStore) -> None:
+    said = {
+        "command": ["echo", "grüße", "\n"],
+        "name": "nightly\U0001f319",
+        "queue": "gpu_1",
+        "cwd": "/tmp",
+        "env": {"A": "1", "B": ""},
+        "timeout": 1.5,
+        "retries": 3,
+        "submitted_by": "ana",
+        "rerun_of": UNKNOWN,
+    }
+    job = store.submit(Job(**said))
+    found = store.get(job.id)
+    assert {name: getattr(found, name) for name in said} == said
+    assert found == job
+    assert (found.status, found.attempt, found.log_size) == (Status.QUEUED, 1, 0)
+    assert found.submitted_at and found.submitted_at.endswith("Z")
+    nothing = ("started_at", "finished_at", "exit_code", "reason", "worker", "host", "pid")
+    assert [getattr(found, name) for name in nothing] == [None] * len(nothing)
+
+
+def test_an_id_sorts_by_time_and_says_it(store: WorkerStore) -> None:
+    jobs = [store.submit(Job(command="true")) for _ in range(20)]
+    ids = [job.id for job in jobs]
+    assert ids == sorted(ids) and len(set(ids)) == 20
+    for job in jobs:
+        assert job.submitted_at
+        assert module.ID_RE.fullmatch(job.id)
+        assert job.id[:8] == job.submitted_at[:10].replace("-", "")
+
+
+def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
+    wire = store.submit(Job(command="true")).as_dict()
+    assert (
+        list(wire)
+        == (
+            "id command name queue cwd env timeout retries attempt status submitted_at started_at "
+            "finished_at exit_code reason worker host pid submitted_by rerun_of cpu_seconds "
+            "max_rss_bytes log_size log_start"
+        ).split()
+    )
+    json.dumps(wire)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [UNKNOWN, "", ".", "..", "../x", "x/../../y", f"{UNKNOWN}/", f"../queued/default/{UNKNOWN}",
+     f"{UNKNOWN}\n", "\0", "20200101-000000-\uff100000000", "a" * 5000],
+)  # fmt: skip
+def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_id: str) -> None:
+    with pytest.raises(JobNotFound):
+        store.get(job_id)
+    with pytest.raises(JobNotFound):
+        store.cancel(job_id, "why")
+    with pytest.raises(JobNotFound):
+        store.delete(job_id)
+    with pytest.raises(JobNotFound):
+        store.open_log(job_id)
+    with pytest.raises(JobNotFound):
+        store.load_logs(job_id)
+    with pytest.raises(JobNotFound):
+        store.status(job_id)
+    with pytest.raises(JobNotFound):
+        store.watch(job_id)
+
+
+def test_jobs_submitted_by_many_processes_are_all_there_in_the_order_of_their_ids(
+    store: WorkerStore, store_url: str
+) -> None:
+    code = """
+store = open_store(sys.argv[1])
+for n in range(250):
+    print(store.submit(Job(command="true")).id)
+"""
+    outputs = [output.split() for output in in_processes(8, code, store_url)]
+    submitted = sorted(job_id for output in outputs for job_id in output)
+    assert len(set(submitted)) == 2000
+    for output in outputs:
+        assert output == sorted(output)
+    assert store.counts()[Status.QUEUED] == 2000
+    claimed = []
+    with listening(store):
+        while held := store.claim("worker", "host"):
+            with held:
+                claimed.append(held.job.id)
+    assert claimed == submitted
+
+
+def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
+    store: WorkerStore, store_url: str
+) -> None:
+    submitted = [store.submit(Job(command="true")).id for _ in range(200)]
+    code = """
+store = open_store(sys.argv[1])
+store.listen(())
+while held := store.claim("worker", "host"):
+    with held:
+        print(held.job.id)
+"""
+    outputs = [output.split() for output in in_processes(4, code, store_url)]
+    assert sorted(job_id for output in outputs for job_id in output) == submitted
+    for output in outputs:
+        assert output == sorted(output)
+
+
+def test_the_same_key_gives_the_same_job(store: WorkerStore) -> None:
+    job = store.submit(Job(command="echo one"), key="k")
+    again = store.submit(Job(command="echo two"), key="k")
+    assert (again.id, again.command) == (job.id, "echo one")
+    assert store.submit(Job(command="echo two"), key="l").id != job.id
+    assert store.submit(Job(command="echo two")).id != job.id
+    store.submit(Job(command="true"), key="\ud800/../.. \0 " + "long" * 1000)
+
+
+def test_a_key_stays_with_its_job_until_that_is_deleted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"), key="k")
+    with claim() as held:
+        assert store.submit(Job(command="true"), key="k").id == job.id
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    assert store.submit(Job(command="true"), key="k").status is Status.SUCCEEDED
+    store.delete(job.id)
+    assert store.submit(Job(command="true"), key="k").id != job.id
+
+
+def test_one_key_used_by_many_at_once_gives_one_job(store: WorkerStore, store_url: str) -> None:
+    code = """
+store = open_store(sys.argv[1])
+for n in range(20):
+    print(store.submit(Job(command="true"), key=f"key {n}").id)
+"""
+    outputs = in_processes(6, code, store_url)
+    assert len(set(outputs)) == 1
+    assert store.counts()[Status.QUEUED] == 20
+
+
+def test_the_status_alone_can_be_asked_for(store: WorkerStore, bring: Callable[..., Job]) -> None:
+    made = [(bring(status).id, status) for status in (*FINISHED, Status.RUNNING, Status.QUEUED)]
+    assert [(job_id, store.status(job_id)) for job_id, _ in made] == made
+
+
+def test_a_queue_whose_name_is_none_is_refused(store: WorkerStore) -> None:
+    for queue in NO_QUEUES:
+        with pytest.raises(ValueError, match="queue"):
+            store.submit(Job(command="true", queue=queue))
+    assert store.list() == ([], None)
+
+
+def test_what_was_stored_is_there_after_a_restart(
+    store: WorkerStore, store_url: str, bring: Callable[..., Job]
+) -> None:
+    made = [bring(status).id for status in (*FINISHED, Status.RUNNING)]
+    made.append(store.submit(Job(command="true", queue="gpu", env={"A": "1"}), key="k").id)
+    again = open_store(store_url)
+    assert again.list() == store.list()
+    assert [job.id for job in again.list()[0]] == made[::-1]
+    assert again.counts() == store.counts()
+    assert again.submit(Job(command="true"), key="k").id == made[-1]
+
+
+def test_a_store_that_can_be_written_says_so_and_is_unchanged(store: WorkerStore) -> None:
+    store.check_writable()
+    assert store.list() == ([], None)
+
+
+def test_a_job_is_found_by_the_start_or_the_end_of_its_id(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    made = [bring(status).id for status in (*FINISHED, Status.RUNNING, Status.QUEUED)]
+    for job_id in made:
+        assert list(store.find(job_id)) == list(store.find(job_id[-8:])) == [job_id]
+    assert sorted(store.find("20")) == made
+
+
+@pytest.mark.parametrize("part", ["", "no such ID", UNKNOWN, "*", "../"])
+def test_what_no_id_starts_or_ends_with_finds_none(store: WorkerStore, part: str) -> None:
+    store.submit(Job(command="true"))
+    assert list(store.find(part)) == []
+
+
+def test_the_middle_of_an_id_does_not_find_it(store: WorkerStore) -> None:
+    job = store.submit(Job(command="true"))
+    assert list(store.find(job.id[1:-1])) == []
+
+
+# --- List and count -------------------------------------------------------------------------------
+
+
+def test_the_list_is_newest_first_and_pages_by_the_last_id(store: WorkerStore) -> None:
+    ids = [store.submit(Job(command="true")).id for _ in range(7)][::-1]
+    pages, before = [], None
+    while True:
+        jobs, before = store.list(limit=3, before=before)
+        pages.append([job.id for job in jobs])
+        if before is None:
+            break
+        assert before == jobs[-1].id
+    assert pages == [ids[:3], ids[3:6], ids[6:]]
+    assert store.list(limit=7) == (store.list()[0], None)
+    assert [job.id for job in store.list(before=ids[5])[0]] == ids[6:]
+    assert store.list(before=ids[-1]) == ([], None)
+
+
+def test_the_list_mixes_all_states_and_queues_by_age(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    states = [*FINISHED, Status.RUNNING, Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
+    made = [bring(s, queue=f"q{n}").id for n, s in enumerate(states)]
+    jobs, more = store.list()
+    assert ([job.id for job in jobs], more) == (made[::-1], None)
+    assert [job.status for job in jobs] == states[::-1]
+    assert [job.queue for job in jobs] == [f"q{n}" for n in range(len(states))][::-1]
+    paged: list[str] = []
+    before = None
+    while len(paged) < len(made):
+        page, before = store.list(limit=2, before=before)
+        paged += [job.id for job in page]
+    assert paged == made[::-1]
+    assert store.counts() == {s: states.count(s) for s in Status}
+
+
+def test_the_list_is_filtered_by_status_queue_and_text(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    one = bring(Status.SUCCEEDED, command="python Train.py", queue="gpu")
+    two = bring(Status.FAILED, command=["ls", "-l"], name="Straße")
+    three = bring(Status.QUEUED, command="make train", queue="gpu")
+
+    def ids(**query: Any) -> list[str]:
+        return [job.id for job in store.list(**query)[0]]
+
+    assert ids(status=Status.FAILED) == [two.id]
+    assert ids(status=Status.LOST) == []
+    assert ids(queue="gpu") == [three.id, one.id]
+    assert ids(queue="none") == []
+    assert ids(text="TRAIN") == [three.id, one.id]
+    assert ids(text="strasse") == [two.id]
+    assert ids(text="-l") == [two.id]
+    assert ids(text=two.id) == [two.id]
+    assert ids(text="train", queue="gpu", status=Status.SUCCEEDED) == [one.id]
+    assert ids(text="train", limit=1) == [three.id]
+
+
+def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
+    assert store.list() == ([], None)
+    assert store.counts() == dict.fromkeys(Status, 0)
+    assert store.finished_totals() == dict.fromkeys(FINISHED, 0)
+    assert store.queued_by_queue() == {}
+    assert list(store.iter_new_finished(set())) == []
+    assert list(store.workers()) == []
+    assert list(store.unreadable()) == []
+    assert store.claim("worker", "host") is None
+    assert list(store.orphans("host", ())) == []
+    assert list(store.prune(1, 1)) == []
+
+
+def test_a_filtered_list_followed_to_its_end_has_every_match_once(store: WorkerStore) -> None:
+    """A page may hold fewer than it could: only the missing ID to go on before says the end."""
+    made = [store.submit(Job(command=f"{n % 7 or 'rare'}")).id for n in range(50)]
+    found: list[str] = []
+    before = None
+    while True:
+        jobs, before = store.list(text="rare", limit=3, before=before)
+        found += [job.id for job in jobs]
+        if before is None:
+            break
+    assert found == made[::7][::-1]
+
+
+def test_what_is_queued_is_told_by_queue_oldest_first(
+    store: WorkerStore, claim: Callable[[], Claim], bring: Callable[..., Job]
+) -> None:
+    bring(Status.RUNNING, queue="busy")
+    bring(Status.CANCELLED, queue="done")
+    ids = [store.submit(Job(command="true", queue=q)).id for q in ("b", "a", "b", "a", "b")]
+    queued = {queue: list(names) for queue, names in store.queued_by_queue().items()}
+    assert queued == {"a": ids[1::2], "b": ids[0::2]}
+    with claim():
+        assert list(store.queued_by_queue()["b"]) == ids[2::2]
+    for job_id in ids[1::2]:
+        store.cancel(job_id, "why")
+    assert list(store.queued_by_queue()) == ["b"]
+
+
+def test_the_totals_count_jobs_that_were_deleted_since(
+    store: WorkerStore, store_url: str, bring: Callable[..., Job]
+) -> None:
+    states = [*FINISHED, Status.FAILED]
+    ended = [bring(status).id for status in states]
+    bring(Status.RUNNING)
+    bring(Status.QUEUED)
+    totals = {status: states.count(status) for status in FINISHED}
+    assert store.finished_totals() == totals
+    for job_id in ended[1:]:
+        store.delete(job_id)
+    assert sum(store.counts()[status] for status in FINISHED) == 1
+    assert store.finished_totals() == totals
+    assert open_store(store_url).finished_totals() == totals
+
+
+def test_each_job_that_has_ended_is_new_once(store: WorkerStore, bring: Callable[..., Job]) -> None:
+    seen: set[str] = set()
+    first = [bring(status).id for status in FINISHED]
+    bring(Status.RUNNING)
+    found = list(store.iter_new_finished(seen))
+    assert sorted(job.id for job in found) == first
+    assert all(job == store.get(job.id) for job in found)
+    assert seen == set(first)
+    assert list(store.iter_new_finished(seen)) == []
+    later = bring(Status.FAILED)
+    assert [job.id for job in store.iter_new_finished(seen)] == [later.id]
+    store.delete(later.id)
+    assert {job.id for job in store.iter_new_finished(set())} == set(first)
+
+
+# --- Transitions ----------------------------------------------------------------------------------
+
+
+def test_a_claimed_job_is_running_and_says_by_whom(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.job.id == job.id
+        found = store.get(job.id)
+        assert (found.status, found.worker, found.host) == (Status.RUNNING, "worker", "host")
+        assert found.started_at and found.started_at >= (job.submitted_at or "")
+        assert claim() is None
+        assert list(store.orphans("host", ())) == [], "somebody supervises it"
+    with next(store.orphans("host", ())) as held:
+        assert held.acquire_lock() and held.job == store.get(job.id)
+
+
+def test_claims_are_first_in_first_out_over_all_queues(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    ids = [store.submit(Job(command="true", queue=q)).id for q in ("b", "a", "c", "a")]
+    for job_id in ids:
+        with claim() as held:
+            assert held.job.id == job_id
+
+
+def test_only_the_queues_listened_to_are_claimed(store: WorkerStore) -> None:
+    jobs = {q: store.submit(Job(command="true", queue=q)) for q in ("a", "b", "c")}
+    with listening(store, "c", "b"):
+        for queue in ("b", "c"):
+            held = store.claim("worker", "host")
+            assert held
+            with held:
+                assert held.job.id == jobs[queue].id
+        assert store.claim("worker", "host") is None
+
+
+def test_a_listener_is_told_of_a_new_job_and_of_one_in_a_new_queue(
+    store: WorkerStore, store_url: str
+) -> None:
+    with listening(store) as watch:
+        if watch is None:
+            pytest.skip("nothing tells of a new job here: it is polled for")
+        ready = watch.fileno()
+        other = open_store(store_url)
+        for queue in ("default", "quite-new", "quite-new"):
+            other.submit(Job(command="true", queue=queue))
+            assert select.select([ready], [], [], 20)[0]
+
+            with wait_until(lambda: store.claim("worker", "host")) as held:
+                assert held.job.queue == queue
+            wait_until(lambda: store.claim("w", "h") or not select.select([ready], [], [], 0)[0])
+
+
+def test_what_is_no_name_of_a_queue_is_not_listened_to(store: WorkerStore) -> None:
+    for queue in NO_QUEUES:
+        with pytest.raises(ValueError, match="queues"):
+            store.listen(["default", queue])
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_a_finished_job_records_how_it_ended(
+    store: WorkerStore, claim: Callable[[], Claim], status: Status
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        outcome = Outcome(status, 143, "because", cpu_seconds=1.5, max_rss_bytes=2048)
+        assert held.finish(outcome) == store.get(job.id)
+    found = store.get(job.id)
+    assert (found.status, found.exit_code, found.reason) == (status, 143, "because")
+    assert (found.cpu_seconds, found.max_rss_bytes) == (1.5, 2048)
+    assert found.finished_at and found.finished_at >= (found.started_at or "")
+    assert found.pid is None
+    assert list(store.orphans("host", ())) == []
+    assert store.counts()[status] == 1
+
+
+def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="true"))
+    with claim() as held:
+        outcome = Outcome(Status.SUCCEEDED, 0, finished_at="2001-01-01T00:00:00.000Z")
+        job = held.finish(outcome)
+    assert job.finished_at == job.started_at
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_what_has_ended_can_only_be_deleted(
+    store: WorkerStore, claim: Callable[[], Claim], status: Status
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        held.finish(Outcome(status))
+        with pytest.raises(WrongState):
+            held.finish(Outcome(Status.FAILED))
+        with pytest.raises(WrongState):
+            held.requeue(Outcome(Status.FAILED, 1))
+    with pytest.raises(WrongState, match=status):
+        store.cancel(job.id, "why")
+    assert store.get(job.id).status is status
+    store.delete(job.id)
+    with pytest.raises(JobNotFound):
+        store.get(job.id)
+    with pytest.raises(JobNotFound):
+        store.delete(job.id)
+    assert store.list() == ([], None)
+    assert not any(store.counts().values())
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+def test_what_has_not_ended_cannot_be_deleted(
+    store: WorkerStore, bring: Callable[..., Job], status: Status
+) -> None:
+    job = bring(status)
+    with pytest.raises(WrongState, match=status):
+        store.delete(job.id)
+    assert store.get(job.id).status is status
+
+
+def test_cancelling_a_queued_job_ends_it_at_once(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    assert store.cancel(job.id, "nobody needs it").status is Status.CANCELLED
+    found = store.get(job.id)
+    assert (found.status, found.reason) == (Status.CANCELLED, "nobody needs it")
+    assert found.finished_at and found.started_at is None and found.exit_code is None
+    assert claim() is None
+
+
+def test_cancelling_a_running_job_leaves_its_worker_a_note(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    job = bring(Status.RUNNING)
+    (held,) = store.orphans("host", ())
+    with held:
+        assert not held.cancel_requested()
+        assert store.cancel(job.id, "first").status is Status.RUNNING
+        assert held.cancel_requested()
+    store.cancel(job.id, "second")
+    assert store.get(job.id).status is Status.RUNNING
+
+
+def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true", queue="gpu", retries=1))
+    with claim() as held:
+        with held.open_log_for_append() as log:
+            log.write(b"kept\n")
+        held.requeue(Outcome(Status.QUEUED))
+    found = store.get(job.id)
+    assert (found.status, found.attempt, found.queue) == (Status.QUEUED, 1, "gpu")
+    assert (found.started_at, found.worker, found.host) == (None, None, None)
+    with claim() as held:
+        held.write_stopping(Status.TIMED_OUT, "too long")
+        verdict = held.judge()
+        assert (verdict.status, verdict.outcome.reason) == (Status.QUEUED, "too long")
+        held.requeue(verdict.outcome)
+    assert store.get(job.id).attempt == 2
+    with claim() as held:
+        assert held.attempt.stopping is None, "that was the attempt before"
+        assert store.load_logs(job.id) == "kept\n"
+    attempts = store.get(job.id).attempts_as_dicts()
+    assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
+
+
+def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
+    store: WorkerStore, claim: Callable[[], Claim | None]
+) -> None:
+    """The worker has looked for one, and then records the next attempt: a disk may be slow."""
+    job = store.submit(Job(command="true", retries=1))
+    with claim() as held:
+        store.cancel(job.id, "enough")
+        held.requeue(Outcome(Status.FAILED, 1))
+    assert claim() is None
+    found = store.get(job.id)
+    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
+
+
+def test_two_that_cancel_and_claim_at_once_agree(store: WorkerStore, store_url: str) -> None:
+    """Each job is either cancelled in the queue or claimed, with the note where it was asked."""
+    jobs = [store.submit(Job(command="true")).id for _ in range(150)]
+    other = open_store(store_url)
+    answers: dict[str, Job] = {}
+
+    def cancel() -> None:
+        for job_id in reversed(jobs):
+            answers[job_id] = other.cancel(job_id, "why")
+
+    canceller = threading.Thread(target=cancel)
+    claimed = set()
+    with listening(store):
+        canceller.start()
+        while held := store.claim("worker", "host"):
+            with held:
+                claimed.add(held.job.id)
+        canceller.join()
+    running = {held.job.id: held for held in store.orphans("host", ())}
+    for job_id in jobs:
+        job = store.get(job_id)
+        assert job.status is (Status.RUNNING if job_id in claimed else Status.CANCELLED)
+        assert job_id not in claimed or running[job_id].cancel_requested()
+
+
+def test_a_job_can_be_looked_up_while_it_moves(store: WorkerStore, store_url: str) -> None:
+    """Backwards, too: neither a look-up nor the list ever misses it."""
+    job = store.submit(Job(command="true", retries=99))
+    mover = open_store(store_url)
+    stop = threading.Event()
+
+    def move() -> None:
+        with listening(mover):
+            while not stop.is_set():
+                held = mover.claim("worker", "host")
+                assert held
+                with held:
+                    held.requeue(Outcome(Status.QUEUED))
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert store.get(job.id).status in (Status.QUEUED, Status.RUNNING)
+            assert [found.id for found in store.list()[0]] in ([job.id], [])
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_job_cancelled_between_attempts_keeps_how_the_first_ended(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true", retries=1))
+    with claim() as held:
+        held.requeue(Outcome(Status.FAILED, 3))
+    cancelled = store.cancel(job.id, "enough")
+    assert (cancelled.status, cancelled.attempt) == (Status.CANCELLED, 2)
+    assert (cancelled.exit_code, cancelled.started_at) == (None, None)
+    (attempt,) = cancelled.attempts_as_dicts()
+    assert (attempt["number"], attempt["status"], attempt["exit_code"]) == (1, "failed", 3)
+
+
+def test_a_queue_that_is_not_listened_to_any_more_is_left_alone(store: WorkerStore) -> None:
+    with listening(store, "a"):
+        pass
+    job = store.submit(Job(command="true", queue="b"))
+    store.submit(Job(command="true", queue="a"))
+    with listening(store, "b"):
+        held = store.claim("worker", "host")
+        assert held
+        with held:
+            assert held.job.id == job.id
+        assert store.claim("worker", "host") is None
+
+
+def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: WorkerStore) -> None:
+    job = store.submit(Job(command="true"))
+    store.cancel(job.id, "first")
+    with pytest.raises(WrongState, match="cancelled"):
+        store.cancel(job.id, "second")
+    assert store.get(job.id).reason == "first"
+
+
+def test_a_cancel_that_came_before_the_end_is_how_the_job_ended(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    """Its worker has looked for one, and then records an end of another kind."""
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        store.cancel(job.id, "enough")
+        assert held.finish(Outcome(Status.LOST)).status is Status.CANCELLED
+    found = store.get(job.id)
+    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
+
+
+def test_a_watch_tells_of_a_claim_of_output_and_of_the_end(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    watch = store.watch(job.id)
+    try:
+        with claim() as held:
+            assert is_woken(watch)
+            with held.open_log_for_append() as log:
+                log.write(b"one\n")
+                assert is_woken(watch)
+                log.write(b"two\n")
+                assert is_woken(watch)
+            held.finish(Outcome(Status.SUCCEEDED, 0))
+            assert is_woken(watch)
+    finally:
+        watch.close()
+
+
+def test_a_watch_waits_for_descriptors_of_its_caller_as_well(store: WorkerStore) -> None:
+    watch = store.watch(store.submit(Job(command="true")).id)
+    reader, writer = os.pipe()
+    try:
+        assert list(watch.wait(0, reader)) == []
+        os.write(writer, b"x")
+        assert list(watch.wait(20, reader)) == [reader]
+    finally:
+        watch.close()
+        os.close(reader)
+        os.close(writer)
+
+
+# --- A claimed job --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "code", "reason"),
+    [
+        ("exit 0", Status.SUCCEEDED, 0, None),
+        ("exit 7", Status.FAILED, 7, None),
+        ("kill -SEGV $$", Status.FAILED, 139, "ended by SIGSEGV"),
+    ],
+)
+def test_how_a_command_ended_is_known_to_the_next_worker(
+    store: WorkerStore,
+    store_url: str,
+    claim: Callable[[], Claim],
+    line: str,
+    status: Status,
+    code: int,
+    reason: str | None,
+) -> None:
+    job = store.submit(Job(command=line))
+    with claim() as held:
+        run_under_shim(held, line)
+    again = open_store(store_url)
+    (held,) = again.orphans("host", ())
+    with held:
+        assert held.acquire_lock()
+        verdict = held.judge()
+        assert (verdict.status, verdict.recorded) == (status, False)
+        held.finish(verdict.outcome)
+    found = store.get(job.id)
+    assert (found.status, found.exit_code, found.reason) == (status, code, reason)
+
+
+def test_a_job_cannot_be_judged_while_its_shim_lives(
+    store: WorkerStore, claim: Callable[[], Claim], gate: Gate
+) -> None:
+    store.submit(Job(command=gate.wait))
+    with claim() as held:
+        shim = subprocess.Popen(
+            ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", gate.wait],
+            stdin=held.shim_input(),
+        )
+        try:
+            held.release_journal()
+            assert not held.acquire_lock()
+        finally:
+            gate.open()
+            shim.wait()
+        assert held.acquire_lock()
+        assert held.judge().status is Status.SUCCEEDED
+
+
+def test_a_job_that_never_started_goes_back_to_its_queue(
+    store: WorkerStore, store_url: str, bring: Callable[..., Job]
+) -> None:
+    job = bring(Status.RUNNING, queue="gpu")
+    (held,) = open_store(store_url).orphans("host", ())
+    with held:
+        assert held.acquire_lock()
+        verdict = held.judge()
+        assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
+        assert held.requeue(verdict.outcome).status is Status.QUEUED
+    assert (store.get(job.id).queue, store.get(job.id).attempt) == ("gpu", 1)
+    assert store.get(job.id).attempts_as_dicts() == []
+
+
+def test_why_a_supervisor_stopped_a_job_outlives_it(
+    store: WorkerStore, store_url: str, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.attempt.stopping is None
+        held.write_stopping(Status.TIMED_OUT, "too long")
+    (held,) = open_store(store_url).orphans("host", ())
+    with held:
+        assert held.acquire_lock()
+        verdict = held.judge()
+    assert (verdict.status, verdict.outcome.reason) == (Status.TIMED_OUT, "too long")
+
+
+def test_a_claim_says_where_its_job_stands_until_that_is_deleted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.is_there() and held.status is Status.RUNNING
+        assert held.read().job == store.get(job.id)
+        held.finish(Outcome(Status.FAILED, 1))
+        assert held.is_there() and held.status is Status.FAILED
+        held.release_journal()
+        store.delete(job.id)
+        assert not held.is_there()
+        with pytest.raises(JobNotFound):
+            held.read()
+
+
+def test_a_job_whose_end_is_being_recorded_cannot_be_deleted_yet(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+        with pytest.raises(WrongState, match="again"):
+            store.delete(job.id)
+    store.delete(job.id)
+    assert store.list() == ([], None)
+
+
+def test_a_job_of_which_nothing_can_be_told_ends_without_details(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.finish_damaged(Status.LOST).status is Status.LOST
+    found = store.get(job.id)
+    assert (found.status, found.exit_code, found.finished_at) == (Status.LOST, None, None)
+    assert claim() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b"notice\n"), (b"a line\n", b"a line\nnotice\n"), (b"half", b"half\nnotice\n")],
+)
+def test_a_notice_is_a_line_of_its_own(
+    store: WorkerStore, claim: Callable[[], Claim], before: bytes, after: bytes
+) -> None:
+    store.submit(Job(command="true"))
+    with claim() as held:
+        with held.open_log_for_append() as log:
+            log.write(before)
+        held.write_notice("notice")
+        assert store.load_logs(held.job.id) == after.decode()
+
+
+def test_a_log_that_is_not_there_yet_needs_no_looking_after(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.sample_and_trim(0)
+    with pytest.raises(FileNotFoundError):
+        store.open_log(job.id)
+
+
+# --- Logs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_job_that_has_written_nothing_has_no_log(
+    store: WorkerStore, bring: Callable[..., Job], status: Status
+) -> None:
+    job = bring(status)
+    with pytest.raises(FileNotFoundError):
+        store.load_logs(job.id)
+    with pytest.raises(FileNotFoundError):
+        store.open_log(job.id)
+
+
+@pytest.mark.parametrize(
+    ("content", "tail", "text"),
+    [
+        (b"", 10, ""),
+        (b"a\nb\nc\n", 2, "b\nc\n"),
+        (b"a\nb\nc", 2, "b\nc"),
+        (b"a\nb\nc", 1, "c"),
+        (b"a\nb\nc\n", 3, "a\nb\nc\n"),
+        (b"a\nb\nc\n", 1000, "a\nb\nc\n"),
+        (b"a\nb\nc\n", 0, ""),
+        (b"\n\n\n", 2, "\n\n"),
+        (b"\n", 1, "\n"),
+        (b"10%\r20%\r30%", 1, "10%\r20%\r30%"),
+        (b"a\r\nb\r\n", 1, "b\r\n"),
+        (b"caf\xc3\xa9\n\xff\xfe\n", 2, "café\n\ufffd\ufffd\n"),
+        (b"half a character: \xc3", 1, "half a character: \ufffd"),
+        (b"nul\0\n", 1, "nul\0\n"),
+    ],
+)
+def test_the_last_lines_of_a_log(
+    store: WorkerStore, logged: Callable[..., str], content: bytes, tail: int, text: str
+) -> None:
+    job_id = logged(content)
+    assert store.load_logs(job_id, tail) == text
+    assert store.get(job_id).log_size == len(content)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 1000])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
+    store: WorkerStore,
+    logged: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+    end: str,
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 32)
+    lines = [str(n).rjust(length, ".") for n in range(40)]
+    job_id = logged(("\n".join(lines) + end).encode())
+    for tail in range(1, 45):
+        assert store.load_logs(job_id, tail) == "\n".join(lines[-tail:]) + end
+
+
+def test_a_thousand_lines_is_what_one_gets_unasked(
+    store: WorkerStore, logged: Callable[..., str]
+) -> None:
+    job_id = logged(b"".join(b"%d\n" % n for n in range(5000)))
+    assert store.load_logs(job_id).split() == [str(n) for n in range(4000, 5000)]
+
+
+def test_one_endless_line_is_bounded(store: WorkerStore, logged: Callable[..., str]) -> None:
+    job_id = logged(b"head\n" + b"\r50%" * (1 << 19) + b"\rlast")
+    text = store.load_logs(job_id)
+    assert len(text) == 1 << 20 and text.endswith("\rlast")
+    assert store.load_logs(job_id, 1) == text
+
+
+def test_the_log_of_an_ended_job_stays(store: WorkerStore, claim: Callable[[], Claim]) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        with held.open_log_for_append() as log:
+            log.write(b"done\n")
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    assert store.load_logs(job.id) == "done\n"
+
+
+@pytest.fixture
+def log_of(store: WorkerStore, logged: Callable[..., str]) -> Iterator[Callable[[bytes], Log]]:
+    """The log of a running job, open for reading."""
+    opened: list[Log] = []
+
+    def log_of(content: bytes) -> Log:
+        opened.append(store.open_log(logged(content)))
+        return opened[-1]
+
+    yield log_of
+    for log in opened:
+        log.close()
+
+
+def test_a_log_is_read_from_any_offset(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"0123456789")
+    assert (log.start, log.size) == (0, 10)
+    assert log.read(0, 4) == (0, b"0123")
+    assert log.read(4, 100) == (4, b"456789")
+    assert log.pread(3, 2) == b"234"
+    assert log.read(10, 4) == (10, b"")
+    assert log.read(99, 4) == (99, b"")
+
+
+def test_a_log_without_a_byte_is_read_to_its_end_at_once(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"")
+    assert (log.start, log.size) == (0, 0)
+    assert log.read(0, 100) == (0, b"")
+    assert log.read_tail(10, 0) == (0, b"")
+    assert (log.tail(10, 0), log.line_at(0), log.offset_at_time(0.0)) == (0, 0, 0)
+    assert log.search(b"x", 0, 10, FAR) == ([], None)
+    assert log.count_lines(0, 0, FAR) == (0, 0)
+    assert log.add_timestamps(0, b"") == b""
+
+
+def test_the_last_lines_before_any_size_begin_at_an_offset(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"one\ntwo\nthree\n")
+    assert [log.tail(lines, 14) for lines in range(5)] == [14, 8, 4, 0, 0]
+    assert [log.tail(lines, 10) for lines in range(4)] == [10, 8, 4, 0], "half a line is one"
+    assert log.tail(3, 14, limit=5) == 9, "no further back than that"
+    assert log.read_tail(2, 14) == (4, b"two\nthree\n")
+    assert log.read_tail(2, 10) == (4, b"two\nth")
+
+
+def test_the_line_of_each_byte_is_known(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"one\n\nthree")
+    assert [log.line_at(offset) for offset in range(10)] == [0, 0, 0, 0, 4, 5, 5, 5, 5, 5]
+
+
+def test_a_search_finds_the_newest_lines_and_says_where_to_go_on(
+    log_of: Callable[[bytes], Log],
+) -> None:
+    log = log_of(b"Error one\nfine\nan ERROR, an error\nlast")
+    first, last = (0, b"Error one"), (15, b"an ERROR, an error")
+    assert log.search(b"eRRor", log.size, 10, FAR) == ([last, first], None)
+    assert log.search(b"error", log.size, 1, FAR) == ([last], 15)
+    assert log.search(b"error", 15, 1, FAR)[0] == [first]
+    assert log.search(b"none", log.size, 10, FAR) == ([], None)
+
+
+def test_a_search_out_of_time_says_where_to_go_on(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"error\n")
+    assert log.search(b"error", 6, 10, PAST) == ([], 6)
+
+
+def test_a_match_in_a_long_line_is_shown_with_what_is_around_it(
+    log_of: Callable[[bytes], Log],
+) -> None:
+    log = log_of(b"head\n" + b"x" * 5_000 + b"needle" + b"y" * 5_000)
+    ((offset, excerpt),), _ = log.search(b"needle", log.size, 10, FAR)
+    assert offset == 5
+    assert len(excerpt) <= module.EXCERPT and b"xneedley" in excerpt
+
+
+def test_lines_are_counted_by_their_ends(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"one\n\nthree")
+    assert log.count_lines(0, log.size, FAR) == (10, 2)
+    assert log.count_lines(4, log.size, FAR) == (10, 1)
+    assert log.count_lines(5, log.size, FAR) == (10, 0)
+
+
+def test_a_count_out_of_time_says_how_far_it_got(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"one\n")
+    assert log.count_lines(0, log.size, PAST) == (0, 0)
+
+
+def test_an_open_log_grows_and_outlives_the_move_of_its_job(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="true"))
+    with claim() as held, held.open_log_for_append() as out:
+        out.write(b"one\n")
+        with store.open_log(held.job.id) as log:
+            out.write(b"two\n")
+            assert log.size == 8
+            held.finish(Outcome(Status.SUCCEEDED, 0))
+            assert log.read(0, 100) == (0, b"one\ntwo\n")
+        assert store.get(held.job.id).log_size == 8
+
+
+def test_lines_are_found_by_their_time_and_stamped_with_it(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="true"))
+    with claim() as held, held.open_log_for_append() as out:
+        began = time.time()
+
+        def times() -> list[tuple[float, int]]:
+            held.sample_and_trim(KEEP_ALL)
+            with store.open_log(held.job.id) as log, log.samples() as samples:
+                return [samples[n] for n in range(len(samples))]
+
+        out.write(b"one\n")
+        ((seen_at, size),) = wait_until(times)
+        assert size == 4 and began <= seen_at <= time.time()
+        wait_until(lambda: time.time() > seen_at + 0.1)  # well past the tick of any clock
+        out.write(b"two\nthree")
+        wait_until(lambda: len(times()) == 2)  # samples are a second apart
+        assert [size for _, size in times()] == [4, 13]
+        with store.open_log(held.job.id) as log:
+            assert seen_at < log.changed_at <= time.time()
+            assert log.offset_at_time(0.0) == 0
+            assert log.offset_at_time(seen_at + 0.05) == 4
+            assert log.offset_at_time(time.time() + 60) == 13
+            stamped = log.add_timestamps(0, log.read(0, 100)[1]).decode().split("\n")
+            (one, two, three) = (line.partition(" ") for line in stamped)
+            assert [one[2], two[2], three[2]] == ["one", "two", "three"]
+            assert utc(began - 0.1) <= one[0] <= utc(seen_at) < two[0] == three[0] <= utc()
+            assert log.add_timestamps(5, b"wo\nthree").startswith(b"wo\n2"), "its stamp came before"
+
+
+def test_every_line_is_stamped_though_no_time_was_noted(log_of: Callable[[bytes], Log]) -> None:
+    log = log_of(b"one\n\nlast")
+    stamped = log.add_timestamps(0, b"one\n\nlast").decode()
+    assert re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", ">", stamped) == ">one\n>\n>last"
+
+
+def test_a_runaway_log_keeps_its_newest_part_and_its_offsets(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="true"))
+    content = b"".join(b"%07d\n" % n for n in range(400_000))
+    keep = 1 << 20
+    with claim() as held:
+        with held.open_log_for_append() as out:
+            out.write(content)
+        if not held.sample_and_trim(keep):
+            pytest.skip("nothing can be given back here")
+        with store.open_log(held.job.id) as log:
+            assert log.size == len(content)
+            assert 0 < log.start <= len(content) - keep
+            assert log.read(0, 16) == (log.start, content[log.start :][:16])
+            assert log.read(log.size - 8, 16) == (log.size - 8, content[-8:])
+            assert log.tail(1_000_000, log.size, len(content)) == log.start
+            assert log.offset_at_time(0.0) == log.start
+            assert log.search(b"0000001", log.size, 10, FAR) == ([], None)
+            kept_from = log.start
+        assert store.get(held.job.id).log_start == kept_from
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    found = store.get(held.job.id)
+    assert (found.log_start, found.log_size) == (kept_from, len(content))
+    assert store.load_logs(held.job.id, 2) == "0399998\n0399999\n"
+
+
+# --- Workers --------------------------------------------------------------------------------------
+
+
+def worker_info(name: str, running: int = 0) -> WorkerInfo:
+    return WorkerInfo(name, "host", 1, 2, ["a", "b"], running, "then")
+
+
+def test_workers_are_shown_while_they_live(store: WorkerStore, store_url: str) -> None:
+    assert list(store.workers()) == []
+    store.heartbeat(worker_info("w"), 0)
+    store.heartbeat(worker_info("w"), 12)
+    (shown,) = store.workers()
+    assert replace(shown, seen_at="") == worker_info("w", 12)
+    code = """
+store = open_store(sys.argv[1])
+store.heartbeat(WorkerInfo("dead", "host", 1, 2, []), 0)
+assert len(store.workers()) == 2
+"""
+    in_processes(1, code, store_url)
+    assert list(store.workers()) == [shown]
+
+
+def test_a_second_worker_of_one_name_gets_a_number(store: WorkerStore, store_url: str) -> None:
+    store.heartbeat(worker_info("w"), 1)
+    other, second = open_store(store_url), worker_info("w")
+    for running in (2, 3):
+        other.heartbeat(second, running)
+        assert second.name == "w-2"
+    assert [(info.name, info.running) for info in store.workers()] == [("w", 1), ("w-2", 3)]
+
+
+def test_workers_are_shown_by_name_to_everybody(store: WorkerStore, store_url: str) -> None:
+    others = [open_store(store_url) for _ in range(2)]
+    for each, name in zip((store, *others), "bca", strict=True):
+        each.heartbeat(worker_info(name), 0)
+    for each in (store, *others):
+        assert [info.name for info in each.workers()] == ["a", "b", "c"]
+
+
+def test_the_jobs_of_a_dead_worker_are_orphans(store: WorkerStore, store_url: str) -> None:
+    job = store.submit(Job(command="true"))
+    code = """
+store = open_store(sys.argv[1])
+store.heartbeat(WorkerInfo("dead", "host", 1, 2, []), 0)
+print(store.claim("dead", "host").job.id)
+"""
+    assert in_processes(1, code, store_url) == [f"{job.id}\n"]
+    (held,) = store.orphans("host", ())
+    with held:
+        assert (held.job.id, held.job.worker) == (job.id, "dead")
+        assert list(open_store(store_url).orphans("host", ())) == [], "it has a supervisor again"
+
+
+def test_the_jobs_of_a_living_worker_of_another_host_or_of_ours_are_no_orphans(
+    store: WorkerStore, store_url: str
+) -> None:
+    job = store.submit(Job(command="true"))
+    store.heartbeat(worker_info("w"), 0)
+    held = store.claim("w", "host")
+    assert held
+    held.release()
+    other = open_store(store_url)
+    assert list(other.orphans("host", ())) == [], "its worker lives"
+    assert list(store.orphans("elsewhere", ())) == []
+    assert list(store.orphans("host", {job.id})) == []
+    (held,) = store.orphans("host", {UNKNOWN})
+    with held:
+        assert held.job.id == job.id
+
+
+def test_what_a_job_started_is_told_by_variables_of_its_own(
+    store: WorkerStore, store_url: str
+) -> None:
+    one, two = (store.submit(Job(command="true")).id for _ in range(2))
+    env = store.tracking_env(one)
+    assert env["JOB_ID"] == one and all(isinstance(value, str) for value in env.values())
+    assert env == open_store(store_url).tracking_env(one) != store.tracking_env(two)
+
+
+# --- Retention ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[[], str]:
+    """A job that has ended and has a log of 100,000 bytes; its ID."""
+
+    def ended() -> str:
+        store.submit(Job(command="true"))
+        with claim() as held:
+            with held.open_log_for_append() as log:
+                log.write(b"x" * 99_999 + b"\n")
+            return held.finish(Outcome(Status.SUCCEEDED, 0)).id
+
+    return ended
+
+
+def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
+    """All the looks of it at once."""
+    for _ in store.prune(days, max_bytes):
+        pass
+
+
+def test_the_oldest_logs_go_with_their_jobs_where_all_are_too_large(
+    store: WorkerStore, ended: Callable[[], str], bring: Callable[..., Job]
+) -> None:
+    ids = [ended() for _ in range(5)]
+    prune(store, 0, 250_000)
+    assert [job.id for job in store.list()[0]] == ids[:2:-1]
+    assert store.finished_totals()[Status.SUCCEEDED] == 5
+    with pytest.raises(JobNotFound):
+        store.load_logs(ids[0])
+
+
+def test_what_has_not_ended_is_never_pruned(
+    store: WorkerStore, logged: Callable[..., str], bring: Callable[..., Job]
+) -> None:
+    running = logged(b"x" * 100_000)
+    queued = bring(Status.QUEUED).id
+    prune(store, 0, 1)
+    assert [job.id for job in store.list()[0]] == [queued, running]
+
+
+def test_a_log_that_is_being_read_is_pruned_afterwards(
+    store: WorkerStore, ended: Callable[[], str]
+) -> None:
+    job_id = ended()
+    with store.open_log(job_id):
+        prune(store, 0, 1)
+        assert store.status(job_id) is Status.SUCCEEDED
+    prune(store, 0, 1)
+    with pytest.raises(JobNotFound):
+        store.status(job_id)
+
+
+def test_what_is_young_and_small_is_not_pruned(
+    store: WorkerStore, ended: Callable[[], str]
+) -> None:
+    ids = [ended() for _ in range(2)]
+    for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
+        prune(store, days, max_bytes)
+    assert [job.id for job in store.list()[0]] == ids[::-1]
