@@ -584,12 +584,15 @@ def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bo
 
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
-    return {"workers": list(tailboard.storage.workers())}
+    """The workers that live, and what in the storage cannot be read and was passed over."""
+    port = tailboard.storage
+    return {"workers": list(port.workers()), "unreadable": list(port.unreadable())}
 
 
 @routes.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
-    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves."""
+    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves. It
+    needs no token, so it names nothing: what cannot be read is counted, /workers names it."""
     waiting, alive = tailboard.storage.queued_by_queue(), tailboard.storage.workers()
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
@@ -599,14 +602,22 @@ def healthz() -> tuple[dict[str, Any], int]:
     except OSError as error:
         reason = f"the storage cannot be written: {error.strerror}"
     age = max((age_of(names[0]) for names in waiting.values()), default=None)
-    body = {"status": "unhealthy" if reason else "ok", "reason": reason, "workers": len(alive)}
-    return body | {"oldest_queued_seconds": age}, 503 if reason else 200
+    body = {
+        "status": "unhealthy" if reason else "ok",
+        "reason": reason,
+        "workers": len(alive),
+        "oldest_queued_seconds": age,
+        "unreadable": len(tailboard.storage.unreadable()),
+    }
+    return body, 503 if reason else 200
 
 
 def age_of(job_id: str) -> float:
-    """Seconds since a job was submitted, by its ID."""
-    then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    return max(0.0, time.time() - then.timestamp())
+    """Seconds since a job was submitted, by its ID; 0 where that holds no such date."""
+    with suppress(ValueError):
+        then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        return max(0.0, time.time() - then.timestamp())
+    return 0.0
 
 
 @routes.get("/metrics")

@@ -53,7 +53,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from glob import glob
 from itertools import chain
@@ -70,14 +70,22 @@ TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one 
 SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
 BLOCK = 1 << 16  # bytes read at a time when looking for lines
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
+LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
+LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+LOOKUPS = 8  # until a job that is found in no state is taken for missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
-ID_RE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{8}")
+CLOCK_TOLERANCE = 60.0  # seconds by which the clock may move against the monotonic one
+CLOCK_TRIAL = 3_600.0  # seconds for which both have to agree before age deletes anything
+DELETED_AN_HOUR = 1_000  # jobs deleted by age, or a tenth of them all where that is more
+DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
-DAY_RE = re.compile(r"[0-9]{8}")
+DAY_RE = re.compile(DATE)
+LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 RESOURCE_ERRNOS = (
     errno.EAGAIN,
     errno.ENOMEM,
@@ -86,6 +94,7 @@ RESOURCE_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
 )
+NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # what opening one gives
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
@@ -261,6 +270,7 @@ class Store(Protocol):
     def watch(self, job_id: str) -> Notifier: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
     def check_writable(self) -> None: ...
+    def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
 
@@ -359,6 +369,29 @@ def new_id() -> str:
     return f"{now:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
+
+
+class Troubles:
+    """Says what goes wrong with a thing once: again only where it was over or is another."""
+
+    LIMIT = 1_000  # things known at once; the oldest are forgotten
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.known: dict[str, str] = {}  # thing -> what is wrong with it
+
+    def add(self, thing: str, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if self.known.get(thing) == text:
+            return
+        self.known[thing] = text
+        while len(self.known) > self.LIMIT:
+            self.known.pop(next(iter(self.known)))
+        is_expected = isinstance(error, (OSError, ValueError, JobError))
+        self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
+
+    def over(self, thing: str) -> None:
+        self.known.pop(thing, None)
 
 
 def _fsync_folder(path: str) -> None:
@@ -467,6 +500,12 @@ def _is_timeout(value: Any) -> bool:
 
 def _is_queue(value: Any) -> bool:
     return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
+
+
+def _is_day(name: str) -> bool:
+    with suppress(ValueError):
+        return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
+    return False
 
 
 RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by another hand
@@ -834,7 +873,8 @@ class Log(AbstractContextManager["Log"], ABC):
             return self.size
         with self.samples() as samples:
             place = bisect_right(samples, moment, key=lambda sample: sample[0])
-            return self.line_at(max(self.start, samples[place - 1][1] if place else 0))
+            begin = samples[place - 1][1] if place else 0
+            return self.line_at(min(max(self.start, begin), self.size))
 
     def add_timestamps(self, offset: int, data: bytes) -> bytes:
         """Lead each line of the data, which stands at `offset`, by the time at which it was seen
@@ -865,7 +905,7 @@ class EmptyLog(Log):
         return b""
 
     def samples(self) -> SizeSamples:
-        return SizeSamples(None)
+        return SizeSamples(-1)
 
 
 class FileLog(Log):
@@ -876,7 +916,7 @@ class FileLog(Log):
         try:
             self.fd = open_regular(path, os.O_RDONLY)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in NOT_A_FILE:
                 raise
             raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
         with suppress(BlockingIOError):  # it is being deleted
@@ -892,9 +932,10 @@ class FileLog(Log):
     @property
     def start(self) -> int:
         """Before it there is a hole (lseek(2), SEEK_DATA)."""
-        with suppress(OSError):  # an empty file has no data
+        try:
             return os.lseek(self.fd, 0, os.SEEK_DATA)
-        return 0
+        except OSError:  # ENXIO: there is no data, since it is empty or one hole
+            return self.size
 
     @property
     def changed_at(self) -> float:
@@ -904,17 +945,22 @@ class FileLog(Log):
         return os.pread(self.fd, limit, offset)
 
     def samples(self) -> SizeSamples:
-        return SizeSamples(self.times)
+        return SizeSamples.open(self.times)
 
 
 class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
-    """The (time, size) samples of a log, read one by one from the file `times` if there is one."""
+    """The (time, size) samples of a log in the open file `times`, read one by one; -1: none.
+    Both grow from one to the next."""
 
-    def __init__(self, path: str | None) -> None:
-        self.fd, self.length = -1, 0
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.length = os.fstat(fd).st_size // SAMPLE.size if fd >= 0 else 0
+
+    @classmethod
+    def open(cls, path: str) -> Self:
         with suppress(OSError):
-            self.fd = -1 if path is None else open_regular(path, os.O_RDONLY)
-            self.length = os.fstat(self.fd).st_size // SAMPLE.size
+            return cls(open_regular(path, os.O_RDONLY))
+        return cls(-1)
 
     def __exit__(self, *_: object) -> None:
         if self.fd >= 0:
@@ -924,7 +970,24 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         return self.length
 
     def __getitem__(self, place: Any) -> Any:
-        return SAMPLE.unpack(os.pread(self.fd, SAMPLE.size, place * SAMPLE.size))
+        """A time that none can be counts as 1970: a job may have written to the file."""
+        if place >= self.length:
+            raise IndexError(place)
+        data = os.pread(self.fd, SAMPLE.size, place * SAMPLE.size)
+        if len(data) < SAMPLE.size:  # forgotten since we looked how many there are
+            return LAST_TIME, LAST_SIZE
+        time, size = SAMPLE.unpack(data)
+        return (time if 0 <= time < LAST_TIME else 0.0), size
+
+    def append(self, time: float, size: int) -> None:
+        # Not at the file's end, which a crash may have halved.
+        os.pwrite(self.fd, SAMPLE.pack(time, size), self.length * SAMPLE.size)
+        self.length += 1
+
+    def keep(self, length: int) -> None:
+        """Forget all but the first ones."""
+        os.ftruncate(self.fd, length * SAMPLE.size)
+        self.length = length
 
 
 class Notifier:
@@ -983,10 +1046,10 @@ class LogSupervisor:
     def __init__(self, path: str, times: int) -> None:
         """`times`: the descriptor of that file; who made it closes it."""
         self.log = open_regular(path, os.O_RDWR)
-        self.times = times
-        self.records = os.fstat(self.times).st_size // SAMPLE.size
-        last = os.pread(self.times, SAMPLE.size, max(0, self.records - 1) * SAMPLE.size)
-        self.time, self.size = SAMPLE.unpack(last) if len(last) == SAMPLE.size else (0.0, 0)
+        self.samples = SizeSamples(times)
+        self.time, self.size = (0.0, 0)
+        if self.samples:
+            self.time, self.size = self.samples[len(self.samples) - 1]
 
     def close(self) -> None:
         os.close(self.log)
@@ -995,15 +1058,25 @@ class LogSupervisor:
         """Note (time, size) if the log has grown, at most once a second; give all but its newest
         `limit` bytes back to the file system. False: it cannot."""
         size, now = os.fstat(self.log).st_size, time.time()
-        if size > self.size and not 0 <= now - self.time < 1:
-            self.time, self.size = (
-                max(now, self.time),
-                size,
-            )  # sorted, whoever sets the clock
-            place = self.records * SAMPLE.size  # not the end, which a crash may have halved
-            os.pwrite(self.times, SAMPLE.pack(self.time, size), place)
-            self.records += 1
+        if size < self.size:
+            self._forget_above(size)
+        if now < self.time:
+            self._pull_back_to(now)
+        if size > self.size and now - self.time >= 1:
+            self.samples.append(now, size)
+            self.time, self.size = now, size
         return self._trim(limit)
+
+    def _forget_above(self, size: int) -> None:
+        """The job has truncated its log: samples of what is gone would date what comes instead."""
+        self.samples.keep(bisect_right(self.samples, size, key=lambda sample: sample[1]))
+        self.size = size
+
+    def _pull_back_to(self, now: float) -> None:
+        """The clock was set back: no line was seen later than now."""
+        self.samples.keep(bisect_right(self.samples, now, key=lambda sample: sample[0]))
+        self.samples.append(now, self.size)
+        self.time = now
 
     def _trim(self, limit: int) -> bool:
         now = os.fstat(self.log)
@@ -1130,12 +1203,24 @@ class Claim(AbstractContextManager["Claim"]):
         journal = self.shim_input()
         if os.fstat(journal).st_size > SMALL_FILE:
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
-        self.attempt = parse_journal(read_descriptor(journal))[-1]
+        attempt = parse_journal(read_descriptor(journal))[-1]
+        if self.status is Status.RUNNING:
+            self._check_claimed(attempt)
+        self.attempt = attempt
         if self.attempt.stopping is None:
             self.attempt.stopping = self._stopping  # decided before the exit, but not written
         cancel = read_cancel_request(self.folder)
         changed_at = os.fstat(journal).st_mtime
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, changed_at)
+
+    def _check_claimed(self, attempt: Attempt) -> None:
+        """JobDamaged where its claim is gone from the journal: it may have started, and must not
+        again. One that was moved into running/ by hand has neither a claim nor a log."""
+        by_hand = attempt.number == 0 and os.fstat(self.shim_input()).st_size == 0
+        if by_hand and os.path.lexists(f"{self.folder}/output.log"):
+            by_hand = False
+        if attempt.number != self.attempt.number or (attempt.number == 0 and not by_hand):
+            raise JobDamaged("its journal does not hold its claim")
 
     def finish(self, outcome: Outcome) -> Job:
         """Record how the job ended (queued, running -> finished). A cancel that came meanwhile
@@ -1217,6 +1302,60 @@ class Claim(AbstractContextManager["Claim"]):
         self.release()
 
 
+# --- Retention ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Retention:
+    """What the file `retention` says: whether the clock may be believed, and how many jobs age has
+    deleted in the current hour. A clock that jumps by 40 days must not delete the history, so it
+    is believed after an hour in which it went along with the monotonic clock."""
+
+    boot: str
+    offset: float  # seconds by which the clock is ahead of the monotonic one
+    agreed_since: float  # on the monotonic clock, as is the next
+    hour_began: float
+    deleted: int = 0  # since then
+
+    @classmethod
+    def read(cls, ledger: int, boot: str) -> Self:
+        """As it stands there; anew where nothing does, on another boot, or after a jump."""
+        now = time.monotonic()
+        offset = time.time() - now
+        fresh = cls(boot, offset, now, now)
+        try:
+            known = cls(**json.loads(read_descriptor(ledger)))
+            for number in (known.offset, known.agreed_since, known.hour_began):
+                _number(number)
+            _whole(known.deleted, 0, 1 << 31)
+        except (OSError, ValueError, TypeError, RecursionError):
+            return fresh
+        if known.boot != boot or known.agreed_since > now:
+            return fresh
+        moved = offset - known.offset
+        if abs(moved) > CLOCK_TOLERANCE:
+            log.warning("clock moved_by=%.0fs: nothing is deleted by age for an hour", moved)
+            fresh.hour_began, fresh.deleted = known.hour_began, known.deleted
+            return fresh
+        known.offset = offset
+        return known
+
+    def write(self, ledger: int) -> None:
+        record = {f.name: getattr(self, f.name) for f in fields(self)}
+        data = json.dumps(record).encode().ljust(256)
+        os.pwrite(ledger, data, 0)
+        os.ftruncate(ledger, len(data))
+
+    def believes_clock(self) -> bool:
+        return time.monotonic() - self.agreed_since >= CLOCK_TRIAL
+
+    def may_delete(self, total: int) -> bool:
+        """May age delete one more of `total` jobs in this hour?"""
+        if time.monotonic() - self.hour_began >= CLOCK_TRIAL:
+            self.hour_began, self.deleted = time.monotonic(), 0
+        return self.deleted < max(DELETED_AN_HOUR, total // 10)
+
+
 # --- The folder backend -------------------------------------------------------------------------
 
 
@@ -1235,6 +1374,7 @@ class FolderStore:
         self.boot = _boot()
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
+        self._troubles = Troubles(log)  # by path in this folder
         self._make_folders()
 
     def _make_folders(self) -> None:
@@ -1252,7 +1392,8 @@ class FolderStore:
     # Looking
 
     def _find(self, job_id: str) -> tuple[Status, str]:
-        for _ in range(2 if ID_RE.fullmatch(job_id) else 0):  # a requeue moves backwards, past us
+        # A requeue moves backwards, past us: one that is not found is looked for again.
+        for _ in range(LOOKUPS if ID_RE.fullmatch(job_id) else 0):
             for status in Status:
                 for folder in self._folders(status, job_id[:8]):
                     path = f"{folder}/{job_id}"
@@ -1267,23 +1408,47 @@ class FolderStore:
             return [home]
         if day and status is not Status.QUEUED:
             return [f"{home}/{day}"]
-        pattern = QUEUE_RE if status is Status.QUEUED else DAY_RE
-        return [f"{home}/{name}" for name in reversed(self._listing(home, pattern))]
+        is_wanted = _is_queue if status is Status.QUEUED else _is_day
+        return [f"{home}/{name}" for name in reversed(self._listing(home, is_wanted))]
 
-    def _listing(self, folder: str, pattern: re.Pattern[str] = ID_RE) -> list[str]:
-        """The names in a folder that match, sorted; remembered until the folder changes. A time
-        stamp does not tell two changes of one clock tick apart, so a fresh one is not trusted."""
+    def _listing(
+        self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
+    ) -> list[str]:
+        """The wanted names in a folder, sorted; remembered until the folder changes. A time stamp
+        does not tell two changes of one clock tick apart, so a fresh one is not trusted. A folder
+        that cannot be read is empty, and known as unreadable."""
+        thing = os.path.relpath(folder, self.root)
         try:
             stamp = os.stat(folder).st_mtime_ns
             known = self._listings.get(folder)
             if known and known[0] == stamp:
                 return known[1]
-            names = sorted(filter(pattern.fullmatch, os.listdir(folder)))
-        except (FileNotFoundError, NotADirectoryError):
+            found = os.listdir(folder)
+        except FileNotFoundError:
+            self._troubles.over(thing)
             return []
+        except OSError as error:
+            if error.errno in RESOURCE_ERRNOS:
+                raise
+            self._troubles.add(thing, JobDamaged(error.strerror))
+            return []
+        self._troubles.over(thing)
+        names = sorted(filter(is_wanted, found))
+        for name in found:
+            if not is_wanted(name) and LIKE_A_DATE_RE.fullmatch(name):
+                self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
         if time.time_ns() - stamp > 100_000_000:
             self._listings[folder] = stamp, names
         return names
+
+    def unreadable(self) -> Sequence[str]:
+        """What stands in the folder, cannot be read and was passed over, each with its reason."""
+        self.counts()
+        self.workers()
+        known = self._troubles.known
+        for thing in [thing for thing in known if not os.path.lexists(f"{self.root}/{thing}")]:
+            self._troubles.over(thing)
+        return [f"{thing}: {why}" for thing, why in sorted(known.items())]
 
     def load_folder(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None where it has just moved on, or was none ever."""
@@ -1297,6 +1462,7 @@ class FolderStore:
                 return None
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"its job.json cannot be read: {why}"
+            self._troubles.add(os.path.relpath(folder, self.root), JobDamaged(reason))
             job = Job(id=job_id, command="", reason=reason, version=0)
         job.status = status
         job.log_size = log_size(folder)
@@ -1482,10 +1648,10 @@ class FolderStore:
                 pass  # another worker was faster
             except JobDamaged as error:
                 self._fail_damaged(f"{self.root}/queued/{queue}/{job_id}", error)
-            except (OSError, JobError) as error:
+            except Exception as error:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
-                log.warning("unclaimable job=%s error=%r", job_id, str(error))
+                self._troubles.add(f"queued/{queue}/{job_id}", error)
             else:
                 if claim:
                     return claim
@@ -1593,8 +1759,10 @@ class FolderStore:
 
     def _is_elsewhere(self, job_id: str) -> bool:
         """Does a folder of this ID run, or has one ended?"""
-        places = [f"{self.root}/running/{job_id}"]
-        places += [f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED]
+        return os.path.isdir(f"{self.root}/running/{job_id}") or self._has_ended(job_id)
+
+    def _has_ended(self, job_id: str) -> bool:
+        places = (f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED)
         return any(os.path.isdir(place) for place in places)
 
     def _set_aside(self, folder: str) -> str:
@@ -1610,25 +1778,37 @@ class FolderStore:
         """The running jobs of this host that no living worker supervises; `ours` are the IDs that
         the caller does. Each is supervised by the caller from then on; their journal's lock may
         be held by a shim that lives."""
-        alive = {info.name for info in self.workers()}
-        own = self._name
+        alive = {info.name for info in self.workers()} - {self._name}
         for job_id in self._listing(f"{self.root}/running"):
             folder = f"{self.root}/running/{job_id}"
             if job_id in ours or os.path.islink(folder):
                 continue
-            claimed = self._read_attempts(folder)[-1]
-            lives = claimed.worker in alive and claimed.worker != own
-            if lives or claimed.host not in (None, host):
-                continue
             try:
-                times = self._take_times(folder)
-                yield Claim(self, folder, times, None).read()
+                if claim := self._take_orphan(folder, host, alive):
+                    yield claim
             except (BlockingIOError, FileNotFoundError, JobNotFound):
                 pass  # another worker was faster
-            except OSError as error:
-                if error.errno in RESOURCE_ERRNOS:
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
-                log.error("unrecovered job=%s error=%r", job_id, str(error))
+                self._troubles.add(f"running/{job_id}", error)
+
+    def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
+        """None where it is another's, or has ended already and this is a copy of it."""
+        claimed = self._read_attempts(folder)[-1]
+        if claimed.worker in alive or claimed.host not in (None, host):
+            return None
+        times = self._take_times(folder)
+        claim = Claim(self, folder, times, None)
+        try:
+            if self._has_ended(os.path.basename(folder)) and claim.acquire_lock():
+                self._set_aside(folder)
+                claim.release()
+                return None
+            return claim.read()
+        except BaseException:
+            claim.release()
+            raise
 
     def move_folder(self, folder: str, home: str) -> str:
         """Move a job's folder into another; its new path. What stands there already stays, and
@@ -1647,18 +1827,24 @@ class FolderStore:
     def cancel(self, job_id: str, reason: str) -> Job:
         """Cancel a queued job at once (queued -> cancelled); leave a running one the wish that its
         worker acts on. Durable when it returns. WrongState once it has ended."""
+        is_requested = False
         while True:
             found, folder = self._find(job_id)
+            if found is Status.CANCELLED and is_requested:  # who held its lock has seen it
+                return self.get(job_id)
             if found in FINISHED:
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
             with suppress(FileNotFoundError, JobNotFound):  # it moved on: look again
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
                 self._request_cancel(folder, reason)
+                is_requested = True
+                _fsync_folder(folder)
                 return self.get(job_id)
 
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
-        """None where somebody has its lock, and so is about to start or move it."""
+        """None where somebody has its lock, and so is about to start or move it, or where the
+        disk is too full for a line: then the wish to cancel stays with it."""
         with suppress(BlockingIOError), self._take(folder) as claim:
             verdict = claim.judge()
             if verdict.status in FINISHED and verdict.recorded:
@@ -1666,8 +1852,13 @@ class FolderStore:
                     f"job {claim.job.id} is {verdict.status}: it cannot be cancelled any more"
                 )
             line = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
-            append_line(claim.shim_input(), {"ended": line})
-            os.fsync(claim.shim_input())
+            try:
+                append_line(claim.shim_input(), {"ended": line})
+                os.fsync(claim.shim_input())
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                return None
             home = f"{self.root}/{Status.CANCELLED}/{claim.day}"
             return claim.move_to(Status.CANCELLED, home)
         return None
@@ -1682,7 +1873,6 @@ class FolderStore:
         except OSError:
             if not os.path.lexists(f"{folder}/cancel"):
                 raise
-        _fsync_folder(folder)
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
@@ -1732,19 +1922,44 @@ class FolderStore:
         """Delete the jobs that ended more than `days` days ago and the oldest whose logs exceed
         `max_bytes` in all (0: no bound), but none whose log is being read. Also what was left
         half-made. A look at a time: the caller goes on when it has the time."""
-        oldest = time.time() - days * 86_400 if days else 0.0
+        ledger = lock_file(f"{self.root}/retention", os.O_RDWR | os.O_CREAT)
+        if ledger is None:  # another worker is at it
+            return
+        try:
+            retention = Retention.read(ledger, self.boot)
+            may_age = retention.believes_clock()
+            retention.write(ledger)
+            oldest = time.time() - days * 86_400 if days and may_age else 0.0
+            yield from self._prune_finished(ledger, retention, oldest, max_bytes)
+            if may_age:
+                yield from self._prune_leftovers(oldest)
+        finally:
+            os.close(ledger)
+
+    def _prune_finished(
+        self, ledger: int, retention: Retention, oldest: float, max_bytes: int
+    ) -> Iterator[None]:
         before = None if max_bytes else f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
+        total = sum(self.counts()[status] for status in FINISHED)
         size = 0
         streams = [self._iter_newest_first(status, before) for status in FINISHED]
-        for _, status, folder in heapq.merge(*streams, reverse=True):
+        for job_id, status, folder in heapq.merge(*streams, reverse=True):
             with suppress(OSError):
-                log = f"{folder}/output.log"
-                size += os.lstat(log).st_blocks * 512 if os.path.lexists(log) else 0
-                old = self._ended_at(folder) < oldest
-                if (old or (max_bytes and size > max_bytes)) and not _is_read(log):
+                size += _disk_usage(f"{folder}/output.log")
+                reason = None
+                if max_bytes and size > max_bytes:
+                    reason = f"the logs are above {max_bytes:,} bytes"
+                elif self._ended_at(folder) < oldest and retention.may_delete(total):
+                    reason = f"it ended before {utc(oldest)}"
+                    retention.deleted += 1
+                    retention.write(ledger)
+                if reason and not _is_read(f"{folder}/output.log"):
                     self._delete(status, folder)
+                    log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
                     os.rmdir(os.path.dirname(folder))  # fails as long as it holds another
             yield
+
+    def _prune_leftovers(self, oldest: float) -> Iterator[None]:
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
             for path in glob(f"{self.root}/{name}/*"):
                 if (seen := _mtime(path)) is not None and seen < limit:
@@ -1776,35 +1991,62 @@ class FolderStore:
         return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
-        """Show this worker, as long as its process lives; mend what has vanished of the folder."""
+        """Show this worker, as long as its process lives; mend what has vanished of the folder.
+        Where another worker has its name, as in two containers, it gets one with a number."""
         info.running, info.seen_at = running, utc()
-        self._name = info.name
-        path = f"{self.root}/workers/{info.name}.json"
-        for _ in range(100):
-            if self._registration is not None and os.path.exists(path):
-                break
-            self._make_folders()
-            for other in glob(f"{self.root}/workers/*.json"):
-                if dead := _lock_if_dead(other):
-                    os.unlink(other)
-                    os.close(dead)
-            self._registration = lock_file(path, os.O_RDWR | os.O_CREAT)
-        if self._registration is None:
-            raise OSError(errno.EBUSY, f"another worker is called {info.name}")
+        shown = f"{self.root}/workers/{info.name}.json"
+        if self._registration is None or not os.path.exists(shown):
+            self._register(info)
+        assert self._registration is not None
         # In place and of one length: a rename would leave the lock on the old file.
         record = {f.name: getattr(info, f.name) for f in fields(info)}
         os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
 
+    def _register(self, info: WorkerInfo) -> None:
+        self._make_folders()
+        self._remove_dead_workers()
+        wanted = info.name
+        for number in range(2, 100):
+            path = f"{self.root}/workers/{info.name}.json"
+            registration = lock_file(path, os.O_RDWR | os.O_CREAT)
+            if registration is not None:
+                if self._registration is not None:  # its folder was removed
+                    os.close(self._registration)
+                self._registration, self._name = registration, info.name
+                return
+            info.name = f"{wanted}-{number}"
+        raise OSError(errno.EBUSY, f"a hundred workers are called {wanted}")
+
+    def _remove_dead_workers(self) -> None:
+        """Those whose lock is free; a file that is none of ours stays."""
+        for path in glob(f"{self.root}/workers/*.json"):
+            with suppress(OSError, ValueError):
+                dead = lock_file(path, os.O_RDWR)
+                if dead is not None:
+                    with open(dead, "rb") as file:
+                        if content := file.read(SMALL_FILE):
+                            _parse_worker(content)
+                        os.unlink(path)
+
     def workers(self) -> Sequence[WorkerInfo]:
         """The living workers, by name; a file whose lock is free is a dead one's."""
         found = []
-        for path in sorted(glob(f"{self.root}/workers/*.json")):
-            with suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    found.append(WorkerInfo(**json.loads(file.read())))
-        return found
+        for path in glob(f"{self.root}/workers/*.json"):
+            thing = os.path.relpath(path, self.root)
+            try:
+                with open(open_regular(path, os.O_RDONLY), "rb") as file:
+                    content = read_descriptor(file.fileno())
+                    info = _parse_worker(content) if content else None
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        found += [info] if info else []
+                self._troubles.over(thing)
+            except FileNotFoundError:
+                self._troubles.over(thing)
+            except (OSError, ValueError) as error:
+                self._troubles.add(thing, error)
+        return sorted(found, key=lambda info: info.name)
 
     # The queues, as a worker watches them
 
@@ -1854,11 +2096,15 @@ class FolderStore:
             queue = os.path.basename(folder)
             if self._queues and queue not in self._queues:
                 continue
-            with suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 if self._notifier is not None:
                     # Watched before it is listed, so that no job slips between.
                     self._watched[self._notifier.add(folder)] = queue
-                backlog += [(job_id, queue) for job_id in self._listing(folder)]
+            except OSError as error:
+                if error.errno in RESOURCE_ERRNOS:
+                    raise
+                continue  # it is gone, or none; where it cannot be read, its listing says so
+            backlog += [(job_id, queue) for job_id in self._listing(folder)]
         self._backlog = sorted(backlog)
 
 
@@ -1889,11 +2135,18 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
         job.attempt += 1
 
 
-def _lock_if_dead(path: str) -> int | None:
-    """The lock of a dead worker's file; None where it lives or the file is none of ours."""
-    with suppress(OSError):
-        return lock_file(path, os.O_RDWR)
-    return None
+def _parse_worker(content: bytes) -> WorkerInfo:
+    """ValueError where the file is none of a worker's."""
+    try:
+        record = json.loads(content)
+        info = WorkerInfo(**record)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("it is not a worker's file") from None
+    words = [info.name, info.host, info.started_at, info.seen_at, *info.queues]
+    numbers = [info.pid, info.slots, info.running]
+    if not all(map(_is_text, words)) or not all(map(_is_count, numbers)):
+        raise ValueError("it is not a worker's file")
+    return info
 
 
 def _parse_counts(data: bytes) -> dict[Status, int]:
@@ -1911,6 +2164,12 @@ def _is_read(path: str) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _disk_usage(path: str) -> int:
+    with suppress(OSError):
+        return os.lstat(path).st_blocks * 512
+    return 0
 
 
 def log_size(folder: str) -> int:

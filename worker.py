@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import resource
 import selectors
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import click
 import psutil
@@ -29,10 +31,10 @@ from storage import (
     Claim,
     Job,
     JobDamaged,
-    JobError,
     Outcome,
     Settings,
     Status,
+    Troubles,
     Verdict,
     WorkerInfo,
     WorkerStore,
@@ -48,6 +50,9 @@ MAX_SPAWN_PAUSE = 60.0  # seconds: the longest while the machine has no process 
 SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for what a job left
 PRUNING = 0.02  # seconds of deleting old jobs at each beat
 WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
+WEBHOOK_TIME = 10.0  # seconds for one try, whatever the other side does
+JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
+OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
 NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 ON_STOP = click.Choice(["leave", "wait", "kill"])
@@ -113,6 +118,7 @@ class Worker:
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
         self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
         self.own_peak = 0  # bytes, as last read
+        self.troubles = Troubles(log)  # by step of the loop, or job
         self.pruning: Iterator[None] = iter(())
         self.webhook_queue: queue.Queue[Job | None] = queue.Queue(1_000)
         self.webhook_thread = threading.Thread(
@@ -132,16 +138,12 @@ class Worker:
         queues = ",".join(self.info.queues) or "all"
         log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
         while not self.stop_reason or (self.running and self.on_stop != "leave"):
-            try:
-                self.pause()
-                self.reap()
-                self.supervise_all()
-                self.run_maintenance()
-                self.claim()
-            except OSError as error:  # the disk is full, the folder went away: it may come back
-                log.error("storage error=%r again=%gs", str(error), RETRY_DELAY)
-                self.next_heartbeat = self.next_poll = time.monotonic() + RETRY_DELAY
-                self.selector.select(RETRY_DELAY)
+            self.pause()
+            self.reap()
+            self.supervise_all()
+            self.run_maintenance()
+            if not self.take("claim", self.claim):
+                self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.settings.webhook:
             with suppress(queue.Full):
@@ -163,6 +165,17 @@ class Worker:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
 
+    def take(self, name: str, step: Callable[[], None]) -> bool:
+        """Take a step; False where it went wrong, which is said once and keeps no other step from
+        its turn: a full disk or a folder that went away may come back."""
+        try:
+            step()
+        except Exception as error:
+            self.troubles.add(f"step={name}", error)
+            return False
+        self.troubles.over(f"step={name}")
+        return True
+
     # --- The steps of the loop ---
 
     def pause(self) -> None:
@@ -170,9 +183,10 @@ class Worker:
         due = self.next_heartbeat
         if self.running or self.queue_fd is None or self.claim_again_at:
             due = self.next_poll
-        if not (ready := self.selector.select(0)):
+        ready = self.selector.select(0)
+        if not ready:  # nothing hurries
             if self.info.running != len(self.running):
-                self.store.heartbeat(self.info, len(self.running))
+                self.take("heartbeat", self.beat)
             ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
             if key.fd == self.woken:
@@ -195,7 +209,8 @@ class Worker:
                     entry.usage = seconds, self.peak_rss(used.ru_maxrss)
 
     def supervise_all(self) -> None:
-        """Look after each job; one bad job never stops the worker."""
+        """Look after each job by itself: what goes wrong with one is said once, tried again after
+        a while, and never in the way of another."""
         now = time.monotonic()
         is_due = now >= self.next_poll
         if is_due:
@@ -204,17 +219,25 @@ class Worker:
             if now < entry.retry_at:
                 continue
             try:
-                if self.has_ended(entry):
-                    self.record_exit(entry)
-                elif is_due:
-                    self.supervise(entry, now)
-            except FileNotFoundError:
-                self.let_go(entry)
-            except JobDamaged as error:
-                self.record_damaged(entry, error)
-            except (OSError, JobError) as error:  # the disk is full, say: it stays known
-                log.error("trouble job=%s error=%r", entry.job.id, str(error))
+                self.look_after(entry, now, is_due)
+            except Exception as error:  # the disk is full, say
+                self.troubles.add(f"job={entry.job.id}", error)
                 entry.retry_at = now + RETRY_DELAY
+            else:
+                self.troubles.over(f"job={entry.job.id}")
+
+    def look_after(self, entry: Running, now: float, is_due: bool) -> None:
+        try:
+            if self.has_ended(entry):
+                self.record_exit(entry)
+            elif is_due:
+                self.supervise(entry, now)
+        except FileNotFoundError:
+            if entry.claim.is_there():
+                raise
+            self.let_go(entry)
+        except JobDamaged as error:
+            self.record_damaged(entry, error)
 
     def run_maintenance(self) -> None:
         """Beat; take over what dead workers of this host left; delete what is kept long enough."""
@@ -222,17 +245,17 @@ class Worker:
         if now < self.next_heartbeat:
             return
         self.next_heartbeat = now + HEARTBEAT_INTERVAL
-        self.store.heartbeat(self.info, len(self.running))
-        self.adopt_orphans()
-        self.prune(now + PRUNING)
+        if not self.take("heartbeat", self.beat):
+            self.next_heartbeat = now + RETRY_DELAY
+        self.take("adopt", self.adopt_orphans)
+        self.take("prune", self.prune)
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
         if time.monotonic() < self.claim_again_at:
             return
         self.claim_again_at = 0.0
-        # One that ended and only cannot be recorded keeps nobody waiting.
-        while sum(not (e.ended and e.retry_at) for e in self.running.values()) < self.info.slots:
+        while self.busy_slots() < self.info.slots and self.has_descriptors():
             claim = None
             if not self.stop_reason:
                 claim = self.store.claim(self.info.name, self.info.host)
@@ -241,6 +264,15 @@ class Worker:
                     self.stop_reason = self.stop_reason or "nothing is queued or running"
                 return
             self.start(claim)
+
+    def busy_slots(self) -> int:
+        """One that ended and only cannot be recorded keeps nobody waiting."""
+        waiting = [entry for entry in self.running.values() if entry.ended and entry.retry_at]
+        return len(self.running) - len(waiting)
+
+    def has_descriptors(self) -> bool:
+        """Are there enough for one more job, and then still those to kill and to record?"""
+        return needed_descriptors(len(self.running) + 1) <= descriptor_limit()
 
     # --- Starting a job ---
 
@@ -281,7 +313,6 @@ class Worker:
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
             claim.requeue(Outcome(Status.QUEUED))
             self.spawn_pause = min(max(RETRY_DELAY, self.spawn_pause * 2), MAX_SPAWN_PAUSE)
-            self.claim_again_at = time.monotonic() + self.spawn_pause
             raise error
         reason = f"cannot start: {error}"
         with suppress(OSError):  # the log may be what cannot be written
@@ -291,7 +322,8 @@ class Worker:
     # --- While it runs ---
 
     def supervise(self, entry: Running, now: float) -> None:
-        """Tell it to end if somebody asked, or it has to; at last kill it; keep its log."""
+        """Tell it to end if somebody asked, or it has to; at last kill it; keep its log. What ends
+        it comes first, so that nothing else can be in its way."""
         claim, job, limit = entry.claim, entry.job, self.settings.log_max_bytes
         if not claim.is_there():
             raise FileNotFoundError(job.id)
@@ -405,18 +437,29 @@ class Worker:
 
     # --- Maintenance ---
 
+    def beat(self) -> None:
+        self.store.heartbeat(self.info, len(self.running))
+
     def adopt_orphans(self) -> None:
         """Record the ends of jobs whose shims are dead; adopt those that live."""
+        if not self.has_descriptors():
+            return
         for claim in self.store.orphans(self.info.host, self.running):
-            job, pid = claim.job, claim.attempt.pid
-            self.running[job.id] = Running(claim, pid)
-            log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
-            if pid is not None:
-                with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
-                    self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
-            self.next_poll = 0.0  # look at once whether it is over
+            self.adopt(claim)
+            if not self.has_descriptors():  # the others have their turn when some have ended
+                return
 
-    def prune(self, until: float) -> None:
+    def adopt(self, claim: Claim) -> None:
+        job, pid = claim.job, claim.attempt.pid
+        self.running[job.id] = Running(claim, pid)
+        log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
+        if pid is not None:
+            with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
+                self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
+        self.next_poll = 0.0  # look at once whether it is over
+
+    def prune(self) -> None:
+        until = time.monotonic() + PRUNING
         for _ in self.pruning:
             if time.monotonic() > until:
                 return
@@ -461,23 +504,55 @@ def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | Non
 # --- The webhook --------------------------------------------------------------------------------
 
 
+def needed_descriptors(jobs: int) -> int:
+    """To supervise so many jobs, and to start, to kill and to record any of them."""
+    return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
+
+
+def descriptor_limit() -> float:
+    """How many this process may open (`ulimit -n`); infinity where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
 def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
     """Tell a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. In a thread of
     its own, so that a slow or dead URL is never in the way of jobs."""
-    import requests  # here: 15 MB that few workers need
-
     for job in iter(jobs.get, None):
         code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
         why = f": {job.reason}" if job.reason else ""
         text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+        told = job.as_dict()
+        del told["env"]  # it may hold secrets
         for pause in WEBHOOK_BACKOFF:
             time.sleep(pause)
-            try:
-                body = {"text": text, "job": job.as_dict()}
-                requests.post(url, json=body, timeout=10).raise_for_status()
+            error = post(url, {"text": text, "job": told})
+            if error is None:
                 break
-            except requests.RequestException as error:  # its text would tell the URL: a secret
-                log.error("untold job=%s error=%s", job.id, type(error).__name__)
+            log.error("untold job=%s error=%s", job.id, error)
+
+
+def post(url: str, body: dict[str, Any]) -> str | None:
+    """Send it; None, or what went wrong in a word: more would tell the URL, which is a secret. A
+    thread of its own, since the time-outs of requests begin anew with each byte that comes."""
+    answer: queue.Queue[str | None] = queue.Queue()
+
+    def send() -> None:
+        import requests  # here: 15 MB that few workers need
+
+        try:
+            response = requests.post(url, json=body, timeout=WEBHOOK_TIME, allow_redirects=False)
+            answer.put(
+                None if response.ok and not response.is_redirect else str(response.status_code)
+            )
+        except requests.RequestException as error:
+            answer.put(type(error).__name__)
+
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        return answer.get(timeout=WEBHOOK_TIME)
+    except queue.Empty:
+        return "Timeout"
 
 
 # --- The command line ---------------------------------------------------------------------------
@@ -500,6 +575,11 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
         settings = Settings.read()
         for name in foreign_settings():
             log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
+        if needed_descriptors(slots) > descriptor_limit():
+            raise ValueError(
+                f"--slots {slots} needs {needed_descriptors(slots)} open files, "
+                f"and the limit is {descriptor_limit()} (ulimit -n)"
+            )
         worker = Worker(open_store(settings.storage), settings, drain, on_stop, info)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None

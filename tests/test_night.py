@@ -15,7 +15,7 @@ import pytest
 import requests
 from conftest import Processes, wait_until
 
-from storage import FolderStore, Job, Outcome, Status
+from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Job, Outcome, Retention, Status
 
 DAY = 86_400
 
@@ -42,6 +42,96 @@ def finished(storage: FolderStore, days_ago: float, size: int = 0) -> Job:
 def prune(storage: FolderStore, days: int, size: int = 0) -> None:
     for _ in storage.prune(days, size):
         pass
+
+
+@pytest.fixture
+def storage(storage: FolderStore) -> FolderStore:
+    """A folder whose retention believes the clock."""
+    trust_clock(storage)
+    return storage
+
+
+def trust_clock(storage: FolderStore) -> None:
+    """As it is after an hour in which no clock jumped."""
+    now = time.monotonic()
+    ledger = Retention(storage.boot, time.time() - now, now - CLOCK_TRIAL, now)
+    with open(f"{storage.root}/retention", "wb") as file:
+        ledger.write(file.fileno())
+
+
+def read_ledger(storage: FolderStore) -> dict[str, Any]:
+    return dict(json.loads(Path(storage.root, "retention").read_text()))
+
+
+def move_clock(storage: FolderStore, seconds: float) -> None:
+    """What retention noted is as if the clock had stood elsewhere before."""
+    path = Path(storage.root, "retention")
+    ledger = read_ledger(storage)
+    path.write_text(json.dumps(ledger | {"offset": ledger["offset"] - seconds}))
+
+
+@pytest.mark.parametrize("jump", [40 * DAY, -40 * DAY])
+def test_after_the_clock_jumped_age_deletes_nothing_for_an_hour(
+    storage: FolderStore, jump: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = finished(storage, 3.5)
+    move_clock(storage, jump)
+    for _ in range(2):
+        prune(storage, 3)
+    assert all_ids(storage) == {old.id}
+    assert [r.message for r in caplog.records if "clock" in r.message] == [
+        f"clock moved_by={jump:.0f}s: nothing is deleted by age for an hour"
+    ]
+    since = read_ledger(storage)
+    trust_clock(storage)
+    assert since["agreed_since"] > read_ledger(storage)["agreed_since"]
+    prune(storage, 3)
+    assert not all_ids(storage)
+
+
+def test_a_clock_that_is_corrected_a_little_is_believed(storage: FolderStore) -> None:
+    finished(storage, 3.5)
+    move_clock(storage, CLOCK_TOLERANCE / 2)
+    prune(storage, 3)
+    assert not all_ids(storage)
+
+
+def test_a_new_folder_deletes_nothing_by_age_for_an_hour(storage: FolderStore) -> None:
+    old = finished(storage, 3.5)
+    Path(storage.root, "retention").unlink()
+    prune(storage, 3)
+    assert all_ids(storage) == {old.id}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 9_999, b'{"boot": 1e999}', b"\xff\0"])
+def test_a_damaged_ledger_of_retention_deletes_nothing(
+    storage: FolderStore, content: bytes
+) -> None:
+    old = finished(storage, 3.5)
+    Path(storage.root, "retention").write_bytes(content)
+    prune(storage, 3)
+    assert all_ids(storage) == {old.id}
+    assert read_ledger(storage)["boot"] == storage.boot
+
+
+def test_age_deletes_no_more_than_its_share_in_an_hour(
+    storage: FolderStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.DELETED_AN_HOUR", 3)
+    caplog.set_level("INFO")
+    for _ in range(5):
+        finished(storage, 9, 100_000)
+    for _ in range(2):
+        prune(storage, 3)
+    assert len(all_ids(storage)) == 2
+    deleted = [r.message for r in caplog.records if r.message.startswith("deleted job=")]
+    assert len(deleted) == 3 and all("it ended before" in line for line in deleted)
+    prune(storage, 3, 150_000)  # so many bytes are not slowed
+    assert len(all_ids(storage)) == 1
+    ledger = read_ledger(storage) | {"hour_began": time.monotonic() - CLOCK_TRIAL}
+    Path(storage.root, "retention").write_text(json.dumps(ledger))
+    prune(storage, 3)
+    assert not all_ids(storage)
 
 
 def all_ids(storage: FolderStore) -> set[str]:

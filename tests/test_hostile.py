@@ -1,0 +1,415 @@
+"""Whatever stands in one job's folder, or in a store's, harms that job or that file at most.
+
+Each case is made by a real job or a real hand, beside a job that must not notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+from conftest import Gate, Processes, is_alive, need, pids_in, wait_until
+
+from storage import FINISHED, FolderStore, Job, Status
+
+Worker = Callable[..., subprocess.Popen[bytes]]
+Ended = Callable[..., Job]
+Started = Callable[..., Job]
+
+# What a job may put in place of a file of its folder, as shell lines on "$f".
+REPLACEMENTS = {
+    "nothing": ":",
+    "folder": 'mkdir "$f" && : >"$f/x"',
+    "fifo": 'mkfifo "$f"',
+    "link": 'ln -s /dev/zero "$f"',
+    "loop": 'ln -s "$f" "$f"',
+    "hole": 'truncate -s 4T "$f"',
+    "noise": 'head -c 100000 /dev/urandom >"$f"',
+    "deep": "yes '[' | head -n 300000 | tr -d '\\n' >\"$f\"",
+    "numbers": 'printf \'\\n{"claimed": {"attempt": 1e999}}\\n{"pid": %s}\\n{"exit": -1}\\n'
+    '{"ended": {"status": "made-up", "exit_code": 1e400}}\\n\' "$(yes 9 | head -n 9999 | tr -d '
+    '"\\n")" >"$f"',
+}
+FILES = ("times", "output.log", "journal", "cancel", "job.json")
+
+
+def replace(folder: Path, name: str, how: str) -> str:
+    """A shell line by which a running job replaces a file of its own folder."""
+    return f'f={folder}/running/$JOB_ID/{name}; rm -f "$f"; {REPLACEMENTS[how]}'
+
+
+Jobs = dict[tuple[str, str], Job]
+
+
+@pytest.fixture
+def submit_all(storage: FolderStore, folder: Path) -> Callable[..., Jobs]:
+    """For each file, and each thing to put in its place, a job that does so and then `line`."""
+
+    def submit(line: str, **fields: object) -> Jobs:
+        jobs = {}
+        for how in REPLACEMENTS:
+            for name in FILES:
+                command = f"{replace(folder, name, how)}; {line}"
+                jobs[name, how] = storage.submit(Job(command=command, **fields))  # type: ignore[arg-type]
+        return jobs
+
+    return submit
+
+
+SLOTS = str(len(REPLACEMENTS) * len(FILES) + 1)
+
+
+def cancel_all(storage: FolderStore, jobs: Jobs) -> None:
+    """Those that run: one that left a file `cancel` may be over."""
+    for job in jobs.values():
+        if storage.status(job.id) is Status.RUNNING:
+            storage.cancel(job.id, "enough")
+
+
+def test_a_job_that_replaces_its_files_can_be_cancelled(
+    storage: FolderStore,
+    worker: Worker,
+    ended: Ended,
+    processes: Processes,
+    submit_all: Callable[..., Jobs],
+    tmp_path: Path,
+) -> None:
+    process = worker("--slots", SLOTS)
+    jobs = submit_all(f"echo $$ >>{tmp_path}/ready; exec sleep 600", retries=1)
+    pids = pids_in(tmp_path / "ready", len(jobs))
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    cancel_all(storage, jobs)
+    for case, job in jobs.items():
+        assert ended(job).status in (Status.CANCELLED, Status.LOST), case
+        assert len(storage.find(job.id)) == 1
+    wait_until(lambda: not any(map(is_alive, pids)))
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    assert process.poll() is None and "Traceback" not in processes.text()
+
+
+def test_what_a_job_left_for_its_next_worker_harms_nobody(
+    storage: FolderStore,
+    worker: Worker,
+    ended: Ended,
+    processes: Processes,
+    submit_all: Callable[..., Jobs],
+    tmp_path: Path,
+) -> None:
+    """The worker is killed: another one finds the folders as the jobs have made them."""
+    process = worker("--slots", SLOTS)
+    jobs = submit_all(f"echo $$ >>{tmp_path}/ready; exec sleep 600")
+    pids = pids_in(tmp_path / "ready", len(jobs))
+    process.kill()
+    process.wait()
+    process = worker("--slots", SLOTS)
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    cancel_all(storage, jobs)
+    for case, job in jobs.items():
+        assert ended(job).status in (Status.CANCELLED, Status.LOST), case
+    wait_until(lambda: not any(map(is_alive, pids)))
+    assert process.poll() is None and "Traceback" not in processes.text()
+
+
+def test_a_replaced_file_does_not_save_a_job_from_its_timeout(
+    worker: Worker, ended: Ended, submit_all: Callable[..., Jobs]
+) -> None:
+    worker("--slots", SLOTS)
+    for case, job in submit_all("exec sleep 600", timeout=0.5).items():
+        status = ended(job).status
+        assert status in (Status.TIMED_OUT, Status.LOST, Status.CANCELLED), case
+
+
+def test_the_api_reads_what_a_job_has_left(
+    drain: Callable[..., None], processes: Processes, submit_all: Callable[..., Jobs]
+) -> None:
+    jobs = submit_all(":")
+    drain("--slots", SLOTS)
+    url = processes.api()
+    for path in ("jobs", "metrics", "workers"):
+        assert requests.get(f"{url}/{path}", timeout=20).status_code == 200
+    for case, job in jobs.items():
+        for query in ("", "?timestamps=1", "?since=1h", "?q=x", "?offset=0", "?tail=5"):
+            answer = requests.get(f"{url}/jobs/{job.id}/logs{query}", timeout=20)
+            assert answer.status_code == 200, (case, query, answer.text)
+        assert requests.get(f"{url}/jobs/{job.id}", timeout=20).json()["status"] in FINISHED
+    assert "Traceback" not in processes.text()
+
+
+# --- Cancels --------------------------------------------------------------------------------------
+
+
+def test_a_cancel_during_the_grace_of_a_timeout_stops_retries(
+    storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
+) -> None:
+    worker(grace=60)
+    line = f"trap 'echo asked' TERM; echo started; while :; do {gate.wait} && exit 3; done"
+    job = started(storage.submit(Job(command=line, timeout=0.5, retries=5)))
+    started(job, "asked\n")
+    storage.cancel(job.id, "no more")
+    gate.open()
+    found = ended(job)
+    assert (found.status, found.attempt, found.reason) == (Status.CANCELLED, 1, "no more")
+
+
+# --- What a job sees and what it leaves -----------------------------------------------------------
+
+
+def test_no_variable_of_ours_is_seen_by_a_job_or_shadows_its_own(
+    storage: FolderStore, drain: Callable[..., None]
+) -> None:
+    own = dict.fromkeys(("job", "mask", "code", "f", "claim", "journal", "out"), "mine")
+    job = storage.submit(Job(command=["env", "-0"], env=own))
+    bare = storage.submit(Job(command=["env", "-0"]))
+    drain()
+    seen = dict(pair.split("=", 1) for pair in storage.load_logs(job.id).split("\0") if pair)
+    assert {name: seen.get(name) for name in own} == own
+    names = {pair.split("=")[0] for pair in storage.load_logs(bare.id).split("\0") if pair}
+    added = names - {name for name in os.environ if not name.startswith("TAILBOARD_")}
+    ours = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "PYTHONUNBUFFERED"}
+    assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
+
+
+def test_a_daemon_of_a_job_leaves_no_zombie_to_the_worker_as_pid_1(
+    storage: FolderStore, processes: Processes, ended: Ended, tmp_path: Path
+) -> None:
+    """As in a container: what a job leaves behind becomes a child of the worker."""
+    unshare = need("unshare")
+    probe = subprocess.run([unshare, "--pid", "--fork", "true"], capture_output=True)
+    if probe.returncode:
+        pytest.skip("a process namespace may not be made here")
+    options = ("--pid", "--fork", "--mount-proc", "--kill-child=TERM")
+    namespace = processes.start(unshare, *options, sys.executable, "worker.py")
+    line = f"setsid sh -c 'sleep 0.3; echo gone >{tmp_path}/gone' & sleep 0.1"
+    ended(storage.submit(Job(command=line)))
+    wait_until((tmp_path / "gone").exists)
+
+    def no_zombie() -> bool:
+        job = storage.submit(Job(command="grep -l 'State:.Z' /proc/[0-9]*/status | wc -l"))
+        ended(job)
+        return storage.load_logs(job.id).strip() == "0"
+
+    wait_until(no_zombie, describe=processes.text)
+    namespace.kill()
+
+
+# --- A log that is truncated ----------------------------------------------------------------------
+
+
+def test_samples_of_a_truncated_log_do_not_date_what_comes_after(
+    storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
+) -> None:
+    worker()
+    line = f"yes old | head -n 500; echo started; {gate.wait}; echo new >/dev/stderr; sleep 2.2"
+    job = started(storage.submit(Job(command=line)))
+    path = Path(storage.root, "running", job.id, "times")
+    wait_until(lambda: path.exists() and path.stat().st_size >= 16)
+    before = time.time()
+    gate.open()
+    ended(job)
+    with storage.open_log(job.id) as log:
+        assert log.size == 4
+        stamp = log.add_timestamps(0, log.read(0, 10)[1]).split()[0].decode()
+        assert stamp >= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before))
+
+
+# --- Descriptors ----------------------------------------------------------------------------------
+
+
+def test_too_few_descriptors_for_the_slots_refuse_the_start(processes: Processes) -> None:
+    line = f"ulimit -n 64; exec {sys.executable} worker.py --slots 40"
+    process = processes.start("/bin/sh", "-c", line)
+    assert process.wait(20) == 1
+    text = processes.text()
+    assert "--slots 40 needs" in text and "limit is 64" in text and "Traceback" not in text
+
+
+def test_with_few_descriptors_dead_jobs_are_recorded_and_others_wait(
+    storage: FolderStore, worker: Worker, processes: Processes, gate: Gate, tmp_path: Path
+) -> None:
+    """More orphans than descriptors: they are taken over one after another, none is forgotten."""
+    process = worker("--slots", "40")
+    line = f"echo $$ >>{tmp_path}/pids; {gate.wait}; exit 5"
+    jobs = [storage.submit(Job(command=line)) for _ in range(40)]
+    pids_in(tmp_path / "pids", 40)
+    process.kill()
+    process.wait()
+    waiting = storage.submit(Job(command="true"))
+    few = f"ulimit -n 64; exec {sys.executable} -c 'import worker; worker.HEARTBEAT_INTERVAL = 0.2;"
+    second = processes.start("/bin/sh", "-c", f"{few} worker.main()' --slots 2")
+    wait_until(lambda: "adopted" in processes.text())
+    assert second.poll() is None
+    gate.open()
+    wait_until(lambda: not storage.counts()[Status.RUNNING], 60, processes.text)
+    assert {storage.get(job.id).exit_code for job in jobs} == {5}
+    wait_until(lambda: storage.get(waiting.id).status is Status.SUCCEEDED)
+    assert second.poll() is None and "Too many open files" not in processes.text()
+
+
+# --- The same ID twice ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", ["queued/default", "running"])
+def test_a_copy_of_a_job_that_ended_is_set_aside(
+    storage: FolderStore, worker: Worker, ended: Ended, processes: Processes, home: str
+) -> None:
+    worker()
+    job = ended(storage.submit(Job(command="echo once")))
+    root = Path(storage.root)
+    done = root / "succeeded" / job.id[:8] / job.id
+    subprocess.run(["cp", "-r", done, root / "tmp" / job.id], check=True)
+    (root / "tmp" / job.id).rename(root / home / job.id)
+    aside = root / "set-aside"
+    wait_until(lambda: list(aside.iterdir()), describe=processes.text)
+    assert not (root / home / job.id).exists()
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    assert storage.load_logs(job.id) == "once\n"
+    assert storage.get(job.id).status is Status.SUCCEEDED
+    assert processes.text().count(f"set aside job={job.id}") == 1
+
+
+# --- Hands in the folder --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def littered(storage: FolderStore) -> list[str]:
+    """What hands and restored backups leave, which cannot be read; the paths, as they are said."""
+    root = Path(storage.root)
+    loops = ["failed/20260101", "queued/loop"]
+    for path in loops:
+        (root / path).symlink_to(root / path)
+    days = ["succeeded/20269999", "cancelled/20260230"]
+    for path in days:
+        (root / path / "20269999-996161-abcdefgh").mkdir(parents=True)
+    (root / "queued/default/20261332-256161-abcdefgh").mkdir()
+    os.mkfifo(root / "workers/fifo.json")
+    (root / "workers/folder.json").mkdir()
+    (root / "workers/foreign.json").write_text('{"name": 1}')
+    (root / "workers/deep.json").write_text("[" * 100_000)
+    workers = [f"workers/{name}.json" for name in ("deep", "fifo", "folder", "foreign")]
+    return sorted([*loops, *days, "queued/default/20261332-256161-abcdefgh", *workers])
+
+
+def test_what_cannot_be_read_is_passed_over_and_named(
+    storage: FolderStore,
+    worker: Worker,
+    ended: Ended,
+    processes: Processes,
+    littered: list[str],
+) -> None:
+    process = worker()
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    url = processes.api()
+    named = requests.get(f"{url}/workers", timeout=20).json()
+    assert [entry.split(":")[0] for entry in named["unreadable"]] == littered
+    assert len(named["workers"]) == 1
+    health = requests.get(f"{url}/healthz", timeout=20)
+    assert (health.status_code, health.json()["unreadable"]) == (200, len(littered))
+    assert not any(path in health.text for path in littered)
+    for path in ("jobs", "jobs?status=failed", "metrics"):
+        assert requests.get(f"{url}/{path}", timeout=20).status_code == 200
+    assert process.poll() is None and "Traceback" not in processes.text()
+
+
+def test_what_was_tidied_up_is_named_no_more(storage: FolderStore, littered: list[str]) -> None:
+    assert len(storage.unreadable()) == len(littered)
+    root = Path(storage.root)
+    (root / "failed/20260101").unlink()
+    os.unlink(root / "workers/fifo.json")
+    assert len(storage.unreadable()) == len(littered) - 2
+
+
+def test_the_process_of_a_job_whose_folder_was_removed_is_ended(
+    storage: FolderStore,
+    worker: Worker,
+    ended: Ended,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    worker("--slots", "2")
+    line = f"trap '' TERM; echo $$ >>{tmp_path}/pids; sleep 600 & wait; sleep 600"
+    jobs = [storage.submit(Job(command=line)) for _ in range(2)]
+    pids = pids_in(tmp_path / "pids", 2)
+    running = Path(storage.root, "running")
+    subprocess.run(["rm", "-rf", running / jobs[0].id], check=True)
+    (running / jobs[1].id).rename(tmp_path / "moved")
+    wait_until(lambda: not any(map(is_alive, pids)), describe=processes.text)
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    for job in jobs:
+        assert f"gone job={job.id}" in processes.text()
+
+
+# --- Two workers of one name ----------------------------------------------------------------------
+
+
+def test_two_workers_of_one_host_and_pid_have_different_names(
+    storage: FolderStore, processes: Processes, ended: Ended
+) -> None:
+    """Two containers with one hostname, in which each worker is PID 1."""
+    line = "import os, worker; os.getpid = lambda: 1; worker.main()"
+    first = processes.start(sys.executable, "-c", line)
+    wait_until(lambda: len(storage.workers()) == 1, describe=processes.text)
+    processes.start(sys.executable, "-c", line)
+    wait_until(lambda: len(storage.workers()) == 2, describe=processes.text)
+    names = [info.name for info in storage.workers()]
+    assert names[1] == f"{names[0]}-2"
+    job = ended(storage.submit(Job(command="true")))
+    assert job.worker in names
+    assert first.poll() is None
+
+
+# --- The webhook ----------------------------------------------------------------------------------
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Answers with a redirect, or goes on sending a header byte by byte."""
+
+    bodies: list[dict[str, object]]
+    paths: list[str]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).bodies.append(json.loads(body))
+        self.redirect()
+
+    def do_GET(self) -> None:
+        self.redirect()
+
+    def redirect(self) -> None:
+        type(self).paths.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[HTTPServer]:
+    Hook.bodies, Hook.paths = [], []
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_webhook_tells_no_environment_and_follows_no_redirect(
+    storage: FolderStore, worker: Worker, processes: Processes, hook: HTTPServer
+) -> None:
+    worker(TAILBOARD_WEBHOOK=f"http://127.0.0.1:{hook.server_port}/here")
+    storage.submit(Job(command="exit 1", env={"SECRET": "s3cret"}))
+    wait_until(lambda: "untold" in processes.text(), describe=processes.text)
+    assert "env" not in json.dumps(Hook.bodies[0]) and "s3cret" not in json.dumps(Hook.bodies)
+    assert set(Hook.paths) == {"/here"}
+    assert "error=302" in processes.text() and "/here" not in processes.text()
