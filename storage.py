@@ -10,6 +10,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       keys/                an Idempotency-Key's hash, holding the ID of its job
       set-aside/           folders of an ID that stands elsewhere already, for a person to look at
       tmp/                 half-made and half-deleted jobs, never read
+      reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
@@ -74,6 +75,7 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state is taken for missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
@@ -86,14 +88,8 @@ QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY_RE = re.compile(DATE)
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
-RESOURCE_ERRNOS = (
-    errno.EAGAIN,
-    errno.ENOMEM,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOSPC,
-    errno.EDQUOT,
-)
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
 NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # what opening one gives
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
@@ -1386,6 +1382,7 @@ class FolderStore:
             "keys",
             "set-aside",
             "tmp",
+            *(f"reserve/{number}" for number in range(RESERVE)),
         ):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
@@ -1815,7 +1812,7 @@ class FolderStore:
         the folder is set aside."""
         target = f"{home}/{os.path.basename(folder)}"
         if not os.path.isdir(home):  # the first of its day, or somebody tidied up
-            os.makedirs(home, mode=0o700, exist_ok=True)
+            self._make_home(home)
         try:
             os.rename(folder, target)
         except OSError as error:
@@ -1823,6 +1820,24 @@ class FolderStore:
                 raise
             return self._set_aside(folder)
         return target
+
+    def _make_home(self, home: str) -> None:
+        try:
+            os.makedirs(home, mode=0o700, exist_ok=True)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            self._use_reserve(home)
+
+    def _use_reserve(self, path: str) -> None:
+        """Put one of the folders in reserve at `path`, which needs no new inode; OSError where
+        there is none left."""
+        for spare in glob(f"{self.root}/reserve/*"):
+            with suppress(FileNotFoundError):
+                os.utime(spare)
+                os.rename(spare, path)
+                return
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def cancel(self, job_id: str, reason: str) -> Job:
         """Cancel a queued job at once (queued -> cancelled); leave a running one the wish that its
@@ -1856,23 +1871,25 @@ class FolderStore:
                 append_line(claim.shim_input(), {"ended": line})
                 os.fsync(claim.shim_input())
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in FULL_ERRNOS:
                     raise
                 return None
             home = f"{self.root}/{Status.CANCELLED}/{claim.day}"
             return claim.move_to(Status.CANCELLED, home)
         return None
 
-    @staticmethod
-    def _request_cancel(folder: str, reason: str) -> None:
-        """Leave the file `cancel`. An empty one, which needs no block of a full disk, is enough."""
+    def _request_cancel(self, folder: str, reason: str) -> None:
+        """Leave the file `cancel`. An empty one, which needs no block of a full disk, is enough;
+        so is a folder, where the disk has no inode left."""
         try:
             write_new(f"{folder}/cancel", json.dumps({"reason": reason}).encode() + b"\n")
         except FileExistsError:
             pass
-        except OSError:
-            if not os.path.lexists(f"{folder}/cancel"):
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
                 raise
+            if not os.path.lexists(f"{folder}/cancel"):
+                self._use_reserve(f"{folder}/cancel")
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""

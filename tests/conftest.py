@@ -284,6 +284,53 @@ def pids_in(path: Path, count: int) -> list[int]:
     return found
 
 
+# --- A disk that fills ----------------------------------------------------------------------------
+
+
+class SmallDisk:
+    """The jobs folder, on a file system of its own: 1 MiB, 200 inodes."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.filler, self.files = place, place / "filler", place / "files"
+        self.files.mkdir()
+
+    def fill(self) -> None:
+        with suppress(OSError), open(self.filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+
+    def fill_inodes(self) -> None:
+        with suppress(OSError):
+            for number in range(1_000):
+                (self.files / str(number)).touch()
+
+    def free(self) -> None:
+        self.filler.unlink(missing_ok=True)
+        for file in self.files.iterdir():
+            file.unlink()
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[SmallDisk]:
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if not mount or not umount:
+        pytest.skip("mount is not installed")
+    folder.mkdir(exist_ok=True)
+    options = "size=1m,nr_inodes=200"
+    command = [mount, "-t", "tmpfs", "-o", options, "tailboard-test", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
+    yield SmallDisk(folder)
+    subprocess.run([umount, "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def small(disk: SmallDisk, folder: Path) -> FolderStore:
+    """The storage on the small disk."""
+    return FolderStore(folder)
+
+
 # --- The storage port, whatever stands behind it --------------------------------------------------
 
 

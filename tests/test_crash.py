@@ -12,12 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Gate, Processes, is_alive, pids_in, wait_until
+from conftest import Gate, Processes, SmallDisk, is_alive, pids_in, wait_until
 
 from storage import FINISHED, FolderStore, Job, JobNotFound, Status
 from worker import SHIM
@@ -711,40 +711,6 @@ def kill_shim(job: Job) -> bool:
 
 
 # --- A full disk ----------------------------------------------------------------------------------
-
-
-class SmallDisk:
-    def __init__(self, place: Path) -> None:
-        self.place, self.filler = place, place / "filler"
-
-    def fill(self) -> None:
-        with contextlib.suppress(OSError), open(self.filler, "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 12))
-
-    def free(self) -> None:
-        self.filler.unlink()
-
-
-@pytest.fixture
-def disk(tmp_path: Path, folder: Path) -> Iterator[SmallDisk]:
-    """The jobs folder, on a file system of 1 MiB of its own."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if not mount or not umount:
-        pytest.skip("mount is not installed")
-    folder.mkdir(exist_ok=True)
-    command = [mount, "-t", "tmpfs", "-o", "size=1m", "tailboard-test", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
-    yield SmallDisk(folder)
-    subprocess.run([umount, "-l", str(folder)], check=True)
-
-
-@pytest.fixture
-def small(disk: SmallDisk, folder: Path) -> FolderStore:
-    """The storage on the small disk."""
-    return FolderStore(folder)
 
 
 def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(

@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 import requests
-from conftest import Gate, Processes, is_alive, need, pids_in, wait_until
+from conftest import Gate, Processes, SmallDisk, is_alive, need, pids_in, wait_until
 
 from storage import FINISHED, FolderStore, Job, Status
 
@@ -218,6 +218,46 @@ def test_samples_of_a_truncated_log_do_not_date_what_comes_after(
         assert log.size == 4
         stamp = log.add_timestamps(0, log.read(0, 10)[1]).split()[0].decode()
         assert stamp >= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before))
+
+
+# --- A full disk ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["blocks", "inodes"])
+def test_on_a_full_disk_cancel_and_timeout_work_and_ends_are_recorded(
+    disk: SmallDisk,
+    small: FolderStore,
+    worker: Worker,
+    processes: Processes,
+    gate: Gate,
+    tmp_path: Path,
+    what: str,
+) -> None:
+    process = worker("--slots", "3")
+    started = f"echo $$ >>{tmp_path}/pids"
+    jobs = {
+        Status.CANCELLED: small.submit(Job(command=f"{started}; exec sleep 600")),
+        Status.TIMED_OUT: small.submit(Job(command=f"{started}; exec sleep 600", timeout=1)),
+        Status.FAILED: small.submit(Job(command=f"{started}; {gate.wait}; exit 7")),
+    }
+    pids = pids_in(tmp_path / "pids", 3)
+    waiting = [small.submit(Job(command=f"echo >{tmp_path}/ran")) for _ in range(2)]
+    disk.fill() if what == "blocks" else disk.fill_inodes()
+    small.cancel(jobs[Status.CANCELLED].id, "enough")
+    for job in waiting:
+        small.cancel(job.id, "not needed")
+    gate.open()
+    for status, job in jobs.items():
+        wait_until(lambda job=job: small.get(job.id).status in FINISHED, describe=processes.text)
+        assert small.get(job.id).status is status
+    assert small.get(jobs[Status.FAILED].id).exit_code == 7
+    assert not any(map(is_alive, pids))
+    assert list((disk.place / "tmp").iterdir()) == []
+    disk.free()
+    for job in waiting:
+        wait_until(lambda job=job: small.get(job.id).status is Status.CANCELLED)
+    assert not (tmp_path / "ran").exists()
+    assert process.poll() is None and "Traceback" not in processes.text()
 
 
 # --- Descriptors ----------------------------------------------------------------------------------
