@@ -288,7 +288,7 @@ def pids_in(path: Path, count: int) -> list[int]:
 
 
 class SmallDisk:
-    """The jobs folder, on a file system of its own: 1 MiB, 200 inodes."""
+    """The jobs folder, on a file system of its own."""
 
     def __init__(self, place: Path) -> None:
         self.place, self.filler, self.files = place, place / "filler", place / "files"
@@ -301,7 +301,7 @@ class SmallDisk:
 
     def fill_inodes(self) -> None:
         with suppress(OSError):
-            for number in range(1_000):
+            for number in range(1_000_000):
                 (self.files / str(number)).touch()
 
     def free(self) -> None:
@@ -311,18 +311,29 @@ class SmallDisk:
 
 
 @pytest.fixture
-def disk(folder: Path) -> Iterator[SmallDisk]:
+def make_disk(folder: Path) -> Iterator[Callable[[int, int], SmallDisk]]:
+    """Mount a disk of so many bytes and inodes where the jobs folder is to be."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
-    if not mount or not umount:
-        pytest.skip("mount is not installed")
-    folder.mkdir(exist_ok=True)
-    options = "size=1m,nr_inodes=200"
-    command = [mount, "-t", "tmpfs", "-o", options, "tailboard-test", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
-    yield SmallDisk(folder)
-    subprocess.run([umount, "-l", str(folder)], check=True)
+
+    def make(size: int, inodes: int) -> SmallDisk:
+        if not mount or not umount:
+            pytest.skip("mount is not installed")
+        folder.mkdir(exist_ok=True)
+        options = f"size={size},nr_inodes={inodes}"
+        command = [mount, "-t", "tmpfs", "-o", options, "tailboard-test", str(folder)]
+        mounted = subprocess.run(command, capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
+        return SmallDisk(folder)
+
+    yield make
+    if umount and os.path.ismount(folder):
+        subprocess.run([umount, "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(make_disk: Callable[[int, int], SmallDisk]) -> SmallDisk:
+    return make_disk(1 << 20, 200)
 
 
 @pytest.fixture

@@ -600,50 +600,98 @@ def test_one_of_the_living_workers_adopts(
         assert process.wait(20) == 0
 
 
+class Chaos:
+    """Jobs that count how often each of their attempts ran, and that fail or end as they say."""
+
+    def __init__(self, count: int, tally: Path) -> None:
+        self.count, self.tally = count, tally
+        self.seed = random.randrange(1 << 32)
+        self.dice = random.Random(self.seed)
+        self.wanted: dict[str, tuple[int, int]] = {}  # job ID -> exit code, attempts
+
+    def submit(self, storage: FolderStore) -> None:
+        for n in range(self.count):
+            code = n % 8
+            pause = self.dice.choice(("", "", "sleep 0.1;", "sleep 0.5;"))
+            line = f"echo $JOB_ID.$JOB_ATTEMPT >>{self.tally}; {pause}"
+            if n % 5 == 4:  # fails, then ends as it should
+                job = Job(command=f"{line} [ $JOB_ATTEMPT = 2 ] || exit 99; exit {code}", retries=1)
+                self.wanted[storage.submit(job).id] = (code, 2)
+            else:
+                self.wanted[storage.submit(Job(command=f"{line} exit {code}")).id] = (code, 1)
+
+    def run(
+        self,
+        storage: FolderStore,
+        processes: Processes,
+        start: Callable[[], subprocess.Popen[bytes]],
+        disturb: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Kill one of two workers again and again until all jobs have ended."""
+        workers = [start(), start()]
+        kills = 0
+        while any(storage.counts()[status] for status in (Status.QUEUED, Status.RUNNING)):
+            victim = self.dice.randrange(2)
+            disturb()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = workers[victim].wait(self.dice.uniform(0.05, 0.7))
+                raise AssertionError(f"a worker ended by itself, {code}: {processes.text()}")
+            kill(workers[victim])
+            kills += 1
+            workers[victim] = start()
+        print(f"chaos: {self.count} jobs, {kills} kills, seed {self.seed}")
+
+    def check(self, storage: FolderStore) -> None:
+        """None is lost, each attempt ran once, and each exit code is true."""
+        found = {job_id: storage.get(job_id) for job_id in self.wanted}
+        assert {i: (job.exit_code, job.attempt) for i, job in found.items()} == self.wanted
+        attempts = [f"{i}.{n + 1}" for i, (_, tries) in self.wanted.items() for n in range(tries)]
+        assert sorted(self.tally.read_text().split()) == sorted(attempts)
+        for job in found.values():
+            assert job.status is (Status.FAILED if job.exit_code else Status.SUCCEEDED)
+
+
+@pytest.fixture
+def chaos(pytestconfig: pytest.Config, tmp_path: Path) -> Chaos:
+    return Chaos(pytestconfig.getoption("--chaos"), tmp_path / "tally")
+
+
 @pytest.mark.timeout(1200)
-def test_chaos(
-    storage: FolderStore, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
+def test_chaos(storage: FolderStore, processes: Processes, chaos: Chaos) -> None:
+    """Two workers, one of which is killed every 50 to 700 ms."""
+    chaos.submit(storage)
+    chaos.run(storage, processes, lambda: processes.worker("--slots", "2"))
+    chaos.check(storage)
+
+
+# The worker as it is, but for the clock that it reads.
+SHIFTED = (
+    "import time; real = time.time; time.time = lambda: real() + {}; import worker; worker.main()"
+)
+CLOCKS = (0, 0, 40 * 86_400, -40 * 86_400, 3_600)  # seconds
+
+
+@pytest.mark.timeout(3600)
+def test_chaos_on_a_disk_that_fills_with_clocks_that_jump(
+    make_disk: Callable[[int, int], SmallDisk], processes: Processes, folder: Path, chaos: Chaos
 ) -> None:
-    """Two workers, one of which is killed every 50 to 700 ms: each attempt of each job stands
-    once in the tally, and each exit code is true."""
-    count, seed = pytestconfig.getoption("--chaos"), random.randrange(1 << 32)
-    dice = random.Random(seed)
-    wanted: dict[str, tuple[int, int]] = {}
-    for n in range(count):
-        code = n % 8
-        pause = dice.choice(("", "sleep 0.1;", "sleep 0.3;", "sleep 0.8;"))
-        line = f"echo $JOB_ID.$JOB_ATTEMPT >>{tmp_path}/tally; {pause}"
-        if n % 5 == 4:  # fails, then ends as it should
-            job = Job(command=f"{line} [ $JOB_ATTEMPT = 2 ] || exit 99; exit {code}", retries=1)
-            wanted[storage.submit(job).id] = (code, 2)
-        else:
-            wanted[storage.submit(Job(command=f"{line} exit {code}")).id] = (code, 1)
+    """The same; beside it the disk is filled and freed, and each worker has another clock."""
+    disk = make_disk(chaos.count * 20_000 + (1 << 20), chaos.count * 12 + 200)
+    storage = FolderStore(folder)
+    chaos.submit(storage)
 
-    workers = [processes.worker("--slots", "2") for _ in range(2)]
-    kills = 0
+    def start() -> subprocess.Popen[bytes]:
+        line = SHIFTED.format(chaos.dice.choice(CLOCKS))
+        return processes.start(sys.executable, "-c", line, "--slots", "4", TAILBOARD_KEEP_DAYS="9")
 
-    def is_over() -> bool:
-        counts = storage.counts()
-        return counts[Status.QUEUED] == counts[Status.RUNNING] == 0
+    def disturb() -> None:
+        disk.free()
+        if chaos.dice.random() < 0.3:
+            chaos.dice.choice((disk.fill, disk.fill_inodes))()
 
-    while not is_over():
-        victim = dice.randrange(2)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = workers[victim].wait(dice.uniform(0.05, 0.7))
-            raise AssertionError(f"a worker ended by itself, {code}: {processes.text()}")
-        kill(workers[victim])
-        kills += 1
-        workers[victim] = processes.worker("--slots", "2")
-    print(f"chaos: {count} jobs, {kills} kills, seed {seed}")
-    found = {job_id: storage.get(job_id) for job_id in wanted}
-    assert all(job.status in FINISHED for job in found.values())
-    assert {i: (job.exit_code, job.attempt) for i, job in found.items()} == wanted
-    attempts = [f"{i}.{n + 1}" for i, (_, tries) in wanted.items() for n in range(tries)]
-    assert sorted((tmp_path / "tally").read_text().split()) == sorted(attempts)
-    assert all(
-        job.status is (Status.FAILED if job.exit_code else Status.SUCCEEDED)
-        for job in found.values()
-    )
+    chaos.run(storage, processes, start, disturb)
+    disk.free()
+    chaos.check(storage)
 
 
 @pytest.mark.timeout(1200)
