@@ -6,31 +6,49 @@ details (RFC 9457). It imports nothing of ours but storage.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
+import contextvars
 import hmac
+import io
 import json
+import logging
 import os
 import re
+import resource
 import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from getpass import getuser
 from ipaddress import ip_address
 from typing import Annotated, Any, Self
+from urllib.parse import unquote_to_bytes
 
 import click
+import psutil
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, stream_with_context
-from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import TConn
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from prometheus_client import REGISTRY, Counter, Histogram, Metric, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -43,18 +61,22 @@ COUNTED = 1_000  # logs whose lines stay counted
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
-PING = 15.0  # seconds
+PING = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
-CLIENT_TIME = 10  # seconds for a client to send, or to take, the next bytes
 TICKET_AGE = 300  # seconds
+MAX_BODY_BYTES = 1 << 20
+MAX_ENV_BYTES = 64 << 10
+MAX_SEARCHES = 2  # of long logs at a time
+LONG_LOG_BYTES = 16 << 20  # shorter ones are searched in no time
+SEEN_SLACK = 100  # IDs of deleted jobs that may be remembered
 
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
-JOB_SECONDS = Histogram("tailboard_job_seconds", "Start to end.", ["status"], buckets=BUCKETS)
-LABELS = ("method", "route", "status")
-REQUEST_SECONDS = Histogram("tailboard_request_seconds", "Until the answer began.", LABELS)
-LOG_BYTES = Counter("tailboard_log_bytes", "Log bytes of jobs that ended.")
 
 routes = Blueprint("tailboard", __name__, cli_group=None)
+
+
+class CannotStart(click.ClickException):
+    """Settings or a jobs folder that cannot be used: one sentence, in `flask` commands, too."""
 
 
 class Tailboard:
@@ -64,22 +86,56 @@ class Tailboard:
         self.settings = settings
         self.storage = storage.open_store(settings.storage)
         self.followers = threading.Semaphore(settings.followers)
+        self.searches = SearchTurns()
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # of a job's log: up to an offset, how many
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
+        self.counting = threading.Lock()  # who scrapes at the same time counts no job twice
         for _ in self.storage.iter_new_finished(self.seen):
             pass  # those ended before this process began
+        self.registry = CollectorRegistry()  # its numbers begin with this process
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.job_seconds = Histogram(
+            "tailboard_job_seconds",
+            "Start to end.",
+            ["status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "tailboard_request_seconds",
+            "Until the answer began.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.log_bytes = Counter(
+            "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
+        )
+
+    def count_finished(self) -> None:
+        """Count the jobs that have ended since the last scrape."""
+        with self.counting:
+            for job in self.storage.iter_new_finished(self.seen):
+                self.log_bytes.inc(job.log_size)
+                with suppress(ValueError, TypeError):  # not every end has a beginning
+                    begun = datetime.fromisoformat(str(job.started_at))
+                    lasted = datetime.fromisoformat(str(job.finished_at)) - begun
+                    self.job_seconds.labels(job.status).observe(lasted.total_seconds())
+            self._forget_deleted()
+
+    def _forget_deleted(self) -> None:
+        """Keep `seen` about as large as the history, however many jobs have been deleted."""
+        counts = self.storage.counts()
+        if len(self.seen) > 2 * sum(counts[status] for status in FINISHED) + SEEN_SLACK:
+            days = {job_id[:8] for job_id in self.seen}
+            self.seen &= {job_id for day in days for job_id in self.storage.find(day)}
 
     def collect(self) -> Iterator[Metric]:
-        """Counts the storage at each scrape; only REGISTRY's numbers begin with this process."""
-        for job in self.storage.iter_new_finished(self.seen):
-            LOG_BYTES.inc(job.log_size)
-            with suppress(ValueError, TypeError):  # not every end has a beginning
-                begun = datetime.fromisoformat(str(job.started_at))
-                lasted = datetime.fromisoformat(str(job.finished_at)) - begun
-                JOB_SECONDS.labels(job.status).observe(lasted.total_seconds())
-        yield from REGISTRY.collect()
+        """Counts the storage at each scrape."""
+        self.count_finished()
+        yield from self.registry.collect()
         jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
         ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
         for family, counts in (
@@ -99,6 +155,28 @@ class Tailboard:
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+class SearchTurns:
+    """Who searches a long log now: each client once, and few in all, for each search keeps a
+    processor and the disk busy for seconds."""
+
+    def __init__(self) -> None:
+        self.clients: set[str] = set()
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def take(self, client: str) -> Iterator[None]:
+        """The turn of this client; 503 where it is not its turn."""
+        with self.lock:
+            if client in self.clients or len(self.clients) >= MAX_SEARCHES:
+                abort(503, "other searches of long logs are under way")
+            self.clients.add(client)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.clients.remove(client)
 
 
 tailboard: Tailboard = LocalProxy(lambda: current_app.extensions["tailboard"])  # type: ignore
@@ -123,6 +201,13 @@ def moment(given: str) -> float:
     if (then := datetime.fromisoformat(given)).tzinfo is None:
         raise ValueError
     return then.timestamp()
+
+
+def bounded_env(env: dict[str, str]) -> dict[str, str]:
+    """ValueError where it is too large in all."""
+    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
+        raise ValueError
+    return env
 
 
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
@@ -166,8 +251,12 @@ class Submission(Asked):
     name: Label = None
     queue: Annotated[str, QUEUE] = "default"
     cwd: Annotated[str | None, text(r"^/[^\x00]*$", 4_000, "an absolute path")] = None
-    env: dict[Annotated[str, text(VARIABLE, 200)], Text] = Field(
-        {}, description="an object of texts, with names other than JOB_… and TAILBOARD_…"
+    env: Annotated[dict[Annotated[str, text(VARIABLE, 200)], Text], AfterValidator(bounded_env)] = (
+        Field(
+            {},
+            description="an object of texts, of up to 64 KiB in all, "
+            "with names other than JOB_… and TAILBOARD_…",
+        )
     )
     timeout: float | None = Field(
         None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
@@ -206,12 +295,26 @@ class LogQuery(Asked):
 
 # --- Errors -------------------------------------------------------------------------------------
 
+
+class BodyBroken(Exception):
+    """The client went away in the middle of a body, or sent chunks that are none."""
+
+
+class BodyLate(Exception):
+    """The whole of a body did not arrive in time."""
+
+
+class BodiesTooMany(Exception):
+    """Those that arrive at this moment hold too much memory."""
+
+
 ERRORS: dict[type[Exception], tuple[int, str]] = {
     JobNotFound: (404, "{0}"),
     WrongState: (409, "{0}"),
-    ParseException: (400, "the body's chunks are not what they should be"),  # gunicorn's
+    BodyBroken: (400, "the body broke off, or its chunks are not what they should be"),
+    BodyLate: (408, "the body did not arrive in time"),
+    BodiesTooMany: (503, "too many large bodies arrive now"),
     RecursionError: (400, "the body is nested too deeply"),
-    BlockingIOError: (408, "the body did not arrive in time"),
     OSError: (503, "the storage cannot do that now: {1}"),
 }
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
@@ -222,7 +325,7 @@ def problem(error: Exception) -> Any:
     """An error as problem details (RFC 9457)."""
     if not isinstance(error, HTTPException):
         status, detail = next(told for kind, told in ERRORS.items() if isinstance(error, kind))
-        if status == 503:
+        if isinstance(error, OSError):
             current_app.logger.error("storage: %s", error)
         why = getattr(error, "strerror", None) or "it failed"
         error = default_exceptions[status](detail.format(error, why))
@@ -298,7 +401,7 @@ def harden(response: Response) -> Response:
         response.headers["Access-Control-Expose-Headers"] = "*"
     method = request.method if request.method in METHODS else "other"
     labels = method, str(request.url_rule or "none"), response.status_code
-    REQUEST_SECONDS.labels(*labels).observe(time.monotonic() - g.begun)
+    tailboard.request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
     return response
 
 
@@ -310,7 +413,9 @@ def harden(response: Response) -> Response:
 def create(job_id: str | None = None) -> tuple[dict[str, Any], int, dict[str, str]]:
     """A new job, as the body says or as another was."""
     key = request.headers.get("Idempotency-Key")
-    job = run_again(job_id) if job_id else submit(request.get_json(), key)
+    if key is not None and not key.strip():
+        abort(400, "Idempotency-Key must not be empty")
+    job = run_again(job_id, key) if job_id else submit(request.get_json(), key)
     return whole_job(job), 201, {"Location": current_app.url_for("tailboard.show", job_id=job.id)}
 
 
@@ -319,9 +424,10 @@ def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -
     return tailboard.storage.submit(job, key)
 
 
-def run_again(job_id: str) -> Job:
+def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard.storage.get(job_id)
-    return submit({name: getattr(old, name) for name in Submission.model_fields}, rerun_of=old.id)
+    wishes = {name: getattr(old, name) for name in Submission.model_fields}
+    return submit(wishes, key, rerun_of=old.id)
 
 
 @routes.get("/jobs")
@@ -329,7 +435,8 @@ def index() -> Response:
     asked = Listing.check(request.args.to_dict())
     port = tailboard.storage
     jobs, following = port.list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
-    answer = {"jobs": [job.as_dict() for job in jobs], "next": following, "counts": port.counts()}
+    listed = [listed_job(job) for job in jobs]
+    answer = {"jobs": listed, "next": following, "counts": port.counts()}
     response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)
@@ -342,8 +449,15 @@ def show(job_id: str) -> dict[str, Any]:
 
 
 def whole_job(job: Job) -> dict[str, Any]:
-    """A job on its own; in a list it stands without its attempts."""
+    """A job on its own."""
     return job.as_dict() | {"attempts": job.attempts_as_dicts()}
+
+
+def listed_job(job: Job) -> dict[str, Any]:
+    """A job in a list, without what may be large."""
+    shown = job.as_dict()
+    del shown["env"]
+    return shown
 
 
 @routes.post("/jobs/<job_id>/cancel")
@@ -373,7 +487,7 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     with open_log(job_id) as log:
         if asked.follow:
             return follow(job, log, asked)
-        return part(job, log, asked) if asked.q is None else search(log, asked.q, asked)
+        return part(job, log, asked) if asked.q is None else search_in_turn(log, asked.q, asked)
 
 
 def open_log(job_id: str) -> Log:
@@ -457,6 +571,16 @@ def complete(data: bytes, ended: bool) -> bytes:
     return data[: len(data) - len(decoder.getstate()[0])]
 
 
+def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
+    """The matches; 503 where the log is long and others are searched already."""
+    if log.size - log.start <= LONG_LOG_BYTES:
+        return search(log, needle, asked)
+    # Behind a proxy, which needs the token, all come from the proxy's address.
+    client = request.headers.get("X-Forwarded-For") or request.remote_addr or ""
+    with tailboard.searches.take(client):
+        return search(log, needle, asked)
+
+
 def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
     """The lines that hold a text, newest first. `line` counts from 1; null where it is not known:
     the head of the log is gone, or counting took too long."""
@@ -519,9 +643,7 @@ def follow(job: Job, log: Log, asked: LogQuery) -> Response:
     headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
     if not tailboard.followers.acquire(blocking=False):
         abort(503, "no more followers are admitted now")
-    # The connection tells at once that the client has closed it, also while nothing is sent.
-    client = request.environ.get("gunicorn.socket", request.environ.get("werkzeug.socket"))
-    parts = written(job.id, begin, asked.timestamps, client)
+    parts = written(job.id, begin, asked.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
     body = stream_with_context(stream(job.id, begin, parts, events))
     kind = "text/event-stream" if events else "text/plain"
@@ -534,10 +656,10 @@ def stream(job_id: str, at: int, parts: Parts, events: bool) -> Iterator[bytes]:
     """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
     `id` is the offset to resume from; the event `end` carries the job."""
     yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
-    with suppress(ConnectionError, JobNotFound):
+    with suppress(JobNotFound):
         for at, data in parts:
             if not events:
-                yield data
+                yield data  # b"" sends nothing, but the server looks whether the client is there
             elif data:
                 shown = json.dumps(data.decode(errors="replace"), ensure_ascii=False)
                 yield f"id: {at}\ndata: {shown}\n\n".encode()
@@ -548,10 +670,9 @@ def stream(job_id: str, at: int, parts: Parts, events: bool) -> Iterator[bytes]:
             yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
-def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bool = True) -> Parts:
+def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Parts:
     """What is written to a log from an offset on, as it is written, or only what is there; b"" when
-    a while has gone by. ConnectionError when the client is gone, JobNotFound when the job is."""
-    others = [client.fileno()] if client else []
+    a while has gone by. JobNotFound when the job is gone."""
     watch, log = tailboard.storage.watch(job_id), open_log(job_id)
     told = time.monotonic()
     try:
@@ -569,8 +690,7 @@ def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bo
                 told = time.monotonic()
             if ended:
                 return
-            if watch.wait(PING, *others):
-                raise ConnectionAbortedError
+            watch.wait(PING)
             if time.monotonic() - told > PING - 1:
                 yield at, b""
                 told = time.monotonic()
@@ -729,58 +849,326 @@ def workers_command() -> None:
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application. `config` holds settings that win over the environment's: STORAGE, TOKEN …,
-    named as in the README without TAILBOARD_. ValueError where one is unknown or bad."""
+    named as in the README without TAILBOARD_. CannotStart where one is unknown or bad."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = 1 << 20  # bytes of a body
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     env = {**os.environ, **given}
-    app.extensions["tailboard"] = Tailboard(Settings.read(env))
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    try:
+        app.extensions["tailboard"] = Tailboard(Settings.read(env))
+    except (OSError, ValueError) as error:
+        raise CannotStart(str(error)) from None
     for name in storage.foreign_settings(env):
         app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
     app.register_blueprint(routes)
     return app
 
 
-def __getattr__(name: str) -> Flask:
-    """`app`, for `flask run` and gunicorn; made on use, so that an import makes no folder."""
-    if name != "app":
-        raise AttributeError(name)
-    try:
-        return globals().setdefault("app", create_app())  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        print(f"api: {error}", file=sys.stderr)
-        sys.exit(3)  # gunicorn's word for "do not try again"
+# --- The server: python api.py ------------------------------------------------------------------
+
+HEADER_TIME = 10  # seconds for the whole head of a request, and until an idle connection is closed
+BODY_TIME = 10  # seconds for a whole body
+CLIENT_TIME = 30  # seconds for a client to take the next bytes, or to prove that it lives
+STOP_TIME = 2  # seconds for requests to end once the server stops; followers come back
+MAX_HEAD_BYTES = 64 << 10
+MAX_BODIES_BYTES = 64 << 20  # of all that arrive at a time
+MAX_CONNECTIONS = 4_000
+OTHER_THREADS = 36  # beside the followers'
+DESCRIPTORS = 4  # of each follower, and of each other thread
+
+ACCESS = logging.getLogger("tailboard.access")
+
+# What ASGI calls them: https://asgi.readthedocs.io/en/latest/specs/www.html
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-# Settings of gunicorn, which reads them here: gunicorn -c python:api api:app
-_settings = Settings()
-with suppress(ValueError):  # create_app will say what is wrong
-    _settings = Settings.read()
-bind = _settings.bind
-threads = _settings.followers + 16  # for all that does not follow; several mean gthread
-accesslog = "-"
-access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s bytes %(M)s ms'  # no query: it holds tickets
-control_socket_disable = True
-graceful_timeout = 2  # seconds; followers come back
+class Served:
+    """The application as the server calls it. A client that sends, or takes, its bytes slowly
+    waits in the event loop and holds no thread; the threads do what Flask does."""
 
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        threads = app.extensions["tailboard"].settings.followers + OTHER_THREADS
+        self.threads = ThreadPoolExecutor(threads, "request")
+        self.bodies_bytes = 0  # of the bodies that arrive now
 
-def post_worker_init(worker: Any) -> None:
-    """No client keeps a thread by sending or reading nothing, or by vanishing without a word:
-    accepted connections inherit this. Nor does one that leaves open what we have ended keep all
-    others waiting: gunicorn lingers for its goodbye, up to 2 s, on the thread that accepts."""
-    for listener in worker.sockets:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 6 * CLIENT_TIME)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", CLIENT_TIME, 0))
-    close = TConn.close
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.live(receive, send)
+        else:
+            await self.answer(scope, receive, send)
 
-    def close_elsewhere(connection: Any, graceful: bool = False) -> None:
+    async def live(self, receive: Receive, send: Send) -> None:
+        """What goes on beside the requests, from the server's start to its end."""
+        await receive()
+        tasks = [asyncio.create_task(bound_clients()), asyncio.create_task(leave_with_parent())]
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in tasks:
+            task.cancel()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+        environ = make_environ(scope)
+        environ["wsgi.input"] = await self.read_body(environ, receive)
+        answer = Answer(self.threads)
+        piece = await answer.begin(self.app, environ)
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        )
+        if not answer.closed:
+            gone = asyncio.create_task(disconnected(receive))
+            try:
+                while piece is not None and not gone.done():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    piece = await answer.next_piece()
+            finally:
+                gone.cancel()
+                await answer.close()
+        await send({"type": "http.response.body", "body": piece or b""})
+        seconds = time.monotonic() - begun
+        path = scope["raw_path"].decode("latin-1")  # no query: it holds tickets
+        ACCESS.info(
+            '%s "%s %s" %d %d bytes %.0f ms',
+            environ["REMOTE_ADDR"],
+            scope["method"],
+            path,
+            answer.status,
+            answer.size,
+            seconds * 1000,
+        )
+
+    async def read_body(self, environ: dict[str, Any], receive: Receive) -> Any:
+        """The body as a file; where it is none, reading the file says why."""
+        if not environ.keys() & {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}:
+            return io.BytesIO()
+        if int(environ.get("CONTENT_LENGTH", 0)) > MAX_BODY_BYTES:
+            return io.BytesIO()  # Flask says 413 without a look at it
+        body = bytearray()
         try:
-            worker.tpool.submit(close, connection, graceful)
-        except RuntimeError:  # the server stops
-            close(connection)
+            async with asyncio.timeout(BODY_TIME):
+                await self.receive_body(body, receive)
+        except TimeoutError:
+            return Unreadable(BodyLate())
+        except (BodyBroken, BodiesTooMany) as error:
+            return Unreadable(error)
+        finally:
+            self.bodies_bytes -= len(body)
+        return io.BytesIO(body)
 
-    TConn.close = close_elsewhere
+    async def receive_body(self, body: bytearray, receive: Receive) -> None:
+        """Fill `body`, up to a little more than Flask takes."""
+        more = True
+        while more and len(body) <= MAX_BODY_BYTES:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise BodyBroken
+            body += message["body"]
+            self.bodies_bytes += len(message["body"])
+            if self.bodies_bytes > MAX_BODIES_BYTES:
+                raise BodiesTooMany
+            more = message["more_body"]
+
+
+class Unreadable:
+    """Stands for a body that did not arrive: who reads it is told why."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def read(self, size: int = -1) -> bytes:
+        raise self.error
+
+    readinto = readline = read
+
+
+class Answer:
+    """What the application answers by WSGI (PEP 3333): its head, then its body piece by piece.
+    Each piece is one step in a thread, which is free again while the client takes the piece."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.threads = threads
+        # One context for all steps, whichever threads take them: Flask keeps its own there.
+        self.context = contextvars.copy_context()
+        self.status, self.size = 500, 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: Any = ()
+        self.pieces: Iterator[bytes] = iter(())
+        self.closed = False
+
+    async def begin(self, app: Flask, environ: dict[str, Any]) -> bytes | None:
+        """The head, and the first piece; where that is all, the body is closed."""
+        return await self._step(self._begin, app, environ)
+
+    async def next_piece(self) -> bytes | None:
+        return await self._step(self._next)
+
+    async def close(self) -> None:
+        await self._step(self._close)
+
+    async def _step(self, function: Callable[..., bytes | None], *args: Any) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, self.context.run, function, *args)
+
+    def _begin(self, app: Flask, environ: dict[str, Any]) -> bytes | None:
+        self.body = app(environ, self._start)  # type: ignore[arg-type]  # Flask needs no write()
+        self.pieces = iter(self.body)
+        piece = self._next()
+        length = dict(self.headers).get(b"content-length")
+        if piece is None or length == b"%d" % len(piece):
+            self._close()
+        return piece
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        self.status = int(status.split()[0])
+        self.headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
+
+    def _next(self) -> bytes | None:
+        piece = next(self.pieces, None)
+        self.size += len(piece or b"")
+        return piece
+
+    def _close(self) -> None:
+        self.closed = True
+        if hasattr(self.body, "close"):
+            self.body.close()
+
+
+def make_environ(scope: Scope) -> dict[str, Any]:
+    """What ASGI says of a request, as WSGI says it."""
+    environ = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": scope["server"][0],
+        "SERVER_PORT": str(scope["server"][1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": scope["client"][0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input_terminated": True,  # it ends where the body ends
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        if b"_" in name:  # would look like another that has a hyphen
+            continue
+        variable = name.decode("latin-1").upper().replace("-", "_")
+        if variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            variable = f"HTTP_{variable}"
+        before = f"{environ[variable]}," if variable in environ else ""
+        environ[variable] = before + value.decode("latin-1")
+    return environ
+
+
+async def disconnected(receive: Receive) -> None:
+    """Until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def bound_clients() -> None:
+    """No client keeps its place by reading nothing, or by vanishing without a word: accepted
+    connections inherit what the listening socket has, which is there soon after our start."""
+    while not (listeners := listening_sockets()):
+        await asyncio.sleep(0.01)
+    for listener in listeners:
+        with listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                timeout = CLIENT_TIME * 1000
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
+
+
+def listening_sockets() -> list[socket.socket]:
+    found = psutil.Process().net_connections("tcp")
+    fds = [connection.fd for connection in found if connection.status == psutil.CONN_LISTEN]
+    return [socket.socket(fileno=os.dup(fd)) for fd in fds]
+
+
+async def leave_with_parent() -> None:
+    """The server's first process watches this one, and not the other way round: where it is
+    killed, this one would go on and keep the port."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1)
+    os._exit(1)
+
+
+def serve_app() -> Served:
+    """What the server's second process serves."""
+    return Served(create_app())
+
+
+def resolve_bind(bind: str) -> tuple[str, int]:
+    """`host:port` as an IP address and a port that are free; ValueError."""
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})", bind)
+    if not found or not 0 < int(found[3]) < 65_536:
+        raise ValueError(f"TAILBOARD_BIND must be host:port, and {bind!r} is not")
+    host, port = found[1] or found[2] or "0.0.0.0", int(found[3])
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # The server shares its port with whoever allows that: another server of ours, say.
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ValueError(f"TAILBOARD_BIND: {bind} cannot be used: {error.strerror}") from None
+    return str(address[0]), port
+
+
+def raise_descriptor_limit() -> int:
+    """How many files and connections this process may have open: as many as are allowed it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS says unlimited and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
+
+
+def serve() -> None:
+    settings = Settings.read()
+    host, port = resolve_bind(settings.bind)
+    storage.open_store(settings.storage)
+    threads = settings.followers + OTHER_THREADS
+    connections = raise_descriptor_limit() - DESCRIPTORS * threads
+    if connections < threads:
+        raise ValueError(f"{settings.followers} followers need a higher limit of open files")
+    server = Granian(
+        "api",  # its name; serve_app is what it serves
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backpressure=min(connections, MAX_CONNECTIONS),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES
+        ),
+        workers_kill_timeout=STOP_TIME,
+        log_level=LogLevels.error,
+    )
+    print(f"api: http://{settings.bind}", flush=True)
+    server.serve(target_loader=serve_app, wrap_loader=False)
+
+
+def main() -> None:
+    """`python api.py`"""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    ACCESS.setLevel(logging.INFO)
+    try:
+        serve()
+    except (OSError, ValueError) as error:
+        sys.exit(f"api: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -96,9 +96,11 @@ class View:
                 text, about = answer.content[-PANE_BYTES:], answer.headers
                 self.log = {"text": text.decode(errors="replace"), "times": times}
                 self.log |= {"next": about.get("X-Log-Next"), "lines": about.get("X-Log-Lines")}
-                self.job = next((j for j in self.listing["jobs"] if j["id"] == choice), self.job)
                 if self.job is None or self.job["status"] != about.get("X-Job-Status"):
                     self.job = body(self.ask("GET", path), "id", "status")
+                for listed in self.listing["jobs"]:  # without `env`, which does not change
+                    if (listed["id"], listed["status"]) == (choice, self.job["status"]):
+                        self.job |= listed
         except ApiError as error:
             self.problem = str(error)
 

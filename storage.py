@@ -298,7 +298,7 @@ class Settings:
     keep_bytes: int = 0
     webhook: str = ""
     webhook_on: str = "failed,timed_out,lost"
-    # Read elsewhere: by dashboard.py, which imports nothing of ours, and by gunicorn's settings.
+    # Read elsewhere: by dashboard.py, which imports nothing of ours, and as the API starts.
     api: str = ""
     public_api: str = ""
     bind: str = "127.0.0.1:5000"
@@ -1994,10 +1994,13 @@ class FolderStore:
 
     def check_writable(self) -> None:
         """OSError where nothing can be written."""
-        path = f"{self.root}/tmp/check-{os.getpid()}"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(b"x" * 4096)
-        os.unlink(path)
+        path = f"{self.root}/tmp/check-{new_id()}"  # of this call: others check at the same time
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(b"x" * 4096)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     # Workers
 

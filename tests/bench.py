@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import requests
@@ -27,7 +28,9 @@ from flask import Flask, Response, send_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import attacks  # noqa: E402
 from conftest import Processes, free_port, wait_until  # noqa: E402
+from web import site  # noqa: E402
 
 from storage import FINISHED, FileLog, FolderStore, Job  # noqa: E402
 from worker import SHIM  # noqa: E402
@@ -266,9 +269,9 @@ def polling(folder: Path, large: int) -> None:
     (folder / "page").write_bytes(b"x" * 46_000)  # as much as 1,000 lines
     url = processes.api()
     files = f"http://127.0.0.1:{free_port()}"
-    server = ("gunicorn", "-c", "python:api", "--pythonpath", "tests", "bench:static")
-    bind = files.removeprefix("http://")
-    processes.serve(f"{files}{folder}/page", sys.executable, "-m", *server, TAILBOARD_BIND=bind)
+    options = "--interface wsgi --blocking-threads 100 --no-access-log --working-dir tests --port"
+    server = ("granian", *options.split(), files.rpartition(":")[2], "bench:static")
+    processes.serve(f"{files}{folder}/page", sys.executable, "-m", *server)
     session = requests.Session()
 
     def get(address: str, **headers: str) -> requests.Response:
@@ -341,6 +344,39 @@ def following(folder: Path, followers: int) -> None:
     processes.end()
 
 
+# --- Attacked -----------------------------------------------------------------------------------
+
+
+def slowest(url: str) -> float:
+    """The slowest of some answers, in ms."""
+    paths = ("/healthz", "/jobs") * 10
+    return max(each(1, lambda path=path: requests.get(url + path))[0] for path in paths) * 1e3
+
+
+def attacked(folder: Path) -> None:
+    """How long the others wait while clients do what they should not."""
+    folder.mkdir()
+    with site(folder) as served:
+        ended = served.hand.ended(b"a line of a log\n" * 4_000_000)
+        claim = served.hand.running(b"begin\n")
+        kinds = {
+            "nobody": nullcontext(),
+            "900 idle": attacks.idle(served),
+            "100 slow headers": attacks.slow_headers(served),
+            "200 slow bodies": attacks.slow_bodies(served),
+            "90 slow downloads": attacks.slow_downloads(served, ended, 90),
+            "64 followers": attacks.followers(served, claim.job.id),
+        }
+        for name, attack in kinds.items():
+            with attack:
+                took = slowest(served.url)
+            print(f"/healthz and /jobs beside {name}: {took:.1f} ms at the most (reach 1,000)")
+        with attacks.followers(served, claim.job.id), attacks.idle(served, 1_000):
+            took = slowest(served.url)
+        print(f"/healthz and /jobs beside 64 followers and 1,000 idle: {took:.1f} ms (reach 1,000)")
+        served.hand.finish(claim)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=300)
@@ -356,6 +392,7 @@ def main() -> None:
         idle(folder / "idle", asked.seconds)
         tails(folder / "tails", asked.gigabytes << 30)
         following(folder / "following", asked.followers)
+        attacked(folder / "attacked")
         polling(folder / "polling", asked.gigabytes << 30)
 
 

@@ -70,7 +70,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-IMPATIENT = "import api, gunicorn.app.wsgiapp as g; api.CLIENT_TIME = {}; g.run(prog='gunicorn')"
+IMPATIENT = "import api; api.CLIENT_TIME = {}; api.main()"
 
 
 class Processes:
@@ -105,14 +105,13 @@ class Processes:
         wait_until(answers, 60, self.text)
         return process
 
-    def api(self, *options: str, patience: int | None = None, **env: str) -> str:
+    def api(self, patience: int | None = None, **env: str) -> str:
         """Start the API as the Procfile does, on a free port; its URL. `patience`: the seconds
         that clients have to send, or to take, the next bytes."""
         url = f"http://127.0.0.1:{free_port()}"
         bind = url.removeprefix("http://")
-        start = ("-m", "gunicorn") if patience is None else ("-c", IMPATIENT.format(patience))
-        command = (sys.executable, *start, "-c", "python:api", "api:app")
-        self.serve(f"{url}/healthz", *command, *options, TAILBOARD_BIND=bind, **env)
+        start = ("api.py",) if patience is None else ("-c", IMPATIENT.format(patience))
+        self.serve(f"{url}/healthz", sys.executable, *start, TAILBOARD_BIND=bind, **env)
         return url
 
     def text(self) -> str:

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,11 @@ def running(hand: Hand) -> Iterator[Claim]:
         yield held
 
 
-def check_job(job: dict[str, Any]) -> None:
+def check_job(job: dict[str, Any], *absent: str) -> None:
     """A job as the wire promises it: every field there, of its type, null where not known."""
-    missing = FIELDS.keys() - job.keys()
-    assert not missing
-    for name, kind in FIELDS.items():
-        assert isinstance(job[name], kind), (name, job[name])
+    assert FIELDS.keys() - job.keys() == set(absent)
+    for name in FIELDS.keys() - set(absent):
+        assert isinstance(job[name], FIELDS[name]), (name, job[name])
         assert not isinstance(job[name], bool), name
     assert job["status"] in tuple(Status)
     for name in ("submitted_at", "started_at", "finished_at"):
@@ -147,6 +147,7 @@ FIELDS_OF_BODY = "command name queue cwd env timeout retries submitted_by".split
         {"queue": "_a-9" * 8},
         {"cwd": "/no/such/folder/日本"},
         {"env": {"KEY.with-dots": "", "日本": "語", "A": "b=c"}},
+        {"env": {"A": "x" * 30_000, "B": "日" * 10_000, "C": "x" * (35_536 - 30_000 - 3)}},
         {"timeout": 1},
         {"timeout": 1e9},
         {"timeout": 0.001},
@@ -177,6 +178,28 @@ def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> Non
     assert client.get("/jobs").json["counts"]["queued"] == 2
     for key in ("日本".encode().decode("latin-1"), "../../etc", "x" * 5_000, "\x7f"):
         assert submit(key).json["id"] == submit(key).json["id"]
+
+
+def test_a_rerun_honours_the_idempotency_key(client: FlaskClient, hand: Hand) -> None:
+    old = hand.ended()
+
+    def rerun(key: str) -> Any:
+        return client.post(f"/jobs/{old}/rerun", json={}, headers={"Idempotency-Key": key})
+
+    first, again, other = rerun("k 1"), rerun("k 1"), rerun("k 2")
+    assert first.status_code == again.status_code == 201
+    assert first.json == again.json
+    assert first.json["rerun_of"] == other.json["rerun_of"] == old
+    assert other.json["id"] != first.json["id"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "\t"])
+def test_an_empty_idempotency_key_is_refused(client: FlaskClient, hand: Hand, key: str) -> None:
+    for path in ("/jobs", f"/jobs/{hand.ended()}/rerun"):
+        body = {"command": "true"}
+        answer = client.post(path, json=body, headers={"Idempotency-Key": key})
+        is_problem(answer, 400, "Idempotency-Key must not be empty")
+    assert client.get("/jobs").json["counts"]["queued"] == 0
 
 
 def test_one_key_sent_by_many_at_once_is_one_job(served: Site) -> None:
@@ -211,7 +234,15 @@ def test_the_list_is_newest_first_and_paged_to_its_end(client: FlaskClient, hand
     assert seen == made[::-1]
     assert pages == 3
     for job in client.get("/jobs").json["jobs"]:
-        check_job(job)
+        check_job(job, "env")
+
+
+def test_a_list_leaves_out_env_which_the_job_itself_has(client: FlaskClient, hand: Hand) -> None:
+    job = hand.queued(env={"A": "x" * 10_000})
+    answer = client.get("/jobs")
+    assert [listed["id"] for listed in answer.json["jobs"]] == [job.id]
+    assert len(answer.data) < 10_000
+    assert client.get(f"/jobs/{job.id}").json["env"] == job.env
 
 
 def test_the_list_is_filtered_by_status_queue_and_text(client: FlaskClient, hand: Hand) -> None:
@@ -352,6 +383,58 @@ def test_health_is_told(client: FlaskClient) -> None:
     assert client.get("/healthz").json["status"] == "ok"
 
 
+def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda _: client.application.test_client().get("/healthz"), [0] * 400)
+        )
+    assert {(answer.status_code, answer.json["reason"]) for answer in answers} == {(200, None)}
+
+
+def samples(client: FlaskClient) -> dict[str, float]:
+    """What Prometheus is told, by name and labels."""
+    told = {}
+    for line in client.get("/metrics").text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            told[name] = float(value)
+    return told
+
+
+def test_scrapes_at_once_count_an_end_once(client: FlaskClient, hand: Hand) -> None:
+    for _ in range(60):
+        hand.ended(b"text\n")
+    clients = [client.application.test_client() for _ in range(8)]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(samples, clients))
+    told = samples(client)
+    assert told["tailboard_log_bytes_total"] == 60 * len(b"text\n")
+    assert told['tailboard_job_seconds_count{status="succeeded"}'] == 60
+
+
+def test_each_application_counts_its_own_requests(client: FlaskClient, folder: Path) -> None:
+    counted = 'tailboard_request_seconds_count{method="GET",route="/workers",status="200"}'
+    other = create_app({"STORAGE": folder}).test_client()
+    for _ in range(3):
+        client.get("/workers")
+    other.get("/workers")
+    assert (samples(client)[counted], samples(other)[counted]) == (3, 1)
+    assert samples(client)["process_open_fds"] > 0
+
+
+def test_deleted_jobs_are_not_remembered(client: FlaskClient, hand: Hand) -> None:
+    """What the application remembers for its metrics is bounded by what is there."""
+    ended = [hand.ended() for _ in range(150)]
+    samples(client)
+    kept = ended[:10]
+    for job_id in ended[10:]:
+        client.delete(f"/jobs/{job_id}")
+    told = samples(client)
+    assert client.application.extensions["tailboard"].seen == set(kept)
+    assert told['tailboard_job_seconds_count{status="succeeded"}'] == 150
+    assert samples(client)['tailboard_job_seconds_count{status="succeeded"}'] == 150
+
+
 def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, hand: Hand) -> None:
     damaged, newer, fine = hand.ended(), hand.ended(), hand.ended()
     hand.log(damaged).with_name("job.json").write_bytes(b'{"command": "tru\xff')
@@ -408,13 +491,14 @@ WRONG: dict[str, list[Any]] = {
     "submitted_by": ["", " ", "x" * 201, "a\0", 5, [], {}],
 }
 WRONG["command"] += [[LONG], ["x"] * 1_001]
+WRONG["env"] += [{"A": "x" * 30_000, "B": "日" * 10_000, "C": "x" * (35_536 - 30_000 - 2)}]
 WRONG["env"] += [{"TAILBOARD_X": "x"}, {"JOB_ID": "x"}, {"JOB_ATTEMPT": "1"}, {"x" * 201: "y"}]
 ALLOWED = {
     "command": "shell line",
     "name": "200",
     "queue": "a-z",
     "cwd": "absolute",
-    "env": "object",
+    "env": "64 KiB",
     "timeout": "seconds",
     "retries": "0 to 100",
     "submitted_by": "200",

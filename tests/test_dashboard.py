@@ -51,11 +51,10 @@ class Site:
             os.kill(int(child), signal.SIGKILL)
 
     def restart_api(self) -> None:
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
         bind = self.api.removeprefix("http://")
         self.processes.serve(
             f"{self.api}/healthz",
-            *command,
+            *(sys.executable, "api.py"),
             TAILBOARD_BIND=bind,
             TAILBOARD_DASHBOARD=self.url,
             **self.env,

@@ -330,7 +330,7 @@ def test_bound_to_all_addresses_a_server_without_token_serves_loopback_only(
         pytest.skip("this machine has no other address")
     port = free_port()
     here = f"http://127.0.0.1:{port}"
-    command = (sys.executable, "-m", "gunicorn", "-c", "python:api", "api:app")
+    command = (sys.executable, "api.py")
     processes.serve(f"{here}/healthz", *command, TAILBOARD_BIND=f"0.0.0.0:{port}")
     there = f"http://{address}:{port}/jobs"
     for host in (f"{address}:{port}", f"127.0.0.1:{port}", "localhost"):
@@ -787,6 +787,20 @@ def test_the_token_and_tickets_stay_out_of_the_servers_output(locked: Site) -> N
     assert key not in output
 
 
+def test_no_request_writes_lines_of_its_own_into_the_log(unlocked: Site) -> None:
+    raw(unlocked, "GET", "/jobs/%0a192.0.2.1%20%22GET%20/forged%22%20200", [("Host", "localhost")])
+    output = unlocked.processes.text()
+    wait_until(lambda: "/jobs/%0a192.0.2.1" in unlocked.processes.text())
+    assert "\n192.0.2.1" not in unlocked.processes.text(), output
+
+
+def test_a_header_is_not_known_by_another_name(unlocked: Site) -> None:
+    """With an underscore it looks like the one with a hyphen to WSGI."""
+    headers = [("Host", "localhost"), ("Content_Length", "99"), ("Content_Type", "text/plain")]
+    answer = raw(unlocked, "POST", "/jobs", [*headers, *JSON.items()], b'{"command": "true"}')
+    assert status_of(answer) == 201, answer
+
+
 # --- Too much, too long, too slow ---------------------------------------------------------------
 
 BEGIN = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -800,9 +814,9 @@ HALVES = [
 
 
 def test_a_body_too_large_is_refused_before_it_is_sent(unlocked: Site) -> None:
-    for size in ((1 << 20) + 1, 10**12, 10**30):
+    for size, status in (((1 << 20) + 1, 413), (10**12, 413), (10**30, 400)):
         answer = unlocked.raw(BEGIN + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
-        assert status_of(answer) == 413, answer
+        assert status_of(answer) == status, answer
 
 
 def test_a_body_that_is_sent_in_chunks_is_taken(unlocked: Site) -> None:
@@ -1026,8 +1040,8 @@ def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
     answer = raw(unlocked, method, target, [*fields], body)
     head, _, rest = answer.partition(b"\r\n\r\n")
     status = status_of(answer)
-    if rest.startswith(b"<html>"):  # the server's own word about what is no HTTP
-        assert 400 <= status < 500, answer
+    if not rest and b"content-type" not in head.lower():  # the server's own word on what is no HTTP
+        assert status in (204, 304) or 400 <= status < 500, answer
     elif status >= 400 and b"chunked" not in head:
         kind = head.lower().split(b"content-type: ")[1].split(b"\r\n")[0].decode()
         fine(status, rest, kind, method)
@@ -1036,7 +1050,7 @@ def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
 
 
 def test_what_is_half_sent_is_given_up(halves: list[socket.socket]) -> None:
-    """Begun before the first test; the server waits 10 seconds for what is next."""
+    """Begun before the first test; the server waits 10 seconds for a head, and for a body."""
     for connection in halves:
         connection.settimeout(60)
         answer = receive(connection)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Processes, wait_until
+from conftest import ROOT, Processes, free_port, wait_until
 
 from storage import FolderStore, Job, Status
 
@@ -115,6 +115,51 @@ def test_logs_prints_a_part_or_follows_to_the_end(
     assert flask("workers").stdout.count("slots busy") == 1
 
 
+@pytest.mark.parametrize(
+    ("bind", "sentence"),
+    [
+        ("127.0.0.1", "TAILBOARD_BIND must be host:port, and '127.0.0.1' is not"),
+        ("127.0.0.1:0", "TAILBOARD_BIND must be host:port"),
+        ("127.0.0.1:99999", "TAILBOARD_BIND must be host:port"),
+        ("unix:/tmp/socket", "TAILBOARD_BIND must be host:port"),
+        ("127.0.0.1:1,127.0.0.1:2", "TAILBOARD_BIND must be host:port"),
+        ("192.0.2.1:5000", "TAILBOARD_BIND: 192.0.2.1:5000 cannot be used: "),
+        ("taken", "cannot be used: Address already in use"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_in_a_sentence(
+    processes: Processes, bind: str, sentence: str
+) -> None:
+    if bind == "taken":
+        bind = processes.api().removeprefix("http://")
+    done = subprocess.run(
+        [sys.executable, "api.py"],
+        cwd=ROOT,
+        env=processes.env | {"TAILBOARD_BIND": bind},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith("api: ") and sentence in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("bind", ["localhost:{}", "[::1]:{}", ":{}"])
+def test_an_address_may_be_a_name_or_of_ipv6_or_any(processes: Processes, bind: str) -> None:
+    port = free_port()
+    host = bind.partition(":{}")[0] or "127.0.0.1"
+    health = f"http://{host}:{port}/healthz"
+    processes.serve(health, sys.executable, "api.py", TAILBOARD_BIND=bind.format(port))
+
+
+def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
+    port = free_port()
+    processes.serve(
+        f"http://127.0.0.1:{port}/healthz", sys.executable, "-m", "flask", "run", "-p", str(port)
+    )
+
+
 def test_a_wrong_setting_stops_the_start_with_one_sentence(
     processes: Processes, folder: Path
 ) -> None:
@@ -131,11 +176,10 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
             for command in (
                 ["worker.py"],
                 ["-m", "flask", "jobs"],
-                ["-m", "gunicorn", "-b", "127.0.0.1:0", "api:app"],
+                ["api.py"],
             )
         ]
         for process in started:
             said = process.communicate(timeout=60)[1]
             assert process.returncode and name in said, said
-            if process is not started[-1]:  # gunicorn has its own say as well
-                assert len(said.splitlines()) == 1, said
+            assert len(said.splitlines()) == 1, said

@@ -1,0 +1,96 @@
+"""Clients that harm a server which is not careful. All are bounded, and on loopback."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from web import Site, stalled
+
+HEADER = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+PAUSE = 0.2  # seconds between two bytes, or two sips
+SIP = 4_096  # bytes
+
+
+def allow_sockets() -> None:
+    """These clients need more descriptors than a shell gives."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def connections(site: Site, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    allow_sockets()
+    with ExitStack() as stack:
+        yield [stack.enter_context(site.connect(data)) for _ in range(count)]
+
+
+@contextmanager
+def again_and_again(act: Callable[[], None]) -> Iterator[None]:
+    """Something that a client does beside the test."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(PAUSE):
+            act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def try_all(clients: list[socket.socket], act: Callable[[socket.socket], object]) -> None:
+    for client in clients:
+        try:
+            act(client)
+        except OSError:
+            pass  # the server has had enough of it
+
+
+@contextmanager
+def idle(site: Site, count: int = 900) -> Iterator[None]:
+    """Connections that say nothing."""
+    with connections(site, count):
+        yield
+
+
+@contextmanager
+def slow_headers(site: Site, count: int = 100) -> Iterator[None]:
+    """Requests whose header comes byte by byte."""
+    with connections(site, count, HEADER) as clients:
+        with again_and_again(lambda: try_all(clients, lambda client: client.send(b"x"))):
+            yield
+
+
+@contextmanager
+def slow_bodies(site: Site, count: int = 200) -> Iterator[None]:
+    """Requests whose body comes byte by byte."""
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with connections(site, count, head + b"Content-Length: 99999\r\n\r\n ") as clients:
+        with again_and_again(lambda: try_all(clients, lambda client: client.send(b" "))):
+            yield
+
+
+@contextmanager
+def slow_downloads(site: Site, job_id: str, count: int = 150) -> Iterator[None]:
+    """Downloads that are taken sip by sip."""
+    request = f"GET /jobs/{job_id}/logs?download=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with connections(site, count, request) as clients:
+        with again_and_again(lambda: try_all(clients, lambda client: client.recv(SIP))):
+            yield
+
+
+@contextmanager
+def followers(site: Site, job_id: str, count: int = 64) -> Iterator[list[socket.socket]]:
+    """Followers of a log, each with its place."""
+    allow_sockets()
+    with ExitStack() as stack:
+        path = f"/jobs/{job_id}/logs?follow=1"
+        yield [stack.enter_context(stalled(site, path)) for _ in range(count)]

@@ -1,0 +1,207 @@
+"""Slow, idle, vanished and greedy clients: each harms its own connection at most."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import attacks
+import psutil
+import pytest
+import requests
+from conftest import free_port, wait_until
+from web import EVENTS, Site, admitted, is_problem, receive, site
+
+from storage import Claim
+
+TOKEN = "correct-horse-battery-staple"
+LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("clients")) as site_:
+        yield site_
+
+
+@pytest.fixture(scope="module")
+def large(served: Site) -> str:
+    """A job with a log larger than all that the kernel keeps for a connection."""
+    return served.hand.ended(b"a line of a log\n" * 4_000_000)
+
+
+@pytest.fixture
+def running(served: Site) -> Iterator[Claim]:
+    claim = served.hand.running(b"begin\n")
+    yield claim
+    served.hand.finish(claim)
+
+
+def everybody_is_served(site: Site) -> None:
+    for path in ("/healthz", "/jobs") * 3:
+        assert requests.get(site.url + path, timeout=10).status_code == 200
+
+
+def a_follower_is_fed(site: Site, claim: Claim, word: bytes) -> None:
+    stream = admitted(site, f"/jobs/{claim.job.id}/logs?follow=1", **EVENTS)
+    site.hand.write(claim, word + b"\n")
+    stream.has(word)
+    stream.close()
+
+
+# --- Attacks ------------------------------------------------------------------------------------
+
+ATTACKS: dict[str, Callable[[Site, str], AbstractContextManager[Any]]] = {
+    "none": lambda site, job_id: nullcontext(),
+    "900 idle": lambda site, job_id: attacks.idle(site),
+    "100 slow headers": lambda site, job_id: attacks.slow_headers(site),
+    "200 slow bodies": lambda site, job_id: attacks.slow_bodies(site),
+    "150 slow downloads": lambda site, job_id: attacks.slow_downloads(site, job_id),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_everybody_else_is_served(served: Site, large: str, running: Claim, attack: str) -> None:
+    with ATTACKS[attack](served, large):
+        everybody_is_served(served)
+        a_follower_is_fed(served, running, attack.encode())
+
+
+def read_until(client: socket.socket, word: bytes) -> None:
+    data = b""
+    while word not in data:
+        piece = client.recv(1 << 16)
+        assert piece, "the stream has ended"
+        data += piece
+
+
+def test_64_followers_are_fed_beside_1000_idle_clients(served: Site, running: Claim) -> None:
+    with attacks.followers(served, running.job.id) as clients, attacks.idle(served, 1_000):
+        everybody_is_served(served)
+        served.hand.write(running, b"for all\n")
+        for client in clients:
+            read_until(client, b"for all")
+    admitted(served, f"/jobs/{running.job.id}/logs?follow=1").close()
+
+
+def test_bodies_that_hold_much_memory_are_refused(served: Site) -> None:
+    """Each is held whole, and none is over yet."""
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    body = b"Content-Length: 1048576\r\n\r\n" + b" " * 1_000_000
+    refused: list[bytes] = []
+    with attacks.connections(served, 80, head + body) as clients:
+        everybody_is_served(served)
+        for client in clients:
+            answer = receive(client)
+            refused += [answer] if b" 503 " in answer.partition(b"\r\n")[0] else []
+    assert 0 < len(refused) < len(clients)
+    assert b"retry-after" in refused[0].lower() and b"too many large bodies" in refused[0]
+    is_problem(served.post("/jobs", {"command": 5}), 400, "command")  # this one is read
+
+
+# --- Descriptors --------------------------------------------------------------------------------
+
+
+def start_with_limit(site: Site, limit: str) -> tuple[str, psutil.Process]:
+    """A second server over the folder, from a shell with this limit of descriptors."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = ("sh", "-c", f"ulimit {limit}; exec {sys.executable} api.py")
+    bind = url.removeprefix("http://")
+    process = site.processes.serve(f"{url}/healthz", *command, TAILBOARD_BIND=bind)
+    return url, psutil.Process(process.pid)
+
+
+def test_the_soft_limit_of_descriptors_is_raised(served: Site) -> None:
+    _, process = start_with_limit(served, "-Sn 256")
+    for part in (process, *process.children()):
+        soft, hard = part.rlimit(psutil.RLIMIT_NOFILE)
+        assert soft == hard == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def test_a_server_of_few_descriptors_survives_many_clients(served: Site, running: Claim) -> None:
+    url, process = start_with_limit(served, "-n 1024")
+    few = Site(url, served.folder, served.hand, served.processes, {})
+    with attacks.followers(few, running.job.id) as clients, attacks.idle(few, 1_100):
+        served.hand.write(running, b"for all\n")
+        for client in clients:
+            read_until(client, b"for all")
+        # Those that wait to be let in take their turns as idle ones are closed.
+        wait_until(lambda: requests.get(f"{url}/healthz", timeout=60).status_code == 200, 60)
+    assert process.is_running() and len(process.children()) == 1
+    everybody_is_served(few)
+
+
+def test_too_few_descriptors_end_the_start_with_a_sentence(served: Site) -> None:
+    command = ("sh", "-c", f"ulimit -n 128; exec {sys.executable} api.py")
+    process = served.processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
+    assert process.wait(60) == 1
+    assert "api: 64 followers need a higher limit of open files\n" in served.processes.text()
+
+
+# --- Start and end ------------------------------------------------------------------------------
+
+
+def test_sigterm_ends_a_server_with_64_followers(tmp_path: Path) -> None:
+    with site(tmp_path) as own:
+        claim = own.hand.running(b"begin\n")
+        server = psutil.Process(own.processes.started[-1].pid)
+        parts = [server, *server.children()]
+        with attacks.followers(own, claim.job.id):
+            server.terminate()
+            assert own.processes.started[-1].wait(30) == 0
+            gone, alive = psutil.wait_procs(parts, 30)
+        own.hand.finish(claim)
+    assert not alive and len(gone) == 2
+
+
+def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
+    with site(tmp_path) as own:
+        server = psutil.Process(own.processes.started[-1].pid)
+        [serving] = server.children()
+        os.kill(server.pid, signal.SIGKILL)
+        own.processes.started[-1].wait(30)
+        psutil.wait_procs([serving], 30)
+        bind = own.url.removeprefix("http://")
+        own.processes.serve(f"{own.url}/healthz", sys.executable, "api.py", TAILBOARD_BIND=bind)
+
+
+# --- Searches -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server behind a proxy, so that clients of several addresses come."""
+    with site(tmp_path_factory.mktemp("crowd"), TAILBOARD_TOKEN=TOKEN) as site_:
+        yield site_
+
+
+def test_long_searches_take_turns(crowd: Site) -> None:
+    job_id, short = crowd.hand.ended(b"begin\n"), crowd.hand.ended(b"needle\n")
+    os.truncate(crowd.hand.log(job_id), LONG)
+
+    def search(client: str) -> requests.Response:
+        return crowd.get(f"/jobs/{job_id}/logs?q=needle", headers={"X-Forwarded-For": client})
+
+    def statuses(*clients: str) -> list[int]:
+        with ThreadPoolExecutor(len(clients)) as pool:
+            answers = list(pool.map(search, clients))
+            for answer in answers:
+                assert answer.status_code == 200 or int(answer.headers["Retry-After"]) > 0
+        return sorted(answer.status_code for answer in answers)
+
+    assert statuses("192.0.2.1", "192.0.2.1", "192.0.2.1") == [200, 503, 503]
+    assert statuses("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4") == [200, 200, 503, 503]
+    with ThreadPoolExecutor(2) as pool:
+        for client in ("192.0.2.1", "192.0.2.2"):
+            pool.submit(search, client)
+        for _ in range(5):  # a short log needs no turn
+            found = crowd.get(f"/jobs/{short}/logs?q=needle").json()["matches"]
+            assert [match["text"] for match in found] == ["needle"]
