@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from getpass import getuser
 from ipaddress import ip_address
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
 import click
@@ -49,7 +49,11 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.exceptions import (
+    HTTPException,
+    RequestedRangeNotSatisfiable,
+    default_exceptions,
+)
 from werkzeug.local import LocalProxy
 
 import storage
@@ -334,6 +338,8 @@ def problem(error: Exception) -> Any:
     body = current_app.make_response(told | {"detail": error.description or error.name})
     response.data, response.content_type = body.data, "application/problem+json"
     response.headers.update(HEADERS.get(response.status_code, {}))
+    if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
+        response.headers["X-Log-Size"] = str(error.length)
     return response
 
 
@@ -502,7 +508,8 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
     """Where the answer begins; 416 past the end."""
     if asked.offset is not None:
         if asked.offset > size:
-            abort(416, description=f"offset must be at most {size}, the size of the log")
+            told = f"offset must be at most {size}, the size of the log"
+            raise RequestedRangeNotSatisfiable(size, description=told)
         return asked.offset
     if asked.since is not None:
         return min(size, log.offset_at_time(asked.since))
@@ -624,14 +631,26 @@ def download(job: Job) -> Response:
 
 
 def blocks(log: Log, at: int, end: int) -> Iterator[bytes]:
-    """The bytes of a log; as many as were promised, even if its head is given back meanwhile."""
+    """The bytes of a log. Where they are not there any more, since its head was given back or the
+    job has truncated it, the download breaks off: nothing else may stand in their place."""
     while at < end:
         begin, data = log.read(at, min(BLOCK, end - at))
-        yield (data := bytes(min(BLOCK, begin - at, end - at)) or data)
+        if begin > at or not data:
+            raise DownloadBroken(f"bytes {at} to {end} of the log are not all there any more")
+        yield data
         at += len(data)
 
 
-Parts = Iterator[tuple[int, bytes]]  # the offset behind some bytes, and them
+class DownloadBroken(Exception):
+    """What was promised cannot be sent: the connection has to close before its end."""
+
+
+class Piece(NamedTuple):
+    """Something to send to who follows a log; neither data nor a gap: nothing has come for long."""
+
+    at: int  # the offset behind it, from which to go on
+    data: bytes = b""
+    gap: tuple[int, int] | None = None  # (from, to): bytes not kept, or backwards: truncated
 
 
 def follow(job: Job, log: Log, asked: LogQuery) -> Response:
@@ -643,36 +662,60 @@ def follow(job: Job, log: Log, asked: LogQuery) -> Response:
     headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
     if not tailboard.followers.acquire(blocking=False):
         abort(503, "no more followers are admitted now")
-    parts = written(job.id, begin, asked.timestamps)
+    pieces = written(job.id, begin, asked.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
-    body = stream_with_context(stream(job.id, begin, parts, events))
+    body = stream_with_context(stream(job.id, begin, pieces, events))
     kind = "text/event-stream" if events else "text/plain"
     response = Response(body, headers=headers, mimetype=kind)
     response.call_on_close(tailboard.followers.release)
     return response
 
 
-def stream(job_id: str, at: int, parts: Parts, events: bool) -> Iterator[bytes]:
+def stream(job_id: str, at: int, pieces: Iterator[Piece], events: bool) -> Iterator[bytes]:
     """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
-    `id` is the offset to resume from; the event `end` carries the job."""
+    `id` is the offset to resume from; the event `gap` tells what is missing, the event `end`
+    carries the job."""
     yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
     with suppress(JobNotFound):
-        for at, data in parts:
-            if not events:
-                yield data  # b"" sends nothing, but the server looks whether the client is there
-            elif data:
-                shown = json.dumps(data.decode(errors="replace"), ensure_ascii=False)
-                yield f"id: {at}\ndata: {shown}\n\n".encode()
-            else:
-                yield b": ping\n\n"
-        if events:
-            job = json.dumps(whole_job(tailboard.storage.get(job_id)))
-            yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
+        if not events:
+            yield from plain_text(pieces)
+            return
+        for piece in pieces:
+            at = piece.at
+            yield make_event(piece)
+        job = json.dumps(whole_job(tailboard.storage.get(job_id)))
+        yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
-def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Parts:
-    """What is written to a log from an offset on, as it is written, or only what is there; b"" when
-    a while has gone by. JobNotFound when the job is gone."""
+def make_event(piece: Piece) -> bytes:
+    if piece.gap:
+        told = json.dumps({"from": piece.gap[0], "to": piece.gap[1]})
+        return f"event: gap\nid: {piece.at}\ndata: {told}\n\n".encode()
+    if not piece.data:
+        return b": ping\n\n"
+    shown = json.dumps(piece.data.decode(errors="replace"), ensure_ascii=False)
+    return f"id: {piece.at}\ndata: {shown}\n\n".encode()
+
+
+def plain_text(pieces: Iterator[Piece]) -> Iterator[bytes]:
+    """The bytes; b"" sends nothing, but the server looks whether the client is there. A gap is a
+    line of its own."""
+    last = b"\n"
+    for piece in pieces:
+        if piece.gap:
+            begin, end = piece.gap
+            told = "the log was truncated" if end < begin else f"{end - begin} bytes not kept"
+            line = f"[{told}]\n".encode()
+            yield line if last == b"\n" else b"\n" + line
+            last = b"\n"
+        else:
+            yield piece.data
+            last = piece.data[-1:] or last
+
+
+def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Piece]:
+    """What is written to a log from an offset on, as it is written, or only what is there.
+    JobNotFound when the job is gone."""
     watch, log = tailboard.storage.watch(job_id), open_log(job_id)
     told = time.monotonic()
     try:
@@ -681,22 +724,35 @@ def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Parts:
             if at == 0:  # perhaps it had no log when we opened it
                 log.close()
                 log = open_log(job_id)
-            while True:
-                begin, data = log.read(at, BLOCK)
-                if not (data := complete(data, ended and len(data) < BLOCK)):
-                    break
-                at = begin + len(data)
-                yield at, log.add_timestamps(begin, data) if timestamps else data
-                told = time.monotonic()
+            for piece in read_on(log, at, timestamps, ended):
+                yield piece
+                at, told = piece.at, time.monotonic()
             if ended:
                 return
             watch.wait(PING)
             if time.monotonic() - told > PING - 1:
-                yield at, b""
+                yield Piece(at)
                 told = time.monotonic()
     finally:
         watch.close()
         log.close()
+
+
+def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]:
+    """What stands in a log from an offset on, and what does not any more."""
+    size = log.size
+    if size < at:  # the job has truncated it
+        yield Piece(size, gap=(at, size))
+        return
+    while True:
+        begin, data = log.read(at, BLOCK)
+        if begin > at:
+            yield Piece(begin, gap=(at, begin))
+        data = complete(data, ended and len(data) < BLOCK)
+        if not data:
+            return
+        at = begin + len(data)
+        yield Piece(at, log.add_timestamps(begin, data) if timestamps else data)
 
 
 # --- Workers, health, metrics -------------------------------------------------------------------
@@ -790,7 +846,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     job = submit(given | {"submitted_by": getuser()})
     click.echo(job.id, err=follow)
     if follow:
-        for _, data in written(job.id, 0, False):
+        for data in plain_text(written(job.id, 0, False)):
             click.echo(data, nl=False)
         code = tailboard.storage.get(job.id).exit_code
         sys.exit(1 if code is None else code)
@@ -819,7 +875,7 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     job, asked = find(job_id), LogQuery.check(place)
     with open_log(job.id) as log:
         offset = begin_at(log, asked, log.size)
-    for _, data in written(job.id, offset, False, wait=follow):
+    for data in plain_text(written(job.id, offset, False, wait=follow)):
         click.echo(data, nl=False)
 
 
@@ -926,6 +982,9 @@ class Served:
                 while piece is not None and not gone.done():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     piece = await answer.next_piece()
+            except DownloadBroken as error:
+                ACCESS.info("broken off: %s", error)
+                return  # before its end, upon which the server closes the connection
             finally:
                 gone.cancel()
                 await answer.close()

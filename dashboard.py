@@ -552,16 +552,36 @@ def show_attempts(attempts: list[Job]) -> None:
     rows = [
         {
             "attempt": attempt["number"],
-            "status": attempt["status"],
-            "exit code": attempt["exit_code"],
+            "status": attempt["status"].replace("_", " "),
+            "exit": attempt["exit_code"],
+            "took": duration(attempt),
             "started": parse_time(attempt["started_at"]),
             "finished": parse_time(attempt["finished_at"]),
         }
         for attempt in attempts
     ]
-    zone = st.context.timezone
-    column = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone=zone)
-    st.dataframe(rows, hide_index=True, column_config={"started": column, "finished": column})
+    code = st.column_config.NumberColumn(width=55)  # pixels: a phone shows up to `took`
+    clock = st.column_config.DatetimeColumn(
+        format="MMM D, HH:mm:ss", timezone=st.context.timezone, width=120
+    )
+    columns = {"exit": code, "started": clock, "finished": clock}
+    st.dataframe(rows, hide_index=True, column_config=columns, placeholder="")
+
+
+def duration(attempt: Job) -> str | None:
+    """How long an attempt took, as the list and the log say it of a job; None while it runs."""
+    started, finished = parse_time(attempt["started_at"]), parse_time(attempt["finished_at"])
+    if started is None or finished is None:
+        return None
+    seconds = max(0.0, (finished - started).total_seconds())
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min {int(seconds % 60)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def parse_time(text: str | None) -> datetime | None:

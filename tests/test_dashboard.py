@@ -560,6 +560,36 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
         gate.touch()
 
 
+def details_of(page: Page, site: Site, job: Job) -> Locator:
+    """The open Details of a job, with all that the API sent of it."""
+    visit(page, f"{site.url}/?job={job.id}")
+    page.get_by_text("Details").click()
+    expect(page.get_by_text("submitted_at")).to_be_visible()
+    return page.get_by_test_id("stExpanderDetails").filter(has_text="submitted_at")
+
+
+def test_the_attempts_of_a_job_that_ran_several_times_are_shown_in_local_time(
+    site: Site, browser: Browser, tmp_path: Path
+) -> None:
+    tries = tmp_path / "tries"
+    job = site.submit(f"echo >> {tries}; [ $(wc -l < {tries}) = 3 ] || exit 7", retries=2)
+    site.wait(job, "succeeded")
+    context = browser.new_context(timezone_id="Asia/Tokyo")
+    rows = details_of(context.new_page(), site, job).locator("tbody tr")
+    expect(rows).to_have_text(
+        [re.compile(rf"^{n}failed7\d\.\d s.*\+09:00") for n in (1, 2)]
+        + [re.compile(r"^3succeeded0\d\.\d s.*\+09:00")]
+    )
+    context.close()
+
+
+def test_a_single_attempt_is_not_shown(site: Site, page: Page) -> None:
+    job = site.submit("true", retries=2)
+    site.wait(job, "succeeded")
+    details = details_of(page, site, job)
+    expect(details.get_by_test_id("stElementContainer")).to_have_count(1)  # what the API sent
+
+
 # Manners
 
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 from conftest import Gate, Processes, SmallDisk, is_alive, need, pids_in, wait_until
 
-from storage import FINISHED, FolderStore, Job, Status
+from storage import FINISHED, FolderStore, Job, LogSupervisor, Status
 
 Worker = Callable[..., subprocess.Popen[bytes]]
 Ended = Callable[..., Job]
@@ -218,6 +218,121 @@ def test_samples_of_a_truncated_log_do_not_date_what_comes_after(
         assert log.size == 4
         stamp = log.add_timestamps(0, log.read(0, 10)[1]).split()[0].decode()
         assert stamp >= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before))
+
+
+def read_events(response: requests.Response) -> Iterator[tuple[str, int, object]]:
+    """(event, id, data) of each server-sent event that has them."""
+    for block in response.iter_content(None):
+        for event in block.decode().split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in event.split("\n") if ": " in line)
+            if "data" in fields and "id" in fields:
+                data = json.loads(fields["data"])
+                yield fields.get("event", "message"), int(fields["id"]), data
+
+
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def truncating(
+    storage: FolderStore, worker: Worker, started: Started, gate: Gate, tmp_path: Path
+) -> Job:
+    """A job that has written 6,008 bytes, truncates its log once the gate is open, and goes on
+    once there is a file `go`."""
+    worker()
+    line = f"yes hello | head -n 1000; echo started; {gate.wait}; echo new >/dev/stderr"
+    go_on = f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo end"
+    return started(storage.submit(Job(command=f"{line}; {go_on}")))
+
+
+def test_a_follower_is_told_once_that_the_log_was_truncated(
+    truncating: Job, processes: Processes, gate: Gate, tmp_path: Path
+) -> None:
+    url = f"{processes.api()}/jobs/{truncating.id}/logs?follow=1&offset=6000"
+    with (
+        requests.get(url, stream=True, timeout=20) as plain,
+        requests.get(url, stream=True, timeout=20, headers=EVENTS) as events,
+    ):
+        found, lines = read_events(events), plain.iter_lines()
+        assert (next(found), next(lines)) == (("message", 6008, "started\n"), b"started")
+        gate.open()
+        kind, at, gap = next(found)
+        assert (kind, gap) == ("gap", {"from": 6008, "to": at})
+        assert next(lines) == b"[the log was truncated]"
+        (tmp_path / "go").touch()
+        kinds = [kind for kind, *_ in found]
+        assert kinds.count("gap") == 0 and kinds[-1] == "end"
+        assert list(lines)[-1] == b"end"
+
+
+def test_an_offset_past_the_end_of_a_truncated_log_is_refused(
+    truncating: Job, processes: Processes, gate: Gate, ended: Ended, tmp_path: Path
+) -> None:
+    url = f"{processes.api()}/jobs/{truncating.id}/logs"
+    gate.open()
+    (tmp_path / "go").touch()
+    ended(truncating)
+    for query in ("offset=6000", "offset=6000&follow=1"):
+        answer = requests.get(f"{url}?{query}", timeout=20)
+        assert (answer.status_code, answer.headers["X-Log-Size"]) == (416, "8")
+    answer = requests.get(f"{url}?offset=8", timeout=20)
+    assert (answer.status_code, answer.headers["X-Log-Next"]) == (200, "8")
+
+
+LARGE = 32 << 20
+
+
+@pytest.fixture
+def large(storage: FolderStore) -> Iterator[tuple[Job, LogSupervisor]]:
+    """A running job with a log of 32 MiB, and who looks after it."""
+    storage.submit(Job(command="true"))
+    claim = storage.claim("w", "h")
+    assert claim
+    with claim:
+        with claim.open_log_for_append() as out:
+            out.write(b"0123456789abcde\n" * (LARGE // 16))
+        times = os.open(f"{claim.folder}/times", os.O_RDWR)
+        supervisor = LogSupervisor(f"{claim.folder}/output.log", times)
+        yield claim.job, supervisor
+        supervisor.close()
+        os.close(times)
+
+
+@pytest.mark.parametrize("how", ["given back", "truncated"])
+def test_a_download_that_is_overtaken_breaks_off(
+    large: tuple[Job, LogSupervisor], processes: Processes, storage: FolderStore, how: str
+) -> None:
+    job, supervisor = large
+    url = f"{processes.api()}/jobs/{job.id}/logs"
+    received = bytearray()
+    with requests.get(f"{url}?download=1", stream=True, timeout=20) as answer:
+        assert answer.headers["Content-Length"] == str(LARGE)
+        pieces = answer.iter_content(1 << 16)
+        received += next(pieces)
+        if how == "truncated":
+            os.truncate(f"{storage.root}/running/{job.id}/output.log", 10)
+        else:
+            assert supervisor.sample_and_trim(1 << 20)
+        with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+            for piece in pieces:
+                received += piece
+    assert 0 < len(received) < LARGE and b"\0" not in received
+    assert requests.get(f"{url}?tail=1", timeout=20).status_code == 200
+    assert "Traceback" not in processes.text()
+
+
+def test_a_follower_is_told_what_was_not_kept(
+    large: tuple[Job, LogSupervisor], processes: Processes
+) -> None:
+    job, supervisor = large
+    url = f"{processes.api()}/jobs/{job.id}/logs?follow=1&offset=0"
+    assert supervisor.sample_and_trim(1 << 20)
+    with requests.get(url, stream=True, timeout=20) as plain:
+        first = next(plain.iter_lines()).decode()
+    with requests.get(url, stream=True, timeout=20, headers=EVENTS) as events:
+        kind, at, gap = next(read_events(events))
+    assert (kind, gap) == ("gap", {"from": 0, "to": at})
+    assert first == f"[{at} bytes not kept]" and LARGE - at <= 2 << 20
 
 
 # --- A full disk ----------------------------------------------------------------------------------
