@@ -37,8 +37,6 @@ STEPS = {
 HOST = socket.gethostname()
 TALLY = 'echo $JOB_ID $JOB_ATTEMPT >>"$TALLY"; '  # what runs says so
 
-worker.KILL_DELAY, worker.POLL_INTERVAL = 0.5, 0.02
-
 
 # --- The recorder -------------------------------------------------------------------------------
 
@@ -301,6 +299,7 @@ SCENES: list[Callable[[Life], None]] = [
 
 def main(scene_name: str, base: str) -> None:
     scene = next(scene for scene in SCENES if scene.__name__ == scene_name)
+    worker.KILL_DELAY, worker.POLL_INTERVAL = 0.5, 0.02  # little patience
     life = Life(base)
     if scene is not is_the_first:
         life.recorder.mark("settled")  # the storage was made long ago, and is on the disk
