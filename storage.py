@@ -401,7 +401,7 @@ def _fsync_folder(path: str) -> None:
 def open_regular(path: str, flags: int) -> int:
     """A descriptor of a regular file; OSError where it is a link, a folder, a FIFO or missing.
     What stands in a job's folder may be the work of a hostile job."""
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", path)
@@ -1368,6 +1368,7 @@ class FolderStore:
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self.boot = _boot()
+        self._durable_queues: set[str] = set()  # whose folders this process knows to be durable
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._troubles = Troubles(log)  # by path in this folder
@@ -1382,6 +1383,7 @@ class FolderStore:
             "keys",
             "set-aside",
             "tmp",
+            "reserve",
             *(f"reserve/{number}" for number in range(RESERVE)),
         ):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
@@ -1611,6 +1613,7 @@ class FolderStore:
             file.write(job.id.encode())
             file.flush()
             os.fsync(file.fileno())
+            _fsync_folder(f"{self.root}/keys")  # else the same key would give another job
             return self._enqueue(job)
 
     def _enqueue(self, job: Job) -> Job:
@@ -1622,15 +1625,26 @@ class FolderStore:
             make_empty(f"{draft}/journal")
             make_empty(f"{draft}/times")
             _fsync_folder(draft)
-            if not os.path.isdir(home):
-                os.makedirs(home, mode=0o700, exist_ok=True)
-                _fsync_folder(f"{self.root}/queued")
+            self._make_queue(job.queue)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         _fsync_folder(home)
         return job
+
+    def _make_queue(self, queue: str) -> None:
+        """Make a queue's folder, and durable what leads to it. That it is there is no proof of
+        that: who made it may be about to fsync, or was killed before."""
+        home = f"{self.root}/queued/{queue}"
+        if queue in self._durable_queues and os.path.isdir(home):
+            return
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        for folder in (f"{self.root}/queued", self.root):
+            _fsync_folder(folder)
+        with suppress(PermissionError):  # the parent may be another user's
+            _fsync_folder(os.path.dirname(self.root))
+        self._durable_queues.add(queue)
 
     def claim(self, worker: str, host: str) -> Claim | None:
         """The oldest job of the queues listened to (queued -> running); None: there is none."""
@@ -1913,6 +1927,7 @@ class FolderStore:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
             os.rename(folder, grave)
+            _fsync_folder(f"{self.root}/tmp")  # else it may come back without its journal, and run
         finally:
             if journal is not None:
                 os.close(journal)

@@ -404,6 +404,8 @@ def test_a_log_that_is_a_symbolic_link_is_not_followed(
 
 def test_folders_are_their_owners_only(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"), key="k")
+    storage.heartbeat(WorkerInfo("w", "h", 1, 1, []), 0)
+    assert list(storage.prune(1, 1)) == []
     made = [p for p in folder.rglob("*") if not p.is_symlink()]
     assert folder / "queued" / "default" / job.id / "job.json" in made
     assert [p for p in [folder, *made] if p.stat().st_mode & 0o077] == []
