@@ -36,6 +36,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.server.common import AbstractServer
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from prometheus_client import (
     CollectorRegistry,
@@ -928,7 +929,8 @@ BODY_TIME = 10  # seconds for a whole body
 CLIENT_TIME = 30  # seconds for a client to take the next bytes, or to prove that it lives
 STOP_TIME = 2  # seconds for requests to end once the server stops; followers come back
 MAX_HEAD_BYTES = 64 << 10
-MAX_BODIES_BYTES = 64 << 20  # of all that arrive at a time
+MAX_BODIES_BYTES = 64 << 20  # of all that arrive at a time; above that only small ones are taken
+SMALL_BODY_BYTES = 64 << 10
 MAX_CONNECTIONS = 4_000
 OTHER_THREADS = 36  # beside the followers'
 DESCRIPTORS = 4  # of each follower, and of each other thread
@@ -972,34 +974,19 @@ class Served:
         environ = make_environ(scope)
         environ["wsgi.input"] = await self.read_body(environ, receive)
         answer = Answer(self.threads)
-        piece = await answer.begin(self.app, environ)
-        await send(
-            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-        )
-        if not answer.closed:
-            gone = asyncio.create_task(disconnected(receive))
-            try:
-                while piece is not None and not gone.done():
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                    piece = await answer.next_piece()
-            except DownloadBroken as error:
-                ACCESS.info("broken off: %s", error)
-                return  # before its end, upon which the server closes the connection
-            finally:
-                gone.cancel()
-                await answer.close()
-        await send({"type": "http.response.body", "body": piece or b""})
-        seconds = time.monotonic() - begun
-        path = scope["raw_path"].decode("latin-1")  # no query: it holds tickets
-        ACCESS.info(
-            '%s "%s %s" %d %d bytes %.0f ms',
-            environ["REMOTE_ADDR"],
-            scope["method"],
-            path,
-            answer.status,
-            answer.size,
-            seconds * 1000,
-        )
+        try:
+            piece = await answer.begin(self.app, environ)
+        except Exception:  # of ours: Flask itself answers those of a route
+            self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
+            piece = None
+            await answer.fail()
+        head = {"status": answer.status, "headers": answer.headers}
+        await send({"type": "http.response.start"} | head)
+        if answer.closed:
+            await send({"type": "http.response.body", "body": piece or b""})
+        else:
+            await stream_pieces(answer, piece, receive, send)
+        log_access(scope, answer, time.monotonic() - begun)
 
     async def read_body(self, environ: dict[str, Any], receive: Receive) -> Any:
         """The body as a file; where it is none, reading the file says why."""
@@ -1028,9 +1015,38 @@ class Served:
                 raise BodyBroken
             body += message["body"]
             self.bodies_bytes += len(message["body"])
-            if self.bodies_bytes > MAX_BODIES_BYTES:
+            if len(body) > SMALL_BODY_BYTES and self.bodies_bytes > MAX_BODIES_BYTES:
                 raise BodiesTooMany
             more = message["more_body"]
+
+
+async def stream_pieces(answer: Answer, piece: bytes | None, receive: Receive, send: Send) -> None:
+    """Send piece after piece, each when the client has taken those before, until the end or until
+    the client is gone."""
+    gone = asyncio.create_task(disconnected(receive))
+    try:
+        while piece is not None and not gone.done():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await answer.next_piece()
+    except DownloadBroken as error:
+        ACCESS.info("broken off: %s", error)
+        return  # before its end, upon which the server closes the connection
+    finally:
+        gone.cancel()
+        await answer.close()
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def disconnected(receive: Receive) -> None:
+    """Until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def log_access(scope: Scope, answer: Answer, seconds: float) -> None:
+    path = scope["raw_path"].decode("latin-1")  # as it was sent; and no query, which holds tickets
+    asked = f'{scope["client"][0]} "{scope["method"]} {path}"'
+    ACCESS.info("%s %d %d bytes %.0f ms", asked, answer.status, answer.size, seconds * 1000)
 
 
 class Unreadable:
@@ -1062,6 +1078,11 @@ class Answer:
     async def begin(self, app: Flask, environ: dict[str, Any]) -> bytes | None:
         """The head, and the first piece; where that is all, the body is closed."""
         return await self._step(self._begin, app, environ)
+
+    async def fail(self) -> None:
+        """A 500 without a body, where the first piece could not be had."""
+        self.status, self.headers = 500, [(b"content-length", b"0")]
+        await self.close()
 
     async def next_piece(self) -> bytes | None:
         return await self._step(self._next)
@@ -1127,12 +1148,6 @@ def make_environ(scope: Scope) -> dict[str, Any]:
     return environ
 
 
-async def disconnected(receive: Receive) -> None:
-    """Until the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def bound_clients() -> None:
     """No client keeps its place by reading nothing, or by vanishing without a word: accepted
     connections inherit what the listening socket has, which is there soon after our start."""
@@ -1164,6 +1179,8 @@ async def leave_with_parent() -> None:
 
 def serve_app() -> Served:
     """What the server's second process serves."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    ACCESS.setLevel(logging.INFO)
     return Served(create_app())
 
 
@@ -1193,7 +1210,8 @@ def raise_descriptor_limit() -> int:
     return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
 
 
-def serve() -> None:
+def make_server() -> AbstractServer[Any]:
+    """The server as the settings want it; OSError and ValueError say what is wrong with them."""
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
     storage.open_store(settings.storage)
@@ -1201,32 +1219,28 @@ def serve() -> None:
     connections = raise_descriptor_limit() - DESCRIPTORS * threads
     if connections < threads:
         raise ValueError(f"{settings.followers} followers need a higher limit of open files")
-    server = Granian(
-        "api",  # its name; serve_app is what it serves
+    return Granian(
+        "api",  # its name; serve_app gives what it serves
         address=host,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES),
         websockets=False,
         backpressure=min(connections, MAX_CONNECTIONS),
-        http1_settings=HTTP1Settings(
-            header_read_timeout=HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES
-        ),
         workers_kill_timeout=STOP_TIME,
         log_level=LogLevels.error,
     )
-    print(f"api: http://{settings.bind}", flush=True)
-    server.serve(target_loader=serve_app, wrap_loader=False)
 
 
 def main() -> None:
     """`python api.py`"""
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")
-    ACCESS.setLevel(logging.INFO)
     try:
-        serve()
+        server = make_server()
     except (OSError, ValueError) as error:
         sys.exit(f"api: {error}")
+    print(f"api: http://{server.bind_addr}:{server.bind_port}", flush=True)
+    server.serve(target_loader=serve_app, wrap_loader=False)
 
 
 if __name__ == "__main__":
