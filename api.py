@@ -976,10 +976,13 @@ class Served:
         answer = Answer(self.threads)
         try:
             piece = await answer.begin(self.app, environ)
+        except DownloadBroken:
+            piece = None
+            await answer.fail(503)
         except Exception:  # of ours: Flask itself answers those of a route
             self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
             piece = None
-            await answer.fail()
+            await answer.fail(500)
         head = {"status": answer.status, "headers": answer.headers}
         await send({"type": "http.response.start"} | head)
         if answer.closed:
@@ -1079,9 +1082,9 @@ class Answer:
         """The head, and the first piece; where that is all, the body is closed."""
         return await self._step(self._begin, app, environ)
 
-    async def fail(self) -> None:
-        """A 500 without a body, where the first piece could not be had."""
-        self.status, self.headers = 500, [(b"content-length", b"0")]
+    async def fail(self, status: int) -> None:
+        """Answer without a body, where the first piece could not be had."""
+        self.status, self.headers = status, [(b"content-length", b"0")]
         await self.close()
 
     async def next_piece(self) -> bytes | None:
@@ -1179,7 +1182,7 @@ async def leave_with_parent() -> None:
 
 def serve_app() -> Served:
     """What the server's second process serves."""
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    storage.start_logging(sys.stdout)
     ACCESS.setLevel(logging.INFO)
     return Served(create_app())
 

@@ -59,7 +59,7 @@ from enum import StrEnum
 from glob import glob
 from itertools import chain
 from math import floor, isfinite
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, TextIO
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
@@ -79,6 +79,7 @@ RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state is taken for missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
+MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds by which the clock may move against the monotonic one
 CLOCK_TRIAL = 3_600.0  # seconds for which both have to agree before age deletes anything
 DELETED_AN_HOUR = 1_000  # jobs deleted by age, or a tenth of them all where that is more
@@ -356,6 +357,16 @@ def utc(timestamp: float | None = None) -> str:
     """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond."""
     moment = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def start_logging(stream: TextIO) -> None:
+    """Log lines with their time in UTC and their level, for a program of ours."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_msec_format = "%s.%03dZ"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
 def new_id() -> str:
@@ -1438,6 +1449,8 @@ class FolderStore:
                 self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
         if time.time_ns() - stamp > 100_000_000:
             self._listings[folder] = stamp, names
+            if len(self._listings) > MAX_LISTINGS:  # of days that are long gone, say
+                self._listings.pop(next(iter(self._listings)), None)
         return names
 
     def unreadable(self) -> Sequence[str]:

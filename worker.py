@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,7 @@ from storage import (
     WorkerStore,
     foreign_settings,
     open_store,
+    start_logging,
 )
 
 POLL_INTERVAL = 0.25  # seconds between looks at running jobs; at queues, where nothing tells
@@ -565,9 +567,7 @@ def post(url: str, body: dict[str, Any]) -> str | None:
 @click.option("--on-stop", type=ON_STOP, default="leave", help="What SIGTERM means for jobs.")
 def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     """Runs Tailboard's queued jobs."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.Formatter.converter = time.gmtime
-    logging.Formatter.default_msec_format = "%s.%03dZ"
+    start_logging(sys.stderr)
     host, pid = socket.gethostname(), os.getpid()
     names = [] if queues is None else [name.strip() for name in queues.split(",")]
     info = WorkerInfo(f"{host}-{pid}", host, pid, slots, names)
