@@ -16,6 +16,7 @@ class PageTitle {
     page.on("tick", () => this.draw()); // Streamlit writes its own title at times
     addEventListener("focus", () => this.look());
     document.addEventListener("visibilitychange", () => this.look());
+    this.receive(); // the list may have come before this file
   }
 
   receive() {

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import chromium
-from conftest import Processes, end_jobs, free_port, need, wait_until
+from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 import dashboard
@@ -30,15 +33,27 @@ class Site:
 
     def __init__(self, processes: Processes, storage: FolderStore, **env: str):
         self.processes, self.storage, self.env = processes, storage, env
+        self.root = processes.output.parent
         self.url = f"http://127.0.0.1:{free_port()}"
         self.api = processes.api(TAILBOARD_DASHBOARD=self.url, **env)
         self.api_process = processes.started[-1]
-        command = f"-m streamlit run dashboard.py --server.port={self.url.rpartition(':')[2]}"
-        processes.serve(
-            f"{self.url}/_stcore/health",
-            *(sys.executable, *command.split()),
+        self.start_dashboard(ROOT, self.url)
+
+    def start_dashboard(self, home: Path, url: str) -> None:
+        script = str(home / "dashboard.py")
+        port = f"--server.port={url.rpartition(':')[2]}"
+        self.processes.serve(
+            f"{url}/_stcore/health",
+            *(sys.executable, "-m", "streamlit", "run", script, port),
+            home=home,
             TAILBOARD_API=self.api,
         )
+
+    def serve_dashboard(self, home: Path) -> str:
+        """Another page, of the files in another folder; its URL."""
+        url = f"http://127.0.0.1:{free_port()}"
+        self.start_dashboard(home, url)
+        return url
 
     def kill_api(self) -> None:
         pid = self.api_process.pid
@@ -78,14 +93,14 @@ class Site:
 
 
 @contextmanager
-def served(root: Path, worker: bool = True, **env: str) -> Iterator[Site]:
+def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Iterator[Site]:
     root.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     kept["TAILBOARD_STORAGE"] = str(root / "jobs")
     processes, storage = Processes(root / "output.txt", kept), FolderStore(root / "jobs")
     try:
         if worker:
-            processes.worker("--slots", "8")
+            processes.worker("--slots", str(slots))
         yield Site(processes, storage, **env)
     finally:
         end_jobs(storage)
@@ -628,6 +643,395 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
         bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
         expect(page).to_have_url(re.compile(job.id))
         gate.touch()
+
+
+# --- The list -----------------------------------------------------------------------------------
+
+
+def fill_list(site: Site, jobs: int) -> None:
+    for n in range(jobs):
+        site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+
+
+def test_a_click_selects_at_once_and_leaves_scroll_and_focus(serve: Serve, page: Page) -> None:
+    with serve(worker=False) as site:
+        fill_list(site, 150)
+        visit(page, site.url)
+        rows = page.get_by_role("list", name="Jobs")
+        target = row(page, "old 020")
+        target.scroll_into_view_if_needed()
+        target.evaluate("link => { window.before = link; link.focus() }")
+        scrolled = rows.evaluate("list => list.scrollTop")
+        assert scrolled > 2_000
+        selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
+        assert selected == "true"  # in the same frame
+        expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+        page.go_back()
+        expect(log_of(page)).to_be_hidden()
+        page.go_forward()
+        expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+        assert rows.evaluate("list => list.scrollTop") == scrolled
+        assert target.evaluate("link => link === before")
+        expect(target).to_be_focused()
+
+
+def test_neighbours_of_one_name_fold_and_a_click_unfolds(serve: Serve, page: Page) -> None:
+    with serve() as site:
+        for n in range(4):
+            site.wait(
+                site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded"
+            )
+        visit(page, site.url)
+        expect(row(page, "backup db1")).to_have_count(1)
+        expect(row(page, "backup db1")).to_contain_text(re.compile(".4"))
+        expect(row(page, "backup db1")).to_contain_text("2 of them ended badly")
+        expect(row(page, "backup db1").locator(".bars u")).to_have_count(4)
+        row(page, "backup db1").click()
+        expect(row(page, "backup db1")).to_have_count(5)
+        expect(log_of(page)).to_be_hidden()
+        row(page, "2 of them ended badly").click()
+        expect(row(page, "backup db1")).to_have_count(1)
+
+
+def test_keys_move_through_the_list_which_is_one_tab_stop(serve: Serve, page: Page) -> None:
+    with serve(worker=False) as site:
+        fill_list(site, 12)
+        visit(page, site.url)
+        stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
+        expect(stops).to_have_count(1)
+        page.keyboard.press("j")
+        expect(row(page, "old 011")).to_be_focused()
+        page.keyboard.press("j")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("k")
+        expect(row(page, "old 010")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="old 010")).to_be_visible()
+        expect(row(page, "old 010")).to_be_focused()
+        expect(stops).to_have_count(1)
+        page.keyboard.press("z")
+        expect(row(page, "old 010")).to_be_hidden()
+        page.keyboard.press("z")
+        page.keyboard.press("/")
+        expect(page.get_by_label("Search jobs")).to_be_focused()
+        page.keyboard.press("Escape")
+        page.get_by_role("heading", name="old 010").click()
+        page.keyboard.press("?")
+        expect(page.get_by_role("row", name="next error")).to_be_visible()
+
+
+def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
+    with serve(worker=False) as site:
+        visit(page, site.url)
+        expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
+        expect(page.get_by_text("No job yet")).to_be_visible()
+        page.get_by_role("button", name="df -h").click()
+        expect(page.get_by_label("Command", exact=True)).to_have_value("df -h")
+        page.get_by_role("button", name="Run job").click()
+        expect(state(page)).to_have_text("queued, 1st, no worker")
+        expect(page.get_by_text("It waits for its turn.")).to_be_visible()
+
+
+# --- The log ------------------------------------------------------------------------------------
+
+
+def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: Page) -> None:
+    job = site.submit("seq 120000", "long")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    first = log.locator(".line").first
+    expect(first).to_have_attribute("data-line", "119001")
+    log.evaluate("log => { log.scrollTop = 100 }")
+    expect(first).to_have_attribute("data-line", re.compile("11[5-8]..."))
+    numbers = "log => [...log.children].map((line) => [line.dataset.line, line.textContent])"
+    lines = log.evaluate(numbers)
+    assert all(number == text for number, text in lines)
+    assert [int(number) for number, _ in lines] == list(range(int(lines[0][0]), 120_001))
+    top = page.get_by_text(re.compile(r"^lines 119,0..")).inner_text()  # the reader's place stays
+    assert "of 120,000" in top
+    page.get_by_role("button", name="Start").click()
+    expect(first).to_have_attribute("data-line", "1")
+    page.keyboard.press("G")
+    expect(log.locator(".line").last).to_have_text("120000")
+
+
+def test_below_a_place_more_lines_come_and_the_end_is_followed(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.submit(f"seq 9000; {waiting(gate)}; echo last", "goes on")
+    site.wait(job, "running")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    expect(log).to_contain_text("9000")
+    page.get_by_role("button", name="Start").click()
+    expect(log.locator(".line").first).to_have_text("1")
+    for _ in range(5):
+        log.evaluate("log => { log.scrollTop = log.scrollHeight }")
+        page.wait_for_function(
+            "log => log.scrollHeight - log.scrollTop > log.clientHeight + 600"
+            " || log.lastChild.textContent === '9000'",
+            arg=log.element_handle(),
+        )
+    log.evaluate("log => { log.scrollTop = log.scrollHeight }")
+    expect(log.locator(".line").last).to_have_text("9000")
+    numbers = log.evaluate("log => [...log.children].map((line) => Number(line.textContent))")
+    assert numbers == list(range(numbers[0], 9_001))
+    expect(state(page)).to_have_text("live")
+    gate.touch()
+    expect(log.locator(".line").last).to_have_text("last")
+
+
+def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -> None:
+    job = site.submit("seq -f 'line %.0f' 50000", "linked")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    line = log_of(page).locator("[data-line='49990']")
+    line.click(position={"x": 20, "y": 8})
+    expect(page).to_have_url(re.compile(r"&at=\d+"))
+    offset = int(page.url.rpartition("=")[2])
+    text = site.storage.load_logs(job.id, 100_000)
+    assert text[offset:].startswith("line 49990\n")
+    visit(page, f"{site.url}/?job={job.id}&at={text.index('line 777') + 3}")
+    marked = log_of(page).locator(".marked")
+    expect(marked).to_have_text("line 777")
+    expect(marked).to_be_in_viewport()
+
+
+def test_find_counts_the_whole_log_and_jumps_there_and_back(site: Site, page: Page) -> None:
+    script = "for n in range(60000): print('needle' if n % 20000 == 5 or n == 59990 else n)"
+    job = site.python(script, "haystack")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    page.get_by_label("Find in log").fill("NEEDLE")
+    expect(page.get_by_text("1 of 1 here · 4 in the whole log")).to_be_visible()
+    page.get_by_role("button", name="Previous match").click()
+    line = log.locator("[data-line='40006']")
+    expect(line).to_be_in_viewport()
+    page.get_by_role("button", name="Previous match").click()
+    expect(log.locator("[data-line='20006']")).to_be_in_viewport()
+    page.get_by_role("button", name="Next match").click()
+    expect(line).to_be_in_viewport()
+    page.get_by_label("Only matches").check()
+    expect(log.locator(".line:visible")).to_have_text(
+        ["40003", "40004", "needle", "40006", "40007"]
+    )
+
+
+def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
+    command = "seq 200; echo 'ValueError: one'; seq 200; printf '\\033[31mtwo\\033[m\\n'; exit 1"
+    job = site.submit(command, "broken")
+    calm = site.submit("seq 3; exit 2", "calm")
+    for each in (job, calm):
+        site.wait(each, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 2 errors")).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(2)
+    current = log_of(page).locator(".current")
+    page.get_by_role("button", name="Previous error").click()
+    expect(current).to_have_text("ValueError: one")
+    expect(current).to_be_in_viewport()
+    page.keyboard.press("e")
+    expect(current).to_have_text("two")
+    page.keyboard.press("E")
+    expect(current).to_have_text("ValueError: one")
+    row(page, "calm").click()
+    expect(page.get_by_text("no error line known here")).to_be_visible()
+
+
+def test_the_pill_tells_how_things_stand(serve: Serve, page: Page, gate: Path) -> None:
+    with serve(slots=1) as site:
+        job = site.python("for n in range(200): print(n)\n" + counting(gate), "first")
+        site.wait(job, "running")
+        for name in ("second", "third"):
+            site.submit("true", name)
+        visit(page, f"{site.url}/?job={job.id}")
+        expect(state(page)).to_have_text("live")
+        log_of(page).evaluate("log => { log.scrollTop = 200 }")
+        expect(state(page)).to_have_text(re.compile(r"paused, \d+ new ↓"))
+        expect(page.get_by_role("button", name="Jump to latest")).to_have_text(
+            re.compile(r"↓ \d+ new")
+        )
+        row(page, "third").click()
+        expect(state(page)).to_have_text("queued, 2nd, the slot busy")
+        row(page, "first").click()
+        expect(state(page)).to_have_text("live")
+        page.clock.install()
+        page.clock.run_for(1_000)
+        site.kill_api()
+        expect(page.get_by_text("does not answer")).to_be_visible()
+        expect(state(page)).to_have_text(re.compile(r"reconnecting"))
+        took = page.locator(".head-facts").inner_text()
+        page.clock.run_for(60_000)
+        assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
+        gate.touch()
+
+
+def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) -> None:
+    job = site.submit("seq 1000000", "cut")
+    site.wait(job, "succeeded")
+    (path,) = site.root.glob(f"jobs/succeeded/*/{job.id}/output.log")
+    punch = ["fallocate", "--punch-hole", "--offset=0", "--length=4MiB", str(path)]
+    subprocess.run(punch, check=True)
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("1000000")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("The first 4.0 MiB of this log are gone")).to_be_visible()
+
+
+def test_details_are_a_table_and_values_come_on_request(site: Site, page: Page) -> None:
+    job = site.submit("true", "with a secret", env={"KEY": "hidden value"})
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("row", name="Exit code 0")).to_be_visible()
+    assert "hidden value" not in page.content()
+    page.get_by_role("row", name="KEY").get_by_role("button").click()
+    expect(page.get_by_role("row", name="KEY")).to_contain_text("hidden value")
+
+
+def test_a_long_command_is_whole_on_click_and_settings_stay(site: Site, page: Page) -> None:
+    command = "echo start\n" + "\n".join(f"echo {n}" for n in range(40))
+    job = site.submit(command, "long command")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    shown = page.get_by_role("button", name="Show the whole command")
+    low = shown.bounding_box()
+    shown.click()
+    high = shown.bounding_box()
+    assert low and high and low["height"] < 40 < 100 < high["height"]
+    page.get_by_label("Wrap").uncheck()
+    page.get_by_label("Times").check()
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_label("Wrap")).not_to_be_checked()
+    expect(log_of(page).locator("time").first).to_be_visible()
+
+
+# --- It calls ------------------------------------------------------------------------------------
+
+
+def test_the_title_tells_what_runs_and_what_failed_unseen(
+    serve: Serve, page: Page, gate: Path
+) -> None:
+    with serve() as site:
+        site.submit(f"{waiting(gate)}; exit 1", "will fail")
+        page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
+        visit(page, site.url)
+        expect(page).to_have_title("▶1 Tailboard")
+        choose_interval(page, "1 s")
+        icon = "document.querySelector('link[rel~=icon]').href"
+        blue = page.evaluate(icon)
+        gate.touch()
+        expect(page).to_have_title("✕1 Tailboard")
+        assert page.evaluate(icon) != blue
+        page.evaluate("window.looks = true; dispatchEvent(new Event('focus'))")
+        expect(page).to_have_title("Tailboard")
+
+
+def test_a_bell_asks_on_click_and_then_tells_the_end(
+    site: Site, browser: Browser, gate: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["notifications"])
+    page = context.new_page()
+    page.add_init_script(
+        "window.asked = 0; window.told = [];"
+        "window.Notification = class { static permission = 'default';"
+        " static async requestPermission() { asked += 1; this.permission = 'granted';"
+        " return 'granted' } constructor(text) { told.push(text) } };"
+    )
+    job = site.submit(waiting(gate), "ring me")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("live")
+    assert page.evaluate("asked") == 0
+    page.get_by_role("button", name="Tell me").click()
+    expect(page.get_by_role("button", name="Tell me", pressed=True)).to_be_visible()
+    gate.touch()
+    expect(state(page)).to_have_text("ended, exit 0")
+    page.wait_for_function("told.length > 0")
+    assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
+    context.close()
+
+
+# --- For everybody --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    site: Site, browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    job = site.submit(
+        r"printf '\033[31mred \033[32mgreen \033[33myellow \033[34mblue \033[35mmagenta '"
+        r"; printf '\033[36mcyan \033[90mgrey\033[m\nFAILED\n'; exit 1",
+        "colours",
+    )
+    site.wait(job, "failed")
+    context = browser.new_context(viewport={"width": 1360, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("magenta")
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("rowheader", name="Submitted")).to_be_visible()
+    check_with_axe(page)
+    page.keyboard.press("c")
+    check_with_axe(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Close").click()
+    expect(log_of(page)).to_be_hidden()
+    check_with_axe(page)
+    context.close()
+
+
+def check_with_axe(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+    assert not told
+
+
+def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browser: Browser) -> None:
+    job = site.submit("python3 -c \"print('x' * 100)\"", "wide")
+    site.wait(job, "succeeded")
+    context = browser.new_context(viewport={"width": 1360, "height": 800})
+    page = context.new_page()
+    visit(page, f"{site.url}/?job={job.id}")
+    line = log_of(page).locator(".line").first
+    expect(line).to_have_text("x" * 100)
+    box = line.bounding_box()
+    assert box and box["height"] < 30
+    listed = row(page, "wide").bounding_box()
+    assert listed and listed["height"] == 32
+    assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
+    log = log_of(page).bounding_box()
+    assert log and log["height"] > 500
+    context.close()
+
+
+def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
+    site: Site, tmp_path: Path, context: BrowserContext
+) -> None:
+    """The browser would keep files that were last changed long ago, for days."""
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "static", home / "static")
+    shutil.copytree(ROOT / ".streamlit", home / ".streamlit")
+    shutil.copy(ROOT / "dashboard.py", home)
+    modules = [home / "static" / name for name in ("log_pane.js", "format.js", "log_text.js")]
+    url = site.serve_dashboard(home)
+
+    def release(version: int) -> None:
+        for path in modules:
+            text = (ROOT / "static" / path.name).read_text()
+            path.write_text(f"{text}\n(globalThis.versions ??= []).push({version});\n")
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    for version in (1, 2):
+        release(version)
+        page = context.new_page()
+        visit(page, url)
+        page.wait_for_function("globalThis.versions?.length === 3")
+        assert page.evaluate("versions") == [version] * 3
+        page.close()
 
 
 # --- Manners --------------------------------------------------------------------------------------
