@@ -217,7 +217,8 @@ class JobList {
     const { status, queue, q, before } = page.address;
     if (status || queue || q || before) {
       const all = { status: "", queue: "", q: "", before: "" };
-      return `<p>Nothing matches.</p><p>${this.linkHtml(all, "Clear", 'data-go="filter" class="button"')}</p>`;
+      const where = page.next ? " among the newest jobs" : "";
+      return `<p>Nothing matches${where}.</p><p>${this.linkHtml(all, "Clear", 'data-go="filter" class="button"')}</p>`;
     }
     const examples = EXAMPLES.map(
       (command) =>

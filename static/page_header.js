@@ -82,10 +82,13 @@ class PageHeader {
     const icon = (status) => statusIcon(status, page.statuses);
     const totals = [];
     for (const status of ["running", "queued"]) {
-      totals.push(`<span>${icon(status)} ${formatCount(counts[status] ?? 0)}</span>`);
+      if (counts[status] > 0) {
+        totals.push(`<span>${icon(status)} ${formatCount(counts[status])}</span>`);
+      }
     }
     if (failedToday) {
-      totals.push(`<span>${icon("failed")} ${escapeHtml(failedToday)} today</span>`);
+      const today = '<span class="word">today</span>';
+      totals.push(`<span>${icon("failed")} ${escapeHtml(failedToday)} ${today}</span>`);
     }
     setHtml(this.find("totals"), totals.join(""));
     this.find("slots").textContent =

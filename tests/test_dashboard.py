@@ -675,6 +675,27 @@ def test_a_click_selects_at_once_and_leaves_scroll_and_focus(serve: Serve, page:
         expect(target).to_be_focused()
 
 
+def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
+    job = site.submit("echo in its own tab", "linked row")
+    site.wait(job, "succeeded")
+    visit(page, site.url)
+    with context.expect_page() as opened:
+        row(page, "linked row").click(modifiers=["ControlOrMeta"])
+    expect(log_of(opened.value)).to_have_text("in its own tab")
+    expect(log_of(page)).to_be_hidden()
+
+
+def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
+    visit(page, site.url)
+    divider = page.get_by_role("separator", name="Width of the list")
+    divider.drag_to(page.locator("body"), target_position={"x": 500, "y": 400}, force=True)
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
+    visit(page, site.url)
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
+    divider.press("ArrowLeft")
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
+
+
 def test_neighbours_of_one_name_fold_and_a_click_unfolds(serve: Serve, page: Page) -> None:
     with serve() as site:
         for n in range(4):
@@ -865,7 +886,18 @@ def test_the_pill_tells_how_things_stand(serve: Serve, page: Page, gate: Path) -
         took = page.locator(".head-facts").inner_text()
         page.clock.run_for(60_000)
         assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
+        expect(page.locator(".updated")).to_have_class("updated late")
         gate.touch()
+
+
+def test_silence_is_told_after_a_minute(site: Site, page: Page, gate: Path) -> None:
+    job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
+    page.clock.install()
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_have_text("a word")
+    expect(state(page)).to_have_text("live")
+    page.clock.fast_forward(200_000)
+    expect(state(page)).to_have_text("quiet for 3 min")
 
 
 def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) -> None:
@@ -1081,10 +1113,13 @@ def test_from_elsewhere_the_page_does_nothing_without_a_token(
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
     expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
     with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
-        page.goto(locked.url.replace("127.0.0.1", "elsewhere.test"))
+        job = locked.submit("true", "no bell")
+        page.goto(f"{locked.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
         page.get_by_label("Token").fill("secret")
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+        expect(page.get_by_role("heading", name="no bell")).to_be_visible()
+        expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
