@@ -115,6 +115,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One without a worker: 205 jobs were cancelled, one waits."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
+        for n in range(205):
+            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+        site.submit("true", "still waiting")
+        yield site
+
+
 Serve = Callable[..., AbstractContextManager[Site]]
 
 
@@ -130,16 +141,34 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
+@pytest.fixture(scope="module")
+def shared_context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile, which has loaded Streamlit's own files once for all tests."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     yield context
     context.close()
 
 
 @pytest.fixture
+def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
+    """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
+    yield shared_context
+    for page in shared_context.pages:
+        page.evaluate("localStorage.clear()")
+        page.close()
+
+
+@pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+@pytest.fixture
+def clocked_page(browser: Browser) -> Iterator[Page]:
+    """A page of a profile of its own, whose clock a test may set."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
@@ -317,15 +346,17 @@ def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, g
     wait_until(lambda: site.asked(details) > before + 2)
     gate.touch()
     expect(state(page)).to_have_text("ended, exit 0")
-    before = site.listed()
-    wait_until(lambda: site.listed() > before + 2)  # what was under way arrives
-    asked = site.asked(details)
     colleague = site.submit("true", "from a colleague")
     expect(row(page, "from a colleague")).to_be_visible()
-    before = site.listed()
-    wait_until(lambda: site.listed() > before + 2)
-    assert site.asked(details) == asked
     assert colleague.id not in page.url
+
+    def is_quiet() -> bool:
+        """Is the list asked for again, and the job not?"""
+        asked, before = site.asked(details), site.listed()
+        wait_until(lambda: site.listed() > before + 2)
+        return site.asked(details) == asked
+
+    wait_until(is_quiet)
 
 
 def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
@@ -576,39 +607,35 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
 
 
 def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
-    serve: Serve, page: Page
+    idle_site: Site, page: Page
 ) -> None:
-    with serve(worker=False) as site:
-        for n in range(205):
-            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
-        site.submit("true", "still waiting")
-        visit(page, site.url)
-        expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
-        status = page.get_by_role("navigation", name="Status")
-        expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
-        status.get_by_role("link", name="cancelled").click()
-        expect(row(page, "still waiting")).to_have_count(0)
-        expect(page).to_have_url(re.compile(r"status=cancelled"))
-        expect(row(page, "old")).to_have_count(200)
-        page.get_by_role("link", name="Older jobs").click()
-        expect(row(page, "old")).to_have_count(5)
-        page.get_by_role("link", name="Newest jobs").click()
-        page.get_by_label("Search jobs").fill("old 117")
-        expect(row(page, "old")).to_have_count(1)
-        expect(status.get_by_role("link", name="cancelled")).to_have_text("⊘cancelled 1")
-        row(page, "old 117").focus()
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("not needed")).to_be_visible()
-        expect(page).to_have_url(re.compile(r"status=cancelled&q=old\+117&job=20"))
-        expect(row(page, "old 117")).to_be_focused()
-        page.get_by_role("button", name="Close").click()
-        expect(log_of(page)).to_be_hidden()
-        page.reload()
-        expect(row(page, "old")).to_have_count(1)
-        page.get_by_label("Search jobs").fill("no such job")
-        page.get_by_role("link", name="Clear").click()
-        expect(row(page, "still waiting")).to_be_visible()
-        expect(status.get_by_role("link", name="all")).to_have_text("all 206")
+    visit(page, idle_site.url)
+    expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
+    status = page.get_by_role("navigation", name="Status")
+    expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
+    status.get_by_role("link", name="cancelled").click()
+    expect(row(page, "still waiting")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"status=cancelled"))
+    expect(row(page, "old")).to_have_count(200)
+    page.get_by_role("link", name="Older jobs").click()
+    expect(row(page, "old")).to_have_count(5)
+    page.get_by_role("link", name="Newest jobs").click()
+    page.get_by_label("Search jobs").fill("old 117")
+    expect(row(page, "old")).to_have_count(1)
+    expect(status.get_by_role("link", name="cancelled")).to_have_text("⊘cancelled 1")
+    row(page, "old 117").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("not needed")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"status=cancelled&q=old\+117&job=20"))
+    expect(row(page, "old 117")).to_be_focused()
+    page.get_by_role("button", name="Close").click()
+    expect(log_of(page)).to_be_hidden()
+    page.reload()
+    expect(row(page, "old")).to_have_count(1)
+    page.get_by_label("Search jobs").fill("no such job")
+    page.get_by_role("link", name="Clear").click()
+    expect(row(page, "still waiting")).to_be_visible()
+    expect(status.get_by_role("link", name="all")).to_have_text("all 206")
 
 
 def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
@@ -626,53 +653,46 @@ def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
 
 
 def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
-    serve: Serve, page: Page, gate: Path
+    site: Site, clocked_page: Page, gate: Path
 ) -> None:
-    with serve() as site:
-        job = site.submit(waiting(gate), "long")
-        site.wait(job, "running")
-        tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
-        page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
-        visit(page, site.url)
-        bar = page.locator(".timeline a[title^=long]")
-        box = bar.bounding_box()
-        assert box and box["width"] > 50
-        for across in (1, box["width"] / 4, box["width"] / 2, box["width"] - 4):
-            bar.click(position={"x": across, "y": 2}, trial=True)
-            bar.click(position={"x": across, "y": box["height"] - 2}, trial=True)
-        bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
-        expect(page).to_have_url(re.compile(job.id))
-        gate.touch()
+    page = clocked_page
+    job = site.submit(waiting(gate), "takes long")
+    site.wait(job, "running")
+    tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
+    page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
+    visit(page, f"{site.url}/?q=takes+long")
+    bar = page.locator(".timeline a[title^=takes]")
+    box = bar.bounding_box()
+    assert box and box["width"] > 50
+    for across in (1, box["width"] / 4, box["width"] / 2, box["width"] - 4):
+        bar.click(position={"x": across, "y": 2}, trial=True)
+        bar.click(position={"x": across, "y": box["height"] - 2}, trial=True)
+    bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
+    expect(page).to_have_url(re.compile(job.id))
+    gate.touch()
 
 
 # --- The list -----------------------------------------------------------------------------------
 
 
-def fill_list(site: Site, jobs: int) -> None:
-    for n in range(jobs):
-        site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
-
-
-def test_a_click_selects_at_once_and_leaves_scroll_and_focus(serve: Serve, page: Page) -> None:
-    with serve(worker=False) as site:
-        fill_list(site, 150)
-        visit(page, site.url)
-        rows = page.get_by_role("list", name="Jobs")
-        target = row(page, "old 020")
-        target.scroll_into_view_if_needed()
-        target.evaluate("link => { window.before = link; link.focus() }")
-        scrolled = rows.evaluate("list => list.scrollTop")
-        assert scrolled > 2_000
-        selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
-        assert selected == "true"  # in the same frame
-        expect(page.get_by_text("It wrote nothing.")).to_be_visible()
-        page.go_back()
-        expect(log_of(page)).to_be_hidden()
-        page.go_forward()
-        expect(page.get_by_text("It wrote nothing.")).to_be_visible()
-        assert rows.evaluate("list => list.scrollTop") == scrolled
-        assert target.evaluate("link => link === before")
-        expect(target).to_be_focused()
+def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, page: Page) -> None:
+    visit(page, idle_site.url)
+    rows = page.get_by_role("list", name="Jobs")
+    target = row(page, "old 020")
+    target.scroll_into_view_if_needed()
+    target.evaluate("link => { window.before = link; link.focus() }")
+    scrolled = rows.evaluate("list => list.scrollTop")
+    assert scrolled > 2_000
+    selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
+    assert selected == "true"  # in the same frame
+    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    page.go_back()
+    expect(log_of(page)).to_be_hidden()
+    page.go_forward()
+    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    assert rows.evaluate("list => list.scrollTop") == scrolled
+    assert target.evaluate("link => link === before")
+    expect(target).to_be_focused()
 
 
 def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
@@ -696,49 +716,44 @@ def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
     expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
 
 
-def test_neighbours_of_one_name_fold_and_a_click_unfolds(serve: Serve, page: Page) -> None:
-    with serve() as site:
-        for n in range(4):
-            site.wait(
-                site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded"
-            )
-        visit(page, site.url)
-        expect(row(page, "backup db1")).to_have_count(1)
-        expect(row(page, "backup db1")).to_contain_text(re.compile(".4"))
-        expect(row(page, "backup db1")).to_contain_text("2 of them ended badly")
-        expect(row(page, "backup db1").locator(".bars u")).to_have_count(4)
-        row(page, "backup db1").click()
-        expect(row(page, "backup db1")).to_have_count(5)
-        expect(log_of(page)).to_be_hidden()
-        row(page, "2 of them ended badly").click()
-        expect(row(page, "backup db1")).to_have_count(1)
+def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page) -> None:
+    for n in range(4):
+        site.wait(site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded")
+    visit(page, f"{site.url}/?q=backup+db1")
+    expect(row(page, "backup db1")).to_have_count(1)
+    expect(row(page, "backup db1")).to_contain_text(re.compile(".4"))
+    expect(row(page, "backup db1")).to_contain_text("2 of them ended badly")
+    expect(row(page, "backup db1").locator(".bars u")).to_have_count(4)
+    row(page, "backup db1").click()
+    expect(row(page, "backup db1")).to_have_count(5)
+    expect(log_of(page)).to_be_hidden()
+    row(page, "2 of them ended badly").click()
+    expect(row(page, "backup db1")).to_have_count(1)
 
 
-def test_keys_move_through_the_list_which_is_one_tab_stop(serve: Serve, page: Page) -> None:
-    with serve(worker=False) as site:
-        fill_list(site, 12)
-        visit(page, site.url)
-        stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
-        expect(stops).to_have_count(1)
-        page.keyboard.press("j")
-        expect(row(page, "old 011")).to_be_focused()
-        page.keyboard.press("j")
-        page.keyboard.press("ArrowDown")
-        page.keyboard.press("k")
-        expect(row(page, "old 010")).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="old 010")).to_be_visible()
-        expect(row(page, "old 010")).to_be_focused()
-        expect(stops).to_have_count(1)
-        page.keyboard.press("z")
-        expect(row(page, "old 010")).to_be_hidden()
-        page.keyboard.press("z")
-        page.keyboard.press("/")
-        expect(page.get_by_label("Search jobs")).to_be_focused()
-        page.keyboard.press("Escape")
-        page.get_by_role("heading", name="old 010").click()
-        page.keyboard.press("?")
-        expect(page.get_by_role("row", name="next error")).to_be_visible()
+def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page: Page) -> None:
+    visit(page, f"{idle_site.url}/?status=cancelled")
+    stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
+    expect(stops).to_have_count(1)
+    page.keyboard.press("j")
+    expect(row(page, "old 204")).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("k")
+    expect(row(page, "old 203")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="old 203")).to_be_visible()
+    expect(row(page, "old 203")).to_be_focused()
+    expect(stops).to_have_count(1)
+    page.keyboard.press("z")
+    expect(row(page, "old 203")).to_be_hidden()
+    page.keyboard.press("z")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search jobs")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="old 203").click()
+    page.keyboard.press("?")
+    expect(page.get_by_role("row", name="next error")).to_be_visible()
 
 
 def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
@@ -861,7 +876,8 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(page.get_by_text("no error line known here")).to_be_visible()
 
 
-def test_the_pill_tells_how_things_stand(serve: Serve, page: Page, gate: Path) -> None:
+def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate: Path) -> None:
+    page = clocked_page
     with serve(slots=1) as site:
         job = site.python("for n in range(200): print(n)\n" + counting(gate), "first")
         site.wait(job, "running")
@@ -890,7 +906,8 @@ def test_the_pill_tells_how_things_stand(serve: Serve, page: Page, gate: Path) -
         gate.touch()
 
 
-def test_silence_is_told_after_a_minute(site: Site, page: Page, gate: Path) -> None:
+def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
+    page = clocked_page
     job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
     page.clock.install()
     visit(page, f"{site.url}/?job={job.id}")
@@ -944,21 +961,20 @@ def test_a_long_command_is_whole_on_click_and_settings_stay(site: Site, page: Pa
 
 
 def test_the_title_tells_what_runs_and_what_failed_unseen(
-    serve: Serve, page: Page, gate: Path
+    site: Site, page: Page, gate: Path
 ) -> None:
-    with serve() as site:
-        site.submit(f"{waiting(gate)}; exit 1", "will fail")
-        page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
-        visit(page, site.url)
-        expect(page).to_have_title("▶1 Tailboard")
-        choose_interval(page, "1 s")
-        icon = "document.querySelector('link[rel~=icon]').href"
-        blue = page.evaluate(icon)
-        gate.touch()
-        expect(page).to_have_title("✕1 Tailboard")
-        assert page.evaluate(icon) != blue
-        page.evaluate("window.looks = true; dispatchEvent(new Event('focus'))")
-        expect(page).to_have_title("Tailboard")
+    site.submit(f"{waiting(gate)}; exit 1", "will fail")
+    page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
+    visit(page, site.url)
+    expect(page).to_have_title(re.compile(r"^▶\d+ Tailboard"))
+    choose_interval(page, "1 s")
+    icon = "document.querySelector('link[rel~=icon]').href"
+    blue = page.evaluate(icon)
+    gate.touch()
+    expect(page).to_have_title(re.compile("^✕1 "))
+    assert page.evaluate(icon) != blue
+    page.evaluate("window.looks = true; dispatchEvent(new Event('focus'))")
+    expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
 
 
 def test_a_bell_asks_on_click_and_then_tells_the_end(
