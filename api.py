@@ -63,12 +63,15 @@ from storage import FINISHED, EmptyLog, Job, JobNotFound, Log, Settings, Status,
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
 COUNTED = 1_000  # logs whose lines stay counted
+LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
+COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
 PING = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
-TICKET_AGE = 300  # seconds
+TICKET_AGE = 600  # seconds
+ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 MAX_BODY_BYTES = 1 << 20
 MAX_ENV_BYTES = 64 << 10
 MAX_SEARCHES = 2  # of long logs at a time
@@ -295,6 +298,7 @@ class LogQuery(Asked):
     q: Annotated[str | None, text(r"^[^\n]+$", 200, "1 to 200 characters")] = None
     limit: Annotated[int, whole(1, 1_000)] = 100
     before: Offset = None
+    count: Flag = False
     ticket: str | None = None
 
 
@@ -385,7 +389,7 @@ def has_ticket() -> bool:
     if request.endpoint == "tailboard.logs":
         with suppress(BadSignature):
             job_id = tailboard.tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
-            return bool(job_id == (request.view_args or {})["job_id"])
+            return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
     return False
 
 
@@ -394,6 +398,13 @@ def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
     job = tailboard.storage.get(job_id)
     return {"ticket": tailboard.tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
+
+
+@routes.post("/ticket")
+def ticket_for_any_log() -> tuple[dict[str, Any], int]:
+    """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
+    jobs has it at hand before a visitor chooses one."""
+    return {"ticket": tailboard.tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
 
 
 @routes.after_app_request
@@ -455,9 +466,17 @@ def show(job_id: str) -> dict[str, Any]:
     return whole_job(tailboard.storage.get(job_id))
 
 
+def queue_position(job: Job) -> dict[str, int]:
+    """How many jobs of its queue are older than a queued job; nothing for any other job."""
+    if job.status != Status.QUEUED:
+        return {}
+    waiting = tailboard.storage.queued_by_queue().get(job.queue, [])
+    return {"queued_before": sum(other < job.id for other in waiting)}
+
+
 def whole_job(job: Job) -> dict[str, Any]:
-    """A job on its own."""
-    return job.as_dict() | {"attempts": job.attempts_as_dicts()}
+    """A job on its own; in a list it stands without env, attempts and its place in the queue."""
+    return job.as_dict() | {"attempts": job.attempts_as_dicts()} | queue_position(job)
 
 
 def listed_job(job: Job) -> dict[str, Any]:
@@ -488,13 +507,17 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     places = asked.model_fields_set & {"tail", "offset", "since", "q"}
     if len(places) > 1:
         abort(400, f"{' and '.join(sorted(places))} exclude each other")
+    if asked.count and asked.q is None:
+        abort(400, "count goes with q, the text whose matches are counted")
     job = tailboard.storage.get(job_id)  # before the log's size: the last lines are not missed
     if asked.download and not asked.follow:
         return download(job)
     with open_log(job_id) as log:
         if asked.follow:
             return follow(job, log, asked)
-        return part(job, log, asked) if asked.q is None else search_in_turn(log, asked.q, asked)
+        if asked.q is None:
+            return part(job, log, asked)
+        return search_in_turn(log, asked.q, asked)
 
 
 def open_log(job_id: str) -> Log:
@@ -543,6 +566,8 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
     by_lines = asked.offset is None and asked.since is None
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
+    if (number := line_number(job.id, log, begin)) is not None:
+        headers["X-Log-Line"] = str(number)
     body = log.add_timestamps(begin, data) if asked.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
 
@@ -572,6 +597,21 @@ def count_lines(job_id: str, log: Log, size: int) -> int | None:
     return lines + more + unfinished if at == size else None
 
 
+def line_number(job_id: str, log: Log, offset: int) -> int | None:
+    """The number, from 1, of the line that the byte at an offset is part of; None where the head
+    of the log is gone, or where counting up to there took too long."""
+    if log.start > 0:
+        return None
+    deadline = time.monotonic() + LINE_NUMBER_TIME
+    counted, lines = tailboard.lines.get(job_id, (0, 0))
+    if offset < counted - offset:  # the beginning is nearer
+        counted, lines = 0, 0
+    at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)
+    if at < max(counted, offset):
+        return None
+    return 1 + (lines + more if offset >= counted else lines - more)
+
+
 def complete(data: bytes, ended: bool) -> bytes:
     """Without the beginning, at its end, of a UTF-8 character whose rest may follow."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -580,13 +620,17 @@ def complete(data: bytes, ended: bool) -> bytes:
 
 
 def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
-    """The matches; 503 where the log is long and others are searched already."""
+    """The matches, or how many they are; 503 where the log is long and others are searched."""
     if log.size - log.start <= LONG_LOG_BYTES:
-        return search(log, needle, asked)
+        return search_or_count(log, needle, asked)
     # Behind a proxy, which needs the token, all come from the proxy's address.
     client = request.headers.get("X-Forwarded-For") or request.remote_addr or ""
     with tailboard.searches.take(client):
-        return search(log, needle, asked)
+        return search_or_count(log, needle, asked)
+
+
+def search_or_count(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
+    return count_matches(log, needle) if asked.count else search(log, needle, asked)
 
 
 def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
@@ -604,6 +648,20 @@ def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
         number, shown = line if at == offset else None, excerpt.decode(errors="replace")
         matches.append({"offset": offset, "line": number, "text": shown})
     return {"matches": matches[::-1], "next": following}
+
+
+def count_matches(log: Log, needle: str) -> dict[str, Any]:
+    """How often a text stands in the log, in ASCII capitals or not; as far as time allowed, and
+    `complete` says whether that was all of it."""
+    wanted = needle.encode().lower()
+    deadline = time.monotonic() + SEARCH_TIME
+    at, size, count = log.start, log.size, 0
+    while at < size and time.monotonic() < deadline:
+        length = min(COUNT_BLOCK, size - at)
+        overlap = len(wanted) - 1  # a match may reach over the end of its block
+        count += log.pread(length + overlap, at).lower().count(wanted)
+        at += length
+    return {"count": count, "complete": at >= size}
 
 
 def download(job: Job) -> Response:
@@ -909,7 +967,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     named as in the README without TAILBOARD_. CannotStart where one is unknown or bad."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     env = {**os.environ, **given}
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # static/ is the page's, which serves it itself
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     try:

@@ -1,6 +1,7 @@
 """How fast Tailboard is, as ratios to what is bare, taken in one run on one machine.
 
     python tests/bench.py [--jobs 300] [--gigabytes 2] [--followers 50] [--seconds 20]
+    python tests/bench.py --page        the page alone, in Chromium
 
 Absolute times are of this machine and this hour; quote the ratios.
 """
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import attacks  # noqa: E402
+from bench_page import bench_page  # noqa: E402
 from conftest import Processes, free_port, wait_until  # noqa: E402
 from web import site  # noqa: E402
 
@@ -383,7 +385,11 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=int, default=2)
     parser.add_argument("--followers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--page", action="store_true", help="the page alone, in Chromium")
     asked = parser.parse_args()
+    if asked.page:
+        bench_page()
+        return
     with tempfile.TemporaryDirectory(dir=ROOT / "tests") as name:
         folder = Path(name)
         print(f"{'':52} {'ours':>10} {'bare':>10}")

@@ -80,10 +80,10 @@ class Processes:
         self.output, self.env = output, env
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, home: Path = ROOT, **env: str) -> subprocess.Popen[bytes]:
         with open(self.output, "ab") as out:  # a file: a full pipe would block the program
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.env | env, stdout=out, stderr=subprocess.STDOUT
+                command, cwd=home, env=self.env | env, stdout=out, stderr=subprocess.STDOUT
             )
         self.started.append(process)
         return process
@@ -91,9 +91,11 @@ class Processes:
     def worker(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
         return self.start(sys.executable, "worker.py", *options, **env)
 
-    def serve(self, health: str, *command: str, **env: str) -> subprocess.Popen[bytes]:
+    def serve(
+        self, health: str, *command: str, home: Path = ROOT, **env: str
+    ) -> subprocess.Popen[bytes]:
         """Start a server and wait until the address `health` answers."""
-        process = self.start(*command, **env)
+        process = self.start(*command, home=home, **env)
 
         def answers() -> bool:
             assert process.poll() is None, f"it ended at once: {self.text()}"

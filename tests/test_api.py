@@ -358,6 +358,16 @@ def test_a_rerun_is_a_new_job_with_the_same_wishes(client: FlaskClient, hand: Ha
     assert client.get(f"/jobs/{old}").json["status"] == "failed"
 
 
+def test_a_queued_job_says_how_many_are_before_it(client: FlaskClient, hand: Hand) -> None:
+    jobs = [hand.queued() for _ in range(3)]
+    hand.queued(queue="another")
+    for number, job in enumerate(jobs):
+        assert client.get(f"/jobs/{job.id}").json["queued_before"] == number
+    hand.finish(hand.start(jobs[0]))
+    assert client.get(f"/jobs/{jobs[2].id}").json["queued_before"] == 1
+    assert "queued_before" not in client.get(f"/jobs/{jobs[0].id}").json
+
+
 def test_a_queued_job_has_an_empty_log(client: FlaskClient, hand: Hand) -> None:
     answer = client.get(f"/jobs/{hand.queued().id}/logs")
     assert (answer.status_code, answer.data) == (200, b"")

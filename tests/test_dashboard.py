@@ -5,26 +5,27 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import Processes, end_jobs, free_port, need, wait_until
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from browser import chromium
+from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 import dashboard
-from storage import FolderStore, Job, Status
-
-QUIET = "no-first-run disable-background-networking disable-component-update disable-sync"
-FLAGS = [f"--{flag}" for flag in f"no-sandbox disable-gpu disable-quic {QUIET}".split()]
-FLAGS.append("--host-resolver-rules=MAP elsewhere.test 127.0.0.1")
-expect.set_options(timeout=20_000)  # ms
+from storage import FolderStore, Job
 
 
 class Site:
@@ -32,15 +33,27 @@ class Site:
 
     def __init__(self, processes: Processes, storage: FolderStore, **env: str):
         self.processes, self.storage, self.env = processes, storage, env
+        self.root = processes.output.parent
         self.url = f"http://127.0.0.1:{free_port()}"
         self.api = processes.api(TAILBOARD_DASHBOARD=self.url, **env)
         self.api_process = processes.started[-1]
-        command = f"-m streamlit run dashboard.py --server.port={self.url.rpartition(':')[2]}"
-        processes.serve(
-            f"{self.url}/_stcore/health",
-            *(sys.executable, *command.split()),
+        self.start_dashboard(ROOT, self.url)
+
+    def start_dashboard(self, home: Path, url: str) -> None:
+        script = str(home / "dashboard.py")
+        port = f"--server.port={url.rpartition(':')[2]}"
+        self.processes.serve(
+            f"{url}/_stcore/health",
+            *(sys.executable, "-m", "streamlit", "run", script, port),
+            home=home,
             TAILBOARD_API=self.api,
         )
+
+    def serve_dashboard(self, home: Path) -> str:
+        """Another page, of the files in another folder; its URL."""
+        url = f"http://127.0.0.1:{free_port()}"
+        self.start_dashboard(home, url)
+        return url
 
     def kill_api(self) -> None:
         pid = self.api_process.pid
@@ -70,20 +83,23 @@ class Site:
     def wait(self, job: Job, status: str) -> None:
         wait_until(lambda: self.storage.get(job.id).status == status)
 
+    def asked(self, path: str) -> int:
+        """How often the API was asked for something, or for nothing new of it."""
+        return len(re.findall(rf'"GET {path}" (200|304)', self.processes.text()))
+
     def listed(self) -> int:
-        """How often the API was asked for the list, or for nothing new of it."""
-        return len(re.findall(r'"GET /jobs" (200|304)', self.processes.text()))
+        return self.asked("/jobs")
 
 
 @contextmanager
-def served(root: Path, worker: bool = True, **env: str) -> Iterator[Site]:
+def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Iterator[Site]:
     root.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     kept["TAILBOARD_STORAGE"] = str(root / "jobs")
     processes, storage = Processes(root / "output.txt", kept), FolderStore(root / "jobs")
     try:
         if worker:
-            processes.worker("--slots", "8")
+            processes.worker("--slots", str(slots))
         yield Site(processes, storage, **env)
     finally:
         end_jobs(storage)
@@ -98,6 +114,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One without a worker: 205 jobs were cancelled, one waits."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
+        for n in range(205):
+            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+        site.submit("true", "still waiting")
+        yield site
+
+
 Serve = Callable[..., AbstractContextManager[Site]]
 
 
@@ -109,22 +136,38 @@ def serve(tmp_path: Path) -> Serve:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
+@pytest.fixture(scope="module")
+def shared_context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile, which has loaded Streamlit's own files once for all tests."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     yield context
     context.close()
 
 
 @pytest.fixture
+def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
+    """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
+    yield shared_context
+    for page in shared_context.pages:
+        page.evaluate("localStorage.clear()")
+        page.close()
+
+
+@pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+@pytest.fixture
+def clocked_page(browser: Browser) -> Iterator[Page]:
+    """A page of a profile of its own, whose clock a test may set."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
@@ -136,9 +179,9 @@ def gate(tmp_path: Path) -> Iterator[Path]:
 
 
 def visit(page: Page, url: str) -> None:
-    """Go there and wait until all is drawn: a click while things move into place may miss."""
+    """Go there and wait until the list is drawn, and takes clicks and keys."""
     page.goto(url)
-    expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
+    expect(page.locator(".job-list:not([inert])")).to_be_attached()
 
 
 def log_of(page: Page) -> Locator:
@@ -147,6 +190,23 @@ def log_of(page: Page) -> Locator:
 
 def row(page: Page, name: str) -> Locator:
     return page.get_by_role("list", name="Jobs").get_by_role("link", name=name)
+
+
+def state(page: Page) -> Locator:
+    """The one word on how the log stands."""
+    return page.locator(".pill")
+
+
+def choose_interval(page: Page, name: str) -> None:
+    page.get_by_role("button", name="More", exact=True).click()
+    page.get_by_role("radio", name=name, exact=True).check()
+    page.keyboard.press("Escape")
+
+
+def submitted(page: Page) -> str:
+    """The ID of the job that the page has just submitted and shows."""
+    expect(page).to_have_url(re.compile(r"job=20"))
+    return page.url.rpartition("job=")[2]
 
 
 def counting(gate: Path) -> str:
@@ -162,7 +222,7 @@ def waiting(gate: Path) -> str:
     return f"while [ ! -e {gate} ]; do sleep 0.05; done"
 
 
-# From the form to the end
+# --- From the form to the end -------------------------------------------------------------------
 
 
 def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
@@ -170,7 +230,8 @@ def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
 ) -> None:
     visit(page, site.url)
     script = f"echo first\n{waiting(gate)}\necho second"
-    page.get_by_label("Command").fill(script)
+    page.get_by_role("button", name="+ Run").click()
+    page.get_by_label("Command", exact=True).fill(script)
     page.get_by_label("Name", exact=True).fill("from the form")
     page.get_by_label("Working folder").fill("/tmp")
     page.get_by_label("Timeout (s)").fill("60")
@@ -179,86 +240,122 @@ def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
     page.get_by_label("Retries").fill("2")
     page.get_by_role("button", name="Run job").click()
     expect(log_of(page)).to_contain_text("first")
-    expect(page).to_have_url(re.compile(r"\?job=20"))
     expect(row(page, "from the form")).to_contain_text("running")
-    job = site.storage.get(page.url.rpartition("=")[2])
+    job = site.storage.get(submitted(page))
     assert (job.name, job.command, job.cwd, job.timeout) == ("from the form", script, "/tmp", 60)
     assert (job.env, job.retries, job.queue) == ({"COLOUR": "red", "EMPTY": ""}, 2, "default")
     gate.touch()
     expect(log_of(page)).to_contain_text("second")
     expect(row(page, "from the form")).to_contain_text("succeeded")
-    expect(page.get_by_text("complete")).to_be_visible()
-    expect(page.get_by_label("Command")).to_have_value("")
+    expect(state(page)).to_have_text("ended, exit 0")
+    page.keyboard.press("c")
+    expect(page.get_by_label("Command", exact=True)).to_have_value("")
 
 
 def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
     site: Site, page: Page
 ) -> None:
     visit(page, site.url)
+    page.keyboard.press("c")
+    command = page.get_by_label("Command", exact=True)
     page.get_by_label("Name", exact=True).fill("kept")
-    page.get_by_role("button", name="Run job").click()
+    command.press("Control+Enter")
     expect(page.get_by_text("There is no command yet")).to_be_visible()
-    page.get_by_label("Command").fill("true")
+    command.fill("true")
     page.get_by_label("Working folder").fill("not/absolute")
     page.get_by_role("button", name="Run job").click()
     expect(page.get_by_text("cwd must be an absolute path")).to_be_visible()
-    expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Environment").fill("no equals sign")
     page.get_by_role("button", name="Run job").click()
     expect(page.get_by_text("Each line must be NAME=value")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(command).to_be_hidden()
+    visit(page, site.url)
+    page.keyboard.press("c")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
 
 
-def test_run_again_fills_the_form_and_is_known_as_a_rerun(site: Site, page: Page) -> None:
+def test_run_again_asks_in_place_and_is_known_as_a_rerun(site: Site, page: Page) -> None:
     job = site.submit(["echo", "a b"], "to repeat", env={"A": "1"}, timeout=9.5)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_label("Command")).to_have_value("echo 'a b'")
-    expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
-    expect(page.get_by_label("Environment")).to_have_value("A=1")  # the field that is filled last
-    page.get_by_role("button", name="Run job").click()
+    expect(page.get_by_text("Run to repeat now?")).to_be_visible()
+    page.get_by_role("button", name="Run", exact=True).click()
     expect(page).not_to_have_url(re.compile(job.id))
-    again = site.storage.get(page.url.rpartition("=")[2])
+    again = site.storage.get(submitted(page))
     assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
 
 
-def test_cancel_asks_once_then_a_toast_tells_the_end_and_delete_asks_too(
+def test_edit_fills_the_form_which_unchanged_is_a_rerun(site: Site, page: Page) -> None:
+    job = site.submit(["echo", "a b"], "to edit", env={"A": "1"}, timeout=9.5)
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="Edit…").click()
+    expect(page.get_by_label("Command", exact=True)).to_have_value("echo 'a b'")
+    expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
+    expect(page.get_by_label("Environment")).to_have_value("A=1")
+    page.get_by_role("button", name="Run job").click()
+    expect(page).not_to_have_url(re.compile(job.id))
+    again = site.storage.get(submitted(page))
+    assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
+
+
+def test_cancel_and_delete_say_what_they_do_and_ask_once(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(waiting(gate), "to stop")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("TERM, and after 10 s KILL")).to_be_visible()
     page.get_by_role("button", name="Yes, stop it").click()
-    expect(page.get_by_test_id("stToast")).to_contain_text("to stop: cancelled")
-    expect(page.get_by_text("cancelled through the API", exact=True)).to_be_visible()
+    expect(page.get_by_text("cancelled through the API")).to_be_visible()
+    expect(page.locator(".toast")).to_have_count(0)  # it is the job shown
+    page.get_by_role("button", name="More about this job").click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Yes, delete it").click()
     expect(row(page, "to stop")).to_have_count(0)
     expect(page).not_to_have_url(re.compile("job="))
 
 
-# Refreshing
+def test_a_toast_tells_the_end_of_a_job_no_longer_shown(site: Site, page: Page, gate: Path) -> None:
+    job = site.submit(waiting(gate), "left *behind*")
+    other = site.submit("echo other", "other one")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("live")
+    choose_interval(page, "1 s")
+    row(page, "other one").click()
+    expect(log_of(page)).to_have_text("other")
+    assert other.id in page.url
+    gate.touch()
+    expect(page.locator(".toast")).to_have_text("left *behind*: succeeded")
 
 
-def test_refreshing_stops_when_the_job_shown_has_ended(site: Site, page: Page, gate: Path) -> None:
+# --- Refreshing ---------------------------------------------------------------------------------
+
+
+def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, gate: Path) -> None:
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 3")
-    page.get_by_text("1 s", exact=True).click()
-    before = site.listed()
-    wait_until(lambda: site.listed() > before + 3)
+    choose_interval(page, "1 s")
+    details = rf"/jobs/{job.id}"
+    before = site.asked(details)
+    wait_until(lambda: site.asked(details) > before + 2)
     gate.touch()
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
-    busy = site.storage.counts()[Status.RUNNING]
-    expect(page.get_by_text(f"{busy} of 8 slots busy")).to_be_visible()
-    done = time.monotonic()
-    wait_until(lambda: time.monotonic() > done + 1)  # what was under way arrives
-    before = site.listed()
-    wait_until(lambda: time.monotonic() > done + 3)  # two more refreshes, were there any
-    assert site.listed() == before
-    page.get_by_role("button", name="Refresh now").click()
-    wait_until(lambda: site.listed() > before)
+    expect(state(page)).to_have_text("ended, exit 0")
+    colleague = site.submit("true", "from a colleague")
+    expect(row(page, "from a colleague")).to_be_visible()
+    assert colleague.id not in page.url
+
+    def is_quiet() -> bool:
+        """Is the list asked for again, and the job not?"""
+        asked, before = site.asked(details), site.listed()
+        wait_until(lambda: site.listed() > before + 2)
+        return site.asked(details) == asked
+
+    wait_until(is_quiet)
 
 
 def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
@@ -267,51 +364,57 @@ def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
     job = site.python("for n in range(300): print('text', n)\n" + counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 1")
-    page.get_by_text("Details").click()
-    page.get_by_role("button", name="Cancel").click()
-    page.get_by_text("1 s", exact=True).click()
-    before = site.listed()
-    wait_until(lambda: site.listed() > before + 1)
-    page.get_by_role("button", name="Cancel").click()
+    choose_interval(page, "1 s")
+    page.get_by_role("button", name="Details").click()
     log_of(page).evaluate(
         "log => { log.scrollTop = 1000; getSelection().selectAllChildren(log.children[60]) }"
     )
-    command = page.get_by_label("Command")
+    before = site.listed()
+    wait_until(lambda: site.listed() > before + 1)
+    selected = "log => log.getRootNode().getSelection().toString()"
+    assert log_of(page).evaluate(selected).strip() == "text 60"
+    page.keyboard.press("c")
+    command = page.get_by_label("Command", exact=True)
     command.press_sequentially("python tra")
     before = site.listed()
     wait_until(lambda: site.listed() > before + 2)
     expect(command).to_be_focused()
     command.press_sequentially("in.py")
     expect(command).to_have_value("python train.py")
-    expect(page.get_by_text("submitted_at")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("rowheader", name="Submitted")).to_be_visible()
     assert log_of(page).evaluate("log => log.scrollTop") == 1000
 
 
 def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(waiting(gate), "off")
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_text("1 s", exact=True).click()
+    choose_interval(page, "1 s")
     before = site.listed()
-    wait_until(lambda: site.listed() > before + 3)
-    page.get_by_text("off", exact=True).first.click()
+    wait_until(lambda: site.listed() > before + 2)
+    choose_interval(page, "off")
     done = time.monotonic()
     wait_until(lambda: time.monotonic() > done + 1)  # what was under way arrives
     before = site.listed()
     wait_until(lambda: time.monotonic() > done + 3)  # two more refreshes, were there any
     assert site.listed() == before
+    page.get_by_role("button", name="More", exact=True).click()
+    page.get_by_role("button", name="Refresh now").click()
+    wait_until(lambda: site.listed() > before)
 
 
 def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"echo once; {waiting(gate)}")
+    page.route(f"{site.api}/**", lambda route: route.abort())  # the server brings the log
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_text("1 s", exact=True).click()
+    choose_interval(page, "1 s")
     unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
     wait_until(lambda: len(re.findall(unchanged, site.processes.text())) > 2)
     wait_until(lambda: '"GET /jobs" 304' in site.processes.text())
     expect(log_of(page)).to_have_text("once")
 
 
-# Live
+# --- Live ---------------------------------------------------------------------------------------
 
 
 def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
@@ -322,7 +425,7 @@ def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
         "    print(time.time()); time.sleep(0.1)"
     )
     visit(page, f"{site.url}/?job={job.id}")
-    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(state(page)).to_have_text("live")
     log_of(page).evaluate(
         """log => { window.delays = []; new MutationObserver(() => delays.push(
         Date.now() - 1000 * Number(log.lastChild.textContent))).observe(log, {childList: true}) }"""
@@ -338,19 +441,19 @@ def test_without_the_stream_the_page_carries_on_by_its_refreshes(
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
-    expect(page.get_by_text("every 5 s")).to_be_visible()
-    page.get_by_text("1 s", exact=True).click()
+    expect(state(page)).to_have_text("every 5 s")
+    choose_interval(page, "1 s")
     expect(log_of(page)).to_contain_text("line 30")
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
     assert lines == list(range(len(lines)))  # none is missing, none is there twice
     gate.touch()
-    expect(page.get_by_text("complete")).to_be_visible()
+    expect(state(page)).to_have_text("ended, exit 0")
 
 
 def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"{waiting(gate)}; seq 100000")
     visit(page, f"{site.url}/?job={job.id}")
-    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(state(page)).to_have_text("live")
     page.evaluate(
         """() => { let last = performance.now(); window.longest = 0; (function look(now) {
         longest = Math.max(longest, performance.now() - last); last = performance.now();
@@ -358,7 +461,7 @@ def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gat
     )
     gate.touch()
     expect(log_of(page).locator("div").last).to_have_text("100000")
-    expect(page.get_by_text("last 2,000 of 100,000 lines")).to_be_visible()
+    expect(page.get_by_text(re.compile("lines 99,9...100,000 of 100,000"))).to_be_visible()
     assert log_of(page).locator("div").count() == 2_000
     longest = page.evaluate("longest")
     print("longest time without a frame:", longest, "ms")
@@ -370,7 +473,7 @@ def test_the_stream_and_the_refreshes_neither_lose_nor_repeat_a_line(
 ) -> None:
     job = site.python(counting(gate).replace("0.1", "0.01"))
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_text("1 s", exact=True).click()
+    choose_interval(page, "1 s")
     expect(log_of(page)).to_contain_text("line 500\n", use_inner_text=True)
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
     assert lines == list(range(len(lines)))
@@ -389,7 +492,7 @@ def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path)
     expect(pages[1]).to_have_url(re.compile(jobs[1].id))
 
 
-# Readable
+# --- Readable -------------------------------------------------------------------------------------
 
 
 def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
@@ -465,10 +568,12 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
     page.get_by_label("Wrap").uncheck()
     assert log.evaluate(wide)
     page.get_by_label("Find in log").fill("NEEDLE")
-    expect(page.get_by_text("1 of 5", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Next match").click()
-    expect(page.get_by_text("2 of 5", exact=True)).to_be_visible()
+    expect(page.get_by_text("5 of 5", exact=True)).to_be_visible()  # the nearest to the eye
     page.get_by_role("button", name="Previous match").click()
+    expect(page.get_by_text("4 of 5", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Next match").click()
+    expect(page.get_by_text("5 of 5", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Next match").click()
     expect(page.get_by_text("1 of 5", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Jump to latest")).to_be_visible()
     here = log.evaluate("log => log.scrollTop")
@@ -482,6 +587,7 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
     expect(log.locator("time").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
     page.get_by_label("Times").uncheck()
     expect(log.locator("time")).to_have_count(0)
+    page.get_by_role("button", name="More about this job").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert Path(download.value.path()).read_text().startswith("x" * 3000 + "\n0\n1\n")
@@ -493,38 +599,42 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page).locator("div").last).to_have_text("48112")
     expect(log_of(page).locator("div").first).to_have_text("47113")
-    expect(page.get_by_text(re.compile("last 1,000 (of 48,112 )?lines"))).to_be_visible()
+    expect(page.get_by_text(re.compile("lines 48,0...48,112 of (48,112|.* KiB)"))).to_be_visible()
 
 
-# At a glance
+# --- At a glance ----------------------------------------------------------------------------------
 
 
 def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
-    serve: Serve, page: Page
+    idle_site: Site, page: Page
 ) -> None:
-    with serve(worker=False) as site:
-        for n in range(205):
-            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
-        site.submit("true", "still waiting")
-        visit(page, site.url)
-        expect(page.get_by_text("No worker is running")).to_be_visible()
-        status = page.get_by_role("navigation", name="Status")
-        expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
-        status.get_by_role("link", name="cancelled").click()
-        expect(row(page, "still waiting")).to_have_count(0)
-        expect(page).to_have_url(re.compile(r"status=cancelled"))
-        expect(row(page, "old")).to_have_count(200)
-        page.get_by_role("link", name="Older jobs").click()
-        expect(row(page, "old")).to_have_count(5)
-        page.get_by_role("link", name="Newest jobs").click()
-        page.get_by_placeholder("Search").fill("old 117")
-        expect(row(page, "old")).to_have_count(1)
-        row(page, "old 117").focus()
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("not needed", exact=True)).to_be_visible()
-        expect(page).to_have_url(re.compile(r"status=cancelled&job=20"))
-        page.get_by_role("button", name="Close").click()
-        expect(log_of(page)).to_have_count(0)
+    visit(page, idle_site.url)
+    expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
+    status = page.get_by_role("navigation", name="Status")
+    expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
+    status.get_by_role("link", name="cancelled").click()
+    expect(row(page, "still waiting")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"status=cancelled"))
+    expect(row(page, "old")).to_have_count(200)
+    page.get_by_role("link", name="Older jobs").click()
+    expect(row(page, "old")).to_have_count(5)
+    page.get_by_role("link", name="Newest jobs").click()
+    page.get_by_label("Search jobs").fill("old 117")
+    expect(row(page, "old")).to_have_count(1)
+    expect(status.get_by_role("link", name="cancelled")).to_have_text("⊘cancelled 1")
+    row(page, "old 117").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("not needed")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"status=cancelled&q=old\+117&job=20"))
+    expect(row(page, "old 117")).to_be_focused()
+    page.get_by_role("button", name="Close").click()
+    expect(log_of(page)).to_be_hidden()
+    page.reload()
+    expect(row(page, "old")).to_have_count(1)
+    page.get_by_label("Search jobs").fill("no such job")
+    page.get_by_role("link", name="Clear").click()
+    expect(row(page, "still waiting")).to_be_visible()
+    expect(status.get_by_role("link", name="all")).to_have_text("all 206")
 
 
 def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
@@ -536,76 +646,456 @@ def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
     bars = page.locator(".timeline a[title^=nightly]")
     expect(bars).to_have_count(8)
     bars.last.click()
-    expect(page.get_by_text("usually takes 0.")).to_be_visible()
-    # For a moment it stands both where it stood and beside the log.
-    expect(page.get_by_text(re.compile("of 8 slots busy"))).to_have_count(1)
+    expect(page.get_by_text("usually 0.").first).to_be_visible()
+    page.get_by_role("button", name="More", exact=True).click()
+    expect(page.get_by_text(re.compile("of 8 slots busy"))).to_be_visible()
 
 
 def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
-    serve: Serve, page: Page, gate: Path
+    site: Site, clocked_page: Page, gate: Path
 ) -> None:
-    with serve() as site:
-        job = site.submit(waiting(gate), "long")
-        site.wait(job, "running")
-        tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
-        page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
+    page = clocked_page
+    job = site.submit(waiting(gate), "takes long")
+    site.wait(job, "running")
+    tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
+    page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
+    visit(page, f"{site.url}/?q=takes+long")
+    bar = page.locator(".timeline a[title^=takes]")
+    box = bar.bounding_box()
+    assert box and box["width"] > 50
+    for across in (1, box["width"] / 4, box["width"] / 2, box["width"] - 4):
+        bar.click(position={"x": across, "y": 2}, trial=True)
+        bar.click(position={"x": across, "y": box["height"] - 2}, trial=True)
+    bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
+    expect(page).to_have_url(re.compile(job.id))
+    gate.touch()
+
+
+# --- The list -----------------------------------------------------------------------------------
+
+
+def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, page: Page) -> None:
+    visit(page, idle_site.url)
+    rows = page.get_by_role("list", name="Jobs")
+    target = row(page, "old 020")
+    target.scroll_into_view_if_needed()
+    target.evaluate("link => { window.before = link; link.focus() }")
+    scrolled = rows.evaluate("list => list.scrollTop")
+    assert scrolled > 2_000
+    selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
+    assert selected == "true"  # in the same frame
+    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    page.go_back()
+    expect(log_of(page)).to_be_hidden()
+    page.go_forward()
+    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    assert rows.evaluate("list => list.scrollTop") == scrolled
+    assert target.evaluate("link => link === before")
+    expect(target).to_be_focused()
+
+
+def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
+    job = site.submit("echo in its own tab", "linked row")
+    site.wait(job, "succeeded")
+    visit(page, site.url)
+    with context.expect_page() as opened:
+        row(page, "linked row").click(modifiers=["ControlOrMeta"])
+    expect(log_of(opened.value)).to_have_text("in its own tab")
+    expect(log_of(page)).to_be_hidden()
+
+
+def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
+    visit(page, site.url)
+    divider = page.get_by_role("separator", name="Width of the list")
+    divider.drag_to(page.locator("body"), target_position={"x": 500, "y": 400}, force=True)
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
+    visit(page, site.url)
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
+    divider.press("ArrowLeft")
+    expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
+
+
+def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page) -> None:
+    for n in range(4):
+        site.wait(site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded")
+    visit(page, f"{site.url}/?q=backup+db1")
+    expect(row(page, "backup db1")).to_have_count(1)
+    expect(row(page, "backup db1")).to_contain_text(re.compile(".4"))
+    expect(row(page, "backup db1")).to_contain_text("2 of them ended badly")
+    expect(row(page, "backup db1").locator(".bars u")).to_have_count(4)
+    row(page, "backup db1").click()
+    expect(row(page, "backup db1")).to_have_count(5)
+    expect(log_of(page)).to_be_hidden()
+    row(page, "2 of them ended badly").click()
+    expect(row(page, "backup db1")).to_have_count(1)
+
+
+def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page: Page) -> None:
+    visit(page, f"{idle_site.url}/?status=cancelled")
+    stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
+    expect(stops).to_have_count(1)
+    page.keyboard.press("j")
+    expect(row(page, "old 204")).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("k")
+    expect(row(page, "old 203")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="old 203")).to_be_visible()
+    expect(row(page, "old 203")).to_be_focused()
+    expect(stops).to_have_count(1)
+    page.keyboard.press("z")
+    expect(row(page, "old 203")).to_be_hidden()
+    page.keyboard.press("z")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search jobs")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="old 203").click()
+    page.keyboard.press("?")
+    expect(page.get_by_role("row", name="next error")).to_be_visible()
+
+
+def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
+    with serve(worker=False) as site:
         visit(page, site.url)
-        bar = page.locator(".timeline a[title^=long]")
-        box = bar.bounding_box()
-        assert box and box["width"] > 50
-        for across in (1, box["width"] / 4, box["width"] / 2, box["width"] - 4):
-            bar.click(position={"x": across, "y": 2}, trial=True)
-            bar.click(position={"x": across, "y": box["height"] - 2}, trial=True)
-        bar.click(position={"x": box["width"] - 4, "y": box["height"] - 2})
-        expect(page).to_have_url(re.compile(job.id))
+        expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
+        expect(page.get_by_text("No job yet")).to_be_visible()
+        page.get_by_role("button", name="df -h").click()
+        expect(page.get_by_label("Command", exact=True)).to_have_value("df -h")
+        page.get_by_role("button", name="Run job").click()
+        expect(state(page)).to_have_text("queued, 1st, no worker")
+        expect(page.get_by_text("It waits for its turn.")).to_be_visible()
+
+
+# --- The log ------------------------------------------------------------------------------------
+
+
+def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: Page) -> None:
+    job = site.submit("seq 120000", "long")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    first = log.locator(".line").first
+    expect(first).to_have_attribute("data-line", "119001")
+    log.evaluate("log => { log.scrollTop = 100 }")
+    expect(first).to_have_attribute("data-line", re.compile("11[5-8]..."))
+    numbers = "log => [...log.children].map((line) => [line.dataset.line, line.textContent])"
+    lines = log.evaluate(numbers)
+    assert all(number == text for number, text in lines)
+    assert [int(number) for number, _ in lines] == list(range(int(lines[0][0]), 120_001))
+    top = page.get_by_text(re.compile(r"^lines 119,0..")).inner_text()  # the reader's place stays
+    assert "of 120,000" in top
+    page.get_by_role("button", name="Start").click()
+    expect(first).to_have_attribute("data-line", "1")
+    page.keyboard.press("G")
+    expect(log.locator(".line").last).to_have_text("120000")
+
+
+def test_below_a_place_more_lines_come_and_the_end_is_followed(
+    site: Site, page: Page, gate: Path
+) -> None:
+    job = site.submit(f"seq 9000; {waiting(gate)}; echo last", "goes on")
+    site.wait(job, "running")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    expect(log).to_contain_text("9000")
+    page.get_by_role("button", name="Start").click()
+    expect(log.locator(".line").first).to_have_text("1")
+    for _ in range(5):
+        log.evaluate("log => { log.scrollTop = log.scrollHeight }")
+        page.wait_for_function(
+            "log => log.scrollHeight - log.scrollTop > log.clientHeight + 600"
+            " || log.lastChild.textContent === '9000'",
+            arg=log.element_handle(),
+        )
+    log.evaluate("log => { log.scrollTop = log.scrollHeight }")
+    expect(log.locator(".line").last).to_have_text("9000")
+    numbers = log.evaluate("log => [...log.children].map((line) => Number(line.textContent))")
+    assert numbers == list(range(numbers[0], 9_001))
+    expect(state(page)).to_have_text("live")
+    gate.touch()
+    expect(log.locator(".line").last).to_have_text("last")
+
+
+def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -> None:
+    job = site.submit("seq -f 'line %.0f' 50000", "linked")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    line = log_of(page).locator("[data-line='49990']")
+    line.click(position={"x": 20, "y": 8})
+    expect(page).to_have_url(re.compile(r"&at=\d+"))
+    offset = int(page.url.rpartition("=")[2])
+    text = site.storage.load_logs(job.id, 100_000)
+    assert text[offset:].startswith("line 49990\n")
+    visit(page, f"{site.url}/?job={job.id}&at={text.index('line 777') + 3}")
+    marked = log_of(page).locator(".marked")
+    expect(marked).to_have_text("line 777")
+    expect(marked).to_be_in_viewport()
+
+
+def test_find_counts_the_whole_log_and_jumps_there_and_back(site: Site, page: Page) -> None:
+    script = "for n in range(60000): print('needle' if n % 20000 == 5 or n == 59990 else n)"
+    job = site.python(script, "haystack")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    log = log_of(page)
+    page.get_by_label("Find in log").fill("NEEDLE")
+    expect(page.get_by_text("1 of 1 here · 4 in the whole log")).to_be_visible()
+    page.get_by_role("button", name="Previous match").click()
+    line = log.locator("[data-line='40006']")
+    expect(line).to_be_in_viewport()
+    page.get_by_role("button", name="Previous match").click()
+    expect(log.locator("[data-line='20006']")).to_be_in_viewport()
+    page.get_by_role("button", name="Next match").click()
+    expect(line).to_be_in_viewport()
+    page.get_by_label("Only matches").check()
+    expect(log.locator(".line:visible")).to_have_text(
+        ["40003", "40004", "needle", "40006", "40007"]
+    )
+
+
+def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
+    command = "seq 200; echo 'ValueError: one'; seq 200; printf '\\033[31mtwo\\033[m\\n'; exit 1"
+    job = site.submit(command, "broken")
+    calm = site.submit("seq 3; exit 2", "calm")
+    for each in (job, calm):
+        site.wait(each, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 2 errors")).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(2)
+    current = log_of(page).locator(".current")
+    page.get_by_role("button", name="Previous error").click()
+    expect(current).to_have_text("ValueError: one")
+    expect(current).to_be_in_viewport()
+    page.keyboard.press("e")
+    expect(current).to_have_text("two")
+    page.keyboard.press("E")
+    expect(current).to_have_text("ValueError: one")
+    row(page, "calm").click()
+    expect(page.get_by_text("no error line known here")).to_be_visible()
+
+
+def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate: Path) -> None:
+    page = clocked_page
+    with serve(slots=1) as site:
+        job = site.python("for n in range(200): print(n)\n" + counting(gate), "first")
+        site.wait(job, "running")
+        for name in ("second", "third"):
+            site.submit("true", name)
+        visit(page, f"{site.url}/?job={job.id}")
+        expect(state(page)).to_have_text("live")
+        log_of(page).evaluate("log => { log.scrollTop = 200 }")
+        expect(state(page)).to_have_text(re.compile(r"paused, \d+ new ↓"))
+        expect(page.get_by_role("button", name="Jump to latest")).to_have_text(
+            re.compile(r"↓ \d+ new")
+        )
+        row(page, "third").click()
+        expect(state(page)).to_have_text("queued, 2nd, the slot busy")
+        row(page, "first").click()
+        expect(state(page)).to_have_text("live")
+        page.clock.install()
+        page.clock.run_for(1_000)
+        site.kill_api()
+        expect(page.get_by_text("does not answer")).to_be_visible()
+        expect(state(page)).to_have_text(re.compile(r"reconnecting"))
+        took = page.locator(".head-facts").inner_text()
+        page.clock.run_for(60_000)
+        assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
+        expect(page.locator(".updated")).to_have_class("updated late")
         gate.touch()
 
 
-def details_of(page: Page, site: Site, job: Job) -> Locator:
-    """The open Details of a job, with all that the API sent of it."""
+def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
+    page = clocked_page
+    job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
+    page.clock.install()
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_text("Details").click()
-    expect(page.get_by_text("submitted_at")).to_be_visible()
-    return page.get_by_test_id("stExpanderDetails").filter(has_text="submitted_at")
+    expect(log_of(page)).to_have_text("a word")
+    expect(state(page)).to_have_text("live")
+    page.clock.fast_forward(200_000)
+    expect(state(page)).to_have_text("quiet for 3 min")
 
 
-def test_the_attempts_of_a_job_that_ran_several_times_are_shown_in_local_time(
-    site: Site, browser: Browser, tmp_path: Path
-) -> None:
-    tries = tmp_path / "tries"
-    job = site.submit(f"echo >> {tries}; [ $(wc -l < {tries}) = 3 ] || exit 7", retries=2)
+def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) -> None:
+    job = site.submit("seq 1000000", "cut")
     site.wait(job, "succeeded")
-    context = browser.new_context(timezone_id="Asia/Tokyo")
-    rows = details_of(context.new_page(), site, job).locator("tbody tr")
-    expect(rows).to_have_text(
-        [re.compile(rf"^{n}failed7\d\.\d s.*\+09:00") for n in (1, 2)]
-        + [re.compile(r"^3succeeded0\d\.\d s.*\+09:00")]
+    (path,) = site.root.glob(f"jobs/succeeded/*/{job.id}/output.log")
+    punch = ["fallocate", "--punch-hole", "--offset=0", "--length=4MiB", str(path)]
+    subprocess.run(punch, check=True)
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("1000000")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("The first 4.0 MiB of this log are gone")).to_be_visible()
+
+
+def test_details_are_a_table_and_values_come_on_request(site: Site, page: Page) -> None:
+    job = site.submit("true", "with a secret", env={"KEY": "hidden value"})
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("row", name="Exit code 0")).to_be_visible()
+    assert "hidden value" not in page.content()
+    page.get_by_role("row", name="KEY").get_by_role("button").click()
+    expect(page.get_by_role("row", name="KEY")).to_contain_text("hidden value")
+
+
+def test_a_long_command_is_whole_on_click_and_settings_stay(site: Site, page: Page) -> None:
+    command = "echo start\n" + "\n".join(f"echo {n}" for n in range(40))
+    job = site.submit(command, "long command")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    shown = page.get_by_role("button", name="Show the whole command")
+    low = shown.bounding_box()
+    shown.click()
+    high = shown.bounding_box()
+    assert low and high and low["height"] < 40 < 100 < high["height"]
+    page.get_by_label("Wrap").uncheck()
+    page.get_by_label("Times").check()
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_label("Wrap")).not_to_be_checked()
+    expect(log_of(page).locator("time").first).to_be_visible()
+
+
+# --- It calls ------------------------------------------------------------------------------------
+
+
+def test_the_title_tells_what_runs_and_what_failed_unseen(
+    site: Site, page: Page, gate: Path
+) -> None:
+    site.submit(f"{waiting(gate)}; exit 1", "will fail")
+    page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
+    visit(page, site.url)
+    expect(page).to_have_title(re.compile(r"^▶\d+ Tailboard"))
+    choose_interval(page, "1 s")
+    icon = "document.querySelector('link[rel~=icon]').href"
+    blue = page.evaluate(icon)
+    gate.touch()
+    expect(page).to_have_title(re.compile("^✕1 "))
+    assert page.evaluate(icon) != blue
+    page.evaluate("window.looks = true; dispatchEvent(new Event('focus'))")
+    expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
+
+
+def test_a_bell_asks_on_click_and_then_tells_the_end(
+    site: Site, browser: Browser, gate: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["notifications"])
+    page = context.new_page()
+    page.add_init_script(
+        "window.asked = 0; window.told = [];"
+        "window.Notification = class { static permission = 'default';"
+        " static async requestPermission() { asked += 1; this.permission = 'granted';"
+        " return 'granted' } constructor(text) { told.push(text) } };"
     )
+    job = site.submit(waiting(gate), "ring me")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("live")
+    assert page.evaluate("asked") == 0
+    page.get_by_role("button", name="Tell me").click()
+    expect(page.get_by_role("button", name="Tell me", pressed=True)).to_be_visible()
+    gate.touch()
+    expect(state(page)).to_have_text("ended, exit 0")
+    page.wait_for_function("told.length > 0")
+    assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
     context.close()
 
 
-def test_a_single_attempt_is_not_shown(site: Site, page: Page) -> None:
-    job = site.submit("true", retries=2)
+# --- For everybody --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    site: Site, browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    job = site.submit(
+        r"printf '\033[31mred \033[32mgreen \033[33myellow \033[34mblue \033[35mmagenta '"
+        r"; printf '\033[36mcyan \033[90mgrey\033[m\nFAILED\n'; exit 1",
+        "colours",
+    )
+    site.wait(job, "failed")
+    context = browser.new_context(viewport={"width": 1360, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("magenta")
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("rowheader", name="Submitted")).to_be_visible()
+    check_with_axe(page)
+    page.keyboard.press("c")
+    check_with_axe(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Close").click()
+    expect(log_of(page)).to_be_hidden()
+    check_with_axe(page)
+    context.close()
+
+
+def check_with_axe(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+    assert not told
+
+
+def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browser: Browser) -> None:
+    job = site.submit("python3 -c \"print('x' * 100)\"", "wide")
     site.wait(job, "succeeded")
-    details = details_of(page, site, job)
-    expect(details.get_by_test_id("stElementContainer")).to_have_count(1)  # what the API sent
+    context = browser.new_context(viewport={"width": 1360, "height": 800})
+    page = context.new_page()
+    visit(page, f"{site.url}/?job={job.id}")
+    line = log_of(page).locator(".line").first
+    expect(line).to_have_text("x" * 100)
+    box = line.bounding_box()
+    assert box and box["height"] < 30
+    listed = row(page, "wide").bounding_box()
+    assert listed and listed["height"] == 32
+    assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
+    log = log_of(page).bounding_box()
+    assert log and log["height"] > 500
+    context.close()
 
 
-# Manners
+def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
+    site: Site, tmp_path: Path, context: BrowserContext
+) -> None:
+    """The browser would keep files that were last changed long ago, for days."""
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "static", home / "static")
+    shutil.copytree(ROOT / ".streamlit", home / ".streamlit")
+    shutil.copy(ROOT / "dashboard.py", home)
+    modules = [home / "static" / name for name in ("log_pane.js", "format.js", "log_text.js")]
+    url = site.serve_dashboard(home)
+
+    def release(version: int) -> None:
+        for path in modules:
+            text = (ROOT / "static" / path.name).read_text()
+            path.write_text(f"{text}\n(globalThis.versions ??= []).push({version});\n")
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    for version in (1, 2):
+        release(version)
+        page = context.new_page()
+        visit(page, url)
+        page.wait_for_function("globalThis.versions?.length === 3")
+        assert page.evaluate("versions") == [version] * 3
+        page.close()
+
+
+# --- Manners --------------------------------------------------------------------------------------
 
 
 def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gate: Path) -> None:
     job = site.python(counting(gate), "through it all")
     visit(page, f"{site.url}/?job={job.id}")
-    expect(page.get_by_text("live", exact=True)).to_be_visible()
-    page.get_by_text("1 s", exact=True).click()
+    expect(state(page)).to_have_text("live")
+    choose_interval(page, "1 s")
     site.kill_api()
     expect(page.get_by_text("does not answer")).to_be_visible()
     expect(log_of(page)).to_contain_text("line 1")
     expect(row(page, "through it all")).to_be_visible()
     site.restart_api()
     expect(page.get_by_text("does not answer")).to_have_count(0)
-    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(state(page)).to_have_text("live")
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
     assert lines == list(range(len(lines)))
     expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -616,7 +1106,7 @@ def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
 ) -> None:
     with serve(TAILBOARD_TOKEN="a long secret") as site:
         job = site.python(counting(gate))
-        visit(page, f"{site.url}/?job={job.id}")
+        page.goto(f"{site.url}/?job={job.id}")
         expect(page.get_by_label("Token")).to_be_visible()
         expect(page.get_by_label("Command")).to_have_count(0)
         page.get_by_label("Token").fill("wrong")
@@ -625,7 +1115,7 @@ def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
         page.get_by_label("Token").fill("a long secret")
         page.get_by_role("button", name="Open").click()
         expect(log_of(page)).to_contain_text("line 1")
-        expect(page.get_by_text("live", exact=True)).to_be_visible()
+        expect(state(page)).to_have_text("live")
         expect(page.get_by_label("Token")).to_have_count(0)
         assert "secret" not in page.content() + page.url
 
@@ -634,20 +1124,23 @@ def test_from_elsewhere_the_page_does_nothing_without_a_token(
     site: Site, page: Page, serve: Serve
 ) -> None:
     """The API would take it for a program of its own machine."""
-    visit(page, site.url.replace("127.0.0.1", "elsewhere.test"))
+    page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
-    expect(page.get_by_role("button", name="Run job")).to_have_count(0)
+    expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
     with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
-        visit(page, locked.url.replace("127.0.0.1", "elsewhere.test"))
+        job = locked.submit("true", "no bell")
+        page.goto(f"{locked.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
         page.get_by_label("Token").fill("secret")
         page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("button", name="Run job")).to_be_visible()
+        expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+        expect(page.get_by_role("heading", name="no bell")).to_be_visible()
+        expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
     visit(page, f"{site.url}/?job=nonsense")
     expect(page.get_by_text("there is no job 'nonsense'")).to_be_visible()
-    expect(page.get_by_label("Command")).to_be_visible()
+    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
     visit(page, f"{site.url}/?status=nonsense")
     expect(page.get_by_text("status must be one of")).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -661,48 +1154,74 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(
     page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("hello")
-    expect(row(page, "on the phone")).to_be_visible()
+    expect(page.get_by_role("button", name="Run again")).to_be_visible()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert page.evaluate("document.scrollingElement.scrollHeight") <= 844
+    expect(row(page, "on the phone")).to_be_hidden()
     dark = log_of(page).evaluate("log => getComputedStyle(log).backgroundColor.match(/\\d+/g)[0]")
     assert int(dark) < 80
+    page.get_by_role("button", name="Back to the list").click()
+    expect(row(page, "on the phone")).to_be_visible()
+    expect(log_of(page)).to_be_hidden()
+    row(page, "on the phone").click()
+    expect(log_of(page)).to_have_text("hello")
     context.close()
 
 
-# What decides
+# --- What decides -------------------------------------------------------------------------------
 
 
 def test_forms_and_jobs_translate_into_each_other() -> None:
     job = {"id": "1", "command": ["a", "b c"], "env": {"A": "x=y"}, "timeout": 2.0, "retries": 1}
     values = dashboard.form_values(job)
-    asked, wrong = dashboard.submission(values)
-    assert asked["command"] == "a 'b c'"
-    assert (asked["env"], asked["timeout"], asked["retries"]) == ({"A": "x=y"}, 2.0, 1)
+    body, wrong = dashboard.parse_form(values)
+    assert body["command"] == "a 'b c'"
+    assert (body["env"], body["timeout"], body["retries"]) == ({"A": "x=y"}, 2.0, 1)
     assert not wrong
-    assert dashboard.submission(values | {"command": " ", "env": "=x"})[1].keys() == {
-        "command",
-        "env",
-    }
+    assert dashboard.is_same_job(body, job)
+    assert not dashboard.is_same_job(body | {"name": "another"}, job)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("command", " "), ("env", "=x"), ("timeout", "soon"), ("retries", "1.5")]
+)
+def test_a_wrong_field_of_the_form_is_named(field: str, value: str) -> None:
+    wrong = dashboard.parse_form({"command": "true", field: value})[1]
+    assert list(wrong) == [field]
+
+
+def test_an_error_stands_at_the_field_that_it_names() -> None:
+    assert dashboard.blame(dashboard.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
+    assert dashboard.blame(dashboard.ApiError("The API …")) == {"": "The API …"}
 
 
 def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:
-    assert dashboard.title({"id": "1", "name": "n", "command": "c"}) == "n"
-    assert dashboard.title({"id": "1", "name": None, "command": "\n one\ntwo"}) == "one"
-    assert dashboard.title({"id": "1", "command": ["echo", "a b"]}) == "echo 'a b'"
-    assert dashboard.title({"id": "1", "command": None}) == "1"
+    assert dashboard.job_title({"id": "1", "name": "n", "command": "c"}) == "n"
+    assert dashboard.job_title({"id": "1", "name": None, "command": "\n one\ntwo"}) == "one"
+    assert dashboard.job_title({"id": "1", "command": ["echo", "a b"]}) == "echo 'a b'"
+    assert dashboard.job_title({"id": "1", "command": None}) == "1"
 
 
 def test_refreshes_stop_only_for_an_ended_job_and_no_problem() -> None:
-    view = dashboard.View(job={"id": "1", "status": "running"})
-    assert dashboard.interval("5 s", view) == 5
-    assert dashboard.interval("off", view) is None
-    view.job = {"id": "1", "status": "lost"}
-    assert dashboard.interval("5 s", view) is None
-    view.problem = "The API does not answer."
-    assert dashboard.interval("5 s", view) == 5
+    running, lost = {"id": "1", "status": "running"}, {"id": "1", "status": "lost"}
+    assert dashboard.log_interval("5 s", running, "") == 5
+    assert dashboard.log_interval("off", running, "") is None
+    assert dashboard.log_interval("5 s", lost, "") is None
+    assert dashboard.log_interval("5 s", lost, "The API does not answer.") == 5
+    assert dashboard.log_interval("5 s", None, "") is None
 
 
-def test_names_are_never_markdown() -> None:
-    assert dashboard.plain("a_b [x](y) :red[z] $m$") == r"a\_b \[x\]\(y\) \:red\[z\] \$m\$"
+def test_values_of_the_environment_do_not_go_to_the_browser() -> None:
+    job = {"id": "1", "command": "c", "env": {"KEY": "secret"}}
+    assert dashboard.job_details(job)["env_names"] == ["KEY"]
+    assert "secret" not in str(dashboard.job_details(job)) + str(dashboard.job_row(job))
+
+
+def test_failures_are_counted_by_the_visitors_own_day() -> None:
+    now = datetime(2026, 11, 25, 1, 0, tzinfo=ZoneInfo("Asia/Tokyo"))
+    ends = ["2026-11-24T14:59:59Z", "2026-11-24T15:00:00Z", None]
+    jobs = [{"finished_at": end} for end in ends]
+    assert dashboard.count_on_day(jobs, now.date(), now) == 1
 
 
 def test_the_page_imports_nothing_of_ours() -> None:

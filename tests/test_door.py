@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -350,6 +350,7 @@ ROUTES = [
     ("POST", f"/jobs/{UNKNOWN}/cancel"),
     ("POST", f"/jobs/{UNKNOWN}/rerun"),
     ("POST", f"/jobs/{UNKNOWN}/ticket"),
+    ("POST", "/ticket"),
     ("GET", f"/jobs/{UNKNOWN}/logs"),
     ("GET", f"/jobs/{UNKNOWN}/logs?follow=1"),
     ("GET", "/workers"),
@@ -483,9 +484,26 @@ def test_a_ticket_opens_the_one_log_that_it_is_for(locked: Site) -> None:
         is_problem(with_ticket(locked, path, key), 401)
 
 
-def test_a_ticket_opens_no_other_route(locked: Site) -> None:
+def ticket_for_any_log(site: Site) -> str:
+    answer = site.post("/ticket")
+    assert answer.status_code == 201
+    assert answer.json()["expires_in"] == 600
+    return str(answer.json()["ticket"])
+
+
+def test_a_ticket_for_any_log_opens_every_log(locked: Site) -> None:
+    key = ticket_for_any_log(locked)
+    for text in (b"one\n", b"two\n"):
+        job_id = locked.hand.ended(text)
+        answer = with_ticket(locked, f"/jobs/{job_id}/logs?tail=5", key)
+        assert (answer.status_code, answer.content) == (200, text)
+    is_problem(with_ticket(locked, f"/jobs/{UNKNOWN}/logs", key), 404)
+
+
+@pytest.mark.parametrize("make", [ticket, lambda site, _: ticket_for_any_log(site)])
+def test_a_ticket_opens_no_other_route(locked: Site, make: Callable[[Site, str], str]) -> None:
     job_id = locked.hand.ended(b"text\n")
-    key = ticket(locked, job_id)
+    key = make(locked, job_id)
     for method, path in (
         ("GET", "/jobs"),
         ("POST", "/jobs"),
@@ -494,6 +512,7 @@ def test_a_ticket_opens_no_other_route(locked: Site) -> None:
         ("POST", f"/jobs/{job_id}/cancel"),
         ("POST", f"/jobs/{job_id}/rerun"),
         ("POST", f"/jobs/{job_id}/ticket"),
+        ("POST", "/ticket"),
         ("POST", f"/jobs/{job_id}/logs"),
         ("DELETE", f"/jobs/{job_id}/logs"),
         ("GET", "/workers"),
@@ -522,9 +541,10 @@ def test_a_ticket_expires(locked: Site) -> None:
     job_id = locked.hand.ended(b"text\n")
     path = f"/jobs/{job_id}/logs"
     lasts = locked.post(f"/jobs/{job_id}/ticket").json()["expires_in"]
-    assert with_ticket(locked, path, signed(job_id, lasts - 60)).status_code == 200
-    for ago in (lasts + 2, lasts + 86_400, -86_400):
-        is_problem(with_ticket(locked, path, signed(job_id, ago)), 401)
+    for what in (job_id, "*"):
+        assert with_ticket(locked, path, signed(what, lasts - 60)).status_code == 200
+        for ago in (lasts + 2, lasts + 86_400, -86_400):
+            is_problem(with_ticket(locked, path, signed(what, ago)), 401)
 
 
 def test_a_forged_ticket_is_refused(locked: Site) -> None:

@@ -232,6 +232,15 @@ def test_places_exclude_each_other(served: Site, query: str) -> None:
     is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
 
 
+def test_the_first_line_of_an_answer_is_numbered(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"".join(b"line %d\n" % n for n in range(1, 5_001)))
+    tail = served.get(f"/jobs/{job_id}/logs?tail=10")
+    assert (tail.text.split("\n")[0], tail.headers["X-Log-Line"]) == ("line 4991", "4991")
+    for offset, line in ((0, 1), (3, 1), (7, 2), (int(tail.headers["X-Log-Offset"]) + 2, 4991)):
+        answer = served.get(f"/jobs/{job_id}/logs?offset={offset}")
+        assert answer.headers["X-Log-Line"] == str(line)
+
+
 def test_an_offset_past_the_end_is_a_416(served: Site, held: Claim) -> None:
     path = f"/jobs/{held.job.id}/logs"
     assert served.get(f"{path}?offset=0").status_code == 200
@@ -715,6 +724,7 @@ def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, tmp_p
     start = int(served.headers["X-Log-Start"])
     assert start <= len(whole) - (1 << 20)
     assert numbers(served) == (start, len(whole), len(whole))
+    assert "X-Log-Line" not in served.headers  # nobody knows how many lines are gone
     assert served.content == whole[start:]
     assert small.get(f"{path}?offset={start + 10}").content == whole[start + 10 :][: 256 << 10]
     assert small.get(f"{path}?tail=3").text == "999998\n999999\n1000000\n"
@@ -804,6 +814,17 @@ def test_a_match_is_found_across_any_boundary_of_blocks(served: Site, hand: Hand
         job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
         [match], _ = search(served, job_id, q="needle!")
         assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
+
+
+def test_matches_are_counted_over_the_whole_log(served: Site, hand: Hand) -> None:
+    job_id = hand.ended(b"Needle needle\n" * 200_000 + b"nee")  # blocks end within matches
+    answer = served.get(f"/jobs/{job_id}/logs?q=needle&count=1")
+    assert answer.json() == {"count": 400_000, "complete": True}
+    assert served.get(f"/jobs/{job_id}/logs?q=x&count=1").json()["count"] == 0
+
+
+def test_counting_without_a_text_is_a_400(served: Site, hand: Hand) -> None:
+    is_problem(served.get(f"/jobs/{hand.ended()}/logs?count=1"), 400, "count goes with q")
 
 
 def test_50_mb_are_searched_and_the_answer_is_bounded(served: Site, hand: Hand) -> None:

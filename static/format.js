@@ -1,0 +1,118 @@
+/* Words and numbers as a visitor reads them. Pure: no document, no clock but the one given. */
+
+const SECOND = 1000; // milliseconds, as everywhere here
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Text that is safe inside HTML, in an attribute too. All text of a job goes through it. */
+export function escapeHtml(text) {
+  return String(text ?? "").replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+export function formatDuration(milliseconds) {
+  const time = Math.max(0, milliseconds);
+  if (time < 10 * SECOND) {
+    return `${(time / SECOND).toFixed(1)} s`;
+  }
+  if (time < MINUTE) {
+    return `${Math.floor(time / SECOND)} s`;
+  }
+  if (time < HOUR) {
+    return `${Math.floor(time / MINUTE)} min ${Math.floor((time % MINUTE) / SECOND)} s`;
+  }
+  return `${Math.floor(time / HOUR)} h ${Math.floor((time % HOUR) / MINUTE)} min`;
+}
+
+/** The largest unit alone: what fits into a row, or tells roughly how long ago. */
+export function formatRoughly(milliseconds) {
+  const time = Math.max(0, milliseconds);
+  if (time < MINUTE) {
+    return `${Math.floor(time / SECOND)} s`;
+  }
+  if (time < HOUR) {
+    return `${Math.floor(time / MINUTE)} min`;
+  }
+  return time < DAY ? `${Math.floor(time / HOUR)} h` : `${Math.floor(time / DAY)} d`;
+}
+
+/** The time of day, with the date once that is not obvious. */
+export function formatClock(time, now) {
+  const options = { hour: "2-digit", minute: "2-digit" };
+  if (now - time > 20 * HOUR) {
+    Object.assign(options, { day: "numeric", month: "short" });
+  }
+  return new Date(time).toLocaleString([], options);
+}
+
+export function formatCount(number) {
+  return Number(number).toLocaleString("en");
+}
+
+export function formatBytes(bytes) {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  let amount = bytes;
+  while (amount >= 1024 && unit < units.length - 1) {
+    amount /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`;
+}
+
+/** 1st, 2nd, 3rd, 4th, 11th, 21st … */
+export function formatOrdinal(number) {
+  const lastTwo = number % 100;
+  const teen = lastTwo > 10 && lastTwo < 14;
+  const ending = teen ? "th" : (["th", "st", "nd", "rd"][number % 10] ?? "th");
+  return `${number}${ending}`;
+}
+
+export function formatStatus(status) {
+  return status.replace("_", " ");
+}
+
+export function isEnded(job) {
+  return job.status !== "queued" && job.status !== "running";
+}
+
+export function endedBadly(job) {
+  return ["failed", "timed_out", "lost"].includes(job.status);
+}
+
+export function startTime(job) {
+  return Date.parse(job.started_at);
+}
+
+/** When a job ended; for one that runs, now. */
+export function endTime(job, now) {
+  return Date.parse(job.finished_at) || now;
+}
+
+/** How long a job has run, in milliseconds; null while it waits. */
+export function elapsed(job, now) {
+  return job.started_at ? endTime(job, now) - startTime(job) : null;
+}
+
+export function formatElapsed(job, now) {
+  const time = elapsed(job, now);
+  return time === null ? "" : formatDuration(time);
+}
+
+export function formatExit(job) {
+  return job.exit_code === null || job.exit_code === undefined ? "" : `exit ${job.exit_code}`;
+}
+
+export function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted.length > 0 ? sorted[Math.floor(sorted.length / 2)] : null;
+}
+
+/** A status's icon in its colour; its word is there for those who hear the page. */
+export function statusIcon(status, statuses) {
+  const { icon, colour } = statuses[status] ?? statuses.lost ?? { icon: "?", colour: "#64748b" };
+  return (
+    `<i class="icon" aria-hidden="true" style="background:${escapeHtml(colour)}">` +
+    `${escapeHtml(icon)}</i><span class="unseen">${escapeHtml(formatStatus(status))}</span>`
+  );
+}

@@ -1,0 +1,74 @@
+/* What is known of a job, as a table. Pure. */
+
+import { escapeHtml, formatBytes, formatCount, formatDuration, formatStatus } from "./format.js";
+
+function formatTime(text) {
+  return text ? new Date(text).toLocaleString() : null;
+}
+
+/** Name and value of what says something about this job. */
+export function detailRows(job) {
+  const known = (value, format) => (value === null || value === undefined ? null : format(value));
+  const rows = [
+    ["ID", job.id],
+    ["Status", formatStatus(job.status)],
+    ["Reason", job.reason],
+    ["Exit code", job.exit_code],
+    ["Submitted", formatTime(job.submitted_at)],
+    ["Submitted by", job.submitted_by],
+    ["Started", formatTime(job.started_at)],
+    ["Finished", formatTime(job.finished_at)],
+    ["Queue", job.queue],
+    ["Working folder", job.cwd],
+    ["Timeout", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
+    ["Attempt", job.retries > 0 ? `${job.attempt} of ${job.retries + 1}` : null],
+    ["Run again from", job.rerun_of],
+    ["Worker", job.worker],
+    ["Host", job.host],
+    ["Process", job.pid],
+    ["CPU time", known(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
+    ["Most memory", known(job.max_rss_bytes, formatBytes)],
+    ["Log", known(job.log_size, formatBytes)],
+  ];
+  return rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
+}
+
+/** The table; of the environment only the names, each value by a button of its own. */
+export function detailsHtml(job, revealed) {
+  const rows = detailRows(job).map(
+    ([name, value]) => `<tr><th scope="row">${name}</th><td>${escapeHtml(value)}</td></tr>`,
+  );
+  rows.push(...job.env_names.map((name) => variableHtml(name, revealed[name])));
+  return `<table><tbody>${rows.join("")}</tbody></table>${attemptsHtml(job.attempts ?? [])}`;
+}
+
+function variableHtml(name, value) {
+  const shown =
+    value === undefined
+      ? `<button type="button" class="reveal" data-name="${escapeHtml(name)}">Show the value</button>`
+      : `<code>${escapeHtml(value)}</code>`;
+  return `<tr><th scope="row">${escapeHtml(name)}</th><td>${shown}</td></tr>`;
+}
+
+/** How each attempt went, where there were several. */
+function attemptsHtml(attempts) {
+  if (attempts.length < 2) {
+    return "";
+  }
+  const rows = attempts.map((attempt) => {
+    const cells = [
+      formatCount(attempt.number),
+      formatStatus(attempt.status),
+      attempt.exit_code,
+      formatTime(attempt.started_at),
+      formatTime(attempt.finished_at),
+    ];
+    return `<tr>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join("")}</tr>`;
+  });
+  const names = ["Attempt", "Status", "Exit code", "Started", "Finished"];
+  const head = names.map((name) => `<th scope="col">${name}</th>`).join("");
+  return (
+    `<table class="attempts"><caption>Attempts</caption><thead><tr>${head}</tr></thead>` +
+    `<tbody>${rows.join("")}</tbody></table>`
+  );
+}

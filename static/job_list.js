@@ -1,0 +1,387 @@
+/* The list of jobs: filters, rows, and, while no log is open, the timeline. A row is a link. It is
+   drawn once and then changed in place, so that focus and scroll position stay. */
+
+import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
+import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
+import {
+  closeWhenRemoved,
+  copyText,
+  page,
+  readSetting,
+  setHtml,
+  writeSetting,
+} from "./page_state.js";
+import { addShortcut } from "./shortcuts.js";
+import { layOutTimeline, timelineHtml } from "./timeline.js";
+
+const ALWAYS_SHOWN = ["running", "failed"]; // statuses whose filter is there also with no job
+const LEAST_WIDTH = 240; // pixels
+const WIDTH = 360;
+const EXAMPLES = [
+  "for i in 1 2 3 4 5; do echo step $i; sleep 1; done",
+  "df -h",
+  "python3 -m compileall -q /usr/lib/python3; echo done",
+];
+
+class JobList {
+  constructor(root) {
+    this.root = root;
+    this.unfolded = new Set();
+    this.rows = this.find("rows");
+    this.current = ""; // key of the row that Tab comes to
+    this.handlers = {
+      address: () => this.onAddress(),
+      status: () => this.draw(),
+      bells: () => this.draw(),
+      tick: () => this.draw(),
+    };
+    for (const [name, act] of Object.entries(this.handlers)) {
+      page.on(name, act);
+    }
+    root.addEventListener("click", (event) => this.onClick(event));
+    this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
+    this.rows.addEventListener("focusin", (event) => this.onFocus(event));
+    this.find("queue").addEventListener("change", (event) => {
+      page.go({ queue: event.target.value, before: "" });
+    });
+    this.setUpDivider();
+    this.addShortcuts();
+    this.setView();
+  }
+
+  find(name) {
+    return this.root.querySelector(`.${name}`);
+  }
+
+  close() {
+    for (const [name, act] of Object.entries(this.handlers)) {
+      page.removeEventListener(name, act);
+    }
+  }
+
+  addShortcuts() {
+    addShortcut("j", "next job", () => this.moveFocus(1));
+    addShortcut("k", "previous job", () => this.moveFocus(-1));
+    addShortcut("z", "hide or show the list", () => {
+      document.documentElement.classList.toggle("tailboard-list-hidden");
+    });
+  }
+
+  // --- What comes from the server, and where a visitor goes ---
+
+  update(component) {
+    this.component = component;
+    const { jobs, next, counts, more, filters } = component.data;
+    this.counts = counts;
+    this.countsAreMore = more;
+    page.receiveJobs(jobs, next, filters);
+    this.find("job-list").classList.remove("stale");
+    this.draw();
+    this.find("job-list").inert = false; // until now a click would have been lost
+  }
+
+  onAddress() {
+    this.setView();
+    this.draw();
+    if (this.component && !sameFilters(page.filters, page.listed)) {
+      this.find("job-list").classList.add("stale");
+      this.component.setStateValue("filters", page.filters);
+    }
+  }
+
+  /** Which of list and log is there where the window has room for one. */
+  setView() {
+    document.documentElement.classList.toggle("tailboard-log-open", Boolean(page.address.job));
+  }
+
+  // --- Drawing ---
+
+  draw() {
+    if (!page.listed || !page.statuses.lost) {
+      return; // the header, which brings the colours, may come later
+    }
+    this.drawFilters();
+    this.drawRows();
+    this.drawNothing();
+    this.drawTimeline();
+    this.drawUpdated();
+    setHtml(this.find("pages"), this.pagesHtml());
+  }
+
+  linkHtml(change, inner, attributes = "") {
+    return `<a href="${escapeHtml(page.link(change))}" ${attributes}>${inner}</a>`;
+  }
+
+  drawFilters() {
+    const chosen = page.address.status ?? "";
+    const all = Object.values(this.counts).reduce((sum, count) => sum + count, 0);
+    const links = [this.filterHtml("", "all", all, chosen)];
+    for (const status of Object.keys(page.statuses)) {
+      const count = this.counts[status] ?? 0;
+      if (count > 0 || status === chosen || ALWAYS_SHOWN.includes(status)) {
+        const label = `${statusIcon(status, page.statuses)}${formatStatus(status)}`;
+        links.push(this.filterHtml(status, label.replace(/<span.*<\/span>/, ""), count, chosen));
+      }
+    }
+    setHtml(this.find("filters"), links.join(""));
+    this.drawQueues();
+  }
+
+  filterHtml(status, label, count, chosen) {
+    const shown = `${formatCount(count)}${this.countsAreMore && count > 0 ? "+" : ""}`;
+    const current = `aria-current="${status === chosen}" data-go="filter"`;
+    return this.linkHtml({ status, before: "" }, `${label} <b>${shown}</b>`, current);
+  }
+
+  drawQueues() {
+    const served = (page.status.workers ?? []).flatMap((worker) => worker.queues);
+    const queues = new Set([...page.jobs.map((job) => job.queue), ...served]);
+    const chosen = page.address.queue ?? "";
+    queues.add(chosen).delete("");
+    const options = [...queues].sort().map((queue) => {
+      const selected = queue === chosen ? "selected" : "";
+      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(queue)}</option>`;
+    });
+    const select = this.find("queue");
+    select.hidden = queues.size < 2 && !chosen;
+    setHtml(select, `<option value="">all queues</option>${options.join("")}`);
+  }
+
+  drawRows() {
+    const rows = foldRows(page.jobs, this.unfolded);
+    const usual = usualDurations(page.jobs);
+    const old = new Map([...this.rows.children].map((item) => [item.dataset.key, item]));
+    rows.forEach((row, index) => {
+      const item = old.get(row.key) ?? makeItem(row.key);
+      old.delete(row.key);
+      if (this.rows.children[index] !== item) {
+        this.rows.insertBefore(item, this.rows.children[index] ?? null);
+      }
+      this.drawRow(item.firstChild, row, usual, index === rows.length - 1);
+    });
+    for (const item of old.values()) {
+      item.remove();
+    }
+    this.setTabStop();
+  }
+
+  drawRow(link, row, usual, last) {
+    const shownJob = page.address.job;
+    const [newest] = row.jobs ?? [row.job];
+    const context = { statuses: page.statuses, usual: usual.get(newest.title), now: page.now };
+    link.classList.toggle("inside", Boolean(row.inside));
+    if (row.jobs) {
+      const holdsShown = !row.open && row.jobs.some((job) => job.id === shownJob);
+      link.href = page.link({ job: newest.id, at: "" });
+      link.dataset.go = "fold";
+      link.ariaExpanded = String(row.open);
+      link.ariaCurrent = String(holdsShown);
+      setHtml(link, foldRowHtml(row, { ...context, more: last && Boolean(page.next) }));
+      return;
+    }
+    const job = page.local.get(row.job.id) ?? row.job;
+    link.href = page.link({ job: job.id, at: "" });
+    link.dataset.go = "job";
+    link.ariaCurrent = String(job.id === shownJob);
+    link.title = jobTooltip(job, page.now);
+    setHtml(link, jobRowHtml(job, { ...context, watched: page.bells.has(job.id) }));
+  }
+
+  pagesHtml() {
+    const newer = page.address.before
+      ? this.linkHtml({ before: "" }, "Newest jobs", 'data-go="filter"')
+      : "";
+    const older = page.next
+      ? this.linkHtml({ before: page.next }, "Older jobs", 'data-go="filter"')
+      : "";
+    return newer + older;
+  }
+
+  drawUpdated() {
+    const foot = this.find("updated");
+    const seconds = formatRoughly(Date.now() - page.heardAt);
+    const interval = page.status.interval === "off" ? ", refreshing is off" : "";
+    foot.textContent = `updated ${seconds} ago${interval}`;
+    foot.classList.toggle("late", page.isStale);
+  }
+
+  drawNothing() {
+    const node = this.find("nothing");
+    node.hidden = page.jobs.length > 0;
+    if (!node.hidden) {
+      setHtml(node, this.nothingHtml());
+    }
+  }
+
+  nothingHtml() {
+    const { status, queue, q, before } = page.address;
+    if (status || queue || q || before) {
+      const all = { status: "", queue: "", q: "", before: "" };
+      const where = page.next ? " among the newest jobs" : "";
+      return `<p>Nothing matches${where}.</p><p>${this.linkHtml(all, "Clear", 'data-go="filter" class="button"')}</p>`;
+    }
+    const examples = EXAMPLES.map(
+      (command) =>
+        `<li><button type="button" data-go="example"><code>${escapeHtml(command)}</code></button></li>`,
+    );
+    return `<p>No job yet. Run one, for example:</p><ul>${examples.join("")}</ul>`;
+  }
+
+  drawTimeline() {
+    const overview = this.find("overview");
+    overview.hidden = Boolean(page.address.job);
+    if (overview.hidden) {
+      return;
+    }
+    const layout = layOutTimeline(page.jobs, page.now);
+    const link = (job, attributes) =>
+      `<a href="${escapeHtml(page.link({ job: job.id, at: "" }))}" data-go="job" ${attributes}>`;
+    const html = layout ? timelineHtml(layout, page.statuses, page.now, link) : "";
+    setHtml(this.find("timeline"), html);
+    setHtml(this.find("guide"), this.guideHtml());
+  }
+
+  guideHtml() {
+    const { workers, counts, problem } = page.status;
+    const queued = counts.queued ?? 0;
+    if (workers.length === 0 && !problem) {
+      const waiting = queued > 0 ? `Waiting jobs: ${formatCount(queued)}. ` : "";
+      return (
+        `<p>${waiting}No worker is running: start one.</p><p><code>python worker.py</code> ` +
+        '<button type="button" data-go="copy-worker">Copy</button></p>'
+      );
+    }
+    const hint = page.jobs.length > 0 ? "Choose a job to see its log." : "";
+    return `<p class="faint">${hint}</p>`;
+  }
+
+  // --- Clicks and keys ---
+
+  onClick(event) {
+    const target = event.target.closest("[data-go]");
+    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) {
+      return;
+    }
+    event.preventDefault();
+    const act = {
+      job: () => this.openLink(target),
+      filter: () => this.openLink(target),
+      fold: () => this.toggleFold(target.parentNode.dataset.key),
+      example: () => page.editForm(target.textContent),
+      "copy-worker": () => copyWithAnswer(target, "python worker.py"),
+    };
+    act[target.dataset.go]();
+  }
+
+  openLink(link) {
+    const given = new URLSearchParams(link.search);
+    const names = ["status", "queue", "q", "before", "job", "at"];
+    page.go(Object.fromEntries(names.map((name) => [name, given.get(name) ?? ""])));
+  }
+
+  toggleFold(key) {
+    if (!this.unfolded.delete(key)) {
+      this.unfolded.add(key);
+    }
+    this.draw();
+  }
+
+  get links() {
+    return [...this.rows.querySelectorAll("a")];
+  }
+
+  onRowKey(event) {
+    const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+    if (event.key in steps) {
+      event.preventDefault();
+      this.moveFocus(steps[event.key]);
+    }
+  }
+
+  moveFocus(step) {
+    const { links } = this;
+    if (links.length === 0) {
+      return;
+    }
+    const focused = links.indexOf(this.root.getRootNode().activeElement);
+    const wanted = focused >= 0 ? focused + step : this.tabStop(links);
+    links[Math.min(links.length - 1, Math.max(0, wanted))].focus();
+  }
+
+  onFocus(event) {
+    this.current = event.target.closest("li").dataset.key;
+    this.setTabStop();
+  }
+
+  /** The list is one Tab stop: the row last focused, else the job shown, else the first. */
+  setTabStop() {
+    const { links } = this;
+    const stop = this.tabStop(links);
+    links.forEach((link, index) => {
+      link.tabIndex = index === stop ? 0 : -1;
+    });
+  }
+
+  tabStop(links) {
+    const focused = links.findIndex((link) => link.parentNode.dataset.key === this.current);
+    const shown = links.findIndex((link) => link.ariaCurrent === "true");
+    return Math.max(0, focused >= 0 ? focused : shown);
+  }
+
+  // --- The divider ---
+
+  setUpDivider() {
+    const divider = this.find("divider");
+    this.setWidth(readSetting("list-width", WIDTH));
+    divider.addEventListener("pointerdown", (event) => {
+      divider.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    divider.addEventListener("pointermove", (event) => {
+      if (divider.hasPointerCapture(event.pointerId)) {
+        this.setWidth(event.clientX);
+      }
+    });
+    divider.addEventListener("pointerup", () => writeSetting("list-width", this.width));
+    divider.addEventListener("keydown", (event) => {
+      const steps = { ArrowLeft: -20, ArrowRight: 20 };
+      if (event.key in steps) {
+        this.setWidth(this.width + steps[event.key]);
+        writeSetting("list-width", this.width);
+      }
+    });
+  }
+
+  setWidth(wanted) {
+    const most = Math.max(LEAST_WIDTH, innerWidth / 2);
+    this.width = Math.round(Math.min(most, Math.max(LEAST_WIDTH, wanted)));
+    const divider = this.find("divider");
+    divider.ariaValueNow = String(this.width);
+    divider.ariaValueMin = String(LEAST_WIDTH);
+    divider.ariaValueMax = String(Math.round(most));
+    document.documentElement.style.setProperty("--tailboard-list-width", `${this.width}px`);
+  }
+}
+
+function sameFilters(one, other) {
+  return Object.keys(one).every((name) => one[name] === (other?.[name] ?? ""));
+}
+
+function makeItem(key) {
+  const item = document.createElement("li");
+  item.dataset.key = key;
+  item.append(document.createElement("a"));
+  return item;
+}
+
+async function copyWithAnswer(button, text) {
+  const done = await copyText(text);
+  button.textContent = done ? "Copied" : "Copying is not allowed here";
+}
+
+export default function mountJobList(component) {
+  const root = component.parentElement;
+  root.jobList ??= new JobList(root);
+  root.jobList.update(component);
+  return closeWhenRemoved(root, root.jobList);
+}

@@ -1,0 +1,151 @@
+/* The rows of the list: which jobs fold into one, and the HTML of each. Pure. */
+
+import {
+  elapsed,
+  endedBadly,
+  escapeHtml,
+  formatClock,
+  formatCount,
+  formatDuration,
+  formatElapsed,
+  formatExit,
+  formatRoughly,
+  formatStatus,
+  isEnded,
+  median,
+  statusIcon,
+} from "./format.js";
+
+const LEAST_FOLDED = 3; // neighbours of one name
+const BARS = 20; // of a folded row
+const TENTHS_BELOW = 10_000; // milliseconds
+const OVERDUE = 1.5; // times as long as usual
+const LEAST_OVERDUE = 5000; // milliseconds more than usual
+
+/** The usual duration of each name, in milliseconds, by the jobs that succeeded. */
+export function usualDurations(jobs) {
+  const byTitle = new Map();
+  for (const job of jobs) {
+    if (job.status === "succeeded" && job.started_at) {
+      byTitle.set(job.title, [...(byTitle.get(job.title) ?? []), elapsed(job, 0)]);
+    }
+  }
+  return new Map([...byTitle].map(([title, times]) => [title, median(times)]));
+}
+
+export function isOverdue(job, usual, now) {
+  if (isEnded(job) || !job.started_at || !usual) {
+    return false;
+  }
+  return elapsed(job, now) > Math.max(usual * OVERDUE, usual + LEAST_OVERDUE);
+}
+
+/** Rows of one job each, or of neighbours with one name that have ended, unless the row is among
+    those that a visitor has opened. A row's key stays while newer jobs join it. */
+export function foldRows(jobs, unfolded) {
+  const rows = [];
+  for (const group of groupNeighbours(jobs)) {
+    const key = `fold ${group.at(-1).id}`;
+    if (group.length < LEAST_FOLDED) {
+      rows.push(...group.map((job) => ({ key: job.id, job })));
+    } else if (unfolded.has(key)) {
+      const folded = { key, jobs: group, open: true };
+      rows.push(folded, ...group.map((job) => ({ key: job.id, job, inside: true })));
+    } else {
+      rows.push({ key, jobs: group, open: false });
+    }
+  }
+  return rows;
+}
+
+function groupNeighbours(jobs) {
+  const groups = [];
+  for (const job of jobs) {
+    const last = groups.at(-1)?.at(-1);
+    if (last && isEnded(last) && isEnded(job) && last.title === job.title) {
+      groups.at(-1).push(job);
+    } else {
+      groups.push([job]);
+    }
+  }
+  return groups;
+}
+
+/** The inside of a row of one job. */
+export function jobRowHtml(job, { statuses, usual, now, watched }) {
+  const overdue = isOverdue(job, usual, now);
+  return (
+    `${statusIcon(job.status, statuses)}<b class="name">${escapeHtml(job.title)}</b>` +
+    (watched ? '<span class="took" title="Its end will be told">told</span>' : "") +
+    progressHtml(job, usual, now, overdue) +
+    `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
+    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now))}</span>` +
+    `<span class="when">${escapeHtml(formatClock(rowMoment(job), now))}</span>`
+  );
+}
+
+function rowMoment(job) {
+  return Date.parse(job.started_at ?? job.submitted_at);
+}
+
+function rowTime(job, now) {
+  if (job.status === "queued") {
+    return `waits ${formatRoughly(now - Date.parse(job.submitted_at))}`;
+  }
+  return formatElapsed(job, now).replace(/ min .*/, " min");
+}
+
+/** A duration in short: tenths where it is short itself. */
+export function formatUsual(milliseconds) {
+  const isShort = milliseconds < TENTHS_BELOW;
+  return isShort ? formatDuration(milliseconds) : formatRoughly(milliseconds);
+}
+
+/** How far a running job is, by how long it usually takes. */
+function progressHtml(job, usual, now, overdue) {
+  if (job.status !== "running" || !usual) {
+    return "";
+  }
+  const share = Math.min(1, elapsed(job, now) / usual);
+  const kind = overdue ? "progress overdue" : "progress";
+  return (
+    `<span class="${kind}" title="usually ${escapeHtml(formatUsual(usual))}">` +
+    `<u style="width:${Math.round(100 * share)}%"></u></span>`
+  );
+}
+
+/** The inside of a row of several jobs: how many, and a bar for each of the last ones. */
+export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
+  const [newest] = jobs;
+  const count = `×${formatCount(jobs.length)}${more ? "+" : ""}`;
+  const usually = usual ? `usually ${formatUsual(usual)}` : "";
+  const failed = jobs.filter(endedBadly).length;
+  const told = failed > 0 ? `${failed} of them ended badly` : "all ended well";
+  return (
+    `${statusIcon(newest.status, statuses)}<b class="name">${escapeHtml(newest.title)}</b>` +
+    `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
+    `<span class="unseen">${open ? "open" : "folded"}, ${told}</span>` +
+    `<span class="took">${escapeHtml(usually)}</span>` +
+    `<span class="when">${escapeHtml(formatClock(rowMoment(newest), now))}</span>`
+  );
+}
+
+/** Small bars, oldest first: as high as the job was long, in the colour of its result. */
+export function barsHtml(jobs, statuses) {
+  const last = jobs.slice(0, BARS).reverse();
+  const times = last.map((job) => elapsed(job, 0) ?? 0);
+  const longest = Math.max(1, ...times);
+  const bars = last.map((job, index) => {
+    const { colour } = statuses[job.status] ?? statuses.lost;
+    const height = Math.max(10, Math.round((100 * times[index]) / longest));
+    return `<u style="height:${height}%;background:${escapeHtml(colour)}"></u>`;
+  });
+  return `<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
+}
+
+/** What a pointer that rests on a row is told. */
+export function jobTooltip(job, now) {
+  const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
+  parts.push(`${formatRoughly(now - rowMoment(job))} ago`, `queue ${job.queue}`, job.reason);
+  return parts.filter(Boolean).join(" · ");
+}

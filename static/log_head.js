@@ -1,0 +1,208 @@
+/* What stands above a log: the job, its command, and what can be done with it. */
+
+import {
+  elapsed,
+  escapeHtml,
+  formatElapsed,
+  formatExit,
+  isEnded,
+  median,
+  statusIcon,
+} from "./format.js";
+import { detailsHtml } from "./job_details.js";
+import { formatUsual } from "./job_rows.js";
+import { logUrl } from "./log_stream.js";
+import { copyText, page, setHtml } from "./page_state.js";
+import { askToNotify, canNotify } from "./page_title.js";
+
+const COPIED = 1500; // milliseconds that "Copied" stands
+
+export class LogHead {
+  /** `pane` is the log pane; `find(name)` its nodes by class. */
+  constructor(pane, find) {
+    this.pane = pane;
+    this.find = find;
+    const clicks = {
+      back: () => this.close(),
+      close: () => this.close(),
+      command: () => this.toggleCommand(),
+      "copy-command": (button) => this.copy(button, this.job.command_text),
+      "copy-link": (button) => this.copy(button, location.origin + page.link({ at: "" })),
+      cancel: () => this.askToCancel(),
+      "run-again": () => this.askToRunAgain(),
+      edit: () => this.edit(),
+      "show-details": () => this.toggleDetails(),
+      delete: () => this.askToDelete(),
+      bell: () => this.toggleBell(),
+    };
+    for (const [name, act] of Object.entries(clicks)) {
+      find(name).addEventListener("click", (event) => act(event.currentTarget));
+    }
+    find("details-panel").addEventListener("click", (event) => this.reveal(event));
+  }
+
+  /** Another job is shown. */
+  reset() {
+    this.hideConfirm();
+    this.find("command").classList.remove("whole");
+    this.find("command").ariaExpanded = "false";
+    this.find("command").querySelector("code").textContent = "";
+    this.find("context").textContent = "";
+    this.find("head-past").textContent = "";
+    this.find("details-panel").hidden = true;
+    this.find("show-details").ariaExpanded = "false";
+  }
+
+  // --- Drawing ---
+
+  /** `job` is what is known of it, which may be no more than its row in the list. */
+  draw(job, past, revealed) {
+    this.job = job;
+    const title = `${statusIcon(job.status, page.statuses)}<span>${escapeHtml(job.title)}</span>`;
+    setHtml(this.find("head-title"), title);
+    const facts = [formatElapsed(job, page.now), formatExit(job), job.reason ?? ""];
+    this.find("head-facts").textContent = facts.filter(Boolean).join("  ·  ");
+    this.drawPast(past);
+    this.find("cancel").hidden = isEnded(job);
+    this.find("delete").hidden = !isEnded(job);
+    this.find("bell").hidden = isEnded(job) || !canNotify();
+    this.find("bell").ariaPressed = String(page.bells.has(job.id));
+    this.find("download").href = logUrl(job.id, { download: 1 });
+    this.drawCommand(job);
+    if (job.env_names && !this.find("details-panel").hidden) {
+      setHtml(this.find("details-panel"), detailsHtml(job, revealed));
+    }
+  }
+
+  drawCommand(job) {
+    const known = job.command_text !== undefined;
+    this.find("command-bar").hidden = !known;
+    if (!known) {
+      return;
+    }
+    const code = this.find("command").querySelector("code");
+    if (code.textContent !== job.command_text) {
+      code.textContent = job.command_text;
+    }
+    const context = [
+      job.queue === "default" ? "" : `queue ${job.queue}`,
+      job.retries > 0 ? `attempt ${job.attempt} of ${job.retries + 1}` : "",
+      page.status.workers.length > 1 && job.worker ? `worker ${job.worker}` : "",
+    ];
+    this.find("context").textContent = context.filter(Boolean).join(" · ");
+  }
+
+  /** How long earlier ones took, as bars, and whether this one is late. */
+  drawPast(past) {
+    const times = past.map((job) => elapsed(job, 0));
+    const usual = median(times);
+    if (usual === null) {
+      setHtml(this.find("head-past"), "");
+      return;
+    }
+    const longest = Math.max(1, ...times);
+    const bars = times.map(
+      (time) => `<u style="height:${Math.round((100 * time) / longest)}%"></u>`,
+    );
+    const html = `usually ${formatUsual(usual)}<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
+    setHtml(this.find("head-past"), html);
+  }
+
+  // --- What can be done ---
+
+  close() {
+    page.go({ job: "", at: "" });
+  }
+
+  toggleCommand() {
+    const whole = this.find("command").classList.toggle("whole");
+    this.find("command").ariaExpanded = String(whole);
+  }
+
+  async copy(button, text) {
+    const label = button.textContent;
+    button.textContent = (await copyText(text)) ? "Copied" : "Not allowed here";
+    setTimeout(() => {
+      button.textContent = label;
+    }, COPIED);
+  }
+
+  toggleDetails() {
+    const panel = this.find("details-panel");
+    panel.hidden = !panel.hidden;
+    this.find("show-details").ariaExpanded = String(!panel.hidden);
+    this.pane.drawHead();
+  }
+
+  reveal(event) {
+    const name = event.target.closest(".reveal")?.dataset.name;
+    if (name !== undefined) {
+      this.pane.component.setTriggerValue("reveal", name);
+    }
+  }
+
+  edit() {
+    this.hideConfirm();
+    page.act("edit", this.job.id);
+  }
+
+  askToRunAgain() {
+    this.confirm(`Run ${this.job.title} now?`, [
+      ["Run", () => page.act("rerun", this.job.id)],
+      ["Edit…", () => this.edit()],
+    ]);
+  }
+
+  askToCancel() {
+    const what =
+      this.job.status === "queued"
+        ? "It waits: it will not run."
+        : "Everything it started gets TERM, and after 10 s KILL.";
+    this.confirm(what, [["Yes, stop it", () => page.act("cancel", this.job.id)]]);
+  }
+
+  askToDelete() {
+    this.find("log-menu").hidePopover();
+    const remove = () => {
+      page.act("delete", this.job.id);
+      this.close();
+    };
+    this.confirm("The job and its log will be gone.", [["Yes, delete it", remove]]);
+  }
+
+  /** A question in the place where it was asked, with its answers. */
+  confirm(question, answers) {
+    const node = this.find("confirm");
+    const text = document.createElement("span");
+    text.textContent = question;
+    const buttons = [...answers, ["No", () => {}]].map(([label, act], index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = label;
+      button.className = index === 0 ? "primary" : "";
+      button.addEventListener("click", () => {
+        this.hideConfirm();
+        act();
+      });
+      return button;
+    });
+    node.replaceChildren(text, ...buttons);
+    node.hidden = false;
+    buttons[0].focus();
+  }
+
+  hideConfirm() {
+    this.find("confirm").hidden = true;
+  }
+
+  async toggleBell() {
+    const { id } = this.job;
+    const on = !page.bells.has(id);
+    if (on && !(await askToNotify())) {
+      this.find("bell").querySelector("span").textContent = "The browser does not allow it";
+      return;
+    }
+    page.toggleBell(id, on);
+    this.pane.drawHead();
+  }
+}

@@ -1,0 +1,124 @@
+/* How a log comes to the browser: parts of it by requests, and what is written meanwhile by an
+   event stream. It knows nothing of how a log is drawn. */
+
+import { page } from "./page_state.js";
+
+const RETRY_DELAY = 2000; // milliseconds until a stream that was refused is tried again
+export const PART_BYTES = 262_144; // at most, of one request
+
+/** The browser does not reach the API, or is not let in. */
+export class Unreachable extends Error {}
+
+export function logUrl(jobId, parameters) {
+  const given = { ...parameters };
+  if (page.status.ticket) {
+    given.ticket = page.status.ticket;
+  }
+  return `${page.status.api}/jobs/${encodeURIComponent(jobId)}/logs?${new URLSearchParams(given)}`;
+}
+
+async function request(jobId, parameters, signal) {
+  try {
+    return await fetch(logUrl(jobId, parameters), { signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") {
+      throw error;
+    }
+    throw new Unreachable();
+  }
+}
+
+/** A part of a log: its bytes and where they stand. */
+export async function fetchPart(jobId, parameters, signal) {
+  const answer = await request(jobId, parameters, signal);
+  if (answer.status === 416) {
+    return fetchPart(jobId, { tail: 1000 }, signal); // a link to a place that is not there
+  }
+  if (!answer.ok) {
+    throw new Unreachable();
+  }
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  return { bytes, ...describePart(answer.headers) };
+}
+
+function describePart(headers) {
+  const number = (name) => (headers.has(name) ? Number(headers.get(name)) : null);
+  return {
+    offset: number("X-Log-Offset"),
+    next: number("X-Log-Next"),
+    size: number("X-Log-Size"),
+    start: number("X-Log-Start"),
+    line: number("X-Log-Line"),
+    lines: number("X-Log-Lines"),
+    status: headers.get("X-Job-Status"),
+    complete: headers.get("X-Log-Complete") === "true",
+  };
+}
+
+/** The API's JSON about a text in the whole log. */
+export async function fetchMatches(jobId, parameters, signal) {
+  const answer = await request(jobId, parameters, signal);
+  if (!answer.ok) {
+    throw new Unreachable();
+  }
+  return answer.json();
+}
+
+/** What is written to a log from an offset on. The browser resumes by itself, to the byte, after
+    a lost connection; what the API refuses (an old ticket, too many followers) is tried again. */
+export class LogStream {
+  /** `handlers`: text(text, next), end(job), change() when it opens or breaks. */
+  constructor(jobId, offset, stamped, handlers) {
+    this.jobId = jobId;
+    this.offset = offset;
+    this.stamped = stamped;
+    this.handlers = handlers;
+    this.brokenAt = Date.now(); // null while it is open
+    this.failures = 0; // since it was last open
+    this.connect();
+  }
+
+  get isOpen() {
+    return this.source.readyState === EventSource.OPEN;
+  }
+
+  connect() {
+    const parameters = { follow: 1, offset: this.offset, timestamps: Number(this.stamped) };
+    this.source = new EventSource(logUrl(this.jobId, parameters));
+    this.source.onopen = () => this.onOpen();
+    this.source.onerror = () => this.onError();
+    this.source.onmessage = (event) => this.onMessage(event);
+    this.source.addEventListener("end", (event) => this.onEnd(event));
+  }
+
+  close() {
+    clearTimeout(this.retryTimer);
+    this.source.close();
+  }
+
+  onOpen() {
+    this.brokenAt = null;
+    this.failures = 0;
+    this.handlers.change();
+  }
+
+  onError() {
+    this.brokenAt ??= Date.now();
+    this.failures += 1;
+    if (this.source.readyState === EventSource.CLOSED) {
+      clearTimeout(this.retryTimer);
+      this.retryTimer = setTimeout(() => this.connect(), RETRY_DELAY);
+    }
+    this.handlers.change();
+  }
+
+  onMessage({ data, lastEventId }) {
+    this.offset = Number(lastEventId);
+    this.handlers.text(JSON.parse(data), this.offset);
+  }
+
+  onEnd({ data }) {
+    this.close();
+    this.handlers.end(JSON.parse(data));
+  }
+}

@@ -1,0 +1,364 @@
+/* The lines of a log as nodes: a window onto a log of any length. Lines are added below and above,
+   a few at a time so that no frame is late, and taken away where there are too many. It knows
+   lines and offsets, not where they come from. */
+
+import { escapeHtml, formatCount } from "./format.js";
+import { cleanLine, isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
+import { AnsiUp } from "./vendor/ansi_up.js";
+
+const FOLLOWED_LINES = 2000; // kept while the end is followed
+const READ_LINES = 10_000; // kept while somebody reads further up
+const FRAME = 16; // milliseconds
+const LINES_A_FRAME = 250;
+const CHARACTERS_A_FRAME = 40_000;
+const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet
+const NEAR = 600; // pixels from an end of the window where more is fetched
+
+export class LogView {
+  /** `handlers`: nearStart(), nearEnd(), scrolled(), drawn(), and full() when no more lines are
+      taken below. */
+  constructor(element, errorPatterns, handlers) {
+    this.element = element;
+    this.errorPatterns = errorPatterns;
+    this.handlers = handlers;
+    this.clear();
+    element.addEventListener("scroll", () => this.onScroll());
+    new ResizeObserver(() => this.keepEnd()).observe(element);
+  }
+
+  clear() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.element.replaceChildren();
+    this.waiting = []; // lines to draw below
+    this.waitingCharacters = 0;
+    this.unfinished = null; // the line below them all that is not over
+    this.unfinishedNode = null;
+    this.ansi = makeAnsi();
+    this.following = true;
+    this.previousEnd = 0; // scroll position at the end, when it was last there
+    this.isFull = false;
+  }
+
+  /** Show other lines, and nothing of what was there. */
+  replace(lines, unfinished = null) {
+    this.clear();
+    this.insertAtEnd(lines);
+    this.unfinished = unfinished;
+    this.drawUnfinished();
+    this.scrollToEnd();
+  }
+
+  // --- What it shows ---
+
+  get lines() {
+    return this.element.children;
+  }
+
+  get count() {
+    return this.element.childElementCount;
+  }
+
+  /** Offset, end and number of the first line; null where there is none, or it is not known. */
+  get first() {
+    return describeLine(this.element.firstElementChild);
+  }
+
+  get last() {
+    return describeLine(this.element.lastElementChild);
+  }
+
+  get errors() {
+    return [...this.element.querySelectorAll(".error")];
+  }
+
+  // --- Lines below ---
+
+  append(lines, unfinished) {
+    if (this.isFull) {
+      return;
+    }
+    this.waiting.push(...lines);
+    this.waitingCharacters += lines.reduce((sum, line) => sum + line.text.length, 0);
+    this.unfinished = unfinished;
+    this.dropWhatWouldNotStay();
+    this.timer ??= setTimeout(() => this.draw(), FRAME);
+  }
+
+  /** Of a flood only the end is drawn; what is there goes, so that there is no gap. */
+  dropWhatWouldNotStay() {
+    if (!this.following) {
+      return;
+    }
+    let drop = Math.max(0, this.waiting.length - FOLLOWED_LINES);
+    let characters = this.waitingCharacters;
+    for (let index = 0; index < this.waiting.length - 1; index += 1) {
+      if (index >= drop && characters <= WAITING_CHARACTERS) {
+        break;
+      }
+      characters -= this.waiting[index].text.length;
+      drop = Math.max(drop, index + 1);
+    }
+    if (drop > 0) {
+      this.waiting.splice(0, drop);
+      this.waitingCharacters = characters;
+      this.element.replaceChildren();
+      this.unfinishedNode = null;
+    }
+  }
+
+  draw() {
+    this.timer = null;
+    this.updateFollowing(); // somebody may have scrolled up, and the event is still to come
+    this.insertAtEnd(this.takeBatch());
+    if (this.waiting.length > 0) {
+      this.timer = setTimeout(() => this.draw(), FRAME);
+    } else {
+      this.drawUnfinished();
+    }
+    this.keepWithinBounds();
+    this.scrollToEnd();
+    this.handlers.drawn();
+  }
+
+  takeBatch() {
+    let characters = 0;
+    let count = 0;
+    while (
+      count < this.waiting.length &&
+      count < LINES_A_FRAME &&
+      characters < CHARACTERS_A_FRAME
+    ) {
+      characters += Math.min(LINE_LIMIT, this.waiting[count].text.length);
+      this.waitingCharacters -= this.waiting[count].text.length;
+      count += 1;
+    }
+    return this.waiting.splice(0, count);
+  }
+
+  insertAtEnd(lines) {
+    this.unfinishedNode?.remove();
+    this.unfinishedNode = null;
+    const html = lines.map((line) => this.lineHtml(line, this.ansi));
+    this.element.insertAdjacentHTML("beforeend", html.join(""));
+  }
+
+  /** The line that is not over will be drawn again: what it changes of the colours is undone. */
+  drawUnfinished() {
+    this.unfinishedNode?.remove();
+    this.unfinishedNode = null;
+    if (this.unfinished) {
+      const state = { ...this.ansi };
+      this.element.insertAdjacentHTML("beforeend", this.lineHtml(this.unfinished, this.ansi));
+      Object.assign(this.ansi, state);
+      this.unfinishedNode = this.element.lastElementChild;
+    }
+  }
+
+  keepWithinBounds() {
+    if (this.following) {
+      while (this.count > FOLLOWED_LINES) {
+        this.element.firstElementChild.remove();
+      }
+    } else if (this.count >= READ_LINES) {
+      this.stopTaking();
+    }
+  }
+
+  /** No more below: who reads far up must neither lose his place nor fill the memory. */
+  stopTaking() {
+    this.waiting = [];
+    this.waitingCharacters = 0;
+    this.unfinished = null;
+    this.unfinishedNode?.remove();
+    this.unfinishedNode = null;
+    this.isFull = true;
+    this.following = false;
+    this.handlers.full();
+  }
+
+  /** Take lines away below until one whose end is known: reading goes on behind it. */
+  dropUnplacedTail() {
+    while (this.count > 0 && this.last.end === null) {
+      this.element.lastElementChild.remove();
+    }
+    return this.last;
+  }
+
+  /** Take lines away above until one whose beginning is known: reading goes on before it. */
+  dropUnplacedHead() {
+    while (this.count > 0 && this.first.offset === null) {
+      this.element.firstElementChild.remove();
+    }
+    return this.first;
+  }
+
+  // --- Lines above ---
+
+  /** Add lines above; the reader's place stays, and what is then too much below goes. */
+  prepend(lines) {
+    const { scrollHeight, scrollTop } = this.element;
+    const html = lines.map((line) => this.lineHtml(line, makeAnsi()));
+    this.element.insertAdjacentHTML("afterbegin", html.join(""));
+    this.element.scrollTop = scrollTop + this.element.scrollHeight - scrollHeight;
+    if (this.count > READ_LINES) {
+      while (this.count > READ_LINES) {
+        this.element.lastElementChild.remove();
+      }
+      this.unfinishedNode = null;
+      this.stopTaking();
+    }
+    this.handlers.drawn();
+  }
+
+  /** Add lines below for a reader who has come there; as many go above. */
+  extend(lines, unfinished) {
+    this.isFull = false;
+    this.insertAtEnd(lines);
+    this.unfinished = unfinished;
+    this.drawUnfinished();
+    const { scrollHeight, scrollTop } = this.element;
+    while (this.count > READ_LINES) {
+      this.element.firstElementChild.remove();
+    }
+    this.element.scrollTop = scrollTop - (scrollHeight - this.element.scrollHeight);
+    this.handlers.drawn();
+  }
+
+  // --- One line ---
+
+  lineHtml({ text, stamp, offset, end, number }, ansi) {
+    const last = lastOverwrite(text);
+    const shown = ansi.ansi_to_html(cleanLine(last.slice(0, LINE_LIMIT))); // which escapes it
+    const kind = isErrorLine(last, this.errorPatterns) ? "line error" : "line";
+    const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
+    const time = stamp ? `<time>${escapeHtml(timeOfDay(stamp))}</time>` : "";
+    return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
+  }
+
+  /** Show all of a long line. */
+  showWhole(node, text) {
+    const html = makeAnsi().ansi_to_html(cleanLine(text));
+    node.querySelector("span").innerHTML = html;
+    node.querySelector(".whole")?.remove();
+  }
+
+  // --- Scrolling ---
+
+  onScroll() {
+    this.updateFollowing();
+    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    if (scrollTop < NEAR) {
+      this.handlers.nearStart();
+    }
+    if (scrollHeight - scrollTop - clientHeight < NEAR) {
+      this.handlers.nearEnd();
+    }
+    this.handlers.scrolled();
+  }
+
+  /** Does the view follow? Until somebody scrolls up, and from the end on again. */
+  updateFollowing() {
+    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    const atEnd = scrollHeight - scrollTop - clientHeight < 3;
+    this.following =
+      !this.isFull && (atEnd || (this.following && scrollTop > this.previousEnd - 3));
+    if (atEnd) {
+      this.previousEnd = scrollTop;
+    }
+  }
+
+  /** Another height of the view is no wish of the reader's to leave the end. */
+  keepEnd() {
+    if (this.following) {
+      this.element.scrollTop = this.element.scrollHeight;
+      this.previousEnd = this.element.scrollTop;
+    }
+  }
+
+  scrollToEnd() {
+    if (this.following) {
+      this.element.scrollTop = this.element.scrollHeight;
+    }
+    this.updateFollowing();
+  }
+
+  /** Bring a line into the middle; it is marked for a moment. */
+  scrollToLine(node) {
+    this.following = false;
+    this.previousEnd = Infinity;
+    const { clientHeight } = this.element;
+    this.element.scrollTop = node.offsetTop - clientHeight / 2 + node.offsetHeight / 2;
+    this.updateFollowing();
+  }
+
+  /** The line that holds the byte at an offset; undefined where it is not here. */
+  lineAt(offset) {
+    const known = [...this.lines].filter((node) => node.dataset.offset !== undefined);
+    return known.filter((node) => Number(node.dataset.offset) <= offset).at(-1);
+  }
+
+  /** Change how lines are laid out and keep the line at the top where it is. */
+  keepPlace(change) {
+    const top = this.element.scrollTop;
+    const line = [...this.lines].find((node) => node.offsetTop + node.offsetHeight > top);
+    const above = line ? line.offsetTop - top : 0;
+    change();
+    if (line && !this.following) {
+      this.element.scrollTop = line.offsetTop - above;
+    }
+    this.scrollToEnd();
+  }
+
+  /** The first and last line that are in sight. */
+  get visible() {
+    const top = this.element.scrollTop;
+    const bottom = top + this.element.clientHeight;
+    return [lineAtHeight(this.lines, top), lineAtHeight(this.lines, bottom)];
+  }
+}
+
+/** The line at a height, found by halves: there may be thousands. */
+function lineAtHeight(lines, height) {
+  let low = 0;
+  let high = lines.length - 1;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (lines[middle].offsetTop <= height) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return lines[low];
+}
+
+function makeAnsi() {
+  const ansi = new AnsiUp();
+  ansi.use_classes = true;
+  return ansi;
+}
+
+function dataHtml(name, number) {
+  return number === null ? "" : ` data-${name}="${Number(number)}"`;
+}
+
+function describeLine(node) {
+  const read = (name) => (node?.dataset[name] === undefined ? null : Number(node.dataset[name]));
+  return { offset: read("offset"), end: read("end"), number: read("line") };
+}
+
+function timeOfDay(stamp) {
+  return new Date(stamp).toTimeString().slice(0, 8);
+}
+
+function moreHtml(text, offset) {
+  const more = text.length - LINE_LIMIT;
+  if (more <= 0) {
+    return "";
+  }
+  const label = `… ${formatCount(more)} more characters`;
+  return offset === null
+    ? ` <u>${label}</u>`
+    : ` <button type="button" class="whole" tabindex="-1">${label}</button>`;
+}

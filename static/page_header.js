@@ -1,0 +1,152 @@
+/* The top of the page: how many jobs run, the search, the form and the menu. Its component also
+   carries everything that a visitor wants from the server, and tells when a refresh has come. */
+
+import { escapeHtml, formatCount, statusIcon } from "./format.js";
+import { closeWhenRemoved, page, setHtml } from "./page_state.js";
+import "./page_title.js";
+import { RunForm } from "./run_form.js";
+import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
+import { Toasts } from "./toasts.js";
+
+const SEARCH_DELAY = 200; // milliseconds after the last key
+
+class PageHeader {
+  constructor(root) {
+    this.root = root;
+    this.answered = null; // number of the last answer that was taken
+    this.searchTimer = null;
+    this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.toasts = new Toasts(this.find("toasts"));
+    this.listen("open-form", "click", () => this.form.open());
+    this.listen("search", "input", () => this.onSearch());
+    this.listen("refresh", "click", () => page.act("refresh", Date.now()));
+    this.listen("intervals", "change", (event) => this.onInterval(event));
+    this.listen("open-shortcuts", "click", () => this.showShortcuts());
+    this.listen("brand", "click", (event) => goHome(event));
+    this.drawAddress = this.drawAddress.bind(this);
+    page.on("address", this.drawAddress);
+    page.openForm = () => this.form.open();
+    page.editForm = (command) => this.form.edit({ command }, "");
+    addShortcut("/", "search", () => this.find("search").focus());
+    addShortcut("c", "run a job", () => this.form.open());
+    addShortcut("?", "these keys", () => this.showShortcuts());
+    this.drawAddress();
+    this.find("page-header").inert = false; // until now a click would have been lost
+  }
+
+  find(name) {
+    return this.root.querySelector(`.${name}`);
+  }
+
+  listen(name, event, act) {
+    this.find(name).addEventListener(event, act);
+  }
+
+  close() {
+    page.removeEventListener("address", this.drawAddress);
+  }
+
+  update(component) {
+    const { data } = component;
+    this.component = component;
+    page.actions = component;
+    page.receiveStatus(data);
+    this.drawTotals(data);
+    this.drawMenu(data);
+    this.find("problem").textContent = data.problem;
+    this.takeAnswer(data.answer);
+  }
+
+  /** What became of the last thing that a visitor wanted: each answer is taken once. */
+  takeAnswer(answer) {
+    if (!answer || answer.number === this.answered) {
+      return;
+    }
+    this.answered = answer.number;
+    if (answer.submitted) {
+      this.form.accept();
+    }
+    if (answer.job) {
+      page.show(answer.job);
+    } else if (answer.wrong) {
+      this.form.showWrong(answer.wrong);
+      this.form.open();
+    } else if (answer.edit) {
+      this.form.edit(answer.edit, answer.source);
+    } else {
+      this.toasts.show(answer.notice);
+    }
+  }
+
+  drawTotals({ counts, failed_today: failedToday, slots }) {
+    const icon = (status) => statusIcon(status, page.statuses);
+    const totals = [];
+    for (const status of ["running", "queued"]) {
+      if (counts[status] > 0) {
+        totals.push(`<span>${icon(status)} ${formatCount(counts[status])}</span>`);
+      }
+    }
+    if (failedToday) {
+      const today = '<span class="word">today</span>';
+      totals.push(`<span>${icon("failed")} ${escapeHtml(failedToday)} ${today}</span>`);
+    }
+    setHtml(this.find("totals"), totals.join(""));
+    this.find("slots").textContent =
+      slots.all > 0 ? `slots ${slots.busy}/${slots.all}` : "no worker";
+  }
+
+  drawMenu({ intervals, interval, workers }) {
+    const choices = intervals.map((name) => {
+      const checked = name === interval ? "checked" : "";
+      const value = escapeHtml(name);
+      return `<label><input type="radio" name="interval" value="${value}" ${checked}>${value}</label>`;
+    });
+    setHtml(this.find("intervals"), `<legend>Refresh every</legend>${choices.join("")}`);
+    const lines = workers.map(({ name, running, slots, queues }) => {
+      const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
+      return `${name}: ${running} of ${slots} slots busy${served}`;
+    });
+    this.find("workers").textContent = lines.join("\n") || "No worker is running.";
+  }
+
+  drawAddress() {
+    const field = this.find("search");
+    if (this.root.getRootNode().activeElement !== field) {
+      field.value = page.address.q ?? "";
+    }
+  }
+
+  onSearch() {
+    clearTimeout(this.searchTimer);
+    const q = this.find("search").value.trim();
+    this.searchTimer = setTimeout(
+      () => page.go({ q, before: "" }, { replace: true }),
+      SEARCH_DELAY,
+    );
+  }
+
+  onInterval(event) {
+    this.component.setStateValue("interval", event.target.value);
+  }
+
+  showShortcuts() {
+    const dialog = this.find("shortcuts");
+    setHtml(dialog.querySelector("table"), shortcutRowsHtml());
+    this.find("page-menu").hidePopover();
+    dialog.showModal();
+  }
+}
+
+function goHome(event) {
+  if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    page.go({ job: "", at: "", status: "", queue: "", q: "", before: "" });
+  }
+}
+
+export default function mountPageHeader(component) {
+  const root = component.parentElement;
+  root.pageHeader ??= new PageHeader(root);
+  root.pageHeader.update(component);
+  return closeWhenRemoved(root, root.pageHeader);
+}

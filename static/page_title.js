@@ -1,0 +1,105 @@
+/* What calls a visitor who looks elsewhere: the tab's title, its icon, and notifications. */
+
+import { endedBadly, formatCount, formatStatus, isEnded } from "./format.js";
+import { page } from "./page_state.js";
+
+const FAILED = "#c81e2b";
+const RUNNING = "#2563eb";
+const IDLE = "#64748b";
+
+class PageTitle {
+  constructor() {
+    this.open = new Set(); // IDs of jobs that had not ended at the last list
+    this.unseen = new Set(); // those that ended badly since somebody last looked
+    page.on("jobs", () => this.receive());
+    page.on("status", () => this.draw());
+    page.on("tick", () => this.draw()); // Streamlit writes its own title at times
+    addEventListener("focus", () => this.look());
+    document.addEventListener("visibilitychange", () => this.look());
+    this.receive(); // the list may have come before this file
+  }
+
+  receive() {
+    for (const job of page.jobs) {
+      if (isEnded(job)) {
+        this.tellEnd(job);
+      } else {
+        this.open.add(job.id);
+      }
+    }
+    this.look();
+  }
+
+  tellEnd(job) {
+    if (page.bells.has(job.id)) {
+      page.toggleBell(job.id, false);
+      notify(job);
+    }
+    if (this.open.delete(job.id) && endedBadly(job)) {
+      this.unseen.add(job.id);
+    }
+  }
+
+  look() {
+    if (document.visibilityState === "visible" && document.hasFocus()) {
+      this.unseen.clear();
+    }
+    this.draw();
+  }
+
+  draw() {
+    const running = page.status.counts.running ?? 0;
+    const failed = this.unseen.size;
+    const parts = [
+      failed > 0 ? `✕${formatCount(failed)}` : "",
+      running > 0 ? `▶${formatCount(running)}` : "",
+      "Tailboard",
+    ];
+    const title = parts.filter(Boolean).join(" ");
+    if (document.title !== title) {
+      document.title = title;
+    }
+    this.drawIcon(failed > 0 ? FAILED : running > 0 ? RUNNING : IDLE);
+  }
+
+  drawIcon(colour) {
+    const href = `data:image/svg+xml,${encodeURIComponent(iconSvg(colour))}`;
+    const icon = document.querySelector("link[rel~=icon]");
+    if (icon && icon.href !== href) {
+      icon.href = href;
+    }
+  }
+}
+
+function iconSvg(colour) {
+  return (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">' +
+    '<rect width="16" height="16" rx="3" fill="#1e293b"/>' +
+    '<path d="M3 5h10M3 8h10M3 11h6" stroke="#fff" stroke-width="1.5"/>' +
+    `<circle cx="12" cy="12" r="4" fill="${colour}"/></svg>`
+  );
+}
+
+/** Can this browser tell the end of a job at all? Over plain http it has no permission to give. */
+export function canNotify() {
+  return "Notification" in window && window.isSecureContext;
+}
+
+/** Asks where nobody was asked yet; only ever called by a click. */
+export async function askToNotify() {
+  return (await Notification.requestPermission()) === "granted";
+}
+
+function notify(job) {
+  if (canNotify() && Notification.permission === "granted") {
+    const notification = new Notification(`${job.title}: ${formatStatus(job.status)}`, {
+      tag: job.id,
+    });
+    notification.onclick = () => {
+      window.focus();
+      page.show(job.id);
+    };
+  }
+}
+
+export const pageTitle = new PageTitle();

@@ -1,0 +1,109 @@
+/* The form in its dialog. What is typed stays, also when the dialog or the tab is closed, until
+   the job runs. The server checks it and says at which field something is wrong. */
+
+const DRAFT = "tailboard.draft"; // in the tab's own storage: it may hold what others must not see
+const EMPTY = {
+  command: "",
+  name: "",
+  cwd: "",
+  timeout: "",
+  env: "",
+  retries: "0",
+  queue: "default",
+};
+
+export class RunForm {
+  /** `send(values)` brings what is typed to the server. */
+  constructor(dialog, send) {
+    this.dialog = dialog;
+    this.form = dialog.querySelector("form");
+    this.send = send;
+    this.source = ""; // the ID of the job that the form was filled from
+    this.sentAt = 0; // number of the submission that an answer is awaited for
+    this.fill({ ...EMPTY, ...readDraft() });
+    this.form.addEventListener("submit", (event) => this.submit(event));
+    this.form.addEventListener("input", () => this.keepDraft());
+    dialog.addEventListener("keydown", (event) => this.onKey(event));
+    dialog.querySelector(".close-form").addEventListener("click", () => dialog.close());
+  }
+
+  open() {
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+    }
+    this.form.elements.command.focus();
+  }
+
+  /** Fill the form from a job's values, to be changed; `source` is that job's ID. */
+  edit(values, source) {
+    this.fill({ ...EMPTY, ...values });
+    this.source = source;
+    this.showWrong({});
+    this.form.querySelector("details").open = Boolean(values.env);
+    this.open();
+  }
+
+  fill(values) {
+    for (const [name, value] of Object.entries(values)) {
+      if (name in EMPTY) {
+        this.form.elements[name].value = value ?? "";
+      }
+    }
+  }
+
+  values() {
+    return Object.fromEntries(
+      Object.keys(EMPTY).map((name) => [name, this.form.elements[name].value]),
+    );
+  }
+
+  keepDraft() {
+    try {
+      sessionStorage.setItem(DRAFT, JSON.stringify(this.values()));
+    } catch {
+      // A browser that keeps nothing forgets it with the page.
+    }
+  }
+
+  onKey(event) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      this.form.requestSubmit();
+    }
+  }
+
+  submit(event) {
+    event.preventDefault(); // which would close the dialog before anybody knows
+    this.send({ values: this.values(), source: this.source });
+  }
+
+  /** The server has taken the job: the next one begins with an empty form. */
+  accept() {
+    this.fill(EMPTY);
+    this.source = "";
+    this.showWrong({});
+    this.keepDraft();
+    this.dialog.close();
+  }
+
+  /** Sentences by field; "" is for what no field is to blame for. */
+  showWrong(wrong) {
+    for (const node of this.form.querySelectorAll(".wrong")) {
+      node.textContent = wrong[node.dataset.field] ?? "";
+      const field = this.form.elements[node.dataset.field];
+      field?.setAttribute("aria-invalid", String(Boolean(node.textContent)));
+    }
+    const hidden = ["env", "retries", "queue"].some((name) => wrong[name]);
+    if (hidden) {
+      this.form.querySelector("details").open = true;
+    }
+  }
+}
+
+function readDraft() {
+  try {
+    return JSON.parse(sessionStorage.getItem(DRAFT)) ?? {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,336 @@
+"""The page's JavaScript that needs no page: the pure files of static/, run in Chromium."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium
+from conftest import ROOT, need
+from playwright.sync_api import Page
+
+STATIC = ROOT / "static"
+PURE = ["format", "job_details", "job_rows", "log_text", "timeline"]
+STATUSES = {
+    "succeeded": {"icon": "✓", "colour": "green"},
+    "running": {"icon": "▶", "colour": "blue"},
+    "failed": {"icon": "✕", "colour": "red"},
+    "lost": {"icon": "?", "colour": "violet"},
+}
+NOW = 1_764_000_000_000  # milliseconds
+
+
+RUN = """async ({ url, modules, given, expression }) => {
+    const files = modules.map((name) => `${url}/${name}.js`);
+    const exported = await Promise.all(files.map((file) => import(file)));
+    const names = Object.assign({}, ...exported, given);
+    return new Function(...Object.keys(names), `return (${expression})`)(...Object.values(names));
+}"""
+
+
+class Server(SimpleHTTPRequestHandler):
+    """Serves files and does not say so."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Script:
+    """Runs JavaScript with everything that the pure files export."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+
+    def __call__(self, expression: str, **given: Any) -> Any:
+        """What an expression gives; the names given stand in it."""
+        return self.page.evaluate(
+            RUN, {"url": self.url, "modules": PURE, "given": given, "expression": expression}
+        )
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    need("chromium")
+    handler = functools.partial(Server, directory=str(STATIC))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{url}/error_patterns.json")
+        yield Script(page, url)
+    server.shutdown()
+    server.server_close()
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    least = {"id": "1", "title": "a job", "status": "succeeded", "queue": "default"}
+    times = {"submitted_at": at(0), "started_at": at(0), "finished_at": at(10)}
+    return least | times | {"exit_code": 0, "reason": None} | fields
+
+
+def at(seconds: float) -> str:
+    """A time so many seconds after an hour before NOW, as the API writes it."""
+    then = datetime.fromtimestamp(NOW / 1000 - 3600 + seconds, UTC)
+    return then.isoformat().replace("+00:00", "Z")
+
+
+# --- The text of a log ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("10%\r50%\r100%", "100%"),
+        ("100%\r\r", "100%"),
+        ("\x1b]0;title\x07\x1b[2Kclean\x1b[?25h", "clean"),
+        ("half \x1b[3", "half "),
+        ("\x1b[31mred\x1b[m", "\x1b[31mred\x1b[m"),
+        ("a\x00b\x08c\td", "abc\td"),
+    ],
+)
+def test_a_line_is_what_a_terminal_would_show(script: Script, raw: str, clean: str) -> None:
+    assert script("cleanLine(raw)", raw=raw) == clean
+
+
+ERRORS = [
+    "Traceback (most recent call last):",
+    "E       AssertionError: 12 == 12.5",
+    "ValueError: bad",
+    "FAILED tests/test_sum.py::test_sum",
+    "fatal: not a git repository",
+    "main.c:3:1: error: expected ';'",
+    "sh: 1: pytst: not found",
+    "\x1b[1;31mbroken\x1b[m",
+    "\x1b[91mbroken\x1b[m",
+]
+NO_ERRORS = ["0 errors", "no errors found", "errorless", "12 passed, 0 failed", "\x1b[32mred\x1b[m"]
+
+
+@pytest.mark.parametrize("line", [*ERRORS, *NO_ERRORS])
+def test_error_lines_are_known_by_patterns_or_by_red(script: Script, line: str) -> None:
+    patterns = json.loads((STATIC / "error_patterns.json").read_text())
+    expression = "isErrorLine(line, patterns.map((each) => new RegExp(each)))"
+    assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
+
+
+@pytest.mark.parametrize("line", [line for line in ERRORS + NO_ERRORS if "\x1b" not in line])
+def test_python_reads_the_patterns_alike(line: str) -> None:
+    patterns = json.loads((STATIC / "error_patterns.json").read_text())
+    assert any(re.search(pattern, line) for pattern in patterns) == (line in ERRORS)
+
+
+def test_bytes_are_split_into_lines_with_their_places(script: Script) -> None:
+    lines = script(
+        "splitBytes(new TextEncoder().encode(text), 100, 7)", text="one\n日本\n\nthe rest"
+    )
+    places = [(line["text"], line["offset"], line["end"], line["number"]) for line in lines]
+    assert places == [
+        ("one", 100, 104, 7),
+        ("日本", 104, 111, 8),
+        ("", 111, 112, 9),
+        ("the rest", 112, 120, 10),
+    ]
+    assert [line["ended"] for line in lines] == [True, True, True, False]
+
+
+def test_times_before_lines_do_not_count_as_bytes(script: Script) -> None:
+    stamp = "2026-11-23T18:00:00.000Z"
+    text = f"{stamp} one\n{stamp} two\n"
+    lines = script("splitStamped(new TextEncoder().encode(text), 10, null)", text=text)
+    assert [(line["stamp"], line["text"]) for line in lines] == [(stamp, "one"), (stamp, "two")]
+    assert [(line["offset"], line["end"]) for line in lines] == [(10, 14), (14, 18)]
+
+
+def test_pieces_join_to_the_lines_of_the_whole_however_cut(script: Script) -> None:
+    text = "one\n日本語 🎉\n\nprogress\r50%\rdone\nlast\n"
+    code = """(() => {
+        const whole = splitBytes(new TextEncoder().encode(text), 5, 1);
+        const characters = [...text];
+        const results = [];
+        for (let size = 1; size < characters.length; size += 1) {
+            const joiner = new LineJoiner(5, 1);
+            const lines = [];
+            let end = 5;
+            for (let at = 0; at < characters.length; at += size) {
+                const piece = characters.slice(at, at + size).join("");
+                end += byteLength(piece);
+                lines.push(...joiner.add(piece, end));
+            }
+            results.push(lines.map(({ text, offset, end, number }) => [text, offset, end, number]));
+        }
+        const expected = whole.map(({ text, offset, end, number }) => [text, offset, end, number]);
+        return { results, expected };
+    })()"""
+    found = script(code, text=text)
+    assert len(found["results"]) > 20
+    for lines in found["results"]:
+        assert lines == found["expected"]
+
+
+def test_after_bytes_that_are_no_text_only_the_end_is_sure(script: Script) -> None:
+    code = """(() => {
+        const joiner = new LineJoiner(0, 1);
+        const lines = joiner.add("\\ufffd\\nmore\\n", 7);
+        return { lines, next: joiner.add("sure\\n", 12) };
+    })()"""
+    found = script(code)
+    assert [(line["offset"], line["end"]) for line in found["lines"]] == [(None, None), (None, 7)]
+    assert [(line["offset"], line["end"]) for line in found["next"]] == [(7, 12)]
+
+
+def test_an_endless_progress_bar_keeps_little_in_memory(script: Script) -> None:
+    code = """(() => {
+        const joiner = new LineJoiner(0, 1);
+        let end = 0;
+        for (let step = 0; step < 20000; step += 1) {
+            const piece = `\\r${String(step).padStart(60, "#")}`;
+            end += piece.length;
+            joiner.add(piece, end);
+        }
+        const kept = joiner.rest.length;
+        return { kept, shown: lastOverwrite(joiner.unfinished().text), offset: joiner.offset };
+    })()"""
+    found = script(code)
+    assert found["kept"] < 200_000
+    assert found["shown"].endswith("#19999")
+    assert found["offset"] == 0
+
+
+def test_of_a_tail_only_what_is_new_is_taken(script: Script) -> None:
+    expression = "tailBehind(tail, offset, next, shown)"
+    given = {"tail": "日本\nnew", "offset": 10, "next": 20}
+    assert script(expression, shown=17, **given) == "new"
+    assert script(expression, shown=20, **given) == ""
+    assert script(expression, shown=9, **given) is None  # a part between them is missing
+    assert script(expression, shown=12, **(given | {"next": 19})) is None  # bytes that are no text
+
+
+def test_matches_are_literal_and_ignore_capitals(script: Script) -> None:
+    assert script("findMatches('a.b A.B axb', 'a.b')") == [[0, 3], [4, 7]]
+    assert script("findMatches('text', '')") == []
+
+
+def test_two_lines_stand_around_each_match(script: Script) -> None:
+    assert script("[...linesAround([0, 6], 2, 8)]") == [0, 1, 2, 4, 5, 6, 7]
+
+
+# --- Words and numbers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9_940, "9.9 s"),
+        (59_999, "59 s"),
+        (61_000, "1 min 1 s"),
+        (7_260_000, "2 h 1 min"),
+    ],
+)
+def test_durations_read_well(script: Script, milliseconds: int, text: str) -> None:
+    assert script("formatDuration(milliseconds)", milliseconds=milliseconds) == text
+
+
+def test_ordinals_are_english(script: Script) -> None:
+    numbers = [1, 2, 3, 4, 11, 12, 13, 21, 102, 111]
+    words = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"]
+    assert script("numbers.map(formatOrdinal)", numbers=numbers) == words
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+HOSTILE = '"><img src=x onerror="alert(1)">&amp;\'`</b>'
+
+
+def test_hostile_names_reasons_and_values_are_only_text(script: Script) -> None:
+    fields = ("title", "status", "queue", "reason", "id", "cwd", "worker", "exit_code")
+    hostile = job(**dict.fromkeys(fields, HOSTILE), retries=0, env_names=[HOSTILE], attempts=[])
+    context = {"statuses": STATUSES, "usual": 5_000, "now": NOW}
+    pieces = script(
+        """[
+            jobRowHtml(hostile, context),
+            foldRowHtml({ jobs: [hostile, hostile], open: false }, context),
+            detailsHtml(hostile, {}),
+            detailsHtml(hostile, { [hostile.title]: hostile.title }),
+            timelineHtml(layOutTimeline([hostile], now), context.statuses, now, () => "<a>"),
+        ].map((html) => {
+            const page = new DOMParser().parseFromString(html, "text/html");
+            return { images: page.images.length, text: page.body.textContent + html };
+        })""",
+        hostile=hostile,
+        context=context,
+        now=NOW,
+    )
+    assert [piece["images"] for piece in pieces] == [0] * 5
+    assert all("<img" not in piece["text"].replace(HOSTILE, "") for piece in pieces)
+
+
+def test_a_running_job_shows_how_far_it_is_by_its_usual_time(script: Script) -> None:
+    running = job(status="running", started_at=at(3590), finished_at=None, exit_code=None)
+    context = {"statuses": STATUSES, "now": NOW}
+    draw = "jobRowHtml(running, { ...context, usual })"
+    half = script(draw, running=running, context=context, usual=20_000)
+    assert 'class="progress"' in half and "width:50%" in half
+    late = script(draw, running=running, context=context, usual=4_000)
+    assert 'class="progress overdue"' in late and "width:100%" in late
+    assert "progress" not in script(draw, running=running, context=context, usual=None)
+
+
+def test_neighbours_of_one_name_fold_unless_they_run_or_were_opened(script: Script) -> None:
+    names = ["b", "a", "a", "a", "b", "b"]
+    jobs = [job(id=str(9 - n), title=name) for n, name in enumerate(names)]
+    jobs.insert(1, job(id="run", title="a", status="running", finished_at=None))
+    shape = "foldRows(jobs, new Set(open)).map((row) => row.jobs?.length ?? row.job.id)"
+    assert script(shape, jobs=jobs, open=[]) == ["9", "run", 3, "5", "4"]
+    opened = script(shape, jobs=jobs, open=["fold 6"])
+    assert opened == ["9", "run", 3, "8", "7", "6", "5", "4"]
+
+
+def test_the_usual_time_is_the_median_of_what_succeeded(script: Script) -> None:
+    jobs = [job(finished_at=at(seconds)) for seconds in (1, 2, 30)]
+    jobs.append(job(status="failed", finished_at=at(500)))
+    assert script("usualDurations(jobs).get('a job')", jobs=jobs) == 2_000
+
+
+# --- The timeline ---------------------------------------------------------------------------------
+
+
+def test_the_timeline_has_two_lanes_at_most(script: Script) -> None:
+    jobs = [job(id=str(n), started_at=at(n), finished_at=at(100)) for n in range(5)]
+    layout = script("layOutTimeline(jobs, now)", jobs=jobs, now=NOW)
+    assert layout["lanes"] == 2
+    assert [bar["lane"] for bar in layout["bars"]] == [0, 1, 1, 1, 1]
+    assert all(0 <= bar["left"] < bar["right"] <= 1 for bar in layout["bars"])
+
+
+def test_there_is_no_timeline_where_nothing_ran(script: Script) -> None:
+    waiting = job(started_at=None, finished_at=None, status="queued")
+    long_ago = job(started_at="2020-01-01T00:00:00Z", finished_at="2020-01-01T00:00:01Z")
+    assert script("layOutTimeline(jobs, now)", jobs=[waiting, long_ago], now=NOW) is None
+
+
+# --- The files ------------------------------------------------------------------------------------
+
+
+def test_the_pure_files_use_no_document() -> None:
+    for name in PURE:
+        text = (STATIC / f"{name}.js").read_text()
+        assert not re.search(r"\b(document|window|fetch|localStorage|Date\.now)\b\s*[.(]", text), (
+            name
+        )
+
+
+def test_everything_in_static_may_be_read_by_anybody() -> None:
+    """It is served without the token, so nothing but code of the page stands there."""
+    kinds = {path.suffix for path in STATIC.rglob("*") if path.is_file()}
+    assert kinds <= {".js", ".css", ".html", ".json"}
+    assert not list(Path(STATIC).rglob("*.py"))
