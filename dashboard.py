@@ -21,6 +21,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import requests
@@ -82,13 +83,14 @@ class ApiClient:
         self.etag_cache = etag_cache  # the last answer kept under each name
 
     def request(
-        self, method: str, path: str, keep: str = "", body: Any = None
+        self, method: str, path: str, keep: str = "", body: Any = None, key: str = ""
     ) -> requests.Response:
-        """The API's answer, or ApiError. One kept under a name is sent only if it has changed."""
+        """The API's answer, or ApiError. One kept under a name is sent only if it has changed;
+        what is asked again under a `key` is done once."""
         kept = self.etag_cache.get(keep)
         if kept is not None and kept.url != API + path:
             kept = None
-        answer = self._send(method, path, body, kept)
+        answer = self._send(method, path, body, kept, key)
         if answer.status_code == 304 and kept is not None:
             return kept
         if answer.status_code in (401, 403):
@@ -100,9 +102,11 @@ class ApiClient:
         return answer
 
     def _send(
-        self, method: str, path: str, body: Any, kept: requests.Response | None
+        self, method: str, path: str, body: Any, kept: requests.Response | None, key: str
     ) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}".encode()}
+        if key:
+            headers["Idempotency-Key"] = key.encode()
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
         if self.is_remote:  # the API refuses it if it has no token: it would run their commands
@@ -116,8 +120,8 @@ class ApiClient:
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:
         return parse_json(self.request("GET", path, keep), *names)
 
-    def post_json(self, path: str, body: Any, *names: str) -> dict[str, Any]:
-        return parse_json(self.request("POST", path, body=body), *names)
+    def post_json(self, path: str, body: Any, *names: str, key: str = "") -> dict[str, Any]:
+        return parse_json(self.request("POST", path, body=body, key=key), *names)
 
 
 def parse_json(answer: requests.Response, *names: str) -> dict[str, Any]:
@@ -386,6 +390,7 @@ def set_up_session() -> None:
     state.setdefault("answer", None)  # to the last thing that the visitor wanted
     state.setdefault("shown_job", None)  # the job whose log is shown, as last heard
     state.setdefault("shown_error", "")
+    state.setdefault("unsure", {})  # the last submit, while it is not known to have arrived
     state.setdefault("revealed", {})  # values of a job's environment that were asked for
 
 
@@ -447,11 +452,24 @@ def submit_job(client: ApiClient, body: Job, source: str) -> str:
     """The ID of the new job, which is a rerun where the form was filled and not changed."""
     if source and is_same_job(body, client.get_json(job_path(source), "id")):
         return rerun_job(client, source)
-    return str(client.post_json("/jobs", body, "id")["id"])
+    return post_once(client, "/jobs", body)
 
 
 def rerun_job(client: ApiClient, job_id: str) -> str:
-    return str(client.post_json(f"{job_path(job_id)}/rerun", {}, "id")["id"])
+    return post_once(client, f"{job_path(job_id)}/rerun", {})
+
+
+def post_once(client: ApiClient, path: str, body: Job) -> str:
+    """The ID of the new job. Until it is known to have arrived, whoever asks for the same again
+    does so under the same key, so that a slow API and a second click make one job."""
+    asked = {"path": path, "body": body}
+    unsure = st.session_state["unsure"]
+    if unsure.get("asked") != asked:
+        unsure = {"asked": asked, "key": uuid4().hex}
+    st.session_state["unsure"] = unsure
+    job_id = str(client.post_json(path, body, "id", key=unsure["key"])["id"])
+    st.session_state["unsure"] = {}
+    return job_id
 
 
 def on_rerun() -> None:

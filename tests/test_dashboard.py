@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
+import requests
 from axe_playwright_python.sync_playwright import Axe
 from browser import chromium
 from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
@@ -39,20 +42,20 @@ class Site:
         self.api_process = processes.started[-1]
         self.start_dashboard(ROOT, self.url)
 
-    def start_dashboard(self, home: Path, url: str) -> None:
+    def start_dashboard(self, home: Path, url: str, api: str | None = None) -> None:
         script = str(home / "dashboard.py")
         port = f"--server.port={url.rpartition(':')[2]}"
         self.processes.serve(
             f"{url}/_stcore/health",
             *(sys.executable, "-m", "streamlit", "run", script, port),
             home=home,
-            TAILBOARD_API=self.api,
+            TAILBOARD_API=api or self.api,
         )
 
-    def serve_dashboard(self, home: Path) -> str:
-        """Another page, of the files in another folder; its URL."""
+    def serve_dashboard(self, home: Path, api: str | None = None) -> str:
+        """Another page, of the files in another folder, or that asks elsewhere; its URL."""
         url = f"http://127.0.0.1:{free_port()}"
-        self.start_dashboard(home, url)
+        self.start_dashboard(home, url, api)
         return url
 
     def kill_api(self) -> None:
@@ -250,6 +253,65 @@ def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
     expect(state(page)).to_have_text("ended, exit 0")
     page.keyboard.press("c")
     expect(page.get_by_label("Command", exact=True)).to_have_value("")
+
+
+class LossyProxy(BaseHTTPRequestHandler):
+    """Passes all on to the API, but for the answers to the first submit and the first rerun."""
+
+    api: str
+    lost: set[str]
+
+    def do_GET(self) -> None:
+        self.pass_on(None)
+
+    def do_POST(self) -> None:
+        self.pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def pass_on(self, body: bytes | None) -> None:
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        answer = requests.request(self.command, self.api + self.path, data=body, headers=headers)
+        kind = self.path.rpartition("/")[2]
+        if body is not None and kind in ("jobs", "rerun") and kind not in self.lost:
+            self.lost.add(kind)
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        for name in ("Content-Type", "ETag"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def lossy_page(site: Site) -> Iterator[str]:
+    """The URL of a page whose way to the API loses the first answers."""
+    LossyProxy.api, LossyProxy.lost = site.api, set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), LossyProxy)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_second_click_after_a_lost_answer_makes_no_second_job(
+    site: Site, lossy_page: str, page: Page
+) -> None:
+    visit(page, lossy_page)
+    page.get_by_role("button", name="+ Run").click()
+    page.get_by_label("Command", exact=True).fill("echo once only")
+    page.get_by_role("button", name="Run job").click()
+    expect(page.get_by_text("does not answer").first).to_be_visible()
+    page.get_by_role("button", name="Run job").click()
+    expect(page).to_have_url(re.compile(r"job=20"))
+    jobs, _ = site.storage.list(text="echo once only")
+    assert [job.id for job in jobs] == [submitted(page)]
 
 
 def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
