@@ -1,7 +1,7 @@
 """The API: jobs and their logs over HTTP.
 
-A route parses, asks the storage once, and answers; errors rise to one handler and leave as problem
-details (RFC 9457). It imports nothing of ours but storage.
+A route parses, asks the storage once, and answers; errors rise to a handler for their class and
+leave as problem details (RFC 9457). It imports nothing of ours but storage.
 """
 
 from __future__ import annotations
@@ -49,26 +49,39 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import (
-    HTTPException,
-    RequestedRangeNotSatisfiable,
-    default_exceptions,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
 )
-from werkzeug.local import LocalProxy
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    HTTPException,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+    RequestTimeout,
+    ServiceUnavailable,
+)
 
 import storage
 from storage import FINISHED, EmptyLog, Job, JobNotFound, Log, Settings, Status, WrongState
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
-COUNTED = 1_000  # logs whose lines stay counted
+LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
-STAMPED = 256 << 10  # bytes at a time that are led by times, which may make 26 of each
+MAX_TIMESTAMPED_BYTES = (
+    256 << 10
+)  # bytes at a time that are led by times, which may make 26 of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
-PING = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
+KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
 TICKET_AGE = 600  # seconds
 ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
@@ -187,22 +200,25 @@ class SearchTurns:
                 self.clients.remove(client)
 
 
-tailboard: Tailboard = LocalProxy(lambda: current_app.extensions["tailboard"])  # type: ignore
+def tailboard() -> Tailboard:
+    """What the application that answers this request holds."""
+    found: Tailboard = current_app.extensions["tailboard"]
+    return found
 
 
 # --- What may come in ---------------------------------------------------------------------------
 
 
 # A description says what is allowed: it ends the error's sentence.
-def text(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
+def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
     return Field(pattern=pattern, max_length=most, description=allowed)
 
 
-def whole(least: int, most: int) -> Any:
+def int_field(least: int, most: int) -> Any:
     return Field(ge=least, le=most, description=f"a whole number from {least:,} to {most:,}")
 
 
-def moment(given: str) -> float:
+def parse_since(given: str) -> float:
     """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
     if age := re.fullmatch(r"([0-9]{1,9})([smhd])", given):
         return time.time() - int(age[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[age[2]]
@@ -220,20 +236,20 @@ def bounded_env(env: dict[str, str]) -> dict[str, str]:
 
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
-Line = Annotated[str, text(LINE, 30_000)]
-Text = Annotated[str, text(r"^[^\x00]*$", 30_000)]
-VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\0=]+\Z")
-Label = Annotated[str | None, text(LINE, 200, "text of 1 to 200 characters")]
-QUEUE = text(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
+Line = Annotated[str, text_field(LINE, 30_000)]
+Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
+VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
+Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
+QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
 Flag = Annotated[bool, Field(description="0 or 1")]
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """What a client asks for."""
 
     @classmethod
-    def check(cls, data: object) -> Self:
+    def parse(cls, data: object) -> Self:
         """Made of the data; 400 with a sentence that names the field and what is allowed."""
         if not isinstance(data, dict):
             abort(400, "the body must be a JSON object")
@@ -247,7 +263,7 @@ class Asked(BaseModel):
             abort(400, f"{field} must be {cls.model_fields[field].description}")
 
 
-class Submission(Asked):
+class Submission(RequestModel):
     """The body of POST /jobs."""
 
     model_config = ConfigDict(strict=True)
@@ -258,45 +274,47 @@ class Submission(Asked):
     )
     name: Label = None
     queue: Annotated[str, QUEUE] = "default"
-    cwd: Annotated[str | None, text(r"^/[^\x00]*$", 4_000, "an absolute path")] = None
-    env: Annotated[dict[Annotated[str, text(VARIABLE, 200)], Text], AfterValidator(bounded_env)] = (
-        Field(
-            {},
-            description="an object of texts, of up to 64 KiB in all, "
-            "with names other than JOB_… and TAILBOARD_…",
-        )
+    cwd: Annotated[str | None, text_field(r"^/[^\x00]*$", 4_000, "an absolute path")] = None
+    env: Annotated[
+        dict[Annotated[str, text_field(VARIABLE, 200)], Text], AfterValidator(bounded_env)
+    ] = Field(
+        {},
+        description="an object of texts, of up to 64 KiB in all, "
+        "with names other than JOB_… and TAILBOARD_…",
     )
     timeout: float | None = Field(
         None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
     )
-    retries: Annotated[int, whole(0, 100)] = 0
+    retries: Annotated[int, int_field(0, 100)] = 0
     submitted_by: Label = None
 
 
-class Listing(Asked):
+class Listing(RequestModel):
     """The parameters of GET /jobs."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None
-    q: Annotated[str, text("", 200, "text of up to 200 characters")] = ""
-    limit: Annotated[int, whole(1, 500)] = 50
-    before: Annotated[str | None, text(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")] = None
+    q: Annotated[str, text_field("", 200, "text of up to 200 characters")] = ""
+    limit: Annotated[int, int_field(1, 500)] = 50
+    before: Annotated[
+        str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
+    ] = None
 
 
-class LogQuery(Asked):
+class LogQuery(RequestModel):
     """The parameters of GET /jobs/ID/logs."""
 
-    tail: Annotated[int, whole(0, 1_000_000)] = 1_000
+    tail: Annotated[int, int_field(0, 1_000_000)] = 1_000
     offset: Offset = None
-    limit_bytes: Annotated[int, whole(1, 4 << 20)] = 256 << 10
-    since: Annotated[float, BeforeValidator(moment)] | None = Field(
-        None, description="like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+    limit_bytes: Annotated[int, int_field(1, 4 << 20)] = 256 << 10
+    since: Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)] | None = (
+        Field(None, description="like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z")
     )
     timestamps: Flag = False
     follow: Flag = False
     download: Flag = False
-    q: Annotated[str | None, text(r"^[^\n]+$", 200, "1 to 200 characters")] = None
-    limit: Annotated[int, whole(1, 1_000)] = 100
+    q: Annotated[str | None, text_field(r"^[^\n]+$", 200, "1 to 200 characters")] = None
+    limit: Annotated[int, int_field(1, 1_000)] = 100
     before: Offset = None
     count: Flag = False
     ticket: str | None = None
@@ -317,70 +335,127 @@ class BodiesTooMany(Exception):
     """Those that arrive at this moment hold too much memory."""
 
 
-ERRORS: dict[type[Exception], tuple[int, str]] = {
-    JobNotFound: (404, "{0}"),
-    WrongState: (409, "{0}"),
-    BodyBroken: (400, "the body broke off, or its chunks are not what they should be"),
-    BodyLate: (408, "the body did not arrive in time"),
-    BodiesTooMany: (503, "too many large bodies arrive now"),
-    RecursionError: (400, "the body is nested too deeply"),
-    OSError: (503, "the storage cannot do that now: {1}"),
-}
-HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
+RETRY_AFTER = "5"  # seconds
 
 
 @routes.app_errorhandler(HTTPException)
-def problem(error: Exception) -> Any:
-    """An error as problem details (RFC 9457)."""
-    if not isinstance(error, HTTPException):
-        status, detail = next(told for kind, told in ERRORS.items() if isinstance(error, kind))
-        if isinstance(error, OSError):
-            current_app.logger.error("storage: %s", error)
-        why = getattr(error, "strerror", None) or "it failed"
-        error = default_exceptions[status](detail.format(error, why))
+def problem_response(error: HTTPException) -> Response:
+    """Any error as problem details (RFC 9457)."""
     response = error.get_response(request.environ)
     told = {"type": "about:blank", "title": error.name, "status": error.code}
     body = current_app.make_response(told | {"detail": error.description or error.name})
-    response.data, response.content_type = body.data, "application/problem+json"
-    response.headers.update(HEADERS.get(response.status_code, {}))
+    answer = Response(body.data, response.status_code, response.headers)
+    answer.content_type = "application/problem+json"
+    if error.code == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if error.code == 503:
+        answer.headers["Retry-After"] = RETRY_AFTER
     if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
-        response.headers["X-Log-Size"] = str(error.length)
-    return response
+        answer.headers["X-Log-Size"] = str(error.length)
+    return answer
 
 
-for _kind in ERRORS:
-    routes.app_errorhandler(_kind)(problem)
+@routes.app_errorhandler(JobNotFound)
+def job_not_found(error: JobNotFound) -> Response:
+    return problem_response(NotFound(str(error)))
 
 
-# --- The door -----------------------------------------------------------------------------------
+@routes.app_errorhandler(WrongState)
+def wrong_state(error: WrongState) -> Response:
+    return problem_response(Conflict(str(error)))
+
+
+@routes.app_errorhandler(BodyBroken)
+def body_broken(_: BodyBroken) -> Response:
+    told = "the body broke off, or its chunks are not what they should be"
+    return problem_response(BadRequest(told))
+
+
+@routes.app_errorhandler(BodyLate)
+def body_late(_: BodyLate) -> Response:
+    return problem_response(RequestTimeout("the body did not arrive in time"))
+
+
+@routes.app_errorhandler(BodiesTooMany)
+def bodies_too_many(_: BodiesTooMany) -> Response:
+    return problem_response(ServiceUnavailable("too many large bodies arrive now"))
+
+
+@routes.app_errorhandler(RecursionError)
+def body_too_deep(_: RecursionError) -> Response:
+    return problem_response(BadRequest("the body is nested too deeply"))
+
+
+@routes.app_errorhandler(OSError)
+def storage_unavailable(error: OSError) -> Response:
+    current_app.logger.error("storage: %s", error)
+    why = error.strerror or "it failed"
+    return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
+
+
+# --- Who may come in ----------------------------------------------------------------------------
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+READING = ("GET", "HEAD", "OPTIONS")
+OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 
 
 @routes.before_app_request
-def door() -> None:
-    """Who may come in: whoever has the token; where there is none, programs of this machine, but
-    no web page that makes a browser of this machine ask (DNS rebinding, cross-site requests)."""
+def authorize() -> None:
+    """Who may come in: whoever has the token; where there is none, programs of this machine. Each
+    refusal comes before any other answer, and a body of another type is refused last."""
     g.begun = time.monotonic()
+    refuse_other_sites()
+    if request.path != "/healthz":
+        if tailboard().settings.token:
+            require_token()
+        else:
+            require_this_machine()
+    refuse_other_bodies()
+
+
+def refuse_other_sites() -> None:
+    """403 for what another site's page makes a browser ask: it may have the run of this machine,
+    or of a network that it stands in. The dashboard's own origins may ask."""
     origin = request.headers.get("Origin")
-    if origin and origin not in (*tailboard.origins, request.host_url.rstrip("/")):
-        abort(403, "requests from another site's page are refused")
-    if request.method == "POST" and request.mimetype != "application/json":
-        abort(415, "Content-Type must be application/json")
-    if request.path == "/healthz":
+    if origin in tailboard().origins:
         return
-    if token := tailboard.settings.token:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()) and not has_ticket():
-            abort(401, "the token is missing or wrong")
-    elif not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
+    is_foreign = origin is not None and origin != request.host_url.rstrip("/")
+    # A browser need not send Origin. A link to read something may stand anywhere.
+    if request.method not in READING and request.headers.get("Sec-Fetch-Site") in OTHER_SITES:
+        is_foreign = True
+    if is_foreign:
+        abort(403, "requests from another site's page are refused")
+
+
+def require_token() -> None:
+    given = request.headers.get("Authorization", "").encode()
+    wanted = f"Bearer {tailboard().settings.token}".encode()
+    if not hmac.compare_digest(given, wanted) and not has_ticket():
+        abort(401, "the token is missing or wrong")
+
+
+def require_this_machine() -> None:
+    """Against other machines, proxies that pass on what others ask, and names that a site's own
+    DNS resolves to this machine (DNS rebinding)."""
+    if not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
         abort(403, "without TAILBOARD_TOKEN only this machine is served")
-    elif not LOOPBACK.fullmatch(request.headers.get("Host", "")):
+    if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
         abort(403, "without TAILBOARD_TOKEN the Host must be localhost or 127.0.0.1")
-    elif any(name in request.headers for name in FORWARDING):
+    if any(name in request.headers for name in FORWARDING):
         abort(403, "without TAILBOARD_TOKEN no proxy may forward requests")
+
+
+def refuse_other_bodies() -> None:
+    """415 for a body that is not JSON; a POST without a body needs no type."""
+    if request.method == "POST" and has_body() and request.mimetype != "application/json":
+        abort(415, "Content-Type must be application/json")
+
+
+def has_body() -> bool:
+    return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
 def has_ticket() -> bool:
@@ -388,7 +463,7 @@ def has_ticket() -> bool:
     download links cannot send headers."""
     if request.endpoint == "tailboard.logs":
         with suppress(BadSignature):
-            job_id = tailboard.tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
+            job_id = tailboard().tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
             return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
     return False
 
@@ -396,62 +471,86 @@ def has_ticket() -> bool:
 @routes.post("/jobs/<job_id>/ticket")
 def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
-    job = tailboard.storage.get(job_id)
-    return {"ticket": tailboard.tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
+    job = tailboard().storage.get(job_id)
+    return {"ticket": tailboard().tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
 
 
 @routes.post("/ticket")
 def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
     jobs has it at hand before a visitor chooses one."""
-    return {"ticket": tailboard.tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
+    return {"ticket": tailboard().tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
 
 
 @routes.after_app_request
-def harden(response: Response) -> Response:
+def add_security_headers(response: Response) -> Response:
     """Nothing here is a page, and only the dashboard's own page may read it from a browser."""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     response.vary.add("Origin")
-    if (origin := request.headers.get("Origin")) in tailboard.origins:
+    origin = request.headers.get("Origin")
+    if origin in tailboard().origins:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "*"
+    return response
+
+
+@routes.after_app_request
+def observe_request(response: Response) -> Response:
+    """For /metrics. What clients make up is one method and one route."""
     method = request.method if request.method in METHODS else "other"
     labels = method, str(request.url_rule or "none"), response.status_code
-    tailboard.request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
+    tailboard().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
     return response
 
 
 # --- Routes -------------------------------------------------------------------------------------
 
 
+Created = tuple[dict[str, Any], int, dict[str, str]]
+
+
 @routes.post("/jobs")
+def create() -> Created:
+    """A new job, as the body says."""
+    key = idempotency_key()
+    return created(submit(request.get_json() if has_body() else None, key))
+
+
 @routes.post("/jobs/<job_id>/rerun")
-def create(job_id: str | None = None) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """A new job, as the body says or as another was."""
+def rerun(job_id: str) -> Created:
+    """A new job, as another was."""
+    return created(run_again(job_id, idempotency_key()))
+
+
+def idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not key.strip():
         abort(400, "Idempotency-Key must not be empty")
-    job = run_again(job_id, key) if job_id else submit(request.get_json(), key)
-    return whole_job(job), 201, {"Location": current_app.url_for("tailboard.show", job_id=job.id)}
+    return key
+
+
+def created(job: Job) -> Created:
+    location = current_app.url_for("tailboard.show", job_id=job.id)
+    return whole_job(job), 201, {"Location": location}
 
 
 def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
-    job = Job(**Submission.check(asked).model_dump(), rerun_of=rerun_of)
-    return tailboard.storage.submit(job, key)
+    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of)
+    return tailboard().storage.submit(job, key)
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
-    old = tailboard.storage.get(job_id)
+    old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
     return submit(wishes, key, rerun_of=old.id)
 
 
 @routes.get("/jobs")
 def index() -> Response:
-    asked = Listing.check(request.args.to_dict())
-    port = tailboard.storage
+    asked = Listing.parse(request.args.to_dict())
+    port = tailboard().storage
     jobs, following = port.list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
     listed = [listed_job(job) for job in jobs]
     answer = {"jobs": listed, "next": following, "counts": port.counts()}
@@ -463,14 +562,14 @@ def index() -> Response:
 
 @routes.get("/jobs/<job_id>")
 def show(job_id: str) -> dict[str, Any]:
-    return whole_job(tailboard.storage.get(job_id))
+    return whole_job(tailboard().storage.get(job_id))
 
 
 def queue_position(job: Job) -> dict[str, int]:
     """How many jobs of its queue are older than a queued job; nothing for any other job."""
     if job.status != Status.QUEUED:
         return {}
-    waiting = tailboard.storage.queued_by_queue().get(job.queue, [])
+    waiting = tailboard().storage.queued_by_queue().get(job.queue, [])
     return {"queued_before": sum(other < job.id for other in waiting)}
 
 
@@ -488,12 +587,12 @@ def listed_job(job: Job) -> dict[str, Any]:
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    return whole_job(tailboard.storage.cancel(job_id, "cancelled through the API")), 202
+    return whole_job(tailboard().storage.cancel(job_id, "cancelled through the API")), 202
 
 
 @routes.delete("/jobs/<job_id>")
 def delete(job_id: str) -> tuple[str, int]:
-    tailboard.storage.delete(job_id)
+    tailboard().storage.delete(job_id)
     return "", 204
 
 
@@ -503,27 +602,27 @@ def delete(job_id: str) -> tuple[str, int]:
 @routes.get("/jobs/<job_id>/logs")
 def logs(job_id: str) -> Response | dict[str, Any]:
     """A job's log: its end, a part, all of it, what matches, or what comes."""
-    asked = LogQuery.check(request.args.to_dict())
-    places = asked.model_fields_set & {"tail", "offset", "since", "q"}
-    if len(places) > 1:
-        abort(400, f"{' and '.join(sorted(places))} exclude each other")
+    asked = LogQuery.parse(request.args.to_dict())
+    selectors = asked.model_fields_set & {"tail", "offset", "since", "q"}
+    if len(selectors) > 1:
+        abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
     if asked.count and asked.q is None:
         abort(400, "count goes with q, the text whose matches are counted")
-    job = tailboard.storage.get(job_id)  # before the log's size: the last lines are not missed
+    job = tailboard().storage.get(job_id)  # before the log's size: the last lines are not missed
     if asked.download and not asked.follow:
         return download(job)
     with open_log(job_id) as log:
         if asked.follow:
             return follow(job, log, asked)
         if asked.q is None:
-            return part(job, log, asked)
+            return read_range(job, log, asked)
         return search_in_turn(log, asked.q, asked)
 
 
 def open_log(job_id: str) -> Log:
     """The log; an empty one where a known job has logged nothing yet."""
     try:
-        return tailboard.storage.open_log(job_id)
+        return tailboard().storage.open_log(job_id)
     except FileNotFoundError:
         return EmptyLog()
 
@@ -537,7 +636,9 @@ def begin_at(log: Log, asked: LogQuery, size: int) -> int:
         return asked.offset
     if asked.since is not None:
         return min(size, log.offset_at_time(asked.since))
-    return log.tail(asked.tail, size, STAMPED if asked.timestamps else storage.TAIL_BYTES)
+    return log.tail(
+        asked.tail, size, MAX_TIMESTAMPED_BYTES if asked.timestamps else storage.TAIL_BYTES
+    )
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
@@ -553,14 +654,14 @@ def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str
     }
 
 
-def part(job: Job, log: Log, asked: LogQuery) -> Response:
+def read_range(job: Job, log: Log, asked: LogQuery) -> Response:
     size = log.size
     etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
         return Response(status=304, headers={"ETag": etag})
     begin, data = read_asked(log, asked, size)
     cut = begin + len(data) < size
-    kept = complete(data, job.status in FINISHED and not cut)
+    kept = trim_partial_utf8(data, job.status in FINISHED and not cut)
     data = kept if kept or not cut else data  # else not even one character fits into the limit
     headers = log_headers(job, log, begin, begin + len(data), size)
     by_lines = asked.offset is None and asked.since is None
@@ -574,7 +675,7 @@ def part(job: Job, log: Log, asked: LogQuery) -> Response:
 
 def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
     """The part that is asked for, led by the offset where it begins."""
-    most = STAMPED if asked.timestamps else storage.TAIL_BYTES
+    most = MAX_TIMESTAMPED_BYTES if asked.timestamps else storage.TAIL_BYTES
     if asked.offset is None and asked.since is None:
         return log.read_tail(asked.tail, size, most)
     begin = begin_at(log, asked, size)
@@ -585,13 +686,13 @@ def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
 def count_lines(job_id: str, log: Log, size: int) -> int | None:
     """How many lines the log has; None where its head is gone, it is too large, or until a few
     requests have counted on from where the last one stopped."""
-    counted = tailboard.lines
+    counted = tailboard().lines
     at, lines = counted.pop(job_id, (0, 0))
     if log.start > 0 or size > COUNT_LIMIT:
         return None
     at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
     counted[job_id] = at, lines + more
-    while len(counted) > COUNTED:
+    while len(counted) > LINE_COUNT_CACHE_SIZE:
         counted.pop(next(iter(counted)), None)
     unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
     return lines + more + unfinished if at == size else None
@@ -603,7 +704,7 @@ def line_number(job_id: str, log: Log, offset: int) -> int | None:
     if log.start > 0:
         return None
     deadline = time.monotonic() + LINE_NUMBER_TIME
-    counted, lines = tailboard.lines.get(job_id, (0, 0))
+    counted, lines = tailboard().lines.get(job_id, (0, 0))
     if offset < counted - offset:  # the beginning is nearer
         counted, lines = 0, 0
     at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)
@@ -612,7 +713,7 @@ def line_number(job_id: str, log: Log, offset: int) -> int | None:
     return 1 + (lines + more if offset >= counted else lines - more)
 
 
-def complete(data: bytes, ended: bool) -> bytes:
+def trim_partial_utf8(data: bytes, ended: bool) -> bytes:
     """Without the beginning, at its end, of a UTF-8 character whose rest may follow."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-3:], final=ended)
@@ -625,7 +726,7 @@ def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
         return search_or_count(log, needle, asked)
     # Behind a proxy, which needs the token, all come from the proxy's address.
     client = request.headers.get("X-Forwarded-For") or request.remote_addr or ""
-    with tailboard.searches.take(client):
+    with tailboard().searches.take(client):
         return search_or_count(log, needle, asked)
 
 
@@ -679,7 +780,7 @@ def download(job: Job) -> Response:
             log.close()
             abort(416, length)
     headers = log_headers(job, log, begin, end, size)
-    response = Response(blocks(log, begin, end), headers=headers, mimetype="text/plain")
+    response = Response(iter_range(log, begin, end), headers=headers, mimetype="text/plain")
     response.headers["Content-Disposition"] = f"attachment; filename={job.id}.log"
     response.accept_ranges, response.content_length = "bytes", end - begin
     if wanted and wanted.units == "bytes":
@@ -689,7 +790,7 @@ def download(job: Job) -> Response:
     return response
 
 
-def blocks(log: Log, at: int, end: int) -> Iterator[bytes]:
+def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
     """The bytes of a log. Where they are not there any more, since its head was given back or the
     job has truncated it, the download breaks off: nothing else may stand in their place."""
     while at < end:
@@ -715,18 +816,18 @@ class Piece(NamedTuple):
 def follow(job: Job, log: Log, asked: LogQuery) -> Response:
     """The log from where it is asked for, then what is written, until the job has ended."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
-        asked = LogQuery.check({"offset": last, "timestamps": asked.timestamps})
+        asked = LogQuery.parse({"offset": last, "timestamps": asked.timestamps})
     size = log.size
     begin = begin_at(log, asked, size)
     headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
-    if not tailboard.followers.acquire(blocking=False):
+    if not tailboard().followers.acquire(blocking=False):
         abort(503, "no more followers are admitted now")
-    pieces = written(job.id, begin, asked.timestamps)
+    pieces = follow_log(job.id, begin, asked.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
     body = stream_with_context(stream(job.id, begin, pieces, events))
     kind = "text/event-stream" if events else "text/plain"
     response = Response(body, headers=headers, mimetype=kind)
-    response.call_on_close(tailboard.followers.release)
+    response.call_on_close(tailboard().followers.release)
     return response
 
 
@@ -742,7 +843,7 @@ def stream(job_id: str, at: int, pieces: Iterator[Piece], events: bool) -> Itera
         for piece in pieces:
             at = piece.at
             yield make_event(piece)
-        job = json.dumps(whole_job(tailboard.storage.get(job_id)))
+        job = json.dumps(whole_job(tailboard().storage.get(job_id)))
         yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
@@ -772,14 +873,14 @@ def plain_text(pieces: Iterator[Piece]) -> Iterator[bytes]:
             last = piece.data[-1:] or last
 
 
-def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Piece]:
+def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Piece]:
     """What is written to a log from an offset on, as it is written, or only what is there.
     JobNotFound when the job is gone."""
-    watch, log = tailboard.storage.watch(job_id), open_log(job_id)
+    watch, log = tailboard().storage.watch(job_id), open_log(job_id)
     told = time.monotonic()
     try:
         while True:
-            ended = not wait or tailboard.storage.status(job_id) in FINISHED  # before the size
+            ended = not wait or tailboard().storage.status(job_id) in FINISHED  # before the size
             if at == 0:  # perhaps it had no log when we opened it
                 log.close()
                 log = open_log(job_id)
@@ -788,8 +889,8 @@ def written(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterat
                 at, told = piece.at, time.monotonic()
             if ended:
                 return
-            watch.wait(PING)
-            if time.monotonic() - told > PING - 1:
+            watch.wait(KEEPALIVE_INTERVAL)
+            if time.monotonic() - told > KEEPALIVE_INTERVAL - 1:
                 yield Piece(at)
                 told = time.monotonic()
     finally:
@@ -807,7 +908,7 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
         begin, data = log.read(at, BLOCK)
         if begin > at:
             yield Piece(begin, gap=(at, begin))
-        data = complete(data, ended and len(data) < BLOCK)
+        data = trim_partial_utf8(data, ended and len(data) < BLOCK)
         if not data:
             return
         at = begin + len(data)
@@ -820,7 +921,7 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
     """The workers that live, and what in the storage cannot be read and was passed over."""
-    port = tailboard.storage
+    port = tailboard().storage
     return {"workers": list(port.workers()), "unreadable": list(port.unreadable())}
 
 
@@ -828,12 +929,12 @@ def list_workers() -> dict[str, Any]:
 def healthz() -> tuple[dict[str, Any], int]:
     """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves. It
     needs no token, so it names nothing: what cannot be read is counted, /workers names it."""
-    waiting, alive = tailboard.storage.queued_by_queue(), tailboard.storage.workers()
+    waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
         reason = f"jobs wait in {', '.join(sorted(unserved))}, and no worker serves that"
     try:
-        tailboard.storage.check_writable()
+        tailboard().storage.check_writable()
     except OSError as error:
         reason = f"the storage cannot be written: {error.strerror}"
     age = max((age_of(names[0]) for names in waiting.values()), default=None)
@@ -842,7 +943,7 @@ def healthz() -> tuple[dict[str, Any], int]:
         "reason": reason,
         "workers": len(alive),
         "oldest_queued_seconds": age,
-        "unreadable": len(tailboard.storage.unreadable()),
+        "unreadable": len(tailboard().storage.unreadable()),
     }
     return body, 503 if reason else 200
 
@@ -857,7 +958,151 @@ def age_of(job_id: str) -> float:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    return Response(generate_latest(tailboard), mimetype="text/plain")
+    return Response(generate_latest(tailboard()), mimetype="text/plain")
+
+
+# --- What the API is, for programs (OpenAPI 3.1) --------------------------------------------------
+
+
+class Operation(NamedTuple):
+    """What one method of one path takes and answers."""
+
+    summary: str
+    answers: dict[str, str]  # status -> the name of a schema, or media types
+    query: type[RequestModel] | None = None
+    body: type[RequestModel] | None = None
+    keyed: bool = False  # takes an Idempotency-Key
+
+
+OPERATIONS = {
+    ("get", "/jobs"): Operation("List jobs, newest first", {"200": "Jobs"}, query=Listing),
+    ("post", "/jobs"): Operation("Submit a job", {"201": "Job"}, body=Submission, keyed=True),
+    ("get", "/jobs/{job_id}"): Operation("A job", {"200": "Job"}),
+    ("delete", "/jobs/{job_id}"): Operation("Delete a job that has ended", {"204": ""}),
+    ("post", "/jobs/{job_id}/cancel"): Operation("Cancel a job", {"202": "Job"}),
+    ("post", "/jobs/{job_id}/rerun"): Operation("Run it again", {"201": "Job"}, keyed=True),
+    ("get", "/jobs/{job_id}/logs"): Operation(
+        "Its log: the end, a part, all of it, what matches, or what comes",
+        {
+            "200": "text/plain application/json text/event-stream",
+            "206": "text/plain",
+            "304": "",
+        },
+        query=LogQuery,
+    ),
+    ("post", "/jobs/{job_id}/ticket"): Operation("A ticket for its log", {"201": "Ticket"}),
+    ("post", "/ticket"): Operation("A ticket for any log", {"201": "Ticket"}),
+    ("get", "/workers"): Operation("The living workers", {"200": "Workers"}),
+    ("get", "/healthz"): Operation("Is all well?", {"200": "Health", "503": "Health"}),
+    ("get", "/metrics"): Operation("Metrics for Prometheus", {"200": "text/plain"}),
+    ("get", "/openapi.json"): Operation("This description", {"200": "application/json"}),
+}
+TIME = {"type": ["string", "null"], "format": "date-time"}
+COUNT = {"type": "integer", "minimum": 0}
+TEXTS = {"type": "array", "items": {"type": "string"}}
+
+
+@routes.get("/openapi.json")
+def openapi() -> dict[str, Any]:
+    """This API as OpenAPI 3.1 has it, made of the models that check what comes in."""
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method] = describe_operation(path, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tailboard", "version": "1", "description": "Jobs and their logs."},
+        "paths": paths,
+        "components": {
+            "schemas": answer_schemas() | {"Submission": request_schema(Submission)},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}, {}],
+    }
+
+
+def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"summary": operation.summary, "parameters": []}
+    if "{job_id}" in path:
+        described["parameters"].append(parameter("job_id", "path", {"type": "string"}))
+    if operation.keyed:
+        key = {"type": "string", "minLength": 1}
+        described["parameters"].append(parameter("Idempotency-Key", "header", key))
+    if operation.query:
+        for name, schema in request_schema(operation.query)["properties"].items():
+            described["parameters"].append(parameter(name, "query", schema))
+    if operation.body:
+        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}
+        described["requestBody"] = {"required": True, "content": content}
+    described["responses"] = {"default": describe_answer("Problem")}
+    for status, answer in operation.answers.items():
+        described["responses"][status] = describe_answer(answer)
+    return described
+
+
+def parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+
+
+def describe_answer(answer: str) -> dict[str, Any]:
+    """An answer of this schema or these media types; none of either has no body."""
+    if not answer:
+        return {"description": "no body"}
+    if "/" in answer:
+        return {"description": answer, "content": {kind: {} for kind in answer.split()}}
+    kind = "application/problem+json" if answer == "Problem" else "application/json"
+    schema = {"$ref": f"#/components/schemas/{answer}"}
+    return {"description": answer, "content": {kind: {"schema": schema}}}
+
+
+def request_schema(model: type[RequestModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)  # Status, which stands among the answers' schemas
+    return schema | {"additionalProperties": False}
+
+
+def answer_schemas() -> dict[str, Any]:
+    job = job_schema()
+    listed = dict(job["properties"])
+    for name in ("env", "attempts"):
+        del listed[name]
+    return {
+        "Job": job,
+        "Status": {"type": "string", "enum": list(Status)},
+        "Jobs": an_object(
+            jobs={"type": "array", "items": an_object(**listed)},
+            next={"type": ["string", "null"]},
+            counts=an_object(**dict.fromkeys(Status, COUNT)),
+        ),
+        "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
+        "Workers": an_object(workers={"type": "array"}, unreadable=TEXTS),
+        "Health": {"type": "object"},
+        "Problem": an_object(
+            type={"type": "string"},
+            title={"type": "string"},
+            status={"type": "integer"},
+            detail={"type": "string"},
+        ),
+    }
+
+
+def job_schema() -> dict[str, Any]:
+    """A job on its own, made of the dataclass that it is."""
+    known = TypeAdapter(Job).json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    properties = {name: known[name] for name in storage.WIRE}
+    for name in ("submitted_at", "started_at", "finished_at"):
+        properties[name] = TIME
+    attempt = an_object(
+        number=COUNT,
+        started_at=TIME,
+        finished_at=TIME,
+        exit_code={"type": ["integer", "null"]},
+        status={"enum": [*Status, None]},
+    )
+    return an_object(**properties, attempts={"type": "array", "items": attempt})
+
+
+def an_object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 # --- In a terminal: flask submit, jobs, logs … on the storage itself, so that no API need run -----
@@ -880,9 +1125,9 @@ routes.cli.command_class = Command
 
 def find(part: str) -> Job:
     """The job whose ID starts or ends with this."""
-    found = tailboard.storage.find(part)
+    found = tailboard().storage.find(part)
     if len(found) == 1:
-        return tailboard.storage.get(found[0])
+        return tailboard().storage.get(found[0])
     many = len(found) or "no"
     raise click.ClickException(f"{many} jobs have an ID that starts or ends with {part!r}")
 
@@ -905,9 +1150,9 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     job = submit(given | {"submitted_by": getuser()})
     click.echo(job.id, err=follow)
     if follow:
-        for data in plain_text(written(job.id, 0, False)):
+        for data in plain_text(follow_log(job.id, 0, False)):
             click.echo(data, nl=False)
-        code = tailboard.storage.get(job.id).exit_code
+        code = tailboard().storage.get(job.id).exit_code
         sys.exit(1 if code is None else code)
 
 
@@ -917,7 +1162,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    for job in tailboard.storage.list(Status(status) if status else None, limit=limit)[0]:
+    for job in tailboard().storage.list(Status(status) if status else None, limit=limit)[0]:
         code = "" if job.exit_code is None else job.exit_code
         title = " ".join((job.name or str(job.command)).split())
         line = f"{job.id}  {job.status:9}  {code!s:>3}  {title[:80]}"
@@ -931,10 +1176,10 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
 @click.option("--since", metavar="AGE", help="Like 30s, 5m, or a time.")
 def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     """Print a job's log."""
-    job, asked = find(job_id), LogQuery.check(place)
+    job, asked = find(job_id), LogQuery.parse(place)
     with open_log(job.id) as log:
         offset = begin_at(log, asked, log.size)
-    for data in plain_text(written(job.id, offset, False, wait=follow)):
+    for data in plain_text(follow_log(job.id, offset, False, wait=follow)):
         click.echo(data, nl=False)
 
 
@@ -946,15 +1191,15 @@ def on_a_job(name: str, act: Callable[[Job], Job | None]) -> None:
         click.echo((act(job) or job).id)
 
 
-on_a_job("cancel", lambda job: tailboard.storage.cancel(job.id, f"cancelled by {getuser()}"))
+on_a_job("cancel", lambda job: tailboard().storage.cancel(job.id, f"cancelled by {getuser()}"))
 on_a_job("rerun", lambda job: run_again(job.id))
-on_a_job("delete", lambda job: tailboard.storage.delete(job.id))
+on_a_job("delete", lambda job: tailboard().storage.delete(job.id))
 
 
 @routes.cli.command("workers")
 def workers_command() -> None:
     """List the living workers."""
-    for info in tailboard.storage.workers():
+    for info in tailboard().storage.workers():
         queues = ", ".join(info.queues) or "all queues"
         click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
 

@@ -220,6 +220,54 @@ def test_what_a_cross_site_form_can_send_is_refused(unlocked: Site, kind: str | 
     assert unlocked.get(f"/jobs/{job.id}").json()["status"] == "queued"
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_another_sites_page_makes_a_browser_do_is_refused(unlocked: Site, site: str) -> None:
+    """A browser says where a request comes from, also where it sends no Origin."""
+    job = unlocked.hand.queued()
+    before = jobs(unlocked)
+    headers = {"Sec-Fetch-Site": site}
+    for method, path in (
+        ("POST", f"/jobs/{job.id}/cancel"),
+        ("POST", f"/jobs/{job.id}/rerun"),
+        ("DELETE", f"/jobs/{job.id}"),
+    ):
+        is_problem(unlocked.ask(method, path, headers=headers), 403, "another site's page")
+    json_headers = headers | {"Content-Type": "application/json"}
+    answer = unlocked.ask("POST", "/jobs", data=b'{"command": "true"}', headers=json_headers)
+    is_problem(answer, 403, "another site's page")
+    assert jobs(unlocked) == before
+    assert unlocked.get(f"/jobs/{job.id}").json()["status"] == "queued"
+    assert unlocked.get(f"/jobs/{job.id}/logs?download=1", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:8501"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:8501"},
+        {},
+    ],
+)
+def test_a_post_without_a_body_needs_no_type(unlocked: Site, headers: dict[str, str]) -> None:
+    job = unlocked.hand.queued()
+    answer = unlocked.ask("POST", f"/jobs/{job.id}/cancel", headers=headers)
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    assert unlocked.ask("POST", f"/jobs/{job.id}/rerun", headers=headers).status_code == 201
+    is_problem(unlocked.ask("POST", "/jobs", headers=headers), 400, "JSON object")
+
+
+def test_who_may_not_come_in_hears_nothing_else(locked: Site) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("/jobs", "/jobs/none/cancel", "/nowhere"):
+        answer = requests.post(f"{locked.url}{path}", data="a=b", headers=form, timeout=30)
+        is_problem(answer, 401, "token")
+        foreign = form | {"Origin": "http://evil.example"}
+        answer = requests.post(f"{locked.url}{path}", data="a=b", headers=foreign, timeout=30)
+        is_problem(answer, 403, "another site's page")
+
+
 FOREIGN = """null http://evil.example https://localhost:8501 http://localhost:8501.evil.example
 http://localhost http://localhost:1 http://127.0.0.1:85010 http://evil.example:8501 file://
 http://localhost:8501@evil.example http://localhost:8501/ undefined""".split()
