@@ -1,19 +1,11 @@
 /* The pane with a job's log. It fetches the log itself, in the moment of a click, and follows it;
    where the browser does not reach the API, the server's 5-second tail serves. */
 
-import {
-  endedBadly,
-  formatBytes,
-  formatCount,
-  formatExit,
-  formatOrdinal,
-  formatRoughly,
-  formatStatus,
-  isEnded,
-} from "./format.js";
+import { endedBadly, isEnded } from "./format.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogHead } from "./log_head.js";
+import { LogStatus } from "./log_status.js";
 import { fetchPart, LogStream, PART_BYTES, Unreachable } from "./log_stream.js";
 import { LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { LogView } from "./log_view.js";
@@ -23,8 +15,6 @@ import { addShortcut } from "./shortcuts.js";
 const TAIL_LINES = 1000; // fetched at first
 const ABOVE = 65_536; // bytes fetched above a place that a link leads to
 const MOST_LINES = 2000; // put in at a time
-const QUIET = 60_000; // milliseconds without a line until that is said
-const SPOKEN = 10_000; // milliseconds between two sentences for those who hear the page
 const GIVE_UP = 2; // failures of the stream until the server's tail is asked for
 const WHOLE_LINE_BYTES = 1 << 20;
 
@@ -33,19 +23,30 @@ class LogPane {
     this.root = root;
     const find = (name) => root.querySelector(`.${name}`);
     this.find = find;
-    this.view = new LogView(find("view"), errorPatterns, {
-      nearStart: () => this.loadEarlier(),
-      nearEnd: () => this.loadLater(),
-      full: () => this.detach(),
-      drawn: () => this.onDrawn(),
-      scrolled: () => this.drawState(),
-    });
+    this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
     this.head = new LogHead(this, find);
+    this.status = new LogStatus(this, find);
     this.finder = new LogFind(find, this.view, (offset) => this.loadAround(offset));
     this.errors = new LogErrors(find, this.view);
     this.details = new Map(); // what the server has told of jobs, by ID
     this.data = { every: null, error: "", past: [], revealed: {}, tail: null };
     this.wantsTail = false; // from the server, because the browser does not reach the API
+    this.forget("");
+    this.listen();
+    this.addShortcuts();
+  }
+
+  viewHandlers() {
+    return {
+      nearStart: () => this.loadEarlier(),
+      nearEnd: () => this.loadLater(),
+      full: () => this.detach(),
+      drawn: () => this.onDrawn(),
+      scrolled: () => this.status.draw(),
+    };
+  }
+
+  listen() {
     this.handlers = {
       address: () => this.onAddress(),
       jobs: () => this.drawHead(),
@@ -55,12 +56,6 @@ class LogPane {
     for (const [name, act] of Object.entries(this.handlers)) {
       page.on(name, act);
     }
-    this.listen();
-    this.addShortcuts();
-    this.forget("");
-  }
-
-  listen() {
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on("wrap", "change", (event) => this.setWrap(event.target.checked));
     on("times", "change", (event) => this.setTimes(event.target.checked));
@@ -122,6 +117,7 @@ class LogPane {
     this.writtenAt = Date.now();
     this.loading = false;
     this.failed = false; // did the browser not reach the API?
+    this.begun = false; // was it told that a queued job has begun?
   }
 
   stop() {
@@ -358,8 +354,9 @@ class LogPane {
       this.next = end;
       this.view.append(lines, this.joiner.unfinished());
     }
-    if (this.job?.status === "queued") {
-      page.act("refresh", Date.now()); // it has begun
+    if (this.job?.status === "queued" && !this.begun) {
+      this.begun = true;
+      page.act("refresh", Date.now()); // it has begun, and the list does not know
     }
   }
 
@@ -384,7 +381,7 @@ class LogPane {
       this.wantsTail = false;
       this.tellServer();
     }
-    this.drawState();
+    this.status.draw();
   }
 
   // --- The server's tail, where the browser does not reach the API ---
@@ -393,6 +390,7 @@ class LogPane {
     this.failed = true;
     if (!this.wantsTail) {
       this.wantsTail = true;
+      page.act("refresh", Date.now()); // which brings another ticket, were this one too old
       this.tellServer();
     }
   }
@@ -415,7 +413,7 @@ class LogPane {
       this.onText(this.jobId, more, tail.next);
     }
     this.tryStreamAgain();
-    this.drawState();
+    this.status.draw();
   }
 
   showServerTail(tail) {
@@ -448,7 +446,7 @@ class LogPane {
       this.view.following = true;
       this.view.scrollToEnd();
       this.newLines = 0;
-      this.drawState();
+      this.status.draw();
     } else if (this.jobId) {
       this.stop();
       this.loadTail();
@@ -521,14 +519,14 @@ class LogPane {
   onTick() {
     if (this.jobId) {
       this.drawHead();
-      this.speak();
+      this.status.speak();
     }
   }
 
   onDrawn() {
     this.finder.update();
     this.errors.update();
-    this.drawState();
+    this.status.draw();
   }
 
   drawHead() {
@@ -538,136 +536,7 @@ class LogPane {
       this.head.draw(job, isShown ? this.data.past : [], isShown ? this.data.revealed : {});
       this.errors.setShown(endedBadly(job));
     }
-    this.drawState();
-  }
-
-  drawState() {
-    if (!this.jobId) {
-      return;
-    }
-    const [text, kind] = this.describeState();
-    const pill = this.find("pill");
-    pill.className = `pill ${kind}`;
-    if (pill.textContent !== text) {
-      pill.textContent = text;
-    }
-    this.drawJump();
-    this.drawSize();
-    this.drawBlank();
-  }
-
-  /** The one sentence about how things stand, and the kind that decides its colour. */
-  describeState() {
-    const { job, data } = this;
-    if (!job) {
-      return data.error && data.id === this.jobId ? ["not there", "bad"] : ["loading", "calm"];
-    }
-    if (isEnded(job)) {
-      const how = formatExit(job) || formatStatus(job.status);
-      return [`ended, ${how}`, endedBadly(job) ? "bad" : "calm"];
-    }
-    if (this.stream?.isOpen) {
-      return this.describeOpenStream(job);
-    }
-    if (this.wantsTail && !page.status.problem) {
-      return data.every ? [`every ${data.every} s`, "calm"] : ["paused", "calm"];
-    }
-    if (this.stream?.brokenAt && this.loaded) {
-      return [`reconnecting ${formatRoughly(Date.now() - this.stream.brokenAt)}`, "late"];
-    }
-    return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
-  }
-
-  describeOpenStream(job) {
-    if (job.status === "queued") {
-      return [this.describeQueue(job), "calm"];
-    }
-    if (!this.view.following) {
-      return [`paused, ${formatCount(this.newLines)} new ↓`, "calm"];
-    }
-    const quiet = Date.now() - this.writtenAt;
-    return quiet > QUIET ? [`quiet for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
-  }
-
-  describeQueue(job) {
-    const parts = ["queued"];
-    if (job.queued_before !== undefined) {
-      parts.push(formatOrdinal(job.queued_before + 1));
-    }
-    const { busy, all } = page.status.slots;
-    if (all === 0) {
-      parts.push("no worker");
-    } else if (busy >= all) {
-      parts.push(
-        all === 1 ? "the slot busy" : all === 2 ? "both slots busy" : `all ${all} slots busy`,
-      );
-    }
-    return parts.join(", ");
-  }
-
-  drawJump() {
-    const jump = this.find("jump");
-    jump.hidden = !this.loaded || (this.view.following && this.attached) || this.view.count === 0;
-    jump.textContent = this.newLines > 0 ? `↓ ${formatCount(this.newLines)} new` : "↓ End";
-  }
-
-  drawSize() {
-    this.find("size").textContent = this.describeSize();
-    const gone = this.find("gone");
-    const atStart = (this.view.first.offset ?? 0) <= this.logStart;
-    gone.hidden = this.logStart === 0 || !atStart;
-    gone.textContent = `The first ${formatBytes(this.logStart)} of this log are gone: it was too long.`;
-  }
-
-  describeSize() {
-    const { count } = this.view;
-    const all = this.allLines === null ? null : Math.max(this.allLines, count);
-    if (count === 0) {
-      return "";
-    }
-    const [first, last] = this.view.visible.map((line) => line?.dataset.line);
-    if (all !== null && all <= count) {
-      return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
-    }
-    const total = all === null ? `of ${formatBytes(this.size)}` : `of ${formatCount(all)}`;
-    return first && last
-      ? `lines ${formatCount(first)}–${formatCount(last)} ${total}`
-      : `last ${formatCount(count)} lines ${total}`;
-  }
-
-  drawBlank() {
-    const blank = this.find("blank");
-    blank.hidden = !this.loaded || this.view.count > 0 || this.view.waiting.length > 0;
-    if (!blank.hidden) {
-      blank.textContent = this.describeBlank();
-    }
-    if (!this.job && this.data.id === this.jobId && this.data.error) {
-      blank.hidden = false;
-      blank.textContent = this.data.error;
-    }
-  }
-
-  describeBlank() {
-    const { job } = this;
-    if (job && isEnded(job)) {
-      return "It wrote nothing.";
-    }
-    return job?.status === "queued" ? "It waits for its turn." : "Nothing written yet.";
-  }
-
-  /** One polite sentence at most every ten seconds, and only where it says something new. */
-  speak() {
-    const { job } = this;
-    if (!job || Date.now() - (this.spokenAt ?? 0) < SPOKEN) {
-      return;
-    }
-    const how = isEnded(job) ? `${formatStatus(job.status)} ${formatExit(job)}` : job.status;
-    const lines = this.newLines > 0 ? `, ${formatCount(this.newLines)} new lines` : "";
-    const sentence = `${job.title}: ${how}${lines}`;
-    if (this.find("spoken").textContent !== sentence) {
-      this.find("spoken").textContent = sentence;
-      this.spokenAt = Date.now();
-    }
+    this.status.draw();
   }
 }
 

@@ -25,7 +25,6 @@ class PageHeader {
     this.listen("brand", "click", (event) => goHome(event));
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
-    page.openForm = () => this.form.open();
     page.editForm = (command) => this.form.edit({ command }, "");
     addShortcut("/", "search", () => this.find("search").focus());
     addShortcut("c", "run a job", () => this.form.open());

@@ -312,6 +312,7 @@ def test_cancel_and_delete_say_what_they_do_and_ask_once(
     expect(page.get_by_text("TERM, and after 10 s KILL")).to_be_visible()
     page.get_by_role("button", name="Yes, stop it").click()
     expect(page.get_by_text("cancelled through the API")).to_be_visible()
+    expect(state(page)).to_have_text("ended, cancelled")
     expect(page.locator(".toast")).to_have_count(0)  # it is the job shown
     page.get_by_role("button", name="More about this job").click()
     page.get_by_role("button", name="Delete").click()
@@ -714,6 +715,21 @@ def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
     expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
     divider.press("ArrowLeft")
     expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
+
+
+def test_the_queue_is_chosen_and_is_in_the_address(site: Site, page: Page) -> None:
+    for queue in ("default", "gpu"):
+        site.wait(site.submit("true", f"in {queue}", queue=queue), "succeeded")
+    visit(page, site.url)
+    page.get_by_role("combobox", name="Queue").select_option("gpu")
+    expect(row(page, "in default")).to_have_count(0)
+    expect(row(page, "in gpu")).to_be_visible()
+    expect(page).to_have_url(re.compile("queue=gpu"))
+    visit(page, page.url)
+    expect(row(page, "in gpu")).to_be_visible()
+    expect(row(page, "in default")).to_have_count(0)
+    status = page.get_by_role("navigation", name="Status")
+    expect(status.get_by_role("link", name="succeeded")).to_have_text("✓succeeded 1")
 
 
 def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page) -> None:
