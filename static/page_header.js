@@ -50,6 +50,7 @@ class PageHeader {
     this.component = component;
     page.actions = component;
     page.receiveStatus(data);
+    publishColours(data.statuses);
     this.drawTotals(data);
     this.drawMenu(data);
     this.find("problem").textContent = data.problem;
@@ -133,6 +134,13 @@ class PageHeader {
     setHtml(dialog.querySelector("table"), shortcutRowsHtml());
     this.find("page-menu").hidePopover();
     dialog.showModal();
+  }
+}
+
+/** The statuses' colours for the style sheet, too. */
+function publishColours(statuses) {
+  for (const [status, { colour }] of Object.entries(statuses)) {
+    document.documentElement.style.setProperty(`--tailboard-${status}`, colour);
   }
 }
 

@@ -696,6 +696,21 @@ def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, pa
     expect(target).to_be_focused()
 
 
+def test_a_slow_click_on_a_row_that_changes_is_not_lost(site: Site, page: Page, gate: Path) -> None:
+    """A browser drops the click when what was pressed is replaced before it is released."""
+    job = site.submit(waiting(gate), "slow click")
+    site.wait(job, "running")
+    visit(page, site.url)
+    choose_interval(page, "1 s")
+    row(page, "slow click").locator(".name").hover()
+    page.mouse.down()
+    before = site.listed()
+    wait_until(lambda: site.listed() > before + 2)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(job.id))
+    expect(state(page)).to_have_text("live")
+
+
 def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
     job = site.submit("echo in its own tab", "linked row")
     site.wait(job, "succeeded")
