@@ -61,7 +61,7 @@ class LogPane {
     on("times", "change", (event) => this.setTimes(event.target.checked));
     on("jump", "click", () => this.toEnd());
     on("to-end", "click", () => this.toEnd());
-    on("to-start", "click", () => this.loadAround(this.logStart));
+    on("to-start", "click", () => this.toStart());
     on("view", "click", (event) => this.onLineClick(event));
     this.setWrap(readSetting("wrap", true));
     this.find("wrap").checked = readSetting("wrap", true);
@@ -70,7 +70,7 @@ class LogPane {
   }
 
   addShortcuts() {
-    addShortcut("g", "start of the log", () => this.loadAround(this.logStart));
+    addShortcut("g", "start of the log", () => this.toStart());
     addShortcut("G", "end of the log", () => this.toEnd());
     addShortcut("f", "follow the log", () => this.toEnd());
     addShortcut("e", "next error", () => this.errors.step(1));
@@ -194,23 +194,35 @@ class LogPane {
     }
   }
 
-  /** Show the lines around a place, which comes into the middle. */
+  /** Show the lines around a place, which comes into the middle and is marked. */
   async loadAround(offset) {
-    const from = Math.max(this.logStart, offset - ABOVE);
-    const part = await this.fetch({ offset: from, limit_bytes: PART_BYTES });
-    if (!part) {
+    if (!(await this.loadPlace(offset))) {
       return;
     }
-    this.showPart(part, offset);
     const line = this.view.lineAt(offset) ?? this.view.lines[0];
     if (line) {
       this.markLine(line);
       this.view.scrollToLine(line);
     }
-    if (offset <= this.logStart) {
-      this.view.element.scrollTop = 0;
-    }
     this.onDrawn();
+  }
+
+  async toStart() {
+    if (this.jobId && (await this.loadPlace(this.logStart))) {
+      this.view.leaveEnd();
+      this.view.element.scrollTop = 0;
+      this.onDrawn();
+    }
+  }
+
+  /** Put the lines around a place into the view; false where they cannot be had. */
+  async loadPlace(offset) {
+    const from = Math.max(this.logStart, offset - ABOVE);
+    const part = await this.fetch({ offset: from, limit_bytes: PART_BYTES });
+    if (part) {
+      this.showPart(part, offset);
+    }
+    return Boolean(part);
   }
 
   /** A part of the log; undefined where another job was chosen meanwhile, or it cannot be had. */
@@ -219,7 +231,6 @@ class LogPane {
     const wanted = { ...parameters, timestamps: Number(this.stamped) };
     try {
       const part = await fetchPart(this.jobId, wanted, signal);
-      this.failed = false;
       this.learn(part);
       return part;
     } catch (error) {
@@ -233,6 +244,11 @@ class LogPane {
   }
 
   learn(part) {
+    this.failed = false;
+    if (this.wantsTail) {
+      this.wantsTail = false;
+      this.tellServer();
+    }
     this.logStart = part.start;
     this.size = part.size;
     this.allLines = part.lines ?? this.allLines;
@@ -247,7 +263,7 @@ class LogPane {
     }
     const shown = boundLines(lines, target);
     const isEnd = part.next >= part.size && shown.at(-1) === lines.at(-1);
-    const unfinished = popUnfinished(shown);
+    const unfinished = popUnfinished(shown, isEnd);
     this.view.replace(shown, isEnd ? unfinished : null);
     this.loaded = true;
     this.newLines = 0;
@@ -256,8 +272,16 @@ class LogPane {
       this.attach(shown.at(-1), unfinished, part);
     } else {
       this.view.stopTaking();
+      this.countWhatComes(part);
     }
     this.onDrawn();
+  }
+
+  /** Only counted, because the end of the log is not in the view. */
+  countWhatComes(part) {
+    if (!this.stream && ["queued", "running"].includes(part.status)) {
+      this.follow(part.size);
+    }
   }
 
   /** The end of the log is in the view: what is written comes into it from now on. */
@@ -285,7 +309,7 @@ class LogPane {
 
   async loadEarlier() {
     const { offset } = this.view.dropUnplacedHead();
-    if (this.loading || !this.loaded || this.wantsTail || !offset || offset <= this.logStart) {
+    if (this.loading || !this.loaded || !offset || offset <= this.logStart) {
       return;
     }
     this.loading = true;
@@ -302,7 +326,7 @@ class LogPane {
 
   /** More below, for who has scrolled down to where the view stopped taking lines. */
   async loadLater() {
-    if (this.loading || !this.loaded || this.attached || this.wantsTail) {
+    if (this.loading || !this.loaded || this.attached) {
       return;
     }
     this.loading = true;
@@ -315,7 +339,7 @@ class LogPane {
     const lines = splitStamped(part.bytes, part.offset, this.nextNumber ?? part.line);
     const shown = lines.slice(0, MOST_LINES);
     const isEnd = part.next >= part.size && shown.length === lines.length;
-    const unfinished = popUnfinished(shown);
+    const unfinished = popUnfinished(shown, isEnd);
     this.view.extend(shown, isEnd ? unfinished : null);
     if (isEnd) {
       this.newLines = 0;
@@ -326,10 +350,10 @@ class LogPane {
     this.onDrawn();
   }
 
-  follow() {
+  follow(offset = this.next) {
     this.stream?.close();
-    const { next, jobId } = this;
-    this.stream = new LogStream(jobId, next, this.stamped, {
+    const { jobId } = this;
+    this.stream = new LogStream(jobId, offset, this.stamped, {
       text: (text, end) => this.onText(jobId, text, end),
       end: (job) => this.onEnd(job),
       change: () => this.onStreamChange(),
@@ -550,10 +574,11 @@ function boundLines(lines, target) {
   return lines.slice(from, from + MOST_LINES);
 }
 
-/** The last of some lines, taken out, if it lacks its end; else null. */
-function popUnfinished(lines) {
+/** The last of some lines, taken out, if it lacks its end; else null. One that is all there is
+    stays, unless it is the end of the log: there may be no end of it for long. */
+function popUnfinished(lines, isEnd) {
   const last = lines.at(-1);
-  return last && !last.ended ? lines.pop() : null;
+  return last && !last.ended && (isEnd || lines.length > 1) ? lines.pop() : null;
 }
 
 function nextNumber(number) {

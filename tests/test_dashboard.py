@@ -828,11 +828,10 @@ def test_below_a_place_more_lines_come_and_the_end_is_followed(
 ) -> None:
     job = site.submit(f"seq 9000; {waiting(gate)}; echo last", "goes on")
     site.wait(job, "running")
-    visit(page, f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}&at=0")
     log = log_of(page)
-    expect(log).to_contain_text("9000")
-    page.get_by_role("button", name="Start").click()
     expect(log.locator(".line").first).to_have_text("1")
+    expect(state(page)).to_have_text("paused, 0 new ↓")
     for _ in range(5):
         log.evaluate("log => { log.scrollTop = log.scrollHeight }")
         page.wait_for_function(
@@ -847,6 +846,15 @@ def test_below_a_place_more_lines_come_and_the_end_is_followed(
     expect(state(page)).to_have_text("live")
     gate.touch()
     expect(log.locator(".line").last).to_have_text("last")
+
+
+def test_a_place_in_an_endless_line_is_shown(site: Site, page: Page) -> None:
+    job = site.python("for n in range(60000): print(f'\\r{n:09}', end='')", "endless")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}&at=200000")
+    expect(log_of(page).locator(".line").first).to_have_text(re.compile("0000"))
+    page.keyboard.press("G")
+    expect(log_of(page).locator(".line").last).to_have_text("000059999")
 
 
 def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -> None:
