@@ -42,7 +42,7 @@ class LogPane {
       nearEnd: () => this.loadLater(),
       full: () => this.detach(),
       drawn: () => this.onDrawn(),
-      scrolled: () => this.status.draw(),
+      scrolled: () => this.onScrolled(),
     };
   }
 
@@ -545,6 +545,13 @@ class LogPane {
       this.drawHead();
       this.status.speak();
     }
+  }
+
+  onScrolled() {
+    if (this.view.following) {
+      this.newLines = 0;
+    }
+    this.status.draw();
   }
 
   onDrawn() {
