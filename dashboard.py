@@ -343,7 +343,7 @@ def read_static(name: str) -> str:
 
 def static_files() -> list[str]:
     """What the browser imports, by its path below static/."""
-    found = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".json")]
+    found = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".json", ".css")]
     return sorted(path.relative_to(STATIC).as_posix() for path in found)
 
 
@@ -355,20 +355,28 @@ def static_version(names: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def component_script(module: str) -> str:
+def component_html(name: str, version: str) -> str:
+    """The HTML of a component, unseen until its style sheet is there. It links to that, because
+    Streamlit sends a component's own texts with each change of its data."""
+    hidden = "<style>header, section, dialog { visibility: hidden }</style>"
+    link = f'<link rel="stylesheet" href="app/static/dashboard.css?v={version}">'
+    return "\n".join([hidden, link, read_static(f"{name}.html")])
+
+
+def component_script(module: str, names: list[str], version: str) -> str:
     """The script that loads a module of static/, and never some old and some new files."""
-    names = static_files()
-    constants = {"MODULE": module, "FILES": names, "VERSION": static_version(names)}
+    constants = {"MODULE": module, "FILES": names, "VERSION": version}
     lines = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
     return "\n".join([*lines, read_static("loader.js")])
 
 
 def make_component(name: str) -> Callable[..., Any]:
+    names = static_files()
+    version = static_version(names)
     component: Callable[..., Any] = st.components.v2.component(
         name,
-        html=read_static(f"{name}.html"),
-        css=read_static("dashboard.css"),
-        js=component_script(f"{name}.js"),
+        html=component_html(name, version),
+        js=component_script(f"{name}.js", names, version),
     )
     return component
 

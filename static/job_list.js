@@ -38,6 +38,7 @@ class JobList {
     for (const [name, act] of Object.entries(this.handlers)) {
       page.on(name, act);
     }
+    this.holdWhilePressed();
     root.addEventListener("click", (event) => this.onClick(event));
     this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
     this.rows.addEventListener("focusin", (event) => this.onFocus(event));
@@ -57,6 +58,24 @@ class JobList {
     for (const [name, act] of Object.entries(this.handlers)) {
       page.removeEventListener(name, act);
     }
+    removeEventListener("pointerup", this.release);
+    removeEventListener("pointercancel", this.release);
+  }
+
+  /** A browser drops the click when what was pressed is replaced before it is released. */
+  holdWhilePressed() {
+    this.isPressed = false;
+    this.release = () => {
+      setTimeout(() => {
+        this.isPressed = false;
+        this.draw();
+      }, 0); // after the click
+    };
+    this.root.addEventListener("pointerdown", () => {
+      this.isPressed = true;
+    });
+    addEventListener("pointerup", this.release);
+    addEventListener("pointercancel", this.release);
   }
 
   addShortcuts() {
@@ -97,7 +116,7 @@ class JobList {
   // --- Drawing ---
 
   draw() {
-    if (!page.listed || !page.statuses.lost) {
+    if (!page.listed || !page.statuses.lost || this.isPressed) {
       return; // the header, which brings the colours, may come later
     }
     this.drawFilters();
@@ -258,6 +277,7 @@ class JobList {
   // --- Clicks and keys ---
 
   onClick(event) {
+    this.isPressed = false; // it is drawn in this frame
     const target = event.target.closest("[data-go]");
     if (!target || event.ctrlKey || event.metaKey || event.shiftKey) {
       return;

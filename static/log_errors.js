@@ -35,6 +35,7 @@ export class LogErrors {
     const none = this.view.count > 0 ? "no error line known here" : "";
     this.find("error-count").textContent =
       errors.length > 0 ? `✕ ${formatCount(errors.length)} ${noun}` : none;
+    this.find("error-count").classList.toggle("some", errors.length > 0);
     this.drawTicks(this.shown ? errors : []);
   }
 

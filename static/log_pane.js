@@ -1,19 +1,11 @@
 /* The pane with a job's log. It fetches the log itself, in the moment of a click, and follows it;
    where the browser does not reach the API, the server's 5-second tail serves. */
 
-import {
-  endedBadly,
-  formatBytes,
-  formatCount,
-  formatExit,
-  formatOrdinal,
-  formatRoughly,
-  formatStatus,
-  isEnded,
-} from "./format.js";
+import { endedBadly, isEnded } from "./format.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogHead } from "./log_head.js";
+import { LogStatus } from "./log_status.js";
 import { fetchPart, LogStream, PART_BYTES, Unreachable } from "./log_stream.js";
 import { LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { LogView } from "./log_view.js";
@@ -23,8 +15,6 @@ import { addShortcut } from "./shortcuts.js";
 const TAIL_LINES = 1000; // fetched at first
 const ABOVE = 65_536; // bytes fetched above a place that a link leads to
 const MOST_LINES = 2000; // put in at a time
-const QUIET = 60_000; // milliseconds without a line until that is said
-const SPOKEN = 10_000; // milliseconds between two sentences for those who hear the page
 const GIVE_UP = 2; // failures of the stream until the server's tail is asked for
 const WHOLE_LINE_BYTES = 1 << 20;
 
@@ -33,19 +23,30 @@ class LogPane {
     this.root = root;
     const find = (name) => root.querySelector(`.${name}`);
     this.find = find;
-    this.view = new LogView(find("view"), errorPatterns, {
-      nearStart: () => this.loadEarlier(),
-      nearEnd: () => this.loadLater(),
-      full: () => this.detach(),
-      drawn: () => this.onDrawn(),
-      scrolled: () => this.drawState(),
-    });
+    this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
     this.head = new LogHead(this, find);
+    this.status = new LogStatus(this, find);
     this.finder = new LogFind(find, this.view, (offset) => this.loadAround(offset));
     this.errors = new LogErrors(find, this.view);
     this.details = new Map(); // what the server has told of jobs, by ID
     this.data = { every: null, error: "", past: [], revealed: {}, tail: null };
     this.wantsTail = false; // from the server, because the browser does not reach the API
+    this.forget("");
+    this.listen();
+    this.addShortcuts();
+  }
+
+  viewHandlers() {
+    return {
+      nearStart: () => this.loadEarlier(),
+      nearEnd: () => this.loadLater(),
+      full: () => this.detach(),
+      drawn: () => this.onDrawn(),
+      scrolled: () => this.onScrolled(),
+    };
+  }
+
+  listen() {
     this.handlers = {
       address: () => this.onAddress(),
       jobs: () => this.drawHead(),
@@ -55,18 +56,12 @@ class LogPane {
     for (const [name, act] of Object.entries(this.handlers)) {
       page.on(name, act);
     }
-    this.listen();
-    this.addShortcuts();
-    this.forget("");
-  }
-
-  listen() {
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on("wrap", "change", (event) => this.setWrap(event.target.checked));
     on("times", "change", (event) => this.setTimes(event.target.checked));
     on("jump", "click", () => this.toEnd());
     on("to-end", "click", () => this.toEnd());
-    on("to-start", "click", () => this.loadAround(this.logStart));
+    on("to-start", "click", () => this.toStart());
     on("view", "click", (event) => this.onLineClick(event));
     this.setWrap(readSetting("wrap", true));
     this.find("wrap").checked = readSetting("wrap", true);
@@ -75,7 +70,7 @@ class LogPane {
   }
 
   addShortcuts() {
-    addShortcut("g", "start of the log", () => this.loadAround(this.logStart));
+    addShortcut("g", "start of the log", () => this.toStart());
     addShortcut("G", "end of the log", () => this.toEnd());
     addShortcut("f", "follow the log", () => this.toEnd());
     addShortcut("e", "next error", () => this.errors.step(1));
@@ -122,6 +117,7 @@ class LogPane {
     this.writtenAt = Date.now();
     this.loading = false;
     this.failed = false; // did the browser not reach the API?
+    this.begun = false; // was it told that a queued job has begun?
   }
 
   stop() {
@@ -198,23 +194,35 @@ class LogPane {
     }
   }
 
-  /** Show the lines around a place, which comes into the middle. */
+  /** Show the lines around a place, which comes into the middle and is marked. */
   async loadAround(offset) {
-    const from = Math.max(this.logStart, offset - ABOVE);
-    const part = await this.fetch({ offset: from, limit_bytes: PART_BYTES });
-    if (!part) {
+    if (!(await this.loadPlace(offset))) {
       return;
     }
-    this.showPart(part, offset);
     const line = this.view.lineAt(offset) ?? this.view.lines[0];
     if (line) {
       this.markLine(line);
       this.view.scrollToLine(line);
     }
-    if (offset <= this.logStart) {
-      this.view.element.scrollTop = 0;
-    }
     this.onDrawn();
+  }
+
+  async toStart() {
+    if (this.jobId && (await this.loadPlace(this.logStart))) {
+      this.view.leaveEnd();
+      this.view.element.scrollTop = 0;
+      this.onDrawn();
+    }
+  }
+
+  /** Put the lines around a place into the view; false where they cannot be had. */
+  async loadPlace(offset) {
+    const from = Math.max(this.logStart, offset - ABOVE);
+    const part = await this.fetch({ offset: from, limit_bytes: PART_BYTES });
+    if (part) {
+      this.showPart(part, offset);
+    }
+    return Boolean(part);
   }
 
   /** A part of the log; undefined where another job was chosen meanwhile, or it cannot be had. */
@@ -223,7 +231,6 @@ class LogPane {
     const wanted = { ...parameters, timestamps: Number(this.stamped) };
     try {
       const part = await fetchPart(this.jobId, wanted, signal);
-      this.failed = false;
       this.learn(part);
       return part;
     } catch (error) {
@@ -237,6 +244,11 @@ class LogPane {
   }
 
   learn(part) {
+    this.failed = false;
+    if (this.wantsTail) {
+      this.wantsTail = false;
+      this.tellServer();
+    }
     this.logStart = part.start;
     this.size = part.size;
     this.allLines = part.lines ?? this.allLines;
@@ -251,7 +263,7 @@ class LogPane {
     }
     const shown = boundLines(lines, target);
     const isEnd = part.next >= part.size && shown.at(-1) === lines.at(-1);
-    const unfinished = popUnfinished(shown);
+    const unfinished = popUnfinished(shown, isEnd);
     this.view.replace(shown, isEnd ? unfinished : null);
     this.loaded = true;
     this.newLines = 0;
@@ -260,8 +272,16 @@ class LogPane {
       this.attach(shown.at(-1), unfinished, part);
     } else {
       this.view.stopTaking();
+      this.countWhatComes(part);
     }
     this.onDrawn();
+  }
+
+  /** Only counted, because the end of the log is not in the view. */
+  countWhatComes(part) {
+    if (!this.stream && ["queued", "running"].includes(part.status)) {
+      this.follow(part.size);
+    }
   }
 
   /** The end of the log is in the view: what is written comes into it from now on. */
@@ -289,7 +309,7 @@ class LogPane {
 
   async loadEarlier() {
     const { offset } = this.view.dropUnplacedHead();
-    if (this.loading || !this.loaded || this.wantsTail || !offset || offset <= this.logStart) {
+    if (this.loading || !this.loaded || !offset || offset <= this.logStart) {
       return;
     }
     this.loading = true;
@@ -306,7 +326,7 @@ class LogPane {
 
   /** More below, for who has scrolled down to where the view stopped taking lines. */
   async loadLater() {
-    if (this.loading || !this.loaded || this.attached || this.wantsTail) {
+    if (this.loading || !this.loaded || this.attached) {
       return;
     }
     this.loading = true;
@@ -319,7 +339,7 @@ class LogPane {
     const lines = splitStamped(part.bytes, part.offset, this.nextNumber ?? part.line);
     const shown = lines.slice(0, MOST_LINES);
     const isEnd = part.next >= part.size && shown.length === lines.length;
-    const unfinished = popUnfinished(shown);
+    const unfinished = popUnfinished(shown, isEnd);
     this.view.extend(shown, isEnd ? unfinished : null);
     if (isEnd) {
       this.newLines = 0;
@@ -330,10 +350,10 @@ class LogPane {
     this.onDrawn();
   }
 
-  follow() {
+  follow(offset = this.next) {
     this.stream?.close();
-    const { next, jobId } = this;
-    this.stream = new LogStream(jobId, next, this.stamped, {
+    const { jobId } = this;
+    this.stream = new LogStream(jobId, offset, this.stamped, {
       text: (text, end) => this.onText(jobId, text, end),
       end: (job) => this.onEnd(job),
       change: () => this.onStreamChange(),
@@ -358,8 +378,9 @@ class LogPane {
       this.next = end;
       this.view.append(lines, this.joiner.unfinished());
     }
-    if (this.job?.status === "queued") {
-      page.act("refresh", Date.now()); // it has begun
+    if (this.job?.status === "queued" && !this.begun) {
+      this.begun = true;
+      page.act("refresh", Date.now()); // it has begun, and the list does not know
     }
   }
 
@@ -384,7 +405,7 @@ class LogPane {
       this.wantsTail = false;
       this.tellServer();
     }
-    this.drawState();
+    this.status.draw();
   }
 
   // --- The server's tail, where the browser does not reach the API ---
@@ -393,6 +414,7 @@ class LogPane {
     this.failed = true;
     if (!this.wantsTail) {
       this.wantsTail = true;
+      page.act("refresh", Date.now()); // which brings another ticket, were this one too old
       this.tellServer();
     }
   }
@@ -415,7 +437,7 @@ class LogPane {
       this.onText(this.jobId, more, tail.next);
     }
     this.tryStreamAgain();
-    this.drawState();
+    this.status.draw();
   }
 
   showServerTail(tail) {
@@ -448,7 +470,7 @@ class LogPane {
       this.view.following = true;
       this.view.scrollToEnd();
       this.newLines = 0;
-      this.drawState();
+      this.status.draw();
     } else if (this.jobId) {
       this.stop();
       this.loadTail();
@@ -521,14 +543,21 @@ class LogPane {
   onTick() {
     if (this.jobId) {
       this.drawHead();
-      this.speak();
+      this.status.speak();
     }
+  }
+
+  onScrolled() {
+    if (this.view.following) {
+      this.newLines = 0;
+    }
+    this.status.draw();
   }
 
   onDrawn() {
     this.finder.update();
     this.errors.update();
-    this.drawState();
+    this.status.draw();
   }
 
   drawHead() {
@@ -538,136 +567,7 @@ class LogPane {
       this.head.draw(job, isShown ? this.data.past : [], isShown ? this.data.revealed : {});
       this.errors.setShown(endedBadly(job));
     }
-    this.drawState();
-  }
-
-  drawState() {
-    if (!this.jobId) {
-      return;
-    }
-    const [text, kind] = this.describeState();
-    const pill = this.find("pill");
-    pill.className = `pill ${kind}`;
-    if (pill.textContent !== text) {
-      pill.textContent = text;
-    }
-    this.drawJump();
-    this.drawSize();
-    this.drawBlank();
-  }
-
-  /** The one sentence about how things stand, and the kind that decides its colour. */
-  describeState() {
-    const { job, data } = this;
-    if (!job) {
-      return data.error && data.id === this.jobId ? ["not there", "bad"] : ["loading", "calm"];
-    }
-    if (isEnded(job)) {
-      const how = formatExit(job) || formatStatus(job.status);
-      return [`ended, ${how}`, endedBadly(job) ? "bad" : "calm"];
-    }
-    if (this.stream?.isOpen) {
-      return this.describeOpenStream(job);
-    }
-    if (this.wantsTail && !page.status.problem) {
-      return data.every ? [`every ${data.every} s`, "calm"] : ["paused", "calm"];
-    }
-    if (this.stream?.brokenAt && this.loaded) {
-      return [`reconnecting ${formatRoughly(Date.now() - this.stream.brokenAt)}`, "late"];
-    }
-    return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
-  }
-
-  describeOpenStream(job) {
-    if (job.status === "queued") {
-      return [this.describeQueue(job), "calm"];
-    }
-    if (!this.view.following) {
-      return [`paused, ${formatCount(this.newLines)} new ↓`, "calm"];
-    }
-    const quiet = Date.now() - this.writtenAt;
-    return quiet > QUIET ? [`quiet for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
-  }
-
-  describeQueue(job) {
-    const parts = ["queued"];
-    if (job.queued_before !== undefined) {
-      parts.push(formatOrdinal(job.queued_before + 1));
-    }
-    const { busy, all } = page.status.slots;
-    if (all === 0) {
-      parts.push("no worker");
-    } else if (busy >= all) {
-      parts.push(
-        all === 1 ? "the slot busy" : all === 2 ? "both slots busy" : `all ${all} slots busy`,
-      );
-    }
-    return parts.join(", ");
-  }
-
-  drawJump() {
-    const jump = this.find("jump");
-    jump.hidden = !this.loaded || (this.view.following && this.attached) || this.view.count === 0;
-    jump.textContent = this.newLines > 0 ? `↓ ${formatCount(this.newLines)} new` : "↓ End";
-  }
-
-  drawSize() {
-    this.find("size").textContent = this.describeSize();
-    const gone = this.find("gone");
-    const atStart = (this.view.first.offset ?? 0) <= this.logStart;
-    gone.hidden = this.logStart === 0 || !atStart;
-    gone.textContent = `The first ${formatBytes(this.logStart)} of this log are gone: it was too long.`;
-  }
-
-  describeSize() {
-    const { count } = this.view;
-    const all = this.allLines === null ? null : Math.max(this.allLines, count);
-    if (count === 0) {
-      return "";
-    }
-    const [first, last] = this.view.visible.map((line) => line?.dataset.line);
-    if (all !== null && all <= count) {
-      return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
-    }
-    const total = all === null ? `of ${formatBytes(this.size)}` : `of ${formatCount(all)}`;
-    return first && last
-      ? `lines ${formatCount(first)}–${formatCount(last)} ${total}`
-      : `last ${formatCount(count)} lines ${total}`;
-  }
-
-  drawBlank() {
-    const blank = this.find("blank");
-    blank.hidden = !this.loaded || this.view.count > 0 || this.view.waiting.length > 0;
-    if (!blank.hidden) {
-      blank.textContent = this.describeBlank();
-    }
-    if (!this.job && this.data.id === this.jobId && this.data.error) {
-      blank.hidden = false;
-      blank.textContent = this.data.error;
-    }
-  }
-
-  describeBlank() {
-    const { job } = this;
-    if (job && isEnded(job)) {
-      return "It wrote nothing.";
-    }
-    return job?.status === "queued" ? "It waits for its turn." : "Nothing written yet.";
-  }
-
-  /** One polite sentence at most every ten seconds, and only where it says something new. */
-  speak() {
-    const { job } = this;
-    if (!job || Date.now() - (this.spokenAt ?? 0) < SPOKEN) {
-      return;
-    }
-    const how = isEnded(job) ? `${formatStatus(job.status)} ${formatExit(job)}` : job.status;
-    const lines = this.newLines > 0 ? `, ${formatCount(this.newLines)} new lines` : "";
-    const sentence = `${job.title}: ${how}${lines}`;
-    if (this.find("spoken").textContent !== sentence) {
-      this.find("spoken").textContent = sentence;
-      this.spokenAt = Date.now();
-    }
+    this.status.draw();
   }
 }
 
@@ -681,10 +581,11 @@ function boundLines(lines, target) {
   return lines.slice(from, from + MOST_LINES);
 }
 
-/** The last of some lines, taken out, if it lacks its end; else null. */
-function popUnfinished(lines) {
+/** The last of some lines, taken out, if it lacks its end; else null. One that is all there is
+    stays, unless it is the end of the log: there may be no end of it for long. */
+function popUnfinished(lines, isEnd) {
   const last = lines.at(-1);
-  return last && !last.ended ? lines.pop() : null;
+  return last && !last.ended && (isEnd || lines.length > 1) ? lines.pop() : null;
 }
 
 function nextNumber(number) {

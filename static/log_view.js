@@ -285,11 +285,16 @@ export class LogView {
 
   /** Bring a line into the middle; it is marked for a moment. */
   scrollToLine(node) {
-    this.following = false;
-    this.previousEnd = Infinity;
+    this.leaveEnd();
     const { clientHeight } = this.element;
     this.element.scrollTop = node.offsetTop - clientHeight / 2 + node.offsetHeight / 2;
     this.updateFollowing();
+  }
+
+  /** Follow no more, as if somebody had scrolled up. */
+  leaveEnd() {
+    this.following = false;
+    this.previousEnd = Infinity;
   }
 
   /** The line that holds the byte at an offset; undefined where it is not here. */

@@ -25,7 +25,6 @@ class PageHeader {
     this.listen("brand", "click", (event) => goHome(event));
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
-    page.openForm = () => this.form.open();
     page.editForm = (command) => this.form.edit({ command }, "");
     addShortcut("/", "search", () => this.find("search").focus());
     addShortcut("c", "run a job", () => this.form.open());
@@ -51,6 +50,7 @@ class PageHeader {
     this.component = component;
     page.actions = component;
     page.receiveStatus(data);
+    publishColours(data.statuses);
     this.drawTotals(data);
     this.drawMenu(data);
     this.find("problem").textContent = data.problem;
@@ -134,6 +134,13 @@ class PageHeader {
     setHtml(dialog.querySelector("table"), shortcutRowsHtml());
     this.find("page-menu").hidePopover();
     dialog.showModal();
+  }
+}
+
+/** The statuses' colours for the style sheet, too. */
+function publishColours(statuses) {
+  for (const [status, { colour }] of Object.entries(statuses)) {
+    document.documentElement.style.setProperty(`--tailboard-${status}`, colour);
   }
 }
 

@@ -21,6 +21,7 @@ class PageState extends EventTarget {
     this.heardAt = Date.now();
     this.local = new Map(); // jobs that the stream has told the end of, before the list did
     this.actions = null; // how the header tells the server what a visitor wants
+    this.editForm = null; // how the header opens the form with a command
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress()));
     setInterval(() => this.emit("tick"), TICK);

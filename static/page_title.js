@@ -3,9 +3,7 @@
 import { endedBadly, formatCount, formatStatus, isEnded } from "./format.js";
 import { page } from "./page_state.js";
 
-const FAILED = "#c81e2b";
-const RUNNING = "#2563eb";
-const IDLE = "#64748b";
+const IDLE = "#64748b"; // the colour of the icon's dot while nothing runs
 
 class PageTitle {
   constructor() {
@@ -48,6 +46,9 @@ class PageTitle {
   }
 
   draw() {
+    if (!page.statuses.failed) {
+      return; // the header has not come yet
+    }
     const running = page.status.counts.running ?? 0;
     const failed = this.unseen.size;
     const parts = [
@@ -59,7 +60,14 @@ class PageTitle {
     if (document.title !== title) {
       document.title = title;
     }
-    this.drawIcon(failed > 0 ? FAILED : running > 0 ? RUNNING : IDLE);
+    this.drawIcon(this.chooseColour(running, failed));
+  }
+
+  chooseColour(running, failed) {
+    if (failed > 0) {
+      return page.statuses.failed.colour;
+    }
+    return running > 0 ? page.statuses.running.colour : IDLE;
   }
 
   drawIcon(colour) {

@@ -66,17 +66,25 @@ def click_to_lines(site: Site, browser: Browser) -> None:
     for job in jobs:
         site.wait(job, "succeeded")
     page = open_page(browser)
+    received: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", count_into(received)))
     visit(page, site.url)
     page.get_by_label("Search jobs").fill("click")
     expect(row(page, "click")).to_have_count(CLICKS)
     times = []
+    received.clear()
     for n in range(CLICKS):
         link = row(page, f"click {n:02}")
         link.evaluate(f"link => {{ link.dataset.wanted = 'this is job {n}' }}")
         times.append(float(link.evaluate(CLICK_TO_LINES)))
         expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
     report("click to lines", times, "median 150, p95 300")
+    print(f"bytes from the page's server a click: {sum(received) / CLICKS:,.0f}")
     page.close()
+
+
+def count_into(received: list[int]) -> Callable[[str | bytes], None]:
+    return lambda payload: received.append(len(payload))
 
 
 def run_to_first_line(site: Site, browser: Browser) -> None:

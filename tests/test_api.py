@@ -358,6 +358,11 @@ def test_a_rerun_is_a_new_job_with_the_same_wishes(client: FlaskClient, hand: Ha
     assert client.get(f"/jobs/{old}").json["status"] == "failed"
 
 
+def test_files_of_the_page_are_not_the_apis(client: FlaskClient) -> None:
+    assert client.application.static_folder is None
+    assert client.get("/static/format.js").status_code == 404
+
+
 def test_a_queued_job_says_how_many_are_before_it(client: FlaskClient, hand: Hand) -> None:
     jobs = [hand.queued() for _ in range(3)]
     hand.queued(queue="another")

@@ -373,6 +373,7 @@ def test_cancel_and_delete_say_what_they_do_and_ask_once(
     expect(page.get_by_text("TERM, and after 10 s KILL")).to_be_visible()
     page.get_by_role("button", name="Yes, stop it").click()
     expect(page.get_by_text("cancelled through the API")).to_be_visible()
+    expect(state(page)).to_have_text("ended, cancelled")
     expect(page.locator(".toast")).to_have_count(0)  # it is the job shown
     page.get_by_role("button", name="More about this job").click()
     page.get_by_role("button", name="Delete").click()
@@ -756,6 +757,21 @@ def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, pa
     expect(target).to_be_focused()
 
 
+def test_a_slow_click_on_a_row_that_changes_is_not_lost(site: Site, page: Page, gate: Path) -> None:
+    """A browser drops the click when what was pressed is replaced before it is released."""
+    job = site.submit(waiting(gate), "slow click")
+    site.wait(job, "running")
+    visit(page, site.url)
+    choose_interval(page, "1 s")
+    row(page, "slow click").locator(".name").hover()
+    page.mouse.down()
+    before = site.listed()
+    wait_until(lambda: site.listed() > before + 2)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(job.id))
+    expect(state(page)).to_have_text("live")
+
+
 def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
     job = site.submit("echo in its own tab", "linked row")
     site.wait(job, "succeeded")
@@ -775,6 +791,21 @@ def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
     expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
     divider.press("ArrowLeft")
     expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
+
+
+def test_the_queue_is_chosen_and_is_in_the_address(site: Site, page: Page) -> None:
+    for queue in ("default", "gpu"):
+        site.wait(site.submit("true", f"in {queue}", queue=queue), "succeeded")
+    visit(page, site.url)
+    page.get_by_role("combobox", name="Queue").select_option("gpu")
+    expect(row(page, "in default")).to_have_count(0)
+    expect(row(page, "in gpu")).to_be_visible()
+    expect(page).to_have_url(re.compile("queue=gpu"))
+    visit(page, page.url)
+    expect(row(page, "in gpu")).to_be_visible()
+    expect(row(page, "in default")).to_have_count(0)
+    status = page.get_by_role("navigation", name="Status")
+    expect(status.get_by_role("link", name="succeeded")).to_have_text("✓succeeded 1")
 
 
 def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page) -> None:
@@ -858,11 +889,10 @@ def test_below_a_place_more_lines_come_and_the_end_is_followed(
 ) -> None:
     job = site.submit(f"seq 9000; {waiting(gate)}; echo last", "goes on")
     site.wait(job, "running")
-    visit(page, f"{site.url}/?job={job.id}")
+    visit(page, f"{site.url}/?job={job.id}&at=0")
     log = log_of(page)
-    expect(log).to_contain_text("9000")
-    page.get_by_role("button", name="Start").click()
     expect(log.locator(".line").first).to_have_text("1")
+    expect(state(page)).to_have_text("paused, 0 new ↓")
     for _ in range(5):
         log.evaluate("log => { log.scrollTop = log.scrollHeight }")
         page.wait_for_function(
@@ -877,6 +907,15 @@ def test_below_a_place_more_lines_come_and_the_end_is_followed(
     expect(state(page)).to_have_text("live")
     gate.touch()
     expect(log.locator(".line").last).to_have_text("last")
+
+
+def test_a_place_in_an_endless_line_is_shown(site: Site, page: Page) -> None:
+    job = site.python("for n in range(60000): print(f'\\r{n:09}', end='')", "endless")
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}&at=200000")
+    expect(log_of(page).locator(".line").first).to_have_text(re.compile("0000"))
+    page.keyboard.press("G")
+    expect(log_of(page).locator(".line").last).to_have_text("000059999")
 
 
 def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -> None:

@@ -1,0 +1,161 @@
+/* What is said of a log beside its lines: the one state pill, which lines these are, that there is
+   none, and a sentence for those who hear the page. */
+
+import {
+  endedBadly,
+  formatBytes,
+  formatCount,
+  formatExit,
+  formatOrdinal,
+  formatRoughly,
+  formatStatus,
+  isEnded,
+} from "./format.js";
+import { page } from "./page_state.js";
+
+const QUIET = 60_000; // milliseconds without a line until that is said
+const SPOKEN = 10_000; // milliseconds between two sentences for those who hear the page
+
+export class LogStatus {
+  /** `pane` is the log pane; `find(name)` its nodes by class. */
+  constructor(pane, find) {
+    this.pane = pane;
+    this.find = find;
+    this.spokenAt = 0;
+  }
+
+  draw() {
+    if (!this.pane.jobId) {
+      return;
+    }
+    const [text, kind] = this.describeState();
+    const pill = this.find("pill");
+    pill.className = `pill ${kind}`;
+    if (pill.textContent !== text) {
+      pill.textContent = text;
+    }
+    this.drawJump();
+    this.drawSize();
+    this.drawBlank();
+  }
+
+  /** The one sentence about how things stand, and the kind that decides its colour. */
+  describeState() {
+    const { job, data } = this.pane;
+    if (!job) {
+      return data.error && data.id === this.pane.jobId ? ["not there", "bad"] : ["loading", "calm"];
+    }
+    if (isEnded(job)) {
+      const byItself = ["succeeded", "failed"].includes(job.status);
+      const how = (byItself && formatExit(job)) || formatStatus(job.status);
+      return [`ended, ${how}`, endedBadly(job) ? "bad" : "calm"];
+    }
+    if (this.pane.stream?.isOpen) {
+      return this.describeOpenStream(job);
+    }
+    if (this.pane.wantsTail && !page.status.problem) {
+      return data.every ? [`every ${data.every} s`, "calm"] : ["paused", "calm"];
+    }
+    if (this.pane.stream?.brokenAt && this.pane.loaded) {
+      return [`reconnecting ${formatRoughly(Date.now() - this.pane.stream.brokenAt)}`, "late"];
+    }
+    return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
+  }
+
+  describeOpenStream(job) {
+    if (job.status === "queued") {
+      return [this.describeQueue(job), "calm"];
+    }
+    if (!this.pane.view.following) {
+      return [`paused, ${formatCount(this.pane.newLines)} new ↓`, "calm"];
+    }
+    const quiet = Date.now() - this.pane.writtenAt;
+    return quiet > QUIET ? [`quiet for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
+  }
+
+  describeQueue(job) {
+    const parts = ["queued"];
+    if (job.queued_before !== undefined) {
+      parts.push(formatOrdinal(job.queued_before + 1));
+    }
+    const { busy, all } = page.status.slots;
+    if (all === 0) {
+      parts.push("no worker");
+    } else if (busy >= all) {
+      parts.push(
+        all === 1 ? "the slot busy" : all === 2 ? "both slots busy" : `all ${all} slots busy`,
+      );
+    }
+    return parts.join(", ");
+  }
+
+  drawJump() {
+    const jump = this.find("jump");
+    jump.hidden =
+      !this.pane.loaded ||
+      (this.pane.view.following && this.pane.attached) ||
+      this.pane.view.count === 0;
+    jump.textContent =
+      this.pane.newLines > 0 ? `↓ ${formatCount(this.pane.newLines)} new` : "↓ End";
+  }
+
+  drawSize() {
+    this.find("size").textContent = this.describeSize();
+    const gone = this.find("gone");
+    const atStart = (this.pane.view.first.offset ?? 0) <= this.pane.logStart;
+    gone.hidden = this.pane.logStart === 0 || !atStart;
+    gone.textContent = `The first ${formatBytes(this.pane.logStart)} of this log are gone: it was too long.`;
+  }
+
+  describeSize() {
+    const { count } = this.pane.view;
+    const all = this.pane.allLines === null ? null : Math.max(this.pane.allLines, count);
+    if (count === 0) {
+      return "";
+    }
+    const [first, last] = this.pane.view.visible.map((line) => line?.dataset.line);
+    if (all !== null && all <= count) {
+      return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
+    }
+    const total = all === null ? `of ${formatBytes(this.pane.size)}` : `of ${formatCount(all)}`;
+    return first && last
+      ? `lines ${formatCount(first)}–${formatCount(last)} ${total}`
+      : `last ${formatCount(count)} lines ${total}`;
+  }
+
+  drawBlank() {
+    const blank = this.find("blank");
+    blank.hidden =
+      !this.pane.loaded || this.pane.view.count > 0 || this.pane.view.waiting.length > 0;
+    if (!blank.hidden) {
+      blank.textContent = this.describeBlank();
+    }
+    if (!this.pane.job && this.pane.data.id === this.pane.jobId && this.pane.data.error) {
+      blank.hidden = false;
+      blank.textContent = this.pane.data.error;
+    }
+  }
+
+  describeBlank() {
+    const { job } = this.pane;
+    if (job && isEnded(job)) {
+      return "It wrote nothing.";
+    }
+    return job?.status === "queued" ? "It waits for its turn." : "Nothing written yet.";
+  }
+
+  /** One polite sentence at most every ten seconds, and only where it says something new. */
+  speak() {
+    const { job } = this.pane;
+    if (!job || Date.now() - this.spokenAt < SPOKEN) {
+      return;
+    }
+    const how = isEnded(job) ? `${formatStatus(job.status)} ${formatExit(job)}` : job.status;
+    const lines = this.pane.newLines > 0 ? `, ${formatCount(this.pane.newLines)} new lines` : "";
+    const sentence = `${job.title}: ${how}${lines}`;
+    if (this.find("spoken").textContent !== sentence) {
+      this.find("spoken").textContent = sentence;
+      this.spokenAt = Date.now();
+    }
+  }
+}
