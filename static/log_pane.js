@@ -356,8 +356,18 @@ class LogPane {
     this.stream = new LogStream(jobId, offset, this.stamped, {
       text: (text, end) => this.onText(jobId, text, end),
       end: (job) => this.onEnd(job),
+      gap: () => this.onGap(jobId),
       change: () => this.onStreamChange(),
     });
+  }
+
+  /** What is shown does not join what comes: bytes were not kept, or the job has truncated its
+      log. Reading starts again from its end. */
+  onGap(jobId) {
+    if (jobId === this.jobId) {
+      this.stop();
+      this.loadTail();
+    }
   }
 
   onText(jobId, text, end) {

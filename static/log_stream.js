@@ -4,6 +4,8 @@
 import { page } from "./page_state.js";
 
 const RETRY_DELAY = 2000; // milliseconds until a stream that was refused is tried again
+const SEARCH_TRIES = 6;
+const SEARCH_PAUSE = 1000; // milliseconds until a search whose turn it was not is tried again
 export const PART_BYTES = 262_144; // at most, of one request
 
 /** The browser does not reach the API, or is not let in. */
@@ -55,19 +57,39 @@ function describePart(headers) {
   };
 }
 
+async function isRefusedAsPastEnd(jobId, offset) {
+  try {
+    const answer = await request(jobId, { offset, limit_bytes: 1 });
+    return answer.status === 416;
+  } catch (error) {
+    if (error instanceof Unreachable) {
+      return false;
+    }
+    throw error;
+  }
+}
+
 /** The API's JSON about a text in the whole log. */
 export async function fetchMatches(jobId, parameters, signal) {
-  const answer = await request(jobId, parameters, signal);
-  if (!answer.ok) {
-    throw new Unreachable();
+  for (let tries = 0; tries < SEARCH_TRIES; tries += 1) {
+    const answer = await request(jobId, parameters, signal);
+    if (answer.ok) {
+      return answer.json();
+    }
+    if (answer.status !== 503) {
+      break;
+    }
+    // Long logs are searched in turns, and it was another's.
+    await new Promise((resolve) => setTimeout(resolve, SEARCH_PAUSE));
   }
-  return answer.json();
+  throw new Unreachable();
 }
 
 /** What is written to a log from an offset on. The browser resumes by itself, to the byte, after
     a lost connection; what the API refuses (an old ticket, too many followers) is tried again. */
 export class LogStream {
-  /** `handlers`: text(text, next), end(job), change() when it opens or breaks. */
+  /** `handlers`: text(text, next), end(job), gap() when bytes are missing or the log was truncated,
+      change() when it opens or breaks. */
   constructor(jobId, offset, stamped, handlers) {
     this.jobId = jobId;
     this.offset = offset;
@@ -89,9 +111,11 @@ export class LogStream {
     this.source.onerror = () => this.onError();
     this.source.onmessage = (event) => this.onMessage(event);
     this.source.addEventListener("end", (event) => this.onEnd(event));
+    this.source.addEventListener("gap", () => this.handlers.gap());
   }
 
   close() {
+    this.isClosed = true;
     clearTimeout(this.retryTimer);
     this.source.close();
   }
@@ -107,9 +131,23 @@ export class LogStream {
     this.failures += 1;
     if (this.source.readyState === EventSource.CLOSED) {
       clearTimeout(this.retryTimer);
-      this.retryTimer = setTimeout(() => this.connect(), RETRY_DELAY);
+      this.retryTimer = setTimeout(() => this.reconnect(), RETRY_DELAY);
     }
     this.handlers.change();
+  }
+
+  /** An event source does not tell why it was refused: perhaps the log now ends before the place. */
+  async reconnect() {
+    const { source } = this;
+    const isPastEnd = await isRefusedAsPastEnd(this.jobId, this.offset);
+    if (this.source !== source || this.isClosed) {
+      return;
+    }
+    if (isPastEnd) {
+      this.handlers.gap();
+    } else {
+      this.connect();
+    }
   }
 
   onMessage({ data, lastEventId }) {

@@ -1057,6 +1057,19 @@ def test_a_long_command_is_whole_on_click_and_settings_stay(site: Site, page: Pa
     expect(log_of(page).locator("time").first).to_be_visible()
 
 
+def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
+    site: Site, page: Page, gate: Path
+) -> None:
+    line = f"seq 500; {waiting(gate)}; echo new beginning >/dev/stderr; sleep 1; echo and on"
+    job = site.submit(f"{line}; {waiting(Path(f'{gate}2'))}", "truncates")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("500")
+    gate.touch()
+    expect(log_of(page)).to_have_text(re.compile(r"^\s*new beginning\s*and on\s*$"))
+    Path(f"{gate}2").touch()
+    expect(state(page)).to_have_text("ended, exit 0")
+
+
 # --- It calls ------------------------------------------------------------------------------------
 
 
