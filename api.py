@@ -77,9 +77,7 @@ LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
-MAX_TIMESTAMPED_BYTES = (
-    256 << 10
-)  # bytes at a time that are led by times, which may make 26 of each
+MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log, with times: these may make 26 bytes of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
 KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
@@ -97,11 +95,11 @@ routes = Blueprint("tailboard", __name__, cli_group=None)
 
 
 class CannotStart(click.ClickException):
-    """Settings or a jobs folder that cannot be used: one sentence, in `flask` commands, too."""
+    """The settings or the jobs folder cannot be used; `flask` shows the sentence that says why."""
 
 
 class Tailboard:
-    """What an application holds, and what it tells Prometheus."""
+    """The state of one application, and the metrics that it reports to Prometheus."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -110,9 +108,9 @@ class Tailboard:
         self.searches = SearchTurns()
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
-        self.lines: dict[str, tuple[int, int]] = {}  # of a job's log: up to an offset, how many
+        self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
-        self.counting = threading.Lock()  # who scrapes at the same time counts no job twice
+        self.counting = threading.Lock()  # so that two scrapes at once count no job twice
         for _ in self.storage.iter_new_finished(self.seen):
             pass  # those ended before this process began
         self.registry = CollectorRegistry()  # its numbers begin with this process
@@ -147,14 +145,14 @@ class Tailboard:
             self._forget_deleted()
 
     def _forget_deleted(self) -> None:
-        """Keep `seen` about as large as the history, however many jobs have been deleted."""
+        """Forget the IDs of deleted jobs, so that `seen` stays about as large as the history."""
         counts = self.storage.counts()
         if len(self.seen) > 2 * sum(counts[status] for status in FINISHED) + SEEN_SLACK:
             days = {job_id[:8] for job_id in self.seen}
             self.seen &= {job_id for day in days for job_id in self.storage.find(day)}
 
     def collect(self) -> Iterator[Metric]:
-        """Counts the storage at each scrape."""
+        """The metrics. Those of the storage are counted anew at each scrape."""
         self.count_finished()
         yield from self.registry.collect()
         jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
@@ -179,8 +177,8 @@ class Tailboard:
 
 
 class SearchTurns:
-    """Who searches a long log now: each client once, and few in all, for each search keeps a
-    processor and the disk busy for seconds."""
+    """The searches of long logs that run now: one for each client and few in all, since each keeps
+    a processor and the disk busy for seconds."""
 
     def __init__(self) -> None:
         self.clients: set[str] = set()
@@ -188,7 +186,7 @@ class SearchTurns:
 
     @contextmanager
     def take(self, client: str) -> Iterator[None]:
-        """The turn of this client; 503 where it is not its turn."""
+        """Hold a turn for this client; 503 where it has one already, or all are taken."""
         with self.lock:
             if client in self.clients or len(self.clients) >= MAX_SEARCHES:
                 abort(503, "other searches of long logs are under way")
@@ -201,7 +199,7 @@ class SearchTurns:
 
 
 def tailboard() -> Tailboard:
-    """What the application that answers this request holds."""
+    """The state of the application that answers this request."""
     found: Tailboard = current_app.extensions["tailboard"]
     return found
 
@@ -209,7 +207,8 @@ def tailboard() -> Tailboard:
 # --- What may come in ---------------------------------------------------------------------------
 
 
-# A description says what is allowed: it ends the error's sentence.
+# The description of a field says what is allowed. It ends the sentence of the error: "limit must be
+# a whole number from 1 to 500".
 def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
     return Field(pattern=pattern, max_length=most, description=allowed)
 
@@ -246,11 +245,11 @@ Flag = Annotated[bool, Field(description="0 or 1")]
 
 
 class RequestModel(BaseModel):
-    """What a client asks for."""
+    """The body or the parameters of a request."""
 
     @classmethod
     def parse(cls, data: object) -> Self:
-        """Made of the data; 400 with a sentence that names the field and what is allowed."""
+        """The request in the data; 400 with a sentence that names the field and what is allowed."""
         if not isinstance(data, dict):
             abort(400, "the body must be a JSON object")
         if unknown := [name for name in data if name not in cls.model_fields]:
@@ -324,15 +323,15 @@ class LogQuery(RequestModel):
 
 
 class BodyBroken(Exception):
-    """The client went away in the middle of a body, or sent chunks that are none."""
+    """The client went away in the middle of a body, or sent invalid chunks."""
 
 
 class BodyLate(Exception):
-    """The whole of a body did not arrive in time."""
+    """The body did not arrive in time."""
 
 
 class BodiesTooMany(Exception):
-    """Those that arrive at this moment hold too much memory."""
+    """The bodies that are arriving now take too much memory."""
 
 
 RETRY_AFTER = "5"  # seconds
@@ -404,8 +403,8 @@ OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's ow
 
 @routes.before_app_request
 def authorize() -> None:
-    """Who may come in: whoever has the token; where there is none, programs of this machine. Each
-    refusal comes before any other answer, and a body of another type is refused last."""
+    """Let in whoever has the token; where none is set, programs of this machine. 401 and 403 come
+    before every other answer, also before the 415 for a body of another type."""
     g.begun = time.monotonic()
     refuse_other_sites()
     if request.path != "/healthz":
@@ -417,13 +416,13 @@ def authorize() -> None:
 
 
 def refuse_other_sites() -> None:
-    """403 for what another site's page makes a browser ask: it may have the run of this machine,
-    or of a network that it stands in. The dashboard's own origins may ask."""
+    """403 for a request that a page of another site makes the visitor's browser send: the browser
+    may be on this machine, or hold a ticket. The dashboard's origins are allowed."""
     origin = request.headers.get("Origin")
     if origin in tailboard().origins:
         return
     is_foreign = origin is not None and origin != request.host_url.rstrip("/")
-    # A browser need not send Origin. A link to read something may stand anywhere.
+    # Browsers do not always send Origin. Reading is allowed: a link to a log may stand anywhere.
     if request.method not in READING and request.headers.get("Sec-Fetch-Site") in OTHER_SITES:
         is_foreign = True
     if is_foreign:
@@ -438,8 +437,8 @@ def require_token() -> None:
 
 
 def require_this_machine() -> None:
-    """Against other machines, proxies that pass on what others ask, and names that a site's own
-    DNS resolves to this machine (DNS rebinding)."""
+    """403 for other machines, for what a proxy forwards from them, and for a Host that another
+    site's DNS points at this machine (DNS rebinding)."""
     if not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
         abort(403, "without TAILBOARD_TOKEN only this machine is served")
     if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
@@ -484,7 +483,7 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 
 @routes.after_app_request
 def add_security_headers(response: Response) -> Response:
-    """Nothing here is a page, and only the dashboard's own page may read it from a browser."""
+    """No answer is a page, and only the dashboard's page may read one in a browser."""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
@@ -498,7 +497,8 @@ def add_security_headers(response: Response) -> Response:
 
 @routes.after_app_request
 def observe_request(response: Response) -> Response:
-    """For /metrics. What clients make up is one method and one route."""
+    """Count the request for /metrics. Unknown methods and routes are counted as one: clients must
+    not make up labels."""
     method = request.method if request.method in METHODS else "other"
     labels = method, str(request.url_rule or "none"), response.status_code
     tailboard().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
@@ -513,14 +513,14 @@ Created = tuple[dict[str, Any], int, dict[str, str]]
 
 @routes.post("/jobs")
 def create() -> Created:
-    """A new job, as the body says."""
+    """Submit the job that the body describes."""
     key = idempotency_key()
     return created(submit(request.get_json() if has_body() else None, key))
 
 
 @routes.post("/jobs/<job_id>/rerun")
 def rerun(job_id: str) -> Created:
-    """A new job, as another was."""
+    """Submit a job like another one."""
     return created(run_again(job_id, idempotency_key()))
 
 
@@ -579,7 +579,7 @@ def whole_job(job: Job) -> dict[str, Any]:
 
 
 def listed_job(job: Job) -> dict[str, Any]:
-    """A job in a list, without what may be large."""
+    """A job in a list, without `env`, which may be large."""
     shown = job.as_dict()
     del shown["env"]
     return shown
@@ -620,7 +620,7 @@ def logs(job_id: str) -> Response | dict[str, Any]:
 
 
 def open_log(job_id: str) -> Log:
-    """The log; an empty one where a known job has logged nothing yet."""
+    """The job's log; an empty one where it has none yet, since that is no error here."""
     try:
         return tailboard().storage.open_log(job_id)
     except FileNotFoundError:
@@ -628,7 +628,7 @@ def open_log(job_id: str) -> Log:
 
 
 def begin_at(log: Log, asked: LogQuery, size: int) -> int:
-    """Where the answer begins; 416 past the end."""
+    """The offset at which the answer begins; 416 where that is past the end."""
     if asked.offset is not None:
         if asked.offset > size:
             told = f"offset must be at most {size}, the size of the log"
@@ -662,7 +662,7 @@ def read_range(job: Job, log: Log, asked: LogQuery) -> Response:
     begin, data = read_asked(log, asked, size)
     cut = begin + len(data) < size
     kept = trim_partial_utf8(data, job.status in FINISHED and not cut)
-    data = kept if kept or not cut else data  # else not even one character fits into the limit
+    data = kept if kept or not cut else data  # not even one character fits into the limit
     headers = log_headers(job, log, begin, begin + len(data), size)
     by_lines = asked.offset is None and asked.since is None
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
@@ -674,7 +674,7 @@ def read_range(job: Job, log: Log, asked: LogQuery) -> Response:
 
 
 def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
-    """The part that is asked for, led by the offset where it begins."""
+    """The bytes that are asked for; first, the offset at which they begin."""
     most = MAX_TIMESTAMPED_BYTES if asked.timestamps else storage.TAIL_BYTES
     if asked.offset is None and asked.since is None:
         return log.read_tail(asked.tail, size, most)
@@ -714,7 +714,7 @@ def line_number(job_id: str, log: Log, offset: int) -> int | None:
 
 
 def trim_partial_utf8(data: bytes, ended: bool) -> bytes:
-    """Without the beginning, at its end, of a UTF-8 character whose rest may follow."""
+    """The bytes without an unfinished UTF-8 character at their end, whose rest may follow."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-3:], final=ended)
     return data[: len(data) - len(decoder.getstate()[0])]
@@ -766,7 +766,7 @@ def count_matches(log: Log, needle: str) -> dict[str, Any]:
 
 
 def download(job: Job) -> Response:
-    """The whole log as a file, or a Range of it; one that still grows, as far as it has got."""
+    """The log as a file, or a Range of it. Of one that grows, what is there now."""
     log = open_log(job.id)
     start, size = log.start, log.size
     begin, end, length = start, size, size - start
@@ -791,8 +791,8 @@ def download(job: Job) -> Response:
 
 
 def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
-    """The bytes of a log. Where they are not there any more, since its head was given back or the
-    job has truncated it, the download breaks off: nothing else may stand in their place."""
+    """The bytes of a log. DownloadBroken where some are gone, since the head of the log was given
+    back or the job has truncated it: nothing else may stand in their place."""
     while at < end:
         begin, data = log.read(at, min(BLOCK, end - at))
         if begin > at or not data:
@@ -802,19 +802,19 @@ def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
 
 
 class DownloadBroken(Exception):
-    """What was promised cannot be sent: the connection has to close before its end."""
+    """Bytes that Content-Length has promised are gone: the connection has to close early."""
 
 
 class Piece(NamedTuple):
-    """Something to send to who follows a log; neither data nor a gap: nothing has come for long."""
+    """What to send next to a follower of a log. Without data and gap it is a keepalive."""
 
-    at: int  # the offset behind it, from which to go on
+    at: int  # the offset to go on from
     data: bytes = b""
     gap: tuple[int, int] | None = None  # (from, to): bytes not kept, or backwards: truncated
 
 
 def follow(job: Job, log: Log, asked: LogQuery) -> Response:
-    """The log from where it is asked for, then what is written, until the job has ended."""
+    """Send the log from where it is asked for, and what is written, until the job has ended."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
         asked = LogQuery.parse({"offset": last, "timestamps": asked.timestamps})
     size = log.size
@@ -858,8 +858,8 @@ def make_event(piece: Piece) -> bytes:
 
 
 def plain_text(pieces: Iterator[Piece]) -> Iterator[bytes]:
-    """The bytes; b"" sends nothing, but the server looks whether the client is there. A gap is a
-    line of its own."""
+    """The bytes, with a line of its own for a gap. An empty piece sends nothing, but lets the
+    server notice that the client is gone."""
     last = b"\n"
     for piece in pieces:
         if piece.gap:
@@ -899,7 +899,7 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
 
 
 def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]:
-    """What stands in a log from an offset on, and what does not any more."""
+    """The pieces of a log from an offset to its end."""
     size = log.size
     if size < at:  # the job has truncated it
         yield Piece(size, gap=(at, size))
@@ -920,7 +920,7 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
 
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
-    """The workers that live, and what in the storage cannot be read and was passed over."""
+    """The living workers, and what in the storage cannot be read."""
     port = tailboard().storage
     return {"workers": list(port.workers()), "unreadable": list(port.unreadable())}
 
@@ -965,7 +965,7 @@ def metrics() -> Response:
 
 
 class Operation(NamedTuple):
-    """What one method of one path takes and answers."""
+    """One method of one path: what it takes and what it answers."""
 
     summary: str
     answers: dict[str, str]  # status -> the name of a schema, or media types
@@ -1105,11 +1105,12 @@ def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-# --- In a terminal: flask submit, jobs, logs … on the storage itself, so that no API need run -----
+# --- The flask commands -------------------------------------------------------------------------
+# They work on the storage itself, so that no API need run.
 
 
 class Command(click.Command):
-    """Says what went wrong in one sentence and ends with exit code 1."""
+    """A command that prints an error as one sentence and ends with exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -1247,8 +1248,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Served:
-    """The application as the server calls it. A client that sends, or takes, its bytes slowly
-    waits in the event loop and holds no thread; the threads do what Flask does."""
+    """The Flask application as an ASGI application. Bytes are received and sent in the event loop,
+    so that a slow client holds no thread; Flask itself runs in threads."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -1263,7 +1264,7 @@ class Served:
             await self.answer(scope, receive, send)
 
     async def live(self, receive: Receive, send: Send) -> None:
-        """What goes on beside the requests, from the server's start to its end."""
+        """The background tasks, from the server's start to its end."""
         await receive()
         tasks = [asyncio.create_task(bound_clients()), asyncio.create_task(leave_with_parent())]
         await send({"type": "lifespan.startup.complete"})
@@ -1295,11 +1296,11 @@ class Served:
         log_access(scope, answer, time.monotonic() - begun)
 
     async def read_body(self, environ: dict[str, Any], receive: Receive) -> Any:
-        """The body as a file; where it is none, reading the file says why."""
+        """The body as a file. Where it did not arrive, reading the file raises the reason."""
         if not environ.keys() & {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}:
             return io.BytesIO()
         if int(environ.get("CONTENT_LENGTH", 0)) > MAX_BODY_BYTES:
-            return io.BytesIO()  # Flask says 413 without a look at it
+            return io.BytesIO()  # Flask answers 413 without reading it
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_TIME):
@@ -1356,7 +1357,7 @@ def log_access(scope: Scope, answer: Answer, seconds: float) -> None:
 
 
 class Unreadable:
-    """Stands for a body that did not arrive: who reads it is told why."""
+    """A body that did not arrive: reading it raises the reason."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -1368,8 +1369,8 @@ class Unreadable:
 
 
 class Answer:
-    """What the application answers by WSGI (PEP 3333): its head, then its body piece by piece.
-    Each piece is one step in a thread, which is free again while the client takes the piece."""
+    """One WSGI answer (PEP 3333): its head, then its body piece by piece. A thread makes one piece
+    and is free again while the piece is sent."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
@@ -1425,7 +1426,7 @@ class Answer:
 
 
 def make_environ(scope: Scope) -> dict[str, Any]:
-    """What ASGI says of a request, as WSGI says it."""
+    """The WSGI environment of a request that came by ASGI."""
     environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
@@ -1455,8 +1456,8 @@ def make_environ(scope: Scope) -> dict[str, Any]:
 
 
 async def bound_clients() -> None:
-    """No client keeps its place by reading nothing, or by vanishing without a word: accepted
-    connections inherit what the listening socket has, which is there soon after our start."""
+    """Close connections whose client reads nothing or has vanished: accepted connections inherit
+    the time-outs of the listening socket, which exists soon after our start."""
     while not (listeners := listening_sockets()):
         await asyncio.sleep(0.01)
     for listener in listeners:
@@ -1475,8 +1476,8 @@ def listening_sockets() -> list[socket.socket]:
 
 
 async def leave_with_parent() -> None:
-    """The server's first process watches this one, and not the other way round: where it is
-    killed, this one would go on and keep the port."""
+    """End with the server's first process: it watches this one, but where it is killed, this one
+    would go on and keep the port."""
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
@@ -1498,7 +1499,7 @@ def resolve_bind(bind: str) -> tuple[str, int]:
     host, port = found[1] or found[2] or "0.0.0.0", int(found[3])
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # The server shares its port with whoever allows that: another server of ours, say.
+        # The server would share the port with another server that allows it, such as one of ours.
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -1508,7 +1509,7 @@ def resolve_bind(bind: str) -> tuple[str, int]:
 
 
 def raise_descriptor_limit() -> int:
-    """How many files and connections this process may have open: as many as are allowed it."""
+    """Raise the limit of open files as far as is allowed, and return it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):  # macOS says unlimited and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
