@@ -531,7 +531,7 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
             error = post(url, {"text": text, "job": told})
             if error is None:
                 break
-            log.error("untold job=%s error=%s", job.id, error)
+            log.error("webhook failed job=%s error=%s", job.id, error)
 
 
 def post(url: str, body: dict[str, Any]) -> str | None:

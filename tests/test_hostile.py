@@ -564,7 +564,7 @@ def test_the_webhook_tells_no_environment_and_follows_no_redirect(
 ) -> None:
     worker(TAILBOARD_WEBHOOK=f"http://127.0.0.1:{hook.server_port}/here")
     storage.submit(Job(command="exit 1", env={"SECRET": "s3cret"}))
-    wait_until(lambda: "untold" in processes.text(), describe=processes.text)
+    wait_until(lambda: "webhook failed" in processes.text(), describe=processes.text)
     assert "env" not in json.dumps(Hook.bodies[0]) and "s3cret" not in json.dumps(Hook.bodies)
     assert set(Hook.paths) == {"/here"}
     assert "error=302" in processes.text() and "/here" not in processes.text()
