@@ -62,17 +62,27 @@ class Tailboard:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.storage = storage.open_store(settings.storage)
+        self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # of a job's log: up to an offset, how many
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
-        for _ in self.storage.iter_new_finished(self.seen):
-            pass  # those ended before this process began
+        self.has_seen = False  # those that ended before this process began
+        with suppress(storage.StoreAway):  # it starts all the same, and says so
+            check_storage(self.storage)
+            self.see_finished()
+
+    def see_finished(self) -> None:
+        """Count no job that ended before this process began."""
+        if not self.has_seen:
+            for _ in self.storage.iter_new_finished(self.seen):
+                pass
+            self.has_seen = True
 
     def collect(self) -> Iterator[Metric]:
         """Counts the storage at each scrape; only REGISTRY's numbers begin with this process."""
+        self.see_finished()
         for job in self.storage.iter_new_finished(self.seen):
             LOG_BYTES.inc(job.log_size)
             with suppress(ValueError, TypeError):  # not every end has a beginning
@@ -99,6 +109,12 @@ class Tailboard:
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+def check_storage(store: storage.Store) -> None:
+    """ValueError where Redis may forget on its own."""
+    if isinstance(store, storage.RedisStore):
+        store.check_server()
 
 
 tailboard: Tailboard = LocalProxy(lambda: current_app.extensions["tailboard"])  # type: ignore
@@ -584,9 +600,15 @@ def written(job_id: str, at: int, timestamps: bool, client: Any = None, wait: bo
 
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
-    """The workers that live, and what in the storage cannot be read and was passed over."""
+    """The workers that live; where several machines share the jobs, all of them; and what in the
+    storage cannot be read and was passed over."""
     port = tailboard.storage
-    return {"workers": list(port.workers()), "unreadable": list(port.unreadable())}
+    return {
+        "workers": list(port.workers()),
+        "machines": list(port.machines()),
+        "storage": port.describe(),
+        "unreadable": list(port.unreadable()),
+    }
 
 
 @routes.get("/healthz")
@@ -722,6 +744,24 @@ def workers_command() -> None:
     for info in tailboard.storage.workers():
         queues = ", ".join(info.queues) or "all queues"
         click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
+    for machine in tailboard.storage.machines():
+        heard = f"heard of at {machine.heard_at}"
+        click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@routes.cli.command("mark-lost")
+@click.argument("spool")
+def mark_lost_command(spool: str) -> None:
+    """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
+    or queued again where they may be retried. Prints the lost ones."""
+    store = tailboard.storage
+    if not isinstance(store, storage.RedisStore):
+        raise click.ClickException("only machines that share their jobs by Redis can be given up")
+    try:
+        for job in store.mark_lost(spool, f"its machine {spool} was given up by {getuser()}"):
+            click.echo(job.id)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 # --- The application ----------------------------------------------------------------------------

@@ -2514,7 +2514,14 @@ UNREACHABLE = 30  # seconds, see Settings
 Command = tuple[Any, ...]
 
 
-class StoreAway(ConnectionError):
+class StoreTrouble(OSError):
+    """Redis cannot do that now."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class StoreAway(StoreTrouble, ConnectionError):
     """Redis does not answer."""
 
 
@@ -2586,20 +2593,20 @@ class RedisLink:
         """An error of the client's in words that give nothing away."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
-            return OSError(errno.ENOSPC, "Redis is full (maxmemory)")
+            return StoreTrouble(errno.ENOSPC, "Redis is full (maxmemory)")
         if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
             return StoreAway(errno.EACCES, "Redis refuses our user or password")
         if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
             words = re.findall("the '([a-z|]{1,30})'", text)
-            return OSError(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
+            return StoreTrouble(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
         if isinstance(error, (known.TimeoutError, TimeoutError)):
             return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
-            return OSError(errno.EIO, f"Redis says: {text[:200]}")
+            return StoreTrouble(errno.EIO, f"Redis says: {text[:200]}")
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:
-        """ValueError where it may forget on its own; OSError where it is away."""
+        """See RedisStore."""
         (memory,) = self.ask(("INFO", "memory"))
         policy = memory.get("maxmemory_policy")
         if policy != "noeviction":
@@ -3085,6 +3092,10 @@ class RedisStore:
             found.append(Machine(spool, host, slots, running, utc(at), state))
         return sorted(found, key=lambda machine: machine.spool)
 
+    def check_server(self) -> None:
+        """ValueError where it may forget on its own; OSError where it is away."""
+        self.link.check_server()
+
     def describe(self) -> dict[str, Any]:
         """How Redis is."""
         memory, server = self.link.ask(("INFO", "memory"), ("INFO", "server"))
@@ -3189,8 +3200,8 @@ class RedisStore:
 
     def report(self, look: SpoolLook, size: int) -> Command:
         """The command that says where a spool's job stands; see SCRIPTS."""
-        status = Status.RUNNING if look.is_waiting else look.status
-        return self.link.script("report", look.id, look.token, status, look.journal, size)
+        rest = (look.token, look.told_status, look.journal, size)
+        return self.link.script("report", look.id, *rest)
 
     def restore(self, look: SpoolLook) -> Command:
         """The command that puts back a job that Redis has lost."""
@@ -3318,6 +3329,11 @@ class SpoolLook:
     def is_waiting(self) -> bool:
         """Is it confirmed, or about to be, and no worker of this machine has claimed it yet?"""
         return self.place in ("taken", "queued")
+
+    @property
+    def told_status(self) -> Status:
+        """As Redis is to have it."""
+        return Status.RUNNING if self.is_waiting else self.status
 
     @property
     def worker(self) -> str | None:

@@ -742,6 +742,7 @@ class Relay:
             with suppress(OSError):  # it moved on
                 sent.watch = self.folders.add(look.folder)
                 self.by_watch[sent.watch] = look.id
+                self.changed.add(look.id)  # what came before is not told
 
     # --- What Redis orders ---
 
@@ -782,8 +783,9 @@ class Relay:
         looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
         known = self.store.known_states([look.id for look in looks]) if looks else []
         for look, state in zip(looks, known, strict=True):
-            if state != (str(look.status), look.token, look.log_size) and look.place != "taken":
-                self.follow(look.id)
+            if state != (look.told_status, look.token, look.log_size) and look.place != "taken":
+                sent = self.follow(look.id)
+                sent.offset = sent.journal = None
         if not self.to_compare:
             for job_id in self.store.running_on(self.spool.name):
                 if self.spool.look(job_id) is None:
@@ -895,7 +897,8 @@ class Relay:
         if answer == "fenced":
             self.give_up(sent, look)
         elif answer == "log":
-            sent.offset = None
+            if sent.offset == look.log_size:  # Redis has lost some of it
+                sent.offset = None
             self.changed.add(look.id)
         elif look.place == "returned":
             self.spool.discard(look)
@@ -986,6 +989,7 @@ class Relay:
         if now < self.next_maintenance:
             return
         self.next_maintenance = now + HEARTBEAT_INTERVAL
+        self.to_compare = self.to_compare or list(self.sent)  # one may be another's by now
         self.tell_lost(self.store.judge_machines(self.settings.lost_after))
         self.prune()
 

