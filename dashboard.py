@@ -510,11 +510,26 @@ def show_workers(view: View) -> None:
     """Who works; a warning if nobody does although jobs wait."""
     counts = view.listing["counts"]
     period = time.time() // 10, counts.get("running")  # at once when they are more or less busy
-    found = seldom(view, view.token, "/workers", period=period)["workers"]
+    answer = seldom(view, view.token, "/workers", period=period)
+    found = answer["workers"]
     if not found and (waiting := counts.get("queued")):
         st.warning(f"Waiting jobs: {waiting}. No worker is running: start one, `python worker.py`.")
     each = (f"{w['name']} {w['running']} of {w['slots']} slots busy" for w in found)
     st.caption(f"Workers: {plain(', '.join(each)) or 'none'}")
+    if machines := answer.get("machines"):
+        st.caption(plain(machines_summary(machines, answer["storage"])))
+
+
+def machines_summary(machines: list[Job], storage: Job) -> str:
+    """All machines in a line, with when a silent one was heard of last, and Redis' memory."""
+    parts = []
+    for machine in machines:
+        text = f"{machine['spool']} {machine['running']} of {machine['slots']} slots busy"
+        if machine["state"] == "unreachable":
+            text += f" (unreachable, last heard of at {machine['heard_at']})"
+        parts.append(text)
+    limit = f" of {storage['max_bytes'] >> 20} MiB" if storage["max_bytes"] else ""
+    return f"Machines: {', '.join(parts)}. Redis uses {storage['used_bytes'] >> 20} MiB{limit}"
 
 
 def show_job(view: View, job: Job, every: float | None) -> None:

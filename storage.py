@@ -2728,9 +2728,14 @@ class RedisNotifier(Notifier):
         with suppress(BlockingIOError):  # full: it will wake
             os.write(self.writer, b"x")
 
-    def changes(self) -> Iterator[tuple[int, str]]:
+    def has_news(self) -> bool:
+        """Has anything come since the last call?"""
         with suppress(BlockingIOError):
-            os.read(self.reader, 1 << 16)
+            return bool(os.read(self.reader, 1 << 16))
+        return False
+
+    def changes(self) -> Iterator[tuple[int, str]]:
+        self.has_news()
         return iter(())
 
     def close(self) -> None:
@@ -3004,7 +3009,7 @@ class RedisStore:
         self.status(job_id)
         return RedisNotifier(self.feed, job_id)
 
-    def watch_all(self) -> Notifier:
+    def watch_all(self) -> RedisNotifier:
         """A watch on every change of a job."""
         return RedisNotifier(self.feed, "")
 
@@ -3130,7 +3135,11 @@ class RedisStore:
         for name in taken:
             token = self._token_of(name.decode())
             if token.startswith(f"{spool}:"):
-                self._override(name.decode(), Status.QUEUED, token, Status.QUEUED, "")
+                self.give_back_one(name.decode(), token)
+
+    def give_back_one(self, job_id: str, token: str) -> bool:
+        """False where it is confirmed, or another's."""
+        return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
 
     def _token_of(self, job_id: str) -> str:
         (token,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "token"))
@@ -3496,7 +3505,10 @@ class Spool(FolderStore):
         write_new(f"{draft}/job.json", taken.record + b"\n")
         line = json.dumps({"taken": taken.token}).encode()
         write_new(f"{draft}/journal", taken.journal + b"\n" + line + b"\n")
-        write_new(f"{draft}/times", past.times)
+        if past.times:
+            write_new(f"{draft}/times", past.times)
+        else:
+            make_empty(f"{draft}/times")
         if taken.log_size is not None:
             make_empty(f"{draft}/output.log")
             with open(f"{draft}/output.log", "r+b") as file:

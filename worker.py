@@ -18,6 +18,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from storage import (
     JobNotFound,
     Notifier,
     Outcome,
+    RedisNotifier,
     RedisStore,
     Settings,
     Spool,
@@ -69,6 +71,8 @@ NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RELAY_BEAT = 1.0  # seconds between a machine's signs of life
 RELAY_PAUSE = 0.002  # seconds in which what a job writes is joined
+ORDERS_PAUSE = 0.05  # seconds from news of any job to a look at what is ordered here
+AHEAD_TIME = 1.0  # seconds: jobs that ended in it are as many as are taken ahead
 AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
 LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
 COMPARED = 200  # jobs compared with Redis in one round
@@ -591,13 +595,16 @@ class Relay:
         self.by_watch: dict[int, str] = {}
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
         self.log_sizes: dict[str, int] = {}  # of jobs that were taken, elsewhere
+        self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
         self.epoch = ""  # as Redis told it; "": not since it was away
         self.folders: Notifier | None = None
-        self.redis_watch: Notifier | None = None
-        self.next_beat = self.next_maintenance = self.away_since = self.said_at = 0.0
+        self.redis_watch: RedisNotifier | None = None
+        self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
+        self.away_since = self.said_at = 0.0
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that takes none any more
+        self.has_fetched = False  # a job, in the last round
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -651,10 +658,11 @@ class Relay:
         if self.away_since:
             select.select([self.woken], [], [], RETRY_DELAY)
         else:
-            time.sleep(RELAY_PAUSE)  # what a job writes at once goes up at once
+            if not self.has_fetched:
+                time.sleep(RELAY_PAUSE)  # what a job writes at once goes up at once
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
-            due = max(0.0, self.next_beat - time.monotonic())
+            due = max(0.0, min(self.next_beat, self.next_orders) - time.monotonic())
             if self.changed or self.to_compare:
                 due = 0.0
             elif len(files) < 2:
@@ -694,12 +702,14 @@ class Relay:
             self.store.link.check_server()
         if self.redis_watch is None:
             self.redis_watch = self.store.watch_all()
-        self.obey()
+        if self.epoch == "" or time.monotonic() >= min(self.next_beat, self.next_orders):
+            self.obey()
         self.compare()
         self.send()
         found = self.fetch()
         self.maintain()
         was_idle = self.is_idle
+        self.has_fetched = found
         is_busy = found or self.changed or self.to_compare or self.sent or self.spool.active()
         self.is_idle = not is_busy
         if self.is_idle and not was_idle:
@@ -711,9 +721,8 @@ class Relay:
         for number, _ in self.folders.changes():
             if job_id := self.by_watch.get(number):
                 self.changed.add(job_id)
-        if self.redis_watch is not None:
-            for _ in self.redis_watch.changes():
-                pass
+        if self.redis_watch is not None and self.redis_watch.has_news():
+            self.next_orders = min(self.next_orders, time.monotonic() + ORDERS_PAUSE)
         if time.monotonic() >= self.next_beat or self.folders.fileno() is None:
             for job_id in self.spool.active() - self.sent.keys():
                 self.follow(job_id)
@@ -748,6 +757,7 @@ class Relay:
 
     def obey(self) -> None:
         """Say that this machine lives; cancel and delete what others asked for."""
+        self.next_orders = float("inf")
         workers = list(self.spool.workers())
         self.serving = [worker for worker in workers if worker.name != self.leaving]
         orders = self.store.beat(self.spool.name, workers)
@@ -904,6 +914,7 @@ class Relay:
             self.spool.discard(look)
             self.forget(look.id)
         elif look.status in FINISHED:
+            self.ends.append(time.monotonic())
             self.forget(look.id)
         else:
             sent.journal, sent.place = look.journal, look.place
@@ -925,18 +936,43 @@ class Relay:
     def fetch(self) -> bool:
         """Take jobs for free slots, write them down, confirm them, let them run. True where there
         was one."""
-        self.confirm()
-        counts = [self.fetch_some(queues, free) for queues, free in self.free_slots()]
+        groups = list(self.free_slots())
+        ahead = self.count_ahead() if len(groups) == 1 else 0
+        counts = [self.fetch_some(queues, free, ahead) for queues, free in groups]
+        if not groups:
+            self.give_back(self.spool.taken())
         return any(counts)
 
-    def fetch_some(self, queues: list[str], free: int) -> int:
-        if free <= 0:
-            return 0
-        found = self.store.take(self.spool.name, free, queues)
-        for taken in found:
-            self.receive(taken)
-        self.confirm()
-        return len(found)
+    def count_ahead(self) -> int:
+        """How many to write down before a slot is free for them: where jobs end by the second,
+        the next need not wait for that. Where they do not, another machine may have them."""
+        since = time.monotonic() - AHEAD_TIME
+        while self.ends and self.ends[0] < since:
+            self.ends.popleft()
+        return min(len(self.ends), sum(worker.slots for worker in self.serving))
+
+    def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
+        waiting = self.spool.taken()
+        confirmed = self.confirm(waiting[: max(0, free)])
+        free = max(0, free - confirmed)
+        if free + ahead > len(waiting) - confirmed:
+            for taken in self.store.take(self.spool.name, free + ahead, queues):
+                self.receive(taken)
+            waiting = self.spool.taken()
+            confirmed += self.confirm(waiting[:free])
+        self.give_back(self.spool.taken()[ahead:])
+        return confirmed + len(waiting)
+
+    def give_back(self, ids: Sequence[str]) -> None:
+        """Let other machines have what no slot here is free for."""
+        for job_id in ids:
+            look = self.spool.look(job_id)
+            if look is None or look.place != "taken":
+                continue
+            if self.store.give_back_one(job_id, look.token):
+                self.spool.discard(look)
+            else:  # it was confirmed, and that answer lost; or it is another's
+                self.confirm([job_id])
 
     def receive(self, taken: Taken) -> None:
         look = self.spool.look(taken.id)
@@ -948,11 +984,13 @@ class Relay:
         else:  # an attempt that was declared lost: it is to end first
             self.give_up(self.follow(taken.id), look)
 
-    def confirm(self) -> None:
-        """What was taken and written down may run, unless it was cancelled or given to another."""
-        looks = [look for i in self.spool.taken() if (look := self.spool.look(i)) is not None]
+    def confirm(self, ids: Sequence[str]) -> int:
+        """What was taken and written down may run, unless it was cancelled or given to another;
+        how many that were."""
+        looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
         if not looks:
-            return
+            return 0
+        admitted = 0
         answers = self.store.link.ask(*(self.store.report(look, 0) for look in looks))
         for look, answer in zip(looks, answers, strict=True):
             if answer in (b"absent", b"behind"):
@@ -960,8 +998,10 @@ class Relay:
             if answer == b"running":
                 self.spool.admit(look)
                 self.follow(look.id).queue = look.queue
+                admitted += 1
             else:
                 self.spool.discard(look)
+        return admitted
 
     def free_slots(self) -> Iterator[tuple[list[str], int]]:
         """The queues that workers of this spool serve, and how many jobs they could start."""

@@ -472,8 +472,8 @@ def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
 
 def in_processes(count: int, code: str, *arguments: object) -> list[str]:
     """Run the code in so many processes that start together; their outputs."""
-    prelude = "import sys; sys.path.insert(0, 'tests'); from conftest import open_store\n"
-    prelude += "from storage import Job, WorkerInfo\nsys.stdin.read()\n"
+    prelude = "import sys; sys.path.insert(0, 'tests')\n"
+    prelude += "from storage import *; from conftest import open_store\nsys.stdin.read()\n"
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
     running = [
         subprocess.Popen(
