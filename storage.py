@@ -1440,7 +1440,7 @@ class FolderStore:
         """The wanted names in a folder, sorted; remembered until the folder changes. A time stamp
         does not tell two changes of one clock tick apart, so a fresh one is not trusted. A folder
         that cannot be read is empty, and known as unreadable."""
-        thing = os.path.relpath(folder, self.root)
+        thing = folder.removeprefix(f"{self.root}/")
         try:
             stamp = os.stat(folder).st_mtime_ns
             known = self._listings.get(folder)
@@ -2338,8 +2338,8 @@ for _, id in ipairs(ids) do
 end
 return out
 """,
-    # id, token, status, journal, log size needed -> how things stand, in the spool that has the
-    # job: the new status, or absent | behind | fenced | log, or the final status that it has.
+    # id, token, status, journal, log size needed (-1: any) -> how things stand, for the spool with
+    # the job: the new status, or absent | behind | fenced | log, or the final status it has.
     "report": """
 local id, token, to, journal, size = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size')
@@ -2350,6 +2350,7 @@ end
 if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
 if tonumber(size) > tonumber(s[5] or 0) then return 'log' end
 leave(id, s[1], s[2], token)
+if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
 local asked = string.match(redis.call('GET', P..'job:'..id), '^[^\\n]*\\n')
 redis.call('SET', P..'job:'..id, asked..journal)
 if to == 'queued' then
@@ -3436,40 +3437,44 @@ class Spool(FolderStore):
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
 
-    def look(self, job_id: str) -> SpoolLook | None:
-        """None where it is not here, or not from Redis."""
-        for _ in range(LOOKUPS):
-            place = self._place_of(job_id)
-            if place is None:
-                return None
-            with suppress(FileNotFoundError):  # it moved on
-                return self._look_at(job_id, *place)
+    def look(self, job_id: str, known: SpoolLook | None = None) -> SpoolLook | None:
+        """None where it is not here, or not from Redis. `known`: an earlier look."""
+        for _ in range(LOOKUPS):  # it may move past us
+            for place, folder in self._places(job_id):
+                with suppress(FileNotFoundError):
+                    return self._look_at(job_id, place, folder, known)
         return None
 
-    def _place_of(self, job_id: str) -> tuple[str, str] | None:
-        """(taken, returned or its status; its folder)"""
-        folder = f"{self.root}/taken/{job_id}"
-        if os.path.isdir(folder):
-            return "taken", folder
-        for home in glob(f"{self.root}/returned/*"):
-            if os.path.isdir(f"{home}/{job_id}"):
-                return "returned", f"{home}/{job_id}"
-        with suppress(JobNotFound):
-            status, folder = self._find(job_id)
-            return str(status), folder
-        return None
+    def holds(self, job_id: str) -> bool:
+        """Is this job here, in whatever state? Only the relay brings one that is not."""
+        return any(os.path.isdir(folder) for _, folder in self._places(job_id))
 
-    def _look_at(self, job_id: str, place: str, folder: str) -> SpoolLook | None:
+    def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
+        """(taken, returned or a status; the folder) wherever it may stand, in the order in which
+        it moves."""
+        yield "taken", f"{self.root}/taken/{job_id}"
+        for status in Status:
+            for home in self._folders(status, job_id[:8]):
+                yield status, f"{home}/{job_id}"
+        for queue in self._listing(f"{self.root}/returned", _is_queue):
+            yield "returned", f"{self.root}/returned/{queue}/{job_id}"
+
+    def _look_at(
+        self, job_id: str, place: str, folder: str, known: SpoolLook | None
+    ) -> SpoolLook | None:
         """The journal before the log's size: of a job that has ended, no byte is missed."""
         journal = self._read_journal(folder)
-        token = token_in(journal)
-        if not token.startswith(f"{self.name}:"):
-            return None
         size, start, at = None, 0, 0.0
         with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
             size, start, at = file.size, file.start, file.changed_at
-        record = read_small(f"{folder}/job.json")
         status = Status.QUEUED if place in self.EXTRA else Status(place)
+        if known is not None:
+            new = replace(known, status=status, place=place, folder=folder, journal=journal)
+            new.log_size, new.log_start, new.log_at = size, start, at
+            return new
+        token, record = token_in(journal), read_small(f"{folder}/job.json")
+        if not token.startswith(f"{self.name}:"):
+            return None
         queue = _parse_record(record, job_id).queue
         return SpoolLook(
             job_id, status, place, folder, token, queue, record, journal, size, start, at
@@ -3497,33 +3502,50 @@ class Spool(FolderStore):
 
     # What the relay does
 
-    def receive(self, taken: Taken, past: PastLog) -> None:
-        """Write a job that was taken, durably, where no worker sees it yet."""
-        draft = f"{self.root}/tmp/{taken.id}.taken"
-        shutil.rmtree(draft, ignore_errors=True)
+    def receive(self, found: Sequence[tuple[Taken, PastLog]]) -> None:
+        """Write down jobs that were taken, durably, where no worker sees them yet. All are written
+        before the first is fsynced, so that a file system does it for all at once."""
+        if not found:
+            return
+        drafts = [self._draft(taken, past) for taken, past in found]
+        for draft in drafts:
+            for name in ("job.json", "journal", "output.log"):
+                with suppress(FileNotFoundError):
+                    _fsync_path(f"{draft}/{name}")
+            _fsync_folder(draft)
+        for draft in drafts:
+            os.rename(draft, f"{self.root}/taken/{os.path.basename(draft)}")
+        _fsync_folder(f"{self.root}/taken")
+
+    def _draft(self, taken: Taken, past: PastLog) -> str:
+        draft = f"{self.root}/tmp/{taken.id}"
+        if os.path.isdir(draft):  # from before a crash
+            shutil.rmtree(draft)
         os.mkdir(draft, mode=0o700)
-        write_new(f"{draft}/job.json", taken.record + b"\n")
         line = json.dumps({"taken": taken.token}).encode()
-        write_new(f"{draft}/journal", taken.journal + b"\n" + line + b"\n")
+        contents = {
+            "job.json": taken.record + b"\n",
+            "journal": taken.journal + b"\n" + line + b"\n",
+        }
         if past.times:
-            write_new(f"{draft}/times", past.times)
-        else:
-            make_empty(f"{draft}/times")
+            contents["times"] = past.times
+        for name, content in contents.items():
+            with open(f"{draft}/{name}", "xb", opener=_private) as file:
+                file.write(content)
         if taken.log_size is not None:
-            make_empty(f"{draft}/output.log")
-            with open(f"{draft}/output.log", "r+b") as file:
+            with open(f"{draft}/output.log", "xb", opener=_private) as file:
                 file.truncate(taken.log_size)  # what is not here is a hole, as if given back
                 file.seek(past.offset)
                 file.write(past.end)
-        _fsync_folder(draft)
-        os.rename(draft, f"{self.root}/taken/{taken.id}")
-        _fsync_folder(f"{self.root}/taken")
+        return draft
 
-    def admit(self, look: SpoolLook) -> None:
+    def admit(self, look: SpoolLook) -> SpoolLook:
         """A job that was confirmed may run."""
         home = f"{self.root}/queued/{look.queue}"
-        os.makedirs(home, mode=0o700, exist_ok=True)
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
         os.rename(look.folder, f"{home}/{look.id}")
+        return replace(look, place="queued", folder=f"{home}/{look.id}")
 
     def discard(self, look: SpoolLook) -> None:
         """Forget a job that this machine has no part in any more."""
@@ -3532,13 +3554,27 @@ class Spool(FolderStore):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
 
-    def return_waiting(self) -> None:
-        """Let other machines have what no worker here has claimed."""
-        for home in glob(f"{self.root}/queued/*"):
-            for job_id in self._listing(home):
-                with suppress(OSError, JobError), self._take(f"{home}/{job_id}") as claim:
-                    target = self.requeue_home(os.path.basename(home))
-                    claim.move_to(Status.QUEUED, target)
+    def return_waiting(self, count: int) -> None:
+        """Let other machines have up to `count` jobs that no worker here has claimed, the newest
+        first."""
+        homes = glob(f"{self.root}/queued/*")
+        waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
+        for job_id, home in reversed(waiting[-count:]):
+            with suppress(OSError, JobError), self._take(f"{home}/{job_id}") as claim:
+                claim.move_to(Status.QUEUED, self.requeue_home(os.path.basename(home)))
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that is its owner's alone."""
+    return os.open(path, flags, 0o600)
+
+
+def _fsync_path(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def token_in(journal: bytes) -> str:

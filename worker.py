@@ -72,7 +72,11 @@ STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may
 RELAY_BEAT = 1.0  # seconds between a machine's signs of life
 RELAY_PAUSE = 0.002  # seconds in which what a job writes is joined
 ORDERS_PAUSE = 0.05  # seconds from news of any job to a look at what is ordered here
-AHEAD_TIME = 1.0  # seconds: jobs that ended in it are as many as are taken ahead
+AHEAD_TIME = 0.25  # seconds: jobs that ended in it are as many as are taken ahead
+MAX_AHEAD = 64  # jobs
+RETURN_AFTER = 1.0  # seconds without an end until those are returned
+LATER = 0.1  # seconds until it is told that a job has begun
+BUSY_PAUSE = 0.008  # seconds, while jobs end by the second
 AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
 LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
 COMPARED = 200  # jobs compared with Redis in one round
@@ -564,6 +568,8 @@ class Sent:
     """What Redis has been told of a job that this machine runs."""
 
     watch: int  # the number of its folder's changes
+    moves: int = 0  # of its folder: it began, it ended
+    look: SpoolLook | None = None  # the last one
     offset: int | None = None  # bytes of its log; None: Redis is asked
     has_log: bool = False
     journal: bytes | None = None  # None: it is told again
@@ -592,10 +598,13 @@ class Relay:
         self.store, self.spool, self.settings, self.tell = store, spool, settings, tell
         self.sent: dict[str, Sent] = {}  # by job ID; those that Redis believes to run here
         self.changed: set[str] = set()  # of them, whose folder has changed
+        self.later: set[str] = set()  # of them, those that do not hurry
+        self.later_at = float("inf")  # on the monotonic clock
         self.by_watch: dict[int, str] = {}
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
         self.log_sizes: dict[str, int] = {}  # of jobs that were taken, elsewhere
         self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
+        self.last_end = 0.0  # on the monotonic clock
         self.epoch = ""  # as Redis told it; "": not since it was away
         self.folders: Notifier | None = None
         self.redis_watch: RedisNotifier | None = None
@@ -604,7 +613,6 @@ class Relay:
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that takes none any more
-        self.has_fetched = False  # a job, in the last round
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -658,11 +666,11 @@ class Relay:
         if self.away_since:
             select.select([self.woken], [], [], RETRY_DELAY)
         else:
-            if not self.has_fetched:
-                time.sleep(RELAY_PAUSE)  # what a job writes at once goes up at once
+            # What is written at once goes up at once, and jobs that end one after the other too.
+            time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
-            due = max(0.0, min(self.next_beat, self.next_orders) - time.monotonic())
+            due = max(0.0, min(self.next_beat, self.next_orders, self.later_at) - time.monotonic())
             if self.changed or self.to_compare:
                 due = 0.0
             elif len(files) < 2:
@@ -709,7 +717,6 @@ class Relay:
         found = self.fetch()
         self.maintain()
         was_idle = self.is_idle
-        self.has_fetched = found
         is_busy = found or self.changed or self.to_compare or self.sent or self.spool.active()
         self.is_idle = not is_busy
         if self.is_idle and not was_idle:
@@ -718,9 +725,13 @@ class Relay:
     def note_changes(self) -> None:
         """Which folders have changed; with each beat, what nothing can tell of, too."""
         assert self.folders is not None
-        for number, _ in self.folders.changes():
-            if job_id := self.by_watch.get(number):
-                self.changed.add(job_id)
+        for number, name in self.folders.changes():
+            job_id = self.by_watch.get(number)
+            if job_id in self.sent:
+                self.note_change(job_id, self.sent[job_id], name)
+        if time.monotonic() >= self.later_at:
+            self.changed |= self.later & self.sent.keys()
+            self.later, self.later_at = set(), float("inf")
         if self.redis_watch is not None and self.redis_watch.has_news():
             self.next_orders = min(self.next_orders, time.monotonic() + ORDERS_PAUSE)
         if time.monotonic() >= self.next_beat or self.folders.fileno() is None:
@@ -730,10 +741,21 @@ class Relay:
         if time.monotonic() >= self.next_maintenance:  # should an event have been lost
             self.changed.update(self.sent)
 
+    def note_change(self, job_id: str, sent: Sent, name: str) -> None:
+        """Output and the end go up at once; that it has begun, and where, a little later: a short
+        job has ended by then."""
+        if not name:  # the folder itself has moved
+            sent.moves += 1
+        if name == "output.log" or (not name and sent.moves > 1):
+            self.changed.add(job_id)
+        else:
+            self.later.add(job_id)
+            self.later_at = min(self.later_at, time.monotonic() + LATER)
+
     def follow(self, job_id: str) -> Sent:
         sent = self.sent.get(job_id)
         if sent is None:
-            sent = self.sent[job_id] = Sent(-1, self.log_sizes.pop(job_id, None))
+            sent = self.sent[job_id] = Sent(-1, offset=self.log_sizes.pop(job_id, None))
         self.changed.add(job_id)
         return sent
 
@@ -751,6 +773,7 @@ class Relay:
             with suppress(OSError):  # it moved on
                 sent.watch = self.folders.add(look.folder)
                 self.by_watch[sent.watch] = look.id
+                sent.moves = 0 if look.place == "queued" else 1
                 self.changed.add(look.id)  # what came before is not told
 
     # --- What Redis orders ---
@@ -814,13 +837,15 @@ class Relay:
         changed, self.changed = self.changed, set()
         calls: list[tuple[SpoolLook, str, Command]] = []
         for job_id in changed:
-            look = self.spool.look(job_id)
+            sent = self.sent.setdefault(job_id, Sent(-1))
+            look = sent.look = self.spool.look(job_id, sent.look)
             if look is None:
                 self.forget(job_id)
                 continue
-            sent = self.sent.setdefault(job_id, Sent(-1))
             self.watch(sent, look)
-            sent.worker, sent.queue = look.worker, look.queue
+            sent.queue = look.queue
+            if look.place == "running" and sent.journal != look.journal:
+                sent.worker = look.worker
             calls += [(look, kind, command) for kind, command in self.commands(sent, look)]
         if not calls:
             return
@@ -844,11 +869,13 @@ class Relay:
         """What is to be said of a job, as its folder looks."""
         is_over = look.status in FINISHED or look.place == "returned"
         if sent.is_fenced:
-            yield "report", self.store.report(look, 0)
+            yield "report", self.store.report(look, -1)
             return
-        yield from self.log_commands(sent, look)
+        if not is_over or look.log_size != 0:  # else the report says that there is an empty log
+            yield from self.log_commands(sent, look)
         if sent.journal != look.journal or sent.place != look.place:
-            yield "report", self.store.report(look, (look.log_size or 0) if is_over else 0)
+            size = look.log_size if is_over and look.log_size is not None else -1
+            yield "report", self.store.report(look, size)
 
     def log_commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
         if look.log_size is None:
@@ -914,7 +941,8 @@ class Relay:
             self.spool.discard(look)
             self.forget(look.id)
         elif look.status in FINISHED:
-            self.ends.append(time.monotonic())
+            self.last_end = time.monotonic()
+            self.ends.append(self.last_end)
             self.forget(look.id)
         else:
             sent.journal, sent.place = look.journal, look.place
@@ -936,6 +964,7 @@ class Relay:
     def fetch(self) -> bool:
         """Take jobs for free slots, write them down, confirm them, let them run. True where there
         was one."""
+        self.confirm(self.spool.taken())
         groups = list(self.free_slots())
         ahead = self.count_ahead() if len(groups) == 1 else 0
         counts = [self.fetch_some(queues, free, ahead) for queues, free in groups]
@@ -944,24 +973,25 @@ class Relay:
         return any(counts)
 
     def count_ahead(self) -> int:
-        """How many to write down before a slot is free for them: where jobs end by the second,
-        the next need not wait for that. Where they do not, another machine may have them."""
+        """How many jobs to have here before a slot is free for them: as many as have ended in a
+        short while. A worker need not wait for Redis then, and where a long job comes in between,
+        they are returned soon."""
         since = time.monotonic() - AHEAD_TIME
         while self.ends and self.ends[0] < since:
             self.ends.popleft()
-        return min(len(self.ends), sum(worker.slots for worker in self.serving))
+        return min(len(self.ends), MAX_AHEAD)
 
     def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
-        waiting = self.spool.taken()
-        confirmed = self.confirm(waiting[: max(0, free)])
-        free = max(0, free - confirmed)
-        if free + ahead > len(waiting) - confirmed:
-            for taken in self.store.take(self.spool.name, free + ahead, queues):
-                self.receive(taken)
-            waiting = self.spool.taken()
-            confirmed += self.confirm(waiting[:free])
-        self.give_back(self.spool.taken()[ahead:])
-        return confirmed + len(waiting)
+        """`free` is below 0 by the jobs that wait here for a slot."""
+        wanted = free + ahead
+        if wanted < 0 and time.monotonic() > self.last_end + RETURN_AFTER:
+            self.spool.return_waiting(-wanted)
+        if wanted <= 0 or (free <= 0 and wanted < ahead / 2):  # in batches
+            return 0
+        found = self.store.take(self.spool.name, wanted, queues)
+        self.receive(found)
+        self.confirm(self.spool.taken())
+        return len(found)
 
     def give_back(self, ids: Sequence[str]) -> None:
         """Let other machines have what no slot here is free for."""
@@ -974,15 +1004,21 @@ class Relay:
             else:  # it was confirmed, and that answer lost; or it is another's
                 self.confirm([job_id])
 
-    def receive(self, taken: Taken) -> None:
-        look = self.spool.look(taken.id)
-        if look is None:
-            self.spool.receive(taken, self.store.past_log(taken))
-            self.log_sizes[taken.id] = taken.log_size or 0
-        elif look.token == taken.token:  # Redis has forgotten how far it got
-            self.follow(taken.id)
-        else:  # an attempt that was declared lost: it is to end first
-            self.give_up(self.follow(taken.id), look)
+    def receive(self, found: Sequence[Taken]) -> None:
+        new = []
+        for taken in found:
+            if not self.spool.holds(taken.id):
+                new.append((taken, self.store.past_log(taken)))
+                self.log_sizes[taken.id] = taken.log_size or 0
+                continue
+            look = self.spool.look(taken.id)
+            if look is None:
+                continue
+            if look.token == taken.token:  # Redis has forgotten how far it got
+                self.follow(taken.id)
+            else:  # an attempt that was declared lost: it is to end first
+                self.give_up(self.follow(taken.id), look)
+        self.spool.receive(new)
 
     def confirm(self, ids: Sequence[str]) -> int:
         """What was taken and written down may run, unless it was cancelled or given to another;
@@ -991,17 +1027,25 @@ class Relay:
         if not looks:
             return 0
         admitted = 0
-        answers = self.store.link.ask(*(self.store.report(look, 0) for look in looks))
+        answers = self.store.link.ask(*(self.store.report(look, -1) for look in looks))
         for look, answer in zip(looks, answers, strict=True):
             if answer in (b"absent", b"behind"):
                 (answer,) = self.store.link.ask(self.store.restore(look))
             if answer == b"running":
-                self.spool.admit(look)
-                self.follow(look.id).queue = look.queue
+                self.admit(look)
                 admitted += 1
             else:
                 self.spool.discard(look)
         return admitted
+
+    def admit(self, look: SpoolLook) -> None:
+        """Let it run; Redis knows all of it so far."""
+        look = self.spool.admit(look)
+        sent = self.follow(look.id)
+        sent.look, sent.queue = look, look.queue
+        sent.journal, sent.place = look.journal, look.place
+        self.watch(sent, look)
+        self.changed.discard(look.id)
 
     def free_slots(self) -> Iterator[tuple[list[str], int]]:
         """The queues that workers of this spool serve, and how many jobs they could start."""
@@ -1024,7 +1068,7 @@ class Relay:
         """Judge machines that are silent; delete what is kept long enough; on leaving, give back
         what no worker here has claimed."""
         if self.leaving is not None and not self.serving:
-            self.spool.return_waiting()
+            self.spool.return_waiting(len(self.sent))
         now = time.monotonic()
         if now < self.next_maintenance:
             return

@@ -64,7 +64,7 @@ class RedisMachine:
         self.in_turn(self.rounds)
 
     def rounds(self) -> None:
-        self.relay.next_beat = 0.0  # look at every folder
+        self.relay.next_beat = self.relay.later_at = 0.0  # look at every folder
         self.relay.round()
         while self.relay.changed or self.relay.to_compare:
             self.relay.round()

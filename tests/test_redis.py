@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from conftest import (
     LAUNCHER,
     ROOT,
@@ -271,6 +275,20 @@ def test_each_machine_serves_the_queues_of_its_workers(team: Team) -> None:
     assert team.spool("b").status(one.id) is Status.SUCCEEDED
 
 
+def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Gate) -> None:
+    quick = [team.submit("true") for _ in range(60)]
+    long = team.submit(f"echo started; {gate.wait}")
+    others = [team.submit("true") for _ in range(20)]
+    team.start("a", "--slots", "1")
+    team.wait_for_log(long, "started\n")
+    team.start("b", "--slots", "1")
+    for job in (*quick, *others):
+        assert team.wait(job).status is Status.SUCCEEDED
+    assert team.store.status(long.id) is Status.RUNNING
+    gate.open()
+    assert team.wait(long).status is Status.SUCCEEDED
+
+
 def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subprocess.Popen[bytes]]:
     """A job whose machine stands still and is not heard of."""
     job = team.submit(f"echo attempt $JOB_ATTEMPT $$; {gate.wait}; echo end", **fields)
@@ -483,6 +501,115 @@ def test_killed_workers_and_servers_lose_and_double_nothing(
         if number % 90:
             assert team.log_of(job) == team.file_of(name, job)
     assert sorted(ran.read_text().split()) == [job.id for job in jobs]
+
+
+# --- Through the API ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def api(team: Team, processes: Processes) -> str:
+    return processes.api(TAILBOARD_STORAGE=team.url)
+
+
+def test_the_api_says_that_redis_is_away_and_comes_back(
+    team: Team, api: str, redis: RedisServer
+) -> None:
+    job = {"command": "true"}
+    assert requests.post(f"{api}/jobs", json=job, timeout=20).status_code == 201
+    redis.kill()
+    for answer in (
+        requests.get(f"{api}/jobs", timeout=20),
+        requests.post(f"{api}/jobs", json=job, timeout=20),
+        requests.get(f"{api}/healthz", timeout=20),
+    ):
+        assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
+        assert "Redis" in answer.json()["detail"]
+    redis.start()
+    wait_until(lambda: requests.get(f"{api}/jobs", timeout=20).status_code == 200, 30)
+
+
+def test_the_api_starts_while_redis_is_away(
+    team: Team, processes: Processes, redis: RedisServer
+) -> None:
+    redis.kill()
+    url = processes.api(TAILBOARD_STORAGE=team.url)
+    assert requests.get(f"{url}/jobs", timeout=20).status_code == 503
+    redis.start()
+    wait_until(lambda: requests.get(f"{url}/jobs", timeout=20).status_code == 200, 30)
+    assert "tailboard_jobs" in requests.get(f"{url}/metrics", timeout=20).text
+
+
+def test_the_api_shows_the_machines_and_redis(team: Team, api: str) -> None:
+    team.start("a", "--slots", "3")
+
+    def look() -> Any:
+        found = requests.get(f"{api}/workers", timeout=20).json()
+        return found if found["machines"] and found["workers"] else None
+
+    found = wait_until(look, 30, team.processes.text)
+    (machine,) = found["machines"]
+    assert (machine["spool"], machine["slots"]) == (team.spool("a").name, 3)
+    assert machine["state"] == "heard of" and machine["heard_at"].endswith("Z")
+    assert found["storage"]["kind"] == "redis" and found["storage"]["used_bytes"] > 0
+
+
+def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, Any] | None:
+    """Read events until they break off; the job, where it has ended."""
+    is_end = False
+    with suppress(requests.RequestException):
+        with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+            if answer.status_code != 200:
+                return None
+            for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    headers["Last-Event-ID"] = value
+                elif name == "event":
+                    is_end = value == "end"
+                elif name == "data" and is_end:
+                    job: dict[str, Any] = json.loads(value)
+                    return job
+                elif name == "data":
+                    seen.append(json.loads(value))
+    return None
+
+
+def test_a_follower_misses_nothing_when_worker_and_server_are_killed(
+    team: Team, api: str, redis: RedisServer, tmp_path: Path
+) -> None:
+    gates = [Gate(tmp_path / f"gate{n}") for n in range(3)]
+    parts = [f"{gate.wait}; seq {n * 1000} {n * 1000 + 999}; " for n, gate in enumerate(gates)]
+    job = team.submit("echo started; " + "".join(parts) + "exit 9")
+    worker = team.start("a")
+    headers, seen = {"Accept": "text/event-stream", "Last-Event-ID": "0"}, list[str]()
+    ended: list[dict[str, Any]] = []
+
+    def follow() -> None:
+        def look() -> bool:
+            found = followed(f"{api}/jobs/{job.id}/logs?follow=1", headers, seen)
+            ended.extend([found] if found else [])
+            return bool(ended)
+
+        wait_until(look, 100)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    wait_until(lambda: "started" in "".join(seen), 30)
+    gates[0].open()
+    wait_until(lambda: "\n999\n" in "".join(seen), 30)
+    worker.kill()
+    gates[1].open()
+    team.start("a")
+    wait_until(lambda: "\n1999\n" in "".join(seen), 30)
+    redis.kill()
+    gates[2].open()
+    redis.start()
+    follower.join(100)
+    assert [found["exit_code"] for found in ended] == [9]
+    assert "".join(seen).encode() == team.file_of("a", job) == team.log_of(job)
+    for gate in gates:
+        assert gate.fd is not None
+        os.close(gate.fd)
 
 
 # --- What must not be seen ------------------------------------------------------------------------
