@@ -2259,6 +2259,9 @@ def log_start(folder: str) -> int:
 # The token SPOOL:N of a take fences: N grows with each take and with each transition made over the
 # head of a spool, whose old token then fits no more. "behind" is another thing: Redis has lost what
 # it knew (restart, FLUSHALL), and the spool, whose folder is the truth, puts its job again.
+#
+# In a full Redis (maxmemory) a script may still write if its first write frees or removes: so jobs
+# are cancelled, end and are deleted, and machines are heard of, while a submit is refused.
 
 LUA_BEGIN = """
 local P = KEYS[1]
@@ -2404,8 +2407,10 @@ return 'done'
 local id, reason = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'status', 'token', 'cancel')
 if s[1] == 'running' and not s[3] then
+  local wishes = P..'wishes:'..spool_of(s[2])
+  redis.call('HDEL', wishes, id)
   redis.call('HSET', P..'state:'..id, 'cancel', reason)
-  redis.call('HSET', P..'wishes:'..spool_of(s[2]), id, reason)
+  redis.call('HSET', wishes, id, reason)
   say(id, s[1])
 end
 return s[1] or 'absent'
@@ -2479,6 +2484,7 @@ return {string.format('%.0f', first or want), table.concat(out)}
     # spool, what it shows, a new epoch -> {epoch, {id, reason…} to cancel, IDs to delete}
     "beat": """
 local spool, shown, epoch = unpack(ARGV)
+redis.call('ZREM', P..'heard', spool)
 redis.call('ZADD', P..'heard', redis.call('TIME')[1], spool)
 redis.call('HSET', P..'machines', spool, shown)
 redis.call('SETNX', P..'epoch', epoch)
@@ -2603,7 +2609,8 @@ class RedisLink:
         if isinstance(error, (known.TimeoutError, TimeoutError)):
             return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
-            return StoreTrouble(errno.EIO, f"Redis says: {text[:200]}")
+            said = text.partition(", with args")[0]  # which may be a password
+            return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:

@@ -46,6 +46,8 @@ from storage import (
     Spool,
     SpoolLook,
     Status,
+    StoreAway,
+    StoreTrouble,
     Taken,
     Troubles,
     Verdict,
@@ -686,10 +688,11 @@ class Relay:
         self.away_since = self.away_since or now
         if not self.said_at or now - self.said_at >= AWAY_INTERVAL:
             self.said_at = now
-            why = str(getattr(error, "strerror", None) or error)
-            is_expected = isinstance(error, (OSError, ValueError))
-            info = None if is_expected else error
-            log.error("redis away=%r: jobs go on, none is claimed", why, exc_info=info)
+            what = (
+                "redis away" if isinstance(error, (StoreTrouble, ValueError)) else "relay trouble"
+            )
+            info = None if isinstance(error, (OSError, ValueError)) else error
+            log.error("%s=%r: jobs go on, none is claimed", what, str(error), exc_info=info)
         for sent in self.sent.values():
             sent.offset = sent.journal = None
         self.epoch = ""
@@ -713,7 +716,13 @@ class Relay:
         if self.epoch == "" or time.monotonic() >= min(self.next_beat, self.next_orders):
             self.obey()
         self.compare()
-        self.send()
+        try:
+            self.send()
+        except StoreAway:
+            raise
+        except StoreTrouble:  # it is full: what is old may be deleted
+            self.maintain()
+            raise
         found = self.fetch()
         self.maintain()
         was_idle = self.is_idle

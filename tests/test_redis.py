@@ -29,6 +29,7 @@ from conftest import (
 )
 from proxy import Proxy
 
+from dashboard import machines_summary
 from storage import (
     FINISHED,
     REDIS_LOG_KEPT,
@@ -289,6 +290,40 @@ def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Ga
     assert team.wait(long).status is Status.SUCCEEDED
 
 
+def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
+    """One of them speaks with Redis for all; when it is killed, another does."""
+    first = team.start("a", "--queues", "one", "--slots", "1")
+    one = team.submit("true", queue="one")
+    team.wait(one)
+    team.start("a", "--queues", "two", "--slots", "1")
+    two = team.submit("true", queue="two")
+    team.wait(two)
+    (machine,) = team.store.machines()
+    assert machine.slots == 2
+    first.kill()
+    again = team.submit("echo again", queue="two")
+    assert team.wait(again).status is Status.SUCCEEDED
+    assert team.store.load_logs(again.id) == "again\n"
+
+
+def test_the_commands_work_from_any_machine(team: Team, processes: Processes) -> None:
+    team.start("a")
+    env = processes.env | {"TAILBOARD_STORAGE": team.url}
+
+    def flask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flask", "--app", "api", *words]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+    told = flask("submit", "echo one; sleep 0.2; echo two; exit 5", "--follow")
+    assert (told.returncode, told.stdout) == (5, "one\ntwo\n"), told.stderr
+    (job,) = team.store.list()[0]
+    assert flask("logs", "-f", job.id[-8:]).stdout == "one\ntwo\n"
+    assert job.id in flask("jobs").stdout
+    assert team.spool("a").name in flask("workers").stdout
+    assert flask("delete", job.id).returncode == 0
+    assert team.store.list() == ([], None)
+
+
 def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subprocess.Popen[bytes]]:
     """A job whose machine stands still and is not heard of."""
     job = team.submit(f"echo attempt $JOB_ATTEMPT $$; {gate.wait}; echo end", **fields)
@@ -418,6 +453,8 @@ def test_a_full_redis_refuses_jobs_and_loses_nothing(
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OSError, match="full"):
         team.submit("true")
+    heard = team.store.machines()[0].heard_at
+    wait_until(lambda: team.store.machines()[0].heard_at > heard, 30)
     assert team.store.get(job.id).status is Status.RUNNING
     gate.open()
     wait_until(lambda: team.spool("a").status(job.id) is Status.FAILED, 30)
@@ -551,6 +588,8 @@ def test_the_api_shows_the_machines_and_redis(team: Team, api: str) -> None:
     assert (machine["spool"], machine["slots"]) == (team.spool("a").name, 3)
     assert machine["state"] == "heard of" and machine["heard_at"].endswith("Z")
     assert found["storage"]["kind"] == "redis" and found["storage"]["used_bytes"] > 0
+    shown = machines_summary(found["machines"], found["storage"])
+    assert shown.startswith(f"Machines: {machine['spool']} 0 of 3 slots busy. Redis uses ")
 
 
 def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, Any] | None:
