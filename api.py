@@ -103,7 +103,7 @@ class Tailboard:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.storage = storage.open_store(settings.storage)
+        self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
         self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
@@ -111,8 +111,6 @@ class Tailboard:
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
-        for _ in self.storage.iter_new_finished(self.seen):
-            pass  # those ended before this process began
         self.registry = CollectorRegistry()  # its numbers begin with this process
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -132,10 +130,22 @@ class Tailboard:
         self.log_bytes = Counter(
             "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
         )
+        self.has_seen = False  # those that ended before this process began
+        with suppress(storage.StoreAway):  # it starts all the same, and says so
+            check_storage(self.storage)
+            self.see_finished()
+
+    def see_finished(self) -> None:
+        """Count no job that ended before this process began."""
+        if not self.has_seen:
+            for _ in self.storage.iter_new_finished(self.seen):
+                pass
+            self.has_seen = True
 
     def count_finished(self) -> None:
         """Count the jobs that have ended since the last scrape."""
         with self.counting:
+            self.see_finished()
             for job in self.storage.iter_new_finished(self.seen):
                 self.log_bytes.inc(job.log_size)
                 with suppress(ValueError, TypeError):  # not every end has a beginning
@@ -174,6 +184,12 @@ class Tailboard:
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+def check_storage(store: storage.Store) -> None:
+    """ValueError where Redis may forget on its own."""
+    if isinstance(store, storage.RedisStore):
+        store.check_server()
 
 
 class SearchTurns:
@@ -920,9 +936,14 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
 
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
-    """The living workers, and what in the storage cannot be read."""
+    """The living workers, the machines that share the jobs, and what cannot be read."""
     port = tailboard().storage
-    return {"workers": list(port.workers()), "unreadable": list(port.unreadable())}
+    return {
+        "workers": list(port.workers()),
+        "machines": list(port.machines()),
+        "storage": port.describe(),
+        "unreadable": list(port.unreadable()),
+    }
 
 
 @routes.get("/healthz")
@@ -1203,6 +1224,24 @@ def workers_command() -> None:
     for info in tailboard().storage.workers():
         queues = ", ".join(info.queues) or "all queues"
         click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
+    for machine in tailboard().storage.machines():
+        heard = f"heard of at {machine.heard_at}"
+        click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@routes.cli.command("mark-lost")
+@click.argument("spool")
+def mark_lost_command(spool: str) -> None:
+    """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
+    or queued again where they may be retried. Prints the lost ones."""
+    store = tailboard().storage
+    if not isinstance(store, storage.RedisStore):
+        raise click.ClickException("only machines that share their jobs by Redis can be given up")
+    try:
+        for job in store.mark_lost(spool, f"its machine {spool} was given up by {getuser()}"):
+            click.echo(job.id)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 # --- The application ----------------------------------------------------------------------------

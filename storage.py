@@ -48,11 +48,12 @@ import shutil
 import signal
 import stat
 import struct
+import threading
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -78,6 +79,7 @@ EXCERPT = 1_000  # bytes of a line that a search shows
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state is taken for missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
+SEARCH_STEP = 200  # records asked of Redis in one trip
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds by which the clock may move against the monotonic one
@@ -86,6 +88,7 @@ DELETED_AN_HOUR = 1_000  # jobs deleted by age, or a tenth of them all where tha
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
+SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY_RE = re.compile(DATE)
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
@@ -240,6 +243,18 @@ class WorkerInfo:
     seen_at: str = ""
 
 
+@dataclass(slots=True)
+class Machine:
+    """A machine that runs jobs, as others see it."""
+
+    spool: str  # its name, for `flask mark-lost`
+    host: str
+    slots: int
+    running: int
+    heard_at: str
+    state: str  # "heard of", or "unreachable" since a while
+
+
 # --- The port -----------------------------------------------------------------------------------
 
 
@@ -266,6 +281,8 @@ class Store(Protocol):
     def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
     def watch(self, job_id: str) -> Notifier: ...
     def workers(self) -> Sequence[WorkerInfo]: ...
+    def machines(self) -> Sequence[Machine]: ...
+    def describe(self) -> dict[str, Any]: ...
     def check_writable(self) -> None: ...
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
@@ -291,6 +308,9 @@ class Settings:
     """What the environment's TAILBOARD_* variables say; the README has them in a table."""
 
     storage: str = "jobs"
+    spool: str = "spool"
+    unreachable: int = 30
+    lost_after: int = 3_600
     token: str = ""
     followers: int = 64
     dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
@@ -1025,6 +1045,12 @@ class Notifier:
         """Readable when something has changed."""
         return None if self.inotify is None else self.inotify.fileno()
 
+    def drop(self, number: int) -> None:
+        """Watch a folder no longer."""
+        with suppress(OSError):  # it is gone
+            if self.inotify is not None:
+                self.inotify.rm_watch(number)
+
     def changes(self) -> Iterator[tuple[int, str]]:
         """The numbers and the names of what has changed since the last call."""
         return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
@@ -1261,7 +1287,7 @@ class Claim(AbstractContextManager["Claim"]):
                 return self.finish(verdict.outcome)
         if outcome.status is Status.QUEUED:
             os.fsync(self.shim_input())
-        return self.move_to(Status.QUEUED, f"{self.store.root}/queued/{self.job.queue}")
+        return self.move_to(Status.QUEUED, self.store.requeue_home(self.job.queue))
 
     def finish_damaged(self, status: Status) -> Job:
         """Move a job away whose journal is no journal of ours, and so can take no line."""
@@ -1427,7 +1453,7 @@ class FolderStore:
         """The wanted names in a folder, sorted; remembered until the folder changes. A time stamp
         does not tell two changes of one clock tick apart, so a fresh one is not trusted. A folder
         that cannot be read is empty, and known as unreadable."""
-        thing = os.path.relpath(folder, self.root)
+        thing = folder.removeprefix(f"{self.root}/")
         try:
             stamp = os.stat(folder).st_mtime_ns
             known = self._listings.get(folder)
@@ -1484,7 +1510,7 @@ class FolderStore:
             job.queue = os.path.basename(os.path.dirname(folder))
             job.attempt = judge(job.retries, attempts[-1], None, self.boot, 0.0).next_attempt
         elif status is Status.RUNNING:
-            _fill_running(job, attempts[-1], folder)
+            _fill_running(job, attempts[-1], log_start(folder))
         else:
             _fill_finished(job, attempts[-1])
         return job
@@ -1758,7 +1784,7 @@ class FolderStore:
         claim.attempt = attempt
         claim.job.attempts.append(attempt)
         claim.job.status = Status.RUNNING
-        _fill_running(claim.job, attempt, claim.folder)
+        _fill_running(claim.job, attempt, log_start(claim.folder))
         return True
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
@@ -1833,6 +1859,10 @@ class FolderStore:
         except BaseException:
             claim.release()
             raise
+
+    def requeue_home(self, queue: str) -> str:
+        """The folder to which a job goes that is to run again."""
+        return f"{self.root}/queued/{queue}"
 
     def move_folder(self, folder: str, home: str) -> str:
         """Move a job's folder into another; its new path. What stands there already stays, and
@@ -2096,6 +2126,14 @@ class FolderStore:
                 self._troubles.add(thing, error)
         return sorted(found, key=lambda info: info.name)
 
+    def machines(self) -> Sequence[Machine]:
+        """A folder is of one machine, and its workers say all."""
+        return []
+
+    def describe(self) -> dict[str, Any]:
+        """What kind of storage it is, and how it is."""
+        return {"kind": "folder"}
+
     # The queues, as a worker watches them
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
@@ -2156,11 +2194,11 @@ class FolderStore:
         self._backlog = sorted(backlog)
 
 
-def _fill_running(job: Job, attempt: Attempt, folder: str) -> None:
+def _fill_running(job: Job, attempt: Attempt, log_start: int) -> None:
     job.attempt = max(attempt.number, 1)
     job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
     job.started_at = attempt.started_at
-    job.log_start = log_start(folder)
+    job.log_start = log_start
 
 
 def _fill_finished(job: Job, attempt: Attempt) -> None:
@@ -2232,8 +2270,1366 @@ def log_start(folder: str) -> int:
     return 0
 
 
-def open_store(url: str) -> WorkerStore:
-    """The storage at a URL, which is so far a folder; ValueError for another."""
+# --- Redis: the scripts -------------------------------------------------------------------------
+#
+# Several machines share their jobs through Redis. All keys begin with `tailboard:`
+#
+#     job:ID           a line of what was asked, as job.json has it, then the job's journal
+#     state:ID         status, queue, token, takes, log_size, log_start, log_at, cancel, key
+#     log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
+#     times:ID         (time, size) samples of the log, as in the file `times`
+#     reading:ID       how many read this log now; forgotten after a minute
+#     key:HASH         an Idempotency-Key's job
+#     all  status:S  queue:Q                   sorted sets of IDs; `queues`: the names Q
+#     taken:SPOOL  runs:SPOOL  wishes:SPOOL  gone:SPOOL    what a machine has, and is to do
+#     heard  machines                          when each machine was heard of, and its workers
+#     changes          a stream of what moved, which wakes whoever waits
+#     deleted  epoch                           totals; a word that is gone once Redis was emptied
+#
+# A claim has two steps: `take` gives a job to a spool, and `report` confirms that it stands there.
+# The token SPOOL:N of a take fences: N grows with each take and with each transition made over the
+# head of a spool, whose old token then fits no more. "behind" is another thing: Redis has lost what
+# it knew (restart, FLUSHALL), and the spool, whose folder is the truth, puts its job again.
+#
+# In a full Redis (maxmemory) a script may still write if its first write frees or removes: so jobs
+# are cancelled, end and are deleted, and machines are heard of, while a submit is refused.
+
+LUA_BEGIN = """
+local P = KEYS[1]
+local function say(id, status)
+  redis.call('XADD', P..'changes', 'MAXLEN', '~', 10000, '*', 'id', id, 'status', status)
+end
+local function number_of(token) return tonumber(string.match(token, '%d+$') or 0) end
+local function spool_of(token) return string.match(token, '^(.*):%d+$') end
+local function leave(id, s, queue, token)
+  redis.call('ZREM', P..'status:'..s, id)
+  redis.call('ZREM', P..'queue:'..queue, id)
+  local spool = spool_of(token)
+  if spool then
+    redis.call('ZREM', P..'taken:'..spool, id)
+    redis.call('ZREM', P..'runs:'..spool, id)
+    redis.call('HDEL', P..'wishes:'..spool, id)
+  end
+end
+local function enter(id, s, queue, token)
+  redis.call('HSET', P..'state:'..id, 'status', s, 'queue', queue, 'token', token)
+  redis.call('ZADD', P..'status:'..s, 0, id)
+  if s == 'queued' then
+    redis.call('SADD', P..'queues', queue)
+    redis.call('ZADD', P..'queue:'..queue, 0, id)
+  elseif s == 'running' then
+    redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
+  end
+  say(id, s)
+end
+"""
+
+SCRIPTS = {
+    # id, queue, job, key -> the ID of the job: this one, or the one that has the key.
+    "submit": """
+local id, queue, job, key = unpack(ARGV)
+if key ~= '' then
+  local known = redis.call('GET', P..'key:'..key)
+  if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
+end
+if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
+redis.call('SET', P..'job:'..id, job)
+if key ~= '' then
+  redis.call('SET', P..'key:'..key, id)
+  redis.call('HSET', P..'state:'..id, 'key', key)
+end
+redis.call('HSET', P..'state:'..id, 'takes', 0)
+redis.call('ZADD', P..'all', 0, id)
+enter(id, 'queued', queue, '')
+return id
+""",
+    # spool, want, queue… (none: all) -> {id, token, log_size, job} of what this spool has taken and
+    # not confirmed, topped up with the oldest. Asked again, it gives the same ones again.
+    "take": """
+local spool, want = ARGV[1], tonumber(ARGV[2])
+local queues = {unpack(ARGV, 3)}
+if #queues == 0 then queues = redis.call('SMEMBERS', P..'queues') end
+local ids = redis.call('ZRANGE', P..'taken:'..spool, 0, -1)
+while #ids < want do
+  local best, from
+  for _, queue in ipairs(queues) do
+    local first = redis.call('ZRANGE', P..'queue:'..queue, 0, 0)[1]
+    if first and (not best or first < best) then best, from = first, queue end
+  end
+  if not best then break end
+  redis.call('ZREM', P..'queue:'..from, best)
+  if redis.call('HGET', P..'state:'..best, 'status') == 'queued' then
+    local takes = redis.call('HINCRBY', P..'state:'..best, 'takes', 1)
+    redis.call('HSET', P..'state:'..best, 'token', spool..':'..takes)
+    redis.call('ZADD', P..'taken:'..spool, 0, best)
+    ids[#ids + 1] = best
+  end
+end
+local out = {}
+for _, id in ipairs(ids) do
+  local s = redis.call('HMGET', P..'state:'..id, 'token', 'log_size')
+  out[#out + 1] = {id, s[1], s[2] or '', redis.call('GET', P..'job:'..id)}
+end
+return out
+""",
+    # id, token, status, journal, log size needed (-1: any) -> how things stand, for the spool with
+    # the job: the new status, or absent | behind | fenced | log, or the final status it has.
+    "report": """
+local id, token, to, journal, size = unpack(ARGV)
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size')
+if not s[1] then return 'absent' end
+if s[3] ~= token then
+  return tonumber(s[4]) < number_of(token) and 'behind' or 'fenced'
+end
+if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
+if tonumber(size) > tonumber(s[5] or 0) then return 'log' end
+leave(id, s[1], s[2], token)
+if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
+local asked = string.match(redis.call('GET', P..'job:'..id), '^[^\\n]*\\n')
+redis.call('SET', P..'job:'..id, asked..journal)
+if to == 'queued' then
+  redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
+  token = ''
+end
+enter(id, to, s[2], token)
+if to ~= 'queued' and to ~= 'running' then
+  redis.call('HDEL', P..'state:'..id, 'cancel')
+  if tonumber(s[5] or 0) > 0 and tonumber(s[5]) < 4000 then
+    -- A copy of a small stream has no room to grow: 3 KB less.
+    redis.call('COPY', P..'log:'..id, P..'copy:'..id, 'REPLACE')
+    redis.call('RENAME', P..'copy:'..id, P..'log:'..id)
+  end
+end
+return to
+""",
+    # id, status, queue, job with its journal, token -> like report: a spool puts back what Redis
+    # has lost; what is as new there stays.
+    "restore": """
+local id, to, queue, job, token = unpack(ARGV)
+local spool = spool_of(token)
+if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes')
+if s[1] then
+  if number_of(token) <= tonumber(s[4]) then return s[3] == token and s[1] or 'fenced' end
+  leave(id, s[1], s[2], s[3])
+end
+redis.call('SET', P..'job:'..id, job)
+redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
+redis.call('ZADD', P..'all', 0, id)
+enter(id, to, queue, token)
+return to
+""",
+    # id, from, token (*: whoever has it), status, line -> done, or the status that it has: a
+    # transition over the head of the spool that has the job, which is fenced by it.
+    "override": """
+local id, from, token, to, line = unpack(ARGV)
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token')
+if not s[1] then return 'absent' end
+if s[1] ~= from or (token ~= '*' and token ~= s[3]) then return s[1] end
+leave(id, s[1], s[2], s[3])
+if line ~= '' then redis.call('APPEND', P..'job:'..id, line) end
+redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
+redis.call('HDEL', P..'state:'..id, 'cancel')
+enter(id, to, s[2], '')
+return 'done'
+""",
+    # id, reason -> the status; a running job's machine is told.
+    "wish": """
+local id, reason = unpack(ARGV)
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'token', 'cancel')
+if s[1] == 'running' and not s[3] then
+  local wishes = P..'wishes:'..spool_of(s[2])
+  redis.call('HDEL', wishes, id)
+  redis.call('HSET', P..'state:'..id, 'cancel', reason)
+  redis.call('HSET', wishes, id, reason)
+  say(id, s[1])
+end
+return s[1] or 'absent'
+""",
+    # id -> its status where it cannot be deleted.
+    "delete": """
+local id = ARGV[1]
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'key')
+if not s[1] then return 'absent' end
+if s[1] == 'queued' or s[1] == 'running' then return s[1] end
+leave(id, s[1], s[2], s[3])
+redis.call('ZREM', P..'all', id)
+redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
+if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end
+redis.call('HINCRBY', P..'deleted', s[1], 1)
+local spool = spool_of(s[3])
+if spool then redis.call('SADD', P..'gone:'..spool, id) end
+say(id, 'deleted')
+return 'deleted'
+""",
+    # id, token, start, data, bytes to keep, how (join | gap | anew), time -> the offset that Redis
+    # holds, from which to go on, whatever was sent; -1: fenced; -2: absent or behind.
+    "append": """
+local id, token, start, data, keep, how, at = unpack(ARGV)
+local s = redis.call('HMGET', P..'state:'..id, 'token', 'takes', 'log_size', 'log_start')
+if s[1] ~= token then
+  return s[2] and tonumber(s[2]) >= number_of(token) and -1 or -2
+end
+local key, state = P..'log:'..id, P..'state:'..id
+if how == 'anew' then
+  redis.call('UNLINK', key)
+  redis.call('HDEL', state, 'log_size', 'log_start')
+  s[3], s[4], how = nil, nil, 'gap'
+end
+local have, begin = tonumber(s[3] or 0), tonumber(start)
+if begin ~= have and not (how == 'gap' and begin > have) then return have end
+local size = begin + #data
+if #data > 0 then
+  local floor = math.max(0, size - tonumber(keep))
+  local first = string.format('%.0f', floor)
+  redis.call('XADD', key, 'MINID', '=', first, string.format('%.0f-0', size), 'd', data)
+  if begin > have or floor > tonumber(s[4] or 0) then
+    local entry = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+    local kept = tonumber(string.match(entry[1], '^%d+')) - #entry[2][2]
+    redis.call('HSET', state, 'log_start', string.format('%.0f', kept))
+  end
+end
+redis.call('HSET', state, 'log_size', string.format('%.0f', size), 'log_at', at)
+return size
+""",
+    # id, offset, limit -> {offset of the first byte, bytes}
+    "read": """
+local id, want, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local out, first, from = {}, nil, string.format('%.0f', want + 1)
+while left > 0 do
+  local entries = redis.call('XRANGE', P..'log:'..id, from, '+', 'COUNT', 16)
+  if #entries == 0 then break end
+  for _, entry in ipairs(entries) do
+    local stop, data = tonumber(string.match(entry[1], '^%d+')), entry[2][2]
+    local begin = stop - #data
+    if first and begin > want then left = 0 break end
+    if not first then want = math.max(want, begin); first = want end
+    data = string.sub(data, want - begin + 1, want - begin + left)
+    out[#out + 1] = data
+    left, want, from = left - #data, want + #data, string.format('%.0f', stop + 1)
+    if left <= 0 then break end
+  end
+end
+return {string.format('%.0f', first or want), table.concat(out)}
+""",
+    # spool, what it shows, a new epoch -> {epoch, {id, reason…} to cancel, IDs to delete}
+    "beat": """
+local spool, shown, epoch = unpack(ARGV)
+redis.call('ZREM', P..'heard', spool)
+redis.call('ZADD', P..'heard', redis.call('TIME')[1], spool)
+redis.call('HSET', P..'machines', spool, shown)
+redis.call('SETNX', P..'epoch', epoch)
+local wishes = redis.call('HGETALL', P..'wishes:'..spool)
+return {redis.call('GET', P..'epoch'), wishes, redis.call('SMEMBERS', P..'gone:'..spool)}
+""",
+    # id, token, offset, samples that stand there in the file `times`
+    "note": """
+local id, token, offset, data = unpack(ARGV)
+if redis.call('HGET', P..'state:'..id, 'token') == token then
+  if offset == '0' then redis.call('SET', P..'times:'..id, data)
+  else redis.call('SETRANGE', P..'times:'..id, offset, data) end
+end
+""",
+    # id -> one reader of its log less
+    "unread": """
+local key = P..'reading:'..ARGV[1]
+if redis.call('DECR', key) <= 0 then redis.call('DEL', key) end
+""",
+}
+SCRIPTS = {name: LUA_BEGIN + body for name, body in SCRIPTS.items()}
+
+
+# --- Redis: the connection ----------------------------------------------------------------------
+
+REDIS_PREFIX = "tailboard:"
+REDIS_TIMEOUT = 3.0  # seconds for one answer
+REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
+REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
+LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
+READER_LEASE = 60  # seconds for which an open log is not pruned
+UNREACHABLE = 30  # seconds, see Settings
+
+Command = tuple[Any, ...]
+
+
+class StoreTrouble(OSError):
+    """Redis cannot do that now."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class StoreAway(StoreTrouble, ConnectionError):
+    """Redis does not answer."""
+
+
+def is_redis(url: str) -> bool:
+    return url.startswith(("redis://", "rediss://"))
+
+
+class RedisLink:
+    """Commands and scripts, as many as wished for in one trip. Errors are OSErrors of our own
+    words: the URL holds a password, and nothing of it is ever shown."""
+
+    def __init__(self, url: str) -> None:
+        import redis  # here: a folder does without its memory and its start
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self.errors = redis.exceptions
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "socket_timeout": REDIS_TIMEOUT,
+            "socket_connect_timeout": REDIS_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),  # its own retries hang through a stall
+        }
+        try:
+            self.client: Any = redis.Redis.from_url(url, **options)
+            self.client.connection_pool.make_connection()
+        except (ValueError, TypeError, redis.RedisError):
+            raise ValueError(
+                "TAILBOARD_STORAGE must be redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], "
+                "or the same with rediss:// for TLS"
+            ) from None
+        from hashlib import sha1
+
+        self.names = {name: sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}
+
+    def script(self, name: str, *arguments: Any) -> Command:
+        return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
+
+    def run(self, name: str, *arguments: Any) -> Any:
+        """One script's answer."""
+        return self.ask(self.script(name, *arguments))[0]
+
+    def ask(self, *commands: Command) -> list[Any]:
+        """The answers; OSError where one went wrong."""
+        answers = self.try_all(commands)
+        for answer in answers:
+            if isinstance(answer, OSError):
+                raise answer
+        return answers
+
+    def try_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, an OSError in place of each that went wrong."""
+        answers = self._execute(commands)
+        if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
+            self._execute([("SCRIPT LOAD", text) for text in SCRIPTS.values()])
+            answers = self._execute(commands)  # each may be done twice
+        return [self._told(a) if isinstance(a, Exception) else a for a in answers]
+
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            return list(pipeline.execute(raise_on_error=False))
+        except (self.errors.RedisError, OSError) as error:
+            raise self._told(error) from None
+
+    def _told(self, error: Exception) -> OSError:
+        """An error of the client's in words that give nothing away."""
+        text, known = str(error), self.errors
+        if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
+            return StoreTrouble(errno.ENOSPC, "Redis is full (maxmemory)")
+        if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+            return StoreAway(errno.EACCES, "Redis refuses our user or password")
+        if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
+            words = re.findall("the '([a-z|]{1,30})'", text)
+            return StoreTrouble(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
+        if isinstance(error, (known.TimeoutError, TimeoutError)):
+            return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
+        if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
+            said = text.partition(", with args")[0]  # which may be a password
+            return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
+        return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
+
+    def check_server(self) -> None:
+        """See RedisStore."""
+        (memory,) = self.ask(("INFO", "memory"))
+        policy = memory.get("maxmemory_policy")
+        if policy != "noeviction":
+            raise ValueError(f"Redis' maxmemory-policy must be noeviction, and it is {policy}")
+
+
+class RedisFeed:
+    """One thread and one connection that wait for all followers of this process: XREAD over the
+    streams of all logs that are followed, and over `changes`."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self.link = link
+        self.changed = threading.Condition()
+        self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
+        self.places: dict[str, str] = {}  # stream -> the last entry seen
+        self.version = self.read_version = 0  # of `places`: as wished, and as read by the thread
+        self.client_id: int | None = None
+        self.thread: threading.Thread | None = None
+        self.is_closed = False
+
+    def close(self) -> None:
+        """End the thread, soon."""
+        self.is_closed = True
+        if self.client_id is not None:
+            with suppress(OSError):
+                self.link.ask(("CLIENT UNBLOCK", self.client_id))
+
+    def add(self, notifier: RedisNotifier, job_id: str) -> None:
+        """Wake this one from now on: what is read after this call is not missed."""
+        streams = [f"log:{job_id}", "changes"] if job_id else ["changes"]
+        lasts = self.link.ask(
+            *(("XREVRANGE", REDIS_PREFIX + s, "+", "-", "COUNT", 1) for s in streams)
+        )
+        with self.changed:
+            self.waiting.setdefault(job_id, set()).add(notifier)
+            for stream, last in zip(streams, lasts, strict=True):
+                self.places.setdefault(stream, last[0][0].decode() if last else "0-0")
+            self.version += 1
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._run, daemon=True)
+                self.thread.start()
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Until the thread has seen the new stream: it may be about to wait without it."""
+        deadline = time.monotonic() + REDIS_BLOCK
+        while self.read_version < self.version and time.monotonic() < deadline:
+            if self.client_id is not None:
+                with suppress(OSError):
+                    self.link.ask(("CLIENT UNBLOCK", self.client_id))
+            self.changed.wait(0.005)
+
+    def remove(self, notifier: RedisNotifier, job_id: str) -> None:
+        with self.changed:
+            notifiers = self.waiting.get(job_id, set())
+            notifiers.discard(notifier)
+            if not notifiers and job_id:
+                self.waiting.pop(job_id, None)
+                self.places.pop(f"log:{job_id}", None)
+
+    def _run(self) -> None:
+        pause = 0.05
+        while not self.is_closed:
+            try:
+                self._read()
+                pause = 0.05
+            except Exception:  # away: who waits looks for himself, and is told why
+                self.client_id = None
+                self._wake_all()
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    def _read(self) -> None:
+        with self.link.client.client() as client:  # a connection of its own
+            self.client_id = client.client_id()
+            while not self.is_closed:
+                with self.changed:
+                    self.read_version = self.version
+                    self.changed.notify_all()
+                    places = {REDIS_PREFIX + s: place for s, place in self.places.items()}
+                found = client.xread(places, count=100, block=int(REDIS_BLOCK * 1000))
+                with self.changed:
+                    for key, entries in found or ():
+                        self._tell(key.decode().removeprefix(REDIS_PREFIX), entries)
+
+    def _tell(self, stream: str, entries: Sequence[Any]) -> None:
+        if stream in self.places:
+            self.places[stream] = entries[-1][0].decode()
+        jobs = {stream.removeprefix("log:")}
+        if stream == "changes":
+            jobs = {fields[b"id"].decode() for _, fields in entries} | {""}
+        for job_id in jobs:
+            for notifier in self.waiting.get(job_id, ()):
+                notifier.wake()
+
+    def _wake_all(self) -> None:
+        with self.changed:
+            for notifiers in self.waiting.values():
+                for notifier in notifiers:
+                    notifier.wake()
+
+
+class RedisNotifier(Notifier):
+    """Tells of what Redis says of a job and its log, or ("") of any job."""
+
+    def __init__(self, feed: RedisFeed, job_id: str) -> None:
+        self.inotify, self.feed, self.job_id = None, feed, job_id
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            feed.add(self, job_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self.reader
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake
+            os.write(self.writer, b"x")
+
+    def has_news(self) -> bool:
+        """Has anything come since the last call?"""
+        with suppress(BlockingIOError):
+            return bool(os.read(self.reader, 1 << 16))
+        return False
+
+    def changes(self) -> Iterator[tuple[int, str]]:
+        self.has_news()
+        return iter(())
+
+    def close(self) -> None:
+        self.feed.remove(self, self.job_id)
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)
+        self.reader = self.writer = -1
+
+
+# --- Redis: logs --------------------------------------------------------------------------------
+
+
+class MemorySamples(SizeSamples):
+    """Samples that were fetched."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(-1)
+        self.data, self.length = data, len(data) // SAMPLE.size
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= self.length:
+            raise IndexError(place)
+        found, size = SAMPLE.unpack_from(self.data, place * SAMPLE.size)
+        return (found if 0 <= found < LAST_TIME else 0.0), size
+
+
+class RedisLog(Log):
+    """A log's mirror. How far it goes is asked for by `size`; what is said of its start and its
+    last change is of that moment."""
+
+    def __init__(self, link: RedisLink, job_id: str) -> None:
+        """JobNotFound; FileNotFoundError where the job has written none."""
+        self.link, self.job_id = link, job_id
+        self.leased_until = 0.0  # on the monotonic clock
+        self.state = self._look()
+        reading = f"{REDIS_PREFIX}reading:{job_id}"
+        link.try_all([("INCR", reading), ("EXPIRE", reading, READER_LEASE)])
+        self.leased_until = time.monotonic() + READER_LEASE / 2
+
+    def _look(self) -> tuple[int, int, float]:
+        key = f"{REDIS_PREFIX}state:{self.job_id}"
+        fields = ("status", "log_size", "log_start", "log_at")
+        status, size, start, at = self.link.ask(("HMGET", key, *fields))[0]
+        if status is None:
+            raise JobNotFound(f"there is no job {self.job_id!r}")
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "the job has written nothing", self.job_id)
+        return int(size), int(start or 0), float(at or 0)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.link.run("unread", self.job_id)
+
+    @property
+    def size(self) -> int:
+        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: as it was
+            self.state = self._look()
+        return self.state[0]
+
+    @property
+    def start(self) -> int:
+        return self.state[1]
+
+    @property
+    def changed_at(self) -> float:
+        return self.state[2]
+
+    def read(self, offset: int, limit: int) -> tuple[int, bytes]:
+        commands = [self.link.script("read", self.job_id, offset, limit)]
+        if time.monotonic() > self.leased_until:
+            commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
+            self.leased_until = time.monotonic() + READER_LEASE / 2
+        begin, data = self.link.try_all(commands)[0]
+        return int(begin), data
+
+    def pread(self, limit: int, offset: int) -> bytes:
+        """What is not kept reads as zeros, like a file's hole."""
+        begin, data = self.read(offset, limit)
+        return (bytes(begin - offset) + data)[:limit] if data else b""
+
+    def samples(self) -> SizeSamples:
+        (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
+        return MemorySamples(data or b"")
+
+
+# --- The Redis backend --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Taken:
+    """A job that was taken for a spool, and is not confirmed yet."""
+
+    id: str
+    token: str
+    log_size: int | None  # of the attempts before, elsewhere; None: there is no log
+    record: bytes  # what was asked, as a line
+    journal: bytes
+
+    @property
+    def queue(self) -> str:
+        return _parse_record(self.record, self.id).queue
+
+
+class RedisStore:
+    """Jobs in Redis, as the API and the commands ask for them; and, below, what a machine's relay
+    tells and is told. What it shows of a job that runs is what its machine has sent."""
+
+    def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
+        self.link = RedisLink(url)
+        self.feed = RedisFeed(self.link)
+        self.unreachable = unreachable  # seconds
+
+    def close(self) -> None:
+        self.feed.close()
+        self.link.client.close()
+
+    # Looking
+
+    def _key(self, name: str) -> str:
+        return REDIS_PREFIX + name
+
+    def get(self, job_id: str) -> Job:
+        """The job; JobNotFound."""
+        jobs = self._load([job_id]) if ID_RE.fullmatch(job_id) else []
+        if not jobs:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return jobs[0]
+
+    def _load(self, ids: Sequence[str]) -> Sequence[Job]:
+        """Those of the jobs that exist, in this order."""
+        fields = ("status", "queue", "token", "log_size", "log_start")
+        commands: list[Command] = [("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"), ("TIME",)]
+        for job_id in ids:
+            commands.append(("GET", self._key(f"job:{job_id}")))
+            commands.append(("HMGET", self._key(f"state:{job_id}"), *fields))
+        heard, now, *found = self.link.ask(*commands)
+        silences = {name.decode(): now[0] - int(at) for name, at in _pairs(heard)}
+        pairs = zip(ids, found[::2], found[1::2], strict=True)
+        return [
+            self._parse(job_id, content, state, silences)
+            for job_id, content, state in pairs
+            if content is not None and state[0] is not None
+        ]
+
+    def _parse(
+        self, job_id: str, content: bytes, state: Sequence[bytes | None], silences: dict[str, int]
+    ) -> Job:
+        status, queue, token, log_size, log_start = ((s or b"").decode() for s in state)
+        record, _, journal = content.partition(b"\n")
+        try:
+            job = _parse_record(record, job_id)
+        except (ValueError, RecursionError) as error:
+            job = Job(
+                id=job_id, command="", reason=f"its record cannot be read: {error}", version=0
+            )
+        attempts = parse_journal(journal)
+        job.status, job.queue = Status(status), queue or job.queue
+        job.attempts, last = attempts[1:], attempts[-1]
+        if job.status is Status.RUNNING and last.ended is None and last.number:
+            _fill_running(job, last, 0)
+        elif job.status in FINISHED:
+            _fill_finished(job, last)
+        else:
+            job.attempt = judge(job.retries, last, None, "", 0.0).next_attempt
+        job.log_size, job.log_start = int(log_size or 0), int(log_start or 0)
+        if job.status is Status.RUNNING:
+            job.reason = self._silence(token, silences)
+        return job
+
+    def _silence(self, token: str, silences: dict[str, int]) -> str | None:
+        """Why a running job's state may be old: its machine has not been heard of."""
+        spool = token.rpartition(":")[0]
+        seconds = silences.get(spool)
+        if seconds is None:
+            return f"its machine {spool} has not been heard of since Redis was emptied"
+        if seconds < self.unreachable:
+            return None
+        return f"its machine {spool} has not been heard of for {seconds} s"
+
+    def status(self, job_id: str) -> Status:
+        """A job's status, without a look at its record; JobNotFound."""
+        if ID_RE.fullmatch(job_id):
+            (found,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "status"))
+            if found is not None:
+                return Status(found.decode())
+        raise JobNotFound(f"there is no job {job_id!r}")
+
+    def list(
+        self,
+        status: Status | None = None,
+        queue: str | None = None,
+        text: str = "",
+        limit: int = 50,
+        before: str | None = None,
+    ) -> tuple[Sequence[Job], str | None]:
+        """As FolderStore.list."""
+        jobs: list[Job] = []
+        needle, read = text.casefold(), 0
+        step = SEARCH_STEP if text or queue else limit + 1
+        while read < SCAN_LIMIT:
+            ids = self._ids_before(before, step, status)
+            for job in self._load(ids):
+                if len(jobs) == limit:
+                    return jobs, before
+                before = job.id
+                if status not in (None, job.status) or queue not in (None, job.queue):
+                    continue
+                if needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold():
+                    jobs.append(job)
+            if len(ids) < step:
+                return jobs, None
+            before, read = ids[-1], read + len(ids)
+        return jobs, before
+
+    def _ids_before(self, before: str | None, count: int, status: Status | None) -> Sequence[str]:
+        """IDs, newest first."""
+        key = self._key(f"status:{status}" if status else "all")
+        top = f"({before}" if before else "+"
+        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, count))
+        return [name.decode() for name in found]
+
+    def find(self, part: str) -> Sequence[str]:
+        """The IDs that start or end with this text."""
+        if not part:
+            return []
+        (found,) = self.link.ask(("ZRANGE", self._key("all"), 0, -1))
+        names = (name.decode() for name in found)
+        return [name for name in names if name.startswith(part) or name.endswith(part)]
+
+    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
+        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        for status in FINISHED:
+            (found,) = self.link.ask(("ZRANGE", self._key(f"status:{status}"), 0, -1))
+            new = [name.decode() for name in found if name.decode() not in seen]
+            for place in range(0, len(new), SEARCH_STEP):
+                for job in self._load(new[place : place + SEARCH_STEP]):
+                    seen.add(job.id)
+                    yield job
+
+    def queued_by_queue(self) -> dict[str, Sequence[str]]:
+        """The IDs queued in each queue that holds any, oldest first."""
+        (names,) = self.link.ask(("SMEMBERS", self._key("queues")))
+        queues = sorted(name.decode() for name in names)
+        found = self.link.ask(*(("ZRANGE", self._key(f"queue:{q}"), 0, -1) for q in queues))
+        pairs = zip(queues, found, strict=True)
+        return {queue: [name.decode() for name in ids] for queue, ids in pairs if ids}
+
+    def counts(self) -> dict[Status, int]:
+        counts = self.link.ask(*(("ZCARD", self._key(f"status:{s}")) for s in Status))
+        return dict(zip(Status, counts, strict=True))
+
+    def finished_totals(self) -> dict[Status, int]:
+        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        here = self.counts()
+        (deleted,) = self.link.ask(("HGETALL", self._key("deleted")))
+        return {s: here[s] + int(deleted.get(s.encode(), 0)) for s in FINISHED}
+
+    def open_log(self, job_id: str) -> Log:
+        """The job's log; JobNotFound, or FileNotFoundError where it has none (yet)."""
+        self.status(job_id)
+        return RedisLog(self.link, job_id)
+
+    def load_logs(self, job_id: str, tail: int = 1000) -> str:
+        """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
+        with self.open_log(job_id) as log:
+            return log.read_tail(tail, log.size)[1].decode(errors="replace")
+
+    def watch(self, job_id: str) -> Notifier:
+        """A watch on a job's log and state; JobNotFound."""
+        self.status(job_id)
+        return RedisNotifier(self.feed, job_id)
+
+    def watch_all(self) -> RedisNotifier:
+        """A watch on every change of a job."""
+        return RedisNotifier(self.feed, "")
+
+    def check_writable(self) -> None:
+        """OSError where nothing can be written."""
+        self.link.ask(("SET", self._key("check"), "x", "EX", 1))
+
+    def unreadable(self) -> Sequence[str]:
+        return []
+
+    # Transitions: each names the states that it may start from.
+
+    def submit(self, job: Job, key: str | None = None) -> Job:
+        """As FolderStore.submit. Where no answer came, the job may be queued all the same: only a
+        `key` makes it safe to ask again."""
+        if not QUEUE_RE.fullmatch(job.queue):
+            raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
+        from hashlib import sha256
+
+        job = replace(job, id=new_id(), submitted_at=utc())
+        name = "" if key is None else sha256(key.encode(errors="replace")).hexdigest()
+        given = self.link.run("submit", job.id, job.queue, encode_record(job), name).decode()
+        return job if given == job.id else self.get(given)
+
+    def cancel(self, job_id: str, reason: str) -> Job:
+        """Cancel a queued job at once (queued -> cancelled); tell a running one's machine.
+        WrongState once it has ended."""
+        while (found := self.status(job_id)) not in FINISHED:
+            if found is Status.RUNNING:
+                if self.link.run("wish", job_id, reason) == b"running":
+                    return self.get(job_id)
+                continue
+            ended = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
+            line = f"\n{json.dumps({'ended': ended})}\n"
+            if self._override(job_id, found, "*", Status.CANCELLED, line):
+                return self.get(job_id)
+        raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
+
+    def _override(self, job_id: str, found: Status, token: str, to: Status, line: str) -> bool:
+        """False where it is in another state, or has another token, by now."""
+        return bool(self.link.run("override", job_id, found, token, to, line) == b"done")
+
+    def delete(self, job_id: str) -> None:
+        """Delete a finished job with its log (finished -> gone). WrongState before its end."""
+        self.status(job_id)
+        answer = self.link.run("delete", job_id).decode()
+        if answer == "absent":
+            raise JobNotFound(f"there is no job {job_id!r}")
+        if answer != "deleted":
+            raise WrongState(f"job {job_id} is {answer}: only a job that has ended can be deleted")
+
+    # Machines
+
+    def _machines(self) -> Sequence[tuple[str, float, int, Sequence[WorkerInfo]]]:
+        """(spool, heard at, seconds since, its workers) of each."""
+        heard, shown, now = self.link.ask(
+            ("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"),
+            ("HGETALL", self._key("machines")),
+            ("TIME",),
+        )
+        found = []
+        for name, at in _pairs(heard):
+            workers = [WorkerInfo(**record) for record in json.loads(shown.get(name, b"[]"))]
+            found.append((name.decode(), float(at), now[0] - int(at), workers))
+        return found
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The living workers of all machines that are heard of, by name."""
+        found = [
+            worker
+            for _, _, silence, workers in self._machines()
+            if silence < self.unreachable
+            for worker in workers
+        ]
+        return sorted(found, key=lambda info: info.name)
+
+    def machines(self) -> Sequence[Machine]:
+        """All machines that have run jobs, by the names of their spools."""
+        found = []
+        for spool, at, silence, workers in self._machines():
+            slots = sum(worker.slots for worker in workers)
+            running = self.link.ask(("ZCARD", self._key(f"runs:{spool}")))[0]
+            host = workers[0].host if workers else spool.rpartition("-")[0]
+            state = "heard of" if silence < self.unreachable else "unreachable"
+            found.append(Machine(spool, host, slots, running, utc(at), state))
+        return sorted(found, key=lambda machine: machine.spool)
+
+    def check_server(self) -> None:
+        """ValueError where it may forget on its own; OSError where it is away."""
+        self.link.check_server()
+
+    def describe(self) -> dict[str, Any]:
+        """How Redis is."""
+        memory, server = self.link.ask(("INFO", "memory"), ("INFO", "server"))
+        version = server.get("valkey_version") or server.get("redis_version")
+        limit = memory.get("maxmemory") or None
+        return {
+            "kind": "redis",
+            "version": version,
+            "used_bytes": memory.get("used_memory"),
+            "max_bytes": limit,
+        }
+
+    def mark_lost(self, spool: str, reason: str) -> Sequence[Job]:
+        """A machine's running jobs are lost, or queued again where they may be retried; what it
+        has taken is queued. Should it come back, it finds itself fenced. Returns the lost ones;
+        ValueError where there is no such machine."""
+        known = f"taken:{spool}", f"runs:{spool}"
+        heard, *ids = self.link.ask(
+            ("ZSCORE", self._key("heard"), spool),
+            *(("ZRANGE", self._key(name), 0, -1) for name in known),
+        )
+        if heard is None and not any(ids):
+            raise ValueError(f"there is no machine {spool!r}; /workers has their names")
+        self.give_back(spool)
+        jobs = [job for name in ids[1] if (job := self._lose(name.decode(), spool, reason))]
+        self.link.ask(("ZREM", self._key("heard"), spool), ("HDEL", self._key("machines"), spool))
+        return jobs
+
+    def give_back(self, spool: str) -> None:
+        """Queue what a spool has taken and never confirmed: it has not started, and cannot."""
+        (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
+        for name in taken:
+            token = self._token_of(name.decode())
+            if token.startswith(f"{spool}:"):
+                self.give_back_one(name.decode(), token)
+
+    def give_back_one(self, job_id: str, token: str) -> bool:
+        """False where it is confirmed, or another's."""
+        return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
+
+    def _token_of(self, job_id: str) -> str:
+        (token,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "token"))
+        return (token or b"").decode()
+
+    def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
+        """The job, where it is lost and not queued again, nor ended meanwhile."""
+        token = self._token_of(job_id)
+        if not token.startswith(f"{spool}:"):
+            return None
+        job = self.get(job_id)
+        attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
+        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have begun
+            attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
+            lines.append({"claimed": attempt.claimed_line()})
+        outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
+        verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
+        lines.append({"ended": {f.name: getattr(outcome, f.name) for f in fields(outcome)}})
+        text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
+        if not self._override(job_id, Status.RUNNING, token, verdict.status, text):
+            return None
+        log.warning("lost job=%s machine=%s now=%s", job_id, spool, verdict.status)
+        return self.get(job_id) if verdict.status is Status.LOST else None
+
+    def lose_missing(self, job_id: str, spool: str) -> Job | None:
+        """A job that a spool does not have, which Redis believes to run there."""
+        return self._lose(job_id, spool, "its folder was removed from its machine's spool")
+
+    def judge_machines(self, lost_after: int) -> Sequence[Job]:
+        """Act on machines that were not heard of for long. Returns the jobs that are lost."""
+        jobs: list[Job] = []
+        for spool, _, silence, _ in self._machines():
+            if silence >= lost_after:
+                jobs += self.mark_lost(spool, f"its machine {spool} was gone for {silence} s")
+            elif silence >= self.unreachable:
+                self.give_back(spool)
+        return jobs
+
+    # What a relay tells and asks
+
+    def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
+        """Say that this machine lives; what it is to do."""
+        shown = json.dumps([{f.name: getattr(w, f.name) for f in fields(w)} for w in workers])
+        epoch, wishes, gone = self.link.run("beat", spool, shown, os.urandom(8).hex())
+        texts = [text.decode(errors="replace") for text in wishes]
+        return Orders(
+            epoch.decode(),
+            dict(_pairs(texts)),
+            [name.decode() for name in gone],
+        )
+
+    def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
+        """These orders are carried out."""
+        commands: list[Command] = [("HDEL", self._key(f"wishes:{spool}"), name) for name in wishes]
+        commands += [("SREM", self._key(f"gone:{spool}"), name) for name in gone]
+        if commands:
+            self.link.ask(*commands)
+
+    def take(self, spool: str, want: int, queues: Iterable[str]) -> Sequence[Taken]:
+        """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first."""
+        found = []
+        for name, token, size, content in self.link.run("take", spool, want, *queues):
+            record, _, journal = content.partition(b"\n")
+            size = int(size) if size else None
+            found.append(Taken(name.decode(), token.decode(), size, record, journal))
+        return found
+
+    def report(self, look: SpoolLook, size: int) -> Command:
+        """The command that says where a spool's job stands; see SCRIPTS."""
+        rest = (look.token, look.told_status, look.journal, size)
+        return self.link.script("report", look.id, *rest)
+
+    def restore(self, look: SpoolLook) -> Command:
+        """The command that puts back a job that Redis has lost."""
+        status = Status.RUNNING if look.status is Status.QUEUED else look.status
+        content = look.record.rstrip(b"\n") + b"\n" + look.journal
+        return self.link.script("restore", look.id, status, look.queue, content, look.token)
+
+    def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
+        """The command that sends log bytes; the answer is where to go on, below 0 as in SCRIPTS."""
+        rest = (start, data, REDIS_LOG_KEPT, how, look.log_at)
+        return self.link.script("append", look.id, look.token, *rest)
+
+    def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
+        """The command that sends what stands at an offset of the file `times`."""
+        return self.link.script("note", look.id, look.token, offset, samples)
+
+    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
+        """(status, token, log size) as Redis has them; "" where it has no such job."""
+        names = "status", "token", "log_size"
+        answers = self.link.ask(*(("HMGET", self._key(f"state:{i}"), *names) for i in ids))
+        return [
+            ((s or b"").decode(), (t or b"").decode(), None if n is None else int(n))
+            for s, t, n in answers
+        ]
+
+    def running_on(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that this machine runs, as Redis believes."""
+        (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
+        return [name.decode() for name in found]
+
+    def past_log(self, taken: Taken) -> PastLog:
+        """What a log that goes on in another spool needs of its past. It begins where a block of
+        a file system does, so that the hole before it hides no byte."""
+        if not taken.log_size:
+            return PastLog()
+        begin = (taken.log_size - 1) // BLOCK * BLOCK
+        (offset, data), times = self.link.ask(
+            self.link.script("read", taken.id, begin, BLOCK),
+            ("GET", self._key(f"times:{taken.id}")),
+        )
+        return PastLog(int(offset), data, times or b"")
+
+    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+        """As FolderStore.prune; whether the clock may be believed, `retention` says."""
+        oldest = time.time() - days * 86_400 if days and retention.believes_clock() else 0.0
+        if not oldest and not max_bytes:
+            return
+        day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
+        before, size = None if max_bytes else day, 0
+        total = sum(self.finished_totals().values())
+        while ids := self._ids_before(before, SEARCH_STEP, None):
+            before = ids[-1]
+            for job in self._load(ids):
+                if job.status not in FINISHED:
+                    continue
+                size += job.log_size - job.log_start
+                ended_at = job.finished_at or job.submitted_at or utc()
+                reason = None
+                if max_bytes and size > max_bytes:
+                    reason = f"the logs are above {max_bytes:,} bytes"
+                elif ended_at < utc(oldest) and retention.may_delete(total):
+                    reason = f"it ended before {utc(oldest)}"
+                    retention.deleted += 1
+                if reason and not self._is_read(job.id):
+                    with suppress(JobError):
+                        self.delete(job.id)
+                        log.info("deleted job=%s status=%s reason=%r", job.id, job.status, reason)
+            yield
+
+    def _is_read(self, job_id: str) -> bool:
+        return bool(self.link.ask(("EXISTS", self._key(f"reading:{job_id}")))[0])
+
+
+@dataclass(slots=True)
+class PastLog:
+    """How the log of a job's attempts before ended, elsewhere."""
+
+    offset: int = 0  # where `end` begins
+    end: bytes = b""
+    times: bytes = b""
+
+
+@dataclass(slots=True)
+class Orders:
+    """What Redis wants of a machine."""
+
+    epoch: str  # another one: Redis was emptied
+    wishes: dict[str, str]  # jobs to cancel, and why
+    gone: list[str]  # jobs to delete
+
+
+def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """What Redis sends one after the other, two by two."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def encode_record(job: Job) -> bytes:
+    """A job's record as a line, without what is as for any job."""
+    plain = Job(command="")
+    record = {name: getattr(job, name) for name in RECORD}
+    kept = {n: v for n, v in record.items() if n in ("id", "version") or v != getattr(plain, n)}
+    return json.dumps(kept, ensure_ascii=True).encode() + b"\n"
+
+
+# --- A machine's spool --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class SpoolLook:
+    """What stands in the spool of one job, as its relay sees it at one moment."""
+
+    id: str
+    status: Status
+    place: str  # the folder of the spool in which it stands: taken, returned or its status
+    folder: str
+    token: str
+    queue: str
+    record: bytes
+    journal: bytes
+    log_size: int | None  # None: it has no log
+    log_start: int
+    log_at: float
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is it confirmed, or about to be, and no worker of this machine has claimed it yet?"""
+        return self.place in ("taken", "queued")
+
+    @property
+    def told_status(self) -> Status:
+        """As Redis is to have it."""
+        return Status.RUNNING if self.is_waiting else self.status
+
+    @property
+    def worker(self) -> str | None:
+        """Who claimed its last attempt."""
+        return parse_journal(self.journal)[-1].worker
+
+
+class Spool(FolderStore):
+    """The jobs of Redis that this machine runs, or has run: a jobs folder as any other, in which
+    its workers find what the relay puts there. Besides:
+
+        name            this folder's name in Redis, made once
+        relay           flock-ed by the one relay
+        taken/ID/       taken from the queue of all, not confirmed: no worker sees it
+        returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
+
+    A journal that begins with {"taken": "SPOOL:N"} is of a job that Redis knows by that token."""
+
+    EXTRA = ("taken", "returned")
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root)
+        self.name = self._read_name()
+
+    def _make_folders(self) -> None:
+        super()._make_folders()
+        for name in self.EXTRA:
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+
+    def _read_name(self) -> str:
+        """Not the host's alone: two machines, or two folders of one, may be called the same."""
+        path = f"{self.root}/name"
+        host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
+        with suppress(FileExistsError):
+            draft = f"{self.root}/tmp/name-{os.urandom(4).hex()}"
+            write_new(draft, f"{host}-{os.urandom(4).hex()}".encode())
+            try:
+                os.link(draft, path)
+            finally:
+                os.unlink(draft)
+        name = read_small(path).decode(errors="replace")
+        if not SPOOL_RE.fullmatch(name):
+            raise ValueError(f"{path} does not hold the name of a spool")
+        return name
+
+    def lock_relay(self) -> int | None:
+        """The right to speak with Redis for this spool, until the descriptor is closed; None:
+        another worker has it."""
+        return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
+
+    @contextmanager
+    def retention(self) -> Iterator[Retention]:
+        """What is remembered of the clock, for what is deleted from Redis by age."""
+        fd = os.open(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            retention = Retention.read(fd, self.boot)
+            yield retention
+            retention.write(fd)
+        finally:
+            os.close(fd)
+
+    def requeue_home(self, queue: str) -> str:
+        """A job that is to run again goes back to Redis: any machine may run it."""
+        return f"{self.root}/returned/{queue}"
+
+    # What the relay looks at
+
+    def ids(self) -> list[str]:
+        """All jobs here, those first that have not ended."""
+        found = self._listing(f"{self.root}/taken") + self._listing(f"{self.root}/running")
+        for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
+            found += self._listing(folder)
+        for status in FINISHED:
+            for folder in self._folders(status):
+                found += self._listing(folder)
+        return found
+
+    def taken(self) -> Sequence[str]:
+        return self._listing(f"{self.root}/taken")
+
+    def active(self) -> set[str]:
+        """The jobs that wait for a worker here, that run, or that are to be returned."""
+        found = set(self._listing(f"{self.root}/running"))
+        for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
+            found.update(self._listing(folder))
+        return found
+
+    def watch_active(self) -> Notifier:
+        """A watch on what enters and leaves those folders; running jobs' own are added to it."""
+        names = ("running", "queued", "returned", "workers", "returned/default", "queued/default")
+        os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
+        return Notifier(*(f"{self.root}/{name}" for name in names))
+
+    def look(self, job_id: str, known: SpoolLook | None = None) -> SpoolLook | None:
+        """None where it is not here, or not from Redis. `known`: an earlier look."""
+        for _ in range(LOOKUPS):  # it may move past us
+            for place, folder in self._places(job_id):
+                with suppress(FileNotFoundError):
+                    return self._look_at(job_id, place, folder, known)
+        return None
+
+    def holds(self, job_id: str) -> bool:
+        """Is this job here, in whatever state? Only the relay brings one that is not."""
+        return any(os.path.isdir(folder) for _, folder in self._places(job_id))
+
+    def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
+        """(taken, returned or a status; the folder) wherever it may stand, in the order in which
+        it moves."""
+        yield "taken", f"{self.root}/taken/{job_id}"
+        for status in Status:
+            for home in self._folders(status, job_id[:8]):
+                yield status, f"{home}/{job_id}"
+        for queue in self._listing(f"{self.root}/returned", _is_queue):
+            yield "returned", f"{self.root}/returned/{queue}/{job_id}"
+
+    def _look_at(
+        self, job_id: str, place: str, folder: str, known: SpoolLook | None
+    ) -> SpoolLook | None:
+        """The journal before the log's size: of a job that has ended, no byte is missed."""
+        journal = self._read_journal(folder)
+        size, start, at = None, 0, 0.0
+        with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
+            size, start, at = file.size, file.start, file.changed_at
+        status = Status.QUEUED if place in self.EXTRA else Status(place)
+        if known is not None:
+            new = replace(known, status=status, place=place, folder=folder, journal=journal)
+            new.log_size, new.log_start, new.log_at = size, start, at
+            return new
+        token, record = token_in(journal), read_small(f"{folder}/job.json")
+        if not token.startswith(f"{self.name}:"):
+            return None
+        queue = _parse_record(record, job_id).queue
+        return SpoolLook(
+            job_id, status, place, folder, token, queue, record, journal, size, start, at
+        )
+
+    @staticmethod
+    def _read_journal(folder: str) -> bytes:
+        try:
+            return read_small(f"{folder}/journal")
+        except FileNotFoundError:
+            raise
+        except OSError:  # damaged: nothing is known
+            return b""
+
+    @staticmethod
+    def read_log(look: SpoolLook, offset: int, limit: int) -> bytes:
+        with FileLog(f"{look.folder}/output.log") as file:
+            return file.pread(limit, offset)
+
+    @staticmethod
+    def read_times(look: SpoolLook) -> bytes:
+        with suppress(OSError), open(open_regular(f"{look.folder}/times", os.O_RDONLY), "rb") as f:
+            return f.read()
+        return b""
+
+    # What the relay does
+
+    def receive(self, found: Sequence[tuple[Taken, PastLog]]) -> None:
+        """Write down jobs that were taken, durably, where no worker sees them yet. All are written
+        before the first is fsynced, so that a file system does it for all at once."""
+        if not found:
+            return
+        drafts = [self._draft(taken, past) for taken, past in found]
+        for draft in drafts:
+            for name in ("job.json", "journal", "output.log"):
+                with suppress(FileNotFoundError):
+                    _fsync_path(f"{draft}/{name}")
+            _fsync_folder(draft)
+        for draft in drafts:
+            os.rename(draft, f"{self.root}/taken/{os.path.basename(draft)}")
+        _fsync_folder(f"{self.root}/taken")
+
+    def _draft(self, taken: Taken, past: PastLog) -> str:
+        draft = f"{self.root}/tmp/{taken.id}"
+        if os.path.isdir(draft):  # from before a crash
+            shutil.rmtree(draft)
+        os.mkdir(draft, mode=0o700)
+        line = json.dumps({"taken": taken.token}).encode()
+        contents = {
+            "job.json": taken.record + b"\n",
+            "journal": taken.journal + b"\n" + line + b"\n",
+        }
+        if past.times:
+            contents["times"] = past.times
+        for name, content in contents.items():
+            with open(f"{draft}/{name}", "xb", opener=_private) as file:
+                file.write(content)
+        if taken.log_size is not None:
+            with open(f"{draft}/output.log", "xb", opener=_private) as file:
+                file.truncate(taken.log_size)  # what is not here is a hole, as if given back
+                file.seek(past.offset)
+                file.write(past.end)
+        return draft
+
+    def admit(self, look: SpoolLook) -> SpoolLook:
+        """A job that was confirmed may run."""
+        home = f"{self.root}/queued/{look.queue}"
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
+        os.rename(look.folder, f"{home}/{look.id}")
+        return replace(look, place="queued", folder=f"{home}/{look.id}")
+
+    def discard(self, look: SpoolLook) -> None:
+        """Forget a job that this machine has no part in any more."""
+        grave = f"{self.root}/tmp/{look.id}.discarded-{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            os.rename(look.folder, grave)
+            shutil.rmtree(grave, ignore_errors=True)
+
+    def return_waiting(self, count: int) -> None:
+        """Let other machines have up to `count` jobs that no worker here has claimed, the newest
+        first."""
+        homes = glob(f"{self.root}/queued/*")
+        waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
+        for job_id, home in reversed(waiting[-count:]):
+            with suppress(OSError, JobError), self._take(f"{home}/{job_id}") as claim:
+                claim.move_to(Status.QUEUED, self.requeue_home(os.path.basename(home)))
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that is its owner's alone."""
+    return os.open(path, flags, 0o600)
+
+
+def _fsync_path(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def token_in(journal: bytes) -> str:
+    """The token by which Redis knows the job, as its last `taken` line has it; "": none."""
+    token = ""
+    for line in journal.split(b"\n"):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(line) if line.startswith(b'{"taken"') else None
+            if isinstance(value, dict) and isinstance(value.get("taken"), str):
+                token = value["taken"]
+    return token
+
+
+def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
+    """The storage at a URL: a folder, or Redis. ValueError for another."""
+    if is_redis(url):
+        return RedisStore(url, unreachable)
     if "://" in url:
-        raise ValueError(f"TAILBOARD_STORAGE must be a folder, and {url!r} is none")
+        raise ValueError("TAILBOARD_STORAGE must be a folder, redis://… or rediss://…")
     return FolderStore(url)

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,18 +29,32 @@ import click
 import psutil
 
 from storage import (
+    FINISHED,
+    LOG_CHUNK,
+    REDIS_LOG_KEPT,
     RESOURCE_ERRNOS,
     RETRIED,
     Claim,
+    Command,
     Job,
     JobDamaged,
+    JobNotFound,
+    Notifier,
     Outcome,
+    RedisNotifier,
+    RedisStore,
     Settings,
+    Spool,
+    SpoolLook,
     Status,
+    StoreAway,
+    StoreTrouble,
+    Taken,
     Troubles,
     Verdict,
     WorkerInfo,
     WorkerStore,
+    WrongState,
     foreign_settings,
     open_store,
     start_logging,
@@ -57,6 +73,19 @@ JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim
 OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
 NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
+RELAY_BEAT = 1.0  # seconds between a machine's signs of life
+RELAY_PAUSE = 0.002  # seconds in which what a job writes is joined
+ORDERS_PAUSE = 0.05  # seconds from news of any job to a look at what is ordered here
+AHEAD_TIME = 0.25  # seconds: jobs that ended in it are as many as are taken ahead
+MAX_AHEAD = 64  # jobs
+RETURN_AFTER = 1.0  # seconds without an end until those are returned
+LATER = 0.1  # seconds until it is told that a job has begun
+BUSY_PAUSE = 0.008  # seconds, while jobs end by the second
+AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
+LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
+COMPARED = 200  # jobs compared with Redis in one round
+MAX_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+FENCED = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 log = logging.getLogger("worker")
@@ -111,10 +140,17 @@ class Running:
 
 class Worker:
     def __init__(
-        self, store: WorkerStore, settings: Settings, drain: bool, on_stop: str, info: WorkerInfo
+        self,
+        store: WorkerStore,
+        settings: Settings,
+        drain: bool,
+        on_stop: str,
+        info: WorkerInfo,
+        relay: Relay | None = None,
     ) -> None:
+        """`relay` brings jobs into the store, where that is a spool."""
         self.store, self.settings, self.info = store, settings, info
-        self.drain, self.on_stop = drain, on_stop
+        self.drain, self.on_stop, self.relay = drain, on_stop, relay
         self.running: dict[str, Running] = {}  # by job ID
         self.stop_reason: str | None = None
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
@@ -139,6 +175,8 @@ class Worker:
             self.webhook_thread.start()
         queues = ",".join(self.info.queues) or "all"
         log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
+        if self.relay is not None:
+            self.start_relay(self.relay)
         while not self.stop_reason or (self.running and self.on_stop != "leave"):
             self.pause()
             self.reap()
@@ -147,19 +185,33 @@ class Worker:
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
+        if self.relay is not None:
+            self.relay.leaving = self.info.name
+            self.relay.stop(LAST_WORDS)
         if self.settings.webhook:
             with suppress(queue.Full):
                 self.webhook_queue.put_nowait(None)
             self.webhook_thread.join(0.5)
 
     def _catch_signals(self) -> None:
-        self.woken, wake = os.pipe()
-        os.set_blocking(wake, False)
+        self.woken, self.wake_fd = os.pipe()
+        os.set_blocking(self.wake_fd, False)
         self.selector.register(self.woken, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes the selector
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
+
+    def start_relay(self, relay: Relay) -> None:
+        """After the first heartbeat, which says how many jobs it may fetch."""
+        self.take("heartbeat", self.beat)
+        relay.on_idle = self.wake
+        relay.tell = self.tell
+        relay.start()
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self.wake_fd, b"x")
 
     def _stop(self, number: int, _frame: object) -> None:
         """Claim nothing more; jobs are left, waited for or cancelled. Twice: leave them."""
@@ -262,10 +314,14 @@ class Worker:
             if not self.stop_reason:
                 claim = self.store.claim(self.info.name, self.info.host)
             if claim is None:
-                if self.drain and not self.running:
+                if self.drain and not self.running and self.is_fed():
                     self.stop_reason = self.stop_reason or "nothing is queued or running"
                 return
             self.start(claim)
+
+    def is_fed(self) -> bool:
+        """Has everything that is queued come to the store?"""
+        return self.relay is None or self.relay.is_idle
 
     def busy_slots(self) -> int:
         """One that ended and only cannot be recorded keeps nobody waiting."""
@@ -433,6 +489,11 @@ class Worker:
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         job = claim.finish(outcome)
         log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
+        if job.reason != FENCED:
+            self.tell(job)
+
+    def tell(self, job: Job) -> None:
+        """Tell the webhook, where it is to be told of such an end."""
         if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
             with suppress(queue.Full):  # a dead URL must not fill the memory
                 self.webhook_queue.put_nowait(job)
@@ -501,6 +562,543 @@ def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | Non
         with suppress(psutil.Error, OSError):
             if number is not signal.SIGTERM or os.getpgid(process.pid) != leader:
                 process.send_signal(number)
+
+
+# --- The relay ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Sent:
+    """What Redis has been told of a job that this machine runs."""
+
+    watch: int  # the number of its folder's changes
+    moves: int = 0  # of its folder: it began, it ended
+    look: SpoolLook | None = None  # the last one
+    offset: int | None = None  # bytes of its log; None: Redis is asked
+    has_log: bool = False
+    journal: bytes | None = None  # None: it is told again
+    place: str = ""
+    times: int = 0  # bytes of its samples
+    worker: str | None = None  # who claimed it
+    queue: str = ""
+    is_fenced: bool = False  # declared lost: its run is to be killed, and nothing recorded
+
+
+class Relay:
+    """Speaks with Redis for a machine's spool, in a thread of its own: the worker's loop works on
+    the folder and never waits for Redis. Each round sends what the folder says that Redis has not
+    been told of, carries out what Redis orders, and fetches jobs for free slots: take, write them
+    down, confirm, let them run. Whatever is lost on the way is asked again; Redis tells from where
+    to go on, and what it has forgotten is put again. One relay a spool, by a lock."""
+
+    def __init__(
+        self,
+        store: RedisStore,
+        spool: Spool,
+        settings: Settings,
+        tell: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """`tell` is called with each job that this relay finds lost."""
+        self.store, self.spool, self.settings, self.tell = store, spool, settings, tell
+        self.sent: dict[str, Sent] = {}  # by job ID; those that Redis believes to run here
+        self.changed: set[str] = set()  # of them, whose folder has changed
+        self.later: set[str] = set()  # of them, those that do not hurry
+        self.later_at = float("inf")  # on the monotonic clock
+        self.by_watch: dict[int, str] = {}
+        self.to_compare: list[str] = []  # jobs of which Redis may have lost something
+        self.log_sizes: dict[str, int] = {}  # of jobs that were taken, elsewhere
+        self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
+        self.last_end = 0.0  # on the monotonic clock
+        self.epoch = ""  # as Redis told it; "": not since it was away
+        self.folders: Notifier | None = None
+        self.redis_watch: RedisNotifier | None = None
+        self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
+        self.away_since = self.said_at = 0.0
+        self.pruning: Iterator[None] = iter(())
+        self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
+        self.leaving: str | None = None  # a worker that takes none any more
+        self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
+        self.is_stopping = False
+        self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.on_idle: Callable[[], None] = lambda: None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self.wake_fd, b"x")
+
+    def stop(self, timeout: float) -> None:
+        """Send what is to be sent, for so many seconds at most."""
+        self.is_stopping = True
+        self.wake()
+        self.thread.join(timeout)
+
+    def _run(self) -> None:
+        while (lock := self.spool.lock_relay()) is None:
+            if self.is_stopping:
+                return
+            time.sleep(RETRY_DELAY)
+        while True:
+            is_last = self.is_stopping
+            try:
+                self.round()
+            except Exception as error:
+                self.go_away(error)
+            else:
+                self.come_back()
+                if is_last and not self.changed:
+                    break
+            self.pause()
+        with suppress(OSError):
+            self.store.beat(self.spool.name, self.serving)
+        os.close(lock)
+        self.close()
+
+    def close(self) -> None:
+        """Let go what it holds."""
+        for watch in (self.folders, self.redis_watch):
+            if watch is not None:
+                watch.close()
+        self.folders = self.redis_watch = None
+        self.store.close()
+
+    def pause(self) -> None:
+        """Until a folder changes, Redis has news or something is due."""
+        if self.away_since:
+            select.select([self.woken], [], [], RETRY_DELAY)
+        else:
+            # What is written at once goes up at once, and jobs that end one after the other too.
+            time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
+            watches = [w for w in (self.folders, self.redis_watch) if w is not None]
+            files = [fd for w in watches if (fd := w.fileno()) is not None]
+            due = max(0.0, min(self.next_beat, self.next_orders, self.later_at) - time.monotonic())
+            if self.changed or self.to_compare:
+                due = 0.0
+            elif len(files) < 2:
+                due = min(due, POLL_INTERVAL)
+            select.select([self.woken, *files], [], [], due)
+        with suppress(BlockingIOError):
+            os.read(self.woken, 1 << 16)
+
+    def go_away(self, error: Exception) -> None:
+        """Redis is away, or full: said at once and every minute. Jobs go on."""
+        now = time.monotonic()
+        self.is_idle = False
+        self.away_since = self.away_since or now
+        if not self.said_at or now - self.said_at >= AWAY_INTERVAL:
+            self.said_at = now
+            what = (
+                "redis away" if isinstance(error, (StoreTrouble, ValueError)) else "relay trouble"
+            )
+            info = None if isinstance(error, (OSError, ValueError)) else error
+            log.error("%s=%r: jobs go on, none is claimed", what, str(error), exc_info=info)
+        for sent in self.sent.values():
+            sent.offset = sent.journal = None
+        self.epoch = ""
+
+    def come_back(self) -> None:
+        if self.said_at:
+            log.info("redis back after=%.0fs", time.monotonic() - self.away_since)
+        self.away_since = self.said_at = 0.0
+
+    # --- One round ---
+
+    def round(self) -> None:
+        """All that there is to do at this moment."""
+        if self.folders is None:
+            self.folders = self.spool.watch_active()
+        self.note_changes()
+        if not self.epoch:
+            self.store.link.check_server()
+        if self.redis_watch is None:
+            self.redis_watch = self.store.watch_all()
+        if self.epoch == "" or time.monotonic() >= min(self.next_beat, self.next_orders):
+            self.obey()
+        self.compare()
+        try:
+            self.send()
+        except StoreAway:
+            raise
+        except StoreTrouble:  # it is full: what is old may be deleted
+            self.maintain()
+            raise
+        found = self.fetch()
+        self.maintain()
+        was_idle = self.is_idle
+        is_busy = found or self.changed or self.to_compare or self.sent or self.spool.active()
+        self.is_idle = not is_busy
+        if self.is_idle and not was_idle:
+            self.on_idle()
+
+    def note_changes(self) -> None:
+        """Which folders have changed; with each beat, what nothing can tell of, too."""
+        assert self.folders is not None
+        for number, name in self.folders.changes():
+            job_id = self.by_watch.get(number)
+            if job_id in self.sent:
+                self.note_change(job_id, self.sent[job_id], name)
+        if time.monotonic() >= self.later_at:
+            self.changed |= self.later & self.sent.keys()
+            self.later, self.later_at = set(), float("inf")
+        if self.redis_watch is not None and self.redis_watch.has_news():
+            self.next_orders = min(self.next_orders, time.monotonic() + ORDERS_PAUSE)
+        if time.monotonic() >= self.next_beat or self.folders.fileno() is None:
+            for job_id in self.spool.active() - self.sent.keys():
+                self.follow(job_id)
+            self.changed.update(i for i, sent in self.sent.items() if sent.watch < 0)
+        if time.monotonic() >= self.next_maintenance:  # should an event have been lost
+            self.changed.update(self.sent)
+
+    def note_change(self, job_id: str, sent: Sent, name: str) -> None:
+        """Output and the end go up at once; that it has begun, and where, a little later: a short
+        job has ended by then."""
+        if not name:  # the folder itself has moved
+            sent.moves += 1
+        if name == "output.log" or (not name and sent.moves > 1):
+            self.changed.add(job_id)
+        else:
+            self.later.add(job_id)
+            self.later_at = min(self.later_at, time.monotonic() + LATER)
+
+    def follow(self, job_id: str) -> Sent:
+        sent = self.sent.get(job_id)
+        if sent is None:
+            sent = self.sent[job_id] = Sent(-1, offset=self.log_sizes.pop(job_id, None))
+        self.changed.add(job_id)
+        return sent
+
+    def forget(self, job_id: str) -> None:
+        sent = self.sent.pop(job_id, None)
+        self.changed.discard(job_id)
+        if sent is not None and sent.watch >= 0 and self.folders is not None:
+            self.folders.drop(sent.watch)
+            self.by_watch.pop(sent.watch, None)
+
+    def watch(self, sent: Sent, look: SpoolLook) -> None:
+        """Hear of what happens in its folder from now on."""
+        assert self.folders is not None
+        if sent.watch < 0:
+            with suppress(OSError):  # it moved on
+                sent.watch = self.folders.add(look.folder)
+                self.by_watch[sent.watch] = look.id
+                sent.moves = 0 if look.place == "queued" else 1
+                self.changed.add(look.id)  # what came before is not told
+
+    # --- What Redis orders ---
+
+    def obey(self) -> None:
+        """Say that this machine lives; cancel and delete what others asked for."""
+        self.next_orders = float("inf")
+        workers = list(self.spool.workers())
+        self.serving = [worker for worker in workers if worker.name != self.leaving]
+        orders = self.store.beat(self.spool.name, workers)
+        if orders.epoch != self.epoch:
+            self.to_compare = self.spool.ids()
+            self.epoch = orders.epoch
+        if time.monotonic() >= self.next_beat:
+            self.next_beat = time.monotonic() + RELAY_BEAT
+        for job_id, reason in orders.wishes.items():
+            with suppress(JobNotFound, WrongState):
+                self.spool.cancel(job_id, reason)
+        gone = [job_id for job_id in orders.gone if self.is_deleted(job_id)]
+        self.store.obeyed(self.spool.name, orders.wishes, gone)
+
+    def is_deleted(self, job_id: str) -> bool:
+        """Delete it here as well; False where that is to be tried again."""
+        self.forget(job_id)
+        try:
+            self.spool.delete(job_id)
+        except JobNotFound:
+            return True
+        except WrongState:  # its end is being recorded
+            return False
+        return True
+
+    # --- What Redis has lost ---
+
+    def compare(self) -> None:
+        """Compare some of the jobs here with what Redis knows of them; send what it lacks."""
+        if not self.to_compare:
+            return
+        ids, self.to_compare = self.to_compare[:COMPARED], self.to_compare[COMPARED:]
+        looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
+        known = self.store.known_states([look.id for look in looks]) if looks else []
+        for look, state in zip(looks, known, strict=True):
+            if state != (look.told_status, look.token, look.log_size) and look.place != "taken":
+                sent = self.follow(look.id)
+                sent.offset = sent.journal = None
+        if not self.to_compare:
+            for job_id in self.store.running_on(self.spool.name):
+                if self.spool.look(job_id) is None:
+                    self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
+
+    def tell_lost(self, jobs: Iterable[Job | None]) -> None:
+        for job in jobs:
+            if job is not None:
+                self.tell(job)
+
+    # --- What Redis is told ---
+
+    def send(self) -> None:
+        """Send what is new of the jobs that have changed: log bytes, samples, the journal. Where
+        the log is not all there yet, Redis takes no end."""
+        changed, self.changed = self.changed, set()
+        calls: list[tuple[SpoolLook, str, Command]] = []
+        for job_id in changed:
+            sent = self.sent.setdefault(job_id, Sent(-1))
+            look = sent.look = self.spool.look(job_id, sent.look)
+            if look is None:
+                self.forget(job_id)
+                continue
+            self.watch(sent, look)
+            sent.queue = look.queue
+            if look.place == "running" and sent.journal != look.journal:
+                sent.worker = look.worker
+            calls += [(look, kind, command) for kind, command in self.commands(sent, look)]
+        if not calls:
+            return
+        try:
+            answers = self.store.link.try_all([command for _, _, command in calls])
+        except OSError:
+            self.changed |= changed
+            raise
+        failed = None
+        for (look, kind, _), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, OSError):
+                self.changed.add(look.id)
+                self.sent[look.id].offset = self.sent[look.id].journal = None
+                failed = answer
+            elif look.id in self.sent:
+                self.take_answer(look, kind, answer)
+        if failed is not None:
+            raise failed
+
+    def commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
+        """What is to be said of a job, as its folder looks."""
+        is_over = look.status in FINISHED or look.place == "returned"
+        if sent.is_fenced:
+            yield "report", self.store.report(look, -1)
+            return
+        if not is_over or look.log_size != 0:  # else the report says that there is an empty log
+            yield from self.log_commands(sent, look)
+        if sent.journal != look.journal or sent.place != look.place:
+            size = look.log_size if is_over and look.log_size is not None else -1
+            yield "report", self.store.report(look, size)
+
+    def log_commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
+        if look.log_size is None:
+            return
+        if sent.offset is None or (look.log_size == 0 and not sent.has_log):
+            yield "log", self.store.append(look, 0, b"", "join")
+            sent.has_log = True
+            return
+        start, how = self.place_to_send(sent.offset, look)
+        data = b""
+        if start < look.log_size or how == "anew":
+            data = self.spool.read_log(look, start, min(MAX_SENT, look.log_size - start))
+        for place in range(0, max(len(data), how == "anew"), LOG_CHUNK):
+            chunk = data[place : place + LOG_CHUNK]
+            yield "log", self.store.append(look, start + place, chunk, how)
+            how = "join"
+        samples = self.spool.read_times(look)
+        if len(samples) != sent.times:
+            begin = sent.times if 0 < sent.times < len(samples) else 0
+            sent.times = len(samples)
+            yield "note", self.store.note(look, begin, samples[begin:])
+
+    @staticmethod
+    def place_to_send(offset: int, look: SpoolLook) -> tuple[int, str]:
+        """From where to go on, and how that joins what Redis has: after a `gap` where the head
+        was given back, or is more than Redis keeps; `anew` where the job has cut its log."""
+        assert look.log_size is not None
+        start = max(offset, look.log_start, look.log_size - REDIS_LOG_KEPT)
+        if look.log_size < offset:
+            return max(look.log_start, look.log_size - REDIS_LOG_KEPT), "anew"
+        return start, "gap" if start > offset else "join"
+
+    def take_answer(self, look: SpoolLook, kind: str, answer: Any) -> None:
+        sent = self.sent[look.id]
+        if kind == "log":
+            self.take_offset(sent, look, answer)
+        elif kind == "report":
+            self.take_report(sent, look, answer.decode())
+
+    def take_offset(self, sent: Sent, look: SpoolLook, offset: int) -> None:
+        if offset < 0:  # the report says what that means
+            sent.journal = sent.offset = None
+        else:
+            sent.offset = offset
+        if sent.offset != look.log_size:
+            self.changed.add(look.id)
+
+    def take_report(self, sent: Sent, look: SpoolLook, answer: str) -> None:
+        if answer in ("absent", "behind"):
+            answer = self.store.link.ask(self.store.restore(look))[0].decode()
+            sent.offset = sent.journal = None
+            sent.times = 0
+            self.changed.add(look.id)
+            if answer != "fenced":
+                return
+        if answer == "fenced":
+            self.give_up(sent, look)
+        elif answer == "log":
+            if sent.offset == look.log_size:  # Redis has lost some of it
+                sent.offset = None
+            self.changed.add(look.id)
+        elif look.place == "returned":
+            self.spool.discard(look)
+            self.forget(look.id)
+        elif look.status in FINISHED:
+            self.last_end = time.monotonic()
+            self.ends.append(self.last_end)
+            self.forget(look.id)
+        else:
+            sent.journal, sent.place = look.journal, look.place
+
+    def give_up(self, sent: Sent, look: SpoolLook) -> None:
+        """The job is another's by now: kill what runs here, record nothing."""
+        if look.place not in ("queued", "running"):
+            log.warning("dropped job=%s reason=%r", look.id, FENCED)
+            self.spool.discard(look)
+            self.forget(look.id)
+            return
+        if not sent.is_fenced:
+            sent.is_fenced = True
+            with suppress(JobNotFound, WrongState):
+                self.spool.cancel(look.id, FENCED)
+
+    # --- What is fetched ---
+
+    def fetch(self) -> bool:
+        """Take jobs for free slots, write them down, confirm them, let them run. True where there
+        was one."""
+        self.confirm(self.spool.taken())
+        groups = list(self.free_slots())
+        ahead = self.count_ahead() if len(groups) == 1 else 0
+        counts = [self.fetch_some(queues, free, ahead) for queues, free in groups]
+        if not groups:
+            self.give_back(self.spool.taken())
+        return any(counts)
+
+    def count_ahead(self) -> int:
+        """How many jobs to have here before a slot is free for them: as many as have ended in a
+        short while. A worker need not wait for Redis then, and where a long job comes in between,
+        they are returned soon."""
+        since = time.monotonic() - AHEAD_TIME
+        while self.ends and self.ends[0] < since:
+            self.ends.popleft()
+        return min(len(self.ends), MAX_AHEAD)
+
+    def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
+        """`free` is below 0 by the jobs that wait here for a slot."""
+        wanted = free + ahead
+        if wanted < 0 and time.monotonic() > self.last_end + RETURN_AFTER:
+            self.spool.return_waiting(-wanted)
+        if wanted <= 0 or (free <= 0 and wanted < ahead / 2):  # in batches
+            return 0
+        found = self.store.take(self.spool.name, wanted, queues)
+        self.receive(found)
+        self.confirm(self.spool.taken())
+        return len(found)
+
+    def give_back(self, ids: Sequence[str]) -> None:
+        """Let other machines have what no slot here is free for."""
+        for job_id in ids:
+            look = self.spool.look(job_id)
+            if look is None or look.place != "taken":
+                continue
+            if self.store.give_back_one(job_id, look.token):
+                self.spool.discard(look)
+            else:  # it was confirmed, and that answer lost; or it is another's
+                self.confirm([job_id])
+
+    def receive(self, found: Sequence[Taken]) -> None:
+        new = []
+        for taken in found:
+            if not self.spool.holds(taken.id):
+                new.append((taken, self.store.past_log(taken)))
+                self.log_sizes[taken.id] = taken.log_size or 0
+                continue
+            look = self.spool.look(taken.id)
+            if look is None:
+                continue
+            if look.token == taken.token:  # Redis has forgotten how far it got
+                self.follow(taken.id)
+            else:  # an attempt that was declared lost: it is to end first
+                self.give_up(self.follow(taken.id), look)
+        self.spool.receive(new)
+
+    def confirm(self, ids: Sequence[str]) -> int:
+        """What was taken and written down may run, unless it was cancelled or given to another;
+        how many that were."""
+        looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
+        if not looks:
+            return 0
+        admitted = 0
+        answers = self.store.link.ask(*(self.store.report(look, -1) for look in looks))
+        for look, answer in zip(looks, answers, strict=True):
+            if answer in (b"absent", b"behind"):
+                (answer,) = self.store.link.ask(self.store.restore(look))
+            if answer == b"running":
+                self.admit(look)
+                admitted += 1
+            else:
+                self.spool.discard(look)
+        return admitted
+
+    def admit(self, look: SpoolLook) -> None:
+        """Let it run; Redis knows all of it so far."""
+        look = self.spool.admit(look)
+        sent = self.follow(look.id)
+        sent.look, sent.queue = look, look.queue
+        sent.journal, sent.place = look.journal, look.place
+        self.watch(sent, look)
+        self.changed.discard(look.id)
+
+    def free_slots(self) -> Iterator[tuple[list[str], int]]:
+        """The queues that workers of this spool serve, and how many jobs they could start."""
+        groups: dict[tuple[str, ...], list[WorkerInfo]] = {}
+        for worker in self.serving:
+            groups.setdefault(tuple(worker.queues), []).append(worker)
+        known = {worker.name for worker in self.serving}
+        for queues, workers in groups.items():
+            names = {worker.name for worker in workers}
+            busy = sum(
+                sent.worker in names
+                or (sent.worker not in known and (not queues or sent.queue in queues))
+                for sent in self.sent.values()
+            )
+            yield list(queues), sum(worker.slots for worker in workers) - busy
+
+    # --- Maintenance ---
+
+    def maintain(self) -> None:
+        """Judge machines that are silent; delete what is kept long enough; on leaving, give back
+        what no worker here has claimed."""
+        if self.leaving is not None and not self.serving:
+            self.spool.return_waiting(len(self.sent))
+        now = time.monotonic()
+        if now < self.next_maintenance:
+            return
+        self.next_maintenance = now + HEARTBEAT_INTERVAL
+        self.to_compare = self.to_compare or list(self.sent)  # one may be another's by now
+        self.tell_lost(self.store.judge_machines(self.settings.lost_after))
+        self.prune()
+
+    def prune(self) -> None:
+        until = time.monotonic() + PRUNING
+        for _ in self.pruning:
+            if time.monotonic() > until:
+                return
+        self.pruning = self.prune_redis()
+
+    def prune_redis(self) -> Iterator[None]:
+        with self.spool.retention() as retention:
+            keep_days, keep_bytes = self.settings.keep_days, self.settings.keep_bytes
+            yield from self.store.prune(retention, keep_days, keep_bytes)
 
 
 # --- The webhook --------------------------------------------------------------------------------
@@ -580,10 +1178,21 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
                 f"--slots {slots} needs {needed_descriptors(slots)} open files, "
                 f"and the limit is {descriptor_limit()} (ulimit -n)"
             )
-        worker = Worker(open_store(settings.storage), settings, drain, on_stop, info)
+        worker = make_worker(settings, drain, on_stop, info)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     worker.run()
+
+
+def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
+    """A worker on the jobs folder, or on a spool that a relay fills from Redis."""
+    store = open_store(settings.storage, settings.unreachable)
+    if not isinstance(store, RedisStore):
+        return Worker(store, settings, drain, on_stop, info)
+    with suppress(OSError):  # away: the relay says so, and tries again
+        store.link.check_server()
+    relay = Relay(store, Spool(settings.spool), settings)  # a spool of its own: it is a thread
+    return Worker(Spool(settings.spool), settings, drain, on_stop, info, relay)
 
 
 if __name__ == "__main__":

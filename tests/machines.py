@@ -1,0 +1,188 @@
+"""A machine of several: Redis, a spool and its relay, as one store for the storage's contract."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from storage import (
+    Claim,
+    Job,
+    Log,
+    Machine,
+    Notifier,
+    RedisStore,
+    Settings,
+    Spool,
+    Status,
+    WorkerInfo,
+)
+from worker import Relay
+
+Answer = TypeVar("Answer")
+
+
+class RedisMachine:
+    """What the API asks goes to Redis, what a worker does to the spool, and the relay's rounds,
+    which a worker leaves to a thread, are made before and after: nothing has to be waited for.
+    Several of one spool, also in other processes, take turns by the relay's lock."""
+
+    def __init__(self, url: str, spool: str) -> None:
+        self.redis, self.spool = RedisStore(url), Spool(spool)
+        self.relay = Relay(self.redis, Spool(spool), Settings())
+        self.queues: list[str] = []
+        self.heard: Notifier | None = None
+        self.turning: threading.Thread | None = None
+        self.is_closed = threading.Event()
+
+    def keep_turning(self) -> None:
+        """Who waits for news has them as from a worker: by a thread."""
+        if self.turning is None:
+            self.turning = threading.Thread(target=self.turn)
+            self.turning.start()
+
+    def turn(self) -> None:
+        while not self.is_closed.wait(0.02):
+            self.sync()
+
+    def close(self) -> None:
+        self.is_closed.set()
+        if self.turning is not None:
+            self.turning.join()
+        self.relay.close()
+        self.relay.spool.close()
+        self.spool.close()
+
+    def in_turn(self, act: Callable[[], Answer]) -> Answer:
+        with open(f"{self.spool.root}/relay", "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return act()
+
+    def sync(self) -> None:
+        self.in_turn(self.rounds)
+
+    def rounds(self) -> None:
+        self.relay.next_beat = self.relay.later_at = 0.0  # look at every folder
+        self.relay.round()
+        while self.relay.changed or self.relay.to_compare:
+            self.relay.round()
+
+    # What the API asks
+
+    def submit(self, job: Job, key: str | None = None) -> Job:
+        if key is not None:
+            self.sync()
+        return self.redis.submit(job, key)
+
+    def get(self, job_id: str) -> Job:
+        self.sync()
+        return self.redis.get(job_id)
+
+    def status(self, job_id: str) -> Status:
+        self.sync()
+        return self.redis.status(job_id)
+
+    def find(self, part: str) -> Sequence[str]:
+        return self.redis.find(part)
+
+    def list(self, *query: Any, **named: Any) -> tuple[Sequence[Job], str | None]:
+        self.sync()
+        return self.redis.list(*query, **named)
+
+    def counts(self) -> dict[Status, int]:
+        self.sync()
+        return self.redis.counts()
+
+    def queued_by_queue(self) -> dict[str, Sequence[str]]:
+        self.sync()
+        return self.redis.queued_by_queue()
+
+    def cancel(self, job_id: str, reason: str) -> Job:
+        self.sync()
+        job = self.redis.cancel(job_id, reason)
+        self.sync()
+        return job
+
+    def delete(self, job_id: str) -> None:
+        self.sync()
+        self.redis.delete(job_id)
+        self.sync()
+
+    def open_log(self, job_id: str) -> Log:
+        self.sync()
+        self.keep_turning()
+        return self.redis.open_log(job_id)
+
+    def load_logs(self, job_id: str, tail: int = 1000) -> str:
+        self.sync()
+        return self.redis.load_logs(job_id, tail)
+
+    def watch(self, job_id: str) -> Notifier:
+        self.keep_turning()
+        return self.redis.watch(job_id)
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        self.sync()
+        return self.redis.workers()
+
+    def machines(self) -> Sequence[Machine]:
+        self.sync()
+        return self.redis.machines()
+
+    def describe(self) -> dict[str, Any]:
+        return self.redis.describe()
+
+    def check_writable(self) -> None:
+        self.redis.check_writable()
+
+    def unreadable(self) -> Sequence[str]:
+        return self.redis.unreadable()
+
+    def finished_totals(self) -> dict[Status, int]:
+        self.sync()
+        return self.redis.finished_totals()
+
+    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
+        self.sync()
+        return self.redis.iter_new_finished(seen)
+
+    # What a worker does
+
+    def heartbeat(self, info: WorkerInfo, running: int) -> None:
+        self.spool.heartbeat(info, running)
+
+    def listen(self, queues: Iterable[str]) -> Notifier:
+        self.queues = list(queues)
+        self.spool.listen(self.queues)
+        self.heard = self.redis.watch_all()
+        return self.heard
+
+    def claim(self, worker: str, host: str) -> Claim | None:
+        """A worker without a heartbeat, which the relay does not know to have a free slot."""
+
+        def claim() -> Claim | None:
+            self.relay.round()
+            self.relay.fetch_some(self.queues, 1)
+            return self.spool.claim(worker, host)
+
+        if self.heard is not None:
+            for _ in self.heard.changes():
+                pass
+        held = self.in_turn(claim)
+        if held is not None:
+            self.in_turn(self.relay.round)
+        return held
+
+    def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
+        return self.spool.orphans(host, ours)
+
+    def tracking_env(self, job_id: str) -> dict[str, str]:
+        return self.spool.tracking_env(job_id)
+
+    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
+        self.sync()
+        with self.relay.spool.retention() as retention:
+            yield from self.redis.prune(retention, days, max_bytes)
+        self.sync()

@@ -1,0 +1,79 @@
+"""A TCP proxy that stalls, drops and delays, as networks do."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from contextlib import suppress
+
+
+class Proxy:
+    """Carries connections to a port of this machine, until told otherwise."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.flows = threading.Event()  # cleared: nothing passes, and nobody is told
+        self.flows.set()
+        self.delay = 0.0  # seconds for each piece
+        self.is_closed = False
+        self.guard = threading.Lock()
+        self.open: list[socket.socket] = []
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def stall(self) -> None:
+        self.flows.clear()
+
+    def go_on(self) -> None:
+        self.flows.set()
+
+    def drop(self) -> None:
+        """Reset every connection; new ones are let in."""
+        with self.guard:
+            for connection in self.open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.flows.set()
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.drop()
+        for thread in self.threads:
+            thread.join()
+        self.listener.close()
+
+    def _accept(self) -> None:
+        while not self.is_closed:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target), 5)
+            except OSError:
+                client.close()
+                continue
+            with self.guard:
+                self.open += [client, server]
+            thread = threading.Thread(target=self._carry, args=(client, server))
+            thread.start()
+            self.threads.append(thread)
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        others = {client: server, server: client}
+        with client, server, suppress(OSError):
+            while not self.is_closed:
+                for ready in select.select([client, server], [], [], 0.2)[0]:
+                    data = ready.recv(1 << 16)
+                    self.flows.wait()
+                    if self.delay:
+                        time.sleep(self.delay)
+                    if not data:
+                        return
+                    others[ready].sendall(data)

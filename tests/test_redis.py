@@ -1,0 +1,719 @@
+"""Several machines through Redis: real servers, workers and spools, ended and cut off at will."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import (
+    LAUNCHER,
+    ROOT,
+    Gate,
+    Processes,
+    RedisServer,
+    end_jobs,
+    is_alive,
+    wait_until,
+)
+from proxy import Proxy
+
+from dashboard import machines_summary
+from storage import (
+    FINISHED,
+    REDIS_LOG_KEPT,
+    FolderStore,
+    Job,
+    JobNotFound,
+    RedisStore,
+    Spool,
+    Status,
+    WrongState,
+    open_store,
+)
+
+LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
+
+
+class Team:
+    """Machines: each is a spool, in which workers are started and killed."""
+
+    def __init__(self, url: str, place: Path, processes: Processes) -> None:
+        self.url, self.place, self.processes = url, place, processes
+        self.store = RedisStore(url)
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def spool(self, name: str) -> Spool:
+        return Spool(self.place / name)
+
+    def start(self, name: str, *options: str, url: str = "", **env: str) -> subprocess.Popen[bytes]:
+        env = {
+            "TAILBOARD_STORAGE": url or self.url,
+            "TAILBOARD_SPOOL": str(self.place / name),
+            **env,
+        }
+        command = (sys.executable, "-c", LAUNCHER.format(grace=0.5), *options)
+        self.workers.append(self.processes.start(*command, **env))
+        return self.workers[-1]
+
+    def submit(self, command: str, **fields: Any) -> Job:
+        return self.store.submit(Job(command=command, **fields))
+
+    def wait(self, job: Job, *statuses: Status, timeout: float = 60.0) -> Job:
+        """Until the job has ended, or is in one of these states."""
+
+        def look() -> Job | None:
+            with suppress(OSError, JobNotFound):
+                found = self.store.get(job.id)
+                return found if found.status in (statuses or FINISHED) else None
+            return None
+
+        found: Job = wait_until(look, timeout, self.processes.text)
+        return found
+
+    def wait_for_log(self, job: Job, text: str) -> None:
+        def look() -> bool:
+            with suppress(OSError, JobNotFound):
+                return text in self.store.load_logs(job.id)
+            return False
+
+        wait_until(look, 60, self.processes.text)
+
+    def log_of(self, job: Job) -> bytes:
+        with self.store.open_log(job.id) as log:
+            return read_all(log.read, log.start, log.size)
+
+    def file_of(self, name: str, job: Job) -> bytes:
+        """The log as it stands in a machine's spool."""
+        with self.spool(name).open_log(job.id) as log:
+            return read_all(log.read, log.start, log.size)
+
+    def end(self) -> None:
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+        for folder in self.place.iterdir():
+            end_jobs(FolderStore(folder))
+        self.store.close()
+
+
+def read_all(read: Callable[[int, int], tuple[int, bytes]], begin: int, size: int) -> bytes:
+    parts = []
+    while begin < size:
+        at, data = read(begin, 1 << 20)
+        assert at == begin and data, "a log has no gap"
+        parts.append(data)
+        begin += len(data)
+    return b"".join(parts)
+
+
+@pytest.fixture
+def team(redis: RedisServer, tmp_path: Path, processes: Processes) -> Iterator[Team]:
+    place = tmp_path / "spools"
+    place.mkdir()
+    team = Team(redis.url, place, processes)
+    yield team
+    team.end()
+
+
+# --- One machine ----------------------------------------------------------------------------------
+
+
+def test_a_job_runs_in_a_spool_and_is_read_in_redis(team: Team) -> None:
+    job = team.submit("echo out; echo err >&2; exit 3", name="n", env={"A": "1"})
+    team.start("a")
+    found = team.wait(job)
+    assert (found.status, found.exit_code, found.name) == (Status.FAILED, 3, "n")
+    assert found.worker and found.started_at and found.finished_at and found.pid is None
+    assert team.log_of(job) == b"out\nerr\n" == team.file_of("a", job)
+    assert team.spool("a").get(job.id).exit_code == 3
+
+
+def test_a_log_is_read_while_it_is_written(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}; echo done")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    assert team.wait(job, Status.RUNNING).pid
+    assert team.log_of(job) == b"started\n"
+    gate.open()
+    team.wait(job)
+    assert team.log_of(job) == b"started\ndone\n"
+
+
+def test_a_killed_worker_leaves_its_job_to_the_next(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}; echo done; exit 7")
+    team.start("a").kill()
+    killed = team.start("a")
+    team.wait_for_log(job, "started\n")
+    killed.kill()
+    gate.open()
+    team.start("a")
+    assert team.wait(job).exit_code == 7
+    assert team.log_of(job) == b"started\ndone\n"
+
+
+def test_a_retry_goes_on_in_the_same_log(team: Team) -> None:
+    job = team.submit("echo attempt $JOB_ATTEMPT; exit 1", retries=2)
+    team.start("a")
+    found = team.wait(job)
+    assert [a["number"] for a in found.attempts_as_dicts()] == [1, 2, 3]
+    expected = "attempt 1\n--- attempt 2 ---\nattempt 2\n--- attempt 3 ---\nattempt 3\n"
+    assert team.store.load_logs(job.id) == expected
+
+
+def test_a_job_is_cancelled_and_timed_out_from_elsewhere(team: Team) -> None:
+    team.start("a", "--slots", "2")
+    job, slow = team.submit("echo started; sleep 1000"), team.submit("sleep 1000", timeout=0.5)
+    team.wait_for_log(job, "started\n")
+    pid = team.wait(job, Status.RUNNING).pid
+    assert team.store.cancel(job.id, "enough").status is Status.RUNNING
+    found = team.wait(job)
+    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
+    assert pid and not is_alive(pid)
+    assert team.wait(slow).status is Status.TIMED_OUT
+    queued = team.submit("true", queue="nobody")
+    assert team.store.cancel(queued.id, "no").status is Status.CANCELLED
+    with pytest.raises(WrongState):
+        team.store.cancel(job.id, "again")
+
+
+def test_a_deleted_job_leaves_its_spool_too(team: Team) -> None:
+    team.start("a")
+    job = team.submit("echo x")
+    team.wait(job)
+    team.store.delete(job.id)
+
+    def is_gone() -> bool:
+        with suppress(JobNotFound):
+            return team.spool("a").get(job.id) is None
+        return True
+
+    wait_until(is_gone, 30, team.processes.text)
+    with pytest.raises(JobNotFound):
+        team.store.get(job.id)
+
+
+def test_drain_waits_for_what_redis_has_queued(team: Team) -> None:
+    jobs = [team.submit(f"exit {number % 3}") for number in range(12)]
+    assert team.start("a", "--drain", "--slots", "3").wait(60) == 0
+    codes = [team.store.get(job.id).exit_code for job in jobs]
+    assert codes == [number % 3 for number in range(12)]
+
+
+def test_a_long_log_keeps_its_newest_part(team: Team) -> None:
+    size = REDIS_LOG_KEPT + (3 << 20)
+    job = team.submit(f"seq -f %015.0f {size // 16}")
+    team.start("a")
+    team.wait(job)
+    content = team.file_of("a", job)
+    found = team.store.get(job.id)
+    assert found.log_size == len(content) == size
+    assert 0 < found.log_start <= size - REDIS_LOG_KEPT
+    assert team.log_of(job) == content[found.log_start :]
+
+
+def test_a_log_that_its_job_cuts_is_mirrored_as_it_is(team: Team, gate: Gate) -> None:
+    cut = 'echo long line; sleep 0.3; : > "$(readlink /proc/$$/fd/1)"; echo x; '
+    job = team.submit(cut + gate.wait)
+    team.start("a")
+    team.wait_for_log(job, "x\n")
+    gate.open()
+    team.wait(job)
+    assert team.log_of(job) == team.file_of("a", job) == b"x\n"
+
+
+def test_a_stopped_worker_gives_back_what_has_not_begun(team: Team, gate: Gate) -> None:
+    running = team.submit(f"echo started; {gate.wait}")
+    worker = team.start("a", "--slots", "1")
+    team.wait_for_log(running, "started\n")
+    waiting = team.submit("echo b")
+    worker.terminate()
+    assert worker.wait(30) == 0
+    team.start("b", "--slots", "1")
+    assert team.wait(waiting).status is Status.SUCCEEDED
+    gate.open()
+    team.start("a")
+    assert team.wait(running).status is Status.SUCCEEDED
+
+
+# --- Two machines ---------------------------------------------------------------------------------
+
+
+def test_two_machines_share_the_queue_and_run_each_job_once(team: Team, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    jobs = [team.submit(f"echo $JOB_ID >>{ran}; sleep 0.05") for _ in range(40)]
+    team.start("a", "--slots", "2")
+    team.start("b", "--slots", "2")
+    for job in jobs:
+        assert team.wait(job).status is Status.SUCCEEDED
+    assert sorted(ran.read_text().split()) == [job.id for job in jobs]
+    shares = [len(team.spool(name).list()[0]) for name in "ab"]
+    assert sum(shares) == 40 and all(shares)
+    hosts = {machine.spool for machine in team.store.machines()}
+    assert hosts == {team.spool("a").name, team.spool("b").name}
+
+
+def test_each_machine_serves_the_queues_of_its_workers(team: Team) -> None:
+    one, two = team.submit("true", queue="one"), team.submit("true", queue="two")
+    team.start("a", "--queues", "two")
+    team.wait(two)
+    assert team.store.status(one.id) is Status.QUEUED
+    team.start("b", "--queues", "one")
+    team.wait(one)
+    assert team.spool("b").status(one.id) is Status.SUCCEEDED
+
+
+def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Gate) -> None:
+    quick = [team.submit("true") for _ in range(60)]
+    long = team.submit(f"echo started; {gate.wait}")
+    others = [team.submit("true") for _ in range(20)]
+    team.start("a", "--slots", "1")
+    team.wait_for_log(long, "started\n")
+    team.start("b", "--slots", "1")
+    for job in (*quick, *others):
+        assert team.wait(job).status is Status.SUCCEEDED
+    assert team.store.status(long.id) is Status.RUNNING
+    gate.open()
+    assert team.wait(long).status is Status.SUCCEEDED
+
+
+def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
+    """One of them speaks with Redis for all; when it is killed, another does."""
+    first = team.start("a", "--queues", "one", "--slots", "1")
+    one = team.submit("true", queue="one")
+    team.wait(one)
+    team.start("a", "--queues", "two", "--slots", "1")
+    two = team.submit("true", queue="two")
+    team.wait(two)
+    (machine,) = team.store.machines()
+    assert machine.slots == 2
+    first.kill()
+    again = team.submit("echo again", queue="two")
+    assert team.wait(again).status is Status.SUCCEEDED
+    assert team.store.load_logs(again.id) == "again\n"
+
+
+def test_the_commands_work_from_any_machine(team: Team, processes: Processes) -> None:
+    team.start("a")
+    env = processes.env | {"TAILBOARD_STORAGE": team.url}
+
+    def flask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flask", "--app", "api", *words]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+    told = flask("submit", "echo one; sleep 0.2; echo two; exit 5", "--follow")
+    assert (told.returncode, told.stdout) == (5, "one\ntwo\n"), told.stderr
+    (job,) = team.store.list()[0]
+    assert flask("logs", "-f", job.id[-8:]).stdout == "one\ntwo\n"
+    assert job.id in flask("jobs").stdout
+    assert team.spool("a").name in flask("workers").stdout
+    assert flask("delete", job.id).returncode == 0
+    assert team.store.list() == ([], None)
+
+
+def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subprocess.Popen[bytes]]:
+    """A job whose machine stands still and is not heard of."""
+    job = team.submit(f"echo attempt $JOB_ATTEMPT $$; {gate.wait}; echo end", **fields)
+    worker = team.start("a", **LIMITS)
+    team.wait_for_log(job, "attempt 1")
+    wait_until(lambda: team.store.get(job.id).pid, 30)
+    worker.send_signal(signal.SIGSTOP)
+    return job, worker
+
+
+def test_an_unreachable_machine_is_shown_and_its_job_left(team: Team, gate: Gate) -> None:
+    job, worker = stopped_machine(team, gate)
+    watcher = RedisStore(team.url, unreachable=1)
+    try:
+        why = wait_until(lambda: watcher.get(job.id).reason, 30)
+        assert team.spool("a").name in why and "not been heard of" in why
+        (machine,) = watcher.machines()
+        assert machine.state == "unreachable" and machine.running == 1
+        assert list(watcher.workers()) == []
+    finally:
+        watcher.close()
+    worker.send_signal(signal.SIGCONT)
+    gate.open()
+    found = team.wait(job)
+    assert (found.status, found.reason) == (Status.SUCCEEDED, None)
+
+
+def test_a_silent_machine_loses_its_job_and_is_fenced(team: Team, gate: Gate) -> None:
+    job, worker = stopped_machine(team, gate)
+    pid = team.store.get(job.id).pid
+    team.start("b", **LIMITS)
+    found = team.wait(job)
+    assert found.status is Status.LOST and "gone for" in (found.reason or "")
+    assert pid and is_alive(pid), "its machine cannot be told"
+    worker.send_signal(signal.SIGCONT)
+    wait_until(lambda: not is_alive(pid), 30, team.processes.text)
+    wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+    assert team.store.get(job.id) == found, "what is fenced records nothing"
+
+
+def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
+    job, worker = stopped_machine(team, gate, retries=1)
+    old = team.store.get(job.id).pid
+    team.start("b", **LIMITS)
+    team.wait_for_log(job, "attempt 2")
+    worker.send_signal(signal.SIGCONT)
+    wait_until(lambda: old and not is_alive(old), 30, team.processes.text)
+    gate.open()
+    found = team.wait(job)
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
+    assert [a["status"] for a in found.attempts_as_dicts()] == ["lost", "succeeded"]
+    text = team.store.load_logs(job.id).split("\n")
+    assert text[0].startswith("attempt 1") and text[1] == "--- attempt 2 ---"
+    assert text[2].startswith("attempt 2") and text[3:] == ["end", ""]
+    wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+
+
+def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
+    job, worker = stopped_machine(team, gate)
+    command = [sys.executable, "-m", "flask", "--app", "api", "mark-lost"]
+    env = team.processes.env | {"TAILBOARD_STORAGE": team.url}
+    wrong = subprocess.run([*command, "none"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert wrong.returncode == 1 and "there is no machine 'none'" in wrong.stderr
+    name = team.spool("a").name
+    right = subprocess.run([*command, name], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (right.returncode, right.stdout) == (0, f"{job.id}\n"), right.stderr
+    assert team.store.get(job.id).status is Status.LOST
+    worker.send_signal(signal.SIGCONT)
+    wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+
+
+# --- Redis away, emptied, full --------------------------------------------------------------------
+
+
+def test_redis_away_stops_no_job_and_loses_nothing(
+    team: Team, redis: RedisServer, gate: Gate
+) -> None:
+    job = team.submit(f"echo started; {gate.wait}; echo done; exit 5")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    redis.kill()
+    with pytest.raises(OSError, match="Redis"):
+        team.submit("true")
+    gate.open()
+    wait_until(lambda: team.spool("a").status(job.id) is Status.FAILED, 30)
+    wait_until(lambda: "redis away=" in team.processes.text(), 30)
+    redis.start()
+    assert team.wait(job).exit_code == 5
+    assert team.log_of(job) == b"started\ndone\n"
+    wait_until(lambda: "redis back" in team.processes.text(), 30)
+    assert team.processes.text().count("redis away=") == 1, "it is said once a minute"
+
+
+@pytest.mark.parametrize("how", ["flushed", "restarted empty"])
+def test_redis_emptied_is_filled_from_the_spools(
+    team: Team, redis: RedisServer, gate: Gate, how: str
+) -> None:
+    ended = [team.submit(f"echo {n}; exit {n}") for n in range(3)]
+    job = team.submit(f"echo started; {gate.wait}; echo done")
+    team.start("a", "--slots", "2")
+    for one in ended:
+        team.wait(one)
+    team.wait_for_log(job, "started\n")
+    if how == "flushed":
+        redis.do("FLUSHALL")
+    else:
+        redis.kill()
+        redis.forget()
+        redis.start()
+    for number, one in enumerate(ended):
+        assert team.wait(one).exit_code == number
+        team.wait_for_log(one, f"{number}\n")
+    team.wait(job, Status.RUNNING)
+    team.wait_for_log(job, "started\n")
+    gate.open()
+    assert team.wait(job).status is Status.SUCCEEDED
+    assert team.log_of(job) == b"started\ndone\n"
+    assert sum(team.store.counts().values()) == 4
+
+
+def test_a_full_redis_refuses_jobs_and_loses_nothing(
+    team: Team, redis: RedisServer, gate: Gate
+) -> None:
+    job = team.submit(f"echo started; {gate.wait}; seq 20000; exit 4")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    redis.do("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(OSError, match="full"):
+        team.submit("true")
+    heard = team.store.machines()[0].heard_at
+    wait_until(lambda: team.store.machines()[0].heard_at > heard, 30)
+    assert team.store.get(job.id).status is Status.RUNNING
+    gate.open()
+    wait_until(lambda: team.spool("a").status(job.id) is Status.FAILED, 30)
+    redis.do("CONFIG", "SET", "maxmemory", "0")
+    assert team.wait(job).exit_code == 4
+    assert team.log_of(job) == team.file_of("a", job)
+
+
+def test_a_redis_that_may_forget_is_refused(team: Team, redis: RedisServer) -> None:
+    redis.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    worker = team.start("a")
+    assert worker.wait(30) == 1
+    assert "maxmemory-policy must be noeviction" in team.processes.text()
+
+
+@pytest.fixture
+def proxy(redis: RedisServer) -> Iterator[Proxy]:
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
+    team: Team, proxy: Proxy, tmp_path: Path
+) -> None:
+    ran, url = tmp_path / "ran", f"redis://127.0.0.1:{proxy.port}/0"
+    jobs = [team.submit(f"echo $JOB_ID >>{ran}; seq {n * 50}") for n in range(60)]
+    team.start("a", "--slots", "2", url=url)
+    wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 2, 60, team.processes.text)
+    proxy.drop()
+    proxy.delay = 0.02
+    wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 10, 60, team.processes.text)
+    proxy.stall()
+    wait_until(lambda: "away='Redis does not answer in time'" in team.processes.text(), 30)
+    proxy.drop()
+    proxy.go_on()
+    proxy.delay = 0.0
+    for number, job in enumerate(jobs):
+        assert team.wait(job).exit_code == 0
+        assert team.log_of(job) == b"".join(b"%d\n" % n for n in range(1, number * 50 + 1))
+    assert sorted(ran.read_text().split()) == [job.id for job in jobs]
+
+
+def test_killed_workers_and_servers_lose_and_double_nothing(
+    team: Team, redis: RedisServer, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Each job ran once, ended with its code, and its log is its file's; `--chaos 1000` tries
+    more."""
+    count, chance = int(pytestconfig.getoption("--chaos")), random.Random(7)
+    ran = tmp_path / "ran"
+    jobs = [
+        team.submit(f"echo $JOB_ID >>{ran}; seq {n % 90}; sleep 0.0{n % 7}; exit {n % 5}")
+        for n in range(count)
+    ]
+    workers = {name: team.start(name, "--slots", "2") for name in "ab"}
+
+    def ended() -> int:
+        with suppress(OSError):
+            counts = team.store.counts()
+            return sum(counts[status] for status in FINISHED)
+        return 0
+
+    done, deadline = 0, time.monotonic() + 100 + count / 4
+    while done < count:
+        goal = min(count, done + chance.randint(3, 15))
+        wait_until(lambda goal=goal: ended() >= goal, 100, team.processes.text)  # type: ignore[misc]
+        done = ended()
+        assert time.monotonic() < deadline
+        if done < count and chance.random() < 0.3:
+            redis.kill()
+            redis.start()
+        elif done < count:
+            name = chance.choice("ab")
+            workers[name].kill()
+            workers[name] = team.start(name, "--slots", "2")
+    for number, job in enumerate(jobs):
+        found = team.wait(job)
+        assert found.exit_code == number % 5, found
+        (name,) = [name for name in "ab" if team.spool(name).find(job.id)]
+        assert team.file_of(name, job) == b"".join(b"%d\n" % n for n in range(1, number % 90 + 1))
+        if number % 90:
+            assert team.log_of(job) == team.file_of(name, job)
+    assert sorted(ran.read_text().split()) == [job.id for job in jobs]
+
+
+# --- Through the API ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def api(team: Team, processes: Processes) -> str:
+    return processes.api(TAILBOARD_STORAGE=team.url)
+
+
+def test_the_api_says_that_redis_is_away_and_comes_back(
+    team: Team, api: str, redis: RedisServer
+) -> None:
+    job = {"command": "true"}
+    assert requests.post(f"{api}/jobs", json=job, timeout=20).status_code == 201
+    redis.kill()
+    for answer in (
+        requests.get(f"{api}/jobs", timeout=20),
+        requests.post(f"{api}/jobs", json=job, timeout=20),
+        requests.get(f"{api}/healthz", timeout=20),
+    ):
+        assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
+        assert "Redis" in answer.json()["detail"]
+    redis.start()
+    wait_until(lambda: requests.get(f"{api}/jobs", timeout=20).status_code == 200, 30)
+
+
+def test_the_api_starts_while_redis_is_away(
+    team: Team, processes: Processes, redis: RedisServer
+) -> None:
+    redis.kill()
+    url = processes.api(TAILBOARD_STORAGE=team.url)
+    assert requests.get(f"{url}/jobs", timeout=20).status_code == 503
+    redis.start()
+    wait_until(lambda: requests.get(f"{url}/jobs", timeout=20).status_code == 200, 30)
+    assert "tailboard_jobs" in requests.get(f"{url}/metrics", timeout=20).text
+
+
+def test_the_api_shows_the_machines_and_redis(team: Team, api: str) -> None:
+    team.start("a", "--slots", "3")
+
+    def look() -> Any:
+        found = requests.get(f"{api}/workers", timeout=20).json()
+        return found if found["machines"] and found["workers"] else None
+
+    found = wait_until(look, 30, team.processes.text)
+    (machine,) = found["machines"]
+    assert (machine["spool"], machine["slots"]) == (team.spool("a").name, 3)
+    assert machine["state"] == "heard of" and machine["heard_at"].endswith("Z")
+    assert found["storage"]["kind"] == "redis" and found["storage"]["used_bytes"] > 0
+    shown = machines_summary(found["machines"], found["storage"])
+    assert shown.startswith(f"Machines: {machine['spool']} 0 of 3 slots busy. Redis uses ")
+
+
+def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, Any] | None:
+    """Read events until they break off; the job, where it has ended."""
+    is_end = False
+    with suppress(requests.RequestException):
+        with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+            if answer.status_code != 200:
+                return None
+            for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    headers["Last-Event-ID"] = value
+                elif name == "event":
+                    is_end = value == "end"
+                elif name == "data" and is_end:
+                    job: dict[str, Any] = json.loads(value)
+                    return job
+                elif name == "data":
+                    seen.append(json.loads(value))
+    return None
+
+
+def test_a_follower_misses_nothing_when_worker_and_server_are_killed(
+    team: Team, api: str, redis: RedisServer, tmp_path: Path
+) -> None:
+    gates = [Gate(tmp_path / f"gate{n}") for n in range(3)]
+    parts = [f"{gate.wait}; seq {n * 1000} {n * 1000 + 999}; " for n, gate in enumerate(gates)]
+    job = team.submit("echo started; " + "".join(parts) + "exit 9")
+    worker = team.start("a")
+    headers, seen = {"Accept": "text/event-stream", "Last-Event-ID": "0"}, list[str]()
+    ended: list[dict[str, Any]] = []
+
+    def follow() -> None:
+        def look() -> bool:
+            found = followed(f"{api}/jobs/{job.id}/logs?follow=1", headers, seen)
+            ended.extend([found] if found else [])
+            return bool(ended)
+
+        wait_until(look, 100)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    wait_until(lambda: "started" in "".join(seen), 30)
+    gates[0].open()
+    wait_until(lambda: "\n999\n" in "".join(seen), 30)
+    worker.kill()
+    gates[1].open()
+    team.start("a")
+    wait_until(lambda: "\n1999\n" in "".join(seen), 30)
+    redis.kill()
+    gates[2].open()
+    redis.start()
+    follower.join(100)
+    assert [found["exit_code"] for found in ended] == [9]
+    assert "".join(seen).encode() == team.file_of("a", job) == team.log_of(job)
+    for gate in gates:
+        assert gate.fd is not None
+        os.close(gate.fd)
+
+
+# --- What must not be seen ------------------------------------------------------------------------
+
+
+def test_a_password_is_never_printed(team: Team, redis: RedisServer, processes: Processes) -> None:
+    redis.do("ACL", "SETUSER", "ana", "on", ">right-secret", "~tailboard:*", "+@all")
+    url = f"redis://ana:wrong-secret@127.0.0.1:{redis.port}/0"
+    team.start("a", url=url)
+    wait_until(lambda: "refuses our user or password" in processes.text(), 30)
+    with pytest.raises(OSError) as error:
+        open_store(url).counts()
+    command = [sys.executable, "-m", "flask", "--app", "api", "jobs"]
+    env = processes.env | {"TAILBOARD_STORAGE": url}
+    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert told.returncode == 1 and "Redis" in told.stderr
+    for text in (processes.text(), str(error.value), told.stderr):
+        assert "secret" not in text and "ana" not in text
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:secret@host:x/0", "redis://u:se:cr@et@[::1", "ftp://u:secret@host/"]
+)
+def test_a_wrong_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="TAILBOARD_STORAGE must be") as error:
+        open_store(url)
+    assert "secret" not in str(error.value) and "cr@et" not in str(error.value)
+
+
+ACL = """
++evalsha +script|load +ping +info|memory +info +time +client|id +client|unblock +client|setinfo
++select +get +set +exists +expire +incr +decr +del +unlink +append +hget +hset +hmget +hgetall
++hdel +hincrby +sadd +srem +smembers +sismember +setnx +setrange +copy +rename +zadd +zrem +zcard
++zrange +zscore +zrevrangebylex +xadd +xread +xrange +xrevrange
+"""
+
+
+def test_an_acl_of_the_prefix_and_these_commands_is_enough(team: Team, redis: RedisServer) -> None:
+    redis.do("ACL", "SETUSER", "ana", "on", ">secret", "~tailboard:*", *ACL.split())
+    url = f"redis://ana:secret@127.0.0.1:{redis.port}/0"
+    team.start("a", "--slots", "2", url=url)
+    store = RedisStore(url)
+    try:
+        job = store.submit(Job(command="echo hello; exit 1", retries=1), "key")
+        watch = store.watch(job.id)
+        assert team.wait(job).attempt == 2
+        watch.wait(20)
+        watch.close()
+        assert store.load_logs(job.id).startswith("hello\n")
+        slow = store.submit(Job(command="echo started; sleep 1000"))
+        team.wait_for_log(slow, "started\n")
+        store.cancel(slow.id, "why")
+        team.wait(slow)
+        store.check_writable()
+        assert [j.id for j in store.list(text="hello")[0]] == [job.id]
+        assert store.finished_totals()[Status.CANCELLED] == 1
+        assert store.machines() and store.workers() and store.describe()["version"]
+        store.delete(job.id)
+        assert not [line for line in team.processes.text().split("\n") if "away" in line]
+    finally:
+        store.close()
+
+
+def test_a_folder_needs_no_redis(tmp_path: Path) -> None:
+    code = "import sys, worker, storage; storage.open_store(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "jobs")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "redis" not in told.stdout.split()
