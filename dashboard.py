@@ -166,13 +166,10 @@ def listing_path(asked: Mapping[str, str]) -> str:
     return f"/jobs?{urlencode({'limit': LIST_LIMIT, **asked})}"
 
 
-def load_workers(client: ApiClient, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+def load_workers(client: ApiClient, counts: Mapping[str, int]) -> dict[str, Any]:
     """Who works: at once when they are more or less busy, else a few times a minute."""
     period = (time.time() // WORKERS_PERIOD, counts.get("running"))
-    found: list[dict[str, Any]] = cached_request(client, client.token, "/workers", period=period)[
-        "workers"
-    ]
-    return found
+    return cached_request(client, client.token, "/workers", period=period)
 
 
 def load_failed_today(client: ApiClient, counts: Mapping[str, int], zone: str | None) -> str:
@@ -330,6 +327,22 @@ def count_slots(workers: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         "busy": sum(worker["running"] for worker in workers),
         "all": sum(worker["slots"] for worker in workers),
     }
+
+
+def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any]) -> str:
+    """The machines that share their jobs, in a line each: how busy they are, when a silent one was
+    last heard of, and the memory of Redis. Empty where one folder holds all."""
+    if not machines:
+        return ""
+    lines = []
+    for machine in machines:
+        line = f"{machine['spool']}: {machine['running']} of {machine['slots']} slots busy"
+        if machine["state"] == "unreachable":
+            line += f", unreachable, last heard of at {machine['heard_at']}"
+        lines.append(line)
+    limit = f" of {storage['max_bytes'] >> 20} MiB" if storage["max_bytes"] else ""
+    lines.append(f"Redis uses {storage['used_bytes'] >> 20} MiB{limit}")
+    return "\n".join(lines)
 
 
 # --- The components, whose code is in static/ ----------------------------------------------------
@@ -580,17 +593,18 @@ def load_totals(client: ApiClient, problem: str) -> dict[str, Any]:
     if not problem:
         with suppress(ApiError):
             counts = state["etag_cache"]["list"].json()["counts"]
-            workers = load_workers(client, counts)
+            found = load_workers(client, counts)
             state["totals"] = {
                 "counts": counts,
-                "workers": workers,
-                "slots": count_slots(workers),
+                "workers": found["workers"],
+                "machines": machines_summary(found.get("machines", []), found.get("storage", {})),
+                "slots": count_slots(found["workers"]),
                 "failed_today": load_failed_today(client, counts, st.context.timezone),
                 "ticket": load_ticket(client),
             }
-    nothing = {"counts": {}, "workers": [], "failed_today": "", "ticket": ""}
-    found: dict[str, Any] = state.get("totals", nothing | {"slots": count_slots([])})
-    return found
+    nothing = {"counts": {}, "workers": [], "machines": "", "failed_today": "", "ticket": ""}
+    totals: dict[str, Any] = state.get("totals", nothing | {"slots": count_slots([])})
+    return totals
 
 
 def show_log(every: float | None) -> None:

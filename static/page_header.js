@@ -95,7 +95,7 @@ class PageHeader {
       slots.all > 0 ? `slots ${slots.busy}/${slots.all}` : "no worker";
   }
 
-  drawMenu({ intervals, interval, workers }) {
+  drawMenu({ intervals, interval, workers, machines }) {
     const choices = intervals.map((name) => {
       const checked = name === interval ? "checked" : "";
       const value = escapeHtml(name);
@@ -106,7 +106,11 @@ class PageHeader {
       const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
       return `${name}: ${running} of ${slots} slots busy${served}`;
     });
-    this.find("workers").textContent = lines.join("\n") || "No worker is running.";
+    const shown = lines.length > 0 ? lines : ["No worker is running."];
+    if (machines) {
+      shown.push("", "Machines", machines);
+    }
+    this.find("workers").textContent = shown.join("\n");
   }
 
   drawAddress() {

@@ -391,7 +391,12 @@ def test_living_workers_are_listed(served: Site) -> None:
 
 
 def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
-    assert client.get("/workers").json == {"workers": [], "unreadable": []}
+    assert client.get("/workers").json == {
+        "workers": [],
+        "machines": [],
+        "storage": {"kind": "folder"},
+        "unreadable": [],
+    }
 
 
 def test_health_is_told(client: FlaskClient) -> None:

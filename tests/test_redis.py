@@ -589,7 +589,7 @@ def test_the_api_shows_the_machines_and_redis(team: Team, api: str) -> None:
     assert machine["state"] == "heard of" and machine["heard_at"].endswith("Z")
     assert found["storage"]["kind"] == "redis" and found["storage"]["used_bytes"] > 0
     shown = machines_summary(found["machines"], found["storage"])
-    assert shown.startswith(f"Machines: {machine['spool']} 0 of 3 slots busy. Redis uses ")
+    assert shown.startswith(f"{machine['spool']}: 0 of 3 slots busy\nRedis uses ")
 
 
 def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, Any] | None:
