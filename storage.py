@@ -3479,8 +3479,15 @@ class Spool(FolderStore):
         """None where it is not here, or not from Redis. `known`: an earlier look."""
         for _ in range(LOOKUPS):  # it may move past us
             for place, folder in self._places(job_id):
-                with suppress(FileNotFoundError):
+                try:
                     return self._look_at(job_id, place, folder, known)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno in RESOURCE_ERRNOS:
+                        raise
+                    self._troubles.add(f"{place}/{job_id}", error)  # a job's doing
+                    return None
         return None
 
     def holds(self, job_id: str) -> bool:
@@ -3506,14 +3513,17 @@ class Spool(FolderStore):
         with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
             size, start, at = file.size, file.start, file.changed_at
         status = Status.QUEUED if place in self.EXTRA else Status(place)
-        if known is not None:
+        token = token_in(journal)
+        if known is not None and token in (known.token, ""):  # "": its journal was destroyed
             new = replace(known, status=status, place=place, folder=folder, journal=journal)
             new.log_size, new.log_start, new.log_at = size, start, at
             return new
-        token, record = token_in(journal), read_small(f"{folder}/job.json")
+        record = read_small(f"{folder}/job.json")
         if not token.startswith(f"{self.name}:"):
             return None
-        queue = _parse_record(record, job_id).queue
+        queue = "default"
+        with suppress(ValueError, RecursionError):  # a job's doing
+            queue = _parse_record(record, job_id).queue
         return SpoolLook(
             job_id, status, place, folder, token, queue, record, journal, size, start, at
         )
@@ -3597,7 +3607,7 @@ class Spool(FolderStore):
         first."""
         homes = glob(f"{self.root}/queued/*")
         waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
-        for job_id, home in reversed(waiting[-count:]):
+        for job_id, home in waiting[::-1][:count]:
             with suppress(OSError, JobError), self._take(f"{home}/{job_id}") as claim:
                 claim.move_to(Status.QUEUED, self.requeue_home(os.path.basename(home)))
 

@@ -215,6 +215,8 @@ class Worker:
 
     def _stop(self, number: int, _frame: object) -> None:
         """Claim nothing more; jobs are left, waited for or cancelled. Twice: leave them."""
+        if self.relay is not None:
+            self.relay.leaving = self.info.name
         if self.stop_reason:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
@@ -607,6 +609,8 @@ class Relay:
         self.by_watch: dict[int, str] = {}
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
         self.log_sizes: dict[str, int] = {}  # of jobs that were taken, elsewhere
+        self.troubles = Troubles(log)  # by job
+        self.ended: list[str] = []  # jobs, since the last maintenance
         self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
         self.last_end = 0.0  # on the monotonic clock
         self.epoch = ""  # as Redis told it; "": not since it was away
@@ -760,8 +764,11 @@ class Relay:
         if name == "output.log" or (not name and sent.moves > 1):
             self.changed.add(job_id)
         else:
-            self.later.add(job_id)
-            self.later_at = min(self.later_at, time.monotonic() + LATER)
+            self.put_off(job_id)
+
+    def put_off(self, job_id: str) -> None:
+        self.later.add(job_id)
+        self.later_at = min(self.later_at, time.monotonic() + LATER)
 
     def follow(self, job_id: str) -> Sent:
         sent = self.sent.get(job_id)
@@ -800,11 +807,20 @@ class Relay:
             self.epoch = orders.epoch
         if time.monotonic() >= self.next_beat:
             self.next_beat = time.monotonic() + RELAY_BEAT
-        for job_id, reason in orders.wishes.items():
-            with suppress(JobNotFound, WrongState):
-                self.spool.cancel(job_id, reason)
+        wishes = [job_id for job_id, why in orders.wishes.items() if self.is_told(job_id, why)]
         gone = [job_id for job_id in orders.gone if self.is_deleted(job_id)]
-        self.store.obeyed(self.spool.name, orders.wishes, gone)
+        self.store.obeyed(self.spool.name, wishes, gone)
+
+    def is_told(self, job_id: str, reason: str) -> bool:
+        """Leave the wish to cancel it; False where that is to be tried again."""
+        try:
+            self.spool.cancel(job_id, reason)
+        except (JobNotFound, WrongState, JobDamaged):
+            return True
+        except OSError as error:  # the disk is full, say
+            self.troubles.add(f"cancel={job_id}", error)
+            return False
+        return True
 
     def is_deleted(self, job_id: str) -> bool:
         """Delete it here as well; False where that is to be tried again."""
@@ -848,16 +864,11 @@ class Relay:
         changed, self.changed = self.changed, set()
         calls: list[tuple[SpoolLook, str, Command]] = []
         for job_id in changed:
-            sent = self.sent.setdefault(job_id, Sent(-1))
-            look = sent.look = self.spool.look(job_id, sent.look)
-            if look is None:
-                self.forget(job_id)
-                continue
-            self.watch(sent, look)
-            sent.queue = look.queue
-            if look.place == "running" and sent.journal != look.journal:
-                sent.worker = look.worker
-            calls += [(look, kind, command) for kind, command in self.commands(sent, look)]
+            try:
+                calls += self.prepare(job_id)
+            except OSError as error:  # it moved on, or is none of our making
+                self.troubles.add(f"job={job_id}", error)
+                self.put_off(job_id)
         if not calls:
             return
         try:
@@ -875,6 +886,23 @@ class Relay:
                 self.take_answer(look, kind, answer)
         if failed is not None:
             raise failed
+
+    def prepare(self, job_id: str) -> Sequence[tuple[SpoolLook, str, Command]]:
+        """What is to be said of a job that has changed."""
+        sent = self.sent.setdefault(job_id, Sent(-1))
+        look = self.spool.look(job_id, sent.look)
+        if look is None:
+            self.forget(job_id)
+            return ()
+        if sent.look is not None and sent.look.token != look.token:  # it was taken anew
+            self.forget(job_id)
+            sent = self.sent[job_id] = Sent(-1)
+        sent.look = look
+        self.watch(sent, look)
+        sent.queue = look.queue
+        if look.place == "running" and sent.journal != look.journal:
+            sent.worker = look.worker
+        return [(look, kind, command) for kind, command in self.commands(sent, look)]
 
     def commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
         """What is to be said of a job, as its folder looks."""
@@ -954,6 +982,7 @@ class Relay:
         elif look.status in FINISHED:
             self.last_end = time.monotonic()
             self.ends.append(self.last_end)
+            self.ended.append(look.id)
             self.forget(look.id)
         else:
             sent.journal, sent.place = look.journal, look.place
@@ -966,9 +995,7 @@ class Relay:
             self.forget(look.id)
             return
         if not sent.is_fenced:
-            sent.is_fenced = True
-            with suppress(JobNotFound, WrongState):
-                self.spool.cancel(look.id, FENCED)
+            sent.is_fenced = self.is_told(look.id, FENCED)
 
     # --- What is fetched ---
 
@@ -1084,7 +1111,9 @@ class Relay:
         if now < self.next_maintenance:
             return
         self.next_maintenance = now + HEARTBEAT_INTERVAL
-        self.to_compare = self.to_compare or list(self.sent)  # one may be another's by now
+        # One may be another's by now; what has ended may have left children that went on writing.
+        self.to_compare += [*self.sent, *self.ended]
+        self.ended = []
         self.tell_lost(self.store.judge_machines(self.settings.lost_after))
         self.prune()
 

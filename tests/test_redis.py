@@ -249,6 +249,33 @@ def test_a_stopped_worker_gives_back_what_has_not_begun(team: Team, gate: Gate) 
     assert team.wait(running).status is Status.SUCCEEDED
 
 
+def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: Gate) -> None:
+    place = team.place / "a" / "running"
+    hostile = team.submit(
+        f"cd {place}/$JOB_ID && rm job.json && mkfifo job.json && echo x >journal; "
+        f"echo started; {gate.wait}"
+    )
+    team.start("a", "--slots", "2").kill()
+    worker = team.start("a", "--slots", "2")
+    team.wait_for_log(hostile, "started\n")
+    worker.kill()
+    team.start("a", "--slots", "2")
+    good = team.submit("echo good; exit 2")
+    assert team.wait(good).exit_code == 2
+    assert team.log_of(good) == b"good\n"
+    gate.open()
+    assert team.wait(hostile).status is Status.LOST
+    assert team.processes.text().count("relay trouble") == 0
+
+
+def test_a_child_that_outlives_its_job_is_mirrored_too(team: Team, gate: Gate) -> None:
+    job = team.submit(f"({gate.wait}; echo late) & echo done")
+    team.start("a")
+    assert team.wait(job).exit_code == 0
+    gate.open()
+    team.wait_for_log(job, "done\nlate\n")
+
+
 # --- Two machines ---------------------------------------------------------------------------------
 
 
