@@ -916,8 +916,8 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
 
 def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]:
     """The pieces of a log from an offset to its end."""
-    size = log.size
-    if size < at:  # the job has truncated it
+    if log.is_truncated_below(at):
+        size = log.size
         yield Piece(size, gap=(at, size))
         return
     while True:

@@ -820,6 +820,11 @@ class Log(AbstractContextManager["Log"], ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def is_truncated_below(self, offset: int) -> bool:
+        """Has the job truncated its log, so that this offset is past its end? A mirror cannot tell:
+        it may have fallen back, and will be filled again."""
+        return False
+
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
         where they are."""
@@ -955,6 +960,9 @@ class FileLog(Log):
     @property
     def size(self) -> int:
         return os.fstat(self.fd).st_size
+
+    def is_truncated_below(self, offset: int) -> bool:
+        return self.size < offset
 
     @property
     def start(self) -> int:
