@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,6 +273,25 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
     gate.open()
     assert team.wait(hostile).status is Status.LOST
     assert team.processes.text().count("relay trouble") == 0
+
+
+def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    shutil.rmtree(team.place / "a" / "running" / job.id)
+    found = team.wait(job)
+    assert found.status is Status.LOST and "its folder was removed" in (found.reason or "")
+
+
+def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    (team.place / "a").rename(team.place / "elsewhere")
+    wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
+    (team.place / "elsewhere").rename(team.place / "a")
+    assert team.store.status(job.id) is Status.RUNNING
 
 
 def test_a_child_that_outlives_its_job_is_mirrored_too(team: Team, gate: Gate) -> None:
