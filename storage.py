@@ -3435,6 +3435,11 @@ class Spool(FolderStore):
             raise ValueError(f"{path} does not hold the name of a spool")
         return name
 
+    def check_name(self) -> None:
+        """OSError where the folder is not there, or is another: its jobs are not lost by that."""
+        if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
+            raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
+
     def lock_relay(self) -> int | None:
         """The right to speak with Redis for this spool, until the descriptor is closed; None:
         another worker has it."""

@@ -637,6 +637,7 @@ class Relay:
     def stop(self, timeout: float) -> None:
         """Send what is to be sent, for so many seconds at most."""
         self.is_stopping = True
+        self.later_at = 0.0
         self.wake()
         self.thread.join(timeout)
 
@@ -799,6 +800,7 @@ class Relay:
     def obey(self) -> None:
         """Say that this machine lives; cancel and delete what others asked for."""
         self.next_orders = float("inf")
+        self.spool.check_name()
         workers = list(self.spool.workers())
         self.serving = [worker for worker in workers if worker.name != self.leaving]
         orders = self.store.beat(self.spool.name, workers)
@@ -846,10 +848,12 @@ class Relay:
             if state != (look.told_status, look.token, look.log_size) and look.place != "taken":
                 sent = self.follow(look.id)
                 sent.offset = sent.journal = None
-        if not self.to_compare:
-            for job_id in self.store.running_on(self.spool.name):
-                if self.spool.look(job_id) is None:
-                    self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
+
+    def lose_missing(self) -> None:
+        """Jobs whose folders were removed by hand, and which Redis believes to run."""
+        for job_id in self.store.running_on(self.spool.name):
+            if self.spool.look(job_id) is None:
+                self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
 
     def tell_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:
@@ -1004,7 +1008,7 @@ class Relay:
         was one."""
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
-        ahead = self.count_ahead() if len(groups) == 1 else 0
+        ahead = min(self.count_ahead(), MAX_AHEAD if len(groups) == 1 else 0)
         counts = [self.fetch_some(queues, free, ahead) for queues, free in groups]
         if not groups:
             self.give_back(self.spool.taken())
@@ -1017,7 +1021,7 @@ class Relay:
         since = time.monotonic() - AHEAD_TIME
         while self.ends and self.ends[0] < since:
             self.ends.popleft()
-        return min(len(self.ends), MAX_AHEAD)
+        return len(self.ends)
 
     def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
         """`free` is below 0 by the jobs that wait here for a slot."""
@@ -1114,6 +1118,7 @@ class Relay:
         # One may be another's by now; what has ended may have left children that went on writing.
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
+        self.lose_missing()
         self.tell_lost(self.store.judge_machines(self.settings.lost_after))
         self.prune()
 

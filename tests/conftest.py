@@ -305,13 +305,17 @@ class Gate:
         self.fd = os.open(self.path, os.O_RDWR)
         os.write(self.fd, b"\n" * 100)
 
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     gate = Gate(tmp_path / "gate")
     yield gate
-    if gate.fd is not None:
-        os.close(gate.fd)
+    gate.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import threading
-import time
 from contextlib import suppress
 
 
@@ -19,7 +18,7 @@ class Proxy:
         self.flows = threading.Event()  # cleared: nothing passes, and nobody is told
         self.flows.set()
         self.delay = 0.0  # seconds for each piece
-        self.is_closed = False
+        self.closing = threading.Event()
         self.guard = threading.Lock()
         self.open: list[socket.socket] = []
         self.threads = [threading.Thread(target=self._accept)]
@@ -39,7 +38,7 @@ class Proxy:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.is_closed = True
+        self.closing.set()
         self.flows.set()
         with suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
@@ -49,7 +48,7 @@ class Proxy:
         self.listener.close()
 
     def _accept(self) -> None:
-        while not self.is_closed:
+        while not self.closing.is_set():
             try:
                 client, _ = self.listener.accept()
             except OSError:
@@ -68,12 +67,12 @@ class Proxy:
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         others = {client: server, server: client}
         with client, server, suppress(OSError):
-            while not self.is_closed:
+            while not self.closing.is_set():
                 for ready in select.select([client, server], [], [], 0.2)[0]:
                     data = ready.recv(1 << 16)
                     self.flows.wait()
                     if self.delay:
-                        time.sleep(self.delay)
+                        self.closing.wait(self.delay)
                     if not data:
                         return
                     others[ready].sendall(data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -225,13 +226,19 @@ def test_a_long_log_keeps_its_newest_part(team: Team) -> None:
     assert team.log_of(job) == content[found.log_start :]
 
 
-def test_a_log_that_its_job_cuts_is_mirrored_as_it_is(team: Team, gate: Gate) -> None:
-    cut = 'echo long line; sleep 0.3; : > "$(readlink /proc/$$/fd/1)"; echo x; '
-    job = team.submit(cut + gate.wait)
+def test_a_log_that_its_job_cuts_is_mirrored_as_it_is(
+    team: Team, gate: Gate, tmp_path: Path
+) -> None:
+    last = Gate(tmp_path / "last")
+    cut = ': > "$(readlink /proc/$$/fd/1)"; echo x; '
+    job = team.submit(f"echo long line; {gate.wait}; {cut}{last.wait}")
     team.start("a")
-    team.wait_for_log(job, "x\n")
+    team.wait_for_log(job, "long line\n")
     gate.open()
+    team.wait_for_log(job, "x\n")
+    last.open()
     team.wait(job)
+    last.close()
     assert team.log_of(job) == team.file_of("a", job) == b"x\n"
 
 
@@ -266,6 +273,25 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
     gate.open()
     assert team.wait(hostile).status is Status.LOST
     assert team.processes.text().count("relay trouble") == 0
+
+
+def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    shutil.rmtree(team.place / "a" / "running" / job.id)
+    found = team.wait(job)
+    assert found.status is Status.LOST and "its folder was removed" in (found.reason or "")
+
+
+def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}")
+    team.start("a")
+    team.wait_for_log(job, "started\n")
+    (team.place / "a").rename(team.place / "elsewhere")
+    wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
+    (team.place / "elsewhere").rename(team.place / "a")
+    assert team.store.status(job.id) is Status.RUNNING
 
 
 def test_a_child_that_outlives_its_job_is_mirrored_too(team: Team, gate: Gate) -> None:
@@ -406,6 +432,50 @@ def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
     assert text[0].startswith("attempt 1") and text[1] == "--- attempt 2 ---"
     assert text[2].startswith("attempt 2") and text[3:] == ["end", ""]
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+
+
+@pytest.fixture
+def hook() -> Iterator[HTTPServer]:
+    """A webhook that keeps the IDs of the jobs it is told of."""
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            told.append((body["job"]["id"], body["job"]["status"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    told: list[tuple[str, str]] = []
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    server.told = told  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_webhook_is_told_once_by_whoever_ended_a_job(
+    team: Team, gate: Gate, hook: HTTPServer
+) -> None:
+    env = LIMITS | {"TAILBOARD_WEBHOOK": f"http://127.0.0.1:{hook.server_port}/"}
+    job = team.submit(f"echo started; {gate.wait}")
+    silent = team.start("a", "--slots", "1", **env)
+    team.wait_for_log(job, "started\n")
+    silent.send_signal(signal.SIGSTOP)
+    team.start("b", **env)
+    assert team.wait(job).status is Status.LOST
+    silent.send_signal(signal.SIGCONT)
+    wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+    failed = team.submit("exit 1")
+    team.wait(failed)
+    told = hook.told  # type: ignore[attr-defined]
+    wait_until(lambda: len(told) >= 2, 30, team.processes.text)
+    assert told == [(job.id, "lost"), (failed.id, "failed")]
 
 
 def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
@@ -674,8 +744,7 @@ def test_a_follower_misses_nothing_when_worker_and_server_are_killed(
     assert [found["exit_code"] for found in ended] == [9]
     assert "".join(seen).encode() == team.file_of("a", job) == team.log_of(job)
     for gate in gates:
-        assert gate.fd is not None
-        os.close(gate.fd)
+        gate.close()
 
 
 # --- What must not be seen ------------------------------------------------------------------------
