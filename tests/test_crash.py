@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Gate, Processes, SmallDisk, is_alive, pids_in, wait_until
+from conftest import (
+    Gate,
+    Processes,
+    SmallDisk,
+    is_alive,
+    pids_in,
+    shim_command,
+    wait_until,
+)
 
 from storage import FINISHED, FolderStore, Job, JobNotFound, Status
-from worker import SHIM
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
@@ -84,7 +91,7 @@ class Case:
         assert claim
         with claim:
             if starts:
-                shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", str(job.command)]
+                shim = shim_command("/bin/sh", "-c", str(job.command))
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
                 with claim.open_log_for_append() as log:
                     subprocess.run(shim, stdin=claim.shim_input(), stdout=log, env=env)
@@ -664,10 +671,6 @@ def test_chaos(storage: FolderStore, processes: Processes, chaos: Chaos) -> None
     chaos.check(storage)
 
 
-# The worker as it is, but for the clock that it reads.
-SHIFTED = (
-    "import time; real = time.time; time.time = lambda: real() + {}; import worker; worker.main()"
-)
 CLOCKS = (0, 0, 40 * 86_400, -40 * 86_400, 3_600)  # seconds
 
 
@@ -681,8 +684,9 @@ def test_chaos_on_a_disk_that_fills_with_clocks_that_jump(
     chaos.submit(storage)
 
     def start() -> subprocess.Popen[bytes]:
-        line = SHIFTED.format(chaos.dice.choice(CLOCKS))
-        return processes.start(sys.executable, "-c", line, "--slots", "4", TAILBOARD_KEEP_DAYS="9")
+        shift = str(chaos.dice.choice(CLOCKS))
+        command = [sys.executable, "-m", "tests.programs.shifted_worker", shift, "--slots", "4"]
+        return processes.start(*command, TAILBOARD_KEEP_DAYS="9")
 
     def disturb() -> None:
         disk.free()

@@ -16,7 +16,16 @@ from threading import Thread
 
 import pytest
 import requests
-from conftest import Gate, Processes, SmallDisk, is_alive, need, pids_in, wait_until
+from conftest import (
+    Gate,
+    Processes,
+    SmallDisk,
+    is_alive,
+    need,
+    pids_in,
+    quick_worker,
+    wait_until,
+)
 
 from storage import FINISHED, FolderStore, Job, LogSupervisor, Status
 
@@ -397,8 +406,8 @@ def test_with_few_descriptors_dead_jobs_are_recorded_and_others_wait(
     process.kill()
     process.wait()
     waiting = storage.submit(Job(command="true"))
-    few = f"ulimit -n 64; exec {sys.executable} -c 'import worker; worker.HEARTBEAT_INTERVAL = 0.2;"
-    second = processes.start("/bin/sh", "-c", f"{few} worker.main()' --slots 2")
+    line = f"ulimit -n 64; exec {' '.join(quick_worker())} --slots 2"
+    second = processes.start("/bin/sh", "-c", line)
     wait_until(lambda: "adopted" in processes.text())
     assert second.poll() is None
     gate.open()
@@ -508,10 +517,10 @@ def test_two_workers_of_one_host_and_pid_have_different_names(
     storage: FolderStore, processes: Processes, ended: Ended
 ) -> None:
     """Two containers with one hostname, in which each worker is PID 1."""
-    line = "import os, worker; os.getpid = lambda: 1; worker.main()"
-    first = processes.start(sys.executable, "-c", line)
+    command = [sys.executable, "-m", "tests.programs.worker_as_pid_1"]
+    first = processes.start(*command)
     wait_until(lambda: len(storage.workers()) == 1, describe=processes.text)
-    processes.start(sys.executable, "-c", line)
+    processes.start(*command)
     wait_until(lambda: len(storage.workers()) == 2, describe=processes.text)
     names = [info.name for info in storage.workers()]
     assert names[1] == f"{names[0]}-2"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, in_processes, run_under_shim
+from conftest import ROOT, run_program, run_under_shim
 
 import storage as module
 from storage import (
@@ -82,27 +82,6 @@ def test_a_page_and_the_counts_read_no_more_for_it_when_there_are_many_jobs(
     folder: Path, storage: FolderStore, full: bool
 ) -> None:
     """Counted in files opened and folders listed, of 12 days with few and with many jobs."""
-    code = """
-opened, listed = [], []
-def hook(event, arguments):
-    if event == "open" and str(arguments[0]).startswith(sys.argv[1]):
-        opened.append(arguments[0])
-    if event in ("os.listdir", "os.scandir"):
-        listed.append(arguments[0])
-storage = open_store(sys.argv[1])
-sys.addaudithook(hook)
-def cost(ask):
-    opened.clear(), listed.clear()
-    answer = ask()
-    return answer, len(opened), len(listed)
-(page, more), records, folders = cost(lambda: storage.list(limit=50))
-assert len(page) == 50 and more == page[-1].id, page
-assert all(job.command == "true" for job in page)
-(second, _), records2, folders2 = cost(lambda: storage.list(limit=50, before=more))
-assert second[0].id < more
-counts, records3, folders3 = cost(storage.counts)
-print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(counts.values())]))
-"""
 
     def cost(jobs_a_day: int) -> list[int]:
         for day in range(1, 13):
@@ -113,7 +92,7 @@ print(json.dumps([records, folders, records2, folders2, records3, folders3, sum(
         newest = [home / f"202601{day:02}-000000-{n:08}" for n in range(jobs_a_day)][-200:]
         for place in newest:  # the others are never looked into
             (place / "job.json").write_text('{"command": "true", "version": 2}')
-        answer: list[int] = json.loads(in_processes(1, code, folder)[0])
+        answer: list[int] = json.loads(run_program("cost_of_list", folder))
         return answer
 
     many = 8_400 if full else 840
@@ -134,19 +113,9 @@ def test_only_the_end_of_a_large_log_is_read(
     small, large = logged(line * 30_000), logged(b"head of the log\n")
     with open(folder / "running" / large / "output.log", "r+b") as file:
         os.pwrite(file.fileno(), line * 30_000, 8 << 30)
-    code = """
-def read():
-    with open("/proc/self/io") as file:
-        return int(file.readline().split()[1])
-storage = open_store(sys.argv[1])
-storage.load_logs(sys.argv[2])
-before = read()
-text = storage.load_logs(sys.argv[2])
-print(read() - before, len(text.splitlines()))
-"""
     if not os.path.exists("/proc/self/io"):
         pytest.skip("this system does not count the bytes that a process reads")
-    costs = [in_processes(1, code, folder, job)[0].split() for job in (small, large)]
+    costs = [run_program("cost_of_log", folder, job).split() for job in (small, large)]
     (small_cost, small_lines), (large_cost, large_lines) = costs
     assert small_lines == large_lines == "1000"
     assert abs(int(large_cost) - int(small_cost)) < 10_000

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Gate, Processes, is_alive, pids_in, wait_until
+from conftest import PROGRAMS, Gate, Processes, is_alive, pids_in, wait_until
 
 from storage import FolderStore, Job, Settings, Status, foreign_settings
 from worker import processes as processes_of
 
-PYTHON = sys.executable
+
+def python(program: str, *arguments: object) -> list[str]:
+    """The command of a job that is one of tests/programs."""
+    return [sys.executable, str(PROGRAMS / f"{program}.py"), *map(str, arguments)]
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def environment(storage: FolderStore, job: Job) -> dict[str, str]:
     return found
 
 
-PRINT_ENV = [PYTHON, "-c", "import os, json; print(json.dumps(dict(os.environ)))"]
+PRINT_ENV = python("print_environment")
 
 
 def test_the_environment_of_a_job(storage: FolderStore, drain: Callable[..., None]) -> None:
@@ -97,13 +100,7 @@ def test_a_job_may_want_its_output_buffered(storage: FolderStore, run: Callable[
 def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
-    code = """
-import os, sys
-print(repr(sys.stdin.read()), os.getpgid(0) == os.getsid(0), os.getsid(0) == os.getppid())
-print(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)))
-print(len([fd for fd in range(3, 256) if os.path.exists(f"/proc/self/fd/{fd}")]))
-"""
-    job = run([PYTHON, "-c", code])
+    job = run(python("print_session"))
     log = Path(storage.root) / "running" / job.id / "output.log"
     assert storage.load_logs(job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
 
@@ -129,11 +126,7 @@ def test_output_stands_in_the_log_while_the_job_runs(
     gate: Gate,
 ) -> None:
     worker()
-    job = storage.submit(
-        Job(
-            command=[PYTHON, "-c", f"print('no newline', end=''); open({str(gate.path)!r}).read(1)"]
-        )
-    )
+    job = storage.submit(Job(command=python("print_and_wait", gate.path)))
     found = started(job, "no newline")
     assert found.status is Status.RUNNING
     assert found.pid and os.getpgid(found.pid) == found.pid
@@ -193,7 +186,7 @@ def test_a_command_that_cannot_start_says_so_in_its_log(
         ("no-such-command-in-the-shell", 127, None),
         ("kill -KILL $$", 137, "ended by SIGKILL"),
         ("kill -TERM $$", 143, "ended by SIGTERM"),
-        ([PYTHON, "-c", "import os; os.abort()"], 134, "ended by SIGABRT"),
+        (["sh", "-c", "kill -ABRT $$"], 134, "ended by SIGABRT"),
     ],
 )
 def test_a_failed_job_has_its_exit_code(
@@ -204,8 +197,7 @@ def test_a_failed_job_has_its_exit_code(
 
 
 def test_cpu_time_and_peak_memory_are_recorded(run: Callable[..., Job]) -> None:
-    code = "import time; x = bytes(100 << 20)\nwhile time.process_time() < 0.2: pass"
-    job = run([PYTHON, "-c", f"{code}; x = bytearray(100 << 20)"])
+    job = run(python("use_memory", 100, 0.2))
     assert job.cpu_seconds and 0.2 <= job.cpu_seconds < 5
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 300 << 20
     small = run("true")
@@ -269,31 +261,6 @@ def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
 
 
-FLEEING = """
-import os, signal, sys
-def keep(name):  # and stay
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with open(sys.argv[1], "a") as file:
-        file.write(f"{os.getpid()}\\n")
-    while True:
-        signal.pause()
-def child(*steps):
-    if os.fork() == 0:
-        for step in steps:
-            step()
-        keep(steps)
-def twice():
-    if os.fork():
-        os._exit(0)
-child()
-child(os.setsid)
-child(os.setpgrp)
-child(twice, os.setsid, twice)
-keep("command")
-"""
-
-
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
     storage: FolderStore,
@@ -305,7 +272,7 @@ def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
     """Children that ignore TERM, that changed group or session, and a daemon that forked twice."""
     unrelated = subprocess.Popen(["sleep", "600"], env=os.environ | {"JOB_ID": "20200101-000000-0"})
     worker()
-    command = [PYTHON, "-c", FLEEING, str(tmp_path / "pids")]
+    command = python("flee", tmp_path / "pids")
     job = storage.submit(Job(command=command, timeout=1 if how == "timeout" else None))
     pids = pids_in(tmp_path / "pids", 5)
     if how == "cancel":
@@ -780,7 +747,6 @@ def test_the_peak_memory_of_who_started_the_worker_does_not_count(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
-    large = f"import os; x = b'x' * (200 << 20); os.execv({PYTHON!r}, [{PYTHON!r}, 'worker.py'])"
-    processes.start(PYTHON, "-c", large)
-    job = ended(storage.submit(Job(command=[PYTHON, "-c", "x = b'x' * (100 << 20)"])), 30)
+    processes.start(*python("swollen_worker"))
+    job = ended(storage.submit(Job(command=python("use_memory", 100, 0))), 30)
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
