@@ -372,10 +372,6 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
     assert client.get("/workers").json == {"workers": [], "unreadable": []}
 
 
-def test_health_is_told(client: FlaskClient) -> None:
-    assert client.get("/healthz").json["status"] == "ok"
-
-
 def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(
@@ -649,13 +645,6 @@ def test_a_method_that_does_not_exist_there_is_a_405_that_says_which_do(
     assert allowed <= set(answer.headers["Allow"].split(", "))
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "", "application/jsonp"])
-def test_a_body_that_is_not_called_json_is_a_415(client: FlaskClient, kind: str) -> None:
-    for path in ("/jobs", f"/jobs/{UNKNOWN}/cancel", f"/jobs/{UNKNOWN}/rerun"):
-        answer = client.post(path, data=b'{"command": "true"}', content_type=kind)
-        is_problem(answer, 415, "application/json")
-
-
 def test_json_may_name_its_charset(client: FlaskClient) -> None:
     kind = "application/json; charset=utf-8"
     body = '{"command": "echo 日本"}'.encode()
@@ -670,13 +659,6 @@ def test_a_body_over_1_mib_is_a_413_and_one_of_1_mib_is_not(client: FlaskClient)
         answer = client.post("/jobs", data=body(size), content_type="application/json")
         assert answer.status_code == status, answer.text
     is_problem(answer, 413)
-
-
-def test_an_offset_past_the_end_is_a_416(client: FlaskClient, hand: Hand) -> None:
-    job_id = hand.ended(b"text\n")
-    assert client.get(f"/jobs/{job_id}/logs?offset=5").data == b""
-    is_problem(client.get(f"/jobs/{job_id}/logs?offset=6"), 416, "offset", "5")
-    is_problem(client.get(f"/jobs/{hand.queued().id}/logs?offset=1"), 416)
 
 
 def test_a_storage_that_cannot_write_is_a_503_and_works_again_when_it_can(

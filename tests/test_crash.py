@@ -500,17 +500,6 @@ def test_a_command_whose_shim_was_killed_is_ended_and_lost(
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)])
 
 
-@pytest.mark.parametrize("torn", ["", '\n{"exit"', '\n{"exit": 0', '\n{"exit": "0"}\n'])
-def test_an_exit_line_that_is_missing_or_half_written_means_lost(
-    tmp_path: Path, processes: Processes, torn: str
-) -> None:
-    case = Case(tmp_path / "case", processes)
-    journal = drop_exit(case.left_by_a_dead_worker("exit 0")) / "journal"
-    journal.write_text(journal.read_text() + torn)
-    case.recover()
-    case.check(Status.LOST, None)
-
-
 def test_no_pid_line_means_never_started_unless_the_machine_went_down(
     tmp_path: Path, processes: Processes
 ) -> None:

@@ -431,7 +431,8 @@ def test_a_copy_of_a_job_that_ended_is_set_aside(
     subprocess.run(["cp", "-r", done, root / "tmp" / job.id], check=True)
     (root / "tmp" / job.id).rename(root / home / job.id)
     aside = root / "set-aside"
-    wait_until(lambda: list(aside.iterdir()), describe=processes.text)
+    (copy,) = wait_until(lambda: list(aside.iterdir()), describe=processes.text)
+    assert copy.name.startswith(job.id) and (copy / "job.json").exists()
     assert not (root / home / job.id).exists()
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
     assert storage.load_logs(job.id) == "once\n"
