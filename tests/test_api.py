@@ -454,7 +454,7 @@ def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, h
         b'{"command": "x", "version": 2, "id": 5, "status": "great", "pid": "1", "log_size": -1}',
     ],
 )
-def test_whatever_stands_in_a_record_no_request_ends_in_an_error(
+def test_no_record_makes_a_request_end_in_an_error(
     client: FlaskClient, hand: Hand, record: bytes
 ) -> None:
     job_id = hand.ended(b"text\n")
@@ -637,7 +637,7 @@ def test_an_unknown_address_is_a_404(client: FlaskClient) -> None:
         ("BREW", "/jobs", {"GET", "POST"}),
     ],
 )
-def test_a_method_that_does_not_exist_there_is_a_405_that_says_which_do(
+def test_a_405_says_which_methods_there_are(
     client: FlaskClient, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = client.open(path, method=method)
@@ -661,7 +661,7 @@ def test_a_body_over_1_mib_is_a_413_and_one_of_1_mib_is_not(client: FlaskClient)
     is_problem(answer, 413)
 
 
-def test_a_storage_that_cannot_write_is_a_503_and_works_again_when_it_can(
+def test_a_storage_that_cannot_write_is_a_503_until_it_can(
     client: FlaskClient, folder: Path
 ) -> None:
     shutil.rmtree(folder / "tmp")
@@ -724,7 +724,7 @@ def test_a_head_request_is_answered_as_get_but_for_the_body(site: Site) -> None:
         assert (answer.status_code, answer.content) == (site.get(path).status_code, b""), path
 
 
-def test_answers_of_lists_and_jobs_are_json_that_keeps_its_characters(site: Site) -> None:
+def test_answers_are_json_that_keeps_its_characters(site: Site) -> None:
     job = site.hand.queued(name="報告 🎉 \u2028 \x7f")
     check: Callable[[str], Any] = lambda path: site.get(path).json()  # noqa: E731
     assert check(f"/jobs/{job.id}")["name"] == job.name

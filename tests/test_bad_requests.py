@@ -127,7 +127,7 @@ def test_60_requests_that_are_half_sent_keep_nobody_waiting(site: Site) -> None:
             connection.close()
 
 
-def test_connections_that_clients_leave_open_keep_nobody_waiting(site: Site) -> None:
+def test_connections_left_open_keep_nobody_waiting(site: Site) -> None:
     """The server has answered and said that it closes; these clients do not close."""
     request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     left = [site.connect(request) for _ in range(20)]

@@ -285,7 +285,7 @@ def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
         os.close(gate.fd or -1)
 
 
-def test_an_end_that_no_worker_saw_is_recorded_with_its_code_and_time(
+def test_an_end_that_no_worker_saw_keeps_its_code_and_time(
     storage: FolderStore,
     worker: Worker,
     drain: Callable[..., None],
@@ -500,7 +500,7 @@ def test_a_command_whose_shim_was_killed_is_ended_and_lost(
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)])
 
 
-def test_no_pid_line_means_never_started_unless_the_machine_went_down(
+def test_no_pid_line_means_never_started_in_the_same_boot(
     tmp_path: Path, processes: Processes
 ) -> None:
     case = Case(tmp_path / "case", processes)
@@ -819,9 +819,7 @@ def test_a_job_that_fills_the_disk_ends_by_its_own_error(
     assert process.poll() is None
 
 
-def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
-    storage: FolderStore, folder: Path
-) -> None:
+def test_a_job_is_gone_even_if_its_delete_was_cut_short(storage: FolderStore, folder: Path) -> None:
     """A rename hides it at once; what is left of it is in a folder that nobody reads."""
     job = storage.submit(Job(command="true"))
     storage.cancel(job.id, "why")
@@ -832,7 +830,7 @@ def test_a_deleted_job_is_gone_wherever_the_delete_was_cut_short(
     assert storage.list() == ([], None)
 
 
-def test_a_worker_on_a_copy_of_the_folder_leaves_the_original_alone(
+def test_a_worker_on_a_copy_leaves_the_original_alone(
     storage: FolderStore, processes: Processes, tmp_path: Path, ended: Callable[..., Job]
 ) -> None:
     """A backup that is looked into on the same machine has running jobs of the same ID."""

@@ -210,7 +210,7 @@ def test_the_dashboards_page_may_read(site: Site, origin: str) -> None:
     assert gone.headers["Access-Control-Allow-Origin"] == origin  # so that it can say why
 
 
-def test_the_servers_own_origin_is_no_foreign_one_and_needs_no_permission(site: Site) -> None:
+def test_the_servers_own_origin_needs_no_permission(site: Site) -> None:
     answer = site.get("/jobs", headers={"Origin": site.url})
     assert answer.status_code == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -264,7 +264,7 @@ def test_a_peer_on_loopback_is_served(client: FlaskClient, address: str) -> None
     assert client.get("/jobs", environ_overrides={"REMOTE_ADDR": address}).status_code == 200
 
 
-def test_bound_to_all_addresses_a_server_without_token_serves_loopback_only(
+def test_without_a_token_only_loopback_is_served_on_any_bind(
     processes: Processes,
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -171,7 +171,7 @@ def test_a_cancel_during_the_grace_of_a_timeout_stops_retries(
 # --- What a job sees and what it leaves -----------------------------------------------------------
 
 
-def test_no_variable_of_ours_is_seen_by_a_job_or_shadows_its_own(
+def test_no_variable_of_ours_reaches_a_job_or_shadows_its_own(
     storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     own = dict.fromkeys(("job", "mask", "code", "f", "claim", "journal", "out"), "mine")
@@ -186,7 +186,7 @@ def test_no_variable_of_ours_is_seen_by_a_job_or_shadows_its_own(
     assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
 
 
-def test_a_daemon_of_a_job_leaves_no_zombie_to_the_worker_as_pid_1(
+def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
     storage: FolderStore, processes: Processes, ended: Ended, tmp_path: Path
 ) -> None:
     """As in a container: what a job leaves behind becomes a child of the worker."""
@@ -212,7 +212,7 @@ def test_a_daemon_of_a_job_leaves_no_zombie_to_the_worker_as_pid_1(
 # --- A log that is truncated ----------------------------------------------------------------------
 
 
-def test_samples_of_a_truncated_log_do_not_date_what_comes_after(
+def test_old_samples_do_not_date_what_follows_a_truncation(
     storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
 ) -> None:
     worker()
@@ -348,7 +348,7 @@ def test_a_follower_is_told_what_was_not_kept(
 
 
 @pytest.mark.parametrize("what", ["blocks", "inodes"])
-def test_on_a_full_disk_cancel_and_timeout_work_and_ends_are_recorded(
+def test_on_a_full_disk_jobs_are_ended_and_recorded(
     disk: SmallDisk,
     small: FolderStore,
     worker: Worker,
@@ -395,7 +395,7 @@ def test_too_few_descriptors_for_the_slots_refuse_the_start(processes: Processes
     assert "--slots 40 needs" in text and "limit is 64" in text and "Traceback" not in text
 
 
-def test_with_few_descriptors_dead_jobs_are_recorded_and_others_wait(
+def test_with_few_descriptors_dead_jobs_are_still_recorded(
     storage: FolderStore, worker: Worker, processes: Processes, gate: Gate, tmp_path: Path
 ) -> None:
     """More orphans than descriptors: they are taken over one after another, none is forgotten."""
@@ -569,7 +569,7 @@ def hook() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_the_webhook_tells_no_environment_and_follows_no_redirect(
+def test_the_webhook_tells_no_env_and_follows_no_redirect(
     storage: FolderStore, worker: Worker, processes: Processes, hook: HTTPServer
 ) -> None:
     worker(TAILBOARD_WEBHOOK=f"http://127.0.0.1:{hook.server_port}/here")

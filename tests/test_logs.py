@@ -167,7 +167,7 @@ def test_half_a_character_is_held_back_until_it_is_whole(
     check_headers(answer, "succeeded", True)
 
 
-def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served: Site) -> None:
+def test_a_client_that_polls_has_every_random_byte(served: Site) -> None:
     job_id = served.submit("for i in 1 2 3 4 5 6 7 8; do head -c 300001 /dev/urandom; done")
     path, got, whole = f"/jobs/{job_id}/logs?offset=", bytearray(), False
 
@@ -184,9 +184,7 @@ def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served:
     assert bytes(got) == served.hand.log(job_id).read_bytes()
 
 
-def test_an_unchanged_log_is_a_304_until_it_grows_or_the_job_ends(
-    site: Site, hand: Hand, held: Claim
-) -> None:
+def test_a_log_is_a_304_until_it_grows_or_its_job_ends(site: Site, hand: Hand, held: Claim) -> None:
     hand.write(held, b"one\n")
     path = f"/jobs/{held.job.id}/logs"
 
@@ -320,7 +318,7 @@ def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(site: Site, hand
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_download_that_was_cut_off_is_resumed_unless_the_log_has_grown(
+def test_a_download_is_resumed_unless_the_log_has_grown(
     site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"0123456789")
@@ -350,7 +348,7 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 # --- Following ----------------------------------------------------------------------------------
 
 
-def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
+def test_a_follower_gets_the_tail_then_news_then_the_end(
     site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"before\n")
@@ -368,7 +366,7 @@ def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
     assert stream.rest() == b"before\n" + numbers + b"no newline"
 
 
-def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
+def test_events_carry_json_text_offsets_and_the_job_at_the_end(
     site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, "前\r\n".encode())
@@ -391,7 +389,7 @@ def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
-def test_a_follower_of_a_finished_job_gets_its_log_and_the_end_at_once(
+def test_a_follower_of_a_finished_job_gets_its_log_at_once(
     site: Site, hand: Hand, headers: dict[str, str]
 ) -> None:
     for content in (b"", b"one\ntwo", b"x\n" * 100_000):
@@ -471,9 +469,7 @@ def test_a_wrong_last_event_id_is_a_400(site: Site, hand: Hand, last: str) -> No
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_events_cut_off_at_random_and_resumed_give_the_text_exactly(
-    served: Site, seed: int
-) -> None:
+def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) -> None:
     job_id = served.submit([sys.executable, str(PROGRAMS / "write_pieces.py")])
     pick, text, last, cuts = random.Random(seed), "", "", 0
     while True:
@@ -552,7 +548,7 @@ def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
         stream.rest()
 
 
-def test_beyond_the_cap_a_follower_gets_a_503_and_others_are_served(
+def test_beyond_the_cap_only_followers_get_a_503(
     full: tuple[Site, str, list[Stream]],
 ) -> None:
     small, path, streams = full
@@ -613,9 +609,7 @@ def stamped(answer: requests.Response) -> list[tuple[float, str]]:
     return lines
 
 
-def test_lines_are_stamped_never_before_they_were_written_and_found_by_time(
-    served: Site, tmp_path: Path
-) -> None:
+def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path: Path) -> None:
     os.mkfifo(gate := tmp_path / "gate")
     job_id = served.submit(f"while read x; do echo $x; done < {gate}")
     path = f"/jobs/{job_id}/logs"
@@ -772,7 +766,7 @@ def test_a_search_goes_on_where_it_stopped(site: Site, hand: Hand) -> None:
     assert len(search(site, job_id, q="odd")[0]) == 100
 
 
-def test_a_search_of_a_log_that_is_empty_or_not_there_finds_nothing(site: Site, hand: Hand) -> None:
+def test_a_search_of_an_empty_or_missing_log_finds_nothing(site: Site, hand: Hand) -> None:
     assert search(site, hand.queued().id, q="x") == ([], None)
     assert search(site, hand.ended(b""), q="x") == ([], None)
 

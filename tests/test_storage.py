@@ -78,7 +78,7 @@ def test_a_search_that_finds_little_says_where_to_go_on(
     assert (found, pages) == ([rare.id], 3)
 
 
-def test_a_page_and_the_counts_read_no_more_for_it_when_there_are_many_jobs(
+def test_pages_and_counts_cost_the_same_with_many_jobs(
     folder: Path, storage: FolderStore, full: bool
 ) -> None:
     """Counted in files opened and folders listed, of 12 days with few and with many jobs."""
@@ -153,7 +153,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_record_is_shown_with_a_reason_and_left_as_it_is(
+def test_a_damaged_record_is_shown_with_a_reason_and_kept(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim | None], what: str
 ) -> None:
     bad, good = storage.submit(Job(command="true")), storage.submit(Job(command="true"))
@@ -175,7 +175,7 @@ def test_a_damaged_record_is_shown_with_a_reason_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "FIFO", "directory", "nothing"])
-def test_a_record_that_is_no_file_is_shown_with_a_reason_and_never_followed(
+def test_a_record_that_is_no_file_is_shown_and_never_followed(
     storage: FolderStore,
     folder: Path,
     tmp_path: Path,
@@ -203,7 +203,7 @@ def test_a_record_that_is_no_file_is_shown_with_a_reason_and_never_followed(
     assert storage.get(bad.id).status in (Status.QUEUED, Status.FAILED)
 
 
-def test_a_record_of_a_newer_version_waits_unchanged_for_a_newer_worker(
+def test_a_newer_record_waits_unchanged_for_a_newer_worker(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
 ) -> None:
     newer = storage.submit(Job(command="true"))
@@ -221,7 +221,7 @@ def test_a_record_of_a_newer_version_waits_unchanged_for_a_newer_worker(
     assert record.read_bytes() == content
 
 
-def test_a_record_of_a_newer_version_can_be_cancelled_and_stays_as_it_is(
+def test_a_newer_record_can_be_cancelled_and_is_unchanged(
     storage: FolderStore, folder: Path
 ) -> None:
     newer = storage.submit(Job(command="true"))
@@ -312,7 +312,7 @@ def test_the_queue_is_the_folder_that_the_job_stands_in(
     assert (folder / "queued" / "default" / job.id).is_dir()
 
 
-def test_stray_files_and_folders_are_ignored_in_every_state_folder(
+def test_strays_are_ignored_in_every_state_folder(
     storage: FolderStore,
     folder: Path,
     bring: Callable[..., Job],
@@ -448,7 +448,7 @@ def journal_of(held: Claim) -> Path:
     return Path(held.folder) / "journal"
 
 
-def test_a_finished_job_moved_back_to_the_queue_goes_where_its_journal_says(
+def test_a_finished_job_in_the_queue_goes_where_it_belongs(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim | None]
 ) -> None:
     job = storage.submit(Job(command="true"))
@@ -461,7 +461,7 @@ def test_a_finished_job_moved_back_to_the_queue_goes_where_its_journal_says(
     assert (storage.get(job.id).status, storage.get(job.id).attempt) == (Status.SUCCEEDED, 1)
 
 
-def test_a_job_whose_lock_is_held_for_a_moment_is_claimed_afterwards(
+def test_a_job_locked_for_a_moment_is_claimed_afterwards(
     storage: FolderStore, claim: Callable[[], Claim | None], folder: Path
 ) -> None:
     """A recorder moves a job into the queue first and lets its locks go after that."""
@@ -583,7 +583,7 @@ WHOLE = ("c1 p x0 e:succeeded", "c1 q c1 p s x143 e:timed_out", "c1 p x7 e:faile
 @pytest.mark.parametrize("words", WHOLE)
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("cancel", [None, IN_TIME, LATE])
-def test_a_journal_cut_at_any_byte_means_what_its_whole_lines_mean(
+def test_a_cut_journal_means_what_its_whole_lines_mean(
     words: str, retries: int, cancel: CancelRequest | None
 ) -> None:
     """A crash leaves a prefix; a line that is torn spoils only itself, whatever follows it."""
@@ -614,7 +614,7 @@ def test_a_line_that_is_none_of_ours_is_passed_over(foreign: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["too large", "hole of 4 TB", "FIFO", "folder", "link", "missing"])
-def test_a_running_job_whose_journal_is_destroyed_can_still_be_looked_at(
+def test_a_running_job_with_a_destroyed_journal_can_be_read(
     storage: FolderStore, claim: Callable[[], Claim], kind: str, tmp_path: Path
 ) -> None:
     storage.submit(Job(command="true"))

@@ -97,7 +97,7 @@ def test_a_job_may_want_its_output_buffered(storage: FolderStore, run: Callable[
     ) in ("", None)
 
 
-def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
+def test_a_job_has_its_own_session_and_no_file_of_ours(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run(python("print_session"))
@@ -105,7 +105,7 @@ def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
     assert storage.load_logs(job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
 
 
-def test_a_job_gets_the_umask_and_the_signals_of_the_worker_unchanged(
+def test_a_job_gets_the_workers_umask_and_signals_unchanged(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("umask; cat /proc/self/status")
@@ -220,7 +220,7 @@ def test_a_background_process_may_outlive_its_job(
 # --- Cancel and time-out --------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
+def test_a_cancelled_job_gets_a_term_and_keeps_its_code(
     storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
@@ -262,7 +262,7 @@ def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
+def test_a_cancel_or_time_out_ends_all_that_the_job_started(
     storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
@@ -467,7 +467,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
     assert ended(waiting).status is Status.SUCCEEDED
 
 
-def test_on_stop_wait_finishes_what_runs_and_claims_nothing_more(
+def test_on_stop_wait_finishes_what_runs_and_claims_no_more(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
@@ -570,7 +570,7 @@ def test_a_bad_setting_is_answered_with_one_sentence(
     assert line.startswith("Error: ")
 
 
-def test_a_misspelt_setting_is_told_apart_from_another_programs_variable() -> None:
+def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
     for name, meant in (
         ("STORAG", "STORAGE"),
         ("FOLOWERS", "FOLLOWERS"),
@@ -633,7 +633,7 @@ def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("home", ["queued/default", "running"])
-def test_job_folders_that_nobody_can_run_do_not_keep_others_from_it(
+def test_job_folders_nobody_can_run_do_not_block_others(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job],
@@ -727,7 +727,7 @@ def test_workers_come_and_go_and_leave_no_files_behind(
     assert list(storage.workers()) == []
 
 
-def test_the_peak_memory_of_who_started_the_worker_does_not_count(
+def test_the_peak_memory_of_the_workers_parent_is_not_counted(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
