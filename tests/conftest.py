@@ -210,9 +210,11 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     return wait
 
 
-def quick_worker(grace: float = 0.5) -> list[str]:
-    """The worker's command, but for its patience: tests need not sit through 10 s of grace."""
-    times = [f"KILL_DELAY={grace}", "HEARTBEAT_INTERVAL=0.5"]
+def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
+    """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
+    through the 5 s until it looks at everything again."""
+    times = [f"worker.KILL_DELAY={grace}", "worker.HEARTBEAT_INTERVAL=0.5"]
+    times.append(f"storage.SCAN_INTERVAL={scan}")
     return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 
 
@@ -220,8 +222,10 @@ def quick_worker(grace: float = 0.5) -> list[str]:
 def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
     """Start a worker with little patience."""
 
-    def start(*options: str, grace: float = 0.5, **env: str) -> subprocess.Popen[bytes]:
-        return processes.start(*quick_worker(grace), *options, **env)
+    def start(
+        *options: str, grace: float = 0.5, scan: float = 0.5, **env: str
+    ) -> subprocess.Popen[bytes]:
+        return processes.start(*quick_worker(grace, scan), *options, **env)
 
     return start
 
@@ -284,6 +288,11 @@ def is_alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def all_end(*pids: int) -> None:
+    """Wait for the end of processes that were killed: it takes the kernel a moment."""
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], describe=lambda: pids)
 
 
 def pids_in(path: Path, count: int) -> list[int]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from conftest import (
     Gate,
     Processes,
     SmallDisk,
+    all_end,
     is_alive,
     pids_in,
     shim_command,
@@ -206,7 +208,8 @@ def test_a_worker_killed_at_any_step_costs_nothing(
     check = scene(alive)
     steps = alive.worker_dies_at(0)
     check()
-    for number in chosen(steps, alive.ids[0], full):
+
+    def play(number: int) -> None:
         case = Case(tmp_path / str(number), processes)
         check = scene(case)
         came_to = case.worker_dies_at(number)
@@ -216,6 +219,14 @@ def test_a_worker_killed_at_any_step_costs_nothing(
         except AssertionError as error:
             last = " then ".join(came_to[-3:])
             raise AssertionError(f"killed before step {number}, {last}: {error}") from error
+
+    play_all(play, chosen(steps, alive.ids[0], full))
+
+
+def play_all(play: Callable[[int], None], numbers: list[int]) -> None:
+    """A few at a time: each has a folder of its own, and waits more than it works."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(play, numbers))
 
 
 def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
@@ -237,21 +248,24 @@ def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
     command = f"echo $JOB_ID.$JOB_ATTEMPT >>{alive.tally}; exit 7"
     steps = alive.die_at(0, "submit", str(alive.folder), key, command)
     assert steps[-3].startswith("rename"), steps
-    for number in range(1, len(steps) + 1):
-        if not full and steps[number - 1].startswith(("mkdir jobs", "close")):
-            continue
+
+    def play(number: int) -> None:
         case = Case(tmp_path / str(number), processes)
-        case.die_at(number, "submit", str(case.folder), key, command.replace("/0/", f"/{number}/"))
+        line = command.replace("/0/", f"/{number}/")
+        case.die_at(number, "submit", str(case.folder), key, line)
         jobs, _ = case.storage.list()
         assert len(jobs) == (number > len(steps) - 2), steps[number - 1]
         case.ids = [job.id for job in jobs]
         if key:  # a client that has heard nothing asks again
-            again = case.storage.submit(Job(command=command.replace("/0/", f"/{number}/")), key)
+            again = case.storage.submit(Job(command=line), key)
             assert case.ids in ([], [again.id])
             case.ids = [again.id]
         case.recover()
         if case.ids:
             case.check(Status.FAILED, 7)
+
+    skipped = () if full else ("mkdir jobs", "close")
+    play_all(play, [n for n, name in enumerate(steps, 1) if not name.startswith(skipped)])
 
 
 # --- Adoption -------------------------------------------------------------------------------------
@@ -363,7 +377,7 @@ def test_an_adopted_job_is_cancelled_with_all_that_it_started(
         storage.cancel(job.id, "meanwhile")
     job = ended(job)
     assert (job.status, job.exit_code, job.reason) == (Status.CANCELLED, 143, "meanwhile")
-    assert not [pid for pid in pids if is_alive(pid)]
+    all_end(*pids)
 
 
 def test_a_cancel_that_came_too_late_still_stops_the_retries(
@@ -497,7 +511,7 @@ def test_a_command_whose_shim_was_killed_is_ended_and_lost(
         worker()
     job = ended(job)
     assert (job.status, job.exit_code) == (Status.LOST, None)
-    wait_until(lambda: not [pid for pid in pids if is_alive(pid)])
+    all_end(*pids)
 
 
 def test_no_pid_line_means_never_started_in_the_same_boot(

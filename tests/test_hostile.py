@@ -20,6 +20,7 @@ from conftest import (
     Gate,
     Processes,
     SmallDisk,
+    all_end,
     is_alive,
     need,
     pids_in,
@@ -99,7 +100,7 @@ def test_a_job_that_replaces_its_files_can_be_cancelled(
     for case, job in jobs.items():
         assert ended(job).status in (Status.CANCELLED, Status.LOST), case
         assert len(storage.find(job.id)) == 1
-    wait_until(lambda: not any(map(is_alive, pids)))
+    all_end(*pids)
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
     assert process.poll() is None and "Traceback" not in processes.text()
 
@@ -123,7 +124,7 @@ def test_what_a_job_left_for_its_next_worker_harms_nobody(
     cancel_all(storage, jobs)
     for case, job in jobs.items():
         assert ended(job).status in (Status.CANCELLED, Status.LOST), case
-    wait_until(lambda: not any(map(is_alive, pids)))
+    all_end(*pids)
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
@@ -375,7 +376,7 @@ def test_on_a_full_disk_jobs_are_ended_and_recorded(
         wait_until(lambda job=job: small.get(job.id).status in FINISHED, describe=processes.text)
         assert small.get(job.id).status is status
     assert small.get(jobs[Status.FAILED].id).exit_code == 7
-    assert not any(map(is_alive, pids))
+    all_end(*pids)
     assert list((disk.place / "tmp").iterdir()) == []
     disk.free()
     for job in waiting:

@@ -1,6 +1,6 @@
 """The worker as it is, but for some of its times, so that tests need not sit through them:
 
-tuned_worker.py NAME=SECONDS... -- OPTION...
+tuned_worker.py MODULE.NAME=SECONDS... -- OPTION...
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import worker
 
 separator = sys.argv.index("--")
 for setting in sys.argv[1:separator]:
-    name, seconds = setting.split("=")
-    setattr(worker, name, float(seconds))
+    place, seconds = setting.split("=")
+    module, name = place.split(".")
+    setattr(sys.modules[module], name, float(seconds))
 del sys.argv[1 : separator + 1]
 
 if __name__ == "__main__":
