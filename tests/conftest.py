@@ -310,6 +310,9 @@ def pids_in(path: Path, count: int) -> list[int]:
 
 BY_HAND = "by-hand"  # a queue that no worker of the tests serves
 BY_WORKER = "by-worker"  # the queue that the worker of all tests of the API serves
+# In seconds, for tests that wait until one of them is over.
+SHORT_TIMES = ("KEEPALIVE_INTERVAL=1.1", "HEADER_TIME=4", "BODY_TIME=4")
+TOKEN = "correct-horse-battery-staple"
 
 
 class Hand:
@@ -428,11 +431,6 @@ def serve_site(base: Path, *times: str, **env: str) -> Iterator[Site]:
         hand.storage.close()
 
 
-# Seconds that a test which waits for one of these times need not sit through.
-SHORT_TIMES = ("KEEPALIVE_INTERVAL=1.1", "HEADER_TIME=4", "BODY_TIME=4")
-TOKEN = "correct-horse-battery-staple"
-
-
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API without a token; all tests that do not restart it share it."""
@@ -449,8 +447,10 @@ def served(site: Site) -> Site:
 
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The API with a token, which its output never tells."""
-    with serve_site(tmp_path_factory.mktemp("locked"), TAILBOARD_TOKEN=TOKEN) as site:
+    """The API with a token, which its output never tells. A follower that is not told of news looks
+    for them after ten minutes only."""
+    base = tmp_path_factory.mktemp("locked")
+    with serve_site(base, "KEEPALIVE_INTERVAL=600", TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()
         assert "GET /" in output  # the access log is there

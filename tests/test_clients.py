@@ -42,7 +42,7 @@ def running(site: Site) -> Iterator[Claim]:
 
 
 def everybody_is_served(site: Site) -> None:
-    for path in ("/healthz", "/jobs") * 3:
+    for path in ("/workers", "/jobs") * 3:
         assert requests.get(site.url + path, timeout=10).status_code == 200
 
 
@@ -150,7 +150,7 @@ def test_a_server_of_few_descriptors_survives_many_clients(
         for client in clients:
             read_until(client, b"for all")
         # Those that wait to be let in take their turns as idle ones are closed.
-        wait_until(lambda: requests.get(f"{url}/healthz", timeout=60).status_code == 200, 60)
+        wait_until(lambda: requests.get(f"{url}/workers", timeout=60).status_code == 200, 60)
     assert process.is_running() and len(process.children()) == 1
     everybody_is_served(few)
 

@@ -513,7 +513,7 @@ def test_half_a_character_is_followed_once_it_is_whole(site: Site, hand: Hand, h
 
 
 def test_a_follower_is_told_of_output_and_end_at_once(locked: Site) -> None:
-    """On a server whose followers would wait for minutes if they were not told."""
+    """Not when it is time for the next ping, which comes after minutes on this site."""
     held = locked.hand.running()
     stream = follow(locked, held.job.id, **EVENTS)
     for word in ("one ", "two "):
