@@ -93,7 +93,7 @@ class Processes:
         self.output, self.env = output, env
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, home: Path = ROOT, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, home: Path | str = ROOT, **env: str) -> subprocess.Popen[bytes]:
         with open(self.output, "ab") as out:  # a file: a full pipe would block the program
             process = subprocess.Popen(
                 command, cwd=home, env=self.env | env, stdout=out, stderr=subprocess.STDOUT
@@ -105,7 +105,7 @@ class Processes:
         return self.start(sys.executable, "worker.py", *options, **env)
 
     def serve(
-        self, health: str, *command: str, home: Path = ROOT, **env: str
+        self, health: str, *command: str, home: Path | str = ROOT, **env: str
     ) -> subprocess.Popen[bytes]:
         """Start a server and wait until the address `health` answers."""
         process = self.start(*command, home=home, **env)
