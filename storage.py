@@ -1161,8 +1161,8 @@ class Claim(AbstractContextManager["Claim"]):
     @property
     def status(self) -> Status:
         """By the folder that it stands in."""
-        parent = os.path.relpath(self.folder, self.store.root).partition("/")[0]
-        return Status(parent)
+        place = self.folder.removeprefix(f"{self.store.root}/")
+        return Status(place.partition("/")[0])
 
     # Starting it
 

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from web import Site, stalled
+from conftest import Site
+from web import stalled
 
 HEADER = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 PAUSE = 0.2  # seconds between two bytes, or two sips

@@ -34,12 +34,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import attacks  # noqa: E402
 from bench_page import bench_page  # noqa: E402
-from conftest import Processes, RedisServer, free_port, server_binary, wait_until  # noqa: E402
+from conftest import (  # noqa: E402
+    Processes,
+    RedisServer,
+    clean_environment,
+    free_port,
+    serve_site,
+    server_binary,
+    shim_command,
+    wait_until,
+)
 from proxy import Proxy  # noqa: E402
-from web import site  # noqa: E402
 
 from storage import FINISHED, FileLog, FolderStore, Job, RedisStore, Store  # noqa: E402
-from worker import SHIM  # noqa: E402
 
 
 def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
@@ -54,9 +61,8 @@ def quantiles(times: list[float]) -> tuple[float, float]:
 
 def fresh(folder: Path) -> tuple[FolderStore, Processes]:
     folder.mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-    env = kept | {"TAILBOARD_STORAGE": str(folder / "jobs")}
-    return FolderStore(folder / "jobs"), Processes(folder / "output.txt", env)
+    processes = Processes(folder / "output.txt", clean_environment(folder / "jobs"))
+    return FolderStore(folder / "jobs"), processes
 
 
 # --- Running jobs -------------------------------------------------------------------------------
@@ -106,7 +112,7 @@ def durable_loop(folder: Path, slots: int, jobs: int) -> float:
         os.write(journal, b'\n{"claimed": {}}\n')
         os.fsync(journal)
         with open(own / "output.log", "ab") as log:
-            command = ["/bin/sh", "-c", SHIM, "tailboard", "true"]
+            command = shim_command("true")
             options = {"stdin": journal, "stdout": log, "stderr": log, "start_new_session": True}
             subprocess.Popen(command, **options).wait()  # type: ignore[call-overload]
         os.write(journal, b'\n{"ended": {}}\n')
@@ -188,7 +194,7 @@ def start_latency(folder: Path, jobs: int) -> None:
         begun = time.time()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         journal = os.open(folder / f"journal{turn}", flags, 0o600)
-        command = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/date", "+%s.%N"]
+        command = shim_command("/bin/date", "+%s.%N")
         with open(folder / f"bare{turn}", "ab") as log:
             subprocess.Popen(command, stdin=journal, stdout=log, stderr=log).wait()
         os.close(journal)
@@ -527,7 +533,7 @@ def slowest(url: str) -> float:
 def attacked(folder: Path) -> None:
     """How long the others wait while clients do what they should not."""
     folder.mkdir()
-    with site(folder) as served:
+    with serve_site(folder) as served:
         ended = served.hand.ended(b"a line of a log\n" * 4_000_000)
         claim = served.hand.running(b"begin\n")
         kinds = {

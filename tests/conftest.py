@@ -11,14 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
 sys.path.insert(0, str(ROOT))
 
 from storage import (  # noqa: E402
@@ -34,6 +36,9 @@ from storage import (  # noqa: E402
 )
 from worker import SHIM  # noqa: E402
 
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -46,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout: float = 20.0, describe: Callable[[], object] = str
+    condition: Callable[[], Any], timeout: float = 60.0, describe: Callable[[], object] = str
 ) -> Any:
     """The first true answer of `condition`; on time-out the test fails with what `describe` says.
     The one place where tests sleep."""
@@ -73,7 +78,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-IMPATIENT = "import api; api.CLIENT_TIME = {}; api.main()"
+def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
+    """Our own environment, but for Tailboard's settings: those are the ones given."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("TAILBOARD_")}
+    return ours | {"TAILBOARD_STORAGE": str(folder)} | settings
+
+
+def shim_command(*words: str) -> list[str]:
+    """The command that a worker starts for a job of these words."""
+    return ["/bin/sh", "-c", SHIM, "tailboard", *words]
 
 
 class Processes:
@@ -83,7 +96,7 @@ class Processes:
         self.output, self.env = output, env
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, home: Path = ROOT, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, home: Path | str = ROOT, **env: str) -> subprocess.Popen[bytes]:
         with open(self.output, "ab") as out:  # a file: a full pipe would block the program
             process = subprocess.Popen(
                 command, cwd=home, env=self.env | env, stdout=out, stderr=subprocess.STDOUT
@@ -95,7 +108,7 @@ class Processes:
         return self.start(sys.executable, "worker.py", *options, **env)
 
     def serve(
-        self, health: str, *command: str, home: Path = ROOT, **env: str
+        self, health: str, *command: str, home: Path | str = ROOT, **env: str
     ) -> subprocess.Popen[bytes]:
         """Start a server and wait until the address `health` answers."""
         process = self.start(*command, home=home, **env)
@@ -110,12 +123,12 @@ class Processes:
         wait_until(answers, 60, self.text)
         return process
 
-    def api(self, patience: int | None = None, **env: str) -> str:
-        """Start the API as the Procfile does, on a free port; its URL. `patience`: the seconds
-        that clients have to send, or to take, the next bytes."""
+    def api(self, *times: str, **env: str) -> str:
+        """Start the API on a free port, as the Procfile does, but for the times given (as
+        NAME=SECONDS); its URL."""
         url = f"http://127.0.0.1:{free_port()}"
         bind = url.removeprefix("http://")
-        start = ("api.py",) if patience is None else ("-c", IMPATIENT.format(patience))
+        start = ["-m", "tests.programs.tuned_api", *times] if times else ["api.py"]
         self.serve(f"{url}/healthz", sys.executable, *start, TAILBOARD_BIND=bind, **env)
         return url
 
@@ -235,9 +248,7 @@ def is_shim_of(job: Job) -> bool:
 
 @pytest.fixture
 def processes(tmp_path: Path, folder: Path, storage: FolderStore) -> Iterator[Processes]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-    env["TAILBOARD_STORAGE"] = str(folder)
-    processes = Processes(tmp_path / "output.txt", env)
+    processes = Processes(tmp_path / "output.txt", clean_environment(folder))
     yield processes
     processes.end()
 
@@ -246,7 +257,7 @@ def processes(tmp_path: Path, folder: Path, storage: FolderStore) -> Iterator[Pr
 def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     """Wait for a job's end."""
 
-    def wait(job: Job | str, timeout: float = 20.0) -> Job:
+    def wait(job: Job | str, timeout: float = 60.0) -> Job:
         job_id = job if isinstance(job, str) else job.id
 
         def describe() -> str:
@@ -266,18 +277,22 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     return wait
 
 
-# The worker as it is, but for its patience: tests need not sit through 10 s of grace.
-LAUNCHER = (
-    "import worker; worker.KILL_DELAY = {grace}; worker.HEARTBEAT_INTERVAL = 0.5; worker.main()"
-)
+def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
+    """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
+    through the 5 s until it looks at everything again."""
+    times = [f"worker.KILL_DELAY={grace}", "worker.HEARTBEAT_INTERVAL=0.5"]
+    times.append(f"storage.SCAN_INTERVAL={scan}")
+    return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 
 
 @pytest.fixture
 def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
     """Start a worker with little patience."""
 
-    def start(*options: str, grace: float = 0.5, **env: str) -> subprocess.Popen[bytes]:
-        return processes.start(sys.executable, "-c", LAUNCHER.format(grace=grace), *options, **env)
+    def start(
+        *options: str, grace: float = 0.5, scan: float = 0.5, **env: str
+    ) -> subprocess.Popen[bytes]:
+        return processes.start(*quick_worker(grace, scan), *options, **env)
 
     return start
 
@@ -293,7 +308,7 @@ def drain(worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]
 
 
 class Gate:
-    """A FIFO that a job waits at, until the test opens it for all that come."""
+    """A FIFO that a job waits at, until the test opens it, once, for all that come."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -301,9 +316,10 @@ class Gate:
         self.wait = f"read _ <{path}"  # a line of shell
         self.fd: int | None = None
 
-    def open(self) -> None:
+    def open(self, line: str = "") -> None:
+        """Each that comes reads this line."""
         self.fd = os.open(self.path, os.O_RDWR)
-        os.write(self.fd, b"\n" * 100)
+        os.write(self.fd, f"{line}\n".encode() * 100)
 
     def close(self) -> None:
         if self.fd is not None:
@@ -345,6 +361,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def all_end(*pids: int) -> None:
+    """Wait for the end of processes that were killed: it takes the kernel a moment."""
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], describe=lambda: pids)
+
+
 def pids_in(path: Path, count: int) -> list[int]:
     """The process IDs that a job writes to a file, once there are so many."""
 
@@ -354,6 +375,171 @@ def pids_in(path: Path, count: int) -> list[int]:
 
     found: list[int] = wait_until(read)
     return found
+
+
+# --- The API --------------------------------------------------------------------------------------
+
+BY_HAND = "by-hand"  # a queue that no worker of the tests serves
+BY_WORKER = "by-worker"  # the queue that the worker of all tests of the API serves
+# In seconds, for tests that wait until one of them is over.
+SHORT_TIMES = ("KEEPALIVE_INTERVAL=1.1", "HEADER_TIME=4", "BODY_TIME=4")
+TOKEN = "correct-horse-battery-staple"
+
+
+class Hand:
+    """Brings jobs into any state, doing a worker's part, so that a test writes a log itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.storage = FolderStore(folder)
+
+    def queued(self, **fields: Any) -> Job:
+        return self.storage.submit(Job(**{"command": "true", "queue": BY_HAND} | fields))
+
+    def start(self, job: Job) -> Claim:
+        claim = self.storage.claim_job(job.id, job.queue, "hand", "another-host")
+        assert claim is not None
+        return claim
+
+    def running(self, content: bytes = b"", **fields: Any) -> Claim:
+        held = self.start(self.queued(**fields))
+        self.write(held, content)
+        return held
+
+    def write(self, held: Claim, content: bytes) -> None:
+        with held.open_log_for_append() as log:
+            log.write(content)
+
+    def finish(self, held: Claim, status: Status = Status.SUCCEEDED, code: int = 0) -> Job:
+        with held:
+            return held.finish(Outcome(status, code))
+
+    def ended(self, content: bytes = b"", status: Status = Status.SUCCEEDED, **fields: Any) -> str:
+        return self.finish(self.running(content, **fields), status).id
+
+    def log(self, job_id: str) -> Path:
+        (folder,) = self.folder.glob(f"*/**/{job_id}")
+        return folder / "output.log"
+
+
+@dataclass
+class Site:
+    """The API, served as the Procfile serves it, over a folder of its own."""
+
+    url: str
+    folder: Path
+    hand: Hand
+    processes: Processes
+    headers: dict[str, str]
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One request on a connection of its own."""
+        headers = self.headers | options.pop("headers", {})
+        return requests.request(
+            method, self.url + path, headers=headers, timeout=60, allow_redirects=False, **options
+        )
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.ask("GET", path, **options)
+
+    def post(self, path: str, body: object = None, **options: Any) -> requests.Response:
+        return self.ask("POST", path, **({"json": body or {}} | options))
+
+    def submit(self, command: str | list[str], **fields: Any) -> str:
+        """Submit a job, which a worker is to run."""
+        answer = self.post("/jobs", {"command": command, "queue": BY_WORKER} | fields)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def wait(self, job_id: str, *status: str, timeout: float = 30) -> dict[str, Any]:
+        """The job once it has one of these (no: a final) status."""
+
+        def look() -> dict[str, Any] | None:
+            job: dict[str, Any] = self.get(f"/jobs/{job_id}").json()
+            return job if job["status"] in (status or FINISHED) else None
+
+        found: dict[str, Any] = wait_until(look, timeout, self.processes.text)
+        return found
+
+    def connect(self, data: bytes = b"", timeout: float = 30) -> socket.socket:
+        """A raw connection, with what it sends first."""
+        host, port = self.url.removeprefix("http://").split(":")
+        connection = socket.create_connection((host, int(port)), timeout)
+        connection.sendall(data)
+        return connection
+
+    def raw(self, data: bytes, timeout: float = 30) -> bytes:
+        """Send these bytes as they are; everything that comes back until the server closes."""
+        with self.connect(data, timeout) as connection:
+            return receive(connection)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Everything until the other side closes the connection."""
+    answer = b""
+    try:
+        while data := connection.recv(1 << 16):
+            answer += data
+    except ConnectionResetError:
+        pass  # it closed while we still sent
+    return answer
+
+
+@contextmanager
+def serve_site(base: Path, *times: str, **env: str) -> Iterator[Site]:
+    """The API over a new folder, with these times (see Processes.api) and settings; it, what else
+    was started, and the jobs are ended."""
+    folder = base / "jobs"
+    hand = Hand(folder)
+    processes = Processes(base / "output.txt", clean_environment(folder, **env))
+    token = env.get("TAILBOARD_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        yield Site(processes.api(*times), folder, hand, processes, headers)
+    finally:
+        processes.end()
+        end_jobs(hand.storage)
+        hand.storage.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The API without a token; all tests that do not restart it share it."""
+    with serve_site(tmp_path_factory.mktemp("site"), *SHORT_TIMES) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def served(site: Site) -> Site:
+    """The same, with a worker for the jobs that a test submits by it."""
+    site.processes.worker("--slots=4", f"--queues={BY_WORKER}")
+    return site
+
+
+@pytest.fixture(scope="session")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The API with a token, which its output never tells. A follower that is not told of news looks
+    for them after ten minutes only."""
+    base = tmp_path_factory.mktemp("locked")
+    with serve_site(base, "KEEPALIVE_INTERVAL=600", TAILBOARD_TOKEN=TOKEN) as site:
+        yield site
+        output = site.processes.text()
+        assert "GET /" in output  # the access log is there
+        assert TOKEN not in output
+        assert "ticket=" not in output
+
+
+@pytest.fixture
+def hand(folder: Path) -> Hand:
+    return Hand(folder)
+
+
+@pytest.fixture
+def client(hand: Hand, folder: Path) -> FlaskClient:
+    """The API's application without a server, over the folder that `hand` works on."""
+    from api import create_app  # takes a while, which other tests need not wait for
+
+    return create_app({"STORAGE": folder}).test_client()
 
 
 # --- A disk that fills ----------------------------------------------------------------------------
@@ -506,6 +692,14 @@ def in_processes(count: int, code: str, *arguments: object) -> list[str]:
     return outputs
 
 
+def run_program(name: str, *arguments: object) -> str:
+    """Run one of tests/programs to its end; its output."""
+    command = [sys.executable, "-m", f"tests.programs.{name}", *map(str, arguments)]
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=100)
+    assert ran.returncode == 0
+    return ran.stdout
+
+
 @pytest.fixture
 def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[..., str]]:
     """Make the log of a running job; its ID."""
@@ -525,5 +719,5 @@ def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[
 
 def run_under_shim(held: Claim, line: str) -> None:
     """Run a shell line as a worker runs a claimed job, to its end."""
-    shim = ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", line]
-    subprocess.run(shim, stdin=held.shim_input(), start_new_session=True)
+    command = shim_command("/bin/sh", "-c", line)
+    subprocess.run(command, stdin=held.shim_input(), start_new_session=True)

@@ -18,38 +18,31 @@ import attacks
 import psutil
 import pytest
 import requests
-from conftest import free_port, wait_until
+from conftest import SHORT_TIMES, Processes, Site, free_port, receive, serve_site, wait_until
 from flask import Response
-from web import EVENTS, Site, admitted, is_problem, receive, site
+from web import EVENTS, admitted, is_problem
 
 import api
 from storage import Claim
 
-TOKEN = "correct-horse-battery-staple"
 LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("clients")) as site_:
-        yield site_
-
-
-@pytest.fixture(scope="module")
-def large(served: Site) -> str:
+def large(site: Site) -> str:
     """A job with a log larger than all that the kernel keeps for a connection."""
-    return served.hand.ended(b"a line of a log\n" * 4_000_000)
+    return site.hand.ended(b"a line of a log\n" * 4_000_000)
 
 
 @pytest.fixture
-def running(served: Site) -> Iterator[Claim]:
-    claim = served.hand.running(b"begin\n")
+def running(site: Site) -> Iterator[Claim]:
+    claim = site.hand.running(b"begin\n")
     yield claim
-    served.hand.finish(claim)
+    site.hand.finish(claim)
 
 
 def everybody_is_served(site: Site) -> None:
-    for path in ("/healthz", "/jobs") * 3:
+    for path in ("/workers", "/jobs") * 3:
         assert requests.get(site.url + path, timeout=10).status_code == 200
 
 
@@ -72,10 +65,10 @@ ATTACKS: dict[str, Callable[[Site, str], AbstractContextManager[Any]]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_everybody_else_is_served(served: Site, large: str, running: Claim, attack: str) -> None:
-    with ATTACKS[attack](served, large):
-        everybody_is_served(served)
-        a_follower_is_fed(served, running, attack.encode())
+def test_everybody_else_is_served(site: Site, large: str, running: Claim, attack: str) -> None:
+    with ATTACKS[attack](site, large):
+        everybody_is_served(site)
+        a_follower_is_fed(site, running, attack.encode())
 
 
 def read_until(client: socket.socket, word: bytes) -> None:
@@ -86,22 +79,22 @@ def read_until(client: socket.socket, word: bytes) -> None:
         data += piece
 
 
-def test_64_followers_are_fed_beside_1000_idle_clients(served: Site, running: Claim) -> None:
-    with attacks.followers(served, running.job.id) as clients, attacks.idle(served, 1_000):
-        everybody_is_served(served)
-        served.hand.write(running, b"for all\n")
+def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Claim) -> None:
+    with attacks.followers(site, running.job.id) as clients, attacks.idle(site, 1_000):
+        everybody_is_served(site)
+        site.hand.write(running, b"for all\n")
         for client in clients:
             read_until(client, b"for all")
-    admitted(served, f"/jobs/{running.job.id}/logs?follow=1").close()
+    admitted(site, f"/jobs/{running.job.id}/logs?follow=1").close()
 
 
-def test_large_bodies_that_never_end_are_bounded(served: Site) -> None:
-    """Each is held as far as it has come, for its ten seconds."""
+def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
+    """Each is held as far as it has come, until its time is up."""
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     body = b"Content-Length: 1048576\r\n\r\n" + b" " * 1_000_000
-    with attacks.connections(served, 80, head + body) as clients:
-        everybody_is_served(served)
-        is_problem(served.post("/jobs", {"command": 5}), 400, "command")  # a small one is taken
+    with attacks.connections(site, 80, head + body) as clients:
+        everybody_is_served(site)
+        is_problem(site.post("/jobs", {"command": 5}), 400, "command")  # a small one is taken
         answers = [receive(client) for client in clients]
     refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503 ")]
     assert 0 < len(refused) < len(answers)
@@ -130,47 +123,50 @@ def test_an_answer_that_fails_is_a_500_without_a_body(tmp_path: Path) -> None:
 # --- Descriptors --------------------------------------------------------------------------------
 
 
-def start_with_limit(site: Site, limit: str) -> tuple[str, psutil.Process]:
-    """A second server over the folder, from a shell with this limit of descriptors."""
+def start_with_limit(processes: Processes, folder: Path, limit: str) -> tuple[str, psutil.Process]:
+    """A server over the folder, from a shell with this limit of descriptors."""
     url = f"http://127.0.0.1:{free_port()}"
-    command = ("sh", "-c", f"ulimit {limit}; exec {sys.executable} api.py")
-    bind = url.removeprefix("http://")
-    process = site.processes.serve(f"{url}/healthz", *command, TAILBOARD_BIND=bind)
+    start = f"{sys.executable} -m tests.programs.tuned_api {' '.join(SHORT_TIMES)}"
+    settings = {"TAILBOARD_BIND": url.removeprefix("http://"), "TAILBOARD_STORAGE": str(folder)}
+    command = ("sh", "-c", f"ulimit {limit}; exec {start}")
+    process = processes.serve(f"{url}/healthz", *command, **settings)
     return url, psutil.Process(process.pid)
 
 
-def test_the_soft_limit_of_descriptors_is_raised(served: Site) -> None:
-    _, process = start_with_limit(served, "-Sn 256")
+def test_the_soft_limit_of_descriptors_is_raised(processes: Processes, folder: Path) -> None:
+    _, process = start_with_limit(processes, folder, "-Sn 256")
     for part in (process, *process.children()):
         soft, hard = part.rlimit(psutil.RLIMIT_NOFILE)
         assert soft == hard == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def test_a_server_of_few_descriptors_survives_many_clients(served: Site, running: Claim) -> None:
-    url, process = start_with_limit(served, "-n 1024")
-    few = Site(url, served.folder, served.hand, served.processes, {})
+def test_a_server_of_few_descriptors_survives_many_clients(
+    site: Site, running: Claim, processes: Processes
+) -> None:
+    url, process = start_with_limit(processes, site.folder, "-n 1024")
+    few = Site(url, site.folder, site.hand, processes, {})
     with attacks.followers(few, running.job.id) as clients, attacks.idle(few, 1_100):
-        served.hand.write(running, b"for all\n")
+        site.hand.write(running, b"for all\n")
         for client in clients:
             read_until(client, b"for all")
         # Those that wait to be let in take their turns as idle ones are closed.
-        wait_until(lambda: requests.get(f"{url}/healthz", timeout=60).status_code == 200, 60)
+        wait_until(lambda: requests.get(f"{url}/workers", timeout=60).status_code == 200, 60)
     assert process.is_running() and len(process.children()) == 1
     everybody_is_served(few)
 
 
-def test_too_few_descriptors_end_the_start_with_a_sentence(served: Site) -> None:
+def test_too_few_descriptors_end_the_start_with_a_sentence(processes: Processes) -> None:
     command = ("sh", "-c", f"ulimit -n 128; exec {sys.executable} api.py")
-    process = served.processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
+    process = processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
     assert process.wait(60) == 1
-    assert "api: 64 followers need a higher limit of open files\n" in served.processes.text()
+    assert "api: 64 followers need a higher limit of open files\n" in processes.text()
 
 
 # --- Start and end ------------------------------------------------------------------------------
 
 
 def test_sigterm_ends_a_server_with_64_followers(tmp_path: Path) -> None:
-    with site(tmp_path) as own:
+    with serve_site(tmp_path) as own:
         claim = own.hand.running(b"begin\n")
         server = psutil.Process(own.processes.started[-1].pid)
         parts = [server, *server.children()]
@@ -183,7 +179,7 @@ def test_sigterm_ends_a_server_with_64_followers(tmp_path: Path) -> None:
 
 
 def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
-    with site(tmp_path) as own:
+    with serve_site(tmp_path) as own:
         server = psutil.Process(own.processes.started[-1].pid)
         [serving] = server.children()
         os.kill(server.pid, signal.SIGKILL)
@@ -196,19 +192,12 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
 # --- Searches -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server behind a proxy, so that clients of several addresses come."""
-    with site(tmp_path_factory.mktemp("crowd"), TAILBOARD_TOKEN=TOKEN) as site_:
-        yield site_
-
-
-def test_long_searches_take_turns(crowd: Site) -> None:
-    job_id, short = crowd.hand.ended(b"begin\n"), crowd.hand.ended(b"needle\n")
-    os.truncate(crowd.hand.log(job_id), LONG)
+def test_long_searches_take_turns(locked: Site) -> None:
+    job_id, short = locked.hand.ended(b"begin\n"), locked.hand.ended(b"needle\n")
+    os.truncate(locked.hand.log(job_id), LONG)
 
     def search(client: str) -> requests.Response:
-        return crowd.get(f"/jobs/{job_id}/logs?q=needle", headers={"X-Forwarded-For": client})
+        return locked.get(f"/jobs/{job_id}/logs?q=needle", headers={"X-Forwarded-For": client})
 
     def statuses(*clients: str) -> list[int]:
         with ThreadPoolExecutor(len(clients)) as pool:
@@ -223,5 +212,5 @@ def test_long_searches_take_turns(crowd: Site) -> None:
         for client in ("192.0.2.1", "192.0.2.2"):
             pool.submit(search, client)
         for _ in range(5):  # a short log needs no turn
-            found = crowd.get(f"/jobs/{short}/logs?q=needle").json()["matches"]
+            found = locked.get(f"/jobs/{short}/logs?q=needle").json()["matches"]
             assert [match["text"] for match in found] == ["needle"]

@@ -16,7 +16,17 @@ from threading import Thread
 
 import pytest
 import requests
-from conftest import Gate, Processes, SmallDisk, is_alive, need, pids_in, wait_until
+from conftest import (
+    Gate,
+    Processes,
+    SmallDisk,
+    all_end,
+    is_alive,
+    need,
+    pids_in,
+    quick_worker,
+    wait_until,
+)
 
 from storage import FINISHED, FolderStore, Job, LogSupervisor, Status
 
@@ -90,7 +100,7 @@ def test_a_job_that_replaces_its_files_can_be_cancelled(
     for case, job in jobs.items():
         assert ended(job).status in (Status.CANCELLED, Status.LOST), case
         assert len(storage.find(job.id)) == 1
-    wait_until(lambda: not any(map(is_alive, pids)))
+    all_end(*pids)
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
     assert process.poll() is None and "Traceback" not in processes.text()
 
@@ -114,7 +124,7 @@ def test_what_a_job_left_for_its_next_worker_harms_nobody(
     cancel_all(storage, jobs)
     for case, job in jobs.items():
         assert ended(job).status in (Status.CANCELLED, Status.LOST), case
-    wait_until(lambda: not any(map(is_alive, pids)))
+    all_end(*pids)
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
@@ -162,7 +172,7 @@ def test_a_cancel_during_the_grace_of_a_timeout_stops_retries(
 # --- What a job sees and what it leaves -----------------------------------------------------------
 
 
-def test_no_variable_of_ours_is_seen_by_a_job_or_shadows_its_own(
+def test_no_variable_of_ours_reaches_a_job_or_shadows_its_own(
     storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     own = dict.fromkeys(("job", "mask", "code", "f", "claim", "journal", "out"), "mine")
@@ -177,7 +187,7 @@ def test_no_variable_of_ours_is_seen_by_a_job_or_shadows_its_own(
     assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
 
 
-def test_a_daemon_of_a_job_leaves_no_zombie_to_the_worker_as_pid_1(
+def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
     storage: FolderStore, processes: Processes, ended: Ended, tmp_path: Path
 ) -> None:
     """As in a container: what a job leaves behind becomes a child of the worker."""
@@ -203,7 +213,7 @@ def test_a_daemon_of_a_job_leaves_no_zombie_to_the_worker_as_pid_1(
 # --- A log that is truncated ----------------------------------------------------------------------
 
 
-def test_samples_of_a_truncated_log_do_not_date_what_comes_after(
+def test_old_samples_do_not_date_what_follows_a_truncation(
     storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
 ) -> None:
     worker()
@@ -339,7 +349,7 @@ def test_a_follower_is_told_what_was_not_kept(
 
 
 @pytest.mark.parametrize("what", ["blocks", "inodes"])
-def test_on_a_full_disk_cancel_and_timeout_work_and_ends_are_recorded(
+def test_on_a_full_disk_jobs_are_ended_and_recorded(
     disk: SmallDisk,
     small: FolderStore,
     worker: Worker,
@@ -366,7 +376,7 @@ def test_on_a_full_disk_cancel_and_timeout_work_and_ends_are_recorded(
         wait_until(lambda job=job: small.get(job.id).status in FINISHED, describe=processes.text)
         assert small.get(job.id).status is status
     assert small.get(jobs[Status.FAILED].id).exit_code == 7
-    assert not any(map(is_alive, pids))
+    all_end(*pids)
     assert list((disk.place / "tmp").iterdir()) == []
     disk.free()
     for job in waiting:
@@ -386,7 +396,7 @@ def test_too_few_descriptors_for_the_slots_refuse_the_start(processes: Processes
     assert "--slots 40 needs" in text and "limit is 64" in text and "Traceback" not in text
 
 
-def test_with_few_descriptors_dead_jobs_are_recorded_and_others_wait(
+def test_with_few_descriptors_dead_jobs_are_still_recorded(
     storage: FolderStore, worker: Worker, processes: Processes, gate: Gate, tmp_path: Path
 ) -> None:
     """More orphans than descriptors: they are taken over one after another, none is forgotten."""
@@ -397,8 +407,8 @@ def test_with_few_descriptors_dead_jobs_are_recorded_and_others_wait(
     process.kill()
     process.wait()
     waiting = storage.submit(Job(command="true"))
-    few = f"ulimit -n 64; exec {sys.executable} -c 'import worker; worker.HEARTBEAT_INTERVAL = 0.2;"
-    second = processes.start("/bin/sh", "-c", f"{few} worker.main()' --slots 2")
+    line = f"ulimit -n 64; exec {' '.join(quick_worker())} --slots 2"
+    second = processes.start("/bin/sh", "-c", line)
     wait_until(lambda: "adopted" in processes.text())
     assert second.poll() is None
     gate.open()
@@ -422,7 +432,8 @@ def test_a_copy_of_a_job_that_ended_is_set_aside(
     subprocess.run(["cp", "-r", done, root / "tmp" / job.id], check=True)
     (root / "tmp" / job.id).rename(root / home / job.id)
     aside = root / "set-aside"
-    wait_until(lambda: list(aside.iterdir()), describe=processes.text)
+    (copy,) = wait_until(lambda: list(aside.iterdir()), describe=processes.text)
+    assert copy.name.startswith(job.id) and (copy / "job.json").exists()
     assert not (root / home / job.id).exists()
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
     assert storage.load_logs(job.id) == "once\n"
@@ -508,10 +519,10 @@ def test_two_workers_of_one_host_and_pid_have_different_names(
     storage: FolderStore, processes: Processes, ended: Ended
 ) -> None:
     """Two containers with one hostname, in which each worker is PID 1."""
-    line = "import os, worker; os.getpid = lambda: 1; worker.main()"
-    first = processes.start(sys.executable, "-c", line)
+    command = [sys.executable, "-m", "tests.programs.worker_as_pid_1"]
+    first = processes.start(*command)
     wait_until(lambda: len(storage.workers()) == 1, describe=processes.text)
-    processes.start(sys.executable, "-c", line)
+    processes.start(*command)
     wait_until(lambda: len(storage.workers()) == 2, describe=processes.text)
     names = [info.name for info in storage.workers()]
     assert names[1] == f"{names[0]}-2"
@@ -559,7 +570,7 @@ def hook() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_the_webhook_tells_no_environment_and_follows_no_redirect(
+def test_the_webhook_tells_no_env_and_follows_no_redirect(
     storage: FolderStore, worker: Worker, processes: Processes, hook: HTTPServer
 ) -> None:
     worker(TAILBOARD_WEBHOOK=f"http://127.0.0.1:{hook.server_port}/here")

@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,32 +18,28 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import need, wait_until
-from web import EVENTS, UNKNOWN, Hand, Site, Stream, admitted, follow, is_problem, site, stalled
+from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wait_until
+from web import EVENTS, UNKNOWN, Stream, admitted, follow, is_problem, stalled
 
 from storage import Claim, Outcome, Status
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
-MANY = 300_000_000  # bytes of a log that no request may hold
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("logs"), "--slots=4", "--queues=default") as site_:
-        yield site_
+MANY = 150_000_000  # bytes of a log that no request may hold
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two followers at most, and logs of which a MiB is kept."""
     limits = {"TAILBOARD_FOLLOWERS": "2", "TAILBOARD_LOG_MAX_BYTES": str(1 << 20)}
-    with site(tmp_path_factory.mktemp("small"), "--slots=2", "--queues=default", **limits) as site_:
-        yield site_
+    base = tmp_path_factory.mktemp("small")
+    with serve_site(base, "KEEPALIVE_INTERVAL=1.1", **limits) as site:
+        site.processes.worker("--slots=2", f"--queues={BY_WORKER}")
+        yield site
 
 
 @pytest.fixture
-def hand(served: Site) -> Hand:
-    return served.hand
+def hand(site: Site) -> Hand:
+    return site.hand
 
 
 @pytest.fixture
@@ -89,10 +86,10 @@ def check_headers(answer: requests.Response, status: str, complete: bool) -> Non
 # --- The end, and parts -------------------------------------------------------------------------
 
 
-def test_without_parameters_the_last_1000_lines_come(served: Site, hand: Hand) -> None:
+def test_without_parameters_the_last_1000_lines_come(site: Site, hand: Hand) -> None:
     lines = [f"line {n}\n".encode() for n in range(1_500)]
     job_id = hand.ended(b"".join(lines))
-    answer = served.get(f"/jobs/{job_id}/logs")
+    answer = site.get(f"/jobs/{job_id}/logs")
     assert answer.content == b"".join(lines[500:])
     check_headers(answer, "succeeded", True)
     assert numbers(answer)[2] == len(b"".join(lines))
@@ -100,33 +97,33 @@ def test_without_parameters_the_last_1000_lines_come(served: Site, hand: Hand) -
 
 @pytest.mark.parametrize("end", [b"\n", b"", b"\r", b"\n\n"])
 def test_a_tail_counts_lines_the_last_of_which_may_lack_its_end(
-    served: Site, hand: Hand, end: bytes
+    site: Site, hand: Hand, end: bytes
 ) -> None:
     content = b"a\nb\n\xe6\x97\xa5\nlast" + end
     job_id = hand.ended(content)
     lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
     for tail in range(7):
-        answer = served.get(f"/jobs/{job_id}/logs?tail={tail}")
+        answer = site.get(f"/jobs/{job_id}/logs?tail={tail}")
         assert answer.content == b"".join(lines[max(0, len(lines) - tail) :]), tail
         check_headers(answer, "succeeded", True)
 
 
-def test_a_tail_of_an_endless_line_is_at_most_1_mib(served: Site, hand: Hand) -> None:
+def test_a_tail_of_an_endless_line_is_at_most_1_mib(site: Site, hand: Hand) -> None:
     content = b"".join(b"\r%d %%" % n for n in range(400_000))
     job_id = hand.ended(content)
-    answer = served.get(f"/jobs/{job_id}/logs")
+    answer = site.get(f"/jobs/{job_id}/logs")
     assert answer.content == content[-(1 << 20) :]
     check_headers(answer, "succeeded", True)
 
 
-def test_parts_by_offset_put_together_are_the_log(served: Site, hand: Hand) -> None:
+def test_parts_by_offset_put_together_are_the_log(site: Site, hand: Hand) -> None:
     content = random.Random(1).randbytes(700_000)
     job_id = hand.ended(content)
     for limit in (None, 100_000, 4 << 20):
         got, sizes = b"", []
         while True:
             part = f"&limit_bytes={limit}" if limit else ""
-            answer = served.get(f"/jobs/{job_id}/logs?offset={len(got)}{part}")
+            answer = site.get(f"/jobs/{job_id}/logs?offset={len(got)}{part}")
             assert numbers(answer)[0] == len(got)
             got += answer.content
             sizes.append(len(answer.content))
@@ -137,40 +134,40 @@ def test_parts_by_offset_put_together_are_the_log(served: Site, hand: Hand) -> N
         assert max(sizes) <= (limit or 256 << 10)
 
 
-def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(served: Site, hand: Hand) -> None:
+def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(site: Site, hand: Hand) -> None:
     content = "日本語🎉\n".encode() + b"\xe6\x97"
     job_id = hand.ended(content)
     for limit in (1, 2, 3, 4):
         got = b""
         while len(got) < len(content):
-            answer = served.get(f"/jobs/{job_id}/logs?offset={len(got)}&limit_bytes={limit}")
+            answer = site.get(f"/jobs/{job_id}/logs?offset={len(got)}&limit_bytes={limit}")
             assert 0 < len(answer.content) <= limit
             got += answer.content
         assert got == content
 
 
 def test_half_a_character_is_held_back_until_it_is_whole(
-    served: Site, hand: Hand, held: Claim
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     whole = "日🎉".encode()
     path, got = f"/jobs/{held.job.id}/logs?offset=", b""
     for n in range(len(whole)):
         hand.write(held, whole[n : n + 1])
-        answer = served.get(f"{path}{len(got)}")
+        answer = site.get(f"{path}{len(got)}")
         assert numbers(answer) == (len(got), len(got) + len(answer.content), n + 1)
         assert answer.headers["X-Log-Complete"] == "false"
         got += answer.content
         assert got == whole[: 0 if n < 2 else 3 if n < 6 else 7]
     hand.write(held, "語".encode()[:2])
-    assert served.get(f"{path}{len(got)}").content == b""
-    assert served.get(f"/jobs/{held.job.id}/logs").content == whole
+    assert site.get(f"{path}{len(got)}").content == b""
+    assert site.get(f"/jobs/{held.job.id}/logs").content == whole
     hand.finish(held)
-    answer = served.get(f"{path}{len(got)}")
+    answer = site.get(f"{path}{len(got)}")
     assert answer.content == "語".encode()[:2]  # it never became whole
     check_headers(answer, "succeeded", True)
 
 
-def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served: Site) -> None:
+def test_a_client_that_polls_has_every_random_byte(served: Site) -> None:
     job_id = served.submit("for i in 1 2 3 4 5 6 7 8; do head -c 300001 /dev/urandom; done")
     path, got, whole = f"/jobs/{job_id}/logs?offset=", bytearray(), False
 
@@ -187,16 +184,14 @@ def test_a_client_that_polls_while_random_bytes_are_written_has_the_file(served:
     assert bytes(got) == served.hand.log(job_id).read_bytes()
 
 
-def test_an_unchanged_log_is_a_304_until_it_grows_or_the_job_ends(
-    served: Site, hand: Hand, held: Claim
-) -> None:
+def test_a_log_is_a_304_until_it_grows_or_its_job_ends(site: Site, hand: Hand, held: Claim) -> None:
     hand.write(held, b"one\n")
     path = f"/jobs/{held.job.id}/logs"
 
     def poll(tag: str) -> requests.Response:
-        return served.get(path, headers={"If-None-Match": tag})
+        return site.get(path, headers={"If-None-Match": tag})
 
-    first = served.get(path)
+    first = site.get(path)
     tag = first.headers["ETag"]
     same = poll(tag)
     assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", tag)
@@ -220,43 +215,47 @@ follow=x download= q= limit=0 limit=1001 before=-1 before=x offset=9999999999999
 
 
 @pytest.mark.parametrize("query", [*WRONG, "q=%0A", "q=" + "x" * 201, "tail=" + "9" * 4_000])
-def test_a_wrong_parameter_is_named(served: Site, query: str) -> None:
-    details = is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400)
+def test_a_wrong_parameter_is_named(site: Site, query: str) -> None:
+    details = is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400)
     assert details["detail"].startswith(f"{query.partition('=')[0]} must be "), details
 
 
 @pytest.mark.parametrize(
     "query", ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1"]
 )
-def test_places_exclude_each_other(served: Site, query: str) -> None:
-    is_problem(served.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
+def test_places_exclude_each_other(site: Site, query: str) -> None:
+    is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
 
 
-def test_the_first_line_of_an_answer_is_numbered(served: Site, hand: Hand) -> None:
+def test_the_first_line_of_an_answer_is_numbered(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"".join(b"line %d\n" % n for n in range(1, 5_001)))
-    tail = served.get(f"/jobs/{job_id}/logs?tail=10")
+    tail = site.get(f"/jobs/{job_id}/logs?tail=10")
     assert (tail.text.split("\n")[0], tail.headers["X-Log-Line"]) == ("line 4991", "4991")
     for offset, line in ((0, 1), (3, 1), (7, 2), (int(tail.headers["X-Log-Offset"]) + 2, 4991)):
-        answer = served.get(f"/jobs/{job_id}/logs?offset={offset}")
+        answer = site.get(f"/jobs/{job_id}/logs?offset={offset}")
         assert answer.headers["X-Log-Line"] == str(line)
 
 
-def test_an_offset_past_the_end_is_a_416(served: Site, held: Claim) -> None:
+def test_an_offset_past_the_end_is_a_416(site: Site, hand: Hand, held: Claim) -> None:
+    ended = f"/jobs/{hand.ended(b'text')}/logs"
+    assert site.get(f"{ended}?offset=4").content == b""
+    is_problem(site.get(f"{ended}?offset=5"), 416, "offset", "4")
+    is_problem(site.get(f"/jobs/{hand.queued().id}/logs?offset=1"), 416)
     path = f"/jobs/{held.job.id}/logs"
-    assert served.get(f"{path}?offset=0").status_code == 200
+    assert site.get(f"{path}?offset=0").status_code == 200
     for query in ("offset=1", "offset=1&follow=1", f"offset={1 << 62}"):
-        is_problem(served.get(f"{path}?{query}"), 416, "offset", "0")
-    answer = served.get(f"{path}?follow=1", headers=EVENTS | {"Last-Event-ID": "7"})
+        is_problem(site.get(f"{path}?{query}"), 416, "offset", "0")
+    answer = site.get(f"{path}?follow=1", headers=EVENTS | {"Last-Event-ID": "7"})
     is_problem(answer, 416)
 
 
 # --- The whole file -----------------------------------------------------------------------------
 
 
-def test_a_download_is_the_whole_file_as_an_attachment(served: Site, hand: Hand) -> None:
+def test_a_download_is_the_whole_file_as_an_attachment(site: Site, hand: Hand) -> None:
     content = random.Random(2).randbytes(3_000_000)
     job_id = hand.ended(content)
-    answer = served.get(f"/jobs/{job_id}/logs?download=1")
+    answer = site.get(f"/jobs/{job_id}/logs?download=1")
     assert answer.status_code == 200
     assert answer.content == content
     assert answer.headers["Content-Length"] == str(len(content))
@@ -280,11 +279,11 @@ def test_a_download_is_the_whole_file_as_an_attachment(served: Site, hand: Hand)
     ],
 )
 def test_a_range_of_a_download_is_a_206(
-    served: Site, hand: Hand, wanted: str, begin: int, end: int
+    site: Site, hand: Hand, wanted: str, begin: int, end: int
 ) -> None:
     content = random.Random(3).randbytes(1_000)
     job_id = hand.ended(content)
-    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
+    answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
     assert answer.status_code == 206
     assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/1000"
     assert answer.headers["Content-Length"] == str(end - begin)
@@ -292,9 +291,9 @@ def test_a_range_of_a_download_is_a_206(
 
 
 @pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=5000-6000"])
-def test_a_range_that_lies_past_the_end_is_a_416(served: Site, hand: Hand, wanted: str) -> None:
+def test_a_range_that_lies_past_the_end_is_a_416(site: Site, hand: Hand, wanted: str) -> None:
     job_id = hand.ended(b"x" * 1_000)
-    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
+    answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
     is_problem(answer, 416)
     assert answer.headers["Content-Range"] == "bytes */1000"
 
@@ -303,45 +302,45 @@ def test_a_range_that_lies_past_the_end_is_a_416(served: Site, hand: Hand, wante
     "wanted", ["lines=0-5", "bytes", "bytes=", "bytes=x-y", "bytes=9-5", "=", "日"]
 )
 def test_a_range_that_makes_no_sense_here_gives_the_whole(
-    served: Site, hand: Hand, wanted: str
+    site: Site, hand: Hand, wanted: str
 ) -> None:
     """RFC 9110, 14.2: a server ignores an unknown unit and may ignore what is not valid."""
     job_id = hand.ended(b"x" * 1_000)
     headers = {"Range": wanted.encode()}
-    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
+    answer = site.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(served: Site, hand: Hand) -> None:
+def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"x" * 1_000)
     headers = {"Range": "bytes=0-4", "If-Range": '"old"'}
-    answer = served.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
+    answer = site.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_download_that_was_cut_off_is_resumed_unless_the_log_has_grown(
-    served: Site, hand: Hand, held: Claim
+def test_a_download_is_resumed_unless_the_log_has_grown(
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"0123456789")
     path = f"/jobs/{held.job.id}/logs?download=1"
-    tag = served.get(path).headers["ETag"]
+    tag = site.get(path).headers["ETag"]
     headers = {"Range": "bytes=4-", "If-Range": tag}
-    answer = served.get(path, headers=headers)
+    answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (206, b"456789")
     hand.write(held, b"more")
-    answer = served.get(path, headers=headers)
+    answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"0123456789more")
     assert answer.headers["ETag"] != tag
 
 
 def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
-    served: Site, hand: Hand, held: Claim
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     path = f"/jobs/{held.job.id}/logs?download=1"
-    empty = served.get(path)
+    empty = site.get(path)
     assert (empty.status_code, empty.content) == (200, b"")
     hand.write(held, b"half a li")
-    answer = served.get(path)
+    answer = site.get(path)
     assert answer.content == b"half a li"
     assert answer.headers["X-Log-Complete"] == "false"
 
@@ -349,11 +348,11 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 # --- Following ----------------------------------------------------------------------------------
 
 
-def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
-    served: Site, hand: Hand, held: Claim
+def test_a_follower_gets_the_tail_then_news_then_the_end(
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, b"before\n")
-    stream = follow(served, held.job.id)
+    stream = follow(site, held.job.id)
     assert stream.answer.headers["X-Job-Status"] == "running"
     assert stream.answer.headers["X-Accel-Buffering"] == "no"
     assert stream.answer.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -367,11 +366,11 @@ def test_a_follower_gets_the_tail_then_what_is_written_then_the_end(
     assert stream.rest() == b"before\n" + numbers + b"no newline"
 
 
-def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
-    served: Site, hand: Hand, held: Claim
+def test_events_carry_json_text_offsets_and_the_job_at_the_end(
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, "前\r\n".encode())
-    stream = follow(served, held.job.id, **EVENTS)
+    stream = follow(site, held.job.id, **EVENTS)
     assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
     assert stream.answer.headers["Cache-Control"] == "no-cache"
     wait_until(lambda: text_of(parse(stream.data)) == "前\r\n")
@@ -385,16 +384,16 @@ def test_events_carry_text_as_json_their_offset_as_id_and_the_job_at_the_end(
     assert [event.get("event") for event in events].count("end") == 1
     assert events[-1]["event"] == "end"
     job = json.loads(events[-1]["data"])
-    assert job == served.get(f"/jobs/{held.job.id}").json()
+    assert job == site.get(f"/jobs/{held.job.id}").json()
     assert (job["status"], job["exit_code"]) == ("failed", 3)
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
-def test_a_follower_of_a_finished_job_gets_its_log_and_the_end_at_once(
-    served: Site, hand: Hand, headers: dict[str, str]
+def test_a_follower_of_a_finished_job_gets_its_log_at_once(
+    site: Site, hand: Hand, headers: dict[str, str]
 ) -> None:
     for content in (b"", b"one\ntwo", b"x\n" * 100_000):
-        stream = follow(served, hand.ended(content), "&offset=0", **headers)
+        stream = follow(site, hand.ended(content), "&offset=0", **headers)
         data = stream.rest()
         assert content.decode() == (text_of(parse(data)) if headers else data.decode())
         assert not headers or parse(data)[-1]["event"] == "end"
@@ -402,10 +401,10 @@ def test_a_follower_of_a_finished_job_gets_its_log_and_the_end_at_once(
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
 def test_a_follower_of_a_queued_job_sees_it_from_its_first_byte(
-    served: Site, hand: Hand, headers: dict[str, str]
+    site: Site, hand: Hand, headers: dict[str, str]
 ) -> None:
     job = hand.queued()
-    stream = follow(served, job.id, **headers)
+    stream = follow(site, job.id, **headers)
     assert stream.answer.headers["X-Job-Status"] == "queued"
     held = hand.start(job)
     hand.write(held, b"first ")
@@ -416,24 +415,24 @@ def test_a_follower_of_a_queued_job_sees_it_from_its_first_byte(
     assert (text_of(parse(data)).encode() if headers else data) == b"first last"
 
 
-def test_a_follower_of_a_queued_job_that_is_cancelled_ends(served: Site, hand: Hand) -> None:
+def test_a_follower_of_a_queued_job_that_is_cancelled_ends(site: Site, hand: Hand) -> None:
     job = hand.queued()
-    stream = follow(served, job.id, **EVENTS)
-    assert served.post(f"/jobs/{job.id}/cancel").status_code == 202
+    stream = follow(site, job.id, **EVENTS)
+    assert site.post(f"/jobs/{job.id}/cancel").status_code == 202
     end = parse(stream.rest())[-1]
     assert (end["event"], json.loads(end["data"])["status"]) == ("end", "cancelled")
 
 
-def test_a_follower_of_a_job_that_is_deleted_ends(served: Site, hand: Hand, held: Claim) -> None:
-    stream = follow(served, held.job.id)
+def test_a_follower_of_a_job_that_is_deleted_ends(site: Site, hand: Hand, held: Claim) -> None:
+    stream = follow(site, held.job.id)
     hand.finish(held)
-    assert served.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
+    assert site.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
     assert stream.rest() == b""
 
 
-def test_a_follower_stays_with_a_job_through_its_next_attempt(served: Site, hand: Hand) -> None:
+def test_a_follower_stays_with_a_job_through_its_next_attempt(site: Site, hand: Hand) -> None:
     held = hand.running(b"first attempt\n", retries=1)
-    stream = follow(served, held.job.id)
+    stream = follow(site, held.job.id)
     stream.has(b"first attempt\n")
     with held:
         job = held.requeue(Outcome(Status.FAILED, 1))
@@ -444,7 +443,7 @@ def test_a_follower_stays_with_a_job_through_its_next_attempt(served: Site, hand
     assert stream.rest() == b"first attempt\nsecond attempt\n"
 
 
-def test_a_follower_may_say_where_to_begin(served: Site, hand: Hand) -> None:
+def test_a_follower_may_say_where_to_begin(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"0123\n5678\nabcd\n")
     for query, expected in (
         ("&offset=3", b"3\n5678\nabcd\n"),
@@ -455,42 +454,23 @@ def test_a_follower_may_say_where_to_begin(served: Site, hand: Hand) -> None:
         ("&since=2099-01-01T00:00:00Z", b""),
         ("", b"0123\n5678\nabcd\n"),
     ):
-        stream = follow(served, job_id, query)
+        stream = follow(site, job_id, query)
         assert stream.rest() == expected, query
         assert int(stream.answer.headers["X-Log-Offset"]) == 15 - len(expected)
-    stream = follow(served, job_id, "&offset=3", **EVENTS, **{"Last-Event-ID": "10"})
+    stream = follow(site, job_id, "&offset=3", **EVENTS, **{"Last-Event-ID": "10"})
     assert text_of(parse(stream.rest())) == "abcd\n"
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "99999999999999999999", "日"])
-def test_a_wrong_last_event_id_is_a_400(served: Site, hand: Hand, last: str) -> None:
+def test_a_wrong_last_event_id_is_a_400(site: Site, hand: Hand, last: str) -> None:
     headers: dict[str, Any] = EVENTS | {"Last-Event-ID": last.encode()}
     job_id = hand.ended(b"text\n")
-    is_problem(served.get(f"/jobs/{job_id}/logs?follow=1", headers=headers), 400)
-
-
-PIECES = """
-import os, random, sys, time
-r = random.Random(7)
-text = "".join(r.choice(["進捗 %d%%\\r" % n, "日本語🎉\\n", "ascii\\r\\n", "\\u2028é\\0", "\\n"])
-               for n in range(900)).encode()
-broken = [b"\\xff", b"\\xe6\\x97", b"\\xf0\\x9f\\x8e", b"\\x80\\x80", b"\\xc3", b"\\xed\\xa0\\x80"]
-at = 0
-while at < len(text):
-    piece = text[at : at + r.randint(1, 40)]
-    at += len(piece)
-    os.write(1, piece + (r.choice(broken) if r.random() < 0.2 else b""))
-    time.sleep(0.002)
-os.write(1, b"last line without an end \\xe6\\x97")
-"""
+    is_problem(site.get(f"/jobs/{job_id}/logs?follow=1", headers=headers), 400)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_events_cut_off_at_random_and_resumed_give_the_text_exactly(
-    served: Site, tmp_path: Path, seed: int
-) -> None:
-    (tmp_path / "pieces.py").write_text(PIECES, encoding="utf-8")
-    job_id = served.submit(["python3", str(tmp_path / "pieces.py")])
+def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) -> None:
+    job_id = served.submit([sys.executable, str(PROGRAMS / "write_pieces.py")])
     pick, text, last, cuts = random.Random(seed), "", "", 0
     while True:
         headers = EVENTS | ({"Last-Event-ID": last} if last else {})
@@ -519,10 +499,8 @@ def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
     assert len(stream.data) == 9 * 200_001
 
 
-def test_half_a_character_is_followed_once_it_is_whole(
-    served: Site, hand: Hand, held: Claim
-) -> None:
-    stream = follow(served, held.job.id, **EVENTS)
+def test_half_a_character_is_followed_once_it_is_whole(site: Site, hand: Hand, held: Claim) -> None:
+    stream = follow(site, held.job.id, **EVENTS)
     for n in range(1, 4):
         hand.write(held, "a日".encode()[:1] if n == 1 else b"")
         hand.write(held, "日".encode()[n - 1 : n])
@@ -534,24 +512,23 @@ def test_half_a_character_is_followed_once_it_is_whole(
     assert events[-1]["id"] == "6"
 
 
-def test_a_follower_notices_the_end_of_a_real_job_at_once(served: Site, tmp_path: Path) -> None:
-    os.mkfifo(gate := tmp_path / "gate")
-    job_id = served.submit(f"read x < {gate}; printf $x")
-    stream = follow(served, job_id, **EVENTS)
-    served.wait(job_id, "running")
-    gate.write_text("end\n")
-    begun = time.monotonic()
-    assert text_of(parse(stream.rest())) == "end"
-    assert time.monotonic() - begun < 5  # a third of the time between two pings
+def test_a_follower_is_told_of_output_and_end_at_once(locked: Site) -> None:
+    """Not when it is time for the next ping, which comes after minutes on this site."""
+    held = locked.hand.running()
+    stream = follow(locked, held.job.id, **EVENTS)
+    for word in ("one ", "two "):
+        locked.hand.write(held, word.encode())
+        stream.has(word.encode())
+    locked.hand.finish(held)
+    assert text_of(parse(stream.rest())) == "one two "
 
 
-def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path) -> None:
-    os.mkfifo(gate := tmp_path / "gate")
-    job_id = served.submit(f"echo 始; read x < {gate}; printf 終")
+def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path, gate: Gate) -> None:
+    job_id = served.submit(f"echo 始; {gate.wait}; printf 終")
     command = [need("curl"), "-sSN", f"{served.url}/jobs/{job_id}/logs?follow=1"]
     with open(tmp_path / "curl.txt", "wb") as out, subprocess.Popen(command, stdout=out) as curl:
         wait_until(lambda: (tmp_path / "curl.txt").read_bytes() == "始\n".encode())
-        gate.write_text("go\n")
+        gate.open()
         assert curl.wait(20) == 0
     assert (tmp_path / "curl.txt").read_text(encoding="utf-8") == "始\n終"
 
@@ -571,7 +548,7 @@ def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
         stream.rest()
 
 
-def test_beyond_the_cap_a_follower_gets_a_503_and_others_are_served(
+def test_beyond_the_cap_only_followers_get_a_503(
     full: tuple[Site, str, list[Stream]],
 ) -> None:
     small, path, streams = full
@@ -587,15 +564,13 @@ def test_beyond_the_cap_a_follower_gets_a_503_and_others_are_served(
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
-def test_a_follower_that_goes_frees_its_place_within_seconds(
+def test_a_follower_that_goes_frees_its_place(
     full: tuple[Site, str, list[Stream]], headers: dict[str, str]
 ) -> None:
     small, path, streams = full
     for _ in range(3):
         streams.pop(0).close()
-        gone = time.monotonic()
         streams.append(admitted(small, path, **headers))
-        assert time.monotonic() - gone < 8
 
 
 def test_a_follower_whose_connection_is_reset_frees_its_place(
@@ -634,9 +609,7 @@ def stamped(answer: requests.Response) -> list[tuple[float, str]]:
     return lines
 
 
-def test_lines_are_stamped_never_before_they_were_written_and_found_by_time(
-    served: Site, tmp_path: Path
-) -> None:
+def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path: Path) -> None:
     os.mkfifo(gate := tmp_path / "gate")
     job_id = served.submit(f"while read x; do echo $x; done < {gate}")
     path = f"/jobs/{job_id}/logs"
@@ -675,10 +648,10 @@ def test_lines_are_stamped_never_before_they_were_written_and_found_by_time(
 
 
 def test_every_line_is_stamped_once_wherever_the_text_is_cut(
-    served: Site, hand: Hand, held: Claim
+    site: Site, hand: Hand, held: Claim
 ) -> None:
     hand.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
-    stream = follow(served, held.job.id, "&timestamps=1&offset=0")
+    stream = follow(site, held.job.id, "&timestamps=1&offset=0")
     for piece in ("四", "四\n五", "\n", "\n六"):
         hand.write(held, piece.encode())
         stream.has(piece.rpartition("\n")[2].encode())
@@ -688,44 +661,43 @@ def test_every_line_is_stamped_once_wherever_the_text_is_cut(
     lines = content.count("\n") + 1
     for text in (
         stream.rest().decode(),
-        served.get(f"/jobs/{held.job.id}/logs?timestamps=1").content.decode(),
-        served.get(f"/jobs/{held.job.id}/logs?timestamps=1&offset=0").content.decode(),
+        site.get(f"/jobs/{held.job.id}/logs?timestamps=1").content.decode(),
+        site.get(f"/jobs/{held.job.id}/logs?timestamps=1&offset=0").content.decode(),
     ):
         bare, count = stamp.subn("", text)
         assert (bare, count) == (content, lines)
 
 
-def test_offsets_with_timestamps_count_bytes_of_the_log(served: Site, hand: Hand) -> None:
+def test_offsets_with_timestamps_count_bytes_of_the_log(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"one\ntwo\n")
     path = f"/jobs/{job_id}/logs?timestamps=1&limit_bytes=4&offset="
-    assert numbers(served.get(f"{path}0")) == (0, 4, 8)
-    assert numbers(served.get(f"{path}4")) == (4, 8, 8)
-    assert served.get(f"{path}5").text == "wo\n"  # the rest of a line: its stamp came before
+    assert numbers(site.get(f"{path}0")) == (0, 4, 8)
+    assert numbers(site.get(f"{path}4")) == (4, 8, 8)
+    assert site.get(f"{path}5").text == "wo\n"  # the rest of a line: its stamp came before
 
 
 # --- A log whose head was given back ------------------------------------------------------------
 
 
-def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, tmp_path: Path) -> None:
-    os.mkfifo(gate := tmp_path / "gate")
-    job_id = small.submit(f"seq 1000000; read x < {gate}; echo end")
+def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, gate: Gate) -> None:
+    job_id = small.submit(f"seq 1000000; {gate.wait}; echo end")
     path = f"/jobs/{job_id}/logs"
-    served = small.get(path)
+    answer = small.get(path)
     whole = "".join(f"{n}\n" for n in range(1, 1_000_001)).encode()
 
     def is_trimmed() -> bool:
-        nonlocal served
-        served = small.get(f"{path}?offset=0&limit_bytes={4 << 20}")
-        size = numbers(served)[2] if served.status_code == 200 else 0
-        start = int(served.headers.get("X-Log-Start", 0))
+        nonlocal answer
+        answer = small.get(f"{path}?offset=0&limit_bytes={4 << 20}")
+        size = numbers(answer)[2] if answer.status_code == 200 else 0
+        start = int(answer.headers.get("X-Log-Start", 0))
         return size == len(whole) and start > len(whole) - 2 * (1 << 20)
 
     wait_until(is_trimmed, 30, small.processes.text)
-    start = int(served.headers["X-Log-Start"])
+    start = int(answer.headers["X-Log-Start"])
     assert start <= len(whole) - (1 << 20)
-    assert numbers(served) == (start, len(whole), len(whole))
-    assert "X-Log-Line" not in served.headers  # nobody knows how many lines are gone
-    assert served.content == whole[start:]
+    assert numbers(answer) == (start, len(whole), len(whole))
+    assert "X-Log-Line" not in answer.headers  # nobody knows how many lines are gone
+    assert answer.content == whole[start:]
     assert small.get(f"{path}?offset={start + 10}").content == whole[start + 10 :][: 256 << 10]
     assert small.get(f"{path}?tail=3").text == "999998\n999999\n1000000\n"
     assert whole[start:].endswith(small.get(f"{path}?tail=1000000").content)
@@ -738,7 +710,7 @@ def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, tmp_p
     assert small.get(f"{path}?q=12345%0D").json() == {"matches": [], "next": None}
     stream = admitted(small, f"{path}?follow=1&offset=0", **EVENTS)
     wait_until(lambda: text_of(parse(stream.data)) == whole[start:].decode())
-    gate.write_text("go\n")
+    gate.open()
     assert text_of(parse(stream.rest())) == whole[start:].decode() + "end\n"
     assert small.wait(job_id)["log_size"] == len(whole) + 4
 
@@ -757,10 +729,10 @@ def search(site: Site, job_id: str, **query: object) -> tuple[list[dict[str, Any
     return body["matches"], body["next"]
 
 
-def test_a_search_finds_lines_newest_first_with_their_places(served: Site, hand: Hand) -> None:
+def test_a_search_finds_lines_newest_first_with_their_places(site: Site, hand: Hand) -> None:
     content = "start\nError: 一\nfine\nAN ERROR, and an error\n日本語 error"
     job_id = hand.ended(content.encode())
-    matches, following = search(served, job_id, q="error")
+    matches, following = search(site, job_id, q="error")
     assert following is None
     assert [(m["line"], m["text"]) for m in matches] == [
         (5, "日本語 error"),
@@ -771,63 +743,54 @@ def test_a_search_finds_lines_newest_first_with_their_places(served: Site, hand:
         at = match["offset"]
         assert content.encode()[at:].decode().startswith(match["text"])
         assert at == 0 or content.encode()[at - 1 : at] == b"\n"
-    assert search(served, job_id, q="日本語")[0] == [
+    assert search(site, job_id, q="日本語")[0] == [
         {"offset": matches[0]["offset"], "line": 5, "text": "日本語 error"}
     ]
-    assert search(served, job_id, q="start")[0] == [{"offset": 0, "line": 1, "text": "start"}]
+    assert search(site, job_id, q="start")[0] == [{"offset": 0, "line": 1, "text": "start"}]
     for absent in ("absent", "fine AN", ".*", "本日"):
-        assert search(served, job_id, q=absent) == ([], None)
+        assert search(site, job_id, q=absent) == ([], None)
 
 
-def test_a_search_goes_on_where_it_stopped(served: Site, hand: Hand) -> None:
+def test_a_search_goes_on_where_it_stopped(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"".join(b"%d %s\n" % (n, b"odd" * (n % 2)) for n in range(1, 1_001)))
     got: list[int] = []
     following: int | None = None
     while True:
         place = {} if following is None else {"before": following}
-        matches, following = search(served, job_id, q="odd", limit=33, **place)
+        matches, following = search(site, job_id, q="odd", limit=33, **place)
         got += [match["line"] for match in matches]
         assert len(matches) <= 33
         if following is None:
             break
     assert got == list(range(999, 0, -2))
-    assert len(search(served, job_id, q="odd")[0]) == 100
+    assert len(search(site, job_id, q="odd")[0]) == 100
 
 
-def test_a_search_of_a_log_that_is_empty_or_not_there_finds_nothing(
-    served: Site, hand: Hand
-) -> None:
-    assert search(served, hand.queued().id, q="x") == ([], None)
-    assert search(served, hand.ended(b""), q="x") == ([], None)
+def test_a_search_of_an_empty_or_missing_log_finds_nothing(site: Site, hand: Hand) -> None:
+    assert search(site, hand.queued().id, q="x") == ([], None)
+    assert search(site, hand.ended(b""), q="x") == ([], None)
 
 
-def test_a_match_in_an_endless_line_is_shown_by_a_part_of_it(served: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"first\n" + b"\r50%" * 700_000 + b" needle " + b"\r60%" * 700_000)
-    [match], _ = search(served, job_id, q="needle")
-    assert "needle" in match["text"] and len(match["text"]) <= 1_000
-    assert 0 <= match["offset"] <= 6 + 2_800_000
-
-
-def test_a_match_is_found_across_any_boundary_of_blocks(served: Site, hand: Hand) -> None:
+def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, hand: Hand) -> None:
     for shift in range(1, 9):
         rest = (1 << 20) - shift
         job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
-        [match], _ = search(served, job_id, q="needle!")
+        [match], _ = search(site, job_id, q="needle!")
         assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
 
 
-def test_matches_are_counted_over_the_whole_log(served: Site, hand: Hand) -> None:
+def test_matches_are_counted_over_the_whole_log(site: Site, hand: Hand) -> None:
     job_id = hand.ended(b"Needle needle\n" * 200_000 + b"nee")  # blocks end within matches
-    answer = served.get(f"/jobs/{job_id}/logs?q=needle&count=1")
+    answer = site.get(f"/jobs/{job_id}/logs?q=needle&count=1")
     assert answer.json() == {"count": 400_000, "complete": True}
-    assert served.get(f"/jobs/{job_id}/logs?q=x&count=1").json()["count"] == 0
+    assert site.get(f"/jobs/{job_id}/logs?q=x&count=1").json()["count"] == 0
 
 
-def test_counting_without_a_text_is_a_400(served: Site, hand: Hand) -> None:
-    is_problem(served.get(f"/jobs/{hand.ended()}/logs?count=1"), 400, "count goes with q")
+def test_counting_without_a_text_is_a_400(site: Site, hand: Hand) -> None:
+    is_problem(site.get(f"/jobs/{hand.ended()}/logs?count=1"), 400, "count goes with q")
 
 
-def test_50_mb_are_searched_and_the_answer_is_bounded(served: Site, hand: Hand) -> None:
+def test_50_mb_are_searched_and_the_answer_is_bounded(site: Site, hand: Hand) -> None:
     line = b"%09d " + b"x" * 40 + b"\n"
     held = hand.running()
     for n in range(10):
@@ -837,11 +800,11 @@ def test_50_mb_are_searched_and_the_answer_is_bounded(served: Site, hand: Hand) 
         matches, following = [], None
         while not matches:  # its time may be up before its end on a busy machine
             place = {} if following is None else {"before": following}
-            matches, following = search(served, job_id, q=f"{number:09}", **place)
+            matches, following = search(site, job_id, q=f"{number:09}", **place)
             assert matches or following is not None
         assert matches[0]["offset"] == number * 51
         assert matches[0]["line"] in (number + 1, None)
-    matches, following = search(served, job_id, q="x", limit=1_000)
+    matches, following = search(site, job_id, q="x", limit=1_000)
     assert len(matches) <= 1_000 and following
     assert [m["offset"] for m in matches] == [51 * (999_999 - n) for n in range(len(matches))]
 
@@ -877,7 +840,7 @@ def test_a_huge_log_is_served_in_little_memory(small: Site) -> None:
     job_id = small.hand.finish(held).id
     size = small.hand.log(job_id).stat().st_size
     path = f"/jobs/{job_id}/logs"
-    [worker] = children(small.processes.started[-1].pid)
+    [worker] = children(small.processes.started[0].pid)
     for _ in range(2):  # the second time, all modules are loaded and buffers have their size
         small.get(f"{path}?offset=0")
         small.get(path)

@@ -148,12 +148,6 @@ def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStore) -> 
     assert all_ids(storage) == {young.id, waiting.id}
 
 
-def test_the_oldest_are_deleted_above_so_many_bytes(storage: FolderStore) -> None:
-    jobs = [finished(storage, days, 100_000) for days in (5, 4, 3, 2)]
-    prune(storage, 30, 250_000)
-    assert all_ids(storage) == {job.id for job in jobs[2:]}
-
-
 def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStore) -> None:
     job = finished(storage, 9, 10)
     with storage.open_log(job.id):

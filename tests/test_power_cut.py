@@ -33,7 +33,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, clean_environment
 from record_life import SCENES
 
 from storage import (
@@ -71,12 +71,11 @@ def recorded(scene: str) -> list[Operation]:
     """The operations of a scene, as if they had been done before this machine started."""
     with TemporaryDirectory(dir=MEMORY) as base:
         script = str(Path(__file__).with_name("record_life.py"))
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
         played = subprocess.run(
             [sys.executable, script, scene, base],
             capture_output=True,
             text=True,
-            env=env | {"TALLY": "/dev/null"},
+            env=clean_environment(base) | {"TALLY": "/dev/null"},
             timeout=60,
         )
     assert played.returncode == 0, played.stderr
@@ -283,8 +282,7 @@ def recover(root: Path) -> list[tuple[str, int]]:
 
 def work(root: Path, tally: Path) -> list[tuple[str, int]]:
     """Let a real worker run all there is; what it started."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-    env |= {"TAILBOARD_STORAGE": str(root), "TALLY": str(tally)}
+    env = clean_environment(root) | {"TALLY": str(tally)}
     command = [sys.executable, "worker.py", "--drain", "--slots", "1"]
     ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr

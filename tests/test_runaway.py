@@ -32,7 +32,7 @@ def without_holes(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def test_the_head_of_a_runaway_log_is_given_back_while_the_job_goes_on(
+def test_a_running_jobs_runaway_log_gives_its_head_back(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -60,7 +60,7 @@ def test_the_head_of_a_runaway_log_is_given_back_while_the_job_goes_on(
         assert begin == kept.start == found.log_start and data.strip(b"0123456789\n") == b""
 
 
-def test_a_runaway_job_is_stopped_with_a_reason_where_no_holes_can_be_punched(
+def test_a_runaway_job_is_stopped_where_holes_are_impossible(
     without_holes: Path, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     storage = FolderStore(without_holes / "jobs")
@@ -85,7 +85,7 @@ def test_what_the_limit_holds_is_kept_whole(storage: FolderStore, tmp_path: Path
     assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
 
 
-def test_a_read_that_is_overtaken_by_the_giving_back_goes_on_behind_it(
+def test_a_read_that_is_overtaken_goes_on_behind_the_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = os.urandom(LIMIT + 300_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Processes, free_port, wait_until
 
+from api import resolve_bind
 from storage import FolderStore, Job, Status
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -115,34 +117,35 @@ def test_logs_prints_a_part_or_follows_to_the_end(
     assert flask("workers").stdout.count("slots busy") == 1
 
 
-@pytest.mark.parametrize(
-    ("bind", "sentence"),
-    [
-        ("127.0.0.1", "TAILBOARD_BIND must be host:port, and '127.0.0.1' is not"),
-        ("127.0.0.1:0", "TAILBOARD_BIND must be host:port"),
-        ("127.0.0.1:99999", "TAILBOARD_BIND must be host:port"),
-        ("unix:/tmp/socket", "TAILBOARD_BIND must be host:port"),
-        ("127.0.0.1:1,127.0.0.1:2", "TAILBOARD_BIND must be host:port"),
-        ("192.0.2.1:5000", "TAILBOARD_BIND: 192.0.2.1:5000 cannot be used: "),
-        ("taken", "cannot be used: Address already in use"),
-    ],
-)
+@pytest.mark.parametrize("bind", ["one that no machine has", "one that is taken"])
 def test_an_address_that_cannot_be_used_is_told_in_a_sentence(
-    processes: Processes, bind: str, sentence: str
+    processes: Processes, bind: str
 ) -> None:
-    if bind == "taken":
-        bind = processes.api().removeprefix("http://")
-    done = subprocess.run(
-        [sys.executable, "api.py"],
-        cwd=ROOT,
-        env=processes.env | {"TAILBOARD_BIND": bind},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        address = f"127.0.0.1:{port}" if "taken" in bind else "192.0.2.1:5000"
+        done = subprocess.run(
+            [sys.executable, "api.py"],
+            cwd=ROOT,
+            env=processes.env | {"TAILBOARD_BIND": address},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert done.returncode == 1 and not done.stdout
-    assert done.stderr.startswith("api: ") and sentence in done.stderr, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"api: TAILBOARD_BIND: {address} cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "unix:/tmp/socket", "127.0.0.1:1,127.0.0.1:2"],
+)
+def test_what_is_no_address_is_refused(bind: str) -> None:
+    with pytest.raises(ValueError, match="TAILBOARD_BIND must be host:port"):
+        resolve_bind(bind)
 
 
 @pytest.mark.parametrize("bind", ["localhost:{}", "[::1]:{}", ":{}"])

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Gate, Processes, is_alive, pids_in, wait_until
+from conftest import PROGRAMS, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
 from storage import FolderStore, Job, Settings, Status, foreign_settings
 from worker import processes as processes_of
 
-PYTHON = sys.executable
+
+def python(program: str, *arguments: object) -> list[str]:
+    """The command of a job that is one of tests/programs."""
+    return [sys.executable, str(PROGRAMS / f"{program}.py"), *map(str, arguments)]
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def environment(storage: FolderStore, job: Job) -> dict[str, str]:
     return found
 
 
-PRINT_ENV = [PYTHON, "-c", "import os, json; print(json.dumps(dict(os.environ)))"]
+PRINT_ENV = python("print_environment")
 
 
 def test_the_environment_of_a_job(storage: FolderStore, drain: Callable[..., None]) -> None:
@@ -94,21 +97,15 @@ def test_a_job_may_want_its_output_buffered(storage: FolderStore, run: Callable[
     ) in ("", None)
 
 
-def test_a_job_runs_in_its_own_session_with_nothing_to_read_and_no_file_of_ours(
+def test_a_job_has_its_own_session_and_no_file_of_ours(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
-    code = """
-import os, sys
-print(repr(sys.stdin.read()), os.getpgid(0) == os.getsid(0), os.getsid(0) == os.getppid())
-print(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)))
-print(len([fd for fd in range(3, 256) if os.path.exists(f"/proc/self/fd/{fd}")]))
-"""
-    job = run([PYTHON, "-c", code])
+    job = run(python("print_session"))
     log = Path(storage.root) / "running" / job.id / "output.log"
     assert storage.load_logs(job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
 
 
-def test_a_job_gets_the_umask_and_the_signals_of_the_worker_unchanged(
+def test_a_job_gets_the_workers_umask_and_signals_unchanged(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("umask; cat /proc/self/status")
@@ -129,11 +126,7 @@ def test_output_stands_in_the_log_while_the_job_runs(
     gate: Gate,
 ) -> None:
     worker()
-    job = storage.submit(
-        Job(
-            command=[PYTHON, "-c", f"print('no newline', end=''); open({str(gate.path)!r}).read(1)"]
-        )
-    )
+    job = storage.submit(Job(command=python("print_and_wait", gate.path)))
     found = started(job, "no newline")
     assert found.status is Status.RUNNING
     assert found.pid and os.getpgid(found.pid) == found.pid
@@ -193,7 +186,7 @@ def test_a_command_that_cannot_start_says_so_in_its_log(
         ("no-such-command-in-the-shell", 127, None),
         ("kill -KILL $$", 137, "ended by SIGKILL"),
         ("kill -TERM $$", 143, "ended by SIGTERM"),
-        ([PYTHON, "-c", "import os; os.abort()"], 134, "ended by SIGABRT"),
+        (["sh", "-c", "kill -ABRT $$"], 134, "ended by SIGABRT"),
     ],
 )
 def test_a_failed_job_has_its_exit_code(
@@ -204,8 +197,7 @@ def test_a_failed_job_has_its_exit_code(
 
 
 def test_cpu_time_and_peak_memory_are_recorded(run: Callable[..., Job]) -> None:
-    code = "import time; x = bytes(100 << 20)\nwhile time.process_time() < 0.2: pass"
-    job = run([PYTHON, "-c", f"{code}; x = bytearray(100 << 20)"])
+    job = run(python("use_memory", 100, 0.2))
     assert job.cpu_seconds and 0.2 <= job.cpu_seconds < 5
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 300 << 20
     small = run("true")
@@ -228,7 +220,7 @@ def test_a_background_process_may_outlive_its_job(
 # --- Cancel and time-out --------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_gets_a_term_and_keeps_its_own_exit_code(
+def test_a_cancelled_job_gets_a_term_and_keeps_its_code(
     storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
@@ -269,33 +261,8 @@ def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
 
 
-FLEEING = """
-import os, signal, sys
-def keep(name):  # and stay
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with open(sys.argv[1], "a") as file:
-        file.write(f"{os.getpid()}\\n")
-    while True:
-        signal.pause()
-def child(*steps):
-    if os.fork() == 0:
-        for step in steps:
-            step()
-        keep(steps)
-def twice():
-    if os.fork():
-        os._exit(0)
-child()
-child(os.setsid)
-child(os.setpgrp)
-child(twice, os.setsid, twice)
-keep("command")
-"""
-
-
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
+def test_a_cancel_or_time_out_ends_all_that_the_job_started(
     storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
@@ -305,7 +272,7 @@ def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
     """Children that ignore TERM, that changed group or session, and a daemon that forked twice."""
     unrelated = subprocess.Popen(["sleep", "600"], env=os.environ | {"JOB_ID": "20200101-000000-0"})
     worker()
-    command = [PYTHON, "-c", FLEEING, str(tmp_path / "pids")]
+    command = python("flee", tmp_path / "pids")
     job = storage.submit(Job(command=command, timeout=1 if how == "timeout" else None))
     pids = pids_in(tmp_path / "pids", 5)
     if how == "cancel":
@@ -313,7 +280,7 @@ def test_a_cancel_or_time_out_reaches_everything_that_the_job_started(
     job = ended(job)
     status = Status.CANCELLED if how == "cancel" else Status.TIMED_OUT
     assert (job.status, job.exit_code) == (status, 137)
-    assert [pid for pid in pids if is_alive(pid)] == []
+    all_end(*pids)
     assert unrelated.poll() is None
     unrelated.kill()
     unrelated.wait()
@@ -338,18 +305,7 @@ def test_what_ignores_term_has_its_grace_and_no_more(
     wait_until(lambda: '"exit"' in journal.read_text())
     assert is_alive(pid)
     assert ended(job).exit_code == 143
-    assert not is_alive(pid)
-
-
-def test_a_job_cancelled_in_the_queue_never_runs(
-    storage: FolderStore, drain: Callable[..., None]
-) -> None:
-    job = storage.submit(Job(command="true"))
-    storage.cancel(job.id, "why")
-    drain()
-    assert storage.get(job.id).started_at is None
-    with pytest.raises(FileNotFoundError):
-        storage.load_logs(job.id)
+    all_end(pid)
 
 
 # --- Retries --------------------------------------------------------------------------------------
@@ -447,11 +403,11 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(
 def test_a_job_that_is_queued_starts_at_once_on_an_idle_worker(
     storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job]
 ) -> None:
-    """Far sooner than the next look at everything, also in a queue that is new."""
-    worker("--queues", "default,new")
+    """Long before the next look at everything, also in a queue that is new."""
+    worker("--queues", "default,new", scan=600)
     wait_until(storage.workers)
     for queue in ("default", "new", "default"):
-        assert ended(storage.submit(Job(command="true", queue=queue)), 4).exit_code == 0
+        assert ended(storage.submit(Job(command="true", queue=queue))).exit_code == 0
 
 
 def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
@@ -469,9 +425,6 @@ def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
     made.rename(folder / "queued" / "default" / made.name)
     assert ended(made.name).status is Status.SUCCEEDED
     assert storage.load_logs(made.name) == "by hand\n"
-    (folder / "succeeded" / "20200101" / made.name).rename(folder / "queued/default" / made.name)
-    wait_until(lambda: storage.get(made.name).status is Status.SUCCEEDED)
-    assert storage.load_logs(made.name) == "by hand\n", "rerun is how to run it again"
 
 
 def test_several_workers_on_one_folder_run_each_job_once(
@@ -514,7 +467,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
     assert ended(waiting).status is Status.SUCCEEDED
 
 
-def test_on_stop_wait_finishes_what_runs_and_claims_nothing_more(
+def test_on_stop_wait_finishes_what_runs_and_claims_no_more(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
@@ -603,11 +556,9 @@ def test_a_bad_option_is_answered_with_one_sentence(
 @pytest.mark.parametrize(
     "setting",
     [
-        {"TAILBOARD_STORAGE": "ftp://host/jobs"},
         {"TAILBOARD_STORAGE": "/dev/null/jobs"},
         {"TAILBOARD_LOG_MAX_BYTES": "1 GB"},
         {"TAILBOARD_LOG_MAX_BYTES": "-1"},
-        {"TAILBOARD_STORAG": "jobs"},
     ],
     ids=str,
 )
@@ -619,7 +570,7 @@ def test_a_bad_setting_is_answered_with_one_sentence(
     assert line.startswith("Error: ")
 
 
-def test_a_misspelt_setting_is_told_apart_from_another_programs_variable() -> None:
+def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
     for name, meant in (
         ("STORAG", "STORAGE"),
         ("FOLOWERS", "FOLLOWERS"),
@@ -682,7 +633,7 @@ def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("home", ["queued/default", "running"])
-def test_job_folders_that_nobody_can_run_do_not_keep_others_from_it(
+def test_job_folders_nobody_can_run_do_not_block_others(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job],
@@ -776,11 +727,10 @@ def test_workers_come_and_go_and_leave_no_files_behind(
     assert list(storage.workers()) == []
 
 
-def test_the_peak_memory_of_who_started_the_worker_does_not_count(
+def test_the_peak_memory_of_the_workers_parent_is_not_counted(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
-    large = f"import os; x = b'x' * (200 << 20); os.execv({PYTHON!r}, [{PYTHON!r}, 'worker.py'])"
-    processes.start(PYTHON, "-c", large)
-    job = ended(storage.submit(Job(command=[PYTHON, "-c", "x = b'x' * (100 << 20)"])), 30)
+    processes.start(*python("swollen_worker"))
+    job = ended(storage.submit(Job(command=python("use_memory", 100, 0))), 30)
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20

@@ -1,0 +1,20 @@
+"""The worker as it is, but for some of its times, so that tests need not sit through them:
+
+tuned_worker.py MODULE.NAME=SECONDS... -- OPTION...
+"""
+
+from __future__ import annotations
+
+import sys
+
+import worker
+
+separator = sys.argv.index("--")
+for setting in sys.argv[1:separator]:
+    place, seconds = setting.split("=")
+    module, name = place.split(".")
+    setattr(sys.modules[module], name, float(seconds))
+del sys.argv[1 : separator + 1]
+
+if __name__ == "__main__":
+    worker.main()

@@ -1,0 +1,283 @@
+"""Requests that are too much, too long, too slow, or no HTTP at all: the client hears so, and
+nobody else notices."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from urllib.parse import quote, urlencode
+
+import pytest
+import requests
+from conftest import Hand, Site, receive
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from web import JSON, UNKNOWN, count_jobs, raw, status_of
+
+from storage import Status
+
+# --- Too much, too long, too slow ---------------------------------------------------------------
+
+BEGIN = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"
+HALVES = [
+    b"GET /jobs",
+    b"GET /jobs HTTP/1.1\r\nHost: localho",
+    BEGIN + b'Content-Length: 50\r\n\r\n{"command": ',
+    CHUNKED + b"5\r\n{",
+]
+
+
+def test_a_body_too_large_is_refused_before_it_is_sent(site: Site) -> None:
+    for size, status in (((1 << 20) + 1, 413), (10**12, 413), (10**30, 400)):
+        answer = site.raw(BEGIN + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
+        assert status_of(answer) == status, answer
+
+
+def test_a_body_that_is_sent_in_chunks_is_taken(site: Site) -> None:
+    body = b'5\r\n{"com\r\ne\r\nmand": "true"}\r\n0\r\n\r\n'
+    answer = site.raw(CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + body)
+    assert status_of(answer) == 201, answer
+
+
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [
+        (b"/jobs", 16),
+        (b"/jobs", 60_000),
+        (b"/nowhere", 60_000),
+        (f"/jobs/{UNKNOWN}/cancel".encode(), 60_000),
+    ],
+)
+def test_a_body_that_never_ends_is_cut_off(site: Site, path: bytes, size: int) -> None:
+    chunk = b"%x\r\n" % size + b" " * size + b"\r\n"
+    block = chunk * max(1, 60_000 // len(chunk))
+    sent, answer = 0, b""
+    with site.connect(CHUNKED.replace(b"/jobs", path)) as connection:
+        deadline = time.monotonic() + 30
+        try:
+            while True:
+                assert sent < 200 << 20 and time.monotonic() < deadline, "it takes all of it"
+                connection.sendall(block)
+                sent += len(block)
+        except (BrokenPipeError, ConnectionResetError):
+            answer = receive(connection)
+    assert not answer or 400 <= status_of(answer) < 500
+    assert site.get("/jobs").status_code == 200
+
+
+BAD: list[tuple[str, bytes]] = [
+    ("many headers", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 1_000 + b"\r\n"),
+    ("long header", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 70_000 + b"\r\n\r\n"),
+    ("long name", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + b"x" * 70_000 + b": b\r\n\r\n"),
+    ("long path", b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("long method", b"X" * 70_000 + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("no version", b"GET /jobs\r\n\r\n"),
+    ("odd version", b"GET /jobs HTTP/9.9\r\nHost: localhost\r\n\r\n"),
+    ("no path", b"GET HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("nothing", b"\r\n\r\n"),
+    ("noise", bytes(range(256)) + b"\r\n\r\n"),
+    ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 99 + b"\r\n\r\n"),
+    ("folded", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n evil\r\n\r\n"),
+    ("space", b"GET /jobs HTTP/1.1\r\nHost : localhost\r\n\r\n"),
+    ("no colon", b"GET /jobs HTTP/1.1\r\nHost localhost\r\n\r\n"),
+    ("bare CR", b"GET /jobs HTTP/1.1\rHost: localhost\r\r"),
+    ("two lengths", BEGIN + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} "),
+    ("both", BEGIN + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("length -1", BEGIN + b"Content-Length: -1\r\n\r\n{}"),
+    ("length x", BEGIN + b"Content-Length: x\r\n\r\n{}"),
+    ("length +2", BEGIN + b"Content-Length: +2\r\n\r\n{}"),
+    ("chunk size", CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"),
+    ("chunk -1", CHUNKED + b"-1\r\n{}\r\n0\r\n\r\n"),
+    ("chunk end", CHUNKED + b"2\r\n{}xx0\r\n\r\n"),
+    ("chunk huge", CHUNKED + b"f" * 5_000 + b"\r\n{}"),
+    ("expect", BEGIN + b"Expect: miracles\r\nContent-Length: 2\r\n\r\n{}"),
+    ("null", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: \0\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("request_", [case for _, case in BAD], ids=[name for name, _ in BAD])
+def test_what_is_no_good_http_is_the_clients_mistake(site: Site, request_: bytes) -> None:
+    before = count_jobs(site)
+    with site.connect() as connection:
+        try:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it was refused before its end
+        answer = receive(connection)
+    assert not answer or 400 <= status_of(answer) < 500, answer
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert not body or json.loads(body)["detail"]  # the server's own answers have none
+    assert count_jobs(site) == before
+    assert site.get("/jobs").status_code == 200
+
+
+def test_60_requests_that_are_half_sent_keep_nobody_waiting(site: Site) -> None:
+    slow = [site.connect(HALVES[n % len(HALVES)]) for n in range(60)]
+    try:
+        for _ in range(5):
+            answer = requests.get(f"{site.url}/jobs", timeout=8)
+            assert answer.status_code == 200
+        assert site.post("/jobs", {"command": "true"}).status_code == 201
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_connections_left_open_keep_nobody_waiting(site: Site) -> None:
+    """The server has answered and said that it closes; these clients do not close."""
+    request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    left = [site.connect(request) for _ in range(20)]
+    try:
+        assert status_of(left[0].recv(1 << 16)) == 200
+        assert requests.get(f"{site.url}/jobs", timeout=8).status_code == 200
+    finally:
+        for connection in left:
+            connection.close()
+
+
+def test_clients_that_go_in_the_middle_harm_nobody(site: Site) -> None:
+    before = count_jobs(site)
+    for half in HALVES * 5:
+        site.connect(half).close()
+    for half in HALVES:
+        with site.connect(half) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            answer = receive(connection)
+        assert not answer or 400 <= status_of(answer) < 500, answer
+    assert site.get("/jobs").status_code == 200
+    assert count_jobs(site) == before
+
+
+def test_what_is_half_sent_is_given_up(site: Site) -> None:
+    """The server waits some seconds for a head, and for a body."""
+    begun = [site.connect(half, timeout=60) for half in HALVES]
+    for connection in begun:
+        with connection:
+            answer = receive(connection)
+        assert not answer or 400 <= status_of(answer) < 500, answer
+
+
+# --- Thousands of wrong requests ----------------------------------------------------------------
+
+NASTY = """0 1 -1 true x 30s 1d 1e9 NaN 日本 .. queued * " W/ % bytes=0- bytes=-1 bytes=5-1,7-
+2026-11-23T18:00:00Z 0001-01-01T00:00:00+23:59 9999-12-31T23:59:59-23:59 text/event-stream"""
+WORDS = st.sampled_from(["", "\0", "\ud7ff", "9" * 30, UNKNOWN, *NASTY.split()])
+VALUES = st.one_of(WORDS, st.text(max_size=30))
+HEADER_VALUES = st.one_of(
+    WORDS, st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=30)
+)
+NAMES = (
+    "tail offset limit_bytes since timestamps follow download q limit before ticket status queue"
+)
+QUERIES = st.dictionaries(
+    st.one_of(st.sampled_from(NAMES.split()), st.text(max_size=8)), VALUES, max_size=3
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        "Host Origin Content-Type Authorization Idempotency-Key If-None-Match If-Range "
+        "Range Cookie Accept Last-Event-ID X-Forwarded-For Content-Encoding Expect".split()
+    ),
+    HEADER_VALUES,
+    max_size=3,
+)
+METHODS = st.sampled_from("GET GET GET POST POST DELETE HEAD OPTIONS PUT PATCH TRACE BREW".split())
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = "command name queue cwd env timeout retries submitted_by".split()
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    ANYTHING.map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(
+        st.one_of(st.sampled_from(FIELDS), st.text(max_size=8)), ANYTHING, max_size=4
+    ).map(lambda given: json.dumps({"command": "true"} | given).encode()),
+)
+PATHS = st.one_of(
+    st.sampled_from(
+        "/jobs /jobs/{} /jobs/{}/logs /jobs/{}/logs /jobs/{}/logs /jobs/{}/cancel /jobs/{}/rerun "
+        "/jobs/{}/ticket /workers /healthz / //".split()
+    ),
+    st.text(max_size=30).map(lambda text: f"/{text}"),
+)
+IDS = st.one_of(st.just("JOB"), st.just("JOB"), st.just(UNKNOWN), st.text(max_size=30), WORDS)
+MANY = settings(
+    deadline=None,  # a machine may be busy
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def fine(status: int, body: bytes, kind: str, method: str) -> None:
+    """No request is our mistake; a refusal is said in problem details."""
+    assert b"Traceback" not in body
+    if status >= 400:
+        assert status < 500 or status == 503, body
+        assert kind in ("application/problem+json", "application/json")
+        if method != "HEAD":
+            details = json.loads(body)
+            assert details["detail"] if kind == "application/problem+json" else details["reason"]
+
+
+@settings(MANY, max_examples=800)
+@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans())
+@example("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True)
+@example("GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False)
+def test_no_wrong_request_is_answered_as_our_mistake(
+    client: FlaskClient,
+    hand: Hand,
+    method: str,
+    path: str,
+    name: str,
+    query: dict[str, str],
+    headers: dict[str, str],
+    body: bytes,
+    as_json: bool,
+) -> None:
+    done = [job for job in hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
+    job_id = done[0].id if done else hand.ended("日本\r\nlast\n".encode() * 9)
+    path = path.replace("{}", job_id if name == "JOB" else name)
+    extra = JSON if as_json else {}
+    target = "/" + quote(path).lstrip("/")  # the client takes //name for another server
+    answer = client.open(
+        target, method=method, query_string=query, headers=headers | extra, data=body
+    )
+    fine(answer.status_code, answer.data, answer.headers.get("Content-Type", ""), method)
+
+
+@settings(MANY, max_examples=150)
+@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans(), st.binary(max_size=20))
+def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
+    site: Site,
+    method: str,
+    path: str,
+    name: str,
+    query: dict[str, str],
+    headers: dict[str, str],
+    body: bytes,
+    as_json: bool,
+    noise: bytes,
+) -> None:
+    done = [job for job in site.hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
+    job_id = done[0].id if done else site.hand.ended(b"text\n" * 9)
+    target = quote(path.replace("{}", job_id if name == "JOB" else name)).encode()
+    target += b"?" + urlencode(query).encode() + noise.translate(None, b" \r\n#")
+    extra = {"Host": "localhost"} | (JSON if as_json else {}) | headers
+    fields = [(name, value.encode("latin-1", "replace")) for name, value in extra.items()]
+    answer = raw(site, method, target, [*fields], body)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    status = status_of(answer)
+    if not rest and b"content-type" not in head.lower():  # the server's own word on what is no HTTP
+        assert status in (204, 304) or 400 <= status < 500, answer
+    elif status >= 400 and b"chunked" not in head:
+        kind = head.lower().split(b"content-type: ")[1].split(b"\r\n")[0].decode()
+        fine(status, rest, kind, method)
+    else:
+        assert status < 500, answer

@@ -1,0 +1,46 @@
+"""Followers that take their time, on a server that is soon out of patience with them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from conftest import Site, serve_site, wait_until
+from web import EVENTS, Stream, admitted, follow, stalled
+
+
+@dataclass
+class Patient:
+    """A follower of a job that writes nothing; two that stopped reading; no place is free."""
+
+    site: Site
+    idle: Stream
+    stalled: list[socket.socket]
+    job_id: str
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    base, times = tmp_path_factory.mktemp("patient"), ("CLIENT_TIME=2", "KEEPALIVE_INTERVAL=1.1")
+    with serve_site(base, *times, TAILBOARD_FOLLOWERS="3") as site:
+        silent, busy = site.hand.running(), site.hand.running(b"text\n" * 8_000_000)
+        idle = follow(site, silent.job.id, **EVENTS)
+        path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
+        with stalled(site, path) as one, stalled(site, path) as two:
+            assert site.get(path).status_code == 503
+            yield Patient(site, idle, [one, two], silent.job.id)
+        site.hand.finish(silent)
+        site.hand.finish(busy)
+
+
+def test_an_idle_follower_is_pinged(patient: Patient) -> None:
+    wait_until(lambda: b"\n\n: ping\n\n" in patient.idle.data, 40)
+
+
+def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
+    """The server lets a client take nothing for its time, twice where it took a part at first."""
+    path = f"/jobs/{patient.job_id}/logs?follow=1"
+    for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
+        stream.close()
