@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import requests
 from conftest import (
-    LAUNCHER,
     ROOT,
     Gate,
     Processes,
     RedisServer,
     end_jobs,
     is_alive,
+    quick_worker,
     wait_until,
 )
 from proxy import Proxy
@@ -64,7 +64,7 @@ class Team:
             "TAILBOARD_SPOOL": str(self.place / name),
             **env,
         }
-        command = (sys.executable, "-c", LAUNCHER.format(grace=0.5), *options)
+        command = (*quick_worker(0.5, 0.5), *options)
         self.workers.append(self.processes.start(*command, **env))
         return self.workers[-1]
 
