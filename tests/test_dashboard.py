@@ -477,6 +477,59 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
+def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, page: Page) -> None:
+    received: list[bytes] = []
+
+    def largest() -> int:
+        """Bytes of the largest message since the last call; none of them holds an old row."""
+        assert not any(b"old 117" in message for message in received)
+        size = max(map(len, received))
+        received.clear()
+        return size
+
+    page.on("websocket", lambda socket: socket.on("framereceived", collect_into(received)))
+    visit(page, idle_site.url)
+    choose_interval(page, "1 s")
+    wait_until(lambda: any(b"old 117" in message for message in received))
+    whole = max(map(len, received))
+    received.clear()
+    job = idle_site.submit("true", "passing by")
+    expect(row(page, "passing by")).to_contain_text("queued")
+    sizes = [largest()]
+    idle_site.storage.cancel(job.id, "not needed")
+    expect(row(page, "passing by")).to_contain_text("cancelled")
+    sizes.append(largest())
+    row(page, "passing by").click()
+    expect(state(page)).to_have_text("ended, cancelled")
+    idle_site.storage.delete(job.id)
+    expect(row(page, "passing by")).to_have_count(0)
+    sizes.append(largest())
+    print("bytes of the whole list", whole, "and of changes of a job", sizes)
+    assert max(sizes) < whole / 5
+    expect(page.get_by_role("list", name="Jobs").get_by_role("link")).to_have_count(200)
+
+
+def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
+    return lambda message: received.append(
+        message if isinstance(message, bytes) else message.encode()
+    )
+
+
+def test_after_the_pages_server_was_away_the_list_is_whole(site: Site, page: Page) -> None:
+    """The server has then forgotten what this browser has."""
+    site.wait(site.submit("true", "from before"), "succeeded")
+    url = site.serve_dashboard(ROOT)
+    visit(page, url)
+    expect(row(page, "from before")).to_be_visible()
+    server = site.processes.started[-1]
+    server.kill()
+    server.wait()
+    site.submit("true", "from meanwhile")
+    site.start_dashboard(ROOT, url)
+    expect(row(page, "from meanwhile")).to_be_visible()
+    expect(row(page, "from before")).to_be_visible()
+
+
 # --- Live ---------------------------------------------------------------------------------------
 
 
@@ -972,8 +1025,36 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(current).to_have_text("two")
     page.keyboard.press("E")
     expect(current).to_have_text("ValueError: one")
+    expect(page.get_by_text("✕ 1 of 2 errors")).to_be_visible()
     row(page, "calm").click()
-    expect(page.get_by_text("no error line known here")).to_be_visible()
+    expect(page.get_by_text("no error line known", exact=True)).to_be_visible()
+
+
+def test_errors_are_counted_in_all_of_a_log_and_led_to(site: Site, page: Page) -> None:
+    script = "for n in range(60000): print('ValueError: bad' if n in (7, 30000) else n)\nexit(1)"
+    job = site.python(script, "broken early")
+    site.wait(job, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 2 errors", exact=True)).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(0)  # none of them is here
+    current = log_of(page).locator(".current")
+    for key, line, place in (("E", 30_001, 2), ("E", 8, 1), ("e", 30_001, 2), ("e", 8, 1)):
+        page.keyboard.press(key)
+        expect(current).to_have_attribute("data-line", str(line))
+        expect(current).to_be_in_viewport()
+        expect(page.get_by_text(f"✕ {place} of 2 errors", exact=True)).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(1)
+
+
+def test_errors_of_a_huge_log_are_those_of_its_end(site: Site, page: Page) -> None:
+    script = (
+        "print('ValueError: too early')\nfor n in range(9000): print('x' * 1000)\n"
+        "print('ValueError: late')\nexit(1)"
+    )
+    job = site.python(script, "huge")
+    site.wait(job, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 1 error in the last 8 MiB", exact=True)).to_be_visible()
 
 
 def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate: Path) -> None:
