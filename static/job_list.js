@@ -185,7 +185,7 @@ class JobList {
     });
     const select = this.find("queue");
     select.hidden = queues.size < 2 && !chosen;
-    setHtml(select, `<option value="">all queues</option>${options.join("")}`);
+    setHtml(select, `<option value="">queue</option>${options.join("")}`);
   }
 
   drawRows() {

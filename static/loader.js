@@ -43,16 +43,17 @@ const [module, answer] = await Promise.all([
   import(new URL(`${NAME}.js`, base)),
   fetch(new URL(`${NAME}.html`, base)),
 ]);
+const template = document.createElement("template");
 // Nothing is seen until the style sheet is there.
-const html = `<style>header, section, dialog { visibility: hidden }</style>
+template.innerHTML = `<style>header, section, dialog { visibility: hidden }</style>
 <link rel="stylesheet" href="${new URL("dashboard.css", base)}?v=${VERSION}">
 ${await answer.text()}`;
 
 export default function mount(component) {
   const root = component.parentElement;
-  if (!root.mounted) {
-    root.insertAdjacentHTML("beforeend", html);
-    root.mounted = true;
+  if (!root.isFilled) {
+    root.append(template.content.cloneNode(true));
+    root.isFilled = true;
   }
   return module.default(component);
 }

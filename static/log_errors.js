@@ -29,6 +29,7 @@ export class LogErrors {
     this.aborter?.abort();
     this.aborter = null; // of the scan that is under way
     this.jobId = jobId;
+    this.isScanning = false;
     this.current = null; // offset of the line that is pointed at
   }
 
@@ -46,12 +47,16 @@ export class LogErrors {
     }
     this.aborter = new AbortController();
     const { signal } = this.aborter;
+    this.isScanning = true;
     try {
       this.keep(jobId, await scanLog({ jobId, start, size, patterns: this.patterns, signal }));
     } catch (error) {
       expectUnreachable(error); // then those that are here are all that is known
     }
-    this.update();
+    if (!signal.aborted) {
+      this.isScanning = false;
+      this.update();
+    }
   }
 
   keep(jobId, errors) {
@@ -86,6 +91,9 @@ export class LogErrors {
   describe(offsets) {
     const count = offsets.length;
     const where = this.describeWhere();
+    if (count === 0 && this.isScanning) {
+      return "looking for errors";
+    }
     if (count === 0) {
       return this.view.count > 0 ? `no error line known${where}` : "";
     }

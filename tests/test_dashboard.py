@@ -931,6 +931,8 @@ def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: P
     assert [int(number) for number, _ in lines] == list(range(int(lines[0][0]), 120_001))
     top = page.get_by_text(re.compile(r"^lines 119,0..")).inner_text()  # the reader's place stays
     assert "of 120,000" in top
+    number = "line => parseFloat(getComputedStyle(line, '::before').height)"
+    assert first.evaluate(number) < 30  # on one line, however long
     page.get_by_role("button", name="Start").click()
     expect(first).to_have_attribute("data-line", "1")
     page.keyboard.press("G")
@@ -1219,8 +1221,12 @@ def test_axe_finds_nothing_serious(
     page.keyboard.press("c")
     check_with_axe(page)
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Close").click()
-    expect(log_of(page)).to_be_hidden()
+    page.set_viewport_size({"width": 390, "height": 844})
+    check_with_axe(page)
+    page.get_by_role("button", name="Back to the list").click()
+    expect(row(page, "colours").first).to_be_visible()
+    check_with_axe(page)
+    page.set_viewport_size({"width": 1360, "height": 800})
     check_with_axe(page)
     context.close()
 
@@ -1244,6 +1250,8 @@ def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browse
     assert box and box["height"] < 30
     listed = row(page, "wide").bounding_box()
     assert listed and listed["height"] == 32
+    rows = page.get_by_role("list", name="Jobs")
+    assert rows.evaluate("list => list.clientHeight / 32") >= 22
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     log = log_of(page).bounding_box()
     assert log and log["height"] > 500
@@ -1358,6 +1366,9 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(
     page.get_by_role("button", name="Back to the list").click()
     expect(row(page, "on the phone")).to_be_visible()
     expect(log_of(page)).to_be_hidden()
+    for target in (row(page, "on the phone"), page.get_by_role("button", name="+ Run")):
+        box = target.bounding_box()
+        assert box and box["height"] >= 36  # wide enough for a finger
     row(page, "on the phone").click()
     expect(log_of(page)).to_have_text("hello")
     context.close()
