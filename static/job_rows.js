@@ -127,7 +127,7 @@ function progressHtml(job, usual, now, overdue) {
 /** The inside of a row of several jobs: how many, and a bar for each of the last ones. */
 export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const [newest] = jobs;
-  const count = `×${formatCount(jobs.length)}${more ? "+" : ""}`;
+  const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
   const failed = jobs.filter(endedBadly).length;
   const told = failed > 0 ? `${failed} of them ended badly` : "all ended well";

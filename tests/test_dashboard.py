@@ -327,6 +327,7 @@ def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
     page.get_by_label("Working folder").fill("not/absolute")
     page.get_by_role("button", name="Run job").click()
     expect(page.get_by_text("cwd must be an absolute path")).to_be_visible()
+    expect(page.get_by_label("Working folder")).to_be_focused()
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Environment").fill("no equals sign")
     page.get_by_role("button", name="Run job").click()
