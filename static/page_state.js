@@ -23,7 +23,7 @@ class PageState extends EventTarget {
     this.counts = {}; // jobs by status, of those that are searched
     this.countsAreMore = false; // are there more than were counted?
     this.listed = null; // the filters that `jobs` answers; null before the first list
-    this.status = { counts: {}, workers: [], problem: "", api: "", ticket: "" };
+    this.status = { counts: {}, workers: [], slots: null, problem: "", api: "", ticket: "" };
     this.heardAt = Date.now();
     this.local = new Map(); // jobs that the stream has told the end of, before the list did
     this.actions = null; // how the header tells the server what a visitor wants

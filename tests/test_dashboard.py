@@ -25,10 +25,10 @@ import requests
 from axe_playwright_python.sync_playwright import Axe
 from browser import chromium
 from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 import dashboard
-from storage import FolderStore, Job
+from storage import FolderStore, Job, Status
 
 
 class Site:
@@ -912,6 +912,25 @@ def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
         page.get_by_role("button", name="Run job").click()
         expect(state(page)).to_have_text("queued, 1st, no worker")
         expect(page.get_by_text("It waits for its turn.")).to_be_visible()
+
+
+def test_the_parts_of_the_page_may_come_in_any_order(idle_site: Site, page: Page) -> None:
+    (job,), _ = idle_site.storage.list(Status.QUEUED)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        """The module, which is imported, and not what is fetched of a new version."""
+        if route.request.resource_type == "script":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/page_header.js", hold)
+    page.goto(f"{idle_site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("queued, 1st")
+    held[0].continue_()
+    expect(state(page)).to_have_text("queued, 1st, no worker")
+    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 # --- The log ------------------------------------------------------------------------------------
