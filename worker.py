@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,7 @@ class Running:
     kill_at: float = 0.0  # on the monotonic clock, once it was told to end
     retry_at: float = 0.0  # on the monotonic clock, once something went wrong with it
     ended: bool = False  # the shim is dead
+    verdict: Verdict | None = None  # how it ended, which is not recorded yet
     usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
 
     @property
@@ -155,6 +156,7 @@ class Worker:
         self.stop_reason: str | None = None
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
         self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
+        self.found_nothing = False  # in the queues, when it last looked
         self.own_peak = 0  # bytes, as last read
         self.troubles = Troubles(log)  # by step of the loop, or job
         self.pruning: Iterator[None] = iter(())
@@ -181,9 +183,11 @@ class Worker:
             self.pause()
             self.reap()
             self.supervise_all()
-            self.run_maintenance()
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
+            self.record_ends()
+            self.run_maintenance()
+            self.stop_if_drained()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
             self.relay.leaving = self.info.name
@@ -272,20 +276,24 @@ class Worker:
         if is_due:
             self.next_poll = now + POLL_INTERVAL
         for entry in list(self.running.values()):
-            if now < entry.retry_at:
-                continue
-            try:
-                self.look_after(entry, now, is_due)
-            except Exception as error:  # the disk is full, say
-                self.troubles.add(f"job={entry.job.id}", error)
-                entry.retry_at = now + RETRY_DELAY
-            else:
-                self.troubles.over(f"job={entry.job.id}")
+            if now >= entry.retry_at:
+                with self.isolated(entry):
+                    self.look_after(entry, now, is_due)
+
+    @contextmanager
+    def isolated(self, entry: Running) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the disk is full, say
+            self.troubles.add(f"job={entry.job.id}", error)
+            entry.retry_at = time.monotonic() + RETRY_DELAY
+        else:
+            self.troubles.over(f"job={entry.job.id}")
 
     def look_after(self, entry: Running, now: float, is_due: bool) -> None:
         try:
             if self.has_ended(entry):
-                self.record_exit(entry)
+                self.judge_exit(entry)
             elif is_due:
                 self.supervise(entry, now)
         except FileNotFoundError:
@@ -310,25 +318,37 @@ class Worker:
         """Fill the free slots with the oldest jobs."""
         if time.monotonic() < self.claim_again_at:
             return
-        self.claim_again_at = 0.0
+        self.claim_again_at, self.found_nothing = 0.0, False
         while self.busy_slots() < self.info.slots and self.has_descriptors():
             claim = None
             if not self.stop_reason:
                 claim = self.store.claim(self.info.name, self.info.host)
             if claim is None:
-                if self.drain and not self.running and self.is_fed():
-                    self.stop_reason = self.stop_reason or "nothing is queued or running"
+                self.found_nothing = True
                 return
             self.start(claim)
+
+    def record_ends(self) -> None:
+        """Record how jobs ended. The free slots have their next jobs by then, which run while this
+        waits for the disk. Where it fails, the job is judged anew after a while."""
+        for entry in list(self.running.values()):
+            verdict, entry.verdict = entry.verdict, None
+            if verdict is not None:
+                with self.isolated(entry):
+                    self.record(entry, verdict)
+
+    def stop_if_drained(self) -> None:
+        if self.drain and self.found_nothing and not self.running and self.is_fed():
+            self.stop_reason = self.stop_reason or "nothing is queued or running"
 
     def is_fed(self) -> bool:
         """Has everything that is queued come to the store?"""
         return self.relay is None or self.relay.is_idle
 
     def busy_slots(self) -> int:
-        """One that ended and only cannot be recorded keeps nobody waiting."""
-        waiting = [entry for entry in self.running.values() if entry.ended and entry.retry_at]
-        return len(self.running) - len(waiting)
+        """One that ended and only is not recorded yet, or cannot be, keeps nobody waiting."""
+        over = [e for e in self.running.values() if e.ended and (e.verdict or e.retry_at)]
+        return len(self.running) - len(over)
 
     def has_descriptors(self) -> bool:
         """Are there enough for one more job, and then still those to kill and to record?"""
@@ -450,8 +470,9 @@ class Worker:
         entry.claim.release()
         del self.running[entry.job.id]
 
-    def record_exit(self, entry: Running) -> None:
-        """Record a job's end, unless something that it started still has grace."""
+    def judge_exit(self, entry: Running) -> None:
+        """Judge how a job ended, unless something that it started still has grace; `record_ends`
+        records it."""
         entry.ended = True
         try:
             verdict = entry.claim.judge()
@@ -461,9 +482,10 @@ class Worker:
         if verdict.outcome.status in STOPPED and not self.is_swept(entry, verdict):
             return
         verdict.outcome.cpu_seconds, verdict.outcome.max_rss_bytes = entry.usage
-        self.record(entry.claim, verdict)
-        entry.claim.release()
-        del self.running[entry.job.id]
+        if verdict.status is Status.QUEUED:
+            self.record(entry, verdict)  # before the next claim, since it may be the oldest
+        else:
+            entry.verdict = verdict
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
         """Is nothing left of a job that was stopped or lost? After its grace it is killed."""
@@ -476,12 +498,16 @@ class Worker:
             return verdict.outcome.exit_code is not None
         return False
 
-    def record(self, claim: Claim, verdict: Verdict) -> None:
+    def record(self, entry: Running, verdict: Verdict) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
-        outcome = verdict.outcome
-        if verdict.status is not Status.QUEUED:
-            self.finish(claim, outcome)
-            return
+        if verdict.status is Status.QUEUED:
+            self.requeue(entry.claim, verdict.outcome)
+        else:
+            self.finish(entry.claim, verdict.outcome)
+        entry.claim.release()
+        del self.running[entry.job.id]
+
+    def requeue(self, claim: Claim, outcome: Outcome) -> None:
         job = claim.requeue(outcome)
         if outcome.status in RETRIED:
             log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
