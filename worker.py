@@ -182,10 +182,10 @@ class Worker:
             self.pause()
             self.reap()
             self.supervise_all()
+            self.run_maintenance()  # before the claim: adopted jobs take slots
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
             self.record_ends()
-            self.run_maintenance()
             self.stop_if_drained()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
