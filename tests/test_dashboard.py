@@ -228,7 +228,7 @@ def waiting(gate: Path) -> str:
 # --- From the form to the end -------------------------------------------------------------------
 
 
-def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
+def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
     site: Site, page: Page, gate: Path
 ) -> None:
     visit(page, site.url)
@@ -314,9 +314,7 @@ def test_a_second_click_after_a_lost_answer_makes_no_second_job(
     assert [job.id for job in jobs] == [submitted(page)]
 
 
-def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
-    site: Site, page: Page
-) -> None:
+def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Page) -> None:
     visit(page, site.url)
     page.keyboard.press("c")
     command = page.get_by_label("Command", exact=True)
@@ -421,7 +419,7 @@ def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, g
     wait_until(is_quiet)
 
 
-def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
+def test_typing_scrolling_and_selection_survive_refreshes(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python("for n in range(300): print('text', n)\n" + counting(gate))
@@ -498,9 +496,7 @@ def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
     assert statistics.median(delays) < 300
 
 
-def test_without_the_stream_the_page_carries_on_by_its_refreshes(
-    site: Site, page: Page, gate: Path
-) -> None:
+def test_without_the_stream_refreshes_bring_the_log(site: Site, page: Page, gate: Path) -> None:
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
@@ -531,7 +527,7 @@ def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gat
     assert longest < 2_000
 
 
-def test_the_stream_and_the_refreshes_neither_lose_nor_repeat_a_line(
+def test_stream_and_refreshes_neither_lose_nor_repeat_a_line(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python(counting(gate).replace("0.1", "0.01"))
@@ -558,9 +554,7 @@ def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path)
 # --- Readable -------------------------------------------------------------------------------------
 
 
-def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
-    site: Site, page: Page
-) -> None:
+def test_colours_and_progress_bars_are_shown_and_html_is_text(site: Site, page: Page) -> None:
     job = site.submit(
         r"""printf '\033[1;31mred\033[0m plain \033[38;5;208morange\033[m\n'
         printf '10%%\r50%%\r100%%\n日本語 \377\n<img src=x onerror="document.title=1"> &amp;\n'
@@ -591,7 +585,7 @@ def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
     assert page.title() != "1"
 
 
-def test_colours_go_on_over_lines_and_other_sequences_leave_nothing(
+def test_colours_span_lines_and_other_sequences_leave_nothing(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(
@@ -668,9 +662,7 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
 # --- At a glance ----------------------------------------------------------------------------------
 
 
-def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
-    idle_site: Site, page: Page
-) -> None:
+def test_the_list_is_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
     visit(page, idle_site.url)
     expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
     status = page.get_by_role("navigation", name="Status")
@@ -700,9 +692,7 @@ def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
     expect(status.get_by_role("link", name="all")).to_have_text("all 206")
 
 
-def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
-    site: Site, page: Page
-) -> None:
+def test_the_timeline_has_a_bar_a_job_and_usual_times_are_told(site: Site, page: Page) -> None:
     for job in [site.submit("sleep 0.2", "nightly") for _ in range(8)]:
         site.wait(job, "succeeded")
     visit(page, site.url)
@@ -1215,7 +1205,7 @@ def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gat
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
+def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
     serve: Serve, page: Page, gate: Path
 ) -> None:
     with serve(TAILBOARD_TOKEN="a long secret") as site:
