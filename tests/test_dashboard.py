@@ -23,9 +23,17 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from browser import chromium
-from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from browser import launch, open_profile
+from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 import dashboard
 from storage import FolderStore, Job
@@ -128,6 +136,14 @@ def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One whose API asks for a token."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("locked"), TAILBOARD_TOKEN=TOKEN) as site:
+        yield site
+
+
 Serve = Callable[..., AbstractContextManager[Site]]
 
 
@@ -138,15 +154,17 @@ def serve(tmp_path: Path) -> Serve:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as playwright:
+        yield playwright
 
 
 @pytest.fixture(scope="module")
-def shared_context(browser: Browser) -> Iterator[BrowserContext]:
+def shared_context(
+    playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
     """One profile, which has loaded Streamlit's own files once for all tests."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context = open_profile(playwright, tmp_path_factory.mktemp("profile"))
     yield context
     context.close()
 
@@ -155,7 +173,7 @@ def shared_context(browser: Browser) -> Iterator[BrowserContext]:
 def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
     """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
     yield shared_context
-    for page in shared_context.pages:
+    for page in shared_context.pages[1:]:
         page.evaluate("localStorage.clear()")
         page.close()
 
@@ -163,6 +181,13 @@ def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    browser = launch(playwright)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -1080,12 +1105,8 @@ def test_the_title_tells_what_runs_and_what_failed_unseen(
     expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
 
 
-def test_a_bell_asks_on_click_and_then_tells_the_end(
-    site: Site, browser: Browser, gate: Path
-) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["notifications"])
-    page = context.new_page()
+def test_a_bell_asks_on_click_and_then_tells_the_end(site: Site, page: Page, gate: Path) -> None:
+    page.context.grant_permissions(["notifications"])
     page.add_init_script(
         "window.asked = 0; window.told = [];"
         "window.Notification = class { static permission = 'default';"
@@ -1102,7 +1123,7 @@ def test_a_bell_asks_on_click_and_then_tells_the_end(
     expect(state(page)).to_have_text("ended, exit 0")
     page.wait_for_function("told.length > 0")
     assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
-    context.close()
+    page.context.clear_permissions()
 
 
 # --- For everybody --------------------------------------------------------------------------------
@@ -1110,16 +1131,16 @@ def test_a_bell_asks_on_click_and_then_tells_the_end(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
-    site: Site, browser: Browser, scheme: Literal["light", "dark"]
+    site: Site, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
+    page.set_viewport_size({"width": 1360, "height": 800})
+    page.emulate_media(color_scheme=scheme)
     job = site.submit(
         r"printf '\033[31mred \033[32mgreen \033[33myellow \033[34mblue \033[35mmagenta '"
         r"; printf '\033[36mcyan \033[90mgrey\033[m\nFAILED\n'; exit 1",
         "colours",
     )
     site.wait(job, "failed")
-    context = browser.new_context(viewport={"width": 1360, "height": 800}, color_scheme=scheme)
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("magenta")
     page.get_by_role("button", name="Details").click()
@@ -1131,7 +1152,6 @@ def test_axe_finds_nothing_serious(
     page.get_by_role("button", name="Close").click()
     expect(log_of(page)).to_be_hidden()
     check_with_axe(page)
-    context.close()
 
 
 def check_with_axe(page: Page) -> None:
@@ -1141,11 +1161,10 @@ def check_with_axe(page: Page) -> None:
     assert not told
 
 
-def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browser: Browser) -> None:
+def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 1360, "height": 800})
     job = site.submit("python3 -c \"print('x' * 100)\"", "wide")
     site.wait(job, "succeeded")
-    context = browser.new_context(viewport={"width": 1360, "height": 800})
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     line = log_of(page).locator(".line").first
     expect(line).to_have_text("x" * 100)
@@ -1156,7 +1175,6 @@ def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browse
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     log = log_of(page).bounding_box()
     assert log and log["height"] > 500
-    context.close()
 
 
 def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
@@ -1206,39 +1224,37 @@ def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gat
 
 
 def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
-    serve: Serve, page: Page, gate: Path
+    locked_site: Site, page: Page, gate: Path
 ) -> None:
-    with serve(TAILBOARD_TOKEN="a long secret") as site:
-        job = site.python(counting(gate))
-        page.goto(f"{site.url}/?job={job.id}")
-        expect(page.get_by_label("Token")).to_be_visible()
-        expect(page.get_by_label("Command")).to_have_count(0)
-        page.get_by_label("Token").fill("wrong")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_text("That is not the token")).to_be_visible()
-        page.get_by_label("Token").fill("a long secret")
-        page.get_by_role("button", name="Open").click()
-        expect(log_of(page)).to_contain_text("line 1")
-        expect(state(page)).to_have_text("live")
-        expect(page.get_by_label("Token")).to_have_count(0)
-        assert "secret" not in page.content() + page.url
+    job = locked_site.python(counting(gate))
+    page.goto(f"{locked_site.url}/?job={job.id}")
+    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.get_by_label("Command")).to_have_count(0)
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_text("That is not the token")).to_be_visible()
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(log_of(page)).to_contain_text("line 1")
+    expect(state(page)).to_have_text("live")
+    expect(page.get_by_label("Token")).to_have_count(0)
+    assert TOKEN not in page.content() + page.url
 
 
 def test_from_elsewhere_the_page_does_nothing_without_a_token(
-    site: Site, page: Page, serve: Serve
+    site: Site, locked_site: Site, page: Page, gate: Path
 ) -> None:
     """The API would take it for a program of its own machine."""
     page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
     expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
-    with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
-        job = locked.submit("true", "no bell")
-        page.goto(f"{locked.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
-        page.get_by_label("Token").fill("secret")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("button", name="+ Run")).to_be_visible()
-        expect(page.get_by_role("heading", name="no bell")).to_be_visible()
-        expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
+    job = locked_site.submit(waiting(gate), "no bell")
+    page.goto(f"{locked_site.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+    expect(page.get_by_role("heading", name="no bell")).to_be_visible()
+    expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
@@ -1250,12 +1266,10 @@ def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_at_phone_width_and_in_the_dark_it_is_all_there(
-    site: Site, browser: Browser, gate: Path
-) -> None:
+def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, gate: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
     job = site.submit(f"echo hello; {waiting(gate)}", "on the phone")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("hello")
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
@@ -1269,7 +1283,6 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(
     expect(log_of(page)).to_be_hidden()
     row(page, "on the phone").click()
     expect(log_of(page)).to_have_text("hello")
-    context.close()
 
 
 # --- What decides -------------------------------------------------------------------------------
