@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
+import fcntl
+import hashlib
 import hmac
 import io
 import json
@@ -16,6 +18,7 @@ import logging
 import os
 import re
 import resource
+import secrets
 import socket
 import sys
 import threading
@@ -106,7 +109,7 @@ class Tailboard:
         self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
-        self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
+        self.tokens = TokenFile(settings.tokens)
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
@@ -408,6 +411,100 @@ def storage_unavailable(error: OSError) -> Response:
     return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
 
 
+# --- Named tokens -------------------------------------------------------------------------------
+
+TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
+TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
+TOKEN_LINE = re.compile(rf"({TOKEN_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})")
+TOKEN_BYTES = 32
+FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one time stamp
+
+
+class NamedToken(NamedTuple):
+    """Whose it is, and its SHA-256. A token is 32 random bytes, so one plain hash is enough: no
+    list of likely ones could be tried, which is what slow and salted hashes of passwords are for.
+    """
+
+    name: str
+    sha256: str  # in lower-case hexadecimal
+
+
+def parse_tokens(content: bytes) -> list[NamedToken]:
+    """The tokens in a file; ValueError, which tells the number of the bad line and not what stands
+    there: that may be a token."""
+    found = []
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        parts = TOKEN_LINE.fullmatch(line)
+        if not parts:
+            raise ValueError(f"line {number} is not NAME SHA256")
+        found.append(NamedToken(parts[1], parts[2].lower()))
+    return found
+
+
+class TokenFile:
+    """The named tokens, read again when their file has changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path  # "": there is none
+        self.known: list[NamedToken] = []  # those of the last time that all could be read
+        self.stamp: tuple[int, ...] = ()  # of the file that was read
+        self.troubles = storage.Troubles(logging.getLogger("tailboard"))
+
+    def read(self) -> list[NamedToken]:
+        """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
+        try:
+            return parse_tokens(storage.read_small(os.path.realpath(self.path)))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
+
+    def check(self) -> None:
+        """ValueError where nobody could come in with what the file holds."""
+        if not self.read():
+            told = f"{self.path} holds no token: `flask token NAME` makes one"
+            raise ValueError(f"TAILBOARD_TOKENS: {told}")
+
+    def refresh(self) -> None:
+        """Read the file if it has changed. One that is bad or gone, half-written say, changes
+        nothing: who may come in stays as it was, and the log says once what is wrong."""
+        stamp = self._stamp()
+        if not self.path or stamp == self.stamp != ():
+            return
+        self.stamp = stamp
+        try:
+            self.known = self.read()
+            self.troubles.over("tokens")
+        except ValueError as error:
+            self.troubles.add("tokens", error)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What differs once the file has changed; () where that cannot be told."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            if time.time_ns() - found.st_mtime_ns > FRESH:
+                return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return ()
+
+    def find(self, token: bytes) -> NamedToken | None:
+        """The entry of this token. All are compared, so that the time it takes tells nothing."""
+        given = hashlib.sha256(token).hexdigest()
+        found = None
+        for each in self.known:
+            if hmac.compare_digest(given, each.sha256):
+                found = each
+        return found
+
+
+def visitor() -> str | None:
+    """The name of whose token came with this request; None: it was the one that all share, or none
+    was needed, or this is no request but a command."""
+    named: NamedToken | None = g.get("named_token")
+    return named.name if named else None
+
+
 # --- Who may come in ----------------------------------------------------------------------------
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
@@ -424,7 +521,7 @@ def authorize() -> None:
     g.begun = time.monotonic()
     refuse_other_sites()
     if request.path != "/healthz":
-        if tailboard().settings.token:
+        if tailboard().settings.token or tailboard().settings.tokens:
             require_token()
         else:
             require_this_machine()
@@ -446,9 +543,14 @@ def refuse_other_sites() -> None:
 
 
 def require_token() -> None:
+    """401 without the token that all share, a named one, or a ticket for what is asked."""
+    shared, tokens = tailboard().settings.token, tailboard().tokens
     given = request.headers.get("Authorization", "").encode()
-    wanted = f"Bearer {tailboard().settings.token}".encode()
-    if not hmac.compare_digest(given, wanted) and not has_ticket():
+    is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
+    tokens.refresh()
+    if given.startswith(b"Bearer "):
+        g.named_token = tokens.find(given.removeprefix(b"Bearer "))
+    if not is_shared and visitor() is None and not has_ticket():
         abort(401, "the token is missing or wrong")
 
 
@@ -473,28 +575,51 @@ def has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
+TICKET_SALT = "tailboard log ticket"
+
+
 def has_ticket() -> bool:
     """Is this a read of the log that a valid ticket is for? A browser's EventSource and its
     download links cannot send headers."""
-    if request.endpoint == "tailboard.logs":
-        with suppress(BadSignature):
-            job_id = tailboard().tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
-            return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
+    given = request.args.get("ticket", "")
+    if not given or request.endpoint != "tailboard.logs":
+        return False
+    named = tailboard().tokens.known
+    keys = [ticket_key(each) for each in named]
+    if tailboard().settings.token:
+        keys.append(ticket_key(None))
+    with suppress(BadSignature):
+        signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
+        job_id = signer.loads(given, max_age=TICKET_AGE)
+        return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
     return False
+
+
+def ticket_key(named: NamedToken | None) -> bytes:
+    """What signs the tickets of who has this token. With a named token they end when it is revoked.
+    Its hash alone would not do: a file of hashes need not be secret."""
+    if named is None:
+        return tailboard().settings.token.encode()
+    return tailboard().storage.secret() + named.sha256.encode()
+
+
+def make_ticket(what: str) -> tuple[dict[str, Any], int]:
+    """A ticket for the log of this job, or for ANY_LOG."""
+    signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
+    return {"ticket": signer.dumps(what), "expires_in": TICKET_AGE}, 201
 
 
 @routes.post("/jobs/<job_id>/ticket")
 def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
-    job = tailboard().storage.get(job_id)
-    return {"ticket": tailboard().tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
+    return make_ticket(tailboard().storage.get(job_id).id)
 
 
 @routes.post("/ticket")
 def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
     jobs has it at hand before a visitor chooses one."""
-    return {"ticket": tailboard().tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
+    return make_ticket(ANY_LOG)
 
 
 @routes.after_app_request
@@ -553,13 +678,25 @@ def created(job: Job) -> Created:
 
 
 def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
+    asked = with_submitter(asked)
     job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of)
     return tailboard().storage.submit(job, key)
+
+
+def with_submitter(asked: object) -> object:
+    """What is asked, submitted by whose token came with it; 400 where it names another."""
+    name = visitor()
+    if name is None or not isinstance(asked, dict):
+        return asked
+    if asked.get("submitted_by") not in (None, name):
+        abort(400, f"submitted_by must be {name!r}, whose token this is, or be left out")
+    return asked | {"submitted_by": name}
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
+    wishes["submitted_by"] = visitor() or old.submitted_by
     return submit(wishes, key, rerun_of=old.id)
 
 
@@ -603,7 +740,9 @@ def listed_job(job: Job) -> dict[str, Any]:
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    return whole_job(tailboard().storage.cancel(job_id, "cancelled through the API")), 202
+    name = visitor()
+    reason = f"cancelled by {name}" if name else "cancelled through the API"
+    return whole_job(tailboard().storage.cancel(job_id, reason)), 202
 
 
 @routes.delete("/jobs/<job_id>")
@@ -1229,6 +1368,58 @@ def workers_command() -> None:
         click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
 
 
+@routes.cli.command("token")
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
+@click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
+def token_command(name: str, replace: bool, revoke: bool) -> None:
+    """Make a token for NAME, in the file that TAILBOARD_TOKENS names, and print it this once."""
+    tokens = tailboard().tokens
+    if not tokens.path:
+        raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
+    if not TOKEN_NAME.fullmatch(name):
+        raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
+    token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        change_token(tokens, name, token, replace or revoke)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if token is None:
+        click.echo(f"{name}'s token is good no more", err=True)
+        return
+    click.echo(token)
+    click.echo(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
+
+
+def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
+    """Give NAME this token, or none. ValueError where it has one that is not to be replaced, or
+    none that could be; and where the file is bad, which stays as it is."""
+    path = os.path.realpath(tokens.path)
+    with locked_folder(os.path.dirname(path)):
+        is_there = os.path.exists(path)
+        names = [each.name for each in tokens.read()] if is_there else []
+        if name in names and not is_replaced:
+            raise ValueError(f"{name} has a token already: --replace makes another")
+        if name not in names and is_replaced:
+            raise ValueError(f"{name} has no token")
+        kept = storage.read_small(path).splitlines() if is_there else []
+        lines = [line for line in kept if line.split()[:1] != [name.encode()]]
+        if token is not None:
+            lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
+        storage.replace_file(path, b"".join(line + b"\n" for line in lines))
+
+
+@contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Hold a folder's lock, so that two commands at once do not undo each other's change."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 @routes.cli.command("mark-lost")
 @click.argument("spool")
 def mark_lost_command(spool: str) -> None:
@@ -1561,6 +1752,8 @@ def make_server() -> AbstractServer[Any]:
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
     storage.open_store(settings.storage)
+    if settings.tokens:
+        TokenFile(settings.tokens).check()
     threads = settings.followers + OTHER_THREADS
     connections = raise_descriptor_limit() - DESCRIPTORS * threads
     if connections < threads:

@@ -12,6 +12,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
+      secret               random bytes, with which the API signs tickets
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
        output.log    what the job said, untouched                   by the job
@@ -76,6 +77,7 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state is taken for missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
@@ -287,6 +289,7 @@ class Store(Protocol):
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def secret(self) -> bytes: ...
 
 
 class WorkerStore(Store, Protocol):
@@ -312,6 +315,7 @@ class Settings:
     unreachable: int = 30
     lost_after: int = 3_600
     token: str = ""
+    tokens: str = ""
     followers: int = 64
     dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
     log_max_bytes: int = 1 << 30
@@ -480,6 +484,22 @@ def write_new(path: str, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Put this in place of what a file holds, at once and durably; others must not do so at the
+    same time. A new file is private; another keeps its owner and permissions."""
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):  # of one who was killed here
+        os.unlink(draft)
+    write_new(draft, content)
+    with suppress(FileNotFoundError):
+        old = os.stat(path)
+        os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if os.geteuid() == 0:
+            os.chown(draft, old.st_uid, old.st_gid)
+    os.rename(draft, path)
+    _fsync_folder(os.path.dirname(path))
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
@@ -2068,6 +2088,27 @@ class FolderStore:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def secret(self) -> bytes:
+        """Random bytes, the same for all who use this store: made when they are first asked for.
+        OSError where they are damaged."""
+        path = f"{self.root}/secret"
+        if not os.path.lexists(path):
+            self._make_secret(path)
+        found = read_small(path)
+        if len(found) != SECRET_BYTES:  # an empty one, say, could be guessed
+            raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
+        return found
+
+    def _make_secret(self, path: str) -> None:
+        draft = f"{self.root}/tmp/secret-{os.urandom(8).hex()}"
+        write_new(draft, os.urandom(SECRET_BYTES))
+        try:
+            with suppress(FileExistsError):  # another was quicker: theirs stays
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+        _fsync_folder(self.root)
+
     # Workers
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
@@ -3066,6 +3107,12 @@ class RedisStore:
 
     def unreadable(self) -> Sequence[str]:
         return []
+
+    def secret(self) -> bytes:
+        """As FolderStore.secret."""
+        key = self._key("secret")
+        found: bytes = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))[1]
+        return found
 
     # Transitions: each names the states that it may start from.
 

@@ -671,3 +671,9 @@ def test_each_module_depends_only_on_what_it_may(
             imported.add((node.module or "").partition(".")[0])
     assert imported & {"storage", "worker", "api", "dashboard"} == ours
     assert not imported & theirs
+
+
+def test_a_damaged_secret_is_not_used(storage: FolderStore, folder: Path) -> None:
+    (folder / "secret").write_bytes(b"")
+    with pytest.raises(OSError, match="secret is damaged: remove it"):
+        storage.secret()

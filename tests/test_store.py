@@ -1225,3 +1225,12 @@ def test_what_is_young_and_small_is_not_pruned(
     for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
         prune(store, days, max_bytes)
     assert [job.id for job in store.list()[0]] == ids[::-1]
+
+
+# --- What is kept beside the jobs -----------------------------------------------------------------
+
+
+def test_all_who_use_a_store_have_one_secret(store: WorkerStore, store_url: str) -> None:
+    made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
+    assert len(store.secret()) == 32
+    assert {text.strip() for text in made} == {store.secret().hex()}
