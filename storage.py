@@ -274,6 +274,7 @@ class Store(Protocol):
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
@@ -395,9 +396,18 @@ def start_logging(stream: TextIO) -> None:
 
 def new_id() -> str:
     """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
-    now = datetime.now(UTC)
-    number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
-    return f"{now:%Y%m%d-%H%M%S}-" + "".join(
+    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
+
+
+def first_id(moment: float) -> str:
+    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
+    later ones are above it."""
+    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
+
+
+def _make_id(moment: datetime, random: int) -> str:
+    number = moment.microsecond << 20 | random
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
 
@@ -887,13 +897,14 @@ class Log(AbstractContextManager["Log"], ABC):
         return self.tail(1, offset)
 
     def search(
-        self, needle: bytes, before: int, limit: int, deadline: float
+        self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
     ) -> tuple[list[tuple[int, bytes]], int | None]:
         """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
         bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
-        on below, None at the beginning. Stops at `deadline` on the monotonic clock."""
+        on below, None at the beginning. Stops at `deadline` on the monotonic clock, and at the
+        offset `floor`."""
         found: list[tuple[int, bytes]] = []
-        needle, start, end = needle.lower(), self.start, before
+        needle, start, end = needle.lower(), max(self.start, floor), before
         while end > start:
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
@@ -907,7 +918,7 @@ class Log(AbstractContextManager["Log"], ABC):
                 end = self.line_at(begin + at)
                 shown = max(end, begin + at - EXCERPT // 2)
                 found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
-        return found, None
+        return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
         """(lines that end between `begin` and `end`, the offset reached by the deadline)."""
@@ -1579,10 +1590,12 @@ class FolderStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more).
 
-        `text` is looked for in name, command and ID, whatever its case. At most
+        `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
+        listed: see `first_id`. At most
         SCAN_LIMIT records are read: a page may be short or empty although more follow."""
         jobs: list[Job] = []
         last = ""
@@ -1592,6 +1605,8 @@ class FolderStore:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
+            if since is not None and job_id < since:  # so are all that follow
+                return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
             if job_id == last:  # it moved while we listed
@@ -2895,13 +2910,16 @@ class RedisLog(Log):
         if time.monotonic() > self.leased_until:
             commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
             self.leased_until = time.monotonic() + READER_LEASE / 2
-        begin, data = self.link.try_all(commands)[0]
+        answer = self.link.try_all(commands)[0]
+        if isinstance(answer, OSError):
+            raise answer
+        begin, data = answer
         return int(begin), data
 
     def pread(self, limit: int, offset: int) -> bytes:
         """Bytes that are gone read as zeros, like a hole in a file."""
         begin, data = self.read(offset, limit)
-        return (bytes(begin - offset) + data)[:limit] if data else b""
+        return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
         (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
@@ -3017,13 +3035,14 @@ class RedisStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """As FolderStore.list."""
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         while read < SCAN_LIMIT:
-            ids = self._ids_before(before, step, status)
+            ids = self._ids_before(before, step, status, since)
             for job in self._load(ids):
                 if len(jobs) == limit:
                     return jobs, before
@@ -3037,11 +3056,14 @@ class RedisStore:
             before, read = ids[-1], read + len(ids)
         return jobs, before
 
-    def _ids_before(self, before: str | None, count: int, status: Status | None) -> Sequence[str]:
+    def _ids_before(
+        self, before: str | None, count: int, status: Status | None, since: str | None = None
+    ) -> Sequence[str]:
         """IDs, newest first."""
         key = self._key(f"status:{status}" if status else "all")
         top = f"({before}" if before else "+"
-        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, count))
+        bottom = f"[{since}" if since else "-"
+        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, bottom, "LIMIT", 0, count))
         return [name.decode() for name in found]
 
     def find(self, part: str) -> Sequence[str]:

@@ -1227,6 +1227,17 @@ def test_what_is_young_and_small_is_not_pruned(
     assert [job.id for job in store.list()[0]] == ids[::-1]
 
 
+def test_a_list_ends_at_the_oldest_that_is_asked_for(store: WorkerStore) -> None:
+    jobs = [store.submit(Job(command=f"echo {number}")).id for number in range(5)]
+    for query in ({}, {"status": Status.QUEUED}, {"queue": "default"}, {"text": "echo"}):
+        for limit in (2, 3, 50):
+            listed, following = store.list(limit=limit, since=jobs[2], **query)  # type: ignore[arg-type]
+            assert [job.id for job in listed] == jobs[:1:-1][:limit], (query, limit)
+            if following is not None:
+                listed, following = store.list(before=following, since=jobs[2], **query)  # type: ignore[arg-type]
+                assert [job.id for job in listed] == jobs[:1:-1][limit:] and following is None
+
+
 # --- What is kept beside the jobs -----------------------------------------------------------------
 
 
