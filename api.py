@@ -1260,6 +1260,7 @@ BULK_STATUSES: dict[str, Sequence[Status]] = {
     "cancel": (Status.QUEUED, Status.RUNNING),
     "delete": FINISHED,
 }
+BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
 
 
 class Chosen(NamedTuple):
@@ -1271,10 +1272,11 @@ class Chosen(NamedTuple):
 
 
 def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
-    """Find the jobs; 400 where the status is one of which none can be."""
+    """Find the jobs; 400 for a status whose jobs do not allow that."""
     allowed = BULK_STATUSES[asked.to]
     if asked.status not in (None, *allowed):
-        abort(400, f"status must be one of {', '.join(allowed)}, of which jobs can be {asked.to}")
+        told = f"only such jobs can be {BULK_DONE[asked.to]}"
+        abort(400, f"status must be one of {', '.join(allowed)}: {told}")
     found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
     complete = True
     for status in [asked.status] if asked.status else allowed:
@@ -1695,7 +1697,6 @@ class Action(NamedTuple):
     """What a command does to a job, or to many."""
 
     name: str
-    done: str  # "3 jobs are …"
     one: Callable[[Job], Job | None]
     of_many: Callable[[Job], Job | None]
 
@@ -1729,11 +1730,9 @@ def delete_job(job: Job) -> None:
     tailboard().storage.delete(job.id)
 
 
-add_action(Action("cancel", "cancelled", cancel_as_user, cancel_as_user))
-add_action(
-    Action("rerun", "run again", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j)))
-)
-add_action(Action("delete", "deleted", delete_job, delete_job))
+add_action(Action("cancel", cancel_as_user, cancel_as_user))
+add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j))))
+add_action(Action("delete", delete_job, delete_job))
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
 SHOWN_JOBS = 10  # of many, before the question
@@ -1813,7 +1812,8 @@ class Progress:
         left = len(self.jobs) - self.done
         rest = f", {left} not" if left else ""
         are = "is" if self.done == 1 else "are"
-        click.echo(f"{count_of(self.done)} {are} {self.action.done}{rest}", err=True)
+        done = BULK_DONE[self.action.name]
+        click.echo(f"{count_of(self.done)} {are} {done}{rest}", err=True)
         for failure in self.failures:
             click.echo(failure, err=True)
 
