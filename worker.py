@@ -182,10 +182,10 @@ class Worker:
             self.pause()
             self.reap()
             self.supervise_all()
+            self.run_maintenance()  # before the claim: adopted jobs take slots
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
             self.record_ends()
-            self.run_maintenance()
             self.stop_if_drained()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
@@ -217,7 +217,7 @@ class Worker:
             os.write(self.wake_fd, b"x")
 
     def _stop(self, number: int, _frame: object) -> None:
-        """Claim nothing more; leave, await or cancel the running jobs. A second time: leave them."""
+        """Claim nothing more; leave, await or cancel the running jobs. A second time: leave."""
         if self.relay is not None:
             self.relay.leaving = self.info.name
         if self.stop_reason:
@@ -1187,16 +1187,17 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
             log.error("webhook failed job=%s error=%s", job.id, error)
 
 
-def post(url: str, body: dict[str, Any]) -> str | None:
+def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
     """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
-    in a thread because the time-outs of requests start anew with each byte received."""
+    in a thread because the time-outs of requests start anew with each byte received; `seconds` is
+    for all of it."""
     answer: queue.Queue[str | None] = queue.Queue()
 
     def send() -> None:
         import requests  # here: it needs 15 MB, and few workers have a webhook
 
         try:
-            response = requests.post(url, json=body, timeout=WEBHOOK_TIME, allow_redirects=False)
+            response = requests.post(url, json=body, timeout=seconds, allow_redirects=False)
             answer.put(
                 None if response.ok and not response.is_redirect else str(response.status_code)
             )
@@ -1205,7 +1206,7 @@ def post(url: str, body: dict[str, Any]) -> str | None:
 
     threading.Thread(target=send, daemon=True).start()
     try:
-        return answer.get(timeout=WEBHOOK_TIME)
+        return answer.get(timeout=seconds)
     except queue.Empty:
         return "Timeout"
 
