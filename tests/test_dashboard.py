@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -1216,9 +1217,11 @@ def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gat
 
 
 def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
-    serve: Serve, page: Page, gate: Path
+    serve: Serve, page: Page, gate: Path, tmp_path: Path
 ) -> None:
-    with serve(TAILBOARD_TOKEN="a long secret") as site:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"anna {hashlib.sha256(b'a long secret').hexdigest()}\n")
+    with serve(TAILBOARD_TOKENS=str(tokens)) as site:
         job = site.python(counting(gate))
         page.goto(f"{site.url}/?job={job.id}")
         expect(page.get_by_label("Token")).to_be_visible()
