@@ -515,8 +515,10 @@ class TokenFile:
     def refresh(self) -> None:
         """Read the file if it has changed. One that is bad or gone, half-written say, changes
         nothing: who may come in stays as it was, and the log says once what is wrong."""
+        if not self.path:
+            return
         stamp = self._stamp()
-        if not self.path or stamp == self.stamp != ():
+        if stamp == self.stamp != ():
             return
         self.stamp = stamp
         try:
