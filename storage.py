@@ -12,6 +12,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
+      secret               random bytes, with which the API signs tickets
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
        output.log    what the job said, untouched                   by the job
@@ -76,6 +77,7 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
@@ -272,6 +274,7 @@ class Store(Protocol):
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
@@ -287,6 +290,7 @@ class Store(Protocol):
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def secret(self) -> bytes: ...
 
 
 class WorkerStore(Store, Protocol):
@@ -312,6 +316,7 @@ class Settings:
     unreachable: int = 30
     lost_after: int = 3_600
     token: str = ""
+    tokens: str = ""
     followers: int = 64
     dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
     log_max_bytes: int = 1 << 30
@@ -391,9 +396,18 @@ def start_logging(stream: TextIO) -> None:
 
 def new_id() -> str:
     """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
-    now = datetime.now(UTC)
-    number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
-    return f"{now:%Y%m%d-%H%M%S}-" + "".join(
+    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
+
+
+def first_id(moment: float) -> str:
+    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
+    later ones are above it."""
+    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
+
+
+def _make_id(moment: datetime, random: int) -> str:
+    number = moment.microsecond << 20 | random
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
 
@@ -480,6 +494,22 @@ def write_new(path: str, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Put this in place of what a file holds, at once and durably; others must not do so at the
+    same time. A new file is private; another keeps its owner and permissions."""
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):  # of one who was killed here
+        os.unlink(draft)
+    write_new(draft, content)
+    with suppress(FileNotFoundError):
+        old = os.stat(path)
+        os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if os.geteuid() == 0:
+            os.chown(draft, old.st_uid, old.st_gid)
+    os.rename(draft, path)
+    _fsync_folder(os.path.dirname(path))
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
@@ -867,13 +897,14 @@ class Log(AbstractContextManager["Log"], ABC):
         return self.tail(1, offset)
 
     def search(
-        self, needle: bytes, before: int, limit: int, deadline: float
+        self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
     ) -> tuple[list[tuple[int, bytes]], int | None]:
         """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
         bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
-        on below, None at the beginning. Stops at `deadline` on the monotonic clock."""
+        on below, None at the beginning. Stops at `deadline` on the monotonic clock, and at the
+        offset `floor`."""
         found: list[tuple[int, bytes]] = []
-        needle, start, end = needle.lower(), self.start, before
+        needle, start, end = needle.lower(), max(self.start, floor), before
         while end > start:
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
@@ -887,7 +918,7 @@ class Log(AbstractContextManager["Log"], ABC):
                 end = self.line_at(begin + at)
                 shown = max(end, begin + at - EXCERPT // 2)
                 found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
-        return found, None
+        return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
         """(lines that end between `begin` and `end`, the offset reached by the deadline)."""
@@ -1559,10 +1590,12 @@ class FolderStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more).
 
-        `text` is looked for in name, command and ID, whatever its case. At most
+        `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
+        listed: see `first_id`. At most
         SCAN_LIMIT records are read: a page may be short or empty although more follow."""
         jobs: list[Job] = []
         last = ""
@@ -1572,6 +1605,8 @@ class FolderStore:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
+            if since is not None and job_id < since:  # so are all that follow
+                return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
             if job_id == last:  # it moved while we listed
@@ -2066,6 +2101,27 @@ class FolderStore:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def secret(self) -> bytes:
+        """Random bytes, the same for all who use this store: made when they are first asked for.
+        OSError where they are damaged."""
+        path = f"{self.root}/secret"
+        if not os.path.lexists(path):
+            self._make_secret(path)
+        found = read_small(path)
+        if len(found) != SECRET_BYTES:  # an empty one, say, could be guessed
+            raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
+        return found
+
+    def _make_secret(self, path: str) -> None:
+        draft = f"{self.root}/tmp/secret-{os.urandom(8).hex()}"
+        write_new(draft, os.urandom(SECRET_BYTES))
+        try:
+            with suppress(FileExistsError):  # another was quicker: theirs stays
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+        _fsync_folder(self.root)
 
     # Workers
 
@@ -2854,13 +2910,16 @@ class RedisLog(Log):
         if time.monotonic() > self.leased_until:
             commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
             self.leased_until = time.monotonic() + READER_LEASE / 2
-        begin, data = self.link.try_all(commands)[0]
+        answer = self.link.try_all(commands)[0]
+        if isinstance(answer, OSError):
+            raise answer
+        begin, data = answer
         return int(begin), data
 
     def pread(self, limit: int, offset: int) -> bytes:
         """Bytes that are gone read as zeros, like a hole in a file."""
         begin, data = self.read(offset, limit)
-        return (bytes(begin - offset) + data)[:limit] if data else b""
+        return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
         (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
@@ -2976,13 +3035,14 @@ class RedisStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """As FolderStore.list."""
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         while read < SCAN_LIMIT:
-            ids = self._ids_before(before, step, status)
+            ids = self._ids_before(before, step, status, since)
             for job in self._load(ids):
                 if len(jobs) == limit:
                     return jobs, before
@@ -2996,11 +3056,14 @@ class RedisStore:
             before, read = ids[-1], read + len(ids)
         return jobs, before
 
-    def _ids_before(self, before: str | None, count: int, status: Status | None) -> Sequence[str]:
+    def _ids_before(
+        self, before: str | None, count: int, status: Status | None, since: str | None = None
+    ) -> Sequence[str]:
         """IDs, newest first."""
         key = self._key(f"status:{status}" if status else "all")
         top = f"({before}" if before else "+"
-        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, count))
+        bottom = f"[{since}" if since else "-"
+        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, bottom, "LIMIT", 0, count))
         return [name.decode() for name in found]
 
     def find(self, part: str) -> Sequence[str]:
@@ -3064,6 +3127,12 @@ class RedisStore:
 
     def unreadable(self) -> Sequence[str]:
         return []
+
+    def secret(self) -> bytes:
+        """As FolderStore.secret."""
+        key = self._key("secret")
+        found: bytes = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))[1]
+        return found
 
     # Transitions: each names the states it may start from.
 
