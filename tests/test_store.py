@@ -100,7 +100,7 @@ def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
         list(wire)
         == (
             "id command name queue cwd env timeout retries attempt status submitted_at started_at "
-            "finished_at exit_code reason worker host pid submitted_by rerun_of cpu_seconds "
+            "finished_at exit_code reason worker host pid submitted_by rerun_of saved cpu_seconds "
             "max_rss_bytes log_size log_start"
         ).split()
     )
