@@ -855,7 +855,8 @@ class Param:
         if not isinstance(value, str):
             raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
         if "\0" in value or len(value) > MAX_VALUE:
-            raise ValueError(f"{self.name} must be a text of up to {MAX_VALUE:,} characters")
+            told = f"a text of up to {MAX_VALUE:,} characters without NUL"
+            raise ValueError(f"{self.name} must be {told}")
 
 
 @dataclass(slots=True, kw_only=True)

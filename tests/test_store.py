@@ -1328,10 +1328,11 @@ def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url:
 def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> None:
     store.save_command(hourly())
     command, soon = store.load_command("hourly"), hours_from_now(1)
-    firing = due(command, store.load_schedule("hourly"), soon)
+    seen = store.load_schedule("hourly")
+    firing = due(command, seen, soon)
     assert firing
     job = store.submit(command.job({}), firing.key)
-    fired = fire_due(store, command, soon)
+    fired = store.fire(command, seen, firing, command.job({}))
     assert fired and fired.id == job.id
     assert store.counts()[Status.QUEUED] == 1
 
