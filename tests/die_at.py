@@ -1,4 +1,5 @@
-"""Starts a worker, submits a job, or fires a saved command, and kills itself by SIGKILL just before its N-th step:
+"""Starts a worker, submits a job or fires a saved command, and kills itself by SIGKILL just before
+its N-th step:
 
     die_at.py N STEPS worker OPTION...
     die_at.py N STEPS submit FOLDER KEY COMMAND
