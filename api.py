@@ -34,6 +34,7 @@ from urllib.parse import unquote_to_bytes
 import click
 import psutil
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, stream_with_context
+from flask.cli import with_appcontext
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -1515,6 +1516,7 @@ def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
 
 @routes.cli.group("saved", invoke_without_command=True)
 @click.pass_context
+@with_appcontext
 def saved_commands(context: click.Context) -> None:
     """List saved commands; keep them, or their times, by the commands below."""
     if context.invoked_subcommand is not None:

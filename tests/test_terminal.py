@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import Result
 from conftest import ROOT, Processes, free_port, wait_until
 
 from api import resolve_bind
 from storage import FolderStore, Job, Status
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Typed = Callable[..., Result]
 
 
 @pytest.fixture
@@ -194,6 +196,15 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
 # --- Saved commands -------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def typed(folder: Path) -> Typed:
+    """The same commands in this process: dozens of programs would take their time."""
+    from api import create_app
+
+    app = create_app({"STORAGE": folder})
+    return lambda *words: app.test_cli_runner().invoke(args=words)
+
+
 def test_a_job_that_ran_is_saved_with_a_param_and_started(
     flask: Run, processes: Processes, storage: FolderStore, ended: Callable[..., Job]
 ) -> None:
@@ -218,28 +229,28 @@ def test_a_job_that_ran_is_saved_with_a_param_and_started(
 
 
 def test_saved_commands_are_listed_paused_resumed_and_deleted(
-    flask: Run, storage: FolderStore
+    typed: Typed, storage: FolderStore
 ) -> None:
-    flask("save", "backup", "tar c /home", "--cron", "0 3 * * *", "--queue", "night")
-    listed = flask("saved").stdout
+    typed("save", "backup", "tar c /home", "--cron", "0 3 * * *", "--queue", "night")
+    listed = typed("saved").stdout
     assert listed.startswith("backup  (0 3 * * * UTC, next ") and "(never ran)" in listed
-    assert flask("saved", "pause", "backup").stdout == "backup\n"
-    assert "(0 3 * * * UTC, paused)" in flask("saved").stdout
+    assert typed("saved", "pause", "backup").stdout == "backup\n"
+    assert "(0 3 * * * UTC, paused)" in typed("saved").stdout
     assert storage.load_command("backup").paused
-    assert flask("saved", "resume", "backup").returncode == 0
+    assert typed("saved", "resume", "backup").exit_code == 0
     assert not storage.load_command("backup").paused
-    assert flask("saved", "delete", "backup").stdout == "backup\n"
-    assert flask("saved").stdout == ""
+    assert typed("saved", "delete", "backup").stdout == "backup\n"
+    assert typed("saved").stdout == ""
 
 
 def test_what_is_exported_can_be_imported_elsewhere(
-    flask: Run, storage: FolderStore, tmp_path: Path
+    typed: Typed, storage: FolderStore, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    flask("save", "grüße", "true")
-    flask("save", "a", "echo 行", "--param", "X=1", "--cron", "@daily")
-    flask("save", "b", "true")
-    assert flask("saved", "export", str(kept)).stdout.split() == [
+    typed("save", "grüße", "true")
+    typed("save", "a", "echo 行", "--param", "X=1", "--cron", "@daily")
+    typed("save", "b", "true")
+    assert typed("saved", "export", str(kept)).stdout.split() == [
         str(kept / "a.json"),
         str(kept / "b.json"),
     ]
@@ -248,13 +259,13 @@ def test_what_is_exported_can_be_imported_elsewhere(
     storage.delete_command("a")
     (kept / "b.json").write_text('{"command": "false"}')
     shutil.copy(kept / "b.json", kept / "c.json")
-    done = flask("saved", "import", str(kept))
+    done = typed("saved", "import", str(kept))
     assert done.stdout.splitlines() == ["saved a", "replaced b", "saved c"]
     assert storage.load_command("a").definition() == exported
-    assert flask("saved", "import", str(kept)).stdout.count("unchanged") == 3
+    assert typed("saved", "import", str(kept)).stdout.count("unchanged") == 3
     (kept / "a.json").write_text('{"command": "changed"}')
     (kept / "b.json").write_text('{"command": "true", "cron": "0 25 * * *"}')
-    done = flask("saved", "import", str(kept))
+    done = typed("saved", "import", str(kept))
     assert f"{kept / 'b.json'}: cron: its hour '25' cannot be read" in done.stderr
     assert storage.load_command("a").definition() == exported
 
@@ -272,7 +283,7 @@ def test_what_is_exported_can_be_imported_elsewhere(
     ],
 )
 def test_a_saved_command_that_cannot_be_is_one_sentence(
-    flask: Run, words: list[str], sentence: str
+    typed: Typed, words: list[str], sentence: str
 ) -> None:
-    done = flask(*words)
-    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+    done = typed(*words)
+    assert done.exit_code == 1 and sentence in done.stderr and "Traceback" not in done.stderr
