@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
+import fcntl
+import hashlib
 import hmac
 import io
 import json
@@ -16,22 +18,26 @@ import logging
 import os
 import re
 import resource
+import secrets
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from getpass import getuser
+from glob import glob
 from ipaddress import ip_address
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
 import click
 import psutil
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, stream_with_context
+from flask.cli import with_appcontext
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -69,13 +75,34 @@ from werkzeug.exceptions import (
 )
 
 import storage
-from storage import FINISHED, EmptyLog, Job, JobNotFound, Log, Settings, Status, WrongState
+from storage import (
+    FINISHED,
+    EmptyLog,
+    Job,
+    JobNotFound,
+    Log,
+    Param,
+    SavedCommand,
+    Schedule,
+    Settings,
+    Status,
+    WrongState,
+)
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
 LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
+GREP_BYTES = 256 << 20  # of logs, searched for one answer
+GREP_JOB_BYTES = 1 << 30  # the newest bytes of one log that are searched with all others
+GREP_STEP = 100  # jobs listed at a time
+GREP_COMMAND_TIME = 0.5  # seconds until `flask grep` prints what it has found
+GREP_COMMAND_LINES = 1_000  # and no more lines than this
+TURN_WAIT = 0.5  # seconds for which a search of all logs waits for its turn
+BULK_TIME = 2.0  # seconds for finding the jobs that many are to be rerun, cancelled or deleted of
+BULK_LIMIT = 2_000  # of these jobs in one answer
+BULK_STEP = 500  # jobs listed at a time
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log, with times: these may make 26 bytes of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
@@ -106,7 +133,7 @@ class Tailboard:
         self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
-        self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
+        self.tokens = TokenFile(settings.tokens)
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
@@ -198,20 +225,25 @@ class SearchTurns:
 
     def __init__(self) -> None:
         self.clients: set[str] = set()
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+
+    def may_begin(self, client: str) -> bool:
+        return client not in self.clients and len(self.clients) < MAX_SEARCHES
 
     @contextmanager
-    def take(self, client: str) -> Iterator[None]:
-        """Hold a turn for this client; 503 where it has one already, or all are taken."""
-        with self.lock:
-            if client in self.clients or len(self.clients) >= MAX_SEARCHES:
+    def take(self, client: str, wait: float = 0.0) -> Iterator[None]:
+        """Hold a turn for this client; 503 where it has one already, or all are taken, and none is
+        free within so many seconds."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.may_begin(client), wait):
                 abort(503, "other searches of long logs are under way")
             self.clients.add(client)
         try:
             yield
         finally:
-            with self.lock:
+            with self.changed:
                 self.clients.remove(client)
+                self.changed.notify_all()
 
 
 def tailboard() -> Tailboard:
@@ -257,6 +289,12 @@ VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$
 Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
 QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
+Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
+SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+NEEDLE = "1 to 200 characters"
+Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
+Words = Annotated[str, text_field("", 200, "text of up to 200 characters")]
+PLACE = rf"^({storage.ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
 
 
@@ -278,8 +316,8 @@ class RequestModel(BaseModel):
             abort(400, f"{field} must be {cls.model_fields[field].description}")
 
 
-class Submission(RequestModel):
-    """The body of POST /jobs."""
+class JobRequest(RequestModel):
+    """What is asked of a job, whether it is submitted or saved."""
 
     model_config = ConfigDict(strict=True)
 
@@ -301,15 +339,29 @@ class Submission(RequestModel):
         None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
     )
     retries: Annotated[int, int_field(0, 100)] = 0
+
+
+class Submission(JobRequest):
+    """The body of POST /jobs."""
+
     submitted_by: Label = None
 
 
-class Listing(RequestModel):
-    """The parameters of GET /jobs."""
+class Filters(RequestModel):
+    """Which jobs are meant; `since` is about when they were submitted."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None
-    q: Annotated[str, text_field("", 200, "text of up to 200 characters")] = ""
+    since: Since | None = Field(None, description=SINCE)
+
+    def first_id(self) -> str | None:
+        return None if self.since is None else storage.first_id(self.since)
+
+
+class Listing(Filters):
+    """The parameters of GET /jobs."""
+
+    q: Words = ""
     limit: Annotated[int, int_field(1, 500)] = 50
     before: Annotated[
         str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
@@ -322,17 +374,68 @@ class LogQuery(RequestModel):
     tail: Annotated[int, int_field(0, 1_000_000)] = 1_000
     offset: Offset = None
     limit_bytes: Annotated[int, int_field(1, 4 << 20)] = 256 << 10
-    since: Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)] | None = (
-        Field(None, description="like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z")
-    )
+    since: Since | None = Field(None, description=SINCE)
     timestamps: Flag = False
     follow: Flag = False
     download: Flag = False
-    q: Annotated[str | None, text_field(r"^[^\n]+$", 200, "1 to 200 characters")] = None
+    q: Needle | None = Field(None, description=NEEDLE)
     limit: Annotated[int, int_field(1, 1_000)] = 100
     before: Offset = None
     count: Flag = False
     ticket: str | None = None
+
+
+class Grep(Filters):
+    """The parameters of GET /logs."""
+
+    q: Needle
+    limit: Annotated[int, int_field(1, 1_000)] = 100
+    per_job: Annotated[int, int_field(1, 1_000)] = 10
+    before: Annotated[str | None, text_field(PLACE, 70, "what `next` said, or the ID of a job")] = (
+        None
+    )
+
+
+class Bulk(Filters):
+    """The parameters of GET /bulk."""
+
+    to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
+    q: Words = ""
+
+
+class SavedParam(BaseModel):
+    """A param in the body of PUT /saved/NAME. What its name may be, `storage` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{storage.PARAM_RE.pattern}$"})]
+    label: Label = None
+    default: Text | None = None
+    choices: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+
+
+class SavedRequest(JobRequest):
+    """The body of PUT /saved/NAME."""
+
+    params: list[SavedParam] = Field(
+        [],
+        max_length=storage.MAX_PARAMS,
+        description=f"a list of up to {storage.MAX_PARAMS} objects, each with a name and perhaps "
+        "a label, a default (a text) and choices (a list of texts)",
+    )
+    cron: Annotated[str | None, text_field(LINE, 200, storage.CRON_FORM)] = None
+    zone: Annotated[str, text_field(LINE, 100, storage.ZONE_FORM)] = "UTC"
+    paused: Annotated[bool, Field(description="true or false")] = False
+
+
+class RunValues(RequestModel):
+    """The body of POST /saved/NAME/run: what its fields are, the saved command says."""
+
+
+class RunQuery(RequestModel):
+    """The parameters of POST /saved/NAME/run."""
+
+    submitted_by: Label = None
 
 
 # --- Errors -------------------------------------------------------------------------------------
@@ -408,11 +511,107 @@ def storage_unavailable(error: OSError) -> Response:
     return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
 
 
+# --- Named tokens -------------------------------------------------------------------------------
+
+TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
+TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
+TOKEN_LINE = re.compile(rf"({TOKEN_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})")
+TOKEN_BYTES = 32
+FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one time stamp
+
+
+class NamedToken(NamedTuple):
+    """Whose it is, and its SHA-256. A token is 32 random bytes, so one plain hash is enough: no
+    list of likely ones could be tried, which is what slow and salted hashes of passwords are for.
+    """
+
+    name: str
+    sha256: str  # in lower-case hexadecimal
+
+
+def parse_tokens(content: bytes) -> list[NamedToken]:
+    """The tokens in a file; ValueError, which tells the number of the bad line and not what stands
+    there: that may be a token."""
+    found = []
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        parts = TOKEN_LINE.fullmatch(line)
+        if not parts:
+            raise ValueError(f"line {number} is not NAME SHA256")
+        found.append(NamedToken(parts[1], parts[2].lower()))
+    return found
+
+
+class TokenFile:
+    """The named tokens, read again when their file has changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path  # "": there is none
+        self.known: list[NamedToken] = []  # those of the last time that all could be read
+        self.stamp: tuple[int, ...] = ()  # of the file that was read
+        self.troubles = storage.Troubles(logging.getLogger("tailboard"))
+
+    def read(self) -> list[NamedToken]:
+        """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
+        try:
+            return parse_tokens(storage.read_small(os.path.realpath(self.path)))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
+
+    def check(self) -> None:
+        """ValueError where nobody could come in with what the file holds."""
+        if not self.read():
+            told = f"{self.path} holds no token: `flask token NAME` makes one"
+            raise ValueError(f"TAILBOARD_TOKENS: {told}")
+
+    def refresh(self) -> None:
+        """Read the file if it has changed. One that is bad or gone, half-written say, changes
+        nothing: who may come in stays as it was, and the log says once what is wrong."""
+        if not self.path:
+            return
+        stamp = self._stamp()
+        if stamp == self.stamp != ():
+            return
+        self.stamp = stamp
+        try:
+            self.known = self.read()
+            self.troubles.over("tokens")
+        except ValueError as error:
+            self.troubles.add("tokens", error)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What differs once the file has changed; () where that cannot be told."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            if time.time_ns() - found.st_mtime_ns > FRESH:
+                return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return ()
+
+    def find(self, token: bytes) -> NamedToken | None:
+        """The entry of this token. All are compared, so that the time it takes tells nothing."""
+        given = hashlib.sha256(token).hexdigest()
+        found = None
+        for each in self.known:
+            if hmac.compare_digest(given, each.sha256):
+                found = each
+        return found
+
+
+def visitor() -> str | None:
+    """The name of whose token came with this request; None: it was the one that all share, or none
+    was needed, or this is no request but a command."""
+    named: NamedToken | None = g.get("named_token")
+    return named.name if named else None
+
+
 # --- Who may come in ----------------------------------------------------------------------------
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD", "OPTIONS")
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 
@@ -424,7 +623,7 @@ def authorize() -> None:
     g.begun = time.monotonic()
     refuse_other_sites()
     if request.path != "/healthz":
-        if tailboard().settings.token:
+        if tailboard().settings.token or tailboard().settings.tokens:
             require_token()
         else:
             require_this_machine()
@@ -446,9 +645,14 @@ def refuse_other_sites() -> None:
 
 
 def require_token() -> None:
+    """401 without the token that all share, a named one, or a ticket for what is asked."""
+    shared, tokens = tailboard().settings.token, tailboard().tokens
     given = request.headers.get("Authorization", "").encode()
-    wanted = f"Bearer {tailboard().settings.token}".encode()
-    if not hmac.compare_digest(given, wanted) and not has_ticket():
+    is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
+    tokens.refresh()
+    if given.startswith(b"Bearer "):
+        g.named_token = tokens.find(given.removeprefix(b"Bearer "))
+    if not is_shared and visitor() is None and not has_ticket():
         abort(401, "the token is missing or wrong")
 
 
@@ -465,7 +669,7 @@ def require_this_machine() -> None:
 
 def refuse_other_bodies() -> None:
     """415 for a body that is not JSON; a POST without a body needs no type."""
-    if request.method == "POST" and has_body() and request.mimetype != "application/json":
+    if request.method in ("POST", "PUT") and has_body() and request.mimetype != "application/json":
         abort(415, "Content-Type must be application/json")
 
 
@@ -473,28 +677,51 @@ def has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
+TICKET_SALT = "tailboard log ticket"
+
+
 def has_ticket() -> bool:
     """Is this a read of the log that a valid ticket is for? A browser's EventSource and its
     download links cannot send headers."""
-    if request.endpoint == "tailboard.logs":
-        with suppress(BadSignature):
-            job_id = tailboard().tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
-            return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
+    given = request.args.get("ticket", "")
+    if not given or request.endpoint != "tailboard.logs":
+        return False
+    named = tailboard().tokens.known
+    keys = [ticket_key(each) for each in named]
+    if tailboard().settings.token:
+        keys.append(ticket_key(None))
+    with suppress(BadSignature):
+        signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
+        job_id = signer.loads(given, max_age=TICKET_AGE)
+        return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
     return False
+
+
+def ticket_key(named: NamedToken | None) -> bytes:
+    """What signs the tickets of who has this token. With a named token they end when it is revoked.
+    Its hash alone would not do: a file of hashes need not be secret."""
+    if named is None:
+        return tailboard().settings.token.encode()
+    return tailboard().storage.secret() + named.sha256.encode()
+
+
+def make_ticket(what: str) -> tuple[dict[str, Any], int]:
+    """A ticket for the log of this job, or for ANY_LOG."""
+    signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
+    return {"ticket": signer.dumps(what), "expires_in": TICKET_AGE}, 201
 
 
 @routes.post("/jobs/<job_id>/ticket")
 def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
-    job = tailboard().storage.get(job_id)
-    return {"ticket": tailboard().tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
+    return make_ticket(tailboard().storage.get(job_id).id)
 
 
 @routes.post("/ticket")
 def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
     jobs has it at hand before a visitor chooses one."""
-    return {"ticket": tailboard().tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
+    return make_ticket(ANY_LOG)
 
 
 @routes.after_app_request
@@ -552,22 +779,44 @@ def created(job: Job) -> Created:
     return whole_job(job), 201, {"Location": location}
 
 
-def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
-    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of)
+def submit(
+    asked: object, key: str | None = None, rerun_of: str | None = None, saved: str | None = None
+) -> Job:
+    asked = with_submitter(asked)
+    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of, saved=saved)
     return tailboard().storage.submit(job, key)
+
+
+def with_submitter(asked: object) -> object:
+    """What is asked, submitted by whose token came with it."""
+    if visitor() is None or not isinstance(asked, dict):
+        return asked
+    return asked | {"submitted_by": submitter(asked.get("submitted_by"))}
+
+
+def submitter(claimed: Any) -> Any:
+    """Whose token came with the request; without a named one, who is claimed to submit. 400 where
+    the two differ."""
+    name = visitor()
+    if name is not None and claimed not in (None, name):
+        abort(400, f"submitted_by must be {name!r}, whose token this is, or be left out")
+    return name or claimed
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
-    return submit(wishes, key, rerun_of=old.id)
+    wishes["submitted_by"] = visitor() or old.submitted_by
+    return submit(wishes, key, rerun_of=old.id, saved=old.saved)
 
 
 @routes.get("/jobs")
 def index() -> Response:
     asked = Listing.parse(request.args.to_dict())
     port = tailboard().storage
-    jobs, following = port.list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
+    jobs, following = port.list(
+        asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id()
+    )
     listed = [listed_job(job) for job in jobs]
     answer = {"jobs": listed, "next": following, "counts": port.counts()}
     response = current_app.make_response(answer)
@@ -603,13 +852,134 @@ def listed_job(job: Job) -> dict[str, Any]:
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    return whole_job(tailboard().storage.cancel(job_id, "cancelled through the API")), 202
+    name = visitor()
+    reason = f"cancelled by {name}" if name else "cancelled through the API"
+    return whole_job(tailboard().storage.cancel(job_id, reason)), 202
 
 
 @routes.delete("/jobs/<job_id>")
 def delete(job_id: str) -> tuple[str, int]:
     tailboard().storage.delete(job_id)
     return "", 204
+
+
+# --- Saved commands -----------------------------------------------------------------------------
+
+RUNS_SHOWN = 5  # of a saved command, newest first
+RUN_FIELDS = ("id", "status", "submitted_at", "started_at", "finished_at", "exit_code", "reason")
+# What GET tells besides: it may stand in the body of a PUT, so that what was read can be sent back.
+TOLD = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
+
+
+@routes.get("/saved")
+def list_saved() -> Response:
+    """All saved commands, by name; without `env`, which may be large."""
+    listed = [whole_command(command) for command in tailboard().storage.list_commands()]
+    for told in listed:
+        del told["env"]
+    response = current_app.make_response({"saved": listed})
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@routes.get("/saved/<name>")
+def show_saved(name: str) -> dict[str, Any]:
+    return whole_command(tailboard().storage.load_command(name))
+
+
+@routes.put("/saved/<name>")
+def save(name: str) -> Created:
+    """Keep the command that the body describes under this name: 201 where that is new, else 200."""
+    asked = request.get_json() if has_body() else None
+    is_new = save_command(name, asked)
+    location = current_app.url_for("tailboard.show_saved", name=name)
+    status = 201 if is_new else 200
+    return whole_command(tailboard().storage.load_command(name)), status, {"Location": location}
+
+
+@routes.delete("/saved/<name>")
+def delete_saved(name: str) -> tuple[str, int]:
+    tailboard().storage.delete_command(name)
+    return "", 204
+
+
+@routes.post("/saved/<name>/run")
+def run_saved(name: str) -> Created:
+    """Submit a job of a saved command; the body holds the values of its params."""
+    by = submitter(RunQuery.parse(request.args.to_dict()).submitted_by)
+    values = request.get_json() if has_body() else {}
+    return created(start_saved(name, values, by, idempotency_key()))
+
+
+def save_command(name: str, asked: object) -> bool:
+    """True where the name is new; 400 with a sentence where it is none that could run."""
+    try:
+        return tailboard().storage.save_command(make_command(name, asked))
+    except ValueError as error:
+        abort(400, str(error))
+
+
+def make_command(name: str, asked: object) -> SavedCommand:
+    """The saved command that a body describes; ValueError, or 400, where it is none."""
+    if isinstance(asked, dict):
+        asked = {field: value for field, value in asked.items() if field not in TOLD}
+    said = SavedRequest.parse(asked).model_dump()
+    said["params"] = [Param(**param) for param in said["params"]]
+    command = SavedCommand(**said, saved=name)
+    command.check()
+    return command
+
+
+def start_saved(name: str, values: object, by: str | None, key: str | None = None) -> Job:
+    """Submit a job of a saved command with these values; 400 names one that is missing or bad."""
+    command = tailboard().storage.load_command(name)
+    if not isinstance(values, dict):
+        abort(400, "the body must be a JSON object of the params' values")
+    try:
+        job = command.job(values)
+    except ValueError as error:
+        abort(400, str(error))
+    try:
+        bounded_env(job.env)
+    except ValueError:
+        abort(400, f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all")
+    job.submitted_by = by
+    return tailboard().storage.submit(job, key)
+
+
+def whole_command(command: SavedCommand) -> dict[str, Any]:
+    """A saved command with its next run, its last ones, and how many of its times were skipped."""
+    port = tailboard().storage
+    upcoming = storage.next_time(command, time.time())
+    runs = last_runs(command)
+    return command.as_dict() | {
+        "next_run": None if upcoming is None else storage.utc(upcoming),
+        "last_run": runs[0] if runs else None,
+        "runs": runs,
+        "skipped": skipped_times(port.load_schedule(command.saved)),
+    }
+
+
+def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
+    """Its newest jobs, in short; those that were deleted are left out."""
+    port, runs = tailboard().storage, []
+    for job_id in port.command_runs(command.saved):
+        with suppress(JobNotFound):
+            told = port.get(job_id).as_dict()
+            runs.append({name: told[name] for name in RUN_FIELDS})
+        if len(runs) == RUNS_SHOWN:
+            break
+    return runs
+
+
+def skipped_times(schedule: Schedule) -> dict[str, Any]:
+    """How many times were skipped; the last of them, and the job that still waited or ran."""
+    return {
+        "count": schedule.skipped,
+        "last_at": schedule.skipped_at,
+        "for_job": schedule.skipped_for,
+    }
 
 
 # --- Logs on the wire ---------------------------------------------------------------------------
@@ -740,10 +1110,13 @@ def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
     """The matches, or how many they are; 503 where the log is long and others are searched."""
     if log.size - log.start <= LONG_LOG_BYTES:
         return search_or_count(log, needle, asked)
-    # Behind a proxy, which needs the token, all come from the proxy's address.
-    client = request.headers.get("X-Forwarded-For") or request.remote_addr or ""
-    with tailboard().searches.take(client):
+    with tailboard().searches.take(searcher()):
         return search_or_count(log, needle, asked)
+
+
+def searcher() -> str:
+    """Who searches. Behind a proxy, which needs a token, all come from the proxy's address."""
+    return visitor() or request.headers.get("X-Forwarded-For") or request.remote_addr or ""
 
 
 def search_or_count(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
@@ -756,15 +1129,22 @@ def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
     deadline = time.monotonic() + SEARCH_TIME
     before = log.size if asked.before is None else min(asked.before, log.size)
     hits, following = log.search(needle.encode(), before, asked.limit, deadline)
-    matches: list[dict[str, Any]] = []
+    return {"matches": number_hits(log, hits, deadline + SEARCH_TIME), "next": following}
+
+
+def number_hits(
+    log: Log, hits: Sequence[tuple[int, bytes]], deadline: float
+) -> list[dict[str, Any]]:
+    """The lines found by Log.search, newest first, as JSON on the wire."""
+    numbered: list[dict[str, Any]] = []
     at, line = 0, 1
     for offset, excerpt in reversed(hits):
         if log.start == 0:
-            at, more = log.count_lines(at, offset, deadline + SEARCH_TIME)
+            at, more = log.count_lines(at, offset, deadline)
             line += more
         number, shown = line if at == offset else None, excerpt.decode(errors="replace")
-        matches.append({"offset": offset, "line": number, "text": shown})
-    return {"matches": matches[::-1], "next": following}
+        numbered.append({"offset": offset, "line": number, "text": shown})
+    return numbered[::-1]
 
 
 def count_matches(log: Log, needle: str) -> dict[str, Any]:
@@ -931,6 +1311,215 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
         yield Piece(at, log.add_timestamps(begin, data) if timestamps else data)
 
 
+# --- All logs -----------------------------------------------------------------------------------
+
+
+class GrepPage:
+    """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
+    found or so many bytes read, or time is up, and then `next` says where to go on."""
+
+    def __init__(self, asked: Grep, seconds: float, is_numbered: bool = True) -> None:
+        self.asked = asked
+        self.is_numbered = is_numbered  # are the lines' numbers wished for?
+        self.deadline = time.monotonic() + seconds
+        self.hits: list[dict[str, Any]] = []
+        self.more_in: list[str] = []  # IDs of jobs that hold `per_job` lines, and perhaps more
+        self.unreadable: list[str] = []  # IDs of jobs whose logs cannot be read
+        self.jobs = self.bytes = 0  # that were searched
+        self.next: str | None = None  # as `before`; None: that was all
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = {"jobs": self.jobs, "bytes": self.bytes, "unreadable": len(self.unreadable)}
+        return {
+            "hits": self.hits,
+            "more_in": self.more_in,
+            "next": self.next,
+            "searched": counts,
+        }
+
+    def search(self) -> Self:
+        """Fill the page."""
+        last = self._search_begun_job()
+        while self.next is None:
+            jobs, following = tailboard().storage.list(
+                self.asked.status, self.asked.queue, "", GREP_STEP, last, self.asked.first_id()
+            )
+            for job in jobs:
+                if self.jobs > 0 and self._is_full():
+                    self.next = last
+                    return self
+                self._search_job(job)
+                last = job.id
+                if self.next is not None:
+                    return self
+            if following is None:
+                return self
+            last = following
+            if self._is_full():
+                self.next = last
+        return self
+
+    def _search_begun_job(self) -> str | None:
+        """The ID of the job below which to go on; if the page before ended in its log, that is
+        searched first."""
+        place = re.fullmatch(PLACE, self.asked.before or "")
+        if place is None:
+            return None
+        job_id, offset, found = place.groups()
+        if offset is not None:
+            with suppress(JobNotFound):  # it was deleted
+                self._search_job(tailboard().storage.get(job_id), int(offset), int(found))
+        return str(job_id)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self.hits) >= self.asked.limit
+            or self.bytes >= GREP_BYTES
+            or time.monotonic() > self.deadline
+        )
+
+    def _search_job(self, job: Job, before: int | None = None, found: int = 0) -> None:
+        self.jobs += 1
+        try:
+            with open_log(job.id) as log:
+                self._search_log(job, log, log.size if before is None else before, found)
+        except JobNotFound:
+            pass  # it was deleted
+        except OSError as error:
+            if isinstance(error, storage.StoreTrouble) or error.errno in storage.RESOURCE_ERRNOS:
+                raise
+            self.unreadable.append(job.id)
+
+    def _search_log(self, job: Job, log: Log, before: int, found: int) -> None:
+        """Search a log from below an offset, where so many lines of it are found already."""
+        size = log.size
+        end = min(before, size)
+        lowest = size - GREP_JOB_BYTES  # a log may be one huge hole
+        floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
+        wanted = max(0, min(self.asked.per_job - found, self.asked.limit - len(self.hits)))
+        lines, following = log.search(self.asked.q.encode(), end, wanted, self.deadline, floor)
+        self.bytes += max(0, end - (log.start if following is None else following))
+        patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
+        numbered = number_hits(log, lines, time.monotonic() + patience)
+        self.hits += [{"job": job_summary(job)} | line for line in numbered]
+        found += len(lines)
+        if following is None or following <= lowest:
+            return
+        if found >= self.asked.per_job:
+            self.more_in.append(job.id)
+        else:
+            self.next = f"{job.id}.{following}.{found}"
+
+
+def job_title(job: Job) -> str:
+    """What to call it, on one line."""
+    return " ".join((job.name or str(job.command)).split())[:80]
+
+
+def job_summary(job: Job) -> dict[str, Any]:
+    """What a hit tells of its job."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "title": job_title(job),
+        "queue": job.queue,
+        "status": job.status,
+        "submitted_at": job.submitted_at,
+        "finished_at": job.finished_at,
+    }
+
+
+@routes.get("/logs")
+def search_logs() -> dict[str, Any]:
+    """The lines of all logs that hold a text, newest jobs first."""
+    asked = Grep.parse(request.args.to_dict())
+    with tailboard().searches.take(searcher(), TURN_WAIT):
+        return GrepPage(asked, SEARCH_TIME).search().as_dict()
+
+
+# --- Many jobs at once --------------------------------------------------------------------------
+
+BULK_STATUSES: dict[str, Sequence[Status]] = {
+    "rerun": FINISHED,
+    "cancel": (Status.QUEUED, Status.RUNNING),
+    "delete": FINISHED,
+}
+BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
+
+
+class Chosen(NamedTuple):
+    """The jobs that filters choose for an action, in the order in which to do it."""
+
+    jobs: list[Job]
+    left_out: int  # jobs that were run again already
+    complete: bool  # False: these are the newest of them
+
+
+def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
+    """Find the jobs; 400 for a status whose jobs do not allow that."""
+    allowed = BULK_STATUSES[asked.to]
+    if asked.status not in (None, *allowed):
+        told = f"only such jobs can be {BULK_DONE[asked.to]}"
+        abort(400, f"status must be one of {', '.join(allowed)}: {told}")
+    found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
+    complete = True
+    for status in [asked.status] if asked.status else allowed:
+        count = 0
+        for page in iter_pages(status, asked.queue, asked.q, asked.first_id()):
+            found |= {job.id: job for job in page}
+            count += len(page)
+            if count > limit or time.monotonic() > deadline:
+                complete = False
+                break
+    jobs = sorted(found.values(), key=lambda job: job.id, reverse=True)
+    complete = complete and len(jobs) <= limit
+    return in_order(asked.to, jobs[:limit], complete, deadline)
+
+
+def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> Chosen:
+    """Of jobs that are newest first. Reruns stand in line as the jobs did. What waits is cancelled
+    before what runs, else a free worker would start it."""
+    if action == "cancel":
+        return Chosen(sorted(jobs, key=lambda job: job.status is Status.RUNNING), 0, complete)
+    if action == "delete" or not jobs:
+        return Chosen(jobs[::-1], 0, complete)
+    again: set[str | None] = set()  # a rerun is younger than its job
+    for page in iter_pages(None, None, "", jobs[-1].id):
+        again |= {job.rerun_of for job in page}
+        if time.monotonic() > deadline:
+            complete = False
+            break
+    left = [job for job in jobs[::-1] if job.id not in again]
+    return Chosen(left, len(jobs) - len(left), complete)
+
+
+def iter_pages(
+    status: Status | None, queue: str | None, text: str, since: str | None
+) -> Iterator[Sequence[Job]]:
+    """All jobs, as Store.list gives them, a few at a time."""
+    before = None
+    while True:
+        jobs, before = tailboard().storage.list(status, queue, text, BULK_STEP, before, since)
+        yield jobs
+        if before is None:
+            return
+
+
+def bulk_key(job: Job) -> str:
+    """The Idempotency-Key of a rerun among many: each job is run again once, also where two do it
+    at a time."""
+    return f"rerun {job.id}"
+
+
+@routes.get("/bulk")
+def bulk() -> dict[str, Any]:
+    """The IDs of the jobs to rerun, cancel or delete one after another; nothing is done to them."""
+    asked = Bulk.parse(request.args.to_dict())
+    chosen = choose(asked, BULK_LIMIT, time.monotonic() + BULK_TIME)
+    ids = [job.id for job in chosen.jobs]
+    return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+
+
 # --- Workers, health, metrics -------------------------------------------------------------------
 
 
@@ -1011,8 +1600,27 @@ OPERATIONS = {
         },
         query=LogQuery,
     ),
+    ("get", "/saved"): Operation("List saved commands", {"200": "SavedCommands", "304": ""}),
+    ("get", "/saved/{name}"): Operation("A saved command", {"200": "SavedCommand"}),
+    ("put", "/saved/{name}"): Operation(
+        "Save a command", {"200": "SavedCommand", "201": "SavedCommand"}, body=SavedRequest
+    ),
+    ("delete", "/saved/{name}"): Operation("Forget a saved command", {"204": ""}),
+    ("post", "/saved/{name}/run"): Operation(
+        "Run it, with values for its params",
+        {"201": "Job"},
+        query=RunQuery,
+        body=RunValues,
+        keyed=True,
+    ),
     ("post", "/jobs/{job_id}/ticket"): Operation("A ticket for its log", {"201": "Ticket"}),
     ("post", "/ticket"): Operation("A ticket for any log", {"201": "Ticket"}),
+    ("get", "/logs"): Operation(
+        "Lines of all logs that hold a text, newest jobs first", {"200": "Hits"}, query=Grep
+    ),
+    ("get", "/bulk"): Operation(
+        "Which jobs to rerun, cancel or delete, one after another", {"200": "Chosen"}, query=Bulk
+    ),
     ("get", "/workers"): Operation("The living workers", {"200": "Workers"}),
     ("get", "/healthz"): Operation("Is all well?", {"200": "Health", "503": "Health"}),
     ("get", "/metrics"): Operation("Metrics for Prometheus", {"200": "text/plain"}),
@@ -1034,7 +1642,7 @@ def openapi() -> dict[str, Any]:
         "info": {"title": "Tailboard", "version": "1", "description": "Jobs and their logs."},
         "paths": paths,
         "components": {
-            "schemas": answer_schemas() | {"Submission": request_schema(Submission)},
+            "schemas": answer_schemas() | body_schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}, {}],
@@ -1043,16 +1651,19 @@ def openapi() -> dict[str, Any]:
 
 def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "parameters": []}
-    if "{job_id}" in path:
-        described["parameters"].append(parameter("job_id", "path", {"type": "string"}))
+    for name in re.findall("{(.*?)}", path):
+        described["parameters"].append(parameter(name, "path", {"type": "string"}))
     if operation.keyed:
         key = {"type": "string", "minLength": 1}
         described["parameters"].append(parameter("Idempotency-Key", "header", key))
     if operation.query:
-        for name, schema in request_schema(operation.query)["properties"].items():
-            described["parameters"].append(parameter(name, "query", schema))
+        model = request_schema(operation.query)
+        for name, schema in model["properties"].items():
+            is_required = name in model.get("required", ())
+            described["parameters"].append(parameter(name, "query", schema, is_required))
     if operation.body:
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}
+        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+        content = {"application/json": {"schema": schema}}
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = {"default": describe_answer("Problem")}
     for status, answer in operation.answers.items():
@@ -1060,8 +1671,11 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     return described
 
 
-def parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def parameter(
+    name: str, place: str, schema: dict[str, Any], is_required: bool = False
+) -> dict[str, Any]:
+    is_required = is_required or place == "path"
+    return {"name": name, "in": place, "required": is_required, "schema": schema}
 
 
 def describe_answer(answer: str) -> dict[str, Any]:
@@ -1081,8 +1695,37 @@ def request_schema(model: type[RequestModel]) -> dict[str, Any]:
     return schema | {"additionalProperties": False}
 
 
+def body_schemas() -> dict[str, Any]:
+    """The bodies of requests, and what stands in them."""
+    return {
+        "Submission": request_schema(Submission),
+        "SavedRequest": request_schema(SavedRequest),
+        "SavedParam": SavedParam.model_json_schema(),
+        "RunValues": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+
+
+def saved_schema() -> dict[str, Any]:
+    """A saved command on its own, made of the dataclass that it is."""
+    told = TypeAdapter(SavedCommand).json_schema(ref_template="#/components/schemas/{model}")
+    properties = {name: told["properties"][name] for name in storage.DEFINITION}
+    run = an_object(**{name: job_schema()["properties"][name] for name in RUN_FIELDS})
+    return an_object(
+        saved={"type": "string"},
+        **properties,
+        saved_at=TIME,
+        next_run=TIME,
+        last_run={"anyOf": [run, {"type": "null"}]},
+        runs={"type": "array", "items": run},
+        skipped=an_object(count=COUNT, last_at=TIME, for_job={"type": ["string", "null"]}),
+    )
+
+
 def answer_schemas() -> dict[str, Any]:
-    job = job_schema()
+    job, saved = job_schema(), saved_schema()
+    saved_in_list = {
+        name: saved["properties"][name] for name in saved["properties"] if name != "env"
+    }
     listed = dict(job["properties"])
     for name in ("env", "attempts"):
         del listed[name]
@@ -1094,6 +1737,18 @@ def answer_schemas() -> dict[str, Any]:
             next={"type": ["string", "null"]},
             counts=an_object(**dict.fromkeys(Status, COUNT)),
         ),
+        "Hits": an_object(
+            hits={"type": "array", "items": hit_schema(job["properties"])},
+            more_in=TEXTS,
+            next={"type": ["string", "null"]},
+            searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
+        ),
+        "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
+        "SavedCommand": saved,
+        "SavedCommands": an_object(
+            saved={"type": "array", "items": an_object(**saved_in_list)},
+        ),
+        "Param": TypeAdapter(Param).json_schema(),
         "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
         "Workers": an_object(workers={"type": "array"}, unreadable=TEXTS),
         "Health": {"type": "object"},
@@ -1122,6 +1777,13 @@ def job_schema() -> dict[str, Any]:
     return an_object(**properties, attempts={"type": "array", "items": attempt})
 
 
+def hit_schema(known: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "name", "queue", "status", "submitted_at", "finished_at")
+    summary = an_object(**{name: known[name] for name in names}, title={"type": "string"})
+    line = {"type": ["integer", "null"]}
+    return an_object(job=summary, offset=COUNT, line=line, text={"type": "string"})
+
+
 def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
@@ -1139,7 +1801,11 @@ class Command(click.Command):
         except BrokenPipeError:  # `flask jobs | head`: click knows what to do
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
-            raise click.ClickException(getattr(error, "description", str(error))) from None
+            raise click.ClickException(describe_error(error)) from None
+
+
+def describe_error(error: Exception) -> str:
+    return str(getattr(error, "description", error))
 
 
 routes.cli.command_class = Command
@@ -1165,17 +1831,20 @@ def find(part: str) -> Job:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
-    if bad := [pair for pair in env if "=" not in pair]:
-        raise click.ClickException(f"--env must be NAME=VALUE, and {bad[0]!r} is not")
     given["command"] = sys.stdin.read() if command == "-" else command
-    given["env"] = dict(pair.split("=", 1) for pair in env)
+    given["env"] = parse_pairs("--env", env)
     job = submit(given | {"submitted_by": getuser()})
     click.echo(job.id, err=follow)
     if follow:
-        for data in plain_text(follow_log(job.id, 0, False)):
-            click.echo(data, nl=False)
-        code = tailboard().storage.get(job.id).exit_code
-        sys.exit(1 if code is None else code)
+        follow_to_end(job)
+
+
+def follow_to_end(job: Job) -> None:
+    """Print a job's log as it is written; exit with its exit code."""
+    for data in plain_text(follow_log(job.id, 0, False)):
+        click.echo(data, nl=False)
+    code = tailboard().storage.get(job.id).exit_code
+    sys.exit(1 if code is None else code)
 
 
 @routes.cli.command("jobs")
@@ -1186,8 +1855,7 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     for job in tailboard().storage.list(Status(status) if status else None, limit=limit)[0]:
         code = "" if job.exit_code is None else job.exit_code
-        title = " ".join((job.name or str(job.command)).split())
-        line = f"{job.id}  {job.status:9}  {code!s:>3}  {title[:80]}"
+        line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
         click.echo(json.dumps(job.as_dict()) if as_json else line)
 
 
@@ -1205,17 +1873,344 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
         click.echo(data, nl=False)
 
 
-def on_a_job(name: str, act: Callable[[Job], Job | None]) -> None:
-    @routes.cli.command(name, help=f"{name.capitalize()} a job.")
-    @click.argument("job_id", metavar="ID")
-    def act_on(job_id: str) -> None:
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options by which a command chooses jobs, as GET /jobs has them."""
+    status = click.Choice([str(status) for status in Status])
+    options: list[Option] = [
+        click.option("--status", type=status),
+        click.option("--since", metavar="AGE", help="Submitted since: like 30s, 1d, or a time."),
+        click.option("--queue"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@routes.cli.command("grep")
+@click.argument("text")
+@filter_options
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N lines.")
+@click.option("--per-job", type=click.IntRange(1), metavar="N", help="At most N lines of a job.")
+def grep_command(text: str, limit: int | None, per_job: int | None, **filters: str | None) -> None:
+    """Print the lines of all logs that hold TEXT, in ASCII capitals or not, as `ID name: line`, the
+    newest job and the newest line first. Exit code 1: there is none."""
+    asked = Grep.parse(filters | {"q": text})
+    count = 0
+    try:
+        for page in grep_pages(asked, limit or sys.maxsize, per_job or sys.maxsize):
+            print_hits(page)
+            count += len(page.hits)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0 if count else 1)
+
+
+def grep_pages(asked: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
+    """A search of all logs to its end, or until so many lines are found."""
+    while limit > 0:
+        now = {"limit": min(limit, GREP_COMMAND_LINES), "per_job": per_job}
+        page = GrepPage(asked.model_copy(update=now), GREP_COMMAND_TIME, False).search()
+        yield page
+        if page.next is None:
+            return
+        limit -= len(page.hits)
+        asked = asked.model_copy(update={"before": page.next})
+
+
+def print_hits(page: GrepPage) -> None:
+    for hit in page.hits:
+        line = " ".join(hit["text"].splitlines())  # of a progress bar, say, which has \r
+        click.echo(f"{hit['job']['id']} {hit['job']['title']}: {line}")
+    for job_id in page.unreadable:
+        click.echo(f"{job_id}: its log cannot be read", err=True)
+
+
+class Action(NamedTuple):
+    """What a command does to a job, or to many."""
+
+    name: str
+    one: Callable[[Job], Job | None]
+    of_many: Callable[[Job], Job | None]
+
+
+def add_action(action: Action) -> None:
+    told = f"{action.name.capitalize()} the job of this ID, or all jobs that the options choose."
+
+    @routes.cli.command(action.name, help=told)
+    @click.argument("job_id", metavar="[ID]", required=False)
+    @filter_options
+    @click.option("--q", metavar="TEXT", help="In name, command or ID.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
+        is_filtered = any(filters.values())
+        if job_id is not None and is_filtered:
+            raise click.ClickException("an ID and options that choose jobs exclude each other")
+        if job_id is not None:
+            job = find(job_id)
+            click.echo((action.one(job) or job).id)
+        elif is_filtered:
+            act_on_many(action, Bulk.parse(filters | {"to": action.name}), yes)
+        else:
+            raise click.ClickException("give an ID, or options such as --status failed --since 1d")
+
+
+def cancel_as_user(job: Job) -> Job:
+    return tailboard().storage.cancel(job.id, f"cancelled by {getuser()}")
+
+
+def delete_job(job: Job) -> None:
+    tailboard().storage.delete(job.id)
+
+
+add_action(Action("cancel", cancel_as_user, cancel_as_user))
+add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j))))
+add_action(Action("delete", delete_job, delete_job))
+
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
+SHOWN_JOBS = 10  # of many, before the question
+PROGRESS_INTERVAL = 1.0  # seconds
+
+
+def count_of(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def act_on_many(action: Action, asked: Bulk, yes: bool) -> None:
+    """Say which jobs these are, ask, do it, and say what could not be done."""
+    chosen = choose(asked, sys.maxsize, float("inf"))
+    show_chosen(chosen)
+    if not chosen.jobs:
+        return
+    if not yes and not sys.stdin.isatty():
+        raise click.ClickException("nobody can be asked here: --yes does it unasked")
+    if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
+        return
+    Progress(action, chosen.jobs).run()
+
+
+def show_chosen(chosen: Chosen) -> None:
+    click.echo(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
+    for job in chosen.jobs[:SHOWN_JOBS]:
+        click.echo(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
+    if len(chosen.jobs) > SHOWN_JOBS:
+        click.echo(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
+    if chosen.left_out:
+        told = f"left out: {count_of(chosen.left_out)} that ran again since"
+        click.echo(told, err=True)
+
+
+class Progress:
+    """An action on many jobs: what was done goes to standard output, an ID a line, all else to
+    standard error."""
+
+    def __init__(self, action: Action, jobs: Sequence[Job]) -> None:
+        self.action, self.jobs = action, jobs
+        self.done = 0
+        self.failures: list[str] = []
+        self.told_at = time.monotonic()
+
+    def run(self) -> None:
+        """Exit code 1 where something could not be done."""
+        try:
+            for number, job in enumerate(self.jobs, 1):
+                self._act(job)
+                self._tell(number)
+        except KeyboardInterrupt:
+            self._sum_up()
+            sys.exit(INTERRUPTED)
+        except storage.StoreAway as error:  # so it would be for all others
+            self.failures.append(f"broken off: {error}")
+        self._sum_up()
+        sys.exit(1 if self.failures else 0)
+
+    def _act(self, job: Job) -> None:
+        try:
+            result = self.action.of_many(job) or job
+        except storage.StoreAway:
+            raise
+        except (HTTPException, JobNotFound, WrongState, OSError) as error:
+            self.failures.append(f"{job.id}: {describe_error(error)}")
+            return
+        self.done += 1
+        click.echo(result.id)
+
+    def _tell(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self.told_at > PROGRESS_INTERVAL:
+            click.echo(f"{number} of {len(self.jobs)}", err=True)
+            self.told_at = now
+
+    def _sum_up(self) -> None:
+        left = len(self.jobs) - self.done
+        rest = f", {left} not" if left else ""
+        are = "is" if self.done == 1 else "are"
+        done = BULK_DONE[self.action.name]
+        click.echo(f"{count_of(self.done)} {are} {done}{rest}", err=True)
+        for failure in self.failures:
+            click.echo(failure, err=True)
+
+
+# Saved commands. `flask run` is Flask's own, hence `flask start`; `flask pause` and `resume` are
+# left to queues, hence `flask saved pause`.
+
+
+@routes.cli.command("save")
+@click.argument("name")
+@click.argument("command", required=False)
+@click.option(
+    "--from", "job_id", metavar="ID", help="Save what this job ran, where COMMAND is none."
+)
+@click.option("--name", "label", help="Of its jobs (default: NAME).")
+@click.option("--queue")
+@click.option("--cwd", type=click.Path(resolve_path=True), help="The folder to run in.")
+@click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
+@click.option("--timeout", type=float, help="Seconds.")
+@click.option("--retries", type=int)
+@click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="May be given several times.")
+@click.option("--cron", help="Like '0 3 * * *', or @daily.")
+@click.option("--zone", help="Of its times, like Europe/Berlin (default: UTC).")
+def save_command_line(
+    name: str,
+    command: str | None,
+    job_id: str | None,
+    label: str | None,
+    env: tuple[str, ...],
+    param: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Keep COMMAND, a shell line (-: a script from standard input), under NAME, in place of what
+    it was. A variable of a job's env that becomes a param gives its default."""
+    if (command is None) == (job_id is None):
+        raise click.ClickException("give either a COMMAND or --from ID")
+    said: dict[str, Any] = {"command": sys.stdin.read() if command == "-" else command, "env": {}}
+    if job_id is not None:
         job = find(job_id)
-        click.echo((act(job) or job).id)
+        said = {field: getattr(job, field) for field in JobRequest.model_fields}
+    said |= {field: value for field, value in given.items() if value is not None}
+    said["name"] = label or said.get("name")
+    said["env"] = said["env"] | parse_pairs("--env", env)
+    said["params"] = [parse_param(text, said["env"]) for text in param]
+    is_new = save_command(name, said)
+    click.echo(f"{'saved' if is_new else 'replaced'} {name}")
 
 
-on_a_job("cancel", lambda job: tailboard().storage.cancel(job.id, f"cancelled by {getuser()}"))
-on_a_job("rerun", lambda job: run_again(job.id))
-on_a_job("delete", lambda job: tailboard().storage.delete(job.id))
+def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
+    if bad := [pair for pair in pairs if "=" not in pair]:
+        raise click.ClickException(f"{option} must be NAME=VALUE, and {bad[0]!r} is not")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
+    """`P=DEFAULT`, or `P`, whose default is the value that env has for it: it leaves env."""
+    name, has_default, default = text.partition("=")
+    known = env.pop(name, None)
+    return {"name": name, "default": default if has_default else known}
+
+
+@routes.cli.command("start")
+@click.argument("name")
+@click.argument("values", nargs=-1, metavar="[P=VALUE]...")
+@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
+def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
+    """Run the saved command NAME with these values, and print the job's ID."""
+    job = start_saved(name, parse_pairs("a value", values), getuser())
+    click.echo(job.id, err=follow)
+    if follow:
+        follow_to_end(job)
+
+
+@routes.cli.group("saved", invoke_without_command=True)
+@click.pass_context
+@with_appcontext
+def saved_commands(context: click.Context) -> None:
+    """List saved commands; keep them, or their times, by the commands below."""
+    if context.invoked_subcommand is not None:
+        return
+    for command in tailboard().storage.list_commands():
+        click.echo(describe_command(whole_command(command)))
+
+
+saved_commands.command_class = Command
+
+
+def describe_command(told: dict[str, Any]) -> str:
+    """A saved command in one line: name, times, last run, what it runs."""
+    times = "no times" if told["cron"] is None else f"{told['cron']} {told['zone']}"
+    if told["paused"]:
+        times += ", paused"
+    elif told["next_run"] is not None:
+        times += f", next {told['next_run'][:16]}Z"
+    last = told["last_run"]
+    ran = "never ran" if last is None else f"{last['status']} {last['submitted_at'][:16]}Z"
+    if told["skipped"]["count"]:
+        ran += f", {told['skipped']['count']} skipped"
+    params = " ".join(param["name"] for param in told["params"])
+    line = " ".join(str(told["command"]).split())[:60]
+    return "  ".join(
+        part for part in (told["saved"], f"({times})", f"({ran})", params, line) if part
+    )
+
+
+@saved_commands.command("delete")
+@click.argument("name")
+def delete_saved_command(name: str) -> None:
+    """Forget a saved command; its jobs stay."""
+    tailboard().storage.delete_command(name)
+    click.echo(name)
+
+
+def switch_times(word: str, paused: bool, text: str) -> None:
+    @saved_commands.command(word, help=text)
+    @click.argument("name")
+    def switch(name: str) -> None:
+        command = tailboard().storage.load_command(name)
+        tailboard().storage.save_command(replace(command, paused=paused))
+        click.echo(name)
+
+
+switch_times("pause", True, "Let a saved command's times pass; it can still be started.")
+switch_times("resume", False, "Let its times count again, from now on.")
+
+
+@saved_commands.command("export")
+@click.argument("folder", type=click.Path(file_okay=False))
+def export_command(folder: str) -> None:
+    """Write each saved command into FOLDER/NAME.json, for git to keep."""
+    os.makedirs(folder, exist_ok=True)
+    for command in tailboard().storage.list_commands():
+        path = os.path.join(folder, f"{command.saved}.json")
+        with open(path, "wb") as file:
+            file.write(storage.encode_command(command))
+        click.echo(path)
+
+
+@saved_commands.command("import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+def import_command(folder: str) -> None:
+    """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
+    commands = [read_exported(path) for path in sorted(glob(os.path.join(folder, "*.json")))]
+    known = {each.saved: each.definition() for each in tailboard().storage.list_commands()}
+    for name, said in commands:
+        if known.get(name) == said:
+            click.echo(f"unchanged {name}")
+            continue
+        is_new = save_command(name, said)
+        click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+
+
+def read_exported(path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the definition in a file; an error names the file."""
+    name = os.path.basename(path).removesuffix(".json")
+    try:
+        with open(path, "rb") as file:
+            return name, make_command(name, json.load(file)).definition()
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    except HTTPException as error:
+        raise click.ClickException(f"{path}: {error.description}") from None
 
 
 @routes.cli.command("workers")
@@ -1227,6 +2222,58 @@ def workers_command() -> None:
     for machine in tailboard().storage.machines():
         heard = f"heard of at {machine.heard_at}"
         click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@routes.cli.command("token")
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
+@click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
+def token_command(name: str, replace: bool, revoke: bool) -> None:
+    """Make a token for NAME, in the file that TAILBOARD_TOKENS names, and print it this once."""
+    tokens = tailboard().tokens
+    if not tokens.path:
+        raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
+    if not TOKEN_NAME.fullmatch(name):
+        raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
+    token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        change_token(tokens, name, token, replace or revoke)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if token is None:
+        click.echo(f"{name}'s token is good no more", err=True)
+        return
+    click.echo(token)
+    click.echo(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
+
+
+def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
+    """Give NAME this token, or none. ValueError where it has one that is not to be replaced, or
+    none that could be; and where the file is bad, which stays as it is."""
+    path = os.path.realpath(tokens.path)
+    with locked_folder(os.path.dirname(path)):
+        is_there = os.path.exists(path)
+        names = [each.name for each in tokens.read()] if is_there else []
+        if name in names and not is_replaced:
+            raise ValueError(f"{name} has a token already: --replace makes another")
+        if name not in names and is_replaced:
+            raise ValueError(f"{name} has no token")
+        kept = storage.read_small(path).splitlines() if is_there else []
+        lines = [line for line in kept if line.split()[:1] != [name.encode()]]
+        if token is not None:
+            lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
+        storage.replace_file(path, b"".join(line + b"\n" for line in lines))
+
+
+@contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Hold a folder's lock, so that two commands at once do not undo each other's change."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @routes.cli.command("mark-lost")
@@ -1561,6 +2608,8 @@ def make_server() -> AbstractServer[Any]:
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
     storage.open_store(settings.storage)
+    if settings.tokens:
+        TokenFile(settings.tokens).check()
     threads = settings.followers + OTHER_THREADS
     connections = raise_descriptor_limit() - DESCRIPTORS * threads
     if connections < threads:

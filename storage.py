@@ -12,6 +12,9 @@ A job is a folder; its state is the folder that it stands in; every transition i
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
+      secret               random bytes, with which the API signs tickets
+      saved/NAME.json      saved commands: what POST /jobs takes, with params, cron and zone
+      schedules/           NAME.state: which of its times are settled; NAME.runs: its jobs
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
        output.log    what the job said, untouched                   by the job
@@ -54,8 +57,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 from glob import glob
 from itertools import chain
@@ -76,15 +79,16 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
-LOOKUPS = 8  # until a job that is found in no state is taken for missing
+LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
-CLOCK_TOLERANCE = 60.0  # seconds by which the clock may move against the monotonic one
-CLOCK_TRIAL = 3_600.0  # seconds for which both have to agree before age deletes anything
-DELETED_AN_HOUR = 1_000  # jobs deleted by age, or a tenth of them all where that is more
+CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
+CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their age
+DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -94,7 +98,7 @@ DAY_RE = re.compile(DATE)
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
-NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # what opening one gives
+NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
@@ -157,6 +161,8 @@ class Job:
     submitted_at: str | None = None
     submitted_by: str | None = None
     rerun_of: str | None = None
+    saved: str | None = None  # the saved command that it was started from
+    submit_reason: str | None = None  # why it was submitted, where that needs a sentence
     # What happened, as its folder and its journal have it:
     status: Status = Status.QUEUED
     attempt: int = 1
@@ -177,7 +183,13 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire."""
-        return {name: getattr(self, name) for name in WIRE}
+        return {name: getattr(self, name) for name in WIRE} | {"reason": self.whole_reason}
+
+    @property
+    def whole_reason(self) -> str | None:
+        """Why it was submitted and why it is as it is, where there is anything to say."""
+        said = [reason for reason in (self.submit_reason, self.reason) if reason]
+        return "; ".join(said) or None
 
     def attempts_as_dicts(self) -> list[dict[str, Any]]:
         """Its attempts as JSON on the wire, oldest first, without claims that never started."""
@@ -208,6 +220,7 @@ WIRE = [
     "pid",
     "submitted_by",
     "rerun_of",
+    "saved",
     "cpu_seconds",
     "max_rss_bytes",
     "log_size",
@@ -225,6 +238,8 @@ RECORD = [
     "submitted_at",
     "submitted_by",
     "rerun_of",
+    "saved",
+    "submit_reason",
     "version",
 ]
 
@@ -259,7 +274,7 @@ class Machine:
 
 
 class Store(Protocol):
-    """What the API and the commands ask. OSError where it is full or out of reach."""
+    """What the API and the commands need. OSError: the storage is full or out of reach."""
 
     def submit(self, job: Job, key: str | None = None) -> Job: ...
     def get(self, job_id: str) -> Job: ...
@@ -272,6 +287,7 @@ class Store(Protocol):
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
@@ -287,10 +303,22 @@ class Store(Protocol):
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def secret(self) -> bytes: ...
+
+    # Saved commands
+    def save_command(self, command: SavedCommand) -> bool: ...
+    def load_command(self, name: str) -> SavedCommand: ...
+    def list_commands(self) -> Sequence[SavedCommand]: ...
+    def delete_command(self, name: str) -> None: ...
+    def command_runs(self, name: str) -> Sequence[str]: ...
+    def load_schedule(self, name: str) -> Schedule: ...
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None: ...
 
 
 class WorkerStore(Store, Protocol):
-    """What a worker asks besides."""
+    """What a worker needs in addition."""
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
     def listen(self, queues: Iterable[str]) -> Notifier | None: ...
@@ -312,6 +340,7 @@ class Settings:
     unreachable: int = 30
     lost_after: int = 3_600
     token: str = ""
+    tokens: str = ""
     followers: int = 64
     dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
     log_max_bytes: int = 1 << 30
@@ -326,8 +355,8 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """ValueError, in one sentence, where a value is bad or a name is a typing error. Other
-        unknown variables are left to `foreign_settings`: they may belong to another program."""
+        """The settings of this environment. ValueError, in one sentence, for a bad value or a
+        misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
         kinds = {name.upper(): (name, type(getattr(cls, name))) for name in SETTING_NAMES}
         given: dict[str, Any] = {}
         for variable, value in env.items():
@@ -355,7 +384,7 @@ SETTING_NAMES = tuple(f.name for f in fields(Settings))
 
 
 def _near_miss(name: str) -> str | None:
-    """The setting for which this name, without its prefix, is most likely a typing error."""
+    """The setting that was probably meant by this name (without its prefix)."""
     from difflib import get_close_matches  # here: few starts need it
 
     known = [known.upper() for known in SETTING_NAMES]
@@ -364,8 +393,8 @@ def _near_miss(name: str) -> str | None:
 
 
 def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The TAILBOARD_* variables that are no settings of ours: a deployment may carry some that
-    belong to other programs (TAILBOARD_HOME), so each is worth a warning and no more."""
+    """The TAILBOARD_* variables that are not our settings. They may belong to another program
+    (TAILBOARD_HOME), so each deserves a warning and not an error."""
     known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
     return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
 
@@ -380,7 +409,7 @@ def utc(timestamp: float | None = None) -> str:
 
 
 def start_logging(stream: TextIO) -> None:
-    """Log lines with their time in UTC and their level, for a program of ours."""
+    """Write log lines to the stream, with the time in UTC and the level."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     formatter.converter = time.gmtime
     formatter.default_msec_format = "%s.%03dZ"
@@ -391,15 +420,24 @@ def start_logging(stream: TextIO) -> None:
 
 def new_id() -> str:
     """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
-    now = datetime.now(UTC)
-    number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
-    return f"{now:%Y%m%d-%H%M%S}-" + "".join(
+    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
+
+
+def first_id(moment: float) -> str:
+    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
+    later ones are above it."""
+    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
+
+
+def _make_id(moment: datetime, random: int) -> str:
+    number = moment.microsecond << 20 | random
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
 
 
 class Troubles:
-    """Says what goes wrong with a thing once: again only where it was over or is another."""
+    """Logs what is wrong with a thing once, and again only when the trouble is new or came back."""
 
     LIMIT = 1_000  # things known at once; the oldest are forgotten
 
@@ -430,8 +468,8 @@ def _fsync_folder(path: str) -> None:
 
 
 def open_regular(path: str, flags: int) -> int:
-    """A descriptor of a regular file; OSError where it is a link, a folder, a FIFO or missing.
-    What stands in a job's folder may be the work of a hostile job."""
+    """Open a regular file; OSError for a link, a folder, a FIFO, or nothing. A hostile job may
+    have put anything into its folder."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -447,7 +485,7 @@ def read_descriptor(fd: int) -> bytes:
 
 
 def read_small(path: str) -> bytes:
-    """All bytes of a small regular file; OSError where it is none."""
+    """All bytes of a small regular file; OSError for anything else."""
     fd = open_regular(path, os.O_RDONLY)
     try:
         return read_descriptor(fd)
@@ -456,9 +494,9 @@ def read_small(path: str) -> bytes:
 
 
 def lock_file(path: str, flags: int) -> int | None:
-    """Take the flock on a regular file, without waiting; None where somebody has it.
+    """Open a regular file and take its flock without waiting; None if another process holds it.
 
-    Between opening and locking, its folder may have moved away: then it is not ours."""
+    Its folder may move between the open and the lock; then the lock is worth nothing: None."""
     fd = open_regular(path, flags)
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -469,12 +507,12 @@ def lock_file(path: str, flags: int) -> int | None:
 
 
 def make_empty(path: str) -> None:
-    """A new file; FileExistsError where there is one."""
+    """Make an empty file; FileExistsError if the path exists."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def write_new(path: str, content: bytes) -> None:
-    """A new file, fsynced; FileExistsError where there is one."""
+    """Make a file with this content and fsync it; FileExistsError if the path exists."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
         file.write(content)
@@ -482,8 +520,24 @@ def write_new(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: str, content: bytes) -> None:
+    """Put this in place of what a file holds, at once and durably; others must not do so at the
+    same time. A new file is private; another keeps its owner and permissions."""
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):  # of one who was killed here
+        os.unlink(draft)
+    write_new(draft, content)
+    with suppress(FileNotFoundError):
+        old = os.stat(path)
+        os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if os.geteuid() == 0:
+            os.chown(draft, old.st_uid, old.st_gid)
+    os.rename(draft, path)
+    _fsync_folder(os.path.dirname(path))
+
+
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """What the file `cancel` asks for, if there is one; whatever it is, it is a wish."""
+    """What the file `cancel` asks for; None without one. Anything of that name is a request."""
     try:
         at = os.lstat(f"{folder}/cancel").st_mtime
     except OSError:
@@ -494,7 +548,7 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
 
 
 def _parse_record(data: bytes, job_id: str) -> Job:
-    """The Job in the bytes of a job.json; ValueError, saying why, where there is none."""
+    """The Job in the bytes of a job.json; ValueError says why they are not one."""
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
@@ -529,13 +583,17 @@ def _is_queue(value: Any) -> bool:
     return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
 
 
+def _is_json(name: str) -> bool:
+    return name.endswith(".json")
+
+
 def _is_day(name: str) -> bool:
     with suppress(ValueError):
         return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
     return False
 
 
-RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by another hand
+RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
     "command": _is_command,
     "name": _is_text,
     "queue": _is_queue,
@@ -546,12 +604,14 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by anothe
     "submitted_at": _is_text,
     "submitted_by": _is_text,
     "rerun_of": _is_text,
+    "saved": _is_text,
+    "submit_reason": _is_text,
     "version": _is_count,
 }
 
 
 def _boot() -> str:
-    """Tells one start of this machine from another, where it can be told (Linux, random(4))."""
+    """The ID of this boot of the machine (random(4)); "" where the system has none."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""
@@ -568,7 +628,7 @@ def _mtime(path: str) -> float | None:
 
 @dataclass(slots=True)
 class Outcome:
-    """How an attempt ended; in a journal the line `ended`."""
+    """How an attempt ended: the journal's line `ended`."""
 
     status: Status  # a final one; QUEUED for a claim whose command never started
     exit_code: int | None = None  # 128+n after signal n
@@ -577,12 +637,12 @@ class Outcome:
     cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
     log_start: int = 0
-    final: bool = False  # not to be retried, whatever the job allows: its command cannot start
+    final: bool = False  # not to be retried: the command cannot start
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt, as the journal tells it: a `claimed` line and what follows it."""
+    """One attempt: a `claimed` line of the journal and the lines after it."""
 
     number: int = 0  # 0: nobody has claimed the job yet
     worker: str | None = None
@@ -591,13 +651,13 @@ class Attempt:
     started_at: str | None = None
     started_monotonic: float | None = None  # on the clock of that boot
     pid: int | None = None
-    stopping: Outcome | None = None  # why its supervisor ended it; only from before the exit
+    stopping: Outcome | None = None  # why its supervisor ended it, before the exit
     exit_code: int | None = None
     ended: Outcome | None = None  # the last `ended` line
-    result: Outcome | None = None  # the last one of the attempt itself, not of a later cancel
+    result: Outcome | None = None  # the attempt's own end, where a later cancel added another
 
     def claimed_line(self) -> dict[str, Any]:
-        """The value of its `claimed` line."""
+        """The value of the line `claimed`."""
         return {
             "attempt": self.number,
             "worker": self.worker,
@@ -609,11 +669,11 @@ class Attempt:
 
     @property
     def never_started(self) -> bool:
-        """Was it put back into the queue before its command began?"""
+        """Was it put back into the queue before its command started?"""
         return self.ended is not None and self.ended.status is Status.QUEUED
 
     def as_dict(self) -> dict[str, Any]:
-        """The attempt as JSON on the wire; null where its end is not known (yet)."""
+        """The attempt as JSON on the wire; what is not known (yet) is null."""
         result = self.result
         return {
             "number": self.number,
@@ -626,7 +686,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class CancelRequest:
-    """The file `cancel`: who made it by hand may have left it empty."""
+    """What the file `cancel` says. It may be empty: `touch` makes one."""
 
     at: float  # seconds since 1970
     reason: str = "cancelled by a file in its folder"
@@ -634,7 +694,7 @@ class CancelRequest:
 
 @dataclass(slots=True)
 class Verdict:
-    """Where a job's folder belongs that stands in no final state, and why."""
+    """Where the folder of a job that has not ended belongs, and why."""
 
     status: Status  # QUEUED or a final one
     outcome: Outcome  # how the last attempt ended
@@ -652,9 +712,9 @@ def judge(
     boot: str,
     changed_at: float,
 ) -> Verdict:
-    """Where a folder outside the final states belongs, by its last attempt.
+    """Where the folder of a job that has not ended belongs, judged by its last attempt.
 
-    `changed_at` is the journal's mtime: the time of the exit, while no `ended` stands there."""
+    `changed_at` is the journal's mtime, which is the time of the exit until an `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
     may_retry = outcome.status in RETRIED and not outcome.final and attempt.number <= retries
@@ -671,7 +731,7 @@ def judge(
 
 
 def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
-    """How an attempt ended whose lock is free, with no regard to a cancel."""
+    """How an attempt whose lock is free ended, if nobody had cancelled it."""
     if attempt.ended:
         return attempt.ended
     if attempt.number == 0:
@@ -698,8 +758,8 @@ def _outcome_of_exit(attempt: Attempt, code: int, at: str) -> Outcome:
 
 
 def _exit_time(attempt: Attempt, changed_at: float) -> float:
-    """When an attempt that has an exit code ended, to the millisecond above: a cancel that came
-    within the same millisecond came in time, also once the `ended` line is there."""
+    """When an attempt with an exit code ended, rounded up to a millisecond, as its `ended` line
+    has it. So a cancel within that millisecond counts as in time, with and without that line."""
     if attempt.result and attempt.result.finished_at:
         with suppress(ValueError):
             changed_at = datetime.fromisoformat(attempt.result.finished_at).timestamp()
@@ -707,8 +767,8 @@ def _exit_time(attempt: Attempt, changed_at: float) -> float:
 
 
 def parse_journal(data: bytes) -> list[Attempt]:
-    """The attempts in a journal, oldest first. The first has number 0 and holds what stands before
-    any claim. A line that is torn, foreign or has a value that cannot be is passed over."""
+    """The attempts in a journal, oldest first. The first has number 0 and holds the lines before
+    any claim. Lines that are torn, foreign or impossible are passed over."""
     attempts = [Attempt()]
     for line in data.split(b"\n"):
         with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
@@ -745,7 +805,7 @@ def _parse_claimed(value: Any) -> Attempt:
 
 
 def _parse_outcome(value: Any) -> Outcome:
-    """ValueError or TypeError where a field is not what it should be; missing ones are null."""
+    """ValueError or TypeError for a bad field; a missing one is None."""
     outcome = Outcome(Status(value["status"]))
     if (code := value.get("exit_code")) is not None:
         outcome.exit_code = _whole(code, 0, 255)
@@ -777,20 +837,480 @@ def _number(value: Any) -> float | int:
 
 
 def append_line(journal: int, line: dict[str, Any]) -> None:
-    """One write; OSError where the disk takes only a part of it, which then counts for nothing."""
+    """Append with one write. OSError if the disk takes only a part, which readers pass over."""
     data = b"\n" + json.dumps(line).encode() + b"\n"
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- Saved commands -----------------------------------------------------------------------------
+
+SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
+PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
+PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
+MAX_PARAMS = 32
+MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
+RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
+
+
+class CommandNotFound(JobNotFound):
+    """There is no such saved command."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Param:
+    """What may be said at each run; the job has it as an environment variable of this name."""
+
+    name: str
+    label: str | None = None  # for people
+    default: str | None = None  # None: a run must give a value
+    choices: list[str] | None = None  # None: any text
+
+    def check(self) -> None:
+        """ValueError where it is none that a run could use."""
+        if not PARAM_RE.fullmatch(self.name):
+            raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
+        if self.default is not None:
+            try:
+                self.check_value(self.default)
+            except ValueError as error:
+                raise ValueError(f"params: the default of {error}") from None
+
+    def check_value(self, value: Any) -> None:
+        """ValueError, naming the param and what is allowed, where a run cannot have it."""
+        if self.choices is not None and value not in self.choices:
+            shown = f"{value!r:.80}"
+            raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
+        if not isinstance(value, str):
+            raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
+        if "\0" in value or len(value) > MAX_VALUE:
+            told = f"a text of up to {MAX_VALUE:,} characters without NUL"
+            raise ValueError(f"{self.name} must be {told}")
+
+
+@dataclass(slots=True, kw_only=True)
+class SavedCommand:
+    """What POST /jobs takes, kept under a name, with what may be said at each run."""
+
+    saved: str  # its name
+    command: str | list[str]
+    name: str | None = None  # of its jobs; None: as `saved`
+    queue: str = "default"
+    cwd: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float | int | None = None
+    retries: int = 0
+    params: list[Param] = field(default_factory=list)
+    cron: str | None = None  # five fields, or @daily and the like; None: it has no times
+    zone: str = "UTC"  # in which the times are meant: an IANA name
+    paused: bool = False  # its times pass, and nothing runs
+    saved_at: str | None = None  # RFC 3339; by the store
+
+    def check(self) -> None:
+        """ValueError, in one sentence, where its parts do not go together."""
+        if not SAVED_RE.fullmatch(self.saved):
+            raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
+        self._check_params()
+        check_zone(self.zone)
+        if self.cron is None:
+            return
+        check_cron(self.cron)
+        for param in self.params:
+            if param.default is None:
+                raise ValueError(f"cron needs a default for each param, and {param.name} has none")
+
+    def _check_params(self) -> None:
+        if len(self.params) > MAX_PARAMS:
+            raise ValueError(f"params must be {MAX_PARAMS} at most, not {len(self.params)}")
+        names: set[str] = set()
+        for param in self.params:
+            param.check()
+            if param.name in names:
+                raise ValueError(f"params: {param.name} stands there twice")
+            if param.name in self.env:
+                raise ValueError(f"params: {param.name} is set by env already")
+            names.add(param.name)
+
+    def job(self, values: Mapping[str, Any]) -> Job:
+        """A job with these values of its params. ValueError where one is missing or unknown."""
+        given = dict(values)
+        chosen = {}
+        for param in self.params:
+            value = given.pop(param.name, param.default)
+            if value is None:
+                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
+                raise ValueError(f"{param.name} must be given: {allowed}")
+            param.check_value(value)
+            chosen[param.name] = value
+        for unknown in given:
+            known = ", ".join(param.name for param in self.params) or "none"
+            raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
+        return Job(
+            command=self.command,
+            name=self.name or self.saved,
+            queue=self.queue,
+            cwd=self.cwd,
+            env=self.env | chosen,
+            timeout=self.timeout,
+            retries=self.retries,
+            saved=self.saved,
+        )
+
+    def definition(self) -> dict[str, Any]:
+        """What a person has said, as JSON in a file: without its name, and when it was saved."""
+        said = asdict(self)
+        return {name: said[name] for name in DEFINITION}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The saved command as JSON on the wire."""
+        return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
+
+
+DEFINITION = [
+    "command",
+    "name",
+    "queue",
+    "cwd",
+    "env",
+    "timeout",
+    "retries",
+    "params",
+    "cron",
+    "zone",
+    "paused",
+]
+
+
+def encode_command(command: SavedCommand) -> bytes:
+    """The file of a saved command, for people and for git. ValueError where it is too large."""
+    text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
+    data = text.encode() + b"\n"
+    if len(data) > SMALL_FILE:
+        raise ValueError(f"a saved command must be at most {SMALL_FILE:,} bytes long")
+    return data
+
+
+def parse_command(data: bytes, name: str) -> SavedCommand:
+    """The saved command in the bytes of a file; ValueError, saying why, where there is none. The
+    file may be by another hand: git's, or an editor's."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {key: record[key] for key in DEFINITION if record.get(key) is not None}
+    command = SavedCommand(**{"command": None} | known | {"saved": name})
+    for key, is_good in COMMAND_CHECKS.items():
+        if not is_good(getattr(command, key)):
+            raise ValueError(f"its {key} is not what it should be")
+    command.params = [_parse_param(param) for param in command.params]
+    command.check()
+    return command
+
+
+def _parse_param(record: Any) -> Param:
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        raise ValueError("its params are not what they should be")
+    name, label, default = record["name"], record.get("label"), record.get("default")
+    choices = record.get("choices")
+    if not _is_text(label) or not _is_text(default) or not _is_choices(choices):
+        raise ValueError(f"its param {name[:80]!r} is not what it should be")
+    return Param(name=name, label=label, default=default, choices=choices)
+
+
+def _is_choices(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _is_env(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "command": _is_command,
+    "name": _is_text,
+    "queue": _is_queue,
+    "cwd": _is_text,
+    "env": _is_env,
+    "timeout": _is_timeout,
+    "retries": _is_count,
+    "params": lambda value: isinstance(value, list),
+    "cron": _is_text,
+    "zone": lambda value: isinstance(value, str),
+    "paused": lambda value: isinstance(value, bool),
+}
+
+
+def active_run(store: Store, name: str) -> str | None:
+    """The ID of a job of this saved command that waits or runs; None: there is none."""
+    for job_id in store.command_runs(name):
+        with suppress(JobNotFound):  # it was deleted
+            if store.status(job_id) not in FINISHED:
+                return job_id
+    return None
+
+
+# --- Cron expressions ---------------------------------------------------------------------------
+#
+# CronSim reads them as Debian's cron does. A fixed time (neither minute nor hour begins with a
+# star) that the clock leaves out in spring runs once, at the first moment after the gap, and one
+# that comes twice in autumn runs the first time. What begins with a star goes by elapsed time.
+
+CRON_FIELDS = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, L for the last, LW for the last weekday"),
+    ("month", "1 to 12, JAN to DEC"),
+    ("day of the week", "0 to 7 or SUN to SAT, 1#2 for the second Monday, 1L for the last"),
+]
+CRON_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+}
+CRON_FORM = (
+    "five fields (minute, hour, day of the month, month, day of the week) "
+    f"or one of {', '.join(CRON_ALIASES)}"
+)
+ZONE_FORM = "an IANA name such as UTC, Europe/Berlin or Asia/Tokyo"
+ZONE_RE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}")
+
+
+def check_cron(cron: str) -> None:
+    """ValueError, naming the field and what is allowed there, where it cannot be read."""
+    from cronsim import CronSim, CronSimError  # here: who has no schedules does without it
+
+    parts = CRON_ALIASES.get(cron, cron).split()
+    if len(parts) != len(CRON_FIELDS):
+        raise ValueError(f"cron must be {CRON_FORM}, and {cron[:80]!r} is not")
+    for place, (name, allowed) in enumerate(CRON_FIELDS):
+        alone = ["*"] * len(CRON_FIELDS)
+        alone[place] = parts[place]
+        try:
+            CronSim(" ".join(alone), datetime.now())
+        except CronSimError:
+            raise ValueError(
+                f"cron: its {name} {parts[place][:80]!r} cannot be read; "
+                f"allowed are * and {allowed}, also as a list 1,5 or range 1-5 or step */5"
+            ) from None
+    try:
+        next(CronSim(" ".join(parts), datetime.now()))
+    except (CronSimError, StopIteration):
+        days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
+        raise ValueError(f"cron: its {days} never come in month {parts[3]!r}") from None
+
+
+def check_zone(zone: str) -> None:
+    """ValueError where this machine knows no such time zone."""
+    try:
+        _zone(zone)
+    except (ValueError, LookupError, OSError):
+        raise ValueError(f"zone must be {ZONE_FORM}, and {zone[:80]!r} is none here") from None
+
+
+def _zone(zone: str) -> tzinfo:
+    from zoneinfo import ZoneInfo  # here, as cronsim
+
+    if zone == "UTC":
+        return UTC  # needs no data
+    if not ZONE_RE.fullmatch(zone):
+        raise ValueError(zone)
+    return ZoneInfo(zone)
+
+
+def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
+    """The times after a moment, oldest first, each a whole minute; seconds since 1970."""
+    from cronsim import CronSim
+
+    begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))
+    last = after
+    for moment in CronSim(CRON_ALIASES.get(cron, cron), begin):
+        # In an hour that comes twice it begins with the first again: what is past is left out.
+        if moment.timestamp() > last:
+            last = moment.timestamp()
+            yield last
+
+
+# --- Schedules ----------------------------------------------------------------------------------
+
+ON_TIME = 60.0  # seconds by which a run may be late without a word
+CLOCK_AHEAD = 3_600.0  # seconds: what is settled further ahead was settled by a wrong clock
+MAX_COUNTED = 1_000  # missed times that are counted
+LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
+
+
+@dataclass(slots=True, kw_only=True)
+class Schedule:
+    """What is remembered of a saved command's times, which are RFC 3339 in UTC."""
+
+    cron: str | None = None  # as it was when this was written, and likewise the next two
+    zone: str = "UTC"
+    paused: bool = False
+    since: str | None = None  # when the three became so: no time before it counts
+    settled: str | None = None  # times up to it have run, were skipped, or are not wanted
+    firing: str | None = None  # the time whose job is just being submitted
+    skipped: int = 0  # times at which a run before it still waited or ran
+    skipped_at: str | None = None  # the last of them
+    skipped_for: str | None = None  # the ID of the job that was still there
+
+    def is_of(self, command: SavedCommand) -> bool:
+        """Was it written for the times that the command has now?"""
+        known = (self.cron, self.zone, self.paused)
+        return known == (command.cron, command.zone, command.paused)
+
+    def adapted(self, command: SavedCommand, since: str | None) -> Schedule:
+        """The same for the times that the command has now."""
+        return replace(
+            self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Firing:
+    """What is to be done about a saved command's times, and what is to be remembered of it."""
+
+    schedule: Schedule  # as it is afterwards
+    runs: bool = False  # a job is to be submitted
+    skips: int = 0  # times that are skipped
+    key: str | None = None  # the Idempotency-Key of the job, NAME@minute in UTC
+    reason: str | None = None  # of the job, where it stands for more than its own time
+
+
+def due(
+    command: SavedCommand, schedule: Schedule, now: float, active: str | None = None
+) -> Firing | None:
+    """What is to be done at this moment (seconds since 1970); None: nothing. `active` is the ID of
+    a job of the command that waits or runs: then the times that have come are skipped."""
+    if command.cron is None or command.paused:
+        return None
+    if not schedule.is_of(command):  # its file was changed by hand
+        schedule = schedule.adapted(command, command.saved_at)
+    begin = _settled_until(schedule)
+    if begin is None or begin > now + CLOCK_AHEAD:
+        return Firing(schedule=replace(schedule, settled=utc(now)))
+    count, first, last = missed_times(command.cron, command.zone, begin, now)
+    if not count:
+        return None
+    after = replace(schedule, settled=utc(last), firing=None)
+    if active is not None:
+        after.skipped += count
+        after.skipped_at, after.skipped_for = utc(last), active
+        return Firing(schedule=after, skips=count)
+    reason = None
+    if count > 1 or now - last >= ON_TIME:
+        reason = f"stands for {_missed(count, first, last)} that no worker was there for"
+    return Firing(schedule=after, runs=True, key=firing_key(command, last), reason=reason)
+
+
+def _settled_until(schedule: Schedule) -> float | None:
+    """The moment after which times count; None where none is known."""
+    found = [_timestamp(text) for text in (schedule.since, schedule.settled) if text]
+    return max(found) if found else None
+
+
+def _timestamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def firing_key(command: SavedCommand, moment: float) -> str:
+    """Under which one time is run once, however many workers on however many machines try to."""
+    return f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, float, float]:
+    """How many times there are after `begin` and up to `now`, the first and the last of them; more
+    than MAX_COUNTED are counted as one more than that."""
+    count, first, last = 0, 0.0, 0.0
+    for moment in cron_times(cron, zone, begin):
+        if moment > now:
+            break
+        first = first or moment
+        count, last = count + 1, moment
+        if count > MAX_COUNTED:
+            return count, first, _last_time(cron, zone, begin, now)
+    return count, first, last
+
+
+def _last_time(cron: str, zone: str, begin: float, now: float) -> float:
+    """The last of many times. Looking from a little before `now` spares years of minutes; CronSim
+    backwards would pass over a time in an hour that comes twice."""
+    for seconds in (*LOOK_BACK, now - begin):
+        last = 0.0
+        for moment in cron_times(cron, zone, max(begin, now - seconds)):
+            if moment > now:
+                break
+            last = moment
+        if last:
+            return last
+    return begin
+
+
+def _missed(count: int, first: float, last: float) -> str:
+    begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+    if count == 1:
+        return f"the run of {end:%Y-%m-%d %H:%M} UTC"
+    number = f"more than {MAX_COUNTED:,}" if count > MAX_COUNTED else str(count)
+    until = f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
+    return f"{number} runs from {begin:%Y-%m-%d %H:%M} to {until} UTC"
+
+
+def next_time(command: SavedCommand, now: float) -> float | None:
+    """The first of its times that comes (seconds since 1970); None: there is none."""
+    if command.cron is None or command.paused:
+        return None
+    return next(cron_times(command.cron, command.zone, now), None)
+
+
+def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
+    """Submit the job of a saved command whose time has come, or note that it is skipped. None
+    where nothing was due, or another worker was faster."""
+    seen = store.load_schedule(command.saved)
+    firing = due(command, seen, now)
+    if firing is None:
+        return None
+    if not firing.runs:
+        return store.fire(command, seen, firing, None)
+    active = active_run(store, command.saved)
+    if active is not None:
+        firing = due(command, seen, now, active) or firing
+        log.info("skipped saved=%s times=%d active=%s", command.saved, firing.skips, active)
+        return store.fire(command, seen, firing, None)
+    job = replace(command.job({}), submitted_by="schedule", submit_reason=firing.reason)
+    return store.fire(command, seen, firing, job)
+
+
+def encode_schedule(schedule: Schedule) -> bytes:
+    return json.dumps(asdict(schedule)).encode() + b"\n"
+
+
+def parse_schedule(data: bytes) -> Schedule:
+    """ValueError, saying why, where it is none."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {f.name: record[f.name] for f in fields(Schedule) if f.name in record}
+    schedule = Schedule(**known)
+    words = (schedule.cron, schedule.zone, schedule.skipped_for)
+    times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
+    if not all(map(_is_text, (*words, *times))) or not _is_count(schedule.skipped):
+        raise ValueError("it is not what it should be")
+    for text in times:
+        if text is not None and datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError(f"{text!r} is no time")
+    return schedule
 
 
 # --- Logs ---------------------------------------------------------------------------------------
 
 
 class Log(AbstractContextManager["Log"], ABC):
-    """A job's log, open for reading. An offset counts raw bytes and means one place for ever; the
-    head of a runaway log may have been given back, and then the log begins at `start`.
+    """A job's log, open for reading. An offset counts raw bytes and never changes its meaning. The
+    head of a runaway log may have been given back to the disk: the log then begins at `start`.
 
-    A store brings the five methods without a body; what they allow is the same for all."""
+    Each store implements the methods without a body; the others build on them."""
 
     @property
     @abstractmethod
@@ -815,19 +1335,19 @@ class Log(AbstractContextManager["Log"], ABC):
         """Which size it had when, sorted, to be closed."""
 
     def close(self) -> None:
-        """Let go what it holds."""
+        """Close its files."""
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def is_truncated_below(self, offset: int) -> bool:
-        """Has the job truncated its log, so that this offset is past its end? A mirror cannot tell:
-        it may have fallen back, and will be filled again."""
+        """Is this offset past the end because the job truncated its log? False for a mirror, which
+        may only be behind."""
         return False
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
-        """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
-        where they are."""
+        """(offset of the first byte, up to `limit` bytes) from `offset` on, or from `start` on if
+        what was there is gone."""
         while True:
             offset = max(offset, self.start)
             data = self.pread(limit, offset)
@@ -838,7 +1358,7 @@ class Log(AbstractContextManager["Log"], ABC):
                 return offset + passed, data[passed:]
 
     def read_tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> tuple[int, bytes]:
-        """The last `lines` lines before `size`, at most `limit` bytes; first, where they begin."""
+        """(offset, bytes) of the last `lines` lines before `size`, at most `limit` bytes."""
         offset = self.tail(lines, size, limit)
         return self.read(offset, size - offset)
 
@@ -861,19 +1381,20 @@ class Log(AbstractContextManager["Log"], ABC):
         return floor if lines > 0 else size
 
     def line_at(self, offset: int) -> int:
-        """Where the line begins that the byte at `offset` is part of (TAIL_BYTES back at most)."""
+        """The offset where the line around `offset` begins, TAIL_BYTES before it at most."""
         if offset <= self.start or self.pread(1, offset - 1) == b"\n":
             return offset
         return self.tail(1, offset)
 
     def search(
-        self, needle: bytes, before: int, limit: int, deadline: float
+        self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
     ) -> tuple[list[tuple[int, bytes]], int | None]:
         """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
         bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
-        on below, None at the beginning. Stops at `deadline` on the monotonic clock."""
+        on below, None at the beginning. Stops at `deadline` on the monotonic clock, and at the
+        offset `floor`."""
         found: list[tuple[int, bytes]] = []
-        needle, start, end = needle.lower(), self.start, before
+        needle, start, end = needle.lower(), max(self.start, floor), before
         while end > start:
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
@@ -887,10 +1408,10 @@ class Log(AbstractContextManager["Log"], ABC):
                 end = self.line_at(begin + at)
                 shown = max(end, begin + at - EXCERPT // 2)
                 found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
-        return found, None
+        return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
-        """How many lines end from `begin` on, and up to where: `end`, unless time was up."""
+        """(lines that end between `begin` and `end`, the offset reached by the deadline)."""
         count = 0
         while begin < end and time.monotonic() < deadline:
             block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
@@ -899,8 +1420,8 @@ class Log(AbstractContextManager["Log"], ABC):
         return begin, count
 
     def offset_at_time(self, moment: float) -> int:
-        """Where the lines written from `moment` (seconds since 1970) on begin; some that are
-        older by up to a sample may come first, none is missed."""
+        """The offset where the lines written since `moment` (seconds since 1970) begin. None is
+        missed; some that are older, by one sample at most, may come first."""
         if moment > self.changed_at:
             return self.size
         with self.samples() as samples:
@@ -909,8 +1430,8 @@ class Log(AbstractContextManager["Log"], ABC):
             return self.line_at(min(max(self.start, begin), self.size))
 
     def add_timestamps(self, offset: int, data: bytes) -> bytes:
-        """Lead each line of the data, which stands at `offset`, by the time at which it was seen
-        to be there: never a time at which it cannot have been written yet."""
+        """Put before each line of the data at `offset` the time when it was first seen, which is
+        never earlier than it was written."""
         written = self.changed_at
         at, known, text, out = offset, -1, b"", []
         with self.samples() as samples:
@@ -927,7 +1448,7 @@ class Log(AbstractContextManager["Log"], ABC):
 
 
 class EmptyLog(Log):
-    """The log of a job that has written none."""
+    """The log of a job that has not written one."""
 
     size = 0
     start = 0
@@ -952,7 +1473,7 @@ class FileLog(Log):
                 raise
             raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
         with suppress(BlockingIOError):  # it is being deleted
-            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # keeps retention away
 
     def close(self) -> None:
         os.close(self.fd)
@@ -984,8 +1505,8 @@ class FileLog(Log):
 
 
 class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
-    """The (time, size) samples of a log in the open file `times`, read one by one; -1: none.
-    Both grow from one to the next."""
+    """The (time, size) samples of a log, read one by one from the open file `times` (-1: there is
+    none). Times and sizes only grow."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -1005,35 +1526,35 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         return self.length
 
     def __getitem__(self, place: Any) -> Any:
-        """A time that none can be counts as 1970: a job may have written to the file."""
+        """An impossible time counts as 1970: the job may have written to the file."""
         if place >= self.length:
             raise IndexError(place)
         data = os.pread(self.fd, SAMPLE.size, place * SAMPLE.size)
-        if len(data) < SAMPLE.size:  # forgotten since we looked how many there are
+        if len(data) < SAMPLE.size:  # removed since their number was read
             return LAST_TIME, LAST_SIZE
         time, size = SAMPLE.unpack(data)
         return (time if 0 <= time < LAST_TIME else 0.0), size
 
     def append(self, time: float, size: int) -> None:
-        # Not at the file's end, which a crash may have halved.
+        # Not at the end of the file, where a crash may have left half a sample.
         os.pwrite(self.fd, SAMPLE.pack(time, size), self.length * SAMPLE.size)
         self.length += 1
 
     def keep(self, length: int) -> None:
-        """Forget all but the first ones."""
+        """Keep only the first `length` samples."""
         os.ftruncate(self.fd, length * SAMPLE.size)
         self.length = length
 
 
 class Notifier:
-    """Tells of changes in folders: of jobs that enter a queue to the worker, of a log that grows
-    or a job that moves on to a follower. Without inotify it tells nothing and `wait` waits for
-    longer and longer, up to a second."""
+    """Waits for changes in folders: the worker for jobs that enter a queue, a follower for a log
+    that grows or a job that moves. Without inotify it reports none, and `wait` sleeps for longer
+    each time, up to a second."""
 
     def __init__(self, *folders: str) -> None:
         self.inotify: Any = None
         self.pause = 0.02  # seconds
-        with suppress(OSError):  # no instance left to be had
+        with suppress(OSError):  # the system's limit of inotify instances is reached
             self.inotify = INotify(nonblocking=True) if INotify else None
         try:
             for folder in folders:
@@ -1043,7 +1564,7 @@ class Notifier:
             raise
 
     def add(self, folder: str) -> int:
-        """Watch a folder, and the number that its changes carry; OSError where there is none."""
+        """Watch a folder; returns the number that its changes carry. OSError if it is missing."""
         if self.inotify is None:
             return -1
         changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
@@ -1054,17 +1575,17 @@ class Notifier:
         return None if self.inotify is None else self.inotify.fileno()
 
     def drop(self, number: int) -> None:
-        """Watch a folder no longer."""
+        """Stop watching a folder."""
         with suppress(OSError):  # it is gone
             if self.inotify is not None:
                 self.inotify.rm_watch(number)
 
     def changes(self) -> Iterator[tuple[int, str]]:
-        """The numbers and the names of what has changed since the last call."""
+        """(folder's number, file name) of each change since the last call."""
         return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
 
     def wait(self, timeout: float, *others: int) -> Sequence[int]:
-        """Up to `timeout` seconds; those of the other descriptors that are readable."""
+        """Wait up to `timeout` seconds; returns which of the other descriptors are readable."""
         own = self.fileno()
         if own is None:
             timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
@@ -1082,7 +1603,7 @@ class Notifier:
 
 
 class LogSupervisor:
-    """What a worker does for the log of a running job while it runs."""
+    """What a worker does for the log of a running job."""
 
     def __init__(self, path: str, times: int) -> None:
         """`times`: the descriptor of that file; who made it closes it."""
@@ -1097,7 +1618,7 @@ class LogSupervisor:
 
     def sample_and_trim(self, limit: int) -> bool:
         """Note (time, size) if the log has grown, at most once a second; give all but its newest
-        `limit` bytes back to the file system. False: it cannot."""
+        `limit` bytes back to the file system. False if the file system cannot do that."""
         size, now = os.fstat(self.log).st_size, time.time()
         if size < self.size:
             self._forget_above(size)
@@ -1109,12 +1630,12 @@ class LogSupervisor:
         return self._trim(limit)
 
     def _forget_above(self, size: int) -> None:
-        """The job has truncated its log: samples of what is gone would date what comes instead."""
+        """The log was truncated: remove the samples above `size`, which would date new lines."""
         self.samples.keep(bisect_right(self.samples, size, key=lambda sample: sample[1]))
         self.size = size
 
     def _pull_back_to(self, now: float) -> None:
-        """The clock was set back: no line was seen later than now."""
+        """Move later samples to `now`: the clock was set back, and no line is from the future."""
         self.samples.keep(bisect_right(self.samples, now, key=lambda sample: sample[0]))
         self.samples.append(now, self.size)
         self.time = now
@@ -1145,12 +1666,12 @@ class Claim(AbstractContextManager["Claim"]):
         self.store, self.folder = store, folder
         self._times, self._journal = times, journal
         self._supervisor: LogSupervisor | None = None
-        self._stopping: Outcome | None = None  # in memory, too: a full disk takes no line
+        self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
         self.job = Job(command="")
         self.attempt = Attempt()
 
     def read(self) -> Self:
-        """Read the job and its last attempt anew, under the lock; JobNotFound: it was deleted."""
+        """Read the job and its last attempt under the lock; JobNotFound if it was deleted."""
         job = self.store.load_folder(self.status, self.folder)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
@@ -1160,27 +1681,27 @@ class Claim(AbstractContextManager["Claim"]):
 
     @property
     def status(self) -> Status:
-        """By the folder that it stands in."""
+        """The status that its folder stands for."""
         place = self.folder.removeprefix(f"{self.store.root}/")
         return Status(place.partition("/")[0])
 
     # Starting it
 
     def shim_input(self) -> int:
-        """The standard input of the shim: the locked journal, which the shim appends to. The lock
-        is free as soon as the shim and this process have closed it: see `release_journal`."""
+        """The locked journal, for the shim's standard input; the shim appends to it. The lock is
+        free once both the shim and this process have closed it: see `release_journal`."""
         assert self._journal is not None, "the lock was let go"
         return self._journal
 
     def release_journal(self) -> None:
-        """Close this process's copy of the locked journal; by close, never by LOCK_UN, which would
-        take the lock from the shim as well (flock(2))."""
+        """Close this process's copy of the locked journal. LOCK_UN would release the shim's lock,
+        too (flock(2))."""
         if self._journal is not None:
             os.close(self._journal)
             self._journal = None
 
     def open_log_for_append(self) -> BinaryIO:
-        """The job's log, for its output and for our notices. OSError where it is no file."""
+        """The job's log, for its output and our notices; OSError if it is not a regular file."""
         mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         fd = os.open(f"{self.folder}/output.log", mode, 0o600)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -1189,7 +1710,7 @@ class Claim(AbstractContextManager["Claim"]):
         return open(fd, "ab", buffering=0)
 
     def write_notice(self, line: str) -> None:
-        """A line of our own in the job's log, where what stands before may lack its end."""
+        """Append a line of our own to the job's log, ending an unfinished line first."""
         with self.open_log_for_append() as out:
             size = os.fstat(out.fileno()).st_size
             if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
@@ -1203,12 +1724,12 @@ class Claim(AbstractContextManager["Claim"]):
         return os.path.lexists(f"{self.folder}/cancel")
 
     def is_there(self) -> bool:
-        """Does the folder still stand where it stood, not moved or removed by hand?"""
+        """Is the folder still in its place, neither moved nor removed by hand?"""
         return os.path.isdir(self.folder)
 
     def write_stopping(self, status: Status, reason: str) -> None:
-        """Note why this process is about to end the job, should it be gone by then. OSError where
-        that cannot be written: the note holds for this process all the same."""
+        """Write down why this process is about to end the job, in case it dies before the record.
+        OSError if it cannot be written; this process remembers it anyway."""
         self._stopping = Outcome(status, reason=reason)
         fd = os.open(f"{self.folder}/journal", APPEND_FLAGS)
         try:
@@ -1217,7 +1738,7 @@ class Claim(AbstractContextManager["Claim"]):
             os.close(fd)
 
     def sample_and_trim(self, limit: int) -> bool:
-        """Look after its log: see LogSupervisor. True also where there is no log to look after."""
+        """See LogSupervisor.sample_and_trim. True also where there is no log."""
         if self._supervisor is None:
             try:
                 self._supervisor = LogSupervisor(f"{self.folder}/output.log", self._times)
@@ -1228,8 +1749,8 @@ class Claim(AbstractContextManager["Claim"]):
     # Its end
 
     def acquire_lock(self) -> bool:
-        """Take the journal's lock, without waiting; False: the shim is alive. FileNotFoundError
-        where the folder is gone, JobDamaged where the journal is none."""
+        """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
+        the folder is gone, JobDamaged if the journal cannot be read."""
         if self._journal is None:
             try:
                 self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS)
@@ -1240,7 +1761,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self._journal is not None
 
     def judge(self) -> Verdict:
-        """Where the job belongs, by what stands in its folder now; needs the lock."""
+        """Where the job belongs, by what its folder holds now; needs the lock."""
         journal = self.shim_input()
         if os.fstat(journal).st_size > SMALL_FILE:
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
@@ -1255,8 +1776,8 @@ class Claim(AbstractContextManager["Claim"]):
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, changed_at)
 
     def _check_claimed(self, attempt: Attempt) -> None:
-        """JobDamaged where its claim is gone from the journal: it may have started, and must not
-        again. One that was moved into running/ by hand has neither a claim nor a log."""
+        """JobDamaged if the journal has lost its claim: the job may have started and must not start
+        again. A job moved into running/ by hand is told apart: it has neither claim nor log."""
         by_hand = attempt.number == 0 and os.fstat(self.shim_input()).st_size == 0
         if by_hand and os.path.lexists(f"{self.folder}/output.log"):
             by_hand = False
@@ -1264,8 +1785,8 @@ class Claim(AbstractContextManager["Claim"]):
             raise JobDamaged("its journal does not hold its claim")
 
     def finish(self, outcome: Outcome) -> Job:
-        """Record how the job ended (queued, running -> finished). A cancel that came meanwhile
-        wins as `judge` says. The line is fsynced: what was seen as ended stays so."""
+        """Record how the job ended (queued, running -> finished); a cancel that came meanwhile may
+        still win, as `judge` says. The line is fsynced: a job seen as ended stays ended."""
         self._expect("finished", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if outcome.status is not Status.CANCELLED and self.cancel_requested():
@@ -1284,9 +1805,9 @@ class Claim(AbstractContextManager["Claim"]):
         return job
 
     def requeue(self, outcome: Outcome) -> Job:
-        """Back to its queue (queued, running -> queued): for the next attempt, or, where `outcome`
-        has the status QUEUED, because it never started; that line is fsynced, since a power cut
-        would make it look as if it had. A cancel that came meanwhile ends it instead."""
+        """Put the job back into its queue (queued, running -> queued) for its next attempt, or,
+        with an outcome of status QUEUED, because it never started. That line is fsynced: after a
+        power cut without it, the job would look started. A cancel that came meanwhile ends it."""
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if self.cancel_requested():
@@ -1298,7 +1819,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self.move_to(Status.QUEUED, self.store.requeue_home(self.job.queue))
 
     def finish_damaged(self, status: Status) -> Job:
-        """Move a job away whose journal is no journal of ours, and so can take no line."""
+        """Finish a job whose journal is damaged and takes no line: only the folder moves."""
         return self.move_to(status, f"{self.store.root}/{status}/{self.day}")
 
     @property
@@ -1310,7 +1831,7 @@ class Claim(AbstractContextManager["Claim"]):
             append_line(self.shim_input(), {"ended": {"status": Status.QUEUED}})
             return
         outcome.log_start = log_start(self.folder)
-        # Not before its start, wherever the clock has jumped meanwhile.
+        # Never before its start, even if the clock was set back meanwhile.
         outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
         line = {f.name: getattr(outcome, f.name) for f in fields(outcome)}
         if not outcome.final:
@@ -1322,7 +1843,7 @@ class Claim(AbstractContextManager["Claim"]):
             raise WrongState(f"job {self.job.id} is {self.status}: it cannot be {verb}")
 
     def move_to(self, status: Status, home: str) -> Job:
-        """Move the folder into another and read the job as it stands there."""
+        """Move the folder into `home` and read the job again."""
         self.folder = self.store.move_folder(self.folder, home)
         job = self.store.load_folder(status, self.folder)
         if job is not None:
@@ -1330,7 +1851,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self.job
 
     def release(self) -> None:
-        """Let both locks go; a job that still runs is adopted by the next worker that looks."""
+        """Release both locks; if the job still runs, the next worker that looks adopts it."""
         self.release_journal()
         if self._supervisor is not None:
             self._supervisor.close()
@@ -1348,9 +1869,9 @@ class Claim(AbstractContextManager["Claim"]):
 
 @dataclass(slots=True)
 class Retention:
-    """What the file `retention` says: whether the clock may be believed, and how many jobs age has
-    deleted in the current hour. A clock that jumps by 40 days must not delete the history, so it
-    is believed after an hour in which it went along with the monotonic clock."""
+    """The file `retention`: whether the clock can be trusted, and how many jobs were deleted by age
+    in this hour. A clock that jumps by 40 days must not delete the history, so it is trusted only
+    after it has agreed with the monotonic clock for an hour."""
 
     boot: str
     offset: float  # seconds by which the clock is ahead of the monotonic one
@@ -1360,7 +1881,7 @@ class Retention:
 
     @classmethod
     def read(cls, ledger: int, boot: str) -> Self:
-        """As it stands there; anew where nothing does, on another boot, or after a jump."""
+        """What the file says; a fresh start if it says nothing, after a reboot or a clock jump."""
         now = time.monotonic()
         offset = time.time() - now
         fresh = cls(boot, offset, now, now)
@@ -1391,7 +1912,7 @@ class Retention:
         return time.monotonic() - self.agreed_since >= CLOCK_TRIAL
 
     def may_delete(self, total: int) -> bool:
-        """May age delete one more of `total` jobs in this hour?"""
+        """May one more of `total` jobs be deleted by age in this hour?"""
         if time.monotonic() - self.hour_began >= CLOCK_TRIAL:
             self.hour_began, self.deleted = time.monotonic(), 0
         return self.deleted < max(DELETED_AN_HOUR, total // 10)
@@ -1406,17 +1927,18 @@ class FolderStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
-        self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
-        self._busy: list[tuple[str, str]] = []  # taken from it, but somebody had their lock
+        self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) to claim
+        self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
         self._scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self.boot = _boot()
-        self._durable_queues: set[str] = set()  # whose folders this process knows to be durable
+        self._durable_queues: set[str] = set()  # queues that this process has made durable
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._troubles = Troubles(log)  # by path in this folder
+        self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # saved ones, as last read
         self._make_folders()
 
     def _make_folders(self) -> None:
@@ -1436,7 +1958,7 @@ class FolderStore:
     # Looking
 
     def _find(self, job_id: str) -> tuple[Status, str]:
-        # A requeue moves backwards, past us: one that is not found is looked for again.
+        # A requeue moves a job backwards, past this search: search again before giving up.
         for _ in range(LOOKUPS if ID_RE.fullmatch(job_id) else 0):
             for status in Status:
                 for folder in self._folders(status, job_id[:8]):
@@ -1446,7 +1968,7 @@ class FolderStore:
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def _folders(self, status: Status, day: str | None = None) -> list[str]:
-        """The folders in which job folders of this status (and day) stand, newest first."""
+        """The folders that hold the jobs of this status (and day), newest first."""
         home = f"{self.root}/{status}"
         if status is Status.RUNNING:
             return [home]
@@ -1458,9 +1980,9 @@ class FolderStore:
     def _listing(
         self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
     ) -> list[str]:
-        """The wanted names in a folder, sorted; remembered until the folder changes. A time stamp
-        does not tell two changes of one clock tick apart, so a fresh one is not trusted. A folder
-        that cannot be read is empty, and known as unreadable."""
+        """The wanted names in a folder, sorted, cached until the folder changes. A very recent time
+        stamp is not trusted: another change in the same clock tick would not show. A folder that
+        cannot be read counts as empty and is listed by `unreadable`."""
         thing = folder.removeprefix(f"{self.root}/")
         try:
             stamp = os.stat(folder).st_mtime_ns
@@ -1483,21 +2005,23 @@ class FolderStore:
                 self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
         if time.time_ns() - stamp > 100_000_000:
             self._listings[folder] = stamp, names
-            if len(self._listings) > MAX_LISTINGS:  # of days that are long gone, say
+            if len(self._listings) > MAX_LISTINGS:  # such as days that were deleted long ago
                 self._listings.pop(next(iter(self._listings)), None)
         return names
 
     def unreadable(self) -> Sequence[str]:
-        """What stands in the folder, cannot be read and was passed over, each with its reason."""
+        """What was passed over because it cannot be read, each with the reason."""
         self.counts()
         self.workers()
+        for command in self.list_commands():
+            self.load_schedule(command.saved)
         known = self._troubles.known
         for thing in [thing for thing in known if not os.path.lexists(f"{self.root}/{thing}")]:
             self._troubles.over(thing)
         return [f"{thing}: {why}" for thing, why in sorted(known.items())]
 
     def load_folder(self, status: Status, folder: str) -> Job | None:
-        """The job in this folder; None where it has just moved on, or was none ever."""
+        """The job in this folder; None if it has just moved, or is not a job."""
         job_id = os.path.basename(folder)
         if os.path.islink(folder):
             return None
@@ -1548,7 +2072,7 @@ class FolderStore:
     ) -> Iterator[tuple[str, Status, str]]:
         """(ID, status, folder), newest first; days that the caller does not reach are not read."""
         parts = (self._iter_folder(folder, status, before) for folder in self._folders(status))
-        if status is Status.QUEUED:  # queues overlap in time, days do not
+        if status is Status.QUEUED:  # jobs of several queues interleave, days do not
             return heapq.merge(*parts, reverse=True)
         return chain.from_iterable(parts)
 
@@ -1559,11 +2083,13 @@ class FolderStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
-        """Up to `limit` jobs, newest first, and the ID to go on before (None: that was all).
+        """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more).
 
-        `text` is looked for in name, command and ID, whatever its case. Reads SCAN_LIMIT records
-        at the most, so that there may be few or none of them and yet more to come."""
+        `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
+        listed: see `first_id`. At most
+        SCAN_LIMIT records are read: a page may be short or empty although more follow."""
         jobs: list[Job] = []
         last = ""
         needle = text.casefold()
@@ -1572,9 +2098,11 @@ class FolderStore:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
+            if since is not None and job_id < since:  # so are all that follow
+                return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
-            if job_id == last:  # it moved on while we listed
+            if job_id == last:  # it moved while we listed
                 continue
             last = job_id
             job = self.load_folder(found, folder)
@@ -1596,7 +2124,7 @@ class FolderStore:
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        """The ended jobs that are not in `seen`; their IDs are added to it."""
         for status in FINISHED:
             for folder in self._folders(status):
                 for name in self._listing(folder):
@@ -1620,7 +2148,7 @@ class FolderStore:
             try:
                 return FileLog(f"{folder}/output.log")
             except FileNotFoundError:
-                if os.path.isdir(folder):  # and did not just move on
+                if os.path.isdir(folder):  # and has not just moved
                     raise
 
     def load_logs(self, job_id: str, tail: int = 1000) -> str:
@@ -1635,33 +2163,36 @@ class FolderStore:
                 return Notifier(self._find(job_id)[1])
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without a look at its record; JobNotFound."""
+        """A job's status, without reading its record; JobNotFound."""
         return self._find(job_id)[0]
 
-    # Transitions: each names the states that it may start from.
+    # Transitions: each names the states it may start from.
 
     def submit(self, job: Job, key: str | None = None) -> Job:
-        """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
-        gave before, as long as that exists. ValueError for what is no queue's name."""
+        """Queue a job (-> queued) under a new ID, durably. Called again with the same `key`, it
+        returns the job of the first call while that exists. ValueError for a bad queue name."""
         if not QUEUE_RE.fullmatch(job.queue):
             raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
-        from hashlib import sha256  # here, because the worker has no use for its 3 MB
-
-        path = f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
+        path = self._key_path(key)
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(JobNotFound):
                 return self.get(file.read(24).decode(errors="replace"))
-            # The ID first: after a crash here the key leads to no job, which is as good as none.
+            # The ID first: after a crash here the key names no job and may be used again.
             file.seek(0)
             file.write(job.id.encode())
             file.flush()
             os.fsync(file.fileno())
-            _fsync_folder(f"{self.root}/keys")  # else the same key would give another job
+            _fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
             return self._enqueue(job)
+
+    def _key_path(self, key: str) -> str:
+        from hashlib import sha256  # here, because the worker has no use for its 3 MB
+
+        return f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
 
     def _enqueue(self, job: Job) -> Job:
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
@@ -1673,6 +2204,7 @@ class FolderStore:
             make_empty(f"{draft}/times")
             _fsync_folder(draft)
             self._make_queue(job.queue)
+            self._note_run(job)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -1681,26 +2213,26 @@ class FolderStore:
         return job
 
     def _make_queue(self, queue: str) -> None:
-        """Make a queue's folder, and durable what leads to it. That it is there is no proof of
-        that: who made it may be about to fsync, or was killed before."""
+        """Make a queue's folder and fsync the path to it. One that exists may not be durable yet:
+        the process that made it may have died before its fsync."""
         home = f"{self.root}/queued/{queue}"
         if queue in self._durable_queues and os.path.isdir(home):
             return
         os.makedirs(home, mode=0o700, exist_ok=True)
         for folder in (f"{self.root}/queued", self.root):
             _fsync_folder(folder)
-        with suppress(PermissionError):  # the parent may be another user's
+        with suppress(PermissionError):  # the parent may belong to another user
             _fsync_folder(os.path.dirname(self.root))
         self._durable_queues.add(queue)
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """The oldest job of the queues listened to (queued -> running); None: there is none."""
+        """Claim the oldest job of our queues (queued -> running); None if there is none."""
         self._refresh_backlog()
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
             try:
                 claim = self.claim_job(job_id, queue, worker, host)
-            except BlockingIOError:  # its recorder, a canceller or another claimer: try it again
+            except BlockingIOError:  # by its recorder, a canceller or another claimer: try it again
                 self._busy.append((job_id, queue))
             except FileNotFoundError:
                 pass  # another worker was faster
@@ -1716,8 +2248,8 @@ class FolderStore:
         return None
 
     def claim_job(self, job_id: str, queue: str, worker: str, host: str) -> Claim | None:
-        """This queued job (queued -> running); None where it does not belong into the queue, or
-        is none to run: then it is moved to where it belongs. BlockingIOError: it is locked."""
+        """Claim this queued job (queued -> running). None if it is not to run; it is then moved to
+        where it belongs. BlockingIOError if it is locked."""
         folder = f"{self.root}/queued/{queue}/{job_id}"
         if self._is_elsewhere(job_id):
             self._set_aside(folder)
@@ -1733,7 +2265,7 @@ class FolderStore:
         return None
 
     def _take(self, folder: str) -> Claim:
-        """Lock a queued job: first `times`, then the journal. BlockingIOError: somebody has it."""
+        """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
         if os.path.islink(folder):
             raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
         if not os.path.lexists(f"{folder}/journal"):
@@ -1750,13 +2282,13 @@ class FolderStore:
 
     @staticmethod
     def _make_journal(folder: str) -> None:
-        """For a folder made by hand: one that was submitted has its journal from the start."""
+        """For a folder made by hand; a submitted job has its journal from the start."""
         with suppress(FileExistsError):
             make_empty(f"{folder}/journal")
 
     @staticmethod
     def _take_times(folder: str) -> int:
-        """The right to supervise the job in this folder; BlockingIOError: somebody has it."""
+        """Lock `times`, which is the right to supervise the job; BlockingIOError if it is taken."""
         path = f"{folder}/times"
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):  # a job's doing
@@ -1767,12 +2299,12 @@ class FolderStore:
         return times
 
     def _begin_attempt(self, claim: Claim, worker: str, host: str) -> bool:
-        """Claim the job, if it belongs into the queue; else move it to where it belongs."""
+        """Claim the job if it belongs in the queue; else move it to where it belongs."""
         if claim.job.version == 0 and os.path.exists(f"{claim.folder}/job.json"):
             claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
             return False
         if claim.job.version != VERSION:
-            return False  # half copied, or another version's: left as it is
+            return False  # half copied, or made by another version: left alone
         verdict = claim.judge()
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
@@ -1796,9 +2328,9 @@ class FolderStore:
         return True
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
-        """Move a job out of the queue that ended already: put there by hand or by a power cut."""
+        """Move a job that ended already out of the queue; a person or a power cut put it there."""
         if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
-            # What it started may live: recovery in running/ ends that first.
+            # Its processes may be alive: recovery in running/ ends them first.
             claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         elif verdict.recorded:
             os.fsync(claim.shim_input())
@@ -1807,7 +2339,7 @@ class FolderStore:
             claim.finish(verdict.outcome)
 
     def _fail_damaged(self, folder: str, error: JobDamaged) -> None:
-        """A queued job whose journal is none of ours can never run."""
+        """Fail a queued job whose journal is damaged: it can never run."""
         log.warning("failed job=%s reason=%r", os.path.basename(folder), str(error))
         with (
             suppress(BlockingIOError),
@@ -1816,7 +2348,7 @@ class FolderStore:
             claim.finish_damaged(Status.FAILED)
 
     def _is_elsewhere(self, job_id: str) -> bool:
-        """Does a folder of this ID run, or has one ended?"""
+        """Is there a running or finished folder with this ID?"""
         return os.path.isdir(f"{self.root}/running/{job_id}") or self._has_ended(job_id)
 
     def _has_ended(self, job_id: str) -> bool:
@@ -1824,7 +2356,7 @@ class FolderStore:
         return any(os.path.isdir(place) for place in places)
 
     def _set_aside(self, folder: str) -> str:
-        """A second folder of an ID: kept for a person to look at, never run by itself."""
+        """Move a second folder with the same ID away; a person may look at it, it never runs."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
@@ -1852,7 +2384,7 @@ class FolderStore:
                 self._troubles.add(f"running/{job_id}", error)
 
     def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
-        """None where it is another's, or has ended already and this is a copy of it."""
+        """None if it belongs to another host, or is a copy of a job that has ended."""
         claimed = self._read_attempts(folder)[-1]
         if claimed.worker in alive or claimed.host not in (None, host):
             return None
@@ -1869,14 +2401,14 @@ class FolderStore:
             raise
 
     def requeue_home(self, queue: str) -> str:
-        """The folder to which a job goes that is to run again."""
+        """The folder for a job that is to run again."""
         return f"{self.root}/queued/{queue}"
 
     def move_folder(self, folder: str, home: str) -> str:
-        """Move a job's folder into another; its new path. What stands there already stays, and
-        the folder is set aside."""
+        """Move a job's folder into `home`; returns its new path. If that ID is there already, this
+        folder is set aside."""
         target = f"{home}/{os.path.basename(folder)}"
-        if not os.path.isdir(home):  # the first of its day, or somebody tidied up
+        if not os.path.isdir(home):  # the first job of its day, or the folder was removed
             self._make_home(home)
         try:
             os.rename(folder, target)
@@ -1895,8 +2427,7 @@ class FolderStore:
             self._use_reserve(home)
 
     def _use_reserve(self, path: str) -> None:
-        """Put one of the folders in reserve at `path`, which needs no new inode; OSError where
-        there is none left."""
+        """Move a reserve folder to `path`, which needs no new inode; OSError if none is left."""
         for spare in glob(f"{self.root}/reserve/*"):
             with suppress(FileNotFoundError):
                 os.utime(spare)
@@ -1905,16 +2436,16 @@ class FolderStore:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """Cancel a queued job at once (queued -> cancelled); leave a running one the wish that its
-        worker acts on. Durable when it returns. WrongState once it has ended."""
+        """Cancel a queued job at once (queued -> cancelled); for a running one leave a request, on
+        which its worker acts. Durable on return. WrongState if the job has ended."""
         is_requested = False
         while True:
             found, folder = self._find(job_id)
-            if found is Status.CANCELLED and is_requested:  # who held its lock has seen it
+            if found is Status.CANCELLED and is_requested:  # who held its lock has seen the request
                 return self.get(job_id)
             if found in FINISHED:
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
-            with suppress(FileNotFoundError, JobNotFound):  # it moved on: look again
+            with suppress(FileNotFoundError, JobNotFound):  # it has moved: look again
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
                 self._request_cancel(folder, reason)
@@ -1923,8 +2454,8 @@ class FolderStore:
                 return self.get(job_id)
 
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
-        """None where somebody has its lock, and so is about to start or move it, or where the
-        disk is too full for a line: then the wish to cancel stays with it."""
+        """None if the job is locked, because somebody is about to start or move it, or if the disk
+        is too full for a line. The file `cancel` stays in the folder for the next one to see."""
         with suppress(BlockingIOError), self._take(folder) as claim:
             verdict = claim.judge()
             if verdict.status in FINISHED and verdict.recorded:
@@ -1944,8 +2475,8 @@ class FolderStore:
         return None
 
     def _request_cancel(self, folder: str, reason: str) -> None:
-        """Leave the file `cancel`. An empty one, which needs no block of a full disk, is enough;
-        so is a folder, where the disk has no inode left."""
+        """Make the file `cancel`. On a full disk an empty one is enough: it needs no block. If no
+        inode is left, a reserve folder takes its name."""
         try:
             write_new(f"{folder}/cancel", json.dumps({"reason": reason}).encode() + b"\n")
         except FileExistsError:
@@ -1969,16 +2500,16 @@ class FolderStore:
             raise WrongState(f"job {job_id} is being recorded: try again") from None
 
     def _delete(self, status: Status, folder: str) -> None:
-        """BlockingIOError where its lock cannot be had, say because it is being recorded."""
+        """BlockingIOError if the job is locked, for example while it is being recorded."""
         journal = None
-        with suppress(OSError):  # none, or damaged: then nobody can hold its lock
+        with suppress(OSError):  # missing or damaged: then nobody can hold its lock
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
         try:
             if journal is not None:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
             os.rename(folder, grave)
-            _fsync_folder(f"{self.root}/tmp")  # else it may come back without its journal, and run
+            _fsync_folder(f"{self.root}/tmp")  # else it may come back without journal, and run
         finally:
             if journal is not None:
                 os.close(journal)
@@ -1994,7 +2525,7 @@ class FolderStore:
             file.write(json.dumps(counts).encode().ljust(256))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         with suppress(OSError):
             for status, count in _parse_counts(read_small(f"{self.root}/deleted")).items():
@@ -2003,10 +2534,10 @@ class FolderStore:
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
         """Delete the jobs that ended more than `days` days ago and the oldest whose logs exceed
-        `max_bytes` in all (0: no bound), but none whose log is being read. Also what was left
-        half-made. A look at a time: the caller goes on when it has the time."""
+        `max_bytes` in all (0: no bound), but none whose log is being read; also half-made
+        jobs. A generator, so that the caller can spread the work over time."""
         ledger = lock_file(f"{self.root}/retention", os.O_RDWR | os.O_CREAT)
-        if ledger is None:  # another worker is at it
+        if ledger is None:  # another worker is deleting
             return
         try:
             retention = Retention.read(ledger, self.boot)
@@ -2039,7 +2570,7 @@ class FolderStore:
                 if reason and not _is_read(f"{folder}/output.log"):
                     self._delete(status, folder)
                     log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
-                    os.rmdir(os.path.dirname(folder))  # fails as long as it holds another
+                    os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
             yield
 
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
@@ -2052,15 +2583,15 @@ class FolderStore:
 
     @staticmethod
     def _ended_at(folder: str) -> float:
-        """When a finished job ended: its journal was written to last by who recorded that."""
+        """When a finished job ended: the record was the last write to its journal."""
         for name in ("journal", "job.json"):
             if (changed := _mtime(f"{folder}/{name}")) is not None:
                 return changed
         return 0.0
 
     def check_writable(self) -> None:
-        """OSError where nothing can be written."""
-        path = f"{self.root}/tmp/check-{new_id()}"  # of this call: others check at the same time
+        """OSError if nothing can be written."""
+        path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
         try:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(b"x" * 4096)
@@ -2068,23 +2599,248 @@ class FolderStore:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def secret(self) -> bytes:
+        """Random bytes, the same for all who use this store: made when they are first asked for.
+        OSError where they are damaged."""
+        path = f"{self.root}/secret"
+        if not os.path.lexists(path):
+            self._make_secret(path)
+        found = read_small(path)
+        if len(found) != SECRET_BYTES:  # an empty one, say, could be guessed
+            raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
+        return found
+
+    def _make_secret(self, path: str) -> None:
+        draft = f"{self.root}/tmp/secret-{os.urandom(8).hex()}"
+        write_new(draft, os.urandom(SECRET_BYTES))
+        try:
+            with suppress(FileExistsError):  # another was quicker: theirs stays
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+        _fsync_folder(self.root)
+
+    # Saved commands, and their schedules
+
+    def save_command(self, command: SavedCommand) -> bool:
+        """Keep a command under its name, durably; True where that is new. Times count from now on
+        where it has others than before. ValueError where it is none that could run."""
+        command.check()
+        name, content = command.saved, encode_command(command)
+        with self._lock_schedules():
+            is_new = not os.path.lexists(self._saved_path(name))
+            self._replace_file(self._saved_path(name), content)
+            schedule = self.load_schedule(name)
+            if not schedule.is_of(command):
+                self._write_schedule(name, schedule.adapted(command, utc()))
+        return is_new
+
+    def load_command(self, name: str) -> SavedCommand:
+        """The saved command; CommandNotFound, also where its file is damaged."""
+        try:
+            return self._read_command(name)
+        except FileNotFoundError:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {why}") from None
+
+    def _read_command(self, name: str) -> SavedCommand:
+        """As it stands in its file, which is read when it has changed."""
+        if not SAVED_RE.fullmatch(name):
+            raise FileNotFoundError(errno.ENOENT, "it is no name of one", name)
+        path = self._saved_path(name)
+        found = os.lstat(path)
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._commands.get(name)
+        if known is None or known[0] != stamp:
+            command = parse_command(read_small(path), name)
+            command.saved_at = utc(found.st_mtime)
+            known = self._commands[name] = (stamp, command)
+        return known[1]
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        """All saved commands, by name. What is damaged is passed over, and known as unreadable."""
+        found = []
+        for file_name in self._listing(f"{self.root}/saved", _is_json):
+            name, thing = file_name.removesuffix(".json"), f"saved/{file_name}"
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise ValueError(f"its name must be {SAVED_NAMES}")
+                found.append(self._read_command(name))
+            except FileNotFoundError:  # it was just deleted
+                continue
+            except (OSError, ValueError, RecursionError) as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                    raise
+                told = error.strerror if isinstance(error, OSError) else str(error)
+                self._troubles.add(thing, JobDamaged(told))
+            else:
+                self._troubles.over(thing)
+        return found
+
+    def delete_command(self, name: str) -> None:
+        """Forget a saved command and its schedule; its jobs stay. CommandNotFound."""
+        with self._lock_schedules():
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise FileNotFoundError
+                os.unlink(self._saved_path(name))
+            except FileNotFoundError:
+                raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+            _fsync_folder(f"{self.root}/saved")
+            self._commands.pop(name, None)
+            for kind in ("state", "runs"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.root}/schedules/{name}.{kind}")
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        """The IDs of the last jobs that were started from a saved command, newest first."""
+        if not SAVED_RE.fullmatch(name):
+            return []
+        with suppress(OSError):
+            text = read_small(f"{self.root}/schedules/{name}.runs").decode(errors="replace")
+            return [line for line in reversed(text.split()) if ID_RE.fullmatch(line)]
+        return []
+
+    def _note_run(self, job: Job) -> None:
+        """Remember a job as one of its saved command, durably: before it is queued, so that none
+        is overlooked."""
+        if job.saved is None or not SAVED_RE.fullmatch(job.saved):
+            return
+        self._make_schedules()
+        path = f"{self.root}/schedules/{job.saved}.runs"
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            known = file.read().decode(errors="replace").split()
+            content = "\n".join([*known[-RUNS_KEPT + 1 :], job.id]) + "\n"
+            file.seek(0)
+            file.write(content.encode(errors="replace"))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        _fsync_folder(f"{self.root}/schedules")
+
+    def load_schedule(self, name: str) -> Schedule:
+        """What is remembered of a saved command's times. Where that is damaged, all up to when it
+        was last written counts as settled."""
+        path, thing = f"{self.root}/schedules/{name}.state", f"schedules/{name}.state"
+        try:
+            schedule = parse_schedule(read_small(path))
+        except FileNotFoundError:
+            return Schedule()
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            told = error.strerror if isinstance(error, OSError) else str(error)
+            self._troubles.add(thing, JobDamaged(told))
+            written_at = _mtime(path)
+            return Schedule(settled=None if written_at is None else utc(written_at))
+        self._troubles.over(thing)
+        return schedule
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        """Remember what a firing says and submit its job. None where the command or its schedule
+        are not as they were seen: it was changed, or another worker was faster. BlockingIOError
+        where another worker is just at it."""
+        name = command.saved
+        with self._lock_schedules(wait=False):
+            if not self._is_as_seen(command, seen):
+                return None
+            if seen.firing is not None:
+                self._settle_interrupted(command, seen, seen.firing)
+                return None
+            if job is None or firing.key is None:
+                self._write_schedule(name, firing.schedule)
+                return None
+            # Said before it is done: who finds this after a crash looks whether the key has a job.
+            self._write_schedule(name, replace(seen, firing=firing.schedule.settled))
+            submitted = self.submit(job, firing.key)
+            self._write_schedule(name, firing.schedule)
+            return submitted
+
+    def _is_as_seen(self, command: SavedCommand, seen: Schedule) -> bool:
+        with suppress(CommandNotFound):
+            return self.load_command(command.saved) == command and (
+                self.load_schedule(command.saved) == seen
+            )
+        return False
+
+    def _settle_interrupted(self, command: SavedCommand, seen: Schedule, moment: str) -> None:
+        """A worker died, or the disk was full, while it submitted the job of this time."""
+        is_done = self._job_of_key(firing_key(command, _timestamp(moment))) is not None
+        settled = moment if is_done else seen.settled
+        self._write_schedule(command.saved, replace(seen, firing=None, settled=settled))
+
+    def _job_of_key(self, key: str) -> Job | None:
+        """The job that an Idempotency-Key has given; None where there is none (any more)."""
+        with suppress(FileNotFoundError, JobNotFound):
+            return self.get(read_small(self._key_path(key)).decode(errors="replace")[:24])
+        return None
+
+    def _saved_path(self, name: str) -> str:
+        return f"{self.root}/saved/{name}.json"
+
+    def _write_schedule(self, name: str, schedule: Schedule) -> None:
+        self._make_schedules()
+        self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
+
+    def _make_schedules(self) -> None:
+        self._make_durable(f"{self.root}/schedules")
+
+    def _replace_file(self, path: str, content: bytes) -> None:
+        """Write a file as a whole, durably: whoever reads it finds the old or the new one."""
+        self._make_durable(os.path.dirname(path))
+        draft = f"{self.root}/tmp/{os.path.basename(path)}-{os.urandom(4).hex()}"
+        try:
+            write_new(draft, content)
+            os.rename(draft, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+        _fsync_folder(os.path.dirname(path))
+
+    def _make_durable(self, home: str) -> None:
+        """Make a folder of this one, durably, the first time it is needed."""
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
+            _fsync_folder(self.root)
+
+    @contextmanager
+    def _lock_schedules(self, wait: bool = True) -> Iterator[None]:
+        """The right to change saved commands and schedules; BlockingIOError where somebody has it
+        and is not waited for."""
+        self._make_schedules()
+        path = f"{self.root}/schedules/lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+        finally:
+            os.close(fd)
+
     # Workers
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
-        """The variables that tell what a job has started. A copy of this folder, restored from a
-        backup say, has jobs of the same ID: it is told apart by its place on the disk."""
+        """The environment variables that mark a job's processes. The folder's place on the disk is
+        one of them, because a restored backup holds jobs of the same IDs."""
         found = os.stat(self.root)
         return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
-        """Show this worker, as long as its process lives; mend what has vanished of the folder.
-        Where another worker has its name, as in two containers, it gets one with a number."""
+        """Show this worker while its process lives, and restore missing folders. If another worker
+        has its name (two containers may), it gets a number."""
         info.running, info.seen_at = running, utc()
         shown = f"{self.root}/workers/{info.name}.json"
         if self._registration is None or not os.path.exists(shown):
             self._register(info)
         assert self._registration is not None
-        # In place and of one length: a rename would leave the lock on the old file.
+        # In place and of the same length always: a rename would leave the lock on the old file.
         record = {f.name: getattr(info, f.name) for f in fields(info)}
         os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
 
@@ -2104,7 +2860,7 @@ class FolderStore:
         raise OSError(errno.EBUSY, f"a hundred workers are called {wanted}")
 
     def _remove_dead_workers(self) -> None:
-        """Those whose lock is free; a file that is none of ours stays."""
+        """Remove the files whose lock is free, but no file that is not ours."""
         for path in glob(f"{self.root}/workers/*.json"):
             with suppress(OSError, ValueError):
                 dead = lock_file(path, os.O_RDWR)
@@ -2115,7 +2871,7 @@ class FolderStore:
                         os.unlink(path)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """The living workers, by name; a file whose lock is free is a dead one's."""
+        """The living workers, by name. A file whose lock is free belongs to a dead one."""
         found = []
         for path in glob(f"{self.root}/workers/*.json"):
             thing = os.path.relpath(path, self.root)
@@ -2135,19 +2891,19 @@ class FolderStore:
         return sorted(found, key=lambda info: info.name)
 
     def machines(self) -> Sequence[Machine]:
-        """A folder is of one machine, and its workers say all."""
+        """None: a folder belongs to one machine, and `workers` says everything."""
         return []
 
     def describe(self) -> dict[str, Any]:
-        """What kind of storage it is, and how it is."""
+        """The kind of storage, and its condition."""
         return {"kind": "folder"}
 
     # The queues, as a worker watches them
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
-        """Serve these queues (none: all). What is returned is readable once a job has entered one,
-        be it moved there by hand; None: nothing tells, ask `claim` every now and then. ValueError
-        for what is no queue's name."""
+        """Serve these queues (none given: all). The notifier is readable once a job has entered
+        one, also by hand; None: the system cannot tell, call `claim` now and then. ValueError for
+        a bad queue name."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
@@ -2163,8 +2919,8 @@ class FolderStore:
             self._notifier = None
 
     def _refresh_backlog(self) -> None:
-        """Take in what has entered the queues; read them anew every few seconds, and each time
-        where nothing tells of changes."""
+        """Add the jobs that have entered the queues. The folders are read again every few seconds,
+        or on each call where the system reports no changes."""
         needs_scan = time.monotonic() > self._scanned_at + SCAN_INTERVAL
         if self._notifier is None or self._notifier.fileno() is None:
             needs_scan = True
@@ -2173,7 +2929,7 @@ class FolderStore:
                 queue = self._watched.get(number)
                 if queue and ID_RE.fullmatch(name):
                     heapq.heappush(self._backlog, (name, queue))
-                else:  # a new queue, one removed, or an overflow
+                else:  # a queue was made or removed, or events were lost
                     needs_scan = True
         if needs_scan:
             self._scan_queues()
@@ -2192,12 +2948,12 @@ class FolderStore:
                 continue
             try:
                 if self._notifier is not None:
-                    # Watched before it is listed, so that no job slips between.
+                    # Watch first, then list, so that no job is missed in between.
                     self._watched[self._notifier.add(folder)] = queue
             except OSError as error:
                 if error.errno in RESOURCE_ERRNOS:
                     raise
-                continue  # it is gone, or none; where it cannot be read, its listing says so
+                continue  # gone or not a folder; `_listing` reports one that cannot be read
             backlog += [(job_id, queue) for job_id in self._listing(folder)]
         self._backlog = sorted(backlog)
 
@@ -2210,7 +2966,7 @@ def _fill_running(job: Job, attempt: Attempt, log_start: int) -> None:
 
 
 def _fill_finished(job: Job, attempt: Attempt) -> None:
-    """Nothing is known of how it ended where its journal does not say it."""
+    """Fields whose values the journal does not tell stay None."""
     job.attempt = max(attempt.number, 1)
     ended = attempt.ended
     if ended is None:
@@ -2230,7 +2986,7 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
 
 
 def _parse_worker(content: bytes) -> WorkerInfo:
-    """ValueError where the file is none of a worker's."""
+    """The worker in such a file; ValueError if it is not one."""
     try:
         record = json.loads(content)
         info = WorkerInfo(**record)
@@ -2251,7 +3007,7 @@ def _parse_counts(data: bytes) -> dict[Status, int]:
 
 
 def _is_read(path: str) -> bool:
-    """Has somebody opened this log to read it?"""
+    """Is somebody reading this log?"""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -2293,6 +3049,8 @@ def log_start(folder: str) -> int:
 #     heard  machines                          when each machine was heard of, and its workers
 #     changes          a stream of what moved, which wakes whoever waits
 #     deleted  epoch                           totals; a word that is gone once Redis was emptied
+#     saved  schedules                         by name: saved commands, and which times are settled
+#     saved-runs:NAME                          the last jobs of a saved command
 #
 # A claim has two steps: `take` gives a job to a spool, and `report` confirms that it stands there.
 # The token SPOOL:N of a take fences: N grows with each take and with each transition made over the
@@ -2330,25 +3088,51 @@ local function enter(id, s, queue, token)
   end
   say(id, s)
 end
+local function submit(id, queue, job, key, saved)
+  if key ~= '' then
+    local known = redis.call('GET', P..'key:'..key)
+    if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
+  end
+  if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
+  redis.call('SET', P..'job:'..id, job)
+  if key ~= '' then
+    redis.call('SET', P..'key:'..key, id)
+    redis.call('HSET', P..'state:'..id, 'key', key)
+  end
+  redis.call('HSET', P..'state:'..id, 'takes', 0)
+  redis.call('ZADD', P..'all', 0, id)
+  if saved ~= '' then
+    redis.call('LPUSH', P..'saved-runs:'..saved, id)
+    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)
+  end
+  enter(id, 'queued', queue, '')
+  return id
+end
 """
 
 SCRIPTS = {
-    # id, queue, job, key -> the ID of the job: this one, or the one that has the key.
+    # id, queue, job, key, saved command -> the ID of the job: this one, or the one that has the
+    # key.
     "submit": """
-local id, queue, job, key = unpack(ARGV)
-if key ~= '' then
-  local known = redis.call('GET', P..'key:'..key)
-  if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
-end
-if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
-redis.call('SET', P..'job:'..id, job)
-if key ~= '' then
-  redis.call('SET', P..'key:'..key, id)
-  redis.call('HSET', P..'state:'..id, 'key', key)
-end
-redis.call('HSET', P..'state:'..id, 'takes', 0)
-redis.call('ZADD', P..'all', 0, id)
-enter(id, 'queued', queue, '')
+return submit(unpack(ARGV))
+""",
+    # name, its record, its schedule as it was seen and as it is to be ('': no other) -> 1 where the
+    # name is new, else 0; false where the schedule has changed.
+    "save": """
+local name, saved, seen, schedule = unpack(ARGV)
+if (redis.call('HGET', P..'schedules', name) or '') ~= seen then return false end
+if schedule ~= '' then redis.call('HSET', P..'schedules', name, schedule) end
+return redis.call('HSET', P..'saved', name, saved)
+""",
+    # name, its record and its schedule as they were seen, the schedule as it is to be, and as for
+    # submit: the job, where there is one -> its ID, or ''; false where one of the two has changed.
+    "fire": """
+local name, saved, seen, schedule = unpack(ARGV)
+if redis.call('HGET', P..'saved', name) ~= saved then return false end
+if (redis.call('HGET', P..'schedules', name) or '') ~= seen then return false end
+local id = ''
+if #ARGV > 4 then id = submit(unpack(ARGV, 5)) end
+redis.call('HSET', P..'schedules', name, schedule)
 return id
 """,
     # spool, want, queue… (none: all) -> {id, token, log_size, job} of what this spool has taken and
@@ -2561,7 +3345,7 @@ Command = tuple[Any, ...]
 
 
 class StoreTrouble(OSError):
-    """Redis cannot do that now."""
+    """Redis refuses or fails."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -2576,11 +3360,11 @@ def is_redis(url: str) -> bool:
 
 
 class RedisLink:
-    """Commands and scripts, as many as wished for in one trip. Errors are OSErrors of our own
-    words: the URL holds a password, and nothing of it is ever shown."""
+    """Sends commands and scripts, several in one round trip. Errors are OSErrors in our own words,
+    because the client's may show the URL, which holds a password."""
 
     def __init__(self, url: str) -> None:
-        import redis  # here: a folder does without its memory and its start
+        import redis  # here: a folder needs neither its memory nor its start-up time
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -2589,7 +3373,7 @@ class RedisLink:
             "protocol": 2,
             "socket_timeout": REDIS_TIMEOUT,
             "socket_connect_timeout": REDIS_TIMEOUT,
-            "retry": Retry(NoBackoff(), 0),  # its own retries hang through a stall
+            "retry": Retry(NoBackoff(), 0),  # its own retries would hang through a stall
         }
         try:
             self.client: Any = redis.Redis.from_url(url, **options)
@@ -2607,11 +3391,11 @@ class RedisLink:
         return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
 
     def run(self, name: str, *arguments: Any) -> Any:
-        """One script's answer."""
+        """The answer of one script."""
         return self.ask(self.script(name, *arguments))[0]
 
     def ask(self, *commands: Command) -> list[Any]:
-        """The answers; OSError where one went wrong."""
+        """The answers; OSError if one failed."""
         answers = self.try_all(commands)
         for answer in answers:
             if isinstance(answer, OSError):
@@ -2619,11 +3403,11 @@ class RedisLink:
         return answers
 
     def try_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers, an OSError in place of each that went wrong."""
+        """The answers, with an OSError in place of each that failed."""
         answers = self._execute(commands)
         if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
             self._execute([("SCRIPT LOAD", text) for text in SCRIPTS.values()])
-            answers = self._execute(commands)  # each may be done twice
+            answers = self._execute(commands)  # safe, as each may be carried out twice
         return [self._told(a) if isinstance(a, Exception) else a for a in answers]
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -2636,7 +3420,7 @@ class RedisLink:
             raise self._told(error) from None
 
     def _told(self, error: Exception) -> OSError:
-        """An error of the client's in words that give nothing away."""
+        """The client's error in our own words, without secrets."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
             return StoreTrouble(errno.ENOSPC, "Redis is full (maxmemory)")
@@ -2648,7 +3432,7 @@ class RedisLink:
         if isinstance(error, (known.TimeoutError, TimeoutError)):
             return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
-            said = text.partition(", with args")[0]  # which may be a password
+            said = text.partition(", with args")[0]  # the address may hold a password
             return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
@@ -2661,28 +3445,28 @@ class RedisLink:
 
 
 class RedisFeed:
-    """One thread and one connection that wait for all followers of this process: XREAD over the
-    streams of all logs that are followed, and over `changes`."""
+    """Waits on behalf of all followers of this process, with one thread and one connection: XREAD
+    over the streams of all followed logs and `changes`."""
 
     def __init__(self, link: RedisLink) -> None:
         self.link = link
         self.changed = threading.Condition()
         self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
         self.places: dict[str, str] = {}  # stream -> the last entry seen
-        self.version = self.read_version = 0  # of `places`: as wished, and as read by the thread
+        self.version = self.read_version = 0  # of `places`: the newest, and what the thread reads
         self.client_id: int | None = None
         self.thread: threading.Thread | None = None
         self.is_closed = False
 
     def close(self) -> None:
-        """End the thread, soon."""
+        """Tell the thread to end."""
         self.is_closed = True
         if self.client_id is not None:
             with suppress(OSError):
                 self.link.ask(("CLIENT UNBLOCK", self.client_id))
 
     def add(self, notifier: RedisNotifier, job_id: str) -> None:
-        """Wake this one from now on: what is read after this call is not missed."""
+        """Wake this notifier from now on; what is written after this call is not missed."""
         streams = [f"log:{job_id}", "changes"] if job_id else ["changes"]
         lasts = self.link.ask(
             *(("XREVRANGE", REDIS_PREFIX + s, "+", "-", "COUNT", 1) for s in streams)
@@ -2698,7 +3482,7 @@ class RedisFeed:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Until the thread has seen the new stream: it may be about to wait without it."""
+        """Unblock the thread until it reads the new stream: it may be about to wait without it."""
         deadline = time.monotonic() + REDIS_BLOCK
         while self.read_version < self.version and time.monotonic() < deadline:
             if self.client_id is not None:
@@ -2720,7 +3504,7 @@ class RedisFeed:
             try:
                 self._read()
                 pause = 0.05
-            except Exception:  # away: who waits looks for himself, and is told why
+            except Exception:  # away: the woken followers ask Redis themselves and get the error
                 self.client_id = None
                 self._wake_all()
                 time.sleep(pause)
@@ -2757,7 +3541,7 @@ class RedisFeed:
 
 
 class RedisNotifier(Notifier):
-    """Tells of what Redis says of a job and its log, or ("") of any job."""
+    """Waits for changes of a job and its log, or ("") of any job."""
 
     def __init__(self, feed: RedisFeed, job_id: str) -> None:
         self.inotify, self.feed, self.job_id = None, feed, job_id
@@ -2772,7 +3556,7 @@ class RedisNotifier(Notifier):
         return self.reader
 
     def wake(self) -> None:
-        with suppress(BlockingIOError):  # full: it will wake
+        with suppress(BlockingIOError):  # the pipe is full: it will wake anyway
             os.write(self.writer, b"x")
 
     def has_news(self) -> bool:
@@ -2797,7 +3581,7 @@ class RedisNotifier(Notifier):
 
 
 class MemorySamples(SizeSamples):
-    """Samples that were fetched."""
+    """Samples in memory, as fetched from Redis."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(-1)
@@ -2811,8 +3595,7 @@ class MemorySamples(SizeSamples):
 
 
 class RedisLog(Log):
-    """A log's mirror. How far it goes is asked for by `size`; what is said of its start and its
-    last change is of that moment."""
+    """The mirror of a log in Redis. `size` asks Redis; `start` and `changed_at` are as of then."""
 
     def __init__(self, link: RedisLink, job_id: str) -> None:
         """JobNotFound; FileNotFoundError where the job has written none."""
@@ -2839,7 +3622,7 @@ class RedisLog(Log):
 
     @property
     def size(self) -> int:
-        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: as it was
+        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: the last known size
             self.state = self._look()
         return self.state[0]
 
@@ -2856,13 +3639,16 @@ class RedisLog(Log):
         if time.monotonic() > self.leased_until:
             commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
             self.leased_until = time.monotonic() + READER_LEASE / 2
-        begin, data = self.link.try_all(commands)[0]
+        answer = self.link.try_all(commands)[0]
+        if isinstance(answer, OSError):
+            raise answer
+        begin, data = answer
         return int(begin), data
 
     def pread(self, limit: int, offset: int) -> bytes:
-        """What is not kept reads as zeros, like a file's hole."""
+        """Bytes that are gone read as zeros, like a hole in a file."""
         begin, data = self.read(offset, limit)
-        return (bytes(begin - offset) + data)[:limit] if data else b""
+        return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
         (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
@@ -2874,11 +3660,11 @@ class RedisLog(Log):
 
 @dataclass(slots=True)
 class Taken:
-    """A job that was taken for a spool, and is not confirmed yet."""
+    """A job that a spool has taken and not confirmed yet."""
 
     id: str
     token: str
-    log_size: int | None  # of the attempts before, elsewhere; None: there is no log
+    log_size: int | None  # of earlier attempts on other machines; None: there is no log
     record: bytes  # what was asked, as a line
     journal: bytes
 
@@ -2888,13 +3674,15 @@ class Taken:
 
 
 class RedisStore:
-    """Jobs in Redis, as the API and the commands ask for them; and, below, what a machine's relay
-    tells and is told. What it shows of a job that runs is what its machine has sent."""
+    """Jobs in Redis: first what the API and the commands need, then what a machine's relay needs.
+    A running job shows as its machine has reported it."""
 
     def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
         self.link = RedisLink(url)
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
+        self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
+        self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # saved ones, as last read
 
     def close(self) -> None:
         self.feed.close()
@@ -2954,7 +3742,7 @@ class RedisStore:
         return job
 
     def _silence(self, token: str, silences: dict[str, int]) -> str | None:
-        """Why a running job's state may be old: its machine has not been heard of."""
+        """Why a running job's state may be outdated: its machine is silent."""
         spool = token.rpartition(":")[0]
         seconds = silences.get(spool)
         if seconds is None:
@@ -2964,7 +3752,7 @@ class RedisStore:
         return f"its machine {spool} has not been heard of for {seconds} s"
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without a look at its record; JobNotFound."""
+        """A job's status, without reading its record; JobNotFound."""
         if ID_RE.fullmatch(job_id):
             (found,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "status"))
             if found is not None:
@@ -2978,13 +3766,14 @@ class RedisStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """As FolderStore.list."""
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         while read < SCAN_LIMIT:
-            ids = self._ids_before(before, step, status)
+            ids = self._ids_before(before, step, status, since)
             for job in self._load(ids):
                 if len(jobs) == limit:
                     return jobs, before
@@ -2998,11 +3787,14 @@ class RedisStore:
             before, read = ids[-1], read + len(ids)
         return jobs, before
 
-    def _ids_before(self, before: str | None, count: int, status: Status | None) -> Sequence[str]:
+    def _ids_before(
+        self, before: str | None, count: int, status: Status | None, since: str | None = None
+    ) -> Sequence[str]:
         """IDs, newest first."""
         key = self._key(f"status:{status}" if status else "all")
         top = f"({before}" if before else "+"
-        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, count))
+        bottom = f"[{since}" if since else "-"
+        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, bottom, "LIMIT", 0, count))
         return [name.decode() for name in found]
 
     def find(self, part: str) -> Sequence[str]:
@@ -3014,7 +3806,7 @@ class RedisStore:
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        """The ended jobs that are not in `seen`; their IDs are added to it."""
         for status in FINISHED:
             (found,) = self.link.ask(("ZRANGE", self._key(f"status:{status}"), 0, -1))
             new = [name.decode() for name in found if name.decode() not in seen]
@@ -3036,7 +3828,7 @@ class RedisStore:
         return dict(zip(Status, counts, strict=True))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self._key("deleted")))
         return {s: here[s] + int(deleted.get(s.encode(), 0)) for s in FINISHED}
@@ -3065,20 +3857,30 @@ class RedisStore:
         self.link.ask(("SET", self._key("check"), "x", "EX", 1))
 
     def unreadable(self) -> Sequence[str]:
-        return []
+        """What was saved there, cannot be read and was passed over, each with its reason."""
+        for command in self.list_commands():
+            self.load_schedule(command.saved)
+        return [f"{thing}: {why}" for thing, why in sorted(self._troubles.known.items())]
 
-    # Transitions: each names the states that it may start from.
+    def secret(self) -> bytes:
+        """As FolderStore.secret."""
+        key = self._key("secret")
+        found: bytes = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))[1]
+        return found
+
+    # Transitions: each names the states it may start from.
 
     def submit(self, job: Job, key: str | None = None) -> Job:
-        """As FolderStore.submit. Where no answer came, the job may be queued all the same: only a
-        `key` makes it safe to ask again."""
+        """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
+        `key` is it safe to ask again."""
         if not QUEUE_RE.fullmatch(job.queue):
             raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         from hashlib import sha256
 
         job = replace(job, id=new_id(), submitted_at=utc())
         name = "" if key is None else sha256(key.encode(errors="replace")).hexdigest()
-        given = self.link.run("submit", job.id, job.queue, encode_record(job), name).decode()
+        asked = (job.id, job.queue, encode_record(job), name, job.saved or "")
+        given = self.link.run("submit", *asked).decode()
         return job if given == job.id else self.get(given)
 
     def cancel(self, job_id: str, reason: str) -> Job:
@@ -3096,7 +3898,7 @@ class RedisStore:
         raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
 
     def _override(self, job_id: str, found: Status, token: str, to: Status, line: str) -> bool:
-        """False where it is in another state, or has another token, by now."""
+        """Move a job over its machine's head; False if its state or its token has changed."""
         return bool(self.link.run("override", job_id, found, token, to, line) == b"done")
 
     def delete(self, job_id: str) -> None:
@@ -3107,6 +3909,119 @@ class RedisStore:
             raise JobNotFound(f"there is no job {job_id!r}")
         if answer != "deleted":
             raise WrongState(f"job {job_id} is {answer}: only a job that has ended can be deleted")
+
+    # Saved commands, and their schedules
+
+    def save_command(self, command: SavedCommand) -> bool:
+        """As FolderStore.save_command."""
+        command.check()
+        encode_command(command)
+        name, now = command.saved, utc()
+        record = json.dumps(command.definition() | {"saved_at": now})
+        while True:
+            raw, seen = self._load_schedule(name)
+            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
+            answer = self.link.run("save", name, record, raw, after)
+            if answer is not None:  # else a worker has just written the schedule
+                return bool(answer)
+
+    def load_command(self, name: str) -> SavedCommand:
+        """The saved command; CommandNotFound, also where it is damaged."""
+        (data,) = self.link.ask(("HGET", self._key("saved"), name))
+        if data is None:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+        try:
+            return self._parse_command(name, data)
+        except (ValueError, RecursionError) as error:
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {error}") from None
+
+    def _parse_command(self, name: str, data: bytes) -> SavedCommand:
+        """ValueError where it is none; parsed anew where it has changed."""
+        known = self._commands.get(name)
+        if known is None or known[0] != data:
+            command = parse_command(data, name)
+            saved_at = json.loads(data).get("saved_at")
+            if saved_at is not None:
+                command.saved_at = utc(_timestamp(str(saved_at)))
+            known = self._commands[name] = (data, command)
+        return known[1]
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        """As FolderStore.list_commands."""
+        (records,) = self.link.ask(("HGETALL", self._key("saved")))
+        found = []
+        for raw_name, data in sorted(records.items()):
+            name = raw_name.decode(errors="replace")
+            try:
+                found.append(self._parse_command(name, data))
+            except (ValueError, RecursionError) as error:
+                self._troubles.add(f"saved/{name}", JobDamaged(str(error)))
+            else:
+                self._troubles.over(f"saved/{name}")
+        gone = [thing for thing in self._troubles.known if not self._is_saved(thing, records)]
+        for thing in gone:
+            self._troubles.over(thing)
+        return found
+
+    @staticmethod
+    def _is_saved(thing: str, records: Mapping[bytes, bytes]) -> bool:
+        return thing.rpartition("/")[2].encode() in records
+
+    def delete_command(self, name: str) -> None:
+        """As FolderStore.delete_command."""
+        keys = self._key("saved"), self._key("schedules"), self._key(f"saved-runs:{name}")
+        count, *_ = self.link.ask(
+            ("HDEL", keys[0], name), ("HDEL", keys[1], name), ("UNLINK", keys[2])
+        )
+        if not count:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        """As FolderStore.command_runs."""
+        (found,) = self.link.ask(("LRANGE", self._key(f"saved-runs:{name}"), 0, RUNS_KEPT - 1))
+        return [job_id.decode() for job_id in found]
+
+    def load_schedule(self, name: str) -> Schedule:
+        """As FolderStore.load_schedule. Redis does not know when it was last written: where it is
+        damaged, times count from when the command is looked at."""
+        return self._load_schedule(name)[1]
+
+    def _load_schedule(self, name: str) -> tuple[bytes, Schedule]:
+        """As it stands there, too: b"" for none."""
+        (data,) = self.link.ask(("HGET", self._key("schedules"), name))
+        if data is None:
+            return b"", Schedule()
+        thing = f"schedules/{name}"
+        try:
+            schedule = parse_schedule(data)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._troubles.add(thing, JobDamaged(str(error)))
+            return data, Schedule()
+        self._troubles.over(thing)
+        return data, schedule
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        """As FolderStore.fire, in one step."""
+        from hashlib import sha256
+
+        name = command.saved
+        raw, schedule = self._load_schedule(name)
+        (record,) = self.link.ask(("HGET", self._key("saved"), name))
+        is_same = record is not None and schedule == seen
+        if not is_same or self._parse_command(name, record) != command:
+            return None
+        as_seen = (name, record, raw, encode_schedule(firing.schedule))
+        if job is None or firing.key is None:
+            self.link.run("fire", *as_seen)
+            return None
+        job = replace(job, id=new_id(), submitted_at=utc())
+        key = sha256(firing.key.encode()).hexdigest()
+        given = self.link.run("fire", *as_seen, job.id, job.queue, encode_record(job), key, name)
+        if given is None:
+            return None
+        return job if given.decode() == job.id else self.get(given.decode())
 
     # Machines
 
@@ -3145,11 +4060,11 @@ class RedisStore:
         return sorted(found, key=lambda machine: machine.spool)
 
     def check_server(self) -> None:
-        """ValueError where it may forget on its own; OSError where it is away."""
+        """ValueError if its eviction policy may drop keys; OSError if it is away."""
         self.link.check_server()
 
     def describe(self) -> dict[str, Any]:
-        """How Redis is."""
+        """The kind of storage, and its condition."""
         memory, server = self.link.ask(("INFO", "memory"), ("INFO", "server"))
         version = server.get("valkey_version") or server.get("redis_version")
         limit = memory.get("maxmemory") or None
@@ -3161,9 +4076,9 @@ class RedisStore:
         }
 
     def mark_lost(self, spool: str, reason: str) -> Sequence[Job]:
-        """A machine's running jobs are lost, or queued again where they may be retried; what it
-        has taken is queued. Should it come back, it finds itself fenced. Returns the lost ones;
-        ValueError where there is no such machine."""
+        """Give a machine up: its running jobs become lost, or are queued again if they may be
+        retried; what it has only taken is queued. If it comes back, it is fenced. Returns the lost
+        jobs; ValueError if there is no such machine."""
         known = f"taken:{spool}", f"runs:{spool}"
         heard, *ids = self.link.ask(
             ("ZSCORE", self._key("heard"), spool),
@@ -3177,7 +4092,7 @@ class RedisStore:
         return jobs
 
     def give_back(self, spool: str) -> None:
-        """Queue what a spool has taken and never confirmed: it has not started, and cannot."""
+        """Queue what a spool has taken and not confirmed: it has not started, and no longer can."""
         (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
         for name in taken:
             token = self._token_of(name.decode())
@@ -3185,7 +4100,7 @@ class RedisStore:
                 self.give_back_one(name.decode(), token)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
-        """False where it is confirmed, or another's."""
+        """Queue one of them; False if it is confirmed, or another spool has it."""
         return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
 
     def _token_of(self, job_id: str) -> str:
@@ -3193,13 +4108,13 @@ class RedisStore:
         return (token or b"").decode()
 
     def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
-        """The job, where it is lost and not queued again, nor ended meanwhile."""
+        """The job if it is lost now; None if it was queued again or has ended meanwhile."""
         token = self._token_of(job_id)
         if not token.startswith(f"{spool}:"):
             return None
         job = self.get(job_id)
         attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
-        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have begun
+        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started
             attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
             lines.append({"claimed": attempt.claimed_line()})
         outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
@@ -3212,11 +4127,11 @@ class RedisStore:
         return self.get(job_id) if verdict.status is Status.LOST else None
 
     def lose_missing(self, job_id: str, spool: str) -> Job | None:
-        """A job that a spool does not have, which Redis believes to run there."""
+        """Give up a job that Redis shows as running on a spool that does not have it."""
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
     def judge_machines(self, lost_after: int) -> Sequence[Job]:
-        """Act on machines that were not heard of for long. Returns the jobs that are lost."""
+        """Give up machines that have been silent for too long. Returns the lost jobs."""
         jobs: list[Job] = []
         for spool, _, silence, _ in self._machines():
             if silence >= lost_after:
@@ -3225,10 +4140,10 @@ class RedisStore:
                 self.give_back(spool)
         return jobs
 
-    # What a relay tells and asks
+    # For a machine's relay
 
     def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
-        """Say that this machine lives; what it is to do."""
+        """Report that this machine lives; returns what it is to do."""
         shown = json.dumps([{f.name: getattr(w, f.name) for f in fields(w)} for w in workers])
         epoch, wishes, gone = self.link.run("beat", spool, shown, os.urandom(8).hex())
         texts = [text.decode(errors="replace") for text in wishes]
@@ -3239,7 +4154,7 @@ class RedisStore:
         )
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
-        """These orders are carried out."""
+        """Report that these orders are carried out."""
         commands: list[Command] = [("HDEL", self._key(f"wishes:{spool}"), name) for name in wishes]
         commands += [("SREM", self._key(f"gone:{spool}"), name) for name in gone]
         if commands:
@@ -3255,7 +4170,7 @@ class RedisStore:
         return found
 
     def report(self, look: SpoolLook, size: int) -> Command:
-        """The command that says where a spool's job stands; see SCRIPTS."""
+        """The command that reports the state of a spool's job; see SCRIPTS."""
         rest = (look.token, look.told_status, look.journal, size)
         return self.link.script("report", look.id, *rest)
 
@@ -3266,16 +4181,17 @@ class RedisStore:
         return self.link.script("restore", look.id, status, look.queue, content, look.token)
 
     def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
-        """The command that sends log bytes; the answer is where to go on, below 0 as in SCRIPTS."""
+        """The command that sends log bytes; it answers with the offset to go on from, or as SCRIPTS
+        says below 0."""
         rest = (start, data, REDIS_LOG_KEPT, how, look.log_at)
         return self.link.script("append", look.id, look.token, *rest)
 
     def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
-        """The command that sends what stands at an offset of the file `times`."""
+        """The command that sends the bytes at an offset of the file `times`."""
         return self.link.script("note", look.id, look.token, offset, samples)
 
     def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
-        """(status, token, log size) as Redis has them; "" where it has no such job."""
+        """(status, token, log size) of each as Redis has it; "" for a job that it does not have."""
         names = "status", "token", "log_size"
         answers = self.link.ask(*(("HMGET", self._key(f"state:{i}"), *names) for i in ids))
         return [
@@ -3284,13 +4200,13 @@ class RedisStore:
         ]
 
     def running_on(self, spool: str) -> Sequence[str]:
-        """The IDs of the jobs that this machine runs, as Redis believes."""
+        """The IDs of the jobs that Redis shows as running on this machine."""
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
         return [name.decode() for name in found]
 
     def past_log(self, taken: Taken) -> PastLog:
-        """What a log that goes on in another spool needs of its past. It begins where a block of
-        a file system does, so that the hole before it hides no byte."""
+        """The last part of a log that another machine continues. It begins at a multiple of a file
+        system's block, so that the hole before it hides no byte."""
         if not taken.log_size:
             return PastLog()
         begin = (taken.log_size - 1) // BLOCK * BLOCK
@@ -3301,7 +4217,7 @@ class RedisStore:
         return PastLog(int(offset), data, times or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
-        """As FolderStore.prune; whether the clock may be believed, `retention` says."""
+        """As FolderStore.prune; `retention` says whether the clock can be trusted."""
         oldest = time.time() - days * 86_400 if days and retention.believes_clock() else 0.0
         if not oldest and not max_bytes:
             return
@@ -3333,7 +4249,7 @@ class RedisStore:
 
 @dataclass(slots=True)
 class PastLog:
-    """How the log of a job's attempts before ended, elsewhere."""
+    """The end of the log of a job's earlier attempts on other machines."""
 
     offset: int = 0  # where `end` begins
     end: bytes = b""
@@ -3342,20 +4258,20 @@ class PastLog:
 
 @dataclass(slots=True)
 class Orders:
-    """What Redis wants of a machine."""
+    """What Redis asks of a machine."""
 
-    epoch: str  # another one: Redis was emptied
+    epoch: str  # it changes when Redis was emptied
     wishes: dict[str, str]  # jobs to cancel, and why
     gone: list[str]  # jobs to delete
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """What Redis sends one after the other, two by two."""
+    """The pairs in a flat list, as Redis sends them."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 
 def encode_record(job: Job) -> bytes:
-    """A job's record as a line, without what is as for any job."""
+    """A job's record as one line, without fields that have their default."""
     plain = Job(command="")
     record = {name: getattr(job, name) for name in RECORD}
     kept = {n: v for n, v in record.items() if n in ("id", "version") or v != getattr(plain, n)}
@@ -3367,11 +4283,11 @@ def encode_record(job: Job) -> bytes:
 
 @dataclass(slots=True)
 class SpoolLook:
-    """What stands in the spool of one job, as its relay sees it at one moment."""
+    """One job in the spool, as the relay saw it at one moment."""
 
     id: str
     status: Status
-    place: str  # the folder of the spool in which it stands: taken, returned or its status
+    place: str  # the spool's folder that holds it: taken, returned or its status
     folder: str
     token: str
     queue: str
@@ -3383,27 +4299,27 @@ class SpoolLook:
 
     @property
     def is_waiting(self) -> bool:
-        """Is it confirmed, or about to be, and no worker of this machine has claimed it yet?"""
+        """Does it wait for a worker of this machine, confirmed or about to be?"""
         return self.place in ("taken", "queued")
 
     @property
     def told_status(self) -> Status:
-        """As Redis is to have it."""
+        """The status to report to Redis."""
         return Status.RUNNING if self.is_waiting else self.status
 
     @property
     def worker(self) -> str | None:
-        """Who claimed its last attempt."""
+        """The worker that claimed its last attempt."""
         return parse_journal(self.journal)[-1].worker
 
 
 class Spool(FolderStore):
-    """The jobs of Redis that this machine runs, or has run: a jobs folder as any other, in which
-    its workers find what the relay puts there. Besides:
+    """The jobs from Redis that this machine runs or has run: a jobs folder like any other, into
+    which the relay puts jobs for the workers. In addition:
 
         name            this folder's name in Redis, made once
         relay           flock-ed by the one relay
-        taken/ID/       taken from the queue of all, not confirmed: no worker sees it
+        taken/ID/       taken from Redis, not confirmed: no worker sees it yet
         returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
 
     A journal that begins with {"taken": "SPOOL:N"} is of a job that Redis knows by that token."""
@@ -3420,7 +4336,7 @@ class Spool(FolderStore):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     def _read_name(self) -> str:
-        """Not the host's alone: two machines, or two folders of one, may be called the same."""
+        """The host's name and a random part: hosts, and spools of one host, may be named alike."""
         path = f"{self.root}/name"
         host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
         with suppress(FileExistsError):
@@ -3436,18 +4352,18 @@ class Spool(FolderStore):
         return name
 
     def check_name(self) -> None:
-        """OSError where the folder is not there, or is another: its jobs are not lost by that."""
+        """OSError if the folder is missing or another one. Its jobs are not lost by that."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
             raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
 
     def lock_relay(self) -> int | None:
-        """The right to speak with Redis for this spool, until the descriptor is closed; None:
+        """Lock the right to speak with Redis for this spool until the descriptor is closed; None if
         another worker has it."""
         return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
 
     @contextmanager
     def retention(self) -> Iterator[Retention]:
-        """What is remembered of the clock, for what is deleted from Redis by age."""
+        """What is known of the clock, for deleting from Redis by age."""
         fd = os.open(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             retention = Retention.read(fd, self.boot)
@@ -3463,7 +4379,7 @@ class Spool(FolderStore):
     # What the relay looks at
 
     def ids(self) -> list[str]:
-        """All jobs here, those first that have not ended."""
+        """All jobs here; those that have not ended come first."""
         found = self._listing(f"{self.root}/taken") + self._listing(f"{self.root}/running")
         for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
             found += self._listing(folder)
@@ -3476,21 +4392,21 @@ class Spool(FolderStore):
         return self._listing(f"{self.root}/taken")
 
     def active(self) -> set[str]:
-        """The jobs that wait for a worker here, that run, or that are to be returned."""
+        """The jobs that wait here for a worker, run, or are to be returned."""
         found = set(self._listing(f"{self.root}/running"))
         for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
             found.update(self._listing(folder))
         return found
 
     def watch_active(self) -> Notifier:
-        """A watch on what enters and leaves those folders; running jobs' own are added to it."""
+        """A watch on those folders; the folders of running jobs are added to it."""
         names = ("running", "queued", "returned", "workers", "returned/default", "queued/default")
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
 
     def look(self, job_id: str, known: SpoolLook | None = None) -> SpoolLook | None:
-        """None where it is not here, or not from Redis. `known`: an earlier look."""
-        for _ in range(LOOKUPS):  # it may move past us
+        """The job as it is now; None if not here or not from Redis. `known`: an earlier look."""
+        for _ in range(LOOKUPS):  # a job may move past the search
             for place, folder in self._places(job_id):
                 try:
                     return self._look_at(job_id, place, folder, known)
@@ -3504,12 +4420,12 @@ class Spool(FolderStore):
         return None
 
     def holds(self, job_id: str) -> bool:
-        """Is this job here, in whatever state? Only the relay brings one that is not."""
+        """Is this job here, in any state? Only the relay adds one."""
         return any(os.path.isdir(folder) for _, folder in self._places(job_id))
 
     def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
-        """(taken, returned or a status; the folder) wherever it may stand, in the order in which
-        it moves."""
+        """(taken, returned or a status; the folder) of each possible place, in the order in which a
+        job moves."""
         yield "taken", f"{self.root}/taken/{job_id}"
         for status in Status:
             for home in self._folders(status, job_id[:8]):
@@ -3520,7 +4436,7 @@ class Spool(FolderStore):
     def _look_at(
         self, job_id: str, place: str, folder: str, known: SpoolLook | None
     ) -> SpoolLook | None:
-        """The journal before the log's size: of a job that has ended, no byte is missed."""
+        """Read the journal before the log's size: once a job has ended, no byte is missed."""
         journal = self._read_journal(folder)
         size, start, at = None, 0, 0.0
         with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
@@ -3547,7 +4463,7 @@ class Spool(FolderStore):
             return read_small(f"{folder}/journal")
         except FileNotFoundError:
             raise
-        except OSError:  # damaged: nothing is known
+        except OSError:  # damaged: nothing is known of it
             return b""
 
     @staticmethod
@@ -3564,8 +4480,8 @@ class Spool(FolderStore):
     # What the relay does
 
     def receive(self, found: Sequence[tuple[Taken, PastLog]]) -> None:
-        """Write down jobs that were taken, durably, where no worker sees them yet. All are written
-        before the first is fsynced, so that a file system does it for all at once."""
+        """Write taken jobs down durably, where no worker sees them yet. All are written before the
+        first fsync, so that the file system can flush them together."""
         if not found:
             return
         drafts = [self._draft(taken, past) for taken, past in found]
@@ -3580,7 +4496,7 @@ class Spool(FolderStore):
 
     def _draft(self, taken: Taken, past: PastLog) -> str:
         draft = f"{self.root}/tmp/{taken.id}"
-        if os.path.isdir(draft):  # from before a crash
+        if os.path.isdir(draft):  # left by a crash
             shutil.rmtree(draft)
         os.mkdir(draft, mode=0o700)
         line = json.dumps({"taken": taken.token}).encode()
@@ -3595,13 +4511,13 @@ class Spool(FolderStore):
                 file.write(content)
         if taken.log_size is not None:
             with open(f"{draft}/output.log", "xb", opener=_private) as file:
-                file.truncate(taken.log_size)  # what is not here is a hole, as if given back
+                file.truncate(taken.log_size)  # what is not here is a hole, as after a trim
                 file.seek(past.offset)
                 file.write(past.end)
         return draft
 
     def admit(self, look: SpoolLook) -> SpoolLook:
-        """A job that was confirmed may run."""
+        """Let a confirmed job run."""
         home = f"{self.root}/queued/{look.queue}"
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
@@ -3609,15 +4525,14 @@ class Spool(FolderStore):
         return replace(look, place="queued", folder=f"{home}/{look.id}")
 
     def discard(self, look: SpoolLook) -> None:
-        """Forget a job that this machine has no part in any more."""
+        """Remove a job that is no longer this machine's."""
         grave = f"{self.root}/tmp/{look.id}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
 
     def return_waiting(self, count: int) -> None:
-        """Let other machines have up to `count` jobs that no worker here has claimed, the newest
-        first."""
+        """Return up to `count` jobs that no worker here has claimed, the newest first."""
         homes = glob(f"{self.root}/queued/*")
         waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
         for job_id, home in waiting[::-1][:count]:
@@ -3626,7 +4541,7 @@ class Spool(FolderStore):
 
 
 def _private(path: str, flags: int) -> int:
-    """Opens a file that is its owner's alone."""
+    """Open a file that only its owner may read."""
     return os.open(path, flags, 0o600)
 
 
@@ -3639,7 +4554,7 @@ def _fsync_path(path: str) -> None:
 
 
 def token_in(journal: bytes) -> str:
-    """The token by which Redis knows the job, as its last `taken` line has it; "": none."""
+    """The token in the last `taken` line, by which Redis knows the job; "" without one."""
     token = ""
     for line in journal.split(b"\n"):
         with suppress(ValueError, RecursionError):
@@ -3650,7 +4565,7 @@ def token_in(journal: bytes) -> str:
 
 
 def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
-    """The storage at a URL: a folder, or Redis. ValueError for another."""
+    """The storage at a URL: a folder or Redis; ValueError for anything else."""
     if is_redis(url):
         return RedisStore(url, unreachable)
     if "://" in url:

@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 from storage import (
     Claim,
+    Firing,
     Job,
     Log,
     Machine,
     Notifier,
     RedisStore,
+    SavedCommand,
+    Schedule,
     Settings,
     Spool,
     Status,
@@ -54,6 +57,7 @@ class RedisMachine:
         self.relay.close()
         self.relay.spool.close()
         self.spool.close()
+        self.redis.close()
 
     def in_turn(self, act: Callable[[], Answer]) -> Answer:
         with open(f"{self.spool.root}/relay", "ab") as file:
@@ -137,6 +141,9 @@ class RedisMachine:
     def check_writable(self) -> None:
         self.redis.check_writable()
 
+    def secret(self) -> bytes:
+        return self.redis.secret()
+
     def unreadable(self) -> Sequence[str]:
         return self.redis.unreadable()
 
@@ -147,6 +154,32 @@ class RedisMachine:
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
         self.sync()
         return self.redis.iter_new_finished(seen)
+
+    # Saved commands: all of it is in Redis
+
+    def save_command(self, command: SavedCommand) -> bool:
+        return self.redis.save_command(command)
+
+    def load_command(self, name: str) -> SavedCommand:
+        return self.redis.load_command(name)
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        return self.redis.list_commands()
+
+    def delete_command(self, name: str) -> None:
+        self.redis.delete_command(name)
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        return self.redis.command_runs(name)
+
+    def load_schedule(self, name: str) -> Schedule:
+        return self.redis.load_schedule(name)
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        self.sync()
+        return self.redis.fire(command, seen, firing, job)
 
     # What a worker does
 

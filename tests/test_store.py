@@ -22,15 +22,20 @@ import storage as module
 from storage import (
     FINISHED,
     Claim,
+    CommandNotFound,
     Job,
     JobNotFound,
     Log,
     Notifier,
     Outcome,
+    Param,
+    SavedCommand,
     Status,
     WorkerInfo,
     WorkerStore,
     WrongState,
+    due,
+    fire_due,
     utc,
 )
 from worker import SHIM
@@ -62,7 +67,7 @@ def is_woken(watch: Notifier) -> bool:
 # --- Submit and look ------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(store: WorkerStore) -> None:
+def test_a_submitted_job_is_found_with_all_that_was_said_of_it(store: WorkerStore) -> None:
     said = {
         "command": ["echo", "grüße", "\n"],
         "name": "nightly\U0001f319",
@@ -100,7 +105,7 @@ def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
         list(wire)
         == (
             "id command name queue cwd env timeout retries attempt status submitted_at started_at "
-            "finished_at exit_code reason worker host pid submitted_by rerun_of cpu_seconds "
+            "finished_at exit_code reason worker host pid submitted_by rerun_of saved cpu_seconds "
             "max_rss_bytes log_size log_start"
         ).split()
     )
@@ -129,7 +134,7 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_
         store.watch(job_id)
 
 
-def test_jobs_submitted_by_many_processes_are_all_there_in_the_order_of_their_ids(
+def test_jobs_of_many_submitters_are_all_there_in_order_of_ids(
     store: WorkerStore, store_url: str
 ) -> None:
     code = """
@@ -151,7 +156,7 @@ for n in range(250):
     assert claimed == submitted
 
 
-def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
+def test_each_job_is_claimed_once_and_in_order_by_many_claimers(
     store: WorkerStore, store_url: str
 ) -> None:
     submitted = [store.submit(Job(command="true")).id for _ in range(200)]
@@ -320,7 +325,7 @@ def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
     assert list(store.prune(1, 1)) == []
 
 
-def test_a_filtered_list_followed_to_its_end_has_every_match_once(store: WorkerStore) -> None:
+def test_a_filtered_list_has_every_match_once_over_all_pages(store: WorkerStore) -> None:
     """A page may hold fewer than it could: only the missing ID to go on before says the end."""
     made = [store.submit(Job(command=f"{n % 7 or 'rare'}")).id for n in range(50)]
     found: list[str] = []
@@ -417,7 +422,7 @@ def test_only_the_queues_listened_to_are_claimed(store: WorkerStore) -> None:
         assert store.claim("worker", "host") is None
 
 
-def test_a_listener_is_told_of_a_new_job_and_of_one_in_a_new_queue(
+def test_a_listener_is_told_of_new_jobs_also_in_a_new_queue(
     store: WorkerStore, store_url: str
 ) -> None:
     with listening(store) as watch:
@@ -457,7 +462,7 @@ def test_a_finished_job_records_how_it_ended(
     assert store.counts()[status] == 1
 
 
-def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
+def test_an_end_is_not_before_its_start_though_the_clock_jumped(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -524,7 +529,7 @@ def test_cancelling_a_running_job_leaves_its_worker_a_note(
     assert store.get(job.id).status is Status.RUNNING
 
 
-def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
+def test_a_requeued_job_waits_again_and_then_has_attempt_two(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", queue="gpu", retries=1))
@@ -548,7 +553,7 @@ def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
     assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
 
 
-def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
+def test_a_cancel_during_a_requeue_is_not_forgotten(
     store: WorkerStore, claim: Callable[[], Claim | None]
 ) -> None:
     """The worker has looked for one, and then records the next attempt: a disk may be slow."""
@@ -611,7 +616,7 @@ def test_a_job_can_be_looked_up_while_it_moves(store: WorkerStore, store_url: st
         thread.join()
 
 
-def test_a_job_cancelled_between_attempts_keeps_how_the_first_ended(
+def test_a_job_cancelled_between_attempts_keeps_the_first_end(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", retries=1))
@@ -770,7 +775,7 @@ def test_why_a_supervisor_stopped_a_job_outlives_it(
     assert (verdict.status, verdict.outcome.reason) == (Status.TIMED_OUT, "too long")
 
 
-def test_a_claim_says_where_its_job_stands_until_that_is_deleted(
+def test_a_claim_says_where_its_job_stands_until_its_deletion(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -786,7 +791,7 @@ def test_a_claim_says_where_its_job_stands_until_that_is_deleted(
             held.read()
 
 
-def test_a_job_being_recorded_is_deleted_at_once_or_when_asked_again(
+def test_a_job_being_recorded_can_be_deleted_now_or_later(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -804,7 +809,7 @@ def test_a_job_being_recorded_is_deleted_at_once_or_when_asked_again(
     assert list(store.find(job.id)) == []
 
 
-def test_a_job_of_which_nothing_can_be_told_ends_without_details(
+def test_a_job_nothing_is_known_of_ends_without_details(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -969,7 +974,7 @@ def test_the_line_of_each_byte_is_known(log_of: Callable[[bytes], Log]) -> None:
     assert [log.line_at(offset) for offset in range(10)] == [0, 0, 0, 0, 4, 5, 5, 5, 5, 5]
 
 
-def test_a_search_finds_the_newest_lines_and_says_where_to_go_on(
+def test_a_search_finds_the_newest_lines_and_where_to_go_on(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"Error one\nfine\nan ERROR, an error\nlast")
@@ -1137,7 +1142,7 @@ print(store.claim("dead", "host").job.id)
         assert list(open_store(store_url).orphans("host", ())) == [], "it has a supervisor again"
 
 
-def test_the_jobs_of_a_living_worker_of_another_host_or_of_ours_are_no_orphans(
+def test_jobs_of_living_workers_or_other_hosts_are_no_orphans(
     store: WorkerStore, store_url: str
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -1186,7 +1191,7 @@ def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
         pass
 
 
-def test_the_oldest_logs_go_with_their_jobs_where_all_are_too_large(
+def test_the_oldest_logs_go_with_their_jobs_when_too_large(
     store: WorkerStore, ended: Callable[[], str], bring: Callable[..., Job]
 ) -> None:
     ids = [ended() for _ in range(5)]
@@ -1225,3 +1230,215 @@ def test_what_is_young_and_small_is_not_pruned(
     for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
         prune(store, days, max_bytes)
     assert [job.id for job in store.list()[0]] == ids[::-1]
+
+
+def test_a_list_ends_at_the_oldest_that_is_asked_for(store: WorkerStore) -> None:
+    jobs = [store.submit(Job(command=f"echo {number}")).id for number in range(5)]
+    for query in ({}, {"status": Status.QUEUED}, {"queue": "default"}, {"text": "echo"}):
+        for limit in (2, 3, 50):
+            listed, following = store.list(limit=limit, since=jobs[2], **query)  # type: ignore[arg-type]
+            assert [job.id for job in listed] == jobs[:1:-1][:limit], (query, limit)
+            if following is not None:
+                listed, following = store.list(before=following, since=jobs[2], **query)  # type: ignore[arg-type]
+                assert [job.id for job in listed] == jobs[:1:-1][limit:] and following is None
+
+
+# --- What is kept beside the jobs -----------------------------------------------------------------
+
+
+def test_all_who_use_a_store_have_one_secret(store: WorkerStore, store_url: str) -> None:
+    made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
+    assert len(store.secret()) == 32
+    assert {text.strip() for text in made} == {store.secret().hex()}
+
+
+# --- Saved commands -------------------------------------------------------------------------------
+
+BACKUP: dict[str, Any] = {
+    "saved": "backup-1.daily_",
+    "command": ["sh", "-c", "echo grüße $TARGET"],
+    "name": "nightly\U0001f319",
+    "queue": "gpu_1",
+    "cwd": "/tmp",
+    "env": {"A": "1"},
+    "timeout": 1.5,
+    "retries": 3,
+    "params": [Param(name="TARGET", label="What", default="/home", choices=["/home", "/srv"])],
+    "cron": "30 2 * * *",
+    "zone": "Europe/Berlin",
+    "paused": True,
+}
+
+
+def hourly(**fields: Any) -> SavedCommand:
+    return SavedCommand(**{"saved": "hourly", "command": "true", "cron": "@hourly"} | fields)
+
+
+def hours_from_now(hours: float) -> float:
+    """The middle of an hour, so that a test knows which times come before and after it."""
+    return (time.time() // 3600 + hours) * 3600 + 1800
+
+
+def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
+    store: WorkerStore, store_url: str
+) -> None:
+    assert store.save_command(SavedCommand(**BACKUP))
+    found = open_store(store_url).load_command("backup-1.daily_")
+    assert {name: getattr(found, name) for name in BACKUP} == BACKUP
+    assert found.saved_at and found.saved_at.endswith("Z")
+    assert store.list_commands() == [found]
+
+
+def test_a_saved_command_is_replaced_as_a_whole_and_listed_by_name(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(**BACKUP))
+    assert store.save_command(SavedCommand(saved="a", command="true"))
+    assert not store.save_command(SavedCommand(saved=BACKUP["saved"], command="false"))
+    assert [each.saved for each in store.list_commands()] == ["a", BACKUP["saved"]]
+    found = store.load_command(BACKUP["saved"])
+    assert (found.command, found.params, found.cron) == ("false", [], None)
+
+
+def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(saved="a", command="true"))
+    job = store.submit(Job(command="true", saved="a"))
+    store.delete_command("a")
+    assert (store.list_commands(), store.command_runs("a")) == ([], [])
+    assert store.get(job.id).saved == "a"
+    with pytest.raises(CommandNotFound):
+        store.load_command("a")
+    with pytest.raises(CommandNotFound):
+        store.delete_command("a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "A", "x" * 65, "a\n", "a\0", ".a"])
+def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 64 of the characters"):
+        store.save_command(SavedCommand(saved=name, command="true"))
+    with pytest.raises(CommandNotFound):
+        store.load_command(name)
+    with pytest.raises(CommandNotFound):
+        store.delete_command(name)
+    assert store.command_runs(name) == []
+
+
+def test_the_last_jobs_of_a_saved_command_are_known_newest_first(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(saved="a", command="true"))
+    jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
+    store.submit(Job(command="true", saved="b"))
+    store.submit(Job(command="true"))
+    assert store.command_runs("a") == [job.id for job in jobs[:1:-1]]
+
+
+def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url: str) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    assert fire_due(store, command, time.time()) is None
+    seen = store.load_schedule("hourly")
+    job = fire_due(store, command, soon)
+    assert job and store.get(job.id) == job
+    told = (job.command, job.name, job.saved, job.submitted_by, job.status)
+    assert told == ("true", "hourly", "hourly", "schedule", Status.QUEUED)
+    assert fire_due(open_store(store_url), command, soon) is None
+    firing = due(command, seen, soon)
+    assert firing and firing.runs
+    assert store.fire(command, seen, firing, command.job({})) is None  # it looked before that
+    assert store.command_runs("hourly") == [job.id]
+
+
+def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    seen = store.load_schedule("hourly")
+    firing = due(command, seen, soon)
+    assert firing
+    job = store.submit(command.job({}), firing.key)
+    fired = store.fire(command, seen, firing, command.job({}))
+    assert fired and fired.id == job.id
+    assert store.counts()[Status.QUEUED] == 1
+
+
+def test_a_time_is_not_fired_again_when_its_job_is_deleted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    job = fire_due(store, command, soon)
+    assert job
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    store.delete(job.id)
+    assert fire_due(store, command, soon) is None
+    assert store.list()[0] == []
+
+
+def test_times_are_skipped_while_a_run_waits_and_counted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    command = store.load_command("hourly")
+    by_hand = store.submit(command.job({}))
+    assert fire_due(store, command, hours_from_now(1)) is None
+    assert fire_due(store, command, hours_from_now(3)) is None
+    schedule = store.load_schedule("hourly")
+    assert (schedule.skipped, schedule.skipped_for) == (3, by_hand.id)
+    assert schedule.skipped_at == utc(hours_from_now(3) - 1800)
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    job = fire_due(store, command, hours_from_now(4))
+    assert job and job.submit_reason is not None and "the run of" in job.submit_reason
+
+
+def test_a_command_changed_or_deleted_meanwhile_is_not_fired(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    old, soon = store.load_command("hourly"), hours_from_now(1)
+    store.save_command(hourly(command="false"))
+    assert fire_due(store, old, soon) is None
+    store.delete_command("hourly")
+    assert fire_due(store, old, soon) is None
+    assert store.list()[0] == []
+
+
+def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    began = store.load_schedule("hourly").since
+    store.save_command(hourly(command="false"))
+    assert store.load_schedule("hourly").since == began
+    for change in ({"cron": "@daily"}, {"cron": "@daily", "zone": "Asia/Tokyo"}, {"paused": True}):
+        store.save_command(hourly(**change))
+        schedule = store.load_schedule("hourly")
+        assert schedule.since and began and schedule.since > began
+        began = schedule.since
+    assert fire_due(store, store.load_command("hourly"), hours_from_now(5)) is None
+    store.save_command(hourly())
+    assert began < str(store.load_schedule("hourly").since)
+
+
+def test_a_catch_up_run_says_so_from_the_start_to_its_end(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    job = fire_due(store, store.load_command("hourly"), hours_from_now(3))
+    assert job
+    said = store.get(job.id).as_dict()["reason"]
+    assert said.startswith("stands for 3 runs from ") and said.endswith("no worker was there for")
+    with claim() as held:
+        assert held.job.as_dict()["reason"] == said
+        assert held.finish(Outcome(Status.FAILED, 143, "ended by SIGTERM")).status is Status.FAILED
+    assert store.get(job.id).as_dict()["reason"] == f"{said}; ended by SIGTERM"
+
+
+def test_many_that_find_a_command_due_start_one_job(store: WorkerStore, store_url: str) -> None:
+    store.save_command(hourly())
+    code = """
+from contextlib import suppress
+store = open_store(sys.argv[1])
+command, now = store.load_command("hourly"), float(sys.argv[2])
+for n in range(20):
+    with suppress(BlockingIOError):
+        fire_due(store, command, now + 3600 * (n // 10))
+if hasattr(store, "close"):
+    store.close()
+"""
+    in_processes(4, code, store_url, hours_from_now(1))
+    assert store.counts()[Status.QUEUED] == 1
+    assert store.load_schedule("hourly").skipped == 1
