@@ -392,7 +392,7 @@ def static_version(names: Iterable[str]) -> str:
 def component_script(name: str, files: list[str], version: str) -> str:
     """The script that loads a component from static/, and never some old and some new files."""
     constants = {"NAME": name, "FILES": files, "VERSION": version}
-    lines = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
+    lines = [f"const {key} = {json.dumps(value)};" for key, value in constants.items()]
     return "\n".join([*lines, read_static("loader.js")])
 
 
