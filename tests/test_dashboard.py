@@ -488,6 +488,7 @@ def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, ga
     before = site.listed()
     wait_until(lambda: site.listed() > before + 2)
     choose_interval(page, "off")
+    expect(page.get_by_text("refreshing is off")).to_be_visible()
     done = time.monotonic()
     wait_until(lambda: time.monotonic() > done + 1)  # what was under way arrives
     before = site.listed()
