@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -44,6 +45,8 @@ from storage import (
     WrongState,
     fire_due,
     open_store,
+    parse_time,
+    utc,
 )
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
@@ -343,6 +346,57 @@ def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Ga
     assert team.store.status(long.id) is Status.RUNNING
     gate.open()
     assert team.wait(long).status is Status.SUCCEEDED
+
+
+def test_a_retry_waits_in_redis_and_a_drain_waits_for_it(team: Team) -> None:
+    job = team.submit("[ $JOB_ATTEMPT = 3 ]", retries=2, retry_delay=0.4)
+    far = team.submit("true", not_before=utc(time.time() + 3_700))
+    assert team.start("a", "--drain").wait(60) == 0
+    found = team.store.get(job.id)
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 3)
+    tries = found.attempts_as_dicts()
+    for pause, (before, after) in zip((0.4, 0.8), itertools.pairwise(tries), strict=True):
+        waited = parse_time(after["started_at"]) - parse_time(before["finished_at"])
+        assert waited >= pause - 0.002
+    assert team.store.status(far.id) is Status.QUEUED
+
+
+def test_a_retry_that_waits_goes_to_whichever_machine_is_there(team: Team) -> None:
+    job = team.submit("[ $JOB_ATTEMPT = 2 ]", retries=1, retry_delay=1)
+    first = team.start("a")
+    wait_until(lambda: team.store.get(job.id).attempt == 2, 60, team.processes.text)
+    first.kill()
+    team.start("b")
+    assert team.wait(job).status is Status.SUCCEEDED
+    assert team.spool("b").status(job.id) is Status.SUCCEEDED
+
+
+def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None:
+    quick = [team.submit("true") for _ in range(60)]
+    long = team.submit(f"echo started; {gate.wait}")
+    others = [team.submit("true") for _ in range(20)]
+    worker = team.start("a", "--slots", "1")
+    team.wait_for_log(long, "started\n")
+    team.store.pause("default", "freeze", None)
+    wait_until(lambda: team.spool("a").paused(), 60, team.processes.text)  # it has heard of it
+    gate.open()
+    assert team.wait(long).status is Status.SUCCEEDED
+    queue = {"default": [job.id for job in others]}
+    wait_until(lambda: team.store.queued_by_queue() == queue, 60, team.processes.text)
+    assert all(team.store.status(job.id) is Status.SUCCEEDED for job in quick)
+    assert team.wait(team.submit("true", queue="other")).status is Status.SUCCEEDED
+    assert team.store.queued_by_queue() == queue
+    team.store.resume("default")
+    for job in others:
+        assert team.wait(job).status is Status.SUCCEEDED
+    assert worker.poll() is None
+
+
+def test_a_drain_leaves_what_is_paused_for_all(team: Team) -> None:
+    team.store.pause("default", None, None)
+    job = team.submit("true")
+    assert team.start("a", "--drain").wait(60) == 0
+    assert team.store.status(job.id) is Status.QUEUED
 
 
 def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
