@@ -33,6 +33,7 @@ TIMEOUT = (2, 5)  # seconds to connect, to answer
 TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
 LIST_LIMIT = 200  # jobs of one page
+MOST_CHANGES = 20  # rows and IDs that are sent beside a list before it is sent anew
 PREVIOUS_LIMIT = 20  # earlier runs of a job whose durations are shown
 TICKET_PERIOD = 300  # seconds until the page has another ticket; each is good for 600
 WORKERS_PERIOD = 10  # seconds
@@ -87,6 +88,8 @@ class ApiClient:
     ) -> requests.Response:
         """The API's answer, or ApiError. One kept under a name is sent only if it has changed;
         what is asked again under a `key` is done once."""
+        # Of each name the last answer alone: cachecontrol and requests-cache, tried here, keep the
+        # answer to every search that was ever typed, 20 MiB after 200 of them.
         kept = self.etag_cache.get(keep)
         if kept is not None and kept.url != API + path:
             kept = None
@@ -249,6 +252,24 @@ def job_row(job: Job) -> Job:
     return {name: job.get(name) for name in ROW_FIELDS} | {"title": job_title(job)}
 
 
+def list_changes(rows: Iterable[Job], sent: Iterable[Job]) -> dict[str, Any]:
+    """What makes these rows of those that were sent before: rows that are new or other, and the IDs
+    of those that are gone."""
+    before = {row["id"]: row for row in sent}
+    rows = list(rows)
+    changed = [row for row in rows if before.get(row["id"]) != row]
+    gone = before.keys() - {row["id"] for row in rows}
+    return {"rows": changed, "gone": sorted(gone)}
+
+
+def is_list_to_send(
+    changes: Mapping[str, Any], filters: Mapping[str, str], sent: Mapping[str, Any]
+) -> bool:
+    """Is the list to be sent anew, rather than what has changed since it was?"""
+    many = len(changes["rows"]) + len(changes["gone"]) > MOST_CHANGES
+    return many or filters != sent["filters"]
+
+
 def job_details(job: Job) -> Job:
     """What the log pane shows of a job. Values of its environment stay here."""
     hidden = ("env", "command")
@@ -355,8 +376,8 @@ def read_static(name: str) -> str:
 
 
 def static_files() -> list[str]:
-    """What the browser imports, by its path below static/."""
-    found = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".json", ".css")]
+    """What the browser fetches, by its path below static/."""
+    found = [path for path in STATIC.rglob("*") if path.is_file()]
     return sorted(path.relative_to(STATIC).as_posix() for path in found)
 
 
@@ -368,29 +389,17 @@ def static_version(names: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def component_html(name: str, version: str) -> str:
-    """The HTML of a component, unseen until its style sheet is there. It links to that, because
-    Streamlit sends a component's own texts with each change of its data."""
-    hidden = "<style>header, section, dialog { visibility: hidden }</style>"
-    link = f'<link rel="stylesheet" href="app/static/dashboard.css?v={version}">'
-    return "\n".join([hidden, link, read_static(f"{name}.html")])
-
-
-def component_script(module: str, names: list[str], version: str) -> str:
-    """The script that loads a module of static/, and never some old and some new files."""
-    constants = {"MODULE": module, "FILES": names, "VERSION": version}
-    lines = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
+def component_script(name: str, files: list[str], version: str) -> str:
+    """The script that loads a component from static/, and never some old and some new files."""
+    constants = {"NAME": name, "FILES": files, "VERSION": version}
+    lines = [f"const {key} = {json.dumps(value)};" for key, value in constants.items()]
     return "\n".join([*lines, read_static("loader.js")])
 
 
 def make_component(name: str) -> Callable[..., Any]:
-    names = static_files()
-    version = static_version(names)
-    component: Callable[..., Any] = st.components.v2.component(
-        name,
-        html=component_html(name, version),
-        js=component_script(f"{name}.js", names, version),
-    )
+    files = static_files()
+    script = component_script(name, files, static_version(files))
+    component: Callable[..., Any] = st.components.v2.component(name, js=script)
     return component
 
 
@@ -408,6 +417,7 @@ def set_up_session() -> None:
     state.setdefault("refused", 0)  # the API's 401 or 403
     state.setdefault("etag_cache", {})
     state.setdefault("listing", {"jobs": [], "counts": {}, "next": None, "more": False})
+    state.setdefault("sent_list", {"number": "", "filters": None, "rows": []})
     state.setdefault("answer", None)  # to the last thing that the visitor wanted
     state.setdefault("shown_job", None)  # the job whose log is shown, as last heard
     state.setdefault("shown_error", "")
@@ -553,17 +563,31 @@ def show_list(every: float | None) -> None:
         ask_for_token(error)
     except ApiError as error:
         problem = str(error)
-    show_header(client, problem)
-    listing = state["listing"]
-    data = {name: listing[name] for name in ("next", "counts", "more")}
-    data |= {"jobs": [job_row(job) for job in listing["jobs"]], "filters": filters}
+    show_header(client, problem, what_changed(state["listing"], filters))
+    sent = state["sent_list"]
+    data = {"number": sent["number"], "rows": sent["rows"]}
     job_list(key="job_list", data=data, on_filters_change=refresh_only)
     if INTERVALS[chosen_interval()] != every:
         st.rerun()
 
 
-def show_header(client: ApiClient, problem: str) -> None:
-    """The header; its data is another at each refresh, and so tells that there was one."""
+def what_changed(listing: Mapping[str, Any], filters: dict[str, str]) -> dict[str, Any]:
+    """How the list differs from the one that the job list has been given, which is another where
+    too much differs. Since that one, and not since the last refresh: so it does not matter whether
+    a browser has missed some. What is given again unchanged Streamlit does not send again."""
+    state = st.session_state
+    rows = [job_row(job) for job in listing["jobs"]]
+    changes = list_changes(rows, state["sent_list"]["rows"])
+    if is_list_to_send(changes, filters, state["sent_list"]):
+        state["sent_list"] = {"number": uuid4().hex, "filters": filters, "rows": rows}
+        changes = list_changes(rows, rows)
+    told = {name: listing[name] for name in ("next", "counts", "more")}
+    return changes | told | {"since": state["sent_list"]["number"], "filters": filters}
+
+
+def show_header(client: ApiClient, problem: str, changes: dict[str, Any]) -> None:
+    """The header; its data is another at each refresh, and so tells that there was one. It brings
+    what has changed in the list, too."""
     state = st.session_state
     data = {
         "statuses": STATUSES,
@@ -573,6 +597,7 @@ def show_header(client: ApiClient, problem: str) -> None:
         "intervals": list(INTERVALS),
         "interval": chosen_interval(),
         "answer": state["answer"],
+        "changes": changes,
     }
     page_header(
         key="page_header",

@@ -14,7 +14,7 @@ import {
 import { addShortcut } from "./shortcuts.js";
 import { layOutTimeline, timelineHtml } from "./timeline.js";
 
-const ALWAYS_SHOWN = ["running", "failed"]; // statuses whose filter is there also with no job
+const ALWAYS_SHOWN = ["running", "failed"]; // statuses whose filter stands first, also with no job
 const LEAST_WIDTH = 240; // pixels
 const WIDTH = 360;
 const EXAMPLES = [
@@ -22,6 +22,17 @@ const EXAMPLES = [
   "df -h",
   "python3 -m compileall -q /usr/lib/python3; echo done",
 ];
+
+const KEYS = [
+  "<kbd>j</kbd> <kbd>k</kbd> move",
+  "<kbd>Enter</kbd> opens",
+  "<kbd>c</kbd> runs a job",
+  "<kbd>/</kbd> searches",
+  "<kbd>?</kbd> shows all keys",
+];
+const GUIDE =
+  '<p class="faint">Choose a job to see its log.</p>' +
+  `<p class="faint keys">${KEYS.map((key) => `<span>${key}</span>`).join("")}</p>`;
 
 class JobList {
   constructor(root) {
@@ -31,6 +42,7 @@ class JobList {
     this.current = ""; // key of the row that Tab comes to
     this.handlers = {
       address: () => this.onAddress(),
+      jobs: () => this.onJobs(),
       status: () => this.draw(),
       bells: () => this.draw(),
       tick: () => this.draw(),
@@ -45,6 +57,7 @@ class JobList {
     this.find("queue").addEventListener("change", (event) => {
       page.go({ queue: event.target.value, before: "" });
     });
+    this.find("more-filters").addEventListener("click", () => this.scrollFilters());
     this.setUpDivider();
     this.addShortcuts();
     this.setView();
@@ -90,11 +103,11 @@ class JobList {
 
   update(component) {
     this.component = component;
-    const { jobs, next, counts, more, filters } = component.data;
-    this.counts = counts;
-    this.countsAreMore = more;
-    page.receiveJobs(jobs, next, filters);
-    this.find("job-list").classList.remove("stale");
+    page.receiveList(component.data);
+  }
+
+  onJobs() {
+    this.find("job-list").classList.toggle("stale", !sameFilters(page.filters, page.listed));
     this.draw();
     this.find("job-list").inert = false; // until now a click would have been lost
   }
@@ -133,10 +146,10 @@ class JobList {
 
   drawFilters() {
     const chosen = page.address.status ?? "";
-    const all = Object.values(this.counts).reduce((sum, count) => sum + count, 0);
+    const all = Object.values(page.counts).reduce((sum, count) => sum + count, 0);
     const links = [this.filterHtml("", "all", all, chosen)];
-    for (const status of Object.keys(page.statuses)) {
-      const count = this.counts[status] ?? 0;
+    for (const status of new Set([...ALWAYS_SHOWN, ...Object.keys(page.statuses)])) {
+      const count = page.counts[status] ?? 0;
       if (count > 0 || status === chosen || ALWAYS_SHOWN.includes(status)) {
         const label = `${statusIcon(status, page.statuses)}${formatStatus(status)}`;
         links.push(this.filterHtml(status, label.replace(/<span.*<\/span>/, ""), count, chosen));
@@ -144,10 +157,19 @@ class JobList {
     }
     setHtml(this.find("filters"), links.join(""));
     this.drawQueues();
+    const { scrollWidth, clientWidth } = this.find("filters");
+    this.find("more-filters").hidden = scrollWidth <= clientWidth;
+  }
+
+  /** On to the filters that do not fit, and from the last back to the first. */
+  scrollFilters() {
+    const { scrollLeft, scrollWidth, clientWidth } = this.find("filters");
+    const isAtEnd = scrollLeft + clientWidth >= scrollWidth - 1;
+    this.find("filters").scrollTo({ left: isAtEnd ? 0 : scrollLeft + clientWidth / 2 });
   }
 
   filterHtml(status, label, count, chosen) {
-    const shown = `${formatCount(count)}${this.countsAreMore && count > 0 ? "+" : ""}`;
+    const shown = `${formatCount(count)}${page.countsAreMore && count > 0 ? "+" : ""}`;
     const current = `aria-current="${status === chosen}" data-go="filter"`;
     return this.linkHtml({ status, before: "" }, `${label} <b>${shown}</b>`, current);
   }
@@ -163,7 +185,7 @@ class JobList {
     });
     const select = this.find("queue");
     select.hidden = queues.size < 2 && !chosen;
-    setHtml(select, `<option value="">all queues</option>${options.join("")}`);
+    setHtml(select, `<option value="">queue</option>${options.join("")}`);
   }
 
   drawRows() {
@@ -270,8 +292,7 @@ class JobList {
         '<button type="button" data-go="copy-worker">Copy</button></p>'
       );
     }
-    const hint = page.jobs.length > 0 ? "Choose a job to see its log." : "";
-    return `<p class="faint">${hint}</p>`;
+    return page.jobs.length > 0 ? GUIDE : "";
   }
 
   // --- Clicks and keys ---

@@ -22,6 +22,16 @@ const TENTHS_BELOW = 10_000; // milliseconds
 const OVERDUE = 1.5; // times as long as usual
 const LEAST_OVERDUE = 5000; // milliseconds more than usual
 
+/** A list with what has changed in it since: rows that are new or other, and IDs that are gone. The
+    newest stand first, and IDs sort by time. */
+export function applyChanges(jobs, { rows, gone }) {
+  const byId = new Map([...jobs, ...rows].map((job) => [job.id, job]));
+  for (const id of gone) {
+    byId.delete(id);
+  }
+  return [...byId.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
+}
+
 /** The usual duration of each name, in milliseconds, by the jobs that succeeded. */
 export function usualDurations(jobs) {
   const byTitle = new Map();
@@ -117,7 +127,7 @@ function progressHtml(job, usual, now, overdue) {
 /** The inside of a row of several jobs: how many, and a bar for each of the last ones. */
 export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const [newest] = jobs;
-  const count = `×${formatCount(jobs.length)}${more ? "+" : ""}`;
+  const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
   const failed = jobs.filter(endedBadly).length;
   const told = failed > 0 ? `${failed} of them ended badly` : "all ended well";

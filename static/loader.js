@@ -1,5 +1,7 @@
-/* The script of each component. dashboard.py puts three constants before it: MODULE, the file that
-   is the component's; FILES, all files here; VERSION, which is another when one of them is.
+/* The script of each component. dashboard.py puts three constants before it: NAME, the component's,
+   after which its module and its HTML are called; FILES, all files here; VERSION, which is another
+   when one of them is. It is short, and fetches all else, because Streamlit sends a component's own
+   texts with each change of its data.
 
    The server sends no Cache-Control, so that a browser may keep a file for days. On a new version
    each is fetched anew before any is imported, or old and new ones would meet in one page. */
@@ -37,6 +39,21 @@ if (window.tailboardVersion !== VERSION) {
 if (readVersion() !== VERSION) {
   await fetchAnew();
 }
-const module = await import(new URL(MODULE, base));
+const [module, answer] = await Promise.all([
+  import(new URL(`${NAME}.js`, base)),
+  fetch(new URL(`${NAME}.html`, base)),
+]);
+const template = document.createElement("template");
+// Nothing is seen until the style sheet is there.
+template.innerHTML = `<style>header, section, dialog { visibility: hidden }</style>
+<link rel="stylesheet" href="${new URL("dashboard.css", base)}?v=${VERSION}">
+${await answer.text()}`;
 
-export default module.default;
+export default function mount(component) {
+  const root = component.parentElement;
+  if (!root.isFilled) {
+    root.append(template.content.cloneNode(true));
+    root.isFilled = true;
+  }
+  return module.default(component);
+}

@@ -1,19 +1,36 @@
 /* To the error: how many lines of a log tell of one, the way from one to the next, and ticks
-   beside the scrollbar. Which lines these are log_text.js says. */
+   beside the scrollbar. Which lines these are log_text.js says; those of a job that ended badly are
+   counted in all of its log, others in the lines that are here. */
 
 import { formatCount } from "./format.js";
+import { SCAN_BYTES, scanLog } from "./log_scan.js";
+import { Unreachable } from "./log_stream.js";
 
-const TICK_DELAY = 300; // milliseconds between drawings of the ticks
+const DRAW_DELAY = 300; // milliseconds between drawings
 const MOST_TICKS = 200;
+const KNOWN = 20; // logs whose errors stay known
 
 export class LogErrors {
-  constructor(find, view) {
+  /** `goTo(offset)` shows another place of the log. */
+  constructor(find, view, patterns, goTo) {
     this.find = find;
     this.view = view;
+    this.patterns = patterns;
+    this.goTo = goTo;
+    this.known = new Map(); // job ID -> the errors of its log
     this.shown = false; // is this a job whose errors matter?
-    this.ended = false;
+    this.setJob("");
     find("previous-error").addEventListener("click", () => this.step(-1));
     find("next-error").addEventListener("click", () => this.step(1));
+  }
+
+  /** Another log: nothing is pointed at. */
+  setJob(jobId) {
+    this.aborter?.abort();
+    this.aborter = null; // of the scan that is under way
+    this.jobId = jobId;
+    this.isScanning = false;
+    this.current = null; // offset of the line that is pointed at
   }
 
   /** Of a job that ended badly the errors are counted, and that there are none is said. */
@@ -22,53 +39,122 @@ export class LogErrors {
     this.update();
   }
 
+  /** Count in the whole log, once; `start` and `size` are its first byte and its end. */
+  async scan(start, size) {
+    const { jobId } = this;
+    if (this.aborter || this.known.has(jobId)) {
+      return;
+    }
+    this.aborter = new AbortController();
+    const { signal } = this.aborter;
+    this.isScanning = true;
+    try {
+      this.keep(jobId, await scanLog({ jobId, start, size, patterns: this.patterns, signal }));
+    } catch (error) {
+      expectUnreachable(error); // then those that are here are all that is known
+    }
+    if (!signal.aborted) {
+      this.isScanning = false;
+      this.update();
+    }
+  }
+
+  keep(jobId, errors) {
+    this.known.set(jobId, errors);
+    if (this.known.size > KNOWN) {
+      this.known.delete(this.known.keys().next().value);
+    }
+  }
+
+  /** Where the errors are that are known: all of them, or those that are here. */
+  get offsets() {
+    const here = this.view.errors.filter((line) => line.dataset.offset !== undefined);
+    return this.known.get(this.jobId)?.offsets ?? here.map((line) => Number(line.dataset.offset));
+  }
+
+  // --- Drawing ---
+
   update() {
-    this.timer ??= setTimeout(() => this.draw(), TICK_DELAY);
+    this.timer ??= setTimeout(() => this.draw(), DRAW_DELAY);
   }
 
   draw() {
     this.timer = null;
-    const { errors } = this.view;
+    const { offsets } = this;
     this.find("errors").hidden = !this.shown;
-    this.find("error-steps").hidden = errors.length === 0;
-    const noun = errors.length === 1 ? "error" : "errors";
-    const none = this.view.count > 0 ? "no error line known here" : "";
-    this.find("error-count").textContent =
-      errors.length > 0 ? `✕ ${formatCount(errors.length)} ${noun}` : none;
-    this.find("error-count").classList.toggle("some", errors.length > 0);
-    this.drawTicks(this.shown ? errors : []);
+    this.find("error-steps").hidden = offsets.length === 0;
+    this.find("error-count").textContent = this.describe(offsets);
+    this.find("error-count").classList.toggle("some", offsets.length > 0);
+    this.drawTicks(this.shown ? this.view.errors : []);
   }
 
-  drawTicks(errors) {
+  describe(offsets) {
+    const count = offsets.length;
+    const where = this.describeWhere();
+    if (count === 0 && this.isScanning) {
+      return "looking for errors";
+    }
+    if (count === 0) {
+      return this.view.count > 0 ? `no error line known${where}` : "";
+    }
+    const place = offsets.indexOf(this.current) + 1;
+    const noun = count === 1 ? "error" : "errors";
+    return `✕ ${place > 0 ? `${formatCount(place)} of ` : ""}${formatCount(count)} ${noun}${where}`;
+  }
+
+  describeWhere() {
+    const errors = this.known.get(this.jobId);
+    if (!errors) {
+      return " here";
+    }
+    return errors.isWhole ? "" : ` in the last ${SCAN_BYTES >> 20} MiB`;
+  }
+
+  /** Beside the scrollbar, which is that of the lines that are here. */
+  drawTicks(lines) {
     const { scrollHeight } = this.view.element;
-    const every = Math.ceil(errors.length / MOST_TICKS);
-    const ticks = errors.filter((_, index) => index % every === 0);
+    const every = Math.ceil(lines.length / MOST_TICKS);
+    const ticks = lines.filter((_, index) => index % every === 0);
     const html = ticks.map(
       (line) => `<u style="top:${((100 * line.offsetTop) / scrollHeight).toFixed(2)}%"></u>`,
     );
     this.find("error-ticks").innerHTML = html.join("");
   }
 
+  // --- From one to the next ---
+
   /** To the next error below (or above) the one pointed at, or the middle of what is in sight. */
-  step(by) {
-    const { errors } = this.view;
-    if (errors.length === 0) {
+  async step(by) {
+    const { offsets } = this;
+    if (offsets.length === 0) {
       return;
     }
-    const { scrollTop, clientHeight } = this.view.element;
-    const current = errors.find((line) => line.classList.contains("current"));
-    const eye = current ? current.offsetTop : scrollTop + clientHeight / 2;
-    const below = errors.filter((line) => line.offsetTop > eye);
-    const above = errors.filter((line) => line.offsetTop < eye);
-    const line = by > 0 ? (below[0] ?? errors[0]) : (above.at(-1) ?? errors.at(-1));
-    this.point(line);
+    const eye = this.current ?? this.view.middleOffset;
+    const below = offsets.find((offset) => offset > eye);
+    const above = offsets.findLast((offset) => offset < eye);
+    const target = by > 0 ? (below ?? offsets[0]) : (above ?? offsets.at(-1));
+    this.current = target;
+    if (!this.view.hasOffset(target)) {
+      await this.goTo(target);
+    }
+    this.point(target);
+    this.update();
   }
 
-  point(line) {
+  point(offset) {
     for (const other of this.view.element.querySelectorAll(".current")) {
       other.classList.remove("current");
     }
-    line.classList.add("current");
-    this.view.scrollToLine(line);
+    const line = this.view.lineAt(offset);
+    if (line && offset === this.current) {
+      line.classList.add("current");
+      this.view.scrollToLine(line);
+    }
+  }
+}
+
+function expectUnreachable(error) {
+  if (!(error instanceof Unreachable) && error.name !== "AbortError") {
+    throw error;
   }
 }

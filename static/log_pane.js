@@ -26,8 +26,9 @@ class LogPane {
     this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
     this.head = new LogHead(this, find);
     this.status = new LogStatus(this, find);
-    this.finder = new LogFind(find, this.view, (offset) => this.loadAround(offset));
-    this.errors = new LogErrors(find, this.view);
+    const goTo = (offset) => this.loadAround(offset);
+    this.finder = new LogFind(find, this.view, goTo);
+    this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
     this.details = new Map(); // what the server has told of jobs, by ID
     this.data = { every: null, error: "", past: [], revealed: {}, tail: null };
     this.wantsTail = false; // from the server, because the browser does not reach the API
@@ -139,6 +140,7 @@ class LogPane {
       this.head.reset();
       this.wantsTail = false;
       this.finder.setJob(job);
+      this.errors.setJob(job);
       this.tellServer();
     }
     this.at = at;
@@ -567,6 +569,7 @@ class LogPane {
   onDrawn() {
     this.finder.update();
     this.errors.update();
+    this.countErrors();
     this.status.draw();
   }
 
@@ -576,8 +579,16 @@ class LogPane {
       const isShown = this.data.id === this.jobId;
       this.head.draw(job, isShown ? this.data.past : [], isShown ? this.data.revealed : {});
       this.errors.setShown(endedBadly(job));
+      this.countErrors();
     }
     this.status.draw();
+  }
+
+  /** Of what ended badly, once its lines are there. */
+  countErrors() {
+    if (this.loaded && !this.wantsTail && this.job && endedBadly(this.job)) {
+      this.errors.scan(this.logStart, this.size);
+    }
   }
 }
 

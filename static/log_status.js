@@ -78,15 +78,10 @@ export class LogStatus {
     if (job.queued_before !== undefined) {
       parts.push(formatOrdinal(job.queued_before + 1));
     }
-    const { busy, all } = page.status.slots;
-    if (all === 0) {
-      parts.push("no worker");
-    } else if (busy >= all) {
-      parts.push(
-        all === 1 ? "the slot busy" : all === 2 ? "both slots busy" : `all ${all} slots busy`,
-      );
+    if (page.status.slots) {
+      parts.push(describeSlots(page.status.slots));
     }
-    return parts.join(", ");
+    return parts.filter(Boolean).join(", ");
   }
 
   drawJump() {
@@ -158,4 +153,16 @@ export class LogStatus {
       this.spokenAt = Date.now();
     }
   }
+}
+
+/** Why a job waits: nobody works, or all are busy. */
+function describeSlots({ busy, all }) {
+  if (all === 0) {
+    return "no worker";
+  }
+  if (busy < all) {
+    return "";
+  }
+  const words = { 1: "the slot", 2: "both slots" };
+  return `${words[all] ?? `all ${all} slots`} busy`;
 }

@@ -12,6 +12,7 @@ const FRAME = 16; // milliseconds
 const LINES_A_FRAME = 250;
 const CHARACTERS_A_FRAME = 40_000;
 const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet
+const LEAST_DIGITS = 3; // of line numbers, for which there is room
 const NEAR = 600; // pixels from an end of the window where more is fetched
 
 export class LogView {
@@ -137,10 +138,20 @@ export class LogView {
   }
 
   insertAtEnd(lines) {
+    this.makeRoom(lines.at(-1)?.number);
     this.unfinishedNode?.remove();
     this.unfinishedNode = null;
     const html = lines.map((line) => this.lineHtml(line, this.ansi));
     this.element.insertAdjacentHTML("beforeend", html.join(""));
+  }
+
+  /** As wide a column of numbers as the largest needs. */
+  makeRoom(number) {
+    const digits = Math.max(LEAST_DIGITS, String(number ?? 0).length);
+    if (digits !== this.digits) {
+      this.digits = digits;
+      this.element.style.setProperty("--digits", digits);
+    }
   }
 
   /** The line that is not over will be drawn again: what it changes of the colours is undone. */
@@ -301,6 +312,17 @@ export class LogView {
   lineAt(offset) {
     const known = [...this.lines].filter((node) => node.dataset.offset !== undefined);
     return known.filter((node) => Number(node.dataset.offset) <= offset).at(-1);
+  }
+
+  hasOffset(offset) {
+    return this.element.querySelector(`[data-offset="${Number(offset)}"]`) !== null;
+  }
+
+  /** The offset of the line in the middle of what is in sight; 0 where it is not known. */
+  get middleOffset() {
+    const { scrollTop, clientHeight } = this.element;
+    const line = lineAtHeight(this.lines, scrollTop + clientHeight / 2);
+    return Number(line?.dataset.offset ?? 0);
   }
 
   /** Change how lines are laid out and keep the line at the top where it is. */

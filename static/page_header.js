@@ -50,6 +50,7 @@ class PageHeader {
     this.component = component;
     page.actions = component;
     page.receiveStatus(data);
+    page.receiveChanges(data.changes);
     publishColours(data.statuses);
     this.drawTotals(data);
     this.drawMenu(data);

@@ -4,6 +4,8 @@
    Events: "address" (another job, filter or search), "jobs" (a list has come), "status" (a refresh
    has come), "tick" (each second), "bells" (another set of jobs whose end is to be told). */
 
+import { applyChanges } from "./job_rows.js";
+
 const ADDRESS = ["status", "queue", "q", "before", "job", "at"]; // in this order in the URL
 const FILTERS = ["status", "queue", "q", "before"];
 const TICK = 1000; // milliseconds
@@ -15,9 +17,13 @@ class PageState extends EventTarget {
     this.address = readAddress();
     this.statuses = {};
     this.jobs = [];
+    this.sentList = null; // the list that the server has sent: { number, rows }
+    this.changes = null; // what has changed in it since
     this.next = null; // the ID that older jobs come before
+    this.counts = {}; // jobs by status, of those that are searched
+    this.countsAreMore = false; // are there more than were counted?
     this.listed = null; // the filters that `jobs` answers; null before the first list
-    this.status = { counts: {}, workers: [], problem: "", api: "", ticket: "" };
+    this.status = { counts: {}, workers: [], slots: null, problem: "", api: "", ticket: "" };
     this.heardAt = Date.now();
     this.local = new Map(); // jobs that the stream has told the end of, before the list did
     this.actions = null; // how the header tells the server what a visitor wants
@@ -67,11 +73,29 @@ class PageState extends EventTarget {
     return Object.fromEntries(FILTERS.map((name) => [name, this.address[name] ?? ""]));
   }
 
-  receiveJobs(jobs, next, listed) {
-    this.jobs = jobs;
-    this.next = next;
-    this.listed = listed;
-    for (const job of jobs) {
+  /** A list and what has changed since it was sent come apart, in any order: each is taken once
+      the other is there. */
+  receiveList(sentList) {
+    this.sentList = sentList;
+    this.joinList();
+  }
+
+  receiveChanges(changes) {
+    this.changes = changes;
+    this.joinList();
+  }
+
+  joinList() {
+    const { sentList, changes } = this;
+    if (!sentList || !changes || sentList.number !== changes.since) {
+      return;
+    }
+    this.jobs = applyChanges(sentList.rows, changes);
+    this.next = changes.next;
+    this.counts = changes.counts;
+    this.countsAreMore = changes.more;
+    this.listed = changes.filters;
+    for (const job of this.jobs) {
       if (job.finished_at) {
         this.local.delete(job.id);
       }

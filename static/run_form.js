@@ -31,7 +31,8 @@ export class RunForm {
     if (!this.dialog.open) {
       this.dialog.showModal();
     }
-    this.form.elements.command.focus();
+    const wrong = this.form.querySelector('[aria-invalid="true"]');
+    (wrong ?? this.form.elements.command).focus();
   }
 
   /** Fill the form from a job's values, to be changed; `source` is that job's ID. */

@@ -80,6 +80,11 @@ def click_to_lines(site: Site, browser: Browser) -> None:
         expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
     report("click to lines", times, "median 150, p95 300")
     print(f"bytes from the page's server a click: {sum(received) / CLICKS:,.0f}")
+    visit(page, site.url)
+    received.clear()
+    site.submit("true", "one more", queue="nobody")
+    expect(row(page, "one more")).to_be_visible()
+    print(f"bytes from the page's server a change in a list of 200: {sum(received):,.0f}")
     page.close()
 
 

@@ -32,12 +32,13 @@ from playwright.sync_api import (
     Locator,
     Page,
     Playwright,
+    Route,
     expect,
     sync_playwright,
 )
 
 import dashboard
-from storage import FolderStore, Job
+from storage import FolderStore, Job, Status
 
 
 class Site:
@@ -357,6 +358,7 @@ def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     page.get_by_label("Working folder").fill("not/absolute")
     page.get_by_role("button", name="Run job").click()
     expect(page.get_by_text("cwd must be an absolute path")).to_be_visible()
+    expect(page.get_by_label("Working folder")).to_be_focused()
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Environment").fill("no equals sign")
     page.get_by_role("button", name="Run job").click()
@@ -505,6 +507,59 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     wait_until(lambda: len(re.findall(unchanged, site.processes.text())) > 2)
     wait_until(lambda: '"GET /jobs" 304' in site.processes.text())
     expect(log_of(page)).to_have_text("once")
+
+
+def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, page: Page) -> None:
+    received: list[bytes] = []
+
+    def largest() -> int:
+        """Bytes of the largest message since the last call; none of them holds an old row."""
+        assert not any(b"old 117" in message for message in received)
+        size = max(map(len, received))
+        received.clear()
+        return size
+
+    page.on("websocket", lambda socket: socket.on("framereceived", collect_into(received)))
+    visit(page, idle_site.url)
+    choose_interval(page, "1 s")
+    wait_until(lambda: any(b"old 117" in message for message in received))
+    whole = max(map(len, received))
+    received.clear()
+    job = idle_site.submit("true", "passing by")
+    expect(row(page, "passing by")).to_contain_text("queued")
+    sizes = [largest()]
+    idle_site.storage.cancel(job.id, "not needed")
+    expect(row(page, "passing by")).to_contain_text("cancelled")
+    sizes.append(largest())
+    row(page, "passing by").click()
+    expect(state(page)).to_have_text("ended, cancelled")
+    idle_site.storage.delete(job.id)
+    expect(row(page, "passing by")).to_have_count(0)
+    sizes.append(largest())
+    print("bytes of the whole list", whole, "and of changes of a job", sizes)
+    assert max(sizes) < whole / 5
+    expect(page.get_by_role("list", name="Jobs").get_by_role("link")).to_have_count(200)
+
+
+def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
+    return lambda message: received.append(
+        message if isinstance(message, bytes) else message.encode()
+    )
+
+
+def test_after_the_pages_server_was_away_the_list_is_whole(site: Site, page: Page) -> None:
+    """The server has then forgotten what this browser has."""
+    site.wait(site.submit("true", "from before"), "succeeded")
+    url = site.serve_dashboard(ROOT)
+    visit(page, url)
+    expect(row(page, "from before")).to_be_visible()
+    server = site.processes.started[-1]
+    server.kill()
+    server.wait()
+    site.submit("true", "from meanwhile")
+    site.start_dashboard(ROOT, url)
+    expect(row(page, "from meanwhile")).to_be_visible()
+    expect(row(page, "from before")).to_be_visible()
 
 
 # --- Live ---------------------------------------------------------------------------------------
@@ -882,6 +937,25 @@ def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
         expect(page.get_by_text("It waits for its turn.")).to_be_visible()
 
 
+def test_the_parts_of_the_page_may_come_in_any_order(idle_site: Site, page: Page) -> None:
+    (job,), _ = idle_site.storage.list(Status.QUEUED)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        """The module, which is imported, and not what is fetched of a new version."""
+        if route.request.resource_type == "script":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/page_header.js", hold)
+    page.goto(f"{idle_site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("queued, 1st")
+    held[0].continue_()
+    expect(state(page)).to_have_text("queued, 1st, no worker")
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
 # --- The log ------------------------------------------------------------------------------------
 
 
@@ -900,6 +974,8 @@ def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: P
     assert [int(number) for number, _ in lines] == list(range(int(lines[0][0]), 120_001))
     top = page.get_by_text(re.compile(r"^lines 119,0..")).inner_text()  # the reader's place stays
     assert "of 120,000" in top
+    number = "line => parseFloat(getComputedStyle(line, '::before').height)"
+    assert first.evaluate(number) < 30  # on one line, however long
     page.get_by_role("button", name="Start").click()
     expect(first).to_have_attribute("data-line", "1")
     page.keyboard.press("G")
@@ -994,8 +1070,36 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(current).to_have_text("two")
     page.keyboard.press("E")
     expect(current).to_have_text("ValueError: one")
+    expect(page.get_by_text("✕ 1 of 2 errors")).to_be_visible()
     row(page, "calm").click()
-    expect(page.get_by_text("no error line known here")).to_be_visible()
+    expect(page.get_by_text("no error line known", exact=True)).to_be_visible()
+
+
+def test_errors_are_counted_in_all_of_a_log_and_led_to(site: Site, page: Page) -> None:
+    script = "for n in range(60000): print('ValueError: bad' if n in (7, 30000) else n)\nexit(1)"
+    job = site.python(script, "broken early")
+    site.wait(job, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 2 errors", exact=True)).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(0)  # none of them is here
+    current = log_of(page).locator(".current")
+    for key, line, place in (("E", 30_001, 2), ("E", 8, 1), ("e", 30_001, 2), ("e", 8, 1)):
+        page.keyboard.press(key)
+        expect(current).to_have_attribute("data-line", str(line))
+        expect(current).to_be_in_viewport()
+        expect(page.get_by_text(f"✕ {place} of 2 errors", exact=True)).to_be_visible()
+    expect(page.locator(".error-ticks u")).to_have_count(1)
+
+
+def test_errors_of_a_huge_log_are_those_of_its_end(site: Site, page: Page) -> None:
+    script = (
+        "print('ValueError: too early')\nfor n in range(9000): print('x' * 1000)\n"
+        "print('ValueError: late')\nexit(1)"
+    )
+    job = site.python(script, "huge")
+    site.wait(job, "failed")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(page.get_by_text("✕ 1 error in the last 8 MiB", exact=True)).to_be_visible()
 
 
 def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate: Path) -> None:
@@ -1156,8 +1260,12 @@ def test_axe_finds_nothing_serious(
     page.keyboard.press("c")
     check_with_axe(page)
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Close").click()
-    expect(log_of(page)).to_be_hidden()
+    page.set_viewport_size({"width": 390, "height": 844})
+    check_with_axe(page)
+    page.get_by_role("button", name="Back to the list").click()
+    expect(row(page, "colours").first).to_be_visible()
+    check_with_axe(page)
+    page.set_viewport_size({"width": 1360, "height": 800})
     check_with_axe(page)
 
 
@@ -1179,6 +1287,8 @@ def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, page: 
     assert box and box["height"] < 30
     listed = row(page, "wide").bounding_box()
     assert listed and listed["height"] == 32
+    rows = page.get_by_role("list", name="Jobs")
+    assert rows.evaluate("list => list.clientHeight / 32") >= 22
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     log = log_of(page).bounding_box()
     assert log and log["height"] > 500
@@ -1288,6 +1398,9 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, 
     page.get_by_role("button", name="Back to the list").click()
     expect(row(page, "on the phone")).to_be_visible()
     expect(log_of(page)).to_be_hidden()
+    for target in (row(page, "on the phone"), page.get_by_role("button", name="+ Run")):
+        box = target.bounding_box()
+        assert box and box["height"] >= 36  # wide enough for a finger
     row(page, "on the phone").click()
     expect(log_of(page)).to_have_text("hello")
 

@@ -17,6 +17,7 @@ from browser import chromium
 from conftest import ROOT, need
 from playwright.sync_api import Page
 
+import dashboard
 from worker import is_error, visible_text
 
 STATIC = ROOT / "static"
@@ -301,6 +302,16 @@ def test_neighbours_fold_unless_they_run_or_were_opened(script: Script) -> None:
     assert script(shape, jobs=jobs, open=[]) == ["9", "run", 3, "5", "4"]
     opened = script(shape, jobs=jobs, open=["fold 6"])
     assert opened == ["9", "run", 3, "8", "7", "6", "5", "4"]
+
+
+def test_what_changed_makes_the_new_list_of_the_old_one(script: Script) -> None:
+    jobs = [job(id=str(n)) for n in range(9, 0, -1)]
+    other = [job(id="9", status="failed"), *jobs[1:]]
+    lists = [jobs, other, jobs[:3], jobs[6:], [*jobs[:2], *jobs[4:]], []]
+    for old in lists:
+        for new in lists:
+            changes = dashboard.list_changes(new, old)
+            assert script("applyChanges(old, changes)", old=old, changes=changes) == new
 
 
 def test_the_usual_time_is_the_median_of_what_succeeded(script: Script) -> None:
