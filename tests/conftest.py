@@ -21,7 +21,10 @@ import requests
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
+MOST_PROCESSES = 6  # that run tests at once: one more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # hundreds of processes would compile anew
+    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
 
 from storage import (  # noqa: E402
     FINISHED,
@@ -50,6 +53,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Several processes share the whole suite, unless `-n` says how many; files or tests that are
+    named run in this one, and so does everything without pytest-xdist."""
+    option = config.option
+    if hasattr(config, "workerinput") or not hasattr(option, "numprocesses"):
+        return
+    is_named = option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    is_for_people = option.usepdb or option.collectonly or option.capture == "no"
+    if option.numprocesses is None and not is_named and not is_for_people:
+        option.numprocesses = min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
+    if option.numprocesses and option.dist == "no":
+        option.dist = "worksteal"  # no process is idle while another has tests to run
+
+
 def wait_until(
     condition: Callable[[], Any], timeout: float = 60.0, describe: Callable[[], object] = str
 ) -> Any:
@@ -73,9 +91,15 @@ def need(program: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, and that no other process of this run of the tests takes."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port // 2 % count == number % count:  # the kernel may give odd ones only
+            return port
 
 
 def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
@@ -202,13 +226,21 @@ class RedisServer:
             shutil.rmtree(name)
 
 
+@contextmanager
+def redis_server(folder: Path, config: pytest.Config) -> Iterator[RedisServer]:
+    server = RedisServer(folder, server_binary(config.getoption("--redis")), "--appendfsync", "no")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
 @pytest.fixture
 def redis(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[RedisServer]:
-    binary = server_binary(pytestconfig.getoption("--redis"))
-    server = RedisServer(tmp_path / "redis", binary, "--appendfsync", "no")
-    server.start()
-    yield server
-    server.kill()
+    """A server of the test's own, which it may kill."""
+    with redis_server(tmp_path / "redis", pytestconfig) as server:
+        yield server
 
 
 @pytest.fixture
@@ -608,11 +640,21 @@ def folder_url(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def shared_redis(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[RedisServer]:
+    """One server for all tests that need no more of it than that it is empty."""
+    with redis_server(tmp_path_factory.mktemp("redis"), pytestconfig) as server:
+        yield server
+
+
 @pytest.fixture
-def redis_url(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def redis_url(shared_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A server's, and a spool for the worker's half of the contract."""
+    shared_redis.do("FLUSHALL")
     monkeypatch.setenv("TAILBOARD_SPOOL", str(tmp_path / "spool"))
-    return redis.url
+    return shared_redis.url
 
 
 # Each param names the fixture that gives a URL: a backend may need a server that starts and ends.

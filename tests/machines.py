@@ -54,6 +54,7 @@ class RedisMachine:
         self.relay.close()
         self.relay.spool.close()
         self.spool.close()
+        self.redis.close()
 
     def in_turn(self, act: Callable[[], Answer]) -> Answer:
         with open(f"{self.spool.root}/relay", "ab") as file:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -215,6 +216,27 @@ MANY = settings(
 )
 
 
+@dataclass
+class WildRequest:
+    """A request that may be wrong in every part of it."""
+
+    method: str
+    route: str
+    name: str  # in place of the {} of the route; JOB is one that there is
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    as_json: bool
+
+    def path(self, hand: Hand) -> str:
+        done = hand.storage.list(Status.SUCCEEDED, limit=1)[0]
+        job_id = done[0].id if done else hand.ended("日本\r\nlast\n".encode() * 9)
+        return self.route.replace("{}", job_id if self.name == "JOB" else self.name)
+
+
+WILD_REQUESTS = st.builds(WildRequest, METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans())
+
+
 def fine(status: int, body: bytes, kind: str, method: str) -> None:
     """No request is our mistake; a refusal is said in problem details."""
     assert b"Traceback" not in body
@@ -227,57 +249,44 @@ def fine(status: int, body: bytes, kind: str, method: str) -> None:
 
 
 @settings(MANY, max_examples=800)
-@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans())
-@example("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True)
-@example("GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False)
-def test_no_wrong_request_is_answered_as_our_mistake(
-    client: FlaskClient,
-    hand: Hand,
-    method: str,
-    path: str,
-    name: str,
-    query: dict[str, str],
-    headers: dict[str, str],
-    body: bytes,
-    as_json: bool,
-) -> None:
-    done = [job for job in hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
-    job_id = done[0].id if done else hand.ended("日本\r\nlast\n".encode() * 9)
-    path = path.replace("{}", job_id if name == "JOB" else name)
-    extra = JSON if as_json else {}
-    target = "/" + quote(path).lstrip("/")  # the client takes //name for another server
-    answer = client.open(
-        target, method=method, query_string=query, headers=headers | extra, data=body
+@given(WILD_REQUESTS)
+@example(WildRequest("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True))
+@example(
+    WildRequest(
+        "GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False
     )
-    fine(answer.status_code, answer.data, answer.headers.get("Content-Type", ""), method)
+)
+def test_no_wrong_request_is_answered_as_our_mistake(
+    client: FlaskClient, hand: Hand, wild: WildRequest
+) -> None:
+    target = "/" + quote(wild.path(hand)).lstrip("/")  # //name would be another server
+    answer = client.open(
+        target,
+        method=wild.method,
+        query_string=wild.query,
+        headers=wild.headers | (JSON if wild.as_json else {}),
+        data=wild.body,
+    )
+    kind = answer.headers.get("Content-Type", "")
+    fine(answer.status_code, answer.data, kind, wild.method)
 
 
 @settings(MANY, max_examples=150)
-@given(METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans(), st.binary(max_size=20))
+@given(WILD_REQUESTS, st.binary(max_size=20))
 def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
-    site: Site,
-    method: str,
-    path: str,
-    name: str,
-    query: dict[str, str],
-    headers: dict[str, str],
-    body: bytes,
-    as_json: bool,
-    noise: bytes,
+    site: Site, wild: WildRequest, noise: bytes
 ) -> None:
-    done = [job for job in site.hand.storage.list(Status.SUCCEEDED, limit=1)[0]]
-    job_id = done[0].id if done else site.hand.ended(b"text\n" * 9)
-    target = quote(path.replace("{}", job_id if name == "JOB" else name)).encode()
-    target += b"?" + urlencode(query).encode() + noise.translate(None, b" \r\n#")
-    extra = {"Host": "localhost"} | (JSON if as_json else {}) | headers
-    fields = [(name, value.encode("latin-1", "replace")) for name, value in extra.items()]
-    answer = raw(site, method, target, [*fields], body)
+    target = quote(wild.path(site.hand)).encode()
+    target += b"?" + urlencode(wild.query).encode() + noise.translate(None, b" \r\n#")
+    headers = {"Host": "localhost"} | (JSON if wild.as_json else {}) | wild.headers
+    fields = [(name, value.encode("latin-1", "replace")) for name, value in headers.items()]
+    answer = raw(site, wild.method, target, [*fields], wild.body)
     head, _, rest = answer.partition(b"\r\n\r\n")
     status = status_of(answer)
     if not rest and b"content-type" not in head.lower():  # the server's own word on what is no HTTP
         assert status in (204, 304) or 400 <= status < 500, answer
     elif status >= 400 and b"chunked" not in head:
         kind = head.lower().split(b"content-type: ")[1].split(b"\r\n")[0].decode()
-        fine(status, rest, kind, method)
+        fine(status, rest, kind, wild.method)
     else:
         assert status < 500, answer

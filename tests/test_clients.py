@@ -184,7 +184,7 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
         [serving] = server.children()
         os.kill(server.pid, signal.SIGKILL)
         own.processes.started[-1].wait(30)
-        psutil.wait_procs([serving], 30)
+        assert psutil.wait_procs([serving], 30)[1] == []
         bind = own.url.removeprefix("http://")
         own.processes.serve(f"{own.url}/healthz", sys.executable, "api.py", TAILBOARD_BIND=bind)
 

@@ -24,9 +24,17 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from browser import chromium
-from conftest import ROOT, Processes, end_jobs, free_port, need, wait_until
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from browser import launch, open_profile
+from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 import dashboard
 from storage import FolderStore, Job
@@ -129,6 +137,20 @@ def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+ANNAS_TOKEN = "a long secret"
+
+
+@pytest.fixture(scope="module")
+def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One whose API asks for a token; anna has one of her own."""
+    need("chromium")
+    home = tmp_path_factory.mktemp("locked")
+    tokens = home / "tokens"
+    tokens.write_text(f"anna {hashlib.sha256(ANNAS_TOKEN.encode()).hexdigest()}\n")
+    with served(home, TAILBOARD_TOKEN=TOKEN, TAILBOARD_TOKENS=str(tokens)) as site:
+        yield site
+
+
 Serve = Callable[..., AbstractContextManager[Site]]
 
 
@@ -139,15 +161,17 @@ def serve(tmp_path: Path) -> Serve:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as playwright:
+        yield playwright
 
 
 @pytest.fixture(scope="module")
-def shared_context(browser: Browser) -> Iterator[BrowserContext]:
+def shared_context(
+    playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
     """One profile, which has loaded Streamlit's own files once for all tests."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context = open_profile(playwright, tmp_path_factory.mktemp("profile"))
     yield context
     context.close()
 
@@ -156,7 +180,7 @@ def shared_context(browser: Browser) -> Iterator[BrowserContext]:
 def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
     """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
     yield shared_context
-    for page in shared_context.pages:
+    for page in shared_context.pages[1:]:
         page.evaluate("localStorage.clear()")
         page.close()
 
@@ -164,6 +188,13 @@ def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    browser = launch(playwright)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -229,7 +260,7 @@ def waiting(gate: Path) -> str:
 # --- From the form to the end -------------------------------------------------------------------
 
 
-def test_a_job_from_the_form_shows_its_log_untouched_until_its_end(
+def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
     site: Site, page: Page, gate: Path
 ) -> None:
     visit(page, site.url)
@@ -315,9 +346,7 @@ def test_a_second_click_after_a_lost_answer_makes_no_second_job(
     assert [job.id for job in jobs] == [submitted(page)]
 
 
-def test_what_is_wrong_is_said_at_the_field_and_nothing_typed_is_lost(
-    site: Site, page: Page
-) -> None:
+def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Page) -> None:
     visit(page, site.url)
     page.keyboard.press("c")
     command = page.get_by_label("Command", exact=True)
@@ -422,7 +451,7 @@ def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, g
     wait_until(is_quiet)
 
 
-def test_typing_scrolling_selection_and_an_open_panel_survive_refreshes(
+def test_typing_scrolling_and_selection_survive_refreshes(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python("for n in range(300): print('text', n)\n" + counting(gate))
@@ -499,9 +528,7 @@ def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
     assert statistics.median(delays) < 300
 
 
-def test_without_the_stream_the_page_carries_on_by_its_refreshes(
-    site: Site, page: Page, gate: Path
-) -> None:
+def test_without_the_stream_refreshes_bring_the_log(site: Site, page: Page, gate: Path) -> None:
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
@@ -532,7 +559,7 @@ def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gat
     assert longest < 2_000
 
 
-def test_the_stream_and_the_refreshes_neither_lose_nor_repeat_a_line(
+def test_stream_and_refreshes_neither_lose_nor_repeat_a_line(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python(counting(gate).replace("0.1", "0.01"))
@@ -559,9 +586,7 @@ def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path)
 # --- Readable -------------------------------------------------------------------------------------
 
 
-def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
-    site: Site, page: Page
-) -> None:
+def test_colours_and_progress_bars_are_shown_and_html_is_text(site: Site, page: Page) -> None:
     job = site.submit(
         r"""printf '\033[1;31mred\033[0m plain \033[38;5;208morange\033[m\n'
         printf '10%%\r50%%\r100%%\n日本語 \377\n<img src=x onerror="document.title=1"> &amp;\n'
@@ -592,7 +617,7 @@ def test_colours_progress_bars_and_any_text_are_readable_and_nothing_is_html(
     assert page.title() != "1"
 
 
-def test_colours_go_on_over_lines_and_other_sequences_leave_nothing(
+def test_colours_span_lines_and_other_sequences_leave_nothing(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(
@@ -669,9 +694,7 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
 # --- At a glance ----------------------------------------------------------------------------------
 
 
-def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
-    idle_site: Site, page: Page
-) -> None:
+def test_the_list_is_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
     visit(page, idle_site.url)
     expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
     status = page.get_by_role("navigation", name="Status")
@@ -701,9 +724,7 @@ def test_counts_filter_search_finds_pages_go_back_and_links_are_links(
     expect(status.get_by_role("link", name="all")).to_have_text("all 206")
 
 
-def test_the_timeline_has_a_bar_for_each_job_and_past_durations_are_told(
-    site: Site, page: Page
-) -> None:
+def test_the_timeline_has_a_bar_a_job_and_usual_times_are_told(site: Site, page: Page) -> None:
     for job in [site.submit("sleep 0.2", "nightly") for _ in range(8)]:
         site.wait(job, "succeeded")
     visit(page, site.url)
@@ -1091,12 +1112,8 @@ def test_the_title_tells_what_runs_and_what_failed_unseen(
     expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
 
 
-def test_a_bell_asks_on_click_and_then_tells_the_end(
-    site: Site, browser: Browser, gate: Path
-) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["notifications"])
-    page = context.new_page()
+def test_a_bell_asks_on_click_and_then_tells_the_end(site: Site, page: Page, gate: Path) -> None:
+    page.context.grant_permissions(["notifications"])
     page.add_init_script(
         "window.asked = 0; window.told = [];"
         "window.Notification = class { static permission = 'default';"
@@ -1113,7 +1130,7 @@ def test_a_bell_asks_on_click_and_then_tells_the_end(
     expect(state(page)).to_have_text("ended, exit 0")
     page.wait_for_function("told.length > 0")
     assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
-    context.close()
+    page.context.clear_permissions()
 
 
 # --- For everybody --------------------------------------------------------------------------------
@@ -1121,16 +1138,16 @@ def test_a_bell_asks_on_click_and_then_tells_the_end(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
-    site: Site, browser: Browser, scheme: Literal["light", "dark"]
+    site: Site, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
+    page.set_viewport_size({"width": 1360, "height": 800})
+    page.emulate_media(color_scheme=scheme)
     job = site.submit(
         r"printf '\033[31mred \033[32mgreen \033[33myellow \033[34mblue \033[35mmagenta '"
         r"; printf '\033[36mcyan \033[90mgrey\033[m\nFAILED\n'; exit 1",
         "colours",
     )
     site.wait(job, "failed")
-    context = browser.new_context(viewport={"width": 1360, "height": 800}, color_scheme=scheme)
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("magenta")
     page.get_by_role("button", name="Details").click()
@@ -1142,7 +1159,6 @@ def test_axe_finds_nothing_serious(
     page.get_by_role("button", name="Close").click()
     expect(log_of(page)).to_be_hidden()
     check_with_axe(page)
-    context.close()
 
 
 def check_with_axe(page: Page) -> None:
@@ -1152,11 +1168,10 @@ def check_with_axe(page: Page) -> None:
     assert not told
 
 
-def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browser: Browser) -> None:
+def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 1360, "height": 800})
     job = site.submit("python3 -c \"print('x' * 100)\"", "wide")
     site.wait(job, "succeeded")
-    context = browser.new_context(viewport={"width": 1360, "height": 800})
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     line = log_of(page).locator(".line").first
     expect(line).to_have_text("x" * 100)
@@ -1167,7 +1182,6 @@ def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, browse
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     log = log_of(page).bounding_box()
     assert log and log["height"] > 500
-    context.close()
 
 
 def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
@@ -1216,42 +1230,38 @@ def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gat
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_with_a_token_the_page_asks_once_and_the_stream_has_a_ticket(
-    serve: Serve, page: Page, gate: Path, tmp_path: Path
+def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
+    locked_site: Site, page: Page, gate: Path
 ) -> None:
-    tokens = tmp_path / "tokens"
-    tokens.write_text(f"anna {hashlib.sha256(b'a long secret').hexdigest()}\n")
-    with serve(TAILBOARD_TOKENS=str(tokens)) as site:
-        job = site.python(counting(gate))
-        page.goto(f"{site.url}/?job={job.id}")
-        expect(page.get_by_label("Token")).to_be_visible()
-        expect(page.get_by_label("Command")).to_have_count(0)
-        page.get_by_label("Token").fill("wrong")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_text("That is not the token")).to_be_visible()
-        page.get_by_label("Token").fill("a long secret")
-        page.get_by_role("button", name="Open").click()
-        expect(log_of(page)).to_contain_text("line 1")
-        expect(state(page)).to_have_text("live")
-        expect(page.get_by_label("Token")).to_have_count(0)
-        assert "secret" not in page.content() + page.url
+    job = locked_site.python(counting(gate))
+    page.goto(f"{locked_site.url}/?job={job.id}")
+    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.get_by_label("Command")).to_have_count(0)
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_text("That is not the token")).to_be_visible()
+    page.get_by_label("Token").fill(ANNAS_TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(log_of(page)).to_contain_text("line 1")
+    expect(state(page)).to_have_text("live")
+    expect(page.get_by_label("Token")).to_have_count(0)
+    assert ANNAS_TOKEN not in page.content() + page.url
 
 
 def test_from_elsewhere_the_page_does_nothing_without_a_token(
-    site: Site, page: Page, serve: Serve
+    site: Site, locked_site: Site, page: Page, gate: Path
 ) -> None:
     """The API would take it for a program of its own machine."""
     page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
     expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
-    with serve(worker=False, TAILBOARD_TOKEN="secret") as locked:
-        job = locked.submit("true", "no bell")
-        page.goto(f"{locked.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
-        page.get_by_label("Token").fill("secret")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("button", name="+ Run")).to_be_visible()
-        expect(page.get_by_role("heading", name="no bell")).to_be_visible()
-        expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
+    job = locked_site.submit(waiting(gate), "no bell")
+    page.goto(f"{locked_site.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+    expect(page.get_by_role("heading", name="no bell")).to_be_visible()
+    expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
@@ -1263,12 +1273,10 @@ def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_at_phone_width_and_in_the_dark_it_is_all_there(
-    site: Site, browser: Browser, gate: Path
-) -> None:
+def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, gate: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
     job = site.submit(f"echo hello; {waiting(gate)}", "on the phone")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    page = context.new_page()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("hello")
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
@@ -1282,7 +1290,6 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(
     expect(log_of(page)).to_be_hidden()
     row(page, "on the phone").click()
     expect(log_of(page)).to_have_text("hello")
-    context.close()
 
 
 # --- What decides -------------------------------------------------------------------------------

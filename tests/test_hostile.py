@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import requests
@@ -56,91 +58,90 @@ def replace(folder: Path, name: str, how: str) -> str:
     return f'f={folder}/running/$JOB_ID/{name}; rm -f "$f"; {REPLACEMENTS[how]}'
 
 
+SLOTS = str(len(REPLACEMENTS) * len(FILES) + 1)
 Jobs = dict[tuple[str, str], Job]
 
 
-@pytest.fixture
-def submit_all(storage: FolderStore, folder: Path) -> Callable[..., Jobs]:
-    """For each file, and each thing to put in its place, a job that does so and then `line`."""
+@dataclass
+class Hostile:
+    """Jobs that replace the files of their folders, beside jobs that must not notice."""
 
-    def submit(line: str, **fields: object) -> Jobs:
+    storage: FolderStore
+    folder: Path
+    ended: Ended
+
+    def submit_all(self, line: str, **fields: Any) -> Jobs:
+        """For each file, and each thing to put in its place, a job that does so and then `line`."""
         jobs = {}
         for how in REPLACEMENTS:
             for name in FILES:
-                command = f"{replace(folder, name, how)}; {line}"
-                jobs[name, how] = storage.submit(Job(command=command, **fields))  # type: ignore[arg-type]
+                command = f"{replace(self.folder, name, how)}; {line}"
+                jobs[name, how] = self.storage.submit(Job(command=command, **fields))
         return jobs
 
-    return submit
+    def start_all(self, ready: Path, **fields: Any) -> tuple[Jobs, list[int]]:
+        """Such jobs that go on, once all of them have done it; they, and their processes."""
+        jobs = self.submit_all(f"echo $$ >>{ready}; exec sleep 600", **fields)
+        return jobs, pids_in(ready, len(jobs))
+
+    def cancel_all(self, jobs: Jobs) -> None:
+        """Those that run: one that left a file `cancel` may be over. All have to end."""
+        for job in jobs.values():
+            if self.storage.status(job.id) is Status.RUNNING:
+                self.storage.cancel(job.id, "enough")
+        for case, job in jobs.items():
+            assert self.ended(job).status in (Status.CANCELLED, Status.LOST), case
+            assert len(self.storage.find(job.id)) == 1
+
+    def another_is_run(self) -> None:
+        assert self.ended(self.storage.submit(Job(command="true"))).status is Status.SUCCEEDED
 
 
-SLOTS = str(len(REPLACEMENTS) * len(FILES) + 1)
-
-
-def cancel_all(storage: FolderStore, jobs: Jobs) -> None:
-    """Those that run: one that left a file `cancel` may be over."""
-    for job in jobs.values():
-        if storage.status(job.id) is Status.RUNNING:
-            storage.cancel(job.id, "enough")
+@pytest.fixture
+def hostile(storage: FolderStore, folder: Path, ended: Ended) -> Hostile:
+    return Hostile(storage, folder, ended)
 
 
 def test_a_job_that_replaces_its_files_can_be_cancelled(
-    storage: FolderStore,
-    worker: Worker,
-    ended: Ended,
-    processes: Processes,
-    submit_all: Callable[..., Jobs],
-    tmp_path: Path,
+    hostile: Hostile, worker: Worker, processes: Processes, tmp_path: Path
 ) -> None:
     process = worker("--slots", SLOTS)
-    jobs = submit_all(f"echo $$ >>{tmp_path}/ready; exec sleep 600", retries=1)
-    pids = pids_in(tmp_path / "ready", len(jobs))
-    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
-    cancel_all(storage, jobs)
-    for case, job in jobs.items():
-        assert ended(job).status in (Status.CANCELLED, Status.LOST), case
-        assert len(storage.find(job.id)) == 1
+    jobs, pids = hostile.start_all(tmp_path / "ready", retries=1)
+    hostile.another_is_run()
+    hostile.cancel_all(jobs)
     all_end(*pids)
-    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+    hostile.another_is_run()
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
 def test_what_a_job_left_for_its_next_worker_harms_nobody(
-    storage: FolderStore,
-    worker: Worker,
-    ended: Ended,
-    processes: Processes,
-    submit_all: Callable[..., Jobs],
-    tmp_path: Path,
+    hostile: Hostile, worker: Worker, processes: Processes, tmp_path: Path
 ) -> None:
     """The worker is killed: another one finds the folders as the jobs have made them."""
     process = worker("--slots", SLOTS)
-    jobs = submit_all(f"echo $$ >>{tmp_path}/ready; exec sleep 600")
-    pids = pids_in(tmp_path / "ready", len(jobs))
+    jobs, pids = hostile.start_all(tmp_path / "ready")
     process.kill()
     process.wait()
     process = worker("--slots", SLOTS)
-    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
-    cancel_all(storage, jobs)
-    for case, job in jobs.items():
-        assert ended(job).status in (Status.CANCELLED, Status.LOST), case
+    hostile.another_is_run()
+    hostile.cancel_all(jobs)
     all_end(*pids)
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
 def test_a_replaced_file_does_not_save_a_job_from_its_timeout(
-    worker: Worker, ended: Ended, submit_all: Callable[..., Jobs]
+    hostile: Hostile, worker: Worker, ended: Ended
 ) -> None:
     worker("--slots", SLOTS)
-    for case, job in submit_all("exec sleep 600", timeout=0.5).items():
+    for case, job in hostile.submit_all("exec sleep 600", timeout=0.5).items():
         status = ended(job).status
         assert status in (Status.TIMED_OUT, Status.LOST, Status.CANCELLED), case
 
 
 def test_the_api_reads_what_a_job_has_left(
-    drain: Callable[..., None], processes: Processes, submit_all: Callable[..., Jobs]
+    hostile: Hostile, drain: Callable[..., None], processes: Processes
 ) -> None:
-    jobs = submit_all(":")
+    jobs = hostile.submit_all(":")
     drain("--slots", SLOTS)
     url = processes.api()
     for path in ("jobs", "metrics", "workers"):

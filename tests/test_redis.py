@@ -710,7 +710,7 @@ def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, An
     return None
 
 
-def test_a_follower_misses_nothing_when_worker_and_server_are_killed(
+def test_a_follower_misses_nothing_when_worker_and_redis_die(
     team: Team, api: str, redis: RedisServer, tmp_path: Path
 ) -> None:
     gates = [Gate(tmp_path / f"gate{n}") for n in range(3)]

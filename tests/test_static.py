@@ -285,7 +285,7 @@ def test_a_running_job_shows_how_far_it_is_by_its_usual_time(script: Script) -> 
     assert "progress" not in script(draw, running=running, context=context, usual=None)
 
 
-def test_neighbours_of_one_name_fold_unless_they_run_or_were_opened(script: Script) -> None:
+def test_neighbours_fold_unless_they_run_or_were_opened(script: Script) -> None:
     names = ["b", "a", "a", "a", "b", "b"]
     jobs = [job(id=str(9 - n), title=name) for n, name in enumerate(names)]
     jobs.insert(1, job(id="run", title="a", status="running", finished_at=None))

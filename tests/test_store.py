@@ -62,7 +62,7 @@ def is_woken(watch: Notifier) -> bool:
 # --- Submit and look ------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_is_found_with_everything_that_was_said_of_it(store: WorkerStore) -> None:
+def test_a_submitted_job_is_found_with_all_that_was_said_of_it(store: WorkerStore) -> None:
     said = {
         "command": ["echo", "grüße", "\n"],
         "name": "nightly\U0001f319",
@@ -129,7 +129,7 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_
         store.watch(job_id)
 
 
-def test_jobs_submitted_by_many_processes_are_all_there_in_the_order_of_their_ids(
+def test_jobs_of_many_submitters_are_all_there_in_order_of_ids(
     store: WorkerStore, store_url: str
 ) -> None:
     code = """
@@ -151,7 +151,7 @@ for n in range(250):
     assert claimed == submitted
 
 
-def test_each_job_is_claimed_once_by_many_processes_and_by_each_in_order(
+def test_each_job_is_claimed_once_and_in_order_by_many_claimers(
     store: WorkerStore, store_url: str
 ) -> None:
     submitted = [store.submit(Job(command="true")).id for _ in range(200)]
@@ -320,7 +320,7 @@ def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
     assert list(store.prune(1, 1)) == []
 
 
-def test_a_filtered_list_followed_to_its_end_has_every_match_once(store: WorkerStore) -> None:
+def test_a_filtered_list_has_every_match_once_over_all_pages(store: WorkerStore) -> None:
     """A page may hold fewer than it could: only the missing ID to go on before says the end."""
     made = [store.submit(Job(command=f"{n % 7 or 'rare'}")).id for n in range(50)]
     found: list[str] = []
@@ -417,7 +417,7 @@ def test_only_the_queues_listened_to_are_claimed(store: WorkerStore) -> None:
         assert store.claim("worker", "host") is None
 
 
-def test_a_listener_is_told_of_a_new_job_and_of_one_in_a_new_queue(
+def test_a_listener_is_told_of_new_jobs_also_in_a_new_queue(
     store: WorkerStore, store_url: str
 ) -> None:
     with listening(store) as watch:
@@ -457,7 +457,7 @@ def test_a_finished_job_records_how_it_ended(
     assert store.counts()[status] == 1
 
 
-def test_an_end_is_not_before_its_start_wherever_the_clock_has_jumped(
+def test_an_end_is_not_before_its_start_though_the_clock_jumped(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -524,7 +524,7 @@ def test_cancelling_a_running_job_leaves_its_worker_a_note(
     assert store.get(job.id).status is Status.RUNNING
 
 
-def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
+def test_a_requeued_job_waits_again_and_then_has_attempt_two(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", queue="gpu", retries=1))
@@ -548,7 +548,7 @@ def test_a_requeued_job_waits_again_and_its_retry_is_the_next_attempt(
     assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
 
 
-def test_a_cancel_that_comes_while_a_job_is_requeued_is_not_forgotten(
+def test_a_cancel_during_a_requeue_is_not_forgotten(
     store: WorkerStore, claim: Callable[[], Claim | None]
 ) -> None:
     """The worker has looked for one, and then records the next attempt: a disk may be slow."""
@@ -611,7 +611,7 @@ def test_a_job_can_be_looked_up_while_it_moves(store: WorkerStore, store_url: st
         thread.join()
 
 
-def test_a_job_cancelled_between_attempts_keeps_how_the_first_ended(
+def test_a_job_cancelled_between_attempts_keeps_the_first_end(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", retries=1))
@@ -770,7 +770,7 @@ def test_why_a_supervisor_stopped_a_job_outlives_it(
     assert (verdict.status, verdict.outcome.reason) == (Status.TIMED_OUT, "too long")
 
 
-def test_a_claim_says_where_its_job_stands_until_that_is_deleted(
+def test_a_claim_says_where_its_job_stands_until_its_deletion(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -786,7 +786,7 @@ def test_a_claim_says_where_its_job_stands_until_that_is_deleted(
             held.read()
 
 
-def test_a_job_being_recorded_is_deleted_at_once_or_when_asked_again(
+def test_a_job_being_recorded_can_be_deleted_now_or_later(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -804,7 +804,7 @@ def test_a_job_being_recorded_is_deleted_at_once_or_when_asked_again(
     assert list(store.find(job.id)) == []
 
 
-def test_a_job_of_which_nothing_can_be_told_ends_without_details(
+def test_a_job_nothing_is_known_of_ends_without_details(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -969,7 +969,7 @@ def test_the_line_of_each_byte_is_known(log_of: Callable[[bytes], Log]) -> None:
     assert [log.line_at(offset) for offset in range(10)] == [0, 0, 0, 0, 4, 5, 5, 5, 5, 5]
 
 
-def test_a_search_finds_the_newest_lines_and_says_where_to_go_on(
+def test_a_search_finds_the_newest_lines_and_where_to_go_on(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"Error one\nfine\nan ERROR, an error\nlast")
@@ -1137,7 +1137,7 @@ print(store.claim("dead", "host").job.id)
         assert list(open_store(store_url).orphans("host", ())) == [], "it has a supervisor again"
 
 
-def test_the_jobs_of_a_living_worker_of_another_host_or_of_ours_are_no_orphans(
+def test_jobs_of_living_workers_or_other_hosts_are_no_orphans(
     store: WorkerStore, store_url: str
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -1186,7 +1186,7 @@ def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
         pass
 
 
-def test_the_oldest_logs_go_with_their_jobs_where_all_are_too_large(
+def test_the_oldest_logs_go_with_their_jobs_when_too_large(
     store: WorkerStore, ended: Callable[[], str], bring: Callable[..., Job]
 ) -> None:
     ids = [ended() for _ in range(5)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 from conftest import ROOT, Processes, free_port, wait_until
 
 from api import resolve_bind
@@ -154,13 +155,14 @@ def test_an_address_may_be_a_name_or_of_ipv6_or_any(processes: Processes, bind: 
     host = bind.partition(":{}")[0] or "127.0.0.1"
     health = f"http://{host}:{port}/healthz"
     processes.serve(health, sys.executable, "api.py", TAILBOARD_BIND=bind.format(port))
+    assert requests.get(health, timeout=20).json()["workers"] == 0
 
 
 def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
     port = free_port()
-    processes.serve(
-        f"http://127.0.0.1:{port}/healthz", sys.executable, "-m", "flask", "run", "-p", str(port)
-    )
+    url = f"http://127.0.0.1:{port}"
+    processes.serve(f"{url}/healthz", sys.executable, "-m", "flask", "run", "-p", str(port))
+    assert requests.get(f"{url}/jobs", timeout=20).json()["jobs"] == []
 
 
 def test_a_wrong_setting_stops_the_start_with_one_sentence(
