@@ -1573,9 +1573,10 @@ def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
     if asked.status not in (None, *allowed):
         told = f"only such jobs can be {BULK_DONE[asked.to]}"
         abort(400, f"status must be one of {', '.join(allowed)}: {told}")
+    statuses = [asked.status] if asked.status else allowed
     found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
     complete = True
-    for status in [asked.status] if asked.status else allowed:
+    for status in statuses:
         count = 0
         for page in iter_pages(status, asked.queue, asked.q, asked.first_id()):
             found |= {job.id: job for job in page}
