@@ -3441,7 +3441,7 @@ local function submit(id, queue, job, key, saved, at)
   redis.call('ZADD', P..'all', 0, id)
   if saved ~= '' then
     redis.call('LPUSH', P..'saved-runs:'..saved, id)
-    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)
+    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)  -- RUNS_KEPT
   end
   enter(id, 'queued', queue, '', at ~= '' and at)
   return id
