@@ -25,8 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
 MOST_PROCESSES = 6  # that run tests at once: one more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # hundreds of processes would compile anew
-    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
 
 from storage import (  # noqa: E402
     FINISHED,
