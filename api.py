@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
+import fcntl
+import hashlib
 import hmac
 import io
 import json
@@ -16,17 +18,18 @@ import logging
 import os
 import re
 import resource
+import secrets
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from getpass import getuser
 from ipaddress import ip_address
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
 import click
@@ -76,6 +79,15 @@ COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
 LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
+GREP_BYTES = 256 << 20  # of logs, searched for one answer
+GREP_JOB_BYTES = 1 << 30  # the newest bytes of one log that are searched with all others
+GREP_STEP = 100  # jobs listed at a time
+GREP_COMMAND_TIME = 0.5  # seconds until `flask grep` prints what it has found
+GREP_COMMAND_LINES = 1_000  # and no more lines than this
+TURN_WAIT = 0.5  # seconds for which a search of all logs waits for its turn
+BULK_TIME = 2.0  # seconds for finding the jobs that many are to be rerun, cancelled or deleted of
+BULK_LIMIT = 2_000  # of these jobs in one answer
+BULK_STEP = 500  # jobs listed at a time
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log, with times: these may make 26 bytes of each
 BLOCK = 1 << 16  # bytes of a download's block, and of one event
@@ -106,7 +118,7 @@ class Tailboard:
         self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
-        self.tickets = URLSafeTimedSerializer(settings.token, salt="tailboard log ticket")
+        self.tokens = TokenFile(settings.tokens)
         self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
@@ -198,20 +210,25 @@ class SearchTurns:
 
     def __init__(self) -> None:
         self.clients: set[str] = set()
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+
+    def may_begin(self, client: str) -> bool:
+        return client not in self.clients and len(self.clients) < MAX_SEARCHES
 
     @contextmanager
-    def take(self, client: str) -> Iterator[None]:
-        """Hold a turn for this client; 503 where it has one already, or all are taken."""
-        with self.lock:
-            if client in self.clients or len(self.clients) >= MAX_SEARCHES:
+    def take(self, client: str, wait: float = 0.0) -> Iterator[None]:
+        """Hold a turn for this client; 503 where it has one already, or all are taken, and none is
+        free within so many seconds."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.may_begin(client), wait):
                 abort(503, "other searches of long logs are under way")
             self.clients.add(client)
         try:
             yield
         finally:
-            with self.lock:
+            with self.changed:
                 self.clients.remove(client)
+                self.changed.notify_all()
 
 
 def tailboard() -> Tailboard:
@@ -257,6 +274,12 @@ VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$
 Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
 QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
 Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
+Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
+SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+NEEDLE = "1 to 200 characters"
+Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
+Words = Annotated[str, text_field("", 200, "text of up to 200 characters")]
+PLACE = rf"^({storage.ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
 
 
@@ -304,12 +327,21 @@ class Submission(RequestModel):
     submitted_by: Label = None
 
 
-class Listing(RequestModel):
-    """The parameters of GET /jobs."""
+class Filters(RequestModel):
+    """Which jobs are meant; `since` is about when they were submitted."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None
-    q: Annotated[str, text_field("", 200, "text of up to 200 characters")] = ""
+    since: Since | None = Field(None, description=SINCE)
+
+    def first_id(self) -> str | None:
+        return None if self.since is None else storage.first_id(self.since)
+
+
+class Listing(Filters):
+    """The parameters of GET /jobs."""
+
+    q: Words = ""
     limit: Annotated[int, int_field(1, 500)] = 50
     before: Annotated[
         str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
@@ -322,17 +354,33 @@ class LogQuery(RequestModel):
     tail: Annotated[int, int_field(0, 1_000_000)] = 1_000
     offset: Offset = None
     limit_bytes: Annotated[int, int_field(1, 4 << 20)] = 256 << 10
-    since: Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)] | None = (
-        Field(None, description="like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z")
-    )
+    since: Since | None = Field(None, description=SINCE)
     timestamps: Flag = False
     follow: Flag = False
     download: Flag = False
-    q: Annotated[str | None, text_field(r"^[^\n]+$", 200, "1 to 200 characters")] = None
+    q: Needle | None = Field(None, description=NEEDLE)
     limit: Annotated[int, int_field(1, 1_000)] = 100
     before: Offset = None
     count: Flag = False
     ticket: str | None = None
+
+
+class Grep(Filters):
+    """The parameters of GET /logs."""
+
+    q: Needle
+    limit: Annotated[int, int_field(1, 1_000)] = 100
+    per_job: Annotated[int, int_field(1, 1_000)] = 10
+    before: Annotated[str | None, text_field(PLACE, 70, "what `next` said, or the ID of a job")] = (
+        None
+    )
+
+
+class Bulk(Filters):
+    """The parameters of GET /bulk."""
+
+    to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
+    q: Words = ""
 
 
 # --- Errors -------------------------------------------------------------------------------------
@@ -408,6 +456,102 @@ def storage_unavailable(error: OSError) -> Response:
     return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
 
 
+# --- Named tokens -------------------------------------------------------------------------------
+
+TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
+TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
+TOKEN_LINE = re.compile(rf"({TOKEN_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})")
+TOKEN_BYTES = 32
+FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one time stamp
+
+
+class NamedToken(NamedTuple):
+    """Whose it is, and its SHA-256. A token is 32 random bytes, so one plain hash is enough: no
+    list of likely ones could be tried, which is what slow and salted hashes of passwords are for.
+    """
+
+    name: str
+    sha256: str  # in lower-case hexadecimal
+
+
+def parse_tokens(content: bytes) -> list[NamedToken]:
+    """The tokens in a file; ValueError, which tells the number of the bad line and not what stands
+    there: that may be a token."""
+    found = []
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        parts = TOKEN_LINE.fullmatch(line)
+        if not parts:
+            raise ValueError(f"line {number} is not NAME SHA256")
+        found.append(NamedToken(parts[1], parts[2].lower()))
+    return found
+
+
+class TokenFile:
+    """The named tokens, read again when their file has changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path  # "": there is none
+        self.known: list[NamedToken] = []  # those of the last time that all could be read
+        self.stamp: tuple[int, ...] = ()  # of the file that was read
+        self.troubles = storage.Troubles(logging.getLogger("tailboard"))
+
+    def read(self) -> list[NamedToken]:
+        """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
+        try:
+            return parse_tokens(storage.read_small(os.path.realpath(self.path)))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
+
+    def check(self) -> None:
+        """ValueError where nobody could come in with what the file holds."""
+        if not self.read():
+            told = f"{self.path} holds no token: `flask token NAME` makes one"
+            raise ValueError(f"TAILBOARD_TOKENS: {told}")
+
+    def refresh(self) -> None:
+        """Read the file if it has changed. One that is bad or gone, half-written say, changes
+        nothing: who may come in stays as it was, and the log says once what is wrong."""
+        if not self.path:
+            return
+        stamp = self._stamp()
+        if stamp == self.stamp != ():
+            return
+        self.stamp = stamp
+        try:
+            self.known = self.read()
+            self.troubles.over("tokens")
+        except ValueError as error:
+            self.troubles.add("tokens", error)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What differs once the file has changed; () where that cannot be told."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            if time.time_ns() - found.st_mtime_ns > FRESH:
+                return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return ()
+
+    def find(self, token: bytes) -> NamedToken | None:
+        """The entry of this token. All are compared, so that the time it takes tells nothing."""
+        given = hashlib.sha256(token).hexdigest()
+        found = None
+        for each in self.known:
+            if hmac.compare_digest(given, each.sha256):
+                found = each
+        return found
+
+
+def visitor() -> str | None:
+    """The name of whose token came with this request; None: it was the one that all share, or none
+    was needed, or this is no request but a command."""
+    named: NamedToken | None = g.get("named_token")
+    return named.name if named else None
+
+
 # --- Who may come in ----------------------------------------------------------------------------
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
@@ -424,7 +568,7 @@ def authorize() -> None:
     g.begun = time.monotonic()
     refuse_other_sites()
     if request.path != "/healthz":
-        if tailboard().settings.token:
+        if tailboard().settings.token or tailboard().settings.tokens:
             require_token()
         else:
             require_this_machine()
@@ -446,9 +590,14 @@ def refuse_other_sites() -> None:
 
 
 def require_token() -> None:
+    """401 without the token that all share, a named one, or a ticket for what is asked."""
+    shared, tokens = tailboard().settings.token, tailboard().tokens
     given = request.headers.get("Authorization", "").encode()
-    wanted = f"Bearer {tailboard().settings.token}".encode()
-    if not hmac.compare_digest(given, wanted) and not has_ticket():
+    is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
+    tokens.refresh()
+    if given.startswith(b"Bearer "):
+        g.named_token = tokens.find(given.removeprefix(b"Bearer "))
+    if not is_shared and visitor() is None and not has_ticket():
         abort(401, "the token is missing or wrong")
 
 
@@ -473,28 +622,51 @@ def has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
+TICKET_SALT = "tailboard log ticket"
+
+
 def has_ticket() -> bool:
     """Is this a read of the log that a valid ticket is for? A browser's EventSource and its
     download links cannot send headers."""
-    if request.endpoint == "tailboard.logs":
-        with suppress(BadSignature):
-            job_id = tailboard().tickets.loads(request.args.get("ticket", ""), max_age=TICKET_AGE)
-            return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
+    given = request.args.get("ticket", "")
+    if not given or request.endpoint != "tailboard.logs":
+        return False
+    named = tailboard().tokens.known
+    keys = [ticket_key(each) for each in named]
+    if tailboard().settings.token:
+        keys.append(ticket_key(None))
+    with suppress(BadSignature):
+        signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
+        job_id = signer.loads(given, max_age=TICKET_AGE)
+        return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
     return False
+
+
+def ticket_key(named: NamedToken | None) -> bytes:
+    """What signs the tickets of who has this token. With a named token they end when it is revoked.
+    Its hash alone would not do: a file of hashes need not be secret."""
+    if named is None:
+        return tailboard().settings.token.encode()
+    return tailboard().storage.secret() + named.sha256.encode()
+
+
+def make_ticket(what: str) -> tuple[dict[str, Any], int]:
+    """A ticket for the log of this job, or for ANY_LOG."""
+    signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
+    return {"ticket": signer.dumps(what), "expires_in": TICKET_AGE}, 201
 
 
 @routes.post("/jobs/<job_id>/ticket")
 def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
-    job = tailboard().storage.get(job_id)
-    return {"ticket": tailboard().tickets.dumps(job.id), "expires_in": TICKET_AGE}, 201
+    return make_ticket(tailboard().storage.get(job_id).id)
 
 
 @routes.post("/ticket")
 def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
     jobs has it at hand before a visitor chooses one."""
-    return {"ticket": tailboard().tickets.dumps(ANY_LOG), "expires_in": TICKET_AGE}, 201
+    return make_ticket(ANY_LOG)
 
 
 @routes.after_app_request
@@ -553,13 +725,25 @@ def created(job: Job) -> Created:
 
 
 def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
+    asked = with_submitter(asked)
     job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of)
     return tailboard().storage.submit(job, key)
+
+
+def with_submitter(asked: object) -> object:
+    """What is asked, submitted by whose token came with it; 400 where it names another."""
+    name = visitor()
+    if name is None or not isinstance(asked, dict):
+        return asked
+    if asked.get("submitted_by") not in (None, name):
+        abort(400, f"submitted_by must be {name!r}, whose token this is, or be left out")
+    return asked | {"submitted_by": name}
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
+    wishes["submitted_by"] = visitor() or old.submitted_by
     return submit(wishes, key, rerun_of=old.id)
 
 
@@ -567,7 +751,9 @@ def run_again(job_id: str, key: str | None = None) -> Job:
 def index() -> Response:
     asked = Listing.parse(request.args.to_dict())
     port = tailboard().storage
-    jobs, following = port.list(asked.status, asked.queue, asked.q, asked.limit, asked.before)
+    jobs, following = port.list(
+        asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id()
+    )
     listed = [listed_job(job) for job in jobs]
     answer = {"jobs": listed, "next": following, "counts": port.counts()}
     response = current_app.make_response(answer)
@@ -603,7 +789,9 @@ def listed_job(job: Job) -> dict[str, Any]:
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    return whole_job(tailboard().storage.cancel(job_id, "cancelled through the API")), 202
+    name = visitor()
+    reason = f"cancelled by {name}" if name else "cancelled through the API"
+    return whole_job(tailboard().storage.cancel(job_id, reason)), 202
 
 
 @routes.delete("/jobs/<job_id>")
@@ -740,10 +928,13 @@ def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
     """The matches, or how many they are; 503 where the log is long and others are searched."""
     if log.size - log.start <= LONG_LOG_BYTES:
         return search_or_count(log, needle, asked)
-    # Behind a proxy, which needs the token, all come from the proxy's address.
-    client = request.headers.get("X-Forwarded-For") or request.remote_addr or ""
-    with tailboard().searches.take(client):
+    with tailboard().searches.take(searcher()):
         return search_or_count(log, needle, asked)
+
+
+def searcher() -> str:
+    """Who searches. Behind a proxy, which needs a token, all come from the proxy's address."""
+    return visitor() or request.headers.get("X-Forwarded-For") or request.remote_addr or ""
 
 
 def search_or_count(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
@@ -756,15 +947,22 @@ def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
     deadline = time.monotonic() + SEARCH_TIME
     before = log.size if asked.before is None else min(asked.before, log.size)
     hits, following = log.search(needle.encode(), before, asked.limit, deadline)
-    matches: list[dict[str, Any]] = []
+    return {"matches": number_hits(log, hits, deadline + SEARCH_TIME), "next": following}
+
+
+def number_hits(
+    log: Log, hits: Sequence[tuple[int, bytes]], deadline: float
+) -> list[dict[str, Any]]:
+    """The lines found by Log.search, newest first, as JSON on the wire."""
+    numbered: list[dict[str, Any]] = []
     at, line = 0, 1
     for offset, excerpt in reversed(hits):
         if log.start == 0:
-            at, more = log.count_lines(at, offset, deadline + SEARCH_TIME)
+            at, more = log.count_lines(at, offset, deadline)
             line += more
         number, shown = line if at == offset else None, excerpt.decode(errors="replace")
-        matches.append({"offset": offset, "line": number, "text": shown})
-    return {"matches": matches[::-1], "next": following}
+        numbered.append({"offset": offset, "line": number, "text": shown})
+    return numbered[::-1]
 
 
 def count_matches(log: Log, needle: str) -> dict[str, Any]:
@@ -931,6 +1129,215 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]
         yield Piece(at, log.add_timestamps(begin, data) if timestamps else data)
 
 
+# --- All logs -----------------------------------------------------------------------------------
+
+
+class GrepPage:
+    """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
+    found or so many bytes read, or time is up, and then `next` says where to go on."""
+
+    def __init__(self, asked: Grep, seconds: float, is_numbered: bool = True) -> None:
+        self.asked = asked
+        self.is_numbered = is_numbered  # are the lines' numbers wished for?
+        self.deadline = time.monotonic() + seconds
+        self.hits: list[dict[str, Any]] = []
+        self.more_in: list[str] = []  # IDs of jobs that hold `per_job` lines, and perhaps more
+        self.unreadable: list[str] = []  # IDs of jobs whose logs cannot be read
+        self.jobs = self.bytes = 0  # that were searched
+        self.next: str | None = None  # as `before`; None: that was all
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = {"jobs": self.jobs, "bytes": self.bytes, "unreadable": len(self.unreadable)}
+        return {
+            "hits": self.hits,
+            "more_in": self.more_in,
+            "next": self.next,
+            "searched": counts,
+        }
+
+    def search(self) -> Self:
+        """Fill the page."""
+        last = self._search_begun_job()
+        while self.next is None:
+            jobs, following = tailboard().storage.list(
+                self.asked.status, self.asked.queue, "", GREP_STEP, last, self.asked.first_id()
+            )
+            for job in jobs:
+                if self.jobs > 0 and self._is_full():
+                    self.next = last
+                    return self
+                self._search_job(job)
+                last = job.id
+                if self.next is not None:
+                    return self
+            if following is None:
+                return self
+            last = following
+            if self._is_full():
+                self.next = last
+        return self
+
+    def _search_begun_job(self) -> str | None:
+        """The ID of the job below which to go on; if the page before ended in its log, that is
+        searched first."""
+        place = re.fullmatch(PLACE, self.asked.before or "")
+        if place is None:
+            return None
+        job_id, offset, found = place.groups()
+        if offset is not None:
+            with suppress(JobNotFound):  # it was deleted
+                self._search_job(tailboard().storage.get(job_id), int(offset), int(found))
+        return str(job_id)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self.hits) >= self.asked.limit
+            or self.bytes >= GREP_BYTES
+            or time.monotonic() > self.deadline
+        )
+
+    def _search_job(self, job: Job, before: int | None = None, found: int = 0) -> None:
+        self.jobs += 1
+        try:
+            with open_log(job.id) as log:
+                self._search_log(job, log, log.size if before is None else before, found)
+        except JobNotFound:
+            pass  # it was deleted
+        except OSError as error:
+            if isinstance(error, storage.StoreTrouble) or error.errno in storage.RESOURCE_ERRNOS:
+                raise
+            self.unreadable.append(job.id)
+
+    def _search_log(self, job: Job, log: Log, before: int, found: int) -> None:
+        """Search a log from below an offset, where so many lines of it are found already."""
+        size = log.size
+        end = min(before, size)
+        lowest = size - GREP_JOB_BYTES  # a log may be one huge hole
+        floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
+        wanted = max(0, min(self.asked.per_job - found, self.asked.limit - len(self.hits)))
+        lines, following = log.search(self.asked.q.encode(), end, wanted, self.deadline, floor)
+        self.bytes += max(0, end - (log.start if following is None else following))
+        patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
+        numbered = number_hits(log, lines, time.monotonic() + patience)
+        self.hits += [{"job": job_summary(job)} | line for line in numbered]
+        found += len(lines)
+        if following is None or following <= lowest:
+            return
+        if found >= self.asked.per_job:
+            self.more_in.append(job.id)
+        else:
+            self.next = f"{job.id}.{following}.{found}"
+
+
+def job_title(job: Job) -> str:
+    """What to call it, on one line."""
+    return " ".join((job.name or str(job.command)).split())[:80]
+
+
+def job_summary(job: Job) -> dict[str, Any]:
+    """What a hit tells of its job."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "title": job_title(job),
+        "queue": job.queue,
+        "status": job.status,
+        "submitted_at": job.submitted_at,
+        "finished_at": job.finished_at,
+    }
+
+
+@routes.get("/logs")
+def search_logs() -> dict[str, Any]:
+    """The lines of all logs that hold a text, newest jobs first."""
+    asked = Grep.parse(request.args.to_dict())
+    with tailboard().searches.take(searcher(), TURN_WAIT):
+        return GrepPage(asked, SEARCH_TIME).search().as_dict()
+
+
+# --- Many jobs at once --------------------------------------------------------------------------
+
+BULK_STATUSES: dict[str, Sequence[Status]] = {
+    "rerun": FINISHED,
+    "cancel": (Status.QUEUED, Status.RUNNING),
+    "delete": FINISHED,
+}
+BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
+
+
+class Chosen(NamedTuple):
+    """The jobs that filters choose for an action, in the order in which to do it."""
+
+    jobs: list[Job]
+    left_out: int  # jobs that were run again already
+    complete: bool  # False: these are the newest of them
+
+
+def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
+    """Find the jobs; 400 for a status whose jobs do not allow that."""
+    allowed = BULK_STATUSES[asked.to]
+    if asked.status not in (None, *allowed):
+        told = f"only such jobs can be {BULK_DONE[asked.to]}"
+        abort(400, f"status must be one of {', '.join(allowed)}: {told}")
+    found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
+    complete = True
+    for status in [asked.status] if asked.status else allowed:
+        count = 0
+        for page in iter_pages(status, asked.queue, asked.q, asked.first_id()):
+            found |= {job.id: job for job in page}
+            count += len(page)
+            if count > limit or time.monotonic() > deadline:
+                complete = False
+                break
+    jobs = sorted(found.values(), key=lambda job: job.id, reverse=True)
+    complete = complete and len(jobs) <= limit
+    return in_order(asked.to, jobs[:limit], complete, deadline)
+
+
+def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> Chosen:
+    """Of jobs that are newest first. Reruns stand in line as the jobs did. What waits is cancelled
+    before what runs, else a free worker would start it."""
+    if action == "cancel":
+        return Chosen(sorted(jobs, key=lambda job: job.status is Status.RUNNING), 0, complete)
+    if action == "delete" or not jobs:
+        return Chosen(jobs[::-1], 0, complete)
+    again: set[str | None] = set()  # a rerun is younger than its job
+    for page in iter_pages(None, None, "", jobs[-1].id):
+        again |= {job.rerun_of for job in page}
+        if time.monotonic() > deadline:
+            complete = False
+            break
+    left = [job for job in jobs[::-1] if job.id not in again]
+    return Chosen(left, len(jobs) - len(left), complete)
+
+
+def iter_pages(
+    status: Status | None, queue: str | None, text: str, since: str | None
+) -> Iterator[Sequence[Job]]:
+    """All jobs, as Store.list gives them, a few at a time."""
+    before = None
+    while True:
+        jobs, before = tailboard().storage.list(status, queue, text, BULK_STEP, before, since)
+        yield jobs
+        if before is None:
+            return
+
+
+def bulk_key(job: Job) -> str:
+    """The Idempotency-Key of a rerun among many: each job is run again once, also where two do it
+    at a time."""
+    return f"rerun {job.id}"
+
+
+@routes.get("/bulk")
+def bulk() -> dict[str, Any]:
+    """The IDs of the jobs to rerun, cancel or delete one after another; nothing is done to them."""
+    asked = Bulk.parse(request.args.to_dict())
+    chosen = choose(asked, BULK_LIMIT, time.monotonic() + BULK_TIME)
+    ids = [job.id for job in chosen.jobs]
+    return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+
+
 # --- Workers, health, metrics -------------------------------------------------------------------
 
 
@@ -1013,6 +1420,12 @@ OPERATIONS = {
     ),
     ("post", "/jobs/{job_id}/ticket"): Operation("A ticket for its log", {"201": "Ticket"}),
     ("post", "/ticket"): Operation("A ticket for any log", {"201": "Ticket"}),
+    ("get", "/logs"): Operation(
+        "Lines of all logs that hold a text, newest jobs first", {"200": "Hits"}, query=Grep
+    ),
+    ("get", "/bulk"): Operation(
+        "Which jobs to rerun, cancel or delete, one after another", {"200": "Chosen"}, query=Bulk
+    ),
     ("get", "/workers"): Operation("The living workers", {"200": "Workers"}),
     ("get", "/healthz"): Operation("Is all well?", {"200": "Health", "503": "Health"}),
     ("get", "/metrics"): Operation("Metrics for Prometheus", {"200": "text/plain"}),
@@ -1049,8 +1462,10 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
         key = {"type": "string", "minLength": 1}
         described["parameters"].append(parameter("Idempotency-Key", "header", key))
     if operation.query:
-        for name, schema in request_schema(operation.query)["properties"].items():
-            described["parameters"].append(parameter(name, "query", schema))
+        model = request_schema(operation.query)
+        for name, schema in model["properties"].items():
+            is_required = name in model.get("required", ())
+            described["parameters"].append(parameter(name, "query", schema, is_required))
     if operation.body:
         content = {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}
         described["requestBody"] = {"required": True, "content": content}
@@ -1060,8 +1475,11 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     return described
 
 
-def parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def parameter(
+    name: str, place: str, schema: dict[str, Any], is_required: bool = False
+) -> dict[str, Any]:
+    is_required = is_required or place == "path"
+    return {"name": name, "in": place, "required": is_required, "schema": schema}
 
 
 def describe_answer(answer: str) -> dict[str, Any]:
@@ -1094,6 +1512,13 @@ def answer_schemas() -> dict[str, Any]:
             next={"type": ["string", "null"]},
             counts=an_object(**dict.fromkeys(Status, COUNT)),
         ),
+        "Hits": an_object(
+            hits={"type": "array", "items": hit_schema(job["properties"])},
+            more_in=TEXTS,
+            next={"type": ["string", "null"]},
+            searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
+        ),
+        "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
         "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
         "Workers": an_object(workers={"type": "array"}, unreadable=TEXTS),
         "Health": {"type": "object"},
@@ -1122,6 +1547,13 @@ def job_schema() -> dict[str, Any]:
     return an_object(**properties, attempts={"type": "array", "items": attempt})
 
 
+def hit_schema(known: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "name", "queue", "status", "submitted_at", "finished_at")
+    summary = an_object(**{name: known[name] for name in names}, title={"type": "string"})
+    line = {"type": ["integer", "null"]}
+    return an_object(job=summary, offset=COUNT, line=line, text={"type": "string"})
+
+
 def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
@@ -1139,7 +1571,11 @@ class Command(click.Command):
         except BrokenPipeError:  # `flask jobs | head`: click knows what to do
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
-            raise click.ClickException(getattr(error, "description", str(error))) from None
+            raise click.ClickException(describe_error(error)) from None
+
+
+def describe_error(error: Exception) -> str:
+    return str(getattr(error, "description", error))
 
 
 routes.cli.command_class = Command
@@ -1186,8 +1622,7 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     for job in tailboard().storage.list(Status(status) if status else None, limit=limit)[0]:
         code = "" if job.exit_code is None else job.exit_code
-        title = " ".join((job.name or str(job.command)).split())
-        line = f"{job.id}  {job.status:9}  {code!s:>3}  {title[:80]}"
+        line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
         click.echo(json.dumps(job.as_dict()) if as_json else line)
 
 
@@ -1205,17 +1640,184 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
         click.echo(data, nl=False)
 
 
-def on_a_job(name: str, act: Callable[[Job], Job | None]) -> None:
-    @routes.cli.command(name, help=f"{name.capitalize()} a job.")
-    @click.argument("job_id", metavar="ID")
-    def act_on(job_id: str) -> None:
-        job = find(job_id)
-        click.echo((act(job) or job).id)
+Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-on_a_job("cancel", lambda job: tailboard().storage.cancel(job.id, f"cancelled by {getuser()}"))
-on_a_job("rerun", lambda job: run_again(job.id))
-on_a_job("delete", lambda job: tailboard().storage.delete(job.id))
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options by which a command chooses jobs, as GET /jobs has them."""
+    status = click.Choice([str(status) for status in Status])
+    options: list[Option] = [
+        click.option("--status", type=status),
+        click.option("--since", metavar="AGE", help="Submitted since: like 30s, 1d, or a time."),
+        click.option("--queue"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@routes.cli.command("grep")
+@click.argument("text")
+@filter_options
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N lines.")
+@click.option("--per-job", type=click.IntRange(1), metavar="N", help="At most N lines of a job.")
+def grep_command(text: str, limit: int | None, per_job: int | None, **filters: str | None) -> None:
+    """Print the lines of all logs that hold TEXT, in ASCII capitals or not, as `ID name: line`, the
+    newest job and the newest line first. Exit code 1: there is none."""
+    asked = Grep.parse(filters | {"q": text})
+    count = 0
+    try:
+        for page in grep_pages(asked, limit or sys.maxsize, per_job or sys.maxsize):
+            print_hits(page)
+            count += len(page.hits)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0 if count else 1)
+
+
+def grep_pages(asked: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
+    """A search of all logs to its end, or until so many lines are found."""
+    while limit > 0:
+        now = {"limit": min(limit, GREP_COMMAND_LINES), "per_job": per_job}
+        page = GrepPage(asked.model_copy(update=now), GREP_COMMAND_TIME, False).search()
+        yield page
+        if page.next is None:
+            return
+        limit -= len(page.hits)
+        asked = asked.model_copy(update={"before": page.next})
+
+
+def print_hits(page: GrepPage) -> None:
+    for hit in page.hits:
+        line = " ".join(hit["text"].splitlines())  # of a progress bar, say, which has \r
+        click.echo(f"{hit['job']['id']} {hit['job']['title']}: {line}")
+    for job_id in page.unreadable:
+        click.echo(f"{job_id}: its log cannot be read", err=True)
+
+
+class Action(NamedTuple):
+    """What a command does to a job, or to many."""
+
+    name: str
+    one: Callable[[Job], Job | None]
+    of_many: Callable[[Job], Job | None]
+
+
+def add_action(action: Action) -> None:
+    told = f"{action.name.capitalize()} the job of this ID, or all jobs that the options choose."
+
+    @routes.cli.command(action.name, help=told)
+    @click.argument("job_id", metavar="[ID]", required=False)
+    @filter_options
+    @click.option("--q", metavar="TEXT", help="In name, command or ID.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
+        is_filtered = any(filters.values())
+        if job_id is not None and is_filtered:
+            raise click.ClickException("an ID and options that choose jobs exclude each other")
+        if job_id is not None:
+            job = find(job_id)
+            click.echo((action.one(job) or job).id)
+        elif is_filtered:
+            act_on_many(action, Bulk.parse(filters | {"to": action.name}), yes)
+        else:
+            raise click.ClickException("give an ID, or options such as --status failed --since 1d")
+
+
+def cancel_as_user(job: Job) -> Job:
+    return tailboard().storage.cancel(job.id, f"cancelled by {getuser()}")
+
+
+def delete_job(job: Job) -> None:
+    tailboard().storage.delete(job.id)
+
+
+add_action(Action("cancel", cancel_as_user, cancel_as_user))
+add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j))))
+add_action(Action("delete", delete_job, delete_job))
+
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
+SHOWN_JOBS = 10  # of many, before the question
+PROGRESS_INTERVAL = 1.0  # seconds
+
+
+def count_of(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def act_on_many(action: Action, asked: Bulk, yes: bool) -> None:
+    """Say which jobs these are, ask, do it, and say what could not be done."""
+    chosen = choose(asked, sys.maxsize, float("inf"))
+    show_chosen(chosen)
+    if not chosen.jobs:
+        return
+    if not yes and not sys.stdin.isatty():
+        raise click.ClickException("nobody can be asked here: --yes does it unasked")
+    if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
+        return
+    Progress(action, chosen.jobs).run()
+
+
+def show_chosen(chosen: Chosen) -> None:
+    click.echo(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
+    for job in chosen.jobs[:SHOWN_JOBS]:
+        click.echo(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
+    if len(chosen.jobs) > SHOWN_JOBS:
+        click.echo(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
+    if chosen.left_out:
+        told = f"left out: {count_of(chosen.left_out)} that ran again since"
+        click.echo(told, err=True)
+
+
+class Progress:
+    """An action on many jobs: what was done goes to standard output, an ID a line, all else to
+    standard error."""
+
+    def __init__(self, action: Action, jobs: Sequence[Job]) -> None:
+        self.action, self.jobs = action, jobs
+        self.done = 0
+        self.failures: list[str] = []
+        self.told_at = time.monotonic()
+
+    def run(self) -> None:
+        """Exit code 1 where something could not be done."""
+        try:
+            for number, job in enumerate(self.jobs, 1):
+                self._act(job)
+                self._tell(number)
+        except KeyboardInterrupt:
+            self._sum_up()
+            sys.exit(INTERRUPTED)
+        except storage.StoreAway as error:  # so it would be for all others
+            self.failures.append(f"broken off: {error}")
+        self._sum_up()
+        sys.exit(1 if self.failures else 0)
+
+    def _act(self, job: Job) -> None:
+        try:
+            result = self.action.of_many(job) or job
+        except storage.StoreAway:
+            raise
+        except (HTTPException, JobNotFound, WrongState, OSError) as error:
+            self.failures.append(f"{job.id}: {describe_error(error)}")
+            return
+        self.done += 1
+        click.echo(result.id)
+
+    def _tell(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self.told_at > PROGRESS_INTERVAL:
+            click.echo(f"{number} of {len(self.jobs)}", err=True)
+            self.told_at = now
+
+    def _sum_up(self) -> None:
+        left = len(self.jobs) - self.done
+        rest = f", {left} not" if left else ""
+        are = "is" if self.done == 1 else "are"
+        done = BULK_DONE[self.action.name]
+        click.echo(f"{count_of(self.done)} {are} {done}{rest}", err=True)
+        for failure in self.failures:
+            click.echo(failure, err=True)
 
 
 @routes.cli.command("workers")
@@ -1227,6 +1829,58 @@ def workers_command() -> None:
     for machine in tailboard().storage.machines():
         heard = f"heard of at {machine.heard_at}"
         click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@routes.cli.command("token")
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
+@click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
+def token_command(name: str, replace: bool, revoke: bool) -> None:
+    """Make a token for NAME, in the file that TAILBOARD_TOKENS names, and print it this once."""
+    tokens = tailboard().tokens
+    if not tokens.path:
+        raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
+    if not TOKEN_NAME.fullmatch(name):
+        raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
+    token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        change_token(tokens, name, token, replace or revoke)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if token is None:
+        click.echo(f"{name}'s token is good no more", err=True)
+        return
+    click.echo(token)
+    click.echo(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
+
+
+def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
+    """Give NAME this token, or none. ValueError where it has one that is not to be replaced, or
+    none that could be; and where the file is bad, which stays as it is."""
+    path = os.path.realpath(tokens.path)
+    with locked_folder(os.path.dirname(path)):
+        is_there = os.path.exists(path)
+        names = [each.name for each in tokens.read()] if is_there else []
+        if name in names and not is_replaced:
+            raise ValueError(f"{name} has a token already: --replace makes another")
+        if name not in names and is_replaced:
+            raise ValueError(f"{name} has no token")
+        kept = storage.read_small(path).splitlines() if is_there else []
+        lines = [line for line in kept if line.split()[:1] != [name.encode()]]
+        if token is not None:
+            lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
+        storage.replace_file(path, b"".join(line + b"\n" for line in lines))
+
+
+@contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Hold a folder's lock, so that two commands at once do not undo each other's change."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @routes.cli.command("mark-lost")
@@ -1561,6 +2215,8 @@ def make_server() -> AbstractServer[Any]:
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
     storage.open_store(settings.storage)
+    if settings.tokens:
+        TokenFile(settings.tokens).check()
     threads = settings.followers + OTHER_THREADS
     connections = raise_descriptor_limit() - DESCRIPTORS * threads
     if connections < threads:

@@ -656,7 +656,10 @@ def show_token_form() -> None:
     state = st.session_state
     with st.container(key="token"):
         if state["refused"] == 403:
-            st.error("This page is open to other machines only with a token: set TAILBOARD_TOKEN.")
+            st.error(
+                "This page is open to other machines only with a token: "
+                "set TAILBOARD_TOKEN or TAILBOARD_TOKENS."
+            )
         elif state["token"]:
             st.error("That is not the token.")
         with st.form("door"):

@@ -12,6 +12,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
+      secret               random bytes, with which the API signs tickets
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
        output.log    what the job said, untouched                   by the job
@@ -76,15 +77,16 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
-LOOKUPS = 8  # until a job that is found in no state is taken for missing
+LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
-CLOCK_TOLERANCE = 60.0  # seconds by which the clock may move against the monotonic one
-CLOCK_TRIAL = 3_600.0  # seconds for which both have to agree before age deletes anything
-DELETED_AN_HOUR = 1_000  # jobs deleted by age, or a tenth of them all where that is more
+CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
+CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their age
+DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -94,7 +96,7 @@ DAY_RE = re.compile(DATE)
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
-NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # what opening one gives
+NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
@@ -259,7 +261,7 @@ class Machine:
 
 
 class Store(Protocol):
-    """What the API and the commands ask. OSError where it is full or out of reach."""
+    """What the API and the commands need. OSError: the storage is full or out of reach."""
 
     def submit(self, job: Job, key: str | None = None) -> Job: ...
     def get(self, job_id: str) -> Job: ...
@@ -272,6 +274,7 @@ class Store(Protocol):
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
@@ -287,10 +290,11 @@ class Store(Protocol):
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def secret(self) -> bytes: ...
 
 
 class WorkerStore(Store, Protocol):
-    """What a worker asks besides."""
+    """What a worker needs in addition."""
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
     def listen(self, queues: Iterable[str]) -> Notifier | None: ...
@@ -312,6 +316,7 @@ class Settings:
     unreachable: int = 30
     lost_after: int = 3_600
     token: str = ""
+    tokens: str = ""
     followers: int = 64
     dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
     log_max_bytes: int = 1 << 30
@@ -326,8 +331,8 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """ValueError, in one sentence, where a value is bad or a name is a typing error. Other
-        unknown variables are left to `foreign_settings`: they may belong to another program."""
+        """The settings of this environment. ValueError, in one sentence, for a bad value or a
+        misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
         kinds = {name.upper(): (name, type(getattr(cls, name))) for name in SETTING_NAMES}
         given: dict[str, Any] = {}
         for variable, value in env.items():
@@ -355,7 +360,7 @@ SETTING_NAMES = tuple(f.name for f in fields(Settings))
 
 
 def _near_miss(name: str) -> str | None:
-    """The setting for which this name, without its prefix, is most likely a typing error."""
+    """The setting that was probably meant by this name (without its prefix)."""
     from difflib import get_close_matches  # here: few starts need it
 
     known = [known.upper() for known in SETTING_NAMES]
@@ -364,8 +369,8 @@ def _near_miss(name: str) -> str | None:
 
 
 def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The TAILBOARD_* variables that are no settings of ours: a deployment may carry some that
-    belong to other programs (TAILBOARD_HOME), so each is worth a warning and no more."""
+    """The TAILBOARD_* variables that are not our settings. They may belong to another program
+    (TAILBOARD_HOME), so each deserves a warning and not an error."""
     known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
     return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
 
@@ -380,7 +385,7 @@ def utc(timestamp: float | None = None) -> str:
 
 
 def start_logging(stream: TextIO) -> None:
-    """Log lines with their time in UTC and their level, for a program of ours."""
+    """Write log lines to the stream, with the time in UTC and the level."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     formatter.converter = time.gmtime
     formatter.default_msec_format = "%s.%03dZ"
@@ -391,15 +396,24 @@ def start_logging(stream: TextIO) -> None:
 
 def new_id() -> str:
     """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
-    now = datetime.now(UTC)
-    number = now.microsecond << 20 | int.from_bytes(os.urandom(3)) >> 4
-    return f"{now:%Y%m%d-%H%M%S}-" + "".join(
+    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
+
+
+def first_id(moment: float) -> str:
+    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
+    later ones are above it."""
+    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
+
+
+def _make_id(moment: datetime, random: int) -> str:
+    number = moment.microsecond << 20 | random
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
 
 
 class Troubles:
-    """Says what goes wrong with a thing once: again only where it was over or is another."""
+    """Logs what is wrong with a thing once, and again only when the trouble is new or came back."""
 
     LIMIT = 1_000  # things known at once; the oldest are forgotten
 
@@ -430,8 +444,8 @@ def _fsync_folder(path: str) -> None:
 
 
 def open_regular(path: str, flags: int) -> int:
-    """A descriptor of a regular file; OSError where it is a link, a folder, a FIFO or missing.
-    What stands in a job's folder may be the work of a hostile job."""
+    """Open a regular file; OSError for a link, a folder, a FIFO, or nothing. A hostile job may
+    have put anything into its folder."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -447,7 +461,7 @@ def read_descriptor(fd: int) -> bytes:
 
 
 def read_small(path: str) -> bytes:
-    """All bytes of a small regular file; OSError where it is none."""
+    """All bytes of a small regular file; OSError for anything else."""
     fd = open_regular(path, os.O_RDONLY)
     try:
         return read_descriptor(fd)
@@ -456,9 +470,9 @@ def read_small(path: str) -> bytes:
 
 
 def lock_file(path: str, flags: int) -> int | None:
-    """Take the flock on a regular file, without waiting; None where somebody has it.
+    """Open a regular file and take its flock without waiting; None if another process holds it.
 
-    Between opening and locking, its folder may have moved away: then it is not ours."""
+    Its folder may move between the open and the lock; then the lock is worth nothing: None."""
     fd = open_regular(path, flags)
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -469,12 +483,12 @@ def lock_file(path: str, flags: int) -> int | None:
 
 
 def make_empty(path: str) -> None:
-    """A new file; FileExistsError where there is one."""
+    """Make an empty file; FileExistsError if the path exists."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def write_new(path: str, content: bytes) -> None:
-    """A new file, fsynced; FileExistsError where there is one."""
+    """Make a file with this content and fsync it; FileExistsError if the path exists."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
         file.write(content)
@@ -482,8 +496,24 @@ def write_new(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: str, content: bytes) -> None:
+    """Put this in place of what a file holds, at once and durably; others must not do so at the
+    same time. A new file is private; another keeps its owner and permissions."""
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):  # of one who was killed here
+        os.unlink(draft)
+    write_new(draft, content)
+    with suppress(FileNotFoundError):
+        old = os.stat(path)
+        os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if os.geteuid() == 0:
+            os.chown(draft, old.st_uid, old.st_gid)
+    os.rename(draft, path)
+    _fsync_folder(os.path.dirname(path))
+
+
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """What the file `cancel` asks for, if there is one; whatever it is, it is a wish."""
+    """What the file `cancel` asks for; None without one. Anything of that name is a request."""
     try:
         at = os.lstat(f"{folder}/cancel").st_mtime
     except OSError:
@@ -494,7 +524,7 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
 
 
 def _parse_record(data: bytes, job_id: str) -> Job:
-    """The Job in the bytes of a job.json; ValueError, saying why, where there is none."""
+    """The Job in the bytes of a job.json; ValueError says why they are not one."""
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
@@ -535,7 +565,7 @@ def _is_day(name: str) -> bool:
     return False
 
 
-RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by another hand
+RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
     "command": _is_command,
     "name": _is_text,
     "queue": _is_queue,
@@ -551,7 +581,7 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be by anothe
 
 
 def _boot() -> str:
-    """Tells one start of this machine from another, where it can be told (Linux, random(4))."""
+    """The ID of this boot of the machine (random(4)); "" where the system has none."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""
@@ -568,7 +598,7 @@ def _mtime(path: str) -> float | None:
 
 @dataclass(slots=True)
 class Outcome:
-    """How an attempt ended; in a journal the line `ended`."""
+    """How an attempt ended: the journal's line `ended`."""
 
     status: Status  # a final one; QUEUED for a claim whose command never started
     exit_code: int | None = None  # 128+n after signal n
@@ -577,12 +607,12 @@ class Outcome:
     cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
     log_start: int = 0
-    final: bool = False  # not to be retried, whatever the job allows: its command cannot start
+    final: bool = False  # not to be retried: the command cannot start
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt, as the journal tells it: a `claimed` line and what follows it."""
+    """One attempt: a `claimed` line of the journal and the lines after it."""
 
     number: int = 0  # 0: nobody has claimed the job yet
     worker: str | None = None
@@ -591,13 +621,13 @@ class Attempt:
     started_at: str | None = None
     started_monotonic: float | None = None  # on the clock of that boot
     pid: int | None = None
-    stopping: Outcome | None = None  # why its supervisor ended it; only from before the exit
+    stopping: Outcome | None = None  # why its supervisor ended it, before the exit
     exit_code: int | None = None
     ended: Outcome | None = None  # the last `ended` line
-    result: Outcome | None = None  # the last one of the attempt itself, not of a later cancel
+    result: Outcome | None = None  # the attempt's own end, where a later cancel added another
 
     def claimed_line(self) -> dict[str, Any]:
-        """The value of its `claimed` line."""
+        """The value of the line `claimed`."""
         return {
             "attempt": self.number,
             "worker": self.worker,
@@ -609,11 +639,11 @@ class Attempt:
 
     @property
     def never_started(self) -> bool:
-        """Was it put back into the queue before its command began?"""
+        """Was it put back into the queue before its command started?"""
         return self.ended is not None and self.ended.status is Status.QUEUED
 
     def as_dict(self) -> dict[str, Any]:
-        """The attempt as JSON on the wire; null where its end is not known (yet)."""
+        """The attempt as JSON on the wire; what is not known (yet) is null."""
         result = self.result
         return {
             "number": self.number,
@@ -626,7 +656,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class CancelRequest:
-    """The file `cancel`: who made it by hand may have left it empty."""
+    """What the file `cancel` says. It may be empty: `touch` makes one."""
 
     at: float  # seconds since 1970
     reason: str = "cancelled by a file in its folder"
@@ -634,7 +664,7 @@ class CancelRequest:
 
 @dataclass(slots=True)
 class Verdict:
-    """Where a job's folder belongs that stands in no final state, and why."""
+    """Where the folder of a job that has not ended belongs, and why."""
 
     status: Status  # QUEUED or a final one
     outcome: Outcome  # how the last attempt ended
@@ -652,9 +682,9 @@ def judge(
     boot: str,
     changed_at: float,
 ) -> Verdict:
-    """Where a folder outside the final states belongs, by its last attempt.
+    """Where the folder of a job that has not ended belongs, judged by its last attempt.
 
-    `changed_at` is the journal's mtime: the time of the exit, while no `ended` stands there."""
+    `changed_at` is the journal's mtime, which is the time of the exit until an `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
     may_retry = outcome.status in RETRIED and not outcome.final and attempt.number <= retries
@@ -671,7 +701,7 @@ def judge(
 
 
 def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
-    """How an attempt ended whose lock is free, with no regard to a cancel."""
+    """How an attempt whose lock is free ended, if nobody had cancelled it."""
     if attempt.ended:
         return attempt.ended
     if attempt.number == 0:
@@ -698,8 +728,8 @@ def _outcome_of_exit(attempt: Attempt, code: int, at: str) -> Outcome:
 
 
 def _exit_time(attempt: Attempt, changed_at: float) -> float:
-    """When an attempt that has an exit code ended, to the millisecond above: a cancel that came
-    within the same millisecond came in time, also once the `ended` line is there."""
+    """When an attempt with an exit code ended, rounded up to a millisecond, as its `ended` line
+    has it. So a cancel within that millisecond counts as in time, with and without that line."""
     if attempt.result and attempt.result.finished_at:
         with suppress(ValueError):
             changed_at = datetime.fromisoformat(attempt.result.finished_at).timestamp()
@@ -707,8 +737,8 @@ def _exit_time(attempt: Attempt, changed_at: float) -> float:
 
 
 def parse_journal(data: bytes) -> list[Attempt]:
-    """The attempts in a journal, oldest first. The first has number 0 and holds what stands before
-    any claim. A line that is torn, foreign or has a value that cannot be is passed over."""
+    """The attempts in a journal, oldest first. The first has number 0 and holds the lines before
+    any claim. Lines that are torn, foreign or impossible are passed over."""
     attempts = [Attempt()]
     for line in data.split(b"\n"):
         with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
@@ -745,7 +775,7 @@ def _parse_claimed(value: Any) -> Attempt:
 
 
 def _parse_outcome(value: Any) -> Outcome:
-    """ValueError or TypeError where a field is not what it should be; missing ones are null."""
+    """ValueError or TypeError for a bad field; a missing one is None."""
     outcome = Outcome(Status(value["status"]))
     if (code := value.get("exit_code")) is not None:
         outcome.exit_code = _whole(code, 0, 255)
@@ -777,7 +807,7 @@ def _number(value: Any) -> float | int:
 
 
 def append_line(journal: int, line: dict[str, Any]) -> None:
-    """One write; OSError where the disk takes only a part of it, which then counts for nothing."""
+    """Append with one write. OSError if the disk takes only a part, which readers pass over."""
     data = b"\n" + json.dumps(line).encode() + b"\n"
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -787,10 +817,10 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
 
 
 class Log(AbstractContextManager["Log"], ABC):
-    """A job's log, open for reading. An offset counts raw bytes and means one place for ever; the
-    head of a runaway log may have been given back, and then the log begins at `start`.
+    """A job's log, open for reading. An offset counts raw bytes and never changes its meaning. The
+    head of a runaway log may have been given back to the disk: the log then begins at `start`.
 
-    A store brings the five methods without a body; what they allow is the same for all."""
+    Each store implements the methods without a body; the others build on them."""
 
     @property
     @abstractmethod
@@ -815,19 +845,19 @@ class Log(AbstractContextManager["Log"], ABC):
         """Which size it had when, sorted, to be closed."""
 
     def close(self) -> None:
-        """Let go what it holds."""
+        """Close its files."""
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def is_truncated_below(self, offset: int) -> bool:
-        """Has the job truncated its log, so that this offset is past its end? A mirror cannot tell:
-        it may have fallen back, and will be filled again."""
+        """Is this offset past the end because the job truncated its log? False for a mirror, which
+        may only be behind."""
         return False
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
-        """Up to `limit` bytes from `offset`, or from `start` where that has passed it; and from
-        where they are."""
+        """(offset of the first byte, up to `limit` bytes) from `offset` on, or from `start` on if
+        what was there is gone."""
         while True:
             offset = max(offset, self.start)
             data = self.pread(limit, offset)
@@ -838,7 +868,7 @@ class Log(AbstractContextManager["Log"], ABC):
                 return offset + passed, data[passed:]
 
     def read_tail(self, lines: int, size: int, limit: int = TAIL_BYTES) -> tuple[int, bytes]:
-        """The last `lines` lines before `size`, at most `limit` bytes; first, where they begin."""
+        """(offset, bytes) of the last `lines` lines before `size`, at most `limit` bytes."""
         offset = self.tail(lines, size, limit)
         return self.read(offset, size - offset)
 
@@ -861,19 +891,20 @@ class Log(AbstractContextManager["Log"], ABC):
         return floor if lines > 0 else size
 
     def line_at(self, offset: int) -> int:
-        """Where the line begins that the byte at `offset` is part of (TAIL_BYTES back at most)."""
+        """The offset where the line around `offset` begins, TAIL_BYTES before it at most."""
         if offset <= self.start or self.pread(1, offset - 1) == b"\n":
             return offset
         return self.tail(1, offset)
 
     def search(
-        self, needle: bytes, before: int, limit: int, deadline: float
+        self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
     ) -> tuple[list[tuple[int, bytes]], int | None]:
         """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
         bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
-        on below, None at the beginning. Stops at `deadline` on the monotonic clock."""
+        on below, None at the beginning. Stops at `deadline` on the monotonic clock, and at the
+        offset `floor`."""
         found: list[tuple[int, bytes]] = []
-        needle, start, end = needle.lower(), self.start, before
+        needle, start, end = needle.lower(), max(self.start, floor), before
         while end > start:
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
@@ -887,10 +918,10 @@ class Log(AbstractContextManager["Log"], ABC):
                 end = self.line_at(begin + at)
                 shown = max(end, begin + at - EXCERPT // 2)
                 found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
-        return found, None
+        return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
-        """How many lines end from `begin` on, and up to where: `end`, unless time was up."""
+        """(lines that end between `begin` and `end`, the offset reached by the deadline)."""
         count = 0
         while begin < end and time.monotonic() < deadline:
             block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
@@ -899,8 +930,8 @@ class Log(AbstractContextManager["Log"], ABC):
         return begin, count
 
     def offset_at_time(self, moment: float) -> int:
-        """Where the lines written from `moment` (seconds since 1970) on begin; some that are
-        older by up to a sample may come first, none is missed."""
+        """The offset where the lines written since `moment` (seconds since 1970) begin. None is
+        missed; some that are older, by one sample at most, may come first."""
         if moment > self.changed_at:
             return self.size
         with self.samples() as samples:
@@ -909,8 +940,8 @@ class Log(AbstractContextManager["Log"], ABC):
             return self.line_at(min(max(self.start, begin), self.size))
 
     def add_timestamps(self, offset: int, data: bytes) -> bytes:
-        """Lead each line of the data, which stands at `offset`, by the time at which it was seen
-        to be there: never a time at which it cannot have been written yet."""
+        """Put before each line of the data at `offset` the time when it was first seen, which is
+        never earlier than it was written."""
         written = self.changed_at
         at, known, text, out = offset, -1, b"", []
         with self.samples() as samples:
@@ -927,7 +958,7 @@ class Log(AbstractContextManager["Log"], ABC):
 
 
 class EmptyLog(Log):
-    """The log of a job that has written none."""
+    """The log of a job that has not written one."""
 
     size = 0
     start = 0
@@ -952,7 +983,7 @@ class FileLog(Log):
                 raise
             raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
         with suppress(BlockingIOError):  # it is being deleted
-            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # retention leaves it alone
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # keeps retention away
 
     def close(self) -> None:
         os.close(self.fd)
@@ -984,8 +1015,8 @@ class FileLog(Log):
 
 
 class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
-    """The (time, size) samples of a log in the open file `times`, read one by one; -1: none.
-    Both grow from one to the next."""
+    """The (time, size) samples of a log, read one by one from the open file `times` (-1: there is
+    none). Times and sizes only grow."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -1005,35 +1036,35 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         return self.length
 
     def __getitem__(self, place: Any) -> Any:
-        """A time that none can be counts as 1970: a job may have written to the file."""
+        """An impossible time counts as 1970: the job may have written to the file."""
         if place >= self.length:
             raise IndexError(place)
         data = os.pread(self.fd, SAMPLE.size, place * SAMPLE.size)
-        if len(data) < SAMPLE.size:  # forgotten since we looked how many there are
+        if len(data) < SAMPLE.size:  # removed since their number was read
             return LAST_TIME, LAST_SIZE
         time, size = SAMPLE.unpack(data)
         return (time if 0 <= time < LAST_TIME else 0.0), size
 
     def append(self, time: float, size: int) -> None:
-        # Not at the file's end, which a crash may have halved.
+        # Not at the end of the file, where a crash may have left half a sample.
         os.pwrite(self.fd, SAMPLE.pack(time, size), self.length * SAMPLE.size)
         self.length += 1
 
     def keep(self, length: int) -> None:
-        """Forget all but the first ones."""
+        """Keep only the first `length` samples."""
         os.ftruncate(self.fd, length * SAMPLE.size)
         self.length = length
 
 
 class Notifier:
-    """Tells of changes in folders: of jobs that enter a queue to the worker, of a log that grows
-    or a job that moves on to a follower. Without inotify it tells nothing and `wait` waits for
-    longer and longer, up to a second."""
+    """Waits for changes in folders: the worker for jobs that enter a queue, a follower for a log
+    that grows or a job that moves. Without inotify it reports none, and `wait` sleeps for longer
+    each time, up to a second."""
 
     def __init__(self, *folders: str) -> None:
         self.inotify: Any = None
         self.pause = 0.02  # seconds
-        with suppress(OSError):  # no instance left to be had
+        with suppress(OSError):  # the system's limit of inotify instances is reached
             self.inotify = INotify(nonblocking=True) if INotify else None
         try:
             for folder in folders:
@@ -1043,7 +1074,7 @@ class Notifier:
             raise
 
     def add(self, folder: str) -> int:
-        """Watch a folder, and the number that its changes carry; OSError where there is none."""
+        """Watch a folder; returns the number that its changes carry. OSError if it is missing."""
         if self.inotify is None:
             return -1
         changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
@@ -1054,17 +1085,17 @@ class Notifier:
         return None if self.inotify is None else self.inotify.fileno()
 
     def drop(self, number: int) -> None:
-        """Watch a folder no longer."""
+        """Stop watching a folder."""
         with suppress(OSError):  # it is gone
             if self.inotify is not None:
                 self.inotify.rm_watch(number)
 
     def changes(self) -> Iterator[tuple[int, str]]:
-        """The numbers and the names of what has changed since the last call."""
+        """(folder's number, file name) of each change since the last call."""
         return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
 
     def wait(self, timeout: float, *others: int) -> Sequence[int]:
-        """Up to `timeout` seconds; those of the other descriptors that are readable."""
+        """Wait up to `timeout` seconds; returns which of the other descriptors are readable."""
         own = self.fileno()
         if own is None:
             timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
@@ -1082,7 +1113,7 @@ class Notifier:
 
 
 class LogSupervisor:
-    """What a worker does for the log of a running job while it runs."""
+    """What a worker does for the log of a running job."""
 
     def __init__(self, path: str, times: int) -> None:
         """`times`: the descriptor of that file; who made it closes it."""
@@ -1097,7 +1128,7 @@ class LogSupervisor:
 
     def sample_and_trim(self, limit: int) -> bool:
         """Note (time, size) if the log has grown, at most once a second; give all but its newest
-        `limit` bytes back to the file system. False: it cannot."""
+        `limit` bytes back to the file system. False if the file system cannot do that."""
         size, now = os.fstat(self.log).st_size, time.time()
         if size < self.size:
             self._forget_above(size)
@@ -1109,12 +1140,12 @@ class LogSupervisor:
         return self._trim(limit)
 
     def _forget_above(self, size: int) -> None:
-        """The job has truncated its log: samples of what is gone would date what comes instead."""
+        """The log was truncated: remove the samples above `size`, which would date new lines."""
         self.samples.keep(bisect_right(self.samples, size, key=lambda sample: sample[1]))
         self.size = size
 
     def _pull_back_to(self, now: float) -> None:
-        """The clock was set back: no line was seen later than now."""
+        """Move later samples to `now`: the clock was set back, and no line is from the future."""
         self.samples.keep(bisect_right(self.samples, now, key=lambda sample: sample[0]))
         self.samples.append(now, self.size)
         self.time = now
@@ -1145,12 +1176,12 @@ class Claim(AbstractContextManager["Claim"]):
         self.store, self.folder = store, folder
         self._times, self._journal = times, journal
         self._supervisor: LogSupervisor | None = None
-        self._stopping: Outcome | None = None  # in memory, too: a full disk takes no line
+        self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
         self.job = Job(command="")
         self.attempt = Attempt()
 
     def read(self) -> Self:
-        """Read the job and its last attempt anew, under the lock; JobNotFound: it was deleted."""
+        """Read the job and its last attempt under the lock; JobNotFound if it was deleted."""
         job = self.store.load_folder(self.status, self.folder)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
@@ -1160,27 +1191,27 @@ class Claim(AbstractContextManager["Claim"]):
 
     @property
     def status(self) -> Status:
-        """By the folder that it stands in."""
+        """The status that its folder stands for."""
         place = self.folder.removeprefix(f"{self.store.root}/")
         return Status(place.partition("/")[0])
 
     # Starting it
 
     def shim_input(self) -> int:
-        """The standard input of the shim: the locked journal, which the shim appends to. The lock
-        is free as soon as the shim and this process have closed it: see `release_journal`."""
+        """The locked journal, for the shim's standard input; the shim appends to it. The lock is
+        free once both the shim and this process have closed it: see `release_journal`."""
         assert self._journal is not None, "the lock was let go"
         return self._journal
 
     def release_journal(self) -> None:
-        """Close this process's copy of the locked journal; by close, never by LOCK_UN, which would
-        take the lock from the shim as well (flock(2))."""
+        """Close this process's copy of the locked journal. LOCK_UN would release the shim's lock,
+        too (flock(2))."""
         if self._journal is not None:
             os.close(self._journal)
             self._journal = None
 
     def open_log_for_append(self) -> BinaryIO:
-        """The job's log, for its output and for our notices. OSError where it is no file."""
+        """The job's log, for its output and our notices; OSError if it is not a regular file."""
         mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         fd = os.open(f"{self.folder}/output.log", mode, 0o600)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -1189,7 +1220,7 @@ class Claim(AbstractContextManager["Claim"]):
         return open(fd, "ab", buffering=0)
 
     def write_notice(self, line: str) -> None:
-        """A line of our own in the job's log, where what stands before may lack its end."""
+        """Append a line of our own to the job's log, ending an unfinished line first."""
         with self.open_log_for_append() as out:
             size = os.fstat(out.fileno()).st_size
             if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
@@ -1203,12 +1234,12 @@ class Claim(AbstractContextManager["Claim"]):
         return os.path.lexists(f"{self.folder}/cancel")
 
     def is_there(self) -> bool:
-        """Does the folder still stand where it stood, not moved or removed by hand?"""
+        """Is the folder still in its place, neither moved nor removed by hand?"""
         return os.path.isdir(self.folder)
 
     def write_stopping(self, status: Status, reason: str) -> None:
-        """Note why this process is about to end the job, should it be gone by then. OSError where
-        that cannot be written: the note holds for this process all the same."""
+        """Write down why this process is about to end the job, in case it dies before the record.
+        OSError if it cannot be written; this process remembers it anyway."""
         self._stopping = Outcome(status, reason=reason)
         fd = os.open(f"{self.folder}/journal", APPEND_FLAGS)
         try:
@@ -1217,7 +1248,7 @@ class Claim(AbstractContextManager["Claim"]):
             os.close(fd)
 
     def sample_and_trim(self, limit: int) -> bool:
-        """Look after its log: see LogSupervisor. True also where there is no log to look after."""
+        """See LogSupervisor.sample_and_trim. True also where there is no log."""
         if self._supervisor is None:
             try:
                 self._supervisor = LogSupervisor(f"{self.folder}/output.log", self._times)
@@ -1228,8 +1259,8 @@ class Claim(AbstractContextManager["Claim"]):
     # Its end
 
     def acquire_lock(self) -> bool:
-        """Take the journal's lock, without waiting; False: the shim is alive. FileNotFoundError
-        where the folder is gone, JobDamaged where the journal is none."""
+        """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
+        the folder is gone, JobDamaged if the journal cannot be read."""
         if self._journal is None:
             try:
                 self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS)
@@ -1240,7 +1271,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self._journal is not None
 
     def judge(self) -> Verdict:
-        """Where the job belongs, by what stands in its folder now; needs the lock."""
+        """Where the job belongs, by what its folder holds now; needs the lock."""
         journal = self.shim_input()
         if os.fstat(journal).st_size > SMALL_FILE:
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
@@ -1255,8 +1286,8 @@ class Claim(AbstractContextManager["Claim"]):
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, changed_at)
 
     def _check_claimed(self, attempt: Attempt) -> None:
-        """JobDamaged where its claim is gone from the journal: it may have started, and must not
-        again. One that was moved into running/ by hand has neither a claim nor a log."""
+        """JobDamaged if the journal has lost its claim: the job may have started and must not start
+        again. A job moved into running/ by hand is told apart: it has neither claim nor log."""
         by_hand = attempt.number == 0 and os.fstat(self.shim_input()).st_size == 0
         if by_hand and os.path.lexists(f"{self.folder}/output.log"):
             by_hand = False
@@ -1264,8 +1295,8 @@ class Claim(AbstractContextManager["Claim"]):
             raise JobDamaged("its journal does not hold its claim")
 
     def finish(self, outcome: Outcome) -> Job:
-        """Record how the job ended (queued, running -> finished). A cancel that came meanwhile
-        wins as `judge` says. The line is fsynced: what was seen as ended stays so."""
+        """Record how the job ended (queued, running -> finished); a cancel that came meanwhile may
+        still win, as `judge` says. The line is fsynced: a job seen as ended stays ended."""
         self._expect("finished", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if outcome.status is not Status.CANCELLED and self.cancel_requested():
@@ -1284,9 +1315,9 @@ class Claim(AbstractContextManager["Claim"]):
         return job
 
     def requeue(self, outcome: Outcome) -> Job:
-        """Back to its queue (queued, running -> queued): for the next attempt, or, where `outcome`
-        has the status QUEUED, because it never started; that line is fsynced, since a power cut
-        would make it look as if it had. A cancel that came meanwhile ends it instead."""
+        """Put the job back into its queue (queued, running -> queued) for its next attempt, or,
+        with an outcome of status QUEUED, because it never started. That line is fsynced: after a
+        power cut without it, the job would look started. A cancel that came meanwhile ends it."""
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if self.cancel_requested():
@@ -1298,7 +1329,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self.move_to(Status.QUEUED, self.store.requeue_home(self.job.queue))
 
     def finish_damaged(self, status: Status) -> Job:
-        """Move a job away whose journal is no journal of ours, and so can take no line."""
+        """Finish a job whose journal is damaged and takes no line: only the folder moves."""
         return self.move_to(status, f"{self.store.root}/{status}/{self.day}")
 
     @property
@@ -1310,7 +1341,7 @@ class Claim(AbstractContextManager["Claim"]):
             append_line(self.shim_input(), {"ended": {"status": Status.QUEUED}})
             return
         outcome.log_start = log_start(self.folder)
-        # Not before its start, wherever the clock has jumped meanwhile.
+        # Never before its start, even if the clock was set back meanwhile.
         outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
         line = {f.name: getattr(outcome, f.name) for f in fields(outcome)}
         if not outcome.final:
@@ -1322,7 +1353,7 @@ class Claim(AbstractContextManager["Claim"]):
             raise WrongState(f"job {self.job.id} is {self.status}: it cannot be {verb}")
 
     def move_to(self, status: Status, home: str) -> Job:
-        """Move the folder into another and read the job as it stands there."""
+        """Move the folder into `home` and read the job again."""
         self.folder = self.store.move_folder(self.folder, home)
         job = self.store.load_folder(status, self.folder)
         if job is not None:
@@ -1330,7 +1361,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self.job
 
     def release(self) -> None:
-        """Let both locks go; a job that still runs is adopted by the next worker that looks."""
+        """Release both locks; if the job still runs, the next worker that looks adopts it."""
         self.release_journal()
         if self._supervisor is not None:
             self._supervisor.close()
@@ -1348,9 +1379,9 @@ class Claim(AbstractContextManager["Claim"]):
 
 @dataclass(slots=True)
 class Retention:
-    """What the file `retention` says: whether the clock may be believed, and how many jobs age has
-    deleted in the current hour. A clock that jumps by 40 days must not delete the history, so it
-    is believed after an hour in which it went along with the monotonic clock."""
+    """The file `retention`: whether the clock can be trusted, and how many jobs were deleted by age
+    in this hour. A clock that jumps by 40 days must not delete the history, so it is trusted only
+    after it has agreed with the monotonic clock for an hour."""
 
     boot: str
     offset: float  # seconds by which the clock is ahead of the monotonic one
@@ -1360,7 +1391,7 @@ class Retention:
 
     @classmethod
     def read(cls, ledger: int, boot: str) -> Self:
-        """As it stands there; anew where nothing does, on another boot, or after a jump."""
+        """What the file says; a fresh start if it says nothing, after a reboot or a clock jump."""
         now = time.monotonic()
         offset = time.time() - now
         fresh = cls(boot, offset, now, now)
@@ -1391,7 +1422,7 @@ class Retention:
         return time.monotonic() - self.agreed_since >= CLOCK_TRIAL
 
     def may_delete(self, total: int) -> bool:
-        """May age delete one more of `total` jobs in this hour?"""
+        """May one more of `total` jobs be deleted by age in this hour?"""
         if time.monotonic() - self.hour_began >= CLOCK_TRIAL:
             self.hour_began, self.deleted = time.monotonic(), 0
         return self.deleted < max(DELETED_AN_HOUR, total // 10)
@@ -1406,14 +1437,14 @@ class FolderStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
-        self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) that may be claimed
-        self._busy: list[tuple[str, str]] = []  # taken from it, but somebody had their lock
+        self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) to claim
+        self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
         self._scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self.boot = _boot()
-        self._durable_queues: set[str] = set()  # whose folders this process knows to be durable
+        self._durable_queues: set[str] = set()  # queues that this process has made durable
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._troubles = Troubles(log)  # by path in this folder
@@ -1436,7 +1467,7 @@ class FolderStore:
     # Looking
 
     def _find(self, job_id: str) -> tuple[Status, str]:
-        # A requeue moves backwards, past us: one that is not found is looked for again.
+        # A requeue moves a job backwards, past this search: search again before giving up.
         for _ in range(LOOKUPS if ID_RE.fullmatch(job_id) else 0):
             for status in Status:
                 for folder in self._folders(status, job_id[:8]):
@@ -1446,7 +1477,7 @@ class FolderStore:
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def _folders(self, status: Status, day: str | None = None) -> list[str]:
-        """The folders in which job folders of this status (and day) stand, newest first."""
+        """The folders that hold the jobs of this status (and day), newest first."""
         home = f"{self.root}/{status}"
         if status is Status.RUNNING:
             return [home]
@@ -1458,9 +1489,9 @@ class FolderStore:
     def _listing(
         self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
     ) -> list[str]:
-        """The wanted names in a folder, sorted; remembered until the folder changes. A time stamp
-        does not tell two changes of one clock tick apart, so a fresh one is not trusted. A folder
-        that cannot be read is empty, and known as unreadable."""
+        """The wanted names in a folder, sorted, cached until the folder changes. A very recent time
+        stamp is not trusted: another change in the same clock tick would not show. A folder that
+        cannot be read counts as empty and is listed by `unreadable`."""
         thing = folder.removeprefix(f"{self.root}/")
         try:
             stamp = os.stat(folder).st_mtime_ns
@@ -1483,12 +1514,12 @@ class FolderStore:
                 self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
         if time.time_ns() - stamp > 100_000_000:
             self._listings[folder] = stamp, names
-            if len(self._listings) > MAX_LISTINGS:  # of days that are long gone, say
+            if len(self._listings) > MAX_LISTINGS:  # such as days that were deleted long ago
                 self._listings.pop(next(iter(self._listings)), None)
         return names
 
     def unreadable(self) -> Sequence[str]:
-        """What stands in the folder, cannot be read and was passed over, each with its reason."""
+        """What was passed over because it cannot be read, each with the reason."""
         self.counts()
         self.workers()
         known = self._troubles.known
@@ -1497,7 +1528,7 @@ class FolderStore:
         return [f"{thing}: {why}" for thing, why in sorted(known.items())]
 
     def load_folder(self, status: Status, folder: str) -> Job | None:
-        """The job in this folder; None where it has just moved on, or was none ever."""
+        """The job in this folder; None if it has just moved, or is not a job."""
         job_id = os.path.basename(folder)
         if os.path.islink(folder):
             return None
@@ -1548,7 +1579,7 @@ class FolderStore:
     ) -> Iterator[tuple[str, Status, str]]:
         """(ID, status, folder), newest first; days that the caller does not reach are not read."""
         parts = (self._iter_folder(folder, status, before) for folder in self._folders(status))
-        if status is Status.QUEUED:  # queues overlap in time, days do not
+        if status is Status.QUEUED:  # jobs of several queues interleave, days do not
             return heapq.merge(*parts, reverse=True)
         return chain.from_iterable(parts)
 
@@ -1559,11 +1590,13 @@ class FolderStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
-        """Up to `limit` jobs, newest first, and the ID to go on before (None: that was all).
+        """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more).
 
-        `text` is looked for in name, command and ID, whatever its case. Reads SCAN_LIMIT records
-        at the most, so that there may be few or none of them and yet more to come."""
+        `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
+        listed: see `first_id`. At most
+        SCAN_LIMIT records are read: a page may be short or empty although more follow."""
         jobs: list[Job] = []
         last = ""
         needle = text.casefold()
@@ -1572,9 +1605,11 @@ class FolderStore:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
+            if since is not None and job_id < since:  # so are all that follow
+                return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
-            if job_id == last:  # it moved on while we listed
+            if job_id == last:  # it moved while we listed
                 continue
             last = job_id
             job = self.load_folder(found, folder)
@@ -1596,7 +1631,7 @@ class FolderStore:
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        """The ended jobs that are not in `seen`; their IDs are added to it."""
         for status in FINISHED:
             for folder in self._folders(status):
                 for name in self._listing(folder):
@@ -1620,7 +1655,7 @@ class FolderStore:
             try:
                 return FileLog(f"{folder}/output.log")
             except FileNotFoundError:
-                if os.path.isdir(folder):  # and did not just move on
+                if os.path.isdir(folder):  # and has not just moved
                     raise
 
     def load_logs(self, job_id: str, tail: int = 1000) -> str:
@@ -1635,32 +1670,32 @@ class FolderStore:
                 return Notifier(self._find(job_id)[1])
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without a look at its record; JobNotFound."""
+        """A job's status, without reading its record; JobNotFound."""
         return self._find(job_id)[0]
 
-    # Transitions: each names the states that it may start from.
+    # Transitions: each names the states it may start from.
 
     def submit(self, job: Job, key: str | None = None) -> Job:
-        """Queue a job (-> queued), with an ID and durably. The same `key` gives the job that it
-        gave before, as long as that exists. ValueError for what is no queue's name."""
+        """Queue a job (-> queued) under a new ID, durably. Called again with the same `key`, it
+        returns the job of the first call while that exists. ValueError for a bad queue name."""
         if not QUEUE_RE.fullmatch(job.queue):
             raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
-        from hashlib import sha256  # here, because the worker has no use for its 3 MB
+        from hashlib import sha256  # here: it needs 3 MB, and the worker never does
 
         path = f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(JobNotFound):
                 return self.get(file.read(24).decode(errors="replace"))
-            # The ID first: after a crash here the key leads to no job, which is as good as none.
+            # The ID first: after a crash here the key names no job and may be used again.
             file.seek(0)
             file.write(job.id.encode())
             file.flush()
             os.fsync(file.fileno())
-            _fsync_folder(f"{self.root}/keys")  # else the same key would give another job
+            _fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
             return self._enqueue(job)
 
     def _enqueue(self, job: Job) -> Job:
@@ -1681,26 +1716,26 @@ class FolderStore:
         return job
 
     def _make_queue(self, queue: str) -> None:
-        """Make a queue's folder, and durable what leads to it. That it is there is no proof of
-        that: who made it may be about to fsync, or was killed before."""
+        """Make a queue's folder and fsync the path to it. One that exists may not be durable yet:
+        the process that made it may have died before its fsync."""
         home = f"{self.root}/queued/{queue}"
         if queue in self._durable_queues and os.path.isdir(home):
             return
         os.makedirs(home, mode=0o700, exist_ok=True)
         for folder in (f"{self.root}/queued", self.root):
             _fsync_folder(folder)
-        with suppress(PermissionError):  # the parent may be another user's
+        with suppress(PermissionError):  # the parent may belong to another user
             _fsync_folder(os.path.dirname(self.root))
         self._durable_queues.add(queue)
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """The oldest job of the queues listened to (queued -> running); None: there is none."""
+        """Claim the oldest job of our queues (queued -> running); None if there is none."""
         self._refresh_backlog()
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
             try:
                 claim = self.claim_job(job_id, queue, worker, host)
-            except BlockingIOError:  # its recorder, a canceller or another claimer: try it again
+            except BlockingIOError:  # by its recorder, a canceller or another claimer: try it again
                 self._busy.append((job_id, queue))
             except FileNotFoundError:
                 pass  # another worker was faster
@@ -1716,8 +1751,8 @@ class FolderStore:
         return None
 
     def claim_job(self, job_id: str, queue: str, worker: str, host: str) -> Claim | None:
-        """This queued job (queued -> running); None where it does not belong into the queue, or
-        is none to run: then it is moved to where it belongs. BlockingIOError: it is locked."""
+        """Claim this queued job (queued -> running). None if it is not to run; it is then moved to
+        where it belongs. BlockingIOError if it is locked."""
         folder = f"{self.root}/queued/{queue}/{job_id}"
         if self._is_elsewhere(job_id):
             self._set_aside(folder)
@@ -1733,7 +1768,7 @@ class FolderStore:
         return None
 
     def _take(self, folder: str) -> Claim:
-        """Lock a queued job: first `times`, then the journal. BlockingIOError: somebody has it."""
+        """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
         if os.path.islink(folder):
             raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
         if not os.path.lexists(f"{folder}/journal"):
@@ -1750,13 +1785,13 @@ class FolderStore:
 
     @staticmethod
     def _make_journal(folder: str) -> None:
-        """For a folder made by hand: one that was submitted has its journal from the start."""
+        """For a folder made by hand; a submitted job has its journal from the start."""
         with suppress(FileExistsError):
             make_empty(f"{folder}/journal")
 
     @staticmethod
     def _take_times(folder: str) -> int:
-        """The right to supervise the job in this folder; BlockingIOError: somebody has it."""
+        """Lock `times`, which is the right to supervise the job; BlockingIOError if it is taken."""
         path = f"{folder}/times"
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):  # a job's doing
@@ -1767,12 +1802,12 @@ class FolderStore:
         return times
 
     def _begin_attempt(self, claim: Claim, worker: str, host: str) -> bool:
-        """Claim the job, if it belongs into the queue; else move it to where it belongs."""
+        """Claim the job if it belongs in the queue; else move it to where it belongs."""
         if claim.job.version == 0 and os.path.exists(f"{claim.folder}/job.json"):
             claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
             return False
         if claim.job.version != VERSION:
-            return False  # half copied, or another version's: left as it is
+            return False  # half copied, or made by another version: left alone
         verdict = claim.judge()
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
@@ -1796,9 +1831,9 @@ class FolderStore:
         return True
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
-        """Move a job out of the queue that ended already: put there by hand or by a power cut."""
+        """Move a job that ended already out of the queue; a person or a power cut put it there."""
         if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
-            # What it started may live: recovery in running/ ends that first.
+            # Its processes may be alive: recovery in running/ ends them first.
             claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         elif verdict.recorded:
             os.fsync(claim.shim_input())
@@ -1807,7 +1842,7 @@ class FolderStore:
             claim.finish(verdict.outcome)
 
     def _fail_damaged(self, folder: str, error: JobDamaged) -> None:
-        """A queued job whose journal is none of ours can never run."""
+        """Fail a queued job whose journal is damaged: it can never run."""
         log.warning("failed job=%s reason=%r", os.path.basename(folder), str(error))
         with (
             suppress(BlockingIOError),
@@ -1816,7 +1851,7 @@ class FolderStore:
             claim.finish_damaged(Status.FAILED)
 
     def _is_elsewhere(self, job_id: str) -> bool:
-        """Does a folder of this ID run, or has one ended?"""
+        """Is there a running or finished folder with this ID?"""
         return os.path.isdir(f"{self.root}/running/{job_id}") or self._has_ended(job_id)
 
     def _has_ended(self, job_id: str) -> bool:
@@ -1824,7 +1859,7 @@ class FolderStore:
         return any(os.path.isdir(place) for place in places)
 
     def _set_aside(self, folder: str) -> str:
-        """A second folder of an ID: kept for a person to look at, never run by itself."""
+        """Move a second folder with the same ID away; a person may look at it, it never runs."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
@@ -1852,7 +1887,7 @@ class FolderStore:
                 self._troubles.add(f"running/{job_id}", error)
 
     def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
-        """None where it is another's, or has ended already and this is a copy of it."""
+        """None if it belongs to another host, or is a copy of a job that has ended."""
         claimed = self._read_attempts(folder)[-1]
         if claimed.worker in alive or claimed.host not in (None, host):
             return None
@@ -1869,14 +1904,14 @@ class FolderStore:
             raise
 
     def requeue_home(self, queue: str) -> str:
-        """The folder to which a job goes that is to run again."""
+        """The folder for a job that is to run again."""
         return f"{self.root}/queued/{queue}"
 
     def move_folder(self, folder: str, home: str) -> str:
-        """Move a job's folder into another; its new path. What stands there already stays, and
-        the folder is set aside."""
+        """Move a job's folder into `home`; returns its new path. If that ID is there already, this
+        folder is set aside."""
         target = f"{home}/{os.path.basename(folder)}"
-        if not os.path.isdir(home):  # the first of its day, or somebody tidied up
+        if not os.path.isdir(home):  # the first job of its day, or the folder was removed
             self._make_home(home)
         try:
             os.rename(folder, target)
@@ -1895,8 +1930,7 @@ class FolderStore:
             self._use_reserve(home)
 
     def _use_reserve(self, path: str) -> None:
-        """Put one of the folders in reserve at `path`, which needs no new inode; OSError where
-        there is none left."""
+        """Move a reserve folder to `path`, which needs no new inode; OSError if none is left."""
         for spare in glob(f"{self.root}/reserve/*"):
             with suppress(FileNotFoundError):
                 os.utime(spare)
@@ -1905,16 +1939,16 @@ class FolderStore:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """Cancel a queued job at once (queued -> cancelled); leave a running one the wish that its
-        worker acts on. Durable when it returns. WrongState once it has ended."""
+        """Cancel a queued job at once (queued -> cancelled); for a running one leave a request, on
+        which its worker acts. Durable on return. WrongState if the job has ended."""
         is_requested = False
         while True:
             found, folder = self._find(job_id)
-            if found is Status.CANCELLED and is_requested:  # who held its lock has seen it
+            if found is Status.CANCELLED and is_requested:  # who held its lock has seen the request
                 return self.get(job_id)
             if found in FINISHED:
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
-            with suppress(FileNotFoundError, JobNotFound):  # it moved on: look again
+            with suppress(FileNotFoundError, JobNotFound):  # it has moved: look again
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
                 self._request_cancel(folder, reason)
@@ -1923,8 +1957,8 @@ class FolderStore:
                 return self.get(job_id)
 
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
-        """None where somebody has its lock, and so is about to start or move it, or where the
-        disk is too full for a line: then the wish to cancel stays with it."""
+        """None if the job is locked, because somebody is about to start or move it, or if the disk
+        is too full for a line. The file `cancel` stays in the folder for the next one to see."""
         with suppress(BlockingIOError), self._take(folder) as claim:
             verdict = claim.judge()
             if verdict.status in FINISHED and verdict.recorded:
@@ -1944,8 +1978,8 @@ class FolderStore:
         return None
 
     def _request_cancel(self, folder: str, reason: str) -> None:
-        """Leave the file `cancel`. An empty one, which needs no block of a full disk, is enough;
-        so is a folder, where the disk has no inode left."""
+        """Make the file `cancel`. On a full disk an empty one is enough: it needs no block. If no
+        inode is left, a reserve folder takes its name."""
         try:
             write_new(f"{folder}/cancel", json.dumps({"reason": reason}).encode() + b"\n")
         except FileExistsError:
@@ -1969,16 +2003,16 @@ class FolderStore:
             raise WrongState(f"job {job_id} is being recorded: try again") from None
 
     def _delete(self, status: Status, folder: str) -> None:
-        """BlockingIOError where its lock cannot be had, say because it is being recorded."""
+        """BlockingIOError if the job is locked, for example while it is being recorded."""
         journal = None
-        with suppress(OSError):  # none, or damaged: then nobody can hold its lock
+        with suppress(OSError):  # missing or damaged: then nobody can hold its lock
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
         try:
             if journal is not None:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
             os.rename(folder, grave)
-            _fsync_folder(f"{self.root}/tmp")  # else it may come back without its journal, and run
+            _fsync_folder(f"{self.root}/tmp")  # else it may come back without journal, and run
         finally:
             if journal is not None:
                 os.close(journal)
@@ -1994,7 +2028,7 @@ class FolderStore:
             file.write(json.dumps(counts).encode().ljust(256))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         with suppress(OSError):
             for status, count in _parse_counts(read_small(f"{self.root}/deleted")).items():
@@ -2003,10 +2037,10 @@ class FolderStore:
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
         """Delete the jobs that ended more than `days` days ago and the oldest whose logs exceed
-        `max_bytes` in all (0: no bound), but none whose log is being read. Also what was left
-        half-made. A look at a time: the caller goes on when it has the time."""
+        `max_bytes` in all (0: no bound), but none whose log is being read; also half-made
+        jobs. A generator, so that the caller can spread the work over time."""
         ledger = lock_file(f"{self.root}/retention", os.O_RDWR | os.O_CREAT)
-        if ledger is None:  # another worker is at it
+        if ledger is None:  # another worker is deleting
             return
         try:
             retention = Retention.read(ledger, self.boot)
@@ -2039,7 +2073,7 @@ class FolderStore:
                 if reason and not _is_read(f"{folder}/output.log"):
                     self._delete(status, folder)
                     log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
-                    os.rmdir(os.path.dirname(folder))  # fails as long as it holds another
+                    os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
             yield
 
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
@@ -2052,15 +2086,15 @@ class FolderStore:
 
     @staticmethod
     def _ended_at(folder: str) -> float:
-        """When a finished job ended: its journal was written to last by who recorded that."""
+        """When a finished job ended: the record was the last write to its journal."""
         for name in ("journal", "job.json"):
             if (changed := _mtime(f"{folder}/{name}")) is not None:
                 return changed
         return 0.0
 
     def check_writable(self) -> None:
-        """OSError where nothing can be written."""
-        path = f"{self.root}/tmp/check-{new_id()}"  # of this call: others check at the same time
+        """OSError if nothing can be written."""
+        path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
         try:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(b"x" * 4096)
@@ -2068,23 +2102,44 @@ class FolderStore:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def secret(self) -> bytes:
+        """Random bytes, the same for all who use this store: made when they are first asked for.
+        OSError where they are damaged."""
+        path = f"{self.root}/secret"
+        if not os.path.lexists(path):
+            self._make_secret(path)
+        found = read_small(path)
+        if len(found) != SECRET_BYTES:  # an empty one, say, could be guessed
+            raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
+        return found
+
+    def _make_secret(self, path: str) -> None:
+        draft = f"{self.root}/tmp/secret-{os.urandom(8).hex()}"
+        write_new(draft, os.urandom(SECRET_BYTES))
+        try:
+            with suppress(FileExistsError):  # another was quicker: theirs stays
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+        _fsync_folder(self.root)
+
     # Workers
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
-        """The variables that tell what a job has started. A copy of this folder, restored from a
-        backup say, has jobs of the same ID: it is told apart by its place on the disk."""
+        """The environment variables that mark a job's processes. The folder's place on the disk is
+        one of them, because a restored backup holds jobs of the same IDs."""
         found = os.stat(self.root)
         return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
-        """Show this worker, as long as its process lives; mend what has vanished of the folder.
-        Where another worker has its name, as in two containers, it gets one with a number."""
+        """Show this worker while its process lives, and restore missing folders. If another worker
+        has its name (two containers may), it gets a number."""
         info.running, info.seen_at = running, utc()
         shown = f"{self.root}/workers/{info.name}.json"
         if self._registration is None or not os.path.exists(shown):
             self._register(info)
         assert self._registration is not None
-        # In place and of one length: a rename would leave the lock on the old file.
+        # In place and of the same length always: a rename would leave the lock on the old file.
         record = {f.name: getattr(info, f.name) for f in fields(info)}
         os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
 
@@ -2104,7 +2159,7 @@ class FolderStore:
         raise OSError(errno.EBUSY, f"a hundred workers are called {wanted}")
 
     def _remove_dead_workers(self) -> None:
-        """Those whose lock is free; a file that is none of ours stays."""
+        """Remove the files whose lock is free, but no file that is not ours."""
         for path in glob(f"{self.root}/workers/*.json"):
             with suppress(OSError, ValueError):
                 dead = lock_file(path, os.O_RDWR)
@@ -2115,7 +2170,7 @@ class FolderStore:
                         os.unlink(path)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """The living workers, by name; a file whose lock is free is a dead one's."""
+        """The living workers, by name. A file whose lock is free belongs to a dead one."""
         found = []
         for path in glob(f"{self.root}/workers/*.json"):
             thing = os.path.relpath(path, self.root)
@@ -2135,19 +2190,19 @@ class FolderStore:
         return sorted(found, key=lambda info: info.name)
 
     def machines(self) -> Sequence[Machine]:
-        """A folder is of one machine, and its workers say all."""
+        """None: a folder belongs to one machine, and `workers` says everything."""
         return []
 
     def describe(self) -> dict[str, Any]:
-        """What kind of storage it is, and how it is."""
+        """The kind of storage, and its condition."""
         return {"kind": "folder"}
 
     # The queues, as a worker watches them
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
-        """Serve these queues (none: all). What is returned is readable once a job has entered one,
-        be it moved there by hand; None: nothing tells, ask `claim` every now and then. ValueError
-        for what is no queue's name."""
+        """Serve these queues (none given: all). The notifier is readable once a job has entered
+        one, also by hand; None: the system cannot tell, call `claim` now and then. ValueError for
+        a bad queue name."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
@@ -2163,8 +2218,8 @@ class FolderStore:
             self._notifier = None
 
     def _refresh_backlog(self) -> None:
-        """Take in what has entered the queues; read them anew every few seconds, and each time
-        where nothing tells of changes."""
+        """Add the jobs that have entered the queues. The folders are read again every few seconds,
+        or on each call where the system reports no changes."""
         needs_scan = time.monotonic() > self._scanned_at + SCAN_INTERVAL
         if self._notifier is None or self._notifier.fileno() is None:
             needs_scan = True
@@ -2173,7 +2228,7 @@ class FolderStore:
                 queue = self._watched.get(number)
                 if queue and ID_RE.fullmatch(name):
                     heapq.heappush(self._backlog, (name, queue))
-                else:  # a new queue, one removed, or an overflow
+                else:  # a queue was made or removed, or events were lost
                     needs_scan = True
         if needs_scan:
             self._scan_queues()
@@ -2192,12 +2247,12 @@ class FolderStore:
                 continue
             try:
                 if self._notifier is not None:
-                    # Watched before it is listed, so that no job slips between.
+                    # Watch first, then list, so that no job is missed in between.
                     self._watched[self._notifier.add(folder)] = queue
             except OSError as error:
                 if error.errno in RESOURCE_ERRNOS:
                     raise
-                continue  # it is gone, or none; where it cannot be read, its listing says so
+                continue  # gone or not a folder; `_listing` reports one that cannot be read
             backlog += [(job_id, queue) for job_id in self._listing(folder)]
         self._backlog = sorted(backlog)
 
@@ -2210,7 +2265,7 @@ def _fill_running(job: Job, attempt: Attempt, log_start: int) -> None:
 
 
 def _fill_finished(job: Job, attempt: Attempt) -> None:
-    """Nothing is known of how it ended where its journal does not say it."""
+    """Fields whose values the journal does not tell stay None."""
     job.attempt = max(attempt.number, 1)
     ended = attempt.ended
     if ended is None:
@@ -2230,7 +2285,7 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
 
 
 def _parse_worker(content: bytes) -> WorkerInfo:
-    """ValueError where the file is none of a worker's."""
+    """The worker in such a file; ValueError if it is not one."""
     try:
         record = json.loads(content)
         info = WorkerInfo(**record)
@@ -2251,7 +2306,7 @@ def _parse_counts(data: bytes) -> dict[Status, int]:
 
 
 def _is_read(path: str) -> bool:
-    """Has somebody opened this log to read it?"""
+    """Is somebody reading this log?"""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -2561,7 +2616,7 @@ Command = tuple[Any, ...]
 
 
 class StoreTrouble(OSError):
-    """Redis cannot do that now."""
+    """Redis refuses or fails."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -2576,11 +2631,11 @@ def is_redis(url: str) -> bool:
 
 
 class RedisLink:
-    """Commands and scripts, as many as wished for in one trip. Errors are OSErrors of our own
-    words: the URL holds a password, and nothing of it is ever shown."""
+    """Sends commands and scripts, several in one round trip. Errors are OSErrors in our own words,
+    because the client's may show the URL, which holds a password."""
 
     def __init__(self, url: str) -> None:
-        import redis  # here: a folder does without its memory and its start
+        import redis  # here: a folder needs neither its memory nor its start-up time
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -2589,7 +2644,7 @@ class RedisLink:
             "protocol": 2,
             "socket_timeout": REDIS_TIMEOUT,
             "socket_connect_timeout": REDIS_TIMEOUT,
-            "retry": Retry(NoBackoff(), 0),  # its own retries hang through a stall
+            "retry": Retry(NoBackoff(), 0),  # its own retries would hang through a stall
         }
         try:
             self.client: Any = redis.Redis.from_url(url, **options)
@@ -2607,11 +2662,11 @@ class RedisLink:
         return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
 
     def run(self, name: str, *arguments: Any) -> Any:
-        """One script's answer."""
+        """The answer of one script."""
         return self.ask(self.script(name, *arguments))[0]
 
     def ask(self, *commands: Command) -> list[Any]:
-        """The answers; OSError where one went wrong."""
+        """The answers; OSError if one failed."""
         answers = self.try_all(commands)
         for answer in answers:
             if isinstance(answer, OSError):
@@ -2619,11 +2674,11 @@ class RedisLink:
         return answers
 
     def try_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers, an OSError in place of each that went wrong."""
+        """The answers, with an OSError in place of each that failed."""
         answers = self._execute(commands)
         if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
             self._execute([("SCRIPT LOAD", text) for text in SCRIPTS.values()])
-            answers = self._execute(commands)  # each may be done twice
+            answers = self._execute(commands)  # safe, as each may be carried out twice
         return [self._told(a) if isinstance(a, Exception) else a for a in answers]
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -2636,7 +2691,7 @@ class RedisLink:
             raise self._told(error) from None
 
     def _told(self, error: Exception) -> OSError:
-        """An error of the client's in words that give nothing away."""
+        """The client's error in our own words, without secrets."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
             return StoreTrouble(errno.ENOSPC, "Redis is full (maxmemory)")
@@ -2648,7 +2703,7 @@ class RedisLink:
         if isinstance(error, (known.TimeoutError, TimeoutError)):
             return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
-            said = text.partition(", with args")[0]  # which may be a password
+            said = text.partition(", with args")[0]  # the address may hold a password
             return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
@@ -2661,28 +2716,28 @@ class RedisLink:
 
 
 class RedisFeed:
-    """One thread and one connection that wait for all followers of this process: XREAD over the
-    streams of all logs that are followed, and over `changes`."""
+    """Waits on behalf of all followers of this process, with one thread and one connection: XREAD
+    over the streams of all followed logs and `changes`."""
 
     def __init__(self, link: RedisLink) -> None:
         self.link = link
         self.changed = threading.Condition()
         self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
         self.places: dict[str, str] = {}  # stream -> the last entry seen
-        self.version = self.read_version = 0  # of `places`: as wished, and as read by the thread
+        self.version = self.read_version = 0  # of `places`: the newest, and what the thread reads
         self.client_id: int | None = None
         self.thread: threading.Thread | None = None
         self.is_closed = False
 
     def close(self) -> None:
-        """End the thread, soon."""
+        """Tell the thread to end."""
         self.is_closed = True
         if self.client_id is not None:
             with suppress(OSError):
                 self.link.ask(("CLIENT UNBLOCK", self.client_id))
 
     def add(self, notifier: RedisNotifier, job_id: str) -> None:
-        """Wake this one from now on: what is read after this call is not missed."""
+        """Wake this notifier from now on; what is written after this call is not missed."""
         streams = [f"log:{job_id}", "changes"] if job_id else ["changes"]
         lasts = self.link.ask(
             *(("XREVRANGE", REDIS_PREFIX + s, "+", "-", "COUNT", 1) for s in streams)
@@ -2698,7 +2753,7 @@ class RedisFeed:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Until the thread has seen the new stream: it may be about to wait without it."""
+        """Unblock the thread until it reads the new stream: it may be about to wait without it."""
         deadline = time.monotonic() + REDIS_BLOCK
         while self.read_version < self.version and time.monotonic() < deadline:
             if self.client_id is not None:
@@ -2720,7 +2775,7 @@ class RedisFeed:
             try:
                 self._read()
                 pause = 0.05
-            except Exception:  # away: who waits looks for himself, and is told why
+            except Exception:  # away: the woken followers ask Redis themselves and get the error
                 self.client_id = None
                 self._wake_all()
                 time.sleep(pause)
@@ -2757,7 +2812,7 @@ class RedisFeed:
 
 
 class RedisNotifier(Notifier):
-    """Tells of what Redis says of a job and its log, or ("") of any job."""
+    """Waits for changes of a job and its log, or ("") of any job."""
 
     def __init__(self, feed: RedisFeed, job_id: str) -> None:
         self.inotify, self.feed, self.job_id = None, feed, job_id
@@ -2772,7 +2827,7 @@ class RedisNotifier(Notifier):
         return self.reader
 
     def wake(self) -> None:
-        with suppress(BlockingIOError):  # full: it will wake
+        with suppress(BlockingIOError):  # the pipe is full: it will wake anyway
             os.write(self.writer, b"x")
 
     def has_news(self) -> bool:
@@ -2797,7 +2852,7 @@ class RedisNotifier(Notifier):
 
 
 class MemorySamples(SizeSamples):
-    """Samples that were fetched."""
+    """Samples in memory, as fetched from Redis."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(-1)
@@ -2811,8 +2866,7 @@ class MemorySamples(SizeSamples):
 
 
 class RedisLog(Log):
-    """A log's mirror. How far it goes is asked for by `size`; what is said of its start and its
-    last change is of that moment."""
+    """The mirror of a log in Redis. `size` asks Redis; `start` and `changed_at` are as of then."""
 
     def __init__(self, link: RedisLink, job_id: str) -> None:
         """JobNotFound; FileNotFoundError where the job has written none."""
@@ -2839,7 +2893,7 @@ class RedisLog(Log):
 
     @property
     def size(self) -> int:
-        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: as it was
+        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: the last known size
             self.state = self._look()
         return self.state[0]
 
@@ -2856,13 +2910,16 @@ class RedisLog(Log):
         if time.monotonic() > self.leased_until:
             commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
             self.leased_until = time.monotonic() + READER_LEASE / 2
-        begin, data = self.link.try_all(commands)[0]
+        answer = self.link.try_all(commands)[0]
+        if isinstance(answer, OSError):
+            raise answer
+        begin, data = answer
         return int(begin), data
 
     def pread(self, limit: int, offset: int) -> bytes:
-        """What is not kept reads as zeros, like a file's hole."""
+        """Bytes that are gone read as zeros, like a hole in a file."""
         begin, data = self.read(offset, limit)
-        return (bytes(begin - offset) + data)[:limit] if data else b""
+        return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
         (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
@@ -2874,11 +2931,11 @@ class RedisLog(Log):
 
 @dataclass(slots=True)
 class Taken:
-    """A job that was taken for a spool, and is not confirmed yet."""
+    """A job that a spool has taken and not confirmed yet."""
 
     id: str
     token: str
-    log_size: int | None  # of the attempts before, elsewhere; None: there is no log
+    log_size: int | None  # of earlier attempts on other machines; None: there is no log
     record: bytes  # what was asked, as a line
     journal: bytes
 
@@ -2888,8 +2945,8 @@ class Taken:
 
 
 class RedisStore:
-    """Jobs in Redis, as the API and the commands ask for them; and, below, what a machine's relay
-    tells and is told. What it shows of a job that runs is what its machine has sent."""
+    """Jobs in Redis: first what the API and the commands need, then what a machine's relay needs.
+    A running job shows as its machine has reported it."""
 
     def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
         self.link = RedisLink(url)
@@ -2954,7 +3011,7 @@ class RedisStore:
         return job
 
     def _silence(self, token: str, silences: dict[str, int]) -> str | None:
-        """Why a running job's state may be old: its machine has not been heard of."""
+        """Why a running job's state may be outdated: its machine is silent."""
         spool = token.rpartition(":")[0]
         seconds = silences.get(spool)
         if seconds is None:
@@ -2964,7 +3021,7 @@ class RedisStore:
         return f"its machine {spool} has not been heard of for {seconds} s"
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without a look at its record; JobNotFound."""
+        """A job's status, without reading its record; JobNotFound."""
         if ID_RE.fullmatch(job_id):
             (found,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "status"))
             if found is not None:
@@ -2978,13 +3035,14 @@ class RedisStore:
         text: str = "",
         limit: int = 50,
         before: str | None = None,
+        since: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """As FolderStore.list."""
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         while read < SCAN_LIMIT:
-            ids = self._ids_before(before, step, status)
+            ids = self._ids_before(before, step, status, since)
             for job in self._load(ids):
                 if len(jobs) == limit:
                     return jobs, before
@@ -2998,11 +3056,14 @@ class RedisStore:
             before, read = ids[-1], read + len(ids)
         return jobs, before
 
-    def _ids_before(self, before: str | None, count: int, status: Status | None) -> Sequence[str]:
+    def _ids_before(
+        self, before: str | None, count: int, status: Status | None, since: str | None = None
+    ) -> Sequence[str]:
         """IDs, newest first."""
         key = self._key(f"status:{status}" if status else "all")
         top = f"({before}" if before else "+"
-        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, count))
+        bottom = f"[{since}" if since else "-"
+        (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, bottom, "LIMIT", 0, count))
         return [name.decode() for name in found]
 
     def find(self, part: str) -> Sequence[str]:
@@ -3014,7 +3075,7 @@ class RedisStore:
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The jobs that have ended and are not in `seen`, which takes their IDs."""
+        """The ended jobs that are not in `seen`; their IDs are added to it."""
         for status in FINISHED:
             (found,) = self.link.ask(("ZRANGE", self._key(f"status:{status}"), 0, -1))
             new = [name.decode() for name in found if name.decode() not in seen]
@@ -3036,7 +3097,7 @@ class RedisStore:
         return dict(zip(Status, counts, strict=True))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ended so ever, by status: those that are here and those deleted."""
+        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self._key("deleted")))
         return {s: here[s] + int(deleted.get(s.encode(), 0)) for s in FINISHED}
@@ -3067,11 +3128,17 @@ class RedisStore:
     def unreadable(self) -> Sequence[str]:
         return []
 
-    # Transitions: each names the states that it may start from.
+    def secret(self) -> bytes:
+        """As FolderStore.secret."""
+        key = self._key("secret")
+        found: bytes = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))[1]
+        return found
+
+    # Transitions: each names the states it may start from.
 
     def submit(self, job: Job, key: str | None = None) -> Job:
-        """As FolderStore.submit. Where no answer came, the job may be queued all the same: only a
-        `key` makes it safe to ask again."""
+        """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
+        `key` is it safe to ask again."""
         if not QUEUE_RE.fullmatch(job.queue):
             raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
         from hashlib import sha256
@@ -3096,7 +3163,7 @@ class RedisStore:
         raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
 
     def _override(self, job_id: str, found: Status, token: str, to: Status, line: str) -> bool:
-        """False where it is in another state, or has another token, by now."""
+        """Move a job over its machine's head; False if its state or its token has changed."""
         return bool(self.link.run("override", job_id, found, token, to, line) == b"done")
 
     def delete(self, job_id: str) -> None:
@@ -3145,11 +3212,11 @@ class RedisStore:
         return sorted(found, key=lambda machine: machine.spool)
 
     def check_server(self) -> None:
-        """ValueError where it may forget on its own; OSError where it is away."""
+        """ValueError if its eviction policy may drop keys; OSError if it is away."""
         self.link.check_server()
 
     def describe(self) -> dict[str, Any]:
-        """How Redis is."""
+        """The kind of storage, and its condition."""
         memory, server = self.link.ask(("INFO", "memory"), ("INFO", "server"))
         version = server.get("valkey_version") or server.get("redis_version")
         limit = memory.get("maxmemory") or None
@@ -3161,9 +3228,9 @@ class RedisStore:
         }
 
     def mark_lost(self, spool: str, reason: str) -> Sequence[Job]:
-        """A machine's running jobs are lost, or queued again where they may be retried; what it
-        has taken is queued. Should it come back, it finds itself fenced. Returns the lost ones;
-        ValueError where there is no such machine."""
+        """Give a machine up: its running jobs become lost, or are queued again if they may be
+        retried; what it has only taken is queued. If it comes back, it is fenced. Returns the lost
+        jobs; ValueError if there is no such machine."""
         known = f"taken:{spool}", f"runs:{spool}"
         heard, *ids = self.link.ask(
             ("ZSCORE", self._key("heard"), spool),
@@ -3177,7 +3244,7 @@ class RedisStore:
         return jobs
 
     def give_back(self, spool: str) -> None:
-        """Queue what a spool has taken and never confirmed: it has not started, and cannot."""
+        """Queue what a spool has taken and not confirmed: it has not started, and no longer can."""
         (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
         for name in taken:
             token = self._token_of(name.decode())
@@ -3185,7 +3252,7 @@ class RedisStore:
                 self.give_back_one(name.decode(), token)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
-        """False where it is confirmed, or another's."""
+        """Queue one of them; False if it is confirmed, or another spool has it."""
         return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
 
     def _token_of(self, job_id: str) -> str:
@@ -3193,13 +3260,13 @@ class RedisStore:
         return (token or b"").decode()
 
     def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
-        """The job, where it is lost and not queued again, nor ended meanwhile."""
+        """The job if it is lost now; None if it was queued again or has ended meanwhile."""
         token = self._token_of(job_id)
         if not token.startswith(f"{spool}:"):
             return None
         job = self.get(job_id)
         attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
-        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have begun
+        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started
             attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
             lines.append({"claimed": attempt.claimed_line()})
         outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
@@ -3212,11 +3279,11 @@ class RedisStore:
         return self.get(job_id) if verdict.status is Status.LOST else None
 
     def lose_missing(self, job_id: str, spool: str) -> Job | None:
-        """A job that a spool does not have, which Redis believes to run there."""
+        """Give up a job that Redis shows as running on a spool that does not have it."""
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
     def judge_machines(self, lost_after: int) -> Sequence[Job]:
-        """Act on machines that were not heard of for long. Returns the jobs that are lost."""
+        """Give up machines that have been silent for too long. Returns the lost jobs."""
         jobs: list[Job] = []
         for spool, _, silence, _ in self._machines():
             if silence >= lost_after:
@@ -3225,10 +3292,10 @@ class RedisStore:
                 self.give_back(spool)
         return jobs
 
-    # What a relay tells and asks
+    # For a machine's relay
 
     def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
-        """Say that this machine lives; what it is to do."""
+        """Report that this machine lives; returns what it is to do."""
         shown = json.dumps([{f.name: getattr(w, f.name) for f in fields(w)} for w in workers])
         epoch, wishes, gone = self.link.run("beat", spool, shown, os.urandom(8).hex())
         texts = [text.decode(errors="replace") for text in wishes]
@@ -3239,7 +3306,7 @@ class RedisStore:
         )
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
-        """These orders are carried out."""
+        """Report that these orders are carried out."""
         commands: list[Command] = [("HDEL", self._key(f"wishes:{spool}"), name) for name in wishes]
         commands += [("SREM", self._key(f"gone:{spool}"), name) for name in gone]
         if commands:
@@ -3255,7 +3322,7 @@ class RedisStore:
         return found
 
     def report(self, look: SpoolLook, size: int) -> Command:
-        """The command that says where a spool's job stands; see SCRIPTS."""
+        """The command that reports the state of a spool's job; see SCRIPTS."""
         rest = (look.token, look.told_status, look.journal, size)
         return self.link.script("report", look.id, *rest)
 
@@ -3266,16 +3333,17 @@ class RedisStore:
         return self.link.script("restore", look.id, status, look.queue, content, look.token)
 
     def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
-        """The command that sends log bytes; the answer is where to go on, below 0 as in SCRIPTS."""
+        """The command that sends log bytes; it answers with the offset to go on from, or as SCRIPTS
+        says below 0."""
         rest = (start, data, REDIS_LOG_KEPT, how, look.log_at)
         return self.link.script("append", look.id, look.token, *rest)
 
     def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
-        """The command that sends what stands at an offset of the file `times`."""
+        """The command that sends the bytes at an offset of the file `times`."""
         return self.link.script("note", look.id, look.token, offset, samples)
 
     def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
-        """(status, token, log size) as Redis has them; "" where it has no such job."""
+        """(status, token, log size) of each as Redis has it; "" for a job that it does not have."""
         names = "status", "token", "log_size"
         answers = self.link.ask(*(("HMGET", self._key(f"state:{i}"), *names) for i in ids))
         return [
@@ -3284,13 +3352,13 @@ class RedisStore:
         ]
 
     def running_on(self, spool: str) -> Sequence[str]:
-        """The IDs of the jobs that this machine runs, as Redis believes."""
+        """The IDs of the jobs that Redis shows as running on this machine."""
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
         return [name.decode() for name in found]
 
     def past_log(self, taken: Taken) -> PastLog:
-        """What a log that goes on in another spool needs of its past. It begins where a block of
-        a file system does, so that the hole before it hides no byte."""
+        """The last part of a log that another machine continues. It begins at a multiple of a file
+        system's block, so that the hole before it hides no byte."""
         if not taken.log_size:
             return PastLog()
         begin = (taken.log_size - 1) // BLOCK * BLOCK
@@ -3301,7 +3369,7 @@ class RedisStore:
         return PastLog(int(offset), data, times or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
-        """As FolderStore.prune; whether the clock may be believed, `retention` says."""
+        """As FolderStore.prune; `retention` says whether the clock can be trusted."""
         oldest = time.time() - days * 86_400 if days and retention.believes_clock() else 0.0
         if not oldest and not max_bytes:
             return
@@ -3333,7 +3401,7 @@ class RedisStore:
 
 @dataclass(slots=True)
 class PastLog:
-    """How the log of a job's attempts before ended, elsewhere."""
+    """The end of the log of a job's earlier attempts on other machines."""
 
     offset: int = 0  # where `end` begins
     end: bytes = b""
@@ -3342,20 +3410,20 @@ class PastLog:
 
 @dataclass(slots=True)
 class Orders:
-    """What Redis wants of a machine."""
+    """What Redis asks of a machine."""
 
-    epoch: str  # another one: Redis was emptied
+    epoch: str  # it changes when Redis was emptied
     wishes: dict[str, str]  # jobs to cancel, and why
     gone: list[str]  # jobs to delete
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """What Redis sends one after the other, two by two."""
+    """The pairs in a flat list, as Redis sends them."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 
 def encode_record(job: Job) -> bytes:
-    """A job's record as a line, without what is as for any job."""
+    """A job's record as one line, without fields that have their default."""
     plain = Job(command="")
     record = {name: getattr(job, name) for name in RECORD}
     kept = {n: v for n, v in record.items() if n in ("id", "version") or v != getattr(plain, n)}
@@ -3367,11 +3435,11 @@ def encode_record(job: Job) -> bytes:
 
 @dataclass(slots=True)
 class SpoolLook:
-    """What stands in the spool of one job, as its relay sees it at one moment."""
+    """One job in the spool, as the relay saw it at one moment."""
 
     id: str
     status: Status
-    place: str  # the folder of the spool in which it stands: taken, returned or its status
+    place: str  # the spool's folder that holds it: taken, returned or its status
     folder: str
     token: str
     queue: str
@@ -3383,27 +3451,27 @@ class SpoolLook:
 
     @property
     def is_waiting(self) -> bool:
-        """Is it confirmed, or about to be, and no worker of this machine has claimed it yet?"""
+        """Does it wait for a worker of this machine, confirmed or about to be?"""
         return self.place in ("taken", "queued")
 
     @property
     def told_status(self) -> Status:
-        """As Redis is to have it."""
+        """The status to report to Redis."""
         return Status.RUNNING if self.is_waiting else self.status
 
     @property
     def worker(self) -> str | None:
-        """Who claimed its last attempt."""
+        """The worker that claimed its last attempt."""
         return parse_journal(self.journal)[-1].worker
 
 
 class Spool(FolderStore):
-    """The jobs of Redis that this machine runs, or has run: a jobs folder as any other, in which
-    its workers find what the relay puts there. Besides:
+    """The jobs from Redis that this machine runs or has run: a jobs folder like any other, into
+    which the relay puts jobs for the workers. In addition:
 
         name            this folder's name in Redis, made once
         relay           flock-ed by the one relay
-        taken/ID/       taken from the queue of all, not confirmed: no worker sees it
+        taken/ID/       taken from Redis, not confirmed: no worker sees it yet
         returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
 
     A journal that begins with {"taken": "SPOOL:N"} is of a job that Redis knows by that token."""
@@ -3420,7 +3488,7 @@ class Spool(FolderStore):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     def _read_name(self) -> str:
-        """Not the host's alone: two machines, or two folders of one, may be called the same."""
+        """The host's name and a random part: hosts, and spools of one host, may be named alike."""
         path = f"{self.root}/name"
         host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
         with suppress(FileExistsError):
@@ -3436,18 +3504,18 @@ class Spool(FolderStore):
         return name
 
     def check_name(self) -> None:
-        """OSError where the folder is not there, or is another: its jobs are not lost by that."""
+        """OSError if the folder is missing or another one. Its jobs are not lost by that."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
             raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
 
     def lock_relay(self) -> int | None:
-        """The right to speak with Redis for this spool, until the descriptor is closed; None:
+        """Lock the right to speak with Redis for this spool until the descriptor is closed; None if
         another worker has it."""
         return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
 
     @contextmanager
     def retention(self) -> Iterator[Retention]:
-        """What is remembered of the clock, for what is deleted from Redis by age."""
+        """What is known of the clock, for deleting from Redis by age."""
         fd = os.open(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             retention = Retention.read(fd, self.boot)
@@ -3463,7 +3531,7 @@ class Spool(FolderStore):
     # What the relay looks at
 
     def ids(self) -> list[str]:
-        """All jobs here, those first that have not ended."""
+        """All jobs here; those that have not ended come first."""
         found = self._listing(f"{self.root}/taken") + self._listing(f"{self.root}/running")
         for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
             found += self._listing(folder)
@@ -3476,21 +3544,21 @@ class Spool(FolderStore):
         return self._listing(f"{self.root}/taken")
 
     def active(self) -> set[str]:
-        """The jobs that wait for a worker here, that run, or that are to be returned."""
+        """The jobs that wait here for a worker, run, or are to be returned."""
         found = set(self._listing(f"{self.root}/running"))
         for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
             found.update(self._listing(folder))
         return found
 
     def watch_active(self) -> Notifier:
-        """A watch on what enters and leaves those folders; running jobs' own are added to it."""
+        """A watch on those folders; the folders of running jobs are added to it."""
         names = ("running", "queued", "returned", "workers", "returned/default", "queued/default")
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
 
     def look(self, job_id: str, known: SpoolLook | None = None) -> SpoolLook | None:
-        """None where it is not here, or not from Redis. `known`: an earlier look."""
-        for _ in range(LOOKUPS):  # it may move past us
+        """The job as it is now; None if not here or not from Redis. `known`: an earlier look."""
+        for _ in range(LOOKUPS):  # a job may move past the search
             for place, folder in self._places(job_id):
                 try:
                     return self._look_at(job_id, place, folder, known)
@@ -3504,12 +3572,12 @@ class Spool(FolderStore):
         return None
 
     def holds(self, job_id: str) -> bool:
-        """Is this job here, in whatever state? Only the relay brings one that is not."""
+        """Is this job here, in any state? Only the relay adds one."""
         return any(os.path.isdir(folder) for _, folder in self._places(job_id))
 
     def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
-        """(taken, returned or a status; the folder) wherever it may stand, in the order in which
-        it moves."""
+        """(taken, returned or a status; the folder) of each possible place, in the order in which a
+        job moves."""
         yield "taken", f"{self.root}/taken/{job_id}"
         for status in Status:
             for home in self._folders(status, job_id[:8]):
@@ -3520,7 +3588,7 @@ class Spool(FolderStore):
     def _look_at(
         self, job_id: str, place: str, folder: str, known: SpoolLook | None
     ) -> SpoolLook | None:
-        """The journal before the log's size: of a job that has ended, no byte is missed."""
+        """Read the journal before the log's size: once a job has ended, no byte is missed."""
         journal = self._read_journal(folder)
         size, start, at = None, 0, 0.0
         with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
@@ -3547,7 +3615,7 @@ class Spool(FolderStore):
             return read_small(f"{folder}/journal")
         except FileNotFoundError:
             raise
-        except OSError:  # damaged: nothing is known
+        except OSError:  # damaged: nothing is known of it
             return b""
 
     @staticmethod
@@ -3564,8 +3632,8 @@ class Spool(FolderStore):
     # What the relay does
 
     def receive(self, found: Sequence[tuple[Taken, PastLog]]) -> None:
-        """Write down jobs that were taken, durably, where no worker sees them yet. All are written
-        before the first is fsynced, so that a file system does it for all at once."""
+        """Write taken jobs down durably, where no worker sees them yet. All are written before the
+        first fsync, so that the file system can flush them together."""
         if not found:
             return
         drafts = [self._draft(taken, past) for taken, past in found]
@@ -3580,7 +3648,7 @@ class Spool(FolderStore):
 
     def _draft(self, taken: Taken, past: PastLog) -> str:
         draft = f"{self.root}/tmp/{taken.id}"
-        if os.path.isdir(draft):  # from before a crash
+        if os.path.isdir(draft):  # left by a crash
             shutil.rmtree(draft)
         os.mkdir(draft, mode=0o700)
         line = json.dumps({"taken": taken.token}).encode()
@@ -3595,13 +3663,13 @@ class Spool(FolderStore):
                 file.write(content)
         if taken.log_size is not None:
             with open(f"{draft}/output.log", "xb", opener=_private) as file:
-                file.truncate(taken.log_size)  # what is not here is a hole, as if given back
+                file.truncate(taken.log_size)  # what is not here is a hole, as after a trim
                 file.seek(past.offset)
                 file.write(past.end)
         return draft
 
     def admit(self, look: SpoolLook) -> SpoolLook:
-        """A job that was confirmed may run."""
+        """Let a confirmed job run."""
         home = f"{self.root}/queued/{look.queue}"
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
@@ -3609,15 +3677,14 @@ class Spool(FolderStore):
         return replace(look, place="queued", folder=f"{home}/{look.id}")
 
     def discard(self, look: SpoolLook) -> None:
-        """Forget a job that this machine has no part in any more."""
+        """Remove a job that is no longer this machine's."""
         grave = f"{self.root}/tmp/{look.id}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
 
     def return_waiting(self, count: int) -> None:
-        """Let other machines have up to `count` jobs that no worker here has claimed, the newest
-        first."""
+        """Return up to `count` jobs that no worker here has claimed, the newest first."""
         homes = glob(f"{self.root}/queued/*")
         waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
         for job_id, home in waiting[::-1][:count]:
@@ -3626,7 +3693,7 @@ class Spool(FolderStore):
 
 
 def _private(path: str, flags: int) -> int:
-    """Opens a file that is its owner's alone."""
+    """Open a file that only its owner may read."""
     return os.open(path, flags, 0o600)
 
 
@@ -3639,7 +3706,7 @@ def _fsync_path(path: str) -> None:
 
 
 def token_in(journal: bytes) -> str:
-    """The token by which Redis knows the job, as its last `taken` line has it; "": none."""
+    """The token in the last `taken` line, by which Redis knows the job; "" without one."""
     token = ""
     for line in journal.split(b"\n"):
         with suppress(ValueError, RecursionError):
@@ -3650,7 +3717,7 @@ def token_in(journal: bytes) -> str:
 
 
 def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
-    """The storage at a URL: a folder, or Redis. ValueError for another."""
+    """The storage at a URL: a folder or Redis; ValueError for anything else."""
     if is_redis(url):
         return RedisStore(url, unreachable)
     if "://" in url:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +93,11 @@ log = logging.getLogger("worker")
 
 # --- What a job runs under ----------------------------------------------------------------------
 
-# Lets a command outlive the worker. Its standard input is the job's journal, locked: the lock is
+# Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
 # free once the shim is dead. The traps are no-ops and not "ignore", which the command would
-# inherit; the shell acts on them when the command has ended. What cannot be written, on a full
-# disk, is tried again: the end is true before it is known. `exec`, lest the command be one of the
-# shell's own. The command gets nothing of ours, neither the journal nor a variable, and what the
-# shell has to say of a signal does not get into the log.
+# inherit. A line that a full disk refuses is tried again until it is written. `exec` makes sure
+# that the command is a program and not one of the shell's own. The command inherits neither the
+# journal nor a variable of ours, and the shell's own words about a signal stay out of the log.
 SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
 until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 (exec "$@") </dev/null 2>&3 3>&-
@@ -107,13 +106,13 @@ code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 
 
 def base_environment() -> dict[bytes, bytes]:
-    """The worker's environment for its jobs, encoded once: Popen would do it for each."""
+    """The worker's environment for its jobs, encoded once here and not by Popen for each job."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
-    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output is late
+    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
 
 
 def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """TypeError or ValueError where a name or a value cannot be one."""
+    """As bytes; TypeError or ValueError for a name or a value that cannot be one."""
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
@@ -122,15 +121,16 @@ def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
 
 @dataclass
 class Running:
-    """A job that this worker supervises: it started it, or adopted it from a dead worker."""
+    """A job that this worker supervises: started here, or adopted from a dead worker."""
 
     claim: Claim
-    pid: int | None  # of the shim; None: not known, since the journal is damaged
+    pid: int | None  # of the shim; None: not known, the journal is damaged
     process: subprocess.Popen[bytes] | None = None  # None: adopted
     stop_outcome: tuple[Status, str] | None = None  # why we told it to end
-    kill_at: float = 0.0  # on the monotonic clock, once it was told to end
-    retry_at: float = 0.0  # on the monotonic clock, once something went wrong with it
+    kill_at: float = 0.0  # when to send KILL, on the monotonic clock; 0: it was not told to end
+    retry_at: float = 0.0  # after an error, on the monotonic clock
     ended: bool = False  # the shim is dead
+    verdict: Verdict | None = None  # how it ended, which is not recorded yet
     usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
 
     @property
@@ -148,13 +148,14 @@ class Worker:
         info: WorkerInfo,
         relay: Relay | None = None,
     ) -> None:
-        """`relay` brings jobs into the store, where that is a spool."""
+        """`relay` brings jobs into the store if that is a spool."""
         self.store, self.settings, self.info = store, settings, info
         self.drain, self.on_stop, self.relay = drain, on_stop, relay
         self.running: dict[str, Running] = {}  # by job ID
         self.stop_reason: str | None = None
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
         self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
+        self.found_nothing = False  # in the queues, when it last looked
         self.own_peak = 0  # bytes, as last read
         self.troubles = Troubles(log)  # by step of the loop, or job
         self.pruning: Iterator[None] = iter(())
@@ -164,7 +165,7 @@ class Worker:
         )
         self.env = base_environment()
         self.selector = selectors.DefaultSelector()
-        self.queue_watch = store.listen(info.queues)  # tells of queued jobs, where something does
+        self.queue_watch = store.listen(info.queues)  # None where the system cannot tell
         self.queue_fd = None if self.queue_watch is None else self.queue_watch.fileno()
         if self.queue_fd is not None:
             self.selector.register(self.queue_fd, selectors.EVENT_READ)
@@ -181,9 +182,11 @@ class Worker:
             self.pause()
             self.reap()
             self.supervise_all()
-            self.run_maintenance()
+            self.run_maintenance()  # before the claim: adopted jobs take slots
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
+            self.record_ends()
+            self.stop_if_drained()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
             self.relay.leaving = self.info.name
@@ -203,7 +206,7 @@ class Worker:
             signal.signal(number, self._stop)
 
     def start_relay(self, relay: Relay) -> None:
-        """After the first heartbeat, which says how many jobs it may fetch."""
+        """Start it after the first heartbeat, which says how many jobs it may fetch."""
         self.take("heartbeat", self.beat)
         relay.on_idle = self.wake
         relay.tell = self.tell
@@ -214,7 +217,7 @@ class Worker:
             os.write(self.wake_fd, b"x")
 
     def _stop(self, number: int, _frame: object) -> None:
-        """Claim nothing more; jobs are left, waited for or cancelled. Twice: leave them."""
+        """Claim nothing more; leave, await or cancel the running jobs. A second time: leave."""
         if self.relay is not None:
             self.relay.leaving = self.info.name
         if self.stop_reason:
@@ -222,8 +225,8 @@ class Worker:
         self.stop_reason = signal.Signals(number).name
 
     def take(self, name: str, step: Callable[[], None]) -> bool:
-        """Take a step; False where it went wrong, which is said once and keeps no other step from
-        its turn: a full disk or a folder that went away may come back."""
+        """Take a step; False if it failed. The error is logged once and does not stop the other
+        steps: a full disk or a missing folder may recover."""
         try:
             step()
         except Exception as error:
@@ -240,7 +243,7 @@ class Worker:
         if self.running or self.queue_fd is None or self.claim_again_at:
             due = self.next_poll
         ready = self.selector.select(0)
-        if not ready:  # nothing hurries
+        if not ready:  # nothing is urgent
             if self.info.running != len(self.running):
                 self.take("heartbeat", self.beat)
             ready = self.selector.select(max(0, due - time.monotonic()))
@@ -252,11 +255,11 @@ class Worker:
                 os.close(key.fd)
 
     def reap(self) -> None:
-        """Collect the children that ended: shims, and what a job left to PID 1, if we are it."""
+        """Collect the children that ended: shims, and orphaned processes if this is PID 1."""
         by_pid = {entry.pid: entry for entry in self.running.values() if entry.process}
         with suppress(ChildProcessError):
             while True:
-                pid, _, used = os.wait4(-1, os.WNOHANG)  # Popen.poll would lose what it used
+                pid, _, used = os.wait4(-1, os.WNOHANG)  # Popen.poll would lose the usage
                 if not pid:
                     return
                 if (entry := by_pid.get(pid)) and entry.process:
@@ -265,27 +268,31 @@ class Worker:
                     entry.usage = seconds, self.peak_rss(used.ru_maxrss)
 
     def supervise_all(self) -> None:
-        """Look after each job by itself: what goes wrong with one is said once, tried again after
-        a while, and never in the way of another."""
+        """Look after each job in isolation: an error of one is logged once and tried again later,
+        and never stops the others."""
         now = time.monotonic()
         is_due = now >= self.next_poll
         if is_due:
             self.next_poll = now + POLL_INTERVAL
         for entry in list(self.running.values()):
-            if now < entry.retry_at:
-                continue
-            try:
-                self.look_after(entry, now, is_due)
-            except Exception as error:  # the disk is full, say
-                self.troubles.add(f"job={entry.job.id}", error)
-                entry.retry_at = now + RETRY_DELAY
-            else:
-                self.troubles.over(f"job={entry.job.id}")
+            if now >= entry.retry_at:
+                with self.isolated(entry):
+                    self.look_after(entry, now, is_due)
+
+    @contextmanager
+    def isolated(self, entry: Running) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # for example a full disk
+            self.troubles.add(f"job={entry.job.id}", error)
+            entry.retry_at = time.monotonic() + RETRY_DELAY
+        else:
+            self.troubles.over(f"job={entry.job.id}")
 
     def look_after(self, entry: Running, now: float, is_due: bool) -> None:
         try:
             if self.has_ended(entry):
-                self.record_exit(entry)
+                self.judge_exit(entry)
             elif is_due:
                 self.supervise(entry, now)
         except FileNotFoundError:
@@ -296,7 +303,7 @@ class Worker:
             self.record_damaged(entry, error)
 
     def run_maintenance(self) -> None:
-        """Beat; take over what dead workers of this host left; delete what is kept long enough."""
+        """Send a heartbeat; adopt what dead workers of this host left; delete old jobs."""
         now = time.monotonic()
         if now < self.next_heartbeat:
             return
@@ -310,34 +317,46 @@ class Worker:
         """Fill the free slots with the oldest jobs."""
         if time.monotonic() < self.claim_again_at:
             return
-        self.claim_again_at = 0.0
+        self.claim_again_at, self.found_nothing = 0.0, False
         while self.busy_slots() < self.info.slots and self.has_descriptors():
             claim = None
             if not self.stop_reason:
                 claim = self.store.claim(self.info.name, self.info.host)
             if claim is None:
-                if self.drain and not self.running and self.is_fed():
-                    self.stop_reason = self.stop_reason or "nothing is queued or running"
+                self.found_nothing = True
                 return
             self.start(claim)
 
+    def record_ends(self) -> None:
+        """Record how jobs ended. The free slots have their next jobs by now, which run while this
+        waits for the disk. If it fails, the job is judged again later."""
+        for entry in list(self.running.values()):
+            verdict, entry.verdict = entry.verdict, None
+            if verdict is not None:
+                with self.isolated(entry):
+                    self.record(entry, verdict)
+
+    def stop_if_drained(self) -> None:
+        if self.drain and self.found_nothing and not self.running and self.is_fed():
+            self.stop_reason = self.stop_reason or "nothing is queued or running"
+
     def is_fed(self) -> bool:
-        """Has everything that is queued come to the store?"""
+        """Is nothing left in Redis that could still come into the store?"""
         return self.relay is None or self.relay.is_idle
 
     def busy_slots(self) -> int:
-        """One that ended and only cannot be recorded keeps nobody waiting."""
-        waiting = [entry for entry in self.running.values() if entry.ended and entry.retry_at]
-        return len(self.running) - len(waiting)
+        """A job that has ended, and whose record is due or has failed, holds no slot."""
+        over = [e for e in self.running.values() if e.ended and (e.verdict or e.retry_at)]
+        return len(self.running) - len(over)
 
     def has_descriptors(self) -> bool:
-        """Are there enough for one more job, and then still those to kill and to record?"""
+        """Are there enough for one more job, with those kept to kill and to record?"""
         return needed_descriptors(len(self.running) + 1) <= descriptor_limit()
 
     # --- Starting a job ---
 
     def start(self, claim: Claim) -> None:
-        """Run a claimed job; one that cannot be started fails, and its log says why."""
+        """Run a claimed job. One that cannot start fails, and its log says why."""
         job = claim.job
         log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         try:
@@ -369,21 +388,21 @@ class Worker:
             )
 
     def record_no_start(self, claim: Claim, error: Exception) -> None:
-        """Its own fault: it failed. The machine's: back to the queue, and a pause that grows."""
+        """The job's own fault: it failed. The machine's: back to the queue, with growing pauses."""
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
             claim.requeue(Outcome(Status.QUEUED))
             self.spawn_pause = min(max(RETRY_DELAY, self.spawn_pause * 2), MAX_SPAWN_PAUSE)
             raise error
         reason = f"cannot start: {error}"
-        with suppress(OSError):  # the log may be what cannot be written
+        with suppress(OSError):  # the log itself may be the trouble
             claim.write_notice(f"tailboard: {reason}")
         self.finish(claim, Outcome(Status.FAILED, reason=reason, final=True))
 
     # --- While it runs ---
 
     def supervise(self, entry: Running, now: float) -> None:
-        """Tell it to end if somebody asked, or it has to; at last kill it; keep its log. What ends
-        it comes first, so that nothing else can be in its way."""
+        """End the job if somebody asked or its time is up, kill it after its grace, look after its
+        log. Ending comes first, so that no other error can prevent it."""
         claim, job, limit = entry.claim, entry.job, self.settings.log_max_bytes
         if not claim.is_there():
             raise FileNotFoundError(job.id)
@@ -401,18 +420,18 @@ class Worker:
             self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
 
     def stop_job(self, entry: Running, status: Status, reason: str) -> None:
-        """End a job for a reason of ours, which its journal keeps should we be gone by then."""
+        """End a job for a reason of ours; its journal keeps the reason in case we die first."""
         entry.stop_outcome = status, reason
         try:
             entry.claim.write_stopping(status, reason)
-        finally:  # a full disk must not save the job that fills it
+        finally:  # a full disk must not protect the job that fills it
             self.send_signal(entry, signal.SIGTERM, KILL_DELAY)
 
     def send_signal(self, entry: Running, number: signal.Signals, grace: float) -> None:
         """Signal everything that the job started; the shim lives on to record the exit code."""
         entry.kill_at = time.monotonic() + grace
         if entry.process is None and entry.claim.acquire_lock():
-            return  # its shim is dead, and its pid may be anybody's
+            return  # its shim is dead: the pid may belong to another process
         log.info(
             "signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.stop_outcome
         )
@@ -422,7 +441,7 @@ class Worker:
         with suppress(ProcessLookupError):
             if number is signal.SIGTERM:
                 os.killpg(entry.pid, number)
-            os.killpg(entry.pid, signal.SIGCONT)  # what is stopped takes no TERM, records no end
+            os.killpg(entry.pid, signal.SIGCONT)  # a stopped process acts on no TERM
 
     def let_go(self, entry: Running) -> None:
         """Its folder was removed or moved away: end its process, free its slot."""
@@ -440,7 +459,7 @@ class Worker:
         return entry.claim.acquire_lock()
 
     def record_damaged(self, entry: Running, error: JobDamaged) -> None:
-        """Nobody can tell how a job ended whose journal was destroyed: it is lost."""
+        """A job whose journal was destroyed is lost: nobody can tell how it ended."""
         entry.ended = True
         lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
         if not self.is_swept(entry, lost):
@@ -450,8 +469,9 @@ class Worker:
         entry.claim.release()
         del self.running[entry.job.id]
 
-    def record_exit(self, entry: Running) -> None:
-        """Record a job's end, unless something that it started still has grace."""
+    def judge_exit(self, entry: Running) -> None:
+        """Judge how a job ended, once its grace is over for all that it started; `record_ends`
+        records it."""
         entry.ended = True
         try:
             verdict = entry.claim.judge()
@@ -461,12 +481,13 @@ class Worker:
         if verdict.outcome.status in STOPPED and not self.is_swept(entry, verdict):
             return
         verdict.outcome.cpu_seconds, verdict.outcome.max_rss_bytes = entry.usage
-        self.record(entry.claim, verdict)
-        entry.claim.release()
-        del self.running[entry.job.id]
+        if verdict.status is Status.QUEUED:
+            self.record(entry, verdict)  # before the next claim, since it may be the oldest
+        else:
+            entry.verdict = verdict
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
-        """Is nothing left of a job that was stopped or lost? After its grace it is killed."""
+        """Has everything that a stopped or lost job started ended? It is killed after the grace."""
         env = self.store.tracking_env(entry.job.id)
         if not any(processes(env)):
             return True
@@ -476,12 +497,16 @@ class Worker:
             return verdict.outcome.exit_code is not None
         return False
 
-    def record(self, claim: Claim, verdict: Verdict) -> None:
+    def record(self, entry: Running, verdict: Verdict) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
-        outcome = verdict.outcome
-        if verdict.status is not Status.QUEUED:
-            self.finish(claim, outcome)
-            return
+        if verdict.status is Status.QUEUED:
+            self.requeue(entry.claim, verdict.outcome)
+        else:
+            self.finish(entry.claim, verdict.outcome)
+        entry.claim.release()
+        del self.running[entry.job.id]
+
+    def requeue(self, claim: Claim, outcome: Outcome) -> None:
         job = claim.requeue(outcome)
         if outcome.status in RETRIED:
             log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
@@ -495,7 +520,7 @@ class Worker:
             self.tell(job)
 
     def tell(self, job: Job) -> None:
-        """Tell the webhook, where it is to be told of such an end."""
+        """Tell the webhook, if it wants to know of such an end."""
         if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
             with suppress(queue.Full):  # a dead URL must not fill the memory
                 self.webhook_queue.put_nowait(job)
@@ -511,7 +536,7 @@ class Worker:
             return
         for claim in self.store.orphans(self.info.host, self.running):
             self.adopt(claim)
-            if not self.has_descriptors():  # the others have their turn when some have ended
+            if not self.has_descriptors():  # the others must wait until some have ended
                 return
 
     def adopt(self, claim: Claim) -> None:
@@ -519,9 +544,9 @@ class Worker:
         self.running[job.id] = Running(claim, pid)
         log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
         if pid is not None:
-            with suppress(OSError, AttributeError):  # tells of its end, if there are pidfds
+            with suppress(OSError, AttributeError):  # reports its end, where the system has pidfds
                 self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
-        self.next_poll = 0.0  # look at once whether it is over
+        self.next_poll = 0.0  # look at once whether it has ended
 
     def prune(self) -> None:
         until = time.monotonic() + PRUNING
@@ -531,8 +556,8 @@ class Worker:
         self.pruning = self.store.prune(self.settings.keep_days, self.settings.keep_bytes)
 
     def peak_rss(self, maxrss: int) -> int | None:
-        """ru_maxrss in bytes; None up to the worker's own peak, with which Linux lets every child
-        begin: until its exec a vfork shares the parent's memory (getrusage(2), proc(5))."""
+        """ru_maxrss in bytes; None if it is not above the worker's own peak. On Linux every child
+        starts with that: until its exec, a vfork shares the parent's memory (getrusage(2))."""
         if psutil.MACOS:
             return maxrss  # in bytes there
         if maxrss * 1024 > self.own_peak:
@@ -545,12 +570,11 @@ class Worker:
 
 
 def processes(tracking_env: dict[str, str], leader: int | None = None) -> Iterator[psutil.Process]:
-    """The living processes that a job has started, wherever they went: those that carry its JOB_ID
-    in their environment, as Jenkins finds strays, or, if its shim `leader` is known to live, that
-    are in its group or session."""
+    """The living processes of a job: those with its JOB_ID in their environment (as Jenkins finds
+    them) and, if its shim `leader` is known to live, those in its group or session."""
     for pid in psutil.pids():
         with suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)  # knows from now on if its pid is another's
+            process = psutil.Process(pid)  # remembers the start time, so a reused pid is noticed
             if pid == leader or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             in_family = leader and leader in (os.getpgid(pid), os.getsid(pid))
@@ -559,7 +583,7 @@ def processes(tracking_env: dict[str, str], leader: int | None = None) -> Iterat
 
 
 def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | None = None) -> None:
-    """Signal them, but for the shim. TERM leaves its group out, which gets its own, all at once."""
+    """Signal them all but the shim. TERM skips the shim's group, which gets it by killpg."""
     for process in processes(tracking_env, leader):
         with suppress(psutil.Error, OSError):
             if number is not signal.SIGTERM or os.getpgid(process.pid) != leader:
@@ -573,25 +597,25 @@ def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | Non
 class Sent:
     """What Redis has been told of a job that this machine runs."""
 
-    watch: int  # the number of its folder's changes
-    moves: int = 0  # of its folder: it began, it ended
+    watch: int  # the number that its folder's changes carry
+    moves: int = 0  # how often its folder has moved: it started, it ended
     look: SpoolLook | None = None  # the last one
-    offset: int | None = None  # bytes of its log; None: Redis is asked
+    offset: int | None = None  # bytes of its log; None: ask Redis
     has_log: bool = False
-    journal: bytes | None = None  # None: it is told again
+    journal: bytes | None = None  # None: send it again
     place: str = ""
     times: int = 0  # bytes of its samples
     worker: str | None = None  # who claimed it
     queue: str = ""
-    is_fenced: bool = False  # declared lost: its run is to be killed, and nothing recorded
+    is_fenced: bool = False  # declared lost: kill its run, record nothing
 
 
 class Relay:
-    """Speaks with Redis for a machine's spool, in a thread of its own: the worker's loop works on
-    the folder and never waits for Redis. Each round sends what the folder says that Redis has not
-    been told of, carries out what Redis orders, and fetches jobs for free slots: take, write them
-    down, confirm, let them run. Whatever is lost on the way is asked again; Redis tells from where
-    to go on, and what it has forgotten is put again. One relay a spool, by a lock."""
+    """Connects a machine's spool with Redis, in a thread of its own: the worker's loop works on the
+    folder and never waits for Redis. Each round sends what is new in the folder, carries out what
+    Redis orders, and fetches jobs for free slots: take, write down, confirm, admit. A lost message
+    is sent again; Redis answers from where to go on, and what Redis has lost is restored. A lock
+    makes sure that a spool has one relay."""
 
     def __init__(
         self,
@@ -602,25 +626,25 @@ class Relay:
     ) -> None:
         """`tell` is called with each job that this relay finds lost."""
         self.store, self.spool, self.settings, self.tell = store, spool, settings, tell
-        self.sent: dict[str, Sent] = {}  # by job ID; those that Redis believes to run here
-        self.changed: set[str] = set()  # of them, whose folder has changed
-        self.later: set[str] = set()  # of them, those that do not hurry
+        self.sent: dict[str, Sent] = {}  # by job ID: those that Redis shows as running here
+        self.changed: set[str] = set()  # those of them whose folder has changed
+        self.later: set[str] = set()  # those of them that are not urgent
         self.later_at = float("inf")  # on the monotonic clock
         self.by_watch: dict[int, str] = {}
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
-        self.log_sizes: dict[str, int] = {}  # of jobs that were taken, elsewhere
+        self.log_sizes: dict[str, int] = {}  # in Redis, of jobs that were taken
         self.troubles = Troubles(log)  # by job
         self.ended: list[str] = []  # jobs, since the last maintenance
         self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
         self.last_end = 0.0  # on the monotonic clock
-        self.epoch = ""  # as Redis told it; "": not since it was away
+        self.epoch = ""  # of Redis; "": not asked since it was away
         self.folders: Notifier | None = None
         self.redis_watch: RedisNotifier | None = None
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
         self.away_since = self.said_at = 0.0
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
-        self.leaving: str | None = None  # a worker that takes none any more
+        self.leaving: str | None = None  # a worker that is stopping
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -635,7 +659,7 @@ class Relay:
             os.write(self.wake_fd, b"x")
 
     def stop(self, timeout: float) -> None:
-        """Send what is to be sent, for so many seconds at most."""
+        """Send the rest, for `timeout` seconds at most, and end."""
         self.is_stopping = True
         self.later_at = 0.0
         self.wake()
@@ -663,7 +687,7 @@ class Relay:
         self.close()
 
     def close(self) -> None:
-        """Let go what it holds."""
+        """Close its connections."""
         for watch in (self.folders, self.redis_watch):
             if watch is not None:
                 watch.close()
@@ -671,11 +695,11 @@ class Relay:
         self.store.close()
 
     def pause(self) -> None:
-        """Until a folder changes, Redis has news or something is due."""
+        """Wait until a folder changes, Redis has news or something is due."""
         if self.away_since:
             select.select([self.woken], [], [], RETRY_DELAY)
         else:
-            # What is written at once goes up at once, and jobs that end one after the other too.
+            # Join what is written within moments, and jobs that end in quick succession.
             time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
@@ -689,7 +713,7 @@ class Relay:
             os.read(self.woken, 1 << 16)
 
     def go_away(self, error: Exception) -> None:
-        """Redis is away, or full: said at once and every minute. Jobs go on."""
+        """Redis is away or full: log it now and every minute. Jobs go on."""
         now = time.monotonic()
         self.is_idle = False
         self.away_since = self.away_since or now
@@ -712,7 +736,7 @@ class Relay:
     # --- One round ---
 
     def round(self) -> None:
-        """All that there is to do at this moment."""
+        """Do everything that is to be done now."""
         if self.folders is None:
             self.folders = self.spool.watch_active()
         self.note_changes()
@@ -727,7 +751,7 @@ class Relay:
             self.send()
         except StoreAway:
             raise
-        except StoreTrouble:  # it is full: what is old may be deleted
+        except StoreTrouble:  # it is full: deleting old jobs may help
             self.maintain()
             raise
         found = self.fetch()
@@ -739,7 +763,7 @@ class Relay:
             self.on_idle()
 
     def note_changes(self) -> None:
-        """Which folders have changed; with each beat, what nothing can tell of, too."""
+        """Note which folders have changed; with each beat also those that cannot be watched."""
         assert self.folders is not None
         for number, name in self.folders.changes():
             job_id = self.by_watch.get(number)
@@ -754,12 +778,11 @@ class Relay:
             for job_id in self.spool.active() - self.sent.keys():
                 self.follow(job_id)
             self.changed.update(i for i, sent in self.sent.items() if sent.watch < 0)
-        if time.monotonic() >= self.next_maintenance:  # should an event have been lost
+        if time.monotonic() >= self.next_maintenance:  # in case an event was lost
             self.changed.update(self.sent)
 
     def note_change(self, job_id: str, sent: Sent, name: str) -> None:
-        """Output and the end go up at once; that it has begun, and where, a little later: a short
-        job has ended by then."""
+        """Output and ends are sent at once; starts a little later, when a short job has ended."""
         if not name:  # the folder itself has moved
             sent.moves += 1
         if name == "output.log" or (not name and sent.moves > 1):
@@ -786,19 +809,19 @@ class Relay:
             self.by_watch.pop(sent.watch, None)
 
     def watch(self, sent: Sent, look: SpoolLook) -> None:
-        """Hear of what happens in its folder from now on."""
+        """Watch its folder from now on."""
         assert self.folders is not None
         if sent.watch < 0:
-            with suppress(OSError):  # it moved on
+            with suppress(OSError):  # it has moved
                 sent.watch = self.folders.add(look.folder)
                 self.by_watch[sent.watch] = look.id
                 sent.moves = 0 if look.place == "queued" else 1
-                self.changed.add(look.id)  # what came before is not told
+                self.changed.add(look.id)  # changes before the watch are not reported
 
     # --- What Redis orders ---
 
     def obey(self) -> None:
-        """Say that this machine lives; cancel and delete what others asked for."""
+        """Report that this machine lives; cancel and delete what others asked for."""
         self.next_orders = float("inf")
         self.spool.check_name()
         workers = list(self.spool.workers())
@@ -814,18 +837,18 @@ class Relay:
         self.store.obeyed(self.spool.name, wishes, gone)
 
     def is_told(self, job_id: str, reason: str) -> bool:
-        """Leave the wish to cancel it; False where that is to be tried again."""
+        """Leave the request to cancel it; False: try it again."""
         try:
             self.spool.cancel(job_id, reason)
         except (JobNotFound, WrongState, JobDamaged):
             return True
-        except OSError as error:  # the disk is full, say
+        except OSError as error:  # for example a full disk
             self.troubles.add(f"cancel={job_id}", error)
             return False
         return True
 
     def is_deleted(self, job_id: str) -> bool:
-        """Delete it here as well; False where that is to be tried again."""
+        """Delete it here as well; False: try it again."""
         self.forget(job_id)
         try:
             self.spool.delete(job_id)
@@ -838,7 +861,7 @@ class Relay:
     # --- What Redis has lost ---
 
     def compare(self) -> None:
-        """Compare some of the jobs here with what Redis knows of them; send what it lacks."""
+        """Compare some of the jobs here with Redis; send what it lacks."""
         if not self.to_compare:
             return
         ids, self.to_compare = self.to_compare[:COMPARED], self.to_compare[COMPARED:]
@@ -850,7 +873,7 @@ class Relay:
                 sent.offset = sent.journal = None
 
     def lose_missing(self) -> None:
-        """Jobs whose folders were removed by hand, and which Redis believes to run."""
+        """Give up jobs that Redis shows as running here and whose folders were removed by hand."""
         for job_id in self.store.running_on(self.spool.name):
             if self.spool.look(job_id) is None:
                 self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
@@ -863,14 +886,14 @@ class Relay:
     # --- What Redis is told ---
 
     def send(self) -> None:
-        """Send what is new of the jobs that have changed: log bytes, samples, the journal. Where
-        the log is not all there yet, Redis takes no end."""
+        """Send what is new of the changed jobs: log bytes, samples, the journal. Redis takes no
+        end before it has the whole log."""
         changed, self.changed = self.changed, set()
         calls: list[tuple[SpoolLook, str, Command]] = []
         for job_id in changed:
             try:
                 calls += self.prepare(job_id)
-            except OSError as error:  # it moved on, or is none of our making
+            except OSError as error:  # it has moved, or is not from Redis
                 self.troubles.add(f"job={job_id}", error)
                 self.put_off(job_id)
         if not calls:
@@ -892,13 +915,13 @@ class Relay:
             raise failed
 
     def prepare(self, job_id: str) -> Sequence[tuple[SpoolLook, str, Command]]:
-        """What is to be said of a job that has changed."""
+        """The changed job, ready to be sent."""
         sent = self.sent.setdefault(job_id, Sent(-1))
         look = self.spool.look(job_id, sent.look)
         if look is None:
             self.forget(job_id)
             return ()
-        if sent.look is not None and sent.look.token != look.token:  # it was taken anew
+        if sent.look is not None and sent.look.token != look.token:  # it was taken again
             self.forget(job_id)
             sent = self.sent[job_id] = Sent(-1)
         sent.look = look
@@ -909,12 +932,12 @@ class Relay:
         return [(look, kind, command) for kind, command in self.commands(sent, look)]
 
     def commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
-        """What is to be said of a job, as its folder looks."""
+        """The commands that send what is new in a job's folder."""
         is_over = look.status in FINISHED or look.place == "returned"
         if sent.is_fenced:
             yield "report", self.store.report(look, -1)
             return
-        if not is_over or look.log_size != 0:  # else the report says that there is an empty log
+        if not is_over or look.log_size != 0:  # else the report says that the log is empty
             yield from self.log_commands(sent, look)
         if sent.journal != look.journal or sent.place != look.place:
             size = look.log_size if is_over and look.log_size is not None else -1
@@ -943,8 +966,8 @@ class Relay:
 
     @staticmethod
     def place_to_send(offset: int, look: SpoolLook) -> tuple[int, str]:
-        """From where to go on, and how that joins what Redis has: after a `gap` where the head
-        was given back, or is more than Redis keeps; `anew` where the job has cut its log."""
+        """(offset to send from, how it joins what Redis has): `gap` if bytes between are gone or
+        more than Redis keeps, `anew` if the job has truncated its log."""
         assert look.log_size is not None
         start = max(offset, look.log_start, look.log_size - REDIS_LOG_KEPT)
         if look.log_size < offset:
@@ -959,7 +982,7 @@ class Relay:
             self.take_report(sent, look, answer.decode())
 
     def take_offset(self, sent: Sent, look: SpoolLook, offset: int) -> None:
-        if offset < 0:  # the report says what that means
+        if offset < 0:  # the report finds out why
             sent.journal = sent.offset = None
         else:
             sent.offset = offset
@@ -977,7 +1000,7 @@ class Relay:
         if answer == "fenced":
             self.give_up(sent, look)
         elif answer == "log":
-            if sent.offset == look.log_size:  # Redis has lost some of it
+            if sent.offset == look.log_size:  # Redis has lost a part
                 sent.offset = None
             self.changed.add(look.id)
         elif look.place == "returned":
@@ -992,7 +1015,7 @@ class Relay:
             sent.journal, sent.place = look.journal, look.place
 
     def give_up(self, sent: Sent, look: SpoolLook) -> None:
-        """The job is another's by now: kill what runs here, record nothing."""
+        """The job belongs to another machine by now: kill what runs here, record nothing."""
         if look.place not in ("queued", "running"):
             log.warning("dropped job=%s reason=%r", look.id, FENCED)
             self.spool.discard(look)
@@ -1004,8 +1027,7 @@ class Relay:
     # --- What is fetched ---
 
     def fetch(self) -> bool:
-        """Take jobs for free slots, write them down, confirm them, let them run. True where there
-        was one."""
+        """Take jobs for free slots, write them down, confirm, admit. True if there was one."""
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
         ahead = min(self.count_ahead(), MAX_AHEAD if len(groups) == 1 else 0)
@@ -1015,16 +1037,15 @@ class Relay:
         return any(counts)
 
     def count_ahead(self) -> int:
-        """How many jobs to have here before a slot is free for them: as many as have ended in a
-        short while. A worker need not wait for Redis then, and where a long job comes in between,
-        they are returned soon."""
+        """How many jobs to fetch before slots are free for them: as many as have ended lately, so
+        that no worker waits for Redis. Behind a long job they are soon returned."""
         since = time.monotonic() - AHEAD_TIME
         while self.ends and self.ends[0] < since:
             self.ends.popleft()
         return len(self.ends)
 
     def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
-        """`free` is below 0 by the jobs that wait here for a slot."""
+        """`free` slots; negative if more jobs wait here than there are slots."""
         wanted = free + ahead
         if wanted < 0 and time.monotonic() > self.last_end + RETURN_AFTER:
             self.spool.return_waiting(-wanted)
@@ -1036,14 +1057,14 @@ class Relay:
         return len(found)
 
     def give_back(self, ids: Sequence[str]) -> None:
-        """Let other machines have what no slot here is free for."""
+        """Return the jobs that no slot here is free for."""
         for job_id in ids:
             look = self.spool.look(job_id)
             if look is None or look.place != "taken":
                 continue
             if self.store.give_back_one(job_id, look.token):
                 self.spool.discard(look)
-            else:  # it was confirmed, and that answer lost; or it is another's
+            else:  # it was confirmed and the answer lost, or another machine has it
                 self.confirm([job_id])
 
     def receive(self, found: Sequence[Taken]) -> None:
@@ -1056,15 +1077,15 @@ class Relay:
             look = self.spool.look(taken.id)
             if look is None:
                 continue
-            if look.token == taken.token:  # Redis has forgotten how far it got
+            if look.token == taken.token:  # Redis has lost how far it had got
                 self.follow(taken.id)
-            else:  # an attempt that was declared lost: it is to end first
+            else:  # an attempt that was declared lost must end first
                 self.give_up(self.follow(taken.id), look)
         self.spool.receive(new)
 
     def confirm(self, ids: Sequence[str]) -> int:
-        """What was taken and written down may run, unless it was cancelled or given to another;
-        how many that were."""
+        """Confirm and admit what was taken and written down, unless it was cancelled or given to
+        another machine; returns their number."""
         looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
         if not looks:
             return 0
@@ -1081,7 +1102,7 @@ class Relay:
         return admitted
 
     def admit(self, look: SpoolLook) -> None:
-        """Let it run; Redis knows all of it so far."""
+        """Let it run; Redis knows all of it by now."""
         look = self.spool.admit(look)
         sent = self.follow(look.id)
         sent.look, sent.queue = look, look.queue
@@ -1090,7 +1111,7 @@ class Relay:
         self.changed.discard(look.id)
 
     def free_slots(self) -> Iterator[tuple[list[str], int]]:
-        """The queues that workers of this spool serve, and how many jobs they could start."""
+        """(queues that the workers of this spool serve, how many jobs they could start)."""
         groups: dict[tuple[str, ...], list[WorkerInfo]] = {}
         for worker in self.serving:
             groups.setdefault(tuple(worker.queues), []).append(worker)
@@ -1107,15 +1128,15 @@ class Relay:
     # --- Maintenance ---
 
     def maintain(self) -> None:
-        """Judge machines that are silent; delete what is kept long enough; on leaving, give back
-        what no worker here has claimed."""
+        """Judge silent machines; delete old jobs; when leaving, give back what no worker here has
+        claimed."""
         if self.leaving is not None and not self.serving:
             self.spool.return_waiting(len(self.sent))
         now = time.monotonic()
         if now < self.next_maintenance:
             return
         self.next_maintenance = now + HEARTBEAT_INTERVAL
-        # One may be another's by now; what has ended may have left children that went on writing.
+        # A job may be another machine's by now, or have left children that go on writing.
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
         self.lose_missing()
@@ -1139,12 +1160,12 @@ class Relay:
 
 
 def needed_descriptors(jobs: int) -> int:
-    """To supervise so many jobs, and to start, to kill and to record any of them."""
+    """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
     return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
 
 
 def descriptor_limit() -> float:
-    """How many this process may open (`ulimit -n`); infinity where there is no limit."""
+    """How many descriptors this process may open (`ulimit -n`); infinity without a limit."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return float("inf") if limit == resource.RLIM_INFINITY else limit
 
@@ -1157,7 +1178,7 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
         why = f": {job.reason}" if job.reason else ""
         text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
         told = job.as_dict()
-        del told["env"]  # it may hold secrets
+        del told["env"]  # env may hold secrets
         for pause in WEBHOOK_BACKOFF:
             time.sleep(pause)
             error = post(url, {"text": text, "job": told})
@@ -1166,16 +1187,17 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
             log.error("webhook failed job=%s error=%s", job.id, error)
 
 
-def post(url: str, body: dict[str, Any]) -> str | None:
-    """Send it; None, or what went wrong in a word: more would tell the URL, which is a secret. A
-    thread of its own, since the time-outs of requests begin anew with each byte that comes."""
+def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
+    """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
+    in a thread because the time-outs of requests start anew with each byte received; `seconds` is
+    for all of it."""
     answer: queue.Queue[str | None] = queue.Queue()
 
     def send() -> None:
-        import requests  # here: 15 MB that few workers need
+        import requests  # here: it needs 15 MB, and few workers have a webhook
 
         try:
-            response = requests.post(url, json=body, timeout=WEBHOOK_TIME, allow_redirects=False)
+            response = requests.post(url, json=body, timeout=seconds, allow_redirects=False)
             answer.put(
                 None if response.ok and not response.is_redirect else str(response.status_code)
             )
@@ -1184,7 +1206,7 @@ def post(url: str, body: dict[str, Any]) -> str | None:
 
     threading.Thread(target=send, daemon=True).start()
     try:
-        return answer.get(timeout=WEBHOOK_TIME)
+        return answer.get(timeout=seconds)
     except queue.Empty:
         return "Timeout"
 
@@ -1219,13 +1241,13 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
 
 
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
-    """A worker on the jobs folder, or on a spool that a relay fills from Redis."""
+    """A worker on a jobs folder, or on a spool that a relay fills from Redis."""
     store = open_store(settings.storage, settings.unreachable)
     if not isinstance(store, RedisStore):
         return Worker(store, settings, drain, on_stop, info)
-    with suppress(OSError):  # away: the relay says so, and tries again
+    with suppress(OSError):  # away: the relay logs it and tries again
         store.link.check_server()
-    relay = Relay(store, Spool(settings.spool), settings)  # a spool of its own: it is a thread
+    relay = Relay(store, Spool(settings.spool), settings)  # a thread needs a spool of its own
     return Worker(Spool(settings.spool), settings, drain, on_stop, info, relay)
 
 

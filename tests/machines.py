@@ -138,6 +138,9 @@ class RedisMachine:
     def check_writable(self) -> None:
         self.redis.check_writable()
 
+    def secret(self) -> bytes:
+        return self.redis.secret()
+
     def unreadable(self) -> Sequence[str]:
         return self.redis.unreadable()
 

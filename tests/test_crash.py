@@ -437,9 +437,9 @@ def test_adopted_jobs_count_for_the_slots(
     first = worker("--slots", "1")
     job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
     kill(first)
-    worker("--slots", "1")
-    wait_until(lambda: "adopted" in processes.text())
     later = storage.submit(Job(command="true"))
+    worker("--slots", "1")
+    wait_until(lambda: f"adopted job={job.id}" in processes.text())
     wait_until(lambda: [w for w in storage.workers() if w.running == 1])
     assert storage.get(later.id).status is Status.QUEUED
     gate.open()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -136,11 +137,17 @@ def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+ANNAS_TOKEN = "a long secret"
+
+
 @pytest.fixture(scope="module")
 def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One whose API asks for a token."""
+    """One whose API asks for a token; anna has one of her own."""
     need("chromium")
-    with served(tmp_path_factory.mktemp("locked"), TAILBOARD_TOKEN=TOKEN) as site:
+    home = tmp_path_factory.mktemp("locked")
+    tokens = home / "tokens"
+    tokens.write_text(f"anna {hashlib.sha256(ANNAS_TOKEN.encode()).hexdigest()}\n")
+    with served(home, TAILBOARD_TOKEN=TOKEN, TAILBOARD_TOKENS=str(tokens)) as site:
         yield site
 
 
@@ -1237,12 +1244,12 @@ def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Open").click()
     expect(page.get_by_text("That is not the token")).to_be_visible()
-    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_label("Token").fill(ANNAS_TOKEN)
     page.get_by_role("button", name="Open").click()
     expect(log_of(page)).to_contain_text("line 1")
     expect(state(page)).to_have_text("live")
     expect(page.get_by_label("Token")).to_have_count(0)
-    assert TOKEN not in page.content() + page.url
+    assert ANNAS_TOKEN not in page.content() + page.url
 
 
 def test_from_elsewhere_the_page_does_nothing_without_a_token(

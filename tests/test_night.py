@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import requests
 from conftest import Processes, wait_until
 
 from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Job, Outcome, Retention, Status
+from worker import post
 
 DAY = 86_400
 
@@ -269,6 +272,33 @@ def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
     wait_until(lambda: told, describe=processes.text)
     assert [message["job"]["id"] for message in told] == [job.id]
     assert "deploy 本番 failed with exit code 3" in told[0]["text"]
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """A URL that answers byte by byte, each soon enough for a time-out between two of them."""
+    stopped = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        client, _ = server.accept()
+        with client, suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            for _ in range(200):
+                if stopped.wait(0.1):
+                    break
+                client.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+    stopped.set()
+    thread.join()
+    server.close()
+
+
+def test_a_webhook_that_drips_is_given_up(dripping: str) -> None:
+    assert post(dripping, {"text": "it failed"}, seconds=1) == "Timeout"
 
 
 def test_a_dead_webhook_is_never_in_the_way(

@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from conftest import ROOT, run_program, run_under_shim
 import storage as module
 from storage import (
     FINISHED,
+    ID_RE,
     CancelRequest,
     Claim,
     FolderStore,
@@ -28,6 +31,7 @@ from storage import (
     Store,
     WorkerInfo,
     WrongState,
+    first_id,
     judge,
     open_store,
     parse_journal,
@@ -671,3 +675,19 @@ def test_each_module_depends_only_on_what_it_may(
             imported.add((node.module or "").partition(".")[0])
     assert imported & {"storage", "worker", "api", "dashboard"} == ours
     assert not imported & theirs
+
+
+def test_a_damaged_secret_is_not_used(storage: FolderStore, folder: Path) -> None:
+    (folder / "secret").write_bytes(b"")
+    with pytest.raises(OSError, match="secret is damaged: remove it"):
+        storage.secret()
+
+
+def test_the_first_id_of_a_moment_divides_older_from_newer(storage: FolderStore) -> None:
+    job = storage.submit(Job(command="true"))
+    now = time.time()
+    assert first_id(now - 5) < job.id < first_id(now + 5)
+    moment = datetime(2026, 11, 23, 18, 15, 2, 500_000, UTC).timestamp()
+    assert first_id(moment - 0.001) < first_id(moment) == "20261123-181502-f8900000"
+    for far in (-1e18, 0.0, 1e18):
+        assert ID_RE.fullmatch(first_id(far))

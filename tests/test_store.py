@@ -1226,3 +1226,23 @@ def test_what_is_young_and_small_is_not_pruned(
     for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
         prune(store, days, max_bytes)
     assert [job.id for job in store.list()[0]] == ids[::-1]
+
+
+def test_a_list_ends_at_the_oldest_that_is_asked_for(store: WorkerStore) -> None:
+    jobs = [store.submit(Job(command=f"echo {number}")).id for number in range(5)]
+    for query in ({}, {"status": Status.QUEUED}, {"queue": "default"}, {"text": "echo"}):
+        for limit in (2, 3, 50):
+            listed, following = store.list(limit=limit, since=jobs[2], **query)  # type: ignore[arg-type]
+            assert [job.id for job in listed] == jobs[:1:-1][:limit], (query, limit)
+            if following is not None:
+                listed, following = store.list(before=following, since=jobs[2], **query)  # type: ignore[arg-type]
+                assert [job.id for job in listed] == jobs[:1:-1][limit:] and following is None
+
+
+# --- What is kept beside the jobs -----------------------------------------------------------------
+
+
+def test_all_who_use_a_store_have_one_secret(store: WorkerStore, store_url: str) -> None:
+    made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
+    assert len(store.secret()) == 32
+    assert {text.strip() for text in made} == {store.secret().hex()}

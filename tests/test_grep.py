@@ -1,0 +1,327 @@
+"""A text looked for in all logs at once: what is found, in which order, and within which bounds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from conftest import ROOT, Hand, Site, clean_environment, wait_until
+from flask.testing import FlaskClient
+from web import UNKNOWN, is_problem
+
+import api
+from api import create_app
+from storage import Status, WorkerStore
+
+
+@pytest.fixture
+def hand(site: Site) -> Hand:
+    return site.hand
+
+
+def grep(site: Site, text: str, **query: object) -> dict[str, Any]:
+    answer = site.get("/logs", params={"q": text} | query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def places(page: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(hit["job"]["id"], hit["text"]) for hit in page["hits"]]
+
+
+# --- What is found --------------------------------------------------------------------------------
+
+
+def test_the_newest_job_and_line_come_first_with_their_places(site: Site, hand: Hand) -> None:
+    old = hand.ended(b"start\nAlpha: no \xff\n", Status.FAILED, name="deploy")
+    hand.ended(b"nothing\n")
+    new = hand.running(b"ALPHA: \xe6\x97\xa5\nx\nalpha: three").job.id
+    page = grep(site, "alpha: ")
+    assert places(page) == [(new, "alpha: three"), (new, "ALPHA: 日"), (old, "Alpha: no �")]
+    assert [(hit["offset"], hit["line"]) for hit in page["hits"]] == [(13, 3), (0, 1), (6, 2)]
+    job = page["hits"][2]["job"]
+    assert job.pop("submitted_at") < job.pop("finished_at")
+    assert job == {
+        "id": old, "name": "deploy", "title": "deploy", "queue": "by-hand", "status": "failed"
+    }  # fmt: skip
+    assert page["more_in"] == [] and page["next"] is None
+    assert page["searched"]["jobs"] >= 3 and page["searched"]["bytes"] >= 50
+
+
+def test_filters_choose_the_jobs(site: Site, hand: Hand) -> None:
+    for status, queue in ((Status.FAILED, "grep-a"), (Status.FAILED, "grep-b"),
+                          (Status.SUCCEEDED, "grep-a")):  # fmt: skip
+        hand.ended(b"filtered\n", status, queue=queue)
+    for query, count in (
+        ({}, 3),
+        ({"status": "failed"}, 2),
+        ({"queue": "grep-a"}, 2),
+        ({"status": "failed", "queue": "grep-a"}, 1),
+        ({"since": "1h"}, 3),
+        ({"since": "0s"}, 0),
+    ):
+        assert len(grep(site, "filtered", **query)["hits"]) == count, query
+    assert grep(site, "filtered", since="0s")["searched"] == {
+        "jobs": 0, "bytes": 0, "unreadable": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({}, "q must be 1 to 200 characters"),
+        ({"q": ""}, "q must be"),
+        ({"q": "a\nb"}, "q must be"),
+        ({"q": "x", "since": "yesterday"}, "since must be like 30s"),
+        ({"q": "x", "per_job": 0}, "per_job must be a whole number from 1 to 1,000"),
+        ({"q": "x", "before": f"{UNKNOWN}.-1.0"}, "before must be what `next` said"),
+        ({"q": "x", "before": "x"}, "before must be"),
+        ({"q": "x", "tail": "1"}, "there is no field 'tail'"),
+    ],
+)
+def test_a_bad_search_is_one_sentence(site: Site, query: dict[str, Any], sentence: str) -> None:
+    is_problem(site.get("/logs", params=query), 400, sentence)
+
+
+def test_a_ticket_does_not_open_the_search(locked: Site) -> None:
+    ticket = locked.post("/ticket").json()["ticket"]
+    params = {"q": "x", "ticket": ticket}
+    is_problem(locked.get("/logs", params=params, headers={"Authorization": None}), 401)
+
+
+def test_both_stores_are_searched(
+    store: WorkerStore, store_url: str, logged: Callable[[bytes], str]
+) -> None:
+    jobs = [logged(b"a\nneedle %d\n" % number) for number in range(2)]
+    for job_id in jobs:
+        store.get(job_id)  # its machine has told of it
+    client = create_app({"STORAGE": store_url}).test_client()
+    first = client.get("/logs?q=needle&limit=1").get_json()
+    second = client.get(f"/logs?q=needle&before={first['next']}").get_json()
+    assert places(first) + places(second) == [(jobs[1], "needle 1"), (jobs[0], "needle 0")]
+    assert second["hits"][0]["line"] == 2 and second["next"] is None
+
+
+# --- Within bounds --------------------------------------------------------------------------------
+
+
+def all_pages(ask: Callable[..., dict[str, Any]], **query: object) -> list[dict[str, Any]]:
+    pages = [ask(**query)]
+    while pages[-1]["next"] is not None:
+        pages.append(ask(**query | {"before": pages[-1]["next"]}))
+    return pages
+
+
+def test_pages_go_on_where_they_ended(site: Site, hand: Hand) -> None:
+    jobs = [hand.ended(b"".join(b"paged %d\n" % n for n in range(7))) for _ in range(3)]
+    expected = [(job_id, f"paged {n}") for job_id in jobs[::-1] for n in range(6, -1, -1)]
+
+    def ask(**query: object) -> dict[str, Any]:
+        return grep(site, "paged", **query)
+
+    for limit, per_job in ((1, 100), (5, 100), (5, 7), (100, 100)):
+        pages = all_pages(ask, limit=limit, per_job=per_job)
+        assert [place for page in pages for place in places(page)] == expected, (limit, per_job)
+        assert all(len(page["hits"]) <= limit for page in pages)
+
+
+def test_a_job_with_many_lines_does_not_hide_the_others(site: Site, hand: Hand) -> None:
+    old, loud = hand.ended(b"chatty\n"), hand.ended(b"chatty\n" * 1_000)
+
+    def ask(**query: object) -> dict[str, Any]:
+        return grep(site, "chatty", per_job=3, **query)
+
+    for limit in (2, 100):
+        pages = all_pages(ask, limit=limit)
+        found = [hit["job"]["id"] for page in pages for hit in page["hits"]]
+        assert found == [loud, loud, loud, old], limit
+        assert [job_id for page in pages for job_id in page["more_in"]] == [loud]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Hand:
+    """Over a folder of its own, for what would be in the way of others."""
+    return Hand(tmp_path / "jobs")
+
+
+@pytest.fixture
+def ask(local: Hand) -> Callable[..., dict[str, Any]]:
+    """Search that folder."""
+    client = create_app({"STORAGE": local.folder}).test_client()
+
+    def ask(text: str, **query: object) -> dict[str, Any]:
+        answer = client.get("/logs", query_string={"q": text} | query)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.get_json()
+        return found
+
+    return ask
+
+
+def test_an_answer_reads_so_many_bytes_and_no_more(
+    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "GREP_BYTES", 100_000)
+    line = b"." * 99 + b"\n"
+    jobs = [local.ended(b"far\n" + line * 2_400 + b"far\n") for _ in range(2)]
+    local.ended(line * 500)
+    pages = all_pages(lambda **query: ask("far", **query))
+    assert [place for page in pages for place in places(page)] == [
+        (job_id, "far") for job_id in jobs[::-1] for _ in range(2)
+    ]
+    read = [page["searched"]["bytes"] for page in pages]
+    assert max(read) <= 100_000 and sum(read) == 2 * 240_008 + 50_000
+
+
+def test_an_answer_takes_so_long_and_no_longer(
+    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no time at all each answer still comes a little further."""
+    jobs = [local.ended(b"slow\n") for _ in range(3)]
+    monkeypatch.setattr(api, "SEARCH_TIME", -1.0)
+    first = ask("slow")
+    assert first["hits"] == [] and first["next"] == f"{jobs[2]}.5.0"
+    monkeypatch.setattr(api, "SEARCH_TIME", 2.0)
+    assert len(ask("slow", before=first["next"])["hits"]) == 3
+
+
+def test_only_the_newest_part_of_a_huge_log_is_searched(
+    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job may have made its log one hole of a terabyte."""
+    monkeypatch.setattr(api, "GREP_JOB_BYTES", 1 << 20)
+    old, huge = local.ended(b"whole\n"), local.ended(b"whole\n")
+    with open(local.log(huge), "ab") as log:
+        log.truncate(1 << 40)
+        log.write(b"\nwhole\n")
+    pages = all_pages(lambda **query: ask("whole", **query))
+    assert [place for page in pages for place in places(page)] == [(huge, "whole"), (old, "whole")]
+    assert sum(page["searched"]["bytes"] for page in pages) < 2 << 20
+
+
+def test_a_log_whose_head_is_gone_has_no_line_numbers(
+    local: Hand, ask: Callable[..., dict[str, Any]]
+) -> None:
+    job_id = local.ended()
+    with open(local.log(job_id), "wb") as log:
+        log.truncate(1 << 20)
+        log.seek(1 << 20)
+        log.write(b"kept\n")
+    [hit] = ask("kept")["hits"]
+    assert (hit["offset"], hit["line"]) == (1 << 20, None)
+
+
+# --- Whatever stands there ------------------------------------------------------------------------
+
+
+def test_hostile_logs_are_passed_over(local: Hand, ask: Callable[..., dict[str, Any]]) -> None:
+    good = local.ended(b"found\n")
+    secret = local.folder.parent / "secret"
+    secret.write_text("found\n")
+
+    def replace_log(make: Callable[[Path], object]) -> None:
+        path = local.log(local.ended(b"found\n"))
+        path.unlink()
+        make(path)
+
+    replace_log(os.mkfifo)
+    replace_log(os.mkdir)
+    replace_log(lambda path: path.symlink_to(secret))
+    replace_log(lambda path: None)
+    damaged = local.ended(b"found\n")
+    (local.log(damaged).parent / "job.json").write_text("{")
+    page = ask("found")
+    assert places(page) == [(damaged, "found"), (good, "found")]
+    assert page["searched"]["jobs"] == 6 and page["next"] is None
+
+
+def test_a_job_that_is_deleted_meanwhile_is_passed_over(
+    local: Hand, ask: Callable[..., dict[str, Any]]
+) -> None:
+    old, new = local.ended(b"gone\n"), local.ended(b"gone\n" * 9)
+    page = ask("gone", limit=4)
+    local.storage.delete(new)
+    assert places(ask("gone", before=page["next"])) == [(old, "gone")]
+
+
+def test_a_log_that_was_truncated_or_grew_meanwhile_is_searched_on(
+    local: Hand, ask: Callable[..., dict[str, Any]]
+) -> None:
+    held = local.running(b"first\nfirst\nfirst\n")
+    place = ask("first", limit=1)["next"]
+    local.write(held, b"first\n")
+    assert len(ask("first", before=place)["hits"]) == 2
+    os.truncate(local.log(held.job.id), 6)
+    assert len(ask("first", before=place)["hits"]) == 1
+    held.release()
+
+
+def test_one_search_at_a_time_for_each_client(client: FlaskClient) -> None:
+    turns = client.application.extensions["tailboard"].searches
+    with turns.take("127.0.0.1"):
+        busy = client.get("/logs?q=x")
+        is_problem(busy, 503, "other searches")
+        assert int(busy.headers["Retry-After"]) > 0
+    assert client.get("/logs?q=x").status_code == 200
+
+
+# --- flask grep -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flask_grep(local: Hand) -> Callable[..., Result]:
+    runner = create_app({"STORAGE": local.folder}).test_cli_runner()
+    return lambda *words: runner.invoke(args=["grep", *words])
+
+
+def test_grep_prints_every_line_with_its_job(
+    local: Hand, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "GREP_COMMAND_LINES", 2)
+    old = local.ended(b"needle 1\r50%\r\n", command="echo\nx")
+    new = local.ended(b"needle 2\nneedle 3\nneedle 4\n", Status.FAILED, name="deploy")
+    lines = [f"{new} deploy: needle {n}" for n in (4, 3, 2)] + [f"{old} echo x: needle 1 50%"]
+    for words, expected in (
+        ((), lines),
+        (("--status", "failed"), lines[:3]),
+        (("--limit", "3"), lines[:3]),
+        (("--per-job", "1"), [lines[0], lines[3]]),
+        (("--queue", "by-hand", "--since", "1h"), lines),
+    ):
+        found = flask_grep("NEEDLE", *words)
+        assert (found.stdout.splitlines(), found.exit_code) == (expected, 0), words
+
+
+def test_grep_ends_with_1_where_nothing_is_found(
+    local: Hand, flask_grep: Callable[..., Result]
+) -> None:
+    local.ended(b"hay\n")
+    assert (flask_grep("needle").exit_code, flask_grep("needle").output) == (1, "")
+    told = flask_grep("hay", "--since", "x")
+    assert told.exit_code == 1 and "since must be like 30s" in told.stderr
+
+
+def test_grep_is_interrupted_without_a_traceback(local: Hand, tmp_path: Path) -> None:
+    for _ in range(40):  # a while to search, at no cost of disk
+        os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
+    local.ended(b"needle\n")
+    with open(tmp_path / "output", "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flask", "grep", "needle"],
+            cwd=ROOT,
+            env=clean_environment(local.folder),
+            stdout=output,
+            stderr=output,
+        )
+    wait_until(lambda: b"needle" in (tmp_path / "output").read_bytes())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert (tmp_path / "output").read_text().endswith("true: needle\n")

@@ -1,0 +1,266 @@
+"""Named tokens: who has which, what one opens, what it names, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import Result
+from conftest import BY_HAND, TOKEN, Processes, Site, free_port, serve_site
+from flask.testing import FlaskClient
+from itsdangerous import URLSafeTimedSerializer
+from web import is_problem
+
+from api import TokenFile, change_token, create_app, parse_tokens
+
+ANNA, BEN = "annas-own-token", "bens-own-token"
+
+
+def entry(name: str, token: str) -> str:
+    return f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The API with named tokens and no other; its output never tells one."""
+    base = tmp_path_factory.mktemp("named")
+    tokens = base / "tokens"
+    tokens.write_text(entry("anna", ANNA))
+    with serve_site(base, TAILBOARD_TOKENS=str(tokens)) as site:
+        site.headers["Authorization"] = f"Bearer {ANNA}"
+        yield site
+        output = site.processes.text()
+        assert "GET /" in output and ANNA not in output and BEN not in output
+
+
+@pytest.fixture
+def tokens(site: Site) -> Iterator[Path]:
+    """Its file, which a test may change."""
+    path = site.folder.parent / "tokens"
+    yield path
+    path.write_text(entry("anna", ANNA))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+# --- What it opens and names ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "", "Bearer ", "Bearer x", ANNA, f"bearer {ANNA}"])
+def test_without_a_named_token_nobody_comes_in(site: Site, key: str | None) -> None:
+    is_problem(site.get("/jobs", headers={"Authorization": key}), 401, "token")
+    hashed = hashlib.sha256(ANNA.encode()).hexdigest()
+    is_problem(site.get("/jobs", headers=bearer(hashed)), 401)
+
+
+def test_a_named_token_names_who_submits(site: Site) -> None:
+    for claimed in ({}, {"submitted_by": None}, {"submitted_by": "anna"}):
+        answer = site.post("/jobs", {"command": "true", "queue": BY_HAND} | claimed)
+        assert answer.json()["submitted_by"] == "anna"
+    told = site.post("/jobs", {"command": "true", "submitted_by": "ben"})
+    is_problem(told, 400, "submitted_by must be 'anna'")
+    old = site.hand.ended(submitted_by="ben")
+    assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
+
+
+def test_a_named_token_names_who_cancels(site: Site) -> None:
+    job = site.hand.queued()
+    assert site.post(f"/jobs/{job.id}/cancel").json()["reason"] == "cancelled by anna"
+
+
+def test_the_shared_token_still_names_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(entry("anna", ANNA))
+    app = create_app({"STORAGE": tmp_path / "jobs", "TOKEN": TOKEN, "TOKENS": path})
+    client = app.test_client()
+    asked = {"command": "true", "submitted_by": "ben"}
+    assert client.post("/jobs", json=asked, headers=bearer(TOKEN)).json["submitted_by"] == "ben"  # type: ignore[index]
+    is_problem(client.post("/jobs", json=asked, headers=bearer(ANNA)), 400)
+    is_problem(client.get("/jobs", headers=bearer("")), 401)
+
+
+def test_all_named_tokens_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    compare = hmac.compare_digest
+
+    def note(one: Any, other: Any) -> bool:
+        compared.append(other)
+        return compare(one, other)
+
+    path = tmp_path / "tokens"
+    path.write_text("".join(entry(name, name * 9) for name in "abc"))
+    monkeypatch.setattr(hmac, "compare_digest", note)
+    client = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": path}).test_client()
+    for token, status in (("a" * 9, 200), ("c" * 9, 200), ("x", 401)):
+        compared.clear()
+        assert client.get("/jobs", headers=bearer(token)).status_code == status
+        assert {each.sha256 for each in parse_tokens(path.read_bytes())} <= set(compared)
+
+
+# --- Tickets --------------------------------------------------------------------------------------
+
+
+def read_with(site: Site, job_id: str, ticket: str) -> int:
+    url = f"{site.url}/jobs/{job_id}/logs"
+    return requests.get(url, params={"ticket": ticket}, timeout=30).status_code
+
+
+def test_a_ticket_ends_when_its_token_is_revoked(site: Site, tokens: Path) -> None:
+    tokens.write_text(entry("anna", ANNA) + entry("ben", BEN))
+    job_id = site.hand.ended(b"text\n")
+    made = {
+        name: site.post(path, headers=bearer(token)).json()["ticket"]
+        for name, token, path in (("anna", ANNA, "/ticket"), ("ben", BEN, f"/jobs/{job_id}/ticket"))
+    }
+    assert [read_with(site, job_id, made[name]) for name in ("anna", "ben")] == [200, 200]
+    tokens.write_text(entry("anna", ANNA))
+    assert [read_with(site, job_id, made[name]) for name in ("anna", "ben")] == [200, 401]
+
+
+def test_a_ticket_cannot_be_made_from_the_file(site: Site) -> None:
+    job_id = site.hand.ended(b"text\n")
+    for key in ("", hashlib.sha256(ANNA.encode()).hexdigest()):
+        forged = URLSafeTimedSerializer(key, salt="tailboard log ticket").dumps(job_id)
+        assert read_with(site, job_id, str(forged)) == 401
+
+
+# --- The file -------------------------------------------------------------------------------------
+
+
+def test_a_change_of_the_file_is_seen_at_once(site: Site, tokens: Path) -> None:
+    assert site.get("/jobs", headers=bearer(BEN)).status_code == 401
+    for content, expected in (
+        (entry("anna", ANNA) + entry("ben", BEN), 200),
+        (f"# all of us\n\n  {entry('ben', BEN).upper()}", 200),
+        (entry("ben", "other-token"), 401),  # of the same size
+        ("", 401),
+        (entry("ben", BEN), 200),
+    ):
+        tokens.write_text(content)
+        assert site.get("/jobs", headers=bearer(BEN)).status_code == expected, content
+
+
+@pytest.mark.parametrize("bad", [entry("ben", BEN)[:30], "\0\xff \n", None])
+def test_a_bad_file_changes_nothing_and_is_told_once(
+    site: Site, tokens: Path, bad: str | None
+) -> None:
+    before = site.processes.text().count("trouble tokens")
+    assert site.get("/jobs").status_code == 200
+    if bad is None:
+        tokens.unlink()
+    else:
+        tokens.write_text(bad)
+    for _ in range(3):
+        assert site.get("/jobs").status_code == 200
+        assert site.get("/jobs", headers=bearer(BEN)).status_code == 401
+    assert site.processes.text().count("trouble tokens") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "No such file or directory"),
+        ("", "holds no token: `flask token NAME` makes one"),
+        (f"#\n{entry('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
+    ],
+)
+def test_a_file_that_lets_nobody_in_is_one_sentence(
+    tmp_path: Path, content: str | None, sentence: str
+) -> None:
+    path = tmp_path / "tokens"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=f"TAILBOARD_TOKENS: .*{sentence}"):
+        TokenFile(str(path)).check()
+
+
+def test_the_api_does_not_start_with_a_bad_file(processes: Processes, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"anna {ANNA}\n")
+    bind = f"127.0.0.1:{free_port()}"
+    settings = {"TAILBOARD_TOKENS": str(path), "TAILBOARD_BIND": bind, "TAILBOARD_TOKEN": TOKEN}
+    assert processes.start(sys.executable, "api.py", **settings).wait(60) != 0
+    told = processes.text()
+    assert told.startswith("api: TAILBOARD_TOKENS: ") and "line 1 is not NAME SHA256" in told
+    assert "Traceback" not in told and ANNA not in told
+
+
+# --- flask token ----------------------------------------------------------------------------------
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def flask_token(tmp_path: Path) -> Run:
+    app = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": tmp_path / "tokens"})
+    return lambda *words: app.test_cli_runner().invoke(args=["token", *words])
+
+
+def test_a_token_is_printed_once_and_kept_as_its_hash(flask_token: Run, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    first = flask_token("anna")
+    assert path.read_text() == entry("anna", first.stdout.strip())
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(f"# ours\n{path.read_text().strip()}")  # an editor left no newline
+    path.chmod(0o640)
+    second = flask_token("ben")
+    kept = f"# ours\n{entry('anna', first.stdout.strip())}"
+    assert path.read_text() == kept + entry("ben", second.stdout.strip())
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert len(first.stdout.strip()) == 43 and first.stdout != second.stdout
+
+
+def test_a_token_is_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(entry("ben", BEN) + entry("anna", ANNA))
+    refused = flask_token("anna")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "anna has a token already" in refused.stderr
+    replaced = flask_token("anna", "--replace")
+    assert path.read_text() == entry("ben", BEN) + entry("anna", replaced.stdout.strip())
+    revoked = flask_token("anna", "--revoke")
+    assert (revoked.stdout, path.read_text()) == ("", entry("ben", BEN))
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "sentence"),
+    [
+        (["a b"], "", "NAME must be 1 to 64"),
+        (["#a"], "", "NAME must be 1 to 64"),
+        (["anna", "--revoke"], entry("ben", BEN), "anna has no token"),
+        (["anna"], "broken\n", "line 1 is not NAME SHA256"),
+    ],
+)
+def test_a_token_that_cannot_be_made_is_one_sentence(
+    flask_token: Run, tmp_path: Path, words: list[str], content: str, sentence: str
+) -> None:
+    (tmp_path / "tokens").write_text(content)
+    told = flask_token(*words)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert sentence in told.stderr and "Traceback" not in told.stderr
+    assert (tmp_path / "tokens").read_text() == content
+
+
+def test_tokens_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    tokens = TokenFile(str(tmp_path / "tokens"))
+    (tmp_path / "tokens.new").write_text("of one who was killed")
+    names = [f"name-{number}" for number in range(20)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: change_token(tokens, name, f"token of {name}", False), names))
+    assert sorted(each.name for each in tokens.read()) == sorted(names)
+    assert os.listdir(tmp_path) == ["tokens"]
+
+
+def test_without_a_file_no_token_is_made(client: FlaskClient) -> None:
+    told = client.application.test_cli_runner().invoke(args=["token", "anna"])
+    assert told.exit_code == 1 and "TAILBOARD_TOKENS must name the file" in told.stderr
