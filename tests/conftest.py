@@ -56,12 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Several processes share the whole suite, unless `-n` says how many; files or tests that are
-    named run in this one, and so does everything without pytest-xdist."""
+    """Several processes share the whole suite, unless `-n` says how many. What is named (files,
+    tests, `-k`, `--lf`) runs in this one, and so does everything without pytest-xdist."""
     option = config.option
     if hasattr(config, "workerinput") or not hasattr(option, "numprocesses"):
         return
-    is_named = option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    is_whole = all(Path(argument).is_dir() for argument in config.args)
+    is_named = not is_whole or option.keyword or getattr(option, "lf", False)
     is_for_people = option.usepdb or option.collectonly or option.capture == "no"
     if option.numprocesses is None and not is_named and not is_for_people:
         option.numprocesses = min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
