@@ -26,8 +26,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from getpass import getuser
+from glob import glob
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
@@ -35,6 +37,7 @@ from urllib.parse import unquote_to_bytes
 import click
 import psutil
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, stream_with_context
+from flask.cli import with_appcontext
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -72,7 +75,19 @@ from werkzeug.exceptions import (
 )
 
 import storage
-from storage import FINISHED, EmptyLog, Job, JobNotFound, Log, Settings, Status, WrongState
+from storage import (
+    FINISHED,
+    EmptyLog,
+    Job,
+    JobNotFound,
+    Log,
+    Param,
+    SavedCommand,
+    Schedule,
+    Settings,
+    Status,
+    WrongState,
+)
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
@@ -301,8 +316,8 @@ class RequestModel(BaseModel):
             abort(400, f"{field} must be {cls.model_fields[field].description}")
 
 
-class Submission(RequestModel):
-    """The body of POST /jobs."""
+class JobRequest(RequestModel):
+    """What is asked of a job, whether it is submitted or saved."""
 
     model_config = ConfigDict(strict=True)
 
@@ -324,6 +339,11 @@ class Submission(RequestModel):
         None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
     )
     retries: Annotated[int, int_field(0, 100)] = 0
+
+
+class Submission(JobRequest):
+    """The body of POST /jobs."""
+
     submitted_by: Label = None
 
 
@@ -381,6 +401,41 @@ class Bulk(Filters):
 
     to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
     q: Words = ""
+
+
+class SavedParam(BaseModel):
+    """A param in the body of PUT /saved/NAME. What its name may be, `storage` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{storage.PARAM_RE.pattern}$"})]
+    label: Label = None
+    default: Text | None = None
+    choices: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+
+
+class SavedRequest(JobRequest):
+    """The body of PUT /saved/NAME."""
+
+    params: list[SavedParam] = Field(
+        [],
+        max_length=storage.MAX_PARAMS,
+        description=f"a list of up to {storage.MAX_PARAMS} objects, each with a name and perhaps "
+        "a label, a default (a text) and choices (a list of texts)",
+    )
+    cron: Annotated[str | None, text_field(LINE, 200, storage.CRON_FORM)] = None
+    zone: Annotated[str, text_field(LINE, 100, storage.ZONE_FORM)] = "UTC"
+    paused: Annotated[bool, Field(description="true or false")] = False
+
+
+class RunValues(RequestModel):
+    """The body of POST /saved/NAME/run: what its fields are, the saved command says."""
+
+
+class RunQuery(RequestModel):
+    """The parameters of POST /saved/NAME/run."""
+
+    submitted_by: Label = None
 
 
 # --- Errors -------------------------------------------------------------------------------------
@@ -556,7 +611,7 @@ def visitor() -> str | None:
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD", "OPTIONS")
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 
@@ -614,7 +669,7 @@ def require_this_machine() -> None:
 
 def refuse_other_bodies() -> None:
     """415 for a body that is not JSON; a POST without a body needs no type."""
-    if request.method == "POST" and has_body() and request.mimetype != "application/json":
+    if request.method in ("POST", "PUT") and has_body() and request.mimetype != "application/json":
         abort(415, "Content-Type must be application/json")
 
 
@@ -724,27 +779,35 @@ def created(job: Job) -> Created:
     return whole_job(job), 201, {"Location": location}
 
 
-def submit(asked: object, key: str | None = None, rerun_of: str | None = None) -> Job:
+def submit(
+    asked: object, key: str | None = None, rerun_of: str | None = None, saved: str | None = None
+) -> Job:
     asked = with_submitter(asked)
-    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of)
+    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of, saved=saved)
     return tailboard().storage.submit(job, key)
 
 
 def with_submitter(asked: object) -> object:
-    """What is asked, submitted by whose token came with it; 400 where it names another."""
-    name = visitor()
-    if name is None or not isinstance(asked, dict):
+    """What is asked, submitted by whose token came with it."""
+    if visitor() is None or not isinstance(asked, dict):
         return asked
-    if asked.get("submitted_by") not in (None, name):
+    return asked | {"submitted_by": submitter(asked.get("submitted_by"))}
+
+
+def submitter(claimed: Any) -> Any:
+    """Whose token came with the request; without a named one, who is claimed to submit. 400 where
+    the two differ."""
+    name = visitor()
+    if name is not None and claimed not in (None, name):
         abort(400, f"submitted_by must be {name!r}, whose token this is, or be left out")
-    return asked | {"submitted_by": name}
+    return name or claimed
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
     wishes["submitted_by"] = visitor() or old.submitted_by
-    return submit(wishes, key, rerun_of=old.id)
+    return submit(wishes, key, rerun_of=old.id, saved=old.saved)
 
 
 @routes.get("/jobs")
@@ -798,6 +861,125 @@ def cancel(job_id: str) -> tuple[dict[str, Any], int]:
 def delete(job_id: str) -> tuple[str, int]:
     tailboard().storage.delete(job_id)
     return "", 204
+
+
+# --- Saved commands -----------------------------------------------------------------------------
+
+RUNS_SHOWN = 5  # of a saved command, newest first
+RUN_FIELDS = ("id", "status", "submitted_at", "started_at", "finished_at", "exit_code", "reason")
+# What GET tells besides: it may stand in the body of a PUT, so that what was read can be sent back.
+TOLD = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
+
+
+@routes.get("/saved")
+def list_saved() -> Response:
+    """All saved commands, by name; without `env`, which may be large."""
+    listed = [whole_command(command) for command in tailboard().storage.list_commands()]
+    for told in listed:
+        del told["env"]
+    response = current_app.make_response({"saved": listed})
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@routes.get("/saved/<name>")
+def show_saved(name: str) -> dict[str, Any]:
+    return whole_command(tailboard().storage.load_command(name))
+
+
+@routes.put("/saved/<name>")
+def save(name: str) -> Created:
+    """Keep the command that the body describes under this name: 201 where that is new, else 200."""
+    asked = request.get_json() if has_body() else None
+    is_new = save_command(name, asked)
+    location = current_app.url_for("tailboard.show_saved", name=name)
+    status = 201 if is_new else 200
+    return whole_command(tailboard().storage.load_command(name)), status, {"Location": location}
+
+
+@routes.delete("/saved/<name>")
+def delete_saved(name: str) -> tuple[str, int]:
+    tailboard().storage.delete_command(name)
+    return "", 204
+
+
+@routes.post("/saved/<name>/run")
+def run_saved(name: str) -> Created:
+    """Submit a job of a saved command; the body holds the values of its params."""
+    by = submitter(RunQuery.parse(request.args.to_dict()).submitted_by)
+    values = request.get_json() if has_body() else {}
+    return created(start_saved(name, values, by, idempotency_key()))
+
+
+def save_command(name: str, asked: object) -> bool:
+    """True where the name is new; 400 with a sentence where it is none that could run."""
+    try:
+        return tailboard().storage.save_command(make_command(name, asked))
+    except ValueError as error:
+        abort(400, str(error))
+
+
+def make_command(name: str, asked: object) -> SavedCommand:
+    """The saved command that a body describes; ValueError, or 400, where it is none."""
+    if isinstance(asked, dict):
+        asked = {field: value for field, value in asked.items() if field not in TOLD}
+    said = SavedRequest.parse(asked).model_dump()
+    said["params"] = [Param(**param) for param in said["params"]]
+    command = SavedCommand(**said, saved=name)
+    command.check()
+    return command
+
+
+def start_saved(name: str, values: object, by: str | None, key: str | None = None) -> Job:
+    """Submit a job of a saved command with these values; 400 names one that is missing or bad."""
+    command = tailboard().storage.load_command(name)
+    if not isinstance(values, dict):
+        abort(400, "the body must be a JSON object of the params' values")
+    try:
+        job = command.job(values)
+    except ValueError as error:
+        abort(400, str(error))
+    try:
+        bounded_env(job.env)
+    except ValueError:
+        abort(400, f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all")
+    job.submitted_by = by
+    return tailboard().storage.submit(job, key)
+
+
+def whole_command(command: SavedCommand) -> dict[str, Any]:
+    """A saved command with its next run, its last ones, and how many of its times were skipped."""
+    port = tailboard().storage
+    upcoming = storage.next_time(command, time.time())
+    runs = last_runs(command)
+    return command.as_dict() | {
+        "next_run": None if upcoming is None else storage.utc(upcoming),
+        "last_run": runs[0] if runs else None,
+        "runs": runs,
+        "skipped": skipped_times(port.load_schedule(command.saved)),
+    }
+
+
+def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
+    """Its newest jobs, in short; those that were deleted are left out."""
+    port, runs = tailboard().storage, []
+    for job_id in port.command_runs(command.saved):
+        with suppress(JobNotFound):
+            told = port.get(job_id).as_dict()
+            runs.append({name: told[name] for name in RUN_FIELDS})
+        if len(runs) == RUNS_SHOWN:
+            break
+    return runs
+
+
+def skipped_times(schedule: Schedule) -> dict[str, Any]:
+    """How many times were skipped; the last of them, and the job that still waited or ran."""
+    return {
+        "count": schedule.skipped,
+        "last_at": schedule.skipped_at,
+        "for_job": schedule.skipped_for,
+    }
 
 
 # --- Logs on the wire ---------------------------------------------------------------------------
@@ -1418,6 +1600,19 @@ OPERATIONS = {
         },
         query=LogQuery,
     ),
+    ("get", "/saved"): Operation("List saved commands", {"200": "SavedCommands", "304": ""}),
+    ("get", "/saved/{name}"): Operation("A saved command", {"200": "SavedCommand"}),
+    ("put", "/saved/{name}"): Operation(
+        "Save a command", {"200": "SavedCommand", "201": "SavedCommand"}, body=SavedRequest
+    ),
+    ("delete", "/saved/{name}"): Operation("Forget a saved command", {"204": ""}),
+    ("post", "/saved/{name}/run"): Operation(
+        "Run it, with values for its params",
+        {"201": "Job"},
+        query=RunQuery,
+        body=RunValues,
+        keyed=True,
+    ),
     ("post", "/jobs/{job_id}/ticket"): Operation("A ticket for its log", {"201": "Ticket"}),
     ("post", "/ticket"): Operation("A ticket for any log", {"201": "Ticket"}),
     ("get", "/logs"): Operation(
@@ -1447,7 +1642,7 @@ def openapi() -> dict[str, Any]:
         "info": {"title": "Tailboard", "version": "1", "description": "Jobs and their logs."},
         "paths": paths,
         "components": {
-            "schemas": answer_schemas() | {"Submission": request_schema(Submission)},
+            "schemas": answer_schemas() | body_schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}, {}],
@@ -1456,8 +1651,8 @@ def openapi() -> dict[str, Any]:
 
 def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "parameters": []}
-    if "{job_id}" in path:
-        described["parameters"].append(parameter("job_id", "path", {"type": "string"}))
+    for name in re.findall("{(.*?)}", path):
+        described["parameters"].append(parameter(name, "path", {"type": "string"}))
     if operation.keyed:
         key = {"type": "string", "minLength": 1}
         described["parameters"].append(parameter("Idempotency-Key", "header", key))
@@ -1467,7 +1662,8 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
             is_required = name in model.get("required", ())
             described["parameters"].append(parameter(name, "query", schema, is_required))
     if operation.body:
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}
+        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+        content = {"application/json": {"schema": schema}}
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = {"default": describe_answer("Problem")}
     for status, answer in operation.answers.items():
@@ -1499,8 +1695,37 @@ def request_schema(model: type[RequestModel]) -> dict[str, Any]:
     return schema | {"additionalProperties": False}
 
 
+def body_schemas() -> dict[str, Any]:
+    """The bodies of requests, and what stands in them."""
+    return {
+        "Submission": request_schema(Submission),
+        "SavedRequest": request_schema(SavedRequest),
+        "SavedParam": SavedParam.model_json_schema(),
+        "RunValues": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+
+
+def saved_schema() -> dict[str, Any]:
+    """A saved command on its own, made of the dataclass that it is."""
+    told = TypeAdapter(SavedCommand).json_schema(ref_template="#/components/schemas/{model}")
+    properties = {name: told["properties"][name] for name in storage.DEFINITION}
+    run = an_object(**{name: job_schema()["properties"][name] for name in RUN_FIELDS})
+    return an_object(
+        saved={"type": "string"},
+        **properties,
+        saved_at=TIME,
+        next_run=TIME,
+        last_run={"anyOf": [run, {"type": "null"}]},
+        runs={"type": "array", "items": run},
+        skipped=an_object(count=COUNT, last_at=TIME, for_job={"type": ["string", "null"]}),
+    )
+
+
 def answer_schemas() -> dict[str, Any]:
-    job = job_schema()
+    job, saved = job_schema(), saved_schema()
+    saved_in_list = {
+        name: saved["properties"][name] for name in saved["properties"] if name != "env"
+    }
     listed = dict(job["properties"])
     for name in ("env", "attempts"):
         del listed[name]
@@ -1519,6 +1744,11 @@ def answer_schemas() -> dict[str, Any]:
             searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
         ),
         "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
+        "SavedCommand": saved,
+        "SavedCommands": an_object(
+            saved={"type": "array", "items": an_object(**saved_in_list)},
+        ),
+        "Param": TypeAdapter(Param).json_schema(),
         "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
         "Workers": an_object(workers={"type": "array"}, unreadable=TEXTS),
         "Health": {"type": "object"},
@@ -1601,17 +1831,20 @@ def find(part: str) -> Job:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
-    if bad := [pair for pair in env if "=" not in pair]:
-        raise click.ClickException(f"--env must be NAME=VALUE, and {bad[0]!r} is not")
     given["command"] = sys.stdin.read() if command == "-" else command
-    given["env"] = dict(pair.split("=", 1) for pair in env)
+    given["env"] = parse_pairs("--env", env)
     job = submit(given | {"submitted_by": getuser()})
     click.echo(job.id, err=follow)
     if follow:
-        for data in plain_text(follow_log(job.id, 0, False)):
-            click.echo(data, nl=False)
-        code = tailboard().storage.get(job.id).exit_code
-        sys.exit(1 if code is None else code)
+        follow_to_end(job)
+
+
+def follow_to_end(job: Job) -> None:
+    """Print a job's log as it is written; exit with its exit code."""
+    for data in plain_text(follow_log(job.id, 0, False)):
+        click.echo(data, nl=False)
+    code = tailboard().storage.get(job.id).exit_code
+    sys.exit(1 if code is None else code)
 
 
 @routes.cli.command("jobs")
@@ -1818,6 +2051,166 @@ class Progress:
         click.echo(f"{count_of(self.done)} {are} {done}{rest}", err=True)
         for failure in self.failures:
             click.echo(failure, err=True)
+
+
+# Saved commands. `flask run` is Flask's own, hence `flask start`; `flask pause` and `resume` are
+# left to queues, hence `flask saved pause`.
+
+
+@routes.cli.command("save")
+@click.argument("name")
+@click.argument("command", required=False)
+@click.option(
+    "--from", "job_id", metavar="ID", help="Save what this job ran, where COMMAND is none."
+)
+@click.option("--name", "label", help="Of its jobs (default: NAME).")
+@click.option("--queue")
+@click.option("--cwd", type=click.Path(resolve_path=True), help="The folder to run in.")
+@click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
+@click.option("--timeout", type=float, help="Seconds.")
+@click.option("--retries", type=int)
+@click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="May be given several times.")
+@click.option("--cron", help="Like '0 3 * * *', or @daily.")
+@click.option("--zone", help="Of its times, like Europe/Berlin (default: UTC).")
+def save_command_line(
+    name: str,
+    command: str | None,
+    job_id: str | None,
+    label: str | None,
+    env: tuple[str, ...],
+    param: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Keep COMMAND, a shell line (-: a script from standard input), under NAME, in place of what
+    it was. A variable of a job's env that becomes a param gives its default."""
+    if (command is None) == (job_id is None):
+        raise click.ClickException("give either a COMMAND or --from ID")
+    said: dict[str, Any] = {"command": sys.stdin.read() if command == "-" else command, "env": {}}
+    if job_id is not None:
+        job = find(job_id)
+        said = {field: getattr(job, field) for field in JobRequest.model_fields}
+    said |= {field: value for field, value in given.items() if value is not None}
+    said["name"] = label or said.get("name")
+    said["env"] = said["env"] | parse_pairs("--env", env)
+    said["params"] = [parse_param(text, said["env"]) for text in param]
+    is_new = save_command(name, said)
+    click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+
+
+def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
+    if bad := [pair for pair in pairs if "=" not in pair]:
+        raise click.ClickException(f"{option} must be NAME=VALUE, and {bad[0]!r} is not")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
+    """`P=DEFAULT`, or `P`, whose default is the value that env has for it: it leaves env."""
+    name, has_default, default = text.partition("=")
+    known = env.pop(name, None)
+    return {"name": name, "default": default if has_default else known}
+
+
+@routes.cli.command("start")
+@click.argument("name")
+@click.argument("values", nargs=-1, metavar="[P=VALUE]...")
+@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
+def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
+    """Run the saved command NAME with these values, and print the job's ID."""
+    job = start_saved(name, parse_pairs("a value", values), getuser())
+    click.echo(job.id, err=follow)
+    if follow:
+        follow_to_end(job)
+
+
+@routes.cli.group("saved", invoke_without_command=True)
+@click.pass_context
+@with_appcontext
+def saved_commands(context: click.Context) -> None:
+    """List saved commands; keep them, or their times, by the commands below."""
+    if context.invoked_subcommand is not None:
+        return
+    for command in tailboard().storage.list_commands():
+        click.echo(describe_command(whole_command(command)))
+
+
+saved_commands.command_class = Command
+
+
+def describe_command(told: dict[str, Any]) -> str:
+    """A saved command in one line: name, times, last run, what it runs."""
+    times = "no times" if told["cron"] is None else f"{told['cron']} {told['zone']}"
+    if told["paused"]:
+        times += ", paused"
+    elif told["next_run"] is not None:
+        times += f", next {told['next_run'][:16]}Z"
+    last = told["last_run"]
+    ran = "never ran" if last is None else f"{last['status']} {last['submitted_at'][:16]}Z"
+    if told["skipped"]["count"]:
+        ran += f", {told['skipped']['count']} skipped"
+    params = " ".join(param["name"] for param in told["params"])
+    line = " ".join(str(told["command"]).split())[:60]
+    return "  ".join(
+        part for part in (told["saved"], f"({times})", f"({ran})", params, line) if part
+    )
+
+
+@saved_commands.command("delete")
+@click.argument("name")
+def delete_saved_command(name: str) -> None:
+    """Forget a saved command; its jobs stay."""
+    tailboard().storage.delete_command(name)
+    click.echo(name)
+
+
+def switch_times(word: str, paused: bool, text: str) -> None:
+    @saved_commands.command(word, help=text)
+    @click.argument("name")
+    def switch(name: str) -> None:
+        command = tailboard().storage.load_command(name)
+        tailboard().storage.save_command(replace(command, paused=paused))
+        click.echo(name)
+
+
+switch_times("pause", True, "Let a saved command's times pass; it can still be started.")
+switch_times("resume", False, "Let its times count again, from now on.")
+
+
+@saved_commands.command("export")
+@click.argument("folder", type=click.Path(file_okay=False))
+def export_command(folder: str) -> None:
+    """Write each saved command into FOLDER/NAME.json, for git to keep."""
+    os.makedirs(folder, exist_ok=True)
+    for command in tailboard().storage.list_commands():
+        path = os.path.join(folder, f"{command.saved}.json")
+        with open(path, "wb") as file:
+            file.write(storage.encode_command(command))
+        click.echo(path)
+
+
+@saved_commands.command("import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+def import_command(folder: str) -> None:
+    """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
+    commands = [read_exported(path) for path in sorted(glob(os.path.join(folder, "*.json")))]
+    known = {each.saved: each.definition() for each in tailboard().storage.list_commands()}
+    for name, said in commands:
+        if known.get(name) == said:
+            click.echo(f"unchanged {name}")
+            continue
+        is_new = save_command(name, said)
+        click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+
+
+def read_exported(path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the definition in a file; an error names the file."""
+    name = os.path.basename(path).removesuffix(".json")
+    try:
+        with open(path, "rb") as file:
+            return name, make_command(name, json.load(file)).definition()
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    except HTTPException as error:
+        raise click.ClickException(f"{path}: {error.description}") from None
 
 
 @routes.cli.command("workers")

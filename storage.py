@@ -13,6 +13,8 @@ A job is a folder; its state is the folder that it stands in; every transition i
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
       secret               random bytes, with which the API signs tickets
+      saved/NAME.json      saved commands: what POST /jobs takes, with params, cron and zone
+      schedules/           NAME.state: which of its times are settled; NAME.runs: its jobs
     ID/job.json      what was asked: written once, at submit        by who submits
        journal       what happened: lines, only ever appended to    by who holds its flock
        output.log    what the job said, untouched                   by the job
@@ -55,8 +57,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 from glob import glob
 from itertools import chain
@@ -159,6 +161,8 @@ class Job:
     submitted_at: str | None = None
     submitted_by: str | None = None
     rerun_of: str | None = None
+    saved: str | None = None  # the saved command that it was started from
+    submit_reason: str | None = None  # why it was submitted, where that needs a sentence
     # What happened, as its folder and its journal have it:
     status: Status = Status.QUEUED
     attempt: int = 1
@@ -179,7 +183,13 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire."""
-        return {name: getattr(self, name) for name in WIRE}
+        return {name: getattr(self, name) for name in WIRE} | {"reason": self.whole_reason}
+
+    @property
+    def whole_reason(self) -> str | None:
+        """Why it was submitted and why it is as it is, where there is anything to say."""
+        said = [reason for reason in (self.submit_reason, self.reason) if reason]
+        return "; ".join(said) or None
 
     def attempts_as_dicts(self) -> list[dict[str, Any]]:
         """Its attempts as JSON on the wire, oldest first, without claims that never started."""
@@ -210,6 +220,7 @@ WIRE = [
     "pid",
     "submitted_by",
     "rerun_of",
+    "saved",
     "cpu_seconds",
     "max_rss_bytes",
     "log_size",
@@ -227,6 +238,8 @@ RECORD = [
     "submitted_at",
     "submitted_by",
     "rerun_of",
+    "saved",
+    "submit_reason",
     "version",
 ]
 
@@ -291,6 +304,17 @@ class Store(Protocol):
     def finished_totals(self) -> dict[Status, int]: ...
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
     def secret(self) -> bytes: ...
+
+    # Saved commands
+    def save_command(self, command: SavedCommand) -> bool: ...
+    def load_command(self, name: str) -> SavedCommand: ...
+    def list_commands(self) -> Sequence[SavedCommand]: ...
+    def delete_command(self, name: str) -> None: ...
+    def command_runs(self, name: str) -> Sequence[str]: ...
+    def load_schedule(self, name: str) -> Schedule: ...
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None: ...
 
 
 class WorkerStore(Store, Protocol):
@@ -559,6 +583,10 @@ def _is_queue(value: Any) -> bool:
     return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
 
 
+def _is_json(name: str) -> bool:
+    return name.endswith(".json")
+
+
 def _is_day(name: str) -> bool:
     with suppress(ValueError):
         return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
@@ -576,6 +604,8 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written b
     "submitted_at": _is_text,
     "submitted_by": _is_text,
     "rerun_of": _is_text,
+    "saved": _is_text,
+    "submit_reason": _is_text,
     "version": _is_count,
 }
 
@@ -811,6 +841,466 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
     data = b"\n" + json.dumps(line).encode() + b"\n"
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- Saved commands -----------------------------------------------------------------------------
+
+SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
+PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
+PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
+MAX_PARAMS = 32
+MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
+RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
+
+
+class CommandNotFound(JobNotFound):
+    """There is no such saved command."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Param:
+    """What may be said at each run; the job has it as an environment variable of this name."""
+
+    name: str
+    label: str | None = None  # for people
+    default: str | None = None  # None: a run must give a value
+    choices: list[str] | None = None  # None: any text
+
+    def check(self) -> None:
+        """ValueError where it is none that a run could use."""
+        if not PARAM_RE.fullmatch(self.name):
+            raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
+        if self.default is not None:
+            try:
+                self.check_value(self.default)
+            except ValueError as error:
+                raise ValueError(f"params: the default of {error}") from None
+
+    def check_value(self, value: Any) -> None:
+        """ValueError, naming the param and what is allowed, where a run cannot have it."""
+        if self.choices is not None and value not in self.choices:
+            shown = f"{value!r:.80}"
+            raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
+        if not isinstance(value, str):
+            raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
+        if "\0" in value or len(value) > MAX_VALUE:
+            told = f"a text of up to {MAX_VALUE:,} characters without NUL"
+            raise ValueError(f"{self.name} must be {told}")
+
+
+@dataclass(slots=True, kw_only=True)
+class SavedCommand:
+    """What POST /jobs takes, kept under a name, with what may be said at each run."""
+
+    saved: str  # its name
+    command: str | list[str]
+    name: str | None = None  # of its jobs; None: as `saved`
+    queue: str = "default"
+    cwd: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float | int | None = None
+    retries: int = 0
+    params: list[Param] = field(default_factory=list)
+    cron: str | None = None  # five fields, or @daily and the like; None: it has no times
+    zone: str = "UTC"  # in which the times are meant: an IANA name
+    paused: bool = False  # its times pass, and nothing runs
+    saved_at: str | None = None  # RFC 3339; by the store
+
+    def check(self) -> None:
+        """ValueError, in one sentence, where its parts do not go together."""
+        if not SAVED_RE.fullmatch(self.saved):
+            raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
+        self._check_params()
+        check_zone(self.zone)
+        if self.cron is None:
+            return
+        check_cron(self.cron)
+        for param in self.params:
+            if param.default is None:
+                raise ValueError(f"cron needs a default for each param, and {param.name} has none")
+
+    def _check_params(self) -> None:
+        if len(self.params) > MAX_PARAMS:
+            raise ValueError(f"params must be {MAX_PARAMS} at most, not {len(self.params)}")
+        names: set[str] = set()
+        for param in self.params:
+            param.check()
+            if param.name in names:
+                raise ValueError(f"params: {param.name} stands there twice")
+            if param.name in self.env:
+                raise ValueError(f"params: {param.name} is set by env already")
+            names.add(param.name)
+
+    def job(self, values: Mapping[str, Any]) -> Job:
+        """A job with these values of its params. ValueError where one is missing or unknown."""
+        given = dict(values)
+        chosen = {}
+        for param in self.params:
+            value = given.pop(param.name, param.default)
+            if value is None:
+                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
+                raise ValueError(f"{param.name} must be given: {allowed}")
+            param.check_value(value)
+            chosen[param.name] = value
+        for unknown in given:
+            known = ", ".join(param.name for param in self.params) or "none"
+            raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
+        return Job(
+            command=self.command,
+            name=self.name or self.saved,
+            queue=self.queue,
+            cwd=self.cwd,
+            env=self.env | chosen,
+            timeout=self.timeout,
+            retries=self.retries,
+            saved=self.saved,
+        )
+
+    def definition(self) -> dict[str, Any]:
+        """What a person has said, as JSON in a file: without its name, and when it was saved."""
+        said = asdict(self)
+        return {name: said[name] for name in DEFINITION}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The saved command as JSON on the wire."""
+        return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
+
+
+DEFINITION = [
+    "command",
+    "name",
+    "queue",
+    "cwd",
+    "env",
+    "timeout",
+    "retries",
+    "params",
+    "cron",
+    "zone",
+    "paused",
+]
+
+
+def encode_command(command: SavedCommand) -> bytes:
+    """The file of a saved command, for people and for git. ValueError where it is too large."""
+    text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
+    data = text.encode() + b"\n"
+    if len(data) > SMALL_FILE:
+        raise ValueError(f"a saved command must be at most {SMALL_FILE:,} bytes long")
+    return data
+
+
+def parse_command(data: bytes, name: str) -> SavedCommand:
+    """The saved command in the bytes of a file; ValueError, saying why, where there is none. The
+    file may be by another hand: git's, or an editor's."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {key: record[key] for key in DEFINITION if record.get(key) is not None}
+    command = SavedCommand(**{"command": None} | known | {"saved": name})
+    for key, is_good in COMMAND_CHECKS.items():
+        if not is_good(getattr(command, key)):
+            raise ValueError(f"its {key} is not what it should be")
+    command.params = [_parse_param(param) for param in command.params]
+    command.check()
+    return command
+
+
+def _parse_param(record: Any) -> Param:
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        raise ValueError("its params are not what they should be")
+    name, label, default = record["name"], record.get("label"), record.get("default")
+    choices = record.get("choices")
+    if not _is_text(label) or not _is_text(default) or not _is_choices(choices):
+        raise ValueError(f"its param {name[:80]!r} is not what it should be")
+    return Param(name=name, label=label, default=default, choices=choices)
+
+
+def _is_choices(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _is_env(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "command": _is_command,
+    "name": _is_text,
+    "queue": _is_queue,
+    "cwd": _is_text,
+    "env": _is_env,
+    "timeout": _is_timeout,
+    "retries": _is_count,
+    "params": lambda value: isinstance(value, list),
+    "cron": _is_text,
+    "zone": lambda value: isinstance(value, str),
+    "paused": lambda value: isinstance(value, bool),
+}
+
+
+def active_run(store: Store, name: str) -> str | None:
+    """The ID of a job of this saved command that waits or runs; None: there is none."""
+    for job_id in store.command_runs(name):
+        with suppress(JobNotFound):  # it was deleted
+            if store.status(job_id) not in FINISHED:
+                return job_id
+    return None
+
+
+# --- Cron expressions ---------------------------------------------------------------------------
+#
+# CronSim reads them as Debian's cron does. A fixed time (neither minute nor hour begins with a
+# star) that the clock leaves out in spring runs once, at the first moment after the gap, and one
+# that comes twice in autumn runs the first time. What begins with a star goes by elapsed time.
+
+CRON_FIELDS = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, L for the last, LW for the last weekday"),
+    ("month", "1 to 12, JAN to DEC"),
+    ("day of the week", "0 to 7 or SUN to SAT, 1#2 for the second Monday, 1L for the last"),
+]
+CRON_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+}
+CRON_FORM = (
+    "five fields (minute, hour, day of the month, month, day of the week) "
+    f"or one of {', '.join(CRON_ALIASES)}"
+)
+ZONE_FORM = "an IANA name such as UTC, Europe/Berlin or Asia/Tokyo"
+ZONE_RE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}")
+
+
+def check_cron(cron: str) -> None:
+    """ValueError, naming the field and what is allowed there, where it cannot be read."""
+    from cronsim import CronSim, CronSimError  # here: who has no schedules does without it
+
+    parts = CRON_ALIASES.get(cron, cron).split()
+    if len(parts) != len(CRON_FIELDS):
+        raise ValueError(f"cron must be {CRON_FORM}, and {cron[:80]!r} is not")
+    for place, (name, allowed) in enumerate(CRON_FIELDS):
+        alone = ["*"] * len(CRON_FIELDS)
+        alone[place] = parts[place]
+        try:
+            CronSim(" ".join(alone), datetime.now())
+        except CronSimError:
+            raise ValueError(
+                f"cron: its {name} {parts[place][:80]!r} cannot be read; "
+                f"allowed are * and {allowed}, also as a list 1,5 or range 1-5 or step */5"
+            ) from None
+    try:
+        next(CronSim(" ".join(parts), datetime.now()))
+    except (CronSimError, StopIteration):
+        days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
+        raise ValueError(f"cron: its {days} never come in month {parts[3]!r}") from None
+
+
+def check_zone(zone: str) -> None:
+    """ValueError where this machine knows no such time zone."""
+    try:
+        _zone(zone)
+    except (ValueError, LookupError, OSError):
+        raise ValueError(f"zone must be {ZONE_FORM}, and {zone[:80]!r} is none here") from None
+
+
+def _zone(zone: str) -> tzinfo:
+    from zoneinfo import ZoneInfo  # here, as cronsim
+
+    if zone == "UTC":
+        return UTC  # needs no data
+    if not ZONE_RE.fullmatch(zone):
+        raise ValueError(zone)
+    return ZoneInfo(zone)
+
+
+def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
+    """The times after a moment, oldest first, each a whole minute; seconds since 1970."""
+    from cronsim import CronSim
+
+    begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))
+    last = after
+    for moment in CronSim(CRON_ALIASES.get(cron, cron), begin):
+        # In an hour that comes twice it begins with the first again: what is past is left out.
+        if moment.timestamp() > last:
+            last = moment.timestamp()
+            yield last
+
+
+# --- Schedules ----------------------------------------------------------------------------------
+
+ON_TIME = 60.0  # seconds by which a run may be late without a word
+CLOCK_AHEAD = 3_600.0  # seconds: what is settled further ahead was settled by a wrong clock
+MAX_COUNTED = 1_000  # missed times that are counted
+LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
+
+
+@dataclass(slots=True, kw_only=True)
+class Schedule:
+    """What is remembered of a saved command's times, which are RFC 3339 in UTC."""
+
+    cron: str | None = None  # as it was when this was written, and likewise the next two
+    zone: str = "UTC"
+    paused: bool = False
+    since: str | None = None  # when the three became so: no time before it counts
+    settled: str | None = None  # times up to it have run, were skipped, or are not wanted
+    firing: str | None = None  # the time whose job is just being submitted
+    skipped: int = 0  # times at which a run before it still waited or ran
+    skipped_at: str | None = None  # the last of them
+    skipped_for: str | None = None  # the ID of the job that was still there
+
+    def is_of(self, command: SavedCommand) -> bool:
+        """Was it written for the times that the command has now?"""
+        known = (self.cron, self.zone, self.paused)
+        return known == (command.cron, command.zone, command.paused)
+
+    def adapted(self, command: SavedCommand, since: str | None) -> Schedule:
+        """The same for the times that the command has now."""
+        return replace(
+            self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Firing:
+    """What is to be done about a saved command's times, and what is to be remembered of it."""
+
+    schedule: Schedule  # as it is afterwards
+    runs: bool = False  # a job is to be submitted
+    skips: int = 0  # times that are skipped
+    key: str | None = None  # the Idempotency-Key of the job, NAME@minute in UTC
+    reason: str | None = None  # of the job, where it stands for more than its own time
+
+
+def due(
+    command: SavedCommand, schedule: Schedule, now: float, active: str | None = None
+) -> Firing | None:
+    """What is to be done at this moment (seconds since 1970); None: nothing. `active` is the ID of
+    a job of the command that waits or runs: then the times that have come are skipped."""
+    if command.cron is None or command.paused:
+        return None
+    if not schedule.is_of(command):  # its file was changed by hand
+        schedule = schedule.adapted(command, command.saved_at)
+    begin = _settled_until(schedule)
+    if begin is None or begin > now + CLOCK_AHEAD:
+        return Firing(schedule=replace(schedule, settled=utc(now)))
+    count, first, last = missed_times(command.cron, command.zone, begin, now)
+    if not count:
+        return None
+    after = replace(schedule, settled=utc(last), firing=None)
+    if active is not None:
+        after.skipped += count
+        after.skipped_at, after.skipped_for = utc(last), active
+        return Firing(schedule=after, skips=count)
+    reason = None
+    if count > 1 or now - last >= ON_TIME:
+        reason = f"stands for {_missed(count, first, last)} that no worker was there for"
+    return Firing(schedule=after, runs=True, key=firing_key(command, last), reason=reason)
+
+
+def _settled_until(schedule: Schedule) -> float | None:
+    """The moment after which times count; None where none is known."""
+    found = [_timestamp(text) for text in (schedule.since, schedule.settled) if text]
+    return max(found) if found else None
+
+
+def _timestamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def firing_key(command: SavedCommand, moment: float) -> str:
+    """Under which one time is run once, however many workers on however many machines try to."""
+    return f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, float, float]:
+    """How many times there are after `begin` and up to `now`, the first and the last of them; more
+    than MAX_COUNTED are counted as one more than that."""
+    count, first, last = 0, 0.0, 0.0
+    for moment in cron_times(cron, zone, begin):
+        if moment > now:
+            break
+        first = first or moment
+        count, last = count + 1, moment
+        if count > MAX_COUNTED:
+            return count, first, _last_time(cron, zone, begin, now)
+    return count, first, last
+
+
+def _last_time(cron: str, zone: str, begin: float, now: float) -> float:
+    """The last of many times. Looking from a little before `now` spares years of minutes; CronSim
+    backwards would pass over a time in an hour that comes twice."""
+    for seconds in (*LOOK_BACK, now - begin):
+        last = 0.0
+        for moment in cron_times(cron, zone, max(begin, now - seconds)):
+            if moment > now:
+                break
+            last = moment
+        if last:
+            return last
+    return begin
+
+
+def _missed(count: int, first: float, last: float) -> str:
+    begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+    if count == 1:
+        return f"the run of {end:%Y-%m-%d %H:%M} UTC"
+    number = f"more than {MAX_COUNTED:,}" if count > MAX_COUNTED else str(count)
+    until = f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
+    return f"{number} runs from {begin:%Y-%m-%d %H:%M} to {until} UTC"
+
+
+def next_time(command: SavedCommand, now: float) -> float | None:
+    """The first of its times that comes (seconds since 1970); None: there is none."""
+    if command.cron is None or command.paused:
+        return None
+    return next(cron_times(command.cron, command.zone, now), None)
+
+
+def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
+    """Submit the job of a saved command whose time has come, or note that it is skipped. None
+    where nothing was due, or another worker was faster."""
+    seen = store.load_schedule(command.saved)
+    firing = due(command, seen, now)
+    if firing is None:
+        return None
+    if not firing.runs:
+        return store.fire(command, seen, firing, None)
+    active = active_run(store, command.saved)
+    if active is not None:
+        firing = due(command, seen, now, active) or firing
+        log.info("skipped saved=%s times=%d active=%s", command.saved, firing.skips, active)
+        return store.fire(command, seen, firing, None)
+    job = replace(command.job({}), submitted_by="schedule", submit_reason=firing.reason)
+    return store.fire(command, seen, firing, job)
+
+
+def encode_schedule(schedule: Schedule) -> bytes:
+    return json.dumps(asdict(schedule)).encode() + b"\n"
+
+
+def parse_schedule(data: bytes) -> Schedule:
+    """ValueError, saying why, where it is none."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {f.name: record[f.name] for f in fields(Schedule) if f.name in record}
+    schedule = Schedule(**known)
+    words = (schedule.cron, schedule.zone, schedule.skipped_for)
+    times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
+    if not all(map(_is_text, (*words, *times))) or not _is_count(schedule.skipped):
+        raise ValueError("it is not what it should be")
+    for text in times:
+        if text is not None and datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError(f"{text!r} is no time")
+    return schedule
 
 
 # --- Logs ---------------------------------------------------------------------------------------
@@ -1448,6 +1938,7 @@ class FolderStore:
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._troubles = Troubles(log)  # by path in this folder
+        self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # saved ones, as last read
         self._make_folders()
 
     def _make_folders(self) -> None:
@@ -1522,6 +2013,8 @@ class FolderStore:
         """What was passed over because it cannot be read, each with the reason."""
         self.counts()
         self.workers()
+        for command in self.list_commands():
+            self.load_schedule(command.saved)
         known = self._troubles.known
         for thing in [thing for thing in known if not os.path.lexists(f"{self.root}/{thing}")]:
             self._troubles.over(thing)
@@ -1683,9 +2176,7 @@ class FolderStore:
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
-        from hashlib import sha256  # here: it needs 3 MB, and the worker never does
-
-        path = f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
+        path = self._key_path(key)
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(JobNotFound):
@@ -1698,6 +2189,11 @@ class FolderStore:
             _fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
             return self._enqueue(job)
 
+    def _key_path(self, key: str) -> str:
+        from hashlib import sha256  # here, because the worker has no use for its 3 MB
+
+        return f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
+
     def _enqueue(self, job: Job) -> Job:
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
         record = {name: getattr(job, name) for name in RECORD}
@@ -1708,6 +2204,7 @@ class FolderStore:
             make_empty(f"{draft}/times")
             _fsync_folder(draft)
             self._make_queue(job.queue)
+            self._note_run(job)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -2123,6 +2620,210 @@ class FolderStore:
             os.unlink(draft)
         _fsync_folder(self.root)
 
+    # Saved commands, and their schedules
+
+    def save_command(self, command: SavedCommand) -> bool:
+        """Keep a command under its name, durably; True where that is new. Times count from now on
+        where it has others than before. ValueError where it is none that could run."""
+        command.check()
+        name, content = command.saved, encode_command(command)
+        with self._lock_schedules():
+            is_new = not os.path.lexists(self._saved_path(name))
+            self._replace_file(self._saved_path(name), content)
+            schedule = self.load_schedule(name)
+            if not schedule.is_of(command):
+                self._write_schedule(name, schedule.adapted(command, utc()))
+        return is_new
+
+    def load_command(self, name: str) -> SavedCommand:
+        """The saved command; CommandNotFound, also where its file is damaged."""
+        try:
+            return self._read_command(name)
+        except FileNotFoundError:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {why}") from None
+
+    def _read_command(self, name: str) -> SavedCommand:
+        """As it stands in its file, which is read when it has changed."""
+        if not SAVED_RE.fullmatch(name):
+            raise FileNotFoundError(errno.ENOENT, "it is no name of one", name)
+        path = self._saved_path(name)
+        found = os.lstat(path)
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._commands.get(name)
+        if known is None or known[0] != stamp:
+            command = parse_command(read_small(path), name)
+            command.saved_at = utc(found.st_mtime)
+            known = self._commands[name] = (stamp, command)
+        return known[1]
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        """All saved commands, by name. What is damaged is passed over, and known as unreadable."""
+        found = []
+        for file_name in self._listing(f"{self.root}/saved", _is_json):
+            name, thing = file_name.removesuffix(".json"), f"saved/{file_name}"
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise ValueError(f"its name must be {SAVED_NAMES}")
+                found.append(self._read_command(name))
+            except FileNotFoundError:  # it was just deleted
+                continue
+            except (OSError, ValueError, RecursionError) as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                    raise
+                told = error.strerror if isinstance(error, OSError) else str(error)
+                self._troubles.add(thing, JobDamaged(told))
+            else:
+                self._troubles.over(thing)
+        return found
+
+    def delete_command(self, name: str) -> None:
+        """Forget a saved command and its schedule; its jobs stay. CommandNotFound."""
+        with self._lock_schedules():
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise FileNotFoundError
+                os.unlink(self._saved_path(name))
+            except FileNotFoundError:
+                raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+            _fsync_folder(f"{self.root}/saved")
+            self._commands.pop(name, None)
+            for kind in ("state", "runs"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.root}/schedules/{name}.{kind}")
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        """The IDs of the last jobs that were started from a saved command, newest first."""
+        if not SAVED_RE.fullmatch(name):
+            return []
+        with suppress(OSError):
+            text = read_small(f"{self.root}/schedules/{name}.runs").decode(errors="replace")
+            return [line for line in reversed(text.split()) if ID_RE.fullmatch(line)]
+        return []
+
+    def _note_run(self, job: Job) -> None:
+        """Remember a job as one of its saved command, durably: before it is queued, so that none
+        is overlooked."""
+        if job.saved is None or not SAVED_RE.fullmatch(job.saved):
+            return
+        self._make_schedules()
+        path = f"{self.root}/schedules/{job.saved}.runs"
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            known = file.read().decode(errors="replace").split()
+            content = "\n".join([*known[-RUNS_KEPT + 1 :], job.id]) + "\n"
+            file.seek(0)
+            file.write(content.encode(errors="replace"))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        _fsync_folder(f"{self.root}/schedules")
+
+    def load_schedule(self, name: str) -> Schedule:
+        """What is remembered of a saved command's times. Where that is damaged, all up to when it
+        was last written counts as settled."""
+        path, thing = f"{self.root}/schedules/{name}.state", f"schedules/{name}.state"
+        try:
+            schedule = parse_schedule(read_small(path))
+        except FileNotFoundError:
+            return Schedule()
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            told = error.strerror if isinstance(error, OSError) else str(error)
+            self._troubles.add(thing, JobDamaged(told))
+            written_at = _mtime(path)
+            return Schedule(settled=None if written_at is None else utc(written_at))
+        self._troubles.over(thing)
+        return schedule
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        """Remember what a firing says and submit its job. None where the command or its schedule
+        are not as they were seen: it was changed, or another worker was faster. BlockingIOError
+        where another worker is just at it."""
+        name = command.saved
+        with self._lock_schedules(wait=False):
+            if not self._is_as_seen(command, seen):
+                return None
+            if seen.firing is not None:
+                self._settle_interrupted(command, seen, seen.firing)
+                return None
+            if job is None or firing.key is None:
+                self._write_schedule(name, firing.schedule)
+                return None
+            # Said before it is done: who finds this after a crash looks whether the key has a job.
+            self._write_schedule(name, replace(seen, firing=firing.schedule.settled))
+            submitted = self.submit(job, firing.key)
+            self._write_schedule(name, firing.schedule)
+            return submitted
+
+    def _is_as_seen(self, command: SavedCommand, seen: Schedule) -> bool:
+        with suppress(CommandNotFound):
+            return self.load_command(command.saved) == command and (
+                self.load_schedule(command.saved) == seen
+            )
+        return False
+
+    def _settle_interrupted(self, command: SavedCommand, seen: Schedule, moment: str) -> None:
+        """A worker died, or the disk was full, while it submitted the job of this time."""
+        is_done = self._job_of_key(firing_key(command, _timestamp(moment))) is not None
+        settled = moment if is_done else seen.settled
+        self._write_schedule(command.saved, replace(seen, firing=None, settled=settled))
+
+    def _job_of_key(self, key: str) -> Job | None:
+        """The job that an Idempotency-Key has given; None where there is none (any more)."""
+        with suppress(FileNotFoundError, JobNotFound):
+            return self.get(read_small(self._key_path(key)).decode(errors="replace")[:24])
+        return None
+
+    def _saved_path(self, name: str) -> str:
+        return f"{self.root}/saved/{name}.json"
+
+    def _write_schedule(self, name: str, schedule: Schedule) -> None:
+        self._make_schedules()
+        self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
+
+    def _make_schedules(self) -> None:
+        self._make_durable(f"{self.root}/schedules")
+
+    def _replace_file(self, path: str, content: bytes) -> None:
+        """Write a file as a whole, durably: whoever reads it finds the old or the new one."""
+        self._make_durable(os.path.dirname(path))
+        draft = f"{self.root}/tmp/{os.path.basename(path)}-{os.urandom(4).hex()}"
+        try:
+            write_new(draft, content)
+            os.rename(draft, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+        _fsync_folder(os.path.dirname(path))
+
+    def _make_durable(self, home: str) -> None:
+        """Make a folder of this one, durably, the first time it is needed."""
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
+            _fsync_folder(self.root)
+
+    @contextmanager
+    def _lock_schedules(self, wait: bool = True) -> Iterator[None]:
+        """The right to change saved commands and schedules; BlockingIOError where somebody has it
+        and is not waited for."""
+        self._make_schedules()
+        path = f"{self.root}/schedules/lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+        finally:
+            os.close(fd)
+
     # Workers
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
@@ -2348,6 +3049,8 @@ def log_start(folder: str) -> int:
 #     heard  machines                          when each machine was heard of, and its workers
 #     changes          a stream of what moved, which wakes whoever waits
 #     deleted  epoch                           totals; a word that is gone once Redis was emptied
+#     saved  schedules                         by name: saved commands, and which times are settled
+#     saved-runs:NAME                          the last jobs of a saved command
 #
 # A claim has two steps: `take` gives a job to a spool, and `report` confirms that it stands there.
 # The token SPOOL:N of a take fences: N grows with each take and with each transition made over the
@@ -2385,25 +3088,51 @@ local function enter(id, s, queue, token)
   end
   say(id, s)
 end
+local function submit(id, queue, job, key, saved)
+  if key ~= '' then
+    local known = redis.call('GET', P..'key:'..key)
+    if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
+  end
+  if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
+  redis.call('SET', P..'job:'..id, job)
+  if key ~= '' then
+    redis.call('SET', P..'key:'..key, id)
+    redis.call('HSET', P..'state:'..id, 'key', key)
+  end
+  redis.call('HSET', P..'state:'..id, 'takes', 0)
+  redis.call('ZADD', P..'all', 0, id)
+  if saved ~= '' then
+    redis.call('LPUSH', P..'saved-runs:'..saved, id)
+    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)
+  end
+  enter(id, 'queued', queue, '')
+  return id
+end
 """
 
 SCRIPTS = {
-    # id, queue, job, key -> the ID of the job: this one, or the one that has the key.
+    # id, queue, job, key, saved command -> the ID of the job: this one, or the one that has the
+    # key.
     "submit": """
-local id, queue, job, key = unpack(ARGV)
-if key ~= '' then
-  local known = redis.call('GET', P..'key:'..key)
-  if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
-end
-if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
-redis.call('SET', P..'job:'..id, job)
-if key ~= '' then
-  redis.call('SET', P..'key:'..key, id)
-  redis.call('HSET', P..'state:'..id, 'key', key)
-end
-redis.call('HSET', P..'state:'..id, 'takes', 0)
-redis.call('ZADD', P..'all', 0, id)
-enter(id, 'queued', queue, '')
+return submit(unpack(ARGV))
+""",
+    # name, its record, its schedule as it was seen and as it is to be ('': no other) -> 1 where the
+    # name is new, else 0; false where the schedule has changed.
+    "save": """
+local name, saved, seen, schedule = unpack(ARGV)
+if (redis.call('HGET', P..'schedules', name) or '') ~= seen then return false end
+if schedule ~= '' then redis.call('HSET', P..'schedules', name, schedule) end
+return redis.call('HSET', P..'saved', name, saved)
+""",
+    # name, its record and its schedule as they were seen, the schedule as it is to be, and as for
+    # submit: the job, where there is one -> its ID, or ''; false where one of the two has changed.
+    "fire": """
+local name, saved, seen, schedule = unpack(ARGV)
+if redis.call('HGET', P..'saved', name) ~= saved then return false end
+if (redis.call('HGET', P..'schedules', name) or '') ~= seen then return false end
+local id = ''
+if #ARGV > 4 then id = submit(unpack(ARGV, 5)) end
+redis.call('HSET', P..'schedules', name, schedule)
 return id
 """,
     # spool, want, queue… (none: all) -> {id, token, log_size, job} of what this spool has taken and
@@ -2952,6 +3681,8 @@ class RedisStore:
         self.link = RedisLink(url)
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
+        self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
+        self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # saved ones, as last read
 
     def close(self) -> None:
         self.feed.close()
@@ -3126,7 +3857,10 @@ class RedisStore:
         self.link.ask(("SET", self._key("check"), "x", "EX", 1))
 
     def unreadable(self) -> Sequence[str]:
-        return []
+        """What was saved there, cannot be read and was passed over, each with its reason."""
+        for command in self.list_commands():
+            self.load_schedule(command.saved)
+        return [f"{thing}: {why}" for thing, why in sorted(self._troubles.known.items())]
 
     def secret(self) -> bytes:
         """As FolderStore.secret."""
@@ -3145,7 +3879,8 @@ class RedisStore:
 
         job = replace(job, id=new_id(), submitted_at=utc())
         name = "" if key is None else sha256(key.encode(errors="replace")).hexdigest()
-        given = self.link.run("submit", job.id, job.queue, encode_record(job), name).decode()
+        asked = (job.id, job.queue, encode_record(job), name, job.saved or "")
+        given = self.link.run("submit", *asked).decode()
         return job if given == job.id else self.get(given)
 
     def cancel(self, job_id: str, reason: str) -> Job:
@@ -3174,6 +3909,119 @@ class RedisStore:
             raise JobNotFound(f"there is no job {job_id!r}")
         if answer != "deleted":
             raise WrongState(f"job {job_id} is {answer}: only a job that has ended can be deleted")
+
+    # Saved commands, and their schedules
+
+    def save_command(self, command: SavedCommand) -> bool:
+        """As FolderStore.save_command."""
+        command.check()
+        encode_command(command)
+        name, now = command.saved, utc()
+        record = json.dumps(command.definition() | {"saved_at": now})
+        while True:
+            raw, seen = self._load_schedule(name)
+            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
+            answer = self.link.run("save", name, record, raw, after)
+            if answer is not None:  # else a worker has just written the schedule
+                return bool(answer)
+
+    def load_command(self, name: str) -> SavedCommand:
+        """The saved command; CommandNotFound, also where it is damaged."""
+        (data,) = self.link.ask(("HGET", self._key("saved"), name))
+        if data is None:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+        try:
+            return self._parse_command(name, data)
+        except (ValueError, RecursionError) as error:
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {error}") from None
+
+    def _parse_command(self, name: str, data: bytes) -> SavedCommand:
+        """ValueError where it is none; parsed anew where it has changed."""
+        known = self._commands.get(name)
+        if known is None or known[0] != data:
+            command = parse_command(data, name)
+            saved_at = json.loads(data).get("saved_at")
+            if saved_at is not None:
+                command.saved_at = utc(_timestamp(str(saved_at)))
+            known = self._commands[name] = (data, command)
+        return known[1]
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        """As FolderStore.list_commands."""
+        (records,) = self.link.ask(("HGETALL", self._key("saved")))
+        found = []
+        for raw_name, data in sorted(records.items()):
+            name = raw_name.decode(errors="replace")
+            try:
+                found.append(self._parse_command(name, data))
+            except (ValueError, RecursionError) as error:
+                self._troubles.add(f"saved/{name}", JobDamaged(str(error)))
+            else:
+                self._troubles.over(f"saved/{name}")
+        gone = [thing for thing in self._troubles.known if not self._is_saved(thing, records)]
+        for thing in gone:
+            self._troubles.over(thing)
+        return found
+
+    @staticmethod
+    def _is_saved(thing: str, records: Mapping[bytes, bytes]) -> bool:
+        return thing.rpartition("/")[2].encode() in records
+
+    def delete_command(self, name: str) -> None:
+        """As FolderStore.delete_command."""
+        keys = self._key("saved"), self._key("schedules"), self._key(f"saved-runs:{name}")
+        count, *_ = self.link.ask(
+            ("HDEL", keys[0], name), ("HDEL", keys[1], name), ("UNLINK", keys[2])
+        )
+        if not count:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        """As FolderStore.command_runs."""
+        (found,) = self.link.ask(("LRANGE", self._key(f"saved-runs:{name}"), 0, RUNS_KEPT - 1))
+        return [job_id.decode() for job_id in found]
+
+    def load_schedule(self, name: str) -> Schedule:
+        """As FolderStore.load_schedule. Redis does not know when it was last written: where it is
+        damaged, times count from when the command is looked at."""
+        return self._load_schedule(name)[1]
+
+    def _load_schedule(self, name: str) -> tuple[bytes, Schedule]:
+        """As it stands there, too: b"" for none."""
+        (data,) = self.link.ask(("HGET", self._key("schedules"), name))
+        if data is None:
+            return b"", Schedule()
+        thing = f"schedules/{name}"
+        try:
+            schedule = parse_schedule(data)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._troubles.add(thing, JobDamaged(str(error)))
+            return data, Schedule()
+        self._troubles.over(thing)
+        return data, schedule
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        """As FolderStore.fire, in one step."""
+        from hashlib import sha256
+
+        name = command.saved
+        raw, schedule = self._load_schedule(name)
+        (record,) = self.link.ask(("HGET", self._key("saved"), name))
+        is_same = record is not None and schedule == seen
+        if not is_same or self._parse_command(name, record) != command:
+            return None
+        as_seen = (name, record, raw, encode_schedule(firing.schedule))
+        if job is None or firing.key is None:
+            self.link.run("fire", *as_seen)
+            return None
+        job = replace(job, id=new_id(), submitted_at=utc())
+        key = sha256(firing.key.encode()).hexdigest()
+        given = self.link.run("fire", *as_seen, job.id, job.queue, encode_record(job), key, name)
+        if given is None:
+            return None
+        return job if given.decode() == job.id else self.get(given.decode())
 
     # Machines
 

@@ -43,10 +43,12 @@ from storage import (
     Outcome,
     RedisNotifier,
     RedisStore,
+    SavedCommand,
     Settings,
     Spool,
     SpoolLook,
     Status,
+    Store,
     StoreAway,
     StoreTrouble,
     Taken,
@@ -55,7 +57,10 @@ from storage import (
     WorkerInfo,
     WorkerStore,
     WrongState,
+    due,
+    fire_due,
     foreign_settings,
+    next_time,
     open_store,
     start_logging,
 )
@@ -147,9 +152,11 @@ class Worker:
         on_stop: str,
         info: WorkerInfo,
         relay: Relay | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        """`relay` brings jobs into the store if that is a spool."""
+        """`relay` brings jobs into the store if that is a spool; then it has the scheduler."""
         self.store, self.settings, self.info = store, settings, info
+        self.scheduler = scheduler
         self.drain, self.on_stop, self.relay = drain, on_stop, relay
         self.running: dict[str, Running] = {}  # by job ID
         self.stop_reason: str | None = None
@@ -183,6 +190,7 @@ class Worker:
             self.reap()
             self.supervise_all()
             self.run_maintenance()  # before the claim: adopted jobs take slots
+            self.fire_schedules()
             if not self.take("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
             self.record_ends()
@@ -242,6 +250,8 @@ class Worker:
         due = self.next_heartbeat
         if self.running or self.queue_fd is None or self.claim_again_at:
             due = self.next_poll
+        if self.scheduler is not None and not self.stop_reason:
+            due = min(due, self.scheduler.next_look)
         ready = self.selector.select(0)
         if not ready:  # nothing is urgent
             if self.info.running != len(self.running):
@@ -312,6 +322,11 @@ class Worker:
             self.next_heartbeat = now + RETRY_DELAY
         self.take("adopt", self.adopt_orphans)
         self.take("prune", self.prune)
+
+    def fire_schedules(self) -> None:
+        """Submit what is due, unless this worker leaves."""
+        if self.scheduler is not None and not self.stop_reason and self.scheduler.is_due():
+            self.take("schedules", self.scheduler.look)
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
@@ -566,6 +581,65 @@ class Worker:
         return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
 
 
+# --- Schedules ----------------------------------------------------------------------------------
+
+
+class Scheduler:
+    """Fires saved commands whose time has come. Every worker has one but those that drain; which
+    of them fires is settled in the store. It knows when the next time comes, and looks every few
+    seconds whether a command was saved, changed or deleted."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
+        """`clock`: seconds since 1970; None: the machine's."""
+        self.store, self.clock = store, clock or time.time
+        self.next_look = 0.0  # on the monotonic clock
+        self.looked_at = 0.0  # by `clock`
+        self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to look at it next
+        self.troubles = Troubles(log)  # by saved command
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self.next_look
+
+    def look(self) -> None:
+        """Fire what is due, and find out when to look again."""
+        self.next_look = time.monotonic() + RETRY_DELAY  # where something goes wrong
+        now = self.clock()
+        if now < self.looked_at:  # the clock was set back
+            self.plans.clear()
+        self.looked_at = now
+        plans = {}
+        for command in self.store.list_commands():
+            known, at = self.plans.get(command.saved, (None, 0.0))
+            if known != command or now >= at:
+                at = self.fire(command, now)
+            plans[command.saved] = (command, at)
+        self.plans = plans
+        upcoming = min((at for _, at in plans.values()), default=now + HEARTBEAT_INTERVAL)
+        self.next_look = time.monotonic() + min(HEARTBEAT_INTERVAL, max(0.0, upcoming - now))
+
+    def fire(self, command: SavedCommand, now: float) -> float:
+        """Fire a command if it is due; when it is to be looked at next. What goes wrong with one
+        is said once, tried again after a while, and never in the way of another."""
+        thing = f"schedule={command.saved}"
+        try:
+            job = fire_due(self.store, command, now)
+            if job is not None:
+                log.info(
+                    "fired saved=%s job=%s reason=%r", command.saved, job.id, job.submit_reason
+                )
+            is_open = due(command, self.store.load_schedule(command.saved), now) is not None
+            upcoming = next_time(command, now)
+        except BlockingIOError:  # another worker is at it
+            return now + RETRY_DELAY
+        except Exception as error:
+            self.troubles.add(thing, error)
+            return now + RETRY_DELAY
+        self.troubles.over(thing)
+        if is_open:
+            return now + RETRY_DELAY
+        return float("inf") if upcoming is None else upcoming
+
+
 # --- What a job has started ---------------------------------------------------------------------
 
 
@@ -623,8 +697,10 @@ class Relay:
         spool: Spool,
         settings: Settings,
         tell: Callable[[Job], None] = lambda job: None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         """`tell` is called with each job that this relay finds lost."""
+        self.scheduler = scheduler
         self.store, self.spool, self.settings, self.tell = store, spool, settings, tell
         self.sent: dict[str, Sent] = {}  # by job ID: those that Redis shows as running here
         self.changed: set[str] = set()  # those of them whose folder has changed
@@ -669,6 +745,8 @@ class Relay:
         while (lock := self.spool.lock_relay()) is None:
             if self.is_stopping:
                 return
+            with suppress(OSError):  # Redis is away, which the other relay says
+                self.fire_schedules()
             time.sleep(RETRY_DELAY)
         while True:
             is_last = self.is_stopping
@@ -703,7 +781,10 @@ class Relay:
             time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
-            due = max(0.0, min(self.next_beat, self.next_orders, self.later_at) - time.monotonic())
+            next_step = min(self.next_beat, self.next_orders, self.later_at)
+            if self.scheduler is not None and self.leaving is None:
+                next_step = min(next_step, self.scheduler.next_look)
+            due = max(0.0, next_step - time.monotonic())
             if self.changed or self.to_compare:
                 due = 0.0
             elif len(files) < 2:
@@ -754,6 +835,7 @@ class Relay:
         except StoreTrouble:  # it is full: deleting old jobs may help
             self.maintain()
             raise
+        self.fire_schedules()
         found = self.fetch()
         self.maintain()
         was_idle = self.is_idle
@@ -761,6 +843,11 @@ class Relay:
         self.is_idle = not is_busy
         if self.is_idle and not was_idle:
             self.on_idle()
+
+    def fire_schedules(self) -> None:
+        """Submit what is due, unless the worker leaves."""
+        if self.scheduler is not None and self.leaving is None and self.scheduler.is_due():
+            self.scheduler.look()
 
     def note_changes(self) -> None:
         """Note which folders have changed; with each beat also those that cannot be watched."""
@@ -1175,9 +1262,9 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
     its own, so that a slow or dead URL is never in the way of jobs."""
     for job in iter(jobs.get, None):
         code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-        why = f": {job.reason}" if job.reason else ""
-        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
         told = job.as_dict()
+        why = f": {told['reason']}" if told["reason"] else ""
+        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
         del told["env"]  # env may hold secrets
         for pause in WEBHOOK_BACKOFF:
             time.sleep(pause)
@@ -1243,11 +1330,13 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a jobs folder, or on a spool that a relay fills from Redis."""
     store = open_store(settings.storage, settings.unreachable)
+    scheduler = None if drain else Scheduler(store)
     if not isinstance(store, RedisStore):
-        return Worker(store, settings, drain, on_stop, info)
+        return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
     with suppress(OSError):  # away: the relay logs it and tries again
         store.link.check_server()
-    relay = Relay(store, Spool(settings.spool), settings)  # a thread needs a spool of its own
+    spool = Spool(settings.spool)  # a thread needs a spool of its own
+    relay = Relay(store, spool, settings, scheduler=scheduler)
     return Worker(Spool(settings.spool), settings, drain, on_stop, info, relay)
 
 

@@ -1,7 +1,9 @@
-"""Starts a worker, or submits a job, and kills itself by SIGKILL just before its N-th step:
+"""Starts a worker, submits a job or fires a saved command, and kills itself by SIGKILL just before
+its N-th step:
 
     die_at.py N STEPS worker OPTION...
     die_at.py N STEPS submit FOLDER KEY COMMAND
+    die_at.py N STEPS fire FOLDER NAME
 
 A step is a call that changes what others see: files, folders, locks, processes. Their names go to
 the file STEPS. With N = 0 it lives.
@@ -15,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,9 @@ if sys.argv[3] == "worker":
     worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
     sys.argv[1:] = sys.argv[4:]
     worker.main()
+elif sys.argv[3] == "fire":
+    store = storage.FolderStore(sys.argv[4])
+    storage.fire_due(store, store.load_command(sys.argv[5]), time.time())
 else:
     folder, key, command = sys.argv[4:]
     print(storage.FolderStore(folder).submit(storage.Job(command=command), key or None).id)

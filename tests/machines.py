@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 from storage import (
     Claim,
+    Firing,
     Job,
     Log,
     Machine,
     Notifier,
     RedisStore,
+    SavedCommand,
+    Schedule,
     Settings,
     Spool,
     Status,
@@ -151,6 +154,32 @@ class RedisMachine:
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
         self.sync()
         return self.redis.iter_new_finished(seen)
+
+    # Saved commands: all of it is in Redis
+
+    def save_command(self, command: SavedCommand) -> bool:
+        return self.redis.save_command(command)
+
+    def load_command(self, name: str) -> SavedCommand:
+        return self.redis.load_command(name)
+
+    def list_commands(self) -> Sequence[SavedCommand]:
+        return self.redis.list_commands()
+
+    def delete_command(self, name: str) -> None:
+        self.redis.delete_command(name)
+
+    def command_runs(self, name: str) -> Sequence[str]:
+        return self.redis.command_runs(name)
+
+    def load_schedule(self, name: str) -> Schedule:
+        return self.redis.load_schedule(name)
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+    ) -> Job | None:
+        self.sync()
+        return self.redis.fire(command, seen, firing, job)
 
     # What a worker does
 

@@ -38,9 +38,11 @@ from storage import (
     Job,
     JobNotFound,
     RedisStore,
+    SavedCommand,
     Spool,
     Status,
     WrongState,
+    fire_due,
     open_store,
 )
 
@@ -775,7 +777,7 @@ ACL = """
 +evalsha +script|load +ping +info|memory +info +time +client|id +client|unblock +client|setinfo
 +select +get +set +exists +expire +incr +decr +del +unlink +append +hget +hset +hmget +hgetall
 +hdel +hincrby +sadd +srem +smembers +sismember +setnx +setrange +copy +rename +zadd +zrem +zcard
-+zrange +zscore +zrevrangebylex +xadd +xread +xrange +xrevrange
++zrange +zscore +zrevrangebylex +xadd +xread +xrange +xrevrange +lpush +ltrim +lrange
 """
 
 
@@ -800,6 +802,10 @@ def test_an_acl_of_the_prefix_and_these_commands_is_enough(team: Team, redis: Re
         assert store.finished_totals()[Status.CANCELLED] == 1
         assert store.machines() and store.workers() and store.describe()["version"]
         store.delete(job.id)
+        store.save_command(SavedCommand(saved="s", command="true", cron="@hourly"))
+        saved = store.load_command("s")
+        assert fire_due(store, saved, time.time() + 3600) and store.command_runs("s")
+        store.delete_command("s")
         assert not [line for line in team.processes.text().split("\n") if "away" in line]
     finally:
         store.close()

@@ -22,15 +22,20 @@ import storage as module
 from storage import (
     FINISHED,
     Claim,
+    CommandNotFound,
     Job,
     JobNotFound,
     Log,
     Notifier,
     Outcome,
+    Param,
+    SavedCommand,
     Status,
     WorkerInfo,
     WorkerStore,
     WrongState,
+    due,
+    fire_due,
     utc,
 )
 from worker import SHIM
@@ -100,7 +105,7 @@ def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
         list(wire)
         == (
             "id command name queue cwd env timeout retries attempt status submitted_at started_at "
-            "finished_at exit_code reason worker host pid submitted_by rerun_of cpu_seconds "
+            "finished_at exit_code reason worker host pid submitted_by rerun_of saved cpu_seconds "
             "max_rss_bytes log_size log_start"
         ).split()
     )
@@ -1246,3 +1251,195 @@ def test_all_who_use_a_store_have_one_secret(store: WorkerStore, store_url: str)
     made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
     assert len(store.secret()) == 32
     assert {text.strip() for text in made} == {store.secret().hex()}
+
+
+# --- Saved commands -------------------------------------------------------------------------------
+
+BACKUP: dict[str, Any] = {
+    "saved": "backup-1.daily_",
+    "command": ["sh", "-c", "echo grüße $TARGET"],
+    "name": "nightly\U0001f319",
+    "queue": "gpu_1",
+    "cwd": "/tmp",
+    "env": {"A": "1"},
+    "timeout": 1.5,
+    "retries": 3,
+    "params": [Param(name="TARGET", label="What", default="/home", choices=["/home", "/srv"])],
+    "cron": "30 2 * * *",
+    "zone": "Europe/Berlin",
+    "paused": True,
+}
+
+
+def hourly(**fields: Any) -> SavedCommand:
+    return SavedCommand(**{"saved": "hourly", "command": "true", "cron": "@hourly"} | fields)
+
+
+def hours_from_now(hours: float) -> float:
+    """The middle of an hour, so that a test knows which times come before and after it."""
+    return (time.time() // 3600 + hours) * 3600 + 1800
+
+
+def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
+    store: WorkerStore, store_url: str
+) -> None:
+    assert store.save_command(SavedCommand(**BACKUP))
+    found = open_store(store_url).load_command("backup-1.daily_")
+    assert {name: getattr(found, name) for name in BACKUP} == BACKUP
+    assert found.saved_at and found.saved_at.endswith("Z")
+    assert store.list_commands() == [found]
+
+
+def test_a_saved_command_is_replaced_as_a_whole_and_listed_by_name(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(**BACKUP))
+    assert store.save_command(SavedCommand(saved="a", command="true"))
+    assert not store.save_command(SavedCommand(saved=BACKUP["saved"], command="false"))
+    assert [each.saved for each in store.list_commands()] == ["a", BACKUP["saved"]]
+    found = store.load_command(BACKUP["saved"])
+    assert (found.command, found.params, found.cron) == ("false", [], None)
+
+
+def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(saved="a", command="true"))
+    job = store.submit(Job(command="true", saved="a"))
+    store.delete_command("a")
+    assert (store.list_commands(), store.command_runs("a")) == ([], [])
+    assert store.get(job.id).saved == "a"
+    with pytest.raises(CommandNotFound):
+        store.load_command("a")
+    with pytest.raises(CommandNotFound):
+        store.delete_command("a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "A", "x" * 65, "a\n", "a\0", ".a"])
+def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 64 of the characters"):
+        store.save_command(SavedCommand(saved=name, command="true"))
+    with pytest.raises(CommandNotFound):
+        store.load_command(name)
+    with pytest.raises(CommandNotFound):
+        store.delete_command(name)
+    assert store.command_runs(name) == []
+
+
+def test_the_last_jobs_of_a_saved_command_are_known_newest_first(store: WorkerStore) -> None:
+    store.save_command(SavedCommand(saved="a", command="true"))
+    jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
+    store.submit(Job(command="true", saved="b"))
+    store.submit(Job(command="true"))
+    assert store.command_runs("a") == [job.id for job in jobs[:1:-1]]
+
+
+def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url: str) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    assert fire_due(store, command, time.time()) is None
+    seen = store.load_schedule("hourly")
+    job = fire_due(store, command, soon)
+    assert job and store.get(job.id) == job
+    told = (job.command, job.name, job.saved, job.submitted_by, job.status)
+    assert told == ("true", "hourly", "hourly", "schedule", Status.QUEUED)
+    assert fire_due(open_store(store_url), command, soon) is None
+    firing = due(command, seen, soon)
+    assert firing and firing.runs
+    assert store.fire(command, seen, firing, command.job({})) is None  # it looked before that
+    assert store.command_runs("hourly") == [job.id]
+
+
+def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    seen = store.load_schedule("hourly")
+    firing = due(command, seen, soon)
+    assert firing
+    job = store.submit(command.job({}), firing.key)
+    fired = store.fire(command, seen, firing, command.job({}))
+    assert fired and fired.id == job.id
+    assert store.counts()[Status.QUEUED] == 1
+
+
+def test_a_time_is_not_fired_again_when_its_job_is_deleted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    job = fire_due(store, command, soon)
+    assert job
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    store.delete(job.id)
+    assert fire_due(store, command, soon) is None
+    assert store.list()[0] == []
+
+
+def test_times_are_skipped_while_a_run_waits_and_counted(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    command = store.load_command("hourly")
+    by_hand = store.submit(command.job({}))
+    assert fire_due(store, command, hours_from_now(1)) is None
+    assert fire_due(store, command, hours_from_now(3)) is None
+    schedule = store.load_schedule("hourly")
+    assert (schedule.skipped, schedule.skipped_for) == (3, by_hand.id)
+    assert schedule.skipped_at == utc(hours_from_now(3) - 1800)
+    with claim() as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    job = fire_due(store, command, hours_from_now(4))
+    assert job and job.submit_reason is not None and "the run of" in job.submit_reason
+
+
+def test_a_command_changed_or_deleted_meanwhile_is_not_fired(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    old, soon = store.load_command("hourly"), hours_from_now(1)
+    store.save_command(hourly(command="false"))
+    assert fire_due(store, old, soon) is None
+    store.delete_command("hourly")
+    assert fire_due(store, old, soon) is None
+    assert store.list()[0] == []
+
+
+def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    began = store.load_schedule("hourly").since
+    store.save_command(hourly(command="false"))
+    assert store.load_schedule("hourly").since == began
+    for change in ({"cron": "@daily"}, {"cron": "@daily", "zone": "Asia/Tokyo"}, {"paused": True}):
+        store.save_command(hourly(**change))
+        schedule = store.load_schedule("hourly")
+        assert schedule.since and began and schedule.since > began
+        began = schedule.since
+    assert fire_due(store, store.load_command("hourly"), hours_from_now(5)) is None
+    store.save_command(hourly())
+    assert began < str(store.load_schedule("hourly").since)
+
+
+def test_a_catch_up_run_says_so_from_the_start_to_its_end(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.save_command(hourly())
+    job = fire_due(store, store.load_command("hourly"), hours_from_now(3))
+    assert job
+    said = store.get(job.id).as_dict()["reason"]
+    assert said.startswith("stands for 3 runs from ") and said.endswith("no worker was there for")
+    with claim() as held:
+        assert held.job.as_dict()["reason"] == said
+        assert held.finish(Outcome(Status.FAILED, 143, "ended by SIGTERM")).status is Status.FAILED
+    assert store.get(job.id).as_dict()["reason"] == f"{said}; ended by SIGTERM"
+
+
+def test_many_that_find_a_command_due_start_one_job(store: WorkerStore, store_url: str) -> None:
+    store.save_command(hourly())
+    code = """
+from contextlib import suppress
+store = open_store(sys.argv[1])
+command, now = store.load_command("hourly"), float(sys.argv[2])
+for n in range(20):
+    with suppress(BlockingIOError):
+        fire_due(store, command, now + 3600 * (n // 10))
+if hasattr(store, "close"):
+    store.close()
+"""
+    in_processes(4, code, store_url, hours_from_now(1))
+    assert store.counts()[Status.QUEUED] == 1
+    assert store.load_schedule("hourly").skipped == 1

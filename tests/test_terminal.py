@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import Result
 from conftest import ROOT, Processes, free_port, wait_until
 
 from api import resolve_bind
 from storage import FolderStore, Job, Status
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Typed = Callable[..., Result]
 
 
 @pytest.fixture
@@ -188,3 +191,99 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
             said = process.communicate(timeout=60)[1]
             assert process.returncode and name in said, said
             assert len(said.splitlines()) == 1, said
+
+
+# --- Saved commands -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(folder: Path) -> Typed:
+    """The same commands in this process: dozens of programs would take their time."""
+    from api import create_app
+
+    app = create_app({"STORAGE": folder})
+    return lambda *words: app.test_cli_runner().invoke(args=words)
+
+
+def test_a_job_that_ran_is_saved_with_a_param_and_started(
+    flask: Run, processes: Processes, storage: FolderStore, ended: Callable[..., Job]
+) -> None:
+    job = storage.submit(
+        Job(command='echo "$TARGET to $PLACE"', env={"TARGET": "/home", "A": "1"}, retries=2)
+    )
+    options = "--param TARGET --param PLACE=tape --cron @daily --zone Asia/Tokyo"
+    done = flask("save", "backup", "--from", job.id, *options.split())
+    assert (done.stdout, done.stderr) == ("saved backup\n", "")
+    saved = storage.load_command("backup")
+    assert (saved.command, saved.env, saved.retries) == (job.command, {"A": "1"}, 2)
+    assert [(param.name, param.default) for param in saved.params] == [
+        ("TARGET", "/home"),
+        ("PLACE", "tape"),
+    ]
+    assert (saved.cron, saved.zone) == ("@daily", "Asia/Tokyo")
+    processes.worker()
+    done = flask("start", "backup", "TARGET=a=b c", "--follow")
+    assert (done.stdout, done.returncode) == ("a=b c to tape\n", 0)
+    started = ended(done.stderr.strip())
+    assert started.saved == "backup" and started.submitted_by
+
+
+def test_saved_commands_are_listed_paused_resumed_and_deleted(
+    typed: Typed, storage: FolderStore
+) -> None:
+    typed("save", "backup", "tar c /home", "--cron", "0 3 * * *", "--queue", "night")
+    listed = typed("saved").stdout
+    assert listed.startswith("backup  (0 3 * * * UTC, next ") and "(never ran)" in listed
+    assert typed("saved", "pause", "backup").stdout == "backup\n"
+    assert "(0 3 * * * UTC, paused)" in typed("saved").stdout
+    assert storage.load_command("backup").paused
+    assert typed("saved", "resume", "backup").exit_code == 0
+    assert not storage.load_command("backup").paused
+    assert typed("saved", "delete", "backup").stdout == "backup\n"
+    assert typed("saved").stdout == ""
+
+
+def test_what_is_exported_can_be_imported_elsewhere(
+    typed: Typed, storage: FolderStore, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    typed("save", "grüße", "true")
+    typed("save", "a", "echo 行", "--param", "X=1", "--cron", "@daily")
+    typed("save", "b", "true")
+    assert typed("saved", "export", str(kept)).stdout.split() == [
+        str(kept / "a.json"),
+        str(kept / "b.json"),
+    ]
+    assert "行" in (kept / "a.json").read_text()
+    exported = storage.load_command("a").definition()
+    storage.delete_command("a")
+    (kept / "b.json").write_text('{"command": "false"}')
+    shutil.copy(kept / "b.json", kept / "c.json")
+    done = typed("saved", "import", str(kept))
+    assert done.stdout.splitlines() == ["saved a", "replaced b", "saved c"]
+    assert storage.load_command("a").definition() == exported
+    assert typed("saved", "import", str(kept)).stdout.count("unchanged") == 3
+    (kept / "a.json").write_text('{"command": "changed"}')
+    (kept / "b.json").write_text('{"command": "true", "cron": "0 25 * * *"}')
+    done = typed("saved", "import", str(kept))
+    assert f"{kept / 'b.json'}: cron: its hour '25' cannot be read" in done.stderr
+    assert storage.load_command("a").definition() == exported
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["save", "a"], "give either a COMMAND or --from ID"),
+        (["save", "A", "true"], "the name of a saved command must be 1 to 64"),
+        (["save", "a", "true", "--cron", "x"], "cron must be five fields"),
+        (["save", "a", "true", "--param", "x"], "params: 'x' must be named [A-Z][A-Z0-9_]*"),
+        (["start", "a"], "there is no saved command 'a'"),
+        (["saved", "pause", "a"], "there is no saved command 'a'"),
+        (["saved", "delete", "../a"], "there is no saved command '../a'"),
+    ],
+)
+def test_a_saved_command_that_cannot_be_is_one_sentence(
+    typed: Typed, words: list[str], sentence: str
+) -> None:
+    done = typed(*words)
+    assert done.exit_code == 1 and sentence in done.stderr and "Traceback" not in done.stderr

@@ -73,6 +73,14 @@ def test_a_named_token_names_who_submits(site: Site) -> None:
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
 
+def test_a_named_token_names_who_runs_a_saved_command(site: Site) -> None:
+    saved = {"command": "true", "queue": BY_HAND}
+    assert site.ask("PUT", "/saved/deploy", json=saved).status_code == 201
+    assert site.post("/saved/deploy/run", {}).json()["submitted_by"] == "anna"
+    told = site.post("/saved/deploy/run?submitted_by=ben", {})
+    is_problem(told, 400, "submitted_by must be 'anna'")
+
+
 def test_a_named_token_names_who_cancels(site: Site) -> None:
     job = site.hand.queued()
     assert site.post(f"/jobs/{job.id}/cancel").json()["reason"] == "cancelled by anna"

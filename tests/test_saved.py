@@ -1,0 +1,634 @@
+"""Saved commands and their schedules: what a run may be told, when one is due, and what becomes of
+times that nobody was there for. What every storage promises of them, test_store.py says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
+from flask.testing import FlaskClient
+from test_crash import Case
+
+from storage import (
+    Firing,
+    FolderStore,
+    Job,
+    Param,
+    RedisStore,
+    SavedCommand,
+    Schedule,
+    Status,
+    cron_times,
+    due,
+    fire_due,
+    next_time,
+    utc,
+)
+from worker import Scheduler
+
+BERLIN = "Europe/Berlin"  # clocks go from 2 to 3 on 2026-03-29, and from 3 to 2 on 2026-10-25
+
+
+def at(text: str) -> float:
+    """Seconds since 1970 of a time in UTC, like 2026-11-25T03:00."""
+    return datetime.fromisoformat(f"{text}+00:00").timestamp()
+
+
+def hourly(**fields: Any) -> SavedCommand:
+    saved = {"saved": "hourly", "command": "true", "cron": "@hourly"}
+    return SavedCommand(**saved | {"saved_at": utc(at("2026-11-25T00:30"))} | fields)
+
+
+def settled(text: str, command: SavedCommand, **fields: Any) -> Schedule:
+    """A schedule whose times are settled up to this one."""
+    return replace(Schedule(**fields).adapted(command, None), settled=utc(at(text)))
+
+
+# --- The times of an expression -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "after", "times"),
+    [
+        pytest.param("30 2 * * *", BERLIN, "2026-03-28T12:00",
+                     ["2026-03-29T01:00", "2026-03-30T00:30"], id="missing-hour-runs-after-it"),
+        pytest.param("0,30 2 * * *", BERLIN, "2026-03-28T12:00",
+                     ["2026-03-29T01:00", "2026-03-30T00:00"], id="missing-hour-runs-once"),
+        pytest.param("30 2 * * *", BERLIN, "2026-10-24T12:00",
+                     ["2026-10-25T00:30", "2026-10-26T01:30"], id="doubled-hour-runs-first-time"),
+        pytest.param("30 2 * * *", BERLIN, "2026-10-25T01:10",
+                     ["2026-10-26T01:30"], id="doubled-hour-seen-from-within"),
+        pytest.param("30 * * * *", BERLIN, "2026-10-25T00:00",
+                     ["2026-10-25T00:30", "2026-10-25T01:30", "2026-10-25T02:30"],
+                     id="every-hour-runs-in-both"),
+        pytest.param("30 * * * *", BERLIN, "2026-03-29T00:00",
+                     ["2026-03-29T00:30", "2026-03-29T01:30"], id="every-hour-misses-none"),
+        pytest.param("*/30 2 * * *", BERLIN, "2026-03-28T12:00",
+                     ["2026-03-30T00:00"], id="a-star-in-a-missing-hour-does-not-run"),
+        pytest.param("@daily", "Asia/Tokyo", "2026-11-25T00:00",
+                     ["2026-11-25T15:00", "2026-11-26T15:00"], id="zone"),
+        pytest.param("0 0 29 2 *", "UTC", "2026-01-01T00:00", ["2028-02-29T00:00"], id="leap-day"),
+        pytest.param("0 9 * * MON-FRI", "UTC", "2026-11-27T12:00",
+                     ["2026-11-30T09:00"], id="working-days"),
+    ],
+)  # fmt: skip
+def test_the_times_of_an_expression(cron: str, zone: str, after: str, times: list[str]) -> None:
+    found = [utc(moment)[:16] for moment in islice(cron_times(cron, zone, at(after)), len(times))]
+    assert found == times
+
+
+@pytest.mark.parametrize(
+    ("cron", "sentence"),
+    [
+        ("60 * * * *", "cron: its minute '60' cannot be read; allowed are * and 0 to 59"),
+        ("0 24 * * *", "cron: its hour '24' cannot be read; allowed are * and 0 to 23"),
+        ("0 0 0 * *", "cron: its day of the month '0' cannot be read; allowed are * and 1 to 31"),
+        ("0 0 * 13 *", "cron: its month '13' cannot be read; allowed are * and 1 to 12"),
+        ("0 0 * * mo", "cron: its day of the week 'mo' cannot be read; allowed are * and 0 to 7"),
+        ("0 0 31 2 *", "cron: its day of the month '31' and day of the week '*' never come in"),
+        ("* * * *", "cron must be five fields"),
+        ("* * * * * *", "cron must be five fields"),
+        ("@reboot", "or one of @hourly, @daily, @weekly, @monthly, @yearly, and '@reboot' is not"),
+        ("@daily 1", "cron must be five fields"),
+        ("²/² * * * 5L#L", "cron: its minute"),
+    ],
+)
+def test_an_expression_that_cannot_be_read_names_its_field(cron: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        hourly(cron=cron).check()
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "../etc/passwd", "", "CEST", "a\0"])
+def test_a_time_zone_that_is_unknown_is_told(zone: str) -> None:
+    with pytest.raises(ValueError, match="zone must be an IANA name such as UTC"):
+        hourly(zone=zone).check()
+
+
+# --- What is due ----------------------------------------------------------------------------------
+
+
+def test_a_time_that_has_come_is_run_on_its_own_account() -> None:
+    command = hourly()
+    seen = settled("2026-11-25T02:00", command, skipped=2)
+    assert due(command, seen, at("2026-11-25T03:00") - 0.001) is None
+    firing = due(command, seen, at("2026-11-25T03:00"))
+    after = replace(seen, settled="2026-11-25T03:00:00.000Z")
+    assert firing == Firing(schedule=after, runs=True, key="hourly@2026-11-25T03:00Z")
+    assert due(command, after, at("2026-11-25T03:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("begin", "now", "reason"),
+    [
+        ("2026-11-25T03:00", "2026-11-25T04:00", None),
+        ("2026-11-25T03:00", "2026-11-25T04:07", "the run of 2026-11-25 04:00 UTC"),
+        ("2026-11-25T01:00", "2026-11-25T04:07", "3 runs from 2026-11-25 02:00 to 04:00 UTC"),
+        ("2026-11-24T22:00", "2026-11-25T00:40",
+         "2 runs from 2026-11-24 23:00 to 2026-11-25 00:00 UTC"),
+        ("2026-01-01T00:00", "2026-11-25T04:07",
+         "more than 1,000 runs from 2026-01-01 01:00 to 2026-11-25 04:00 UTC"),
+    ],
+)  # fmt: skip
+def test_times_that_were_missed_are_one_run_that_says_so(
+    begin: str, now: str, reason: str | None
+) -> None:
+    command = hourly(saved_at="2026-01-01T00:00:00Z")
+    firing = due(command, settled(begin, command), at(now))
+    assert firing and firing.runs
+    assert firing.key == f"hourly@{now[:13]}:00Z"
+    told = reason and f"stands for {reason} that no worker was there for"
+    assert firing.reason == told
+
+
+def test_years_of_missed_minutes_are_found_at_once() -> None:
+    command = hourly(cron="* * * * *", saved_at="2020-01-01T00:00:00Z")
+    firing = due(command, settled("2020-01-01T00:00", command), at("2026-11-25T04:07"))
+    assert firing and firing.key == "hourly@2026-11-25T04:07Z"
+
+
+def test_a_doubled_hour_is_found_among_many_missed_ones() -> None:
+    command = hourly(cron="30 2 * * *", zone=BERLIN, saved_at="2020-01-01T00:00:00Z")
+    firing = due(command, settled("2020-01-01T00:00", command), at("2026-10-25T01:10"))
+    assert firing and firing.key == "hourly@2026-10-25T00:30Z"
+
+
+def test_times_are_skipped_while_a_run_is_there() -> None:
+    command = hourly()
+    seen = settled("2026-11-25T01:00", command, skipped=2)
+    firing = due(command, seen, at("2026-11-25T03:00"), active="ID")
+    assert firing and not firing.runs and firing.skips == 2
+    after = firing.schedule
+    assert (after.skipped, after.skipped_for) == (4, "ID")
+    assert after.skipped_at == after.settled == "2026-11-25T03:00:00.000Z"
+
+
+@pytest.mark.parametrize("change", [{"cron": None}, {"paused": True}])
+def test_a_command_without_times_or_paused_is_never_due(change: dict[str, Any]) -> None:
+    command = hourly(**change)
+    assert due(command, settled("2026-11-25T01:00", command), at("2026-11-25T09:00")) is None
+    assert next_time(command, at("2026-11-25T09:00")) is None
+
+
+def test_a_new_command_has_no_times_from_before_it_was_saved() -> None:
+    command = hourly(saved_at="2026-11-25T02:30:00Z")
+    assert due(command, Schedule(), at("2026-11-25T02:59")) is None
+    firing = due(command, Schedule(), at("2026-11-25T03:00"))
+    assert firing and firing.runs and firing.reason is None
+
+
+def test_a_cron_changed_by_hand_counts_from_its_files_time() -> None:
+    command = hourly(saved_at="2026-11-25T05:30:00Z")
+    seen = settled("2026-11-25T01:00", hourly(cron="0 1 * * *"))
+    assert due(command, seen, at("2026-11-25T05:59")) is None
+    firing = due(command, seen, at("2026-11-25T06:00"))
+    assert firing and firing.runs and firing.reason is None and firing.schedule.is_of(command)
+
+
+def test_a_clock_set_back_fires_nothing_twice() -> None:
+    command = hourly()
+    seen = settled("2026-11-25T03:00", command)
+    assert due(command, seen, at("2026-11-25T02:10")) is None
+    assert due(command, seen, at("2026-11-25T03:30")) is None
+    firing = due(command, seen, at("2026-11-25T04:00"))
+    assert firing and firing.runs and firing.reason is None
+
+
+def test_a_time_settled_far_ahead_does_not_silence_a_schedule() -> None:
+    """A clock went to 2036 and came back: from now on times count again, and none is caught up."""
+    command = hourly()
+    firing = due(command, settled("2036-01-01T00:00", command), at("2026-11-25T04:10"))
+    assert firing and not firing.runs and not firing.skips
+    assert due(command, firing.schedule, at("2026-11-25T04:59")) is None
+    later = due(command, firing.schedule, at("2026-11-25T05:00"))
+    assert later and later.runs and later.reason is None
+
+
+# --- What a run may be told -----------------------------------------------------------------------
+
+
+def deploy() -> SavedCommand:
+    return SavedCommand(
+        saved="deploy",
+        command='echo "$VERSION to $PLACE"',
+        env={"A": "1"},
+        params=[
+            Param(name="VERSION"),
+            Param(name="PLACE", default="test", choices=["test", "live"]),
+        ],
+    )
+
+
+def test_values_are_variables_and_never_part_of_the_line() -> None:
+    job = deploy().job({"VERSION": '"; rm -rf /'})
+    assert job.command == 'echo "$VERSION to $PLACE"'
+    assert job.env == {"A": "1", "VERSION": '"; rm -rf /', "PLACE": "test"}
+    assert (job.saved, job.name) == ("deploy", "deploy")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "VERSION must be given: a text"),
+        (
+            {"VERSION": "1", "PLCE": "x"},
+            "deploy has no param 'PLCE'; its params are VERSION, PLACE",
+        ),
+        ({"VERSION": "1", "PLACE": "mars"}, "PLACE must be one of test, live, not 'mars'"),
+        ({"VERSION": 1.2}, "VERSION must be a text, in quotes, and 1.2 is none"),
+        ({"VERSION": True}, "VERSION must be a text, in quotes, and True is none"),
+        ({"VERSION": None}, "VERSION must be given: a text"),
+        ({"VERSION": "a\0"}, "VERSION must be a text of up to 30,000 characters without NUL"),
+        ({"VERSION": "a" * 30_001}, "VERSION must be a text of up to 30,000 characters"),
+    ],
+)
+def test_a_value_that_is_missing_or_wrong_is_named(
+    client: FlaskClient, hand: Hand, values: dict[str, Any], sentence: str
+) -> None:
+    hand.storage.save_command(deploy())
+    answer = client.post("/saved/deploy/run", json=values)
+    assert answer.status_code == 400 and answer.mimetype == "application/problem+json"
+    assert answer.get_json()["detail"].startswith(sentence)
+    assert hand.storage.list()[0] == []
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ([Param(name="version")], "params: 'version' must be named [A-Z][A-Z0-9_]*"),
+        ([Param(name="JOB_ID")], "params: 'JOB_ID' must be named"),
+        ([Param(name="TAILBOARD_TOKEN")], "params: 'TAILBOARD_TOKEN' must be named"),
+        ([Param(name="B"), Param(name="B")], "params: B stands there twice"),
+        ([Param(name="A")], "params: A is set by env already"),
+        ([Param(name="B", default="c", choices=["d"])], "params: the default of B must be one"),
+        ([Param(name=f"P{n}") for n in range(33)], "params must be 32 at most, not 33"),
+    ],
+)  # fmt: skip
+def test_params_that_do_not_go_together_are_told(params: list[Param], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        replace(deploy(), params=params).check()
+
+
+def test_a_param_without_a_default_cannot_have_times() -> None:
+    with pytest.raises(ValueError, match="cron needs a default for each param, and VERSION has"):
+        replace(deploy(), cron="@daily").check()
+
+
+# --- Over HTTP ------------------------------------------------------------------------------------
+
+BODY: dict[str, Any] = {
+    "command": "pg_dump $DATABASE",
+    "name": "Backup",
+    "queue": "night",
+    "cwd": "/tmp",
+    "env": {"A": "1"},
+    "timeout": 60.5,
+    "retries": 1,
+    "params": [{"name": "DATABASE", "label": "Which", "default": "all", "choices": ["all", "one"]}],
+    "cron": "0 3 * * *",
+    "zone": "Europe/Berlin",
+    "paused": False,
+}
+
+
+def test_a_command_is_saved_shown_listed_run_and_forgotten(client: FlaskClient) -> None:
+    answer = client.put("/saved/backup", json=BODY)
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/saved/backup")
+    told = answer.get_json()
+    assert {name: told[name] for name in BODY} == BODY
+    assert (told["saved"], told["last_run"], told["runs"]) == ("backup", None, [])
+    assert told["skipped"] == {"count": 0, "last_at": None, "for_job": None}
+    assert told["next_run"] > utc() and told["next_run"].endswith(":00:00.000Z")
+    answer = client.post("/saved/backup/run?submitted_by=anna", json={"DATABASE": "one"})
+    job = answer.get_json()
+    assert (answer.status_code, answer.headers["Location"]) == (201, f"/jobs/{job['id']}")
+    assert (job["saved"], job["name"], job["queue"]) == ("backup", "Backup", "night")
+    assert (job["env"], job["submitted_by"]) == ({"A": "1", "DATABASE": "one"}, "anna")
+    told = client.get("/saved/backup").get_json()
+    assert (told["last_run"]["id"], told["last_run"]["status"]) == (job["id"], "queued")
+    del told["env"]
+    assert client.get("/saved").get_json() == {"saved": [told]}
+    assert client.delete("/saved/backup").status_code == 204
+    assert client.get("/saved").get_json() == {"saved": []}
+    assert client.get(f"/jobs/{job['id']}").get_json()["saved"] == "backup"
+
+
+def test_what_was_read_can_be_sent_back(client: FlaskClient) -> None:
+    client.put("/saved/backup", json=BODY)
+    told = client.get("/saved/backup").get_json()
+    answer = client.put("/saved/backup", json=told | {"retries": 2})
+    assert (answer.status_code, answer.get_json()["retries"]) == (200, 2)
+    assert client.get("/saved/backup").get_json()["params"] == BODY["params"]
+
+
+def test_a_run_without_values_needs_no_body_and_keeps_its_key(client: FlaskClient) -> None:
+    client.put("/saved/backup", json=BODY)
+    first, again = (
+        client.post("/saved/backup/run", headers={"Idempotency-Key": "k"}).get_json()
+        for _ in range(2)
+    )
+    assert first["id"] == again["id"] and first["env"]["DATABASE"] == "all"
+
+
+def test_a_rerun_is_a_job_of_the_same_saved_command(client: FlaskClient) -> None:
+    client.put("/saved/backup", json=BODY)
+    job = client.post("/saved/backup/run").get_json()
+    again = client.post(f"/jobs/{job['id']}/rerun").get_json()
+    assert (again["saved"], again["env"]) == ("backup", job["env"])
+    runs = client.get("/saved/backup").get_json()["runs"]
+    assert [run["id"] for run in runs] == [again["id"], job["id"]]
+
+
+def test_an_unchanged_list_of_saved_commands_is_not_sent_again(client: FlaskClient) -> None:
+    client.put("/saved/backup", json=BODY)
+    etag = client.get("/saved").headers["ETag"]
+    assert client.get("/saved", headers={"If-None-Match": etag}).status_code == 304
+    client.post("/saved/backup/run")
+    assert client.get("/saved", headers={"If-None-Match": etag}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/saved/x"), ("DELETE", "/saved/x"), ("POST", "/saved/x/run"), ("GET", "/saved/%2e")],
+)
+def test_an_unknown_saved_command_is_404(client: FlaskClient, method: str, path: str) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == 404 and answer.mimetype == "application/problem+json"
+    assert "there is no saved command" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("Backup", {}, "the name of a saved command must be 1 to 64 of the characters"),
+        ("backup", {"command": None}, "command must be a shell line"),
+        ("backup", {"cron": "0 25 * * *"}, "cron: its hour '25' cannot be read"),
+        ("backup", {"cron": 5}, "cron must be five fields"),
+        ("backup", {"zone": "Mars"}, "zone must be an IANA name"),
+        ("backup", {"paused": "yes"}, "paused must be true or false"),
+        ("backup", {"params": {"DATABASE": "all"}}, "params must be a list of up to 32 objects"),
+        ("backup", {"params": [{"name": "A1", "kind": "int"}]}, "params must be a list of up to"),
+        ("backup", {"params": [{"name": "a"}]}, "params: 'a' must be named [A-Z][A-Z0-9_]*"),
+        ("backup", {"submitted_by": "anna"}, "there is no field 'submitted_by'"),
+        ("backup", {"queue": "A B"}, "queue must be 1 to 32"),
+    ],
+)  # fmt: skip
+def test_a_body_that_cannot_be_saved_is_told_in_one_sentence(
+    client: FlaskClient, name: str, change: dict[str, Any], sentence: str
+) -> None:
+    answer = client.put(f"/saved/{name}", json=BODY | change)
+    assert answer.status_code == 400, answer.get_json()
+    assert answer.get_json()["detail"].startswith(sentence)
+    assert client.get("/saved").get_json() == {"saved": []}
+
+
+def test_a_body_of_another_type_is_not_saved(client: FlaskClient) -> None:
+    assert client.put("/saved/x", data="command=true").status_code == 415
+    assert client.put("/saved/x").status_code == 400
+
+
+# --- In the folder --------------------------------------------------------------------------------
+
+
+def test_a_file_copied_into_the_folder_is_a_saved_command(
+    client: FlaskClient, folder: Path
+) -> None:
+    client.put("/saved/a", json={"command": "true"})
+    (folder / "saved" / "b.json").write_text('{"command": "echo $X", "params": [{"name": "X"}]}')
+    listed = client.get("/saved").get_json()["saved"]
+    assert [each["saved"] for each in listed] == ["a", "b"]
+    assert client.post("/saved/b/run", json={"X": "1"}).get_json()["env"] == {"X": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("bad", "{", "Expecting property name"),
+        ("bad", "[]", "it is not a JSON object"),
+        ("bad", '{"command": 5}', "its command is not what it should be"),
+        ("bad", '{"command": "a", "env": {"A": 1}}', "its env is not what it should be"),
+        ("bad", '{"command": "a", "cron": "x"}', "cron must be five fields"),
+        ("bad", '{"command": "a", "params": [{"name": "JOB_ID"}]}', "params: 'JOB_ID' must be"),
+        ("bad", '{"command": "a", "params": [{"name": "A", "choices": []}]}', "its param 'A' is"),
+        ("Bad", '{"command": "a"}', "its name must be 1 to 64"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_passed_over_and_named(
+    client: FlaskClient, folder: Path, name: str, content: str, why: str
+) -> None:
+    client.put("/saved/good", json={"command": "true"})
+    (folder / "saved" / f"{name}.json").write_text(content)
+    assert [each["saved"] for each in client.get("/saved").get_json()["saved"]] == ["good"]
+    (told,) = client.get("/workers").get_json()["unreadable"]
+    assert told.startswith(f"saved/{name}.json: ") and why in told
+    assert client.get(f"/saved/{name}").status_code == 404
+    (folder / "saved" / f"{name}.json").unlink()
+    assert client.get("/workers").get_json()["unreadable"] == []
+
+
+def test_a_damaged_state_counts_as_settled_when_it_was_written(
+    storage: FolderStore, folder: Path
+) -> None:
+    storage.save_command(hourly())
+    state = folder / "schedules" / "hourly.state"
+    state.write_text("{")
+    os.utime(state, (at("2026-11-25T01:10"),) * 2)
+    saved = folder / "saved" / "hourly.json"
+    os.utime(saved, (at("2026-11-24T01:10"),) * 2)
+    job = fire_due(storage, storage.load_command("hourly"), at("2026-11-25T03:10"))
+    assert (
+        job and job.submit_reason and "2 runs from 2026-11-25 02:00 to 03:00" in job.submit_reason
+    )
+    assert storage.unreadable() == []
+
+
+# --- A worker -------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self, text: str) -> None:
+        self.now = at(text)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_scheduler_fires_at_the_minute_and_knows_when_it_comes(storage: FolderStore) -> None:
+    storage.save_command(hourly())
+    storage.save_command(SavedCommand(saved="plain", command="true"))
+    clock = Clock("2040-11-25T03:00")
+    scheduler = Scheduler(storage, clock)
+    settle(storage, "2040-11-25T03:00")
+    scheduler.look()
+    assert storage.list()[0] == []
+    clock.now = at("2040-11-25T03:59") + 58
+    scheduler.look()
+    assert scheduler.next_look - time.monotonic() <= 2
+    clock.now = at("2040-11-25T04:00")
+    scheduler.look()
+    (job,) = storage.list()[0]
+    assert (job.saved, job.as_dict()["reason"]) == ("hourly", None)
+    scheduler.look()
+    assert len(storage.list()[0]) == 1
+
+
+def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
+    """Set a schedule back, or forward, by hand."""
+    path = Path(storage.root, "schedules", f"{name}.state")
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"since": None, "settled": utc(at(text))}))
+
+
+def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) -> None:
+    clock = Clock("2040-11-25T03:10")
+    scheduler = Scheduler(storage, clock)
+    scheduler.look()
+    storage.save_command(hourly())
+    settle(storage, "2040-11-25T03:00")
+    scheduler.look()
+    storage.save_command(hourly(cron="20 * * * *"))
+    settle(storage, "2040-11-25T03:00")
+    clock.now = at("2040-11-25T03:20")
+    scheduler.look()
+    assert len(storage.list()[0]) == 1
+    storage.delete_command("hourly")
+    clock.now = at("2040-11-25T04:20")
+    scheduler.look()
+    assert len(storage.list()[0]) == 1
+
+
+def test_one_schedule_that_fails_never_stops_the_others(storage: FolderStore, folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        storage.save_command(hourly(saved=name))
+        settle(storage, "2040-11-25T03:00", name)
+    (folder / "schedules" / "b.runs").mkdir()  # its jobs cannot be noted
+    scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
+    scheduler.look()
+    assert sorted(str(job.saved) for job in storage.list()[0]) == ["a", "c"]
+    assert list(scheduler.troubles.known) == ["schedule=b"]
+    (folder / "schedules" / "b.runs").rmdir()
+    for _ in range(2):  # it finds that it was interrupted, and then does it
+        scheduler.clock = Clock("2040-11-25T04:01")
+        scheduler.plans.clear()
+        scheduler.look()
+    assert sorted(str(job.saved) for job in storage.list()[0]) == ["a", "b", "c"]
+    assert scheduler.troubles.known == {}
+
+
+def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) -> None:
+    """Save a command so many of whose times nobody was there for."""
+    storage.save_command(hourly(command=command, **fields))
+    text = utc(time.time() // 3600 * 3600 - hours * 3600)
+    settle(storage, text[:16])
+
+
+def test_a_worker_that_comes_back_makes_one_run_for_all_it_missed(
+    storage: FolderStore, worker: Callable[..., subprocess.Popen[bytes]],
+    ended: Callable[..., Job], processes: Processes,
+) -> None:  # fmt: skip
+    missed(storage, "echo $P", params=[Param(name="P", default="grüße")])
+    worker()
+    job = ended(wait_until(lambda: storage.command_runs("hourly"), 60, processes.text)[0])
+    assert (job.status, storage.load_logs(job.id)) == (Status.SUCCEEDED, "grüße\n")
+    reason = str(job.as_dict()["reason"])
+    assert re.fullmatch(r"stands for [34] runs from .* UTC that no worker was there for", reason)
+    assert len(storage.command_runs("hourly")) == 1
+
+
+def test_a_worker_that_drains_fires_nothing(
+    storage: FolderStore, drain: Callable[..., None]
+) -> None:
+    missed(storage, "true")
+    drain()
+    assert storage.list()[0] == []
+
+
+def test_a_worker_fires_the_minute_that_comes(
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    """By a clock that stands a little before the next minute, as it starts."""
+    storage.save_command(SavedCommand(saved="often", command="true", cron="* * * * *"))
+    shift = 3 * 60 + 57 - time.time() % 60
+    settle(storage, utc(time.time() + shift)[:16], "often")
+    command = ["-m", "tests.programs.shifted_worker", str(shift)]
+    processes.start(quick_worker()[0], *command)
+    job = ended(wait_until(lambda: storage.command_runs("often"), 60, processes.text)[0])
+    assert (job.status, job.as_dict()["reason"]) == (Status.SUCCEEDED, None)
+
+
+def test_a_kill_at_any_step_of_a_firing_starts_one_job(
+    tmp_path: Path, processes: Processes, full: bool
+) -> None:
+    """The worker is killed before each step of the firing; the next one completes it."""
+
+    def scene(number: int) -> Case:
+        place = tmp_path / str(number)
+        place.mkdir()
+        case = Case(place, processes)
+        case.storage.save_command(hourly(command=f"echo run >>{case.tally}"))
+        settle(case.storage, utc(time.time() // 3600 * 3600 - 3600)[:16])
+        return case
+
+    alive = scene(0)
+    steps = alive.die_at(0, "fire", str(alive.folder), "hourly")
+    assert len(alive.storage.command_runs("hourly")) == 1
+    assert "fsync" in " ".join(steps)
+    for number in range(1, len(steps) + 1, 1 if full else 5):
+        case = scene(number)
+        case.die_at(number, "fire", str(case.folder), "hourly")
+        for _ in range(3):  # another worker finds that it was interrupted, and then does it
+            fire_due(case.storage, case.storage.load_command("hourly"), time.time())
+        jobs = case.storage.list()[0]
+        assert len(jobs) == 1, steps[:number]
+        assert jobs[0].id in case.storage.command_runs("hourly")
+        schedule = case.storage.load_schedule("hourly")
+        assert (schedule.firing, schedule.skipped) == (None, 0)
+
+
+# --- Several machines -----------------------------------------------------------------------------
+
+
+def test_workers_of_two_machines_start_one_run(
+    redis: RedisServer, tmp_path: Path, processes: Processes
+) -> None:
+    store = RedisStore(redis.url)
+    store.save_command(hourly(command="true"))
+    state = json.loads(redis.do("HGET", "tailboard:schedules", "hourly"))
+    state |= {"since": None, "settled": utc(time.time() // 3600 * 3600 - 2 * 3600)}
+    redis.do("HSET", "tailboard:schedules", "hourly", json.dumps(state))
+    for name in ("a", "a", "b"):
+        env = {"TAILBOARD_STORAGE": redis.url, "TAILBOARD_SPOOL": str(tmp_path / name)}
+        processes.start(*quick_worker(), **env)
+    wait_until(lambda: len(store.workers()) == 3, 60, processes.text)
+    job_id = wait_until(lambda: store.command_runs("hourly"), 60, processes.text)[0]
+    wait_until(lambda: store.status(job_id) is Status.SUCCEEDED, 60, processes.text)
+    assert processes.text().count("fired saved=hourly") == 1
+    assert "stands for 2 runs" in str(store.get(job_id).as_dict()["reason"])
+    store.close()
+
+
+def test_a_damaged_command_in_redis_is_passed_over_and_named(redis: RedisServer) -> None:
+    store = RedisStore(redis.url)
+    store.save_command(hourly())
+    redis.do("HSET", "tailboard:saved", "bad", "{")
+    redis.do("HSET", "tailboard:schedules", "hourly", "{")
+    assert [command.saved for command in store.list_commands()] == ["hourly"]
+    told = store.unreadable()
+    assert [text.partition(":")[0] for text in told] == ["saved/bad", "schedules/hourly"]
+    assert fire_due(store, store.load_command("hourly"), time.time()) is None
+    redis.do("HDEL", "tailboard:saved", "bad")
+    fire_due(store, store.load_command("hourly"), time.time() + 7200)
+    assert store.unreadable() == []
+    store.close()
