@@ -1280,7 +1280,7 @@ def hours_from_now(hours: float) -> float:
     return (time.time() // 3600 + hours) * 3600 + 1800
 
 
-def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
+def test_a_saved_command_is_found_with_all_that_was_said_of_it(
     store: WorkerStore, store_url: str
 ) -> None:
     assert store.save_command(SavedCommand(**BACKUP))
@@ -1290,7 +1290,7 @@ def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
     assert store.list_commands() == [found]
 
 
-def test_a_saved_command_is_replaced_as_a_whole_and_listed_by_name(store: WorkerStore) -> None:
+def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore) -> None:
     store.save_command(SavedCommand(**BACKUP))
     assert store.save_command(SavedCommand(saved="a", command="true"))
     assert not store.save_command(SavedCommand(saved=BACKUP["saved"], command="false"))
@@ -1322,7 +1322,7 @@ def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) 
     assert store.command_runs(name) == []
 
 
-def test_the_last_jobs_of_a_saved_command_are_known_newest_first(store: WorkerStore) -> None:
+def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) -> None:
     store.save_command(SavedCommand(saved="a", command="true"))
     jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
     store.submit(Job(command="true", saved="b"))
