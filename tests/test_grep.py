@@ -251,7 +251,7 @@ def test_a_job_that_is_deleted_meanwhile_is_passed_over(
     assert places(ask("gone", before=page["next"])) == [(old, "gone")]
 
 
-def test_a_log_that_was_truncated_or_grew_meanwhile_is_searched_on(
+def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
     local: Hand, ask: Callable[..., dict[str, Any]]
 ) -> None:
     held = local.running(b"first\nfirst\nfirst\n")

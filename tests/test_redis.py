@@ -76,6 +76,13 @@ class Team:
     def submit(self, command: str, **fields: Any) -> Job:
         return self.store.submit(Job(command=command, **fields))
 
+    def begin(self, line: str) -> Job:
+        """A job that says "started" before the line, and that machine a has begun."""
+        job = self.submit(f"echo started; {line}")
+        self.start("a")
+        self.wait_for_log(job, "started\n")
+        return job
+
     def wait(self, job: Job, *statuses: Status, timeout: float = 60.0) -> Job:
         """Until the job has ended, or is in one of these states."""
 
@@ -149,9 +156,7 @@ def test_a_job_runs_in_a_spool_and_is_read_in_redis(team: Team) -> None:
 
 
 def test_a_log_is_read_while_it_is_written(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}; echo done")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; echo done")
     assert team.wait(job, Status.RUNNING).pid
     assert team.log_of(job) == b"started\n"
     gate.open()
@@ -281,18 +286,14 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
 
 
 def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(gate.wait)
     shutil.rmtree(team.place / "a" / "running" / job.id)
     found = team.wait(job)
     assert found.status is Status.LOST and "its folder was removed" in (found.reason or "")
 
 
 def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(gate.wait)
     (team.place / "a").rename(team.place / "elsewhere")
     wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
     (team.place / "elsewhere").rename(team.place / "a")
@@ -554,9 +555,7 @@ def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
 def test_redis_away_stops_no_job_and_loses_nothing(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
-    job = team.submit(f"echo started; {gate.wait}; echo done; exit 5")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; echo done; exit 5")
     redis.kill()
     with pytest.raises(OSError, match="Redis"):
         team.submit("true")
@@ -600,9 +599,7 @@ def test_redis_emptied_is_filled_from_the_spools(
 def test_a_full_redis_refuses_jobs_and_loses_nothing(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
-    job = team.submit(f"echo started; {gate.wait}; seq 20000; exit 4")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; seq 20000; exit 4")
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OSError, match="full"):
         team.submit("true")
