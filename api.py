@@ -19,14 +19,16 @@ import os
 import re
 import resource
 import secrets
+import shutil
 import socket
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from getpass import getuser
 from glob import glob
@@ -82,6 +84,7 @@ from storage import (
     JobNotFound,
     Log,
     Param,
+    Pause,
     SavedCommand,
     Schedule,
     Settings,
@@ -112,6 +115,7 @@ TICKET_AGE = 600  # seconds
 ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 MAX_BODY_BYTES = 1 << 20
 MAX_ENV_BYTES = 64 << 10
+MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
 MAX_SEARCHES = 2  # of long logs at a time
 LONG_LOG_BYTES = 16 << 20  # shorter ones are searched in no time
 SEEN_SLACK = 100  # IDs of deleted jobs that may be remembered
@@ -205,7 +209,10 @@ class Tailboard:
         for queue, names in self.storage.queued_by_queue().items():
             depth.add_metric([queue], len(names))
             age.add_metric([queue], age_of(names[0]))
-        yield from (jobs, ended, depth, age)
+        paused = GaugeMetricFamily("tailboard_queue_paused", "1: it is.", labels=["queue"])
+        for pause in self.storage.paused():
+            paused.add_metric([pause.queue], 1)
+        yield from (jobs, ended, depth, age, paused)
         alive = self.storage.workers()
         slots, busy = sum(w.slots for w in alive), sum(w.running for w in alive)
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
@@ -265,13 +272,29 @@ def int_field(least: int, most: int) -> Any:
     return Field(ge=least, le=most, description=f"a whole number from {least:,} to {most:,}")
 
 
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
+
+
 def parse_since(given: str) -> float:
     """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
     if age := re.fullmatch(r"([0-9]{1,9})([smhd])", given):
-        return time.time() - int(age[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[age[2]]
+        return time.time() - int(age[1]) * UNITS[age[2]]
     if (then := datetime.fromisoformat(given)).tzinfo is None:
         raise ValueError
     return then.timestamp()
+
+
+def parse_not_before(given: str) -> str:
+    """`not_before` as RFC 3339 in UTC: such a time with its zone, or one from now, such as +10m."""
+    if ahead := re.fullmatch(r"\+([0-9]{1,9})([smhd])", given):
+        then = time.time() + int(ahead[1]) * UNITS[ahead[2]]
+    elif RFC_3339.fullmatch(given):
+        then = storage.parse_time(given)
+    else:
+        raise ValueError
+    if not 0 <= then <= time.time() + MAX_AHEAD:
+        raise ValueError
+    return storage.utc(then)
 
 
 def bounded_env(env: dict[str, str]) -> dict[str, str]:
@@ -285,6 +308,9 @@ def bounded_env(env: dict[str, str]) -> dict[str, str]:
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 Line = Annotated[str, text_field(LINE, 30_000)]
 Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
+RFC_3339 = re.compile(
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
 Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
 QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
@@ -339,11 +365,22 @@ class JobRequest(RequestModel):
         None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
     )
     retries: Annotated[int, int_field(0, 100)] = 0
+    retry_delay: float = Field(
+        0,
+        ge=0,
+        le=storage.MAX_RETRY_DELAY,
+        description="a number of seconds from 0 to 3,600, which doubles with each retry",
+    )
 
 
 class Submission(JobRequest):
     """The body of POST /jobs."""
 
+    not_before: Annotated[str | None, AfterValidator(parse_not_before)] = Field(
+        None,
+        description="a time like 2026-11-23T18:00:00Z, or like +30s, +10m, +2h or +1d from now, "
+        "at most 366 days ahead",
+    )
     submitted_by: Label = None
 
 
@@ -366,6 +403,15 @@ class Listing(Filters):
     before: Annotated[
         str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
     ] = None
+
+
+class PauseRequest(RequestModel):
+    """The body of PUT /queues/NAME/pause."""
+
+    model_config = ConfigDict(strict=True)
+
+    why: Label = None
+    by: Label = None
 
 
 class LogQuery(RequestModel):
@@ -668,7 +714,7 @@ def require_this_machine() -> None:
 
 
 def refuse_other_bodies() -> None:
-    """415 for a body that is not JSON; a POST without a body needs no type."""
+    """415 for a body that is not JSON; a request without a body needs no type."""
     if request.method in ("POST", "PUT") and has_body() and request.mimetype != "application/json":
         abort(415, "Content-Type must be application/json")
 
@@ -782,30 +828,31 @@ def created(job: Job) -> Created:
 def submit(
     asked: object, key: str | None = None, rerun_of: str | None = None, saved: str | None = None
 ) -> Job:
-    asked = with_submitter(asked)
+    asked = with_visitor(asked, "submitted_by")
     job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of, saved=saved)
     return tailboard().storage.submit(job, key)
 
 
-def with_submitter(asked: object) -> object:
-    """What is asked, submitted by whose token came with it."""
+def with_visitor(asked: object, field: str) -> object:
+    """What is asked, with the name of whose token came with it in this field."""
     if visitor() is None or not isinstance(asked, dict):
         return asked
-    return asked | {"submitted_by": submitter(asked.get("submitted_by"))}
+    return asked | {field: name_of_visitor(asked.get(field), field)}
 
 
-def submitter(claimed: Any) -> Any:
-    """Whose token came with the request; without a named one, who is claimed to submit. 400 where
-    the two differ."""
+def name_of_visitor(claimed: Any, field: str) -> Any:
+    """Whose token came with the request; without a named one, who is claimed. 400 where the two
+    differ."""
     name = visitor()
     if name is not None and claimed not in (None, name):
-        abort(400, f"submitted_by must be {name!r}, whose token this is, or be left out")
+        abort(400, f"{field} must be {name!r}, whose token this is, or be left out")
     return name or claimed
 
 
 def run_again(job_id: str, key: str | None = None) -> Job:
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
+    wishes["not_before"] = None  # that time was the other job's
     wishes["submitted_by"] = visitor() or old.submitted_by
     return submit(wishes, key, rerun_of=old.id, saved=old.saved)
 
@@ -817,8 +864,10 @@ def index() -> Response:
     jobs, following = port.list(
         asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id()
     )
-    listed = [listed_job(job) for job in jobs]
-    answer = {"jobs": listed, "next": following, "counts": port.counts()}
+    pauses = pauses_by_queue()
+    listed = [listed_job(job, pauses) for job in jobs]
+    paused = list(pauses.values())
+    answer = {"jobs": listed, "next": following, "counts": port.counts(), "paused": paused}
     response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)
@@ -840,14 +889,28 @@ def queue_position(job: Job) -> dict[str, int]:
 
 def whole_job(job: Job) -> dict[str, Any]:
     """A job on its own; in a list it stands without env, attempts and its place in the queue."""
-    return job.as_dict() | {"attempts": job.attempts_as_dicts()} | queue_position(job)
+    shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
+    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
 
 
-def listed_job(job: Job) -> dict[str, Any]:
+def listed_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
     """A job in a list, without `env`, which may be large."""
-    shown = job.as_dict()
+    shown = shown_job(job, pauses)
     del shown["env"]
     return shown
+
+
+def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
+    """A job; one that waits in a paused queue says so."""
+    shown = job.as_dict()
+    if job.status is Status.QUEUED and job.queue in pauses:
+        said = [shown["reason"], pauses[job.queue].reason]
+        shown["reason"] = "; ".join(filter(None, said))
+    return shown
+
+
+def pauses_by_queue() -> dict[str, Pause]:
+    return {pause.queue: pause for pause in tailboard().storage.paused()}
 
 
 @routes.post("/jobs/<job_id>/cancel")
@@ -866,7 +929,16 @@ def delete(job_id: str) -> tuple[str, int]:
 # --- Saved commands -----------------------------------------------------------------------------
 
 RUNS_SHOWN = 5  # of a saved command, newest first
-RUN_FIELDS = ("id", "status", "submitted_at", "started_at", "finished_at", "exit_code", "reason")
+RUN_FIELDS = (
+    "id",
+    "status",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "reason",
+    "hint",
+)
 # What GET tells besides: it may stand in the body of a PUT, so that what was read can be sent back.
 TOLD = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
 
@@ -907,7 +979,7 @@ def delete_saved(name: str) -> tuple[str, int]:
 @routes.post("/saved/<name>/run")
 def run_saved(name: str) -> Created:
     """Submit a job of a saved command; the body holds the values of its params."""
-    by = submitter(RunQuery.parse(request.args.to_dict()).submitted_by)
+    by = name_of_visitor(RunQuery.parse(request.args.to_dict()).submitted_by, "submitted_by")
     values = request.get_json() if has_body() else {}
     return created(start_saved(name, values, by, idempotency_key()))
 
@@ -980,6 +1052,47 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
         "last_at": schedule.skipped_at,
         "for_job": schedule.skipped_for,
     }
+
+
+# --- Queues -------------------------------------------------------------------------------------
+
+
+@routes.get("/queues")
+def list_queues() -> dict[str, Any]:
+    """The queues in which jobs wait, that a worker serves by name, or that are paused."""
+    port = tailboard().storage
+    waiting, pauses = port.queued_by_queue(), pauses_by_queue()
+    served = {name for worker in port.workers() for name in worker.queues}
+    names = sorted({*waiting, *pauses, *served})
+    return {
+        "queues": [
+            {"queue": name, "queued": len(waiting.get(name, ())), "paused": pauses.get(name)}
+            for name in names
+        ]
+    }
+
+
+@routes.put("/queues/<queue>/pause")
+def pause(queue: str) -> dict[str, Any]:
+    """Claim nothing from a queue until it is resumed; what runs goes on."""
+    body = request.get_json() if has_body() else {}
+    asked = PauseRequest.parse(with_visitor(body, "by"))
+    return asdict(tailboard().storage.pause(known_queue(queue), asked.why, asked.by))
+
+
+@routes.delete("/queues/<queue>/pause")
+def resume(queue: str) -> tuple[str, int]:
+    tailboard().storage.resume(known_queue(queue))
+    return "", 204
+
+
+def known_queue(name: str) -> str:
+    """The name, if it can be a queue's; 400."""
+    try:
+        storage.check_queue(name)
+    except ValueError as error:
+        abort(400, str(error))
+    return name
 
 
 # --- Logs on the wire ---------------------------------------------------------------------------
@@ -1461,9 +1574,10 @@ def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
     if asked.status not in (None, *allowed):
         told = f"only such jobs can be {BULK_DONE[asked.to]}"
         abort(400, f"status must be one of {', '.join(allowed)}: {told}")
+    statuses = [asked.status] if asked.status else allowed
     found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
     complete = True
-    for status in [asked.status] if asked.status else allowed:
+    for status in statuses:
         count = 0
         for page in iter_pages(status, asked.queue, asked.q, asked.first_id()):
             found |= {job.id: job for job in page}
@@ -1525,11 +1639,13 @@ def bulk() -> dict[str, Any]:
 
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
-    """The living workers, the machines that share the jobs, and what cannot be read."""
+    """The living workers, the machines that share the jobs, the queues that are paused, and what
+    cannot be read."""
     port = tailboard().storage
     return {
         "workers": list(port.workers()),
         "machines": list(port.machines()),
+        "paused": list(port.paused()),
         "storage": port.describe(),
         "unreadable": list(port.unreadable()),
     }
@@ -1537,9 +1653,12 @@ def list_workers() -> dict[str, Any]:
 
 @routes.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
-    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves. It
+    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves, in a
+    queue that is not paused. It
     needs no token, so it names nothing: what cannot be read is counted, /workers names it."""
     waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
+    for paused in tailboard().storage.paused():  # they wait because somebody wants them to
+        waiting.pop(paused.queue, None)
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
         reason = f"jobs wait in {', '.join(sorted(unserved))}, and no worker serves that"
@@ -1582,6 +1701,7 @@ class Operation(NamedTuple):
     query: type[RequestModel] | None = None
     body: type[RequestModel] | None = None
     keyed: bool = False  # takes an Idempotency-Key
+    needs_body: bool = True  # where it takes one
 
 
 OPERATIONS = {
@@ -1621,6 +1741,11 @@ OPERATIONS = {
     ("get", "/bulk"): Operation(
         "Which jobs to rerun, cancel or delete, one after another", {"200": "Chosen"}, query=Bulk
     ),
+    ("get", "/queues"): Operation("The queues", {"200": "Queues"}),
+    ("put", "/queues/{queue}/pause"): Operation(
+        "Claim nothing from a queue", {"200": "Pause"}, body=PauseRequest, needs_body=False
+    ),
+    ("delete", "/queues/{queue}/pause"): Operation("Claim from it again", {"204": ""}),
     ("get", "/workers"): Operation("The living workers", {"200": "Workers"}),
     ("get", "/healthz"): Operation("Is all well?", {"200": "Health", "503": "Health"}),
     ("get", "/metrics"): Operation("Metrics for Prometheus", {"200": "text/plain"}),
@@ -1651,7 +1776,7 @@ def openapi() -> dict[str, Any]:
 
 def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "parameters": []}
-    for name in re.findall("{(.*?)}", path):
+    for name in re.findall(r"{(\w+)}", path):
         described["parameters"].append(parameter(name, "path", {"type": "string"}))
     if operation.keyed:
         key = {"type": "string", "minLength": 1}
@@ -1664,7 +1789,7 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     if operation.body:
         schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
         content = {"application/json": {"schema": schema}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     described["responses"] = {"default": describe_answer("Problem")}
     for status, answer in operation.answers.items():
         described["responses"][status] = describe_answer(answer)
@@ -1697,9 +1822,9 @@ def request_schema(model: type[RequestModel]) -> dict[str, Any]:
 
 def body_schemas() -> dict[str, Any]:
     """The bodies of requests, and what stands in them."""
-    return {
-        "Submission": request_schema(Submission),
-        "SavedRequest": request_schema(SavedRequest),
+    models = (operation.body for operation in OPERATIONS.values())
+    bodies = {model.__name__: request_schema(model) for model in models if model}
+    return bodies | {
         "SavedParam": SavedParam.model_json_schema(),
         "RunValues": {"type": "object", "additionalProperties": {"type": "string"}},
     }
@@ -1736,6 +1861,16 @@ def answer_schemas() -> dict[str, Any]:
             jobs={"type": "array", "items": an_object(**listed)},
             next={"type": ["string", "null"]},
             counts=an_object(**dict.fromkeys(Status, COUNT)),
+            paused=PAUSES,
+        ),
+        "Pause": PAUSE,
+        "Queues": an_object(
+            queues={
+                "type": "array",
+                "items": an_object(
+                    queue=TEXT, queued=COUNT, paused={"anyOf": [PAUSE, {"type": "null"}]}
+                ),
+            }
         ),
         "Hits": an_object(
             hits={"type": "array", "items": hit_schema(job["properties"])},
@@ -1750,7 +1885,7 @@ def answer_schemas() -> dict[str, Any]:
         ),
         "Param": TypeAdapter(Param).json_schema(),
         "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
-        "Workers": an_object(workers={"type": "array"}, unreadable=TEXTS),
+        "Workers": an_object(workers={"type": "array"}, paused=PAUSES, unreadable=TEXTS),
         "Health": {"type": "object"},
         "Problem": an_object(
             type={"type": "string"},
@@ -1765,7 +1900,7 @@ def job_schema() -> dict[str, Any]:
     """A job on its own, made of the dataclass that it is."""
     known = TypeAdapter(Job).json_schema(ref_template="#/components/schemas/{model}")["properties"]
     properties = {name: known[name] for name in storage.WIRE}
-    for name in ("submitted_at", "started_at", "finished_at"):
+    for name in ("not_before", "submitted_at", "started_at", "finished_at"):
         properties[name] = TIME
     attempt = an_object(
         number=COUNT,
@@ -1773,6 +1908,7 @@ def job_schema() -> dict[str, Any]:
         finished_at=TIME,
         exit_code={"type": ["integer", "null"]},
         status={"enum": [*Status, None]},
+        hint={"type": ["string", "null"]},
     )
     return an_object(**properties, attempts={"type": "array", "items": attempt})
 
@@ -1786,6 +1922,12 @@ def hit_schema(known: dict[str, Any]) -> dict[str, Any]:
 
 def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+TEXT = {"type": "string"}
+MAYBE_TEXT = {"type": ["string", "null"]}
+PAUSE = an_object(queue=TEXT, why=MAYBE_TEXT, by=MAYBE_TEXT, since=MAYBE_TEXT)
+PAUSES = {"type": "array", "items": PAUSE}
 
 
 # --- The flask commands -------------------------------------------------------------------------
@@ -1828,6 +1970,8 @@ def find(part: str) -> Job:
 @click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
 @click.option("--timeout", type=float, help="Seconds.")
 @click.option("--retries", type=int)
+@click.option("--retry-delay", type=float, metavar="S", help="Seconds, doubled with each retry.")
+@click.option("--not-before", metavar="TIME", help="Like +10m, +2h, or 2026-11-23T18:00:00Z.")
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
@@ -1852,11 +1996,57 @@ def follow_to_end(job: Job) -> None:
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first. On a terminal a line below says why one ended badly, or waits."""
+    pauses, columns = pauses_by_queue(), terminal_columns()
     for job in tailboard().storage.list(Status(status) if status else None, limit=limit)[0]:
-        code = "" if job.exit_code is None else job.exit_code
-        line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
-        click.echo(json.dumps(job.as_dict()) if as_json else line)
+        shown = shown_job(job, pauses)
+        lines = [json.dumps(shown)] if as_json else job_lines(job, shown, columns)
+        for line in lines:
+            click.echo(line)
+
+
+def terminal_columns() -> int | None:
+    """How wide the terminal is that is written to; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]:
+    """A job as text. For programs, which have no columns, it is one line."""
+    code = "" if job.exit_code is None else job.exit_code
+    line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
+    if columns is None:
+        return [line]
+    lines = [line]
+    if told := what_happened(shown):
+        lines.append(f"    {told}")
+    return [cut_to(line, columns) for line in lines]
+
+
+def what_happened(job: dict[str, Any]) -> str:
+    """Why a job ended badly, or waits; nothing where there is nothing to say."""
+    told = [" ".join(text.split()) for text in (job["reason"], job["hint"]) if text]
+    return ": ".join(told) or time_to_wait(job)
+
+
+def time_to_wait(job: dict[str, Any]) -> str:
+    """In how long a queued job may start that waits for its time; nothing for any other."""
+    if job["status"] != Status.QUEUED or job["not_before"] is None:
+        return ""
+    left = storage.parse_time(job["not_before"]) - time.time()
+    if left <= 0:
+        return ""
+    unit = next(unit for unit in "dhms" if left >= UNITS[unit] or unit == "s")
+    verb = "again" if job["attempt"] > 1 else "starts"
+    return f"{verb} in {left / UNITS[unit]:.0f} {'min' if unit == 'm' else unit}"
+
+
+def cut_to(text: str, columns: int) -> str:
+    """The text, so far as it fits into a line of a terminal, where CJK characters are wide."""
+    for place, character in enumerate(text):
+        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns < 0:
+            return text[: max(0, place - 1)] + "…"
+    return text
 
 
 @routes.cli.command("logs")
@@ -2069,6 +2259,7 @@ class Progress:
 @click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
 @click.option("--timeout", type=float, help="Seconds.")
 @click.option("--retries", type=int)
+@click.option("--retry-delay", type=float, metavar="S", help="Seconds, doubled with each retry.")
 @click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="May be given several times.")
 @click.option("--cron", help="Like '0 3 * * *', or @daily.")
 @click.option("--zone", help="Of its times, like Europe/Berlin (default: UTC).")
@@ -2219,9 +2410,27 @@ def workers_command() -> None:
     for info in tailboard().storage.workers():
         queues = ", ".join(info.queues) or "all queues"
         click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
+    for pause in tailboard().storage.paused():
+        click.echo(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
     for machine in tailboard().storage.machines():
         heard = f"heard of at {machine.heard_at}"
         click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@routes.cli.command("pause")
+@click.argument("queue")
+@click.option("--why", metavar="TEXT", help="Shown to who waits for it.")
+def pause_command(queue: str, why: str | None) -> None:
+    """Claim nothing from QUEUE until it is resumed; what runs goes on."""
+    asked = PauseRequest.parse({"why": why, "by": getuser()})
+    tailboard().storage.pause(known_queue(queue), asked.why, asked.by)
+
+
+@routes.cli.command("resume")
+@click.argument("queue")
+def resume_command(queue: str) -> None:
+    """End the pause of QUEUE."""
+    tailboard().storage.resume(known_queue(queue))
 
 
 @routes.cli.command("token")

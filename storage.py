@@ -8,6 +8,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
       workers/NAME.json    one for each worker, flock-ed while it lives
       keys/                an Idempotency-Key's hash, holding the ID of its job
+      paused/QUEUE.json    of a queue from which nothing is claimed, by anybody
       set-aside/           folders of an ID that stands elsewhere already, for a person to look at
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
@@ -79,6 +80,8 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
+MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
+HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # until a job that is found in no state counts as missing
@@ -100,6 +103,8 @@ FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
 NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
+# Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
+CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
 log = logging.getLogger("storage")
@@ -158,6 +163,8 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     timeout: float | int | None = None  # seconds
     retries: int = 0
+    retry_delay: float | int = 0  # seconds before the first retry, doubled before each further one
+    not_before: str | None = None  # when its first attempt may start at the earliest
     submitted_at: str | None = None
     submitted_by: str | None = None
     rerun_of: str | None = None
@@ -170,6 +177,7 @@ class Job:
     finished_at: str | None = None
     exit_code: int | None = None  # 128+n after signal n, as shells say it
     reason: str | None = None  # a sentence where the status needs one
+    hint: str | None = None  # the line of its log that tells why it ended badly
     worker: str | None = None
     host: str | None = None
     pid: int | None = None  # of the shim, which leads the job's process group
@@ -179,11 +187,15 @@ class Job:
     log_start: int = 0  # offset of the first byte that is kept
     # Not on the wire as they are:
     version: int = VERSION  # of job.json; 0: it is damaged
+    retried_at: str | None = None  # of one that is queued again: when its next attempt may start
     attempts: list[Attempt] = field(default_factory=list)  # claimed ones, oldest first
 
     def as_dict(self) -> dict[str, Any]:
-        """The job as JSON on the wire."""
-        return {name: getattr(self, name) for name in WIRE} | {"reason": self.whole_reason}
+        """The job as JSON on the wire; while it is queued, `not_before` is of its next attempt."""
+        shown = {name: getattr(self, name) for name in WIRE}
+        shown["not_before"] = self.retried_at or self.not_before
+        shown["reason"] = self.whole_reason
+        return shown
 
     @property
     def whole_reason(self) -> str | None:
@@ -208,6 +220,8 @@ WIRE = [
     "env",
     "timeout",
     "retries",
+    "retry_delay",
+    "not_before",
     "attempt",
     "status",
     "submitted_at",
@@ -215,6 +229,7 @@ WIRE = [
     "finished_at",
     "exit_code",
     "reason",
+    "hint",
     "worker",
     "host",
     "pid",
@@ -235,6 +250,8 @@ RECORD = [
     "env",
     "timeout",
     "retries",
+    "retry_delay",
+    "not_before",
     "submitted_at",
     "submitted_by",
     "rerun_of",
@@ -256,6 +273,33 @@ class WorkerInfo:
     running: int = 0
     started_at: str = field(default_factory=lambda: utc())
     seen_at: str = ""
+
+
+@dataclass(slots=True)
+class Pause:
+    """A queue from which nothing is claimed; what was said of it, null where it was not."""
+
+    queue: str
+    why: str | None = None
+    by: str | None = None
+    since: str | None = None
+
+    @property
+    def words(self) -> str:
+        """By whom and why, behind "is paused"."""
+        by = f" by {self.by}" if self.by else ""
+        why = f": {self.why}" if self.why else ""
+        return by + why
+
+    @property
+    def reason(self) -> str:
+        """What a job says that waits in it."""
+        return f"its queue is paused{self.words}"
+
+    def encode(self) -> bytes:
+        """As a file's content."""
+        said = {"why": self.why, "by": self.by, "since": self.since}
+        return json.dumps(said, ensure_ascii=False).encode() + b"\n"
 
 
 @dataclass(slots=True)
@@ -291,6 +335,9 @@ class Store(Protocol):
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause: ...
+    def resume(self, queue: str) -> None: ...
+    def paused(self) -> Sequence[Pause]: ...
     def cancel(self, job_id: str, reason: str) -> Job: ...
     def delete(self, job_id: str) -> None: ...
     def open_log(self, job_id: str) -> Log: ...
@@ -323,6 +370,7 @@ class WorkerStore(Store, Protocol):
     def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
     def listen(self, queues: Iterable[str]) -> Notifier | None: ...
     def claim(self, worker: str, host: str) -> Claim | None: ...
+    def next_due(self) -> float: ...
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]: ...
     def tracking_env(self, job_id: str) -> dict[str, str]: ...
     def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
@@ -406,6 +454,14 @@ def utc(timestamp: float | None = None) -> str:
     """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond."""
     moment = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> float:
+    """An RFC 3339 time as seconds since 1970; ValueError where it is none, or has no zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no zone")
+    return moment.timestamp()
 
 
 def start_logging(stream: TextIO) -> None:
@@ -579,6 +635,16 @@ def _is_timeout(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
 
 
+def _is_retry_delay(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
+
+
+def _is_time(value: Any) -> bool:
+    with suppress(ValueError, TypeError, OverflowError):
+        return value is None or parse_time(value) < LAST_TIME
+    return False
+
+
 def _is_queue(value: Any) -> bool:
     return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
 
@@ -601,6 +667,8 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written b
     "env": lambda value: isinstance(value, dict),
     "timeout": _is_timeout,
     "retries": _is_count,
+    "retry_delay": _is_retry_delay,
+    "not_before": _is_time,
     "submitted_at": _is_text,
     "submitted_by": _is_text,
     "rerun_of": _is_text,
@@ -608,6 +676,27 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written b
     "submit_reason": _is_text,
     "version": _is_count,
 }
+
+
+def check_queue(name: str) -> None:
+    """ValueError for what is no queue's name."""
+    if not _is_queue(name):
+        raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
+
+
+def parse_pause(queue: str, content: bytes) -> Pause:
+    """What the content of a pause says. An empty one says nothing, and one that is none of ours
+    that: a queue that somebody has paused must not run because a file is damaged."""
+    if not content.strip():
+        return Pause(queue)
+    try:
+        said = json.loads(content)
+        pause = Pause(queue, said.get("why"), said.get("by"), said.get("since"))
+        if all(map(_is_text, (pause.why, pause.by, pause.since))):
+            return pause
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    return Pause(queue, "what was said of it cannot be read")
 
 
 def _boot() -> str:
@@ -638,6 +727,16 @@ class Outcome:
     max_rss_bytes: int | None = None
     log_start: int = 0
     final: bool = False  # not to be retried: the command cannot start
+    hint: str | None = None  # the line of its log that tells why it ended badly
+
+    def ended_line(self) -> dict[str, Any]:
+        """The value of its `ended` line, without what most have not."""
+        line = {each.name: getattr(self, each.name) for each in fields(self)}
+        if not self.final:
+            del line["final"]
+        if self.hint is None:
+            del line["hint"]
+        return line
 
 
 @dataclass(slots=True)
@@ -681,6 +780,7 @@ class Attempt:
             "finished_at": result.finished_at if result else None,
             "exit_code": result.exit_code if result else None,
             "status": result.status if result else None,
+            "hint": result.hint if result else None,
         }
 
 
@@ -721,13 +821,51 @@ def judge(
     if cancel and outcome.status is not Status.CANCELLED:
         came_in_time = attempt.exit_code is None or cancel.at <= _exit_time(attempt, changed_at)
         if came_in_time or may_retry:
-            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason)
+            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason, hint=None)
             return Verdict(Status.CANCELLED, outcome, recorded=False)
     if may_retry:
         return Verdict(Status.QUEUED, outcome, recorded, attempt.number + 1)
     if outcome.status is Status.QUEUED:
         return Verdict(Status.QUEUED, outcome, recorded, max(attempt.number, 1))
     return Verdict(outcome.status, outcome, recorded)
+
+
+@dataclass(slots=True, frozen=True)
+class Wait:
+    """Until when a queued job waits."""
+
+    until: float = 0.0  # seconds since 1970
+    most: float = 0.0  # seconds that this takes at the most, wherever the wall clock jumps
+
+    def left(self, now: float) -> float:
+        """Seconds that are left of it at this time of the wall clock; 0: none."""
+        return max(0.0, min(self.until - now, self.most))
+
+
+def wait_of(job: Job, verdict: Verdict, changed_at: float) -> Wait:
+    """What a queued job waits for, by what stands in its folder: the first attempt for the time
+    that was asked for, a retry until a while after the end of the attempt before. One that was put
+    back because its command never started has waited already.
+
+    `changed_at` is the journal's mtime: the time of the end, while no `ended` stands there."""
+    outcome = verdict.outcome
+    if verdict.status is not Status.QUEUED:
+        return Wait()
+    if outcome.status is Status.QUEUED:
+        if verdict.next_attempt == 1 and job.not_before:
+            return Wait(parse_time(job.not_before), float("inf"))
+        return Wait()
+    pause = retry_pause(job.retry_delay, verdict.next_attempt)
+    ended_at = changed_at
+    with suppress(ValueError):
+        ended_at = parse_time(outcome.finished_at or "")
+    return Wait(ended_at + pause, pause) if pause else Wait()
+
+
+def retry_pause(delay: float, attempt: int) -> float:
+    """Seconds between the end of an attempt and this one, which follows it: `delay` before the
+    second, twice as many before the third, and so on."""
+    return min(delay * 2.0 ** min(attempt - 2, 60), MAX_RETRY_DELAY)
 
 
 def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
@@ -820,7 +958,18 @@ def _parse_outcome(value: Any) -> Outcome:
         outcome.max_rss_bytes = _whole(size, 0, 1 << 62)
     outcome.log_start = _whole(value.get("log_start", 0), 0, 1 << 62)
     outcome.final = value.get("final") is True
+    if (hint := value.get("hint")) is not None:
+        outcome.hint = shorten_hint(str(hint))
     return outcome
+
+
+def shorten_hint(text: str) -> str | None:
+    """A line of a log as it is kept with its job: without control characters, HINT_LENGTH
+    characters at the most; None where that leaves nothing."""
+    text = CONTROL_RE.sub("", text.replace("\t", " ")).strip()
+    if len(text) > HINT_LENGTH:
+        text = text[: HINT_LENGTH - 1].rstrip() + "…"
+    return text or None
 
 
 def _whole(value: Any, least: int, most: int) -> int:
@@ -901,6 +1050,7 @@ class SavedCommand:
     env: dict[str, str] = field(default_factory=dict)
     timeout: float | int | None = None
     retries: int = 0
+    retry_delay: float | int = 0  # seconds
     params: list[Param] = field(default_factory=list)
     cron: str | None = None  # five fields, or @daily and the like; None: it has no times
     zone: str = "UTC"  # in which the times are meant: an IANA name
@@ -954,6 +1104,7 @@ class SavedCommand:
             env=self.env | chosen,
             timeout=self.timeout,
             retries=self.retries,
+            retry_delay=self.retry_delay,
             saved=self.saved,
         )
 
@@ -975,6 +1126,7 @@ DEFINITION = [
     "env",
     "timeout",
     "retries",
+    "retry_delay",
     "params",
     "cron",
     "zone",
@@ -1035,6 +1187,7 @@ COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
     "env": _is_env,
     "timeout": _is_timeout,
     "retries": _is_count,
+    "retry_delay": _is_retry_delay,
     "params": lambda value: isinstance(value, list),
     "cron": _is_text,
     "zone": lambda value: isinstance(value, str),
@@ -1563,11 +1716,14 @@ class Notifier:
             self.close()
             raise
 
-    def add(self, folder: str) -> int:
-        """Watch a folder; returns the number that its changes carry. OSError if it is missing."""
+    def add(self, folder: str, removals: bool = False) -> int:
+        """Watch a folder; returns the number that its changes carry. OSError if it is missing.
+        `removals`: report also what leaves it."""
         if self.inotify is None:
             return -1
         changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
+        if removals:
+            changes |= flags.DELETE | flags.MOVED_FROM
         return int(self.inotify.add_watch(folder, changes | flags.DELETE_SELF | flags.ONLYDIR))
 
     def fileno(self) -> int | None:
@@ -1748,6 +1904,12 @@ class Claim(AbstractContextManager["Claim"]):
 
     # Its end
 
+    def read_log_end(self, limit: int) -> bytes:
+        """The last `limit` bytes of its log at the most; none where there is no log to read."""
+        with suppress(OSError), FileLog(f"{self.folder}/output.log") as file:
+            return file.read(max(0, file.size - limit), limit)[1]
+        return b""
+
     def acquire_lock(self) -> bool:
         """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
         the folder is gone, JobDamaged if the journal cannot be read."""
@@ -1833,10 +1995,7 @@ class Claim(AbstractContextManager["Claim"]):
         outcome.log_start = log_start(self.folder)
         # Never before its start, even if the clock was set back meanwhile.
         outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
-        line = {f.name: getattr(outcome, f.name) for f in fields(outcome)}
-        if not outcome.final:
-            del line["final"]
-        append_line(self.shim_input(), {"ended": line})
+        append_line(self.shim_input(), {"ended": outcome.ended_line()})
 
     def _expect(self, verb: str, *allowed: Status) -> None:
         if self.status not in allowed:
@@ -1918,6 +2077,73 @@ class Retention:
         return self.deleted < max(DELETED_AN_HOUR, total // 10)
 
 
+# --- Jobs that wait for their time ---------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A queued job whose time has not come."""
+
+    attempt: int  # that waits
+    wait: Wait
+    due: float = float("inf")  # on the monotonic clock
+
+
+class WaitingJobs:
+    """The queued jobs whose time has not come, as a claimer remembers them: each is read once, and
+    not at every look at its queue. They are known by (ID, queue)."""
+
+    def __init__(self) -> None:
+        self.waiters: dict[tuple[str, str], Waiter] = {}
+        self.heap: list[tuple[float, str, str]] = []  # (due, ID, queue), also of some forgotten
+
+    def is_over(self, key: tuple[str, str], attempt: int, wait: Wait) -> bool:
+        """Has this job waited long enough? If not, it is remembered."""
+        waiter = self.waiters.get(key)
+        if waiter is None or waiter.attempt != attempt:
+            waiter = Waiter(attempt, wait)
+        if self._remember(key, waiter):
+            return False
+        self.forget(key)
+        return True
+
+    def _remember(self, key: tuple[str, str], waiter: Waiter) -> bool:
+        """False where its time has come."""
+        due = time.monotonic() + waiter.wait.left(time.time())
+        # The wall clock may have been set back since it was seen first: a pause stays as long as
+        # it is. What waits for a time of the wall clock goes by that alone.
+        waiter.due = min(due, waiter.due) if isfinite(waiter.wait.most) else due
+        self.waiters[key] = waiter
+        heapq.heappush(self.heap, (waiter.due, *key))
+        return waiter.due > time.monotonic()
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """It is to be read again: it starts, or has entered its queue anew."""
+        self.waiters.pop(key, None)
+
+    def sift(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Of all queued jobs those that are not known to wait. Who is not among them is forgotten;
+        for the others the wall clock is read anew."""
+        known, self.waiters, self.heap = self.waiters, {}, []
+        return [k for k in found if k not in known or not self._remember(k, known[k])]
+
+    def pop_due(self) -> Iterator[tuple[str, str]]:
+        """Those whose time has come since the last call."""
+        while self.next_due() <= time.monotonic():
+            _, *key = heapq.heappop(self.heap)
+            yield key[0], key[1]
+
+    def next_due(self) -> float:
+        """When the next one's time comes, on the monotonic clock; infinity where none waits."""
+        while self.heap:
+            due, *key = self.heap[0]
+            waiter = self.waiters.get((key[0], key[1]))
+            if waiter is not None and waiter.due == due:
+                return due
+            heapq.heappop(self.heap)
+        return float("inf")
+
+
 # --- The folder backend -------------------------------------------------------------------------
 
 
@@ -1929,8 +2155,10 @@ class FolderStore:
         self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) to claim
         self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
+        self._waiting = WaitingJobs()
         self._scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
+        self._paused: set[str] = set()  # from which nothing is claimed, as last seen
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self.boot = _boot()
@@ -1948,6 +2176,7 @@ class FolderStore:
             "queued/default",
             "workers",
             "keys",
+            "paused",
             "set-aside",
             "tmp",
             "reserve",
@@ -2040,7 +2269,8 @@ class FolderStore:
         job.attempts = attempts[1:]
         if status is Status.QUEUED:
             job.queue = os.path.basename(os.path.dirname(folder))
-            job.attempt = judge(job.retries, attempts[-1], None, self.boot, 0.0).next_attempt
+            changed_at = _mtime(f"{folder}/journal") if job.retry_delay else None
+            _fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
         elif status is Status.RUNNING:
             _fill_running(job, attempts[-1], log_start(folder))
         else:
@@ -2171,8 +2401,7 @@ class FolderStore:
     def submit(self, job: Job, key: str | None = None) -> Job:
         """Queue a job (-> queued) under a new ID, durably. Called again with the same `key`, it
         returns the job of the first call while that exists. ValueError for a bad queue name."""
-        if not QUEUE_RE.fullmatch(job.queue):
-            raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
+        check_queue(job.queue)
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
@@ -2230,6 +2459,8 @@ class FolderStore:
         self._refresh_backlog()
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
+            if queue in self._paused:  # its scan, once it is resumed, finds the job again
+                continue
             try:
                 claim = self.claim_job(job_id, queue, worker, host)
             except BlockingIOError:  # by its recorder, a canceller or another claimer: try it again
@@ -2262,6 +2493,9 @@ class FolderStore:
             claim.release()
             raise
         claim.release()
+        if (job_id, queue) in self._waiting.waiters and claim.cancel_requested():
+            # By somebody who found it locked: nobody else may look at it before its time.
+            return self.claim_job(job_id, queue, worker, host)
         return None
 
     def _take(self, folder: str) -> Claim:
@@ -2309,6 +2543,8 @@ class FolderStore:
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
             return False
+        if not self._has_waited(claim, verdict):
+            return False
         attempt = Attempt(
             number=verdict.next_attempt,
             worker=worker,
@@ -2323,9 +2559,17 @@ class FolderStore:
         claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         claim.attempt = attempt
         claim.job.attempts.append(attempt)
-        claim.job.status = Status.RUNNING
+        claim.job.status, claim.job.retried_at = Status.RUNNING, None
         _fill_running(claim.job, attempt, log_start(claim.folder))
         return True
+
+    def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
+        """Has its time come? If not, it is not looked at before."""
+        wait = wait_of(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
+        if not wait.until:
+            return True
+        key = claim.job.id, os.path.basename(os.path.dirname(claim.folder))
+        return self._waiting.is_over(key, verdict.next_attempt, wait)
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
         """Move a job that ended already out of the queue; a person or a power cut put it there."""
@@ -2451,6 +2695,9 @@ class FolderStore:
                 self._request_cancel(folder, reason)
                 is_requested = True
                 _fsync_folder(folder)
+                # Who had its lock may have let it go, since its time has not come: again.
+                if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
+                    return job
                 return self.get(job_id)
 
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
@@ -2598,6 +2845,60 @@ class FolderStore:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    # Pauses
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        """Let nothing be claimed from a queue, be there such a queue or not, durably. One that is
+        paused already keeps the time since when. ValueError for what is no queue's name."""
+        check_queue(queue)
+        known = {pause.queue: pause.since for pause in self.paused()}
+        pause = Pause(queue, why, by, known.get(queue) or utc())
+        self.write_pause(pause)
+        return pause
+
+    def write_pause(self, pause: Pause) -> None:
+        draft, home = f"{self.root}/tmp/pause-{os.urandom(8).hex()}", f"{self.root}/paused"
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        try:
+            write_new(draft, pause.encode())
+            os.rename(draft, f"{home}/{pause.queue}.json")
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+        for folder in (home, self.root):
+            _fsync_folder(folder)
+
+    def resume(self, queue: str) -> None:
+        """End a queue's pause, durably; nothing where there is none. ValueError as in `pause`."""
+        check_queue(queue)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.root}/paused/{queue}.json")
+            _fsync_folder(f"{self.root}/paused")
+
+    def paused(self) -> Sequence[Pause]:
+        """The queues from which nothing is claimed, by name."""
+        return [self._read_pause(queue) for queue in sorted(self.paused_queues())]
+
+    def _read_pause(self, queue: str) -> Pause:
+        path = f"{self.root}/paused/{queue}.json"
+        try:
+            pause = parse_pause(queue, read_small(path))
+        except OSError as error:
+            pause = Pause(queue, f"its file cannot be read: {error.strerror}")
+        if pause.since is None and (at := _mtime(path)) is not None:
+            pause.since = utc(at)
+        return pause
+
+    def paused_queues(self) -> set[str]:
+        """Their names alone. OSError where they cannot be told: then none may be claimed from."""
+        try:
+            names = os.listdir(f"{self.root}/paused")
+        except FileNotFoundError:
+            return set()
+        queues = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return set(filter(_is_queue, queues))
 
     def secret(self) -> bytes:
         """Random bytes, the same for all who use this store: made when they are first asked for.
@@ -2928,23 +3229,33 @@ class FolderStore:
             for number, name in self._notifier.changes():
                 queue = self._watched.get(number)
                 if queue and ID_RE.fullmatch(name):
+                    self._waiting.forget((name, queue))
                     heapq.heappush(self._backlog, (name, queue))
-                else:  # a queue was made or removed, or events were lost
+                else:  # a queue was made, removed, paused or resumed, or events were lost
                     needs_scan = True
+        if (paused := self.paused_queues()) != self._paused:
+            self._paused, needs_scan = paused, True
         if needs_scan:
             self._scan_queues()
-        for entry in self._busy:
+        for entry in chain(self._busy, self._waiting.pop_due()):
             heapq.heappush(self._backlog, entry)
         self._busy.clear()
+
+    def next_due(self) -> float:
+        """When the next job's time comes that waits for it, on the monotonic clock; infinity where
+        none does."""
+        return self._waiting.next_due()
 
     def _scan_queues(self) -> None:
         self._scanned_at = time.monotonic()
         backlog = []
         if self._notifier is not None:
             self._notifier.add(f"{self.root}/queued")
+            with suppress(FileNotFoundError):
+                self._notifier.add(f"{self.root}/paused", removals=True)
         for folder in self._folders(Status.QUEUED):
             queue = os.path.basename(folder)
-            if self._queues and queue not in self._queues:
+            if queue in self._paused or (self._queues and queue not in self._queues):
                 continue
             try:
                 if self._notifier is not None:
@@ -2955,7 +3266,15 @@ class FolderStore:
                     raise
                 continue  # gone or not a folder; `_listing` reports one that cannot be read
             backlog += [(job_id, queue) for job_id in self._listing(folder)]
-        self._backlog = sorted(backlog)
+        self._backlog = sorted(self._waiting.sift(backlog))
+
+
+def _fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
+    verdict = judge(job.retries, attempt, None, boot, changed_at)
+    job.attempt = verdict.next_attempt
+    wait, now = wait_of(job, verdict, changed_at), time.time()
+    if isfinite(wait.most) and wait.until > 0:
+        job.retried_at = utc(min(wait.until, now + wait.most))
 
 
 def _fill_running(job: Job, attempt: Attempt, log_start: int) -> None:
@@ -2972,7 +3291,7 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
     if ended is None:
         return
     job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
-    job.reason = job.reason or ended.reason
+    job.reason, job.hint = job.reason or ended.reason, ended.hint
     job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
     job.log_start = ended.log_start
     if attempt.result is None or ended is attempt.result:
@@ -3039,12 +3358,16 @@ def log_start(folder: str) -> int:
 # Several machines share their jobs through Redis. All keys begin with `tailboard:`
 #
 #     job:ID           a line of what was asked, as job.json has it, then the job's journal
-#     state:ID         status, queue, token, takes, log_size, log_start, log_at, cancel, key
+#     state:ID         status, queue, token, takes, log_size, log_start, log_at, cancel, key, and
+#                      not_before of one that is or was delayed
 #     log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
 #     times:ID         (time, size) samples of the log, as in the file `times`
 #     reading:ID       how many read this log now; forgotten after a minute
 #     key:HASH         an Idempotency-Key's job
 #     all  status:S  queue:Q                   sorted sets of IDs; `queues`: the names Q
+#     delayed:Q        a sorted set of queued jobs whose time, its score, has not come; `take` moves
+#                      them to queue:Q
+#     paused           the queues from which nothing is taken, each with what is said of it
 #     taken:SPOOL  runs:SPOOL  wishes:SPOOL  gone:SPOOL    what a machine has, and is to do
 #     heard  machines                          when each machine was heard of, and its workers
 #     changes          a stream of what moved, which wakes whoever waits
@@ -3065,11 +3388,13 @@ local P = KEYS[1]
 local function say(id, status)
   redis.call('XADD', P..'changes', 'MAXLEN', '~', 10000, '*', 'id', id, 'status', status)
 end
+local function is_paused(queue) return redis.call('HGET', P..'paused', queue) end
 local function number_of(token) return tonumber(string.match(token, '%d+$') or 0) end
 local function spool_of(token) return string.match(token, '^(.*):%d+$') end
 local function leave(id, s, queue, token)
   redis.call('ZREM', P..'status:'..s, id)
   redis.call('ZREM', P..'queue:'..queue, id)
+  redis.call('ZREM', P..'delayed:'..queue, id)
   local spool = spool_of(token)
   if spool then
     redis.call('ZREM', P..'taken:'..spool, id)
@@ -3077,18 +3402,31 @@ local function leave(id, s, queue, token)
     redis.call('HDEL', P..'wishes:'..spool, id)
   end
 end
-local function enter(id, s, queue, token)
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+local function after(seconds)
+  if tonumber(seconds) > 0 then return string.format('%.3f', clock() + seconds) end
+end
+local function enter(id, s, queue, token, at)
   redis.call('HSET', P..'state:'..id, 'status', s, 'queue', queue, 'token', token)
   redis.call('ZADD', P..'status:'..s, 0, id)
   if s == 'queued' then
     redis.call('SADD', P..'queues', queue)
-    redis.call('ZADD', P..'queue:'..queue, 0, id)
+    if at then
+      redis.call('HSET', P..'state:'..id, 'not_before', at)
+      redis.call('ZADD', P..'delayed:'..queue, at, id)
+    else
+      redis.call('HDEL', P..'state:'..id, 'not_before')
+      redis.call('ZADD', P..'queue:'..queue, 0, id)
+    end
   elseif s == 'running' then
     redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
   end
   say(id, s)
 end
-local function submit(id, queue, job, key, saved)
+local function submit(id, queue, job, key, saved, at)
   if key ~= '' then
     local known = redis.call('GET', P..'key:'..key)
     if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
@@ -3103,16 +3441,16 @@ local function submit(id, queue, job, key, saved)
   redis.call('ZADD', P..'all', 0, id)
   if saved ~= '' then
     redis.call('LPUSH', P..'saved-runs:'..saved, id)
-    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)
+    redis.call('LTRIM', P..'saved-runs:'..saved, 0, 99)  -- RUNS_KEPT
   end
-  enter(id, 'queued', queue, '')
+  enter(id, 'queued', queue, '', at ~= '' and at)
   return id
 end
 """
 
 SCRIPTS = {
-    # id, queue, job, key, saved command -> the ID of the job: this one, or the one that has the
-    # key.
+    # id, queue, job, key, saved command, when it may start ('': at once) -> the ID of the job: this
+    # one, or the one that has the key.
     "submit": """
 return submit(unpack(ARGV))
 """,
@@ -3136,15 +3474,33 @@ redis.call('HSET', P..'schedules', name, schedule)
 return id
 """,
     # spool, want, queue… (none: all) -> {id, token, log_size, job} of what this spool has taken and
-    # not confirmed, topped up with the oldest. Asked again, it gives the same ones again.
+    # not confirmed, topped up with the oldest; and in how many seconds the next delayed one may
+    # start ('': there is none). Asked again, it gives the same ones again.
     "take": """
 local spool, want = ARGV[1], tonumber(ARGV[2])
 local queues = {unpack(ARGV, 3)}
 if #queues == 0 then queues = redis.call('SMEMBERS', P..'queues') end
 local ids = redis.call('ZRANGE', P..'taken:'..spool, 0, -1)
+local open, now, next_due = {}, clock(), ''
+for _, queue in ipairs(queues) do
+  if not is_paused(queue) then
+    open[#open + 1] = queue
+    local delayed = P..'delayed:'..queue
+    local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+    if first[1] and tonumber(first[2]) <= now then
+      for _, id in ipairs(redis.call('ZRANGE', delayed, '-inf', now, 'BYSCORE')) do
+        redis.call('ZREM', delayed, id)
+        redis.call('ZADD', P..'queue:'..queue, 0, id)
+      end
+      first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+    end
+    local left = first[1] and first[2] - now
+    if left and (next_due == '' or left < next_due) then next_due = left end
+  end
+end
 while #ids < want do
   local best, from
-  for _, queue in ipairs(queues) do
+  for _, queue in ipairs(open) do
     local first = redis.call('ZRANGE', P..'queue:'..queue, 0, 0)[1]
     if first and (not best or first < best) then best, from = first, queue end
   end
@@ -3162,18 +3518,20 @@ for _, id in ipairs(ids) do
   local s = redis.call('HMGET', P..'state:'..id, 'token', 'log_size')
   out[#out + 1] = {id, s[1], s[2] or '', redis.call('GET', P..'job:'..id)}
 end
-return out
+return {out, tostring(next_due)}
 """,
-    # id, token, status, journal, log size needed (-1: any) -> how things stand, for the spool with
-    # the job: the new status, or absent | behind | fenced | log, or the final status it has.
+    # id, token, status, journal, log size needed (-1: any), whether this confirms a take (1),
+    # seconds until it may start that is queued again -> how things stand, for the spool with the
+    # job: the new status, or absent | behind | fenced | log | paused, or the final status it has.
     "report": """
-local id, token, to, journal, size = unpack(ARGV)
+local id, token, to, journal, size, confirms, delay = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size')
 if not s[1] then return 'absent' end
 if s[3] ~= token then
   return tonumber(s[4]) < number_of(token) and 'behind' or 'fenced'
 end
 if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
+if confirms == '1' and s[1] == 'queued' and is_paused(s[2]) then return 'paused' end
 if tonumber(size) > tonumber(s[5] or 0) then return 'log' end
 leave(id, s[1], s[2], token)
 if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
@@ -3183,7 +3541,7 @@ if to == 'queued' then
   redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
   token = ''
 end
-enter(id, to, s[2], token)
+enter(id, to, s[2], token, after(delay))
 if to ~= 'queued' and to ~= 'running' then
   redis.call('HDEL', P..'state:'..id, 'cancel')
   if tonumber(s[5] or 0) > 0 and tonumber(s[5]) < 4000 then
@@ -3211,10 +3569,11 @@ redis.call('ZADD', P..'all', 0, id)
 enter(id, to, queue, token)
 return to
 """,
-    # id, from, token (*: whoever has it), status, line -> done, or the status that it has: a
-    # transition over the head of the spool that has the job, which is fenced by it.
+    # id, from, token (*: whoever has it), status, line, seconds until it may start that is queued
+    # -> done, or the status that it has: a transition over the head of the spool that has the job,
+    # which is fenced by it.
     "override": """
-local id, from, token, to, line = unpack(ARGV)
+local id, from, token, to, line, delay = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token')
 if not s[1] then return 'absent' end
 if s[1] ~= from or (token ~= '*' and token ~= s[3]) then return s[1] end
@@ -3222,7 +3581,7 @@ leave(id, s[1], s[2], s[3])
 if line ~= '' then redis.call('APPEND', P..'job:'..id, line) end
 redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
 redis.call('HDEL', P..'state:'..id, 'cancel')
-enter(id, to, s[2], '')
+enter(id, to, s[2], '', after(delay))
 return 'done'
 """,
     # id, reason -> the status; a running job's machine is told.
@@ -3304,7 +3663,8 @@ while left > 0 do
 end
 return {string.format('%.0f', first or want), table.concat(out)}
 """,
-    # spool, what it shows, a new epoch -> {epoch, {id, reason…} to cancel, IDs to delete}
+    # spool, what it shows, a new epoch -> {epoch, {id, reason…} to cancel, IDs to delete, {queue,
+    # what is said of it…} that are paused}
     "beat": """
 local spool, shown, epoch = unpack(ARGV)
 redis.call('ZREM', P..'heard', spool)
@@ -3312,7 +3672,8 @@ redis.call('ZADD', P..'heard', redis.call('TIME')[1], spool)
 redis.call('HSET', P..'machines', spool, shown)
 redis.call('SETNX', P..'epoch', epoch)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
-return {redis.call('GET', P..'epoch'), wishes, redis.call('SMEMBERS', P..'gone:'..spool)}
+local gone = redis.call('SMEMBERS', P..'gone:'..spool)
+return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused')}
 """,
     # id, token, offset, samples that stand there in the file `times`
     "note": """
@@ -3321,6 +3682,16 @@ if redis.call('HGET', P..'state:'..id, 'token') == token then
   if offset == '0' then redis.call('SET', P..'times:'..id, data)
   else redis.call('SETRANGE', P..'times:'..id, offset, data) end
 end
+""",
+    # queue, what is said of it: nothing is taken from it
+    "pause": """
+redis.call('HDEL', P..'paused', ARGV[1])
+redis.call('HSET', P..'paused', ARGV[1], ARGV[2])
+say('', 'paused')
+""",
+    # queue: it is taken from again
+    "resume": """
+if redis.call('HDEL', P..'paused', ARGV[1]) == 1 then say('', 'resumed') end
 """,
     # id -> one reader of its log less
     "unread": """
@@ -3702,7 +4073,7 @@ class RedisStore:
 
     def _load(self, ids: Sequence[str]) -> Sequence[Job]:
         """Those of the jobs that exist, in this order."""
-        fields = ("status", "queue", "token", "log_size", "log_start")
+        fields = ("status", "queue", "token", "log_size", "log_start", "not_before")
         commands: list[Command] = [("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"), ("TIME",)]
         for job_id in ids:
             commands.append(("GET", self._key(f"job:{job_id}")))
@@ -3719,7 +4090,7 @@ class RedisStore:
     def _parse(
         self, job_id: str, content: bytes, state: Sequence[bytes | None], silences: dict[str, int]
     ) -> Job:
-        status, queue, token, log_size, log_start = ((s or b"").decode() for s in state)
+        status, queue, token, log_size, log_start, due = ((s or b"").decode() for s in state)
         record, _, journal = content.partition(b"\n")
         try:
             job = _parse_record(record, job_id)
@@ -3736,6 +4107,8 @@ class RedisStore:
             _fill_finished(job, last)
         else:
             job.attempt = judge(job.retries, last, None, "", 0.0).next_attempt
+            if due and job.attempt > 1:  # by the clock of Redis
+                job.retried_at = utc(float(due))
         job.log_size, job.log_start = int(log_size or 0), int(log_start or 0)
         if job.status is Status.RUNNING:
             job.reason = self._silence(token, silences)
@@ -3819,9 +4192,11 @@ class RedisStore:
         """The IDs queued in each queue that holds any, oldest first."""
         (names,) = self.link.ask(("SMEMBERS", self._key("queues")))
         queues = sorted(name.decode() for name in names)
-        found = self.link.ask(*(("ZRANGE", self._key(f"queue:{q}"), 0, -1) for q in queues))
-        pairs = zip(queues, found, strict=True)
-        return {queue: [name.decode() for name in ids] for queue, ids in pairs if ids}
+        keys = [self._key(f"{kind}:{queue}") for queue in queues for kind in ("queue", "delayed")]
+        found = self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys))
+        waiting = zip(queues, found[::2], found[1::2], strict=True)
+        known = {q: sorted(name.decode() for name in now + later) for q, now, later in waiting}
+        return {queue: ids for queue, ids in known.items() if ids}
 
     def counts(self) -> dict[Status, int]:
         counts = self.link.ask(*(("ZCARD", self._key(f"status:{s}")) for s in Status))
@@ -3873,13 +4248,13 @@ class RedisStore:
     def submit(self, job: Job, key: str | None = None) -> Job:
         """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
         `key` is it safe to ask again."""
-        if not QUEUE_RE.fullmatch(job.queue):
-            raise ValueError(f"queue must be {QUEUE_NAMES}, and {job.queue!r} is not")
+        check_queue(job.queue)
         from hashlib import sha256
 
         job = replace(job, id=new_id(), submitted_at=utc())
         name = "" if key is None else sha256(key.encode(errors="replace")).hexdigest()
-        asked = (job.id, job.queue, encode_record(job), name, job.saved or "")
+        at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
+        asked = (job.id, job.queue, encode_record(job), name, job.saved or "", at)
         given = self.link.run("submit", *asked).decode()
         return job if given == job.id else self.get(given)
 
@@ -3897,9 +4272,12 @@ class RedisStore:
                 return self.get(job_id)
         raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
 
-    def _override(self, job_id: str, found: Status, token: str, to: Status, line: str) -> bool:
-        """Move a job over its machine's head; False if its state or its token has changed."""
-        return bool(self.link.run("override", job_id, found, token, to, line) == b"done")
+    def _override(
+        self, job_id: str, found: Status, token: str, to: Status, line: str, delay: float = 0.0
+    ) -> bool:
+        """Move a job over its machine's head; False if its state or its token has changed. `delay`:
+        seconds until a job that is queued again may start."""
+        return bool(self.link.run("override", job_id, found, token, to, line, delay) == b"done")
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
@@ -4018,10 +4396,31 @@ class RedisStore:
             return None
         job = replace(job, id=new_id(), submitted_at=utc())
         key = sha256(firing.key.encode()).hexdigest()
-        given = self.link.run("fire", *as_seen, job.id, job.queue, encode_record(job), key, name)
+        asked = (job.id, job.queue, encode_record(job), key, name, "")
+        given = self.link.run("fire", *as_seen, *asked)
         if given is None:
             return None
         return job if given.decode() == job.id else self.get(given.decode())
+
+    # Pauses
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        """As FolderStore.pause."""
+        check_queue(queue)
+        known = {pause.queue: pause.since for pause in self.paused()}
+        pause = Pause(queue, why, by, known.get(queue) or utc())
+        self.link.run("pause", queue, pause.encode())
+        return pause
+
+    def resume(self, queue: str) -> None:
+        """As FolderStore.resume."""
+        check_queue(queue)
+        self.link.run("resume", queue)
+
+    def paused(self) -> Sequence[Pause]:
+        """The queues from which nothing is claimed, by name."""
+        (found,) = self.link.ask(("HGETALL", self._key("paused")))
+        return [parse_pause(queue.decode(), found[queue]) for queue in sorted(found)]
 
     # Machines
 
@@ -4119,9 +4518,10 @@ class RedisStore:
             lines.append({"claimed": attempt.claimed_line()})
         outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
         verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
-        lines.append({"ended": {f.name: getattr(outcome, f.name) for f in fields(outcome)}})
+        lines.append({"ended": outcome.ended_line()})
         text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
-        if not self._override(job_id, Status.RUNNING, token, verdict.status, text):
+        delay = wait_of(job, verdict, 0.0).left(time.time())
+        if not self._override(job_id, Status.RUNNING, token, verdict.status, text, delay):
             return None
         log.warning("lost job=%s machine=%s now=%s", job_id, spool, verdict.status)
         return self.get(job_id) if verdict.status is Status.LOST else None
@@ -4145,12 +4545,13 @@ class RedisStore:
     def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
         """Report that this machine lives; returns what it is to do."""
         shown = json.dumps([{f.name: getattr(w, f.name) for f in fields(w)} for w in workers])
-        epoch, wishes, gone = self.link.run("beat", spool, shown, os.urandom(8).hex())
+        epoch, wishes, gone, paused = self.link.run("beat", spool, shown, os.urandom(8).hex())
         texts = [text.decode(errors="replace") for text in wishes]
         return Orders(
             epoch.decode(),
             dict(_pairs(texts)),
             [name.decode() for name in gone],
+            {name.decode(): said for name, said in _pairs(paused)},
         )
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
@@ -4160,18 +4561,22 @@ class RedisStore:
         if commands:
             self.link.ask(*commands)
 
-    def take(self, spool: str, want: int, queues: Iterable[str]) -> Sequence[Taken]:
-        """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first."""
+    def take(self, spool: str, want: int, queues: Iterable[str]) -> tuple[Sequence[Taken], float]:
+        """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first; and
+        in how many seconds the next one may start that waits for its time; infinity: none does."""
         found = []
-        for name, token, size, content in self.link.run("take", spool, want, *queues):
+        jobs, next_due = self.link.run("take", spool, want, *queues)
+        for name, token, size, content in jobs:
             record, _, journal = content.partition(b"\n")
             size = int(size) if size else None
             found.append(Taken(name.decode(), token.decode(), size, record, journal))
-        return found
+        return found, float(next_due or "inf")
 
     def report(self, look: SpoolLook, size: int) -> Command:
         """The command that reports the state of a spool's job; see SCRIPTS."""
-        rest = (look.token, look.told_status, look.journal, size)
+        confirms = int(look.place == "taken")
+        delay = look.retry_delay() if look.told_status is Status.QUEUED else 0.0
+        rest = (look.token, look.told_status, look.journal, size, confirms, delay)
         return self.link.script("report", look.id, *rest)
 
     def restore(self, look: SpoolLook) -> Command:
@@ -4263,6 +4668,7 @@ class Orders:
     epoch: str  # it changes when Redis was emptied
     wishes: dict[str, str]  # jobs to cancel, and why
     gone: list[str]  # jobs to delete
+    paused: dict[str, bytes]  # queues, and what is said of each
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -4306,6 +4712,15 @@ class SpoolLook:
     def told_status(self) -> Status:
         """The status to report to Redis."""
         return Status.RUNNING if self.is_waiting else self.status
+
+    def retry_delay(self) -> float:
+        """Seconds until its next attempt may start, where it has had one that ended badly."""
+        with suppress(ValueError, RecursionError):  # a job's doing
+            job = _parse_record(self.record, self.id)
+            verdict = judge(job.retries, parse_journal(self.journal)[-1], None, "", 0.0)
+            wait = wait_of(job, verdict, 0.0)
+            return wait.left(time.time()) if isfinite(wait.most) else 0.0
+        return 0.0
 
     @property
     def worker(self) -> str | None:
@@ -4371,6 +4786,10 @@ class Spool(FolderStore):
             retention.write(fd)
         finally:
             os.close(fd)
+
+    def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
+        """Redis, whose clock is one for all machines, gave it when its time had come."""
+        return True
 
     def requeue_home(self, queue: str) -> str:
         """A job that is to run again goes back to Redis: any machine may run it."""
@@ -4536,8 +4955,26 @@ class Spool(FolderStore):
         homes = glob(f"{self.root}/queued/*")
         waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
         for job_id, home in waiting[::-1][:count]:
-            with suppress(OSError, JobError), self._take(f"{home}/{job_id}") as claim:
-                claim.move_to(Status.QUEUED, self.requeue_home(os.path.basename(home)))
+            self._return(job_id, os.path.basename(home))
+
+    def _return(self, job_id: str, queue: str) -> None:
+        with (
+            suppress(OSError, JobError),
+            self._take(f"{self.root}/queued/{queue}/{job_id}") as claim,
+        ):
+            claim.move_to(Status.QUEUED, self.requeue_home(queue))
+
+    def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
+        """Pause the queues that Redis has paused, and no other. What waits here in one of them is
+        returned: once it is resumed, whichever machine is free may run it."""
+        wanted, here = set(filter(_is_queue, said)), self.paused_queues()
+        for queue in here - wanted:
+            self.resume(queue)
+        for queue in wanted:
+            if queue not in here:
+                self.write_pause(parse_pause(queue, said[queue]))
+            for job_id in self._listing(f"{self.root}/queued/{queue}"):
+                self._return(job_id, queue)
 
 
 def _private(path: str, flags: int) -> int:

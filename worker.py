@@ -7,9 +7,11 @@ adopts them: the claim and crash rules stand at the top of storage.py, all of ou
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
+import re
 import resource
 import select
 import selectors
@@ -23,6 +25,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,6 +35,7 @@ import psutil
 from storage import (
     FINISHED,
     LOG_CHUNK,
+    MAX_RETRY_DELAY,
     REDIS_LOG_KEPT,
     RESOURCE_ERRNOS,
     RETRIED,
@@ -62,6 +67,7 @@ from storage import (
     foreign_settings,
     next_time,
     open_store,
+    shorten_hint,
     start_logging,
 )
 
@@ -90,6 +96,9 @@ AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
 LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
 COMPARED = 200  # jobs compared with Redis in one round
 MAX_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+ERROR_PATTERNS = Path(__file__).with_name("static") / "error_patterns.json"  # the page's, too
+HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
+HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
 FENCED = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
@@ -252,6 +261,8 @@ class Worker:
             due = self.next_poll
         if self.scheduler is not None and not self.stop_reason:
             due = min(due, self.scheduler.next_look)
+        if self.may_claim():
+            due = min(due, self.store.next_due())
         ready = self.selector.select(0)
         if not ready:  # nothing is urgent
             if self.info.running != len(self.running):
@@ -333,7 +344,7 @@ class Worker:
         if time.monotonic() < self.claim_again_at:
             return
         self.claim_again_at, self.found_nothing = 0.0, False
-        while self.busy_slots() < self.info.slots and self.has_descriptors():
+        while self.has_free_slot():
             claim = None
             if not self.stop_reason:
                 claim = self.store.claim(self.info.name, self.info.host)
@@ -341,6 +352,13 @@ class Worker:
                 self.found_nothing = True
                 return
             self.start(claim)
+
+    def may_claim(self) -> bool:
+        """Would it start a job now, if there were one?"""
+        return self.has_free_slot() and not self.claim_again_at and not self.stop_reason
+
+    def has_free_slot(self) -> bool:
+        return self.busy_slots() < self.info.slots and self.has_descriptors()
 
     def record_ends(self) -> None:
         """Record how jobs ended. The free slots have their next jobs by now, which run while this
@@ -356,8 +374,10 @@ class Worker:
             self.stop_reason = self.stop_reason or "nothing is queued or running"
 
     def is_fed(self) -> bool:
-        """Is nothing left in Redis that could still come into the store?"""
-        return self.relay is None or self.relay.is_idle
+        """Is nothing left that could still come into the store, or that may start soon?"""
+        if self.relay is not None:
+            return self.relay.is_idle
+        return not is_soon(self.store.next_due())
 
     def busy_slots(self) -> int:
         """A job that has ended, and whose record is due or has failed, holds no slot."""
@@ -376,7 +396,7 @@ class Worker:
         log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         try:
             if job.attempt > 1:
-                claim.write_notice(f"--- attempt {job.attempt} ---")
+                claim.write_notice(attempt_notice(job.attempt))
             process = self.spawn(claim)
         except (OSError, ValueError, TypeError) as error:
             with claim:
@@ -514,10 +534,14 @@ class Worker:
 
     def record(self, entry: Running, verdict: Verdict) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
+        outcome = verdict.outcome
+        if outcome.status in RETRIED and outcome.hint is None:
+            attempt = entry.claim.attempt.number
+            outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
         if verdict.status is Status.QUEUED:
-            self.requeue(entry.claim, verdict.outcome)
+            self.requeue(entry.claim, outcome)
         else:
-            self.finish(entry.claim, verdict.outcome)
+            self.finish(entry.claim, outcome)
         entry.claim.release()
         del self.running[entry.job.id]
 
@@ -640,6 +664,72 @@ class Scheduler:
         return float("inf") if upcoming is None else upcoming
 
 
+# --- Why it failed ------------------------------------------------------------------------------
+#
+# What is a line's text, and whether that tells of an error, is for the page to say: the expressions
+# are those of static/log_text.js.
+
+LINE_LIMIT = 1_000  # characters of a line that are looked at; some patterns take the square of it
+ESCAPE_RE = re.compile(
+    r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
+)
+COLOUR_RE = re.compile(r"\x1b\[[0-9;]*m")
+RED_RE = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:31|91)(?:;[0-9;]*)?m")
+UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def find_hint(data: bytes, attempt: int) -> str | None:
+    """Of the end of a log, the last line of this attempt that looks like an error, or else its last
+    line that is not empty; None where there is none."""
+    lines = data.split(b"\n")
+    if len(data) >= HINT_BYTES and len(lines) > 1:
+        del lines[0]  # only its end is here
+    deadline = time.monotonic() + HINT_TIME
+    last = None
+    for line in filter(None, reversed(lines)):
+        raw = line.decode(errors="replace")
+        if raw == attempt_notice(attempt) or time.monotonic() > deadline:
+            break
+        text = visible_text(raw)
+        hint = shorten_hint(text)
+        if hint and is_error(raw, text):
+            return hint
+        last = last or hint
+    return last
+
+
+def is_error(raw: str, text: str) -> bool:
+    """Does a line tell of an error: has its program made it red, or does a pattern fit its text?"""
+    if RED_RE.search(raw[-LINE_LIMIT:]):
+        return True
+    return any(pattern.search(text) for pattern in error_patterns())
+
+
+def attempt_notice(number: int) -> str:
+    """The line in a job's log before what a further attempt writes."""
+    return f"--- attempt {number} ---"
+
+
+def visible_text(raw: str) -> str:
+    """What a terminal would show of a line: what was written last over the rest, with neither
+    escape sequences nor control characters."""
+    shown = raw.rstrip("\r").rpartition("\r")[2][:LINE_LIMIT]
+    return UNSEEN_RE.sub("", COLOUR_RE.sub("", ESCAPE_RE.sub("", shown)))
+
+
+@cache
+def error_patterns() -> Sequence[re.Pattern[str]]:
+    """The patterns of lines that tell of an error; none where their file cannot be read."""
+    try:
+        texts = json.loads(ERROR_PATTERNS.read_bytes())
+        if not isinstance(texts, list):
+            raise ValueError("it is not a list")
+        return [re.compile(text, re.ASCII) for text in texts]
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError, re.error) as error:
+        log.warning("no patterns of errors path=%s error=%r", ERROR_PATTERNS, str(error))
+        return []
+
+
 # --- What a job has started ---------------------------------------------------------------------
 
 
@@ -717,6 +807,7 @@ class Relay:
         self.folders: Notifier | None = None
         self.redis_watch: RedisNotifier | None = None
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
+        self.next_due = float("inf")  # of a job that waits for its time and a slot here
         self.away_since = self.said_at = 0.0
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
@@ -781,10 +872,10 @@ class Relay:
             time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
-            next_step = min(self.next_beat, self.next_orders, self.later_at)
+            times = [self.next_beat, self.next_orders, self.later_at, self.next_due]
             if self.scheduler is not None and self.leaving is None:
-                next_step = min(next_step, self.scheduler.next_look)
-            due = max(0.0, next_step - time.monotonic())
+                times.append(self.scheduler.next_look)
+            due = max(0.0, min(times) - time.monotonic())
             if self.changed or self.to_compare:
                 due = 0.0
             elif len(files) < 2:
@@ -840,7 +931,7 @@ class Relay:
         self.maintain()
         was_idle = self.is_idle
         is_busy = found or self.changed or self.to_compare or self.sent or self.spool.active()
-        self.is_idle = not is_busy
+        self.is_idle = not is_busy and not is_soon(self.next_due)
         if self.is_idle and not was_idle:
             self.on_idle()
 
@@ -908,7 +999,7 @@ class Relay:
     # --- What Redis orders ---
 
     def obey(self) -> None:
-        """Report that this machine lives; cancel and delete what others asked for."""
+        """Report that this machine lives; pause, cancel and delete what others asked for."""
         self.next_orders = float("inf")
         self.spool.check_name()
         workers = list(self.spool.workers())
@@ -919,6 +1010,7 @@ class Relay:
             self.epoch = orders.epoch
         if time.monotonic() >= self.next_beat:
             self.next_beat = time.monotonic() + RELAY_BEAT
+        self.spool.mirror_pauses(orders.paused)
         wishes = [job_id for job_id, why in orders.wishes.items() if self.is_told(job_id, why)]
         gone = [job_id for job_id in orders.gone if self.is_deleted(job_id)]
         self.store.obeyed(self.spool.name, wishes, gone)
@@ -1115,6 +1207,7 @@ class Relay:
 
     def fetch(self) -> bool:
         """Take jobs for free slots, write them down, confirm, admit. True if there was one."""
+        self.next_due = float("inf")
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
         ahead = min(self.count_ahead(), MAX_AHEAD if len(groups) == 1 else 0)
@@ -1138,7 +1231,8 @@ class Relay:
             self.spool.return_waiting(-wanted)
         if wanted <= 0 or (free <= 0 and wanted < ahead / 2):  # in batches
             return 0
-        found = self.store.take(self.spool.name, wanted, queues)
+        found, seconds = self.store.take(self.spool.name, wanted, queues)
+        self.next_due = min(self.next_due, time.monotonic() + seconds)
         self.receive(found)
         self.confirm(self.spool.taken())
         return len(found)
@@ -1172,7 +1266,7 @@ class Relay:
 
     def confirm(self, ids: Sequence[str]) -> int:
         """Confirm and admit what was taken and written down, unless it was cancelled or given to
-        another machine; returns their number."""
+        another machine, or its queue was paused; returns the number of those admitted."""
         looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
         if not looks:
             return 0
@@ -1184,6 +1278,8 @@ class Relay:
             if answer == b"running":
                 self.admit(look)
                 admitted += 1
+            elif answer == b"paused":
+                self.give_back([look.id])
             else:
                 self.spool.discard(look)
         return admitted
@@ -1246,6 +1342,12 @@ class Relay:
 # --- The webhook --------------------------------------------------------------------------------
 
 
+def is_soon(due: float) -> bool:
+    """Is this time of the monotonic clock so near that `--drain` waits for it? It is for each job
+    that is to be tried again."""
+    return due <= time.monotonic() + MAX_RETRY_DELAY
+
+
 def needed_descriptors(jobs: int) -> int:
     """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
     return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
@@ -1265,6 +1367,8 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
         told = job.as_dict()
         why = f": {told['reason']}" if told["reason"] else ""
         text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+        if job.hint:
+            text += f"\n{job.hint}"
         del told["env"]  # env may hold secrets
         for pause in WEBHOOK_BACKOFF:
             time.sleep(pause)

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import requests
 
@@ -23,8 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
 MOST_PROCESSES = 6  # that run tests at once: one more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # hundreds of processes would compile anew
-    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
 
 from storage import (  # noqa: E402
     FINISHED,
@@ -55,21 +56,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Several processes share the whole suite, unless `-n` says how many; files or tests that are
-    named run in this one, and so does everything without pytest-xdist."""
+    """Several processes share the whole suite, unless `-n` says how many. What is named (files,
+    tests, `-k`, `--lf`) runs in this one, and so does everything without pytest-xdist."""
     option = config.option
     if hasattr(config, "workerinput") or not hasattr(option, "numprocesses"):
         return
-    is_named = option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    is_whole = all(Path(argument).is_dir() for argument in config.args)
+    is_named = not is_whole or option.keyword or getattr(option, "lf", False)
     is_for_people = option.usepdb or option.collectonly or option.capture == "no"
     if option.numprocesses is None and not is_named and not is_for_people:
-        option.numprocesses = min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
+        option.numprocesses = min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
     if option.numprocesses and option.dist == "no":
         option.dist = "worksteal"  # no process is idle while another has tests to run
+    if option.numprocesses:
+        option.testrunuid = option.testrunuid or uuid.uuid4().hex
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what processes that ran tests could not end, because they were killed, as by Ctrl-C."""
+    run = getattr(config.option, "testrunuid", None)
+    if run is None or hasattr(config, "workerinput"):
+        return
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PYTEST_XDIST_TESTRUNUID") == run:
+                process.kill()
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout: float = 60.0, describe: Callable[[], object] = str
+    condition: Callable[[], Any], timeout: float = 120.0, describe: Callable[[], object] = str
 ) -> Any:
     """The first true answer of `condition`; on time-out the test fails with what `describe` says.
     The one place where tests sleep."""
@@ -197,6 +212,7 @@ class RedisServer:
     def start(self, *options: str) -> None:
         command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--appendonly", "yes", *self.options, *options]
+        command += ["--set-proc-title", "no"]  # which would be written over its environment
         with open(self.folder / "output.txt", "ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
         wait_until(self.answers, 30, lambda: (self.folder / "output.txt").read_text())
@@ -729,7 +745,7 @@ def in_processes(count: int, code: str, *arguments: object) -> list[str]:
         assert process.stdin
         process.stdin.close()
         process.stdin = None
-    outputs = [process.communicate(timeout=100)[0] for process in running]
+    outputs = [process.communicate(timeout=200)[0] for process in running]
     assert not any(process.returncode for process in running)
     return outputs
 
@@ -737,7 +753,7 @@ def in_processes(count: int, code: str, *arguments: object) -> list[str]:
 def run_program(name: str, *arguments: object) -> str:
     """Run one of tests/programs to its end; its output."""
     command = [sys.executable, "-m", f"tests.programs.{name}", *map(str, arguments)]
-    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=100)
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=200)
     assert ran.returncode == 0
     return ran.stdout
 

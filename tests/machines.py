@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from storage import (
     Log,
     Machine,
     Notifier,
+    Pause,
     RedisStore,
     SavedCommand,
     Schedule,
@@ -102,6 +104,18 @@ class RedisMachine:
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         self.sync()
         return self.redis.queued_by_queue()
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        pause = self.redis.pause(queue, why, by)
+        self.sync()
+        return pause
+
+    def resume(self, queue: str) -> None:
+        self.redis.resume(queue)
+        self.sync()
+
+    def paused(self) -> Sequence[Pause]:
+        return self.redis.paused()
 
     def cancel(self, job_id: str, reason: str) -> Job:
         self.sync()
@@ -207,6 +221,10 @@ class RedisMachine:
         if held is not None:
             self.in_turn(self.relay.round)
         return held
+
+    def next_due(self) -> float:
+        _, seconds = self.redis.take(self.spool.name, 0, self.queues)
+        return time.monotonic() + seconds
 
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
         return self.spool.orphans(host, ours)

@@ -28,6 +28,8 @@ FIELDS = {  # of a job on the wire, with what each may be
     "env": dict,
     "timeout": (int, float, type(None)),
     "retries": int,
+    "retry_delay": (int, float),
+    "not_before": (str, type(None)),
     "attempt": int,
     "status": str,
     "submitted_at": str,
@@ -35,6 +37,7 @@ FIELDS = {  # of a job on the wire, with what each may be
     "finished_at": (str, type(None)),
     "exit_code": (int, type(None)),
     "reason": (str, type(None)),
+    "hint": (str, type(None)),
     "worker": (str, type(None)),
     "host": (str, type(None)),
     "pid": (int, type(None)),
@@ -107,7 +110,7 @@ def test_the_least_job_has_defaults_and_nulls(client: FlaskClient) -> None:
     check_job(job)
     assert client.get(answer.headers["Location"]).json == job
     given = {"command": "true", "queue": "default", "env": {}, "retries": 0, "attempt": 1}
-    given |= {"status": "queued", "log_size": 0}
+    given |= {"status": "queued", "log_size": 0, "retry_delay": 0}
     assert {name: job[name] for name in given} == given
     others = FIELDS.keys() - given.keys() - {"id", "submitted_at"}
     assert {name: job[name] for name in others} == dict.fromkeys(others)
@@ -118,7 +121,9 @@ def test_a_null_is_as_good_as_a_field_left_out(client: FlaskClient) -> None:
     assert answer.status_code == 201
 
 
-FIELDS_OF_BODY = "command name queue cwd env timeout retries submitted_by".split()
+FIELDS_OF_BODY = (
+    "command name queue cwd env timeout retries retry_delay not_before submitted_by".split()
+)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +216,7 @@ def test_the_list_is_newest_first_and_paged_to_its_end(client: FlaskClient, hand
     path, pages = "/jobs?limit=3", 0
     while path:
         page = client.get(path).json
-        assert set(page) == {"jobs", "next", "counts"}
+        assert set(page) == {"jobs", "next", "counts", "paused"}
         seen += [job["id"] for job in page["jobs"]]
         path = page["next"] and f"/jobs?limit=3&before={page['next']}"
         pages += 1
@@ -254,7 +259,7 @@ def test_the_list_is_filtered_by_status_queue_and_text(client: FlaskClient, hand
 
 
 def test_an_empty_list_has_all_counts_at_zero(client: FlaskClient) -> None:
-    expected = {"jobs": [], "next": None, "counts": dict.fromkeys(Status, 0)}
+    expected = {"jobs": [], "next": None, "counts": dict.fromkeys(Status, 0), "paused": []}
     assert client.get("/jobs").json == expected
 
 
@@ -377,6 +382,7 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
     assert client.get("/workers").json == {
         "workers": [],
         "machines": [],
+        "paused": [],
         "storage": {"kind": "folder"},
         "unreadable": [],
     }
@@ -487,6 +493,23 @@ WRONG: dict[str, list[Any]] = {
     "env": [[], "A=1", {"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": 5}, {"A": None}, {"A": "\0"}],
     "timeout": [0, -1, "5", 1e10, float("nan"), float("inf"), -float("inf"), True, [], 10**400],
     "retries": [-1, 101, 1.5, "1", True, 10**30, [], float("nan"), 1.0],
+    "retry_delay": [-1, 3_601, "1", True, 10**30, [], float("nan"), float("inf")],
+    "not_before": [
+        1,
+        "",
+        "soon",
+        "10m",
+        "+10",
+        "+1y",
+        "+367d",
+        "+999999999d",
+        "2026-11-23",
+        "2026-11-23T18:00:00",
+        "2026-13-01T00:00:00Z",
+        "2026-11-23T25:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-12:00",
+    ],
     "submitted_by": ["", " ", "x" * 201, "a\0", 5, [], {}],
 }
 WRONG["command"] += [[LONG], ["x"] * 1_001]
@@ -500,6 +523,8 @@ ALLOWED = {
     "env": "64 KiB",
     "timeout": "seconds",
     "retries": "0 to 100",
+    "retry_delay": "0 to 3,600",
+    "not_before": "at most 366 days ahead",
     "submitted_by": "200",
 }
 

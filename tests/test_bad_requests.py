@@ -193,7 +193,7 @@ ANYTHING = st.recursive(
     ),
     max_leaves=8,
 )
-FIELDS = "command name queue cwd env timeout retries submitted_by".split()
+FIELDS = "command name queue cwd env timeout retries retry_delay not_before submitted_by".split()
 BODIES = st.one_of(
     st.binary(max_size=60),
     ANYTHING.map(lambda value: json.dumps(value).encode()),

@@ -29,7 +29,7 @@ from conftest import (
     wait_until,
 )
 
-from storage import FINISHED, FolderStore, Job, JobNotFound, Status
+from storage import FINISHED, FolderStore, Job, JobNotFound, Status, parse_time
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
@@ -150,6 +150,18 @@ def is_retried(case: Case) -> Callable[[], None]:
     return check
 
 
+def is_retried_later(case: Case) -> Callable[[], None]:
+    job = case.tallying("exit $((JOB_ATTEMPT + 3))", retries=1, retry_delay=0.3)
+
+    def check() -> None:
+        case.check(Status.FAILED, 5, attempts=2)
+        first, second = case.storage.get(job.id).attempts_as_dicts()
+        paused = parse_time(second["started_at"]) - parse_time(first["finished_at"])
+        assert paused >= 0.299, "both are told to the millisecond"
+
+    return check
+
+
 def times_out(case: Case) -> Callable[[], None]:
     os.mkfifo(case.place / "never")
     job = case.tallying(f"exec cat {case.place}/never", timeout=0.3)
@@ -197,7 +209,16 @@ def never_started(case: Case) -> Callable[[], None]:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "scene",
-    [ends, is_retried, times_out, cannot_start, ended_meanwhile, was_lost, never_started],
+    [
+        ends,
+        is_retried,
+        is_retried_later,
+        times_out,
+        cannot_start,
+        ended_meanwhile,
+        was_lost,
+        never_started,
+    ],
     ids=lambda scene: scene.__name__,
 )
 def test_a_worker_killed_at_any_step_costs_nothing(
@@ -625,7 +646,9 @@ class Chaos:
             pause = self.dice.choice(("", "", "sleep 0.1;", "sleep 0.5;"))
             line = f"echo $JOB_ID.$JOB_ATTEMPT >>{self.tally}; {pause}"
             if n % 5 == 4:  # fails, then ends as it should
-                job = Job(command=f"{line} [ $JOB_ATTEMPT = 2 ] || exit 99; exit {code}", retries=1)
+                line += " [ $JOB_ATTEMPT = 2 ] || exit 99;"
+                delay = self.dice.choice((0, 0.3))
+                job = Job(command=f"{line} exit {code}", retries=1, retry_delay=delay)
                 self.wanted[storage.submit(job).id] = (code, 2)
             else:
                 self.wanted[storage.submit(Job(command=f"{line} exit {code}")).id] = (code, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import ROOT, Hand, Site, clean_environment, wait_until
+from conftest import Hand, Processes, Site, wait_until
 from flask.testing import FlaskClient
 from web import UNKNOWN, is_problem
 
@@ -252,7 +251,7 @@ def test_a_job_that_is_deleted_meanwhile_is_passed_over(
     assert places(ask("gone", before=page["next"])) == [(old, "gone")]
 
 
-def test_a_log_that_was_truncated_or_grew_meanwhile_is_searched_on(
+def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
     local: Hand, ask: Callable[..., dict[str, Any]]
 ) -> None:
     held = local.running(b"first\nfirst\nfirst\n")
@@ -309,19 +308,15 @@ def test_grep_ends_with_1_where_nothing_is_found(
     assert told.exit_code == 1 and "since must be like 30s" in told.stderr
 
 
-def test_grep_is_interrupted_without_a_traceback(local: Hand, tmp_path: Path) -> None:
+def test_grep_is_interrupted_without_a_traceback(local: Hand, processes: Processes) -> None:
     for _ in range(40):  # a while to search, at no cost of disk
         os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
     local.ended(b"needle\n")
-    with open(tmp_path / "output", "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flask", "grep", "needle"],
-            cwd=ROOT,
-            env=clean_environment(local.folder),
-            stdout=output,
-            stderr=output,
-        )
-    wait_until(lambda: b"needle" in (tmp_path / "output").read_bytes())
+    # Where the tests run in the background, Ctrl-C is ignored, and so it would be here.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    flask = f"{heed}; from flask.cli import main; main()"
+    process = processes.start(sys.executable, "-c", flask, "grep", "needle")
+    wait_until(lambda: "needle" in processes.text(), describe=processes.text)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    assert (tmp_path / "output").read_text().endswith("true: needle\n")
+    assert processes.text().endswith("true: needle\n")

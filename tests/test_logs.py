@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wait_until
-from web import EVENTS, UNKNOWN, Stream, admitted, follow, is_problem, stalled
+from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
 from storage import Claim, Outcome, Status
 
@@ -476,8 +476,7 @@ def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) 
         headers = EVENTS | ({"Last-Event-ID": last} if last else {})
         path = f"/jobs/{job_id}/logs?follow=1" + ("" if last else "&offset=0")
         data, wanted = b"", pick.randint(1, 3_000)
-        with served.get(path, headers=headers, stream=True) as answer:
-            assert answer.status_code == 200, answer.text
+        with admitted_answer(served, path, **headers) as answer:
             for chunk in answer.iter_content(pick.randint(1, 4_000)):
                 data += chunk
                 if len(data) > wanted:

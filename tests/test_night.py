@@ -268,10 +268,12 @@ def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
     url, told = listener
     processes.worker(TAILBOARD_WEBHOOK=url)
     storage.submit(Job(command="true"))
-    job = storage.submit(Job(command="exit 3", name="deploy 本番"))
+    job = storage.submit(Job(command="echo fatal: 満杯; exit 3", name="deploy 本番"))
     wait_until(lambda: told, describe=processes.text)
     assert [message["job"]["id"] for message in told] == [job.id]
     assert "deploy 本番 failed with exit code 3" in told[0]["text"]
+    assert told[0]["text"].endswith("\nfatal: 満杯")
+    assert told[0]["job"]["hint"] == "fatal: 満杯"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from conftest import Processes
 from flask import Flask
 
 import api
-from storage import FolderStore, Job
+from storage import FolderStore, Job, Param, SavedCommand
 
 
 @pytest.fixture
@@ -47,11 +47,14 @@ def test_the_api_does_what_its_description_says(
     logs = described["paths"]["/jobs/{job_id}/logs"]["get"]
     logs["parameters"] = [each for each in logs["parameters"] if each["name"] != "follow"]
     job = storage.submit(Job(command="true"))
+    param = Param(name="A", default="b")
+    storage.save_command(SavedCommand(saved="saved", command="true", params=[param], cron="@daily"))
+    there = {"job_id": job.id, "name": "saved"}  # which are asked for now and then
     for methods in described["paths"].values():
         for operation in methods.values():
             for each in operation["parameters"]:
-                if each["name"] == "job_id":  # one that is there, now and then
-                    each["schema"]["examples"] = [job.id]
+                if each["name"] in there and each["in"] == "path":
+                    each["schema"]["examples"] = [there[each["name"]]]
     del described["paths"]["/healthz"]  # which is unwell, since no worker runs
     (tmp_path / "openapi.json").write_text(json.dumps(described))
     checks = "not_a_server_error,status_code_conformance,content_type_conformance"

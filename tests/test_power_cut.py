@@ -76,7 +76,7 @@ def recorded(scene: str) -> list[Operation]:
             capture_output=True,
             text=True,
             env=clean_environment(base) | {"TALLY": "/dev/null"},
-            timeout=60,
+            timeout=200,
         )
     assert played.returncode == 0, played.stderr
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -284,7 +284,7 @@ def work(root: Path, tally: Path) -> list[tuple[str, int]]:
     """Let a real worker run all there is; what it started."""
     env = clean_environment(root) | {"TALLY": str(tally)}
     command = [sys.executable, "worker.py", "--drain", "--slots", "1"]
-    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr
     lines = tally.read_text().split("\n") if tally.exists() else []
     return [(line.split()[0], int(line.split()[1])) for line in lines if line]

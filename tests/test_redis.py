@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -44,6 +45,8 @@ from storage import (
     WrongState,
     fire_due,
     open_store,
+    parse_time,
+    utc,
 )
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
@@ -72,6 +75,13 @@ class Team:
 
     def submit(self, command: str, **fields: Any) -> Job:
         return self.store.submit(Job(command=command, **fields))
+
+    def begin(self, line: str) -> Job:
+        """A job that says "started" before the line, and that machine a has begun."""
+        job = self.submit(f"echo started; {line}")
+        self.start("a")
+        self.wait_for_log(job, "started\n")
+        return job
 
     def wait(self, job: Job, *statuses: Status, timeout: float = 60.0) -> Job:
         """Until the job has ended, or is in one of these states."""
@@ -146,9 +156,7 @@ def test_a_job_runs_in_a_spool_and_is_read_in_redis(team: Team) -> None:
 
 
 def test_a_log_is_read_while_it_is_written(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}; echo done")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; echo done")
     assert team.wait(job, Status.RUNNING).pid
     assert team.log_of(job) == b"started\n"
     gate.open()
@@ -278,18 +286,14 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
 
 
 def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(gate.wait)
     shutil.rmtree(team.place / "a" / "running" / job.id)
     found = team.wait(job)
     assert found.status is Status.LOST and "its folder was removed" in (found.reason or "")
 
 
 def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -> None:
-    job = team.submit(f"echo started; {gate.wait}")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(gate.wait)
     (team.place / "a").rename(team.place / "elsewhere")
     wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
     (team.place / "elsewhere").rename(team.place / "a")
@@ -343,6 +347,57 @@ def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Ga
     assert team.store.status(long.id) is Status.RUNNING
     gate.open()
     assert team.wait(long).status is Status.SUCCEEDED
+
+
+def test_a_retry_waits_in_redis_and_a_drain_waits_for_it(team: Team) -> None:
+    job = team.submit("[ $JOB_ATTEMPT = 3 ]", retries=2, retry_delay=0.4)
+    far = team.submit("true", not_before=utc(time.time() + 3_700))
+    assert team.start("a", "--drain").wait(60) == 0
+    found = team.store.get(job.id)
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 3)
+    tries = found.attempts_as_dicts()
+    for pause, (before, after) in zip((0.4, 0.8), itertools.pairwise(tries), strict=True):
+        waited = parse_time(after["started_at"]) - parse_time(before["finished_at"])
+        assert waited >= pause - 0.002
+    assert team.store.status(far.id) is Status.QUEUED
+
+
+def test_a_retry_that_waits_goes_to_whichever_machine_is_there(team: Team) -> None:
+    job = team.submit("[ $JOB_ATTEMPT = 2 ]", retries=1, retry_delay=1)
+    first = team.start("a")
+    wait_until(lambda: team.store.get(job.id).attempt == 2, 60, team.processes.text)
+    first.kill()
+    team.start("b")
+    assert team.wait(job).status is Status.SUCCEEDED
+    assert team.spool("b").status(job.id) is Status.SUCCEEDED
+
+
+def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None:
+    quick = [team.submit("true") for _ in range(60)]
+    long = team.submit(f"echo started; {gate.wait}")
+    others = [team.submit("true") for _ in range(20)]
+    worker = team.start("a", "--slots", "1")
+    team.wait_for_log(long, "started\n")
+    team.store.pause("default", "freeze", None)
+    wait_until(lambda: team.spool("a").paused(), 60, team.processes.text)  # it has heard of it
+    gate.open()
+    assert team.wait(long).status is Status.SUCCEEDED
+    queue = {"default": [job.id for job in others]}
+    wait_until(lambda: team.store.queued_by_queue() == queue, 60, team.processes.text)
+    assert all(team.store.status(job.id) is Status.SUCCEEDED for job in quick)
+    assert team.wait(team.submit("true", queue="other")).status is Status.SUCCEEDED
+    assert team.store.queued_by_queue() == queue
+    team.store.resume("default")
+    for job in others:
+        assert team.wait(job).status is Status.SUCCEEDED
+    assert worker.poll() is None
+
+
+def test_a_drain_leaves_what_is_paused_for_all(team: Team) -> None:
+    team.store.pause("default", None, None)
+    job = team.submit("true")
+    assert team.start("a", "--drain").wait(60) == 0
+    assert team.store.status(job.id) is Status.QUEUED
 
 
 def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
@@ -500,9 +555,7 @@ def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
 def test_redis_away_stops_no_job_and_loses_nothing(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
-    job = team.submit(f"echo started; {gate.wait}; echo done; exit 5")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; echo done; exit 5")
     redis.kill()
     with pytest.raises(OSError, match="Redis"):
         team.submit("true")
@@ -546,9 +599,7 @@ def test_redis_emptied_is_filled_from_the_spools(
 def test_a_full_redis_refuses_jobs_and_loses_nothing(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
-    job = team.submit(f"echo started; {gate.wait}; seq 20000; exit 4")
-    team.start("a")
-    team.wait_for_log(job, "started\n")
+    job = team.begin(f"{gate.wait}; seq 20000; exit 4")
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OSError, match="full"):
         team.submit("true")

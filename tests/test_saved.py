@@ -465,7 +465,7 @@ class Clock:
         return self.now
 
 
-def test_a_scheduler_fires_at_the_minute_and_knows_when_it_comes(storage: FolderStore) -> None:
+def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore) -> None:
     storage.save_command(hourly())
     storage.save_command(SavedCommand(saved="plain", command="true"))
     clock = Clock("2040-11-25T03:00")
@@ -534,7 +534,7 @@ def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) ->
     settle(storage, text[:16])
 
 
-def test_a_worker_that_comes_back_makes_one_run_for_all_it_missed(
+def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
     storage: FolderStore, worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job], processes: Processes,
 ) -> None:  # fmt: skip

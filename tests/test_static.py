@@ -18,6 +18,7 @@ from conftest import ROOT, need
 from playwright.sync_api import Page
 
 import dashboard
+from worker import is_error, visible_text
 
 STATIC = ROOT / "static"
 PURE = ["format", "job_details", "job_rows", "log_text", "timeline"]
@@ -124,10 +125,16 @@ def test_error_lines_are_known_by_patterns_or_by_red(script: Script, line: str) 
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
 
 
-@pytest.mark.parametrize("line", [line for line in ERRORS + NO_ERRORS if "\x1b" not in line])
-def test_python_reads_the_patterns_alike(line: str) -> None:
-    patterns = json.loads((STATIC / "error_patterns.json").read_text())
-    assert any(re.search(pattern, line) for pattern in patterns) == (line in ERRORS)
+@pytest.mark.parametrize("line", ERRORS + NO_ERRORS)
+def test_the_worker_knows_the_same_error_lines(line: str) -> None:
+    assert is_error(line, visible_text(line)) == (line in ERRORS)
+
+
+@pytest.mark.parametrize(
+    "raw", ["1%\r2%\r3%\r", "a\x1b[2Kb\x1b]0;t\x07c", "\x1b[1;31mred\x1b[m\x07", "a\tb\x7f", "\x1b"]
+)
+def test_the_worker_reads_a_line_as_the_page_does(script: Script, raw: str) -> None:
+    assert script("plainLine(raw)", raw=raw) == visible_text(raw)
 
 
 def test_bytes_are_split_into_lines_with_their_places(script: Script) -> None:

@@ -29,6 +29,7 @@ from storage import (
     Notifier,
     Outcome,
     Param,
+    Pause,
     SavedCommand,
     Status,
     WorkerInfo,
@@ -76,6 +77,8 @@ def test_a_submitted_job_is_found_with_all_that_was_said_of_it(store: WorkerStor
         "env": {"A": "1", "B": ""},
         "timeout": 1.5,
         "retries": 3,
+        "retry_delay": 1.5,
+        "not_before": "2026-11-23T18:00:00.000Z",
         "submitted_by": "ana",
         "rerun_of": UNKNOWN,
     }
@@ -104,9 +107,9 @@ def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
     assert (
         list(wire)
         == (
-            "id command name queue cwd env timeout retries attempt status submitted_at started_at "
-            "finished_at exit_code reason worker host pid submitted_by rerun_of saved cpu_seconds "
-            "max_rss_bytes log_size log_start"
+            "id command name queue cwd env timeout retries retry_delay not_before attempt status "
+            "submitted_at started_at finished_at exit_code reason hint worker host pid "
+            "submitted_by rerun_of saved cpu_seconds max_rss_bytes log_size log_start"
         ).split()
     )
     json.dumps(wire)
@@ -135,19 +138,20 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_
 
 
 def test_jobs_of_many_submitters_are_all_there_in_order_of_ids(
-    store: WorkerStore, store_url: str
+    store: WorkerStore, store_url: str, full: bool
 ) -> None:
+    each = 250 if full else 60
     code = """
 store = open_store(sys.argv[1])
-for n in range(250):
+for n in range(int(sys.argv[2])):
     print(store.submit(Job(command="true")).id)
 """
-    outputs = [output.split() for output in in_processes(8, code, store_url)]
+    outputs = [output.split() for output in in_processes(8, code, store_url, each)]
     submitted = sorted(job_id for output in outputs for job_id in output)
-    assert len(set(submitted)) == 2000
+    assert len(set(submitted)) == 8 * each
     for output in outputs:
         assert output == sorted(output)
-    assert store.counts()[Status.QUEUED] == 2000
+    assert store.counts()[Status.QUEUED] == 8 * each
     claimed = []
     with listening(store):
         while held := store.claim("worker", "host"):
@@ -551,6 +555,25 @@ def test_a_requeued_job_waits_again_and_then_has_attempt_two(
         assert store.load_logs(job.id) == "kept\n"
     attempts = store.get(job.id).attempts_as_dicts()
     assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
+
+
+def test_why_an_attempt_ended_badly_is_kept_with_it(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="false", retries=1))
+    with claim() as held:
+        assert held.read_log_end(100) == b""
+        held.write_notice("ValueError: 日本")
+        assert held.read_log_end(100) == "ValueError: 日本\n".encode()
+        assert held.read_log_end(4) == "本\n".encode()
+        held.requeue(Outcome(Status.FAILED, 1, hint="ValueError: 日本"))
+    waiting = store.get(job.id)
+    assert (waiting.status, waiting.hint) == (Status.QUEUED, None)
+    with claim() as held:
+        held.finish(Outcome(Status.FAILED, 2, hint="worse"))
+    found = store.get(job.id)
+    assert [each["hint"] for each in found.attempts_as_dicts()] == ["ValueError: 日本", "worse"]
+    assert found.hint == found.as_dict()["hint"] == store.list()[0][0].hint == "worse"
 
 
 def test_a_cancel_during_a_requeue_is_not_forgotten(
@@ -1263,6 +1286,7 @@ BACKUP: dict[str, Any] = {
     "env": {"A": "1"},
     "timeout": 1.5,
     "retries": 3,
+    "retry_delay": 2.5,
     "params": [Param(name="TARGET", label="What", default="/home", choices=["/home", "/srv"])],
     "cron": "30 2 * * *",
     "zone": "Europe/Berlin",
@@ -1279,7 +1303,7 @@ def hours_from_now(hours: float) -> float:
     return (time.time() // 3600 + hours) * 3600 + 1800
 
 
-def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
+def test_a_saved_command_is_found_with_all_that_was_said_of_it(
     store: WorkerStore, store_url: str
 ) -> None:
     assert store.save_command(SavedCommand(**BACKUP))
@@ -1289,7 +1313,7 @@ def test_a_saved_command_is_found_with_everything_that_was_said_of_it(
     assert store.list_commands() == [found]
 
 
-def test_a_saved_command_is_replaced_as_a_whole_and_listed_by_name(store: WorkerStore) -> None:
+def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore) -> None:
     store.save_command(SavedCommand(**BACKUP))
     assert store.save_command(SavedCommand(saved="a", command="true"))
     assert not store.save_command(SavedCommand(saved=BACKUP["saved"], command="false"))
@@ -1321,7 +1345,7 @@ def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) 
     assert store.command_runs(name) == []
 
 
-def test_the_last_jobs_of_a_saved_command_are_known_newest_first(store: WorkerStore) -> None:
+def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) -> None:
     store.save_command(SavedCommand(saved="a", command="true"))
     jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
     store.submit(Job(command="true", saved="b"))
@@ -1442,3 +1466,200 @@ if hasattr(store, "close"):
     in_processes(4, code, store_url, hours_from_now(1))
     assert store.counts()[Status.QUEUED] == 1
     assert store.load_schedule("hourly").skipped == 1
+
+
+# --- Pauses ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_claimed_from_a_paused_queue(store: WorkerStore, store_url: str) -> None:
+    paused, other = (store.submit(Job(command="true", queue=name)) for name in ("deploy", "other"))
+    store.pause("deploy", "freeze 凍結", "anna")
+    with listening(store):
+        held = store.claim("worker", "host")
+        assert held and held.job.id == other.id
+        held.release()
+        assert store.claim("worker", "host") is None
+        late = store.submit(Job(command="true", queue="deploy"))
+        assert store.claim("worker", "host") is None
+        open_store(store_url).resume("deploy")
+        for job in (paused, late):
+            held = store.claim("worker", "host")
+            assert held and held.job.id == job.id
+            held.release()
+
+
+def test_a_pause_says_who_why_and_since_when(store: WorkerStore, store_url: str) -> None:
+    assert list(store.paused()) == []
+    first = store.pause("not-there-yet", "freeze", "anna")
+    assert first.since and first.since.endswith("Z")
+    again = store.pause("not-there-yet", "凍結", None)
+    assert again == Pause("not-there-yet", "凍結", None, first.since)
+    store.pause("a", None, None)
+    found = open_store(store_url).paused()
+    assert [pause.queue for pause in found] == ["a", "not-there-yet"]
+    assert found[1] == again
+    assert [pause.reason for pause in (first, *found)] == [
+        "its queue is paused by anna: freeze",
+        "its queue is paused",
+        "its queue is paused: 凍結",
+    ]
+    for _ in range(2):
+        store.resume("a")
+        store.resume("not-there-yet")
+        assert list(store.paused()) == []
+
+
+def test_what_is_no_name_of_a_queue_is_not_paused(store: WorkerStore) -> None:
+    for name in NO_QUEUES:
+        with pytest.raises(ValueError, match="queue must be 1 to 32 of"):
+            store.pause(name, None, None)
+        with pytest.raises(ValueError, match="queue must be 1 to 32 of"):
+            store.resume(name)
+
+
+def test_a_listener_is_told_of_a_resumed_queue(store: WorkerStore, store_url: str) -> None:
+    store.pause("deploy", None, None)
+    store.submit(Job(command="true", queue="deploy"))
+    with listening(store) as watch:
+        assert watch is not None
+        assert store.claim("worker", "host") is None
+        open_store(store_url).resume("deploy")
+        assert is_woken(watch)
+        held = store.claim("worker", "host")
+        assert held is not None
+        held.release()
+
+
+def test_a_running_job_of_a_paused_queue_ends_its_retry_waits(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="false", retries=1))
+    with claim() as held:
+        store.pause("default", None, None)
+        held.requeue(Outcome(Status.FAILED, 1))
+    assert claim() is None
+    assert (store.get(job.id).status, store.get(job.id).attempt) == (Status.QUEUED, 2)
+    assert store.queued_by_queue() == {"default": [job.id]}
+    store.resume("default")
+    with claim() as held:
+        assert (held.job.id, held.job.attempt) == (job.id, 2)
+
+
+def test_a_job_in_a_paused_queue_is_cancelled_as_any(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.pause("default", None, None)
+    job = store.submit(Job(command="true"))
+    assert claim() is None
+    assert store.cancel(job.id, "enough").status is Status.CANCELLED
+    store.delete(job.id)
+    store.resume("default")
+    assert claim() is None
+
+
+# --- Jobs that wait for their time ----------------------------------------------------------------
+
+
+def test_a_job_starts_when_its_time_has_come(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    at = utc(time.time() + 3)
+    later = store.submit(Job(command="true", not_before=at))
+    past = store.submit(Job(command="true", not_before="2026-01-01T00:00:00Z"))
+    with claim() as held:
+        assert held.job.id == past.id, "a time that has passed holds nobody up"
+    assert claim() is None
+    waiting = store.get(later.id)
+    assert (waiting.status, waiting.as_dict()["not_before"]) == (Status.QUEUED, at)
+    assert store.counts()[Status.QUEUED] == 1
+    assert store.queued_by_queue() == {"default": [later.id]}
+    assert 0 < store.next_due() - time.monotonic() < 4
+    with wait_until(claim) as held:
+        assert held.job.id == later.id
+        assert held.job.started_at and held.job.started_at >= at
+    assert store.get(later.id).as_dict()["not_before"] == at
+    assert store.next_due() == float("inf")
+
+
+def test_jobs_whose_time_has_come_are_first_in_first_out(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    now = time.time()
+    times = (now + 3.4, now + 3.2, now + 3.3)  # later than all is submitted
+    waiting = [store.submit(Job(command="true", not_before=utc(at))) for at in times]
+    at_once = store.submit(Job(command="true"))
+    with claim() as held:
+        assert held.job.id == at_once.id
+    wait_until(lambda: time.time() > now + 3.5)
+    for job in waiting:
+        with claim() as held:
+            assert held.job.id == job.id
+
+
+def test_a_retry_waits_twice_as_long_as_the_one_before(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="false", retries=2, retry_delay=0.4))
+    ends = []
+    for pause in (0.4, 0.8):
+        with wait_until(claim) as held:
+            outcome = Outcome(Status.FAILED, 1)
+            held.requeue(outcome)
+        assert claim() is None
+        ends.append((module.parse_time(outcome.finished_at or ""), pause))
+        shown = store.get(job.id).as_dict()
+        told = module.parse_time(shown["not_before"])
+        assert ends[-1][0] + pause - 0.002 <= told <= ends[-1][0] + pause + 0.3
+    with wait_until(claim) as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    begun = [attempt["started_at"] for attempt in store.get(job.id).attempts_as_dicts()[1:]]
+    for (end, pause), start in zip(ends, begun, strict=True):
+        assert module.parse_time(start) - end >= pause - 0.002
+    assert store.get(job.id).as_dict()["not_before"] is None
+
+
+def test_a_job_that_waits_is_cancelled_and_deleted_as_any(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    planned = store.submit(Job(command="true", not_before=utc(time.time() + 9_000)))
+    retried = store.submit(Job(command="false", retries=1, retry_delay=3_600))
+    with claim() as held:
+        held.requeue(Outcome(Status.FAILED, 1))
+    assert claim() is None
+    for job in (planned, retried):
+        with pytest.raises(WrongState):
+            store.delete(job.id)
+        assert store.cancel(job.id, "enough").status is Status.CANCELLED
+    assert claim() is None
+    assert store.queued_by_queue() == {}
+    assert store.next_due() == float("inf")
+    for job in (planned, retried):
+        store.delete(job.id)
+    assert store.find("2") == []
+
+
+def test_a_claim_that_never_started_does_not_wait_again(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    store.submit(Job(command="false", retries=1, retry_delay=0.3))
+    with claim() as held:
+        held.requeue(Outcome(Status.FAILED, 1))
+    with wait_until(claim) as held:
+        assert held.job.attempt == 2
+        held.requeue(Outcome(Status.QUEUED))
+    with claim() as held:
+        assert held.job.attempt == 2
+
+
+def test_a_job_that_waits_in_a_paused_queue_waits_for_both(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    job = store.submit(Job(command="true", not_before=utc(time.time() + 0.3)))
+    store.pause("default", None, None)
+    assert claim() is None
+    assert store.next_due() == float("inf")
+    wait_until(lambda: time.time() > module.parse_time(job.not_before or ""))
+    assert claim() is None
+    store.resume("default")
+    with claim() as held:
+        assert held.job.id == job.id

@@ -63,6 +63,14 @@ def test_without_a_named_token_nobody_comes_in(site: Site, key: str | None) -> N
     is_problem(site.get("/jobs", headers=bearer(hashed)), 401)
 
 
+def test_a_named_token_names_who_pauses(site: Site) -> None:
+    for claimed in (None, {"why": "freeze"}, {"by": "anna"}):
+        answer = site.ask("PUT", "/queues/deploy/pause", json=claimed)
+        assert answer.json()["by"] == "anna"
+    told = site.ask("PUT", "/queues/deploy/pause", json={"by": "ben"})
+    is_problem(told, 400, "by must be 'anna'")
+
+
 def test_a_named_token_names_who_submits(site: Site) -> None:
     for claimed in ({}, {"submitted_by": None}, {"submitted_by": "anna"}):
         answer = site.post("/jobs", {"command": "true", "queue": BY_HAND} | claimed)

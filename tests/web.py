@@ -99,6 +99,17 @@ def follow(site: Site, job_id: str, query: str = "", **headers: str) -> Stream:
     return Stream(site, f"/jobs/{job_id}/logs?follow=1{query}", **headers)
 
 
+def admitted_answer(site: Site, path: str, **headers: str) -> requests.Response:
+    """The answer to a follower that got a place; one that was just freed may take a moment."""
+
+    def ask() -> requests.Response | None:
+        answer = site.get(path, headers=headers, stream=True)
+        return answer if answer.status_code == 200 else None
+
+    found: requests.Response = wait_until(ask)
+    return found
+
+
 def admitted(site: Site, path: str, **headers: str) -> Stream:
     """A follower that got a place; one that was just freed may take a moment."""
 
@@ -106,7 +117,7 @@ def admitted(site: Site, path: str, **headers: str) -> Stream:
         stream = Stream(site, path, **headers)
         return stream if stream.answer.status_code == 200 else None
 
-    found: Stream = wait_until(ask, 60)
+    found: Stream = wait_until(ask)
     return found
 
 
@@ -120,5 +131,5 @@ def stalled(site: Site, path: str) -> socket.socket:
         connection.close()
         return None
 
-    found: socket.socket = wait_until(ask, 60)
+    found: socket.socket = wait_until(ask)
     return found
