@@ -5,7 +5,7 @@ import { closeWhenRemoved, setHtml } from "./page_state.js";
 import { saved } from "./saved_state.js";
 import { paramCandidates, paramRowsHtml, suggestName } from "./saved_text.js";
 
-const NAMES = "Letters a-z, digits, - _ and . ; it is also its link.";
+const NAMES = "For links and commands: of a-z, 0-9, - _ and the dot.";
 
 class SaveDialog {
   constructor(root) {

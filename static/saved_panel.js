@@ -51,14 +51,12 @@ export class SavedPanel {
       "saved-delete": () => this.askToDelete(),
       "saved-keep": () => this.hideConfirm(),
       "saved-delete-now": () => saved.act("delete", this.name),
-      "saved-close": () => this.dialog.close(),
     };
     for (const [name, act] of Object.entries(clicks)) {
       this.find(name).addEventListener("click", act);
     }
-    for (const button of this.dialog.querySelectorAll(".to-saved")) {
-      button.addEventListener("click", () => this.showList());
-    }
+    this.listenAll("to-saved", () => this.showList());
+    this.listenAll("saved-close", () => this.dialog.close());
     this.find("saved-list").addEventListener("click", (event) => this.onRow(event));
     this.find("saved-list").addEventListener("keydown", (event) => this.onListKey(event));
     this.find("saved-filter").addEventListener("input", () => this.drawList());
@@ -68,6 +66,12 @@ export class SavedPanel {
     this.find("saved-chosen").addEventListener("keydown", (event) => this.onKey(event));
     this.dialog.addEventListener("close", () => this.onClose());
     addEventListener("popstate", () => this.openLink());
+  }
+
+  listenAll(name, act) {
+    for (const button of this.dialog.querySelectorAll(`.${name}`)) {
+      button.addEventListener("click", act);
+    }
   }
 
   // --- What is shown ---
@@ -179,7 +183,9 @@ export class SavedPanel {
     const { command } = this;
     this.find("saved-title").textContent = this.name;
     this.find("saved-body").hidden = !command;
+    this.find("saved-no-body").hidden = Boolean(command);
     this.find("saved-say").textContent = this.sentence(command);
+    this.find("saved-say").classList.toggle("waits", !saved.commands && !saved.error);
     if (!command) {
       return;
     }
@@ -190,7 +196,7 @@ export class SavedPanel {
     setHtml(this.find("saved-times"), timesHtml(command, page.now));
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
-    this.find("saved-pause").textContent = command.paused ? "Resume its times" : "Pause its times";
+    this.find("saved-pause").textContent = command.paused ? "Resume" : "Pause";
     this.drawFields(command);
   }
 
