@@ -5,6 +5,7 @@ import { escapeHtml, formatCount, statusIcon } from "./format.js";
 import { closeWhenRemoved, page, setHtml } from "./page_state.js";
 import "./page_title.js";
 import { RunForm } from "./run_form.js";
+import { SavedPanel } from "./saved_panel.js";
 import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
 
@@ -16,6 +17,7 @@ class PageHeader {
     this.answered = null; // number of the last answer that was taken
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());
