@@ -8,7 +8,7 @@ const CONTROL = /[\0-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
 const ESCAPE =
   /\x1b(?!\[[\d;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?/g;
 const COLOUR = /\x1b\[[\d;]*m/g;
-const RED = /\x1b\[(?:[\d;]*;)?(?:31|91)(?:;[\d;]*)?m/; // foreground, also the bright one
+const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, also the bright one
 const REST_LIMIT = 100_000; // characters kept of a line that does not end
 const NEWLINE = 10;
 const ASCII = /^[\0-\x7f]*$/;
@@ -43,9 +43,20 @@ export function plainLine(line) {
   return cleanLine(line).replace(COLOUR, "");
 }
 
+/** Does a colour sequence of the line set red? Each is found first and read then: one expression
+    for both would take the square of a hostile line's length. */
+function isRed(line) {
+  for (const [sequence] of line.matchAll(COLOUR)) {
+    if (RED_PARAMETER.test(sequence.slice(2, -1))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /** Does a line tell of an error: by one of the patterns, or because the program made it red? */
 export function isErrorLine(line, patterns) {
-  if (RED.test(line)) {
+  if (isRed(line)) {
     return true;
   }
   const text = plainLine(line.slice(0, LINE_LIMIT));

@@ -125,6 +125,11 @@ def test_error_lines_are_known_by_patterns_or_by_red(script: Script, line: str) 
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
 
 
+def test_a_hostile_line_is_judged_in_linear_time(script: Script) -> None:
+    line = "\x1b[" + "31;" * 200_000 + "x"  # its square would take minutes
+    assert not script("isErrorLine(line, [])", line=line)
+
+
 @pytest.mark.parametrize("line", ERRORS + NO_ERRORS)
 def test_the_worker_knows_the_same_error_lines(line: str) -> None:
     assert is_error(line, visible_text(line)) == (line in ERRORS)
