@@ -169,6 +169,7 @@ class Life:
             led.pause()
             led.reap()
             led.supervise_all()
+            led.record_ends()
 
     def run(self) -> None:
         self.end(self.begin())

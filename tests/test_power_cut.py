@@ -263,21 +263,25 @@ def recover(root: Path) -> list[tuple[str, int]]:
     worker = Worker(store, Settings(), True, "leave", WorkerInfo("next", HOST, 1, 1, []))
     started = []
     try:
-        worker.adopt_orphans()
-        worker.supervise_all()
+        recover_orphans(worker)
         assert not worker.running, f"it is neither over nor alive: {worker.running}"
         while claim := store.claim("next", HOST):
             with claim:
                 started.append((claim.job.id, claim.job.attempt))
                 claim.finish(Outcome(Status.SUCCEEDED, 0))
-        worker.adopt_orphans()  # what was put back into running/
-        worker.supervise_all()
+        recover_orphans(worker)  # what was put back into running/
     finally:
         for entry in worker.running.values():
             entry.claim.release()
         worker.selector.close()
         store.close()
     return started
+
+
+def recover_orphans(worker: Worker) -> None:
+    worker.adopt_orphans()
+    worker.supervise_all()
+    worker.record_ends()
 
 
 def work(root: Path, tally: Path) -> list[tuple[str, int]]:
