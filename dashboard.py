@@ -639,14 +639,14 @@ def on_saved_save() -> None:
 
 
 def on_saved_change() -> None:
-    change_saved("change", component_state("saved_commands", "change", {}))
+    change_saved("change", component_state("saved_commands", "change", {}), SAVED_FIELDS)
 
 
 def on_saved_pause() -> None:
-    change_saved("pause", component_state("saved_commands", "pause", {}))
+    change_saved("pause", component_state("saved_commands", "pause", {}), ())
 
 
-def change_saved(to: str, asked: Mapping[str, Any]) -> None:
+def change_saved(to: str, asked: Mapping[str, Any], fields: Iterable[str]) -> None:
     """Change the times of a saved command, or defaults of its params; all else of it stays."""
     name = str(asked.get("name", ""))
     try:
@@ -655,7 +655,7 @@ def change_saved(to: str, asked: Mapping[str, Any]) -> None:
         client.request("PUT", saved_path(name), body=changed_command(command, asked))
         answer_saved(to, name)
     except ApiError as error:
-        answer_saved(to, name, wrong=blame_saved(error, SAVED_FIELDS))
+        answer_saved(to, name, wrong=blame_saved(error, fields))
 
 
 def on_saved_delete() -> None:

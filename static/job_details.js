@@ -39,7 +39,7 @@ export function detailsHtml(job, revealed) {
   const rows = detailRows(job).map(
     ([name, value]) => `<tr><th scope="row">${name}</th><td>${escapeHtml(value)}</td></tr>`,
   );
-  rows.push(savedHtml(job));
+  rows.unshift(savedHtml(job));
   rows.push(...job.env_names.map((name) => variableHtml(name, revealed[name])));
   return `<table><tbody>${rows.join("")}</tbody></table>${attemptsHtml(job.attempts ?? [])}`;
 }

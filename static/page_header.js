@@ -45,6 +45,7 @@ class PageHeader {
 
   close() {
     page.removeEventListener("address", this.drawAddress);
+    this.saved.close();
   }
 
   update(component) {

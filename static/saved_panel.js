@@ -31,11 +31,23 @@ export class SavedPanel {
     this.drawnParams = ""; // whose fields are drawn
     runForm.onOpen = () => this.showForm();
     saved.openRun = (name, values) => this.open(name, values);
-    saved.addEventListener("commands", () => this.draw());
-    page.on("status", () => this.draw());
-    saved.addEventListener("answer", (event) => this.takeAnswer(event.detail));
+    this.draw = this.draw.bind(this);
+    this.onAnswer = (event) => this.takeAnswer(event.detail);
+    this.openLink = this.openLink.bind(this);
+    saved.addEventListener("commands", this.draw);
+    saved.addEventListener("answer", this.onAnswer);
+    page.on("status", this.draw);
+    addEventListener("popstate", this.openLink);
     this.listen();
     this.openLink();
+  }
+
+  close() {
+    saved.removeEventListener("commands", this.draw);
+    saved.removeEventListener("answer", this.onAnswer);
+    page.removeEventListener("status", this.draw);
+    removeEventListener("popstate", this.openLink);
+    saved.setLooking(this.dialog, false);
   }
 
   find(name) {
@@ -65,7 +77,6 @@ export class SavedPanel {
     this.find("saved-chosen").addEventListener("submit", (event) => this.run(event));
     this.find("saved-chosen").addEventListener("keydown", (event) => this.onKey(event));
     this.dialog.addEventListener("close", () => this.onClose());
-    addEventListener("popstate", () => this.openLink());
   }
 
   listenAll(name, act) {
@@ -210,15 +221,26 @@ export class SavedPanel {
     return saved.error || "Loading…";
   }
 
-  /** Fields are drawn anew only where the params are others: what is typed stays. */
+  /** Fields are drawn anew only where the params are others; what is typed stays then, too. */
   drawFields(command) {
-    const drawn = JSON.stringify([command.saved, command.params]);
+    const drawn = JSON.stringify(command.params);
     if (drawn === this.drawnParams) {
       return;
     }
+    const isFirst = this.drawnParams === "";
+    const values = isFirst ? this.linked : { ...this.linked, ...this.typedValues() };
     this.drawnParams = drawn;
-    this.find("saved-fields").innerHTML = fieldsHtml(command.params, this.linked);
-    this.focusField();
+    this.find("saved-fields").innerHTML = fieldsHtml(command.params, values);
+    if (isFirst) {
+      this.focusField();
+    }
+  }
+
+  /** What somebody has typed in place of what stood in the fields. */
+  typedValues() {
+    const fields = [...this.dialog.querySelectorAll(".saved-fields input")];
+    const typed = fields.filter((field) => field.value !== field.defaultValue);
+    return Object.fromEntries(typed.map((field) => [field.name, field.value]));
   }
 
   /** Sentences by field; "" is for what no field is to blame for. */
@@ -370,8 +392,7 @@ export class SavedPanel {
     if (wrong) {
       this.showWrong(wrong);
     } else {
-      this.showForm();
-      this.find("new-command").focus();
+      this.runForm.open();
     }
   }
 }

@@ -38,7 +38,7 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, Job, Status
+from storage import FolderStore, Job, Param, SavedCommand, Status
 
 
 class Site:
@@ -289,7 +289,7 @@ def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
 
 
 class LossyProxy(BaseHTTPRequestHandler):
-    """Passes all on to the API, but for the answers to the first submit and the first rerun."""
+    """Passes all on to the API, but for the answers to the first POST of each kind."""
 
     api: str
     lost: set[str]
@@ -304,7 +304,7 @@ class LossyProxy(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name != "Host"}
         answer = requests.request(self.command, self.api + self.path, data=body, headers=headers)
         kind = self.path.rpartition("/")[2]
-        if body is not None and kind in ("jobs", "rerun") and kind not in self.lost:
+        if body is not None and kind in ("jobs", "rerun", "run") and kind not in self.lost:
             self.lost.add(kind)
             self.close_connection = True
             return
@@ -345,6 +345,13 @@ def test_a_second_click_after_a_lost_answer_makes_no_second_job(
     expect(page).to_have_url(re.compile(r"job=20"))
     jobs, _ = site.storage.list(text="echo once only")
     assert [job.id for job in jobs] == [submitted(page)]
+    save(site, "once", params=[])
+    visit(page, f"{lossy_page}/?saved=once")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".saved-chosen").get_by_text("does not answer")).to_be_visible()
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page).to_have_url(re.compile(r"job=20"))
+    assert [job.id for job in jobs_of(site, "once")] == [submitted(page)]
 
 
 def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Page) -> None:
@@ -425,6 +432,150 @@ def test_a_toast_tells_the_end_of_a_job_no_longer_shown(site: Site, page: Page, 
     assert other.id in page.url
     gate.touch()
     expect(page.locator(".toast")).to_have_text("left *behind*: succeeded")
+
+
+# --- Saved commands -----------------------------------------------------------------------------
+
+
+def save(site: Site, name: str, **fields: Any) -> SavedCommand:
+    """Keep a command that reads $TARGET and $MODE."""
+    mode = Param(name="MODE", default="full", choices=["full", "part"])
+    params = [Param(name="TARGET", label="What to back up"), mode]
+    command = 'echo "$TARGET, $MODE"'
+    saved = SavedCommand(**{"saved": name, "command": command, "params": params} | fields)
+    site.storage.save_command(saved)
+    return saved
+
+
+def jobs_of(site: Site, name: str) -> list[Job]:
+    return [site.storage.get(job_id) for job_id in site.storage.command_runs(name)]
+
+
+def saved_row(page: Page, name: str) -> Locator:
+    return page.get_by_role("list", name="Saved commands").get_by_role("button", name=name)
+
+
+def test_what_a_job_ran_is_saved_with_a_param_and_times_and_run(site: Site, page: Page) -> None:
+    job = site.submit('echo "to $TARGET"', "Back up", env={"TARGET": "/home", "KEY": "k"})
+    site.wait(job, "succeeded")
+    visit(page, f"{site.url}/?job={job.id}")
+    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="Save this command").click()
+    dialog = page.get_by_role("dialog", name="Save this command")
+    expect(dialog.get_by_label("Name", exact=True)).to_have_value("back-up")
+    page.get_by_role("checkbox", name="TARGET").check()
+    page.get_by_label("Runs by itself").fill("0 25 * * *")
+    page.get_by_label("Time zone").fill("Asia/Tokyo")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("cron: its hour '25' cannot be read")).to_be_visible()
+    expect(page.get_by_label("Runs by itself")).to_be_focused()
+    page.get_by_label("Runs by itself").fill("0 3 1 1 *")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", name="back-up")).to_be_visible()
+    kept = site.storage.load_command("back-up")
+    assert (kept.params, kept.env) == ([Param(name="TARGET", default="/home")], {"KEY": "k"})
+    assert (kept.cron, kept.zone) == ("0 3 1 1 *", "Asia/Tokyo")
+    page.get_by_role("textbox", name="TARGET", exact=True).fill("/srv; exit 1")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(log_of(page)).to_have_text("to /srv; exit 1")
+    expect(page.locator(".run-form")).to_be_hidden()
+    page.get_by_role("button", name="Details").click()
+    page.get_by_role("link", name="back-up").last.click()
+    expect(page.get_by_role("textbox", name="TARGET", exact=True)).to_have_value("/home")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="Save this command").click()
+    expect(page.get_by_text("Replaces the saved command back-up.")).to_be_visible()
+
+
+def test_a_link_fills_the_fields_on_a_phone_and_runs_nothing(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    save(site, "by-link")
+    visit(page, f"{site.url}/?saved=by-link&TARGET=%2Fsrv%20%E6%97%A5&MODE=part")
+    expect(page.get_by_label("What to back up")).to_have_value("/srv 日")
+    expect(page.get_by_label("MODE")).to_have_value("part")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    page.get_by_label("What to back up").fill("")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_text("TARGET must be given")).to_be_visible()
+    expect(page.get_by_label("What to back up")).to_be_focused()
+    assert jobs_of(site, "by-link") == []
+    page.keyboard.type("/var")
+    page.keyboard.press("Control+Enter")
+    expect(log_of(page)).to_have_text("/var, part")
+    visit(page, f"{site.url}/?saved=by-link&target=x")
+    expect(page.get_by_text("by-link has no param target")).to_be_visible()
+    page.get_by_role("button", name="Close").last.click()
+    expect(page).not_to_have_url(re.compile("saved="))
+    visit(page, f"{site.url}/?saved=nobody")
+    expect(page.get_by_text("There is no saved command “nobody”.")).to_be_visible()
+
+
+def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page: Page) -> None:
+    params = [Param(name="TARGET", default="/home")]
+    save(site, "to-change", params=params, env={"KEY": "k"}, cron="0 3 1 1 *", timeout=5)
+    visit(page, f"{site.url}/?saved=to-change")
+    page.get_by_label("TARGET").fill("typed")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("its times pass without a run")).to_be_visible()
+    expect(saved_row(page, "to-change")).to_contain_text("paused")
+    expect(page.get_by_label("TARGET")).to_have_value("typed")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.locator(".saved-edit").click()
+    page.get_by_label("Default of TARGET").fill("/srv")
+    page.get_by_label("Runs by itself").fill("@daily")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".saved-times")).to_contain_text("@daily")
+    expect(page.get_by_label("TARGET", exact=True)).to_have_value("/srv")
+    kept = site.storage.load_command("to-change")
+    assert (kept.cron, kept.paused, kept.env, kept.timeout) == ("@daily", False, {"KEY": "k"}, 5)
+    page.locator(".saved-delete").click()
+    expect(page.get_by_text("its jobs stay")).to_be_visible()
+    page.get_by_role("button", name="Yes, delete it").click()
+    expect(saved_row(page, "to-change")).to_have_count(0)
+    expect(page.get_by_label("Command", exact=True)).to_be_visible()
+
+
+def test_many_saved_commands_are_filtered_and_run_by_keys(site: Site, page: Page) -> None:
+    for n in range(20):
+        save(site, f"many-{n:02}", command=f"echo 日報 {n}", params=[])
+    visit(page, site.url)
+    page.keyboard.press("c")
+    expect(saved_row(page, "many-19")).to_be_attached()
+    expect(page.get_by_label("Command", exact=True)).to_be_focused()
+    page.keyboard.press("Shift+Tab")  # the list is one stop, at its first row
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_label("Filter saved commands")).to_be_focused()
+    page.keyboard.type("日報 1")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    expect(saved_row(page, "many-19")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(log_of(page)).to_have_text("日報 19")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_saved_commands(
+    site: Site, page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    save(site, "for-axe", cron="@daily", params=[Param(name="TARGET", default="/")], paused=True)
+    visit(page, f"{site.url}/?saved=for-axe&OTHER=1")
+    page.locator(".saved-delete").click()
+    check_with_axe(page)
+    page.locator(".saved-edit").click()
+    page.get_by_label("Runs by itself").fill("never")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("cron must be")).to_be_visible()
+    check_with_axe(page)
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".saved-chosen .to-saved").click()
+    expect(saved_row(page, "for-axe")).to_be_visible()
+    check_with_axe(page)
 
 
 # --- Refreshing ---------------------------------------------------------------------------------
@@ -934,6 +1085,9 @@ def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
         visit(page, site.url)
         expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
         expect(page.get_by_text("No job yet")).to_be_visible()
+        page.keyboard.press("c")
+        expect(page.get_by_text("A saved command runs again with other values")).to_be_visible()
+        page.keyboard.press("Escape")
         page.get_by_role("button", name="df -h").click()
         expect(page.get_by_label("Command", exact=True)).to_have_value("df -h")
         page.get_by_role("button", name="Run job").click()
@@ -1434,6 +1588,24 @@ def test_a_wrong_field_of_the_form_is_named(field: str, value: str) -> None:
 def test_an_error_stands_at_the_field_that_it_names() -> None:
     assert dashboard.blame(dashboard.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
     assert dashboard.blame(dashboard.ApiError("The API …")) == {"": "The API …"}
+
+
+def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
+    job = {"id": "1", "command": "c", "name": "old", "saved": "old", "env": {"A": "1", "B": "2"}}
+    params = [{"name": "A", "default": ""}, {"name": "C", "default": ""}]
+    body = dashboard.command_of_job(job, {"params": params, "cron": "@daily", "zone": "UTC"})
+    asked = [{"name": "A", "default": "1"}, {"name": "C", "default": None}]
+    expected = {"command": "c", "env": {"B": "2"}, "params": asked, "cron": "@daily", "zone": "UTC"}
+    assert body == expected
+    changed = dashboard.changed_command(body, {"cron": None, "defaults": {"C": "x"}})
+    assert (changed["cron"], changed["zone"], changed["env"]) == (None, "UTC", {"B": "2"})
+    assert [param["default"] for param in changed["params"]] == ["1", "x"]
+
+
+def test_an_error_of_a_saved_command_stands_at_its_field() -> None:
+    for text in ("cron: its hour", "cron must be"):
+        assert list(dashboard.blame_saved(dashboard.ApiError(text), ("cron",))) == ["cron"]
+    assert list(dashboard.blame_saved(dashboard.ApiError("TARGET is"), ("cron",))) == [""]
 
 
 def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:

@@ -21,7 +21,7 @@ import dashboard
 from worker import is_error, visible_text
 
 STATIC = ROOT / "static"
-PURE = ["format", "job_details", "job_rows", "log_text", "timeline"]
+PURE = ["format", "job_details", "job_rows", "log_text", "saved_text", "timeline"]
 STATUSES = {
     "succeeded": {"icon": "✓", "colour": "green"},
     "running": {"icon": "▶", "colour": "blue"},
@@ -323,6 +323,63 @@ def test_the_usual_time_is_the_median_of_what_succeeded(script: Script) -> None:
     jobs = [job(finished_at=at(seconds)) for seconds in (1, 2, 30)]
     jobs.append(job(status="failed", finished_at=at(500)))
     assert script("usualDurations(jobs).get('a job')", jobs=jobs) == 2_000
+
+
+# --- Saved commands -------------------------------------------------------------------------------
+
+COMMAND = {
+    "saved": "deploy",
+    "params": [
+        {"name": "VERSION", "label": None, "default": None, "choices": None},
+        {"name": "HOST", "label": None, "default": "web-1", "choices": ["web-1", "web-2"]},
+    ],
+}
+
+
+def test_a_link_to_a_saved_command_is_read_as_it_was_written(script: Script) -> None:
+    values = {"VERSION": "1.2 & 日", "HOST": "web-1"}
+    link = script("savedLink('deploy', values)", values=values)
+    assert script("readSavedLink(link)", link=link) == {"name": "deploy", "values": values}
+    assert script("readSavedLink('?job=1&q=x')") is None
+    assert script("readSavedLink('?saved=a&job=1&A=2').values") == {"A": "2"}
+
+
+def test_a_link_with_what_the_command_does_not_take_is_told(script: Script) -> None:
+    problem = "linkProblem(command, values)"
+    assert script(problem, command=COMMAND, values={"VERSION": "1"}) == ""
+    assert "no param NOPE" in script(problem, command=COMMAND, values={"NOPE": "1"})
+    assert "choose one" in script(problem, command=COMMAND, values={"HOST": "web-3"})
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("Back up /home!", "back-up-home"), ('./deploy.sh "$V"', "deploy.sh-v"), ("日報", "")],
+)
+def test_a_title_suggests_a_name_that_can_be_saved(script: Script, title: str, name: str) -> None:
+    assert script("suggestName(title)", title=title) == name
+
+
+def test_what_can_be_asked_for_is_in_env_or_read_by_the_command(script: Script) -> None:
+    line = 'cp $HOME/x ${TO} "$TO" $lower $JOB_ID $1'
+    found = script("paramCandidates(names, line)", names=["FROM", "no", "TAILBOARD_X"], line=line)
+    assert found == ["FROM", "TO"]
+
+
+def test_an_empty_field_gives_a_value_only_in_place_of_a_default(script: Script) -> None:
+    given = "givenValues(params, typed)"
+    typed = {"VERSION": "", "HOST": ""}
+    assert script(given, params=COMMAND["params"], typed=typed) == {"HOST": ""}
+
+
+def test_text_of_saved_commands_is_no_html(script: Script) -> None:
+    evil = "<img onerror=x>'\""
+    param = {"name": "A", "label": evil, "default": evil, "choices": None}
+    chosen = param | {"choices": [evil]}
+    html = script("fieldsHtml(params, {A: evil})", params=[param, chosen], evil=evil)
+    row = COMMAND | {"command_text": evil, "runs": [], "cron": evil, "zone": evil, "paused": False}
+    html += script("savedRowHtml(row, {statuses, now: 0})", row=row, statuses=STATUSES)
+    html += script("timesHtml(row, 0)", row=row)
+    assert "<img" not in html
 
 
 # --- The timeline ---------------------------------------------------------------------------------
