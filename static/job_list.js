@@ -3,6 +3,7 @@
 
 import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
+import { LogSearch } from "./log_search.js";
 import {
   closeWhenRemoved,
   copyText,
@@ -40,6 +41,10 @@ class JobList {
     this.unfolded = new Set();
     this.rows = this.find("rows");
     this.current = ""; // key of the row that Tab comes to
+    this.logSearch = new LogSearch(
+      (name) => this.find(name),
+      () => this.drawNothing(),
+    );
     this.handlers = {
       address: () => this.onAddress(),
       jobs: () => this.onJobs(),
@@ -61,6 +66,7 @@ class JobList {
     this.setUpDivider();
     this.addShortcuts();
     this.setView();
+    this.logSearch.onAddress();
   }
 
   find(name) {
@@ -114,6 +120,7 @@ class JobList {
 
   onAddress() {
     this.setView();
+    this.logSearch.onAddress();
     this.draw();
     if (this.component && !sameFilters(page.filters, page.listed)) {
       this.find("job-list").classList.add("stale");
@@ -133,11 +140,13 @@ class JobList {
       return; // the header, which brings the colours, may come later
     }
     this.drawFilters();
+    this.logSearch.draw();
     this.drawRows();
     this.drawNothing();
     this.drawTimeline();
     this.drawUpdated();
-    setHtml(this.find("pages"), this.pagesHtml());
+    setHtml(this.find("pages"), this.logSearch.isOpen ? "" : this.pagesHtml());
+    this.rows.hidden = this.logSearch.isOpen;
   }
 
   linkHtml(change, inner, attributes = "") {
@@ -248,7 +257,7 @@ class JobList {
 
   drawNothing() {
     const node = this.find("nothing");
-    node.hidden = page.jobs.length > 0;
+    node.hidden = page.jobs.length > 0 || this.logSearch.isOpen;
     if (!node.hidden) {
       setHtml(node, this.nothingHtml());
     }
@@ -316,7 +325,7 @@ class JobList {
 
   openLink(link) {
     const given = new URLSearchParams(link.search);
-    const names = ["status", "queue", "q", "before", "job", "at"];
+    const names = ["status", "queue", "q", "logs", "before", "job", "at"];
     page.go(Object.fromEntries(names.map((name) => [name, given.get(name) ?? ""])));
   }
 
@@ -328,7 +337,8 @@ class JobList {
   }
 
   get links() {
-    return [...this.rows.querySelectorAll("a")];
+    const shown = this.logSearch.isOpen ? this.find("results") : this.rows;
+    return [...shown.querySelectorAll("a")];
   }
 
   onRowKey(event) {
@@ -356,7 +366,7 @@ class JobList {
 
   /** The list is one Tab stop: the row last focused, else the job shown, else the first. */
   setTabStop() {
-    const { links } = this;
+    const links = [...this.rows.querySelectorAll("a")];
     const stop = this.tabStop(links);
     links.forEach((link, index) => {
       link.tabIndex = index === stop ? 0 : -1;
