@@ -252,11 +252,18 @@ def change_some(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
         except ApiError as error:
             if error.may_pass or isinstance(error, Refused):
                 return told | describe_error(error)
-            told["declined"].append(str(error).replace(job_id, "…"))
+            told["declined"].append(describe_declined(error, job_id))
         told["tried"] += 1
         if time.monotonic() > until:
             break
     return told
+
+
+def describe_declined(error: ApiError, job_id: str) -> str:
+    """Why a job was left as it is, in words that are the same for each."""
+    if error.status == 404:
+        return "it is gone"
+    return str(error).replace(f"job {job_id}", "it")
 
 
 def change_one(client: ApiClient, action: str, job_id: str) -> None:

@@ -1,6 +1,7 @@
 /* The list of jobs: filters, rows, and, while no log is open, the timeline. A row is a link. It is
    drawn once and then changed in place, so that focus and scroll position stay. */
 
+import { BulkActions } from "./bulk_actions.js";
 import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
 import { LogSearch } from "./log_search.js";
@@ -52,6 +53,7 @@ class JobList {
       bells: () => this.draw(),
       tick: () => this.draw(),
     };
+    this.bulkActions = new BulkActions((name) => this.find(name));
     for (const [name, act] of Object.entries(this.handlers)) {
       page.on(name, act);
     }
@@ -140,6 +142,7 @@ class JobList {
       return; // the header, which brings the colours, may come later
     }
     this.drawFilters();
+    this.bulkActions.draw();
     this.logSearch.draw();
     this.drawRows();
     this.drawNothing();
