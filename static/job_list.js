@@ -188,12 +188,14 @@ class JobList {
 
   drawQueues() {
     const served = (page.status.workers ?? []).flatMap((worker) => worker.queues);
-    const queues = new Set([...page.jobs.map((job) => job.queue), ...served]);
+    const listed = page.jobs.map((job) => job.queue);
+    const queues = new Set([...listed, ...served, ...page.pausedQueues]);
     const chosen = page.address.queue ?? "";
     queues.add(chosen).delete("");
     const options = [...queues].sort().map((queue) => {
       const selected = queue === chosen ? "selected" : "";
-      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(queue)}</option>`;
+      const label = page.pausedQueues.has(queue) ? `${queue}, paused` : queue;
+      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(label)}</option>`;
     });
     const select = this.find("queue");
     select.hidden = queues.size < 2 && !chosen;
@@ -221,7 +223,12 @@ class JobList {
   drawRow(link, row, usual, last) {
     const shownJob = page.address.job;
     const [newest] = row.jobs ?? [row.job];
-    const context = { statuses: page.statuses, usual: usual.get(newest.title), now: page.now };
+    const context = {
+      statuses: page.statuses,
+      usual: usual.get(newest.title),
+      now: page.now,
+      paused: page.pausedQueues,
+    };
     link.classList.toggle("inside", Boolean(row.inside));
     if (row.jobs) {
       const holdsShown = !row.open && row.jobs.some((job) => job.id === shownJob);

@@ -10,6 +10,7 @@ import {
   formatElapsed,
   formatExit,
   formatRoughly,
+  formatStart,
   formatStatus,
   isEnded,
   median,
@@ -82,7 +83,7 @@ function groupNeighbours(jobs) {
 }
 
 /** The inside of a row of one job. */
-export function jobRowHtml(job, { statuses, usual, now, watched }) {
+export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
   const overdue = isOverdue(job, usual, now);
   return (
     statusIcon(job.status, statuses) +
@@ -90,7 +91,7 @@ export function jobRowHtml(job, { statuses, usual, now, watched }) {
     (watched ? '<span class="took" title="Its end will be told">told</span>' : "") +
     progressHtml(job, usual, now, overdue) +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
-    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now))}</span>` +
+    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now, paused))}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(job), now))}</span>`
   );
 }
@@ -105,7 +106,15 @@ function rowMoment(job) {
   return Date.parse(job.started_at ?? job.submitted_at);
 }
 
-function rowTime(job, now) {
+/** How long a job has run; or why it waits, or how long it has. */
+function rowTime(job, now, paused = new Set()) {
+  if (job.status === "queued" && paused.has(job.queue)) {
+    return "paused";
+  }
+  const start = formatStart(job, now);
+  if (start) {
+    return start;
+  }
   if (job.status === "queued") {
     return `waits ${formatRoughly(now - Date.parse(job.submitted_at))}`;
   }

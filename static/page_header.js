@@ -5,6 +5,7 @@ import { escapeHtml, formatCount, statusIcon } from "./format.js";
 import { clearSearch, searchLogs } from "./log_search.js";
 import { closeWhenRemoved, page, setHtml } from "./page_state.js";
 import "./page_title.js";
+import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
@@ -17,6 +18,7 @@ class PageHeader {
     this.answered = null; // number of the last answer that was taken
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.queues = new Queues((name) => this.find(name));
     this.toasts = new Toasts(this.find("toasts"));
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());
@@ -56,6 +58,7 @@ class PageHeader {
     publishColours(data.statuses);
     this.drawTotals(data);
     this.drawMenu(data);
+    this.queues.drawPaused(data.paused);
     this.find("problem").textContent = data.problem;
     this.takeAnswer(data.answer);
   }

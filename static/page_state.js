@@ -130,6 +130,10 @@ class PageState extends EventTarget {
     return this.status.problem ? this.heardAt : Date.now();
   }
 
+  get pausedQueues() {
+    return new Set(this.status.paused.map((pause) => pause.queue));
+  }
+
   get isStale() {
     return Date.now() - this.heardAt > STALE;
   }
