@@ -57,7 +57,15 @@ ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
     *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
 )
-FORM_FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")
+FORM_FIELDS = (
+    *("command", "name", "cwd", "timeout", "env", "retries", "retry_delay"),
+    *("not_before", "queue"),
+)
+FORM_NUMBERS: dict[str, tuple[type, str]] = {
+    "timeout": (float, "The timeout must be a number of seconds."),
+    "retries": (int, "Retries must be a whole number."),
+    "retry_delay": (float, "The delay must be a number of seconds."),
+}
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
@@ -381,6 +389,7 @@ def form_values(job: Job) -> dict[str, str]:
         "env": "\n".join(f"{name}={text}" for name, text in env.items()),
         "timeout": format_number(job.get("timeout")),
         "retries": format_number(job.get("retries") or 0),
+        "retry_delay": format_number(job.get("retry_delay") or 0),
     }
     texts = {name: job.get(name) or "" for name in ("name", "cwd", "queue")}
     return values | texts
@@ -400,15 +409,13 @@ def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
     if env_error:
         wrong["env"] = env_error
     body: Job = {"env": env}
-    body |= {name: given[name] for name in ("command", "name", "cwd", "queue") if given[name]}
-    try:
-        body |= {"timeout": float(given["timeout"])} if given["timeout"] else {}
-    except ValueError:
-        wrong["timeout"] = "The timeout must be a number of seconds."
-    try:
-        body |= {"retries": int(given["retries"])} if given["retries"] else {}
-    except ValueError:
-        wrong["retries"] = "Retries must be a whole number."
+    texts = ("command", "name", "cwd", "not_before", "queue")
+    body |= {name: given[name] for name in texts if given[name]}
+    for name, (kind, sentence) in FORM_NUMBERS.items():
+        try:
+            body |= {name: kind(given[name])} if given[name] else {}
+        except ValueError:
+            wrong[name] = sentence
     return body, wrong
 
 
