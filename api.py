@@ -904,7 +904,8 @@ def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
     """A job; one that waits in a paused queue says so."""
     shown = job.as_dict()
     if job.status is Status.QUEUED and job.queue in pauses:
-        shown["reason"] = job.reason or pauses[job.queue].reason
+        said = [shown["reason"], pauses[job.queue].reason]
+        shown["reason"] = "; ".join(filter(None, said))
     return shown
 
 

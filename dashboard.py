@@ -66,6 +66,13 @@ FORM_NUMBERS: dict[str, tuple[type, str]] = {
     "retries": (int, "Retries must be a whole number."),
     "retry_delay": (float, "The delay must be a number of seconds."),
 }
+SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SAVED_NAMES = (
+    "The name must be 1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first."
+)
+SAVED_FIELDS = ("cron", "zone", "params")  # of the dialog that saves, as the API calls them
+JOB_FIELDS = ("command", "name", "queue", "cwd", "env", "timeout", "retries", "retry_delay")
+LISTED_TEXT = 2000  # characters of a saved command's line that the page is sent
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
@@ -468,6 +475,64 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
     return "\n".join(lines)
 
 
+# --- Saved commands -------------------------------------------------------------------------------
+
+
+def saved_path(name: str) -> str:
+    return f"/saved/{quote(name, '')}"
+
+
+def load_saved(client: ApiClient) -> list[Job]:
+    """All saved commands, by name, each as the page shows it."""
+    told = client.get_json("/saved", "saved", keep="saved")
+    return [saved_row(command) for command in told["saved"]]
+
+
+def saved_row(command: Job) -> Job:
+    """What the page shows of a saved command, cut to what it needs: there may be hundreds."""
+    names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped")
+    run_names = ("id", "status", "submitted_at", "started_at", "finished_at")
+    runs = [{name: run.get(name) for name in run_names} for run in command.get("runs", ())]
+    text = command_text(command)
+    if len(text) > LISTED_TEXT:
+        text = f"{text[:LISTED_TEXT]}…"
+    return {name: command.get(name) for name in names} | {"command_text": text, "runs": runs}
+
+
+def command_of_job(job: Job, asked: Mapping[str, Any]) -> Job:
+    """The body of PUT /saved/NAME that keeps what a job ran. A variable that is asked for at each
+    run leaves its environment, and its value there is the default where none was typed."""
+    body = {name: job.get(name) for name in JOB_FIELDS if job.get(name) is not None}
+    if body.get("name") == job.get("saved"):
+        body.pop("name", None)  # it was called after the saved command that it came from
+    env = dict(job.get("env") or {})
+    params = []
+    for param in asked.get("params", ()):
+        known = env.pop(param["name"], None)
+        params.append({"name": param["name"], "default": param["default"] or known})
+    return body | times_of(asked) | {"env": env, "params": params}
+
+
+def changed_command(command: Job, change: Mapping[str, Any]) -> Job:
+    """The body of PUT /saved/NAME that changes its times, or defaults of its params."""
+    defaults = change.get("defaults", {})
+    params = [
+        param | {"default": defaults.get(param["name"], param["default"])}
+        for param in command["params"]
+    ]
+    return command | times_of(change) | {"params": params}
+
+
+def times_of(asked: Mapping[str, Any]) -> Job:
+    return {name: asked[name] for name in ("cron", "zone", "paused") if name in asked}
+
+
+def blame_saved(error: ApiError, fields: Iterable[str]) -> dict[str, str]:
+    """The API's sentence, at the field that it begins with."""
+    name = str(error).partition(" ")[0].rstrip(":")
+    return {name if name in fields else "": str(error)}
+
+
 # --- The components, whose code is in static/ ----------------------------------------------------
 
 STATIC = Path(__file__).with_name("static")
@@ -509,6 +574,7 @@ page_header = make_component("page_header")
 job_list = make_component("job_list")
 log_pane = make_component("log_pane")
 errands = make_component("errands")
+saved_commands = make_component("saved_commands")
 
 
 # --- The session: plain keys, because Streamlit runs this file anew each time ---------------------
@@ -522,6 +588,9 @@ def set_up_session() -> None:
     state.setdefault("listing", {"jobs": [], "counts": {}, "next": None, "more": False})
     state.setdefault("sent_list", {"number": "", "filters": None, "rows": []})
     state.setdefault("answer", None)  # to the last thing that the visitor wanted
+    state.setdefault("saved", None)  # the saved commands, since somebody has looked at them
+    state.setdefault("saved_error", "")
+    state.setdefault("saved_answer", None)  # to the last thing that was wanted of one
     state.setdefault("shown_job", None)  # the job whose log is shown, as last heard
     state.setdefault("shown_error", "")
     state.setdefault("unsure", {})  # the last submit, while it is not known to have arrived
@@ -639,6 +708,76 @@ def change(method: str, path: str) -> None:
         set_answer(notice=str(error))
 
 
+def on_saved_run() -> None:
+    """Run a saved command with the values that stand in its fields."""
+    asked = component_state("saved_commands", "run", {})
+    name, values = str(asked.get("name", "")), asked.get("values", {})
+    try:
+        job_id = post_once(api_client(), f"{saved_path(name)}/run", values)
+        answer_saved("run", name, job=job_id)
+    except ApiError as error:
+        fields = [param["name"] for param in params_of(name)]
+        answer_saved("run", name, wrong=blame_saved(error, fields))
+
+
+def params_of(name: str) -> list[Job]:
+    """The params of a saved command that the page shows."""
+    shown = st.session_state["saved"] or []
+    return [param for command in shown if command["saved"] == name for param in command["params"]]
+
+
+def on_saved_save() -> None:
+    """Keep what a job ran under a name."""
+    asked = component_state("saved_commands", "save", {})
+    name = str(asked.get("name", ""))
+    if not SAVED_NAME.fullmatch(name):
+        answer_saved("save", name, wrong={"name": SAVED_NAMES})
+        return
+    try:
+        client = api_client()
+        job = client.get_json(job_path(asked.get("job", "")), "id", "command")
+        client.request("PUT", saved_path(name), body=command_of_job(job, asked))
+        answer_saved("save", name)
+    except ApiError as error:
+        answer_saved("save", name, wrong=blame_saved(error, SAVED_FIELDS))
+
+
+def on_saved_change() -> None:
+    change_saved("change", component_state("saved_commands", "change", {}))
+
+
+def on_saved_pause() -> None:
+    change_saved("pause", component_state("saved_commands", "pause", {}))
+
+
+def change_saved(to: str, asked: Mapping[str, Any]) -> None:
+    """Change the times of a saved command, or defaults of its params; all else of it stays."""
+    name = str(asked.get("name", ""))
+    try:
+        client = api_client()
+        command = client.get_json(saved_path(name), "saved", "params")
+        client.request("PUT", saved_path(name), body=changed_command(command, asked))
+        answer_saved(to, name)
+    except ApiError as error:
+        answer_saved(to, name, wrong=blame_saved(error, SAVED_FIELDS))
+
+
+def on_saved_delete() -> None:
+    name = str(component_state("saved_commands", "delete", ""))
+    try:
+        api_client().request("DELETE", saved_path(name))
+        answer_saved("delete", name)
+    except ApiError as error:
+        answer_saved("delete", name, wrong={"": str(error)})
+
+
+def answer_saved(to: str, name: str, **answer: Any) -> None:
+    """Tell the component of the saved commands, which takes each answer once, by its number."""
+    last = st.session_state["saved_answer"]
+    number = last["number"] + 1 if last else 1
+    st.session_state["saved_answer"] = answer | {"to": to, "name": name, "number": number}
+
+
 def on_reveal() -> None:
     """Show one value of the environment of the job shown."""
     job_id = wanted_log()["job"]
@@ -681,6 +820,7 @@ def show_list(every: float | None) -> None:
     sent = state["sent_list"]
     data = {"number": sent["number"], "rows": sent["rows"]}
     job_list(key="job_list", data=data, on_filters_change=refresh_only)
+    show_saved(client, problem)
     if INTERVALS[chosen_interval()] != every:
         st.rerun()
 
@@ -723,6 +863,32 @@ def show_header(client: ApiClient, problem: str, changes: dict[str, Any]) -> Non
         on_delete_change=on_delete,
         on_refresh_change=refresh_only,
         on_interval_change=refresh_only,
+    )
+
+
+def show_saved(client: ApiClient, problem: str) -> None:
+    """The saved commands, which are asked for while somebody looks at them."""
+    state = st.session_state
+    is_wanted = component_state("saved_commands", "wanted", "saved" in st.query_params)
+    if is_wanted and not problem:
+        try:
+            state["saved"], state["saved_error"] = load_saved(client), ""
+        except ApiError as error:
+            state["saved_error"] = str(error)
+    saved_commands(
+        key="saved_commands",
+        data={
+            "wanted": is_wanted,
+            "commands": state["saved"],
+            "error": state["saved_error"],
+            "answer": state["saved_answer"],
+        },
+        on_wanted_change=refresh_only,
+        on_run_change=on_saved_run,
+        on_save_change=on_saved_save,
+        on_change_change=on_saved_change,
+        on_pause_change=on_saved_pause,
+        on_delete_change=on_saved_delete,
     )
 
 

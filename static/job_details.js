@@ -1,6 +1,7 @@
 /* What is known of a job, as a table. Pure. */
 
 import { escapeHtml, formatBytes, formatCount, formatDuration, formatStatus } from "./format.js";
+import { savedLink } from "./saved_text.js";
 
 function formatTime(text) {
   return text ? new Date(text).toLocaleString() : null;
@@ -39,8 +40,18 @@ export function detailsHtml(job, revealed) {
   const rows = detailRows(job).map(
     ([name, value]) => `<tr><th scope="row">${name}</th><td>${escapeHtml(value)}</td></tr>`,
   );
+  rows.push(savedHtml(job));
   rows.push(...job.env_names.map((name) => variableHtml(name, revealed[name])));
   return `<table><tbody>${rows.join("")}</tbody></table>${attemptsHtml(job.attempts ?? [])}`;
+}
+
+/** The saved command that a job was started from, as a link that opens it. */
+function savedHtml({ saved }) {
+  if (!saved) {
+    return "";
+  }
+  const link = `<a href="${escapeHtml(savedLink(saved))}" data-saved="${escapeHtml(saved)}">${escapeHtml(saved)}</a>`;
+  return `<tr><th scope="row">Saved command</th><td>${link}</td></tr>`;
 }
 
 function variableHtml(name, value) {

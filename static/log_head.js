@@ -14,6 +14,7 @@ import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
 import { copyText, page, setHtml } from "./page_state.js";
 import { askToNotify, canNotify } from "./page_title.js";
+import { onSavedLink, saved } from "./saved_state.js";
 
 const COPIED = 1500; // milliseconds that "Copied" stands
 
@@ -32,6 +33,7 @@ export class LogHead {
       "run-again": () => this.askToRunAgain(),
       edit: () => this.edit(),
       "show-details": () => this.toggleDetails(),
+      "save-command": () => this.save(),
       delete: () => this.askToDelete(),
       bell: () => this.toggleBell(),
       "to-hint": () => this.pane.toHint(),
@@ -40,6 +42,7 @@ export class LogHead {
       find(name).addEventListener("click", (event) => act(event.currentTarget));
     }
     find("details-panel").addEventListener("click", (event) => this.reveal(event));
+    find("details-panel").addEventListener("click", onSavedLink);
   }
 
   /** Another job is shown. */
@@ -74,6 +77,7 @@ export class LogHead {
     this.find("why").hidden = !job.hint;
     this.find("hint-text").textContent = job.hint ?? "";
     this.find("to-hint").title = job.hint ?? "";
+    this.find("save-command").hidden = !job.env_names; // until more than its row is known
     if (job.env_names && !this.find("details-panel").hidden) {
       setHtml(this.find("details-panel"), detailsHtml(job, revealed));
     }
@@ -149,6 +153,11 @@ export class LogHead {
   edit() {
     this.hideConfirm();
     page.act("edit", this.job.id);
+  }
+
+  save() {
+    this.find("log-menu").hidePopover();
+    saved.openSave(this.job);
   }
 
   askToRunAgain() {

@@ -101,6 +101,9 @@ export class LogView {
       drop = Math.max(drop, index + 1);
     }
     if (drop > 0) {
+      this.updateFollowing(); // somebody may have scrolled up, and the event is still to come
+    }
+    if (drop > 0 && this.following) {
       this.waiting.splice(0, drop);
       this.waitingCharacters = characters;
       this.element.replaceChildren();

@@ -7,6 +7,7 @@ import { closeWhenRemoved, page, setHtml } from "./page_state.js";
 import "./page_title.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
+import { SavedPanel } from "./saved_panel.js";
 import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
 
@@ -19,6 +20,7 @@ class PageHeader {
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
     this.queues = new Queues((name) => this.find(name));
+    this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());

@@ -18,10 +18,11 @@ export class RunForm {
   /** `send(values)` brings what is typed to the server. */
   constructor(dialog, send) {
     this.dialog = dialog;
-    this.form = dialog.querySelector("form");
+    this.form = dialog.querySelector(".new-job");
     this.send = send;
     this.source = ""; // the ID of the job that the form was filled from
     this.sentAt = 0; // number of the submission that an answer is awaited for
+    this.onOpen = () => {}; // what else the dialog shows steps back
     this.fill({ ...EMPTY, ...readDraft() });
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", () => this.keepDraft());
@@ -33,6 +34,7 @@ export class RunForm {
     if (!this.dialog.open) {
       this.dialog.showModal();
     }
+    this.onOpen();
     const wrong = this.form.querySelector('[aria-invalid="true"]');
     (wrong ?? this.form.elements.command).focus();
   }
@@ -69,7 +71,8 @@ export class RunForm {
   }
 
   onKey(event) {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    const isShown = !this.form.hidden;
+    if (isShown && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       this.form.requestSubmit();
     }

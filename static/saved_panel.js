@@ -1,0 +1,377 @@
+/* Saved commands in the dialog that runs a job: their list beside the form, and, in place of the form,
+   the one that was chosen, with a field for each of its params. */
+
+import { copyText, page, readSetting, setHtml, writeSetting } from "./page_state.js";
+import { saved } from "./saved_state.js";
+import {
+  fieldsHtml,
+  givenValues,
+  linkProblem,
+  matchCommands,
+  readSavedLink,
+  runsHtml,
+  savedLink,
+  savedRowHtml,
+  timesHtml,
+} from "./saved_text.js";
+
+const LEAST_FILTERED = 8; // commands from which on there is a field to filter them
+const COPIED = 1500; // milliseconds that "Copied" stands
+const NONE =
+  "A saved command runs again with other values, by hand or at times. To make one: " +
+  "open a job, then ⋯ and “Save this command”.";
+
+export class SavedPanel {
+  /** In the dialog of the form. */
+  constructor(dialog, runForm) {
+    this.dialog = dialog;
+    this.runForm = runForm;
+    this.name = ""; // of the one that is chosen; "" while the form is shown
+    this.linked = {}; // the values that a link has brought
+    this.drawnParams = ""; // whose fields are drawn
+    runForm.onOpen = () => this.showForm();
+    saved.openRun = (name, values) => this.open(name, values);
+    saved.addEventListener("commands", () => this.draw());
+    page.on("status", () => this.draw());
+    saved.addEventListener("answer", (event) => this.takeAnswer(event.detail));
+    this.listen();
+    this.openLink();
+  }
+
+  find(name) {
+    return this.dialog.querySelector(`.${name}`);
+  }
+
+  listen() {
+    const clicks = {
+      "new-command": () => this.runForm.open(),
+      "saved-pause": () => this.togglePaused(),
+      "saved-edit": () => saved.openEdit(this.command),
+      "saved-copy": () => this.copyLink(),
+      "saved-delete": () => this.askToDelete(),
+      "saved-keep": () => this.hideConfirm(),
+      "saved-delete-now": () => saved.act("delete", this.name),
+    };
+    for (const [name, act] of Object.entries(clicks)) {
+      this.find(name).addEventListener("click", act);
+    }
+    this.listenAll("to-saved", () => this.showList());
+    this.listenAll("saved-close", () => this.dialog.close());
+    this.find("saved-list").addEventListener("click", (event) => this.onRow(event));
+    this.find("saved-list").addEventListener("keydown", (event) => this.onListKey(event));
+    this.find("saved-filter").addEventListener("input", () => this.drawList());
+    this.find("saved-filter").addEventListener("keydown", (event) => this.onFilterKey(event));
+    this.find("saved-runs").addEventListener("click", (event) => this.onRunLink(event));
+    this.find("saved-chosen").addEventListener("submit", (event) => this.run(event));
+    this.find("saved-chosen").addEventListener("keydown", (event) => this.onKey(event));
+    this.dialog.addEventListener("close", () => this.onClose());
+    addEventListener("popstate", () => this.openLink());
+  }
+
+  listenAll(name, act) {
+    for (const button of this.dialog.querySelectorAll(`.${name}`)) {
+      button.addEventListener("click", act);
+    }
+  }
+
+  // --- What is shown ---
+
+  /** An address that names a saved command opens it, and never runs it by itself. */
+  openLink() {
+    const link = readSavedLink(location.search);
+    if (link) {
+      this.open(link.name, link.values);
+    }
+  }
+
+  open(name, values = {}) {
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+    }
+    saved.setLooking(this.dialog, true);
+    this.choose(name, values);
+  }
+
+  /** The form is opened, by a key or to be corrected. */
+  showForm() {
+    saved.setLooking(this.dialog, true);
+    this.name = "";
+    this.dialog.classList.remove("listing");
+    this.draw();
+  }
+
+  choose(name, values = {}) {
+    this.name = name;
+    this.linked = values;
+    this.drawnParams = "";
+    this.showWrong({});
+    this.hideConfirm();
+    this.dialog.classList.remove("listing");
+    this.draw();
+    this.focusField();
+  }
+
+  /** Where there is room for one of them, the list takes the place of what was chosen. */
+  showList() {
+    this.dialog.classList.add("listing");
+    this.listStop().focus();
+  }
+
+  onClose() {
+    saved.setLooking(this.dialog, false);
+    if (readSavedLink(location.search)) {
+      page.go({}, { replace: true }); // or a reload would open it again
+    }
+  }
+
+  get command() {
+    return saved.find(this.name);
+  }
+
+  focusField() {
+    const form = this.find("saved-chosen");
+    const wrong = form.querySelector('[aria-invalid="true"]');
+    const field = wrong ?? form.querySelector(".saved-fields input, .saved-fields select");
+    (field ?? this.find("saved-run")).focus();
+  }
+
+  // --- Drawing ---
+
+  draw() {
+    if (!this.dialog.open || !page.statuses.lost) {
+      return; // the colours may come later
+    }
+    const { commands } = saved;
+    if (commands) {
+      writeSetting("has-saved", commands.length > 0);
+    }
+    const some = commands ? commands.length > 0 : readSetting("has-saved", false);
+    const isChosen = this.name !== "";
+    this.dialog.classList.toggle("with-saved", some || isChosen);
+    this.find("saved-side").hidden = !some && !isChosen;
+    this.find("saved-none").hidden = some || !commands;
+    this.find("saved-none").textContent = NONE;
+    this.runForm.form.hidden = isChosen;
+    this.find("saved-chosen").hidden = !isChosen;
+    this.drawList();
+    if (isChosen) {
+      this.drawChosen();
+    }
+  }
+
+  drawList() {
+    const commands = saved.commands ?? [];
+    const filter = this.find("saved-filter");
+    filter.hidden = commands.length < LEAST_FILTERED && !filter.value;
+    const matching = matchCommands(commands, filter.value);
+    const context = { statuses: page.statuses, now: page.now };
+    const items = matching.map((command) => {
+      const name = command.saved; // holds nothing that HTML would read otherwise
+      const current = `aria-current="${name === this.name}"`;
+      const row = savedRowHtml(command, context);
+      return `<li><button type="button" data-name="${name}" ${current}>${row}</button></li>`;
+    });
+    const focused = this.focusedName();
+    setHtml(this.find("saved-list"), items.join(""));
+    this.setTabStop(focused);
+    this.find("new-command").ariaCurrent = String(this.name === "");
+    const isLost = commands.length > 0 && matching.length === 0;
+    this.find("saved-unmatched").textContent = isLost ? "Nothing matches." : "";
+  }
+
+  drawChosen() {
+    const { command } = this;
+    this.find("saved-title").textContent = this.name;
+    this.find("saved-body").hidden = !command;
+    this.find("saved-no-body").hidden = Boolean(command);
+    this.find("saved-say").textContent = this.sentence(command);
+    this.find("saved-say").classList.toggle("waits", !saved.commands && !saved.error);
+    if (!command) {
+      return;
+    }
+    const code = this.find("saved-command");
+    if (code.textContent !== command.command_text) {
+      code.textContent = command.command_text;
+    }
+    setHtml(this.find("saved-times"), timesHtml(command, page.now));
+    setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
+    this.find("saved-pause").hidden = !command.cron;
+    this.find("saved-pause").textContent = command.paused ? "Resume" : "Pause";
+    this.drawFields(command);
+  }
+
+  sentence(command) {
+    if (command) {
+      return linkProblem(command, this.linked);
+    }
+    if (saved.commands) {
+      return `There is no saved command “${this.name}”.`;
+    }
+    return saved.error || "Loading…";
+  }
+
+  /** Fields are drawn anew only where the params are others: what is typed stays. */
+  drawFields(command) {
+    const drawn = JSON.stringify([command.saved, command.params]);
+    if (drawn === this.drawnParams) {
+      return;
+    }
+    this.drawnParams = drawn;
+    this.find("saved-fields").innerHTML = fieldsHtml(command.params, this.linked);
+    this.focusField();
+  }
+
+  /** Sentences by field; "" is for what no field is to blame for. */
+  showWrong(wrong) {
+    for (const node of this.find("saved-chosen").querySelectorAll(".wrong[data-field]")) {
+      const { field } = node.dataset;
+      node.textContent = wrong[field] ?? "";
+      this.dialog
+        .querySelector(`#param-${field || "none"}`)
+        ?.setAttribute("aria-invalid", String(field in wrong));
+    }
+  }
+
+  // --- The list's keys: one Tab stop, arrows move ---
+
+  get rows() {
+    return [...this.find("saved-list").querySelectorAll("button")];
+  }
+
+  focusedName() {
+    return this.dialog.getRootNode().activeElement?.dataset?.name;
+  }
+
+  listStop() {
+    return this.rows.find((row) => row.tabIndex === 0) ?? this.find("new-command");
+  }
+
+  /** Rows that were drawn anew get back the focus that one of them had. */
+  setTabStop(focused) {
+    const { rows } = this;
+    const stop =
+      rows.find((row) => row.dataset.name === focused) ??
+      rows.find((row) => row.ariaCurrent === "true") ??
+      rows[0];
+    for (const row of rows) {
+      row.tabIndex = row === stop ? 0 : -1;
+    }
+    if (focused && stop?.dataset.name === focused && !this.focusedName()) {
+      stop.focus();
+    }
+  }
+
+  onRow(event) {
+    const row = event.target.closest("[data-name]");
+    if (row) {
+      this.choose(row.dataset.name);
+    }
+  }
+
+  onListKey(event) {
+    const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+    if (!(event.key in steps)) {
+      return;
+    }
+    event.preventDefault();
+    const { rows } = this;
+    const from = rows.findIndex((row) => row.dataset.name === this.focusedName());
+    const row = rows[Math.min(rows.length - 1, Math.max(0, from + steps[event.key]))];
+    this.setTabStop(row.dataset.name);
+    row.focus();
+  }
+
+  onFilterKey(event) {
+    const [first] = this.rows;
+    if (event.key === "ArrowDown" && first) {
+      event.preventDefault();
+      this.listStop().focus();
+    } else if (event.key === "Enter" && first) {
+      event.preventDefault();
+      this.choose(first.dataset.name);
+    }
+  }
+
+  // --- What can be done ---
+
+  onKey(event) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      this.find("saved-chosen").requestSubmit();
+    }
+  }
+
+  values() {
+    const form = new FormData(this.find("saved-chosen"));
+    return givenValues(this.command.params, Object.fromEntries(form));
+  }
+
+  run(event) {
+    event.preventDefault(); // which would close the dialog before anybody knows
+    if (this.command) {
+      saved.act("run", { name: this.name, values: this.values() });
+    }
+  }
+
+  togglePaused() {
+    saved.act("pause", { name: this.name, paused: !this.command.paused });
+  }
+
+  async copyLink() {
+    const button = this.find("saved-copy");
+    const link = location.origin + location.pathname + savedLink(this.name, this.values());
+    button.textContent = (await copyText(link)) ? "Copied" : "Not allowed here";
+    setTimeout(() => {
+      button.textContent = "Copy link";
+    }, COPIED);
+  }
+
+  askToDelete() {
+    this.find("saved-confirm").hidden = false;
+    this.find("saved-delete-now").focus();
+  }
+
+  hideConfirm() {
+    this.find("saved-confirm").hidden = true;
+  }
+
+  onRunLink(event) {
+    const link = event.target.closest("[data-job]");
+    if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      this.dialog.close();
+      page.show(link.dataset.job);
+    }
+  }
+
+  takeAnswer(answer) {
+    const act = {
+      run: () => this.takeRun(answer),
+      pause: () => this.showWrong(answer.wrong ?? {}),
+      change: () => {}, // the dialog that edits says it
+      delete: () => this.takeDelete(answer),
+      save: () => !answer.wrong && this.open(answer.name),
+    };
+    act[answer.to]();
+  }
+
+  takeRun({ job, wrong = {} }) {
+    this.showWrong(wrong);
+    if (job) {
+      this.dialog.close();
+      page.show(job);
+    } else {
+      this.focusField();
+    }
+  }
+
+  takeDelete({ wrong }) {
+    this.hideConfirm();
+    if (wrong) {
+      this.showWrong(wrong);
+    } else {
+      this.showForm();
+      this.find("new-command").focus();
+    }
+  }
+}

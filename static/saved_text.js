@@ -1,0 +1,189 @@
+/* What the page says of saved commands: links, rows, fields. Pure. */
+
+import { escapeHtml, formatClock, formatStatus, statusIcon } from "./format.js";
+import { barsHtml } from "./job_rows.js";
+
+const DAY_SHOWN = 20 * 3600 * 1000; // milliseconds ahead from which a time needs its day
+const PAGE_NAMES = ["status", "queue", "q", "before", "job", "at"]; // of the page's own address
+const VARIABLE = /\$\{?([A-Z][A-Z0-9_]*)/g; // in a command
+const PARAM = /^(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}$/; // as the API allows it
+const SYSTEM = ["HOME", "PATH", "PWD", "USER", "SHELL", "LANG", "TMPDIR", "HOSTNAME", "IFS"];
+
+// --- Links ---
+
+/** The saved command that an address names, and the values it brings; null where it names none. */
+export function readSavedLink(search) {
+  const given = new URLSearchParams(search);
+  const name = given.get("saved");
+  if (!name) {
+    return null;
+  }
+  const pairs = [...given].filter(([key]) => key !== "saved" && !PAGE_NAMES.includes(key));
+  return { name, values: Object.fromEntries(pairs) };
+}
+
+export function savedLink(name, values = {}) {
+  return `?${new URLSearchParams({ saved: name, ...values })}`;
+}
+
+/** What of a link's values cannot be meant, as a sentence; "" where all is well. */
+export function linkProblem(command, values) {
+  const known = new Map(command.params.map((param) => [param.name, param]));
+  for (const [name, value] of Object.entries(values)) {
+    const param = known.get(name);
+    if (!param) {
+      const names = [...known.keys()].join(", ") || "none";
+      return `${command.saved} has no param ${name}; its params are: ${names}.`;
+    }
+    if (param.choices && !param.choices.includes(value)) {
+      return `${name} cannot be “${value}”; choose one below.`;
+    }
+  }
+  return "";
+}
+
+// --- Saving ---
+
+/** A name that a saved command may have, after what a job is called; "" where none comes of it. */
+export function suggestName(title) {
+  const plain = title.toLowerCase().replace(/[^a-z0-9_.-]+/g, "-");
+  return plain
+    .replace(/^[^a-z0-9]+/, "")
+    .slice(0, 40)
+    .replace(/[-._]+$/, "");
+}
+
+/** Names that can be asked for at each run: what the job had in its environment, and what else its
+    command reads. */
+export function paramCandidates(envNames, commandText) {
+  const read = [...commandText.matchAll(VARIABLE)].map(([, name]) => name);
+  const names = new Set([...envNames, ...read.filter((name) => !SYSTEM.includes(name))]);
+  return [...names].filter((name) => PARAM.test(name));
+}
+
+// --- The list ---
+
+/** Those whose name or command holds all of these words. */
+export function matchCommands(commands, text) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  return commands.filter((command) => {
+    const searched = `${command.saved} ${command.command_text}`.toLowerCase();
+    return words.every((word) => searched.includes(word));
+  });
+}
+
+/** A time to come: with its day where that is not today. */
+export function formatNext(time, now) {
+  const options = { hour: "2-digit", minute: "2-digit" };
+  if (time - now > DAY_SHOWN) {
+    Object.assign(options, { weekday: "short", day: "numeric", month: "short" });
+  }
+  return new Date(time).toLocaleString([], options);
+}
+
+function nextText(command, now) {
+  if (command.cron && command.paused) {
+    return "paused";
+  }
+  return command.next_run ? `next ${formatNext(Date.parse(command.next_run), now)}` : "";
+}
+
+/** The inside of a row: its name, how it went, when it runs next, its command in a line. */
+export function savedRowHtml(command, { statuses, now }) {
+  const [last] = command.runs;
+  const told = last ? `<span class="unseen">last run: ${formatStatus(last.status)}</span>` : "";
+  const line = command.command_text.replace(/\s+/g, " ");
+  return (
+    `<b class="name">${escapeHtml(command.saved)}</b>${barsHtml(command.runs, statuses)}${told}` +
+    `<span class="when">${escapeHtml(nextText(command, now))}</span>` +
+    `<code>${escapeHtml(line)}</code>`
+  );
+}
+
+// --- One of them ---
+
+/** When it runs by itself, in a line or two; "" where it does not. */
+export function timesHtml(command, now) {
+  if (!command.cron) {
+    return "";
+  }
+  const next = command.paused
+    ? "<b>paused</b>: its times pass without a run"
+    : escapeHtml(nextText(command, now));
+  return `<code>${escapeHtml(command.cron)}</code> ${escapeHtml(command.zone)} · ${next}${skippedHtml(command, now)}`;
+}
+
+function skippedHtml({ skipped }, now) {
+  if (!skipped?.count) {
+    return "";
+  }
+  const times = skipped.count === 1 ? "1 time" : `${skipped.count} times`;
+  const at = formatClock(Date.parse(skipped.last_at), now);
+  return `<br>${times} skipped because a run still waited or ran, last at ${escapeHtml(at)}`;
+}
+
+/** Its last runs as links, the newest first. */
+export function runsHtml(runs, statuses, now) {
+  const links = runs.map((run) => {
+    const at = formatClock(Date.parse(run.submitted_at), now);
+    return (
+      `<a href="?job=${escapeHtml(run.id)}" data-job="${escapeHtml(run.id)}">` +
+      `${statusIcon(run.status, statuses)}${escapeHtml(at)}</a>`
+    );
+  });
+  return links.length > 0 ? `<span class="faint">Last runs</span>${links.join("")}` : "";
+}
+
+/** A field for each param, filled with the value given, else its default. */
+export function fieldsHtml(params, values) {
+  return params.map((param) => fieldHtml(param, values[param.name] ?? param.default)).join("");
+}
+
+function fieldHtml(param, value) {
+  const name = escapeHtml(param.name);
+  const label = escapeHtml(param.label || param.name);
+  const shown = param.label ? `${label} <code class="faint">${name}</code>` : label;
+  const attributes = `id="param-${name}" name="${name}" aria-describedby="wrong-${name}"`;
+  const field = param.choices
+    ? `<select ${attributes}>${optionsHtml(param, value)}</select>`
+    : `<input ${attributes} value="${escapeHtml(value)}" autocomplete="off" spellcheck="false">`;
+  return (
+    `<label for="param-${name}">${shown}</label>${field}` +
+    `<p class="wrong" id="wrong-${name}" data-field="${name}"></p>`
+  );
+}
+
+function optionsHtml(param, value) {
+  const chosen = param.choices.includes(value) ? value : param.default;
+  const options = param.choices.map((choice) => {
+    const selected = choice === chosen ? "selected" : "";
+    return `<option value="${escapeHtml(choice)}" ${selected}>${escapeHtml(choice)}</option>`;
+  });
+  const none = param.default === null ? '<option value="">Choose…</option>' : "";
+  return none + options.join("");
+}
+
+/** The values to run with, of what stands in the fields. One left empty is not given, unless the
+    param has a default, in place of which an empty text is meant. */
+export function givenValues(params, typed) {
+  const given = params.filter((param) => typed[param.name] !== "" || param.default !== null);
+  return Object.fromEntries(given.map(({ name }) => [name, typed[name]]));
+}
+
+/** The rows of the dialog that saves: which variables are asked for, and their defaults. */
+export function paramRowsHtml(params) {
+  const rows = params.map(({ name, chosen, value, hint, choices }) => {
+    const shown = escapeHtml(name);
+    const box = `<input type="checkbox" name="ask" value="${shown}" ${chosen ? "checked" : ""}>`;
+    const list = choices ? `list="choices-${shown}"` : "";
+    const options = (choices ?? []).map((choice) => `<option value="${escapeHtml(choice)}">`);
+    return (
+      `<li><label>${chosen === null ? "" : box}<code>${shown}</code></label>` +
+      `<input name="default" data-param="${shown}" value="${escapeHtml(value)}" ${list} ` +
+      `placeholder="${escapeHtml(hint)}" aria-label="Default of ${shown}" autocomplete="off">` +
+      (choices ? `<datalist id="choices-${shown}">${options.join("")}</datalist>` : "") +
+      "</li>"
+    );
+  });
+  return rows.join("");
+}
