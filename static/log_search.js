@@ -125,7 +125,7 @@ export class LogSearch {
   draw() {
     const { q = "" } = page.address;
     this.find("search-offer").hidden = this.isOpen || !q;
-    setHtml(this.find("search-logs"), `Search all logs for <q>${escapeHtml(q)}</q>`);
+    setHtml(this.find("search-logs"), `Search all logs for “${escapeHtml(q)}”`);
     this.find("search-bar").hidden = !this.isOpen;
     this.find("results").hidden = !this.isOpen;
     if (this.isOpen && page.statuses.lost) {
@@ -137,7 +137,7 @@ export class LogSearch {
 
   drawState() {
     const isBusy = this.state === "searching" || this.state === "waiting";
-    setHtml(this.find("search-text"), `<q>${escapeHtml(this.wanted.q)}</q>`);
+    setHtml(this.find("search-text"), `“${escapeHtml(this.wanted.q)}”`);
     this.find("search-state").textContent = this.describe();
     this.find("search-bar").classList.toggle("busy", isBusy);
     this.find("search-stop").hidden = !isBusy;

@@ -140,11 +140,11 @@ def test_of_many_lines_some_come_and_more_on_request(site: Site, page: Page) -> 
     visit(page, site.url)
     found = search_all_logs(page, "too much")
     expect(found.locator("mark")).to_have_count(50)
-    button(page, "More").click()
+    button(page, "Go on").click()
     expect(found.locator("mark")).to_have_count(100)
-    button(page, "More").click()
+    button(page, "Go on").click()
     expect(found.locator("mark")).to_have_count(110)
-    expect(button(page, "More")).to_be_hidden()
+    expect(button(page, "Go on")).to_be_hidden()
 
 
 class BusyProxy(LossyProxy):
@@ -256,7 +256,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(site: Site, page: Page) -> 
     expect(log_of(page)).to_contain_text("sailing")
     expect(button(page, "harbour paused")).to_be_hidden()
     site.wait(job, "succeeded")
-    site.storage.cancel(later.id)
+    site.storage.cancel(later.id, "not needed")
 
 
 # --- For everybody --------------------------------------------------------------------------------
