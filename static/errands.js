@@ -3,7 +3,7 @@
 
 import { closeWhenRemoved } from "./page_state.js";
 
-const PATIENCE = 30_000; // milliseconds until an answer is given up, as after a lost connection
+const PATIENCE = 20_000; // milliseconds until an answer is given up, as after a lost connection
 const NO_ANSWER = { error: "The page's server does not answer.", busy: false, may_pass: true };
 
 class Errands {
@@ -17,7 +17,8 @@ class Errands {
   ask(errand, details) {
     return new Promise((resolve) => {
       this.waiting.push({ errand, details, resolve });
-      this.sendNext();
+      // Of what two components send in one turn of the event loop Streamlit loses one.
+      setTimeout(() => this.sendNext(), 0);
     });
   }
 

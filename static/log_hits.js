@@ -76,3 +76,8 @@ export function describeWhere({ status, queue }) {
   const which = status ? `the logs of ${formatStatus(status)} jobs` : "all logs";
   return queue ? `${which} of queue ${queue}` : which;
 }
+
+/** That it stands in none of them. */
+export function describeNowhere(filters) {
+  return `In none of ${describeWhere(filters).replace(/^all/, "the")}.`;
+}

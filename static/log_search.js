@@ -3,7 +3,13 @@
 
 import { ask } from "./errands.js";
 import { escapeHtml } from "./format.js";
-import { addHits, describeSearched, describeWhere, groupHtml } from "./log_hits.js";
+import {
+  addHits,
+  describeNowhere,
+  describeSearched,
+  describeWhere,
+  groupHtml,
+} from "./log_hits.js";
 import { page, setHtml } from "./page_state.js";
 
 const ENOUGH = 50; // lines until a visitor is asked whether to go on
@@ -154,7 +160,7 @@ export class LogSearch {
       return told ? `${told} …` : `searching ${describeWhere(this.wanted)} …`;
     }
     const isNothing = this.count === 0 && !this.next && this.state === "done";
-    const nothing = isNothing ? `Not in ${describeWhere(this.wanted)}. ` : "";
+    const nothing = isNothing ? `${describeNowhere(this.wanted)} ` : "";
     const stopped = this.state === "stopped" ? "Stopped. " : "";
     return `${stopped}${nothing}${told || "There is no log to search."}`;
   }
