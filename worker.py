@@ -1055,6 +1055,7 @@ class Relay:
         """Give up jobs that Redis shows as running here and whose folders were removed by hand."""
         for job_id in self.store.running_on(self.spool.name):
             if self.spool.look(job_id) is None:
+                self.spool.check_name()  # while the spool itself is away, no job of it is missing
                 self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
 
     def tell_lost(self, jobs: Iterable[Job | None]) -> None:

@@ -40,6 +40,7 @@ from storage import (
     JobNotFound,
     RedisStore,
     SavedCommand,
+    Settings,
     Spool,
     Status,
     WrongState,
@@ -48,6 +49,7 @@ from storage import (
     parse_time,
     utc,
 )
+from worker import Relay
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
 
@@ -298,6 +300,24 @@ def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -
     wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
     (team.place / "elsewhere").rename(team.place / "a")
     assert team.store.status(job.id) is Status.RUNNING
+
+
+def test_a_spool_that_goes_between_two_beats_loses_no_job(team: Team, gate: Gate) -> None:
+    """Which of its jobs are missing is looked up more often than whether it is there at all."""
+    job = team.submit(f"echo started; {gate.wait}")
+    worker = team.start("a")
+    team.wait_for_log(job, "started\n")
+    worker.kill()
+    worker.wait()
+    relay = Relay(team.store, team.spool("a"), Settings())
+    (team.place / "a").rename(team.place / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        relay.maintain()
+    assert team.store.status(job.id) is Status.RUNNING
+    (team.place / "elsewhere").rename(team.place / "a")
+    relay.maintain()
+    assert team.store.status(job.id) is Status.RUNNING
+    relay.spool.close()
 
 
 def test_a_child_that_outlives_its_job_is_mirrored_too(team: Team, gate: Gate) -> None:
