@@ -1,8 +1,9 @@
 """The page: run a job, watch its log, see what ran when. `streamlit run dashboard.py`
 
 It knows the API's address and nothing else of ours. Two fragments, which timers in the browser
-rerun: the list's goes on, the log's stops once the job shown has ended. What is drawn is drawn by
-the modules in static/, which also fetch and follow logs themselves, by a ticket for reading logs.
+rerun: the list's goes on, the log's stops once the job shown has ended. A third does errands, which
+need the visitor's token. What is drawn is drawn by the modules in static/, which also fetch and
+follow logs themselves, by a ticket for reading logs.
 In this file: asking the API, what decides (no Streamlit there), the components, the page.
 """
 
@@ -34,6 +35,8 @@ TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
 LIST_LIMIT = 200  # jobs of one page
 MOST_CHANGES = 20  # rows and IDs that are sent beside a list before it is sent anew
+SEARCH_LIMIT = 50  # lines of one part of a search of all logs
+STEP_TIME = 1.0  # seconds of a change of many jobs until the visitor hears how far it is
 PREVIOUS_LIMIT = 20  # earlier runs of a job whose durations are shown
 TICKET_PERIOD = 300  # seconds until the page has another ticket; each is good for 600
 WORKERS_PERIOD = 10  # seconds
@@ -52,9 +55,17 @@ Job = dict[str, Any]  # as the API sends it
 FILTERS = ("status", "queue", "q", "before")
 ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
-    *("exit_code", "reason", "attempt", "retries", "worker"),
+    *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
 )
-FORM_FIELDS = ("command", "name", "cwd", "timeout", "env", "retries", "queue")
+FORM_FIELDS = (
+    *("command", "name", "cwd", "timeout", "env", "retries", "retry_delay"),
+    *("not_before", "queue"),
+)
+FORM_NUMBERS: dict[str, tuple[type, str]] = {
+    "timeout": (float, "The timeout must be a number of seconds."),
+    "retries": (int, "Retries must be a whole number."),
+    "retry_delay": (float, "The delay must be a number of seconds."),
+}
 SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = (
     "The name must be 1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first."
@@ -71,13 +82,19 @@ LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNO
 class ApiError(Exception):
     """What went wrong, as a sentence for the visitor."""
 
+    def __init__(self, detail: str, status: int = 0) -> None:
+        super().__init__(detail)
+        self.status = status  # of the API's answer; 0 if there was none
+
+    @property
+    def may_pass(self) -> bool:
+        """Is it worth while to ask again: was there no answer, or was it another's turn?"""
+        return self.status in (0, 503)
+
 
 class Refused(ApiError):
-    """The API lets nobody in who asks like this."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status  # 401 if it wants a token and this is not it, 403 if it has none
+    """The API lets nobody in who asks like this: 401 if it wants a token and this is not it, 403 if
+    it has none."""
 
 
 class ApiClient:
@@ -104,9 +121,9 @@ class ApiClient:
         if answer.status_code == 304 and kept is not None:
             return kept
         if answer.status_code in (401, 403):
-            raise Refused(answer.status_code, parse_json(answer, "detail")["detail"])
+            raise Refused(parse_json(answer, "detail")["detail"], answer.status_code)
         if not answer.ok:
-            raise ApiError(parse_json(answer, "detail")["detail"])
+            raise ApiError(parse_json(answer, "detail")["detail"], answer.status_code)
         if keep:
             self.etag_cache[keep] = answer
         return answer
@@ -227,6 +244,92 @@ def load_tail(client: ApiClient, job_id: str, stamped: bool) -> dict[str, Any]:
     }
 
 
+def load_search(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a search of all logs; its `next` is the `before` of the part that follows."""
+    path = query_path("/logs", asked, "q", "status", "queue", "before")
+    return client.get_json(f"{path}&limit={SEARCH_LIMIT}", "hits", "next", "searched")
+
+
+def load_chosen(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Which jobs to run again, cancel or delete; nothing is done to them."""
+    path = query_path("/bulk", asked, "to", "status", "queue", "q")
+    return client.get_json(path, "ids", "left_out", "complete")
+
+
+def change_some(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Run again, cancel or delete some jobs, as many as STEP_TIME allows: how many were `tried`,
+    and what the API said of those that it `declined`. `error` says why it ended early."""
+    until = time.monotonic() + STEP_TIME
+    told: dict[str, Any] = {"tried": 0, "declined": []}
+    for job_id in asked["ids"]:
+        try:
+            change_one(client, asked["to"], job_id)
+        except ApiError as error:
+            if error.may_pass or isinstance(error, Refused):
+                return told | describe_error(error)
+            told["declined"].append(describe_declined(error, job_id))
+        told["tried"] += 1
+        if time.monotonic() > until:
+            break
+    return told
+
+
+def describe_declined(error: ApiError, job_id: str) -> str:
+    """Why a job was left as it is, in words that are the same for each."""
+    if error.status == 404:
+        return "it is gone"
+    return str(error).replace(f"job {job_id}", "it")
+
+
+def change_one(client: ApiClient, action: str, job_id: str) -> None:
+    """The key is that of `flask rerun`, too: each of many jobs is run again once, also after a
+    reload in the midst of it, and where two do it at a time."""
+    if action == "delete":
+        client.request("DELETE", job_path(job_id))
+    elif action == "cancel":
+        client.request("POST", f"{job_path(job_id)}/cancel", body={})
+    else:
+        client.request("POST", f"{job_path(job_id)}/rerun", body={}, key=f"rerun {job_id}")
+
+
+def load_queues(client: ApiClient, _asked: Mapping[str, Any]) -> dict[str, Any]:
+    return client.get_json("/queues", "queues")
+
+
+def pause_queue(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+    body = {"why": asked["why"]} if asked["why"] else {}
+    client.request("PUT", queue_path(asked), body=body)
+    return load_queues(client, asked)
+
+
+def resume_queue(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+    client.request("DELETE", queue_path(asked))
+    return load_queues(client, asked)
+
+
+def queue_path(asked: Mapping[str, Any]) -> str:
+    return f"/queues/{quote(asked['queue'], '')}/pause"
+
+
+def query_path(path: str, asked: Mapping[str, Any], *names: str) -> str:
+    """A path with those of some names that have a value."""
+    return f"{path}?{urlencode({name: asked[name] for name in names if asked.get(name)})}"
+
+
+def describe_error(error: ApiError) -> dict[str, Any]:
+    return {"error": str(error), "busy": error.status == 503, "may_pass": error.may_pass}
+
+
+ERRANDS: dict[str, Callable[[ApiClient, Mapping[str, Any]], dict[str, Any]]] = {
+    "search": load_search,
+    "choose": load_chosen,
+    "change": change_some,
+    "queues": load_queues,
+    "pause": pause_queue,
+    "resume": resume_queue,
+}
+
+
 # --- What decides -------------------------------------------------------------------------------
 
 
@@ -293,6 +396,7 @@ def form_values(job: Job) -> dict[str, str]:
         "env": "\n".join(f"{name}={text}" for name, text in env.items()),
         "timeout": format_number(job.get("timeout")),
         "retries": format_number(job.get("retries") or 0),
+        "retry_delay": format_number(job.get("retry_delay") or 0),
     }
     texts = {name: job.get(name) or "" for name in ("name", "cwd", "queue")}
     return values | texts
@@ -312,15 +416,13 @@ def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
     if env_error:
         wrong["env"] = env_error
     body: Job = {"env": env}
-    body |= {name: given[name] for name in ("command", "name", "cwd", "queue") if given[name]}
-    try:
-        body |= {"timeout": float(given["timeout"])} if given["timeout"] else {}
-    except ValueError:
-        wrong["timeout"] = "The timeout must be a number of seconds."
-    try:
-        body |= {"retries": int(given["retries"])} if given["retries"] else {}
-    except ValueError:
-        wrong["retries"] = "Retries must be a whole number."
+    texts = ("command", "name", "cwd", "not_before", "queue")
+    body |= {name: given[name] for name in texts if given[name]}
+    for name, (kind, sentence) in FORM_NUMBERS.items():
+        try:
+            body |= {name: kind(given[name])} if given[name] else {}
+        except ValueError:
+            wrong[name] = sentence
     return body, wrong
 
 
@@ -471,6 +573,7 @@ def make_component(name: str) -> Callable[..., Any]:
 page_header = make_component("page_header")
 job_list = make_component("job_list")
 log_pane = make_component("log_pane")
+errands = make_component("errands")
 saved_commands = make_component("saved_commands")
 
 
@@ -491,6 +594,7 @@ def set_up_session() -> None:
     state.setdefault("shown_job", None)  # the job whose log is shown, as last heard
     state.setdefault("shown_error", "")
     state.setdefault("unsure", {})  # the last submit, while it is not known to have arrived
+    state.setdefault("told", {})  # what came of the last errand
     state.setdefault("revealed", {})  # values of a job's environment that were asked for
 
 
@@ -684,6 +788,16 @@ def on_reveal() -> None:
         st.session_state["revealed"] = {job_id: values | {name: job["env"].get(name, "")}}
 
 
+def on_ask() -> None:
+    """Do an errand, and tell what came of it, or why nothing did."""
+    asked = component_state("errands", "ask", {})
+    try:
+        told = ERRANDS[asked["errand"]](api_client(), asked)
+    except ApiError as error:
+        told = describe_error(error)
+    st.session_state["told"] = told | {"number": asked["number"]}
+
+
 def refresh_only() -> None:
     """The event says that something has changed: the fragment's rerun is the answer."""
 
@@ -787,6 +901,7 @@ def load_totals(client: ApiClient, problem: str) -> dict[str, Any]:
             found = load_workers(client, counts)
             state["totals"] = {
                 "counts": counts,
+                "paused": state["etag_cache"]["list"].json().get("paused", []),
                 "workers": found["workers"],
                 "machines": machines_summary(found.get("machines", []), found.get("storage", {})),
                 "slots": count_slots(found["workers"]),
@@ -794,7 +909,8 @@ def load_totals(client: ApiClient, problem: str) -> dict[str, Any]:
                 "ticket": load_ticket(client),
             }
     nothing = {"counts": {}, "workers": [], "machines": "", "failed_today": "", "ticket": ""}
-    totals: dict[str, Any] = state.get("totals", nothing | {"slots": count_slots([])})
+    nothing |= {"paused": [], "slots": count_slots([])}
+    totals: dict[str, Any] = state.get("totals", nothing)
     return totals
 
 
@@ -823,6 +939,12 @@ def show_log(every: float | None) -> None:
     )
     if shown_interval() != every:
         st.rerun()
+
+
+def show_errands() -> None:
+    """What the browser asks for and waits for, in a fragment of its own: its answers may be large,
+    and are sent once."""
+    errands(key="errands", data=st.session_state["told"], on_ask_change=on_ask)
 
 
 def load_log(client: ApiClient, wanted: Mapping[str, Any]) -> tuple[Job, dict[str, Any] | None]:
@@ -871,6 +993,7 @@ def main() -> None:
     st.fragment(show_list, run_every=list_interval)(list_interval)
     interval = shown_interval()
     st.fragment(show_log, run_every=interval)(interval)
+    st.fragment(show_errands)()
 
 
 if __name__ == "__main__":

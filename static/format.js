@@ -39,10 +39,23 @@ export function formatRoughly(milliseconds) {
 /** The time of day, with the date once that is not obvious. */
 export function formatClock(time, now) {
   const options = { hour: "2-digit", minute: "2-digit" };
-  if (now - time > 20 * HOUR) {
+  if (Math.abs(now - time) > 20 * HOUR) {
     Object.assign(options, { day: "numeric", month: "short" });
   }
   return new Date(time).toLocaleString([], options);
+}
+
+/** When a queued job may start, if it waits for a time: "again in 4 min", "at 18:00"; else "". */
+export function formatStart(job, now) {
+  const time = Date.parse(job.not_before ?? "");
+  if (job.status !== "queued" || !(time > now)) {
+    return "";
+  }
+  const word = job.attempt > 1 ? "again " : "";
+  if (time - now > HOUR) {
+    return `${word}at ${formatClock(time, now)}`;
+  }
+  return `${word || "starts "}in ${formatRoughly(time - now + SECOND)}`;
 }
 
 export function formatCount(number) {

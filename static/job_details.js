@@ -14,6 +14,7 @@ export function detailRows(job) {
     ["ID", job.id],
     ["Status", formatStatus(job.status)],
     ["Reason", job.reason],
+    ["Why it failed", job.hint],
     ["Exit code", job.exit_code],
     ["Submitted", formatTime(job.submitted_at)],
     ["Submitted by", job.submitted_by],

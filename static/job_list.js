@@ -1,8 +1,10 @@
 /* The list of jobs: filters, rows, and, while no log is open, the timeline. A row is a link. It is
    drawn once and then changed in place, so that focus and scroll position stay. */
 
+import { BulkActions } from "./bulk_actions.js";
 import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
+import { LogSearch } from "./log_search.js";
 import {
   closeWhenRemoved,
   copyText,
@@ -40,6 +42,10 @@ class JobList {
     this.unfolded = new Set();
     this.rows = this.find("rows");
     this.current = ""; // key of the row that Tab comes to
+    this.logSearch = new LogSearch(
+      (name) => this.find(name),
+      () => this.drawNothing(),
+    );
     this.handlers = {
       address: () => this.onAddress(),
       jobs: () => this.onJobs(),
@@ -47,6 +53,7 @@ class JobList {
       bells: () => this.draw(),
       tick: () => this.draw(),
     };
+    this.bulkActions = new BulkActions((name) => this.find(name));
     for (const [name, act] of Object.entries(this.handlers)) {
       page.on(name, act);
     }
@@ -61,6 +68,7 @@ class JobList {
     this.setUpDivider();
     this.addShortcuts();
     this.setView();
+    this.logSearch.onAddress();
   }
 
   find(name) {
@@ -114,6 +122,7 @@ class JobList {
 
   onAddress() {
     this.setView();
+    this.logSearch.onAddress();
     this.draw();
     if (this.component && !sameFilters(page.filters, page.listed)) {
       this.find("job-list").classList.add("stale");
@@ -133,11 +142,14 @@ class JobList {
       return; // the header, which brings the colours, may come later
     }
     this.drawFilters();
+    this.bulkActions.draw();
+    this.logSearch.draw();
     this.drawRows();
     this.drawNothing();
     this.drawTimeline();
     this.drawUpdated();
-    setHtml(this.find("pages"), this.pagesHtml());
+    setHtml(this.find("pages"), this.logSearch.isOpen ? "" : this.pagesHtml());
+    this.rows.hidden = this.logSearch.isOpen;
   }
 
   linkHtml(change, inner, attributes = "") {
@@ -176,12 +188,14 @@ class JobList {
 
   drawQueues() {
     const served = (page.status.workers ?? []).flatMap((worker) => worker.queues);
-    const queues = new Set([...page.jobs.map((job) => job.queue), ...served]);
+    const listed = page.jobs.map((job) => job.queue);
+    const queues = new Set([...listed, ...served, ...page.pausedQueues]);
     const chosen = page.address.queue ?? "";
     queues.add(chosen).delete("");
     const options = [...queues].sort().map((queue) => {
       const selected = queue === chosen ? "selected" : "";
-      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(queue)}</option>`;
+      const label = page.pausedQueues.has(queue) ? `${queue}, paused` : queue;
+      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(label)}</option>`;
     });
     const select = this.find("queue");
     select.hidden = queues.size < 2 && !chosen;
@@ -209,7 +223,12 @@ class JobList {
   drawRow(link, row, usual, last) {
     const shownJob = page.address.job;
     const [newest] = row.jobs ?? [row.job];
-    const context = { statuses: page.statuses, usual: usual.get(newest.title), now: page.now };
+    const context = {
+      statuses: page.statuses,
+      usual: usual.get(newest.title),
+      now: page.now,
+      paused: page.pausedQueues,
+    };
     link.classList.toggle("inside", Boolean(row.inside));
     if (row.jobs) {
       const holdsShown = !row.open && row.jobs.some((job) => job.id === shownJob);
@@ -248,7 +267,7 @@ class JobList {
 
   drawNothing() {
     const node = this.find("nothing");
-    node.hidden = page.jobs.length > 0;
+    node.hidden = page.jobs.length > 0 || this.logSearch.isOpen;
     if (!node.hidden) {
       setHtml(node, this.nothingHtml());
     }
@@ -316,7 +335,7 @@ class JobList {
 
   openLink(link) {
     const given = new URLSearchParams(link.search);
-    const names = ["status", "queue", "q", "before", "job", "at"];
+    const names = ["status", "queue", "q", "logs", "before", "job", "at"];
     page.go(Object.fromEntries(names.map((name) => [name, given.get(name) ?? ""])));
   }
 
@@ -328,7 +347,8 @@ class JobList {
   }
 
   get links() {
-    return [...this.rows.querySelectorAll("a")];
+    const shown = this.logSearch.isOpen ? this.find("results") : this.rows;
+    return [...shown.querySelectorAll("a")];
   }
 
   onRowKey(event) {
@@ -356,7 +376,7 @@ class JobList {
 
   /** The list is one Tab stop: the row last focused, else the job shown, else the first. */
   setTabStop() {
-    const { links } = this;
+    const links = [...this.rows.querySelectorAll("a")];
     const stop = this.tabStop(links);
     links.forEach((link, index) => {
       link.tabIndex = index === stop ? 0 : -1;

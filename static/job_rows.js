@@ -10,6 +10,7 @@ import {
   formatElapsed,
   formatExit,
   formatRoughly,
+  formatStart,
   formatStatus,
   isEnded,
   median,
@@ -82,23 +83,38 @@ function groupNeighbours(jobs) {
 }
 
 /** The inside of a row of one job. */
-export function jobRowHtml(job, { statuses, usual, now, watched }) {
+export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
   const overdue = isOverdue(job, usual, now);
   return (
-    `${statusIcon(job.status, statuses)}<b class="name">${escapeHtml(job.title)}</b>` +
+    statusIcon(job.status, statuses) +
+    nameHtml(job) +
     (watched ? '<span class="took" title="Its end will be told">told</span>' : "") +
     progressHtml(job, usual, now, overdue) +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
-    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now))}</span>` +
+    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now, paused))}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(job), now))}</span>`
   );
+}
+
+/** What a job is called, and in what room is left the line that tells why it failed. */
+function nameHtml(job) {
+  const hint = job.hint ? `<span class="hint">${escapeHtml(job.hint)}</span>` : "";
+  return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}</span>`;
 }
 
 function rowMoment(job) {
   return Date.parse(job.started_at ?? job.submitted_at);
 }
 
-function rowTime(job, now) {
+/** How long a job has run; or why it waits, or how long it has. */
+function rowTime(job, now, paused = new Set()) {
+  if (job.status === "queued" && paused.has(job.queue)) {
+    return "paused";
+  }
+  const start = formatStart(job, now);
+  if (start) {
+    return start;
+  }
   if (job.status === "queued") {
     return `waits ${formatRoughly(now - Date.parse(job.submitted_at))}`;
   }
@@ -132,7 +148,8 @@ export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const failed = jobs.filter(endedBadly).length;
   const told = failed > 0 ? `${failed} of them ended badly` : "all ended well";
   return (
-    `${statusIcon(newest.status, statuses)}<b class="name">${escapeHtml(newest.title)}</b>` +
+    statusIcon(newest.status, statuses) +
+    nameHtml(newest) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
     `<span class="unseen">${open ? "open" : "folded"}, ${told}</span>` +
     `<span class="took">${escapeHtml(usually)}</span>` +
@@ -156,6 +173,11 @@ export function barsHtml(jobs, statuses) {
 /** What a pointer that rests on a row is told. */
 export function jobTooltip(job, now) {
   const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
-  parts.push(`${formatRoughly(now - rowMoment(job))} ago`, `queue ${job.queue}`, job.reason);
+  parts.push(
+    `${formatRoughly(now - rowMoment(job))} ago`,
+    `queue ${job.queue}`,
+    job.reason,
+    job.hint,
+  );
   return parts.filter(Boolean).join(" · ");
 }

@@ -132,7 +132,19 @@ export class LogErrors {
     const eye = this.current ?? this.view.middleOffset;
     const below = offsets.find((offset) => offset > eye);
     const above = offsets.findLast((offset) => offset < eye);
-    const target = by > 0 ? (below ?? offsets[0]) : (above ?? offsets.at(-1));
+    await this.stepTo(by > 0 ? (below ?? offsets[0]) : (above ?? offsets.at(-1)));
+  }
+
+  /** To the last error; false where none is known. */
+  async stepToLast() {
+    const last = this.offsets.at(-1);
+    if (last !== undefined) {
+      await this.stepTo(last);
+    }
+    return last !== undefined;
+  }
+
+  async stepTo(target) {
     this.current = target;
     if (!this.view.hasOffset(target)) {
       await this.goTo(target);

@@ -36,6 +36,7 @@ export class LogHead {
       "save-command": () => this.save(),
       delete: () => this.askToDelete(),
       bell: () => this.toggleBell(),
+      "to-hint": () => this.pane.toHint(),
     };
     for (const [name, act] of Object.entries(clicks)) {
       find(name).addEventListener("click", (event) => act(event.currentTarget));
@@ -52,6 +53,7 @@ export class LogHead {
     this.find("command").querySelector("code").textContent = "";
     this.find("context").textContent = "";
     this.find("head-past").textContent = "";
+    this.find("why").hidden = true;
     this.find("details-panel").hidden = true;
     this.find("show-details").ariaExpanded = "false";
   }
@@ -72,6 +74,9 @@ export class LogHead {
     this.find("bell").ariaPressed = String(page.bells.has(job.id));
     this.find("download").href = logUrl(job.id, { download: 1 });
     this.drawCommand(job);
+    this.find("why").hidden = !job.hint;
+    this.find("hint-text").textContent = job.hint ?? "";
+    this.find("to-hint").title = job.hint ?? "";
     this.find("save-command").hidden = !job.env_names; // until more than its row is known
     if (job.env_names && !this.find("details-panel").hidden) {
       setHtml(this.find("details-panel"), detailsHtml(job, revealed));

@@ -402,7 +402,10 @@ class LogPane {
     }
     this.stream = null;
     const listed = page.find(job.id) ?? this.job ?? {};
-    const names = ["status", "started_at", "finished_at", "exit_code", "reason", "attempt"];
+    const names = [
+      ...["status", "started_at", "finished_at"],
+      ...["exit_code", "reason", "hint", "attempt"],
+    ];
     const told = Object.fromEntries(names.map((name) => [name, job[name]]));
     page.local.set(job.id, { ...listed, ...told });
     page.act("refresh", Date.now());
@@ -475,6 +478,13 @@ class LogPane {
   }
 
   // --- Places ---
+
+  /** To the line that tells why the job failed: the last error, else the last line. */
+  async toHint() {
+    if (!(await this.errors.stepToLast())) {
+      this.toEnd();
+    }
+  }
 
   toEnd() {
     if (this.attached || this.wantsTail) {

@@ -8,6 +8,7 @@ import {
   formatExit,
   formatOrdinal,
   formatRoughly,
+  formatStart,
   formatStatus,
   isEnded,
 } from "./format.js";
@@ -74,6 +75,13 @@ export class LogStatus {
   }
 
   describeQueue(job) {
+    const start = formatStart(job, page.now);
+    if (page.pausedQueues.has(job.queue)) {
+      return "queued, paused";
+    }
+    if (start) {
+      return `queued, ${start}`;
+    }
     const parts = ["queued"];
     if (job.queued_before !== undefined) {
       parts.push(formatOrdinal(job.queued_before + 1));
@@ -136,7 +144,11 @@ export class LogStatus {
     if (job && isEnded(job)) {
       return "It wrote nothing.";
     }
-    return job?.status === "queued" ? "It waits for its turn." : "Nothing written yet.";
+    if (job?.status !== "queued") {
+      return "Nothing written yet.";
+    }
+    const why = job.reason ?? formatStart(job, page.now);
+    return why ? `It waits: ${why}.` : "It waits for its turn.";
   }
 
   /** One polite sentence at most every ten seconds, and only where it says something new. */

@@ -2,8 +2,10 @@
    carries everything that a visitor wants from the server, and tells when a refresh has come. */
 
 import { escapeHtml, formatCount, statusIcon } from "./format.js";
+import { clearSearch, searchLogs } from "./log_search.js";
 import { closeWhenRemoved, page, setHtml } from "./page_state.js";
 import "./page_title.js";
+import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
 import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
@@ -17,10 +19,12 @@ class PageHeader {
     this.answered = null; // number of the last answer that was taken
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());
+    this.listen("search", "keydown", (event) => this.onSearchKey(event));
     this.listen("refresh", "click", () => page.act("refresh", Date.now()));
     this.listen("intervals", "change", (event) => this.onInterval(event));
     this.listen("open-shortcuts", "click", () => this.showShortcuts());
@@ -57,6 +61,7 @@ class PageHeader {
     publishColours(data.statuses);
     this.drawTotals(data);
     this.drawMenu(data);
+    this.queues.drawPaused(data.paused);
     this.find("problem").textContent = data.problem;
     this.takeAnswer(data.answer);
   }
@@ -120,17 +125,31 @@ class PageHeader {
   drawAddress() {
     const field = this.find("search");
     if (this.root.getRootNode().activeElement !== field) {
-      field.value = page.address.q ?? "";
+      field.value = page.address.logs ?? page.address.q ?? "";
     }
   }
 
+  /** What is typed chooses jobs at once. While lines of all logs are shown they stay until Enter. */
   onSearch() {
     clearTimeout(this.searchTimer);
     const q = this.find("search").value.trim();
+    if (page.address.logs && q) {
+      return;
+    }
     this.searchTimer = setTimeout(
-      () => page.go({ q, before: "" }, { replace: true }),
+      () => page.go({ q, logs: "", before: "" }, { replace: true }),
       SEARCH_DELAY,
     );
+  }
+
+  onSearchKey(event) {
+    if (event.key === "Enter") {
+      clearTimeout(this.searchTimer);
+      searchLogs(this.find("search").value.trim());
+    } else if (event.key === "Escape" && page.address.logs) {
+      this.find("search").value = "";
+      clearSearch();
+    }
   }
 
   onInterval(event) {
@@ -155,7 +174,7 @@ function publishColours(statuses) {
 function goHome(event) {
   if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
-    page.go({ job: "", at: "", status: "", queue: "", q: "", before: "" });
+    page.go({ job: "", at: "", status: "", queue: "", q: "", logs: "", before: "" });
   }
 }
 

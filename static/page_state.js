@@ -6,7 +6,7 @@
 
 import { applyChanges } from "./job_rows.js";
 
-const ADDRESS = ["status", "queue", "q", "before", "job", "at"]; // in this order in the URL
+const ADDRESS = ["status", "queue", "q", "logs", "before", "job", "at"]; // in this order in the URL
 const FILTERS = ["status", "queue", "q", "before"];
 const TICK = 1000; // milliseconds
 const STALE = 15_000; // milliseconds without a refresh until the page says so
@@ -23,7 +23,15 @@ class PageState extends EventTarget {
     this.counts = {}; // jobs by status, of those that are searched
     this.countsAreMore = false; // are there more than were counted?
     this.listed = null; // the filters that `jobs` answers; null before the first list
-    this.status = { counts: {}, workers: [], slots: null, problem: "", api: "", ticket: "" };
+    this.status = {
+      counts: {},
+      workers: [],
+      slots: null,
+      problem: "",
+      api: "",
+      ticket: "",
+      paused: [],
+    };
     this.heardAt = Date.now();
     this.local = new Map(); // jobs that the stream has told the end of, before the list did
     this.actions = null; // how the header tells the server what a visitor wants
@@ -120,6 +128,10 @@ class PageState extends EventTarget {
   /** Clocks stand still while nobody tells how things are. */
   get now() {
     return this.status.problem ? this.heardAt : Date.now();
+  }
+
+  get pausedQueues() {
+    return new Set(this.status.paused.map((pause) => pause.queue));
   }
 
   get isStale() {

@@ -9,6 +9,8 @@ const EMPTY = {
   timeout: "",
   env: "",
   retries: "0",
+  retry_delay: "0",
+  not_before: "",
   queue: "default",
 };
 
@@ -97,7 +99,9 @@ export class RunForm {
       const field = this.form.elements[node.dataset.field];
       field?.setAttribute("aria-invalid", String(Boolean(node.textContent)));
     }
-    const hidden = ["env", "retries", "queue"].some((name) => wrong[name]);
+    const hidden = ["env", "retries", "retry_delay", "not_before", "queue"].some(
+      (name) => wrong[name],
+    );
     if (hidden) {
       this.form.querySelector("details").open = true;
     }

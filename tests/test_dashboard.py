@@ -268,7 +268,7 @@ def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
     script = f"echo first\n{waiting(gate)}\necho second"
     page.get_by_role("button", name="+ Run").click()
     page.get_by_label("Command", exact=True).fill(script)
-    page.get_by_label("Name", exact=True).fill("from the form")
+    page.get_by_role("textbox", name="Name", exact=True).fill("from the form")
     page.get_by_label("Working folder").fill("/tmp")
     page.get_by_label("Timeout (s)").fill("60")
     page.get_by_text("More", exact=True).click()
@@ -358,7 +358,7 @@ def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     visit(page, site.url)
     page.keyboard.press("c")
     command = page.get_by_label("Command", exact=True)
-    page.get_by_label("Name", exact=True).fill("kept")
+    page.get_by_role("textbox", name="Name", exact=True).fill("kept")
     command.press("Control+Enter")
     expect(page.get_by_text("There is no command yet")).to_be_visible()
     command.fill("true")
@@ -374,7 +374,7 @@ def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     expect(command).to_be_hidden()
     visit(page, site.url)
     page.keyboard.press("c")
-    expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("kept")
 
 
 def test_run_again_asks_in_place_and_is_known_as_a_rerun(site: Site, page: Page) -> None:

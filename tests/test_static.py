@@ -21,7 +21,16 @@ import dashboard
 from worker import is_error, visible_text
 
 STATIC = ROOT / "static"
-PURE = ["format", "job_details", "job_rows", "log_text", "saved_text", "timeline"]
+PURE = [
+    "bulk_words",
+    "format",
+    "job_details",
+    "job_rows",
+    "log_hits",
+    "log_text",
+    "saved_text",
+    "timeline",
+]
 STATUSES = {
     "succeeded": {"icon": "✓", "colour": "green"},
     "running": {"icon": "▶", "colour": "blue"},
@@ -397,6 +406,74 @@ def test_there_is_no_timeline_where_nothing_ran(script: Script) -> None:
     waiting = job(started_at=None, finished_at=None, status="queued")
     long_ago = job(started_at="2020-01-01T00:00:00Z", finished_at="2020-01-01T00:00:01Z")
     assert script("layOutTimeline(jobs, now)", jobs=[waiting, long_ago], now=NOW) is None
+
+
+# --- After a failure ------------------------------------------------------------------------------
+
+
+def test_a_match_is_marked_in_sight_and_html_is_text(script: Script) -> None:
+    assert (
+        script("markedHtml('\\x1b[31mFatal\\x1b[m: <b>', 'fatal')")
+        == "<mark>Fatal</mark>: &#60;b&#62;"
+    )
+    far = script("markedHtml(text, 'needle')", text=f"{'x' * 900} needle {'y' * 900}")
+    assert re.fullmatch(r"…x{23} <mark>needle</mark> y{269}…", far)
+    assert "<img" not in script("markedHtml(text, text)", text=HOSTILE)
+
+
+def test_lines_found_are_grouped_by_their_jobs(script: Script) -> None:
+    first = {"hits": [hit("b", 90), hit("b", 10)], "more_in": []}
+    second = {"hits": [hit("b", 5), hit("a", 7)], "more_in": ["a"]}
+    groups = script("addHits(addHits([], first), second)", first=first, second=second)
+    assert [group["job"]["id"] for group in groups] == ["b", "a"]
+    assert [[line["offset"] for line in group["lines"]] for group in groups] == [[90, 10, 5], [7]]
+    assert [group["more"] for group in groups] == [False, True]
+
+
+def hit(job_id: str, offset: int) -> dict[str, Any]:
+    return {"job": {"id": job_id}, "offset": offset, "line": None, "text": "found"}
+
+
+def test_many_jobs_are_asked_about_with_their_number(script: Script) -> None:
+    code = "bulkQuestion(action, filters, { ids, left_out: left, complete })"
+    filters = {"status": "timed_out", "queue": "", "q": "web"}
+    given = {"filters": filters, "ids": ["1"], "left": 0, "complete": True}
+    assert script(code, action="rerun", **given) == "Run 1 timed out job with “web” again?"
+    given |= {"filters": {"status": "", "queue": "gpu", "q": ""}, "ids": ["1"] * 2000}
+    assert script(code, action="cancel", **given | {"complete": False}) == (
+        "Cancel the newest 2,000 waiting or running jobs of queue gpu? There are more."
+    )
+
+
+def test_what_was_not_done_is_told_by_its_reasons(script: Script) -> None:
+    done = {"count": 9, "tried": 6, "isStopped": True, "declined": ["gone", "it runs", "it runs"]}
+    told = script("bulkResult('delete', done)", done=done)
+    assert told == "Stopped: 3 of 9 deleted. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"not_before": at(3600 + 239)}, "starts in 4 min"),
+        ({"not_before": at(3600 + 40), "attempt": 2}, "again in 41 s"),
+        ({"not_before": at(3599)}, ""),
+        ({"not_before": None}, ""),
+        ({"not_before": at(3700), "status": "cancelled"}, ""),
+    ],
+)
+def test_a_job_that_waits_tells_when_it_starts(
+    script: Script, fields: dict[str, Any], text: str
+) -> None:
+    waiting = job(**({"status": "queued", "attempt": 1} | fields))
+    assert script("formatStart(job, now)", job=waiting, now=NOW) == text
+
+
+def test_a_row_tells_why_its_job_failed(script: Script) -> None:
+    failed = job(status="failed", hint=HOSTILE)
+    code = "jobRowHtml(job, { statuses, usual: null, now, watched: false })"
+    row = script(code, job=failed, statuses=STATUSES, now=NOW)
+    assert 'class="hint"' in row and "<img" not in row
+    assert 'class="hint"' not in script(code, job=job(), statuses=STATUSES, now=NOW)
 
 
 # --- The files ------------------------------------------------------------------------------------

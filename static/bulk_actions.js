@@ -1,0 +1,157 @@
+/* Something is done to all jobs that the filters choose. Their number is said and asked for in
+   place; then the server goes through them a second at a time, and this says how far it is. Closing
+   the page ends it; begun anew, it goes on with those that are left. */
+
+import {
+  ACTIONS,
+  actionButton,
+  actionTitle,
+  bulkNothing,
+  bulkQuestion,
+  bulkResult,
+  isPossible,
+} from "./bulk_words.js";
+import { ask } from "./errands.js";
+import { formatCount } from "./format.js";
+import { page, setHtml } from "./page_state.js";
+
+const AT_ONCE = 200; // jobs of one step, of which the server does as many as it can in a second
+const PAUSE = 2000; // milliseconds until what could not be done is tried again
+
+export class BulkActions {
+  /** `find(name)` gives the list's nodes by class. */
+  constructor(find) {
+    this.find = find;
+    this.isRunning = false;
+    this.isStopped = false;
+    this.asked = null; // the filters of the question that stands there
+    find("bulk-menu").addEventListener("click", (event) => this.onMenu(event));
+  }
+
+  get filters() {
+    const { status = "", queue = "", q = "" } = page.address;
+    return { status, queue, q };
+  }
+
+  draw() {
+    const { status, queue, q } = this.filters;
+    const isChosen = Boolean(status || queue || q) && !page.address.logs;
+    this.find("open-bulk").hidden = !isChosen;
+    const buttons = ACTIONS.filter((action) => isPossible(action, status)).map(
+      (action) => `<button type="button" data-action="${action}">${actionTitle(action)}…</button>`,
+    );
+    setHtml(this.find("bulk-menu"), buttons.join(""));
+    const isOther = this.asked && JSON.stringify(this.asked) !== JSON.stringify(this.filters);
+    if (isOther && !this.isRunning) {
+      this.hide(); // the question was about other jobs
+    }
+  }
+
+  onMenu(event) {
+    const action = event.target.closest("[data-action]")?.dataset.action;
+    if (action) {
+      this.find("bulk-menu").hidePopover();
+      this.choose(action);
+    }
+  }
+
+  // --- The question ---
+
+  async choose(action) {
+    if (this.isRunning) {
+      return;
+    }
+    const { filters } = this;
+    this.asked = filters;
+    this.show("Counting …");
+    const chosen = await ask("choose", { to: action, ...filters });
+    if (this.asked !== filters) {
+      return;
+    }
+    if (chosen.error) {
+      this.showEnd(chosen.error);
+    } else if (chosen.ids.length === 0) {
+      this.showEnd(bulkNothing(action, chosen.left_out));
+    } else {
+      const run = () => this.run(action, chosen.ids);
+      const buttons = [
+        [actionButton(action), run, "primary"],
+        ["No", () => this.hide()],
+      ];
+      this.show(bulkQuestion(action, filters, chosen), buttons);
+      this.find("bulk-buttons").lastChild.focus(); // the one that does nothing
+    }
+  }
+
+  // --- The work ---
+
+  async run(action, ids) {
+    this.isRunning = true;
+    this.isStopped = false;
+    const done = { count: ids.length, tried: 0, declined: [] };
+    this.showProgress(done);
+    while (done.tried < ids.length && !this.isStopped) {
+      const step = ids.slice(done.tried, done.tried + AT_ONCE);
+      const answer = await ask("change", { to: action, ids: step });
+      done.tried += answer.tried ?? 0;
+      done.declined.push(...(answer.declined ?? []));
+      this.showProgress(done, answer.error);
+      if (answer.error && !answer.may_pass) {
+        break;
+      }
+      if (answer.error) {
+        await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      }
+    }
+    this.isRunning = false;
+    this.asked = null;
+    this.showEnd(bulkResult(action, { ...done, isStopped: done.tried < ids.length }));
+    page.act("refresh", Date.now());
+  }
+
+  showProgress({ tried, count }, problem = "") {
+    const text = `${formatCount(tried)} of ${formatCount(count)}`;
+    this.show(problem ? `${text}. ${problem}` : text, [["Stop", () => this.stop()]]);
+    const bar = this.find("bulk-progress");
+    bar.hidden = false;
+    bar.max = count;
+    bar.value = tried;
+  }
+
+  stop() {
+    this.isStopped = true;
+    this.find("bulk-buttons").replaceChildren(); // the step that is under way is waited for
+  }
+
+  // --- The line ---
+
+  showEnd(text) {
+    this.show(text, [["OK", () => this.hide()]]);
+  }
+
+  show(text, buttons = []) {
+    this.find("bulk-line").hidden = false;
+    this.find("bulk-progress").hidden = true;
+    this.find("bulk-text").textContent = text;
+    const labels = JSON.stringify(buttons.map(([label]) => label));
+    if (labels !== this.labels || !this.find("bulk-buttons").hasChildNodes()) {
+      this.find("bulk-buttons").replaceChildren(...buttons.map(makeButton));
+      this.labels = labels; // what has the focus keeps it
+    }
+  }
+
+  hide() {
+    this.asked = null;
+    this.labels = "";
+    this.find("bulk-line").hidden = true;
+  }
+}
+
+function makeButton([label, act, kind = ""]) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.className = kind;
+  button.addEventListener("click", act);
+  return button;
+}

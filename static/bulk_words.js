@@ -1,0 +1,83 @@
+/* What is asked and told when something is done to many jobs at once. Pure. */
+
+import { formatCount, formatStatus } from "./format.js";
+
+const WORDS = {
+  rerun: { title: "Run all again", first: "Run", last: " again", done: "run again", button: "Run" },
+  cancel: {
+    title: "Cancel all",
+    first: "Cancel",
+    last: "",
+    done: "cancelled",
+    button: "Cancel all",
+  },
+  delete: { title: "Delete all", first: "Delete", last: "", done: "deleted", button: "Delete" },
+};
+const OPEN = ["queued", "running"];
+export const ACTIONS = Object.keys(WORDS);
+
+export function actionTitle(action) {
+  return WORDS[action].title;
+}
+
+export function actionButton(action) {
+  return WORDS[action].button;
+}
+
+/** Can jobs of the status that is chosen be run again, cancelled, deleted at all? */
+export function isPossible(action, status) {
+  const isOpen = OPEN.includes(status);
+  return status === "" || (action === "cancel" ? isOpen : !isOpen);
+}
+
+/** Which jobs these are: "12 failed jobs of queue deploy with “web”". */
+export function describeJobs(count, action, { status, queue, q }) {
+  const open = action === "cancel" ? "waiting or running" : "ended";
+  const kind = status ? formatStatus(status) : open;
+  const noun = count === 1 ? "job" : "jobs";
+  const where = queue ? ` of queue ${queue}` : "";
+  const text = q ? ` with “${q}”` : "";
+  return `${formatCount(count)} ${kind} ${noun}${where}${text}`;
+}
+
+/** The question, with the number and what a visitor must know before the answer. */
+export function bulkQuestion(action, filters, { ids, left_out: leftOut, complete }) {
+  const { first, last } = WORDS[action];
+  const newest = complete ? "" : "the newest ";
+  const more = complete ? "" : " There are more.";
+  const left = describeLeftOut(leftOut);
+  const logs = action === "delete" ? " Their logs go, too." : "";
+  return `${first} ${newest}${describeJobs(ids.length, action, filters)}${last}?${logs}${left}${more}`;
+}
+
+/** That there is none; jobs that were run again already are why, perhaps. */
+export function bulkNothing(action, leftOut) {
+  return `There is nothing to ${action === "rerun" ? "run again" : action}.${describeLeftOut(leftOut)}`;
+}
+
+function describeLeftOut(count) {
+  if (!count) {
+    return "";
+  }
+  const were = count === 1 ? "was" : "were";
+  return ` ${formatCount(count)} ${were} run again already.`;
+}
+
+/** What was done to how many, and what was not and why: each reason once, the commonest first. */
+export function bulkResult(action, { count, tried, declined, isStopped }) {
+  const done = `${formatCount(tried - declined.length)} of ${formatCount(count)} ${WORDS[action].done}`;
+  const stopped = isStopped ? "Stopped: " : "";
+  if (declined.length === 0) {
+    return `${stopped}${done}.`;
+  }
+  const reasons = groupReasons(declined).map(([why, times]) => `${formatCount(times)} × ${why}`);
+  return `${stopped}${done}. Not done: ${reasons.join("; ")}.`;
+}
+
+function groupReasons(reasons) {
+  const counts = new Map();
+  for (const reason of reasons) {
+    counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  }
+  return [...counts].sort((one, other) => other[1] - one[1]);
+}

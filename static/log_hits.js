@@ -1,0 +1,83 @@
+/* What a search of all logs has found: by job, and as HTML. Pure. */
+
+import {
+  escapeHtml,
+  formatBytes,
+  formatClock,
+  formatCount,
+  formatStatus,
+  statusIcon,
+} from "./format.js";
+import { findMatches, plainLine } from "./log_text.js";
+
+const BEFORE = 24; // characters of a line that are shown before its first match, at the least
+const SHOWN = 300; // characters of a line
+
+/** Add lines that were found to the jobs they are of: { job, lines, more }, newest first. */
+export function addHits(groups, { hits, more_in: moreIn = [] }) {
+  const byId = new Map(groups.map((group) => [group.job.id, { ...group }]));
+  for (const { job, ...line } of hits) {
+    const group = byId.get(job.id) ?? { job, lines: [], more: false };
+    byId.set(job.id, { ...group, job, lines: [...group.lines, line] });
+  }
+  for (const id of moreIn) {
+    const group = byId.get(id);
+    if (group) {
+      group.more = true;
+    }
+  }
+  return [...byId.values()];
+}
+
+/** A line with its matches marked; of a long one the part that has the first match. */
+export function markedHtml(text, wanted) {
+  const line = plainLine(text);
+  const [first] = findMatches(line, wanted);
+  const from = first && first[0] > 2 * BEFORE ? first[0] - BEFORE : 0;
+  const shown = line.slice(from, from + SHOWN);
+  let html = from > 0 ? "…" : "";
+  let end = 0;
+  for (const [begin, behind] of findMatches(shown, wanted)) {
+    html += `${escapeHtml(shown.slice(end, begin))}<mark>${escapeHtml(shown.slice(begin, behind))}</mark>`;
+    end = behind;
+  }
+  return html + escapeHtml(shown.slice(end)) + (from + SHOWN < line.length ? "…" : "");
+}
+
+/** A job's lines. `link(change)` is the address of a place in its log, `at` the place shown. */
+export function groupHtml({ job, lines, more }, { statuses, now, wanted, link, at }) {
+  const when = formatClock(Date.parse(job.submitted_at), now);
+  const head =
+    `<a class="hit-job" href="${escapeHtml(link({ job: job.id, at: "" }))}" data-go="job">` +
+    `${statusIcon(job.status, statuses)}<b class="name">${escapeHtml(job.title)}</b>` +
+    `<span class="when">${escapeHtml(when)}</span></a>`;
+  const found = lines.map(({ offset, line, text }) => {
+    const href = escapeHtml(link({ job: job.id, at: String(offset) }));
+    const number = line === null ? "" : formatCount(line);
+    const isShown = `${job.id} ${offset}` === at;
+    return (
+      `<a class="hit" href="${href}" data-go="job" aria-current="${isShown}">` +
+      `<span class="hit-line">${number}</span><code>${markedHtml(text, wanted)}</code></a>`
+    );
+  });
+  const rest = more ? '<p class="hit-more">and more in this log</p>' : "";
+  return head + found.join("") + rest;
+}
+
+/** How far a search has come. */
+export function describeSearched({ jobs, bytes, unreadable }) {
+  const noun = jobs === 1 ? "log" : "logs";
+  const text = `${formatCount(jobs)} ${noun} searched, ${formatBytes(bytes)}`;
+  return unreadable > 0 ? `${text}; ${formatCount(unreadable)} could not be read` : text;
+}
+
+/** In which logs a text was looked for. */
+export function describeWhere({ status, queue }) {
+  const which = status ? `the logs of ${formatStatus(status)} jobs` : "all logs";
+  return queue ? `${which} of queue ${queue}` : which;
+}
+
+/** That it stands in none of them. */
+export function describeNowhere(filters) {
+  return `In none of ${describeWhere(filters).replace(/^all/, "the")}.`;
+}

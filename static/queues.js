@@ -1,0 +1,135 @@
+/* The queues in the page's menu: what waits in each, which are paused and why; pause and resume. */
+
+import { ask } from "./errands.js";
+import { escapeHtml, formatClock, formatCount } from "./format.js";
+import { page, setHtml } from "./page_state.js";
+
+const DEFAULT_QUEUE = "default";
+
+export class Queues {
+  /** `find(name)` gives the header's nodes by class. */
+  constructor(find) {
+    this.find = find;
+    this.known = []; // what the server has told of queues
+    this.asking = ""; // the queue whose pause is asked a reason for
+    this.problem = "";
+    find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
+    find("queues").addEventListener("click", (event) => this.onClick(event));
+    find("queues").addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  onToggle(event) {
+    this.asking = "";
+    if (event.newState === "open") {
+      this.draw();
+      this.tell("queues");
+    }
+  }
+
+  onClick(event) {
+    const { act, queue } = event.target.closest("[data-act]")?.dataset ?? {};
+    if (act === "ask") {
+      this.showQuestion(queue);
+    } else if (act === "no") {
+      this.showQuestion("");
+    } else if (act === "pause") {
+      this.pause();
+    } else if (act === "resume") {
+      this.tell("resume", { queue });
+    }
+  }
+
+  onKey(event) {
+    if (event.key === "Enter" && event.target.matches("input")) {
+      event.preventDefault();
+      this.pause();
+    }
+  }
+
+  showQuestion(queue) {
+    this.asking = queue;
+    this.draw();
+    this.find("queues").querySelector("input")?.focus();
+  }
+
+  pause() {
+    const queue = this.asking;
+    const why = this.find("queues").querySelector("input").value.trim();
+    this.asking = "";
+    this.tell("pause", { queue, why });
+  }
+
+  /** Tell the server, which answers with all queues as they are then. */
+  async tell(errand, details = {}) {
+    const answer = await ask(errand, details);
+    this.problem = answer.error ?? "";
+    this.known = answer.queues ?? this.known;
+    this.draw();
+    if (errand !== "queues") {
+      page.act("refresh", Date.now());
+    }
+  }
+
+  // --- Drawing ---
+
+  /** What the list's last refresh said of pauses stands in the header. */
+  drawPaused(paused) {
+    const pill = this.find("paused-pill");
+    pill.hidden = paused.length === 0;
+    const count = formatCount(paused.length);
+    const what = paused.length === 1 ? `${paused[0].queue} paused` : `${count} queues paused`;
+    setHtml(pill, `<i class="paused-mark"></i><span class="word">${escapeHtml(what)}</span>`);
+    pill.title = paused.map(describePause).join("\n");
+    pill.ariaLabel = what;
+  }
+
+  draw() {
+    const rows = this.all().map((queue) => this.rowHtml(queue));
+    const problem = this.problem ? `<p class="wrong">${escapeHtml(this.problem)}</p>` : "";
+    setHtml(this.find("queues"), `<h3>Queues</h3><ul>${rows.join("")}</ul>${problem}`);
+  }
+
+  /** Those that the server knows of, and those whose jobs are listed, by name. */
+  all() {
+    const known = new Map(this.known.map((each) => [each.queue, each]));
+    for (const name of [DEFAULT_QUEUE, ...page.jobs.map((job) => job.queue)]) {
+      known.set(name, known.get(name) ?? { queue: name, queued: 0, paused: null });
+    }
+    return [...known.values()].sort((one, other) => (one.queue < other.queue ? -1 : 1));
+  }
+
+  rowHtml({ queue, queued, paused }) {
+    const waiting = queued > 0 ? `${formatCount(queued)} waiting` : "";
+    const mark = paused ? '<i class="paused-mark"></i> ' : "";
+    const name = `<span class="queue-name">${mark}${escapeHtml(queue)} <small>${waiting}</small></span>`;
+    if (queue === this.asking) {
+      return (
+        `<li>${name}<span class="queue-question"><input aria-label="Why is ${escapeHtml(queue)} paused?" ` +
+        `placeholder="Why? (may be empty)" maxlength="500">${buttonHtml("pause", queue, "Pause")}` +
+        `${buttonHtml("no", queue, "No")}</span></li>`
+      );
+    }
+    if (paused) {
+      const why = `<span class="queue-why">${escapeHtml(describeSince(paused))}</span>`;
+      return `<li>${name}${buttonHtml("resume", queue, "Resume")}${why}</li>`;
+    }
+    return `<li>${name}${buttonHtml("ask", queue, "Pause…")}</li>`;
+  }
+}
+
+function buttonHtml(act, queue, label) {
+  const name = escapeHtml(queue);
+  return (
+    `<button type="button" data-act="${act}" data-queue="${name}" ` +
+    `aria-label="${label.replace("…", "")} ${name}">${label}</button>`
+  );
+}
+
+function describePause({ queue, by, why }) {
+  return `${queue} is paused${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`;
+}
+
+function describeSince({ by, why, since }) {
+  const when = since ? ` since ${formatClock(Date.parse(since), Date.now())}` : "";
+  return `paused${by ? ` by ${by}` : ""}${when}${why ? `: ${why}` : ""}`;
+}
