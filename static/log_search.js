@@ -13,6 +13,8 @@ import {
 import { page, setHtml } from "./page_state.js";
 
 const ENOUGH = 50; // lines until a visitor is asked whether to go on
+const LIST_PATIENCE = 2000; // milliseconds until a search begins without the list
+const LIST_LOOK = 50; // milliseconds between looks whether that has come
 const PAUSE = 1500; // milliseconds until what could not be done is tried again
 const NOTHING_SEARCHED = { jobs: 0, bytes: 0, unreadable: 0 };
 
@@ -54,7 +56,7 @@ export class LogSearch {
     if (q && JSON.stringify(wanted) !== JSON.stringify(this.wanted)) {
       this.reset(wanted);
       this.find("results").scrollTop = 0;
-      this.goOn();
+      this.begin();
     } else if (!q && this.state !== "done") {
       this.reset({ q: "" }); // who has left it does not wait for it
       this.run += 1;
@@ -63,6 +65,20 @@ export class LogSearch {
   }
 
   // --- Searching ---
+
+  /** The list comes first: the server does one thing at a time, and that is quickly done. */
+  async begin() {
+    this.run += 1;
+    this.state = "searching";
+    const { run } = this;
+    const until = performance.now() + LIST_PATIENCE;
+    while (!page.isListed && performance.now() < until) {
+      await pause(LIST_LOOK);
+    }
+    if (run === this.run) {
+      this.goOn();
+    }
+  }
 
   /** On from where it stands, until there is enough to read. */
   async goOn() {
@@ -100,7 +116,7 @@ export class LogSearch {
     }
     this.draw();
     if (this.state === "waiting") {
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      await pause(PAUSE);
     }
   }
 
@@ -184,6 +200,10 @@ export class LogSearch {
       list.lastChild.remove();
     }
   }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Look for a text in all logs; the status and the queue that are chosen stay. */

@@ -130,6 +130,12 @@ class PageState extends EventTarget {
     return this.status.problem ? this.heardAt : Date.now();
   }
 
+  /** Has the list come that the address asks for? */
+  get isListed() {
+    const { filters, listed } = this;
+    return listed !== null && FILTERS.every((name) => (listed[name] ?? "") === filters[name]);
+  }
+
   get pausedQueues() {
     return new Set(this.status.paused.map((pause) => pause.queue));
   }
