@@ -658,8 +658,9 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     visit(page, f"{site.url}/?job={job.id}")
     choose_interval(page, "1 s")
     unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
-    wait_until(lambda: len(re.findall(unchanged, site.processes.text())) > 2)
-    wait_until(lambda: '"GET /jobs" 304' in site.processes.text())
+    asked = site.processes.text
+    wait_until(lambda: len(re.findall(unchanged, asked())) > 2, 120, lambda: asked()[-5_000:])
+    wait_until(lambda: '"GET /jobs" 304' in asked(), 120, lambda: asked()[-5_000:])
     expect(log_of(page)).to_have_text("once")
 
 
