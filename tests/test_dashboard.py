@@ -526,8 +526,9 @@ def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page
     page.get_by_label("Runs by itself").fill("@daily")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".saved-times")).to_contain_text("@daily")
-    expect(page.get_by_label("TARGET", exact=True)).to_have_value("/srv")
+    expect(page.get_by_label("TARGET", exact=True)).to_have_value("typed")
     kept = site.storage.load_command("to-change")
+    assert kept.params == [Param(name="TARGET", default="/srv")]
     assert (kept.cron, kept.paused, kept.env, kept.timeout) == ("@daily", False, {"KEY": "k"}, 5)
     page.locator(".saved-delete").click()
     expect(page.get_by_text("its jobs stay")).to_be_visible()
