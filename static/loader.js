@@ -36,9 +36,9 @@ window.tailboardVersion ??= VERSION;
 if (window.tailboardVersion !== VERSION) {
   location.reload();
 }
-if (readVersion() !== VERSION) {
-  await fetchAnew();
-}
+// Once for all components: each has a copy of this script.
+window.tailboardFetched ??= readVersion() === VERSION ? Promise.resolve() : fetchAnew();
+await window.tailboardFetched;
 const [module, answer] = await Promise.all([
   import(new URL(`${NAME}.js`, base)),
   fetch(new URL(`${NAME}.html`, base)),
