@@ -65,7 +65,7 @@ def choose_for_all(page: Page, action: str) -> None:
 # --- Why it failed --------------------------------------------------------------------------------
 
 
-def test_why_a_job_failed_stands_in_its_row_and_leads_to_the_line(site: Site, page: Page) -> None:
+def test_why_a_job_failed_is_in_its_row_and_leads_to_the_line(site: Site, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     job = fail(site, f"{REFUSED} <b>", "no push")
     quiet = site.submit("exit 3", "silent failure")
@@ -176,7 +176,7 @@ def busy_page(site: Site) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_search_waits_its_turn_and_no_lost_answer_doubles_a_job(
+def test_a_search_waits_its_turn_and_lost_answers_double_no_job(
     site: Site, page: Page, busy_page: str
 ) -> None:
     jobs = [fail(site, "flood in the cellar", f"pump {n}", "cellar") for n in range(3)]

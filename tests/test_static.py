@@ -374,7 +374,7 @@ def test_what_can_be_asked_for_is_in_env_or_read_by_the_command(script: Script) 
     assert found == ["FROM", "TO"]
 
 
-def test_an_empty_field_gives_a_value_only_in_place_of_a_default(script: Script) -> None:
+def test_an_empty_field_is_a_value_only_in_place_of_a_default(script: Script) -> None:
     given = "givenValues(params, typed)"
     typed = {"VERSION": "", "HOST": ""}
     assert script(given, params=COMMAND["params"], typed=typed) == {"HOST": ""}
