@@ -12,7 +12,11 @@ const FRAME = 16; // milliseconds
 const LINES_A_FRAME = 250;
 const CHARACTERS_A_FRAME = 40_000;
 const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet
-const LEAST_DIGITS = 3; // of line numbers, for which there is room
+// Digits of line numbers for which there is room from the start: more room later is a new layout of
+// all lines, which a flood of them makes a long one.
+const LEAST_DIGITS = 6;
+const LEAST_DIGITS_NARROW = 4;
+const NARROW = "(max-width: 999px)"; // list or log, as in dashboard.css
 const NEAR = 600; // pixels from an end of the window where more is fetched
 
 export class LogView {
@@ -150,7 +154,8 @@ export class LogView {
 
   /** As wide a column of numbers as the largest needs. */
   makeRoom(number) {
-    const digits = Math.max(LEAST_DIGITS, String(number ?? 0).length);
+    const least = matchMedia(NARROW).matches ? LEAST_DIGITS_NARROW : LEAST_DIGITS;
+    const digits = Math.max(least, String(number ?? 0).length);
     if (digits !== this.digits) {
       this.digits = digits;
       this.element.style.setProperty("--digits", digits);
