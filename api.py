@@ -868,6 +868,11 @@ def index() -> Response:
     listed = [listed_job(job, pauses) for job in jobs]
     paused = list(pauses.values())
     answer = {"jobs": listed, "next": following, "counts": port.counts(), "paused": paused}
+    return unless_known(answer)
+
+
+def unless_known(answer: dict[str, Any]) -> Response:
+    """The answer as JSON with an ETag; 304 for who has it already."""
     response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)
@@ -949,10 +954,7 @@ def list_saved() -> Response:
     listed = [whole_command(command) for command in tailboard().storage.list_commands()]
     for told in listed:
         del told["env"]
-    response = current_app.make_response({"saved": listed})
-    response.add_etag()
-    response.make_conditional(request)
-    return response
+    return unless_known({"saved": listed})
 
 
 @routes.get("/saved/<name>")

@@ -1240,7 +1240,7 @@ def check_cron(cron: str) -> None:
     if len(parts) != len(CRON_FIELDS):
         raise ValueError(f"cron must be {CRON_FORM}, and {cron[:80]!r} is not")
     for place, (name, allowed) in enumerate(CRON_FIELDS):
-        alone = ["*"] * len(CRON_FIELDS)
+        alone = ["*" for _ in CRON_FIELDS]
         alone[place] = parts[place]
         try:
             CronSim(" ".join(alone), datetime.now())
