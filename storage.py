@@ -2482,12 +2482,12 @@ class FolderStore:
         """Claim this queued job (queued -> running). None if it is not to run; it is then moved to
         where it belongs. BlockingIOError if it is locked."""
         folder = f"{self.root}/queued/{queue}/{job_id}"
-        if self._is_elsewhere(job_id):
-            self._set_aside(folder)
-            return None
         claim = self._take(folder)
         try:
-            if self._begin_attempt(claim, worker, host):
+            # Under the lock: before it, a requeue could bring the job here after this look.
+            if self._is_elsewhere(job_id):
+                self._set_aside(folder)
+            elif self._begin_attempt(claim, worker, host):
                 return claim
         except BaseException:
             claim.release()
@@ -2589,7 +2589,10 @@ class FolderStore:
             suppress(BlockingIOError),
             Claim(self, folder, self._take_times(folder), None) as claim,
         ):
-            claim.finish_damaged(Status.FAILED)
+            if self._is_elsewhere(os.path.basename(folder)):
+                self._set_aside(folder)
+            else:
+                claim.finish_damaged(Status.FAILED)
 
     def _is_elsewhere(self, job_id: str) -> bool:
         """Is there a running or finished folder with this ID?"""

@@ -691,3 +691,21 @@ def test_the_first_id_of_a_moment_divides_older_from_newer(storage: FolderStore)
     assert first_id(moment - 0.001) < first_id(moment) == "20261123-181502-f8900000"
     for far in (-1e18, 0.0, 1e18):
         assert ID_RE.fullmatch(first_id(far))
+
+
+def test_a_second_folder_is_set_aside_only_under_its_lock(storage: FolderStore) -> None:
+    """A requeue that moves a job to its queue holds it: it may be the first folder by now."""
+    job = storage.submit(Job(command="true"))
+    other = FolderStore(storage.root)
+    held = storage.claim("w", "h")
+    assert held
+    second = Path(storage.root) / "queued" / "default" / job.id
+    with held:
+        shutil.copytree(held.folder, second)
+        with open(second / "journal", "r+b") as journal:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            with pytest.raises(BlockingIOError):
+                other.claim_job(job.id, "default", "w2", "h")
+            assert second.is_dir()
+        assert other.claim_job(job.id, "default", "w2", "h") is None
+        assert not second.exists()
