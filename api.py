@@ -1849,43 +1849,11 @@ def saved_schema() -> dict[str, Any]:
 
 
 def answer_schemas() -> dict[str, Any]:
-    job, saved = job_schema(), saved_schema()
-    saved_in_list = {
-        name: saved["properties"][name] for name in saved["properties"] if name != "env"
-    }
-    listed = dict(job["properties"])
-    for name in ("env", "attempts"):
-        del listed[name]
+    """What routes answer with, by the names that OPERATIONS uses."""
+    job = job_schema()
     return {
         "Job": job,
         "Status": {"type": "string", "enum": list(Status)},
-        "Jobs": an_object(
-            jobs={"type": "array", "items": an_object(**listed)},
-            next={"type": ["string", "null"]},
-            counts=an_object(**dict.fromkeys(Status, COUNT)),
-            paused=PAUSES,
-        ),
-        "Pause": PAUSE,
-        "Queues": an_object(
-            queues={
-                "type": "array",
-                "items": an_object(
-                    queue=TEXT, queued=COUNT, paused={"anyOf": [PAUSE, {"type": "null"}]}
-                ),
-            }
-        ),
-        "Hits": an_object(
-            hits={"type": "array", "items": hit_schema(job["properties"])},
-            more_in=TEXTS,
-            next={"type": ["string", "null"]},
-            searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
-        ),
-        "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
-        "SavedCommand": saved,
-        "SavedCommands": an_object(
-            saved={"type": "array", "items": an_object(**saved_in_list)},
-        ),
-        "Param": TypeAdapter(Param).json_schema(),
         "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
         "Workers": an_object(workers={"type": "array"}, paused=PAUSES, unreadable=TEXTS),
         "Health": {"type": "object"},
@@ -1895,6 +1863,48 @@ def answer_schemas() -> dict[str, Any]:
             status={"type": "integer"},
             detail={"type": "string"},
         ),
+        **list_schemas(job["properties"]),
+        **queue_schemas(),
+        **saved_schemas(),
+    }
+
+
+def list_schemas(job: dict[str, Any]) -> dict[str, Any]:
+    """Answers about several jobs; `job`: the properties of one."""
+    listed = {name: job[name] for name in job if name not in ("env", "attempts")}
+    return {
+        "Jobs": an_object(
+            jobs={"type": "array", "items": an_object(**listed)},
+            next={"type": ["string", "null"]},
+            counts=an_object(**dict.fromkeys(Status, COUNT)),
+            paused=PAUSES,
+        ),
+        "Hits": an_object(
+            hits={"type": "array", "items": hit_schema(job)},
+            more_in=TEXTS,
+            next={"type": ["string", "null"]},
+            searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
+        ),
+        "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
+    }
+
+
+def queue_schemas() -> dict[str, Any]:
+    queue = an_object(queue=TEXT, queued=COUNT, paused={"anyOf": [PAUSE, {"type": "null"}]})
+    return {
+        "Pause": PAUSE,
+        "Queues": an_object(queues={"type": "array", "items": queue}),
+    }
+
+
+def saved_schemas() -> dict[str, Any]:
+    saved = saved_schema()
+    properties = saved["properties"]
+    listed = {name: properties[name] for name in properties if name != "env"}
+    return {
+        "SavedCommand": saved,
+        "SavedCommands": an_object(saved={"type": "array", "items": an_object(**listed)}),
+        "Param": TypeAdapter(Param).json_schema(),
     }
 
 
@@ -1964,15 +1974,30 @@ def find(part: str) -> Job:
     raise click.ClickException(f"{many} jobs have an ID that starts or ends with {part!r}")
 
 
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how a job runs, whether it is submitted or saved."""
+    folder = click.Path(resolve_path=True)
+    pause = "Seconds, doubled with each retry."
+    options: list[Option] = [
+        click.option("--queue"),
+        click.option("--cwd", type=folder, help="The folder to run in."),
+        click.option("--env", multiple=True, metavar="K=V", help="May be given several times."),
+        click.option("--timeout", type=float, help="Seconds."),
+        click.option("--retries", type=int),
+        click.option("--retry-delay", type=float, metavar="S", help=pause),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @routes.cli.command("submit")
 @click.argument("command")
 @click.option("--name")
-@click.option("--queue")
-@click.option("--cwd", type=click.Path(resolve_path=True), help="The folder to run in.")
-@click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
-@click.option("--timeout", type=float, help="Seconds.")
-@click.option("--retries", type=int)
-@click.option("--retry-delay", type=float, metavar="S", help="Seconds, doubled with each retry.")
+@job_options
 @click.option("--not-before", metavar="TIME", help="Like +10m, +2h, or 2026-11-23T18:00:00Z.")
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
@@ -2063,9 +2088,6 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
         offset = begin_at(log, asked, log.size)
     for data in plain_text(follow_log(job.id, offset, False, wait=follow)):
         click.echo(data, nl=False)
-
-
-Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -2256,12 +2278,7 @@ class Progress:
     "--from", "job_id", metavar="ID", help="Save what this job ran, where COMMAND is none."
 )
 @click.option("--name", "label", help="Of its jobs (default: NAME).")
-@click.option("--queue")
-@click.option("--cwd", type=click.Path(resolve_path=True), help="The folder to run in.")
-@click.option("--env", multiple=True, metavar="K=V", help="May be given several times.")
-@click.option("--timeout", type=float, help="Seconds.")
-@click.option("--retries", type=int)
-@click.option("--retry-delay", type=float, metavar="S", help="Seconds, doubled with each retry.")
+@job_options
 @click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="May be given several times.")
 @click.option("--cron", help="Like '0 3 * * *', or @daily.")
 @click.option("--zone", help="Of its times, like Europe/Berlin (default: UTC).")
