@@ -706,7 +706,7 @@ def test_chaos_on_a_disk_that_fills_with_clocks_that_jump(
     make_disk: Callable[[int, int], SmallDisk], processes: Processes, folder: Path, chaos: Chaos
 ) -> None:
     """The same; beside it the disk is filled and freed, and each worker has another clock."""
-    disk = make_disk(chaos.count * 20_000 + (1 << 20), chaos.count * 12 + 200)
+    disk = make_disk(chaos.count * 20_000 + (1 << 20), chaos.count * 7 + 200)
     storage = FolderStore(folder)
     chaos.submit(storage)
 
