@@ -22,8 +22,8 @@ A job is a folder; its state is the folder that it stands in; every transition i
        times         (time, size) samples of the log                by its supervisor
        cancel        a person's wish                                by anybody
 
-A journal, whole: {"claimed": {…}} by the claimer, fsynced before the shim starts; {"pid": 4242} and
-{"exit": 3} by the shim, which has the journal as its standard input; {"stopping": {…}} by the
+A journal, whole: {"claimed": {…}} by the claimer, fsynced before the shim goes on; {"pid": 4242}
+and {"exit": 3} by the shim, which has the journal as its standard input; {"stopping": {…}} by the
 supervisor before it signals; {"ended": {…}} by who records the end, just before the rename. Each
 line is one write with a newline before and after it, so that a torn one spoils only itself.
 
@@ -1849,6 +1849,11 @@ class Claim(AbstractContextManager["Claim"]):
         assert self._journal is not None, "the lock was let go"
         return self._journal
 
+    def make_durable(self) -> None:
+        """Make the claim outlast a power cut, which else might start the job twice: to be called
+        before anything of the job runs."""
+        os.fsync(self.shim_input())
+
     def release_journal(self) -> None:
         """Close this process's copy of the locked journal. LOCK_UN would release the shim's lock,
         too (flock(2))."""
@@ -2553,9 +2558,7 @@ class FolderStore:
             started_at=utc(),
             started_monotonic=time.monotonic(),
         )
-        journal = claim.shim_input()
-        append_line(journal, {"claimed": attempt.claimed_line()})
-        os.fsync(journal)  # else a power cut might start it twice
+        append_line(claim.shim_input(), {"claimed": attempt.claimed_line()})
         claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         claim.attempt = attempt
         claim.job.attempts.append(attempt)

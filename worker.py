@@ -108,13 +108,17 @@ log = logging.getLogger("worker")
 # --- What a job runs under ----------------------------------------------------------------------
 
 # Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
-# free once the shim is dead. The traps are no-ops and not "ignore", which the command would
-# inherit. A line that a full disk refuses is tried again until it is written. `exec` makes sure
-# that the command is a program and not one of the shell's own. The command inherits neither the
-# journal nor a variable of ours, and the shell's own words about a signal stay out of the log.
+# free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
+# from which it reads a line before it does anything: so it can start while the claim is on its way
+# to the disk. If the worker dies meanwhile, the pipe ends, and the shim with it. The traps are
+# no-ops and not "ignore", which the command would inherit. A line that a full disk refuses is tried
+# again until it is written. `exec` makes sure that the command is a program and not one of the
+# shell's own. The command inherits neither the journal nor the gate nor a variable of ours, and the
+# shell's own words about a signal stay out of the log.
 SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
+read -r _ <&1 || exit
 until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
-(exec "$@") </dev/null 2>&3 3>&-
+(exec "$@") </dev/null >&3 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
 
@@ -393,7 +397,6 @@ class Worker:
     def start(self, claim: Claim) -> None:
         """Run a claimed job. One that cannot start fails, and its log says why."""
         job = claim.job
-        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         try:
             if job.attempt > 1:
                 claim.write_notice(attempt_notice(job.attempt))
@@ -402,11 +405,39 @@ class Worker:
             with claim:
                 self.record_no_start(claim, error)
             return
+        # After the start, which does not wait for this line.
+        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
         claim.release_journal()
         self.spawn_pause = 0.0
         self.running[job.id] = Running(claim, process.pid, process)
 
     def spawn(self, claim: Claim) -> subprocess.Popen[bytes]:
+        """Start the shim, and open its gate once the claim is durable. Where no other job runs, the
+        disk and the start of the shim are waited for at the same time."""
+        is_alone = self.busy_slots() == 0
+        if not is_alone:
+            claim.make_durable()
+        gate, opener = os.pipe()
+        try:
+            process = self.start_shim(claim, gate)
+        except BaseException:
+            os.close(opener)
+            raise
+        finally:
+            os.close(gate)
+        try:
+            if is_alone:
+                claim.make_durable()
+            os.write(opener, b"\n")
+        except OSError:
+            os.close(opener)
+            process.wait()  # it ends, since its gate has ended
+            raise
+        os.close(opener)
+        return process
+
+    def start_shim(self, claim: Claim, gate: int) -> subprocess.Popen[bytes]:
+        """A shim that waits at this gate."""
         job = claim.job
         command = job.command
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
@@ -415,8 +446,8 @@ class Worker:
             return subprocess.Popen(
                 ["/bin/sh", "-c", SHIM, "tailboard", *words],
                 stdin=claim.shim_input(),
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                stdout=gate,
+                stderr=out,
                 cwd=job.cwd,
                 env=self.env | encode_environment(job.env) | encode_environment(own),
                 start_new_session=True,

@@ -41,7 +41,7 @@ from conftest import (  # noqa: E402
     free_port,
     serve_site,
     server_binary,
-    shim_command,
+    start_shim,
     wait_until,
 )
 from proxy import Proxy  # noqa: E402
@@ -112,9 +112,7 @@ def durable_loop(folder: Path, slots: int, jobs: int) -> float:
         os.write(journal, b'\n{"claimed": {}}\n')
         os.fsync(journal)
         with open(own / "output.log", "ab") as log:
-            command = shim_command("true")
-            options = {"stdin": journal, "stdout": log, "stderr": log, "start_new_session": True}
-            subprocess.Popen(command, **options).wait()  # type: ignore[call-overload]
+            start_shim(journal, log, "true", start_new_session=True).wait()
         os.write(journal, b'\n{"ended": {}}\n')
         os.fsync(journal)
         os.close(journal)
@@ -194,9 +192,8 @@ def start_latency(folder: Path, jobs: int) -> None:
         begun = time.time()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         journal = os.open(folder / f"journal{turn}", flags, 0o600)
-        command = shim_command("/bin/date", "+%s.%N")
         with open(folder / f"bare{turn}", "ab") as log:
-            subprocess.Popen(command, stdin=journal, stdout=log, stderr=log).wait()
+            start_shim(journal, log, "/bin/date", "+%s.%N").wait()
         os.close(journal)
         bare.append(float((folder / f"bare{turn}").read_text()) - begun)
     processes.end()

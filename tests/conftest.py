@@ -40,6 +40,8 @@ from storage import (  # noqa: E402
 )
 from worker import SHIM  # noqa: E402
 
+SHIM_COMMAND = ["/bin/sh", "-c", SHIM, "tailboard"]  # and what it runs
+
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
@@ -123,9 +125,16 @@ def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
     return ours | {"TAILBOARD_STORAGE": str(folder)} | settings
 
 
-def shim_command(*words: str) -> list[str]:
-    """The command that a worker starts for a job of these words."""
-    return ["/bin/sh", "-c", SHIM, "tailboard", *words]
+def start_shim(journal: int, log: Any, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Run these words as a worker does: under a shim, whose gate is open from the start."""
+    gate, opener = os.pipe()
+    os.write(opener, b"\n")
+    os.close(opener)
+    try:
+        command = [*SHIM_COMMAND, *words]
+        return subprocess.Popen(command, stdin=journal, stdout=gate, stderr=log, **options)
+    finally:
+        os.close(gate)
 
 
 class Processes:
@@ -777,5 +786,5 @@ def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[
 
 def run_under_shim(held: Claim, line: str) -> None:
     """Run a shell line as a worker runs a claimed job, to its end."""
-    command = shim_command("/bin/sh", "-c", line)
-    subprocess.run(command, stdin=held.shim_input(), start_new_session=True)
+    words = "/bin/sh", "-c", line
+    start_shim(held.shim_input(), None, *words, start_new_session=True).wait()

@@ -3,8 +3,9 @@
     record_life.py SCENE FOLDER
 
 After each step the folder is compared with what it was before, so that the shim's lines and the
-job's output are recorded as well; only fsync, which leaves no trace, is patched. Files and folders
-have numbers ("node"), which stay when they move; 0 is the folder that holds the storage.
+job's output are recorded as well; only what leaves no trace is patched: fsync, and the write that
+opens a shim's gate. Files and folders have numbers ("node"), which stay when they move; 0 is the
+folder that holds the storage.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ class Recorder:
         self.count = 0
         self.known: dict[int, Found] = {}
         self.looking = False
-        self.fsync = os.fsync
+        self.at_gate: dict[str, Any] | None = None  # the attempt whose shim has not gone on yet
+        self.fsync, self.write = os.fsync, os.write
         os.fsync = self.fsynced  # type: ignore[assignment]  # ours are all descriptors
+        os.write = self.written  # type: ignore[assignment]
         sys.addaudithook(self.audit)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -69,12 +72,18 @@ class Recorder:
         if event == "subprocess.Popen":
             env = {os.fsdecode(k): os.fsdecode(v) for k, v in (arguments[3] or {}).items()}
             if "JOB_ID" in env:
-                self.mark("started", id=env["JOB_ID"], attempt=int(env["JOB_ATTEMPT"]))
+                self.at_gate = {"id": env["JOB_ID"], "attempt": int(env["JOB_ATTEMPT"])}
 
     def fsynced(self, fd: int) -> None:
         self.look()
         self.operations.append({"do": "fsync", "node": self.numbers[os.fstat(fd).st_ino]})
         self.fsync(fd)
+
+    def written(self, fd: int, data: bytes) -> int:
+        if self.at_gate and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            self.mark("started", **self.at_gate)
+            self.at_gate = None
+        return self.write(fd, data)
 
     def mark(self, what: str, **facts: Any) -> None:
         """Note what somebody was told."""

@@ -25,7 +25,7 @@ from conftest import (
     all_end,
     is_alive,
     pids_in,
-    shim_command,
+    start_shim,
     wait_until,
 )
 
@@ -93,10 +93,10 @@ class Case:
         assert claim
         with claim:
             if starts:
-                shim = shim_command("/bin/sh", "-c", str(job.command))
+                words = "/bin/sh", "-c", str(job.command)
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
                 with claim.open_log_for_append() as log:
-                    subprocess.run(shim, stdin=claim.shim_input(), stdout=log, env=env)
+                    start_shim(claim.shim_input(), log, *words, env=env).wait()
         return Path(claim.folder)
 
     def die_at(self, number: int, *arguments: str) -> list[str]:

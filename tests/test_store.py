@@ -13,10 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Gate, in_processes, open_store, run_under_shim, wait_until
+from conftest import (
+    SHIM_COMMAND,
+    Gate,
+    in_processes,
+    open_store,
+    run_under_shim,
+    start_shim,
+    wait_until,
+)
 
 import storage as module
 from storage import (
@@ -39,7 +48,6 @@ from storage import (
     fire_due,
     utc,
 )
-from worker import SHIM
 
 UNKNOWN = "20200101-000000-00000000"
 NO_QUEUES = ("../../x", "", "a/b", "A", "x" * 33)
@@ -758,10 +766,7 @@ def test_a_job_cannot_be_judged_while_its_shim_lives(
 ) -> None:
     store.submit(Job(command=gate.wait))
     with claim() as held:
-        shim = subprocess.Popen(
-            ["/bin/sh", "-c", SHIM, "tailboard", "/bin/sh", "-c", gate.wait],
-            stdin=held.shim_input(),
-        )
+        shim = start_shim(held.shim_input(), None, "/bin/sh", "-c", gate.wait)
         try:
             held.release_journal()
             assert not held.acquire_lock()
@@ -770,6 +775,22 @@ def test_a_job_cannot_be_judged_while_its_shim_lives(
             shim.wait()
         assert held.acquire_lock()
         assert held.judge().status is Status.SUCCEEDED
+
+
+def test_a_shim_whose_gate_never_opens_runs_nothing(
+    store: WorkerStore, claim: Callable[[], Claim], tmp_path: Path
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        gate, opener = os.pipe()
+        shim = [*SHIM_COMMAND, "touch", str(tmp_path / "ran")]
+        process = subprocess.Popen(shim, stdin=held.shim_input(), stdout=gate)
+        os.close(gate)
+        os.close(opener)  # as when the worker dies before its claim is on the disk
+        process.wait()
+        assert held.judge().status is Status.QUEUED
+        assert store.get(job.id).pid is None
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_job_that_never_started_goes_back_to_its_queue(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,8 @@ import pytest
 import requests
 from conftest import PROGRAMS, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, Job, Settings, Status, foreign_settings
+from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings
+from worker import Worker
 from worker import processes as processes_of
 
 
@@ -734,3 +737,27 @@ def test_the_peak_memory_of_the_workers_parent_is_not_counted(
     processes.start(*python("swollen_worker"))
     job = ended(storage.submit(Job(command=python("use_memory", 100, 0))), 30)
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
+
+
+def test_a_claim_that_the_disk_refuses_runs_nothing(
+    storage: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = storage.submit(Job(command=["touch", str(tmp_path / "ran")]))
+    info = WorkerInfo("w", socket.gethostname(), os.getpid(), 1, [])
+    claim = storage.claim("w", info.host)
+    assert claim
+    fsync, refused = os.fsync, []
+
+    def refuse_once(fd: int) -> None:
+        if refused:
+            fsync(fd)
+            return
+        refused.append(fd)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse_once)
+    with pytest.raises(OSError, match="No space"):
+        Worker(storage, Settings(), True, "leave", info).start(claim)
+    found = storage.get(job.id)
+    assert (found.status, found.attempts_as_dicts()) == (Status.QUEUED, [])
+    assert not (tmp_path / "ran").exists()
