@@ -658,6 +658,7 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     page.route(f"{site.api}/**", lambda route: route.abort())  # the server brings the log
     visit(page, f"{site.url}/?job={job.id}")
     choose_interval(page, "1 s")
+    expect(log_of(page)).to_have_text("once")  # requests are aborted only while Playwright waits
     unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
     asked = site.processes.text
     wait_until(lambda: len(re.findall(unchanged, asked())) > 2, 120, lambda: asked()[-5_000:])
