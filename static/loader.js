@@ -1,7 +1,7 @@
 /* The script of each component. dashboard.py puts three constants before it: NAME, the component's,
-   after which its module and its HTML are called; FILES, all files here; VERSION, which is another
-   when one of them is. It is short, and fetches all else, because Streamlit sends a component's own
-   texts with each change of its data.
+   after which its module and its HTML are called; FILES, all that is imported; VERSION, which is
+   another when any file here is. It is short, and fetches all else, because Streamlit sends a
+   component's own texts with each change of its data.
 
    The server sends no Cache-Control, so that a browser may keep a file for days. On a new version
    each is fetched anew before any is imported, or old and new ones would meet in one page. */
@@ -26,8 +26,7 @@ function writeVersion() {
 }
 
 async function fetchAnew() {
-  const options = { cache: "reload" };
-  await Promise.all(FILES.map((name) => fetch(new URL(name, base), options)));
+  await Promise.all(FILES.map((name) => fetch(new URL(name, base), { cache: "reload" })));
   writeVersion();
 }
 
@@ -37,12 +36,13 @@ if (window.tailboardVersion !== VERSION) {
   location.reload();
 }
 // Once for all components: each has a copy of this script.
-window.tailboardFetched ??= readVersion() === VERSION ? Promise.resolve() : fetchAnew();
+window.tailboardIsNew ??= readVersion() !== VERSION;
+window.tailboardFetched ??= window.tailboardIsNew ? fetchAnew() : Promise.resolve();
+const html = fetch(new URL(`${NAME}.html`, base), {
+  cache: window.tailboardIsNew ? "reload" : "default",
+});
 await window.tailboardFetched;
-const [module, answer] = await Promise.all([
-  import(new URL(`${NAME}.js`, base)),
-  fetch(new URL(`${NAME}.html`, base)),
-]);
+const [module, answer] = await Promise.all([import(new URL(`${NAME}.js`, base)), html]);
 const template = document.createElement("template");
 // Nothing is seen until the style sheet is there.
 template.innerHTML = `<style>header, section, dialog { visibility: hidden }</style>

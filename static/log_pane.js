@@ -266,7 +266,11 @@ class LogPane {
     const shown = boundLines(lines, target);
     const isEnd = part.next >= part.size && shown.at(-1) === lines.at(-1);
     const unfinished = popUnfinished(shown, isEnd);
-    this.view.replace(shown, isEnd ? unfinished : null);
+    if (target === null) {
+      this.view.replaceFromEnd(shown, isEnd ? unfinished : null);
+    } else {
+      this.view.replace(shown, isEnd ? unfinished : null);
+    }
     this.loaded = true;
     this.newLines = 0;
     this.find("view").classList.remove("old");

@@ -35,6 +35,8 @@ export class LogView {
     clearTimeout(this.timer);
     this.timer = null;
     this.element.replaceChildren();
+    clearTimeout(this.timerAbove);
+    this.htmlAbove = []; // of lines that are still to come above
     this.waiting = []; // lines to draw below
     this.waitingCharacters = 0;
     this.unfinished = null; // the line below them all that is not over
@@ -47,11 +49,42 @@ export class LogView {
 
   /** Show other lines, and nothing of what was there. */
   replace(lines, unfinished = null) {
+    this.replaceFromEnd(lines, unfinished);
+    this.drawAllAbove();
+  }
+
+  /** The same for who looks at the end: those above come in the next frames, because it takes long
+      to lay out all of them. */
+  replaceFromEnd(lines, unfinished = null) {
     this.clear();
-    this.insertAtEnd(lines);
+    this.makeRoom(lines.at(-1)?.number);
+    this.htmlAbove = lines.map((line) => this.lineHtml(line, this.ansi));
+    const html = this.htmlAbove.splice(-LINES_A_FRAME);
+    this.element.insertAdjacentHTML("beforeend", html.join(""));
     this.unfinished = unfinished;
     this.drawUnfinished();
     this.scrollToEnd();
+    if (this.htmlAbove.length > 0) {
+      this.timerAbove = setTimeout(() => this.drawAbove(), FRAME);
+    }
+  }
+
+  /** Some of the lines that are still to come above. */
+  drawAbove() {
+    this.insertAbove(this.htmlAbove.splice(-LINES_A_FRAME));
+    this.scrollToEnd();
+    if (this.htmlAbove.length > 0) {
+      this.timerAbove = setTimeout(() => this.drawAbove(), FRAME);
+    } else {
+      this.handlers.drawn();
+    }
+  }
+
+  drawAllAbove() {
+    clearTimeout(this.timerAbove);
+    if (this.htmlAbove.length > 0) {
+      this.insertAbove(this.htmlAbove.splice(0));
+    }
   }
 
   // --- What it shows ---
@@ -110,6 +143,7 @@ export class LogView {
     if (drop > 0 && this.following) {
       this.waiting.splice(0, drop);
       this.waitingCharacters = characters;
+      this.htmlAbove = [];
       this.element.replaceChildren();
       this.unfinishedNode = null;
     }
@@ -117,6 +151,7 @@ export class LogView {
 
   draw() {
     this.timer = null;
+    this.drawAllAbove();
     this.updateFollowing(); // somebody may have scrolled up, and the event is still to come
     this.insertAtEnd(this.takeBatch());
     if (this.waiting.length > 0) {
@@ -206,6 +241,7 @@ export class LogView {
 
   /** Take lines away above until one whose beginning is known: reading goes on before it. */
   dropUnplacedHead() {
+    this.drawAllAbove();
     while (this.count > 0 && this.first.offset === null) {
       this.element.firstElementChild.remove();
     }
@@ -216,10 +252,7 @@ export class LogView {
 
   /** Add lines above; the reader's place stays, and what is then too much below goes. */
   prepend(lines) {
-    const { scrollHeight, scrollTop } = this.element;
-    const html = lines.map((line) => this.lineHtml(line, makeAnsi()));
-    this.element.insertAdjacentHTML("afterbegin", html.join(""));
-    this.element.scrollTop = scrollTop + this.element.scrollHeight - scrollHeight;
+    this.insertAbove(lines.map((line) => this.lineHtml(line, makeAnsi())));
     if (this.count > READ_LINES) {
       while (this.count > READ_LINES) {
         this.element.lastElementChild.remove();
@@ -228,6 +261,12 @@ export class LogView {
       this.stopTaking();
     }
     this.handlers.drawn();
+  }
+
+  insertAbove(html) {
+    const { scrollHeight, scrollTop } = this.element;
+    this.element.insertAdjacentHTML("afterbegin", html.join(""));
+    this.element.scrollTop = scrollTop + this.element.scrollHeight - scrollHeight;
   }
 
   /** Add lines below for a reader who has come there; as many go above. */
@@ -267,7 +306,7 @@ export class LogView {
   onScroll() {
     this.updateFollowing();
     const { scrollTop, scrollHeight, clientHeight } = this.element;
-    if (scrollTop < NEAR) {
+    if (scrollTop < NEAR && this.htmlAbove.length === 0) {
       this.handlers.nearStart();
     }
     if (scrollHeight - scrollTop - clientHeight < NEAR) {
