@@ -7,11 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import need
-from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Playwright,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 QUIET = "no-first-run disable-background-networking disable-component-update disable-sync"
 FLAGS = [f"--{flag}" for flag in f"no-sandbox disable-gpu disable-quic {QUIET}".split()]
 FLAGS.append("--host-resolver-rules=MAP elsewhere.test 127.0.0.1")
+WIDE = ViewportSize(width=1280, height=800)
 expect.set_options(timeout=60_000)  # ms: a machine may be busy
 
 
@@ -34,5 +42,5 @@ def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
         folder,
         executable_path=need("chromium"),
         args=FLAGS,
-        viewport={"width": 1280, "height": 800},
+        viewport=WIDE,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -143,6 +145,7 @@ class Processes:
     def __init__(self, output: Path, env: dict[str, str]) -> None:
         self.output, self.env = output, env
         self.started: list[subprocess.Popen[bytes]] = []
+        self.forkers: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
     def start(self, *command: str, home: Path | str = ROOT, **env: str) -> subprocess.Popen[bytes]:
         with open(self.output, "ab") as out:  # a file: a full pipe would block the program
@@ -154,6 +157,28 @@ class Processes:
 
     def worker(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
         return self.start(sys.executable, "worker.py", *options, **env)
+
+    def fork(self, **request: Any) -> int:
+        """Let tests/die_at.py do what it is asked, in a process that it forks; the exit code."""
+        try:
+            forker = self.forkers.get_nowait()
+        except queue.Empty:
+            forker = self.start_forker()
+        assert forker.stdin and forker.stdout
+        forker.stdin.write(json.dumps(request).encode() + b"\n")
+        forker.stdin.flush()
+        code = int(forker.stdout.readline())
+        self.forkers.put(forker)
+        return code
+
+    def start_forker(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(ROOT / "tests" / "die_at.py")]
+        with open(self.output, "ab") as out:
+            process = subprocess.Popen(
+                command, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out
+            )
+        self.started.append(process)
+        return process
 
     def serve(
         self, health: str, *command: str, home: Path | str = ROOT, **env: str
@@ -185,6 +210,9 @@ class Processes:
 
     def end(self) -> None:
         for process in self.started:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
             if process.poll() is None:
                 process.terminate()
         for process in self.started:
@@ -693,17 +721,15 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 
 def open_store(url: str) -> WorkerStore:
-    """What the API and a worker see of the storage at a URL. Of Redis they see two parts, which
-    machines.py joins."""
-    if not url.startswith("redis"):
-        return FolderStore(url)
-    from machines import RedisMachine
+    """What the API and a worker see of the storage at a URL, until the test is over."""
+    from machines import open_backend
 
-    opened.append(RedisMachine(url, os.environ["TAILBOARD_SPOOL"]))
-    return opened[-1]
+    store = open_backend(url)
+    opened.append(store)
+    return store
 
 
-opened: list[Any] = []  # what holds threads and connections, until the test is over
+opened: list[Any] = []  # what holds threads and connections, perhaps
 
 
 @pytest.fixture
@@ -741,8 +767,9 @@ def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
 
 def in_processes(count: int, code: str, *arguments: object) -> list[str]:
     """Run the code in so many processes that start together; their outputs."""
-    prelude = "import sys; sys.path.insert(0, 'tests')\n"
-    prelude += "from storage import *; from conftest import open_store\nsys.stdin.read()\n"
+    # Not from this file, which imports pytest and takes longer to start than what it is to do.
+    prelude = "import sys; sys.path.insert(0, 'tests')\nfrom storage import *\n"
+    prelude += "from machines import open_backend as open_store\nsys.stdin.read()\n"
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
     running = [
         subprocess.Popen(

@@ -1,9 +1,12 @@
-"""Starts a worker, submits a job or fires a saved command, and kills itself by SIGKILL just before
-its N-th step:
+"""Starts workers, submits jobs or fires saved commands, and kills each by SIGKILL just before its
+N-th step. It reads from its standard input, a line of JSON each, what to do:
 
-    die_at.py N STEPS worker OPTION...
-    die_at.py N STEPS submit FOLDER KEY COMMAND
-    die_at.py N STEPS fire FOLDER NAME
+    {"number": N, "steps": FILE, "do": ["worker", OPTION...], "env": {...}}
+                                       ["submit", FOLDER, KEY, COMMAND]
+                                       ["fire", FOLDER, NAME]
+
+Each is done by a process of its own, forked from this one: to start Python and to import the worker
+takes longer than all else. Then its exit code is printed, negative if a signal ended it.
 
 A step is a call that changes what others see: files, folders, locks, processes. Their names go to
 the file STEPS. With N = 0 it lives.
@@ -18,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,21 +29,38 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import storage
+import worker
 
-if sys.argv[3] == "worker":
-    import worker  # takes a while, which those that submit need not wait for
-
-deadly, steps_file = int(sys.argv[1]), sys.argv[2]
-kill, write, steps = os.kill, os.write, os.open(steps_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-count = 0
+CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
+kill, write = os.kill, os.write
 
 
-def step(name: str, *arguments: Any) -> None:
-    global count
-    count += 1
-    write(steps, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
-    if count == deadly:
-        kill(os.getpid(), signal.SIGKILL)
+class Steps:
+    """Counts the steps of this process, writes them down, and kills it before one of them."""
+
+    def __init__(self, deadly: int, file: str) -> None:
+        self.deadly, self.count = deadly, 0
+        self.fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def step(self, name: str, *arguments: Any) -> None:
+        self.count += 1
+        write(self.fd, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
+        if self.count == self.deadly:
+            kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self, home: Any, name: str, and_after: bool = False) -> None:
+        function: Callable[..., Any] = getattr(home, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if name != "open" or arguments[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+                self.step(name, *arguments)
+            try:
+                return function(*arguments, **options)
+            finally:
+                if and_after:
+                    self.step(f"after {name}")
+
+        setattr(home, name, watched)
 
 
 def short(argument: Any) -> str:
@@ -51,36 +72,44 @@ def short(argument: Any) -> str:
     return type(argument).__name__
 
 
-def watch(home: Any, name: str, and_after: bool = False) -> None:
-    function: Callable[..., Any] = getattr(home, name)
+def live(number: int, steps: str, do: list[str], env: dict[str, str]) -> None:
+    os.environ.update(env)
+    watching = Steps(number, steps)
+    for name in CALLS.split():
+        watching.watch(os, name)
+    watching.watch(fcntl, "flock")
+    watching.watch(json, "dumps")  # between the opening of a file and the first write to it
+    watching.watch(subprocess, "_fork_exec", and_after=True)
+    kind, *arguments = do
+    if kind == "worker":
+        worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
+        worker.main(arguments)
+    elif kind == "fire":
+        store = storage.FolderStore(arguments[0])
+        storage.fire_due(store, store.load_command(arguments[1]), time.time())
+    else:
+        folder, key, command = arguments
+        storage.FolderStore(folder).submit(storage.Job(command=command), key or None)
 
-    def watched(*arguments: Any, **options: Any) -> Any:
-        if name != "open" or arguments[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-            step(name, *arguments)
-        try:
-            return function(*arguments, **options)
-        finally:
-            if and_after:
-                step(f"after {name}")
 
-    setattr(home, name, watched)
+def fork(request: dict[str, Any]) -> int:
+    """Do it in a process of its own; its exit code."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(2, 1)
+        live(**request)
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
-for (
-    name
-) in "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4".split():
-    watch(os, name)
-watch(fcntl, "flock")
-watch(json, "dumps")  # between the opening of a file and the first write to it
-watch(subprocess, "_fork_exec", and_after=True)
-
-if sys.argv[3] == "worker":
-    worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
-    sys.argv[1:] = sys.argv[4:]
-    worker.main()
-elif sys.argv[3] == "fire":
-    store = storage.FolderStore(sys.argv[4])
-    storage.fire_due(store, store.load_command(sys.argv[5]), time.time())
-else:
-    folder, key, command = sys.argv[4:]
-    print(storage.FolderStore(folder).submit(storage.Job(command=command), key or None).id)
+for line in iter(sys.stdin.readline, ""):
+    print(fork(json.loads(line)), flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from storage import (
     Claim,
     Firing,
+    FolderStore,
     Job,
     Log,
     Machine,
@@ -23,10 +25,19 @@ from storage import (
     Spool,
     Status,
     WorkerInfo,
+    WorkerStore,
 )
 from worker import Relay
 
 Answer = TypeVar("Answer")
+
+
+def open_backend(url: str) -> WorkerStore:
+    """What the API and a worker see of the storage at a URL. Of Redis they see two parts, which
+    RedisMachine joins."""
+    if url.startswith("redis"):
+        return RedisMachine(url, os.environ["TAILBOARD_SPOOL"])
+    return FolderStore(url)
 
 
 class RedisMachine:

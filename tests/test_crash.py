@@ -102,16 +102,9 @@ class Case:
     def die_at(self, number: int, *arguments: str) -> list[str]:
         """Let it die before that step; the names of the steps that it came to."""
         steps = self.place / "steps"
-        script = str(Path(__file__).with_name("die_at.py"))
-        process = self.processes.start(
-            sys.executable,
-            script,
-            str(number),
-            str(steps),
-            *arguments,
-            TAILBOARD_STORAGE=str(self.folder),
-        )
-        assert process.wait(60) in (0, -signal.SIGKILL), self.processes.text()
+        env = {"TAILBOARD_STORAGE": str(self.folder)}
+        code = self.processes.fork(number=number, steps=str(steps), do=arguments, env=env)
+        assert code in (0, -signal.SIGKILL), self.processes.text()
         return steps.read_text().splitlines()
 
     def worker_dies_at(self, number: int) -> list[str]:

@@ -24,10 +24,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from browser import launch, open_profile
+from browser import WIDE, open_profile
 from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import (
-    Browser,
     BrowserContext,
     Locator,
     Page,
@@ -177,33 +176,53 @@ def shared_context(
     context.close()
 
 
+# All but what tells that the browser has the files of static/ already.
+FORGET = """() => {
+    const version = localStorage.getItem("tailboard.version");
+    localStorage.clear();
+    sessionStorage.clear();
+    if (version !== null) {
+        localStorage.setItem("tailboard.version", version);
+    }
+}"""
+
+
 @pytest.fixture
 def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
     """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
     yield shared_context
     for page in shared_context.pages[1:]:
-        page.evaluate("localStorage.clear()")
+        page.evaluate(FORGET)
         page.close()
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = launch(playwright)
-    yield browser
-    browser.close()
+def page(context: BrowserContext) -> Iterator[Page]:
+    """The first tab, which one test after the other uses: to open another takes a second of the
+    processor. What a test may have changed is undone."""
+    page = context.pages[0]
+    yield page
+    page.unroute_all(behavior="ignoreErrors")
+    if page.url.startswith("http"):
+        page.evaluate(FORGET)
+    page.goto("about:blank")
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="null")
 
 
 @pytest.fixture
-def clocked_page(browser: Browser) -> Iterator[Page]:
-    """A page of a profile of its own, whose clock a test may set."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield context.new_page()
-    context.close()
+def new_page(context: BrowserContext) -> Page:
+    """A tab for a test that changes it for good, as by a script that runs in each page."""
+    return context.new_page()
+
+
+@pytest.fixture
+def clocked_page(new_page: Page) -> Page:
+    """A tab whose clock goes `window.shift` milliseconds ahead."""
+    new_page.add_init_script(
+        "const now = Date.now; window.shift = 0; Date.now = () => now() + window.shift"
+    )
+    return new_page
 
 
 @pytest.fixture
@@ -666,7 +685,8 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
-def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, page: Page) -> None:
+def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, new_page: Page) -> None:
+    page = new_page
     received: list[bytes] = []
 
     def largest() -> int:
@@ -955,7 +975,7 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
     job = site.submit(waiting(gate), "takes long")
     site.wait(job, "running")
     tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
-    page.clock.set_fixed_time(tick + 2.0)  # and has just passed for the page
+    page.add_init_script(f"window.shift = {(tick + 2 - time.time()) * 1000}")  # and has passed
     visit(page, f"{site.url}/?q=takes+long")
     bar = page.locator(".timeline a[title^=takes]")
     box = bar.bounding_box()
@@ -1280,26 +1300,23 @@ def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate:
         expect(state(page)).to_have_text("queued, 2nd, the slot busy")
         row(page, "first").click()
         expect(state(page)).to_have_text("live")
-        page.clock.install()
-        page.clock.run_for(1_000)
         site.kill_api()
         expect(page.get_by_text("does not answer")).to_be_visible()
         expect(state(page)).to_have_text(re.compile(r"reconnecting"))
         took = page.locator(".head-facts").inner_text()
-        page.clock.run_for(60_000)
-        assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
+        page.evaluate("window.shift = 60_000")
         expect(page.locator(".updated")).to_have_class("updated late")
+        assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
         gate.touch()
 
 
 def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
     page = clocked_page
     job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
-    page.clock.install()
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("a word")
     expect(state(page)).to_have_text("live")
-    page.clock.fast_forward(200_000)
+    page.evaluate("window.shift = 200_000")
     expect(state(page)).to_have_text("quiet for 3 min")
 
 
@@ -1360,8 +1377,9 @@ def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
 
 
 def test_the_title_tells_what_runs_and_what_failed_unseen(
-    site: Site, page: Page, gate: Path
+    site: Site, new_page: Page, gate: Path
 ) -> None:
+    page = new_page
     site.submit(f"{waiting(gate)}; exit 1", "will fail")
     page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
     visit(page, site.url)
@@ -1376,7 +1394,10 @@ def test_the_title_tells_what_runs_and_what_failed_unseen(
     expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
 
 
-def test_a_bell_asks_on_click_and_then_tells_the_end(site: Site, page: Page, gate: Path) -> None:
+def test_a_bell_asks_on_click_and_then_tells_the_end(
+    site: Site, new_page: Page, gate: Path
+) -> None:
+    page = new_page
     page.context.grant_permissions(["notifications"])
     page.add_init_script(
         "window.asked = 0; window.told = [];"

@@ -932,7 +932,7 @@ def test_the_last_lines_of_a_log(
     assert store.get(job_id).log_size == len(content)
 
 
-@pytest.mark.parametrize("length", [1, 31, 32, 33, 1000])
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 200])
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
     store: WorkerStore,
@@ -942,9 +942,9 @@ def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
     end: str,
 ) -> None:
     monkeypatch.setattr(module, "BLOCK", 32)
-    lines = [str(n).rjust(length, ".") for n in range(40)]
+    lines = [str(n).rjust(length, ".") for n in range(20)]
     job_id = logged(("\n".join(lines) + end).encode())
-    for tail in range(1, 45):
+    for tail in range(1, 25):
         assert store.load_logs(job_id, tail) == "\n".join(lines[-tail:]) + end
 
 
