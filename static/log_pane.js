@@ -117,6 +117,7 @@ class LogPane {
     this.newLines = 0; // written since the view stopped following
     this.writtenAt = Date.now();
     this.loading = false;
+    this.opening = null; // what can abort the first request, while that is under way
     this.failed = false; // did the browser not reach the API?
     this.begun = false; // was it told that a queued job has begun?
   }
@@ -182,10 +183,14 @@ class LogPane {
     if (!page.status.api) {
       return; // the header has not come yet; its first refresh opens
     }
-    if (this.at) {
-      await this.loadAround(Number(this.at));
-    } else {
-      await this.loadTail();
+    const { aborter } = this; // another one once another job is chosen
+    this.opening = aborter;
+    try {
+      await (this.at ? this.loadAround(Number(this.at)) : this.loadTail());
+    } finally {
+      if (this.opening === aborter) {
+        this.opening = null;
+      }
     }
   }
 
@@ -557,11 +562,8 @@ class LogPane {
   // --- Drawing ---
 
   onStatus() {
-    if (this.jobId && !this.loaded && !this.loading && !this.failed) {
-      this.loading = true;
-      this.open().finally(() => {
-        this.loading = false;
-      });
+    if (this.jobId && !this.loaded && !this.opening && !this.failed) {
+      this.open();
     }
     this.drawHead();
   }

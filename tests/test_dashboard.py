@@ -1255,6 +1255,22 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(page.get_by_text("no error line known", exact=True)).to_be_visible()
 
 
+def test_a_log_that_is_on_its_way_is_not_asked_for_again(site: Site, page: Page) -> None:
+    """What came second took the place of the first, and of what was done there meanwhile."""
+    job = site.submit("echo once", "slow to come")
+    site.wait(job, "succeeded")
+    held: list[Route] = []
+    page.route(f"{site.api}/jobs/{job.id}/logs?**", lambda route: held.append(route))
+    visit(page, site.url)
+    choose_interval(page, "1 s")
+    row(page, "slow to come").click()
+    before = site.listed()
+    wait_until(lambda: page.evaluate("true") and site.listed() > before + 2)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(log_of(page)).to_have_text("once")
+
+
 def test_errors_are_counted_in_all_of_a_log_and_led_to(site: Site, page: Page) -> None:
     script = "for n in range(60000): print('ValueError: bad' if n in (7, 30000) else n)\nexit(1)"
     job = site.python(script, "broken early")
