@@ -61,7 +61,7 @@ def test_the_api_does_what_its_description_says(
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(tmp_path / "openapi.json")),
         *("--url", url, "--checks", f"{checks},response_schema_conformance"),
-        *("--max-examples", "15", "--max-time", "12", "--workers", "2"),
+        *("--max-examples", "15", "--max-time", "10", "--workers", "2"),
         "--generation-deterministic",
         *("--suppress-health-check", "all", "--warnings", "off", "--no-color"),
         *("--phases", "examples,coverage,fuzzing"),
