@@ -91,11 +91,13 @@ def wait_until(
     condition: Callable[[], Any], timeout: float = 120.0, describe: Callable[[], object] = str
 ) -> Any:
     """The first true answer of `condition`; on time-out the test fails with what `describe` says.
-    The one place where tests sleep."""
+    The one place where tests sleep, shortly at first: asking takes the processor, too."""
     deadline = time.monotonic() + timeout
+    pause = 0.005
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s; {describe()}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.08)
     return answer
 
 
