@@ -402,11 +402,11 @@ class Worker:
                 claim.write_notice(attempt_notice(job.attempt))
             process = self.spawn(claim)
         except (OSError, ValueError, TypeError) as error:
+            log_claimed(job)
             with claim:
                 self.record_no_start(claim, error)
             return
-        # After the start, which does not wait for this line.
-        log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
+        log_claimed(job)  # after the start, which does not wait for this line
         claim.release_journal()
         self.spawn_pause = 0.0
         self.running[job.id] = Running(claim, process.pid, process)
@@ -428,7 +428,8 @@ class Worker:
         try:
             if is_alone:
                 claim.make_durable()
-            os.write(opener, b"\n")
+            with suppress(BrokenPipeError):  # it was killed: `reap` finds that it never started
+                os.write(opener, b"\n")
         except OSError:
             os.close(opener)
             process.wait()  # it ends, since its gate has ended
@@ -1378,6 +1379,10 @@ def is_soon(due: float) -> bool:
     """Is this time of the monotonic clock so near that `--drain` waits for it? It is for each job
     that is to be tried again."""
     return due <= time.monotonic() + MAX_RETRY_DELAY
+
+
+def log_claimed(job: Job) -> None:
+    log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
 
 
 def needed_descriptors(jobs: int) -> int:

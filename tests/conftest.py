@@ -731,7 +731,7 @@ def open_store(url: str) -> WorkerStore:
     return store
 
 
-opened: list[Any] = []  # what holds threads and connections, perhaps
+opened: list[Any] = []  # stores, to be closed when the test is over
 
 
 @pytest.fixture

@@ -975,7 +975,8 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
     job = site.submit(waiting(gate), "takes long")
     site.wait(job, "running")
     tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
-    page.add_init_script(f"window.shift = {(tick + 2 - time.time()) * 1000}")  # and has passed
+    shift = (tick + 2 - time.time()) * 1000  # and has just passed for the page
+    page.add_init_script(f"window.shift = {shift}")
     visit(page, f"{site.url}/?q=takes+long")
     bar = page.locator(".timeline a[title^=takes]")
     box = bar.bounding_box()

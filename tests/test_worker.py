@@ -761,3 +761,41 @@ def test_a_claim_that_the_disk_refuses_runs_nothing(
     found = storage.get(job.id)
     assert (found.status, found.attempts_as_dicts()) == (Status.QUEUED, [])
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_shim_killed_before_its_job_started_costs_no_attempt(
+    storage: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = storage.submit(Job(command=["touch", str(tmp_path / "ran")]))
+    info = WorkerInfo("w", socket.gethostname(), os.getpid(), 1, [])
+    led = Worker(storage, Settings(), True, "leave", info)
+    start_shim, fsync = led.start_shim, os.fsync
+    shims: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any) -> subprocess.Popen[bytes]:
+        shims.append(start_shim(*arguments))
+        return shims[-1]
+
+    def kill_first(fd: int) -> None:
+        """The shim ends while its claim is on the way to the disk."""
+        if shims and is_alive(shims[0].pid):
+            shims[0].kill()
+            all_end(shims[0].pid)
+        fsync(fd)
+
+    monkeypatch.setattr(led, "start_shim", start)
+    monkeypatch.setattr(os, "fsync", kill_first)
+    claim = storage.claim("w", info.host)
+    assert claim
+    led.start(claim)
+
+    def is_over() -> bool:
+        led.reap()
+        led.supervise_all()
+        led.record_ends()
+        return not led.running
+
+    wait_until(is_over, 30)
+    found = storage.get(job.id)
+    assert (found.status, found.attempts_as_dicts()) == (Status.QUEUED, [])
+    assert not (tmp_path / "ran").exists()
