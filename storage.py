@@ -534,10 +534,11 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def read_descriptor(fd: int) -> bytes:
-    """All bytes of a small file; OSError above SMALL_FILE."""
-    if os.fstat(fd).st_size > SMALL_FILE:
+    """All bytes that a small file has now; OSError above SMALL_FILE."""
+    size = os.fstat(fd).st_size
+    if size > SMALL_FILE:
         raise OSError(errno.EFBIG, f"it is larger than {SMALL_FILE:,} bytes")
-    return os.pread(fd, SMALL_FILE, 0)
+    return os.pread(fd, size, 0)  # with a larger limit, Python allocates all of it first
 
 
 def read_small(path: str) -> bytes:
