@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from browser import chromium
-from conftest import need, wait_until
+from conftest import wait_until
 from playwright.sync_api import Browser, CDPSession, Page, expect
 from test_dashboard import Site, log_of, row, served, state, visit, waiting
 
@@ -217,7 +217,7 @@ def idle_requests(site: Site, browser: Browser) -> None:
 def bench_page() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with served(folder / "site", slots=2) as site, chromium(need("chromium")) as browser:
+        with served(folder / "site", slots=2) as site, chromium() as browser:
             measures: list[Callable[[], None]] = [
                 lambda: run_to_first_line(site, browser),
                 lambda: cold_link(site, browser),

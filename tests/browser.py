@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,18 +23,16 @@ WIDE = ViewportSize(width=1280, height=800)
 expect.set_options(timeout=60_000)  # ms: a machine may be busy
 
 
-def browser_program() -> str:
-    """Chromium without its windows, which takes a sixth less of the processor, where a system has
-    it apart; else Chromium. The test is skipped without both, but not in CI."""
-    return shutil.which("chromium-headless-shell") or need("chromium")
-
-
 @contextmanager
-def chromium(program: str) -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = launch(playwright)
         yield browser
         browser.close()
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
 
 
 def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
@@ -43,7 +40,7 @@ def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
     files: a page takes a third less of the processor. Its first, empty page keeps it open."""
     return playwright.chromium.launch_persistent_context(
         folder,
-        executable_path=browser_program(),
+        executable_path=need("chromium"),
         args=FLAGS,
         viewport=WIDE,
     )

@@ -24,8 +24,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from browser import WIDE, browser_program, open_profile
-from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, wait_until
+from browser import WIDE, open_profile
+from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
 from playwright.sync_api import (
     BrowserContext,
     Locator,
@@ -121,7 +121,7 @@ def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Itera
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for all tests that leave it as it is."""
-    browser_program()
+    need("chromium")
     with served(tmp_path_factory.mktemp("site")) as site:
         yield site
 
@@ -129,7 +129,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One without a worker: 205 jobs were cancelled, one waits."""
-    browser_program()
+    need("chromium")
     with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
         for n in range(205):
             site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
@@ -143,7 +143,7 @@ ANNAS_TOKEN = "a long secret"
 @pytest.fixture(scope="module")
 def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One whose API asks for a token; anna has one of her own."""
-    browser_program()
+    need("chromium")
     home = tmp_path_factory.mktemp("locked")
     tokens = home / "tokens"
     tokens.write_text(f"anna {hashlib.sha256(ANNAS_TOKEN.encode()).hexdigest()}\n")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser_program, chromium
-from conftest import ROOT
+from browser import chromium
+from conftest import ROOT, need
 from playwright.sync_api import Page
 
 import dashboard
@@ -70,12 +70,12 @@ class Script:
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
-    program = browser_program()
+    need("chromium")
     handler = functools.partial(Server, directory=str(STATIC))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    with chromium(program) as browser:
+    with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{url}/error_patterns.json")
         yield Script(page, url)
