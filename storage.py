@@ -1641,11 +1641,7 @@ class FileLog(Log):
 
     @property
     def start(self) -> int:
-        """Before it there is a hole (lseek(2), SEEK_DATA)."""
-        try:
-            return os.lseek(self.fd, 0, os.SEEK_DATA)
-        except OSError:  # ENXIO: there is no data, since it is empty or one hole
-            return self.size
+        return _data_start(self.fd)
 
     @property
     def changed_at(self) -> float:
@@ -1828,12 +1824,22 @@ class Claim(AbstractContextManager["Claim"]):
         self.attempt = Attempt()
 
     def read(self) -> Self:
-        """Read the job and its last attempt under the lock; JobNotFound if it was deleted."""
+        """Read the job and its last attempt; JobNotFound if it was deleted."""
         job = self.store.load_folder(self.status, self.folder)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         self.job = job
         self.attempt = job.attempts[-1] if job.attempts else Attempt()
+        return self
+
+    def read_record(self) -> Self:
+        """Read what was asked of a queued job: `judge` is to read what happened since. JobNotFound
+        if it was deleted."""
+        job = self.store.load_record(self.folder)
+        if job is None:
+            raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
+        job.queue = os.path.basename(os.path.dirname(self.folder))
+        self.job = job
         return self
 
     @property
@@ -1930,18 +1936,17 @@ class Claim(AbstractContextManager["Claim"]):
 
     def judge(self) -> Verdict:
         """Where the job belongs, by what its folder holds now; needs the lock."""
-        journal = self.shim_input()
-        if os.fstat(journal).st_size > SMALL_FILE:
+        journal = os.fstat(self.shim_input())
+        if journal.st_size > SMALL_FILE:
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
-        attempt = parse_journal(read_descriptor(journal))[-1]
+        attempts = parse_journal(os.pread(self.shim_input(), journal.st_size, 0))
         if self.status is Status.RUNNING:
-            self._check_claimed(attempt)
-        self.attempt = attempt
+            self._check_claimed(attempts[-1])
+        self.attempt, self.job.attempts = attempts[-1], attempts[1:]
         if self.attempt.stopping is None:
             self.attempt.stopping = self._stopping  # decided before the exit, but not written
         cancel = read_cancel_request(self.folder)
-        changed_at = os.fstat(journal).st_mtime
-        return judge(self.job.retries, self.attempt, cancel, self.store.boot, changed_at)
+        return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
 
     def _check_claimed(self, attempt: Attempt) -> None:
         """JobDamaged if the journal has lost its claim: the job may have started and must not start
@@ -2257,6 +2262,26 @@ class FolderStore:
 
     def load_folder(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None if it has just moved, or is not a job."""
+        job = self.load_record(folder)
+        if job is None:
+            return None
+        job.status = status
+        job.log_size = log_size(folder)
+        attempts = self._read_attempts(folder)
+        job.attempts = attempts[1:]
+        if status is Status.QUEUED:
+            job.queue = os.path.basename(os.path.dirname(folder))
+            changed_at = _mtime(f"{folder}/journal") if job.retry_delay else None
+            _fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
+        elif status is Status.RUNNING:
+            _fill_running(job, attempts[-1])
+            job.log_start = log_start(folder)
+        else:
+            _fill_finished(job, attempts[-1])
+        return job
+
+    def load_record(self, folder: str) -> Job | None:
+        """What was asked, without what happened since; None as above."""
         job_id = os.path.basename(folder)
         if os.path.islink(folder):
             return None
@@ -2269,18 +2294,6 @@ class FolderStore:
             reason = f"its job.json cannot be read: {why}"
             self._troubles.add(os.path.relpath(folder, self.root), JobDamaged(reason))
             job = Job(id=job_id, command="", reason=reason, version=0)
-        job.status = status
-        job.log_size = log_size(folder)
-        attempts = self._read_attempts(folder)
-        job.attempts = attempts[1:]
-        if status is Status.QUEUED:
-            job.queue = os.path.basename(os.path.dirname(folder))
-            changed_at = _mtime(f"{folder}/journal") if job.retry_delay else None
-            _fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
-        elif status is Status.RUNNING:
-            _fill_running(job, attempts[-1], log_start(folder))
-        else:
-            _fill_finished(job, attempts[-1])
         return job
 
     @staticmethod
@@ -2515,7 +2528,7 @@ class FolderStore:
         try:
             if not claim.acquire_lock():
                 raise BlockingIOError(errno.EAGAIN, "its journal is locked", folder)
-            return claim.read()
+            return claim.read_record()
         except BaseException:
             claim.release()
             raise
@@ -2564,7 +2577,7 @@ class FolderStore:
         claim.attempt = attempt
         claim.job.attempts.append(attempt)
         claim.job.status, claim.job.retried_at = Status.RUNNING, None
-        _fill_running(claim.job, attempt, log_start(claim.folder))
+        _fill_running(claim.job, attempt)
         return True
 
     def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
@@ -3284,11 +3297,10 @@ def _fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> No
         job.retried_at = utc(min(wait.until, now + wait.most))
 
 
-def _fill_running(job: Job, attempt: Attempt, log_start: int) -> None:
+def _fill_running(job: Job, attempt: Attempt) -> None:
     job.attempt = max(attempt.number, 1)
     job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
     job.started_at = attempt.started_at
-    job.log_start = log_start
 
 
 def _fill_finished(job: Job, attempt: Attempt) -> None:
@@ -3355,9 +3367,21 @@ def log_size(folder: str) -> int:
 
 
 def log_start(folder: str) -> int:
-    with suppress(OSError), FileLog(f"{folder}/output.log") as log:
-        return log.start
+    with suppress(OSError):
+        fd = open_regular(f"{folder}/output.log", os.O_RDONLY)
+        try:
+            return _data_start(fd)
+        finally:
+            os.close(fd)
     return 0
+
+
+def _data_start(fd: int) -> int:
+    """Offset of the first byte that is not in a hole (lseek(2), SEEK_DATA)."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError:  # ENXIO: there is no data, since it is empty or one hole
+        return os.fstat(fd).st_size
 
 
 # --- Redis: the scripts -------------------------------------------------------------------------
@@ -4109,7 +4133,7 @@ class RedisStore:
         job.status, job.queue = Status(status), queue or job.queue
         job.attempts, last = attempts[1:], attempts[-1]
         if job.status is Status.RUNNING and last.ended is None and last.number:
-            _fill_running(job, last, 0)
+            _fill_running(job, last)
         elif job.status in FINISHED:
             _fill_finished(job, last)
         else:

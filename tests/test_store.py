@@ -1451,6 +1451,7 @@ def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore)
     store.save_command(hourly(command="false"))
     assert store.load_schedule("hourly").since == began
     for change in ({"cron": "@daily"}, {"cron": "@daily", "zone": "Asia/Tokyo"}, {"paused": True}):
+        wait_until(lambda began=began: utc() > str(began))  # it is told to the millisecond
         store.save_command(hourly(**change))
         schedule = store.load_schedule("hourly")
         assert schedule.since and began and schedule.since > began
