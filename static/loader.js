@@ -30,6 +30,12 @@ async function fetchAnew() {
   writeVersion();
 }
 
+/** Awaited before anything is shown: what has no style yet would jump, and take keys unseen. */
+async function fetchStyle() {
+  const answer = await fetch(new URL(`dashboard.css?v=${VERSION}`, base));
+  return new CSSStyleSheet().replace(await answer.text());
+}
+
 // A page that stayed open through an upgrade holds the old modules, and no import replaces them.
 window.tailboardVersion ??= VERSION;
 if (window.tailboardVersion !== VERSION) {
@@ -38,20 +44,23 @@ if (window.tailboardVersion !== VERSION) {
 // Once for all components: each has a copy of this script.
 window.tailboardIsNew ??= readVersion() !== VERSION;
 window.tailboardFetched ??= window.tailboardIsNew ? fetchAnew() : Promise.resolve();
+window.tailboardStyle ??= fetchStyle();
 const html = fetch(new URL(`${NAME}.html`, base), {
   cache: window.tailboardIsNew ? "reload" : "default",
 });
 await window.tailboardFetched;
-const [module, answer] = await Promise.all([import(new URL(`${NAME}.js`, base)), html]);
+const [module, style, answer] = await Promise.all([
+  import(new URL(`${NAME}.js`, base)),
+  window.tailboardStyle,
+  html,
+]);
 const template = document.createElement("template");
-// Nothing is seen until the style sheet is there.
-template.innerHTML = `<style>header, section, dialog { visibility: hidden }</style>
-<link rel="stylesheet" href="${new URL("dashboard.css", base)}?v=${VERSION}">
-${await answer.text()}`;
+template.innerHTML = await answer.text();
 
 export default function mount(component) {
   const root = component.parentElement;
   if (!root.isFilled) {
+    root.getRootNode().adoptedStyleSheets.push(style);
     root.append(template.content.cloneNode(true));
     root.isFilled = true;
   }

@@ -1078,6 +1078,23 @@ def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page)
     expect(row(page, "backup db1")).to_have_count(1)
 
 
+def test_a_key_does_nothing_until_it_can_do_all(idle_site: Site, page: Page) -> None:
+    """A dialog that has no style yet takes no focus, and what is typed into it is lost."""
+    held: list[Route] = []
+    page.route("**/dashboard.css*", lambda route: held.append(route))
+    with page.expect_request("**/dashboard.css*"):
+        page.goto(idle_site.url)
+    for _ in range(50):
+        page.keyboard.press("c")
+        page.evaluate("new Promise(requestAnimationFrame)")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    for route in held:
+        route.continue_()
+    expect(page.locator(".page-header:not([inert])")).to_be_attached()
+    page.keyboard.press("c")
+    expect(page.get_by_label("Command", exact=True)).to_be_focused()
+
+
 def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page: Page) -> None:
     visit(page, f"{idle_site.url}/?status=cancelled")
     stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
