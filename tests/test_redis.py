@@ -43,6 +43,7 @@ from storage import (
     Settings,
     Spool,
     Status,
+    StoreAway,
     WrongState,
     fire_due,
     open_store,
@@ -658,14 +659,20 @@ def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
     team: Team, proxy: Proxy, tmp_path: Path
 ) -> None:
     ran, url = tmp_path / "ran", f"redis://127.0.0.1:{proxy.port}/0"
+
+    def is_away() -> bool:
+        text = team.processes.text()
+        return text.count("redis away") > text.count("redis back")
+
     jobs = [team.submit(f"echo $JOB_ID >>{ran}; seq {n * 50}") for n in range(60)]
     team.start("a", "--slots", "2", url=url)
     wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 2, 60, team.processes.text)
     proxy.drop()
     proxy.delay = 0.02
     wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 10, 60, team.processes.text)
+    wait_until(lambda: not is_away(), 60, team.processes.text)  # that is told once a minute
     proxy.stall()
-    wait_until(lambda: "away='Redis does not answer in time'" in team.processes.text(), 30)
+    wait_until(is_away, 60, team.processes.text)
     proxy.drop()
     proxy.go_on()
     proxy.delay = 0.0
@@ -673,6 +680,13 @@ def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
         assert team.wait(job).exit_code == 0
         assert team.log_of(job) == b"".join(b"%d\n" % n for n in range(1, number * 50 + 1))
     assert sorted(ran.read_text().split()) == [job.id for job in jobs]
+
+
+def test_a_redis_that_is_silent_is_away(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.REDIS_TIMEOUT", 0.2)
+    proxy.stall()
+    with pytest.raises(StoreAway, match="Redis does not answer in time"):
+        RedisStore(f"redis://127.0.0.1:{proxy.port}/0").counts()
 
 
 def test_killed_workers_and_servers_lose_and_double_nothing(
