@@ -25,7 +25,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
-MOST_PROCESSES = 6  # that run tests at once: one more than processors, since many tests wait
+MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
 
@@ -69,7 +69,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_named = not is_whole or option.keyword or getattr(option, "lf", False)
     is_for_people = option.usepdb or option.collectonly or option.capture == "no"
     if option.numprocesses is None and not is_named and not is_for_people:
-        option.numprocesses = min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+        option.numprocesses = min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
     if option.numprocesses and option.dist == "no":
         option.dist = "worksteal"  # no process is idle while another has tests to run
     if option.numprocesses:
