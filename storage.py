@@ -2202,10 +2202,19 @@ class FolderStore:
             "paused",
             "set-aside",
             "tmp",
-            "reserve",
-            *(f"reserve/{number}" for number in range(RESERVE)),
         ):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+        self._fill_reserve()
+
+    def _fill_reserve(self) -> None:
+        """Make the folders of the reserve that are missing. On a full disk that must wait: a worker
+        has to start there, too, to end and to record what runs."""
+        try:
+            for name in ("", *range(RESERVE)):
+                os.makedirs(f"{self.root}/reserve/{name}", mode=0o700, exist_ok=True)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
 
     # Looking
 

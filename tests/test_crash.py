@@ -837,6 +837,22 @@ def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
     assert process.poll() is None
 
 
+def test_a_worker_starts_where_no_inode_is_left(
+    disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
+) -> None:
+    """A folder of the reserve was used, and cannot be made anew before there is space."""
+    job, other = small.submit(Job(command="exit 3")), small.submit(Job(command="true"))
+    disk.fill_inodes()
+    small.cancel(other.id, "not needed")  # the first one of its day
+    process = worker()
+    wait_until(lambda: "No space" in processes.text(), describe=processes.text)
+    disk.free()
+    wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
+    assert small.get(job.id).exit_code == 3
+    wait_until(lambda: len(list((folder / "reserve").iterdir())) == 8)
+    assert process.poll() is None
+
+
 def test_a_job_that_fills_the_disk_ends_by_its_own_error(
     disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
 ) -> None:
