@@ -2302,7 +2302,7 @@ class FolderStore:
         return job
 
     def load_record(self, folder: str) -> Job | None:
-        """What was asked, without what happened since; None as above."""
+        """The job as it was submitted, without what happened since; None as for `load_folder`."""
         job_id = os.path.basename(folder)
         if os.path.islink(folder):
             return None
