@@ -412,11 +412,8 @@ class Worker:
         self.running[job.id] = Running(claim, process.pid, process)
 
     def spawn(self, claim: Claim) -> subprocess.Popen[bytes]:
-        """Start the shim, and open its gate once the claim is durable. Where no other job runs, the
-        disk and the start of the shim are waited for at the same time."""
-        is_alone = self.busy_slots() == 0
-        if not is_alone:
-            claim.make_durable()
+        """Start the shim, and open its gate once the claim is durable: so the disk and the start of
+        the shim are waited for at the same time."""
         gate, opener = os.pipe()
         try:
             process = self.start_shim(claim, gate)
@@ -426,8 +423,7 @@ class Worker:
         finally:
             os.close(gate)
         try:
-            if is_alone:
-                claim.make_durable()
+            claim.make_durable()
             with suppress(BrokenPipeError):  # it was killed: `reap` finds that it never started
                 os.write(opener, b"\n")
         except OSError:
@@ -537,20 +533,26 @@ class Worker:
         del self.running[entry.job.id]
 
     def judge_exit(self, entry: Running) -> None:
-        """Judge how a job ended, once its grace is over for all that it started; `record_ends`
-        records it."""
+        """Judge how a job ended, once its grace is over for all that it started, and write it down;
+        `record_ends` records it, which waits for the disk."""
         entry.ended = True
         try:
             verdict = entry.claim.judge()
         except JobDamaged as error:
             self.record_damaged(entry, error)
             return
-        if verdict.outcome.status in STOPPED and not self.is_swept(entry, verdict):
+        outcome = verdict.outcome
+        if outcome.status in STOPPED and not self.is_swept(entry, verdict):
             return
-        verdict.outcome.cpu_seconds, verdict.outcome.max_rss_bytes = entry.usage
+        outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
+        if outcome.status in RETRIED and outcome.hint is None:
+            attempt = entry.claim.attempt.number
+            outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
         if verdict.status is Status.QUEUED:
             self.record(entry, verdict)  # before the next claim, since it may be the oldest
         else:
+            # On most file systems the next claim's fsync brings this line to the disk, too.
+            entry.claim.write_ended(outcome)
             entry.verdict = verdict
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
@@ -566,14 +568,10 @@ class Worker:
 
     def record(self, entry: Running, verdict: Verdict) -> None:
         """Finish or requeue a job whose shim is dead; its lock is ours."""
-        outcome = verdict.outcome
-        if outcome.status in RETRIED and outcome.hint is None:
-            attempt = entry.claim.attempt.number
-            outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
         if verdict.status is Status.QUEUED:
-            self.requeue(entry.claim, outcome)
+            self.requeue(entry.claim, verdict.outcome)
         else:
-            self.finish(entry.claim, outcome)
+            self.finish(entry.claim, verdict.outcome)
         entry.claim.release()
         del self.running[entry.job.id]
 

@@ -4,7 +4,8 @@
     python tests/bench.py --page        the page alone, in Chromium
     python tests/bench.py --redis [--jobs 300] [--followers 50]     (beside RQ: pip install rq)
 
-Absolute times are of this machine and this hour; quote the ratios.
+Absolute times are of this machine and this hour; quote the ratios. They differ from one file system
+to another: TMPDIR says where to measure.
 """
 
 from __future__ import annotations

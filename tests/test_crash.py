@@ -254,6 +254,31 @@ def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
     return [n for n, name in enumerate(steps, 1) if n > first and any(t in name for t in telling)]
 
 
+def test_an_end_shares_its_wait_for_the_disk_with_the_next_claim(
+    tmp_path: Path, processes: Processes
+) -> None:
+    """Its line is written before: most file systems bring both to the disk at once."""
+    case = Case(tmp_path, processes)
+    first, second = (case.tallying("exit 7") for _ in range(2))
+    steps = case.worker_dies_at(0)
+    case.check(Status.FAILED, 7)
+    lines = [n for n, step in enumerate(steps) if step == f"write {first.id}/journal bytes"]
+    waits = [n for n, step in enumerate(steps) if step == f"fsync {first.id}/journal"]
+    assert len(lines) == len(waits) == 2, "its claim and its end"
+    assert lines[1] < steps.index(f"fsync {second.id}/journal") < waits[1]
+
+
+def test_a_submit_makes_all_files_before_it_waits_for_the_disk(
+    tmp_path: Path, processes: Processes
+) -> None:
+    """So the first wait brings their names to the disk, too, where the file system does that."""
+    case = Case(tmp_path, processes)
+    steps = case.die_at(0, "submit", str(case.folder), "", "true")
+    (job,), _ = case.storage.list()
+    calls = [step.split()[0] for step in steps if f" {job.id}/" in step]
+    assert calls == ["open", "close", "open", "close", "open", "fsync"]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("key", ["", "key"])
 def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
