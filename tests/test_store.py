@@ -1457,6 +1457,7 @@ def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore)
         assert schedule.since and began and schedule.since > began
         began = schedule.since
     assert fire_due(store, store.load_command("hourly"), hours_from_now(5)) is None
+    wait_until(lambda: utc() > str(began))
     store.save_command(hourly())
     assert began < str(store.load_schedule("hourly").since)
 
