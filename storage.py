@@ -921,10 +921,9 @@ def parse_journal(data: bytes) -> list[Attempt]:
     """The attempts in a journal, oldest first. The first has number 0 and holds the lines before
     any claim. Lines that are torn, foreign or impossible are passed over."""
     attempts = [Attempt()]
-    for line in data.split(b"\n"):
+    for line in filter(None, data.split(b"\n")):
         with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            if line:
-                _take_line(attempts, json.loads(line))
+            _take_line(attempts, json.loads(line))
     return attempts
 
 
@@ -1938,12 +1937,12 @@ class Claim(AbstractContextManager["Claim"]):
             return file.read(max(0, file.size - limit), limit)[1]
         return b""
 
-    def acquire_lock(self) -> bool:
+    def acquire_lock(self, flags: int = 0) -> bool:
         """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
-        the folder is gone, JobDamaged if the journal cannot be read."""
+        the folder is gone, JobDamaged if the journal cannot be read. `flags` to open it with."""
         if self._journal is None:
             try:
-                self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS)
+                self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS | flags)
             except OSError as error:
                 if error.errno in RESOURCE_ERRNOS or not self.is_there():
                     raise
@@ -2293,6 +2292,8 @@ class FolderStore:
 
     def load_folder(self, status: Status, folder: str) -> Job | None:
         """The job in this folder; None if it has just moved, or is not a job."""
+        if os.path.islink(folder):
+            return None
         job = self.load_record(folder)
         if job is None:
             return None
@@ -2312,10 +2313,8 @@ class FolderStore:
         return job
 
     def load_record(self, folder: str) -> Job | None:
-        """The job as it was submitted, without what happened since; None as for `load_folder`."""
+        """The job as it was submitted, without what happened since; None if it has just moved."""
         job_id = os.path.basename(folder)
-        if os.path.islink(folder):
-            return None
         try:
             job = _parse_record(read_small(f"{folder}/job.json"), job_id)
         except (OSError, ValueError, RecursionError) as error:
@@ -2554,23 +2553,15 @@ class FolderStore:
         """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
         if os.path.islink(folder):
             raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
-        if not os.path.lexists(f"{folder}/journal"):
-            self._make_journal(folder)
         times = self._take_times(folder)
         claim = Claim(self, folder, times, None)
         try:
-            if not claim.acquire_lock():
+            if not claim.acquire_lock(os.O_CREAT):  # a folder made by hand has no journal
                 raise BlockingIOError(errno.EAGAIN, "its journal is locked", folder)
             return claim.read_record()
         except BaseException:
             claim.release()
             raise
-
-    @staticmethod
-    def _make_journal(folder: str) -> None:
-        """For a folder made by hand; a submitted job has its journal from the start."""
-        with suppress(FileExistsError):
-            make_empty(f"{folder}/journal")
 
     @staticmethod
     def _take_times(folder: str) -> int:
@@ -2646,11 +2637,11 @@ class FolderStore:
 
     def _is_elsewhere(self, job_id: str) -> bool:
         """Is there a running or finished folder with this ID?"""
-        return os.path.isdir(f"{self.root}/running/{job_id}") or self._has_ended(job_id)
+        return os.access(f"{self.root}/running/{job_id}", os.F_OK) or self._has_ended(job_id)
 
     def _has_ended(self, job_id: str) -> bool:
         places = (f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED)
-        return any(os.path.isdir(place) for place in places)
+        return any(os.access(place, os.F_OK) for place in places)
 
     def _set_aside(self, folder: str) -> str:
         """Move a second folder with the same ID away; a person may look at it, it never runs."""

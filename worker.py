@@ -274,7 +274,7 @@ class Worker:
             ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
             if key.fd == self.woken:
-                os.read(self.woken, 1 << 16)
+                os.read(self.woken, 1 << 10)
             elif key.fd != self.queue_fd:  # the pidfd of an adopted shim
                 self.selector.unregister(key.fd)
                 os.close(key.fd)
@@ -446,7 +446,7 @@ class Worker:
                 stdout=gate,
                 stderr=out,
                 cwd=job.cwd,
-                env=self.env | encode_environment(job.env) | encode_environment(own),
+                env=self.env | encode_environment(job.env | own),
                 start_new_session=True,
             )
 
