@@ -1939,7 +1939,8 @@ class Claim(AbstractContextManager["Claim"]):
 
     def acquire_lock(self, flags: int = 0) -> bool:
         """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
-        the folder is gone, JobDamaged if the journal cannot be read. `flags` to open it with."""
+        the folder is gone, JobDamaged if the journal cannot be read. `flags` are added to those
+        that it is opened with."""
         if self._journal is None:
             try:
                 self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS | flags)
@@ -1973,7 +1974,8 @@ class Claim(AbstractContextManager["Claim"]):
             raise JobDamaged("its journal does not hold its claim")
 
     def write_ended(self, outcome: Outcome) -> None:
-        """Write down how the job ended without waiting for the disk; `finish` does the rest."""
+        """Append to the journal how the job ended, without waiting for the disk; `finish`, with the
+        same outcome, does the rest."""
         self._append_ended(outcome)
         self._written = outcome
 

@@ -533,8 +533,8 @@ class Worker:
         del self.running[entry.job.id]
 
     def judge_exit(self, entry: Running) -> None:
-        """Judge how a job ended, once its grace is over for all that it started, and write it down;
-        `record_ends` records it, which waits for the disk."""
+        """Judge how a job ended, once its grace is over for all that it started, and append that to
+        its journal; `record_ends` does the rest, which waits for the disk."""
         entry.ended = True
         try:
             verdict = entry.claim.judge()
