@@ -24,7 +24,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
 
 A journal, whole: {"claimed": {…}} by the claimer, fsynced before the shim goes on; {"pid": 4242}
 and {"exit": 3} by the shim, which has the journal as its standard input; {"stopping": {…}} by the
-supervisor before it signals; {"ended": {…}} by who records the end, just before the rename. Each
+supervisor before it signals; {"ended": {…}} by who records the end, before the rename. Each
 line is one write with a newline before and after it, so that a torn one spoils only itself.
 
 Lock rule: only the holder of the journal's flock moves the folder or says in the journal how things
@@ -1003,7 +1003,7 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if hasattr(os, "posix_fadvise"):
-        # Linux begins to write upon this (mm/fadvise.c), so that an fsync waits for less.
+        # Linux starts to write the file out on this call (mm/fadvise.c): an fsync waits for less.
         os.posix_fadvise(journal, 0, 0, os.POSIX_FADV_DONTNEED)
 
 

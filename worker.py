@@ -551,7 +551,7 @@ class Worker:
         if verdict.status is Status.QUEUED:
             self.record(entry, verdict)  # before the next claim, since it may be the oldest
         else:
-            # On most file systems the next claim's fsync brings this line to the disk, too.
+            # On ext4 with a journal, the next claim's fsync brings this line to the disk, too.
             entry.claim.write_ended(outcome)
             entry.verdict = verdict
 

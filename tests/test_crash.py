@@ -257,7 +257,7 @@ def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
 def test_an_end_shares_its_wait_for_the_disk_with_the_next_claim(
     tmp_path: Path, processes: Processes
 ) -> None:
-    """Its line is written before: most file systems bring both to the disk at once."""
+    """Its line is written before: ext4 with a journal brings both to the disk at once."""
     case = Case(tmp_path, processes)
     first, second = (case.tallying("exit 7") for _ in range(2))
     steps = case.worker_dies_at(0)
