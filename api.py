@@ -1024,14 +1024,14 @@ def start_saved(name: str, values: object, by: str | None, key: str | None = Non
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last ones, and how many of its times were skipped."""
-    port = tailboard().storage
-    upcoming = storage.next_time(command, time.time())
+    schedule = tailboard().storage.load_schedule(command.saved)
+    upcoming = storage.next_time(command, schedule, time.time())
     runs = last_runs(command)
     return command.as_dict() | {
         "next_run": None if upcoming is None else storage.utc(upcoming),
         "last_run": runs[0] if runs else None,
         "runs": runs,
-        "skipped": skipped_times(port.load_schedule(command.saved)),
+        "skipped": skipped_times(schedule),
     }
 
 

@@ -1305,7 +1305,7 @@ def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
 # --- Schedules ----------------------------------------------------------------------------------
 
 ON_TIME = 60.0  # seconds by which a run may be late without a word
-CLOCK_AHEAD = 3_600.0  # seconds: what is settled further ahead was settled by a wrong clock
+CLOCK_AHEAD = 3_600.0  # seconds: a schedule that begins further ahead is a wrong clock's
 MAX_COUNTED = 1_000  # missed times that are counted
 LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
 
@@ -1354,11 +1354,11 @@ def due(
     a job of the command that waits or runs: then the times that have come are skipped."""
     if command.cron is None or command.paused:
         return None
-    if not schedule.is_of(command):  # its file was changed by hand
-        schedule = schedule.adapted(command, command.saved_at)
-    begin = _settled_until(schedule)
-    if begin is None or begin > now + CLOCK_AHEAD:
-        return Firing(schedule=replace(schedule, settled=utc(now)))
+    schedule = _current_schedule(command, schedule)
+    begin = _counts_from(schedule, now)
+    if begin is None:
+        # Both: the later one counts, and a clock that was ahead may have written either.
+        return Firing(schedule=replace(schedule, since=None, settled=utc(now)))
     count, first, last = missed_times(command.cron, command.zone, begin, now)
     if not count:
         return None
@@ -1373,10 +1373,21 @@ def due(
     return Firing(schedule=after, runs=True, key=firing_key(command, last), reason=reason)
 
 
-def _settled_until(schedule: Schedule) -> float | None:
-    """The moment after which times count; None where none is known."""
+def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
+    """The schedule for the times that the command has now."""
+    if schedule.is_of(command):
+        return schedule
+    return schedule.adapted(command, command.saved_at)  # its file was changed by hand
+
+
+def _counts_from(schedule: Schedule, now: float) -> float | None:
+    """The moment after which times count; None if none is known, or if it is so far ahead that a
+    wrong clock wrote it."""
     found = [_timestamp(text) for text in (schedule.since, schedule.settled) if text]
-    return max(found) if found else None
+    begin = max(found, default=None)
+    if begin is None or begin > now + CLOCK_AHEAD:
+        return None
+    return begin
 
 
 def _timestamp(text: str) -> float:
@@ -1425,11 +1436,13 @@ def _missed(count: int, first: float, last: float) -> str:
     return f"{number} runs from {begin:%Y-%m-%d %H:%M} to {until} UTC"
 
 
-def next_time(command: SavedCommand, now: float) -> float | None:
-    """The first of its times that comes (seconds since 1970); None: there is none."""
+def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | None:
+    """The next of its times that counts (seconds since 1970); None if there is none."""
     if command.cron is None or command.paused:
         return None
-    return next(cron_times(command.cron, command.zone, now), None)
+    begin = _counts_from(_current_schedule(command, schedule), now)
+    after = now if begin is None else max(now, begin)
+    return next(cron_times(command.cron, command.zone, after), None)
 
 
 def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
@@ -1440,6 +1453,9 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
     if firing is None:
         return None
     if not firing.runs:
+        told = "times count from now on"
+        since, settled = seen.since, seen.settled
+        log.warning("%s saved=%s since=%s settled=%s", told, command.saved, since, settled)
         return store.fire(command, seen, firing, None)
     active = active_run(store, command.saved)
     if active is not None:

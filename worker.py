@@ -681,8 +681,9 @@ class Scheduler:
                 log.info(
                     "fired saved=%s job=%s reason=%r", command.saved, job.id, job.submit_reason
                 )
-            is_open = due(command, self.store.load_schedule(command.saved), now) is not None
-            upcoming = next_time(command, now)
+            schedule = self.store.load_schedule(command.saved)
+            is_open = due(command, schedule, now) is not None
+            upcoming = next_time(command, schedule, now)
         except BlockingIOError:  # another worker is at it
             return now + RETRY_DELAY
         except Exception as error:

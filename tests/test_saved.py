@@ -177,7 +177,7 @@ def test_times_are_skipped_while_a_run_is_there() -> None:
 def test_a_command_without_times_or_paused_is_never_due(change: dict[str, Any]) -> None:
     command = hourly(**change)
     assert due(command, settled("2026-11-25T01:00", command), at("2026-11-25T09:00")) is None
-    assert next_time(command, at("2026-11-25T09:00")) is None
+    assert next_time(command, Schedule(), at("2026-11-25T09:00")) is None
 
 
 def test_a_new_command_has_no_times_from_before_it_was_saved() -> None:
@@ -212,6 +212,24 @@ def test_a_time_settled_far_ahead_does_not_silence_a_schedule() -> None:
     assert due(command, firing.schedule, at("2026-11-25T04:59")) is None
     later = due(command, firing.schedule, at("2026-11-25T05:00"))
     assert later and later.runs and later.reason is None
+
+
+@pytest.mark.parametrize(
+    ("since", "upcoming"),
+    [
+        ("2026-11-25T02:30", "2026-11-25T05:00"),
+        ("2026-11-25T05:05", "2026-11-25T06:00"),  # by a clock that was ahead a little
+        ("2026-12-31T00:00", "2026-11-25T05:00"),
+    ],
+)
+def test_the_next_run_is_the_first_time_that_counts(since: str, upcoming: str) -> None:
+    command, now = hourly(), at("2026-11-25T04:10")
+    schedule = Schedule().adapted(command, utc(at(since)))
+    assert next_time(command, schedule, now) == at(upcoming)
+    firing = due(command, schedule, now)
+    schedule = firing.schedule if firing else schedule
+    due_at = due(command, schedule, at(upcoming))
+    assert due(command, schedule, at(upcoming) - 1) is None and due_at and due_at.runs
 
 
 # --- What a run may be told -----------------------------------------------------------------------
@@ -489,6 +507,26 @@ def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
     path = Path(storage.root, "schedules", f"{name}.state")
     state = json.loads(path.read_text())
     path.write_text(json.dumps(state | {"since": None, "settled": utc(at(text))}))
+
+
+def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
+    storage: FolderStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.save_command(hourly())
+    clock = Clock(utc(time.time() - 40 * 86_400)[:13] + ":10")
+    scheduler = Scheduler(storage, clock)
+    state = folder / "schedules" / "hourly.state"
+    files = set()
+    for _ in range(5):
+        scheduler.plans.clear()  # as when it looks again
+        scheduler.look()
+        files.add(state.stat().st_ino)
+    assert len(files) == 1, "each write makes a new file"
+    assert caplog.text.count("times count from now on saved=hourly") == 1
+    clock.now += 3600
+    scheduler.look()
+    (job,) = storage.list()[0]
+    assert job.saved == "hourly"
 
 
 def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) -> None:

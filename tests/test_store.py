@@ -1462,6 +1462,17 @@ def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore)
     assert began < str(store.load_schedule("hourly").since)
 
 
+def test_a_schedule_that_was_saved_while_the_clock_was_ahead_fires(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    command, then = store.load_command("hourly"), hours_from_now(-40 * 24)
+    assert fire_due(store, command, then) is None
+    corrected = store.load_schedule("hourly")
+    assert fire_due(store, command, then + 60) is None
+    assert store.load_schedule("hourly") == corrected
+    job = fire_due(store, command, then + 3600)
+    assert job and job.submit_reason and job.submit_reason.startswith("stands for the run of")
+
+
 def test_a_catch_up_run_says_so_from_the_start_to_its_end(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
