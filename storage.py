@@ -3820,6 +3820,7 @@ class RedisLink:
             "socket_timeout": REDIS_TIMEOUT,
             "socket_connect_timeout": REDIS_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),  # its own retries would hang through a stall
+            "driver_info": None,  # CLIENT SETINFO, which an ACL of Redis 7.0 cannot allow
         }
         try:
             self.client: Any = redis.Redis.from_url(url, **options)

