@@ -1901,11 +1901,9 @@ class Claim(AbstractContextManager["Claim"]):
 
     def open_log_for_append(self) -> BinaryIO:
         """The job's log, for its output and our notices; OSError if it is not a regular file."""
-        mode = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        fd = os.open(f"{self.folder}/output.log", mode, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "its log is not a regular file")
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        fd = open_regular(f"{self.folder}/output.log", flags)
+        os.set_blocking(fd, True)  # the job inherits it, and may look at its flags
         return open(fd, "ab", buffering=0)
 
     def write_notice(self, line: str) -> None:
@@ -1930,7 +1928,7 @@ class Claim(AbstractContextManager["Claim"]):
         """Write down why this process is about to end the job, in case it dies before the record.
         OSError if it cannot be written; this process remembers it anyway."""
         self._stopping = Outcome(status, reason=reason)
-        fd = os.open(f"{self.folder}/journal", APPEND_FLAGS)
+        fd = open_regular(f"{self.folder}/journal", APPEND_FLAGS)
         try:
             append_line(fd, {"stopping": {"status": status, "reason": reason}})
         finally:
@@ -2473,7 +2471,7 @@ class FolderStore:
         if key is None:
             return self._enqueue(job)
         path = self._key_path(key)
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+        with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(JobNotFound):
                 return self.get(file.read(24).decode(errors="replace"))
@@ -2828,7 +2826,7 @@ class FolderStore:
         self._count_deleted(status)
 
     def _count_deleted(self, status: Status) -> None:
-        with open(os.open(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             counts = _parse_counts(file.read())
             counts[status] += 1
@@ -2904,7 +2902,7 @@ class FolderStore:
         """OSError if nothing can be written."""
         path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
         try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with open(path, "xb", opener=_private) as file:
                 file.write(b"x" * 4096)
         finally:
             with suppress(FileNotFoundError):
@@ -3077,7 +3075,7 @@ class FolderStore:
             return
         self._make_schedules()
         path = f"{self.root}/schedules/{job.saved}.runs"
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+        with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             known = file.read().decode(errors="replace").split()
             content = "\n".join([*known[-RUNS_KEPT + 1 :], job.id]) + "\n"
@@ -3182,7 +3180,7 @@ class FolderStore:
         and is not waited for."""
         self._make_schedules()
         path = f"{self.root}/schedules/lock"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
@@ -3389,12 +3387,19 @@ def _parse_counts(data: bytes) -> dict[Status, int]:
 
 
 def _is_read(path: str) -> bool:
-    """Is somebody reading this log?"""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    """Is somebody reading this log? Nobody reads one that is not a regular file."""
+    try:
+        fd = open_regular(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in RESOURCE_ERRNOS:
+            raise
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
     return False
 
 
@@ -4855,7 +4860,7 @@ class Spool(FolderStore):
     @contextmanager
     def retention(self) -> Iterator[Retention]:
         """What is known of the clock, for deleting from Redis by age."""
-        fd = os.open(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_regular(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT)
         try:
             retention = Retention.read(fd, self.boot)
             yield retention
@@ -5059,7 +5064,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _fsync_path(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
+    fd = open_regular(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

@@ -189,6 +189,32 @@ def test_the_worker_prunes_while_it_runs(
     wait_until(lambda: not all_ids(storage), describe=processes.text)
 
 
+def test_an_old_job_whose_log_is_no_file_hangs_no_worker(
+    storage: FolderStore,
+    processes: Processes,
+    worker: Callable[..., object],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    kinds: list[Callable[[Path], object]] = [
+        os.mkfifo,
+        Path.mkdir,
+        lambda log: log.symlink_to(fifo),
+        lambda log: None,
+    ]
+    for put_in_place in kinds:
+        job = finished(storage, 3, 1)
+        log = Path(storage.root, "succeeded", job.id[:8], job.id, "output.log")
+        log.unlink()
+        put_in_place(log)
+    worker(TAILBOARD_KEEP_DAYS="1")
+    wait_until(lambda: not all_ids(storage), describe=processes.text)
+    assert fifo.exists()
+    assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
+
+
 def test_health_tells_jobs_that_nobody_serves(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:

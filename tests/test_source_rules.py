@@ -1,0 +1,80 @@
+"""What a fault has taught us not to call: each test names the calls that are allowed, by the
+function that makes them, and says what to call instead.
+
+A job can put anything into its folder, and a jobs folder can have any name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import ROOT
+
+MODULES = ("storage.py", "worker.py", "api.py")
+
+
+def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
+    """Each call in a module, with the function or method that makes it."""
+
+    def walk(node: ast.AST, where: str) -> Iterator[tuple[str, ast.Call]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                yield from walk(child, f"{where}.{child.name}".lstrip("."))
+                continue
+            if isinstance(child, ast.Call):
+                yield where, child
+            yield from walk(child, where)
+
+    return walk(ast.parse((ROOT / module).read_text()), "")
+
+
+def name_of(call: ast.Call) -> str:
+    """As it is written: open, os.open, shutil.rmtree, cls."""
+    return ast.unparse(call.func)
+
+
+def found(module: str, is_forbidden: Callable[[ast.Call], object]) -> set[str]:
+    """The functions that make such a call, with the line of the first one."""
+    return {where for where, call in calls(module) if is_forbidden(call)}
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+OPEN = {"open", "os.open", "io.open", "os.fdopen"}
+PLAIN_OPENS = {
+    "storage.py": {
+        "open_regular": "it is what the others are to call",
+        "_fsync_folder": "O_DIRECTORY: only a folder can be opened",
+        "make_empty": "O_EXCL: it makes the file",
+        "write_new": "O_EXCL: it makes the file",
+        "_private": "the opener of files that are made, by mode x",
+        "Claim.open_log_for_append": "a descriptor of open_regular",
+        "FolderStore.check_writable": "mode x: it makes the file",
+        "FolderStore._remove_dead_workers": "a descriptor of lock_file",
+        "Spool._draft": "mode x: it makes the files",
+        "_boot": "a file of the kernel",
+    },
+    "worker.py": {"Worker.peak_rss": "a file of the kernel"},
+    "api.py": {
+        "export_command": "a folder that the user of the command names",
+        "read_exported": "likewise",
+        "locked_folder": "O_DIRECTORY: only a folder can be opened",
+    },
+}
+
+
+def is_plain_open(call: ast.Call) -> bool:
+    """Does this open a path (or a descriptor that is not at once seen to be of open_regular)?"""
+    is_safe = call.args and isinstance(call.args[0], ast.Call)
+    return name_of(call) in OPEN and not (is_safe and name_of(call.args[0]) == "open_regular")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module: str) -> None:
+    new = found(module, is_plain_open) - PLAIN_OPENS[module].keys()
+    assert not new, (
+        f"{module}: {', '.join(sorted(new))} calls open() or os.open(). A FIFO in place of the "
+        "file would hang it, and a link lead it elsewhere: call storage.open_regular (or "
+        "read_small, lock_file, write_new). If no job can have a hand in it, name it above."
+    )
