@@ -1655,8 +1655,8 @@ def list_workers() -> dict[str, Any]:
 
 @routes.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
-    """200, or 503 with a reason: nothing can be written, or jobs wait that no worker serves, in a
-    queue that is not paused. It
+    """200, or 503 with a reason: nothing can be written, a worker does not respond, or jobs wait
+    that no worker serves, in a queue that is not paused. It
     needs no token, so it names nothing: what cannot be read is counted, /workers names it."""
     waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
     for paused in tailboard().storage.paused():  # they wait because somebody wants them to
@@ -1664,6 +1664,9 @@ def healthz() -> tuple[dict[str, Any], int]:
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
         reason = f"jobs wait in {', '.join(sorted(unserved))}, and no worker serves that"
+    if silent := sum(not worker.responds for worker in alive):
+        period = f"{storage.UNRESPONSIVE_AFTER:g} s"
+        reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
     try:
         tailboard().storage.check_writable()
     except OSError as error:
@@ -2428,7 +2431,8 @@ def workers_command() -> None:
     """List the living workers."""
     for info in tailboard().storage.workers():
         queues = ", ".join(info.queues) or "all queues"
-        click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}")
+        silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
+        click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
     for pause in tailboard().storage.paused():
         click.echo(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
     for machine in tailboard().storage.machines():

@@ -76,6 +76,8 @@ TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one 
 SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
 BLOCK = 1 << 16  # bytes read at a time when looking for lines
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
+WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
+UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
 LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
@@ -273,6 +275,7 @@ class WorkerInfo:
     running: int = 0
     started_at: str = field(default_factory=lambda: utc())
     seen_at: str = ""
+    responds: bool = True  # False: it lives, but has sent no heartbeat for UNRESPONSIVE_AFTER
 
 
 @dataclass(slots=True)
@@ -2093,7 +2096,8 @@ class Retention:
         offset = time.time() - now
         fresh = cls(boot, offset, now, now)
         try:
-            known = cls(**json.loads(read_descriptor(ledger)))
+            record = json.loads(read_descriptor(ledger))
+            known = cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
             for number in (known.offset, known.agreed_since, known.hour_began):
                 _number(number)
             _whole(known.deleted, 0, 1 << 31)
@@ -3204,8 +3208,9 @@ class FolderStore:
             self._register(info)
         assert self._registration is not None
         # In place and of the same length always: a rename would leave the lock on the old file.
-        record = {f.name: getattr(info, f.name) for f in fields(info)}
-        os.pwrite(self._registration, json.dumps(record).encode().ljust(1 << 10), 0)
+        record = encode_worker(info)
+        record["heartbeat"] = {"boot": self.boot, "monotonic": time.monotonic()}
+        os.pwrite(self._registration, json.dumps(record).encode().ljust(WORKER_RECORD), 0)
 
     def _register(self, info: WorkerInfo) -> None:
         self._make_folders()
@@ -3230,7 +3235,7 @@ class FolderStore:
                 if dead is not None:
                     with open(dead, "rb") as file:
                         if content := file.read(SMALL_FILE):
-                            _parse_worker(content)
+                            _parse_worker(content, self.boot)
                         os.unlink(path)
 
     def workers(self) -> Sequence[WorkerInfo]:
@@ -3241,7 +3246,7 @@ class FolderStore:
             try:
                 with open(open_regular(path, os.O_RDONLY), "rb") as file:
                     content = read_descriptor(file.fileno())
-                    info = _parse_worker(content) if content else None
+                    info = _parse_worker(content, self.boot) if content else None
                     try:
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     except BlockingIOError:
@@ -3365,18 +3370,37 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
         job.attempt += 1
 
 
-def _parse_worker(content: bytes) -> WorkerInfo:
+def encode_worker(info: WorkerInfo) -> dict[str, Any]:
+    """A worker as others are to know it. `responds` is left out where it is true: machines of
+    earlier versions refuse a field that they do not know."""
+    record = {f.name: getattr(info, f.name) for f in fields(info)}
+    if info.responds:
+        del record["responds"]
+    return record
+
+
+def _parse_worker(content: bytes, boot: str) -> WorkerInfo:
     """The worker in such a file; ValueError if it is not one."""
     try:
         record = json.loads(content)
+        responds = _is_recent(record.pop("heartbeat", None), boot)
         info = WorkerInfo(**record)
-    except (ValueError, TypeError, RecursionError):
+        info.responds = responds
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError("it is not a worker's file") from None
     words = [info.name, info.host, info.started_at, info.seen_at, *info.queues]
     numbers = [info.pid, info.slots, info.running]
     if not all(map(_is_text, words)) or not all(map(_is_count, numbers)):
         raise ValueError("it is not a worker's file")
     return info
+
+
+def _is_recent(heartbeat: Any, boot: str) -> bool:
+    """Was this heartbeat sent lately? True for one of another boot, whose clock is not known here:
+    the monotonic clock alone is compared, since the wall clock may be set at any time."""
+    if not isinstance(heartbeat, dict) or not boot or heartbeat.get("boot") != boot:
+        return True
+    return time.monotonic() - _number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
 
 
 def _parse_counts(data: bytes) -> dict[Status, int]:
@@ -4625,7 +4649,7 @@ class RedisStore:
 
     def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
         """Report that this machine lives; returns what it is to do."""
-        shown = json.dumps([{f.name: getattr(w, f.name) for f in fields(w)} for w in workers])
+        shown = json.dumps([encode_worker(worker) for worker in workers])
         epoch, wishes, gone, paused = self.link.run("beat", spool, shown, os.urandom(8).hex())
         texts = [text.decode(errors="replace") for text in wishes]
         return Orders(

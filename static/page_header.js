@@ -111,9 +111,10 @@ class PageHeader {
       return `<label><input type="radio" name="interval" value="${value}" ${checked}>${value}</label>`;
     });
     setHtml(this.find("intervals"), `<legend>Refresh every</legend>${choices.join("")}`);
-    const lines = workers.map(({ name, running, slots, queues }) => {
+    const lines = workers.map(({ name, running, slots, queues, responds }) => {
       const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
-      return `${name}: ${running} of ${slots} slots busy${served}`;
+      const silent = responds === false ? ", does not respond" : "";
+      return `${name}: ${running} of ${slots} slots busy${served}${silent}`;
     });
     const shown = lines.length > 0 ? lines : ["No worker is running."];
     if (machines) {

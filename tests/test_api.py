@@ -371,7 +371,7 @@ def test_a_queued_job_has_an_empty_log(client: FlaskClient, hand: Hand) -> None:
 
 def test_living_workers_are_listed(served: Site) -> None:
     [worker] = wait_until(lambda: served.get("/workers").json()["workers"])
-    names = "name host pid slots queues running started_at seen_at".split()
+    names = "name host pid slots queues running started_at seen_at responds".split()
     assert set(worker) == set(names)
     assert (worker["slots"], worker["queues"]) == (4, [BY_WORKER])
     assert isinstance(worker["running"], int) and worker["pid"] > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,17 @@ import pytest
 import requests
 from conftest import Processes, wait_until
 
-from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Job, Outcome, Retention, Status
+from api import create_app
+from storage import (
+    CLOCK_TOLERANCE,
+    CLOCK_TRIAL,
+    FolderStore,
+    Job,
+    Outcome,
+    Retention,
+    Status,
+    WorkerInfo,
+)
 from worker import post
 
 DAY = 86_400
@@ -115,6 +127,14 @@ def test_a_damaged_ledger_of_retention_deletes_nothing(
     prune(storage, 3)
     assert all_ids(storage) == {old.id}
     assert read_ledger(storage)["boot"] == storage.boot
+
+
+def test_a_ledger_of_a_later_version_is_believed(storage: FolderStore) -> None:
+    finished(storage, 3.5)
+    path = Path(storage.root, "retention")
+    path.write_text(json.dumps(read_ledger(storage) | {"field_of_the_future": 1}))
+    prune(storage, 3)
+    assert not all_ids(storage)
 
 
 def test_age_deletes_no_more_than_its_share_in_an_hour(
@@ -230,6 +250,48 @@ def test_health_tells_jobs_that_nobody_serves(
     processes.worker("--queues", "gpu", "--drain")
     ended(job)
     assert requests.get(f"{url}/healthz").status_code == 200
+
+
+def test_health_tells_of_a_worker_that_lives_but_does_not_respond(
+    processes: Processes, worker: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    url = processes.api("storage.UNRESPONSIVE_AFTER=5")
+    process = worker()  # with a heartbeat every 0.5 s
+    wait_until(lambda: requests.get(f"{url}/healthz").json()["workers"] == 1)
+    assert requests.get(f"{url}/healthz").status_code == 200
+    process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: requests.get(f"{url}/healthz").status_code == 503)
+        told = requests.get(f"{url}/healthz").json()
+        assert told["reason"] == "workers that have not responded for 5 s: 1 of 1"
+        assert [w["responds"] for w in requests.get(f"{url}/workers").json()["workers"]] == [False]
+    finally:
+        process.send_signal(signal.SIGCONT)
+    wait_until(lambda: requests.get(f"{url}/healthz").status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("change", "responds"),
+    [
+        ({}, True),
+        ({"seen_at": "2020-01-01T00:00:00.000Z"}, True),  # the wall clock was set
+        ({"heartbeat": {"boot": "another", "monotonic": -1e9}}, True),
+        ({"heartbeat": {"monotonic": -1e9}}, False),
+        ({"heartbeat": None}, True),  # of an earlier version
+    ],
+)
+def test_a_worker_responds_by_the_monotonic_clock_alone(
+    storage: FolderStore, change: dict[str, Any], responds: bool
+) -> None:
+    storage.heartbeat(WorkerInfo("w", "host", 1, 2, []), 0)
+    path = Path(storage.root, "workers", "w.json")
+    record = json.loads(path.read_text())
+    if change.get("heartbeat"):
+        change = {"heartbeat": {"boot": storage.boot} | change["heartbeat"]}
+    path.write_text(json.dumps(record | change))
+    assert [info.responds for info in storage.workers()] == [responds]
+    told = create_app({"STORAGE": storage.root}).test_cli_runner().invoke(args=["workers"]).output
+    assert ("does not respond, last seen at" in told) is not responds
 
 
 def metric(url: str, line: str) -> float | None:
