@@ -798,6 +798,7 @@ def observe_request(response: Response) -> Response:
 
 
 Created = tuple[dict[str, Any], int, dict[str, str]]
+KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
 
 
 @routes.post("/jobs")
@@ -810,13 +811,18 @@ def create() -> Created:
 @routes.post("/jobs/<job_id>/rerun")
 def rerun(job_id: str) -> Created:
     """Submit a job like another one."""
-    return created(run_again(job_id, idempotency_key()))
+    key = idempotency_key()
+    if key == f"rerun {job_id}":  # documented: what `flask rerun` and the page use for many jobs
+        key = bulk_key(job_id)
+    return created(run_again(job_id, key))
 
 
 def idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not key.strip():
         abort(400, "Idempotency-Key must not be empty")
+    if key is not None and KEY_CONTROL_RE.search(key):  # some servers let them pass
+        abort(400, "Idempotency-Key must not contain control characters")
     return key
 
 
@@ -1621,10 +1627,10 @@ def iter_pages(
             return
 
 
-def bulk_key(job: Job) -> str:
-    """The Idempotency-Key of a rerun among many: each job is run again once, also where two do it
-    at a time."""
-    return f"rerun {job.id}"
+def bulk_key(job_id: str) -> str:
+    """The key of a rerun among many: each job is run again once, also if two people do it at a
+    time."""
+    return storage.own_key(f"rerun {job_id}")
 
 
 @routes.get("/bulk")
@@ -2183,7 +2189,7 @@ def delete_job(job: Job) -> None:
 
 
 add_action(Action("cancel", cancel_as_user, cancel_as_user))
-add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j))))
+add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j.id))))
 add_action(Action("delete", delete_job, delete_job))
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it

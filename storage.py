@@ -7,7 +7,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       running/ID/          claimed by a worker
       succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
       workers/NAME.json    one for each worker, flock-ed while it lives
-      keys/                an Idempotency-Key's hash, holding the ID of its job
+      keys/HASH            of an Idempotency-Key, holding the ID of its job
       paused/QUEUE.json    of a queue from which nothing is claimed, by anybody
       set-aside/           folders of an ID that stands elsewhere already, for a person to look at
       tmp/                 half-made and half-deleted jobs, never read
@@ -96,6 +96,7 @@ CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their a
 DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
+ID_LENGTH = 24  # characters
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
@@ -1213,6 +1214,40 @@ COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+# --- Idempotency-Keys ---------------------------------------------------------------------------
+
+# Begins each key that we make ourselves. No HTTP header can contain it, so a client cannot take the
+# key of a scheduled run or of a rerun among many and thereby prevent that job.
+OWN_KEY = "\x1f"
+
+
+def own_key(text: str) -> str:
+    return OWN_KEY + text
+
+
+def earlier_key(key: str) -> str | None:
+    """The key that earlier versions used in place of our own one; None for a client's key."""
+    return key.removeprefix(OWN_KEY) if key.startswith(OWN_KEY) else None
+
+
+def hash_key(key: str) -> str:
+    from hashlib import sha256  # here, because most workers have no use for its 3 MB
+
+    return sha256(key.encode(errors="replace")).hexdigest()
+
+
+def is_same_run(known: Job, job: Job) -> bool:
+    """Was a job that has the earlier key of another one made for the same purpose? A client may
+    have used that key for a job of its own."""
+    if job.rerun_of is not None:
+        return known.rerun_of == job.rerun_of
+    made_for = (known.rerun_of, known.saved, known.submitted_by)
+    return made_for == (None, job.saved, job.submitted_by)
+
+
+# --- The runs of a saved command ----------------------------------------------------------------
+
+
 def active_run(store: Store, name: str) -> str | None:
     """The ID of a job of this saved command that waits or runs; None: there is none."""
     for job_id in store.command_runs(name):
@@ -1307,6 +1342,7 @@ def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
 
 # --- Schedules ----------------------------------------------------------------------------------
 
+SCHEDULE = "schedule"  # as whom schedules submit
 ON_TIME = 60.0  # seconds by which a run may be late without a word
 CLOCK_AHEAD = 3_600.0  # seconds: a schedule that begins further ahead is a wrong clock's
 MAX_COUNTED = 1_000  # missed times that are counted
@@ -1346,7 +1382,7 @@ class Firing:
     schedule: Schedule  # as it is afterwards
     runs: bool = False  # a job is to be submitted
     skips: int = 0  # times that are skipped
-    key: str | None = None  # the Idempotency-Key of the job, NAME@minute in UTC
+    key: str | None = None  # of the job, see firing_key
     reason: str | None = None  # of the job, where it stands for more than its own time
 
 
@@ -1399,7 +1435,7 @@ def _timestamp(text: str) -> float:
 
 def firing_key(command: SavedCommand, moment: float) -> str:
     """Under which one time is run once, however many workers on however many machines try to."""
-    return f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}"
+    return own_key(f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}")
 
 
 def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, float, float]:
@@ -1465,7 +1501,7 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
         firing = due(command, seen, now, active) or firing
         log.info("skipped saved=%s times=%d active=%s", command.saved, firing.skips, active)
         return store.fire(command, seen, firing, None)
-    job = replace(command.job({}), submitted_by="schedule", submit_reason=firing.reason)
+    job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=firing.reason)
     return store.fire(command, seen, firing, job)
 
 
@@ -2474,13 +2510,12 @@ class FolderStore:
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
-        path = self._key_path(key)
-        with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+        with open(open_regular(self._key_path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with suppress(JobNotFound):
-                return self.get(file.read(24).decode(errors="replace"))
+            known = self._job_of_key(key, job)
+            if known is not None:
+                return known
             # The ID first: after a crash here the key names no job and may be used again.
-            file.seek(0)
             file.write(job.id.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -2488,9 +2523,22 @@ class FolderStore:
             return self._enqueue(job)
 
     def _key_path(self, key: str) -> str:
-        from hashlib import sha256  # here, because the worker has no use for its 3 MB
+        return f"{self.root}/keys/{hash_key(key)}"
 
-        return f"{self.root}/keys/{sha256(key.encode(errors='replace')).hexdigest()}"
+    def _job_of_key(self, key: str, job: Job) -> Job | None:
+        """The job that was submitted under a key, or under its earlier form for the same purpose
+        as `job`; None if there is none, or not any more."""
+        with suppress(FileNotFoundError, JobNotFound):
+            return self._read_key(key)
+        earlier = earlier_key(key)
+        if earlier is not None:
+            with suppress(FileNotFoundError, JobNotFound):
+                known = self._read_key(earlier)
+                return known if is_same_run(known, job) else None
+        return None
+
+    def _read_key(self, key: str) -> Job:
+        return self.get(read_small(self._key_path(key))[:ID_LENGTH].decode(errors="replace"))
 
     def _enqueue(self, job: Job) -> Job:
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
@@ -3139,15 +3187,10 @@ class FolderStore:
 
     def _settle_interrupted(self, command: SavedCommand, seen: Schedule, moment: str) -> None:
         """A worker died, or the disk was full, while it submitted the job of this time."""
-        is_done = self._job_of_key(firing_key(command, _timestamp(moment))) is not None
+        job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
+        is_done = self._job_of_key(firing_key(command, _timestamp(moment)), job) is not None
         settled = moment if is_done else seen.settled
         self._write_schedule(command.saved, replace(seen, firing=None, settled=settled))
-
-    def _job_of_key(self, key: str) -> Job | None:
-        """The job that an Idempotency-Key has given; None where there is none (any more)."""
-        with suppress(FileNotFoundError, JobNotFound):
-            return self.get(read_small(self._key_path(key)).decode(errors="replace")[:24])
-        return None
 
     def _saved_path(self, name: str) -> str:
         return f"{self.root}/saved/{name}.json"
@@ -4354,14 +4397,29 @@ class RedisStore:
         """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
         `key` is it safe to ask again."""
         check_queue(job.queue)
-        from hashlib import sha256
-
+        known = None if key is None else self._job_of_earlier_key(key, job)
+        if known is not None:
+            return known
         job = replace(job, id=new_id(), submitted_at=utc())
-        name = "" if key is None else sha256(key.encode(errors="replace")).hexdigest()
+        name = "" if key is None else hash_key(key)
         at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
         asked = (job.id, job.queue, encode_record(job), name, job.saved or "", at)
         given = self.link.run("submit", *asked).decode()
         return job if given == job.id else self.get(given)
+
+    def _job_of_earlier_key(self, key: str, job: Job) -> Job | None:
+        """The job that an earlier version submitted for the same purpose as `job`, if the key is
+        our own; None if there is none, or not any more."""
+        earlier = earlier_key(key)
+        if earlier is None:
+            return None
+        (given,) = self.link.ask(("GET", self._key(f"key:{hash_key(earlier)}")))
+        if given is None:
+            return None
+        with suppress(JobNotFound):
+            known = self.get(given.decode(errors="replace"))
+            return known if is_same_run(known, job) else None
+        return None
 
     def cancel(self, job_id: str, reason: str) -> Job:
         """Cancel a queued job at once (queued -> cancelled); tell a running one's machine.
@@ -4487,8 +4545,6 @@ class RedisStore:
         self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
     ) -> Job | None:
         """As FolderStore.fire, in one step."""
-        from hashlib import sha256
-
         name = command.saved
         raw, schedule = self._load_schedule(name)
         (record,) = self.link.ask(("HGET", self._key("saved"), name))
@@ -4500,8 +4556,7 @@ class RedisStore:
             self.link.run("fire", *as_seen)
             return None
         job = replace(job, id=new_id(), submitted_at=utc())
-        key = sha256(firing.key.encode()).hexdigest()
-        asked = (job.id, job.queue, encode_record(job), key, name, "")
+        asked = (job.id, job.queue, encode_record(job), hash_key(firing.key), name, "")
         given = self.link.run("fire", *as_seen, *asked)
         if given is None:
             return None

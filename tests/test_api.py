@@ -191,6 +191,12 @@ def test_an_empty_idempotency_key_is_refused(client: FlaskClient, hand: Hand, ke
     assert client.get("/jobs").json["counts"]["queued"] == 0
 
 
+@pytest.mark.parametrize("key", ["\x1frerun x", "a\0", "a\x1b[2J"])
+def test_a_key_with_control_characters_is_refused(client: FlaskClient, key: str) -> None:
+    answer = client.post("/jobs", json={"command": "true"}, headers={"Idempotency-Key": key})
+    is_problem(answer, 400, "Idempotency-Key must not contain control characters")
+
+
 def test_one_key_sent_by_many_at_once_is_one_job(site: Site) -> None:
     found: list[str] = []
     barrier = threading.Barrier(12)

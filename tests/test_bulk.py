@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 from conftest import ROOT, Hand, Site, clean_environment
+from flask.testing import FlaskClient
 from web import is_problem
 
 import api
 from api import create_app
-from storage import Status
+from storage import Job, Status
 
 Run = Callable[..., Result]
 
@@ -173,8 +174,20 @@ def test_the_page_and_a_command_share_the_key_of_a_rerun(site: Site) -> None:
     [job_id] = failed(site.hand, 1)
     headers = {"Idempotency-Key": f"rerun {job_id}"}
     made = {site.post(f"/jobs/{job_id}/rerun", headers=headers).json()["id"] for _ in range(2)}
+    store, key = site.hand.storage, api.bulk_key(job_id)
+    made.add(store.submit(Job(command="true", rerun_of=job_id), key).id)
     assert len(made) == 1
-    assert api.bulk_key(site.hand.storage.get(job_id)) == headers["Idempotency-Key"]
+
+
+def test_a_clients_key_cannot_prevent_a_rerun(run: Run, hand: Hand, client: FlaskClient) -> None:
+    [job_id] = failed(hand, 1)
+    headers = {"Idempotency-Key": f"rerun {job_id}"}
+    taken = client.post("/jobs", json={"command": "true", "queue": "by-hand"}, headers=headers)
+    assert taken.status_code == 201
+    done = run("rerun", "--status", "failed", "--yes")
+    assert done.exit_code == 0
+    assert done.stdout.split() != [taken.get_json()["id"]]
+    assert hand.storage.get(done.stdout.strip()).rerun_of == job_id
 
 
 def test_all_that_wait_or_run_are_cancelled(run: Run, hand: Hand) -> None:

@@ -1404,6 +1404,24 @@ def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> No
     assert store.counts()[Status.QUEUED] == 1
 
 
+def test_a_clients_key_cannot_prevent_a_scheduled_run(store: WorkerStore) -> None:
+    store.save_command(hourly())
+    command, soon = store.load_command("hourly"), hours_from_now(1)
+    key = f"hourly@{utc(soon - 1800)[:16]}Z"
+    clients = store.submit(Job(command="true", submitted_by="anna"), key)
+    job = fire_due(store, command, soon)
+    assert job and job.id != clients.id
+
+
+def test_a_key_that_an_earlier_version_made_itself_still_gives_its_job(store: WorkerStore) -> None:
+    first = store.submit(Job(command="true", rerun_of=UNKNOWN), f"rerun {UNKNOWN}")
+    key = module.own_key(f"rerun {UNKNOWN}")
+    assert store.submit(Job(command="true", rerun_of=UNKNOWN), key).id == first.id
+    other = store.submit(Job(command="true"), "rerun other")
+    key = module.own_key("rerun other")
+    assert store.submit(Job(command="true", rerun_of="other"), key).id != other.id
+
+
 def test_a_time_is_not_fired_again_when_its_job_is_deleted(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
