@@ -271,8 +271,8 @@ class WorkerInfo:
     name: str
     host: str
     pid: int
-    slots: int
-    queues: list[str]
+    slots: int = 0
+    queues: list[str] = field(default_factory=list)
     running: int = 0
     started_at: str = field(default_factory=lambda: utc())
     seen_at: str = ""
@@ -498,6 +498,14 @@ def _make_id(moment: datetime, random: int) -> str:
     return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
         ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
     )
+
+
+def known_fields(cls: Any, record: Any) -> dict[str, Any]:
+    """The entries of a JSON object that are fields of this dataclass. A newer version may have
+    added others, which are ignored. ValueError if it is not an object."""
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    return {f.name: record[f.name] for f in fields(cls) if f.name in record}
 
 
 class Troubles:
@@ -951,10 +959,15 @@ def _take_line(attempts: list[Attempt], line: Any) -> None:
 
 
 def _parse_claimed(value: Any) -> Attempt:
-    words = {name: value[name] for name in ("worker", "host", "boot", "started_at")}
-    if not all(isinstance(word, str) for word in words.values()):
+    """Another version may leave out any field but the attempt: a claim that is skipped would let
+    the job start twice."""
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    words = {name: value.get(name) for name in ("worker", "host", "boot", "started_at")}
+    if not all(map(_is_text, words.values())):
         raise ValueError("a claim by somebody")
-    clock = _number(value["started_monotonic"])
+    clock = value.get("started_monotonic")
+    clock = None if clock is None else _number(clock)
     return Attempt(_whole(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
 
 
@@ -1511,11 +1524,7 @@ def encode_schedule(schedule: Schedule) -> bytes:
 
 def parse_schedule(data: bytes) -> Schedule:
     """ValueError, saying why, where it is none."""
-    record = json.loads(data)
-    if not isinstance(record, dict):
-        raise ValueError("it is not a JSON object")
-    known = {f.name: record[f.name] for f in fields(Schedule) if f.name in record}
-    schedule = Schedule(**known)
+    schedule = Schedule(**known_fields(Schedule, json.loads(data)))
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
     if not all(map(_is_text, (*words, *times))) or not _is_count(schedule.skipped):
@@ -2132,8 +2141,7 @@ class Retention:
         offset = time.time() - now
         fresh = cls(boot, offset, now, now)
         try:
-            record = json.loads(read_descriptor(ledger))
-            known = cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+            known = cls(**known_fields(cls, json.loads(read_descriptor(ledger))))
             for number in (known.offset, known.agreed_since, known.hour_began):
                 _number(number)
             _whole(known.deleted, 0, 1 << 31)
@@ -3426,15 +3434,25 @@ def _parse_worker(content: bytes, boot: str) -> WorkerInfo:
     """The worker in such a file; ValueError if it is not one."""
     try:
         record = json.loads(content)
-        responds = _is_recent(record.pop("heartbeat", None), boot)
-        info = WorkerInfo(**record)
-        info.responds = responds
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        info = _make_worker(record)
+        info.responds = _is_recent(record.get("heartbeat"), boot)
+        return info
+    except (ValueError, RecursionError):
         raise ValueError("it is not a worker's file") from None
-    words = [info.name, info.host, info.started_at, info.seen_at, *info.queues]
+
+
+def _make_worker(record: Any) -> WorkerInfo:
+    """The worker that a record describes, perhaps one of another version; ValueError if none."""
+    known = known_fields(WorkerInfo, record)
+    info = WorkerInfo(**{"name": None, "host": None, "pid": None} | known)
+    words = [info.name, info.host, info.started_at, info.seen_at]
     numbers = [info.pid, info.slots, info.running]
-    if not all(map(_is_text, words)) or not all(map(_is_count, numbers)):
-        raise ValueError("it is not a worker's file")
+    is_good = isinstance(info.queues, list) and all(isinstance(q, str) for q in info.queues)
+    is_good = is_good and isinstance(info.responds, bool)
+    if not is_good or not all(isinstance(word, str) for word in words):
+        raise ValueError("it does not describe a worker")
+    if not all(map(_is_count, numbers)):
+        raise ValueError("it does not describe a worker")
     return info
 
 
@@ -3444,6 +3462,18 @@ def _is_recent(heartbeat: Any, boot: str) -> bool:
     if not isinstance(heartbeat, dict) or not boot or heartbeat.get("boot") != boot:
         return True
     return time.monotonic() - _number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
+
+
+def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
+    """The workers of a machine, as it reported them to Redis; those that cannot be read are left
+    out."""
+    found = []
+    with suppress(ValueError, RecursionError):
+        records = json.loads(content)
+        for record in records if isinstance(records, list) else []:
+            with suppress(ValueError):
+                found.append(_make_worker(record))
+    return found
 
 
 def _parse_counts(data: bytes) -> dict[Status, int]:
@@ -4593,7 +4623,7 @@ class RedisStore:
         )
         found = []
         for name, at in _pairs(heard):
-            workers = [WorkerInfo(**record) for record in json.loads(shown.get(name, b"[]"))]
+            workers = parse_workers(shown.get(name, b""))
             found.append((name.decode(), float(at), now[0] - int(at), workers))
         return found
 

@@ -355,6 +355,24 @@ def test_two_machines_share_the_queue_and_run_each_job_once(team: Team, tmp_path
     assert hosts == {team.spool("a").name, team.spool("b").name}
 
 
+def test_a_machine_of_a_newer_version_harms_no_other(team: Team, redis: RedisServer) -> None:
+    """Its workers are shown without the fields that this version does not know."""
+    worker = {"name": "w", "host": "h", "pid": 1, "slots": 5, "queues": [], "labels": ["gpu"]}
+    shown = {
+        "newer-1": json.dumps([worker, {"name": 1}, 3]),
+        "odd-1": "not json",
+        "odd-2": "{}",
+    }
+    for name, workers in shown.items():
+        redis.do("HSET", "tailboard:machines", name, workers)
+        redis.do("ZADD", "tailboard:heard", int(time.time()) + 60, name)
+    assert [(w.name, w.slots) for w in team.store.workers()] == [("w", 5)]
+    assert [machine.slots for machine in team.store.machines()] == [5, 0, 0]
+    team.start("a")
+    assert team.wait(team.submit("true")).status is Status.SUCCEEDED
+    assert "trouble" not in team.processes.text()
+
+
 def test_each_machine_serves_the_queues_of_its_workers(team: Team) -> None:
     one, two = team.submit("true", queue="one"), team.submit("true", queue="two")
     team.start("a", "--queues", "two")

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from storage import (
     JobDamaged,
     JobNotFound,
     Outcome,
+    Retention,
     Status,
     Store,
     WorkerInfo,
@@ -399,6 +401,29 @@ def test_a_worker_that_cannot_be_shown_is_told(storage: FolderStore, folder: Pat
     assert list(storage.workers()) == []
 
 
+def test_a_worker_of_another_version_is_shown(storage: FolderStore, folder: Path) -> None:
+    """An unknown field is ignored; a missing one has its default."""
+    storage.heartbeat(WorkerInfo("w", "host", 1, 2, ["a"]), 0)
+    path = folder / "workers" / "w.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(known | {"labels": ["gpu"]}))
+    assert [(w.name, w.slots, w.queues) for w in storage.workers()] == [("w", 2, ["a"])]
+    del known["queues"], known["seen_at"]
+    path.write_text(json.dumps(known))
+    assert [(w.name, w.slots, w.queues) for w in storage.workers()] == [("w", 2, [])]
+    assert list(storage.unreadable()) == []
+
+
+def test_retention_of_another_version_is_read(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "retention", os.O_RDWR | os.O_CREAT)
+    retention = Retention.read(fd, "boot")
+    retention.deleted = 7
+    record = {**asdict(retention), "paused": False}
+    os.pwrite(fd, json.dumps(record).encode(), 0)
+    assert Retention.read(fd, "boot").deleted == 7
+    os.close(fd)
+
+
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "link"])
 def test_a_log_that_is_no_file_takes_no_output(
     storage: FolderStore, claim: Callable[[], Claim], tmp_path: Path, kind: str
@@ -615,6 +640,14 @@ def test_a_line_that_is_none_of_ours_is_passed_over(foreign: bytes) -> None:
     whole = lines("c1", "p", "x7")
     assert parse_journal(whole + foreign + b"\n") == parse_journal(whole)
     assert parse_journal(foreign + whole) == parse_journal(whole)
+
+
+def test_a_claim_of_another_version_counts() -> None:
+    """If it was skipped, the job would start twice."""
+    claim = b'{"claimed": {"attempt": 1, "worker": "w", "labels": []}}\n{"pid": 5}\n'
+    attempt = parse_journal(claim)[-1]
+    assert (attempt.number, attempt.worker, attempt.host, attempt.pid) == (1, "w", None, 5)
+    assert judge(0, attempt, None, "boot", 0.0).status is Status.LOST
 
 
 @pytest.mark.parametrize("kind", ["too large", "hole of 4 TB", "FIFO", "folder", "link", "missing"])
