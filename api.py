@@ -2518,7 +2518,8 @@ def locked_folder(path: str) -> Iterator[None]:
 @click.argument("spool")
 def mark_lost_command(spool: str) -> None:
     """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
-    or queued again where they may be retried. Prints the lost ones."""
+    or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
+    of those that have ended."""
     store = tailboard().storage
     if not isinstance(store, storage.RedisStore):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")

@@ -3568,7 +3568,7 @@ end
 local function is_paused(queue) return redis.call('HGET', P..'paused', queue) end
 local function number_of(token) return tonumber(string.match(token, '%d+$') or 0) end
 local function spool_of(token) return string.match(token, '^(.*):%d+$') end
-local function leave(id, s, queue, token)
+local function leave(id, s, queue, token, to)
   redis.call('ZREM', P..'status:'..s, id)
   redis.call('ZREM', P..'queue:'..queue, id)
   redis.call('ZREM', P..'delayed:'..queue, id)
@@ -3576,8 +3576,16 @@ local function leave(id, s, queue, token)
   if spool then
     redis.call('ZREM', P..'taken:'..spool, id)
     redis.call('ZREM', P..'runs:'..spool, id)
-    redis.call('HDEL', P..'wishes:'..spool, id)
+    if to ~= 'running' then redis.call('HDEL', P..'wishes:'..spool, id) end
   end
+end
+-- The machine of a token is to cancel this job: also for a job that it has not reported as started,
+-- and again if it was asked before, since it may have answered while it did not have the job yet.
+local function request_cancel(id, token, reason)
+  local wishes = P..'wishes:'..spool_of(token)
+  redis.call('HDEL', wishes, id)  -- first: see above of a full Redis
+  redis.call('HSET', P..'state:'..id, 'cancel', reason)
+  redis.call('HSET', wishes, id, reason)
 end
 local function clock()
   local now = redis.call('TIME')
@@ -3699,18 +3707,22 @@ return {out, tostring(next_due)}
 """,
     # id, token, status, journal, log size needed (-1: any), whether this confirms a take (1),
     # seconds until it may start that is queued again -> how things stand, for the spool with the
-    # job: the new status, or absent | behind | fenced | log | paused, or the final status it has.
+    # job: the new status, or absent | behind | fenced | cancel | log | paused, or the final status
+    # it has. "cancel": a request to cancel it was accepted, so it must neither start nor run again
+    # nor end otherwise. The spool records that and reports it as cancelled.
     "report": """
 local id, token, to, journal, size, confirms, delay = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size')
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size',
+                     'cancel')
 if not s[1] then return 'absent' end
 if s[3] ~= token then
   return tonumber(s[4]) < number_of(token) and 'behind' or 'fenced'
 end
 if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
+if s[6] and to ~= 'cancelled' and (to ~= 'running' or confirms == '1') then return 'cancel' end
 if confirms == '1' and s[1] == 'queued' and is_paused(s[2]) then return 'paused' end
 if tonumber(size) > tonumber(s[5] or 0) then return 'log' end
-leave(id, s[1], s[2], token)
+leave(id, s[1], s[2], token, to)
 if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
 local asked = string.match(redis.call('GET', P..'job:'..id), '^[^\\n]*\\n')
 redis.call('SET', P..'job:'..id, asked..journal)
@@ -3729,31 +3741,38 @@ if to ~= 'queued' and to ~= 'running' then
 end
 return to
 """,
-    # id, status, queue, job with its journal, token -> like report: a spool puts back what Redis
-    # has lost; what is as new there stays.
+    # id, status, queue, job with its journal, token, reason of a request to cancel it that has
+    # reached the spool ('': none) -> like report: a spool puts back what Redis has lost; what is as
+    # new there stays.
     "restore": """
-local id, to, queue, job, token = unpack(ARGV)
+local id, to, queue, job, token, reason = unpack(ARGV)
 local spool = spool_of(token)
 if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes')
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'cancel')
 if s[1] then
   if number_of(token) <= tonumber(s[4]) then return s[3] == token and s[1] or 'fenced' end
+  if s[5] and to ~= 'cancelled' and to ~= 'running' then return 'cancel' end
   leave(id, s[1], s[2], s[3])
 end
 redis.call('SET', P..'job:'..id, job)
 redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
 redis.call('ZADD', P..'all', 0, id)
 enter(id, to, queue, token)
+reason = s[5] or reason
+if to == 'running' and reason ~= '' then request_cancel(id, token, reason)
+else redis.call('HDEL', P..'state:'..id, 'cancel') end
 return to
 """,
-    # id, from, token (*: whoever has it), status, line, seconds until it may start that is queued
-    # -> done, or the status that it has: a transition over the head of the spool that has the job,
-    # which is fenced by it.
+    # id, from, token (*: whoever has it), status, line, seconds until it may start that is queued,
+    # the request to cancel it as it was seen ('': none) -> done, cancel (another request), or the
+    # status that it has: a transition over the head of the spool that has the job, which is fenced
+    # by it.
     "override": """
-local id, from, token, to, line, delay = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token')
+local id, from, token, to, line, delay, seen = unpack(ARGV)
+local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'cancel')
 if not s[1] then return 'absent' end
 if s[1] ~= from or (token ~= '*' and token ~= s[3]) then return s[1] end
+if (s[4] or '') ~= seen then return 'cancel' end
 leave(id, s[1], s[2], s[3])
 if line ~= '' then redis.call('APPEND', P..'job:'..id, line) end
 redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
@@ -3761,15 +3780,13 @@ redis.call('HDEL', P..'state:'..id, 'cancel')
 enter(id, to, s[2], '', after(delay))
 return 'done'
 """,
-    # id, reason -> the status; a running job's machine is told.
+    # id, reason -> the status; "running" accepts the request: the job will end as cancelled. The
+    # reason of the first request counts.
     "wish": """
 local id, reason = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'status', 'token', 'cancel')
-if s[1] == 'running' and not s[3] then
-  local wishes = P..'wishes:'..spool_of(s[2])
-  redis.call('HDEL', wishes, id)
-  redis.call('HSET', P..'state:'..id, 'cancel', reason)
-  redis.call('HSET', wishes, id, reason)
+if s[1] == 'running' then
+  request_cancel(id, s[2], s[3] or reason)
   say(id, s[1])
 end
 return s[1] or 'absent'
@@ -4466,11 +4483,20 @@ class RedisStore:
         raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
 
     def _override(
-        self, job_id: str, found: Status, token: str, to: Status, line: str, delay: float = 0.0
+        self,
+        job_id: str,
+        found: Status,
+        token: str,
+        to: Status,
+        line: str,
+        delay: float = 0.0,
+        cancel: str = "",
     ) -> bool:
-        """Move a job over its machine's head; False if its state or its token has changed. `delay`:
-        seconds until a job that is queued again may start."""
-        return bool(self.link.run("override", job_id, found, token, to, line, delay) == b"done")
+        """Move a job without its machine. Returns False if its state, its token or the request to
+        cancel it (`cancel`) has changed. `delay`: seconds until a job that is queued again may
+        start."""
+        answer: bytes = self.link.run("override", job_id, found, token, to, line, delay, cancel)
+        return answer == b"done"
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
@@ -4696,9 +4722,17 @@ class RedisStore:
         (token,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "token"))
         return (token or b"").decode()
 
+    def cancel_reason(self, job_id: str) -> str:
+        """Why a job is to be cancelled: the reason of the request that Redis accepted. Returns ""
+        if there is no request."""
+        (reason,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "cancel"))
+        return (reason or b"").decode(errors="replace")
+
     def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
-        """The job if it is lost now; None if it was queued again or has ended meanwhile."""
-        token = self._token_of(job_id)
+        """Give up a job that its machine will not report any more. Returns the job if this ended
+        it: as lost, or as cancelled if Redis had accepted a request. Returns None if it was queued
+        again or has ended meanwhile."""
+        token, asked = self._token_of(job_id), self.cancel_reason(job_id)
         if not token.startswith(f"{spool}:"):
             return None
         job = self.get(job_id)
@@ -4708,13 +4742,17 @@ class RedisStore:
             lines.append({"claimed": attempt.claimed_line()})
         outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
         verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
+        if asked:
+            outcome = replace(outcome, status=Status.CANCELLED, reason=asked)
+            verdict = Verdict(Status.CANCELLED, outcome, recorded=False)
         lines.append({"ended": outcome.ended_line()})
         text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
         delay = wait_of(job, verdict, 0.0).left(time.time())
-        if not self._override(job_id, Status.RUNNING, token, verdict.status, text, delay):
-            return None
+        if not self._override(job_id, Status.RUNNING, token, verdict.status, text, delay, asked):
+            is_asked_since = self.cancel_reason(job_id) != asked
+            return self._lose(job_id, spool, reason) if is_asked_since else None
         log.warning("lost job=%s machine=%s now=%s", job_id, spool, verdict.status)
-        return self.get(job_id) if verdict.status is Status.LOST else None
+        return self.get(job_id) if verdict.status in FINISHED else None
 
     def lose_missing(self, job_id: str, spool: str) -> Job | None:
         """Give up a job that Redis shows as running on a spool that does not have it."""
@@ -4773,7 +4811,9 @@ class RedisStore:
         """The command that puts back a job that Redis has lost."""
         status = Status.RUNNING if look.status is Status.QUEUED else look.status
         content = look.record.rstrip(b"\n") + b"\n" + look.journal
-        return self.link.script("restore", look.id, status, look.queue, content, look.token)
+        asked = read_cancel_request(look.folder)
+        reason = asked.reason if asked else ""
+        return self.link.script("restore", look.id, status, look.queue, content, look.token, reason)
 
     def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
         """The command that sends log bytes; it answers with the offset to go on from, or as SCRIPTS
@@ -5140,6 +5180,20 @@ class Spool(FolderStore):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
 
+    def end_cancelled(self, look: SpoolLook, reason: str) -> None:
+        """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/, since
+        Redis accepted a request before it learned of that. The exit code stays. Durable on return.
+        BlockingIOError while the job is being recorded; OSError if the disk refuses."""
+        with Claim(self, look.folder, self._take_times(look.folder), None) as claim:
+            with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
+                if not claim.acquire_lock():
+                    raise BlockingIOError(errno.EAGAIN, "its journal is locked", look.folder)
+                journal = claim.shim_input()
+                last = parse_journal(os.pread(journal, SMALL_FILE, 0))[-1]
+                append_line(journal, {"ended": cancelled_line(look.place, last, reason)})
+                os.fsync(journal)
+            self.move_folder(look.folder, f"{self.root}/{Status.CANCELLED}/{look.id[:8]}")
+
     def return_waiting(self, count: int) -> None:
         """Return up to `count` jobs that no worker here has claimed, the newest first."""
         homes = glob(f"{self.root}/queued/*")
@@ -5165,6 +5219,16 @@ class Spool(FolderStore):
                 self.write_pause(parse_pause(queue, said[queue]))
             for job_id in self._listing(f"{self.root}/queued/{queue}"):
                 self._return(job_id, queue)
+
+
+def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
+    """The value of the line `ended` that makes a job's end a cancellation. The result of its last
+    attempt stays: for a job in taken/, which waits for its next one, as the attempt's own."""
+    if place == "taken" or last.ended is None:
+        return {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
+    outcome = replace(last.ended, status=Status.CANCELLED, reason=reason, hint=None)
+    outcome.finished_at = outcome.finished_at or utc()
+    return outcome.ended_line()
 
 
 def _private(path: str, flags: int) -> int:

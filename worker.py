@@ -1050,7 +1050,9 @@ class Relay:
         """Leave the request to cancel it; False: try it again."""
         try:
             self.spool.cancel(job_id, reason)
-        except (JobNotFound, WrongState, JobDamaged):
+        except JobNotFound:  # or it waits in taken/ or returned/, where no request is left
+            return self.spool.look(job_id) is None
+        except (WrongState, JobDamaged):  # its end is reported, and Redis refuses any other
             return True
         except OSError as error:  # for example a full disk
             self.troubles.add(f"cancel={job_id}", error)
@@ -1206,10 +1208,12 @@ class Relay:
             sent.offset = sent.journal = None
             sent.times = 0
             self.changed.add(look.id)
-            if answer != "fenced":
+            if answer not in ("fenced", "cancel"):
                 return
         if answer == "fenced":
             self.give_up(sent, look)
+        elif answer == "cancel":
+            self.end_cancelled(look)
         elif answer == "log":
             if sent.offset == look.log_size:  # Redis has lost a part
                 sent.offset = None
@@ -1224,6 +1228,21 @@ class Relay:
             self.forget(look.id)
         else:
             sent.journal, sent.place = look.journal, look.place
+
+    def end_cancelled(self, look: SpoolLook) -> None:
+        """Record as cancelled a job that ended otherwise, is to run again or has not started, since
+        Redis accepted a request before it learned of that; then report it."""
+        reason = self.store.cancel_reason(look.id)
+        try:
+            self.spool.end_cancelled(look, reason)
+        except (BlockingIOError, FileNotFoundError):  # its worker is recording it or moves it
+            self.put_off(look.id)
+        except OSError as error:  # for example a full disk
+            self.troubles.add(f"cancel={look.id}", error)
+            self.put_off(look.id)
+        else:
+            log.info("cancelled job=%s instead=%s reason=%r", look.id, look.place, reason)
+            self.follow(look.id)
 
     def give_up(self, sent: Sent, look: SpoolLook) -> None:
         """The job belongs to another machine by now: kill what runs here, record nothing."""
@@ -1312,6 +1331,8 @@ class Relay:
                 admitted += 1
             elif answer == b"paused":
                 self.give_back([look.id])
+            elif answer == b"cancel":
+                self.end_cancelled(look)
             else:
                 self.spool.discard(look)
         return admitted

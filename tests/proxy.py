@@ -18,6 +18,7 @@ class Proxy:
         self.flows = threading.Event()  # cleared: nothing passes, and nobody is told
         self.flows.set()
         self.delay = 0.0  # seconds for each piece
+        self.drops_answers = threading.Event()  # set: answers are lost, and their connections
         self.closing = threading.Event()
         self.guard = threading.Lock()
         self.open: list[socket.socket] = []
@@ -73,6 +74,6 @@ class Proxy:
                     self.flows.wait()
                     if self.delay:
                         self.closing.wait(self.delay)
-                    if not data:
+                    if not data or (ready is server and self.drops_answers.is_set()):
                         return
                     others[ready].sendall(data)

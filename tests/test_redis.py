@@ -31,15 +31,18 @@ from conftest import (
     server_binary,
     wait_until,
 )
+from machines import RedisMachine
 from proxy import Proxy
 
 from dashboard import machines_summary
 from storage import (
     FINISHED,
     REDIS_LOG_KEPT,
+    Claim,
     FolderStore,
     Job,
     JobNotFound,
+    Outcome,
     RedisStore,
     SavedCommand,
     Settings,
@@ -595,6 +598,159 @@ def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
     assert team.store.get(job.id).status is Status.LOST
     worker.send_signal(signal.SIGCONT)
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
+
+
+# --- A cancel that was answered with 202 ----------------------------------------------------------
+
+
+@pytest.fixture
+def machine(team: Team) -> Iterator[RedisMachine]:
+    """A machine whose relay does nothing but what the test lets it do."""
+    machine = RedisMachine(team.url, str(team.place / "m"))
+    yield machine
+    machine.close()
+
+
+def claim(machine: RedisMachine) -> Claim:
+    held = machine.claim("worker", "host")
+    assert held is not None
+    return held
+
+
+def check_cancelled(machine: RedisMachine, job: Job, code: int | None = None) -> None:
+    """Redis and the machine's spool agree on how it ended."""
+    machine.sync()
+    for found in (machine.redis.get(job.id), machine.spool.get(job.id)):
+        seen = found.status, found.exit_code, found.reason
+        assert seen == (Status.CANCELLED, code, "enough")
+    assert not machine.redis.link.client.hgetall(f"tailboard:wishes:{machine.spool.name}")
+
+
+def test_jobs_cancelled_as_they_start_end_cancelled(team: Team, tmp_path: Path) -> None:
+    """Whether the machine has reported the start, is about to, or the first attempt just failed."""
+    team.start("a", "--slots", "24")
+    jobs = [
+        team.submit("exec sleep 1000" if number % 2 else "exit 1", retries=number % 2 or 50)
+        for number in range(24)
+    ]
+    for job in jobs:
+        team.wait(job, Status.RUNNING)
+        assert team.store.cancel(job.id, "enough").status is Status.RUNNING
+    for job in jobs:
+        assert team.wait(job).status is Status.CANCELLED
+        assert team.spool("a").status(job.id) is Status.CANCELLED
+
+
+def test_a_report_of_a_start_keeps_the_request(team: Team, machine: RedisMachine) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        team.store.cancel(job.id, "enough")
+        machine.relay.changed.add(job.id)
+        machine.relay.send()
+        machine.sync()
+        assert held.cancel_requested()
+        held.finish(held.judge().outcome)
+    check_cancelled(machine, job)
+
+
+@pytest.mark.parametrize("status", [s for s in FINISHED if s is not Status.CANCELLED])
+def test_an_end_that_redis_has_not_seen_becomes_a_cancellation(
+    team: Team, machine: RedisMachine, status: Status
+) -> None:
+    job = team.submit("true")
+    code = None if status is Status.LOST else 3
+    with claim(machine) as held:
+        held.finish(Outcome(status, code))
+    assert team.store.cancel(job.id, "enough").status is Status.RUNNING
+    check_cancelled(machine, job, code)
+    (attempt,) = team.store.get(job.id).attempts_as_dicts()
+    assert (attempt["status"], attempt["exit_code"]) == ("cancelled", code)
+    with pytest.raises(WrongState):
+        team.store.cancel(job.id, "again")
+
+
+@pytest.mark.parametrize("outcome", [Outcome(Status.FAILED, 3), Outcome(Status.QUEUED)])
+def test_no_attempt_follows_an_accepted_request(
+    team: Team, machine: RedisMachine, outcome: Outcome
+) -> None:
+    job = team.submit("true", retries=3)
+    with claim(machine) as held:
+        held.requeue(outcome)
+    assert team.store.cancel(job.id, "enough").status is Status.RUNNING
+    check_cancelled(machine, job, outcome.exit_code)
+    assert machine.claim("worker", "host") is None
+
+
+def test_a_job_whose_confirmation_was_lost_does_not_start(
+    team: Team, machine: RedisMachine
+) -> None:
+    job = team.submit("true")
+    found, _ = team.store.take(machine.spool.name, 1, [])
+    machine.relay.receive(found)
+    look = machine.spool.look(job.id)
+    assert look is not None
+    assert team.store.link.ask(team.store.report(look, -1)) == [b"running"]
+    team.store.cancel(job.id, "enough")
+    orders = team.store.beat(machine.spool.name, [])
+    assert not machine.relay.is_told(job.id, orders.wishes[job.id]), "it is not in running/ yet"
+    assert machine.claim("worker", "host") is None
+    check_cancelled(machine, job)
+
+
+def test_a_second_request_reaches_the_machine_that_lost_the_first(
+    team: Team, machine: RedisMachine
+) -> None:
+    job = team.submit("true")
+    with claim(machine):
+        team.store.cancel(job.id, "enough")
+        team.store.obeyed(machine.spool.name, [job.id], [])
+        team.store.cancel(job.id, "please")
+        assert team.store.beat(machine.spool.name, []).wishes == {job.id: "enough"}
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_cancelled_job_of_a_lost_machine_does_not_run_elsewhere(
+    team: Team, machine: RedisMachine, retries: int
+) -> None:
+    job = team.submit("true", retries=retries)
+    with claim(machine):
+        team.store.cancel(job.id, "enough")
+        (ended,) = team.store.mark_lost(machine.spool.name, "gone")
+        assert (ended.status, ended.reason) == (Status.CANCELLED, "enough")
+        assert team.store.queued_by_queue() == {}
+
+
+def test_a_request_in_a_spool_outlasts_an_emptied_redis(
+    team: Team, machine: RedisMachine, redis: RedisServer
+) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        team.store.cancel(job.id, "enough")
+        machine.sync()
+        redis.do("FLUSHALL")
+        machine.sync()
+        assert redis.do("HGET", f"tailboard:state:{job.id}", "cancel") == b"enough"
+        held.finish(Outcome(Status.FAILED, 3))
+    check_cancelled(machine, job, 3)
+
+
+def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy) -> None:
+    """Its client gets an error, and the job ends as cancelled all the same: as after a submit,
+    nobody can tell from the error whether Redis has accepted it."""
+    team.start("a")
+    job = team.submit("echo started; exec sleep 1000")
+    team.wait_for_log(job, "started\n")
+    store = RedisStore(f"redis://127.0.0.1:{proxy.port}/0")
+    try:
+        assert store.get(job.id).status is Status.RUNNING
+        proxy.drops_answers.set()
+        with pytest.raises(StoreAway):
+            store.link.run("wish", job.id, "enough")
+        proxy.drops_answers.clear()
+    finally:
+        store.close()
+    found = team.wait(job)
+    assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
 # --- Redis away, emptied, full --------------------------------------------------------------------
