@@ -3902,6 +3902,7 @@ REDIS_PREFIX = "tailboard:"
 REDIS_TIMEOUT = 3.0  # seconds for one answer
 REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
+TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
@@ -4991,6 +4992,9 @@ class Spool(FolderStore):
                 os.link(draft, path)
             finally:
                 os.unlink(draft)
+        # Also if another worker made it: Redis must learn of no name that a power cut may undo.
+        _fsync_folder(self.root)
+        _fsync_folder(os.path.dirname(self.root))
         name = read_small(path).decode(errors="replace")
         if not SPOOL_RE.fullmatch(name):
             raise ValueError(f"{path} does not hold the name of a spool")
@@ -5121,10 +5125,19 @@ class Spool(FolderStore):
             return file.pread(limit, offset)
 
     @staticmethod
-    def read_times(look: SpoolLook) -> bytes:
-        with suppress(OSError), open(open_regular(f"{look.folder}/times", os.O_RDONLY), "rb") as f:
-            return f.read()
-        return b""
+    def read_times(look: SpoolLook, known: int) -> tuple[int, bytes]:
+        """(offset, bytes from there on) of its samples that are new to one who has `known` bytes.
+        They begin at 0 if samples have been removed. Only the first TIMES_KEPT bytes of the file
+        count, since a job may put a file of any size there."""
+        with suppress(OSError):
+            fd = open_regular(f"{look.folder}/times", os.O_RDONLY)
+            try:
+                size = min(os.fstat(fd).st_size, TIMES_KEPT)
+                begin = known if known <= size else 0
+                return begin, os.pread(fd, size - begin, begin)
+            finally:
+                os.close(fd)
+        return known, b""
 
     # What the relay does
 

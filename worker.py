@@ -929,6 +929,7 @@ class Relay:
             log.error("%s=%r: jobs go on, none is claimed", what, str(error), exc_info=info)
         for sent in self.sent.values():
             sent.offset = sent.journal = None
+            sent.times = 0
         self.epoch = ""
 
     def come_back(self) -> None:
@@ -1121,6 +1122,7 @@ class Relay:
             if isinstance(answer, OSError):
                 self.changed.add(look.id)
                 self.sent[look.id].offset = self.sent[look.id].journal = None
+                self.sent[look.id].times = 0
                 failed = answer
             elif look.id in self.sent:
                 self.take_answer(look, kind, answer)
@@ -1171,11 +1173,10 @@ class Relay:
             chunk = data[place : place + LOG_CHUNK]
             yield "log", self.store.append(look, start + place, chunk, how)
             how = "join"
-        samples = self.spool.read_times(look)
-        if len(samples) != sent.times:
-            begin = sent.times if 0 < sent.times < len(samples) else 0
-            sent.times = len(samples)
-            yield "note", self.store.note(look, begin, samples[begin:])
+        begin, samples = self.spool.read_times(look, sent.times)
+        if samples:
+            sent.times = begin + len(samples)
+            yield "note", self.store.note(look, begin, samples)
 
     @staticmethod
     def place_to_send(offset: int, look: SpoolLook) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -38,6 +39,7 @@ from dashboard import machines_summary
 from storage import (
     FINISHED,
     REDIS_LOG_KEPT,
+    TIMES_KEPT,
     Claim,
     FolderStore,
     Job,
@@ -291,6 +293,34 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
     gate.open()
     assert team.wait(hostile).status is Status.LOST
     assert team.processes.text().count("relay trouble") == 0
+
+
+def test_samples_of_any_size_are_read_up_to_a_limit(team: Team, gate: Gate) -> None:
+    """A job may put a hole of 1 TB in the place of its samples."""
+    job = team.begin(f'truncate -s 1T "$(dirname $(readlink /proc/$$/fd/1))/times"; {gate.wait}')
+    wait_until(lambda: times_of(team, job) == TIMES_KEPT, 60, team.processes.text)
+    gate.open()
+    assert team.wait(job).status is Status.SUCCEEDED
+    assert times_of(team, job) == TIMES_KEPT
+
+
+def times_of(team: Team, job: Job) -> int:
+    size: int = team.store.link.ask(("STRLEN", f"tailboard:times:{job.id}"))[0]
+    return size
+
+
+def test_a_new_name_of_a_spool_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a power cut would leave Redis with jobs of a machine that nobody is any more."""
+    synced: list[tuple[str, bool]] = []
+    fsync, root = os.fsync, tmp_path / "spool"
+
+    def recorded(fd: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{fd}"), (root / "name").exists()))
+        fsync(fd)
+
+    monkeypatch.setattr("os.fsync", recorded)
+    Spool(root).close()
+    assert (str(root), True) in synced and (str(tmp_path), True) in synced
 
 
 def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
