@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -83,12 +83,14 @@ from storage import (
     Job,
     JobNotFound,
     Log,
+    Machine,
     Param,
     Pause,
     SavedCommand,
     Schedule,
     Settings,
     Status,
+    WorkerInfo,
     WrongState,
 )
 
@@ -428,7 +430,9 @@ class LogQuery(RequestModel):
     limit: Annotated[int, int_field(1, 1_000)] = 100
     before: Offset = None
     count: Flag = False
-    ticket: str | None = None
+    ticket: str | None = Field(
+        None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
+    )
 
 
 class Grep(Filters):
@@ -669,11 +673,15 @@ def authorize() -> None:
     g.begun = time.monotonic()
     refuse_other_sites()
     if request.path != "/healthz":
-        if tailboard().settings.token or tailboard().settings.tokens:
+        if needs_token():
             require_token()
         else:
             require_this_machine()
     refuse_other_bodies()
+
+
+def needs_token() -> bool:
+    return bool(tailboard().settings.token or tailboard().settings.tokens)
 
 
 def refuse_other_sites() -> None:
@@ -1703,68 +1711,278 @@ def metrics() -> Response:
 
 # --- What the API is, for programs (OpenAPI 3.1) --------------------------------------------------
 
+TAGS = {
+    "jobs": "Submit, list, cancel, rerun and delete jobs.",
+    "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
+    "saved commands": "Commands that are kept under a name, run with values, or run at times.",
+    "queues": "Pause and resume queues.",
+    "service": "Workers, health, metrics, and this description.",
+}
+OVERVIEW = (
+    "Jobs and their logs. Times are RFC 3339 in UTC; a value that is unknown or does not apply is "
+    "null. Errors are problem details (RFC 9457); `detail` is one sentence that says what is wrong "
+    "and what is allowed."
+)
+REF = "#/components/schemas/{model}"
+TEXT = {"type": "string"}
+MAYBE_TEXT = {"type": ["string", "null"]}
+NUMBER = {"type": "integer"}
+MAYBE_NUMBER = {"type": ["integer", "null"]}
+TIME = {"type": ["string", "null"], "format": "date-time"}
+COUNT = {"type": "integer", "minimum": 0}
+TEXTS = {"type": "array", "items": TEXT}
+ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
+    "Location": (TEXT, "The path of what was created."),
+    "ETag": (TEXT, "For If-None-Match."),
+    "Retry-After": (COUNT, "Seconds after which to try again."),
+    "WWW-Authenticate": (TEXT, "Bearer"),
+    "X-Log-Offset": (COUNT, "Offset of the first byte of the answer."),
+    "X-Log-Next": (COUNT, "Offset from which to read next."),
+    "X-Log-Size": (COUNT, "Bytes of the log."),
+    "X-Log-Start": (COUNT, "Offset of the first byte that is kept."),
+    "X-Log-Line": (COUNT, "Number of the first line of the answer, if it is known soon enough."),
+    "X-Log-Lines": (COUNT, "Lines of the log, if they are counted."),
+    "X-Log-Complete": ({"type": "boolean"}, "The job has ended, and this is the end of its log."),
+    "X-Job-Status": (TEXT, "The job's status."),
+}
+LOG_HEADERS = ["ETag", *(name for name in ANSWER_HEADERS if name.startswith("X-"))]
+
 
 class Operation(NamedTuple):
     """One method of one path: what it takes and what it answers."""
 
+    id: str  # for the names of functions in generated clients
+    tag: str  # one of TAGS
     summary: str
-    answers: dict[str, str]  # status -> the name of a schema, or media types
+    answers: dict[str, str]  # status -> names of schemas (of JSON) and media types; "": no body
+    description: str = ""
     query: type[RequestModel] | None = None
     body: type[RequestModel] | None = None
     keyed: bool = False  # takes an Idempotency-Key
-    needs_body: bool = True  # where it takes one
+    needs_body: bool = True  # if it takes one
+    headers: Sequence[str] = ()  # of answers with a body, from ANSWER_HEADERS
+    errors: tuple[int, ...] = ()  # besides those of every operation of its kind
+    security: tuple[str, ...] = ("token",)  # each of them is enough; (): nothing is needed
 
 
 OPERATIONS = {
-    ("get", "/jobs"): Operation("List jobs, newest first", {"200": "Jobs"}, query=Listing),
-    ("post", "/jobs"): Operation("Submit a job", {"201": "Job"}, body=Submission, keyed=True),
-    ("get", "/jobs/{job_id}"): Operation("A job", {"200": "Job"}),
-    ("delete", "/jobs/{job_id}"): Operation("Delete a job that has ended", {"204": ""}),
-    ("post", "/jobs/{job_id}/cancel"): Operation("Cancel a job", {"202": "Job"}),
-    ("post", "/jobs/{job_id}/rerun"): Operation("Run it again", {"201": "Job"}, keyed=True),
+    ("get", "/jobs"): Operation(
+        "listJobs",
+        "jobs",
+        "List jobs, newest first",
+        {"200": "Jobs", "304": ""},
+        "A page may be short and have a `next` nevertheless: at most 2,000 jobs are read for it.",
+        query=Listing,
+    ),
+    ("post", "/jobs"): Operation(
+        "submitJob",
+        "jobs",
+        "Submit a job",
+        {"201": "Job"},
+        "With an Idempotency-Key that was used before, the answer is the job of that time.",
+        body=Submission,
+        keyed=True,
+        headers=["Location"],
+    ),
+    ("get", "/jobs/{job_id}"): Operation("getJob", "jobs", "Show a job", {"200": "Job"}),
+    ("delete", "/jobs/{job_id}"): Operation(
+        "deleteJob", "jobs", "Delete a job that has ended", {"204": ""}, errors=(409,)
+    ),
+    ("post", "/jobs/{job_id}/cancel"): Operation(
+        "cancelJob",
+        "jobs",
+        "Cancel a job",
+        {"202": "Job"},
+        "A queued job is cancelled at once. A running job is still running in the answer; its "
+        "worker ends all of its processes.",
+        errors=(409,),
+    ),
+    ("post", "/jobs/{job_id}/rerun"): Operation(
+        "rerunJob",
+        "jobs",
+        "Submit a job like this one",
+        {"201": "Job"},
+        "`rerun_of` of the new job is the ID of this one.",
+        keyed=True,
+        headers=["Location"],
+    ),
+    ("get", "/bulk"): Operation(
+        "chooseJobs",
+        "jobs",
+        "List the jobs to rerun, cancel or delete",
+        {"200": "Chosen"},
+        "It does nothing to them: ask for each of the IDs, in this order, on its own.",
+        query=Bulk,
+    ),
     ("get", "/jobs/{job_id}/logs"): Operation(
-        "Its log: the end, a part, all of it, what matches, or what comes",
+        "readLog",
+        "logs",
+        "Read, follow, search or download a log",
         {
-            "200": "text/plain application/json text/event-stream",
+            "200": "text/plain LogSearch text/event-stream",
             "206": "text/plain",
             "304": "",
         },
+        "At most one of `tail`, `offset`, `since` and `q`. With `q` the answer is JSON. With "
+        "`follow=1` it ends when the job does; with `Accept: text/event-stream` it consists of "
+        "events. A `ticket` replaces the token.",
         query=LogQuery,
+        headers=LOG_HEADERS,
+        errors=(416,),
+        security=("token", "ticket"),
     ),
-    ("get", "/saved"): Operation("List saved commands", {"200": "SavedCommands", "304": ""}),
-    ("get", "/saved/{name}"): Operation("A saved command", {"200": "SavedCommand"}),
+    ("get", "/logs"): Operation(
+        "searchLogs",
+        "logs",
+        "Find lines in all logs, newest jobs first",
+        {"200": "Hits"},
+        "If `next` is not null, the search is not over: repeat it with that as `before`.",
+        query=Grep,
+    ),
+    ("post", "/jobs/{job_id}/ticket"): Operation(
+        "createLogTicket",
+        "logs",
+        "Create a ticket for the log of one job",
+        {"201": "Ticket"},
+        "For `GET /jobs/{job_id}/logs?ticket=…`.",
+    ),
+    ("post", "/ticket"): Operation(
+        "createTicket",
+        "logs",
+        "Create a ticket for the log of any job",
+        {"201": "Ticket"},
+        "For `GET /jobs/{job_id}/logs?ticket=…`.",
+    ),
+    ("get", "/saved"): Operation(
+        "listSavedCommands",
+        "saved commands",
+        "List saved commands",
+        {"200": "SavedCommands", "304": ""},
+    ),
+    ("get", "/saved/{name}"): Operation(
+        "getSavedCommand", "saved commands", "Show a saved command", {"200": "SavedCommand"}
+    ),
     ("put", "/saved/{name}"): Operation(
-        "Save a command", {"200": "SavedCommand", "201": "SavedCommand"}, body=SavedRequest
+        "saveCommand",
+        "saved commands",
+        "Save a command",
+        {"200": "SavedCommand", "201": "SavedCommand"},
+        "201 if the name is new, 200 if it replaces a saved command. The body may also contain the "
+        "fields that only the answers have; they are ignored.",
+        body=SavedRequest,
+        headers=["Location"],
     ),
-    ("delete", "/saved/{name}"): Operation("Forget a saved command", {"204": ""}),
+    ("delete", "/saved/{name}"): Operation(
+        "deleteSavedCommand",
+        "saved commands",
+        "Delete a saved command",
+        {"204": ""},
+        "Its jobs are kept.",
+    ),
     ("post", "/saved/{name}/run"): Operation(
-        "Run it, with values for its params",
+        "runSavedCommand",
+        "saved commands",
+        "Run a saved command",
         {"201": "Job"},
+        "The body has values for its params, by their names.",
         query=RunQuery,
         body=RunValues,
         keyed=True,
+        headers=["Location"],
+        needs_body=False,
     ),
-    ("post", "/jobs/{job_id}/ticket"): Operation("A ticket for its log", {"201": "Ticket"}),
-    ("post", "/ticket"): Operation("A ticket for any log", {"201": "Ticket"}),
-    ("get", "/logs"): Operation(
-        "Lines of all logs that hold a text, newest jobs first", {"200": "Hits"}, query=Grep
+    ("get", "/queues"): Operation(
+        "listQueues",
+        "queues",
+        "List queues",
+        {"200": "Queues"},
+        "The queues in which jobs wait, that a worker serves by name, or that are paused.",
     ),
-    ("get", "/bulk"): Operation(
-        "Which jobs to rerun, cancel or delete, one after another", {"200": "Chosen"}, query=Bulk
-    ),
-    ("get", "/queues"): Operation("The queues", {"200": "Queues"}),
     ("put", "/queues/{queue}/pause"): Operation(
-        "Claim nothing from a queue", {"200": "Pause"}, body=PauseRequest, needs_body=False
+        "pauseQueue",
+        "queues",
+        "Pause a queue",
+        {"200": "Pause"},
+        "No more jobs start from it; running jobs continue.",
+        body=PauseRequest,
+        needs_body=False,
+        errors=(400,),
     ),
-    ("delete", "/queues/{queue}/pause"): Operation("Claim from it again", {"204": ""}),
-    ("get", "/workers"): Operation("The living workers", {"200": "Workers"}),
-    ("get", "/healthz"): Operation("Is all well?", {"200": "Health", "503": "Health"}),
-    ("get", "/metrics"): Operation("Metrics for Prometheus", {"200": "text/plain"}),
-    ("get", "/openapi.json"): Operation("This description", {"200": "application/json"}),
+    ("delete", "/queues/{queue}/pause"): Operation(
+        "resumeQueue", "queues", "Resume a queue", {"204": ""}, errors=(400,)
+    ),
+    ("get", "/workers"): Operation(
+        "listWorkers",
+        "service",
+        "List workers and machines",
+        {"200": "Workers"},
+        "Also the storage, the queues that are paused, and the entries that cannot be read.",
+    ),
+    ("get", "/healthz"): Operation(
+        "getHealth",
+        "service",
+        "Report health",
+        {"200": "Health", "503": "Health"},
+        "503 if something needs attention; `reason` says what. It needs no token.",
+        security=(),
+    ),
+    ("get", "/metrics"): Operation(
+        "getMetrics", "service", "Report metrics for Prometheus", {"200": "text/plain"}
+    ),
+    ("get", "/openapi.json"): Operation(
+        "getOpenapi", "service", "Describe this API", {"200": "application/json"}
+    ),
 }
-TIME = {"type": ["string", "null"], "format": "date-time"}
-COUNT = {"type": "integer", "minimum": 0}
-TEXTS = {"type": "array", "items": {"type": "string"}}
+ERRORS = {
+    400: "A value is wrong; `detail` names it and says what is allowed.",
+    401: "The token is missing or wrong.",
+    403: "Without a token the API serves only programs of its own machine, and never other sites.",
+    404: "It does not exist.",
+    408: "The body did not arrive in time.",
+    409: "Its state does not allow that.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    416: "The offset is past the end of the log.",
+    503: "Not possible now; try again later.",
+}
+PATH_PARAMETERS = {
+    "job_id": TEXT | {"description": "the ID of a job"},
+    "name": TEXT | {"description": f"the name of a saved command, {storage.SAVED_NAMES}"},
+    "queue": TEXT | {"description": f"the name of a queue, {storage.QUEUE_NAMES}"},
+}
+IDEMPOTENCY_KEY = TEXT | {
+    "minLength": 1,
+    "description": "Any text. A request that is sent again with the same key creates nothing new.",
+}
+# What the fields of answers mean, if their names do not say it.
+NOTES = {
+    "command": "A shell line, or a program and its arguments.",
+    "cwd": "The folder to run in; null: the worker's.",
+    "timeout": "Seconds that an attempt may run.",
+    "retry_delay": "Seconds before the first retry, doubled before each further one.",
+    "not_before": "The next attempt does not start before this time.",
+    "attempt": "Number of the current or last attempt, from 1.",
+    "exit_code": "128+n after signal n.",
+    "reason": "A sentence, if the status needs one.",
+    "hint": "The line of the log that says why it ended badly.",
+    "pid": "Of the process that leads the job's process group.",
+    "rerun_of": "The ID of the job that this one repeats.",
+    "saved": "The name of the saved command.",
+    "max_rss_bytes": "The most memory that one of its processes used.",
+    "log_size": "Bytes of the log.",
+    "log_start": "Offset of the first byte of the log that is kept.",
+    "slots": "Jobs that can run at a time.",
+    "running": "Jobs that run now.",
+    "queues": "The queues that it serves; empty: all.",
+    "seen_at": "When it was last heard of.",
+    "responds": "False: it lives, but sends no heartbeats.",
+    "heard_at": "When it was last heard of.",
+    "state": "`heard of`, or `unreachable` and since when.",
+    "spool": "The machine's name.",
+    "cron": "A cron expression; null: it has no times.",
+    "zone": "The IANA time zone of `cron`.",
+    "paused": "Its times pass without a run.",
+}
 
 
 @routes.get("/openapi.json")
@@ -1775,180 +1993,347 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(path, {})[method] = describe_operation(path, operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tailboard", "version": "1", "description": "Jobs and their logs."},
+        "info": {"title": "Tailboard", "version": "1", "description": OVERVIEW},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": answer_schemas() | body_schemas(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "responses": {f"Error{status}": describe_error_answer(status) for status in ERRORS},
+            "securitySchemes": SECURITY_SCHEMES,
         },
-        "security": [{"token": []}, {}],
     }
 
 
+SECURITY_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token of TAILBOARD_TOKEN, or a named one of TAILBOARD_TOKENS. An API "
+        "that has neither needs no token, and serves only programs of its own machine.",
+    },
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "From POST /ticket or POST /jobs/{job_id}/ticket. For ten minutes it reads "
+        "logs, and nothing else.",
+    },
+}
+
+
 def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
-    described: dict[str, Any] = {"summary": operation.summary, "parameters": []}
-    for name in re.findall(r"{(\w+)}", path):
-        described["parameters"].append(parameter(name, "path", {"type": "string"}))
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "security": describe_security(operation),
+        "parameters": describe_parameters(path, operation),
+    }
+    if operation.description:
+        described["description"] = operation.description
+    if operation.body:
+        schema = {"$ref": REF.format(model=operation.body.__name__)}
+        content = {"application/json": {"schema": schema}}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
+    described["responses"] = describe_answers(path, operation)
+    return described
+
+
+def describe_security(operation: Operation) -> list[dict[str, list[str]]]:
+    """Each of these is enough. Without a token in the settings none is needed."""
+    enough: list[dict[str, list[str]]] = [{name: []} for name in operation.security]
+    if enough and not needs_token():
+        enough.append({})
+    return enough
+
+
+def describe_parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", path)
+    parameters = [parameter(name, "path", PATH_PARAMETERS[name], True) for name in names]
     if operation.keyed:
-        key = {"type": "string", "minLength": 1}
-        described["parameters"].append(parameter("Idempotency-Key", "header", key))
+        parameters.append(parameter("Idempotency-Key", "header", IDEMPOTENCY_KEY))
     if operation.query:
         model = request_schema(operation.query)
         for name, schema in model["properties"].items():
             is_required = name in model.get("required", ())
-            described["parameters"].append(parameter(name, "query", schema, is_required))
-    if operation.body:
-        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-        content = {"application/json": {"schema": schema}}
-        described["requestBody"] = {"required": operation.needs_body, "content": content}
-    described["responses"] = {"default": describe_answer("Problem")}
-    for status, answer in operation.answers.items():
-        described["responses"][status] = describe_answer(answer)
-    return described
+            parameters.append(parameter(name, "query", without_default(schema), is_required))
+    return parameters
+
+
+def without_default(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, with its default in words: generated clients send every `default` that they
+    find, and some parameters exclude each other."""
+    schema = dict(schema)
+    default = schema.pop("default", None)
+    if default not in (None, False, ""):
+        schema["description"] += f"; default: {default}"
+    return schema
 
 
 def parameter(
     name: str, place: str, schema: dict[str, Any], is_required: bool = False
 ) -> dict[str, Any]:
-    is_required = is_required or place == "path"
-    return {"name": name, "in": place, "required": is_required, "schema": schema}
+    described = {"name": name, "in": place, "required": is_required, "schema": schema}
+    if "description" in schema:
+        described["description"] = schema["description"]
+    return described
 
 
-def describe_answer(answer: str) -> dict[str, Any]:
-    """An answer of this schema or these media types; none of either has no body."""
+def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
+    """The answers by their statuses; those that are no errors first."""
+    described = {
+        status: describe_answer(status, answer, operation.headers)
+        for status, answer in operation.answers.items()
+    }
+    for status in error_statuses(path, operation):
+        reference = {"$ref": f"#/components/responses/Error{status}"}
+        described.setdefault(str(status), reference)
+    described["default"] = describe_problem("Any other error")
+    return described
+
+
+def error_statuses(path: str, operation: Operation) -> list[int]:
+    """The errors that an operation may answer with, because of what it takes."""
+    statuses = {403, 503, *operation.errors}
+    if operation.security:
+        statuses.add(401)
+    if operation.query or operation.body or operation.keyed:
+        statuses.add(400)
+    if operation.body:
+        statuses |= {408, 413, 415}
+    if "{job_id}" in path or "{name}" in path:
+        statuses.add(404)
+    return sorted(statuses)
+
+
+def describe_answer(status: str, answer: str, headers: Sequence[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": STATUSES[status]}
     if not answer:
-        return {"description": "no body"}
-    if "/" in answer:
-        return {"description": answer, "content": {kind: {} for kind in answer.split()}}
-    kind = "application/problem+json" if answer == "Problem" else "application/json"
-    schema = {"$ref": f"#/components/schemas/{answer}"}
-    return {"description": answer, "content": {kind: {"schema": schema}}}
+        return described
+    described["content"] = content = {}
+    for each in answer.split():
+        kind = each if "/" in each else "application/json"
+        content[kind] = {"schema": MEDIA_SCHEMAS[kind] if kind == each else refer(each)}
+    if headers:
+        described["headers"] = describe_headers(headers)
+    return described
+
+
+STATUSES = {
+    "200": "Done",
+    "201": "Created",
+    "202": "The cancel is accepted",
+    "204": "Done; no body",
+    "206": "The part that Range asks for",
+    "304": "Unchanged since If-None-Match; no body",
+    "503": "Something needs attention",
+}
+MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {
+    "text/plain": TEXT,
+    "text/event-stream": TEXT,
+    "application/json": {"type": "object"},
+}
+
+
+def describe_headers(names: Sequence[str]) -> dict[str, Any]:
+    described = {}
+    for name in names:
+        schema, text = ANSWER_HEADERS[name]
+        described[name] = {"schema": schema, "description": text}
+    return described
+
+
+def describe_error_answer(status: int) -> dict[str, Any]:
+    described = describe_problem(ERRORS[status])
+    headers = {401: ["WWW-Authenticate"], 416: ["X-Log-Size"], 503: ["Retry-After"]}
+    if status in headers:
+        described["headers"] = describe_headers(headers[status])
+    return described
+
+
+def describe_problem(text: str) -> dict[str, Any]:
+    schema = {"$ref": REF.format(model="Problem")}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
 def request_schema(model: type[RequestModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)  # Status, which stands among the answers' schemas
+    schema = model.model_json_schema(ref_template=REF)
+    schema.pop("$defs", None)  # Status, which is among the answers' schemas
     return schema | {"additionalProperties": False}
 
 
 def body_schemas() -> dict[str, Any]:
-    """The bodies of requests, and what stands in them."""
+    """The bodies of requests, and what they contain."""
     models = (operation.body for operation in OPERATIONS.values())
     bodies = {model.__name__: request_schema(model) for model in models if model}
     return bodies | {
         "SavedParam": SavedParam.model_json_schema(),
-        "RunValues": {"type": "object", "additionalProperties": {"type": "string"}},
+        "RunValues": {"type": "object", "additionalProperties": TEXT},
     }
-
-
-def saved_schema() -> dict[str, Any]:
-    """A saved command on its own, made of the dataclass that it is."""
-    told = TypeAdapter(SavedCommand).json_schema(ref_template="#/components/schemas/{model}")
-    properties = {name: told["properties"][name] for name in storage.DEFINITION}
-    run = an_object(**{name: job_schema()["properties"][name] for name in RUN_FIELDS})
-    return an_object(
-        saved={"type": "string"},
-        **properties,
-        saved_at=TIME,
-        next_run=TIME,
-        last_run={"anyOf": [run, {"type": "null"}]},
-        runs={"type": "array", "items": run},
-        skipped=an_object(count=COUNT, last_at=TIME, for_job={"type": ["string", "null"]}),
-    )
 
 
 def answer_schemas() -> dict[str, Any]:
-    """What routes answer with, by the names that OPERATIONS uses."""
-    job = job_schema()
+    """What routes answer with, by the names that OPERATIONS uses, and what these consist of."""
     return {
-        "Job": job,
         "Status": {"type": "string", "enum": list(Status)},
-        "Ticket": an_object(ticket={"type": "string"}, expires_in=COUNT),
-        "Workers": an_object(workers={"type": "array"}, paused=PAUSES, unreadable=TEXTS),
-        "Health": {"type": "object"},
+        "Ticket": an_object(ticket=TEXT, expires_in=COUNT | {"description": "Seconds."}),
         "Problem": an_object(
-            type={"type": "string"},
-            title={"type": "string"},
-            status={"type": "integer"},
-            detail={"type": "string"},
+            type=TEXT, title=TEXT, status=NUMBER, detail=TEXT | {"description": "One sentence."}
         ),
-        **list_schemas(job["properties"]),
+        **job_schemas(),
+        **log_schemas(),
         **queue_schemas(),
         **saved_schemas(),
+        **service_schemas(),
     }
 
 
-def list_schemas(job: dict[str, Any]) -> dict[str, Any]:
-    """Answers about several jobs; `job`: the properties of one."""
-    listed = {name: job[name] for name in job if name not in ("env", "attempts")}
-    return {
-        "Jobs": an_object(
-            jobs={"type": "array", "items": an_object(**listed)},
-            next={"type": ["string", "null"]},
-            counts=an_object(**dict.fromkeys(Status, COUNT)),
-            paused=PAUSES,
-        ),
-        "Hits": an_object(
-            hits={"type": "array", "items": hit_schema(job)},
-            more_in=TEXTS,
-            next={"type": ["string", "null"]},
-            searched=an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
-        ),
-        "Chosen": an_object(ids=TEXTS, left_out=COUNT, complete={"type": "boolean"}),
-    }
-
-
-def queue_schemas() -> dict[str, Any]:
-    queue = an_object(queue=TEXT, queued=COUNT, paused={"anyOf": [PAUSE, {"type": "null"}]})
-    return {
-        "Pause": PAUSE,
-        "Queues": an_object(queues={"type": "array", "items": queue}),
-    }
-
-
-def saved_schemas() -> dict[str, Any]:
-    saved = saved_schema()
-    properties = saved["properties"]
-    listed = {name: properties[name] for name in properties if name != "env"}
-    return {
-        "SavedCommand": saved,
-        "SavedCommands": an_object(saved={"type": "array", "items": an_object(**listed)}),
-        "Param": TypeAdapter(Param).json_schema(),
-    }
-
-
-def job_schema() -> dict[str, Any]:
-    """A job on its own, made of the dataclass that it is."""
-    known = TypeAdapter(Job).json_schema(ref_template="#/components/schemas/{model}")["properties"]
-    properties = {name: known[name] for name in storage.WIRE}
-    for name in ("not_before", "submitted_at", "started_at", "finished_at"):
-        properties[name] = TIME
+def job_schemas() -> dict[str, Any]:
+    """A job on its own and in a list, made of the dataclass that it is."""
+    job = answer_fields(Job, storage.WIRE)
+    listed = {name: job[name] for name in job if name != "env"}
     attempt = an_object(
         number=COUNT,
         started_at=TIME,
         finished_at=TIME,
-        exit_code={"type": ["integer", "null"]},
-        status={"enum": [*Status, None]},
-        hint={"type": ["string", "null"]},
+        exit_code=MAYBE_NUMBER,
+        status={"anyOf": [refer("Status"), {"type": "null"}]},
+        hint=MAYBE_TEXT,
     )
-    return an_object(**properties, attempts={"type": "array", "items": attempt})
+    whole = an_object(**job, attempts=list_of("Attempt"))
+    whole["properties"]["queued_before"] = COUNT | {
+        "description": "Jobs of its queue that come before it, while it is queued."
+    }
+    return {
+        "Job": whole,
+        "Attempt": attempt,
+        "ListedJob": an_object(**listed),
+        "Jobs": an_object(
+            jobs=list_of("ListedJob"),
+            next=MAYBE_TEXT | {"description": "The `before` of the next page; null: the end."},
+            counts=refer("Counts"),
+            paused=list_of("Pause"),
+        ),
+        "Counts": an_object(**dict.fromkeys(Status, COUNT)),
+        "Chosen": an_object(
+            ids=TEXTS,
+            left_out=COUNT | {"description": "Jobs that ran again already."},
+            complete={"type": "boolean", "description": "False: these are only the newest."},
+        ),
+    }
 
 
-def hit_schema(known: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "name", "queue", "status", "submitted_at", "finished_at")
-    summary = an_object(**{name: known[name] for name in names}, title={"type": "string"})
-    line = {"type": ["integer", "null"]}
-    return an_object(job=summary, offset=COUNT, line=line, text={"type": "string"})
+def log_schemas() -> dict[str, Any]:
+    """What searches of logs answer with."""
+    job = answer_fields(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
+    line = MAYBE_NUMBER | {"description": "Its number, from 1; null: not known."}
+    following = MAYBE_TEXT | {"description": "The `before` with which to continue; null: the end."}
+    following_offset = following | {"type": ["integer", "null"]}
+    return {
+        "HitJob": an_object(title=TEXT, **job),
+        "Hit": an_object(job=refer("HitJob"), offset=COUNT, line=line, text=TEXT),
+        "Searched": an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
+        "Hits": an_object(
+            hits=list_of("Hit"),
+            more_in=TEXTS | {"description": "IDs of jobs that may have more such lines."},
+            next=following,
+            searched=refer("Searched"),
+        ),
+        "Match": an_object(offset=COUNT, line=line, text=TEXT),
+        "Matches": an_object(matches=list_of("Match"), next=following_offset),
+        "LogSearch": {"anyOf": [refer("Matches"), refer("MatchCount")]},
+        "MatchCount": an_object(count=COUNT, complete={"type": "boolean"}),
+    }
+
+
+def queue_schemas() -> dict[str, Any]:
+    paused = {"anyOf": [refer("Pause"), {"type": "null"}]}
+    return {
+        "Pause": an_object(**answer_fields(Pause)),
+        "Queue": an_object(queue=TEXT, queued=COUNT, paused=paused),
+        "Queues": an_object(queues=list_of("Queue")),
+    }
+
+
+def saved_schemas() -> dict[str, Any]:
+    """A saved command on its own and in a list, made of the dataclass that it is."""
+    command = {
+        "saved": TEXT,
+        **answer_fields(SavedCommand, storage.DEFINITION),
+        "saved_at": TIME,
+        "next_run": TIME,
+        "last_run": {"anyOf": [refer("SavedRun"), {"type": "null"}]},
+        "runs": list_of("SavedRun"),
+        "skipped": refer("Skipped"),
+    }
+    listed = {name: command[name] for name in command if name != "env"}
+    return {
+        "SavedCommand": an_object(**command),
+        "ListedCommand": an_object(**listed),
+        "SavedCommands": an_object(saved=list_of("ListedCommand")),
+        "SavedRun": an_object(**answer_fields(Job, RUN_FIELDS)),
+        "Skipped": an_object(count=COUNT, last_at=TIME, for_job=MAYBE_TEXT),
+        "Param": an_object(**answer_fields(Param)),
+    }
+
+
+def service_schemas() -> dict[str, Any]:
+    size = MAYBE_NUMBER | {"description": "Only of Redis."}
+    store = an_object(kind={"enum": ["folder", "redis"]})
+    store["properties"] |= {
+        "version": MAYBE_TEXT | {"description": "Only of Redis."},
+        "used_bytes": size,
+        "max_bytes": size,
+    }
+    return {
+        "Worker": an_object(**answer_fields(WorkerInfo)),
+        "Machine": an_object(**answer_fields(Machine)),
+        "Storage": store,
+        "Workers": an_object(
+            workers=list_of("Worker"),
+            machines=list_of("Machine"),
+            paused=list_of("Pause"),
+            storage=refer("Storage"),
+            unreadable=TEXTS,
+        ),
+        "Health": an_object(
+            status={"enum": ["ok", "unhealthy"]},
+            reason=MAYBE_TEXT | {"description": "Why it is unhealthy."},
+            workers=COUNT,
+            oldest_queued_seconds={"type": ["number", "null"]},
+            unreadable=COUNT,
+        ),
+    }
+
+
+def answer_fields(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
+    """The schemas of these fields of a dataclass (none given: of all), as answers have them."""
+    known = TypeAdapter(kind).json_schema(ref_template=REF)["properties"]
+    described = {}
+    for name in names or known:
+        schema = {key: value for key, value in known[name].items() if key in SCHEMA_KEYS}
+        if name.endswith("_at") or name in ("not_before", "since"):
+            schema = dict(TIME)
+        if name in NOTES:
+            schema["description"] = NOTES[name]
+        described[name] = schema
+    return described
+
+
+SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # and no title or default
+
+
+def list_of(name: str) -> dict[str, Any]:
+    return {"type": "array", "items": refer(name)}
+
+
+def refer(name: str) -> dict[str, Any]:
+    return {"$ref": REF.format(model=name)}
 
 
 def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-TEXT = {"type": "string"}
-MAYBE_TEXT = {"type": ["string", "null"]}
-PAUSE = an_object(queue=TEXT, why=MAYBE_TEXT, by=MAYBE_TEXT, since=MAYBE_TEXT)
-PAUSES = {"type": "array", "items": PAUSE}
 
 
 # --- The flask commands -------------------------------------------------------------------------

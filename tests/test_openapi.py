@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import attrs
 import pytest
 import requests
-from conftest import Processes
+from conftest import BY_HAND, BY_WORKER, TOKEN, Processes, Site
 from flask import Flask
 
 import api
-from storage import FolderStore, Job, Param, SavedCommand
+from storage import FolderStore, Job, Param, SavedCommand, WorkerInfo, WorkerStore
 
 
 @pytest.fixture
@@ -69,3 +75,227 @@ def test_the_api_does_what_its_description_says(
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=170)
     assert found.returncode == 0, found.stdout + found.stderr[-2000:]
     assert "Traceback" not in processes.text()
+
+
+# --- A client that is generated from the description ----------------------------------------------
+
+
+class Generated:
+    """A client that openapi-python-client has generated. Each operation is a module."""
+
+    def __init__(self, package: str, folder: Path) -> None:
+        self.package = package
+        self.models: Any = importlib.import_module(f"{package}.models")
+        self.root: Any = importlib.import_module(package)
+        paths = [path for path in folder.glob("api/*/*.py") if path.stem != "__init__"]
+        self.tags = {path.stem: path.parent.name for path in paths}
+
+    def operation(self, name: str) -> ModuleType:
+        return importlib.import_module(f"{self.package}.api.{self.tags[name]}.{name}")
+
+    def connect(self, site: Site) -> Any:
+        """A client with the site's token, if it has one."""
+        if site.headers:
+            return self.root.AuthenticatedClient(base_url=site.url, token=TOKEN)
+        return self.root.Client(base_url=site.url)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
+    folder = tmp_path_factory.mktemp("generated")
+    app = api.create_app({"STORAGE": folder / "jobs"})
+    (folder / "openapi.json").write_text(app.test_client().get("/openapi.json").text)
+    (folder / "options.yml").write_text("post_hooks: []\n")  # nobody reads the code
+    command = [
+        *(sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning"),
+        *("--path", str(folder / "openapi.json"), "--config", str(folder / "options.yml")),
+        *("--meta", "none", "--output-path", str(folder / "tailboard_client")),
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    sys.path.insert(0, str(folder))
+    yield Generated("tailboard_client", folder / "tailboard_client")
+    sys.path.remove(str(folder))
+
+
+def undescribed(answer: object) -> list[str]:
+    """The fields of an answer that its description lacks, with the names of their schemas."""
+    if isinstance(answer, list):
+        return [name for item in answer for name in undescribed(item)]
+    if not attrs.has(type(answer)):
+        return []
+    found = []
+    kind = type(answer).__name__
+    for field in attrs.fields(type(answer)):
+        value = getattr(answer, field.name)
+        if field.name != "additional_properties":
+            found += undescribed(value)
+        elif kind not in MAPPINGS:
+            found += [f"{kind}.{name}" for name in value]
+    return found
+
+
+# Objects whose fields have any names.
+MAPPINGS = ("JobEnv", "SavedCommandEnv", "GetOpenapiResponse200")
+
+
+class Caller:
+    """Calls operations through the generated client."""
+
+    def __init__(self, generated: Generated, client: Any) -> None:
+        self.generated, self.client = generated, client
+        self.called: set[str] = set()
+
+    def __call__(self, name: str, *path: str, expect: int = 200, **given: Any) -> Any:
+        """What the client has made of the answer, which must have this status."""
+        operation: Any = self.generated.operation(name)
+        answer = operation.sync_detailed(*path, client=self.client, **given)
+        assert answer.status_code == expect, answer.content
+        assert undescribed(answer.parsed) == []
+        self.called.add(name)
+        return answer.parsed
+
+
+@pytest.fixture
+def call(generated: Generated, served: Site) -> Iterator[Caller]:
+    with generated.connect(served) as client:
+        yield Caller(generated, client)
+
+
+def test_a_generated_client_can_call_every_operation(
+    generated: Generated, served: Site, call: Caller
+) -> None:
+    job_id = call_jobs(generated.models, served, call)
+    call_logs(call, job_id)
+    call_queues(generated.models, call)
+    call_saved_commands(generated.models, call)
+    call_service(served, call)
+    assert call.called == set(generated.tags)
+
+
+def call_jobs(models: Any, served: Site, call: Caller) -> str:
+    """The ID of a job that has ended, with a log."""
+    body = models.Submission(command="echo hello; exit 3", queue=BY_WORKER, name="generated")
+    key = uuid.uuid4().hex
+    job = call("submit_job", body=body, idempotency_key=key, expect=201)
+    assert job.id == call("submit_job", body=body, idempotency_key=key, expect=201).id
+    assert job.submitted_at.utcoffset().total_seconds() == 0
+    served.wait(job.id)
+    assert call("get_job", job.id).attempts[0].exit_code == 3
+    listed = call("list_jobs", status=models.Status.FAILED, q="generated", since="1d", limit=1)
+    assert [each.id for each in listed.jobs] == [job.id] and listed.counts.failed >= 1
+    again = call("rerun_job", job.id, expect=201)
+    assert again.rerun_of == job.id
+    served.wait(again.id)
+    chosen = call("choose_jobs", to=models.ChooseJobsTo.RERUN, status=models.Status.FAILED)
+    assert again.id in chosen.ids and job.id not in chosen.ids
+    waiting = call("submit_job", body=models.Submission(command="true", queue=BY_HAND), expect=201)
+    assert waiting.queued_before >= 0
+    assert call("cancel_job", waiting.id, expect=202).status == models.Status.CANCELLED
+    assert call("cancel_job", waiting.id, expect=409).detail
+    assert call("delete_job", waiting.id, expect=204) is None
+    assert waiting.id in call("get_job", waiting.id, expect=404).detail
+    return str(job.id)
+
+
+def call_logs(call: Caller, job_id: str) -> None:
+    assert call("read_log", job_id) == call("read_log", job_id, follow=True) == "hello\n"
+    assert call("read_log", job_id, offset=1, limit_bytes=2) == "el"
+    assert call("read_log", job_id, tail=1, timestamps=True).endswith("Z hello\n")
+    assert json.loads(call("read_log", job_id, q="ell"))["matches"][0]["line"] == 1
+    assert json.loads(call("read_log", job_id, q="ell", count=True))["count"] == 1
+    assert call("read_log", job_id, download=True) == "hello\n"
+    assert call("read_log", job_id, offset=100, expect=416).detail
+    hits = call("search_logs", q="hello", since="1d", per_job=1).hits
+    assert job_id in [hit.job.id for hit in hits]
+    assert call("create_log_ticket", job_id, expect=201).expires_in > 0
+    assert call("create_ticket", expect=201).ticket
+
+
+def call_queues(models: Any, call: Caller) -> None:
+    queue = f"q-{uuid.uuid4().hex[:8]}"
+    pause = call("pause_queue", queue, body=models.PauseRequest(why="to see"))
+    assert pause.why == "to see" and pause.since.tzinfo
+    assert pause in [each.paused for each in call("list_queues").queues]
+    assert pause in call("list_workers").paused
+    assert call("resume_queue", queue, expect=204) is None
+
+
+def call_saved_commands(models: Any, call: Caller) -> None:
+    name = f"s-{uuid.uuid4().hex[:8]}"
+    param = models.SavedParam(name="TARGET", default="a", choices=["a", "b"])
+    body = models.SavedRequest(command="echo", queue=BY_HAND, params=[param], cron="@yearly")
+    assert call("save_command", name, body=body, expect=201).next_run.month == 1
+    assert call("save_command", name, body=body).saved == name
+    values = models.RunValues.from_dict({"TARGET": "b"})
+    job = call("run_saved_command", name, body=values, submitted_by="ana", expect=201)
+    assert job.saved == name and job.env["TARGET"] == "b"
+    shown = call("get_saved_command", name)
+    assert shown.last_run.id == job.id and shown.params[0].choices == ["a", "b"]
+    assert name in [each.saved for each in call("list_saved_commands").saved]
+    assert call("delete_saved_command", name, expect=204) is None
+    call("cancel_job", job.id, expect=202)
+
+
+def call_service(served: Site, call: Caller) -> None:
+    seen = call("list_workers")
+    assert seen.workers[0].slots == 4 and seen.storage.kind == "folder"
+    is_well = served.get("/healthz").ok  # jobs of other tests may wait for a worker
+    health = call("get_health", expect=200 if is_well else 503)
+    assert health.status == ("ok" if is_well else "unhealthy")
+    assert "tailboard_workers" in call("get_metrics")
+    assert call("get_openapi")["openapi"].startswith("3.1")
+
+
+def test_the_description_has_every_field_of_machines(
+    generated: Generated, store_url: str, store: WorkerStore
+) -> None:
+    store.heartbeat(WorkerInfo(name="w", host="h", pid=1, slots=2, queues=["a"]), 0)
+    store.counts()  # which lets its machine report
+    app = api.create_app({"STORAGE": store_url})
+    answer = app.test_client().get("/workers").get_json()
+    seen = generated.models.Workers.from_dict(answer)
+    assert undescribed(seen) == []
+    assert bool(seen.machines) == store_url.startswith("redis")
+    app.extensions["tailboard"].storage.close()
+
+
+def test_a_generated_client_reads_a_log_with_a_ticket(generated: Generated, locked: Site) -> None:
+    job_id = locked.hand.ended(b"hello\n")
+    with generated.connect(locked) as client:
+        created = Caller(generated, client)("create_log_ticket", job_id, expect=201)
+    with generated.root.Client(base_url=locked.url) as client:
+        call = Caller(generated, client)
+        assert call("read_log", job_id, ticket=created.ticket) == "hello\n"
+        assert call("read_log", job_id, expect=401).detail
+
+
+def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
+    """Without a token only what says that it needs none is answered with something else than 401;
+    a ticket is taken where the description says so."""
+    described = locked.get("/openapi.json").json()
+    ticket = locked.post("/ticket").json()["ticket"]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            path = re.sub("{.*?}", "20261129-120000-abcdefgh", path)
+            bare = requests.request(method, locked.url + path, timeout=30)
+            with_ticket = requests.request(
+                method, f"{locked.url}{path}?ticket={ticket}", timeout=30
+            )
+            needed = [name for each in operation["security"] for name in each]
+            assert (bare.status_code == 401) == bool(needed), path
+            assert (with_ticket.status_code != 401) == (needed != ["token"]), path
+
+
+def test_every_operation_says_what_it_is(app: Flask) -> None:
+    described = app.test_client().get("/openapi.json", headers={"Authorization": "Bearer s3cret"})
+    found = described.get_json()
+    operations = [each for methods in found["paths"].values() for each in methods.values()]
+    assert len({each["operationId"] for each in operations}) == len(operations)
+    assert {tag for each in operations for tag in each["tags"]} == {
+        tag["name"] for tag in found["tags"]
+    }
+    for each in operations:
+        assert each["summary"] and each["responses"]["default"], each
+        for parameter in each["parameters"]:
+            assert parameter["description"], (each["operationId"], parameter["name"])
