@@ -425,6 +425,11 @@ class Settings:
                     raise ValueError(f"{variable} must be a whole number, and {value!r} is none")
                 given[field_name] = kind(value)
         settings = cls(**given)
+        if settings.lost_after < settings.unreachable:
+            raise ValueError(
+                f"TAILBOARD_LOST_AFTER must be at least TAILBOARD_UNREACHABLE "
+                f"({settings.unreachable}), not {settings.lost_after}"
+            )
         if unknown := set(settings.webhook_on.split(",")) - {str(s) for s in FINISHED}:
             raise ValueError(
                 f"TAILBOARD_WEBHOOK_ON: {min(unknown)!r} is none of {', '.join(FINISHED)}"
@@ -3857,12 +3862,21 @@ while left > 0 do
 end
 return {string.format('%.0f', first or want), table.concat(out)}
 """,
-    # spool, what it shows, a new epoch -> {epoch, {id, reason…} to cancel, IDs to delete, {queue,
-    # what is said of it…} that are paused}
+    # spool, what it shows, a new epoch: this machine is alive. Each reports once a second. A time
+    # in which none did is added to when the others were heard of -> {epoch, {id, reason…} to cancel,
+    # IDs to delete, {queue, what is said of it…} that are paused}
     "beat": """
 local spool, shown, epoch = unpack(ARGV)
-redis.call('ZREM', P..'heard', spool)
-redis.call('ZADD', P..'heard', redis.call('TIME')[1], spool)
+local heard, now = P..'heard', redis.call('TIME')[1]
+local last = redis.call('ZRANGE', heard, -1, -1, 'WITHSCORES')[2]
+redis.call('ZREM', heard, spool)
+local unheard = last and now - last or 0
+if unheard > 2 or unheard < 0 then  -- no machine's silence: Redis was away, or its clock was set
+  for _, name in ipairs(redis.call('ZRANGE', heard, 0, -1)) do
+    redis.call('ZADD', heard, redis.call('ZSCORE', heard, name) + unheard, name)
+  end
+end
+redis.call('ZADD', heard, now, spool)
 redis.call('HSET', P..'machines', spool, shown)
 redis.call('SETNX', P..'epoch', epoch)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
@@ -4759,10 +4773,17 @@ class RedisStore:
         """Give up a job that Redis shows as running on a spool that does not have it."""
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
-    def judge_machines(self, lost_after: int) -> Sequence[Job]:
-        """Give up machines that have been silent for too long. Returns the lost jobs."""
+    def judge_machines(self, lost_after: int, judge: str) -> Sequence[Job]:
+        """Give up machines that have been silent for too long, but never the one that judges, by
+        the name of its spool. A silence counts up to when Redis last heard of any machine: if it
+        was away, none could report. Returns the lost jobs."""
         jobs: list[Job] = []
-        for spool, _, silence, _ in self._machines():
+        machines = self._machines()
+        newest = max((heard_at for _, heard_at, _, _ in machines), default=0.0)
+        for spool, heard_at, _, _ in machines:
+            silence = int(newest - heard_at)
+            if spool == judge:
+                continue
             if silence >= lost_after:
                 jobs += self.mark_lost(spool, f"its machine {spool} was gone for {silence} s")
             elif silence >= self.unreachable:

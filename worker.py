@@ -1377,7 +1377,7 @@ class Relay:
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
         self.lose_missing()
-        self.tell_lost(self.store.judge_machines(self.settings.lost_after))
+        self.tell_lost(self.store.judge_machines(self.settings.lost_after, self.spool.name))
         self.prune()
 
     def prune(self) -> None:

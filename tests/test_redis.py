@@ -572,6 +572,51 @@ def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
 
 
+def age(redis: RedisServer, seconds: int, *machines: RedisMachine) -> None:
+    """Let Redis have heard of these machines so much earlier."""
+    for machine in machines:
+        redis.do("ZINCRBY", "tailboard:heard", -seconds, machine.spool.name)
+
+
+def maintain(machine: RedisMachine) -> None:
+    machine.relay.next_maintenance = 0.0
+    machine.relay.maintain()
+
+
+@pytest.mark.parametrize("step", [7_200, -7_200])
+def test_an_outage_of_redis_and_a_step_of_its_clock_are_no_machines_silence(
+    team: Team, redis: RedisServer, machine: RedisMachine, step: int
+) -> None:
+    other = RedisMachine(team.url, str(team.place / "other"))
+    try:
+        job = team.submit("true")
+        with claim(other):
+            for each in (machine, other):
+                each.sync()
+            age(redis, step, machine, other)
+            machine.sync()  # the first that returns
+            maintain(machine)
+            assert team.store.get(job.id).status is Status.RUNNING
+            assert [found.state for found in team.store.machines()] == ["heard of"] * 2
+            machine.sync()
+            age(redis, 7_200, other)  # this one is silent
+            maintain(machine)
+            assert team.store.get(job.id).status is Status.LOST
+    finally:
+        other.close()
+
+
+def test_no_machine_gives_itself_up(team: Team, redis: RedisServer, machine: RedisMachine) -> None:
+    """It was stopped between its report and its judgement, while others reported."""
+    job = team.submit("true")
+    with claim(machine):
+        machine.sync()
+        team.store.beat("another", [])
+        age(redis, 7_200, machine)
+        maintain(machine)
+        assert team.store.get(job.id).status is Status.RUNNING
+
+
 @pytest.fixture
 def hook() -> Iterator[HTTPServer]:
     """A webhook that keeps the IDs of the jobs it is told of."""

@@ -586,6 +586,15 @@ def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
     assert foreign_settings(theirs) == ["TAILBOARD_", "TAILBOARD_HOME", "TAILBOARD_VERSION"]
 
 
+def test_a_machine_is_not_lost_before_it_is_unreachable() -> None:
+    with pytest.raises(
+        ValueError, match=r"LOST_AFTER must be at least .*UNREACHABLE \(30\), not 1"
+    ):
+        Settings.read({"TAILBOARD_LOST_AFTER": "1"})
+    same = {"TAILBOARD_LOST_AFTER": "2", "TAILBOARD_UNREACHABLE": "2"}
+    assert Settings.read(same).lost_after == 2
+
+
 def test_another_programs_variable_is_a_warning_and_no_more(
     storage: FolderStore, processes: Processes
 ) -> None:
