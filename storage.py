@@ -2755,7 +2755,7 @@ class FolderStore:
     def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
         """None if it belongs to another host, or is a copy of a job that has ended."""
         claimed = self._read_attempts(folder)[-1]
-        if claimed.worker in alive or claimed.host not in (None, host):
+        if claimed.worker in alive or not self.is_own_host(claimed.host, host):
             return None
         times = self._take_times(folder)
         claim = Claim(self, folder, times, None)
@@ -2768,6 +2768,11 @@ class FolderStore:
         except BaseException:
             claim.release()
             raise
+
+    def is_own_host(self, claimed: str | None, host: str) -> bool:
+        """Was an attempt claimed on this host? None: its claim is damaged, so any host may judge
+        it."""
+        return claimed in (None, host)
 
     def requeue_home(self, queue: str) -> str:
         """The folder for a job that is to run again."""
@@ -3863,7 +3868,7 @@ end
 return {string.format('%.0f', first or want), table.concat(out)}
 """,
     # spool, what it shows, a new epoch: this machine is alive. Each reports once a second. A time
-    # in which none did is added to when the others were heard of -> {epoch, {id, reason…} to cancel,
+    # in which none did is added to when others were heard of -> {epoch, {id, reason…} to cancel,
     # IDs to delete, {queue, what is said of it…} that are paused}
     "beat": """
 local spool, shown, epoch = unpack(ARGV)
@@ -5044,6 +5049,11 @@ class Spool(FolderStore):
 
     def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
         """Redis, whose clock is one for all machines, gave it when its time had come."""
+        return True
+
+    def is_own_host(self, claimed: str | None, host: str) -> bool:
+        """A spool belongs to one machine, which may be renamed: a container gets a new host name
+        with each start."""
         return True
 
     def requeue_home(self, queue: str) -> str:

@@ -371,6 +371,14 @@ def test_a_child_that_outlives_its_job_is_mirrored_too(team: Team, gate: Gate) -
     team.wait_for_log(job, "done\nlate\n")
 
 
+def test_a_renamed_machine_adopts_its_jobs(team: Team, machine: RedisMachine) -> None:
+    job = team.submit("true")
+    claim(machine).release()
+    (adopted,) = machine.orphans("renamed", ())
+    with adopted:
+        assert adopted.job.id == job.id
+
+
 # --- Two machines ---------------------------------------------------------------------------------
 
 
