@@ -3817,8 +3817,9 @@ if spool then redis.call('SADD', P..'gone:'..spool, id) end
 say(id, 'deleted')
 return 'deleted'
 """,
-    # id, token, start, data, bytes to keep, how (join | gap | anew), time -> the offset that Redis
-    # holds, from which to go on, whatever was sent; -1: fenced; -2: absent or behind.
+    # id, token, start, data, bytes to keep, how (join | gap: the bytes before `start` are gone, so
+    # the log begins there | anew), time -> the offset that Redis holds, from which to go on,
+    # whatever was sent; -1: fenced; -2: absent or behind.
     "append": """
 local id, token, start, data, keep, how, at = unpack(ARGV)
 local s = redis.call('HMGET', P..'state:'..id, 'token', 'takes', 'log_size', 'log_start')
@@ -3833,12 +3834,16 @@ if how == 'anew' then
 end
 local have, begin = tonumber(s[3] or 0), tonumber(start)
 if begin ~= have and not (how == 'gap' and begin > have) then return have end
+if begin > have then  -- a log has no hole in its middle: of a download the rest would be lost
+  redis.call('UNLINK', key)
+  redis.call('HSET', state, 'log_start', string.format('%.0f', begin))
+end
 local size = begin + #data
 if #data > 0 then
   local floor = math.max(0, size - tonumber(keep))
   local first = string.format('%.0f', floor)
   redis.call('XADD', key, 'MINID', '=', first, string.format('%.0f-0', size), 'd', data)
-  if begin > have or floor > tonumber(s[4] or 0) then
+  if floor > tonumber(s[4] or 0) then
     local entry = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
     local kept = tonumber(string.match(entry[1], '^%d+')) - #entry[2][2]
     redis.call('HSET', state, 'log_start', string.format('%.0f', kept))
@@ -3865,7 +3870,10 @@ while left > 0 do
     if left <= 0 then break end
   end
 end
-return {string.format('%.0f', first or want), table.concat(out)}
+if not first then
+  first = math.max(want, tonumber(redis.call('HGET', P..'state:'..id, 'log_start') or 0))
+end
+return {string.format('%.0f', first), table.concat(out)}
 """,
     # spool, what it shows, a new epoch: this machine is alive. Each reports once a second. A time
     # in which none did is added to when others were heard of -> {epoch, {id, reason…} to cancel,

@@ -1169,7 +1169,7 @@ class Relay:
         data = b""
         if start < look.log_size or how == "anew":
             data = self.spool.read_log(look, start, min(MAX_SENT, look.log_size - start))
-        for place in range(0, max(len(data), how == "anew"), LOG_CHUNK):
+        for place in range(0, max(len(data), how != "join"), LOG_CHUNK):
             chunk = data[place : place + LOG_CHUNK]
             yield "log", self.store.append(look, start + place, chunk, how)
             how = "join"

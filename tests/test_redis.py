@@ -1063,6 +1063,43 @@ def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, An
     return None
 
 
+def test_a_log_whose_middle_is_gone_begins_after_it(
+    team: Team, machine: RedisMachine, api: str
+) -> None:
+    """Its worker has given back the head of the log while Redis was away."""
+    job = team.submit("true")
+    with claim(machine) as held:
+        machine.sync()
+        look = machine.spool.look(job.id)
+        assert look is not None
+        team.store.link.ask(team.store.append(look, 0, b"old\n", "join"))
+        with requests.get(f"{api}/jobs/{job.id}/logs?follow=1", stream=True, timeout=30) as answer:
+            lines = answer.iter_lines(chunk_size=1)
+            assert next(lines) == b"old"
+            team.store.link.ask(team.store.append(look, 100, b"", "gap"))
+            team.store.link.ask(team.store.append(look, 100, b"new\n", "join"))
+            assert b"96 bytes" in next(lines)
+            assert next(lines) == b"new"
+        found = requests.get(f"{api}/jobs/{job.id}/logs?download=1", timeout=20)
+        assert (found.status_code, found.content) == (200, b"new\n")
+        found = requests.get(f"{api}/jobs/{job.id}/logs?offset=0", timeout=20)
+        assert (found.text, found.headers["X-Log-Start"]) == ("new\n", "100")
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+
+
+def test_a_log_that_is_one_hole_has_an_end(team: Team, machine: RedisMachine) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        with held.open_log_for_append() as file:
+            file.truncate(1 << 20)
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    for _ in range(9):
+        machine.relay.round()
+    assert team.store.get(job.id).status is Status.SUCCEEDED
+    with team.store.open_log(job.id) as log:
+        assert (log.size, log.start, log.read(0, 9)) == (1 << 20, 1 << 20, (1 << 20, b""))
+
+
 def test_a_follower_misses_nothing_when_worker_and_redis_die(
     team: Team, api: str, redis: RedisServer, tmp_path: Path
 ) -> None:
