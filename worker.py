@@ -208,6 +208,7 @@ class Worker:
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
             self.record_ends()
             self.stop_if_drained()
+            self.stop_if_cut_off()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
             self.relay.leaving = self.info.name
@@ -376,6 +377,11 @@ class Worker:
     def stop_if_drained(self) -> None:
         if self.drain and self.found_nothing and not self.running and self.is_fed():
             self.stop_reason = self.stop_reason or "nothing is queued or running"
+
+    def stop_if_cut_off(self) -> None:
+        """Leave if the relay has failed: another worker can then send what this one's jobs do."""
+        if self.relay is not None and self.relay.has_failed:
+            self.stop_reason, self.on_stop = self.stop_reason or "its relay has failed", "leave"
 
     def is_fed(self) -> bool:
         """Is nothing left that could still come into the store, or that may start soon?"""
@@ -788,6 +794,15 @@ def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | Non
 # --- The relay ----------------------------------------------------------------------------------
 
 
+def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
+    """Wait up to `timeout` seconds until one of them can be read. Unlike select, poll also takes
+    descriptors above 1,023, which a worker of some 340 jobs has."""
+    poller = select.poll()
+    for fd in descriptors:
+        poller.register(fd, select.POLLIN)
+    poller.poll(timeout * 1000)
+
+
 @dataclass
 class Sent:
     """What Redis has been told of a job that this machine runs."""
@@ -845,6 +860,7 @@ class Relay:
         self.leaving: str | None = None  # a worker that is stopping
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
+        self.has_failed = False  # its thread has ended by an error
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.on_idle: Callable[[], None] = lambda: None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -864,6 +880,14 @@ class Relay:
         self.thread.join(timeout)
 
     def _run(self) -> None:
+        try:
+            self._run_rounds()
+        except Exception:
+            log.exception("relay ended: so does this worker, whose jobs go on")
+            self.has_failed = True
+            self.on_idle()
+
+    def _run_rounds(self) -> None:
         while (lock := self.spool.lock_relay()) is None:
             if self.is_stopping:
                 return
@@ -897,7 +921,7 @@ class Relay:
     def pause(self) -> None:
         """Wait until a folder changes, Redis has news or something is due."""
         if self.away_since:
-            select.select([self.woken], [], [], RETRY_DELAY)
+            wait_readable([self.woken], RETRY_DELAY)
         else:
             # Join what is written within moments, and jobs that end in quick succession.
             time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
@@ -911,7 +935,7 @@ class Relay:
                 due = 0.0
             elif len(files) < 2:
                 due = min(due, POLL_INTERVAL)
-            select.select([self.woken, *files], [], [], due)
+            wait_readable([self.woken, *files], due)
         with suppress(BlockingIOError):
             os.read(self.woken, 1 << 16)
 
@@ -1487,6 +1511,8 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     worker.run()
+    if worker.relay is not None and worker.relay.has_failed:
+        sys.exit(1)
 
 
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:

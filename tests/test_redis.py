@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -377,6 +379,37 @@ def test_a_renamed_machine_adopts_its_jobs(team: Team, machine: RedisMachine) ->
     (adopted,) = machine.orphans("renamed", ())
     with adopted:
         assert adopted.job.id == job.id
+
+
+def test_a_relay_waits_at_descriptors_above_1023(machine: RedisMachine) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1_500:
+        pytest.skip("more descriptors are not permitted")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1_500), hard))
+    relay, low = machine.relay, machine.relay.woken
+    try:
+        relay.woken = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1_400)
+        for relay.away_since in (0.0, 1.0):
+            relay.wake()
+            relay.pause()
+        os.close(relay.woken)
+    finally:
+        relay.woken = low
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_worker_ends_with_its_relay_and_the_next_goes_on(
+    team: Team, processes: Processes, gate: Gate
+) -> None:
+    job = team.begin(f"{gate.wait}; exit 3")
+    team.workers[0].kill()
+    env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
+    command = [sys.executable, "-m", "tests.programs.tuned_worker", "worker.RELAY_PAUSE=-1", "--"]
+    assert processes.start(*command, **env).wait(60) == 1
+    assert "relay ended" in processes.text()
+    gate.open()
+    team.start("a")
+    assert team.wait(job).exit_code == 3
 
 
 # --- Two machines ---------------------------------------------------------------------------------

@@ -78,3 +78,15 @@ def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module:
         "file would hang it, and a link lead it elsewhere: call storage.open_regular (or "
         "read_small, lock_file, write_new). If no job can have a hand in it, name it above."
     )
+
+
+# --- Descriptors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_waits_by_select(module: str) -> None:
+    users = found(module, lambda call: name_of(call) == "select.select")
+    assert not users, (
+        f"{module}: {', '.join(sorted(users))} calls select.select, which fails with a descriptor "
+        "above 1,023: call select.poll, or use a selector."
+    )
