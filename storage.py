@@ -1880,10 +1880,12 @@ class LogSupervisor:
         now = os.fstat(self.log)
         if now.st_blocks * 512 <= limit or now.st_size <= limit:
             return True
+        length = (now.st_size - limit) // BLOCK * BLOCK
+        if length == 0:  # which fallocate would refuse
+            return True
         try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
-            length = ctypes.c_int64((now.st_size - limit) // BLOCK * BLOCK)
             fallocate = ctypes.CDLL(None).fallocate
-            return bool(fallocate(self.log, 3, ctypes.c_int64(0), length) == 0)
+            return bool(fallocate(self.log, 3, ctypes.c_int64(0), ctypes.c_int64(length)) == 0)
         except AttributeError:  # not on this system
             return False
 

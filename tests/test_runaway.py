@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Processes, wait_until
+from conftest import Gate, Processes, wait_until
 
-from storage import FileLog, FolderStore, Job, LogSupervisor, Status
+from storage import SAMPLE, FileLog, FolderStore, Job, LogSupervisor, Status
 
 LIMIT = 1 << 20
 
@@ -58,6 +58,24 @@ def test_a_running_jobs_runaway_log_gives_its_head_back(
     with storage.open_log(job.id) as kept:
         begin, data = kept.read(0, 10)
         assert begin == kept.start == found.log_start and data.strip(b"0123456789\n") == b""
+
+
+def test_a_log_that_is_a_few_bytes_too_large_does_not_stop_its_job(
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
+) -> None:
+    """It is given back in blocks, and there is none to give back yet."""
+    processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
+    job = storage.submit(Job(command=f"head -c {LIMIT + 10} /dev/zero; {gate.wait}; echo end"))
+
+    def is_seen() -> bool:
+        """Has the worker looked at the log since?"""
+        paths = Path(storage.root).glob(f"running/{job.id}/times")
+        samples = b"".join(path.read_bytes() for path in paths)
+        return any(size > LIMIT for _, size in SAMPLE.iter_unpack(samples))
+
+    wait_until(is_seen, describe=lambda: storage.get(job.id))
+    gate.open()
+    assert ended(job).status is Status.SUCCEEDED
 
 
 def test_a_runaway_job_is_stopped_where_holes_are_impossible(
