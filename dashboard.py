@@ -4,7 +4,8 @@ It knows the API's address and nothing else of ours. Two fragments, which timers
 rerun: the list's goes on, the log's stops once the job shown has ended. A third does errands, which
 need the visitor's token. What is drawn is drawn by the modules in static/, which also fetch and
 follow logs themselves, by a ticket for reading logs.
-In this file: asking the API, what decides (no Streamlit there), the components, the page.
+In this file: asking the API, what decides (no Streamlit there), the components, the page, and the
+server that refuses other sites' pages.
 """
 
 from __future__ import annotations
@@ -27,9 +28,17 @@ from zoneinfo import ZoneInfo
 
 import requests
 import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.logger import get_logger
 
 API = os.environ.get("TAILBOARD_API", "http://127.0.0.1:5000").rstrip("/")
 PUBLIC_API = os.environ.get("TAILBOARD_PUBLIC_API", API).rstrip("/")  # as the browser reaches it
+LISTED_ORIGINS = [  # of the page, besides the address that it is served at
+    origin.strip().rstrip("/") for origin in os.environ.get("TAILBOARD_DASHBOARD", "").split(",")
+]
 TIMEOUT = (2, 5)  # seconds to connect, to answer
 TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
@@ -73,6 +82,7 @@ SAVED_NAMES = (
 SAVED_FIELDS = ("cron", "zone", "params")  # of the dialog that saves, as the API calls them
 JOB_FIELDS = ("command", "name", "queue", "cwd", "env", "timeout", "retries", "retry_delay")
 LISTED_TEXT = 2000  # characters of a saved command's line that the page is sent
+log = get_logger(__name__)
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
@@ -166,7 +176,15 @@ def job_path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, '')}"
 
 
-@st.cache_data(ttl=600, max_entries=1000, show_spinner=False)
+def cache_answers(function: Callable[..., Job]) -> Callable[..., Job]:
+    """Cache for all visitors. The server and tests import this file and cache nothing; for them
+    Streamlit would log a warning."""
+    if __name__ != "__main__":
+        return function
+    return st.cache_data(ttl=600, max_entries=1000, show_spinner=False)(function)
+
+
+@cache_answers
 def cached_request(
     _client: ApiClient, token: str, path: str, method: str = "GET", period: Any = 0
 ) -> dict[str, Any]:
@@ -1004,5 +1022,67 @@ def main() -> None:
     st.fragment(show_errands)()
 
 
+# --- The server ---------------------------------------------------------------------------------
+
+
+class OriginGuard:
+    """ASGI middleware: refuses requests from other sites' pages with 403, before Streamlit sees
+    them, and forbids every site to show the page in a frame.
+
+    Streamlit accepts a WebSocket from any loopback origin, whatever its port. So a page of a
+    development server, of a notebook or behind `ssh -L` could run commands. A request without an
+    Origin is accepted: browsers send one with each WebSocket, and any other program could send the
+    right one, or ask the API itself.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        origin = headers.get("Origin")
+        if origin in LISTED_ORIGINS:
+            # Streamlit compares the two, and a proxy may have sent its own address as Host.
+            headers["Host"] = origin.partition("://")[2]
+        elif origin is not None and not is_own_origin(origin, headers.get("Host"), scope["scheme"]):
+            log.warning(
+                "Refused a page of %.200r: neither the address that was asked, %.200r, nor in"
+                " TAILBOARD_DASHBOARD",
+                origin,
+                headers.get("Host"),
+            )
+            refusal = PlainTextResponse("requests from another site's page are refused\n", 403)
+            await refusal(scope, receive, send)
+            return
+        await self.app(scope, receive, forbid_frames(send))
+
+
+def is_own_origin(origin: str, host: str | None, scheme: str) -> bool:
+    """Is this the origin of a page that this server has sent, as the request's Host names it?"""
+    if scheme in ("https", "wss"):
+        return origin == f"https://{host}"
+    return origin in (f"http://{host}", f"https://{host}")  # https: a proxy may not report its TLS
+
+
+def forbid_frames(send: Send) -> Send:
+    """Each HTTP response gets the headers that keep the page out of frames: a site that frames it
+    could make a visitor click on Run."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Frame-Options"] = "DENY"
+            headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+        await send(message)
+
+    return send_with_headers
+
+
 if __name__ == "__main__":
-    main()
+    main()  # Streamlit runs this file for each visit
+else:
+    # `streamlit run` finds this name in the source, imports the file once and serves what it holds.
+    app = st.App(__file__, middleware=[Middleware(OriginGuard)])

@@ -51,7 +51,7 @@ class Site:
         self.api_process = processes.started[-1]
         self.start_dashboard(ROOT, self.url)
 
-    def start_dashboard(self, home: Path, url: str, api: str | None = None) -> None:
+    def start_dashboard(self, home: Path, url: str, api: str | None = None, **env: str) -> None:
         script = str(home / "dashboard.py")
         port = f"--server.port={url.rpartition(':')[2]}"
         self.processes.serve(
@@ -59,12 +59,14 @@ class Site:
             *(sys.executable, "-m", "streamlit", "run", script, port),
             home=home,
             TAILBOARD_API=api or self.api,
+            **env,
         )
 
-    def serve_dashboard(self, home: Path, api: str | None = None) -> str:
-        """Another page, of the files in another folder, or that asks elsewhere; its URL."""
+    def serve_dashboard(self, home: Path = ROOT, api: str | None = None, **env: str) -> str:
+        """Another page, of the files in another folder, that asks elsewhere, or with other
+        settings; its URL."""
         url = f"http://127.0.0.1:{free_port()}"
-        self.start_dashboard(home, url, api)
+        self.start_dashboard(home, url, api, **env)
         return url
 
     def kill_api(self) -> None:

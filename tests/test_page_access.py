@@ -1,0 +1,137 @@
+"""Who may open the page, from where: its WebSocket byte by byte, and in real Chromium."""
+# ruff: noqa: F811  (an argument is the fixture that is imported under its name)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import requests
+from conftest import free_port, receive, wait_until
+from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
+from playwright.sync_api import Page, expect
+from test_dashboard import (
+    Site,
+    context,  # noqa: F401
+    page,  # noqa: F401
+    playwright,  # noqa: F401
+    shared_context,  # noqa: F401
+    site,  # noqa: F401
+    visit,
+)
+
+REFUSED = "requests from another site's page are refused"
+PROXIED = "https://tailboard.example.org"
+
+
+def names_of_jobs(site: Site) -> set[str]:
+    return {str(job.name) for job in site.storage.list()[0]}
+
+
+def is_accepted(page_url: str, **headers: str) -> bool:
+    """Does the page open its WebSocket? If not, it says why, and nothing else."""
+    with open_socket(page_url, **headers) as connection:
+        status = connection.recv(12)
+        if status == b"HTTP/1.1 101":
+            return True
+        answer = status + receive(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 ") and len(head) < 300, answer
+    assert body.decode() == f"{REFUSED}\n"
+    return False
+
+
+# --- Pages of other sites -------------------------------------------------------------------------
+
+
+def test_a_page_of_another_origin_sees_nothing_and_runs_nothing(site: Site) -> None:
+    site.submit("true", "visible only here")
+    with open_socket(site.url, Origin=site.url) as connection:
+        connection.sendall(first_visit())
+        received = read_until(connection, re.compile(rb"visible only here"))
+        found = HEADER_ID.search(received)
+        assert found
+        header_id = found[0].decode()
+        connection.sendall(submit(header_id, command="true", name="its own page"))
+        wait_until(lambda: "its own page" in names_of_jobs(site))
+    other = free_port()
+    port = site.url.rpartition(":")[2]
+    for origin in (
+        *(f"http://localhost:{other}", f"http://127.0.0.1:{other}", f"http://[::1]:{other}"),
+        *("null", "http://evil.test", "file://", "http://localhost", "http://127.0.0.1"),
+        *(f"http://localhost:{port}", f"{site.url}.evil.test", f"{site.url}0", f"{site.url}/"),
+    ):
+        with open_socket(site.url, Origin=origin) as connection:
+            with suppress(ConnectionError):  # it has closed the connection
+                connection.sendall(first_visit())
+                connection.sendall(submit(header_id, command="true", name="another page"))
+            answer = receive(connection)
+        assert answer.startswith(b"HTTP/1.1 403 "), (origin, answer)
+        assert answer.endswith(f"\r\n\r\n{REFUSED}\n".encode()) and len(answer) < 400
+        for path in ("", "/_stcore/host-config", "/app/static/loader.js"):
+            got = requests.get(f"{site.url}{path}", headers={"Origin": origin}, timeout=30)
+            assert (got.status_code, got.text) == (403, f"{REFUSED}\n")
+    assert "another page" not in names_of_jobs(site)
+
+
+def test_the_pages_own_address_is_the_host_that_the_browser_asked(site: Site) -> None:
+    ask = partial(is_accepted, site.url)
+    for host in ("localhost:8501", "[::1]:9", "team.example.org", "127.0.0.1"):
+        assert ask(Host=host, Origin=f"http://{host}")
+        assert ask(Host=host, Origin=f"https://{host}")  # a proxy that does not report its TLS
+        assert not ask(Host=host, Origin="http://elsewhere.test")
+    host = PROXIED.partition("://")[2]
+    assert ask(Host=host, Origin=PROXIED, X_Forwarded_Proto="https", X_Forwarded_For="192.0.2.1")
+    assert not ask(Host=host, Origin=f"http://{host}", X_Forwarded_Proto="https")
+    assert not ask(Host="127.0.0.1:8501", Origin=PROXIED, X_Forwarded_Proto="https")
+    assert ask()  # without an Origin: no browser
+
+
+def test_a_listed_origin_may_open_the_page_and_is_not_this_machine(site: Site) -> None:
+    """A proxy may have sent its own address as Host. Its visitors are not local all the same."""
+    listed = "http://127.0.0.1:1"
+    url = site.serve_dashboard(TAILBOARD_DASHBOARD=f"{listed}/, {PROXIED}")
+    assert is_accepted(url, Origin=listed)
+    assert is_accepted(url, Origin=url)
+    assert not is_accepted(url, Origin="http://127.0.0.1:2")
+    assert "Refused a page of 'http://127.0.0.1:2'" in site.processes.text()
+    with open_socket(url, Origin=PROXIED) as connection:
+        connection.sendall(first_visit())
+        received = read_until(connection, re.compile(b"only with a token"))
+    assert not HEADER_ID.search(received)
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[str]:
+    """A web server of another site; its URL."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(f'<iframe src="{site.url}" title="Prize"></iframe>')
+    with serve_folder(tmp_path) as elsewhere:
+        page.goto(elsewhere)
+        framed = page.frames[1]
+        expect(page.get_by_title("Prize")).to_be_visible()
+        wait_until(lambda: framed.url == "chrome-error://chromewebdata/", describe=lambda: framed)
+        assert framed.get_by_role("button").count() == 0
+    for path in ("/", "/app/static/loader.js", "/_stcore/health", "/nowhere"):
+        headers = requests.get(f"{site.url}{path}", timeout=30).headers
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    visit(page, site.url)  # not framed, it is shown
+    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
