@@ -2142,10 +2142,11 @@ class Retention:
     deleted: int = 0  # since then
 
     @classmethod
-    def read(cls, ledger: int, boot: str) -> Self:
-        """What the file says; a fresh start if it says nothing, after a reboot or a clock jump."""
+    def read(cls, ledger: int, boot: str, wall_clock: float) -> Self:
+        """What the file says; a fresh start if it says nothing, after a reboot or a clock jump.
+        `wall_clock`: seconds since 1970, by the clock that ages are measured with."""
         now = time.monotonic()
-        offset = time.time() - now
+        offset = wall_clock - now
         fresh = cls(boot, offset, now, now)
         try:
             known = cls(**known_fields(cls, json.loads(read_descriptor(ledger))))
@@ -2921,7 +2922,7 @@ class FolderStore:
         if ledger is None:  # another worker is deleting
             return
         try:
-            retention = Retention.read(ledger, self.boot)
+            retention = Retention.read(ledger, self.boot, time.time())
             may_age = retention.believes_clock()
             retention.write(ledger)
             oldest = time.time() - days * 86_400 if days and may_age else 0.0
@@ -4284,6 +4285,12 @@ class RedisStore:
         self.feed.close()
         self.link.client.close()
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of Redis, which is one for all machines: what one of them
+        does for all (schedules, deleting by age) must not follow its own clock."""
+        ((seconds, microseconds),) = self.link.ask(("TIME",))
+        return float(seconds) + int(microseconds) / 1e6
+
     # Looking
 
     def _key(self, name: str) -> str:
@@ -4543,7 +4550,7 @@ class RedisStore:
         """As FolderStore.save_command."""
         command.check()
         encode_command(command)
-        name, now = command.saved, utc()
+        name, now = command.saved, utc(self.now())
         record = json.dumps(command.definition() | {"saved_at": now})
         while True:
             raw, seen = self._load_schedule(name)
@@ -4889,8 +4896,8 @@ class RedisStore:
         return PastLog(int(offset), data, times or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
-        """As FolderStore.prune; `retention` says whether the clock can be trusted."""
-        oldest = time.time() - days * 86_400 if days and retention.believes_clock() else 0.0
+        """As FolderStore.prune, by Redis' clock; `retention` says whether it can be trusted."""
+        oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
         if not oldest and not max_bytes:
             return
         day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
@@ -5047,11 +5054,11 @@ class Spool(FolderStore):
         return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
 
     @contextmanager
-    def retention(self) -> Iterator[Retention]:
-        """What is known of the clock, for deleting from Redis by age."""
+    def retention(self, redis_clock: float) -> Iterator[Retention]:
+        """What is known of Redis' clock, for deleting from Redis by age."""
         fd = open_regular(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT)
         try:
-            retention = Retention.read(fd, self.boot)
+            retention = Retention.read(fd, self.boot, redis_clock)
             yield retention
             retention.write(fd)
         finally:

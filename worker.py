@@ -1412,7 +1412,7 @@ class Relay:
         self.pruning = self.prune_redis()
 
     def prune_redis(self) -> Iterator[None]:
-        with self.spool.retention() as retention:
+        with self.spool.retention(self.store.now()) as retention:
             keep_days, keep_bytes = self.settings.keep_days, self.settings.keep_bytes
             yield from self.store.prune(retention, keep_days, keep_bytes)
 
@@ -1518,7 +1518,8 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a jobs folder, or on a spool that a relay fills from Redis."""
     store = open_store(settings.storage, settings.unreachable)
-    scheduler = None if drain else Scheduler(store)
+    clock = store.now if isinstance(store, RedisStore) else time.time
+    scheduler = None if drain else Scheduler(store, clock)
     if not isinstance(store, RedisStore):
         return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
     with suppress(OSError):  # away: the relay logs it and tries again

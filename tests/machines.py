@@ -245,6 +245,6 @@ class RedisMachine:
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
         self.sync()
-        with self.relay.spool.retention() as retention:
+        with self.relay.spool.retention(self.redis.now()) as retention:
             yield from self.redis.prune(retention, days, max_bytes)
         self.sync()

@@ -39,6 +39,7 @@ from proxy import Proxy
 
 from dashboard import machines_summary
 from storage import (
+    CLOCK_TRIAL,
     FINISHED,
     REDIS_LOG_KEPT,
     TIMES_KEPT,
@@ -48,18 +49,20 @@ from storage import (
     JobNotFound,
     Outcome,
     RedisStore,
+    Retention,
     SavedCommand,
     Settings,
     Spool,
     Status,
     StoreAway,
+    WorkerInfo,
     WrongState,
     fire_due,
     open_store,
     parse_time,
     utc,
 )
-from worker import Relay
+from worker import Relay, make_worker
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
 
@@ -656,6 +659,61 @@ def test_no_machine_gives_itself_up(team: Team, redis: RedisServer, machine: Red
         age(redis, 7_200, machine)
         maintain(machine)
         assert team.store.get(job.id).status is Status.RUNNING
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set this machine's clock so many days ahead; that of Redis stays."""
+    real = time.time
+
+    def set_clock(days: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: real() + days * 86_400)
+
+    return set_clock
+
+
+@pytest.mark.parametrize("trusted", ["its own", "that of Redis"])
+def test_a_machine_whose_clock_is_ahead_deletes_nothing(
+    team: Team, machine: RedisMachine, set_clock: Callable[[float], None], trusted: str
+) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    machine.sync()
+    set_clock(40)
+    trust_clock(machine, time.time() if trusted == "its own" else redis_time(team))
+    assert not any(machine.relay.prune_redis())
+    assert team.store.get(job.id).status is Status.SUCCEEDED
+
+
+def redis_time(team: Team) -> float:
+    return float(team.store.link.client.time()[0])
+
+
+def trust_clock(machine: RedisMachine, now: float) -> None:
+    """As it is after an hour in which this clock did not jump."""
+    mono = time.monotonic()
+    ledger = Retention(machine.spool.boot, now - mono, mono - CLOCK_TRIAL, mono)
+    with open(f"{machine.spool.root}/retention-redis", "wb") as file:
+        ledger.write(file.fileno())
+
+
+def test_schedules_follow_the_clock_of_redis(
+    team: Team, set_clock: Callable[[float], None]
+) -> None:
+    team.store.save_command(SavedCommand(saved="s", command="true", cron="0 0 * * *"))
+    set_clock(40)
+    settings = Settings(storage=team.url, spool=str(team.place / "a"))
+    worker = make_worker(settings, False, "leave", WorkerInfo("w", "h", 1, 1, []))
+    assert worker.relay is not None and worker.relay.scheduler is not None
+    try:
+        worker.relay.scheduler.look()
+        assert team.store.command_runs("s") == []
+    finally:
+        worker.relay.close()
+        worker.selector.close()
+        worker.store.close()  # type: ignore[attr-defined]
+        worker.relay.spool.close()
 
 
 @pytest.fixture

@@ -416,11 +416,11 @@ def test_a_worker_of_another_version_is_shown(storage: FolderStore, folder: Path
 
 def test_retention_of_another_version_is_read(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "retention", os.O_RDWR | os.O_CREAT)
-    retention = Retention.read(fd, "boot")
+    retention = Retention.read(fd, "boot", time.time())
     retention.deleted = 7
     record = {**asdict(retention), "paused": False}
     os.pwrite(fd, json.dumps(record).encode(), 0)
-    assert Retention.read(fd, "boot").deleted == 7
+    assert Retention.read(fd, "boot", time.time()).deleted == 7
     os.close(fd)
 
 
