@@ -140,7 +140,7 @@ class Tailboard:
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
         self.tokens = TokenFile(settings.tokens)
-        self.origins = [origin.strip().rstrip("/") for origin in settings.dashboard.split(",")]
+        self.origins = settings.dashboard.split(",")
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
@@ -3205,7 +3205,8 @@ def resolve_bind(bind: str) -> tuple[str, int]:
     """`host:port` as an IP address and a port that are free; ValueError."""
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})", bind)
     if not found or not 0 < int(found[3]) < 65_536:
-        raise ValueError(f"TAILBOARD_BIND must be host:port, and {bind!r} is not")
+        allowed = "HOST:PORT with a port from 1 to 65535"
+        raise ValueError(f"TAILBOARD_BIND must be {allowed}, not {bind!r:.80}")
     host, port = found[1] or found[2] or "0.0.0.0", int(found[3])
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -3235,9 +3236,14 @@ def make_server() -> AbstractServer[Any]:
     if settings.tokens:
         TokenFile(settings.tokens).check()
     threads = settings.followers + OTHER_THREADS
-    connections = raise_descriptor_limit() - DESCRIPTORS * threads
+    limit = raise_descriptor_limit()
+    connections = limit - DESCRIPTORS * threads
     if connections < threads:
-        raise ValueError(f"{settings.followers} followers need a higher limit of open files")
+        most = limit // (DESCRIPTORS + 1) - OTHER_THREADS
+        raise ValueError(
+            f"TAILBOARD_FOLLOWERS must be at most {most} where {limit} files can be open "
+            f"(ulimit -n), not {settings.followers}"
+        )
     return Granian(
         "api",  # its name; serve_app gives what it serves
         address=host,

@@ -409,30 +409,19 @@ class Settings:
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
         """The settings of this environment. ValueError, in one sentence, for a bad value or a
         misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
-        kinds = {name.upper(): (name, type(getattr(cls, name))) for name in SETTING_NAMES}
+        names = {f"TAILBOARD_{name.upper()}": name for name in SETTING_NAMES}
         given: dict[str, Any] = {}
-        for variable, value in env.items():
-            name = variable.removeprefix("TAILBOARD_")
-            if name == variable:
-                continue
-            if name not in kinds:
-                if meant := _near_miss(name):
-                    raise ValueError(f"{variable} is no setting; is TAILBOARD_{meant} meant?")
-                continue
-            if value:
-                field_name, kind = kinds[name]
-                if kind is int and not re.fullmatch("[0-9]{1,18}", value):
-                    raise ValueError(f"{variable} must be a whole number, and {value!r} is none")
-                given[field_name] = kind(value)
+        for variable, text in env.items():
+            if variable in names:
+                if is_set(variable, text):
+                    given[names[variable]] = parse_setting(variable, text)
+            elif meant := _near_miss(variable):
+                raise ValueError(f"unknown setting {variable}; did you mean {meant}?")
         settings = cls(**given)
         if settings.lost_after < settings.unreachable:
             raise ValueError(
                 f"TAILBOARD_LOST_AFTER must be at least TAILBOARD_UNREACHABLE "
                 f"({settings.unreachable}), not {settings.lost_after}"
-            )
-        if unknown := set(settings.webhook_on.split(",")) - {str(s) for s in FINISHED}:
-            raise ValueError(
-                f"TAILBOARD_WEBHOOK_ON: {min(unknown)!r} is none of {', '.join(FINISHED)}"
             )
         return settings
 
@@ -440,13 +429,115 @@ class Settings:
 SETTING_NAMES = tuple(f.name for f in fields(Settings))
 
 
-def _near_miss(name: str) -> str | None:
-    """The setting that was probably meant by this name (without its prefix)."""
+DAYS_100_YEARS = 36_500
+SECONDS_A_YEAR = 366 * 86_400
+# Of each number: what it counts, the least and the most that it can be; None: no bound.
+SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
+    "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
+    "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
+    "TAILBOARD_FOLLOWERS": ("followers", 1, 10_000),
+    "TAILBOARD_LOG_MAX_BYTES": ("bytes, without a unit,", BLOCK, None),
+    "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
+    "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
+}
+# A variable that was forgotten in a unit or a compose file is empty. What it is to protect must not
+# be open because of that.
+SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
+# As browsers send it: no path, no capitals, no default port.
+ORIGIN_RE = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
+
+
+def is_set(variable: str, text: str) -> bool:
+    """An empty text is as good as none; ValueError if that would be dangerous."""
+    if not text and variable in SETTINGS_NEVER_EMPTY:
+        raise ValueError(
+            f"{variable} must not be empty: give it a value, or remove the variable to serve only "
+            f"programs of this machine"
+        )
+    return bool(text)
+
+
+def parse_setting(variable: str, text: str) -> str | int:
+    """The value of a setting; ValueError names the variable and what is allowed. What may be a
+    secret is not repeated."""
+    if text != text.strip():
+        raise ValueError(f"{variable} must not begin or end with white space")
+    if variable in SETTING_NUMBERS:
+        return _parse_number(variable, text)
+    if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
+        raise ValueError(f"{variable} must consist of ASCII letters, digits and signs, no spaces")
+    if variable == "TAILBOARD_SPOOL" and "://" in text:
+        raise ValueError(f"{variable} must be a folder of this machine, not a URL")
+    if variable == "TAILBOARD_WEBHOOK":
+        _check_webhook(variable, text)
+    if variable == "TAILBOARD_WEBHOOK_ON":
+        return _parse_statuses(variable, text)
+    if variable == "TAILBOARD_DASHBOARD":
+        return _parse_origins(variable, text)
+    return text
+
+
+def _parse_number(variable: str, text: str) -> int:
+    unit, least, most = SETTING_NUMBERS[variable]
+    number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+    if variable == "TAILBOARD_KEEP_BYTES" and 0 < number < BLOCK:
+        raise ValueError(f"{variable} must be 0 or at least {BLOCK:,} bytes, not {text!r}")
+    if number < least or (most is not None and number > most):
+        bounds = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
+        raise ValueError(f"{variable} must be a whole number of {unit} {bounds}, not {text!r:.60}")
+    return number
+
+
+def _check_webhook(variable: str, url: str) -> None:
+    """ValueError if no POST can be sent there. The URL may be a secret."""
+    from urllib.parse import urlsplit  # here: few starts need it
+
+    allowed = f"{variable} must be a URL like https://chat.example.org/hooks/1"
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise ValueError(f"{allowed}; this one does not begin with http:// or https://")
+    if re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError(f"{allowed}; this one has a space in it")
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{allowed}; this one has a wrong host or port")
+
+
+def _parse_statuses(variable: str, text: str) -> str:
+    statuses = [part.strip() for part in text.split(",")]
+    for status in statuses:
+        if status not in FINISHED:
+            allowed = ", ".join(FINISHED)
+            raise ValueError(f"{variable} must be some of {allowed}, not {status!r:.60}")
+    return ",".join(statuses)
+
+
+def _parse_origins(variable: str, text: str) -> str:
+    origins = [part.strip().removesuffix("/") for part in text.split(",")]
+    for origin in origins:
+        if not ORIGIN_RE.fullmatch(origin):
+            raise ValueError(
+                f"{variable} must be origins as browsers send them, like https://page.example.org "
+                f"or http://localhost:8501, with commas between them, not {origin!r:.80}"
+            )
+    return ",".join(origins)
+
+
+def _near_miss(variable: str) -> str | None:
+    """The setting that was probably meant by this name."""
     from difflib import get_close_matches  # here: few starts need it
 
+    name = variable.removeprefix("TAILBOARD_")
+    if name == variable:
+        return None
     known = [known.upper() for known in SETTING_NAMES]
-    close = get_close_matches(name, known, n=1, cutoff=0.8)
-    return close[0] if close else None
+    close = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    return f"TAILBOARD_{close[0]}" if close else None
 
 
 def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
@@ -3941,7 +4032,7 @@ Command = tuple[Any, ...]
 
 
 class StoreTrouble(OSError):
-    """Redis refuses or fails."""
+    """The storage refuses or fails; the text is a sentence."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -5320,6 +5411,25 @@ def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisS
     """The storage at a URL: a folder or Redis; ValueError for anything else."""
     if is_redis(url):
         return RedisStore(url, unreachable)
-    if "://" in url:
+    if "://" in url or re.match("rediss?:", url):
         raise ValueError("TAILBOARD_STORAGE must be a folder, redis://… or rediss://…")
-    return FolderStore(url)
+    with _naming_folder("TAILBOARD_STORAGE", url):
+        return FolderStore(url)
+
+
+def open_spool(path: str) -> Spool:
+    """The spool in a folder; OSError and ValueError name the setting."""
+    with _naming_folder("TAILBOARD_SPOOL", path):
+        return Spool(path)
+
+
+@contextmanager
+def _naming_folder(variable: str, path: str) -> Iterator[None]:
+    """An OSError while a folder is opened becomes one that says which setting names it."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreTrouble(error.errno, f"{variable}: {path} is not a folder") from None
+    except OSError as error:
+        told = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
+        raise StoreTrouble(error.errno, told) from None

@@ -66,6 +66,7 @@ from storage import (
     fire_due,
     foreign_settings,
     next_time,
+    open_spool,
     open_store,
     shorten_hint,
     start_logging,
@@ -1524,9 +1525,9 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
         return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
     with suppress(OSError):  # away: the relay logs it and tries again
         store.link.check_server()
-    spool = Spool(settings.spool)  # a thread needs a spool of its own
+    spool = open_spool(settings.spool)  # a thread needs a spool of its own
     relay = Relay(store, spool, settings, scheduler=scheduler)
-    return Worker(Spool(settings.spool), settings, drain, on_stop, info, relay)
+    return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,9 @@ def test_an_address_that_cannot_be_used_is_told_in_a_sentence(
     ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "unix:/tmp/socket", "127.0.0.1:1,127.0.0.1:2"],
 )
 def test_what_is_no_address_is_refused(bind: str) -> None:
-    with pytest.raises(ValueError, match="TAILBOARD_BIND must be host:port"):
+    with pytest.raises(
+        ValueError, match=f"TAILBOARD_BIND must be HOST:PORT .* 1 to 65535, not '{bind}'"
+    ):
         resolve_bind(bind)
 
 
@@ -171,7 +173,8 @@ def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
 def test_a_wrong_setting_stops_the_start_with_one_sentence(
     processes: Processes, folder: Path
 ) -> None:
-    for name, value in (("TAILBOARD_KEPDAYS", "1"), ("TAILBOARD_KEEP_DAYS", "-1")):
+    settings = ("TAILBOARD_KEPDAYS", "1"), ("TAILBOARD_KEEP_DAYS", "-1"), ("TAILBOARD_TOKEN", "")
+    for name, value in settings:
         started = [
             subprocess.Popen(
                 [sys.executable, *command],

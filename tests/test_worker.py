@@ -560,8 +560,11 @@ def test_a_bad_option_is_answered_with_one_sentence(
     "setting",
     [
         {"TAILBOARD_STORAGE": "/dev/null/jobs"},
+        {"TAILBOARD_STORAGE": "/etc/passwd"},
         {"TAILBOARD_LOG_MAX_BYTES": "1 GB"},
-        {"TAILBOARD_LOG_MAX_BYTES": "-1"},
+        {"TAILBOARD_WEBHOOK": "foo"},
+        {"TAILBOARD_TOKEN": ""},
+        {"TAILBOARD_STORAGE": "redis://127.0.0.1:9/0", "TAILBOARD_SPOOL": "/etc/passwd"},
     ],
     ids=str,
 )
@@ -569,8 +572,82 @@ def test_a_bad_setting_is_answered_with_one_sentence(
     processes: Processes, setting: dict[str, str]
 ) -> None:
     assert processes.worker(**setting).wait(20) == 1
-    (line,) = processes.text().splitlines()
-    assert line.startswith("Error: ")
+    line = processes.text().splitlines()[-1]
+    assert "Traceback" not in processes.text()
+    assert line.startswith("Error: TAILBOARD_") and "Errno" not in line
+
+
+NUMBER = "must be a whole number of"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("KEEP_DAYS", "-1", f"{NUMBER} days from 0 to 36,500, not '-1'"),
+        ("KEEP_DAYS", "1.5", f"{NUMBER} days from 0 to 36,500, not '1.5'"),
+        ("KEEP_DAYS", "36501", f"{NUMBER} days from 0 to 36,500, not '36501'"),
+        ("KEEP_BYTES", "10G", f"{NUMBER} bytes, without a unit, of 0 or more, not '10G'"),
+        ("KEEP_BYTES", "10", "must be 0 or at least 65,536 bytes, not '10'"),
+        ("KEEP_BYTES", "\uff11\uff12", f"{NUMBER} bytes, without a unit, of 0 or more, not"),
+        ("LOG_MAX_BYTES", "1", f"{NUMBER} bytes, without a unit, of 65,536 or more, not '1'"),
+        ("LOG_MAX_BYTES", "9" * 999, f"{NUMBER} bytes, without a unit, of 65,536 or more, not"),
+        ("FOLLOWERS", "0", f"{NUMBER} followers from 1 to 10,000, not '0'"),
+        ("FOLLOWERS", "+5", f"{NUMBER} followers from 1 to 10,000, not '[+]5'"),
+        ("UNREACHABLE", "0", f"{NUMBER} seconds from 1 to 31,622,400, not '0'"),
+        ("LOST_AFTER", "30s", f"{NUMBER} seconds from 1 to 31,622,400, not '30s'"),
+        ("LOST_AFTER", "9" * 18, f"{NUMBER} seconds from 1 to 31,622,400, not"),
+        ("TOKEN", "", "must not be empty"),
+        ("TOKENS", "", "must not be empty"),
+        ("TOKEN", " ", "must not begin or end with white space"),
+        ("TOKEN", "correct-horse-battery-staple\n", "must not begin or end with white space"),
+        ("TOKEN", "correct horse battery staple", "must consist of ASCII letters"),
+        ("TOKEN", "p\u00e4ssword-p\u00e4ssword", "must consist of ASCII letters"),
+        ("STORAGE", "jobs ", "must not begin or end with white space"),
+        ("SPOOL", "redis://localhost/0", "must be a folder of this machine, not a URL"),
+        ("WEBHOOK", "foo", "this one does not begin with http:// or https://"),
+        ("WEBHOOK", "ftp://host/path", "this one does not begin with http:// or https://"),
+        ("WEBHOOK", "https://", "this one has a wrong host or port"),
+        ("WEBHOOK", "https://host:99999/", "this one has a wrong host or port"),
+        ("WEBHOOK", "https://[::1/", "this one has a wrong host or port"),
+        ("WEBHOOK", "https://a b/", "this one has a space in it"),
+        ("WEBHOOK_ON", "failed,ended", "must be some of succeeded, .*, lost, not 'ended'"),
+        ("WEBHOOK_ON", "failed,", "must be some of succeeded, .*, lost, not ''"),
+        ("DASHBOARD", "foo", "must be origins as browsers send them, .*, not 'foo'"),
+        ("DASHBOARD", "https://a.example/page", "not 'https://a.example/page'"),
+        ("DASHBOARD", "https://a.example,*", "not '[*]'"),
+        ("DASHBOARD", "https://A.example", "not 'https://A.example'"),
+        ("DASHBOARD", "https://a.example:443", "not 'https://a.example:443'"),
+        ("DASHBOARD", "http://localhost:8501,", "not ''"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_bad_setting_names_what_is_allowed(name: str, value: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^TAILBOARD_{name} .*{told}") as error:
+        Settings.read({f"TAILBOARD_{name}": value})
+    assert len(str(error.value)) < 250
+    if name in ("TOKEN", "WEBHOOK") and len(value) > 9:
+        assert value not in str(error.value), "it may be a secret"
+
+
+def test_good_settings_are_read() -> None:
+    env = {
+        "TAILBOARD_KEEP_DAYS": "007",
+        "TAILBOARD_KEEP_BYTES": "0",
+        "TAILBOARD_STORAGE": "",
+        "TAILBOARD_WEBHOOK": "HTTPS://user:pw@hooks.example.org:8443/a?b=c",
+        "TAILBOARD_WEBHOOK_ON": "failed, lost",
+        "TAILBOARD_DASHBOARD": "https://a.example/, http://[::1]:8501",
+    }
+    found = Settings.read(env)
+    assert found == Settings(
+        keep_days=7,
+        webhook=env["TAILBOARD_WEBHOOK"],
+        webhook_on="failed,lost",
+        dashboard="https://a.example,http://[::1]:8501",
+    )
+    assert (
+        Settings.read({f"TAILBOARD_{name.upper()}": "" for name in ("bind", "api")}) == Settings()
+    )
 
 
 def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
@@ -578,8 +655,9 @@ def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
         ("STORAG", "STORAGE"),
         ("FOLOWERS", "FOLLOWERS"),
         ("KEEPDAYS", "KEEP_DAYS"),
+        ("token", "TOKEN"),
     ):
-        with pytest.raises(ValueError, match=f"TAILBOARD_{name} .* TAILBOARD_{meant} meant"):
+        with pytest.raises(ValueError, match=f"TAILBOARD_{name}; did you mean TAILBOARD_{meant}"):
             Settings.read({f"TAILBOARD_{name}": ""})
     theirs = {"TAILBOARD_HOME": "/srv", "TAILBOARD_VERSION": "3", "TAILBOARD_": "", "HOME": "/"}
     assert Settings.read(theirs | {"TAILBOARD_STORAGE": "x"}) == Settings(storage="x")
