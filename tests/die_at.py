@@ -83,6 +83,7 @@ def live(number: int, steps: str, do: list[str], env: dict[str, str]) -> None:
     kind, *arguments = do
     if kind == "worker":
         worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
+        worker.SHELL = env.get("TEST_SHELL", worker.SHELL)
         worker.main(arguments)
     elif kind == "fire":
         store = storage.FolderStore(arguments[0])

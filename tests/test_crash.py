@@ -24,6 +24,7 @@ from conftest import (
     SmallDisk,
     all_end,
     is_alive,
+    need,
     pids_in,
     start_shim,
     wait_until,
@@ -72,8 +73,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 class Case:
     """One scene of the matrix, played in a folder of its own."""
 
-    def __init__(self, place: Path, processes: Processes) -> None:
-        self.place, self.processes = place, processes
+    def __init__(self, place: Path, processes: Processes, shell: str = "/bin/sh") -> None:
+        """`shell` runs the shims."""
+        self.place, self.processes, self.shell = place, processes, shell
         self.folder, self.tally = place / "jobs", place / "tally"
         self.storage = FolderStore(self.folder)
         self.ids: list[str] = []
@@ -96,13 +98,14 @@ class Case:
                 words = "/bin/sh", "-c", str(job.command)
                 env = os.environ | {"JOB_ID": job.id, "JOB_ATTEMPT": "1"}
                 with claim.open_log_for_append() as log:
-                    start_shim(claim.shim_input(), log, *words, env=env).wait()
+                    shell = self.shell
+                    start_shim(claim.shim_input(), log, *words, env=env, executable=shell).wait()
         return Path(claim.folder)
 
     def die_at(self, number: int, *arguments: str) -> list[str]:
         """Let it die before that step; the names of the steps that it came to."""
         steps = self.place / "steps"
-        env = {"TAILBOARD_STORAGE": str(self.folder)}
+        env = {"TAILBOARD_STORAGE": str(self.folder), "TEST_SHELL": self.shell}
         code = self.processes.fork(number=number, steps=str(steps), do=arguments, env=env)
         assert code in (0, -signal.SIGKILL), self.processes.text()
         return steps.read_text().splitlines()
@@ -216,16 +219,38 @@ def never_started(case: Case) -> Callable[[], None]:
     ids=lambda scene: scene.__name__,
 )
 def test_a_worker_killed_at_any_step_costs_nothing(
-    tmp_path: Path, processes: Processes, scene: Callable[[Case], Callable[[], None]], full: bool
+    tmp_path: Path,
+    processes: Processes,
+    scene: Callable[[Case], Callable[[], None]],
+    full: bool,
+    pytestconfig: pytest.Config,
+) -> None:
+    kill_at_any_step(tmp_path, processes, scene, full, pytestconfig.getoption("--shell"))
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("scene", [ends, was_lost], ids=lambda scene: scene.__name__)
+def test_a_worker_killed_at_any_step_costs_nothing_where_sh_is_bash(
+    tmp_path: Path, processes: Processes, scene: Callable[[Case], Callable[[], None]]
+) -> None:
+    kill_at_any_step(tmp_path, processes, scene, False, need("bash"))
+
+
+def kill_at_any_step(
+    tmp_path: Path,
+    processes: Processes,
+    scene: Callable[[Case], Callable[[], None]],
+    full: bool,
+    shell: str,
 ) -> None:
     """Killed at one step, then a clean worker: the job has run once and ended as it did."""
-    alive = Case(tmp_path / "0", processes)
+    alive = Case(tmp_path / "0", processes, shell)
     check = scene(alive)
     steps = alive.worker_dies_at(0)
     check()
 
     def play(number: int) -> None:
-        case = Case(tmp_path / str(number), processes)
+        case = Case(tmp_path / str(number), processes, shell)
         check = scene(case)
         came_to = case.worker_dies_at(number)
         try:

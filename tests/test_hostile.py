@@ -188,6 +188,68 @@ def test_no_variable_of_ours_reaches_a_job_or_shadows_its_own(
     assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
 
 
+FUNCTION = "() { :; }"  # as bash exports one
+ODD_ENVIRONMENTS = [
+    *({f"BASH_FUNC_{name}%%": FUNCTION} for name in ("printf", "read", "trap", "eval", "exec")),
+    *({f"BASH_FUNC_{name}%%": FUNCTION} for name in ("shift", "export", "unset", "sleep", "exit")),
+    *({"SHELLOPTS": option} for option in ("noexec", "errexit", "nounset", "xtrace", "verbose")),
+    {"SHELLOPTS": "xtrace", "PS4": "$(touch ps4)"},
+    {"BASH_ENV": "./exit", "ENV": "./exit"},
+    {"OPTIND": "no number", "LINENO": "x", "RANDOM": "x", "IFS": "a", "PPID": "x", "UID": "x"},
+    {"PATH": "/nowhere"},
+    {"-i": "x", "a.b": "x", "a b": "x", "ö": "x"},
+    {"LC_ALL": "no_SUCH.locale", "POSIXLY_CORRECT": "1", "TMOUT": "1", "HOME": "", "_": "x"},
+]
+STOPPED_BY_THE_LINKER = [
+    {"LD_LIBRARY_PATH": "."},  # holds a libc.so.6 that is none
+    {"LD_LIBRARY_PATH": ".", "a.b": "x"},
+    {"LD_DEBUG": "help"},
+    {"LD_TRACE_LOADED_OBJECTS": "1"},
+]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_no_variable_of_a_job_acts_on_its_shim(
+    storage: FolderStore, drain: Callable[..., None], tmp_path: Path, shell: str
+) -> None:
+    """Whatever it is, the command gets it and runs once, or fails by itself."""
+    (tmp_path / "libc.so.6").write_bytes(b"no library")
+    (tmp_path / "exit").write_text("exit 77")
+    jobs = [
+        storage.submit(Job(command=["/usr/bin/env", "-0"], env=env, cwd=str(tmp_path), retries=1))
+        for env in (*ODD_ENVIRONMENTS, *STOPPED_BY_THE_LINKER)
+    ]
+    drain("--slots", "4", TEST_SHELL=need(shell))
+    for job in jobs:
+        found = storage.get(job.id)
+        log = storage.load_logs(job.id)
+        if job.env in STOPPED_BY_THE_LINKER:
+            assert found.status in (Status.SUCCEEDED, Status.FAILED), (job.env, found)
+            assert len(found.attempts) == found.attempt, job.env
+            continue
+        assert (found.status, len(found.attempts)) == (Status.SUCCEEDED, 1), (job.env, found, log)
+        pairs = set(log.split("\0"))
+        assert {f"{name}={value}" for name, value in job.env.items()} <= pairs | {"_=x"}, job.env
+    assert not (tmp_path / "ps4").exists()
+
+
+def test_a_command_gets_every_byte_of_its_variables(
+    storage: FolderStore, drain: Callable[..., None]
+) -> None:
+    """Each shell gives it the same environment."""
+    value = "".join(map(chr, range(1, 256))) + "'\"$(exit)`exit`\\ * ~\n"
+    env = {"VALUE": value, "EMPTY": "", "BASH_ENV": value}
+    seen = []
+    for shell in ("dash", "bash"):
+        job = storage.submit(Job(command=["/usr/bin/env", "-0"], env=env))
+        drain(TEST_SHELL=need(shell))
+        pairs = storage.load_logs(job.id).split("\0")
+        assert {f"{name}={value}" for name, value in env.items()} <= set(pairs)
+        ours = ("JOB_ID=", "TEST_SHELL=", "_=")
+        seen.append(sorted(pair for pair in pairs if not pair.startswith(ours)))
+    assert seen[0] == seen[1]
+
+
 def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
     storage: FolderStore, processes: Processes, ended: Ended, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import select
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from typing import Any
 
 import pytest
 from conftest import (
-    SHIM_COMMAND,
     Gate,
     in_processes,
     open_store,
@@ -782,12 +780,9 @@ def test_a_shim_whose_gate_never_opens_runs_nothing(
 ) -> None:
     job = store.submit(Job(command="true"))
     with claim() as held:
-        gate, opener = os.pipe()
-        shim = [*SHIM_COMMAND, "touch", str(tmp_path / "ran")]
-        process = subprocess.Popen(shim, stdin=held.shim_input(), stdout=gate)
-        os.close(gate)
-        os.close(opener)  # as when the worker dies before its claim is on the disk
-        process.wait()
+        words = "touch", str(tmp_path / "ran")
+        # As when the worker dies before its claim is on the disk.
+        start_shim(held.shim_input(), None, *words, is_open=False).wait()
         assert held.judge().status is Status.QUEUED
         assert store.get(job.id).pid is None
     assert not (tmp_path / "ran").exists()

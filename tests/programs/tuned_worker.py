@@ -1,10 +1,13 @@
-"""The worker as it is, but for some of its times, so that tests need not sit through them:
+"""The worker as it is, but for some of its times, so that tests need not sit through them, or for
+the shell that runs its shims:
 
 tuned_worker.py MODULE.NAME=SECONDS... -- OPTION...
+TEST_SHELL=/bin/bash tuned_worker.py ...
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import worker
@@ -15,6 +18,7 @@ for setting in sys.argv[1:separator]:
     module, name = place.split(".")
     setattr(sys.modules[module], name, float(seconds))
 del sys.argv[1 : separator + 1]
+worker.SHELL = os.environ.get("TEST_SHELL", worker.SHELL)
 
 if __name__ == "__main__":
     worker.main()
