@@ -5074,6 +5074,11 @@ class SpoolLook:
         return self.place in ("taken", "queued")
 
     @property
+    def is_over(self) -> bool:
+        """Has its attempt ended, and may Redis know of that only with its whole log?"""
+        return self.status in FINISHED or self.place == "returned"
+
+    @property
     def told_status(self) -> Status:
         """The status to report to Redis."""
         return Status.RUNNING if self.is_waiting else self.status

@@ -7,6 +7,7 @@ adopts them: the claim and crash rules stand at the top of storage.py, all of ou
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -97,6 +98,7 @@ AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
 LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
 COMPARED = 200  # jobs compared with Redis in one round
 MAX_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+FULL_LOG_KEPT = 4_000  # bytes of its log that Redis gets of a job that ends while Redis is full
 ERROR_PATTERNS = Path(__file__).with_name("static") / "error_patterns.json"  # the page's, too
 HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
 HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
@@ -882,6 +884,12 @@ class Sent:
     worker: str | None = None  # who claimed it
     queue: str = ""
     is_fenced: bool = False  # declared lost: kill its run, record nothing
+    is_cut: bool = False  # it ended while Redis was full: of its log Redis gets only the end
+
+
+def is_full(error: Exception) -> bool:
+    """Has Redis refused to write because of its maxmemory?"""
+    return isinstance(error, StoreTrouble) and error.errno == errno.ENOSPC
 
 
 class Relay:
@@ -919,6 +927,7 @@ class Relay:
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
         self.next_due = float("inf")  # of a job that waits for its time and a slot here
         self.away_since = self.said_at = 0.0
+        self.full_said_at = float("-inf")  # on the monotonic clock
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that is stopping
@@ -1008,7 +1017,11 @@ class Relay:
         now = time.monotonic()
         self.is_idle = False
         self.away_since = self.away_since or now
-        if not self.said_at or now - self.said_at >= AWAY_INTERVAL:
+        if is_full(error):  # rounds without output to send succeed: not after each of them
+            if now - self.full_said_at >= AWAY_INTERVAL:
+                self.full_said_at = now
+                log.error("redis full=%r: jobs go on, output is sent once it has room", str(error))
+        elif not self.said_at or now - self.said_at >= AWAY_INTERVAL:
             self.said_at = now
             what = (
                 "redis away" if isinstance(error, (StoreTrouble, ValueError)) else "relay trouble"
@@ -1209,6 +1222,7 @@ class Relay:
         for (look, kind, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, OSError):
                 self.changed.add(look.id)
+                self.sent[look.id].is_cut |= kind == "log" and look.is_over and is_full(answer)
                 self.sent[look.id].offset = self.sent[look.id].journal = None
                 self.sent[look.id].times = 0
                 failed = answer
@@ -1236,18 +1250,23 @@ class Relay:
 
     def commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
         """The commands that send what is new in a job's folder."""
-        is_over = look.status in FINISHED or look.place == "returned"
         if sent.is_fenced:
             yield "report", self.store.report(look, -1)
             return
-        if not is_over or look.log_size != 0:  # else the report says that the log is empty
+        if not look.is_over or look.log_size != 0:  # else the report says that the log is empty
             yield from self.log_commands(sent, look)
         if sent.journal != look.journal or sent.place != look.place:
-            size = look.log_size if is_over and look.log_size is not None else -1
+            size = look.log_size if look.is_over and look.log_size is not None else -1
             yield "report", self.store.report(look, size)
 
     def log_commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
         if look.log_size is None:
+            return
+        if sent.is_cut:  # what Redis has of it is dropped first, which makes the room
+            if sent.offset != look.log_size:
+                start = max(look.log_start, look.log_size - FULL_LOG_KEPT)
+                data = self.spool.read_log(look, start, look.log_size - start)
+                yield "log", self.store.append(look, start, data, "anew")
             return
         if sent.offset is None or (look.log_size == 0 and not sent.has_log):
             yield "log", self.store.append(look, 0, b"", "join")

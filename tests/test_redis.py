@@ -62,7 +62,7 @@ from storage import (
     parse_time,
     utc,
 )
-from worker import Relay, make_worker
+from worker import FULL_LOG_KEPT, Relay, make_worker
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
 
@@ -974,10 +974,15 @@ def test_redis_emptied_is_filled_from_the_spools(
     assert sum(team.store.counts().values()) == 4
 
 
-def test_a_full_redis_refuses_jobs_and_loses_nothing(
-    team: Team, redis: RedisServer, gate: Gate
+def test_a_full_redis_refuses_jobs_and_records_ends(
+    team: Team, redis: RedisServer, gate: Gate, tmp_path: Path
 ) -> None:
-    job = team.begin(f"{gate.wait}; seq 20000; exit 4")
+    last = Gate(tmp_path / "last")
+    team.start("a", "--slots", "2")
+    job = team.submit(f"echo started; {gate.wait}; seq 20000; exit 4")
+    longer = team.submit(f"echo started; {gate.wait}; seq 20000; {last.wait}")
+    for each in (job, longer):
+        team.wait_for_log(each, "started\n")
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OSError, match="full"):
         team.submit("true")
@@ -985,10 +990,19 @@ def test_a_full_redis_refuses_jobs_and_loses_nothing(
     wait_until(lambda: team.store.machines()[0].heard_at > heard, 30)
     assert team.store.get(job.id).status is Status.RUNNING
     gate.open()
-    wait_until(lambda: team.spool("a").status(job.id) is Status.FAILED, 30)
+    found = team.wait(job)
+    assert found.exit_code == 4
+    content = team.file_of("a", job)
+    assert found.log_size == len(content) and found.log_start == len(content) - FULL_LOG_KEPT
+    assert team.log_of(job) == content[found.log_start :]
+    team.store.delete(job.id)
     redis.do("CONFIG", "SET", "maxmemory", "0")
-    assert team.wait(job).exit_code == 4
-    assert team.log_of(job) == team.file_of("a", job)
+    last.open()
+    team.wait(longer)
+    last.close()
+    assert team.log_of(longer) == team.file_of("a", longer)
+    assert team.processes.text().count("redis full=") == 1, "it is said once a minute"
+    assert "redis back" not in team.processes.text()
 
 
 def test_a_redis_that_may_forget_is_refused(team: Team, redis: RedisServer) -> None:
