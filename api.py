@@ -131,6 +131,22 @@ class CannotStart(click.ClickException):
     """The settings or the jobs folder cannot be used; `flask` shows the sentence that says why."""
 
 
+class OutageLog:
+    """Logs that the storage cannot be reached once a minute, and not for each request and follower
+    that finds it so."""
+
+    INTERVAL = 60.0  # seconds
+
+    def __init__(self) -> None:
+        self.next_at = 0.0  # on the monotonic clock
+
+    def add(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self.next_at:
+            self.next_at = now + self.INTERVAL
+            logging.getLogger("tailboard").error("storage: %s (logged once a minute)", error)
+
+
 class Tailboard:
     """The state of one application, and the metrics that it reports to Prometheus."""
 
@@ -139,6 +155,7 @@ class Tailboard:
         self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
+        self.outages = OutageLog()
         self.tokens = TokenFile(settings.tokens)
         self.origins = settings.dashboard.split(",")
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
@@ -556,7 +573,10 @@ def body_too_deep(_: RecursionError) -> Response:
 
 @routes.app_errorhandler(OSError)
 def storage_unavailable(error: OSError) -> Response:
-    current_app.logger.error("storage: %s", error)
+    if isinstance(error, storage.StoreTrouble):
+        tailboard().outages.add(error)
+    else:
+        current_app.logger.error("storage: %s", error)
     why = error.strerror or "it failed"
     return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
 
@@ -2963,7 +2983,9 @@ class Served:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        threads = app.extensions["tailboard"].settings.followers + OTHER_THREADS
+        state: Tailboard = app.extensions["tailboard"]
+        self.outages = state.outages
+        threads = state.settings.followers + OTHER_THREADS
         self.threads = ThreadPoolExecutor(threads, "request")
         self.bodies_bytes = 0  # of the bodies that arrive now
 
@@ -2993,6 +3015,10 @@ class Served:
         except DownloadBroken:
             piece = None
             await answer.fail(503)
+        except storage.StoreTrouble as error:
+            self.outages.add(error)
+            piece = None
+            await answer.fail(503)
         except Exception:  # of ours: Flask itself answers those of a route
             self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
             piece = None
@@ -3002,7 +3028,10 @@ class Served:
         if answer.closed:
             await send({"type": "http.response.body", "body": piece or b""})
         else:
-            await stream_pieces(answer, piece, receive, send)
+            try:
+                await stream_pieces(answer, piece, receive, send)
+            except storage.StoreTrouble as error:  # broken off: a follower comes back
+                self.outages.add(error)
         log_access(scope, answer, time.monotonic() - begun)
 
     async def read_body(self, environ: dict[str, Any], receive: Receive) -> Any:

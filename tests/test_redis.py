@@ -1168,6 +1168,27 @@ def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, An
     return None
 
 
+def test_followers_and_an_outage_are_one_line_in_the_log(
+    team: Team, api: str, redis: RedisServer, gate: Gate
+) -> None:
+    job = team.begin(gate.wait)
+    logs = f"{api}/jobs/{job.id}/logs?follow=1"
+    followers = [requests.get(logs, stream=True, timeout=30) for _ in range(3)]
+    for follower in followers:
+        assert next(follower.iter_lines(chunk_size=1)) == b"started"
+    redis.kill()
+    for follower in followers:
+        with pytest.raises(requests.RequestException):  # broken off: it is to come back
+            follower.raw.read()
+            raise requests.ConnectionError
+    assert requests.get(f"{api}/jobs", timeout=20).status_code == 503
+    assert requests.get(logs, timeout=20).status_code == 503
+    assert "Traceback" not in team.processes.text()
+    assert team.processes.text().count("ERROR storage: Redis") == 1
+    redis.start()
+    gate.open()
+
+
 def test_a_log_whose_middle_is_gone_begins_after_it(
     team: Team, machine: RedisMachine, api: str
 ) -> None:
