@@ -3646,6 +3646,8 @@ def _data_start(fd: int) -> int:
 #     reading:ID       how many read this log now; forgotten after a minute
 #     key:HASH         an Idempotency-Key's job
 #     all  status:S  queue:Q                   sorted sets of IDs; `queues`: the names Q
+#     newer:Q          a sorted set of queued jobs of newer versions, by version, for machines that
+#                      know it
 #     delayed:Q        a sorted set of queued jobs whose time, its score, has not come; `take` moves
 #                      them to queue:Q
 #     paused           the queues from which nothing is taken, each with what is said of it
@@ -3669,13 +3671,44 @@ local P = KEYS[1]
 local function say(id, status)
   redis.call('XADD', P..'changes', 'MAXLEN', '~', 10000, '*', 'id', id, 'status', status)
 end
+local STATUSES = {'queued', 'running', 'succeeded', 'failed', 'cancelled', 'timed_out', 'lost'}
+local function is_status(s)
+  for _, known in ipairs(STATUSES) do if s == known then return true end end
+  return false
+end
+-- Anything may be stored in a job's keys: by a person, an eviction or another program. What is not
+-- ours counts as missing, so that it affects this job alone. nil: the key is of another type.
+local function try(command, key, ...)
+  local found = redis.pcall(command, key, ...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then redis.call(command, key, ...) end
+  return nil
+end
+local function fields(id, ...) return try('HMGET', P..'state:'..id, ...) or {} end
+local function record(id)
+  local found = try('GET', P..'job:'..id)
+  if found and string.find(found, '\\n', 1, true) then return found end
+end
+local function number(text) return tonumber(string.match(text or '', '^%d+$') or 0) end
 local function is_paused(queue) return redis.call('HGET', P..'paused', queue) end
-local function number_of(token) return tonumber(string.match(token, '%d+$') or 0) end
-local function spool_of(token) return string.match(token, '^(.*):%d+$') end
+local function number_of(token) return tonumber(string.match(token or '', '%d+$') or 0) end
+local function spool_of(token) return string.match(token or '', '^(.*):%d+$') end
+-- How a spool's token compares with what is stored: same | behind (Redis has lost something) |
+-- fenced.
+local function compare(token, status, known, takes)
+  if known == token then return 'same' end
+  local newest = math.max(number(takes), number_of(known))
+  if status == 'running' and not spool_of(known) then newest = newest - 1 end  -- it is damaged
+  return newest < number_of(token) and 'behind' or 'fenced'
+end
 local function leave(id, s, queue, token, to)
-  redis.call('ZREM', P..'status:'..s, id)
+  for _, status in ipairs(is_status(s) and {s} or STATUSES) do
+    redis.call('ZREM', P..'status:'..status, id)
+  end
+  queue = queue or 'default'
   redis.call('ZREM', P..'queue:'..queue, id)
   redis.call('ZREM', P..'delayed:'..queue, id)
+  redis.call('ZREM', P..'newer:'..queue, id)
   local spool = spool_of(token)
   if spool then
     redis.call('ZREM', P..'taken:'..spool, id)
@@ -3698,7 +3731,16 @@ end
 local function after(seconds)
   if tonumber(seconds) > 0 then return string.format('%.3f', clock() + seconds) end
 end
+-- The number of the next token. If the last one is damaged, it is one that is higher than any.
+local function next_take(id)
+  local takes = redis.pcall('HINCRBY', P..'state:'..id, 'takes', 1)
+  if type(takes) == 'number' then return takes end
+  takes = math.floor(clock())
+  redis.call('HSET', P..'state:'..id, 'takes', takes)
+  return takes
+end
 local function enter(id, s, queue, token, at)
+  queue = queue or 'default'
   redis.call('HSET', P..'state:'..id, 'status', s, 'queue', queue, 'token', token)
   redis.call('ZADD', P..'status:'..s, 0, id)
   if s == 'queued' then
@@ -3715,9 +3757,24 @@ local function enter(id, s, queue, token, at)
   end
   say(id, s)
 end
+-- Make a state that is of another type one of ours.
+local function make_state(id)
+  if try('HGET', P..'state:'..id, 'status') == nil then redis.call('UNLINK', P..'state:'..id) end
+end
+-- End a job whose record is damaged: it is lost. The line says so in its journal.
+local function drop(id, line, queue)
+  local s, job = fields(id, 'status', 'queue', 'token'), record(id) or ''
+  leave(id, s[1], queue or s[2], s[3])
+  make_state(id)
+  if #job > 2097152 then job = '' end  -- two small files: nobody could read it
+  redis.call('SET', P..'job:'..id, job..line)
+  redis.call('ZADD', P..'all', 0, id)
+  next_take(id)
+  enter(id, 'lost', queue or s[2], '')
+end
 local function submit(id, queue, job, key, saved, at)
   if key ~= '' then
-    local known = redis.call('GET', P..'key:'..key)
+    local known = try('GET', P..'key:'..key)
     if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
   end
   if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
@@ -3762,18 +3819,23 @@ if #ARGV > 4 then id = submit(unpack(ARGV, 5)) end
 redis.call('HSET', P..'schedules', name, schedule)
 return id
 """,
-    # spool, want, queue… (none: all) -> {id, token, log_size, job} of what this spool has taken and
-    # not confirmed, topped up with the oldest; and in how many seconds the next delayed one may
-    # start ('': there is none). Asked again, it gives the same ones again.
+    # spool, want, highest version of records, line for the journal of a damaged job, queue… (none:
+    # all) -> {id, token, log_size, job} of what this spool has taken and not confirmed, topped up
+    # with the oldest; and in how many seconds the next delayed one may start ('': there is none).
+    # Asked again, it gives the same ones again.
     "take": """
-local spool, want = ARGV[1], tonumber(ARGV[2])
-local queues = {unpack(ARGV, 3)}
+local spool, want, version, line = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local queues = {unpack(ARGV, 5)}
 if #queues == 0 then queues = redis.call('SMEMBERS', P..'queues') end
 local ids = redis.call('ZRANGE', P..'taken:'..spool, 0, -1)
 local open, now, next_due = {}, clock(), ''
 for _, queue in ipairs(queues) do
   if not is_paused(queue) then
     open[#open + 1] = queue
+    for _, id in ipairs(redis.call('ZRANGE', P..'newer:'..queue, '-inf', version, 'BYSCORE')) do
+      redis.call('ZREM', P..'newer:'..queue, id)
+      redis.call('ZADD', P..'queue:'..queue, 0, id)
+    end
     local delayed = P..'delayed:'..queue
     local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
     if first[1] and tonumber(first[2]) <= now then
@@ -3795,19 +3857,55 @@ while #ids < want do
   end
   if not best then break end
   redis.call('ZREM', P..'queue:'..from, best)
-  if redis.call('HGET', P..'state:'..best, 'status') == 'queued' then
-    local takes = redis.call('HINCRBY', P..'state:'..best, 'takes', 1)
-    redis.call('HSET', P..'state:'..best, 'token', spool..':'..takes)
+  local status, job = fields(best, 'status')[1], record(best)
+  if is_status(status) and status ~= 'queued' then  -- it is listed here by mistake
+  elseif not status or not job or #job > 2097152 or not is_status(status) then
+    drop(best, line, from)
+  else
+    redis.call('HSET', P..'state:'..best, 'token', spool..':'..next_take(best))
     redis.call('ZADD', P..'taken:'..spool, 0, best)
     ids[#ids + 1] = best
   end
 end
 local out = {}
 for _, id in ipairs(ids) do
-  local s = redis.call('HMGET', P..'state:'..id, 'token', 'log_size')
-  out[#out + 1] = {id, s[1], s[2] or '', redis.call('GET', P..'job:'..id)}
+  local s, job = fields(id, 'status', 'token', 'log_size'), record(id)
+  if job and s[1] == 'queued' and spool_of(s[2]) == spool then
+    out[#out + 1] = {id, s[2], s[3] or '', job}
+  else
+    redis.call('ZREM', P..'taken:'..spool, id)
+    if not job or not is_status(s[1]) then
+      drop(id, line)
+    elseif s[1] == 'queued' and not spool_of(s[2]) then  -- whose it is is damaged: take it anew
+      redis.call('ZADD', P..'queue:'..(fields(id, 'queue')[1] or 'default'), 0, id)
+    end
+  end
 end
 return {out, tostring(next_due)}
+""",
+    # id, token, version: a taken job of a newer version waits for a machine that knows it.
+    "defer": """
+local id, token, version = unpack(ARGV)
+local s = fields(id, 'status', 'queue', 'token')
+if s[1] ~= 'queued' or s[3] ~= token then return end
+leave(id, s[1], s[2], token)
+next_take(id)
+enter(id, 'queued', s[2], '')
+redis.call('ZREM', P..'queue:'..s[2], id)
+redis.call('ZADD', P..'newer:'..s[2], version, id)
+""",
+    # id, line for its journal: its record is damaged, so it is lost.
+    "drop": """
+drop(ARGV[1], ARGV[2])
+""",
+    # spool, what is listed as a job and is none
+    "unlist": """
+local spool, id = ARGV[1], ARGV[2]
+redis.call('ZREM', P..'taken:'..spool, id)
+redis.call('ZREM', P..'runs:'..spool, id)
+local s = fields(id, 'status', 'queue', 'token')
+leave(id, s[1], s[2], s[3])
+redis.call('ZREM', P..'all', id)
 """,
     # id, token, status, journal, log size needed (-1: any), whether this confirms a take (1),
     # seconds until it may start that is queued again -> how things stand, for the spool with the
@@ -3816,31 +3914,30 @@ return {out, tostring(next_due)}
     # nor end otherwise. The spool records that and reports it as cancelled.
     "report": """
 local id, token, to, journal, size, confirms, delay = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'log_size',
-                     'cancel')
-if not s[1] then return 'absent' end
-if s[3] ~= token then
-  return tonumber(s[4]) < number_of(token) and 'behind' or 'fenced'
-end
+local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel')
+if not is_status(s[1]) then return 'absent' end
+local compared, job = compare(token, s[1], s[3], s[4]), record(id)
+if compared ~= 'same' then return compared end
+if not job then return 'behind' end
 if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
 if s[6] and to ~= 'cancelled' and (to ~= 'running' or confirms == '1') then return 'cancel' end
 if confirms == '1' and s[1] == 'queued' and is_paused(s[2]) then return 'paused' end
-if tonumber(size) > tonumber(s[5] or 0) then return 'log' end
+if tonumber(size) > number(s[5]) then return 'log' end
 leave(id, s[1], s[2], token, to)
 if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
-local asked = string.match(redis.call('GET', P..'job:'..id), '^[^\\n]*\\n')
-redis.call('SET', P..'job:'..id, asked..journal)
+redis.call('SET', P..'job:'..id, string.match(job, '^[^\\n]*\\n')..journal)
 if to == 'queued' then
-  redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
+  next_take(id)
   token = ''
 end
 enter(id, to, s[2], token, after(delay))
 if to ~= 'queued' and to ~= 'running' then
   redis.call('HDEL', P..'state:'..id, 'cancel')
-  if tonumber(s[5] or 0) > 0 and tonumber(s[5]) < 4000 then
+  if number(s[5]) > 0 and number(s[5]) < 4000 then
     -- A copy of a small stream has no room to grow: 3 KB less.
-    redis.call('COPY', P..'log:'..id, P..'copy:'..id, 'REPLACE')
-    redis.call('RENAME', P..'copy:'..id, P..'log:'..id)
+    if redis.call('COPY', P..'log:'..id, P..'copy:'..id, 'REPLACE') == 1 then
+      redis.call('RENAME', P..'copy:'..id, P..'log:'..id)
+    end
   end
 end
 return to
@@ -3852,9 +3949,12 @@ return to
 local id, to, queue, job, token, reason = unpack(ARGV)
 local spool = spool_of(token)
 if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'takes', 'cancel')
+local s = fields(id, 'status', 'queue', 'token', 'takes', 'cancel')
+make_state(id)
 if s[1] then
-  if number_of(token) <= tonumber(s[4]) then return s[3] == token and s[1] or 'fenced' end
+  local compared = compare(token, s[1], s[3], s[4])
+  if compared == 'fenced' then return compared end
+  if compared == 'same' and is_status(s[1]) and record(id) then return s[1] end
   if s[5] and to ~= 'cancelled' and to ~= 'running' then return 'cancel' end
   leave(id, s[1], s[2], s[3])
 end
@@ -3873,23 +3973,24 @@ return to
     # by it.
     "override": """
 local id, from, token, to, line, delay, seen = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'cancel')
+local s = fields(id, 'status', 'queue', 'token', 'cancel')
 if not s[1] then return 'absent' end
 if s[1] ~= from or (token ~= '*' and token ~= s[3]) then return s[1] end
 if (s[4] or '') ~= seen then return 'cancel' end
 leave(id, s[1], s[2], s[3])
-if line ~= '' then redis.call('APPEND', P..'job:'..id, line) end
-redis.call('HINCRBY', P..'state:'..id, 'takes', 1)
+if line ~= '' then redis.call('SET', P..'job:'..id, (record(id) or '')..line) end
+next_take(id)
 redis.call('HDEL', P..'state:'..id, 'cancel')
 enter(id, to, s[2], '', after(delay))
 return 'done'
 """,
     # id, reason -> the status; "running" accepts the request: the job will end as cancelled. The
-    # reason of the first request counts.
+    # reason of the first request counts. "damaged": it is not known which machine runs it.
     "wish": """
 local id, reason = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'token', 'cancel')
+local s = fields(id, 'status', 'token', 'cancel')
 if s[1] == 'running' then
+  if not spool_of(s[2]) then return 'damaged' end
   request_cancel(id, s[2], s[3] or reason)
   say(id, s[1])
 end
@@ -3898,9 +3999,10 @@ return s[1] or 'absent'
     # id -> its status where it cannot be deleted.
     "delete": """
 local id = ARGV[1]
-local s = redis.call('HMGET', P..'state:'..id, 'status', 'queue', 'token', 'key')
-if not s[1] then return 'absent' end
+local s = fields(id, 'status', 'queue', 'token', 'key')
+if not s[1] and redis.call('EXISTS', P..'job:'..id, P..'state:'..id) == 0 then return 'absent' end
 if s[1] == 'queued' or s[1] == 'running' then return s[1] end
+if not is_status(s[1]) then s[1] = 'lost' end  -- a damaged job is shown so
 leave(id, s[1], s[2], s[3])
 redis.call('ZREM', P..'all', id)
 redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
@@ -3916,17 +4018,17 @@ return 'deleted'
     # whatever was sent; -1: fenced; -2: absent or behind.
     "append": """
 local id, token, start, data, keep, how, at = unpack(ARGV)
-local s = redis.call('HMGET', P..'state:'..id, 'token', 'takes', 'log_size', 'log_start')
-if s[1] ~= token then
-  return s[2] and tonumber(s[2]) >= number_of(token) and -1 or -2
-end
+local s = fields(id, 'token', 'takes', 'log_size', 'log_start', 'status')
+if not s[5] then return -2 end
+local compared = compare(token, s[5], s[1], s[2])
+if compared ~= 'same' then return compared == 'fenced' and -1 or -2 end
 local key, state = P..'log:'..id, P..'state:'..id
 if how == 'anew' then
   redis.call('UNLINK', key)
   redis.call('HDEL', state, 'log_size', 'log_start')
   s[3], s[4], how = nil, nil, 'gap'
 end
-local have, begin = tonumber(s[3] or 0), tonumber(start)
+local have, begin = number(s[3]), tonumber(start)
 if begin ~= have and not (how == 'gap' and begin > have) then return have end
 if begin > have then  -- a log has no hole in its middle: of a download the rest would be lost
   redis.call('UNLINK', key)
@@ -3936,8 +4038,18 @@ local size = begin + #data
 if #data > 0 then
   local floor = math.max(0, size - tonumber(keep))
   local first = string.format('%.0f', floor)
-  redis.call('XADD', key, 'MINID', '=', first, string.format('%.0f-0', size), 'd', data)
-  if floor > tonumber(s[4] or 0) then
+  local entry = {'MINID', '=', first, string.format('%.0f-0', size), 'd', data}
+  local added = redis.pcall('XADD', key, unpack(entry))
+  if type(added) == 'table' and added.err then
+    local is_ours = not string.find(added.err, 'WRONGTYPE', 1, true)
+    if is_ours and not string.find(added.err, 'equal or smaller', 1, true) then
+      redis.call('XADD', key, unpack(entry))  -- raises the error
+    end
+    redis.call('UNLINK', key)  -- it is damaged: the spool sends it anew
+    redis.call('HDEL', state, 'log_size', 'log_start')
+    return 0
+  end
+  if floor > number(s[4]) then
     local entry = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
     local kept = tonumber(string.match(entry[1], '^%d+')) - #entry[2][2]
     redis.call('HSET', state, 'log_start', string.format('%.0f', kept))
@@ -3951,7 +4063,7 @@ return size
 local id, want, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local out, first, from = {}, nil, string.format('%.0f', want + 1)
 while left > 0 do
-  local entries = redis.call('XRANGE', P..'log:'..id, from, '+', 'COUNT', 16)
+  local entries = try('XRANGE', P..'log:'..id, from, '+', 'COUNT', 16) or {}
   if #entries == 0 then break end
   for _, entry in ipairs(entries) do
     local stop, data = tonumber(string.match(entry[1], '^%d+')), entry[2][2]
@@ -3965,7 +4077,7 @@ while left > 0 do
   end
 end
 if not first then
-  first = math.max(want, tonumber(redis.call('HGET', P..'state:'..id, 'log_start') or 0))
+  first = math.max(want, number(fields(id, 'log_start')[1]))
 end
 return {string.format('%.0f', first), table.concat(out)}
 """,
@@ -3993,9 +4105,11 @@ return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'p
     # id, token, offset, samples that stand there in the file `times`
     "note": """
 local id, token, offset, data = unpack(ARGV)
-if redis.call('HGET', P..'state:'..id, 'token') == token then
+if fields(id, 'token')[1] == token then
   if offset == '0' then redis.call('SET', P..'times:'..id, data)
-  else redis.call('SETRANGE', P..'times:'..id, offset, data) end
+  elseif not try('SETRANGE', P..'times:'..id, offset, data) then
+    redis.call('UNLINK', P..'times:'..id)
+  end
 end
 """,
     # queue, what is said of it: nothing is taken from it
@@ -4028,6 +4142,11 @@ LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter mor
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
 
+# What Redis answers if a key holds something else than a command or a script of ours expects.
+DAMAGE_RE = re.compile(
+    "WRONGTYPE|attempt to |bad argument|not an integer|equal or smaller|no such key"
+)
+
 Command = tuple[Any, ...]
 
 
@@ -4036,6 +4155,10 @@ class StoreTrouble(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+
+class RecordDamaged(StoreTrouble):
+    """A key in Redis does not hold what Tailboard stores there."""
 
 
 class StoreAway(StoreTrouble, ConnectionError):
@@ -4121,6 +4244,8 @@ class RedisLink:
             return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
             said = text.partition(", with args")[0]  # the address may hold a password
+            if DAMAGE_RE.search(said):
+                return RecordDamaged(errno.EIO, f"Redis says: {said[:200]}")
             return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
@@ -4216,7 +4341,7 @@ class RedisFeed:
             self.places[stream] = entries[-1][0].decode()
         jobs = {stream.removeprefix("log:")}
         if stream == "changes":
-            jobs = {fields[b"id"].decode() for _, fields in entries} | {""}
+            jobs = {fields.get(b"id", b"").decode(errors="replace") for _, fields in entries} | {""}
         for job_id in jobs:
             for notifier in self.waiting.get(job_id, ()):
                 notifier.wake()
@@ -4297,12 +4422,13 @@ class RedisLog(Log):
     def _look(self) -> tuple[int, int, float]:
         key = f"{REDIS_PREFIX}state:{self.job_id}"
         fields = ("status", "log_size", "log_start", "log_at")
-        status, size, start, at = self.link.ask(("HMGET", key, *fields))[0]
+        (found,) = self.link.try_all([("HMGET", key, *fields)])
+        status, size, start, at = none_if_damaged(found) or (b"", None, None, None)
         if status is None:
             raise JobNotFound(f"there is no job {self.job_id!r}")
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "the job has written nothing", self.job_id)
-        return int(size), int(start or 0), float(at or 0)
+        return parse_count(size), parse_count(start), parse_score(at)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -4339,8 +4465,8 @@ class RedisLog(Log):
         return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
-        (data,) = self.link.ask(("GET", f"{REDIS_PREFIX}times:{self.job_id}"))
-        return MemorySamples(data or b"")
+        (data,) = self.link.try_all([("GET", f"{REDIS_PREFIX}times:{self.job_id}")])
+        return MemorySamples(none_if_damaged(data) or b"")
 
 
 # --- The Redis backend --------------------------------------------------------------------------
@@ -4370,6 +4496,7 @@ class RedisStore:
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
         self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
+        self._odd_names = Troubles(log)  # that are none of ours
         self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # saved ones, as last read
 
     def close(self) -> None:
@@ -4395,34 +4522,48 @@ class RedisStore:
         return jobs[0]
 
     def _load(self, ids: Sequence[str]) -> Sequence[Job]:
-        """Those of the jobs that exist, in this order."""
-        fields = ("status", "queue", "token", "log_size", "log_start", "not_before")
+        """Those of the jobs that exist, in this order; damaged ones with a reason that says so."""
         commands: list[Command] = [("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"), ("TIME",)]
         for job_id in ids:
             commands.append(("GET", self._key(f"job:{job_id}")))
-            commands.append(("HMGET", self._key(f"state:{job_id}"), *fields))
-        heard, now, *found = self.link.ask(*commands)
-        silences = {name.decode(): now[0] - int(at) for name, at in _pairs(heard)}
-        pairs = zip(ids, found[::2], found[1::2], strict=True)
+            commands.append(("HMGET", self._key(f"state:{job_id}"), *STATE_FIELDS))
+        heard, now, *found = map(none_if_damaged, self.link.try_all(commands))
+        silences = {name: now[0] - int(at) for name, at in self._heard(heard)}
+        triples = list(zip(ids, found[::2], found[1::2], strict=True))
+        gone = self._gone(
+            [i for i, content, state in triples if not (content and state and state[0])]
+        )
         return [
-            self._parse(job_id, content, state, silences)
-            for job_id, content, state in pairs
-            if content is not None and state[0] is not None
+            self._parse(job_id, content, state or [None] * len(STATE_FIELDS), silences)
+            for job_id, content, state in triples
+            if job_id not in gone
         ]
 
+    def _gone(self, ids: Sequence[str]) -> set[str]:
+        """Those of which nothing is stored: they have been deleted."""
+        keys = [(self._key(f"job:{job_id}"), self._key(f"state:{job_id}")) for job_id in ids]
+        counts = self.link.ask(*(("EXISTS", *pair) for pair in keys)) if keys else []
+        return {job_id for job_id, count in zip(ids, counts, strict=True) if not count}
+
     def _parse(
-        self, job_id: str, content: bytes, state: Sequence[bytes | None], silences: dict[str, int]
+        self,
+        job_id: str,
+        content: bytes | None,
+        state: Sequence[bytes | None],
+        silences: dict[str, int],
     ) -> Job:
-        status, queue, token, log_size, log_start, due = ((s or b"").decode() for s in state)
-        record, _, journal = content.partition(b"\n")
+        words = ((word or b"").decode(errors="replace") for word in state)
+        status, queue, token, log_size, log_start, due = words
+        record, _, journal = (content or b"").partition(b"\n")
         try:
-            job = _parse_record(record, job_id)
+            job = _parse_record(record or b"null", job_id)
         except (ValueError, RecursionError) as error:
-            job = Job(
-                id=job_id, command="", reason=f"its record cannot be read: {error}", version=0
-            )
+            why = str(error) if record else "it is missing"
+            job = Job(id=job_id, command="", reason=f"{DAMAGED}: {why}", version=0)
         attempts = parse_journal(journal)
-        job.status, job.queue = Status(status), queue or job.queue
+        job.status, damage = parse_status(status)
+        job.reason = job.reason or damage
+        job.queue = queue if _is_queue(queue) else job.queue
         job.attempts, last = attempts[1:], attempts[-1]
         if job.status is Status.RUNNING and last.ended is None and last.number:
             _fill_running(job, last)
@@ -4431,10 +4572,10 @@ class RedisStore:
         else:
             job.attempt = judge(job.retries, last, None, "", 0.0).next_attempt
             if due and job.attempt > 1:  # by the clock of Redis
-                job.retried_at = utc(float(due))
-        job.log_size, job.log_start = int(log_size or 0), int(log_start or 0)
+                job.retried_at = utc(min(parse_score(due), LAST_TIME))
+        job.log_size, job.log_start = parse_count(log_size), parse_count(log_start)
         if job.status is Status.RUNNING:
-            job.reason = self._silence(token, silences)
+            job.reason = self._silence(token, silences) or job.reason
         return job
 
     def _silence(self, token: str, silences: dict[str, int]) -> str | None:
@@ -4450,9 +4591,12 @@ class RedisStore:
     def status(self, job_id: str) -> Status:
         """A job's status, without reading its record; JobNotFound."""
         if ID_RE.fullmatch(job_id):
-            (found,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "status"))
-            if found is not None:
-                return Status(found.decode())
+            state, job = self._key(f"state:{job_id}"), self._key(f"job:{job_id}")
+            found, count = self.link.try_all([("HGET", state, "status"), ("EXISTS", job, state)])
+            if isinstance(count, OSError):
+                raise count
+            if count:
+                return parse_status((none_if_damaged(found) or b"").decode(errors="replace"))[0]
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def list(
@@ -4468,9 +4612,10 @@ class RedisStore:
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
+        place = before.encode() if before else None
         while read < SCAN_LIMIT:
-            ids = self._ids_before(before, step, status, since)
-            for job in self._load(ids):
+            ids = self._ids_before(place, step, status, since)
+            for job in self._load(self._checked(ids)):
                 if len(jobs) == limit:
                     return jobs, before
                 before = job.id
@@ -4480,32 +4625,53 @@ class RedisStore:
                     jobs.append(job)
             if len(ids) < step:
                 return jobs, None
-            before, read = ids[-1], read + len(ids)
+            place, read = ids[-1], read + len(ids)
+            before = place.decode(errors="replace")
         return jobs, before
 
+    def _checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
+        """Those names from Redis that are IDs (or as `known` says): only these become paths and
+        keys. The log names each other one once."""
+        found = []
+        for raw in names:
+            name = raw.decode(errors="replace")
+            if known.fullmatch(name):
+                found.append(name)
+            else:
+                self._odd_names.add(
+                    f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
+                )
+        return found
+
+    def _heard(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
+        """(spool, when it was heard of) of each machine."""
+        return [
+            (n, float(at)) for raw, at in _pairs(flat or []) for n in self._checked([raw], SPOOL_RE)
+        ]
+
     def _ids_before(
-        self, before: str | None, count: int, status: Status | None, since: str | None = None
-    ) -> Sequence[str]:
-        """IDs, newest first."""
+        self, before: bytes | None, count: int, status: Status | None, since: str | None = None
+    ) -> Sequence[bytes]:
+        """IDs as they are stored, newest first."""
         key = self._key(f"status:{status}" if status else "all")
-        top = f"({before}" if before else "+"
+        top = b"(" + before if before else b"+"
         bottom = f"[{since}" if since else "-"
         (found,) = self.link.ask(("ZREVRANGEBYLEX", key, top, bottom, "LIMIT", 0, count))
-        return [name.decode() for name in found]
+        return list(found)
 
     def find(self, part: str) -> Sequence[str]:
         """The IDs that start or end with this text."""
         if not part:
             return []
         (found,) = self.link.ask(("ZRANGE", self._key("all"), 0, -1))
-        names = (name.decode() for name in found)
+        names = self._checked(found)
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
         """The ended jobs that are not in `seen`; their IDs are added to it."""
         for status in FINISHED:
             (found,) = self.link.ask(("ZRANGE", self._key(f"status:{status}"), 0, -1))
-            new = [name.decode() for name in found if name.decode() not in seen]
+            new = self._checked([raw for raw in found if raw.decode(errors="replace") not in seen])
             for place in range(0, len(new), SEARCH_STEP):
                 for job in self._load(new[place : place + SEARCH_STEP]):
                     seen.add(job.id)
@@ -4514,11 +4680,11 @@ class RedisStore:
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         """The IDs queued in each queue that holds any, oldest first."""
         (names,) = self.link.ask(("SMEMBERS", self._key("queues")))
-        queues = sorted(name.decode() for name in names)
-        keys = [self._key(f"{kind}:{queue}") for queue in queues for kind in ("queue", "delayed")]
-        found = self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys))
-        waiting = zip(queues, found[::2], found[1::2], strict=True)
-        known = {q: sorted(name.decode() for name in now + later) for q, now, later in waiting}
+        queues, kinds = sorted(self._checked(names, QUEUE_RE)), ("queue", "delayed", "newer")
+        keys = [self._key(f"{kind}:{queue}") for queue in queues for kind in kinds]
+        found = self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys)) if keys else []
+        waiting = zip(queues, found[::3], found[1::3], found[2::3], strict=True)
+        known = {queue: sorted(self._checked(chain(*ids))) for queue, *ids in waiting}
         return {queue: ids for queue, ids in known.items() if ids}
 
     def counts(self) -> dict[Status, int]:
@@ -4529,7 +4695,7 @@ class RedisStore:
         """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self._key("deleted")))
-        return {s: here[s] + int(deleted.get(s.encode(), 0)) for s in FINISHED}
+        return {s: here[s] + parse_count(deleted.get(s.encode())) for s in FINISHED}
 
     def open_log(self, job_id: str) -> Log:
         """The job's log; JobNotFound, or FileNotFoundError where it has none (yet)."""
@@ -4601,12 +4767,15 @@ class RedisStore:
         WrongState once it has ended."""
         while (found := self.status(job_id)) not in FINISHED:
             if found is Status.RUNNING:
-                if self.link.run("wish", job_id, reason) == b"running":
+                answer = self.link.run("wish", job_id, reason)
+                if answer == b"running":
                     return self.get(job_id)
-                continue
+                if answer != b"damaged":
+                    continue
             ended = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
             line = f"\n{json.dumps({'ended': ended})}\n"
-            if self._override(job_id, found, "*", Status.CANCELLED, line):
+            asked = self.cancel_reason(job_id) if found is Status.RUNNING else ""
+            if self._override(job_id, found, "*", Status.CANCELLED, line, cancel=asked):
                 return self.get(job_id)
         raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
 
@@ -4704,7 +4873,7 @@ class RedisStore:
     def command_runs(self, name: str) -> Sequence[str]:
         """As FolderStore.command_runs."""
         (found,) = self.link.ask(("LRANGE", self._key(f"saved-runs:{name}"), 0, RUNS_KEPT - 1))
-        return [job_id.decode() for job_id in found]
+        return self._checked(found)
 
     def load_schedule(self, name: str) -> Schedule:
         """As FolderStore.load_schedule. Redis does not know when it was last written: where it is
@@ -4764,7 +4933,8 @@ class RedisStore:
     def paused(self) -> Sequence[Pause]:
         """The queues from which nothing is claimed, by name."""
         (found,) = self.link.ask(("HGETALL", self._key("paused")))
-        return [parse_pause(queue.decode(), found[queue]) for queue in sorted(found)]
+        queues = sorted(self._checked(found, QUEUE_RE))
+        return [parse_pause(queue, found[queue.encode()]) for queue in queues]
 
     # Machines
 
@@ -4776,9 +4946,9 @@ class RedisStore:
             ("TIME",),
         )
         found = []
-        for name, at in _pairs(heard):
-            workers = parse_workers(shown.get(name, b""))
-            found.append((name.decode(), float(at), now[0] - int(at), workers))
+        for name, at in self._heard(heard):
+            workers = parse_workers(shown.get(name.encode(), b""))
+            found.append((name, at, now[0] - int(at), workers))
         return found
 
     def workers(self) -> Sequence[WorkerInfo]:
@@ -4830,37 +5000,43 @@ class RedisStore:
         if heard is None and not any(ids):
             raise ValueError(f"there is no machine {spool!r}; /workers has their names")
         self.give_back(spool)
-        jobs = [job for name in ids[1] if (job := self._lose(name.decode(), spool, reason))]
+        running = self._checked(ids[1])
+        jobs = [job for job_id in running if (job := self._lose(job_id, spool, reason))]
         self.link.ask(("ZREM", self._key("heard"), spool), ("HDEL", self._key("machines"), spool))
         return jobs
 
     def give_back(self, spool: str) -> None:
         """Queue what a spool has taken and not confirmed: it has not started, and no longer can."""
         (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
-        for name in taken:
-            token = self._token_of(name.decode())
+        for job_id in self._checked(taken):
+            token = self._state_of(job_id, "token")
             if token.startswith(f"{spool}:"):
-                self.give_back_one(name.decode(), token)
+                self.give_back_one(job_id, token)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         """Queue one of them; False if it is confirmed, or another spool has it."""
         return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
 
-    def _token_of(self, job_id: str) -> str:
-        (token,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "token"))
-        return (token or b"").decode()
+    def _state_of(self, job_id: str, field: str) -> str:
+        """A field of a job's state; "" if it has none or is damaged."""
+        (value,) = self.link.try_all([("HGET", self._key(f"state:{job_id}"), field)])
+        return (none_if_damaged(value) or b"").decode(errors="replace")
 
     def cancel_reason(self, job_id: str) -> str:
         """Why a job is to be cancelled: the reason of the request that Redis accepted. Returns ""
         if there is no request."""
-        (reason,) = self.link.ask(("HGET", self._key(f"state:{job_id}"), "cancel"))
-        return (reason or b"").decode(errors="replace")
+        return self._state_of(job_id, "cancel")
+
+    def drop(self, job_id: str, why: str) -> None:
+        """End a job whose record is damaged: it is lost, and all others continue."""
+        log.error("lost job=%s reason=%r", job_id, f"{DAMAGED}: {why}")
+        self.link.run("drop", job_id, damaged_line(why))
 
     def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
         """Give up a job that its machine will not report any more. Returns the job if this ended
         it: as lost, or as cancelled if Redis had accepted a request. Returns None if it was queued
         again or has ended meanwhile."""
-        token, asked = self._token_of(job_id), self.cancel_reason(job_id)
+        token, asked = self._state_of(job_id, "token"), self.cancel_reason(job_id)
         if not token.startswith(f"{spool}:"):
             return None
         job = self.get(job_id)
@@ -4909,12 +5085,13 @@ class RedisStore:
         """Report that this machine lives; returns what it is to do."""
         shown = json.dumps([encode_worker(worker) for worker in workers])
         epoch, wishes, gone, paused = self.link.run("beat", spool, shown, os.urandom(8).hex())
-        texts = [text.decode(errors="replace") for text in wishes]
+        reasons = {raw: reason.decode(errors="replace") for raw, reason in _pairs(wishes)}
+        said = dict(_pairs(paused))
         return Orders(
             epoch.decode(),
-            dict(_pairs(texts)),
-            [name.decode() for name in gone],
-            {name.decode(): said for name, said in _pairs(paused)},
+            {job_id: reasons[job_id.encode()] for job_id in self._checked(reasons)},
+            list(self._checked(gone)),
+            {queue: said[queue.encode()] for queue in self._checked(said, QUEUE_RE)},
         )
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
@@ -4927,13 +5104,39 @@ class RedisStore:
     def take(self, spool: str, want: int, queues: Iterable[str]) -> tuple[Sequence[Taken], float]:
         """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first; and
         in how many seconds the next one may start that waits for its time; infinity: none does."""
-        found = []
-        jobs, next_due = self.link.run("take", spool, want, *queues)
-        for name, token, size, content in jobs:
-            record, _, journal = content.partition(b"\n")
-            size = int(size) if size else None
-            found.append(Taken(name.decode(), token.decode(), size, record, journal))
+        for _ in range(LOOKUPS):  # until all that was given can be used
+            line = damaged_line("it is missing, or much too large")
+            given, next_due = self.link.run("take", spool, want, VERSION, line, *queues)
+            found = [taken for each in given if (taken := self._usable(spool, *each))]
+            if len(found) == len(given):
+                break
         return found, float(next_due or "inf")
+
+    def _usable(
+        self, spool: str, raw_id: bytes, raw_token: bytes, size: bytes, content: bytes
+    ) -> Taken | None:
+        """A job that was taken. None if its ID is no ID, if its record is damaged, or if it is of a
+        newer version: then it waits for a machine that knows that one."""
+        if not self._checked([raw_id]):
+            self.link.run("unlist", spool, raw_id)
+            return None
+        job_id, token = raw_id.decode(), raw_token.decode(errors="replace")
+        record, _, journal = content.partition(b"\n")
+        try:
+            if max(len(record), len(journal)) > SMALL_FILE:
+                raise ValueError(f"it is larger than {SMALL_FILE:,} bytes")
+            version = _parse_record(record, job_id).version
+            if version < VERSION:
+                raise ValueError(f"it is of version {version}")
+        except (ValueError, RecursionError) as error:
+            self.drop(job_id, str(error))
+            return None
+        if version > VERSION:
+            log.info("skipped job=%s reason='its record is of version %d'", job_id, version)
+            self.link.run("defer", job_id, token, version)
+            return None
+        log_size = parse_count(size) if size else None
+        return Taken(job_id, token, log_size, record, journal)
 
     def report(self, look: SpoolLook, size: int) -> Command:
         """The command that reports the state of a spool's job; see SCRIPTS."""
@@ -4963,16 +5166,21 @@ class RedisStore:
     def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
         """(status, token, log size) of each as Redis has it; "" for a job that it does not have."""
         names = "status", "token", "log_size"
-        answers = self.link.ask(*(("HMGET", self._key(f"state:{i}"), *names) for i in ids))
+        commands = [("HMGET", self._key(f"state:{i}"), *names) for i in ids]
+        states = [none_if_damaged(a) or (None,) * 3 for a in self.link.try_all(commands)]
         return [
-            ((s or b"").decode(), (t or b"").decode(), None if n is None else int(n))
-            for s, t, n in answers
+            (
+                (status or b"").decode(errors="replace"),
+                (token or b"").decode(errors="replace"),
+                None if size is None else parse_count(size),
+            )
+            for status, token, size in states
         ]
 
     def running_on(self, spool: str) -> Sequence[str]:
         """The IDs of the jobs that Redis shows as running on this machine."""
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
-        return [name.decode() for name in found]
+        return self._checked(found)
 
     def past_log(self, taken: Taken) -> PastLog:
         """The last part of a log that another machine continues. It begins at a multiple of a file
@@ -4980,11 +5188,14 @@ class RedisStore:
         if not taken.log_size:
             return PastLog()
         begin = (taken.log_size - 1) // BLOCK * BLOCK
-        (offset, data), times = self.link.ask(
-            self.link.script("read", taken.id, begin, BLOCK),
-            ("GET", self._key(f"times:{taken.id}")),
+        stored, times = self.link.try_all(
+            [
+                self.link.script("read", taken.id, begin, BLOCK),
+                ("GET", self._key(f"times:{taken.id}")),
+            ]
         )
-        return PastLog(int(offset), data, times or b"")
+        offset, data = none_if_damaged(stored) or (begin, b"")
+        return PastLog(int(offset), data, none_if_damaged(times) or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
         """As FolderStore.prune, by Redis' clock; `retention` says whether it can be trusted."""
@@ -4992,11 +5203,11 @@ class RedisStore:
         if not oldest and not max_bytes:
             return
         day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
-        before, size = None if max_bytes else day, 0
+        before, size = None if max_bytes else day.encode(), 0
         total = sum(self.finished_totals().values())
         while ids := self._ids_before(before, SEARCH_STEP, None):
             before = ids[-1]
-            for job in self._load(ids):
+            for job in self._load(self._checked(ids)):
                 if job.status not in FINISHED:
                     continue
                 size += job.log_size - job.log_start
@@ -5034,6 +5245,50 @@ class Orders:
     wishes: dict[str, str]  # jobs to cancel, and why
     gone: list[str]  # jobs to delete
     paused: dict[str, bytes]  # queues, and what is said of each
+
+
+STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
+DAMAGED = "its record in Redis is damaged"
+
+
+def none_if_damaged(answer: Any) -> Any:
+    """An answer about one job; None if its key holds something else. Other errors are raised."""
+    if isinstance(answer, RecordDamaged):
+        return None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def parse_count(text: bytes | str | None) -> int:
+    """A number of bytes or jobs, as Redis has it; 0 if it is none."""
+    with suppress(ValueError):
+        return max(0, min(int(text or 0), LAST_SIZE))
+    return 0
+
+
+def parse_score(text: bytes | str | None) -> float:
+    """A time in seconds since 1970, as Redis has it; 0 if it is none."""
+    with suppress(ValueError):
+        found = float(text or 0)
+        return found if 0 <= found < LAST_TIME else 0.0
+    return 0.0
+
+
+def parse_status(text: str) -> tuple[Status, str | None]:
+    """A status as Redis has it, and what is wrong with it: a job with a damaged one is lost."""
+    with suppress(ValueError):
+        return Status(text), None
+    return (
+        Status.LOST,
+        f"{DAMAGED}: {f'its status is {text[:40]!r}' if text else 'it has no status'}",
+    )
+
+
+def damaged_line(why: str) -> str:
+    """The journal's line for a job whose record is damaged."""
+    ended = {"status": Status.LOST, "reason": f"{DAMAGED}: {why}", "finished_at": utc()}
+    return f"\n{json.dumps({'ended': ended})}\n"
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -5222,7 +5477,9 @@ class Spool(FolderStore):
 
     def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
         """(taken, returned or a status; the folder) of each possible place, in the order in which a
-        job moves."""
+        job moves. None for what is no ID, which may lead out of the spool."""
+        if not ID_RE.fullmatch(job_id):
+            return
         yield "taken", f"{self.root}/taken/{job_id}"
         for status in Status:
             for home in self._folders(status, job_id[:8]):
@@ -5301,6 +5558,8 @@ class Spool(FolderStore):
         _fsync_folder(f"{self.root}/taken")
 
     def _draft(self, taken: Taken, past: PastLog) -> str:
+        if not ID_RE.fullmatch(taken.id):
+            raise ValueError(f"{taken.id[:80]!r} is no ID of a job")
         draft = f"{self.root}/tmp/{taken.id}"
         if os.path.isdir(draft):  # left by a crash
             shutil.rmtree(draft)

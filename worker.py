@@ -44,9 +44,11 @@ from storage import (
     Command,
     Job,
     JobDamaged,
+    JobError,
     JobNotFound,
     Notifier,
     Outcome,
+    RecordDamaged,
     RedisNotifier,
     RedisStore,
     SavedCommand,
@@ -1191,7 +1193,16 @@ class Relay:
         for job_id in self.store.running_on(self.spool.name):
             if self.spool.look(job_id) is None:
                 self.spool.check_name()  # while the spool itself is away, no job of it is missing
-                self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
+                with self.isolated(job_id):
+                    self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
+
+    @contextmanager
+    def isolated(self, job_id: str) -> Iterator[None]:
+        """If this job's record in Redis is damaged, log it once and continue with the others."""
+        try:
+            yield
+        except (RecordDamaged, JobError) as error:
+            self.troubles.add(f"job={job_id}", error)
 
     def tell_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:
@@ -1220,7 +1231,10 @@ class Relay:
             raise
         failed = None
         for (look, kind, _), answer in zip(calls, answers, strict=True):
-            if isinstance(answer, OSError):
+            if isinstance(answer, RecordDamaged):  # of this job alone
+                self.troubles.add(f"job={look.id}", answer)
+                self.put_off(look.id)
+            elif isinstance(answer, OSError):
                 self.changed.add(look.id)
                 self.sent[look.id].is_cut |= kind == "log" and look.is_over and is_full(answer)
                 self.sent[look.id].offset = self.sent[look.id].journal = None
@@ -1415,7 +1429,8 @@ class Relay:
                 self.log_sizes[taken.id] = taken.log_size or 0
                 continue
             look = self.spool.look(taken.id)
-            if look is None:
+            if look is None:  # it would be given to this spool again and again
+                self.store.drop(taken.id, "the spool has another folder with its ID")
                 continue
             if look.token == taken.token:  # Redis has lost how far it had got
                 self.follow(taken.id)
@@ -1430,11 +1445,16 @@ class Relay:
         if not looks:
             return 0
         admitted = 0
-        answers = self.store.link.ask(*(self.store.report(look, -1) for look in looks))
+        answers = self.store.link.try_all([self.store.report(look, -1) for look in looks])
         for look, answer in zip(looks, answers, strict=True):
             if answer in (b"absent", b"behind"):
-                (answer,) = self.store.link.ask(self.store.restore(look))
-            if answer == b"running":
+                (answer,) = self.store.link.try_all([self.store.restore(look)])
+            if isinstance(answer, RecordDamaged):
+                self.store.drop(look.id, str(answer))
+                self.spool.discard(look)
+            elif isinstance(answer, OSError):
+                raise answer
+            elif answer == b"running":
                 self.admit(look)
                 admitted += 1
             elif answer == b"paused":

@@ -927,6 +927,177 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
+# --- Damaged and foreign records ------------------------------------------------------------------
+
+# What may be in one job's keys; {} is its ID. The first ones make it lost, with the others it runs.
+LOSING: list[list[tuple[str, ...]]] = [
+    [("DEL", "job:{}")],
+    [("SET", "job:{}", "not json")],
+    [("SET", "job:{}", "not json\n")],
+    [("SET", "job:{}", "[" * 9_999 + "\n")],
+    [("SET", "job:{}", '{{"command": 1, "version": 2}}\n')],
+    [("SET", "job:{}", '{{"command": "true", "version": 1}}\n')],
+    [("SET", "job:{}", '{{"command": "' + "x" * 1_500_000 + '", "version": 2}}\n')],
+    [("SET", "job:{}", "x" * 3_000_000)],
+    [("DEL", "job:{}"), ("LPUSH", "job:{}", "x")],
+    [("DEL", "state:{}")],
+    [("DEL", "state:{}"), ("LPUSH", "state:{}", "x")],
+    [("HSET", "state:{}", "status", "bogus")],
+    [("HDEL", "state:{}", "status")],
+]
+HARMLESS: list[list[tuple[str, ...]]] = [
+    [("HSET", "state:{}", "log_size", "abc")],
+    [("HSET", "state:{}", "log_start", "abc", "log_at", "abc", "not_before", "abc")],
+    [("HSET", "state:{}", "takes", "abc")],
+    [("HSET", "state:{}", "token", "abc")],
+    [("HSET", "state:{}", "token", "\udcff\udcfe")],
+    [("HSET", "state:{}", "queue", "../../evil")],
+    [("SET", "log:{}", "x")],
+    [("XADD", "log:{}", "99999-0", "d", "x")],
+    [("LPUSH", "times:{}", "x")],
+    [("LPUSH", "reading:{}", "x")],
+]
+
+
+def damage(redis: RedisServer, job: Job, commands: list[tuple[str, ...]]) -> None:
+    for command, key, *words in commands:
+        values = [word.replace("{}", "").encode(errors="surrogateescape") for word in words]
+        redis.do(command, f"tailboard:{key.format(job.id)}", *values)
+
+
+def assert_no_500(api: str, jobs: list[Job]) -> None:
+    paths = ["jobs", "jobs?q=true", "healthz", "workers", "metrics", "queues"]
+    paths += [f"jobs/{job.id}{rest}" for job in jobs for rest in ("", "/logs")]
+    for path in paths:
+        answer = requests.get(f"{api}/{path}", timeout=20)
+        allowed = (200, 503) if path == "healthz" else (200, 404)  # 503: no worker serves a queue
+        assert answer.status_code in allowed, (path, answer.text)
+
+
+def test_a_damaged_record_of_a_queued_job_harms_that_job_alone(
+    team: Team, api: str, redis: RedisServer
+) -> None:
+    bad, odd = ([team.submit("echo hi") for _ in each] for each in (LOSING, HARMLESS))
+    good = [team.submit(f"echo hi; exit {n}") for n in range(3)]
+    for job, commands in zip(bad + odd, LOSING + HARMLESS, strict=True):
+        damage(redis, job, commands)
+    assert_no_500(api, bad + odd)
+    team.start("a", "--slots", "3")
+    for number, job in enumerate(good):
+        assert team.wait(job).exit_code == number
+    for job in bad:
+        found = team.wait(job)
+        assert found.status is Status.LOST
+        assert "its record in Redis is damaged" in (found.reason or ""), found
+        assert team.processes.text().count(f"lost job={job.id}") <= 1, "it is logged once"
+    for job in odd:
+        assert team.wait(job).status is Status.SUCCEEDED
+        assert team.store.load_logs(job.id) == "hi\n"
+    assert_no_500(api, bad + odd)
+    for job in bad + odd:
+        answer = requests.delete(f"{api}/jobs/{job.id}", timeout=20)
+        assert answer.status_code == 204, answer.text
+    assert [job.id for job in team.store.list()[0]] == [job.id for job in reversed(good)]
+    assert sum(team.store.counts().values()) == len(good)
+    for word in ("redis away", "relay trouble", "Traceback"):
+        assert word not in team.processes.text()
+
+
+def test_a_damaged_record_of_a_running_job_is_repaired_by_its_machine(
+    team: Team, api: str, redis: RedisServer, gate: Gate
+) -> None:
+    """A line that is not a record stays and is shown as damaged; the job ends as it did."""
+    damages = [d for d in LOSING + HARMLESS if "token" not in d[0]]
+    jobs = [team.submit(f"echo started; {gate.wait}; echo done") for _ in damages]
+    team.start("a", "--slots", str(len(jobs) + 1))
+    for job in jobs:
+        team.wait_for_log(job, "started\n")
+    for job, commands in zip(jobs, damages, strict=True):
+        damage(redis, job, commands)
+    good = team.submit("echo good; exit 5")
+    assert team.wait(good).exit_code == 5
+    assert_no_500(api, jobs)
+    gate.open()
+
+    def is_whole(job: Job) -> bool:
+        with suppress(JobNotFound, OSError):
+            found = team.store.get(job.id)
+            is_record_odd = "its record in Redis is damaged" in (found.reason or "")
+            whole = found.exit_code == 0 and (found.reason is None or is_record_odd)
+            return whole and team.store.load_logs(job.id) == "started\ndone\n"
+        return False
+
+    for job, commands in zip(jobs, damages, strict=True):
+        wait_until(lambda job=job: is_whole(job), 60, lambda how=commands: str(how)[:90])  # type: ignore[misc]
+    for word in ("redis away", "relay trouble", "Traceback"):
+        assert word not in team.processes.text()
+
+
+def test_a_running_job_of_no_machine_can_be_cancelled(team: Team, redis: RedisServer) -> None:
+    """If its token is damaged, nobody knows which machine runs it."""
+    job = team.submit("true")
+    redis.do("ZREM", "tailboard:queue:default", job.id)
+    redis.do("HSET", f"tailboard:state:{job.id}", "status", "running", "token", "x")
+    assert team.store.cancel(job.id, "enough").status is Status.CANCELLED
+
+
+def test_names_from_redis_never_become_paths(team: Team, api: str, redis: RedisServer) -> None:
+    evil = ("../../evil", "/tmp/evil", "x", "20260101-000000-../../../", "a\nb", b"\xff\xfe")
+    for name in evil:
+        redis.do("ZADD", "tailboard:all", 0, name)
+        redis.do("ZADD", "tailboard:status:queued", 0, name)
+        redis.do("ZADD", "tailboard:status:succeeded", 0, name)
+        redis.do("ZADD", "tailboard:queue:default", 0, name)
+        redis.do("SADD", "tailboard:queues", "default", name)
+        redis.do("HSET", "tailboard:paused", name, "{}")
+        redis.do("HSET", "tailboard:saved", name, '{"command": "true"}')
+        redis.do("ZADD", "tailboard:heard", int(time.time()), name)
+        key = name if isinstance(name, str) else "raw"
+        record = json.dumps({"id": "x", "command": "true", "version": 2}) + "\n"
+        redis.do("SET", f"tailboard:job:{key}", record)
+        redis.do(
+            "HSET", f"tailboard:state:{key}", "status", "queued", "queue", "default", "takes", 0
+        )
+    team.start("a")
+    spool = wait_until(lambda: [m.spool for m in team.store.machines()], 30)[0]
+    for kind in ("taken", "runs"):
+        redis.do("ZADD", f"tailboard:{kind}:{spool}", 0, "../../evil")
+    redis.do("HSET", f"tailboard:wishes:{spool}", "../../evil", "why")
+    redis.do("SADD", f"tailboard:gone:{spool}", "../../evil")
+    good = team.submit("true")
+    assert team.wait(good).status is Status.SUCCEEDED
+    assert_no_500(api, [good])
+    assert [job.id for job in team.store.list()[0]] == [good.id]
+    assert not list(team.place.parent.rglob("*evil*"))
+    wait_until(lambda: team.store.counts()[Status.QUEUED] == 0, 30, team.processes.text)
+    assert "relay trouble" not in team.processes.text()
+
+
+def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
+    team: Team, redis: RedisServer
+) -> None:
+    newer = [team.submit("true", retries=1) for _ in range(3)]
+    for job in newer:
+        record = {"id": job.id, "command": "true", "version": 3, "steps": [{"run": "true"}]}
+        redis.do("SET", f"tailboard:job:{job.id}", json.dumps(record) + "\n")
+    good = [team.submit("true") for _ in range(3)]
+    team.start("a", "--slots", "1")
+    for job in good:
+        assert team.wait(job).status is Status.SUCCEEDED
+    for job in newer:
+        found = team.store.get(job.id)
+        assert found.status is Status.QUEUED and "version 3" in (found.reason or "")
+        assert team.processes.text().count(f"skipped job={job.id}") == 1, "it is taken once"
+    assert team.store.queued_by_queue() == {"default": [job.id for job in newer]}
+    # This machine: of the newer version, when it takes them.
+    store = RedisStore(team.url)
+    given, _ = store.link.run("take", "b-1", 5, 3, "", "default")
+    assert [job_id.decode() for job_id, *_ in given] == [job.id for job in newer]
+    store.give_back("b-1")
+    assert team.store.cancel(newer[0].id, "enough").status is Status.CANCELLED
+    store.close()
+
+
 # --- Redis away, emptied, full --------------------------------------------------------------------
 
 
