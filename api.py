@@ -30,9 +30,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from getpass import getuser
 from glob import glob
+from http import HTTPStatus
 from ipaddress import ip_address
+from itertools import zip_longest
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
@@ -70,8 +73,10 @@ from werkzeug.exceptions import (
     BadRequest,
     Conflict,
     HTTPException,
+    MethodNotAllowed,
     NotFound,
     RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
     RequestTimeout,
     ServiceUnavailable,
 )
@@ -527,9 +532,9 @@ RETRY_AFTER = "5"  # seconds
 def problem_response(error: HTTPException) -> Response:
     """Any error as problem details (RFC 9457)."""
     response = error.get_response(request.environ)
-    told = {"type": "about:blank", "title": error.name, "status": error.code}
-    body = current_app.make_response(told | {"detail": error.description or error.name})
-    answer = Response(body.data, response.status_code, response.headers)
+    detail = describe_http_error(error)
+    body = encode_problem(error.code or response.status_code, error.name, detail)
+    answer = Response(body, response.status_code, response.headers)
     answer.content_type = "application/problem+json"
     if error.code == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
@@ -538,6 +543,56 @@ def problem_response(error: HTTPException) -> Response:
     if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
         answer.headers["X-Log-Size"] = str(error.length)
     return answer
+
+
+def encode_problem(status: int, title: str, detail: str) -> bytes:
+    told = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+
+
+def describe_http_error(error: HTTPException) -> str:
+    """What is wrong, in one sentence: ours in place of werkzeug's, which are for browsers."""
+    if error.description and error.description != type(error).description:
+        return str(error.description)
+    if isinstance(error, NotFound):
+        return describe_unknown_path(request.path)
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return f"{request.method[:20]} is not allowed for {request.path[:100]}; allowed: {allowed}"
+    if isinstance(error, RequestEntityTooLarge):
+        return f"the body must have at most {MAX_BODY_BYTES:,} bytes"
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return f"Range must begin before byte {error.length}, the end of the log"
+    return ERROR_SENTENCES.get(error.code or 500, error.name)
+
+
+ERROR_SENTENCES = {
+    400: "the request is not valid HTTP",
+    500: "the API failed to answer this request; its log has the reason",
+}
+
+
+def describe_unknown_path(path: str) -> str:
+    """That a path does not exist, which one was probably meant, and where all are listed."""
+    meant, asked = "", path.rstrip("/")
+    if len(asked) < MAX_GUESSED_PATH:  # guessing takes time
+        parts = asked.split("/")
+        filled = {fill_template(template, parts): template for _, template in OPERATIONS}
+        close = get_close_matches(asked, filled, n=1, cutoff=0.7)
+        meant = f"; did you mean {filled[close[0]]}?" if close else ""
+    return f"there is no {path[:100]!r}{meant or ';'} GET /openapi.json describes all paths"
+
+
+def fill_template(template: str, parts: Sequence[str]) -> str:
+    """The template of a path with these parts, where it has {names}."""
+    filled = [
+        part if template_part.startswith("{") else template_part
+        for template_part, part in zip_longest(template.split("/"), parts, fillvalue="")
+    ]
+    return "/".join(filled[: template.count("/") + 1])
+
+
+MAX_GUESSED_PATH = 200  # characters
 
 
 @routes.app_errorhandler(JobNotFound)
@@ -741,6 +796,44 @@ def require_this_machine() -> None:
         abort(403, "without TAILBOARD_TOKEN no proxy may forward requests")
 
 
+def json_body(default: object) -> object:
+    """The JSON of the body; `default` if there is none. 400 says what is wrong, and where."""
+    if not has_body():
+        return default
+    try:
+        return json.loads(
+            request.get_data(), object_pairs_hook=unique_fields, parse_int=bounded_int
+        )
+    except json.JSONDecodeError as error:
+        what = re.sub(" (starting )?at$", "", error.msg)
+        what = what[0].lower() + what[1:]
+        abort(400, f"the body is not JSON: {what} at line {error.lineno}, column {error.colno}")
+    except UnicodeDecodeError as error:
+        abort(400, f"the body must be UTF-8, and its byte {error.start} is not")
+    except ValueError as error:
+        abort(400, f"the body cannot be read: {error}")
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError if a field appears twice: which of them counts is a guess."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {name[:80]!r} appears twice")
+        found[name] = value
+    return found
+
+
+def bounded_int(digits: str) -> int:
+    """A number of JSON; ValueError, in our words, if it is too long for Python."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
+    return int(digits)
+
+
+MAX_DIGITS = 4_000  # Python's default limit is 4,300
+
+
 def refuse_other_bodies() -> None:
     """415 for a body that is not JSON; a request without a body needs no type."""
     if request.method in ("POST", "PUT") and has_body() and request.mimetype != "application/json":
@@ -801,6 +894,8 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 @routes.after_app_request
 def add_security_headers(response: Response) -> Response:
     """No answer is a page, and only the dashboard's page may read one in a browser."""
+    if response.status_code == 308:  # from /jobs//x to /jobs/x, with a page of werkzeug's
+        response.data = b""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
@@ -833,7 +928,7 @@ KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
 def create() -> Created:
     """Submit the job that the body describes."""
     key = idempotency_key()
-    return created(submit(request.get_json() if has_body() else None, key))
+    return created(submit(json_body(None), key))
 
 
 @routes.post("/jobs/<job_id>/rerun")
@@ -999,7 +1094,7 @@ def show_saved(name: str) -> dict[str, Any]:
 @routes.put("/saved/<name>")
 def save(name: str) -> Created:
     """Keep the command that the body describes under this name: 201 where that is new, else 200."""
-    asked = request.get_json() if has_body() else None
+    asked = json_body(None)
     is_new = save_command(name, asked)
     location = current_app.url_for("tailboard.show_saved", name=name)
     status = 201 if is_new else 200
@@ -1016,7 +1111,7 @@ def delete_saved(name: str) -> tuple[str, int]:
 def run_saved(name: str) -> Created:
     """Submit a job of a saved command; the body holds the values of its params."""
     by = name_of_visitor(RunQuery.parse(request.args.to_dict()).submitted_by, "submitted_by")
-    values = request.get_json() if has_body() else {}
+    values = json_body({})
     return created(start_saved(name, values, by, idempotency_key()))
 
 
@@ -1111,7 +1206,7 @@ def list_queues() -> dict[str, Any]:
 @routes.put("/queues/<queue>/pause")
 def pause(queue: str) -> dict[str, Any]:
     """Claim nothing from a queue until it is resumed; what runs goes on."""
-    body = request.get_json() if has_body() else {}
+    body = json_body({})
     asked = PauseRequest.parse(with_visitor(body, "by"))
     return asdict(tailboard().storage.pause(known_queue(queue), asked.why, asked.by))
 
@@ -1673,6 +1768,17 @@ def bulk() -> dict[str, Any]:
 # --- Workers, health, metrics -------------------------------------------------------------------
 
 
+@routes.get("/")
+def describe_api() -> dict[str, Any]:
+    """What this is, for who opens the address that the start prints."""
+    return {
+        "name": "Tailboard",
+        "description": "This is the API of Tailboard, for programs; people use the page.",
+        "page": tailboard().origins[0],
+        "openapi": "/openapi.json",
+    }
+
+
 @routes.get("/workers")
 def list_workers() -> dict[str, Any]:
     """The living workers, the machines that share the jobs, the queues that are paused, and what
@@ -1949,6 +2055,7 @@ OPERATIONS = {
     ("get", "/metrics"): Operation(
         "getMetrics", "service", "Report metrics for Prometheus", {"200": "text/plain"}
     ),
+    ("get", "/"): Operation("getRoot", "service", "Say what this is", {"200": "Root"}),
     ("get", "/openapi.json"): Operation(
         "getOpenapi", "service", "Describe this API", {"200": "application/json"}
     ),
@@ -2309,6 +2416,7 @@ def service_schemas() -> dict[str, Any]:
     return {
         "Worker": an_object(**answer_fields(WorkerInfo)),
         "Machine": an_object(**answer_fields(Machine)),
+        "Root": an_object(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
         "Storage": store,
         "Workers": an_object(
             workers=list_of("Worker"),
@@ -3013,16 +3121,13 @@ class Served:
         try:
             piece = await answer.begin(self.app, environ)
         except DownloadBroken:
-            piece = None
-            await answer.fail(503)
+            piece = await answer.fail(503, "the log has lost its beginning meanwhile; try again")
         except storage.StoreTrouble as error:
             self.outages.add(error)
-            piece = None
-            await answer.fail(503)
+            piece = await answer.fail(503, f"the storage cannot do that now: {error}")
         except Exception:  # of ours: Flask itself answers those of a route
             self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
-            piece = None
-            await answer.fail(500)
+            piece = await answer.fail(500, ERROR_SENTENCES[500])
         head = {"status": answer.status, "headers": answer.headers}
         await send({"type": "http.response.start"} | head)
         if answer.closed:
@@ -3125,10 +3230,18 @@ class Answer:
         """The head, and the first piece; where that is all, the body is closed."""
         return await self._step(self._begin, app, environ)
 
-    async def fail(self, status: int) -> None:
-        """Answer without a body, where the first piece could not be had."""
-        self.status, self.headers = status, [(b"content-length", b"0")]
+    async def fail(self, status: int, detail: str) -> bytes:
+        """Answer with problem details, if the first piece is not available."""
+        body = encode_problem(status, HTTPStatus(status).phrase, detail)
+        self.status, self.size = status, len(body)
+        self.headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        if status == 503:
+            self.headers.append((b"retry-after", RETRY_AFTER.encode()))
         await self.close()
+        return body
 
     async def next_piece(self) -> bytes | None:
         return await self._step(self._next)
@@ -3268,10 +3381,9 @@ def make_server() -> AbstractServer[Any]:
     limit = raise_descriptor_limit()
     connections = limit - DESCRIPTORS * threads
     if connections < threads:
-        most = limit // (DESCRIPTORS + 1) - OTHER_THREADS
         raise ValueError(
-            f"TAILBOARD_FOLLOWERS must be at most {most} where {limit} files can be open "
-            f"(ulimit -n), not {settings.followers}"
+            f"TAILBOARD_FOLLOWERS={settings.followers} needs {threads * (DESCRIPTORS + 1)} open "
+            f"files, and the limit is {limit} (ulimit -n)"
         )
     return Granian(
         "api",  # its name; serve_app gives what it serves

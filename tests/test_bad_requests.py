@@ -162,6 +162,104 @@ def test_what_is_half_sent_is_given_up(site: Site) -> None:
         assert not answer or 400 <= status_of(answer) < 500, answer
 
 
+# --- What a refusal says --------------------------------------------------------------------------
+
+NO_JSON = [
+    (b"{", "expecting property name enclosed in double quotes at line 1, column 2"),
+    (b'{"command": "a",\n "name" "b"}', "expecting ':' delimiter at line 2, column 9"),
+    (b'{"command": "a"} x', "extra data at line 1, column 18"),
+    (b'{"command": "a', "unterminated string at line 1, column 13"),
+    (b'{"command": "\n"}', "invalid control character at line 1, column 14"),
+    (b"command=a", "expecting value at line 1, column 1"),
+    (b'{"command": "\xff"}', "the body must be UTF-8, and its byte 13 is not"),
+    (b'{"command": "a", "command": "b"}', "the field 'command' appears twice"),
+    (b'{"command": "a", "env": {"A": "1", "A": "2"}}', "the field 'A' appears twice"),
+    (b'{"command": "a", "retries": ' + b"1" * 5_000 + b"}", "a number has more than 4,000 digits"),
+    (b"[" * 100_000, "the body is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("body", "told"), NO_JSON, ids=[str(body[:25]) for body, _ in NO_JSON])
+def test_a_body_that_is_no_json_is_answered_with_the_place(
+    site: Site, body: bytes, told: str
+) -> None:
+    before = count_jobs(site)
+    for method, path in (
+        ("POST", "/jobs"),
+        ("PUT", "/saved/name"),
+        ("PUT", "/queues/default/pause"),
+    ):
+        answer = site.ask(method, path, data=body, headers=JSON)
+        assert answer.status_code == 400, path
+        assert told in answer.json()["detail"], answer.text
+    assert count_jobs(site) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("GET", "/jobz", 404, "there is no '/jobz'; did you mean /jobs? GET /openapi.json"),
+        ("GET", "/jobs/", 404, "there is no '/jobs/'; did you mean /jobs? GET /openapi.json"),
+        ("GET", f"/jobs/{UNKNOWN}/log", 404, "did you mean /jobs/{job_id}/logs? GET"),
+        ("GET", "/api/v1/tasks", 404, "there is no '/api/v1/tasks'; GET /openapi.json describes"),
+        ("GET", "/%E6%97%A5%00%FF", 404, "GET /openapi.json describes all paths"),
+        ("GET", "/" + "x" * 9_000, 404, "GET /openapi.json describes all paths"),
+        (
+            "PATCH",
+            "/jobs",
+            405,
+            "PATCH is not allowed for /jobs; allowed: GET, HEAD, OPTIONS, POST",
+        ),
+        ("POST", "/", 405, "POST is not allowed for /; allowed: GET, HEAD, OPTIONS"),
+        ("BREW", "/healthz", 405, "BREW is not allowed for /healthz; allowed: GET, HEAD, OPTIONS"),
+    ],
+)
+def test_an_unknown_path_or_method_is_answered_with_those_that_are_known(
+    site: Site, method: str, path: str, status: int, told: str
+) -> None:
+    answer = site.ask(method, path)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert told in answer.json()["detail"], answer.text
+    assert len(answer.json()["detail"]) < 250
+    if status == 405:
+        allowed = answer.json()["detail"].partition("allowed: ")[2]
+        assert set(answer.headers["Allow"].split(", ")) == set(allowed.split(", "))
+
+
+def test_a_body_that_is_too_large_is_answered_with_the_limit(site: Site) -> None:
+    answer = site.ask("POST", "/jobs", data=b" " * ((1 << 20) + 1), headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "the body must have at most 1,048,576 bytes"
+
+
+def test_a_range_past_the_end_is_answered_with_the_end(site: Site) -> None:
+    job_id = site.hand.ended(b"12345")
+    answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": "bytes=9-"})
+    assert answer.status_code == 416
+    assert answer.json()["detail"] == "Range must begin before byte 5, the end of the log"
+
+
+def test_a_body_that_does_not_arrive_is_answered_in_our_words(site: Site) -> None:
+    answer = site.raw(BEGIN + b'Content-Length: 50\r\nConnection: close\r\n\r\n{"command": ')
+    assert status_of(answer) == 408
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["detail"]
+
+
+def test_the_address_that_the_start_prints_says_what_this_is(site: Site, locked: Site) -> None:
+    said = site.get("/").json()
+    assert said["name"] == "Tailboard" and said["page"] == "http://localhost:8501"
+    assert site.get(said["openapi"]).status_code == 200
+    assert locked.get("/", headers={"Authorization": "none"}).status_code == 401
+
+
+def test_slashes_that_are_merged_bring_no_page_of_html(site: Site) -> None:
+    answer = site.raw(b"GET /jobs//x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert status_of(answer) == 308 and b"location: http://localhost/jobs/x\r\n" in head.lower()
+    assert not body
+
+
 # --- Thousands of wrong requests ----------------------------------------------------------------
 
 NASTY = """0 1 -1 true x 30s 1d 1e9 NaN 日本 .. queued * " W/ % bytes=0- bytes=-1 bytes=5-1,7-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -101,7 +102,7 @@ def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
     assert b"retry-after" in refused[0].lower() and b"too many large bodies" in refused[0]
 
 
-def test_an_answer_that_fails_is_a_500_without_a_body(tmp_path: Path) -> None:
+def test_an_answer_that_fails_is_a_500_in_our_words(tmp_path: Path) -> None:
     app = api.create_app({"STORAGE": tmp_path / "jobs"})
     app.add_url_rule("/broken", view_func=lambda: Response(map(int, ["no number"])))
     scope = {"type": "http", "method": "GET", "raw_path": b"/broken", "query_string": b""}
@@ -117,7 +118,8 @@ def test_an_answer_that_fails_is_a_500_without_a_body(tmp_path: Path) -> None:
     ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
     asyncio.run(api.Served(app)(scope | ends, receive, send))
     assert [message.get("status") for message in sent] == [500, None]
-    assert sent[1]["body"] == b""
+    assert json.loads(sent[1]["body"])["detail"].startswith("the API failed to answer")
+    assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
 
 
 # --- Descriptors --------------------------------------------------------------------------------
@@ -159,7 +161,8 @@ def test_too_few_descriptors_end_the_start_with_a_sentence(processes: Processes)
     command = ("sh", "-c", f"ulimit -n 128; exec {sys.executable} api.py")
     process = processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
     assert process.wait(60) == 1
-    assert "api: 64 followers need a higher limit of open files\n" in processes.text()
+    told = "api: TAILBOARD_FOLLOWERS=64 needs 500 open files, and the limit is 128 (ulimit -n)\n"
+    assert told in processes.text()
 
 
 # --- Start and end ------------------------------------------------------------------------------

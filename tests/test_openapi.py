@@ -245,6 +245,7 @@ def call_service(served: Site, call: Caller) -> None:
     assert health.status == ("ok" if is_well else "unhealthy")
     assert "tailboard_workers" in call("get_metrics")
     assert call("get_openapi")["openapi"].startswith("3.1")
+    assert call("get_root").openapi == "/openapi.json"
 
 
 def test_the_description_has_every_field_of_machines(
