@@ -63,7 +63,7 @@ from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 from glob import glob
 from itertools import chain
-from math import floor, isfinite
+from math import isfinite
 from typing import Any, BinaryIO, Protocol, Self, TextIO
 
 try:  # Linux only; elsewhere the queues are polled
@@ -86,6 +86,8 @@ MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
+RECORDING_PAUSE = 0.005  # seconds between two looks at a job whose end is being recorded
+RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
 LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
@@ -706,14 +708,12 @@ def replace_file(path: str, content: bytes) -> None:
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """What the file `cancel` asks for; None without one. Anything of that name is a request."""
-    try:
-        at = os.lstat(f"{folder}/cancel").st_mtime
-    except OSError:
+    """The request in the file `cancel`; None without one. Anything of that name is a request."""
+    if not os.path.lexists(f"{folder}/cancel"):
         return None
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        return CancelRequest(at, str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
-    return CancelRequest(at)
+        return CancelRequest(str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
+    return CancelRequest()
 
 
 def _parse_record(data: bytes, job_id: str) -> Job:
@@ -907,9 +907,8 @@ class Attempt:
 
 @dataclass(slots=True)
 class CancelRequest:
-    """What the file `cancel` says. It may be empty: `touch` makes one."""
+    """The content of the file `cancel`, which may be empty: `touch` creates one."""
 
-    at: float  # seconds since 1970
     reason: str = "cancelled by a file in its folder"
 
 
@@ -935,16 +934,15 @@ def judge(
 ) -> Verdict:
     """Where the folder of a job that has not ended belongs, judged by its last attempt.
 
-    `changed_at` is the journal's mtime, which is the time of the exit until an `ended` follows."""
+    A request to cancel overrides every other outcome: whoever accepts one makes sure that it came
+    before the end (see `FolderStore.cancel`). `changed_at` is the journal's mtime, which is the
+    time of the exit until an `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
-    may_retry = outcome.status in RETRIED and not outcome.final and attempt.number <= retries
     if cancel and outcome.status is not Status.CANCELLED:
-        came_in_time = attempt.exit_code is None or cancel.at <= _exit_time(attempt, changed_at)
-        if came_in_time or may_retry:
-            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason, hint=None)
-            return Verdict(Status.CANCELLED, outcome, recorded=False)
-    if may_retry:
+        outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason, hint=None)
+        return Verdict(Status.CANCELLED, outcome, recorded=False)
+    if outcome.status in RETRIED and not outcome.final and attempt.number <= retries:
         return Verdict(Status.QUEUED, outcome, recorded, attempt.number + 1)
     if outcome.status is Status.QUEUED:
         return Verdict(Status.QUEUED, outcome, recorded, max(attempt.number, 1))
@@ -1014,15 +1012,6 @@ def _outcome_of_exit(attempt: Attempt, code: int, at: str) -> Outcome:
     with suppress(ValueError):
         reason = f"ended by {signal.Signals(code - 128).name}"
     return Outcome(Status.FAILED, code, reason, at)
-
-
-def _exit_time(attempt: Attempt, changed_at: float) -> float:
-    """When an attempt with an exit code ended, rounded up to a millisecond, as its `ended` line
-    has it. So a cancel within that millisecond counts as in time, with and without that line."""
-    if attempt.result and attempt.result.finished_at:
-        with suppress(ValueError):
-            changed_at = datetime.fromisoformat(attempt.result.finished_at).timestamp()
-    return floor(changed_at * 1000) / 1000 + 0.001
 
 
 def parse_journal(data: bytes) -> list[Attempt]:
@@ -2907,31 +2896,80 @@ class FolderStore:
 
     def cancel(self, job_id: str, reason: str) -> Job:
         """Cancel a queued job at once (queued -> cancelled); for a running one leave a request, on
-        which its worker acts. Durable on return. WrongState if the job has ended."""
-        is_requested = False
+        which its worker acts. On return the request is durable and holds: the job ends as
+        cancelled. WrongState if it has ended, or if its journal already contains its exit."""
+        is_requested, deadline = False, time.monotonic() + RECORDING_TIME
         while True:
             found, folder = self._find(job_id)
-            if found is Status.CANCELLED and is_requested:  # who held its lock has seen the request
+            if found is Status.CANCELLED and is_requested:  # its recorder has seen the request
                 return self.get(job_id)
             if found in FINISHED:
+                if is_requested:  # too late: the recorder had already looked for one
+                    self._withdraw_request(folder)
                 raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
             with suppress(FileNotFoundError, JobNotFound):  # it has moved: look again
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
+                if self._has_just_ended(folder):
+                    raise WrongState(
+                        f"job {job_id} has just ended: it cannot be cancelled any more"
+                    )
                 self._request_cancel(folder, reason)
                 is_requested = True
                 _fsync_folder(folder)
-                # Who had its lock may have let it go, since its time has not come: again.
+                # Whoever had its lock may have released it, since it is not due yet: try again.
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
-                return self.get(job_id)
+                if self._will_be_seen(folder):
+                    return self.get(job_id)
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "the end of this job is being recorded")
+                time.sleep(RECORDING_PAUSE)
+
+    def _has_just_ended(self, folder: str) -> bool:
+        """Does the journal contain the end of the last attempt, which neither an earlier request to
+        cancel it nor another attempt follows?"""
+        attempt = self._read_attempts(folder)[-1]
+        if attempt.exit_code is None and attempt.ended is None:
+            return False
+        job = self.load_record(folder)
+        if job is None:
+            raise FileNotFoundError(errno.ENOENT, "it has moved", folder)
+        cancel, changed_at = read_cancel_request(folder), _mtime(f"{folder}/journal") or 0.0
+        verdict = judge(job.retries, attempt, cancel, self.boot, changed_at)
+        return verdict.status in FINISHED and verdict.status is not Status.CANCELLED
+
+    def _will_be_seen(self, folder: str) -> bool:
+        """Is whoever records or claims this job next certain to see the request in its folder?
+
+        A recorder looks for one after it has written `ended`, so a journal without that line is
+        enough. So is a job that nobody supervises: whoever does next judges it again. Otherwise its
+        recorder moves the folder within milliseconds. FileNotFoundError if it has moved."""
+        attempt = self._read_attempts(folder)[-1]
+        if attempt.ended is None and os.path.isdir(folder):
+            return True
+        try:
+            os.close(self._take_times(folder))
+        except BlockingIOError:
+            return False
+        return True
+
+    @staticmethod
+    def _withdraw_request(folder: str) -> None:
+        """Remove a request that came too late, so that it cannot change the end that was seen."""
+        with suppress(OSError):
+            os.unlink(f"{folder}/cancel")
+        with suppress(OSError):  # a folder of the reserve
+            os.rmdir(f"{folder}/cancel")
 
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
         """None if the job is locked, because somebody is about to start or move it, or if the disk
         is too full for a line. The file `cancel` stays in the folder for the next one to see."""
         with suppress(BlockingIOError), self._take(folder) as claim:
             verdict = claim.judge()
-            if verdict.status in FINISHED and verdict.recorded:
+            is_to_cancel = verdict.status is Status.CANCELLED and not verdict.recorded
+            has_ended = verdict.recorded or claim.attempt.exit_code is not None
+            if verdict.status in FINISHED and has_ended and not is_to_cancel:
                 raise WrongState(
                     f"job {claim.job.id} is {verdict.status}: it cannot be cancelled any more"
                 )
@@ -3477,7 +3515,10 @@ class FolderStore:
                 self._notifier.add(f"{self.root}/paused", removals=True)
         for folder in self._folders(Status.QUEUED):
             queue = os.path.basename(folder)
-            if queue in self._paused or (self._queues and queue not in self._queues):
+            if self._queues and queue not in self._queues:
+                continue
+            if queue in self._paused:
+                self._finish_requested((job_id, queue) for job_id in self._listing(folder))
                 continue
             try:
                 if self._notifier is not None:
@@ -3489,6 +3530,16 @@ class FolderStore:
                 continue  # gone or not a folder; `_listing` reports one that cannot be read
             backlog += [(job_id, queue) for job_id in self._listing(folder)]
         self._backlog = sorted(self._waiting.sift(backlog))
+        self._finish_requested(list(self._waiting.waiters))
+
+    def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
+        """Cancel the jobs that no claim looks at for now, since their queue is paused or they are
+        not due, but that carry a request: the disk was full when somebody cancelled them."""
+        for job_id, queue in held_back:
+            folder = f"{self.root}/queued/{queue}/{job_id}"
+            if request := read_cancel_request(folder):
+                with suppress(FileNotFoundError, JobError):  # another worker was faster
+                    self._cancel_queued(folder, request.reason)
 
 
 def _fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
@@ -5414,6 +5465,10 @@ class Spool(FolderStore):
             retention.write(fd)
         finally:
             os.close(fd)
+
+    def _has_just_ended(self, folder: str) -> bool:
+        """Redis has accepted the request before it knew of an end, so the request holds."""
+        return False
 
     def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
         """Redis, whose clock is one for all machines, gave it when its time had come."""

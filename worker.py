@@ -596,13 +596,14 @@ class Worker:
         return entry.claim.acquire_lock()
 
     def record_damaged(self, entry: Running, error: JobDamaged) -> None:
-        """A job whose journal was destroyed is lost: nobody can tell how it ended."""
+        """A job whose journal was destroyed is lost, or cancelled if that was requested: nobody
+        knows how it ended."""
         entry.ended = True
-        lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
-        if not self.is_swept(entry, lost):
+        status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
+        if not self.is_swept(entry, Verdict(status, Outcome(status), recorded=False)):
             return
-        entry.claim.finish_damaged(Status.LOST)
-        log.error("lost job=%s reason=%r", entry.job.id, str(error))
+        entry.claim.finish_damaged(status)
+        log.error("%s job=%s reason=%r", status, entry.job.id, str(error))
         entry.claim.release()
         del self.running[entry.job.id]
 

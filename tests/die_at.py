@@ -1,7 +1,8 @@
 """Starts workers, submits jobs or fires saved commands, and kills each by SIGKILL just before its
-N-th step. It reads from its standard input, a line of JSON each, what to do:
+N-th step, or lets it wait there until a FIFO is opened for writing. It reads from its standard
+input, a line of JSON each, what to do:
 
-    {"number": N, "steps": FILE, "do": ["worker", OPTION...], "env": {...}}
+    {"number": N, "steps": FILE, "gate": FIFO, "do": ["worker", OPTION...], "env": {...}}
                                        ["submit", FOLDER, KEY, COMMAND]
                                        ["fire", FOLDER, NAME]
 
@@ -9,7 +10,7 @@ Each is done by a process of its own, forked from this one: to start Python and 
 takes longer than all else. Then its exit code is printed, negative if a signal ended it.
 
 A step is a call that changes what others see: files, folders, locks, processes. Their names go to
-the file STEPS. With N = 0 it lives.
+the file STEPS. With N = 0 it lives; without a gate it is killed.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ kill, write = os.kill, os.write
 
 
 class Steps:
-    """Counts the steps of this process, writes them down, and kills it before one of them."""
+    """Counts the steps of this process, writes them down, and kills or stops it before one."""
 
-    def __init__(self, deadly: int, file: str) -> None:
-        self.deadly, self.count = deadly, 0
+    def __init__(self, deadly: int, file: str, gate: str | None) -> None:
+        self.deadly, self.gate, self.count = deadly, gate, 0
         self.fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def step(self, name: str, *arguments: Any) -> None:
         self.count += 1
         write(self.fd, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
-        if self.count == self.deadly:
+        if self.count == self.deadly and self.gate:
+            Path(self.gate).read_bytes()
+        elif self.count == self.deadly:
             kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, home: Any, name: str, and_after: bool = False) -> None:
@@ -72,9 +75,11 @@ def short(argument: Any) -> str:
     return type(argument).__name__
 
 
-def live(number: int, steps: str, do: list[str], env: dict[str, str]) -> None:
+def live(
+    number: int, steps: str, do: list[str], env: dict[str, str], gate: str | None = None
+) -> None:
     os.environ.update(env)
-    watching = Steps(number, steps)
+    watching = Steps(number, steps, gate)
     for name in CALLS.split():
         watching.watch(os, name)
     watching.watch(fcntl, "flock")

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from conftest import (
     wait_until,
 )
 
-from storage import FINISHED, FolderStore, Job, JobNotFound, Status, parse_time
+from storage import FINISHED, FolderStore, Job, JobNotFound, Status, WrongState, parse_time, utc
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
@@ -102,16 +103,45 @@ class Case:
                     start_shim(claim.shim_input(), log, *words, env=env, executable=shell).wait()
         return Path(claim.folder)
 
-    def die_at(self, number: int, *arguments: str) -> list[str]:
+    def die_at(self, number: int, *arguments: str, **options: str) -> list[str]:
         """Let it die before that step; the names of the steps that it came to."""
         steps = self.place / "steps"
         env = {"TAILBOARD_STORAGE": str(self.folder), "TEST_SHELL": self.shell}
-        code = self.processes.fork(number=number, steps=str(steps), do=arguments, env=env)
+        code = self.processes.fork(
+            number=number, steps=str(steps), do=arguments, env=env, **options
+        )
         assert code in (0, -signal.SIGKILL), self.processes.text()
         return steps.read_text().splitlines()
 
     def worker_dies_at(self, number: int) -> list[str]:
         return self.die_at(number, "worker", "--drain", "--slots", "1")
+
+    def cancel_at(self, number: int) -> tuple[bool, list[str]]:
+        """Cancel the job while its worker waits before that step. Was the request accepted, and the
+        names of the worker's steps."""
+        gate, steps = self.place / "gate", self.place / "steps"
+        os.mkfifo(gate)
+        with ThreadPoolExecutor(2) as pool:
+            life = pool.submit(
+                self.die_at, number, "worker", "--drain", "--slots", "1", gate=str(gate)
+            )
+            wait_until(lambda: life.done() or count_lines(steps) >= number)
+            answer = pool.submit(self.is_cancelled)
+            wait_until(lambda: answer.done() or self.has_request() or life.done())
+            if not life.done():
+                with suppress(OSError):  # it has not come to the gate
+                    os.close(os.open(gate, os.O_WRONLY))
+            return answer.result(), life.result()
+
+    def is_cancelled(self) -> bool:
+        try:
+            self.storage.cancel(self.ids[0], "enough")
+        except WrongState:
+            return False
+        return True
+
+    def has_request(self) -> bool:
+        return any(self.folder.rglob(f"{self.ids[0]}/cancel"))
 
     def recover(self) -> None:
         self.die_at(0, "worker", "--drain", "--slots", "1")
@@ -263,10 +293,40 @@ def kill_at_any_step(
     play_all(play, chosen(steps, alive.ids[0], full))
 
 
-def play_all(play: Callable[[int], None], numbers: list[int]) -> None:
+def play_all(play: Callable[[int], Any], numbers: list[int]) -> list[Any]:
     """A few at a time: each has a folder of its own, and waits more than it works."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(play, numbers))
+        return list(pool.map(play, numbers))
+
+
+def count_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_cancel_at_any_step_of_the_worker_is_refused_or_carried_out(
+    tmp_path: Path, processes: Processes, retries: int, full: bool
+) -> None:
+    alive = Case(tmp_path / "0", processes)
+    alive.tallying("exit 7", retries=retries)
+    steps = alive.worker_dies_at(0)
+
+    def play(number: int) -> bool:
+        case = Case(tmp_path / str(number), processes)
+        job = case.tallying("exit 7", retries=retries)
+        is_accepted, came_to = case.cancel_at(number)
+        case.recover()
+        found = case.storage.get(job.id)
+        wanted = Status.CANCELLED if is_accepted else Status.FAILED
+        assert (found.status, found.reason) == (wanted, "enough" if is_accepted else None), (
+            f"cancelled before step {number}, {' then '.join(came_to[number - 3 : number])}"
+        )
+        assert is_accepted or not (case.folder / "failed" / job.id[:8] / job.id / "cancel").exists()
+        return is_accepted
+
+    answers = play_all(play, chosen(steps, alive.ids[0], full))
+    assert {True, False} == set(answers)
 
 
 def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
@@ -445,6 +505,26 @@ def test_an_adopted_job_is_cancelled_with_all_that_it_started(
     all_end(*pids)
 
 
+def test_a_job_whose_exit_is_in_its_journal_can_no_longer_be_cancelled(
+    storage: FolderStore,
+    worker: Worker,
+    drain: Callable[..., None],
+    started: Callable[..., Job],
+    folder: Path,
+    gate: Gate,
+) -> None:
+    """No worker runs to record it, so it is still in running/."""
+    first = worker()
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
+    kill(first)
+    gate.open()
+    wait_until(lambda: has_exited(folder / "running" / job.id / "journal"))
+    with pytest.raises(WrongState, match="has just ended"):
+        storage.cancel(job.id, "too late")
+    drain()
+    assert storage.get(job.id).status is Status.SUCCEEDED
+
+
 def test_a_cancel_that_came_too_late_still_stops_the_retries(
     storage: FolderStore,
     worker: Worker,
@@ -465,8 +545,7 @@ def test_a_cancel_that_came_too_late_still_stops_the_retries(
     storage.cancel(job.id, "enough")
     drain()
     job = storage.get(job.id)
-    assert (job.exit_code, job.attempt) == (9, 1)
-    assert job.status in (Status.FAILED, Status.CANCELLED)
+    assert (job.status, job.exit_code, job.attempt) == (Status.CANCELLED, 9, 1)
     assert (tmp_path / "tally").read_text() == "1\n"
 
 
@@ -885,6 +964,26 @@ def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
     wait_until(lambda: small.get(job.id).status in FINISHED, describe=processes.text)
     assert small.get(job.id).exit_code == 3
     assert process.poll() is None
+
+
+@pytest.mark.parametrize("held_back", ["by a pause", "until it is due"])
+def test_a_cancel_on_a_full_disk_takes_effect_once_there_is_space(
+    disk: SmallDisk, small: FolderStore, worker: Worker, held_back: str
+) -> None:
+    """No claim looks at the job, so its worker must find the request."""
+    not_before = None
+    if held_back == "by a pause":
+        small.pause("default", None, None)
+    else:
+        not_before = utc(time.time() + 3_600)
+    job = small.submit(Job(command="true", not_before=not_before))
+    worker()
+    wait_until(small.workers)
+    disk.fill()
+    small.cancel(job.id, "not needed")
+    assert small.get(job.id).status is Status.QUEUED, "its journal takes no line"
+    disk.free()
+    wait_until(lambda: small.get(job.id).status is Status.CANCELLED)
 
 
 def test_a_worker_starts_where_no_inode_is_left(

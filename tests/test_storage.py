@@ -507,7 +507,6 @@ def test_a_job_locked_for_a_moment_is_claimed_afterwards(
 def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: str) -> None:
     held = ran("exit 143")
     (Path(held.folder) / "cancel").write_text(note)
-    os.utime(f"{held.folder}/cancel", (1, 1))
     outcome = held.judge().outcome
     assert (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
     assert outcome.reason
@@ -516,7 +515,7 @@ def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: s
 # --- Where a job belongs: one pure function -------------------------------------------------------
 
 BOOT, EXIT_AT = "this boot", 1_000.0
-IN_TIME, LATE = CancelRequest(EXIT_AT, "why"), CancelRequest(EXIT_AT + 1, "why")
+CANCEL = CancelRequest("why")
 
 
 def lines(*words: str, boot: str = BOOT) -> bytes:
@@ -559,13 +558,13 @@ C, T, L = Status.CANCELLED, Status.TIMED_OUT, Status.LOST
     ("words", "retries", "cancel", "status", "attempt"),
     [
         ("", 0, None, Q, 1),
-        ("", 0, LATE, C, 1),
+        ("", 0, CANCEL, C, 1),
         ("c1", 0, None, Q, 1),
         ("c1 q", 0, None, Q, 1),
         ("c1 q c1", 0, None, Q, 1),
         ("c1 p", 0, None, L, 1),
         ("c1 p", 1, None, Q, 2),
-        ("c1 p", 1, LATE, C, 1),
+        ("c1 p", 1, CANCEL, C, 1),
         ("c1 p x0", 0, None, S, 1),
         ("c1 x0", 0, None, S, 1),
         ("c1 p x7", 0, None, F, 1),
@@ -579,15 +578,14 @@ C, T, L = Status.CANCELLED, Status.TIMED_OUT, Status.LOST
         ("c1 p s x143", 0, None, T, 1),
         ("c1 p x143 s", 0, None, F, 1),
         ("c1 p s x143", 1, None, Q, 2),
-        ("c1 p s x143", 1, LATE, C, 1),
-        ("c1 p s x143", 0, IN_TIME, C, 1),
-        ("c1 p x0", 0, IN_TIME, C, 1),
-        ("c1 p x0", 0, LATE, S, 1),
-        ("c1 p x0 e:succeeded", 0, LATE, S, 1),
-        ("c1 p x7", 0, LATE, F, 1),
-        ("c1 p x7", 1, LATE, C, 1),
-        ("c1 p x7 e:failed", 1, LATE, C, 1),
-        ("c1 p e:lost", 0, LATE, C, 1),
+        ("c1 p s x143", 1, CANCEL, C, 1),
+        ("c1 p s x143", 0, CANCEL, C, 1),
+        ("c1 p x0", 0, CANCEL, C, 1),
+        ("c1 p x0 e:succeeded", 0, CANCEL, C, 1),
+        ("c1 p x7", 0, CANCEL, C, 1),
+        ("c1 p x7", 1, CANCEL, C, 1),
+        ("c1 p x7 e:failed", 1, CANCEL, C, 1),
+        ("c1 p e:lost", 0, CANCEL, C, 1),
         ("c1 p e:failed e:cancelled", 1, None, C, 1),
         ("e:cancelled", 0, None, C, 1),
     ],
@@ -611,7 +609,7 @@ WHOLE = ("c1 p x0 e:succeeded", "c1 q c1 p s x143 e:timed_out", "c1 p x7 e:faile
 
 @pytest.mark.parametrize("words", WHOLE)
 @pytest.mark.parametrize("retries", [0, 1])
-@pytest.mark.parametrize("cancel", [None, IN_TIME, LATE])
+@pytest.mark.parametrize("cancel", [None, CANCEL])
 def test_a_cut_journal_means_what_its_whole_lines_mean(
     words: str, retries: int, cancel: CancelRequest | None
 ) -> None:
