@@ -79,6 +79,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
     RequestTimeout,
     ServiceUnavailable,
+    UnprocessableEntity,
 )
 
 import storage
@@ -87,6 +88,7 @@ from storage import (
     EmptyLog,
     Job,
     JobNotFound,
+    KeyReused,
     Log,
     Machine,
     Param,
@@ -605,6 +607,11 @@ def wrong_state(error: WrongState) -> Response:
     return problem_response(Conflict(str(error)))
 
 
+@routes.app_errorhandler(KeyReused)
+def key_reused(error: KeyReused) -> Response:
+    return problem_response(UnprocessableEntity(str(error)))
+
+
 @routes.app_errorhandler(BodyBroken)
 def body_broken(_: BodyBroken) -> Response:
     told = "the body broke off, or its chunks are not what they should be"
@@ -928,7 +935,19 @@ KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
 def create() -> Created:
     """Submit the job that the body describes."""
     key = idempotency_key()
-    return created(submit(json_body(None), key))
+    body = with_visitor(json_body(None), "submitted_by")
+    wanted = Submission.parse(body)
+    job = Job(**wanted.model_dump())
+    return created(tailboard().storage.submit(job, key, hash_request(said_of(wanted, body))))
+
+
+def said_of(wanted: Submission, body: Any) -> dict[str, Any]:
+    """What a body says, the same however it is written. Fields with their defaults are left out: a
+    field that a later version adds must not change what a repeated request says."""
+    said = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
+    if wanted.not_before is not None:
+        said["not_before"] = body["not_before"]  # as it was sent: +10m is another time each time
+    return said
 
 
 @routes.post("/jobs/<job_id>/rerun")
@@ -936,8 +955,8 @@ def rerun(job_id: str) -> Created:
     """Submit a job like another one."""
     key = idempotency_key()
     if key == f"rerun {job_id}":  # documented: what `flask rerun` and the page use for many jobs
-        key = bulk_key(job_id)
-    return created(run_again(job_id, key))
+        return created(run_again(job_id, bulk_key(job_id)))
+    return created(run_again(job_id, key, hash_request(None)))
 
 
 def idempotency_key() -> str | None:
@@ -949,17 +968,21 @@ def idempotency_key() -> str | None:
     return key
 
 
+def hash_request(said: object) -> str:
+    """What tells this request from others with the same Idempotency-Key: its route and what it
+    says. Who sends it is left out: if two people, or two machines of a CI, send the same request
+    with the same key, they want one job."""
+    text = json.dumps([request.method, request.path, said], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def created(job: Job) -> Created:
     location = current_app.url_for("tailboard.show", job_id=job.id)
     return whole_job(job), 201, {"Location": location}
 
 
-def submit(
-    asked: object, key: str | None = None, rerun_of: str | None = None, saved: str | None = None
-) -> Job:
-    asked = with_visitor(asked, "submitted_by")
-    job = Job(**Submission.parse(asked).model_dump(), rerun_of=rerun_of, saved=saved)
-    return tailboard().storage.submit(job, key)
+def make_job(asked: object) -> Job:
+    return Job(**Submission.parse(with_visitor(asked, "submitted_by")).model_dump())
 
 
 def with_visitor(asked: object, field: str) -> object:
@@ -978,12 +1001,14 @@ def name_of_visitor(claimed: Any, field: str) -> Any:
     return name or claimed
 
 
-def run_again(job_id: str, key: str | None = None) -> Job:
+def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Job:
+    """Submit a job like another one. `sent`: the hash of the client's request."""
     old = tailboard().storage.get(job_id)
     wishes = {name: getattr(old, name) for name in Submission.model_fields}
     wishes["not_before"] = None  # that time was the other job's
     wishes["submitted_by"] = visitor() or old.submitted_by
-    return submit(wishes, key, rerun_of=old.id, saved=old.saved)
+    job = replace(make_job(wishes), rerun_of=old.id, saved=old.saved)
+    return tailboard().storage.submit(job, key, sent)
 
 
 @routes.get("/jobs")
@@ -1112,7 +1137,8 @@ def run_saved(name: str) -> Created:
     """Submit a job of a saved command; the body holds the values of its params."""
     by = name_of_visitor(RunQuery.parse(request.args.to_dict()).submitted_by, "submitted_by")
     values = json_body({})
-    return created(start_saved(name, values, by, idempotency_key()))
+    job = make_run(name, values, by)
+    return created(tailboard().storage.submit(job, idempotency_key(), hash_request(values)))
 
 
 def save_command(name: str, asked: object) -> bool:
@@ -1134,8 +1160,8 @@ def make_command(name: str, asked: object) -> SavedCommand:
     return command
 
 
-def start_saved(name: str, values: object, by: str | None, key: str | None = None) -> Job:
-    """Submit a job of a saved command with these values; 400 names one that is missing or bad."""
+def make_run(name: str, values: object, by: str | None) -> Job:
+    """A job of a saved command with these values; 400 names one that is missing or bad."""
     command = tailboard().storage.load_command(name)
     if not isinstance(values, dict):
         abort(400, "the body must be a JSON object of the params' values")
@@ -1148,7 +1174,7 @@ def start_saved(name: str, values: object, by: str | None, key: str | None = Non
     except ValueError:
         abort(400, f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all")
     job.submitted_by = by
-    return tailboard().storage.submit(job, key)
+    return job
 
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
@@ -2070,6 +2096,7 @@ ERRORS = {
     413: "The body is too large.",
     415: "The body is not application/json.",
     416: "The offset is past the end of the log.",
+    422: "The Idempotency-Key belongs to a job that another request has submitted.",
     503: "Not possible now; try again later.",
 }
 PATH_PARAMETERS = {
@@ -2079,7 +2106,8 @@ PATH_PARAMETERS = {
 }
 IDEMPOTENCY_KEY = TEXT | {
     "minLength": 1,
-    "description": "Any text. A request that is sent again with the same key creates nothing new.",
+    "description": "Any text. A request that is sent again with the same key creates nothing new; "
+    "another request with that key is a 422.",
 }
 # What the fields of answers mean, if their names do not say it.
 NOTES = {
@@ -2227,6 +2255,8 @@ def error_statuses(path: str, operation: Operation) -> list[int]:
         statuses.add(401)
     if operation.query or operation.body or operation.keyed:
         statuses.add(400)
+    if operation.keyed:
+        statuses.add(422)
     if operation.body:
         statuses |= {408, 413, 415}
     if "{job_id}" in path or "{name}" in path:
@@ -2526,7 +2556,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
     given["command"] = sys.stdin.read() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
-    job = submit(given | {"submitted_by": getuser()})
+    job = tailboard().storage.submit(make_job(given | {"submitted_by": getuser()}))
     click.echo(job.id, err=follow)
     if follow:
         follow_to_end(job)
@@ -2848,7 +2878,7 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
-    job = start_saved(name, parse_pairs("a value", values), getuser())
+    job = tailboard().storage.submit(make_run(name, parse_pairs("a value", values), getuser()))
     click.echo(job.id, err=follow)
     if follow:
         follow_to_end(job)

@@ -7,7 +7,7 @@ A job is a folder; its state is the folder that it stands in; every transition i
       running/ID/          claimed by a worker
       succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
       workers/NAME.json    one for each worker, flock-ed while it lives
-      keys/HASH            of an Idempotency-Key, holding the ID of its job
+      keys/HASH            of an Idempotency-Key: the ID of its job, a hash of its request
       paused/QUEUE.json    of a queue from which nothing is claimed, by anybody
       set-aside/           folders of an ID that stands elsewhere already, for a person to look at
       tmp/                 half-made and half-deleted jobs, never read
@@ -98,7 +98,7 @@ CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their a
 DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
-ID_LENGTH = 24  # characters
+HASH_RE = re.compile("[0-9a-f]{64}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
@@ -153,6 +153,10 @@ class JobDamaged(JobError):
 
 class WrongState(JobError):
     """The job's state does not allow that."""
+
+
+class KeyReused(JobError):
+    """The Idempotency-Key belongs to a job that another request has submitted."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -326,7 +330,7 @@ class Machine:
 class Store(Protocol):
     """What the API and the commands need. OSError: the storage is full or out of reach."""
 
-    def submit(self, job: Job, key: str | None = None) -> Job: ...
+    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job: ...
     def get(self, job_id: str) -> Job: ...
     def status(self, job_id: str) -> Status: ...
     def find(self, part: str) -> Sequence[str]: ...
@@ -1332,6 +1336,15 @@ def hash_key(key: str) -> str:
     from hashlib import sha256  # here, because most workers have no use for its 3 MB
 
     return sha256(key.encode(errors="replace")).hexdigest()
+
+
+def check_request(job: Job, sent: str | None, request: str | None) -> None:
+    """KeyReused if a job was submitted by another request than this one; None: it is not known."""
+    if sent is not None and request is not None and sent != request:
+        raise KeyReused(
+            f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "
+            "send that request again, or use a new key"
+        )
 
 
 def is_same_run(known: Job, job: Job) -> bool:
@@ -2599,20 +2612,23 @@ class FolderStore:
 
     # Transitions: each names the states it may start from.
 
-    def submit(self, job: Job, key: str | None = None) -> Job:
+    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         """Queue a job (-> queued) under a new ID, durably. Called again with the same `key`, it
-        returns the job of the first call while that exists. ValueError for a bad queue name."""
+        returns the job of the first call while that exists; KeyReused if both calls have a
+        `request`, a SHA-256 in hexadecimal of what a client sent, and the two differ. ValueError
+        for a bad queue name."""
         check_queue(job.queue)
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
             return self._enqueue(job)
         with open(open_regular(self._key_path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known = self._job_of_key(key, job)
+            known = self._job_of_key(key, job, request)
             if known is not None:
                 return known
             # The ID first: after a crash here the key names no job and may be used again.
-            file.write(job.id.encode())
+            file.truncate()  # an ID must not be followed by the hash of another one's request
+            file.write(f"{job.id} {request or ''}".strip().encode())
             file.flush()
             os.fsync(file.fileno())
             _fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
@@ -2621,20 +2637,25 @@ class FolderStore:
     def _key_path(self, key: str) -> str:
         return f"{self.root}/keys/{hash_key(key)}"
 
-    def _job_of_key(self, key: str, job: Job) -> Job | None:
+    def _job_of_key(self, key: str, job: Job, request: str | None = None) -> Job | None:
         """The job that was submitted under a key, or under its earlier form for the same purpose
-        as `job`; None if there is none, or not any more."""
+        as `job`; None if there is none, or not any more. KeyReused as in `submit`."""
         with suppress(FileNotFoundError, JobNotFound):
-            return self._read_key(key)
+            known, sent = self._read_key(key)
+            check_request(known, sent, request)
+            return known
         earlier = earlier_key(key)
         if earlier is not None:
             with suppress(FileNotFoundError, JobNotFound):
-                known = self._read_key(earlier)
-                return known if is_same_run(known, job) else None
+                known, sent = self._read_key(earlier)
+                return known if sent is None and is_same_run(known, job) else None
         return None
 
-    def _read_key(self, key: str) -> Job:
-        return self.get(read_small(self._key_path(key))[:ID_LENGTH].decode(errors="replace"))
+    def _read_key(self, key: str) -> tuple[Job, str | None]:
+        """The job of a key and the hash of the request that submitted it; None instead of the hash
+        if that is not known: earlier versions wrote the ID alone."""
+        job_id, _, request = read_small(self._key_path(key)).decode(errors="replace").partition(" ")
+        return self.get(job_id), request if HASH_RE.fullmatch(request) else None
 
     def _enqueue(self, job: Job) -> Job:
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
@@ -3690,8 +3711,9 @@ def _data_start(fd: int) -> int:
 # Several machines share their jobs through Redis. All keys begin with `tailboard:`
 #
 #     job:ID           a line of what was asked, as job.json has it, then the job's journal
-#     state:ID         status, queue, token, takes, log_size, log_start, log_at, cancel, key, and
-#                      not_before of one that is or was delayed
+#     state:ID         status, queue, token, takes, log_size, log_start, log_at, cancel, key,
+#                      request (a hash of what was sent with the key), and not_before of one that is
+#                      or was delayed
 #     log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
 #     times:ID         (time, size) samples of the log, as in the file `times`
 #     reading:ID       how many read this log now; forgotten after a minute
@@ -3823,7 +3845,7 @@ local function drop(id, line, queue)
   next_take(id)
   enter(id, 'lost', queue or s[2], '')
 end
-local function submit(id, queue, job, key, saved, at)
+local function submit(id, queue, job, key, saved, at, request)
   if key ~= '' then
     local known = try('GET', P..'key:'..key)
     if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
@@ -3833,6 +3855,7 @@ local function submit(id, queue, job, key, saved, at)
   if key ~= '' then
     redis.call('SET', P..'key:'..key, id)
     redis.call('HSET', P..'state:'..id, 'key', key)
+    if request ~= '' then redis.call('HSET', P..'state:'..id, 'request', request) end
   end
   redis.call('HSET', P..'state:'..id, 'takes', 0)
   redis.call('ZADD', P..'all', 0, id)
@@ -3846,8 +3869,8 @@ end
 """
 
 SCRIPTS = {
-    # id, queue, job, key, saved command, when it may start ('': at once) -> the ID of the job: this
-    # one, or the one that has the key.
+    # id, queue, job, key, saved command, when it may start ('': at once), hash of the request ('':
+    # none) -> the ID of the job: this one, or the one that has the key.
     "submit": """
 return submit(unpack(ARGV))
 """,
@@ -4785,7 +4808,7 @@ class RedisStore:
 
     # Transitions: each names the states it may start from.
 
-    def submit(self, job: Job, key: str | None = None) -> Job:
+    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
         `key` is it safe to ask again."""
         check_queue(job.queue)
@@ -4795,9 +4818,18 @@ class RedisStore:
         job = replace(job, id=new_id(), submitted_at=utc())
         name = "" if key is None else hash_key(key)
         at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
-        asked = (job.id, job.queue, encode_record(job), name, job.saved or "", at)
+        asked = (job.id, job.queue, encode_record(job), name, job.saved or "", at, request or "")
         given = self.link.run("submit", *asked).decode()
-        return job if given == job.id else self.get(given)
+        if given == job.id:
+            return job
+        known = self.get(given)
+        check_request(known, self._request_of(given), request)
+        return known
+
+    def _request_of(self, job_id: str) -> str | None:
+        """The hash of the request that submitted a job; None if it is not known. It is not in
+        key:HASH, since earlier versions take all that is there for the ID."""
+        return self._state_of(job_id, "request") or None
 
     def _job_of_earlier_key(self, key: str, job: Job) -> Job | None:
         """The job that an earlier version submitted for the same purpose as `job`, if the key is
@@ -4805,12 +4837,11 @@ class RedisStore:
         earlier = earlier_key(key)
         if earlier is None:
             return None
-        (given,) = self.link.ask(("GET", self._key(f"key:{hash_key(earlier)}")))
-        if given is None:
-            return None
+        (given,) = self.link.try_all([("GET", self._key(f"key:{hash_key(earlier)}"))])
         with suppress(JobNotFound):
-            known = self.get(given.decode(errors="replace"))
-            return known if is_same_run(known, job) else None
+            known = self.get((none_if_damaged(given) or b"").decode(errors="replace"))
+            is_earlier = self._request_of(known.id) is None
+            return known if is_earlier and is_same_run(known, job) else None
         return None
 
     def cancel(self, job_id: str, reason: str) -> Job:
@@ -4960,7 +4991,7 @@ class RedisStore:
             self.link.run("fire", *as_seen)
             return None
         job = replace(job, id=new_id(), submitted_at=utc())
-        asked = (job.id, job.queue, encode_record(job), hash_key(firing.key), name, "")
+        asked = (job.id, job.queue, encode_record(job), hash_key(firing.key), name, "", "")
         given = self.link.run("fire", *as_seen, *asked)
         if given is None:
             return None

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import storage
 import worker
 
+REQUEST = "1" * 64  # a hash of what a client sends with a key
 CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
 kill, write = os.kill, os.write
 
@@ -95,7 +96,8 @@ def live(
         storage.fire_due(store, store.load_command(arguments[1]), time.time())
     else:
         folder, key, command = arguments
-        storage.FolderStore(folder).submit(storage.Job(command=command), key or None)
+        store = storage.FolderStore(folder)
+        store.submit(storage.Job(command=command), key or None, REQUEST)
 
 
 def fork(request: dict[str, Any]) -> int:

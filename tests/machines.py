@@ -88,10 +88,10 @@ class RedisMachine:
 
     # What the API asks
 
-    def submit(self, job: Job, key: str | None = None) -> Job:
+    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         if key is not None:
             self.sync()
-        return self.redis.submit(job, key)
+        return self.redis.submit(job, key, request)
 
     def get(self, job_id: str) -> Job:
         self.sync()

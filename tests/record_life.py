@@ -161,7 +161,7 @@ class Life:
 
     def submit(self, line: str = "exit 3", key: str | None = None, **fields: Any) -> Job:
         self.recorder.mark("asked", line=TALLY + line, key=key)
-        job = self.store.submit(Job(command=TALLY + line, **fields), key)
+        job = self.store.submit(Job(command=TALLY + line, **fields), key, "1" * 64)
         self.recorder.mark("answered", id=job.id, retries=job.retries)
         return job
 

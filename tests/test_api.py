@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import create_app
-from storage import FINISHED, Claim, Outcome, Status
+from storage import FINISHED, Claim, Outcome, Status, utc
 
 FIELDS = {  # of a job on the wire, with what each may be
     "id": str,
@@ -189,6 +190,69 @@ def test_an_empty_idempotency_key_is_refused(client: FlaskClient, hand: Hand, ke
         answer = client.post(path, json=body, headers={"Idempotency-Key": key})
         is_problem(answer, 400, "Idempotency-Key must not be empty")
     assert client.get("/jobs").json["counts"]["queued"] == 0
+
+
+SAME_BODY: dict[str, Any] = {"command": "true", "env": {"A": "1", "B": "2"}, "timeout": 60}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"timeout": 60.0, "env": {"B": "2", "A": "1"}, "command": "true"},
+        SAME_BODY | {"retries": 0, "queue": "default", "name": None},
+        SAME_BODY | {"submitted_by": "ben"},
+    ],
+)
+def test_a_key_with_the_same_request_in_other_words_gives_its_job(
+    client: FlaskClient, body: dict[str, Any]
+) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/jobs", json=SAME_BODY | {"submitted_by": "anna"}, headers=headers)
+    again = client.post("/jobs", json=body, headers=headers)
+    assert (again.status_code, again.json) == (201, first.json)
+
+
+def test_a_relative_time_is_the_same_request_when_it_is_repeated(client: FlaskClient) -> None:
+    body, headers = {"command": "true", "not_before": "+10m"}, {"Idempotency-Key": "k"}
+    first = client.post("/jobs", json=body, headers=headers)
+    before = first.json["not_before"]
+    wait_until(lambda: utc(time.time() + 600) > before)
+    assert client.post("/jobs", json=body, headers=headers).json["id"] == first.json["id"]
+
+
+def test_a_key_with_another_request_is_422_and_names_its_job(
+    client: FlaskClient, hand: Hand
+) -> None:
+    headers = {"Idempotency-Key": "k"}
+    job_id = client.post("/jobs", json=SAME_BODY, headers=headers).json["id"]
+    client.put("/saved/x", json={"command": "true"})
+    others: list[tuple[str, Any]] = [
+        ("/jobs", SAME_BODY | {"command": "false"}),
+        ("/jobs", SAME_BODY | {"not_before": "+10m"}),
+        ("/jobs", {"command": "true"}),
+        (f"/jobs/{hand.ended()}/rerun", {}),
+        ("/saved/x/run", {}),
+    ]
+    for path, body in others:
+        answer = client.post(path, json=body, headers=headers)
+        is_problem(
+            answer,
+            422,
+            f"this Idempotency-Key belongs to job {job_id}, which another request has submitted: "
+            "send that request again, or use a new key",
+        )
+    assert client.get("/jobs").json["counts"]["queued"] == 1
+
+
+def test_a_key_belongs_to_one_run_with_these_values(client: FlaskClient) -> None:
+    client.put("/saved/x", json={"command": "true", "params": [{"name": "A"}]})
+
+    def run(value: str) -> Any:
+        headers = {"Idempotency-Key": "k"}
+        return client.post("/saved/x/run", json={"A": value}, headers=headers)
+
+    assert run("1").json == run("1").json
+    assert run("2").status_code == 422
 
 
 @pytest.mark.parametrize("key", ["\x1frerun x", "a\0", "a\x1b[2J"])

@@ -39,6 +39,17 @@ def test_every_route_and_method_is_described(app: Flask) -> None:
     assert routes == {(method, path) for path, methods in paths.items() for method in methods}
 
 
+def test_each_route_that_takes_a_key_describes_its_422(app: Flask) -> None:
+    described = app.test_client().get("/openapi.json", headers={"Authorization": "Bearer s3cret"})
+    keyed = {
+        path: "422" in operation["responses"]
+        for path, methods in described.get_json()["paths"].items()
+        for operation in methods.values()
+        if "Idempotency-Key" in [each["name"] for each in operation["parameters"]]
+    }
+    assert keyed == {"/jobs": True, "/jobs/{job_id}/rerun": True, "/saved/{name}/run": True}
+
+
 def test_the_description_needs_the_token(app: Flask) -> None:
     assert app.test_client().get("/openapi.json").status_code == 401
 

@@ -306,7 +306,7 @@ def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
         check_job(made, store.get(job_id), [n for i, n in started if i == job_id])
     for key in made.keys:
         if here:
-            again = store.submit(Job(command="true"), key)
+            again = store.submit(Job(command="true"), key, "1" * 64)
             assert again.id in here, "the same key gave another job"
 
 

@@ -579,7 +579,7 @@ def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
 ) -> None:  # fmt: skip
     missed(storage, "echo $P", params=[Param(name="P", default="grüße")])
     worker()
-    job = ended(wait_until(lambda: storage.command_runs("hourly"), 60, processes.text)[0])
+    job = ended(wait_until(lambda: storage.list()[0], 60, processes.text)[0])
     assert (job.status, storage.load_logs(job.id)) == (Status.SUCCEEDED, "grüße\n")
     reason = str(job.as_dict()["reason"])
     assert re.fullmatch(r"stands for [34] runs from .* UTC that no worker was there for", reason)
@@ -603,7 +603,7 @@ def test_a_worker_fires_the_minute_that_comes(
     settle(storage, utc(time.time() + shift)[:16], "often")
     command = ["-m", "tests.programs.shifted_worker", str(shift)]
     processes.start(quick_worker()[0], *command)
-    job = ended(wait_until(lambda: storage.command_runs("often"), 60, processes.text)[0])
+    job = ended(wait_until(lambda: storage.list()[0], 60, processes.text)[0])
     assert (job.status, job.as_dict()["reason"]) == (Status.SUCCEEDED, None)
 
 

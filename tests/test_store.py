@@ -32,6 +32,7 @@ from storage import (
     CommandNotFound,
     Job,
     JobNotFound,
+    KeyReused,
     Log,
     Notifier,
     Outcome,
@@ -190,6 +191,33 @@ def test_the_same_key_gives_the_same_job(store: WorkerStore) -> None:
     assert store.submit(Job(command="echo two"), key="l").id != job.id
     assert store.submit(Job(command="echo two")).id != job.id
     store.submit(Job(command="true"), key="\ud800/../.. \0 " + "long" * 1000)
+
+
+def test_a_key_with_another_request_is_refused(store: WorkerStore, store_url: str) -> None:
+    one, two = "1" * 64, "2" * 64
+    job = store.submit(Job(command="echo one"), "k", one)
+    for again in (store, open_store(store_url)):
+        assert again.submit(Job(command="echo one"), "k", one).id == job.id
+        assert again.submit(Job(command="echo one"), "k").id == job.id
+        with pytest.raises(KeyReused, match=f"belongs to job {job.id}, which another request"):
+            again.submit(Job(command="echo two"), "k", two)
+    assert store.counts()[Status.QUEUED] == 1
+
+
+def test_a_key_of_a_deleted_job_takes_another_request(
+    store: WorkerStore, claim: Callable[[], Claim]
+) -> None:
+    for request in ("1" * 64, None, "2" * 64):
+        job = store.submit(Job(command="true"), "k", request)
+        assert store.submit(Job(command="true"), "k", request).id == job.id
+        with claim() as held:
+            held.finish(Outcome(Status.SUCCEEDED, 0))
+        store.delete(job.id)
+
+
+def test_a_key_from_before_requests_were_hashed_gives_its_job(store: WorkerStore) -> None:
+    job = store.submit(Job(command="true"), "k")
+    assert store.submit(Job(command="true"), "k", "1" * 64).id == job.id
 
 
 def test_a_key_stays_with_its_job_until_that_is_deleted(
@@ -1415,6 +1443,9 @@ def test_a_key_that_an_earlier_version_made_itself_still_gives_its_job(store: Wo
     other = store.submit(Job(command="true"), "rerun other")
     key = module.own_key("rerun other")
     assert store.submit(Job(command="true", rerun_of="other"), key).id != other.id
+    clients = store.submit(Job(command="true", rerun_of="third"), "rerun third", "1" * 64)
+    key = module.own_key("rerun third")
+    assert store.submit(Job(command="true", rerun_of="third"), key).id != clients.id
 
 
 def test_a_time_is_not_fired_again_when_its_job_is_deleted(
