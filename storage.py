@@ -83,6 +83,8 @@ LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
+MAX_FAILED_STARTS = 3  # until a job whose shim never starts its command has failed
+START_DELAY = 1.0  # seconds after the first of them, doubled after each further one
 HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
@@ -845,10 +847,11 @@ class Outcome:
     log_start: int = 0
     final: bool = False  # not to be retried: the command cannot start
     hint: str | None = None  # the line of its log that tells why it ended badly
+    failed_starts: int = 0  # with QUEUED: how many shims of this attempt ended before their command
 
     def ended_line(self) -> dict[str, Any]:
         """The value of its `ended` line, without what most have not."""
-        line = {
+        line: dict[str, Any] = {
             "status": self.status,
             "exit_code": self.exit_code,
             "reason": self.reason,
@@ -857,6 +860,11 @@ class Outcome:
             "max_rss_bytes": self.max_rss_bytes,
             "log_start": self.log_start,
         }
+        if self.status is Status.QUEUED:
+            line = {"status": self.status}
+            if self.failed_starts:
+                line |= {"failed_starts": self.failed_starts, "finished_at": self.finished_at}
+            return line
         if self.final:
             line["final"] = True
         if self.hint is not None:
@@ -974,11 +982,14 @@ def wait_of(job: Job, verdict: Verdict, changed_at: float) -> Wait:
     outcome = verdict.outcome
     if verdict.status is not Status.QUEUED:
         return Wait()
-    if outcome.status is Status.QUEUED:
+    if outcome.failed_starts:
+        pause = retry_pause(START_DELAY, outcome.failed_starts + 1)
+    elif outcome.status is Status.QUEUED:
         if verdict.next_attempt == 1 and job.not_before:
             return Wait(parse_time(job.not_before), float("inf"))
         return Wait()
-    pause = retry_pause(job.retry_delay, verdict.next_attempt)
+    else:
+        pause = retry_pause(job.retry_delay, verdict.next_attempt)
     ended_at = changed_at
     with suppress(ValueError):
         ended_at = parse_time(outcome.finished_at or "")
@@ -1076,6 +1087,7 @@ def _parse_outcome(value: Any) -> Outcome:
         outcome.max_rss_bytes = _whole(size, 0, 1 << 62)
     outcome.log_start = _whole(value.get("log_start", 0), 0, 1 << 62)
     outcome.final = value.get("final") is True
+    outcome.failed_starts = _whole(value.get("failed_starts", 0), 0, 1 << 31)
     if (hint := value.get("hint")) is not None:
         outcome.hint = shorten_hint(str(hint))
     return outcome
@@ -2126,6 +2138,19 @@ class Claim(AbstractContextManager["Claim"]):
         cancel = read_cancel_request(self.folder)
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
 
+    def judge_failed_start(self) -> Verdict:
+        """Where a job belongs whose shim was let through its gate and ended before it wrote its
+        pid: in the queue for a while, and after some tries in failed/. The journal has the count.
+        A worker that died before the shim is not the job's fault, and is not counted."""
+        claims = [a.ended for a in self.job.attempts if a.number == self.attempt.number]
+        count = 1 + max((ended.failed_starts for ended in claims if ended), default=0)
+        if count < MAX_FAILED_STARTS:
+            outcome = Outcome(Status.QUEUED, failed_starts=count, finished_at=utc())
+            return Verdict(Status.QUEUED, outcome, False, self.attempt.number)
+        reason = f"cannot start: /bin/sh ended {count} times before it started the command"
+        outcome = Outcome(Status.FAILED, reason=reason, final=True)
+        return Verdict(Status.FAILED, outcome, recorded=False)
+
     def _check_claimed(self, attempt: Attempt) -> None:
         """JobDamaged if the journal has lost its claim: the job may have started and must not start
         again. A job moved into running/ by hand is told apart: it has neither claim nor log."""
@@ -2186,7 +2211,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     def _append_ended(self, outcome: Outcome) -> None:
         if outcome.status is Status.QUEUED:
-            append_line(self.shim_input(), {"ended": {"status": Status.QUEUED}})
+            append_line(self.shim_input(), {"ended": outcome.ended_line()})
             return
         outcome.log_start = log_start(self.folder)
         # Never before its start, even if the clock was set back meanwhile.
@@ -4645,7 +4670,7 @@ class RedisStore:
             _fill_finished(job, last)
         else:
             job.attempt = judge(job.retries, last, None, "", 0.0).next_attempt
-            if due and job.attempt > 1:  # by the clock of Redis
+            if due and last.number:  # by the clock of Redis
                 job.retried_at = utc(min(parse_score(due), LAST_TIME))
         job.log_size, job.log_start = parse_count(log_size), parse_count(log_start)
         if job.status is Status.RUNNING:

@@ -616,6 +616,9 @@ class Worker:
         except JobDamaged as error:
             self.record_damaged(entry, error)
             return
+        has_not_started = verdict.outcome.status is Status.QUEUED and not verdict.recorded
+        if has_not_started and entry.process is not None:  # its gate was opened
+            verdict = entry.claim.judge_failed_start()
         outcome = verdict.outcome
         if outcome.status in STOPPED and not self.is_swept(entry, verdict):
             return
@@ -623,6 +626,9 @@ class Worker:
         if outcome.status in RETRIED and outcome.hint is None:
             attempt = entry.claim.attempt.number
             outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
+        if has_not_started and verdict.status is Status.FAILED:
+            with suppress(OSError):  # the log itself may be the trouble
+                entry.claim.write_notice(f"tailboard: {outcome.reason}")
         if verdict.status is Status.QUEUED:
             self.record(entry, verdict)  # before the next claim, since it may be the oldest
         else:
@@ -656,6 +662,8 @@ class Worker:
             log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
         else:
             log.info("requeued job=%s reason=%r", job.id, "it had not started")
+        if outcome.failed_starts:
+            log.warning("cannot start job=%s tries=%d", job.id, outcome.failed_starts)
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         job = claim.finish(outcome)

@@ -89,6 +89,7 @@ def live(
     kind, *arguments = do
     if kind == "worker":
         worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
+        storage.START_DELAY = 0.05
         worker.SHELL = env.get("TEST_SHELL", worker.SHELL)
         worker.main(arguments)
     elif kind == "fire":

@@ -211,6 +211,19 @@ def cannot_start(case: Case) -> Callable[[], None]:
     return check
 
 
+def has_no_shell(case: Case) -> Callable[[], None]:
+    case.shell = need("false")
+    job = case.tallying("exit 7", retries=1)
+
+    def check() -> None:
+        found = case.storage.get(job.id)
+        assert (found.status, found.exit_code, found.attempt) == (Status.FAILED, None, 1)
+        assert found.reason and found.reason.startswith("cannot start")
+        assert case.tallied() == []
+
+    return check
+
+
 def ended_meanwhile(case: Case) -> Callable[[], None]:
     journal = case.left_by_a_dead_worker("exit 7") / "journal"
     os.utime(journal, (4_000_000_000, 4_000_000_000))
@@ -242,6 +255,7 @@ def never_started(case: Case) -> Callable[[], None]:
         is_retried_later,
         times_out,
         cannot_start,
+        has_no_shell,
         ended_meanwhile,
         was_lost,
         never_started,

@@ -1731,6 +1731,28 @@ def test_a_claim_that_never_started_does_not_wait_again(
         assert held.job.attempt == 2
 
 
+def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
+    store: WorkerStore, claim: Callable[[], Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "START_DELAY", 0.3)
+    job = store.submit(Job(command="true", retries=1))
+    for pause in (0.3, 0.6):
+        with wait_until(claim) as held:
+            verdict = held.judge_failed_start()
+            assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
+            held.requeue(verdict.outcome)
+        assert claim() is None
+        began = module.parse_time(verdict.outcome.finished_at or "")
+        due = module.parse_time(store.get(job.id).as_dict()["not_before"])
+        assert began + pause - 0.002 <= due <= began + pause + 0.3
+    with wait_until(claim) as held:
+        verdict = held.judge_failed_start()
+        held.finish(verdict.outcome)
+    found = store.get(job.id)
+    assert (found.status, found.attempt, found.exit_code) == (Status.FAILED, 1, None)
+    assert found.reason and "3 times" in found.reason
+
+
 def test_a_job_that_waits_in_a_paused_queue_waits_for_both(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 import requests
 from conftest import PROGRAMS, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings
+from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings, parse_time
 from worker import Worker
 from worker import processes as processes_of
 
@@ -886,3 +887,76 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
     found = storage.get(job.id)
     assert (found.status, found.attempts_as_dicts()) == (Status.QUEUED, [])
     assert not (tmp_path / "ran").exists()
+
+
+def broken_shell(tmp_path: Path) -> str:
+    """A shell that ends at once where the folder `broken` has a file of the job's ID."""
+    script = tmp_path / "sh"
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    script.write_text(
+        f"#!/bin/sh\nif [ -e {broken}/$JOB_ID ]; then echo no libc; exit 127; fi >&2\n"
+        'exec /bin/sh "$@"\n'
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_job_whose_shim_ends_before_its_command_fails_after_three_tries(
+    storage: FolderStore,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    folder: Path,
+) -> None:
+    """It is not retried; in the pauses between, which grow, the one slot runs other jobs."""
+    shell = broken_shell(tmp_path)
+    job = storage.submit(Job(command="echo ran", retries=5))
+    (tmp_path / "broken" / job.id).touch()
+    others = [storage.submit(Job(command="true")) for _ in range(3)]
+    worker("--slots", "1", TEST_SHELL=shell)
+    for other in others:
+        assert ended(other).status is Status.SUCCEEDED
+    assert storage.get(job.id).status is Status.QUEUED
+    assert storage.get(job.id).retried_at, "when its next try is due"
+    found = ended(job)
+    assert (found.status, found.exit_code, found.attempt) == (Status.FAILED, None, 1)
+    assert found.reason == "cannot start: /bin/sh ended 3 times before it started the command"
+    assert found.hint == "no libc"
+    notice = f"tailboard: {found.reason}\n"
+    assert storage.load_logs(job.id) == "no libc\n" * 3 + notice
+    assert len(found.attempts_as_dicts()) == 1, "the other claims were no attempts"
+    starts = [parse_time(attempt.started_at or "") for attempt in found.attempts]
+    first, second = (later - earlier for earlier, later in itertools.pairwise(starts))
+    assert len(starts) == 3 and second > first
+
+
+def test_tries_to_start_a_shim_are_counted_across_workers(
+    storage: FolderStore,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    folder: Path,
+) -> None:
+    """A claim whose worker died before its shim is not one of them."""
+    shell = broken_shell(tmp_path)
+    job = storage.submit(Job(command="echo ran"))
+    (tmp_path / "broken" / job.id).touch()
+    for _ in range(2):
+        died = storage.claim("dead", socket.gethostname())
+        assert died
+        died.release()  # its worker is killed before it opens the gate
+        (orphan,) = storage.orphans(socket.gethostname(), ())
+        with orphan:
+            assert orphan.acquire_lock()
+            orphan.requeue(orphan.judge().outcome)
+    first = worker(TEST_SHELL=shell)
+    journal = folder / "queued" / "default" / job.id / "journal"
+    wait_until(lambda: journal.exists() and "failed_starts" in journal.read_text())
+    first.kill()
+    first.wait()
+    worker(TEST_SHELL=shell)
+    found = ended(job)
+    assert (found.status, found.attempt) == (Status.FAILED, 1)
+    counts = [attempt.ended.failed_starts for attempt in found.attempts if attempt.ended]
+    assert [count for count in counts if count] == [1, 2]
