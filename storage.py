@@ -109,6 +109,9 @@ LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
 NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
+# What a job can do to a file of its folder. All other errors are the disk's or the network's
+# (EIO, ESTALE, ENOLCK …) and may be over soon: nothing is judged or ended because of them.
+DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 # Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
 CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -653,6 +656,11 @@ def open_regular(path: str, flags: int) -> int:
     return fd
 
 
+def _is_damage(error: OSError) -> bool:
+    """Can a job have caused this, who may also take the permission to read from its files?"""
+    return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
+
+
 def read_descriptor(fd: int) -> bytes:
     """All bytes that a small file has now; OSError above SMALL_FILE."""
     size = os.fstat(fd).st_size
@@ -674,13 +682,21 @@ def lock_file(path: str, flags: int) -> int | None:
     """Open a regular file and take its flock without waiting; None if another process holds it.
 
     Its folder may move between the open and the lock; then the lock is worth nothing: None."""
-    fd = open_regular(path, flags)
-    with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
-            return fd
-    os.close(fd)
-    return None
+    try:
+        fd = open_regular(path, flags)
+    except PermissionError:  # a job may have changed the mode, and only of a file that is ours
+        with suppress(OSError):
+            os.chmod(path, 0o600)
+        fd = open_regular(path, flags)
+    is_ours = False
+    try:
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    finally:
+        if not is_ours:
+            os.close(fd)
+    return fd if is_ours else None
 
 
 def make_empty(path: str) -> None:
@@ -714,8 +730,11 @@ def replace_file(path: str, content: bytes) -> None:
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """The request in the file `cancel`; None without one. Anything of that name is a request."""
-    if not os.path.lexists(f"{folder}/cancel"):
+    """The request in the file `cancel`; None without one. Anything of that name is a request.
+    OSError if nobody can tell now."""
+    try:
+        os.lstat(f"{folder}/cancel")
+    except FileNotFoundError:
         return None
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return CancelRequest(str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
@@ -2015,8 +2034,9 @@ class Claim(AbstractContextManager["Claim"]):
         self.attempt = Attempt()
 
     def read(self) -> Self:
-        """Read the job and its last attempt; JobNotFound if it was deleted."""
-        job = self.store.load_folder(self.status, self.folder)
+        """Read the job and its last attempt; JobNotFound if it was deleted, OSError if the disk
+        prevents it."""
+        job = self.store.load_folder(self.status, self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         self.job = job
@@ -2025,8 +2045,8 @@ class Claim(AbstractContextManager["Claim"]):
 
     def read_record(self) -> Self:
         """Read what was asked of a queued job: `judge` is to read what happened since. JobNotFound
-        if it was deleted."""
-        job = self.store.load_record(self.folder)
+        if it was deleted, OSError if the disk prevents it."""
+        job = self.store.load_record(self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         job.queue = os.path.basename(os.path.dirname(self.folder))
@@ -2081,8 +2101,12 @@ class Claim(AbstractContextManager["Claim"]):
         return os.path.lexists(f"{self.folder}/cancel")
 
     def is_there(self) -> bool:
-        """Is the folder still in its place, neither moved nor removed by hand?"""
-        return os.path.isdir(self.folder)
+        """Is the folder still in its place, neither moved nor removed by hand? OSError if nobody
+        can tell now."""
+        try:
+            return stat.S_ISDIR(os.stat(self.folder).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def write_stopping(self, status: Status, reason: str) -> None:
         """Write down why this process is about to end the job, in case it dies before the record.
@@ -2113,13 +2137,13 @@ class Claim(AbstractContextManager["Claim"]):
 
     def acquire_lock(self, flags: int = 0) -> bool:
         """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
-        the folder is gone, JobDamaged if the journal cannot be read. `flags` are added to those
-        that it is opened with."""
+        the folder is gone, JobDamaged if the journal is not the file that we made, another OSError
+        if the disk prevents it. `flags` are added to those that it is opened with."""
         if self._journal is None:
             try:
                 self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS | flags)
             except OSError as error:
-                if error.errno in RESOURCE_ERRNOS or not self.is_there():
+                if error.errno not in DAMAGE_ERRNOS or not self.is_there():
                     raise
                 raise JobDamaged(f"its journal cannot be read: {error.strerror}") from None
         return self._journal is not None
@@ -2480,16 +2504,17 @@ class FolderStore:
             self._troubles.over(thing)
         return [f"{thing}: {why}" for thing, why in sorted(known.items())]
 
-    def load_folder(self, status: Status, folder: str) -> Job | None:
-        """The job in this folder; None if it has just moved, or is not a job."""
+    def load_folder(self, status: Status, folder: str, must_read: bool = False) -> Job | None:
+        """The job in this folder; None if it has just moved, or is not a job. `must_read`: see
+        load_record."""
         if os.path.islink(folder):
             return None
-        job = self.load_record(folder)
+        job = self.load_record(folder, must_read)
         if job is None:
             return None
         job.status = status
         job.log_size = log_size(folder)
-        attempts = self._read_attempts(folder)
+        attempts = self._read_attempts(folder, must_read)
         job.attempts = attempts[1:]
         if status is Status.QUEUED:
             job.queue = os.path.basename(os.path.dirname(folder))
@@ -2502,14 +2527,17 @@ class FolderStore:
             _fill_finished(job, attempts[-1])
         return job
 
-    def load_record(self, folder: str) -> Job | None:
-        """The job as it was submitted, without what happened since; None if it has just moved."""
+    def load_record(self, folder: str, must_read: bool = False) -> Job | None:
+        """The job as it was submitted, without what happened since; None if it has just moved.
+        `must_read`: OSError if the disk prevents it, for those who act on what they read."""
         job_id = os.path.basename(folder)
         try:
             job = _parse_record(read_small(f"{folder}/job.json"), job_id)
         except (OSError, ValueError, RecursionError) as error:
             if not os.path.isdir(folder):
                 return None
+            if must_read and isinstance(error, OSError) and not _is_damage(error):
+                raise
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"its job.json cannot be read: {why}"
             self._troubles.add(os.path.relpath(folder, self.root), JobDamaged(reason))
@@ -2517,11 +2545,13 @@ class FolderStore:
         return job
 
     @staticmethod
-    def _read_attempts(folder: str) -> list[Attempt]:
+    def _read_attempts(folder: str, must_read: bool = False) -> list[Attempt]:
         try:
             return parse_journal(read_small(f"{folder}/journal"))
-        except OSError:  # none, or damaged: nothing is known
-            return [Attempt()]
+        except OSError as error:
+            if must_read and not _is_damage(error):
+                raise
+            return [Attempt()]  # none, or damaged: nothing is known
 
     def get(self, job_id: str) -> Job:
         """The job; JobNotFound."""
@@ -2883,7 +2913,7 @@ class FolderStore:
 
     def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
         """None if it belongs to another host, or is a copy of a job that has ended."""
-        claimed = self._read_attempts(folder)[-1]
+        claimed = self._read_attempts(folder, must_read=True)[-1]
         if claimed.worker in alive or not self.is_own_host(claimed.host, host):
             return None
         times = self._take_times(folder)
@@ -3059,8 +3089,12 @@ class FolderStore:
     def _delete(self, status: Status, folder: str) -> None:
         """BlockingIOError if the job is locked, for example while it is being recorded."""
         journal = None
-        with suppress(OSError):  # missing or damaged: then nobody can hold its lock
+        try:
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
+        except OSError as error:
+            if not _is_damage(error):
+                raise
+            # Missing or damaged: nobody can hold its lock.
         try:
             if journal is not None:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -5567,8 +5601,11 @@ class Spool(FolderStore):
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
 
-    def look(self, job_id: str, known: SpoolLook | None = None) -> SpoolLook | None:
-        """The job as it is now; None if not here or not from Redis. `known`: an earlier look."""
+    def look(
+        self, job_id: str, known: SpoolLook | None = None, must_read: bool = False
+    ) -> SpoolLook | None:
+        """The job as it is now; None if not here or not from Redis. `known`: an earlier look.
+        `must_read`: OSError if the disk prevents it."""
         for _ in range(LOOKUPS):  # a job may move past the search
             for place, folder in self._places(job_id):
                 try:
@@ -5576,9 +5613,9 @@ class Spool(FolderStore):
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    if error.errno in RESOURCE_ERRNOS:
+                    if error.errno in RESOURCE_ERRNOS or (must_read and not _is_damage(error)):
                         raise
-                    self._troubles.add(f"{place}/{job_id}", error)  # a job's doing
+                    self._troubles.add(f"{place}/{job_id}", error)
                     return None
         return None
 
@@ -5628,8 +5665,10 @@ class Spool(FolderStore):
             return read_small(f"{folder}/journal")
         except FileNotFoundError:
             raise
-        except OSError:  # damaged: nothing is known of it
-            return b""
+        except OSError as error:
+            if not _is_damage(error):
+                raise
+            return b""  # nothing is known of it
 
     @staticmethod
     def read_log(look: SpoolLook, offset: int, limit: int) -> bytes:

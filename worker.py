@@ -1200,7 +1200,12 @@ class Relay:
     def lose_missing(self) -> None:
         """Give up jobs that Redis shows as running here and whose folders were removed by hand."""
         for job_id in self.store.running_on(self.spool.name):
-            if self.spool.look(job_id) is None:
+            try:
+                is_missing = self.spool.look(job_id, must_read=True) is None
+            except OSError as error:  # the disk's doing: looked at again
+                self.troubles.add(f"job={job_id}", error)
+                continue
+            if is_missing:
                 self.spool.check_name()  # while the spool itself is away, no job of it is missing
                 with self.isolated(job_id):
                     self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])

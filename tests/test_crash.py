@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from conftest import (
     is_alive,
     need,
     pids_in,
+    quick_worker,
     start_shim,
     wait_until,
 )
@@ -602,6 +603,125 @@ def test_adopted_jobs_count_for_the_slots(
     assert storage.get(later.id).status is Status.QUEUED
     gate.open()
     assert ended(job).status is ended(later).status is Status.SUCCEEDED
+
+
+# --- Errors that are over soon --------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(processes: Processes) -> Callable[..., AbstractContextManager[None]]:
+    """Let a system call of a process fail, for as long as the context lasts, on these paths."""
+    strace = need("strace")
+    if subprocess.run([strace, "-o", "/dev/null", "true"], capture_output=True).returncode:
+        pytest.skip("no process may be traced here")
+
+    @contextmanager
+    def failing(pid: int, call: str, error: str, *paths: Path) -> Iterator[None]:
+        options = [f"--trace-path={path}" for path in paths]
+        injected = f"--inject={call}:error={error}"
+        tracer = processes.start(
+            strace, "-o", "/dev/null", "-p", str(pid), *options, f"--trace={call}", injected
+        )
+        try:
+            yield
+        finally:
+            tracer.terminate()  # which detaches it
+            tracer.wait(30)
+
+    return failing
+
+
+def test_an_error_of_the_disk_ends_no_adopted_job(
+    storage: FolderStore,
+    folder: Path,
+    worker: Worker,
+    processes: Processes,
+    ended: Callable[..., Job],
+    failing: Callable[..., AbstractContextManager[None]],
+    gate: Gate,
+    tmp_path: Path,
+) -> None:
+    """Each error goes on until the worker has seen it; then four jobs end, none of which can be
+    locked at that time."""
+    first = worker("--slots", "4")
+    line = f"echo $$ >>{tmp_path}/pids; {gate.wait}; exit 5"
+    jobs = [storage.submit(Job(command=line, timeout=600, retries=1)) for _ in range(4)]
+    pids = pids_in(tmp_path / "pids", 4)
+    kill(first)
+    second = worker("--slots", "4")
+    wait_until(lambda: processes.text().count("adopted job=") == 4)
+    folders = [folder / "running" / job.id for job in jobs]
+    shims = [storage.get(job.id).pid or 0 for job in jobs]
+    cases = [
+        ("openat", "EIO", folders[0] / "journal"),
+        ("openat", "ESTALE", folders[1] / "journal"),
+        ("flock", "ENOLCK", folders[2] / "journal"),
+        ("%%stat", "EIO", folders[3]),
+    ]
+    for call, error, path in cases:
+        job_id = path.name if path in folders else path.parent.name
+        with failing(second.pid, call, error, path):
+            wait_until(lambda told=f"trouble job={job_id}": told in processes.text())
+    assert all(map(is_alive, pids))
+    told = processes.text().count("trouble job=")
+    with failing(second.pid, "flock", "EREMOTEIO", *(each / "journal" for each in folders)):
+        wait_until(lambda: processes.text().count("trouble job=") == told + 4)
+        gate.open()
+        all_end(*shims)
+        wait_until(lambda: all(has_exited(each / "journal") for each in folders))
+    for job in jobs:
+        found = ended(job)
+        assert (found.status, found.exit_code, found.attempt) == (Status.FAILED, 5, 2)
+        assert [attempt.exit_code for attempt in found.attempts] == [5, 5]
+    for words in ("lost job", "signals job", "gone job"):
+        assert words not in processes.text()
+
+
+@pytest.mark.parametrize("name", ["journal", "job.json"])
+def test_an_error_of_the_disk_fails_no_queued_job(
+    storage: FolderStore,
+    folder: Path,
+    worker: Worker,
+    processes: Processes,
+    ended: Callable[..., Job],
+    failing: Callable[..., AbstractContextManager[None]],
+    name: str,
+) -> None:
+    process = worker()
+    ended(storage.submit(Job(command="true")))
+    draft = FolderStore(folder.parent / "elsewhere")
+    job = draft.submit(Job(command="true"))
+    home = folder / "queued" / "default" / job.id
+    with failing(process.pid, "openat", "EIO", home / name):
+        traced = Path(f"/proc/{process.pid}/status")
+        wait_until(lambda: "TracerPid:\t0\n" not in traced.read_text())
+        Path(draft.root, "queued", "default", job.id).rename(home)
+        wait_until(lambda: f"trouble queued/default/{job.id}" in processes.text())
+        assert storage.status(job.id) is Status.QUEUED
+    assert ended(job).status is Status.SUCCEEDED
+
+
+def test_a_job_that_forbids_others_to_open_its_files_can_be_ended(
+    storage: FolderStore,
+    folder: Path,
+    worker: Worker,
+    processes: Processes,
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+) -> None:
+    first = worker()
+    job = started(storage.submit(Job(command="echo started; exec sleep 600", retries=1)))
+    kill(first)
+    for name in ("journal", "times"):
+        (folder / "running" / job.id / name).chmod(0)
+    # Root, too, is to obey the permissions.
+    dropped = "-dac_override,-dac_read_search"
+    obeying = [] if os.geteuid() else [need("setpriv"), f"--bounding-set={dropped}"]
+    processes.start(*obeying, *quick_worker())
+    wait_until(lambda: f"adopted job={job.id}" in processes.text(), describe=processes.text)
+    storage.cancel(job.id, "enough")
+    assert ended(job).status in (Status.CANCELLED, Status.LOST)
+    all_end(job.pid or 0)
 
 
 # --- Lost -----------------------------------------------------------------------------------------
