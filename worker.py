@@ -1580,25 +1580,53 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
 def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
     """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
     in a thread because the time-outs of requests start anew with each byte received; `seconds` is
-    for all of it."""
+    for all of it. Nothing is read of the answer's body, which may be endless."""
     answer: queue.Queue[str | None] = queue.Queue()
+    connections: list[Any] = []
 
     def send() -> None:
         import requests  # here: it needs 15 MB, and few workers have a webhook
 
         try:
-            response = requests.post(url, json=body, timeout=seconds, allow_redirects=False)
-            answer.put(
-                None if response.ok and not response.is_redirect else str(response.status_code)
-            )
-        except requests.RequestException as error:
+            with requests.Session() as session:
+                note_connections(session, connections)
+                with session.post(
+                    url, json=body, timeout=seconds, allow_redirects=False, stream=True
+                ) as response:
+                    is_taken = response.ok and not response.is_redirect
+                    answer.put(None if is_taken else str(response.status_code))
+        except Exception as error:
             answer.put(type(error).__name__)
 
     threading.Thread(target=send, daemon=True).start()
     try:
         return answer.get(timeout=seconds)
     except queue.Empty:
+        for connection in connections:  # else a receiver that drips headers keeps the thread
+            with suppress(OSError, AttributeError):  # it has no socket
+                connection.sock.shutdown(socket.SHUT_RDWR)
         return "Timeout"
+
+
+def note_connections(session: Any, made: list[Any]) -> None:
+    """Append each connection that a requests.Session opens (an http.client.HTTPConnection) to a
+    list."""
+    from requests.adapters import HTTPAdapter
+
+    class NotingAdapter(HTTPAdapter):
+        def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+            make = pool.ConnectionCls
+
+            def make_and_note(*arguments: Any, **options: Any) -> Any:
+                made.append(make(*arguments, **options))
+                return made[-1]
+
+            pool.ConnectionCls = make_and_note
+            return pool
+
+    session.mount("http://", NotingAdapter())
+    session.mount("https://", NotingAdapter())
 
 
 # --- The command line ---------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -364,31 +363,65 @@ def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
     assert told[0]["job"]["hint"] == "fatal: 満杯"
 
 
+class Endless:
+    """A receiver that sends the beginning of an answer, and then the same bytes without end, until
+    the other side closes the connection."""
+
+    def __init__(self, begin: bytes, then: bytes, pause: float) -> None:
+        self.begin, self.then, self.pause = begin, then, pause
+        self.sent = 0  # bytes
+        self.is_closed = threading.Event()  # by the other side
+        self.stopped = threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}/hook"
+        self.thread = threading.Thread(target=self.answer)
+        self.thread.start()
+
+    def answer(self) -> None:
+        client, _ = self.server.accept()
+        with client:
+            try:
+                client.sendall(self.begin)
+                while not self.stopped.wait(self.pause):
+                    client.sendall(self.then)
+                    self.sent += len(self.then)
+            except OSError:
+                self.is_closed.set()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.server.close()
+
+
 @pytest.fixture
-def dripping() -> Iterator[str]:
-    """A URL that answers byte by byte, each soon enough for a time-out between two of them."""
-    stopped = threading.Event()
-    server = socket.create_server(("127.0.0.1", 0))
+def endless() -> Iterator[Callable[..., Endless]]:
+    started: list[Endless] = []
 
-    def drip() -> None:
-        client, _ = server.accept()
-        with client, suppress(OSError):
-            client.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-            for _ in range(200):
-                if stopped.wait(0.1):
-                    break
-                client.sendall(b"x")
+    def start(begin: bytes, then: bytes, pause: float = 0.0) -> Endless:
+        started.append(Endless(begin, then, pause))
+        return started[-1]
 
-    thread = threading.Thread(target=drip)
-    thread.start()
-    yield f"http://127.0.0.1:{server.getsockname()[1]}/hook"
-    stopped.set()
-    thread.join()
-    server.close()
+    yield start
+    for each in started:
+        each.stop()
 
 
-def test_a_webhook_that_drips_is_given_up(dripping: str) -> None:
-    assert post(dripping, {"text": "it failed"}, seconds=1) == "Timeout"
+def test_a_webhook_that_drips_headers_is_given_up_and_its_connection_closed(
+    endless: Callable[..., Endless],
+) -> None:
+    receiver = endless(b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x", 0.05)
+    assert post(receiver.url, {"text": "it failed"}, seconds=1) == "Timeout"
+    assert receiver.is_closed.wait(30)
+
+
+def test_of_an_endless_answer_to_the_webhook_nothing_is_read(
+    endless: Callable[..., Endless],
+) -> None:
+    receiver = endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 16))
+    assert post(receiver.url, {"text": "it failed"}, seconds=30) is None
+    assert receiver.is_closed.wait(30)
+    assert receiver.sent < 32 << 20  # what the kernel buffers
 
 
 def test_a_dead_webhook_is_never_in_the_way(
