@@ -2020,9 +2020,10 @@ OPERATIONS = {
         "Save a command",
         {"200": "SavedCommand", "201": "SavedCommand"},
         "201 if the name is new, 200 if it replaces a saved command. The body may also contain the "
-        "fields that only the answers have; they are ignored.",
+        "fields that only the answers have; they are ignored. 409 if there is no room.",
         body=SavedRequest,
         headers=["Location"],
+        errors=(409,),
     ),
     ("delete", "/saved/{name}"): Operation(
         "deleteSavedCommand",
@@ -2953,14 +2954,29 @@ def export_command(folder: str) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def import_command(folder: str) -> None:
     """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
+    store = tailboard().storage
     commands = [read_exported(path) for path in sorted(glob(os.path.join(folder, "*.json")))]
-    known = {each.saved: each.definition() for each in tailboard().storage.list_commands()}
+    before = store.list_commands()
+    sizes = {each.saved: len(storage.encode_command(each)) for each in before}
+    for name, said in commands:
+        sizes[name] = check_import(name, said, sizes)
+    known = {each.saved: each.definition() for each in before}
     for name, said in commands:
         if known.get(name) == said:
             click.echo(f"unchanged {name}")
             continue
         is_new = save_command(name, said)
         click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+
+
+def check_import(name: str, said: dict[str, Any], sizes: Mapping[str, int]) -> int:
+    """The bytes of a definition; an error if there is no room for it beside those of `sizes`."""
+    size = len(storage.encode_command(make_command(name, said)))
+    try:
+        storage.check_room(name, size, sizes)
+    except (ValueError, WrongState) as error:
+        raise click.ClickException(f"{name}: {error}") from None
+    return size
 
 
 def read_exported(path: str) -> tuple[str, dict[str, Any]]:

@@ -1152,11 +1152,18 @@ PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
 PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
 MAX_PARAMS = 32
 MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
+MAX_SAVED = 1_000  # saved commands
+MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
+MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
 
 
 class CommandNotFound(JobNotFound):
     """There is no such saved command."""
+
+
+class TooManySaved(WrongState):
+    """There is no room for a further saved command, or for a larger one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -1289,10 +1296,27 @@ DEFINITION = [
 def encode_command(command: SavedCommand) -> bytes:
     """The file of a saved command, for people and for git. ValueError where it is too large."""
     text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
-    data = text.encode() + b"\n"
-    if len(data) > SMALL_FILE:
-        raise ValueError(f"a saved command must be at most {SMALL_FILE:,} bytes long")
-    return data
+    return text.encode() + b"\n"
+
+
+def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
+    """ValueError if a definition of this size (bytes) is too large; TooManySaved if there is no
+    room for it beside the others. `sizes` has those of all saved commands, by name. One that does
+    not grow is always accepted, or one from before these limits could not even be paused."""
+    known = sizes.get(name)
+    if known is not None and size <= known:
+        return
+    if size > MAX_DEFINITION:
+        raise ValueError(
+            f"a saved command must have at most {MAX_DEFINITION:,} bytes as JSON, not {size:,}"
+        )
+    if known is None and len(sizes) >= MAX_SAVED:
+        raise TooManySaved(f"there are {len(sizes):,} saved commands already: delete one first")
+    if sum(sizes.values()) - (known or 0) + size > MAX_SAVED_BYTES:
+        raise TooManySaved(
+            f"all saved commands together must have at most {MAX_SAVED_BYTES:,} bytes as JSON: "
+            "delete one first"
+        )
 
 
 def parse_command(data: bytes, name: str) -> SavedCommand:
@@ -3269,10 +3293,12 @@ class FolderStore:
 
     def save_command(self, command: SavedCommand) -> bool:
         """Keep a command under its name, durably; True where that is new. Times count from now on
-        where it has others than before. ValueError where it is none that could run."""
+        where it has others than before. ValueError where it is none that could run, or too large;
+        TooManySaved."""
         command.check()
         name, content = command.saved, encode_command(command)
         with self._lock_schedules():
+            check_room(name, len(content), self._saved_sizes())
             is_new = not os.path.lexists(self._saved_path(name))
             self._replace_file(self._saved_path(name), content)
             schedule = self.load_schedule(name)
@@ -3421,6 +3447,16 @@ class FolderStore:
         is_done = self._job_of_key(firing_key(command, _timestamp(moment)), job) is not None
         settled = moment if is_done else seen.settled
         self._write_schedule(command.saved, replace(seen, firing=None, settled=settled))
+
+    def _saved_sizes(self) -> dict[str, int]:
+        """Bytes of each saved command, by name."""
+        sizes = {}
+        with suppress(FileNotFoundError), os.scandir(f"{self.root}/saved") as entries:
+            for entry in filter(lambda entry: _is_json(entry.name), entries):
+                with suppress(FileNotFoundError):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    sizes[entry.name.removesuffix(".json")] = size
+        return sizes
 
     def _saved_path(self, name: str) -> str:
         return f"{self.root}/saved/{name}.json"
@@ -4950,15 +4986,24 @@ class RedisStore:
     def save_command(self, command: SavedCommand) -> bool:
         """As FolderStore.save_command."""
         command.check()
-        encode_command(command)
         name, now = command.saved, utc(self.now())
-        record = json.dumps(command.definition() | {"saved_at": now})
+        record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
+        check_room(name, len(record), self._saved_sizes())
         while True:
             raw, seen = self._load_schedule(name)
             after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
             answer = self.link.run("save", name, record, raw, after)
             if answer is not None:  # else a worker has just written the schedule
                 return bool(answer)
+
+    def _saved_sizes(self) -> dict[str, int]:
+        """Bytes of each saved command, by name. What others save at the same moment is not counted:
+        all together may take a little more than is allowed."""
+        key = self._key("saved")
+        (names,) = self.link.ask(("HKEYS", key))
+        sizes = self.link.ask(*(("HSTRLEN", key, name) for name in names))
+        decoded = (name.decode(errors="replace") for name in names)
+        return dict(zip(decoded, sizes, strict=True))
 
     def load_command(self, name: str) -> SavedCommand:
         """The saved command; CommandNotFound, also where it is damaged."""

@@ -411,6 +411,18 @@ def test_a_body_that_cannot_be_saved_is_told_in_one_sentence(
     assert client.get("/saved").get_json() == {"saved": []}
 
 
+def test_a_saved_command_that_is_too_large_or_one_too_many_is_refused(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = client.put("/saved/x", json={"command": ["true", *["x" * 30_000] * 5]})
+    assert answer.status_code == 400
+    assert "a saved command must have at most 131,072 bytes" in answer.get_json()["detail"]
+    monkeypatch.setattr("storage.MAX_SAVED", 0)
+    answer = client.put("/saved/x", json={"command": "true"})
+    assert (answer.status_code, answer.get_json()["status"]) == (409, 409)
+    assert answer.get_json()["detail"].endswith("saved commands already: delete one first")
+
+
 def test_a_body_of_another_type_is_not_saved(client: FlaskClient) -> None:
     assert client.put("/saved/x", data="command=true").status_code == 415
     assert client.put("/saved/x").status_code == 400

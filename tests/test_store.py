@@ -40,6 +40,7 @@ from storage import (
     Pause,
     SavedCommand,
     Status,
+    TooManySaved,
     WorkerInfo,
     WorkerStore,
     WrongState,
@@ -1366,6 +1367,50 @@ def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore
     assert [each.saved for each in store.list_commands()] == ["a", BACKUP["saved"]]
     found = store.load_command(BACKUP["saved"])
     assert (found.command, found.params, found.cron) == ("false", [], None)
+
+
+def large(name: str, size: int, **fields: Any) -> SavedCommand:
+    """A saved command of about so many bytes."""
+    command = SavedCommand(**{"saved": name, "command": "true"} | fields)
+    return replace(command, env={"A": "x" * (size - len(module.encode_command(command)) - 100)})
+
+
+def test_a_saved_command_that_is_too_large_is_refused(store: WorkerStore) -> None:
+    full = {"command": "x" * 30_000, "env": {"A": "x" * (64 << 10)}}
+    assert store.save_command(SavedCommand(**BACKUP | full))
+    with pytest.raises(ValueError, match="must have at most 131,072 bytes as JSON, not "):
+        store.save_command(large("a", module.MAX_DEFINITION + 1000))
+    assert len(store.list_commands()) == 1
+
+
+def test_saved_commands_are_bounded_in_number_and_in_all(
+    store: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SAVED", 3)
+    monkeypatch.setattr(module, "MAX_SAVED_BYTES", 10_000)
+    for name in "ab":
+        store.save_command(large(name, 4_000))
+    with pytest.raises(TooManySaved, match="all saved commands together must have at most 10,000"):
+        store.save_command(large("c", 4_000))
+    with pytest.raises(TooManySaved, match="all saved commands together"):
+        store.save_command(large("a", 7_000))
+    store.save_command(SavedCommand(saved="c", command="true"))
+    with pytest.raises(TooManySaved, match="there are 3 saved commands already: delete one first"):
+        store.save_command(SavedCommand(saved="d", command="true"))
+    assert [each.saved for each in store.list_commands()] == ["a", "b", "c"]
+    store.delete_command("b")
+    store.save_command(large("a", 7_000))
+
+
+def test_a_saved_command_from_before_the_bounds_can_be_paused(
+    store: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = large("a", 4_000, cron="@daily")
+    store.save_command(command)
+    for name in ("MAX_SAVED", "MAX_SAVED_BYTES", "MAX_DEFINITION"):
+        monkeypatch.setattr(module, name, 0)
+    store.save_command(replace(command, paused=True))
+    assert store.load_command("a").paused
 
 
 def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -> None:
