@@ -35,7 +35,7 @@ from getpass import getuser
 from glob import glob
 from http import HTTPStatus
 from ipaddress import ip_address
-from itertools import zip_longest
+from itertools import islice, takewhile, zip_longest
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
@@ -127,7 +127,7 @@ MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
 MAX_SEARCHES = 2  # of long logs at a time
 LONG_LOG_BYTES = 16 << 20  # shorter ones are searched in no time
-SEEN_SLACK = 100  # IDs of deleted jobs that may be remembered
+RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
 
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
 
@@ -166,7 +166,7 @@ class Tailboard:
         self.tokens = TokenFile(settings.tokens)
         self.origins = settings.dashboard.split(",")
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
-        self.seen: set[str] = set()  # IDs of jobs that have ended and were counted
+        self.finished = FinishedJobs(self.storage)
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
         self.registry = CollectorRegistry()  # its numbers begin with this process
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -187,36 +187,19 @@ class Tailboard:
         self.log_bytes = Counter(
             "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
         )
-        self.has_seen = False  # those that ended before this process began
         with suppress(storage.StoreAway):  # it starts all the same, and says so
             check_storage(self.storage)
-            self.see_finished()
-
-    def see_finished(self) -> None:
-        """Count no job that ended before this process began."""
-        if not self.has_seen:
-            for _ in self.storage.iter_new_finished(self.seen):
-                pass
-            self.has_seen = True
+            self.finished.start()
 
     def count_finished(self) -> None:
         """Count the jobs that have ended since the last scrape."""
         with self.counting:
-            self.see_finished()
-            for job in self.storage.iter_new_finished(self.seen):
+            for job in self.finished.iter_new():
                 self.log_bytes.inc(job.log_size)
                 with suppress(ValueError, TypeError):  # not every end has a beginning
                     begun = datetime.fromisoformat(str(job.started_at))
                     lasted = datetime.fromisoformat(str(job.finished_at)) - begun
                     self.job_seconds.labels(job.status).observe(lasted.total_seconds())
-            self._forget_deleted()
-
-    def _forget_deleted(self) -> None:
-        """Forget the IDs of deleted jobs, so that `seen` stays about as large as the history."""
-        counts = self.storage.counts()
-        if len(self.seen) > 2 * sum(counts[status] for status in FINISHED) + SEEN_SLACK:
-            days = {job_id[:8] for job_id in self.seen}
-            self.seen &= {job_id for day in days for job_id in self.storage.find(day)}
 
     def collect(self) -> Iterator[Metric]:
         """The metrics. Those of the storage are counted anew at each scrape."""
@@ -244,6 +227,55 @@ class Tailboard:
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+class FinishedJobs:
+    """Finds each job that ends after `start`, once.
+
+    IDs sort by the time of submission, so a job that has just ended either has one of the highest
+    IDs or was unfinished at the last look. Only these IDs are remembered: memory and the time of
+    a look depend on the number of unfinished jobs, not on the history. An old job that is put back
+    by hand (from a backup, say) is not new."""
+
+    def __init__(self, store: storage.Store) -> None:
+        self.store = store
+        self.has_started = False
+        self.unfinished: set[str] = set()  # IDs at the last look
+        self.known: set[str] = set()  # IDs of jobs that have ended, RECENT_FINISHED at most
+        self.mark = (
+            ""  # each job that ended before the last look, with this ID or a higher, is known
+        )
+
+    def start(self) -> None:
+        """Take the jobs that have ended so far as known. Reads names, but no record."""
+        unfinished = self.store.unfinished_ids()  # first: a job that ends now is then in both
+        self.known = set(islice(self.store.iter_finished_ids(), RECENT_FINISHED))
+        self.unfinished = unfinished - self.known
+        if len(self.known) == RECENT_FINISHED:
+            self.mark = min(self.known)
+        self.has_started = True
+
+    def iter_new(self) -> Iterator[Job]:
+        """The jobs that have ended since the last call; those deleted in between are left out."""
+        if not self.has_started:  # Redis was away
+            self.start()
+        unfinished = self.store.unfinished_ids()
+        recent = set(takewhile(lambda job_id: job_id >= self.mark, self.store.iter_finished_ids()))
+        left = self.unfinished - unfinished - recent
+        for job in self.store.get_many(sorted((recent - self.known) | left)):
+            if job.status in FINISHED:
+                self.known.add(job.id)
+                self.unfinished.discard(job.id)
+                yield job
+            else:  # it moved from one folder to another while they were listed
+                unfinished.add(job.id)
+        self.unfinished = unfinished - recent
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        if len(self.known) > RECENT_FINISHED:
+            newest = sorted(self.known)[-RECENT_FINISHED:]
+            self.mark, self.known = newest[0], set(newest)
 
 
 def check_storage(store: storage.Store) -> None:
@@ -3152,7 +3184,7 @@ class Served:
     async def live(self, receive: Receive, send: Send) -> None:
         """The background tasks, from the server's start to its end."""
         await receive()
-        tasks = [asyncio.create_task(bound_clients()), asyncio.create_task(leave_with_parent())]
+        tasks = [asyncio.create_task(set_up_listeners()), asyncio.create_task(leave_with_parent())]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in tasks:
@@ -3353,18 +3385,27 @@ def make_environ(scope: Scope) -> dict[str, Any]:
     return environ
 
 
-async def bound_clients() -> None:
-    """Close connections whose client reads nothing or has vanished: accepted connections inherit
-    the time-outs of the listening socket, which exists soon after our start."""
+async def set_up_listeners() -> None:
+    """Set up the listening sockets as soon as they exist, and print the address: from now on
+    clients can connect."""
     while not (listeners := listening_sockets()):
         await asyncio.sleep(0.01)
+    bound_clients(listeners)
+    host, port = listeners[0].getsockname()[:2]
+    print(f"api: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     for listener in listeners:
-        with listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
-                timeout = CLIENT_TIME * 1000
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
+        listener.close()
+
+
+def bound_clients(listeners: list[socket.socket]) -> None:
+    """Close connections whose client reads nothing or has vanished: accepted connections inherit
+    the time-outs of the listening socket."""
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout = CLIENT_TIME * 1000
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
 
 
 def listening_sockets() -> list[socket.socket]:
@@ -3451,7 +3492,6 @@ def main() -> None:
         server = make_server()
     except (OSError, ValueError) as error:
         sys.exit(f"api: {error}")
-    print(f"api: http://{server.bind_addr}:{server.bind_port}", flush=True)
     server.serve(target_loader=serve_app, wrap_loader=False)
 
 

@@ -64,7 +64,7 @@ from enum import StrEnum
 from glob import glob
 from itertools import chain
 from math import isfinite
-from typing import Any, BinaryIO, Protocol, Self, TextIO
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TextIO, overload
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
@@ -93,6 +93,7 @@ RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
 LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
+ID_STEP = 1_000  # IDs asked of Redis in one trip
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
@@ -337,6 +338,7 @@ class Store(Protocol):
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job: ...
     def get(self, job_id: str) -> Job: ...
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]: ...
     def status(self, job_id: str) -> Status: ...
     def find(self, part: str) -> Sequence[str]: ...
     def list(
@@ -364,7 +366,8 @@ class Store(Protocol):
     def check_writable(self) -> None: ...
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
-    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]: ...
+    def unfinished_ids(self) -> set[str]: ...
+    def iter_finished_ids(self) -> Iterator[str]: ...
     def secret(self) -> bytes: ...
 
     # Saved commands
@@ -2417,12 +2420,50 @@ class WaitingJobs:
 # --- The folder backend -------------------------------------------------------------------------
 
 
+class IDs(Sequence[str]):
+    """Sorted IDs in 24 bytes each, where a list of strings takes 90."""
+
+    LENGTH = 24  # characters
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._joined = "".join(ids)
+
+    def __len__(self) -> int:
+        return len(self._joined) // self.LENGTH
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        begin = range(len(self))[place] * self.LENGTH  # IndexError if there is none
+        return self._joined[begin : begin + self.LENGTH]
+
+    def __iter__(self) -> Iterator[str]:
+        for begin in range(0, len(self._joined), self.LENGTH):
+            yield self._joined[begin : begin + self.LENGTH]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
+class Listing(NamedTuple):
+    """The names in a folder when it was read."""
+
+    stamp: int  # the folder's mtime in nanoseconds; -1: that is too recent to be trusted
+    read_at: float  # on the monotonic clock
+    names: Sequence[str]
+
+
 class FolderStore:
     """Jobs in a folder, on a local file system or a shared one whose flock works."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
-        self._listings: dict[str, tuple[int, list[str]]] = {}  # folder -> its mtime, its names
+        self._listings: dict[str, Listing] = {}  # by folder
+        self._listing_lock = threading.Lock()
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) to claim
         self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
         self._waiting = WaitingJobs()
@@ -2487,17 +2528,22 @@ class FolderStore:
 
     def _listing(
         self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
-    ) -> list[str]:
-        """The wanted names in a folder, sorted, cached until the folder changes. A very recent time
-        stamp is not trusted: another change in the same clock tick would not show. A folder that
+    ) -> Sequence[str]:
+        """The wanted names in a folder, sorted, cached until the folder changes. A folder that
         cannot be read counts as empty and is listed by `unreadable`."""
         thing = folder.removeprefix(f"{self.root}/")
+        asked_at = time.monotonic()
         try:
             stamp = os.stat(folder).st_mtime_ns
             known = self._listings.get(folder)
-            if known and known[0] == stamp:
-                return known[1]
-            found = os.listdir(folder)
+            if known and known.stamp == stamp:
+                return known.names
+            # One thread at a time, whose listing serves all that wait: else each of many requests
+            # would read all names while jobs end, and hold them in memory.
+            with self._listing_lock:
+                known = self._listings.get(folder)
+                if known is None or known.read_at < asked_at:
+                    known = self._read_listing(folder, thing, is_wanted)
         except FileNotFoundError:
             self._troubles.over(thing)
             return []
@@ -2507,15 +2553,29 @@ class FolderStore:
             self._troubles.add(thing, JobDamaged(error.strerror))
             return []
         self._troubles.over(thing)
-        names = sorted(filter(is_wanted, found))
-        for name in found:
-            if not is_wanted(name) and LIKE_A_DATE_RE.fullmatch(name):
+        return known.names
+
+    def _read_listing(self, folder: str, thing: str, is_wanted: Callable[[str], object]) -> Listing:
+        read_at, stamp = time.monotonic(), os.stat(folder).st_mtime_ns
+        names: Sequence[str]
+        others: list[str] = []
+        names = []
+        for name in os.listdir(folder):
+            (names if is_wanted(name) else others).append(name)
+        names.sort()
+        for name in others:
+            if LIKE_A_DATE_RE.fullmatch(name):
                 self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
-        if time.time_ns() - stamp > 100_000_000:
-            self._listings[folder] = stamp, names
-            if len(self._listings) > MAX_LISTINGS:  # such as days that were deleted long ago
-                self._listings.pop(next(iter(self._listings)), None)
-        return names
+        if is_wanted == ID_RE.fullmatch:
+            names = IDs(names)
+        # A very recent time stamp is not trusted: another change in the same clock tick would not
+        # show.
+        if time.time_ns() - stamp <= 100_000_000:
+            stamp = -1
+        listing = self._listings[folder] = Listing(stamp, read_at, names)
+        if len(self._listings) > MAX_LISTINGS:  # such as days that were deleted long ago
+            self._listings.pop(next(iter(self._listings)), None)
+        return listing
 
     def unreadable(self) -> Sequence[str]:
         """What was passed over because it cannot be read, each with the reason."""
@@ -2583,11 +2643,19 @@ class FolderStore:
             if job := self.load_folder(*self._find(job_id)):
                 return job
 
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
+        """Those of the jobs that exist, in this order."""
+        for job_id in ids:
+            with suppress(JobNotFound):
+                yield self.get(job_id)
+
     def _iter_folder(
         self, folder: str, status: Status, before: str | None
     ) -> Iterator[tuple[str, Status, str]]:
         names = self._listing(folder)
-        for name in reversed(names[: bisect_left(names, before) if before else None]):
+        count = bisect_left(names, before) if before else len(names)
+        for place in reversed(range(count)):
+            name = names[place]
             yield name, status, f"{folder}/{name}"
 
     def _iter_newest_first(
@@ -2646,14 +2714,17 @@ class FolderStore:
         names = (name for folder in folders for name in self._listing(folder))
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
-    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The ended jobs that are not in `seen`; their IDs are added to it."""
-        for status in FINISHED:
-            for folder in self._folders(status):
-                for name in self._listing(folder):
-                    if name not in seen and (job := self.load_folder(status, f"{folder}/{name}")):
-                        seen.add(name)
-                        yield job
+    def unfinished_ids(self) -> set[str]:
+        """The IDs of the jobs that are queued or running."""
+        states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
+        folders = (folder for status in states for folder in self._folders(status))
+        return {name for folder in folders for name in self._listing(folder)}
+
+    def iter_finished_ids(self) -> Iterator[str]:
+        """The IDs of the ended jobs, highest first; days that the caller does not reach are not
+        read."""
+        streams = (self._iter_newest_first(status, None) for status in FINISHED)
+        return (job_id for job_id, _, _ in heapq.merge(*streams, reverse=True))
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         """The IDs queued in each queue that holds any, oldest first."""
@@ -4690,6 +4761,11 @@ class RedisStore:
             raise JobNotFound(f"there is no job {job_id!r}")
         return jobs[0]
 
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
+        """Those of the jobs that exist, in this order."""
+        for place in range(0, len(ids), SEARCH_STEP):
+            yield from self._load(ids[place : place + SEARCH_STEP])
+
     def _load(self, ids: Sequence[str]) -> Sequence[Job]:
         """Those of the jobs that exist, in this order; damaged ones with a reason that says so."""
         commands: list[Command] = [("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"), ("TIME",)]
@@ -4836,15 +4912,21 @@ class RedisStore:
         names = self._checked(found)
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
-    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
-        """The ended jobs that are not in `seen`; their IDs are added to it."""
-        for status in FINISHED:
-            (found,) = self.link.ask(("ZRANGE", self._key(f"status:{status}"), 0, -1))
-            new = self._checked([raw for raw in found if raw.decode(errors="replace") not in seen])
-            for place in range(0, len(new), SEARCH_STEP):
-                for job in self._load(new[place : place + SEARCH_STEP]):
-                    seen.add(job.id)
-                    yield job
+    def unfinished_ids(self) -> set[str]:
+        """The IDs of the jobs that are queued or running."""
+        states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
+        found = self.link.ask(*(("ZRANGE", self._key(f"status:{s}"), 0, -1) for s in states))
+        return {name for names in found for name in self._checked(names)}
+
+    def iter_finished_ids(self) -> Iterator[str]:
+        """The IDs of the ended jobs, highest first, read as far as the caller goes."""
+        return heapq.merge(*map(self._iter_ids, FINISHED), reverse=True)
+
+    def _iter_ids(self, status: Status) -> Iterator[str]:
+        before = None
+        while ids := self._ids_before(before, ID_STEP, status):
+            yield from self._checked(ids)
+            before = ids[-1]
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         """The IDs queued in each queue that holds any, oldest first."""
@@ -5622,7 +5704,7 @@ class Spool(FolderStore):
 
     def ids(self) -> list[str]:
         """All jobs here; those that have not ended come first."""
-        found = self._listing(f"{self.root}/taken") + self._listing(f"{self.root}/running")
+        found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
         for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
             found += self._listing(folder)
         for status in FINISHED:

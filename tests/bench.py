@@ -47,7 +47,15 @@ from conftest import (  # noqa: E402
 )
 from proxy import Proxy  # noqa: E402
 
-from storage import FINISHED, FileLog, FolderStore, Job, RedisStore, Store  # noqa: E402
+from storage import (  # noqa: E402
+    FINISHED,
+    FileLog,
+    FolderStore,
+    Job,
+    RedisStore,
+    Store,
+    first_id,
+)
 
 
 def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
@@ -219,6 +227,40 @@ def idle(folder: Path, seconds: float) -> None:
     cpu = (used() - before) / seconds * 60
     processes.end()
     print(f"idle worker: {cpu:.3f} CPU s a minute (reach 0.1), {rss:.1f} MiB RSS (reach 30)")
+
+
+# --- History ------------------------------------------------------------------------------------
+
+
+def add_history(storage: FolderStore, processes: Processes, jobs: int) -> None:
+    """Ended jobs, of two days, which share the files of one that a worker ran."""
+    model = storage.submit(Job(command="true"))
+    processes.worker("--drain").wait()
+    (path,) = Path(storage.root).glob(f"succeeded/*/{model.id}")
+    for number in range(jobs):
+        job_id = storage_id(time.time() - 86_400 * (number % 2), number)
+        folder = Path(storage.root) / "failed" / job_id[:8] / job_id
+        folder.mkdir(parents=True)
+        for name in ("job.json", "journal"):  # fewer links than ext4 allows: 65,000
+            os.link(path / name, folder / name)
+
+
+def storage_id(moment: float, number: int) -> str:
+    return first_id(moment)[:16] + f"{number:08}"
+
+
+def history(folder: Path, jobs: int = 60_000) -> None:
+    """From the start of the API to its first answer, with many ended jobs and with none."""
+    folder.mkdir()
+    new, old = fresh(folder / "new"), fresh(folder / "old")
+    add_history(*old, jobs)
+    times: dict[str, list[float]] = {"new": [], "old": []}
+    for _ in range(5):
+        for name, (_, processes) in (("new", new), ("old", old)):
+            times[name] += each(1, processes.api)
+            processes.end()
+    what = f"start of the API: with {jobs:,} ended jobs : none"
+    say(what, *(quantiles(times[name])[0] for name in ("old", "new")), "ms", "reach 1.5")
 
 
 # --- Logs ---------------------------------------------------------------------------------------
@@ -573,6 +615,7 @@ def main() -> None:
         throughput(folder, asked.jobs)
         start_latency(folder / "start", 100)
         idle(folder / "idle", asked.seconds)
+        history(folder / "history")
         tails(folder / "tails", asked.gigabytes << 30)
         following(folder / "following", asked.followers)
         attacked(folder / "attacked")

@@ -97,6 +97,10 @@ class RedisMachine:
         self.sync()
         return self.redis.get(job_id)
 
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
+        self.sync()
+        return self.redis.get_many(ids)
+
     def status(self, job_id: str) -> Status:
         self.sync()
         return self.redis.status(job_id)
@@ -176,9 +180,13 @@ class RedisMachine:
         self.sync()
         return self.redis.finished_totals()
 
-    def iter_new_finished(self, seen: set[str]) -> Iterator[Job]:
+    def unfinished_ids(self) -> set[str]:
         self.sync()
-        return self.redis.iter_new_finished(seen)
+        return self.redis.unfinished_ids()
+
+    def iter_finished_ids(self) -> Iterator[str]:
+        self.sync()
+        return self.redis.iter_finished_ids()
 
     # Saved commands: all of it is in Redis
 

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BY_WORKER, Gate, Hand, Site, wait_until
+from conftest import (
+    BY_WORKER,
+    ROOT,
+    Gate,
+    Hand,
+    RedisServer,
+    Site,
+    clean_environment,
+    free_port,
+    wait_until,
+)
+from flask import Flask
 from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
-from api import create_app
-from storage import FINISHED, Claim, Outcome, Status, utc
+from api import FinishedJobs, create_app
+from storage import (
+    FINISHED,
+    Claim,
+    FolderStore,
+    Job,
+    Outcome,
+    RedisStore,
+    Status,
+    WorkerStore,
+    utc,
+)
 
 FIELDS = {  # of a job on the wire, with what each may be
     "id": str,
@@ -497,17 +523,143 @@ def test_each_application_counts_its_own_requests(client: FlaskClient, folder: P
     assert samples(client)["process_open_fds"] > 0
 
 
-def test_deleted_jobs_are_not_remembered(client: FlaskClient, hand: Hand) -> None:
-    """What the application remembers for its metrics is bounded by what is there."""
-    ended = [hand.ended() for _ in range(150)]
+def test_deleted_jobs_stay_counted(client: FlaskClient, hand: Hand) -> None:
+    ended = [hand.ended() for _ in range(5)]
     samples(client)
-    kept = ended[:10]
-    for job_id in ended[10:]:
+    for job_id in ended:
         client.delete(f"/jobs/{job_id}")
-    told = samples(client)
-    assert client.application.extensions["tailboard"].seen == set(kept)
-    assert told['tailboard_job_seconds_count{status="succeeded"}'] == 150
-    assert samples(client)['tailboard_job_seconds_count{status="succeeded"}'] == 150
+    assert samples(client)['tailboard_job_seconds_count{status="succeeded"}'] == 5
+
+
+def test_the_application_starts_without_reading_a_record(hand: Hand, folder: Path) -> None:
+    ended = {hand.ended() for _ in range(20)}
+    waiting = hand.queued().id
+
+    def opened(act: Callable[[], object]) -> set[str]:
+        """The IDs of the jobs whose files are opened by this thread."""
+        paths = audit("open", act)
+        return {part for path in paths for part in path.split("/") if part in {*ended, waiting}}
+
+    applications: list[Flask] = []
+    assert opened(lambda: applications.append(create_app({"STORAGE": folder}))) == set()
+    client = applications[0].test_client()
+    assert opened(lambda: client.get("/metrics")) == set()
+    assert opened(lambda: client.get("/jobs")) == {*ended, waiting}
+
+
+def test_the_address_is_printed_once_clients_can_connect(folder: Path) -> None:
+    port = free_port()
+    env = clean_environment(folder, TAILBOARD_BIND=f"127.0.0.1:{port}")
+    command = [sys.executable, "api.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == f"api: http://127.0.0.1:{port}\n".encode()
+            socket.create_connection(("127.0.0.1", port), 10).close()
+        finally:
+            process.terminate()
+
+
+def audit(event: str, act: Callable[[], object]) -> list[str]:
+    """The first arguments of such events that Python reports of this thread meanwhile."""
+    found: list[str] = []
+    thread = threading.get_ident()
+    is_over = False
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == event and not is_over and threading.get_ident() == thread:
+            found.append(str(arguments[0]))
+
+    sys.addaudithook(hook)  # for ever: a hook cannot be removed
+    act()
+    is_over = True
+    return found
+
+
+def test_an_application_over_redis_starts_without_reading_a_record(redis: RedisServer) -> None:
+    with closing(RedisStore(redis.url)) as store:
+        for _ in range(20):
+            store.cancel(store.submit(Job(command="true")).id, "why")
+    redis.do("CONFIG", "RESETSTAT")
+    client = create_app({"STORAGE": redis.url}).test_client()
+    calls = redis.do("INFO", "commandstats")
+    assert "cmdstat_zrevrangebylex" in calls
+    assert "cmdstat_get" not in calls and "cmdstat_hmget" not in calls
+    assert samples(client)["tailboard_log_bytes_total"] == 0
+    with closing(RedisStore(redis.url)) as store:
+        store.cancel(store.submit(Job(command="true")).id, "why")
+    assert samples(client)['tailboard_jobs_ended_total{status="cancelled"}'] == 21
+
+
+def test_each_job_that_ends_is_found_once(
+    store: WorkerStore,
+    bring: Callable[..., Job],
+    claim: Callable[[], Claim],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one whose ID is below all that are remembered, because it ran long."""
+    monkeypatch.setattr("api.RECENT_FINISHED", 3)
+    before = [bring(Status.SUCCEEDED).id for _ in range(5)]
+    store.submit(Job(command="true"))
+    finished = FinishedJobs(store)
+    with claim() as long:
+        finished.start()
+        assert list(finished.iter_new()) == []
+        later = [bring(status).id for status in FINISHED]
+        assert [job.id for job in finished.iter_new()] == later
+        last = bring(Status.FAILED)
+        assert [job.id for job in finished.iter_new()] == [last.id]
+        assert len(finished.known) == 3
+        ended = long.finish(Outcome(Status.LOST))
+    assert [job.id for job in finished.iter_new()] == [ended.id]
+    for job_id in (before[0], last.id):
+        store.delete(job_id)
+    waiting = store.submit(Job(command="true"))
+    assert list(finished.iter_new()) == []
+    assert finished.unfinished == {waiting.id}
+    store.cancel(waiting.id, "why")
+    store.delete(waiting.id)
+    assert list(finished.iter_new()) == []
+    assert finished.unfinished == set()
+
+
+def test_requests_that_wait_for_the_names_in_a_folder_share_one_reading(
+    hand: Hand, folder: Path
+) -> None:
+    """Else each of many would hold all names in memory while jobs end."""
+    for _ in range(3):
+        hand.ended()
+    store, asking = FolderStore(folder), threading.Barrier(8)
+    (day,) = (folder / "succeeded").iterdir()
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1, 1))
+    assert store.counts()[Status.SUCCEEDED] == 3  # from now on, all but the day's are known
+    os.utime(day)
+    threads: set[int] = set()
+    read: list[int] = []
+
+    def is_asking(thread: int) -> bool:
+        frame = sys._current_frames()[thread]
+        return frame.f_code.co_name == "_listing" and frame.f_locals.get("folder") == str(day)
+
+    def all_others_ask() -> bool:
+        return all(is_asking(thread) for thread in threads - {threading.get_ident()})
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "os.listdir" and arguments[0] == str(day):
+            read.append(threading.get_ident())
+            if len(read) == 1:
+                wait_until(all_others_ask, 20)
+
+    def count() -> int:
+        threads.add(threading.get_ident())
+        asking.wait(60)
+        return store.counts()[Status.SUCCEEDED]
+
+    sys.addaudithook(hook)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: count(), range(8))) == [3] * 8
+    assert len(read) <= 2, "one that began before the others asked, and one for all these"
 
 
 def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, hand: Hand) -> None:

@@ -356,7 +356,8 @@ def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
     assert store.counts() == dict.fromkeys(Status, 0)
     assert store.finished_totals() == dict.fromkeys(FINISHED, 0)
     assert store.queued_by_queue() == {}
-    assert list(store.iter_new_finished(set())) == []
+    assert store.unfinished_ids() == set()
+    assert list(store.iter_finished_ids()) == []
     assert list(store.workers()) == []
     assert list(store.unreadable()) == []
     assert store.claim("worker", "host") is None
@@ -408,19 +409,29 @@ def test_the_totals_count_jobs_that_were_deleted_since(
     assert open_store(store_url).finished_totals() == totals
 
 
-def test_each_job_that_has_ended_is_new_once(store: WorkerStore, bring: Callable[..., Job]) -> None:
-    seen: set[str] = set()
-    first = [bring(status).id for status in FINISHED]
-    bring(Status.RUNNING)
-    found = list(store.iter_new_finished(seen))
-    assert sorted(job.id for job in found) == first
-    assert all(job == store.get(job.id) for job in found)
-    assert seen == set(first)
-    assert list(store.iter_new_finished(seen)) == []
-    later = bring(Status.FAILED)
-    assert [job.id for job in store.iter_new_finished(seen)] == [later.id]
-    store.delete(later.id)
-    assert {job.id for job in store.iter_new_finished(set())} == set(first)
+def test_the_ids_of_ended_jobs_come_highest_first(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    ended = [bring(status).id for status in (*FINISHED, Status.SUCCEEDED)]
+    waiting = {bring(Status.RUNNING).id, bring(Status.QUEUED).id}
+    assert list(store.iter_finished_ids()) == ended[::-1]
+    assert store.unfinished_ids() == waiting
+    store.delete(ended[1])
+    assert list(store.iter_finished_ids()) == [*ended[:1:-1], ended[0]]
+    assert list(store.get_many([ended[2], ended[1], "none", ended[0]])) == [
+        store.get(ended[2]),
+        store.get(ended[0]),
+    ]
+
+
+def test_ids_of_many_ended_jobs_come_in_several_trips(
+    store: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.ID_STEP", 3)
+    made = [store.submit(Job(command="true")).id for _ in range(8)]
+    for job_id in made:
+        store.cancel(job_id, "why")
+    assert list(store.iter_finished_ids()) == made[::-1]
 
 
 # --- Transitions ----------------------------------------------------------------------------------
