@@ -4249,7 +4249,10 @@ redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'.
 if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end
 redis.call('HINCRBY', P..'deleted', s[1], 1)
 local spool = spool_of(s[3])
-if spool then redis.call('SADD', P..'gone:'..spool, id) end
+if spool then
+  redis.call('SADD', P..'gone:'..spool, id)
+  redis.call('EXPIRE', P..'gone:'..spool, 7776000)  -- 90 days: its machine may never return
+end
 say(id, 'deleted')
 return 'deleted'
 """,
@@ -5273,13 +5276,18 @@ class RedisStore:
         self.link.ask(("ZREM", self._key("heard"), spool), ("HDEL", self._key("machines"), spool))
         return jobs
 
-    def give_back(self, spool: str) -> None:
-        """Queue what a spool has taken and not confirmed: it has not started, and no longer can."""
-        (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
-        for job_id in self._checked(taken):
+    def give_back(self, spool: str, ids: Sequence[str] | None = None) -> None:
+        """Queue what a spool has taken and not confirmed, or these of it: it has not started and
+        no longer can."""
+        for job_id in self.taken_by(spool) if ids is None else ids:
             token = self._state_of(job_id, "token")
             if token.startswith(f"{spool}:"):
                 self.give_back_one(job_id, token)
+
+    def taken_by(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that a spool has taken and not confirmed, as Redis has it."""
+        (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
+        return self._checked(taken)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         """Queue one of them; False if it is confirmed, or another spool has it."""
@@ -5872,6 +5880,11 @@ class Spool(FolderStore):
         with suppress(FileNotFoundError):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
+
+    def set_aside(self, look: SpoolLook) -> None:
+        """Move a job that is no longer this machine's to set-aside/: it ran here, and its log may
+        be the only whole one."""
+        self._set_aside(look.folder)
 
     def end_cancelled(self, look: SpoolLook, reason: str) -> None:
         """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/, since

@@ -1218,6 +1218,13 @@ class Relay:
         except (RecordDamaged, JobError) as error:
             self.troubles.add(f"job={job_id}", error)
 
+    def give_back_unknown(self) -> None:
+        """Return jobs that Redis has given to this machine without its knowing: the request for
+        them was on its way when the connection broke, and arrived afterwards."""
+        taken = self.store.taken_by(self.spool.name)
+        unknown = [job_id for job_id in taken if not self.spool.holds(job_id)]
+        self.store.give_back(self.spool.name, unknown)
+
     def tell_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:
             if job is not None:
@@ -1384,7 +1391,10 @@ class Relay:
         """The job belongs to another machine by now: kill what runs here, record nothing."""
         if look.place not in ("queued", "running"):
             log.warning("dropped job=%s reason=%r", look.id, FENCED)
-            self.spool.discard(look)
+            if look.is_over:
+                self.spool.set_aside(look)
+            else:
+                self.spool.discard(look)
             self.forget(look.id)
             return
         if not sent.is_fenced:
@@ -1518,6 +1528,7 @@ class Relay:
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
         self.lose_missing()
+        self.give_back_unknown()
         self.tell_lost(self.store.judge_machines(self.settings.lost_after, self.spool.name))
         self.prune()
 

@@ -616,6 +616,47 @@ def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
 
 
+def test_a_late_take_keeps_no_job_from_other_machines(team: Team, machine: RedisMachine) -> None:
+    job = team.submit("true")
+    other = RedisMachine(team.url, str(team.place / "other"))
+    try:
+        team.store.take(machine.spool.name, 1, [])  # its answer reaches nobody
+        assert other.claim("worker", "host") is None
+        maintain(machine)
+        with claim(other) as held:
+            assert held.job.id == job.id
+    finally:
+        other.close()
+
+
+def test_a_result_that_comes_too_late_is_kept_on_its_machine(
+    team: Team, machine: RedisMachine
+) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        with held.open_log_for_append() as file:
+            file.write(b"all of it\n")
+        team.store.mark_lost(machine.spool.name, "gone")
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    machine.sync()
+    assert team.store.get(job.id).status is Status.LOST and not machine.spool.find(job.id)
+    (aside,) = (team.place / "m" / "set-aside").iterdir()
+    assert (aside / "output.log").read_bytes() == b"all of it\n"
+
+
+def test_what_a_machine_is_to_delete_is_forgotten_in_the_end(
+    team: Team, machine: RedisMachine, redis: RedisServer
+) -> None:
+    job = team.submit("true")
+    with claim(machine) as held:
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    machine.sync()
+    team.store.delete(job.id)
+    assert redis.do("TTL", f"tailboard:gone:{machine.spool.name}") > 86_400
+    machine.sync()
+    assert not machine.spool.find(job.id)
+
+
 def age(redis: RedisServer, seconds: int, *machines: RedisMachine) -> None:
     """Let Redis have heard of these machines so much earlier."""
     for machine in machines:
