@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -21,6 +22,7 @@ import resource
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import threading
 import time
@@ -32,7 +34,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from getpass import getuser
-from glob import glob
 from http import HTTPStatus
 from ipaddress import ip_address
 from itertools import islice, takewhile, zip_longest
@@ -2973,12 +2974,18 @@ switch_times("resume", False, "Let its times count again, from now on.")
 @saved_commands.command("export")
 @click.argument("folder", type=click.Path(file_okay=False))
 def export_command(folder: str) -> None:
-    """Write each saved command into FOLDER/NAME.json, for git to keep."""
+    """Write each saved command into FOLDER/NAME.json, for git to keep. Only you can read the files:
+    `env` may contain secrets."""
     os.makedirs(folder, exist_ok=True)
-    for command in tailboard().storage.list_commands():
-        path = os.path.join(folder, f"{command.saved}.json")
-        with open(path, "wb") as file:
-            file.write(storage.encode_command(command))
+    commands = {
+        os.path.join(folder, f"{command.saved}.json"): command
+        for command in tailboard().storage.list_commands()
+    }
+    for path in commands:
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            raise click.ClickException(f"{path} is not a regular file: remove it first")
+    for path, command in commands.items():
+        storage.replace_file(path, storage.encode_command(command), private=True)
         click.echo(path)
 
 
@@ -2987,7 +2994,8 @@ def export_command(folder: str) -> None:
 def import_command(folder: str) -> None:
     """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
     store = tailboard().storage
-    commands = [read_exported(path) for path in sorted(glob(os.path.join(folder, "*.json")))]
+    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
+    commands = [read_exported(os.path.join(folder, name)) for name in names]
     before = store.list_commands()
     sizes = {each.saved: len(storage.encode_command(each)) for each in before}
     for name, said in commands:
@@ -3015,8 +3023,10 @@ def read_exported(path: str) -> tuple[str, dict[str, Any]]:
     """The name and the definition in a file; an error names the file."""
     name = os.path.basename(path).removesuffix(".json")
     try:
-        with open(path, "rb") as file:
-            return name, make_command(name, json.load(file)).definition()
+        return name, make_command(name, json.loads(storage.read_small(path))).definition()
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise click.ClickException(f"{path} cannot be read: {why}") from None
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{path}: {error}") from None
     except HTTPException as error:

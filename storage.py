@@ -716,16 +716,18 @@ def write_new(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: str, content: bytes) -> None:
+def replace_file(path: str, content: bytes, private: bool = False) -> None:
     """Put this in place of what a file holds, at once and durably; others must not do so at the
-    same time. A new file is private; another keeps its owner and permissions."""
+    same time. A new file is private; another keeps its owner and, unless it is to be `private`,
+    its permissions."""
     draft = f"{path}.new"
     with suppress(FileNotFoundError):  # of one who was killed here
         os.unlink(draft)
     write_new(draft, content)
     with suppress(FileNotFoundError):
         old = os.stat(path)
-        os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if not private:
+            os.chmod(draft, stat.S_IMODE(old.st_mode))
         if os.geteuid() == 0:
             os.chown(draft, old.st_uid, old.st_gid)
     os.rename(draft, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -271,6 +272,40 @@ def test_what_is_exported_can_be_imported_elsewhere(
     done = typed("saved", "import", str(kept))
     assert f"{kept / 'b.json'}: cron: its hour '25' cannot be read" in done.stderr
     assert storage.load_command("a").definition() == exported
+
+
+def test_an_export_is_private_and_follows_no_link(typed: Typed, tmp_path: Path) -> None:
+    kept, target = tmp_path / "kept", tmp_path / "target"
+    kept.mkdir()
+    typed("save", "a", "true", "--env", "PASSWORD=x")
+    typed("save", "b", "true")
+    (kept / "a.json").write_text("of an earlier version")
+    assert typed("saved", "export", str(kept)).exit_code == 0
+    assert {oct(path.stat().st_mode & 0o777) for path in kept.iterdir()} == {"0o600"}
+    target.write_text("mine")
+    (kept / "b.json").unlink()
+    (kept / "b.json").symlink_to(target)
+    (kept / "a.json").write_text("older")
+    done = typed("saved", "export", str(kept))
+    told = f"Error: {kept / 'b.json'} is not a regular file: remove it first\n"
+    assert (done.exit_code, done.stderr, done.stdout) == (1, told, "")
+    assert (target.read_text(), (kept / "a.json").read_text()) == ("mine", "older")
+
+
+def test_what_is_no_file_is_not_imported(typed: Typed, tmp_path: Path) -> None:
+    kept, path = tmp_path / "[kept]", tmp_path / "[kept]" / "a.json"
+    kept.mkdir()
+    os.mkfifo(path)
+    done = typed("saved", "import", str(kept))
+    assert done.stderr == f"Error: {path} cannot be read: it is not a regular file\n"
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    done = typed("saved", "import", str(kept))
+    assert done.stderr == f"Error: {path} cannot be read: it is a symbolic link\n"
+    path.unlink()
+    path.write_bytes(b" " * (1 << 21))
+    done = typed("saved", "import", str(kept))
+    assert done.stderr == f"Error: {path} cannot be read: it is larger than 1,048,576 bytes\n"
 
 
 @pytest.mark.parametrize(
