@@ -5198,6 +5198,10 @@ class RedisStore:
         self.link.run("pause", queue, pause.encode())
         return pause
 
+    def restore_pause(self, pause: Pause) -> None:
+        """Put back a pause that Redis has lost."""
+        self.link.run("pause", pause.queue, pause.encode())
+
     def resume(self, queue: str) -> None:
         """As FolderStore.resume."""
         check_queue(queue)
@@ -5636,6 +5640,7 @@ class Spool(FolderStore):
     which the relay puts jobs for the workers. In addition:
 
         name            this folder's name in Redis, made once
+        epoch           that of Redis, as its jobs and pauses were compared with it last
         relay           flock-ed by the one relay
         taken/ID/       taken from Redis, not confirmed: no worker sees it yet
         returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
@@ -5915,6 +5920,15 @@ class Spool(FolderStore):
             self._take(f"{self.root}/queued/{queue}/{job_id}") as claim,
         ):
             claim.move_to(Status.QUEUED, self.requeue_home(queue))
+
+    def known_epoch(self) -> str:
+        """The epoch of Redis that `note_epoch` wrote down last; "" if there is none."""
+        with suppress(OSError):
+            return read_small(f"{self.root}/epoch").decode(errors="replace")
+        return ""
+
+    def note_epoch(self, epoch: str) -> None:
+        replace_file(f"{self.root}/epoch", epoch.encode())
 
     def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
         """Pause the queues that Redis has paused, and no other. What waits here in one of them is

@@ -47,6 +47,7 @@ from storage import (
     JobError,
     JobNotFound,
     Notifier,
+    Orders,
     Outcome,
     RecordDamaged,
     RedisNotifier,
@@ -1150,6 +1151,7 @@ class Relay:
         self.serving = [worker for worker in workers if worker.name != self.leaving]
         orders = self.store.beat(self.spool.name, workers)
         if orders.epoch != self.epoch:
+            self.restore_pauses(orders)
             self.to_compare = self.spool.ids()
             self.epoch = orders.epoch
         if time.monotonic() >= self.next_beat:
@@ -1158,6 +1160,19 @@ class Relay:
         wishes = [job_id for job_id, why in orders.wishes.items() if self.is_told(job_id, why)]
         gone = [job_id for job_id in orders.gone if self.is_deleted(job_id)]
         self.store.obeyed(self.spool.name, wishes, gone)
+
+    def restore_pauses(self, orders: Orders) -> None:
+        """If Redis has been emptied since this spool last saw it, pause the queues again that were
+        paused then: nobody has resumed them."""
+        known = self.spool.known_epoch()
+        if known == orders.epoch:
+            return
+        for pause in self.spool.paused() if known else ():
+            if pause.queue not in orders.paused:
+                log.warning("paused queue=%s again: Redis was emptied", pause.queue)
+                self.store.restore_pause(pause)
+                orders.paused[pause.queue] = pause.encode()
+        self.spool.note_epoch(orders.epoch)
 
     def is_told(self, job_id: str, reason: str) -> bool:
         """Leave the request to cancel it; False: try it again."""

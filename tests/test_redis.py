@@ -1186,6 +1186,26 @@ def test_redis_emptied_is_filled_from_the_spools(
     assert sum(team.store.counts().values()) == 4
 
 
+def test_pauses_outlast_an_emptied_redis(
+    team: Team, machine: RedisMachine, redis: RedisServer
+) -> None:
+    machine.sync()
+    for queue in ("one", "two"):
+        team.store.pause(queue, "freeze", "anna")
+    machine.sync()
+    paused = team.store.paused()
+    redis.do("FLUSHALL")
+    machine.sync()
+    assert team.store.paused() == paused == machine.spool.paused()
+    team.store.resume("one")  # while no relay of this machine sees it
+    again = RedisMachine(team.url, str(team.place / "m"))
+    try:
+        again.sync()
+        assert [pause.queue for pause in team.store.paused()] == ["two"]
+    finally:
+        again.close()
+
+
 def test_a_full_redis_refuses_jobs_and_records_ends(
     team: Team, redis: RedisServer, gate: Gate, tmp_path: Path
 ) -> None:
