@@ -22,10 +22,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ import psutil
 
 from storage import (
     FINISHED,
+    ID_RE,
     LOG_CHUNK,
     MAX_RETRY_DELAY,
     REDIS_LOG_KEPT,
@@ -220,6 +221,7 @@ class Running:
     ended: bool = False  # the shim is dead
     verdict: Verdict | None = None  # how it ended, which is not recorded yet
     usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
+    started: set[psutil.Process] = field(default_factory=set)  # what was found when it was stopped
 
     @property
     def job(self) -> Job:
@@ -248,6 +250,7 @@ class Worker:
         self.found_nothing = False  # in the queues, when it last looked
         self.own_peak = 0  # bytes, as last read
         self.troubles = Troubles(log)  # by step of the loop, or job
+        self.processes: ProcessTable | None = None  # as this pass has scanned them, if it has
         self.pruning: Iterator[None] = iter(())
         self.webhook_queue: queue.Queue[Job | None] = queue.Queue(1_000)
         self.webhook_thread = threading.Thread(
@@ -370,6 +373,7 @@ class Worker:
         is_due = now >= self.next_poll
         if is_due:
             self.next_poll = now + POLL_INTERVAL
+        self.processes = None
         for entry in list(self.running.values()):
             if now >= entry.retry_at:
                 with self.isolated(entry):
@@ -573,7 +577,10 @@ class Worker:
         log.info(
             "signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.stop_outcome
         )
-        kill(self.store.tracking_env(entry.job.id), number, entry.pid)
+        started = self.find_started(entry, entry.pid)
+        if number is signal.SIGTERM and entry.pid is not None:  # its group gets it below
+            started = {process for process in started if group_of(process) != entry.pid}
+        send_to(started, number)
         if entry.pid is None:
             return
         with suppress(ProcessLookupError):
@@ -581,10 +588,20 @@ class Worker:
                 os.killpg(entry.pid, number)
             os.killpg(entry.pid, signal.SIGCONT)  # a stopped process acts on no TERM
 
+    def find_started(self, entry: Running, leader: int | None) -> set[psutil.Process]:
+        """What a job has started and still lives. It is remembered: a process without JOB_ID in its
+        environment is known by its parent only, which may end before it does."""
+        if self.processes is None:
+            self.processes = ProcessTable()
+        tracking_env = self.store.tracking_env(entry.job.id)
+        found = self.processes.find(tracking_env, leader, entry.started)
+        entry.started |= found
+        return found
+
     def let_go(self, entry: Running) -> None:
         """Its folder was removed or moved away: end its process, free its slot."""
         log.error("gone job=%s reason=%r", entry.job.id, "its folder was removed or moved")
-        kill(self.store.tracking_env(entry.job.id), signal.SIGKILL, None)
+        send_to(self.find_started(entry, None), signal.SIGKILL)
         entry.claim.release()
         del self.running[entry.job.id]
 
@@ -639,11 +656,11 @@ class Worker:
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
         """Has everything that a stopped or lost job started ended? It is killed after the grace."""
-        env = self.store.tracking_env(entry.job.id)
-        if not any(processes(env)):
+        started = self.find_started(entry, None)
+        if not started:
             return True
         if time.monotonic() >= entry.kill_at:
-            kill(env, signal.SIGKILL)
+            send_to(started, signal.SIGKILL)
             entry.retry_at = time.monotonic() + SWEEP_INTERVAL
             return verdict.outcome.exit_code is not None
         return False
@@ -848,25 +865,68 @@ def error_patterns() -> Sequence[re.Pattern[str]]:
 # --- What a job has started ---------------------------------------------------------------------
 
 
-def processes(tracking_env: dict[str, str], leader: int | None = None) -> Iterator[psutil.Process]:
-    """The living processes of a job: those with its JOB_ID in their environment (as Jenkins finds
-    them) and, if its shim `leader` is known to live, those in its group or session."""
-    for pid in psutil.pids():
-        with suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)  # remembers the start time, so a reused pid is noticed
-            if pid == leader or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            in_family = leader and leader in (os.getpgid(pid), os.getsid(pid))
-            if in_family or tracking_env.items() <= process.environ().items():
-                yield process
+class ProcessTable:
+    """The living processes, as one scan found them. Scanning takes 0.1 ms for each process, so that
+    all jobs that are being stopped share a scan."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, psutil.Process] = {}  # by pid; each remembers its start time
+        self.owner: dict[int, tuple[str, str]] = {}  # pid: the JOB_ID and JOB_STORAGE it carries
+        self.members: dict[int, list[int]] = defaultdict(list)  # pids by process group and session
+        self.children: dict[int, list[int]] = defaultdict(list)  # pids by parent
+        for pid in psutil.pids():
+            with suppress(psutil.Error, OSError):  # it has ended, or is another user's
+                self._add(psutil.Process(pid))
+
+    def _add(self, process: psutil.Process) -> None:
+        pid = process.pid
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+            self.alive[pid] = process
+            self.children[process.ppid()].append(pid)
+        for family in {os.getpgid(pid), os.getsid(pid)}:
+            self.members[family].append(pid)
+        environ = process.environ()
+        if ID_RE.fullmatch(environ.get("JOB_ID", "")):
+            self.owner[pid] = environ["JOB_ID"], environ.get("JOB_STORAGE", "")
+
+    def find(
+        self,
+        tracking_env: Mapping[str, str],
+        leader: int | None = None,
+        known: Iterable[psutil.Process] = (),
+    ) -> set[psutil.Process]:
+        """The processes of a job: those with its JOB_ID in their environment (as Jenkins finds
+        them), those in the group or session of its shim `leader`, if that is known to live, those
+        of `known` that live on, and the descendants of all these, but no other job's. Without the
+        leader."""
+        job = tracking_env["JOB_ID"], tracking_env["JOB_STORAGE"]
+        found = {pid for pid, owner in self.owner.items() if owner == job}
+        found.update(process.pid for process in known if self.alive.get(process.pid) == process)
+        if leader:
+            found |= {leader, *self.members[leader]}
+        unseen = list(found)
+        while unseen:
+            for pid in self.children[unseen.pop()]:
+                if pid not in found and self.owner.get(pid, job) == job:
+                    found.add(pid)
+                    unseen.append(pid)
+        return {self.alive[pid] for pid in found if pid != leader and pid in self.alive}
 
 
-def kill(tracking_env: dict[str, str], number: signal.Signals, leader: int | None = None) -> None:
-    """Signal them all but the shim. TERM skips the shim's group, which gets it by killpg."""
-    for process in processes(tracking_env, leader):
+def group_of(process: psutil.Process) -> int:
+    """Its process group; 0 if it has ended."""
+    with suppress(OSError):
+        return os.getpgid(process.pid)
+    return 0
+
+
+def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Signal those that still live; psutil notices if a pid has been used again."""
+    for process in processes:
         with suppress(psutil.Error, OSError):
-            if number is not signal.SIGTERM or os.getpgid(process.pid) != leader:
-                process.send_signal(number)
+            process.send_signal(number)
 
 
 # --- The relay ----------------------------------------------------------------------------------

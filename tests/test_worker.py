@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from conftest import PROGRAMS, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
 from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings, parse_time
-from worker import Worker
-from worker import processes as processes_of
+from worker import ProcessTable, Worker
 
 
 def python(program: str, *arguments: object) -> list[str]:
@@ -292,7 +293,69 @@ def test_a_cancel_or_time_out_ends_all_that_the_job_started(
 
 def test_no_process_is_taken_for_what_a_job_has_started() -> None:
     """Not even those of process group 0, which come from outside of a container."""
-    assert list(processes_of({"JOB_ID": "20200101-000000-00000000"})) == []
+    nothing = {"JOB_ID": "20200101-000000-00000000", "JOB_STORAGE": "1-1"}
+    assert ProcessTable().find(nothing) == set()
+
+
+@pytest.mark.parametrize("is_adopted", [False, True])
+def test_a_cancel_ends_what_has_no_job_id_in_its_environment(
+    storage: FolderStore,
+    worker: Callable[..., Any],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    is_adopted: bool,
+) -> None:
+    """It is found by its parents, and remembered when TERM has ended those."""
+    file = tmp_path / "pids"
+    own = f"env -i setsid sh -c 'echo $$ >>{file}; sleep 600; true'"
+    stubborn = f"env -i setsid sh -c 'trap \"\" TERM; echo $$ >>{file}; sleep 600; sleep 600'"
+    overwritten = shlex.join(python("hide", file))
+    first = worker()
+    job = storage.submit(Job(command=f"{own} & {stubborn} & {overwritten} & wait"))
+    pids = pids_in(file, 3)
+    if is_adopted:
+        first.kill()
+        first.wait()
+        worker()
+    storage.cancel(job.id, "why")
+    assert ended(job).status is Status.CANCELLED
+    all_end(*pids)
+
+
+def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
+    storage: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[None] = []
+    pids = psutil.pids
+
+    def count() -> list[int]:
+        scans.append(None)
+        return pids()
+
+    monkeypatch.setattr(psutil, "pids", count)
+    info = WorkerInfo("w", socket.gethostname(), os.getpid(), 5, [])
+    led = Worker(storage, Settings(), True, "leave", info)
+    for _ in range(5):
+        storage.submit(Job(command=f"echo $$ >>{tmp_path}/pids; sleep 600 & setsid sleep 600"))
+    led.claim()
+    for pid in pids_in(tmp_path / "pids", 5):
+        assert is_alive(pid)
+    for job_id in led.running:
+        storage.cancel(job_id, "why")
+    passes = 0
+
+    def is_over() -> bool:
+        nonlocal passes
+        passes += 1
+        led.next_poll = 0.0
+        led.reap()
+        led.supervise_all()
+        led.record_ends()
+        return not led.running
+
+    wait_until(is_over, 30)
+    assert 1 <= len(scans) <= passes
+    assert storage.counts()[Status.CANCELLED] == 5
 
 
 def test_what_ignores_term_has_its_grace_and_no_more(
