@@ -2541,7 +2541,18 @@ class Command(click.Command):
         except BrokenPipeError:  # `flask jobs | head`: click knows what to do
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
-            raise click.ClickException(describe_error(error)) from None
+            raise click.ClickException(printable(describe_error(error))) from None
+
+
+def printable(text: str) -> str:
+    """The text without control characters. Clients choose the names of jobs, reasons and more: on a
+    terminal they could write to its clipboard (OSC 52), or over other lines."""
+    return storage.CONTROL_RE.sub("\ufffd", text)
+
+
+def echo_line(text: str, err: bool = False) -> None:
+    """Print a line that is not the content of a log."""
+    click.echo(printable(text), err=err)
 
 
 def describe_error(error: Exception) -> str:
@@ -2591,7 +2602,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     given["command"] = sys.stdin.read() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
     job = tailboard().storage.submit(make_job(given | {"submitted_by": getuser()}))
-    click.echo(job.id, err=follow)
+    echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)
 
@@ -2615,7 +2626,7 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
         shown = shown_job(job, pauses)
         lines = [json.dumps(shown)] if as_json else job_lines(job, shown, columns)
         for line in lines:
-            click.echo(line)
+            echo_line(line)
 
 
 def terminal_columns() -> int | None:
@@ -2723,9 +2734,9 @@ def grep_pages(asked: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
 def print_hits(page: GrepPage) -> None:
     for hit in page.hits:
         line = " ".join(hit["text"].splitlines())  # of a progress bar, say, which has \r
-        click.echo(f"{hit['job']['id']} {hit['job']['title']}: {line}")
+        click.echo(f"{hit['job']['id']} {printable(hit['job']['title'])}: {line}")
     for job_id in page.unreadable:
-        click.echo(f"{job_id}: its log cannot be read", err=True)
+        echo_line(f"{job_id}: its log cannot be read", err=True)
 
 
 class Action(NamedTuple):
@@ -2750,7 +2761,7 @@ def add_action(action: Action) -> None:
             raise click.ClickException("an ID and options that choose jobs exclude each other")
         if job_id is not None:
             job = find(job_id)
-            click.echo((action.one(job) or job).id)
+            echo_line((action.one(job) or job).id)
         elif is_filtered:
             act_on_many(action, Bulk.parse(filters | {"to": action.name}), yes)
         else:
@@ -2792,14 +2803,14 @@ def act_on_many(action: Action, asked: Bulk, yes: bool) -> None:
 
 
 def show_chosen(chosen: Chosen) -> None:
-    click.echo(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
+    echo_line(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
     for job in chosen.jobs[:SHOWN_JOBS]:
-        click.echo(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
+        echo_line(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
     if len(chosen.jobs) > SHOWN_JOBS:
-        click.echo(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
+        echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
     if chosen.left_out:
         told = f"left out: {count_of(chosen.left_out)} that ran again since"
-        click.echo(told, err=True)
+        echo_line(told, err=True)
 
 
 class Progress:
@@ -2835,12 +2846,12 @@ class Progress:
             self.failures.append(f"{job.id}: {describe_error(error)}")
             return
         self.done += 1
-        click.echo(result.id)
+        echo_line(result.id)
 
     def _tell(self, number: int) -> None:
         now = time.monotonic()
         if now - self.told_at > PROGRESS_INTERVAL:
-            click.echo(f"{number} of {len(self.jobs)}", err=True)
+            echo_line(f"{number} of {len(self.jobs)}", err=True)
             self.told_at = now
 
     def _sum_up(self) -> None:
@@ -2848,9 +2859,9 @@ class Progress:
         rest = f", {left} not" if left else ""
         are = "is" if self.done == 1 else "are"
         done = BULK_DONE[self.action.name]
-        click.echo(f"{count_of(self.done)} {are} {done}{rest}", err=True)
+        echo_line(f"{count_of(self.done)} {are} {done}{rest}", err=True)
         for failure in self.failures:
-            click.echo(failure, err=True)
+            echo_line(failure, err=True)
 
 
 # Saved commands. `flask run` is Flask's own, hence `flask start`; `flask pause` and `resume` are
@@ -2890,7 +2901,7 @@ def save_command_line(
     said["env"] = said["env"] | parse_pairs("--env", env)
     said["params"] = [parse_param(text, said["env"]) for text in param]
     is_new = save_command(name, said)
-    click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+    echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -2913,7 +2924,7 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
 def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
     job = tailboard().storage.submit(make_run(name, parse_pairs("a value", values), getuser()))
-    click.echo(job.id, err=follow)
+    echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)
 
@@ -2926,7 +2937,7 @@ def saved_commands(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     for command in tailboard().storage.list_commands():
-        click.echo(describe_command(whole_command(command)))
+        echo_line(describe_command(whole_command(command)))
 
 
 saved_commands.command_class = Command
@@ -2955,7 +2966,7 @@ def describe_command(told: dict[str, Any]) -> str:
 def delete_saved_command(name: str) -> None:
     """Forget a saved command; its jobs stay."""
     tailboard().storage.delete_command(name)
-    click.echo(name)
+    echo_line(name)
 
 
 def switch_times(word: str, paused: bool, text: str) -> None:
@@ -2964,7 +2975,7 @@ def switch_times(word: str, paused: bool, text: str) -> None:
     def switch(name: str) -> None:
         command = tailboard().storage.load_command(name)
         tailboard().storage.save_command(replace(command, paused=paused))
-        click.echo(name)
+        echo_line(name)
 
 
 switch_times("pause", True, "Let a saved command's times pass; it can still be started.")
@@ -2986,7 +2997,7 @@ def export_command(folder: str) -> None:
             raise click.ClickException(f"{path} is not a regular file: remove it first")
     for path, command in commands.items():
         storage.replace_file(path, storage.encode_command(command), private=True)
-        click.echo(path)
+        echo_line(path)
 
 
 @saved_commands.command("import")
@@ -3003,10 +3014,10 @@ def import_command(folder: str) -> None:
     known = {each.saved: each.definition() for each in before}
     for name, said in commands:
         if known.get(name) == said:
-            click.echo(f"unchanged {name}")
+            echo_line(f"unchanged {name}")
             continue
         is_new = save_command(name, said)
-        click.echo(f"{'saved' if is_new else 'replaced'} {name}")
+        echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
 def check_import(name: str, said: dict[str, Any], sizes: Mapping[str, int]) -> int:
@@ -3039,12 +3050,12 @@ def workers_command() -> None:
     for info in tailboard().storage.workers():
         queues = ", ".join(info.queues) or "all queues"
         silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
-        click.echo(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
+        echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
     for pause in tailboard().storage.paused():
-        click.echo(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
+        echo_line(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
     for machine in tailboard().storage.machines():
         heard = f"heard of at {machine.heard_at}"
-        click.echo(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+        echo_line(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
 
 
 @routes.cli.command("pause")
@@ -3080,10 +3091,10 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if token is None:
-        click.echo(f"{name}'s token is good no more", err=True)
+        echo_line(f"{name}'s token is good no more", err=True)
         return
-    click.echo(token)
-    click.echo(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
+    echo_line(token)
+    echo_line(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
 
 
 def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
@@ -3126,7 +3137,7 @@ def mark_lost_command(spool: str) -> None:
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
     try:
         for job in store.mark_lost(spool, f"its machine {spool} was given up by {getuser()}"):
-            click.echo(job.id)
+            echo_line(job.id)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 

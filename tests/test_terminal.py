@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,16 @@ from click.testing import Result
 from conftest import ROOT, Processes, free_port, wait_until
 
 from api import resolve_bind
-from storage import FolderStore, Job, Status
+from storage import (
+    CONTROL_RE,
+    FolderStore,
+    Job,
+    Outcome,
+    Param,
+    SavedCommand,
+    Status,
+    WorkerInfo,
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Typed = Callable[..., Result]
@@ -306,6 +317,77 @@ def test_what_is_no_file_is_not_imported(typed: Typed, tmp_path: Path) -> None:
     path.write_bytes(b" " * (1 << 21))
     done = typed("saved", "import", str(kept))
     assert done.stderr == f"Error: {path} cannot be read: it is larger than 1,048,576 bytes\n"
+
+
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\r\x08x"
+
+
+@pytest.fixture
+def hostile(storage: FolderStore) -> Iterator[Job]:
+    """A failed job; clients and workers have put control characters wherever they can."""
+    line = f"true {HOSTILE}"
+    said = {"command": line, "name": HOSTILE, "submitted_by": HOSTILE, "submit_reason": HOSTILE}
+    job = storage.submit(Job(**said, queue="other"))
+    claim = storage.claim(HOSTILE, HOSTILE)
+    assert claim is not None
+    with claim:
+        claim.finish(Outcome(Status.FAILED, 1, reason=HOSTILE, hint=HOSTILE))
+    storage.submit(Job(**said, queue="gpu"))
+    storage.pause("gpu", HOSTILE, HOSTILE)
+    saved = {"command": line, "name": HOSTILE, "params": [Param(name="A", default=HOSTILE)]}
+    storage.save_command(SavedCommand(saved="x", **saved))
+    worker = storage.root + "/workers/forged.json"
+    info = WorkerInfo(HOSTILE, HOSTILE, os.getpid(), 1, [HOSTILE], 0, HOSTILE, HOSTILE)
+    Path(worker).write_text(json.dumps(asdict(info)))
+    with open(worker) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield job
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "jobs", "workers", "saved", "grep no-line", "start x B=1", "submit true --queue A",
+        "jobs --json", "saved pause x", "pause gpu --why y", "logs 2", "cancel 2",
+        "cancel --q x --yes", "rerun --status failed --yes", "delete --status failed --yes",
+        "delete --status queued --yes", "mark-lost x",
+    ],
+)  # fmt: skip
+def test_no_command_prints_control_characters_that_a_client_chose(
+    typed: Typed, hostile: Job, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.terminal_columns", lambda: 200)
+    done = typed(*words.split())
+    printed = (done.stdout + done.stderr).replace("\n", "")
+    assert not CONTROL_RE.findall(printed), printed
+    if words in ("jobs", "workers", "saved"):
+        assert "\ufffd" in printed
+
+
+def test_a_title_before_a_found_line_is_cleaned_and_the_line_is_as_it_was_written(
+    typed: Typed, storage: FolderStore
+) -> None:
+    job = storage.submit(Job(command="true", name=HOSTILE))
+    claim = storage.claim("w", "h")
+    assert claim is not None
+    with claim:
+        with claim.open_log_for_append() as log:
+            log.write(b"\x1b]0;t\x07red\n")
+        claim.finish(Outcome(Status.SUCCEEDED, 0))
+    title, _, line = typed("grep", "red").stdout.removesuffix("\n").partition(": ")
+    assert title.startswith(job.id) and not CONTROL_RE.search(title)
+    assert line == "\x1b]0;t\x07red"
+    assert typed("logs", job.id).stdout == "\x1b]0;t\x07red\n"
+
+
+def test_only_what_is_a_log_is_printed_as_it_is() -> None:
+    """All else goes through `echo_line`."""
+    lines = [line.strip() for line in (ROOT / "api.py").read_text().splitlines()]
+    assert {line for line in lines if "click.echo(" in line} == {
+        "click.echo(printable(text), err=err)",
+        "click.echo(data, nl=False)",
+        "click.echo(f\"{hit['job']['id']} {printable(hit['job']['title'])}: {line}\")",
+    }
 
 
 @pytest.mark.parametrize(
