@@ -79,6 +79,7 @@ SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
 UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
 LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
+YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 EXCERPT = 1_000  # bytes of a line that a search shows
@@ -565,8 +566,12 @@ def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def utc(timestamp: float | None = None) -> str:
-    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond."""
-    moment = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond. One that no
+    year of four digits has, as a job can give to its files, becomes the nearest that one has."""
+    if timestamp is None:
+        moment = datetime.now(UTC)
+    else:
+        moment = datetime.fromtimestamp(min(max(timestamp, YEAR_1), YEAR_9999), UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -1502,6 +1507,7 @@ def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
     """The times after a moment, oldest first, each a whole minute; seconds since 1970."""
     from cronsim import CronSim
 
+    after = max(after, 0.0)  # the first year has no time in a zone west of UTC
     begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))
     last = after
     for moment in CronSim(CRON_ALIASES.get(cron, cron), begin):

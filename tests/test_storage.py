@@ -29,10 +29,13 @@ from storage import (
     JobNotFound,
     Outcome,
     Retention,
+    SavedCommand,
     Status,
     Store,
     WorkerInfo,
     WrongState,
+    append_line,
+    fire_due,
     first_id,
     judge,
     open_store,
@@ -740,3 +743,41 @@ def test_a_second_folder_is_set_aside_only_under_its_lock(storage: FolderStore) 
             assert second.is_dir()
         assert other.claim_job(job.id, "default", "w2", "h") is None
         assert not second.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (-62_135_596_800, "0001-01-01T00:00:00.000Z"),
+        (-1e12, "0001-01-01T00:00:00.000Z"),
+        (253_402_300_800, "9999-12-31T23:59:59.000Z"),
+        (9.3e18, "9999-12-31T23:59:59.000Z"),
+        (float("inf"), "9999-12-31T23:59:59.000Z"),
+    ],
+)
+def test_any_number_of_seconds_is_a_time(seconds: float, text: str) -> None:
+    assert utc(seconds) == text
+
+
+@pytest.mark.parametrize("mtime", [1 << 40, -(1 << 40)])
+def test_a_file_of_an_impossible_year_harms_nothing(
+    small: FolderStore, folder: Path, mtime: int
+) -> None:
+    """tmpfs keeps such times; a job can give them to its own files, and a person to any other."""
+    small.submit(Job(command="true"))
+    claim = small.claim("w", "h")
+    assert claim is not None
+    append_line(claim.shim_input(), {"exit": 3})
+    os.utime(f"{claim.folder}/journal", (mtime, mtime))
+    with claim:
+        assert claim.finish(claim.judge().outcome).status is Status.FAILED
+    zone = "America/New_York"
+    small.save_command(SavedCommand(saved="a", command="true", cron="@daily", zone=zone))
+    (folder / "schedules" / "a.state").write_text("{")
+    (folder / "paused" / "q.json").touch()
+    for path in ("saved/a.json", "schedules/a.state", "paused/q.json"):
+        os.utime(folder / path, (mtime, mtime))
+    assert [command.saved for command in small.list_commands()] == ["a"]
+    assert small.load_schedule("a").settled and small.paused()[0].since
+    fire_due(small, small.load_command("a"), time.time())
