@@ -5894,6 +5894,19 @@ class Spool(FolderStore):
             os.rename(look.folder, grave)
             shutil.rmtree(grave, ignore_errors=True)
 
+    def leave_request(self, job_id: str, reason: str) -> None:
+        """Leave a request to cancel a job that has not ended here. Redis has accepted it, so it
+        holds even if the exit is in the journal. Unlike `cancel`, this never waits for a recorder
+        that may have looked for a request already: Redis refuses what that records. JobNotFound
+        also for a job in taken/ or returned/; FileNotFoundError if it moves."""
+        status, folder = self._find(job_id)
+        if status in FINISHED:
+            return
+        if status is Status.QUEUED and self._cancel_queued(folder, reason):
+            return
+        self._request_cancel(folder, reason)
+        _fsync_folder(folder)
+
     def set_aside(self, look: SpoolLook) -> None:
         """Move a job that is no longer this machine's to set-aside/: it ran here, and its log may
         be the only whole one."""

@@ -1237,10 +1237,12 @@ class Relay:
     def is_told(self, job_id: str, reason: str) -> bool:
         """Leave the request to cancel it; False: try it again."""
         try:
-            self.spool.cancel(job_id, reason)
+            self.spool.leave_request(job_id, reason)
+        except FileNotFoundError:  # it moves
+            return False
         except JobNotFound:  # or it waits in taken/ or returned/, where no request is left
             return self.spool.look(job_id) is None
-        except (WrongState, JobDamaged):  # its end is reported, and Redis refuses any other
+        except (WrongState, JobDamaged):  # its end is reported, and Redis refuses it
             return True
         except OSError as error:  # for example a full disk
             self.troubles.add(f"cancel={job_id}", error)

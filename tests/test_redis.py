@@ -896,6 +896,18 @@ def test_no_attempt_follows_an_accepted_request(
     assert machine.claim("worker", "host") is None
 
 
+def test_a_relay_does_not_wait_for_a_recorder(team: Team, machine: RedisMachine) -> None:
+    job = team.submit("true", retries=1)
+    with claim(machine) as held:
+        outcome = Outcome(Status.FAILED, 3)
+        held.write_ended(outcome)
+        team.store.cancel(job.id, "enough")
+        machine.relay.obey()
+        assert held.cancel_requested() and not machine.relay.troubles.known
+        held.finish(outcome)
+    check_cancelled(machine, job, 3)
+
+
 def test_a_job_whose_confirmation_was_lost_does_not_start(
     team: Team, machine: RedisMachine
 ) -> None:
