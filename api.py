@@ -1049,10 +1049,10 @@ def index() -> Response:
     asked = Listing.parse(request.args.to_dict())
     port = tailboard().storage
     jobs, following = port.list(
-        asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id()
+        asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id(), short=True
     )
     pauses = pauses_by_queue()
-    listed = [listed_job(job, pauses) for job in jobs]
+    listed = [shown_job(job, pauses) for job in jobs]
     paused = list(pauses.values())
     answer = {"jobs": listed, "next": following, "counts": port.counts(), "paused": paused}
     return unless_known(answer)
@@ -1083,13 +1083,6 @@ def whole_job(job: Job) -> dict[str, Any]:
     """A job on its own; in a list it stands without env, attempts and its place in the queue."""
     shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
     return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
-
-
-def listed_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
-    """A job in a list, without `env`, which may be large."""
-    shown = shown_job(job, pauses)
-    del shown["env"]
-    return shown
 
 
 def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
@@ -1645,7 +1638,13 @@ class GrepPage:
         last = self._search_begun_job()
         while self.next is None:
             jobs, following = tailboard().storage.list(
-                self.asked.status, self.asked.queue, "", GREP_STEP, last, self.asked.first_id()
+                self.asked.status,
+                self.asked.queue,
+                "",
+                GREP_STEP,
+                last,
+                self.asked.first_id(),
+                short=True,
             )
             for job in jobs:
                 if self.jobs > 0 and self._is_full():
@@ -1803,7 +1802,9 @@ def iter_pages(
     """All jobs, as Store.list gives them, a few at a time."""
     before = None
     while True:
-        jobs, before = tailboard().storage.list(status, queue, text, BULK_STEP, before, since)
+        jobs, before = tailboard().storage.list(
+            status, queue, text, BULK_STEP, before, since, short=True
+        )
         yield jobs
         if before is None:
             return
@@ -2383,7 +2384,6 @@ def answer_schemas() -> dict[str, Any]:
 def job_schemas() -> dict[str, Any]:
     """A job on its own and in a list, made of the dataclass that it is."""
     job = answer_fields(Job, storage.WIRE)
-    listed = {name: job[name] for name in job if name != "env"}
     attempt = an_object(
         number=COUNT,
         started_at=TIME,
@@ -2399,7 +2399,7 @@ def job_schemas() -> dict[str, Any]:
     return {
         "Job": whole,
         "Attempt": attempt,
-        "ListedJob": an_object(**listed),
+        "ListedJob": listed_schema(job),
         "Jobs": an_object(
             jobs=list_of("ListedJob"),
             next=MAYBE_TEXT | {"description": "The `before` of the next page; null: the end."},
@@ -2413,6 +2413,17 @@ def job_schemas() -> dict[str, Any]:
             complete={"type": "boolean", "description": "False: these are only the newest."},
         ),
     }
+
+
+def listed_schema(job: dict[str, Any]) -> dict[str, Any]:
+    """A job in a list; `job`: the properties of one on its own."""
+    listed = an_object(**{name: job[name] for name in job if name != "env"})
+    listed["properties"]["command_cut"] = {
+        "type": "boolean",
+        "description": "True: `command` is only the beginning, which has the same type; "
+        "GET /jobs/ID has all of it. Left out if the command is whole.",
+    }
+    return listed
 
 
 def log_schemas() -> dict[str, Any]:

@@ -95,6 +95,9 @@ LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
 ID_STEP = 1_000  # IDs asked of Redis in one trip
+RECORD_STEP = 100  # records asked of Redis in one trip for a list: each may have a megabyte
+LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
+LISTED_TEXT = 4_000  # characters of any other text in a list
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
@@ -205,12 +208,18 @@ class Job:
     version: int = VERSION  # of job.json; 0: it is damaged
     retried_at: str | None = None  # of one that is queued again: when its next attempt may start
     attempts: list[Attempt] = field(default_factory=list)  # claimed ones, oldest first
+    is_short: bool = False  # as `shorten` makes it
+    is_command_cut: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire; while it is queued, `not_before` is of its next attempt."""
         shown = {name: getattr(self, name) for name in WIRE}
         shown["not_before"] = self.retried_at or self.not_before
         shown["reason"] = self.whole_reason
+        if self.is_short:
+            del shown["env"]
+        if self.is_command_cut:
+            shown["command_cut"] = True
         return shown
 
     @property
@@ -350,6 +359,7 @@ class Store(Protocol):
         limit: int = 50,
         before: str | None = None,
         since: str | None = None,
+        short: bool = False,
     ) -> tuple[Sequence[Job], str | None]: ...
     def counts(self) -> dict[Status, int]: ...
     def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
@@ -764,6 +774,49 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     if job.version != VERSION:
         job.reason = f"its record is of version {job.version}, made by another version of Tailboard"
     return job
+
+
+def _is_match(needle: str, job: Job) -> bool:
+    """Is this (of `casefold`) in the name, command or ID?"""
+    return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
+
+
+def shorten(job: Job) -> Job:
+    """The job as a list shows it: without env and attempts, and with long texts cut. A command may
+    have a megabyte, and what a job writes into its own journal may, too."""
+    texts = {name: getattr(job, name) for name in WIRE if isinstance(getattr(job, name), str)}
+    cut = {name: text[:LISTED_TEXT] for name, text in texts.items() if len(text) > LISTED_TEXT}
+    command = cut_command(job.command)
+    changes: dict[str, Any] = cut | {"command": command, "is_command_cut": command != job.command}
+    if job.submit_reason:
+        changes["submit_reason"] = job.submit_reason[:LISTED_TEXT]
+    return replace(job, env={}, attempts=[], is_short=True, **changes)
+
+
+def cut_command(command: str | list[str]) -> str | list[str]:
+    """The beginning of a command that takes LISTED_COMMAND bytes as JSON at most; of the same
+    type."""
+    if isinstance(command, str):
+        return cut_text(command, LISTED_COMMAND)
+    kept: list[str] = []
+    room = LISTED_COMMAND
+    for word in command:
+        room -= len('"", ')
+        if room <= 0:
+            break
+        kept.append(cut_text(word, room))
+        if kept[-1] != word:
+            break
+        room -= len(json.dumps(word))
+    return kept or [""]
+
+
+def cut_text(text: str, size: int) -> str:
+    """As much of the beginning of a text as takes so many bytes as JSON, or a little less."""
+    kept = text[:size]
+    while len(json.dumps(kept)) - len('""') > size:
+        kept = kept[: len(kept) * 7 // 8]
+    return kept
 
 
 def _is_text(value: Any) -> bool:
@@ -2683,8 +2736,10 @@ class FolderStore:
         limit: int = 50,
         before: str | None = None,
         since: str | None = None,
+        short: bool = False,
     ) -> tuple[Sequence[Job], str | None]:
-        """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more).
+        """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more);
+        if `short`, as `shorten` makes them.
 
         `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
         listed: see `first_id`. At most
@@ -2710,8 +2765,8 @@ class FolderStore:
                     job = self.get(job_id)
             if job is None or status not in (None, job.status) or queue not in (None, job.queue):
                 continue
-            if needle in f"{job.name or ''}\n{job.command}\n{job_id}".casefold():
-                jobs.append(job)
+            if _is_match(needle, job):
+                jobs.append(shorten(job) if short else job)
         return jobs, None
 
     def find(self, part: str) -> Sequence[str]:
@@ -4774,8 +4829,11 @@ class RedisStore:
 
     def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
         """Those of the jobs that exist, in this order."""
-        for place in range(0, len(ids), SEARCH_STEP):
-            yield from self._load(ids[place : place + SEARCH_STEP])
+        return self._load_in_steps(ids, SEARCH_STEP)
+
+    def _load_in_steps(self, ids: Sequence[str], step: int) -> Iterator[Job]:
+        for place in range(0, len(ids), step):
+            yield from self._load(ids[place : place + step])
 
     def _load(self, ids: Sequence[str]) -> Sequence[Job]:
         """Those of the jobs that exist, in this order; damaged ones with a reason that says so."""
@@ -4863,6 +4921,7 @@ class RedisStore:
         limit: int = 50,
         before: str | None = None,
         since: str | None = None,
+        short: bool = False,
     ) -> tuple[Sequence[Job], str | None]:
         """As FolderStore.list."""
         jobs: list[Job] = []
@@ -4871,14 +4930,14 @@ class RedisStore:
         place = before.encode() if before else None
         while read < SCAN_LIMIT:
             ids = self._ids_before(place, step, status, since)
-            for job in self._load(self._checked(ids)):
+            for job in self._load_in_steps(self._checked(ids), RECORD_STEP):
                 if len(jobs) == limit:
                     return jobs, before
                 before = job.id
                 if status not in (None, job.status) or queue not in (None, job.queue):
                     continue
-                if needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold():
-                    jobs.append(job)
+                if _is_match(needle, job):
+                    jobs.append(shorten(job) if short else job)
             if len(ids) < step:
                 return jobs, None
             place, read = ids[-1], read + len(ids)

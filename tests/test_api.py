@@ -492,6 +492,34 @@ def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> 
     assert {(answer.status_code, answer.json["reason"]) for answer in answers} == {(200, None)}
 
 
+def test_a_list_of_jobs_with_large_commands_is_small(client: FlaskClient, hand: Hand) -> None:
+    command = ["true", *["x" * 29_000] * 34]
+    ended = {hand.ended(command=command, cwd="/" + "d" * 3_999) for _ in range(20)}
+    plain = hand.queued(command="echo plain").id
+    answer = client.get("/jobs")
+    assert len(answer.data) < 30 * 7_000
+    jobs = {job["id"]: job for job in answer.json["jobs"]}
+    assert "command_cut" not in jobs[plain]
+    for job_id in ended:
+        assert jobs[job_id]["command_cut"] is True
+        assert jobs[job_id]["command"][0] == "true"
+    assert set(client.get("/bulk?to=delete").json["ids"]) == ended
+    whole = client.get(f"/jobs/{min(ended)}").json
+    assert whole["command"] == command and "command_cut" not in whole
+    again = client.post(f"/jobs/{min(ended)}/rerun").json
+    assert again["command"] == command
+
+
+def test_texts_that_a_job_writes_into_its_record_are_cut_in_a_list(
+    client: FlaskClient, hand: Hand
+) -> None:
+    path = hand.log(ended := hand.ended()).with_name("job.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "n" * 900_000}))
+    (job,) = client.get("/jobs").json["jobs"]
+    assert job["name"] == "n" * 4_000
+    assert len(client.get(f"/jobs/{ended}").json["name"]) == 900_000
+
+
 def samples(client: FlaskClient) -> dict[str, float]:
     """What Prometheus is told, by name and labels."""
     told = {}

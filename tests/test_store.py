@@ -352,6 +352,26 @@ def test_the_list_is_filtered_by_status_queue_and_text(
     assert ids(text="train", limit=1) == [three.id]
 
 
+def test_a_short_list_has_long_commands_cut(store: WorkerStore) -> None:
+    plain = store.submit(Job(command="x" * 1_990, env={"A": "b"}))
+    line = store.submit(Job(command="begin " + "\U0001f600" * 30_000))
+    words = store.submit(Job(command=["begin", *["\x01" * 30_000] * 5]))
+    many = store.submit(Job(command=[""] * 1_000))
+    jobs = {job.id: job for job in store.list(short=True)[0]}
+    assert jobs[plain.id].command == plain.command
+    assert not jobs[plain.id].is_command_cut
+    for job in (line, words, many):
+        cut = jobs[job.id]
+        assert cut.is_command_cut
+        assert type(cut.command) is type(job.command)
+        assert 200 < len(json.dumps(cut.command)) < 2_010
+        assert store.get(job.id).command == job.command
+    assert str(jobs[line.id].command) == line.command[: len(jobs[line.id].command)]
+    assert jobs[words.id].command[0] == "begin"
+    assert [job.env for job in jobs.values()] == [{}] * 4
+    assert store.list(short=True, text="\U0001f600" * 500)[0] == [jobs[line.id]]
+
+
 def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
     assert store.list() == ([], None)
     assert store.counts() == dict.fromkeys(Status, 0)
