@@ -39,6 +39,7 @@ from ipaddress import ip_address
 from itertools import islice, takewhile, zip_longest
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
+from zoneinfo import ZoneInfo
 
 import click
 import psutil
@@ -2960,9 +2961,13 @@ def describe_command(told: dict[str, Any]) -> str:
     if told["paused"]:
         times += ", paused"
     elif told["next_run"] is not None:
-        times += f", next {told['next_run'][:16]}Z"
+        times += f", next {time_in_zone(told['next_run'], told['zone'])}"
     last = told["last_run"]
-    ran = "never ran" if last is None else f"{last['status']} {last['submitted_at'][:16]}Z"
+    ran = (
+        "never ran"
+        if last is None
+        else (f"{last['status']} {time_in_zone(last['submitted_at'], told['zone'])}")
+    )
     if told["skipped"]["count"]:
         ran += f", {told['skipped']['count']} skipped"
     params = " ".join(param["name"] for param in told["params"])
@@ -2970,6 +2975,13 @@ def describe_command(told: dict[str, Any]) -> str:
     return "  ".join(
         part for part in (told["saved"], f"({times})", f"({ran})", params, line) if part
     )
+
+
+def time_in_zone(text: str, zone: str) -> str:
+    """A time in UTC, as it is on the wire, to the minute in a zone, which is named."""
+    if zone == "UTC":
+        return f"{text[:16]}Z"
+    return f"{datetime.fromisoformat(text).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
 
 
 @saved_commands.command("delete")
@@ -3058,7 +3070,10 @@ def read_exported(path: str) -> tuple[str, dict[str, Any]]:
 @routes.cli.command("workers")
 def workers_command() -> None:
     """List the living workers."""
-    for info in tailboard().storage.workers():
+    alive = tailboard().storage.workers()
+    if not alive:
+        echo_line("no worker is running: `python worker.py` starts one", err=True)
+    for info in alive:
         queues = ", ".join(info.queues) or "all queues"
         silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
         echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")

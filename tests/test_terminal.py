@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -283,6 +286,24 @@ def test_what_is_exported_can_be_imported_elsewhere(
     done = typed("saved", "import", str(kept))
     assert f"{kept / 'b.json'}: cron: its hour '25' cannot be read" in done.stderr
     assert storage.load_command("a").definition() == exported
+
+
+def test_times_of_saved_commands_are_in_their_zone(typed: Typed, storage: FolderStore) -> None:
+    typed("save", "a", "true", "--cron", "30 2 * * *", "--zone", "Asia/Tokyo")
+    job_id = typed("start", "a").stdout.strip()
+    told = typed("saved").stdout
+    begun = datetime.fromisoformat(str(storage.get(job_id).submitted_at))
+    ran = f"{begun.astimezone(ZoneInfo('Asia/Tokyo')):%Y-%m-%d %H:%M} Asia/Tokyo"
+    assert re.search(r", next \d{4}-\d\d-\d\d 02:30 Asia/Tokyo\)", told), told
+    assert f"(queued {ran})" in told
+    typed("save", "a", "true", "--cron", "30 2 * * *")
+    assert re.search(r"\(30 2 \* \* \* UTC, next \d{4}-\d\d-\d\dT02:30Z\)", typed("saved").stdout)
+
+
+def test_no_worker_is_said_and_is_no_error(typed: Typed) -> None:
+    done = typed("workers")
+    told = "no worker is running: `python worker.py` starts one\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", told)
 
 
 def test_an_export_is_private_and_follows_no_link(typed: Typed, tmp_path: Path) -> None:
