@@ -216,6 +216,8 @@ class Job:
         shown = {name: getattr(self, name) for name in WIRE}
         shown["not_before"] = self.retried_at or self.not_before
         shown["reason"] = self.whole_reason
+        for name in SECONDS:
+            shown[name] = plain_number(shown[name])
         if self.is_short:
             del shown["env"]
         if self.is_command_cut:
@@ -234,6 +236,14 @@ class Job:
         if self.status is Status.RUNNING and dicts:
             dicts[-1]["status"] = Status.RUNNING
         return dicts
+
+
+SECONDS = ("timeout", "retry_delay")  # fields that clients may send as 60 or as 60.0
+
+
+def plain_number(value: float | int | None) -> float | int | None:
+    """A whole number as an int, so that JSON always has 60 and never 60.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WIRE = [
@@ -1333,6 +1343,7 @@ class SavedCommand:
     def definition(self) -> dict[str, Any]:
         """What a person has said, as JSON in a file: without its name, and when it was saved."""
         said = asdict(self)
+        said |= {name: plain_number(said[name]) for name in SECONDS}
         return {name: said[name] for name in DEFINITION}
 
     def as_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -179,6 +180,18 @@ def test_what_is_allowed_is_kept_as_it_was_given(
     assert answer.status_code == 201, answer.text
     [(name, value)] = field.items()
     assert client.get(answer.headers["Location"]).json[name] == value
+
+
+def test_each_answer_has_seconds_as_the_same_number(client: FlaskClient) -> None:
+    body = {"command": "true", "timeout": 60}
+    made = client.post("/jobs", json=body)
+    again = client.post(f"/jobs/{made.json['id']}/rerun")
+    client.put("/saved/a", json=body)
+    answers = [made, again, client.get(f"/jobs/{made.json['id']}"), client.get("/jobs")]
+    answers += [client.get("/saved"), client.post("/saved/a/run")]
+    for answer in answers:
+        assert set(re.findall('"timeout":(.*?),', answer.text)) == {"60"}, answer.text
+        assert set(re.findall('"retry_delay":(.*?),', answer.text)) == {"0"}, answer.text
 
 
 def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> None:

@@ -125,6 +125,19 @@ def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "shown"), [(60.0, "60"), (60, "60"), (0.0, "0"), (1.5, "1.5"), (1e3, "1000")]
+)
+def test_a_whole_number_of_seconds_is_always_written_as_one(
+    store: WorkerStore, given: float, shown: str
+) -> None:
+    job = store.submit(Job(command="true", timeout=given, retry_delay=given))
+    store.save_command(SavedCommand(saved="a", command="true", timeout=given, retry_delay=given))
+    for told in (job, store.get(job.id), store.load_command("a")):
+        wire = told.as_dict()
+        assert [json.dumps(wire[name]) for name in ("timeout", "retry_delay")] == [shown] * 2
+
+
+@pytest.mark.parametrize(
     "job_id",
     [UNKNOWN, "", ".", "..", "../x", "x/../../y", f"{UNKNOWN}/", f"../queued/default/{UNKNOWN}",
      f"{UNKNOWN}\n", "\0", "20200101-000000-\uff100000000", "a" * 5000],
