@@ -36,6 +36,7 @@ from conftest import (
 )
 from machines import RedisMachine
 from proxy import Proxy
+from redis import Redis
 
 from dashboard import machines_summary
 from storage import (
@@ -1013,9 +1014,15 @@ HARMLESS: list[list[tuple[str, ...]]] = [
 
 
 def damage(redis: RedisServer, job: Job, commands: list[tuple[str, ...]]) -> None:
-    for command, key, *words in commands:
-        values = [word.replace("{}", "").encode(errors="surrogateescape") for word in words]
-        redis.do(command, f"tailboard:{key.format(job.id)}", *values)
+    """All at once: between two of them a relay may put back what the first has removed."""
+    with Redis.from_url(redis.url) as client, client.pipeline() as pipeline:
+        for command, name, *words in commands:
+            key = f"tailboard:{name.format(job.id)}"
+            values = [word.replace("{}", "").encode(errors="surrogateescape") for word in words]
+            if command == "LPUSH":  # a key of another type may exist
+                pipeline.execute_command("DEL", key)
+            pipeline.execute_command(command, key, *values)
+        pipeline.execute()
 
 
 def assert_no_500(api: str, jobs: list[Job]) -> None:
