@@ -358,10 +358,26 @@ def parse_not_before(given: str) -> str:
 
 
 def bounded_env(env: dict[str, str]) -> dict[str, str]:
-    """ValueError where it is too large in all."""
-    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
-        raise ValueError
+    """ValueError, naming the largest variable, if it is too large in all."""
+    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in env.items()}
+    if sum(sizes.values()) > MAX_ENV_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(f"{sum(sizes.values()):,} bytes are too many; {largest!r} has the most")
     return env
+
+
+def wrong_variable(error: Any) -> str:
+    """Which variable of `env` is wrong, and why; "" if it is no object. `error`: of pydantic. The
+    value is not shown: it may be a secret."""
+    _, *place = error["loc"]
+    if "ctx" in error and not place:
+        return f"; {error['ctx']['error']}"
+    if not place:
+        return ""
+    name = repr(str(place[0])[:80])
+    if place[-1] == "[key]":
+        return f"; the name {name} is not allowed"
+    return f"; the value of {name} is not a text of up to 30,000 characters without NUL"
 
 
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
@@ -398,8 +414,10 @@ class RequestModel(BaseModel):
         try:
             return cls.model_validate({k: v for k, v in data.items() if v is not None})
         except ValidationError as error:
-            field = str(error.errors()[0]["loc"][0])
-            abort(400, f"{field} must be {cls.model_fields[field].description}")
+            first = error.errors()[0]
+            field = str(first["loc"][0])
+            culprit = wrong_variable(first) if field == "env" else ""
+            abort(400, f"{field} must be {cls.model_fields[field].description}{culprit}")
 
 
 class JobRequest(RequestModel):
@@ -1198,8 +1216,9 @@ def make_run(name: str, values: object, by: str | None) -> Job:
         abort(400, str(error))
     try:
         bounded_env(job.env)
-    except ValueError:
-        abort(400, f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all")
+    except ValueError as error:
+        told = f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all"
+        abort(400, f"{told}; {error}")
     job.submitted_by = by
     return job
 
@@ -2574,13 +2593,20 @@ def describe_error(error: Exception) -> str:
 routes.cli.command_class = Command
 
 
+SHOWN_IDS = 5  # of jobs, of which one was meant
+
+
 def find(part: str) -> Job:
     """The job whose ID starts or ends with this."""
     found = tailboard().storage.find(part)
     if len(found) == 1:
         return tailboard().storage.get(found[0])
-    many = len(found) or "no"
-    raise click.ClickException(f"{many} jobs have an ID that starts or ends with {part!r}")
+    told = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
+    if found:
+        told += f": {', '.join(found[:SHOWN_IDS])}"
+    if len(found) > SHOWN_IDS:
+        told += f" and {len(found) - SHOWN_IDS} more"
+    raise click.ClickException(told)
 
 
 Option = Callable[[Callable[..., None]], Callable[..., None]]

@@ -149,6 +149,15 @@ FINISHED = (
 )
 
 
+ENDED_WORDS = {  # what a sentence says of a job that has ended
+    Status.SUCCEEDED: "has already succeeded",
+    Status.FAILED: "has already failed",
+    Status.CANCELLED: "has already been cancelled",
+    Status.TIMED_OUT: "has already ended as timed_out",
+    Status.LOST: "is already lost",
+}
+
+
 class JobError(Exception):
     """The job does not allow that."""
 
@@ -163,6 +172,15 @@ class JobDamaged(JobError):
 
 class WrongState(JobError):
     """The job's state does not allow that."""
+
+
+def cannot_cancel(job_id: str, status: Status) -> WrongState:
+    return WrongState(f"job {job_id} {ENDED_WORDS[status]} and can no longer be cancelled")
+
+
+def cannot_delete(job_id: str, status: str) -> WrongState:
+    told = "only a job that has ended can be deleted"
+    return WrongState(f"job {job_id} is still {status}: {told}")
 
 
 class KeyReused(JobError):
@@ -3151,14 +3169,12 @@ class FolderStore:
             if found in FINISHED:
                 if is_requested:  # too late: the recorder had already looked for one
                     self._withdraw_request(folder)
-                raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
+                raise cannot_cancel(job_id, found)
             with suppress(FileNotFoundError, JobNotFound):  # it has moved: look again
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
                 if self._has_just_ended(folder):
-                    raise WrongState(
-                        f"job {job_id} has just ended: it cannot be cancelled any more"
-                    )
+                    raise WrongState(f"job {job_id} has just ended and can no longer be cancelled")
                 self._request_cancel(folder, reason)
                 is_requested = True
                 _fsync_folder(folder)
@@ -3215,9 +3231,7 @@ class FolderStore:
             is_to_cancel = verdict.status is Status.CANCELLED and not verdict.recorded
             has_ended = verdict.recorded or claim.attempt.exit_code is not None
             if verdict.status in FINISHED and has_ended and not is_to_cancel:
-                raise WrongState(
-                    f"job {claim.job.id} is {verdict.status}: it cannot be cancelled any more"
-                )
+                raise cannot_cancel(claim.job.id, verdict.status)
             line = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
             try:
                 append_line(claim.shim_input(), {"ended": line})
@@ -3247,7 +3261,7 @@ class FolderStore:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""
         status, folder = self._find(job_id)
         if status not in FINISHED:
-            raise WrongState(f"job {job_id} is {status}: only a job that has ended can be deleted")
+            raise cannot_delete(job_id, status)
         try:
             self._delete(status, folder)
         except FileNotFoundError:
@@ -5117,7 +5131,7 @@ class RedisStore:
             asked = self.cancel_reason(job_id) if found is Status.RUNNING else ""
             if self._override(job_id, found, "*", Status.CANCELLED, line, cancel=asked):
                 return self.get(job_id)
-        raise WrongState(f"job {job_id} is {found}: it cannot be cancelled any more")
+        raise cannot_cancel(job_id, found)
 
     def _override(
         self,
@@ -5142,7 +5156,7 @@ class RedisStore:
         if answer == "absent":
             raise JobNotFound(f"there is no job {job_id!r}")
         if answer != "deleted":
-            raise WrongState(f"job {job_id} is {answer}: only a job that has ended can be deleted")
+            raise cannot_delete(job_id, answer)
 
     # Saved commands, and their schedules
 

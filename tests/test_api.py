@@ -194,6 +194,31 @@ def test_each_answer_has_seconds_as_the_same_number(client: FlaskClient) -> None
         assert set(re.findall('"retry_delay":(.*?),', answer.text)) == {"0"}, answer.text
 
 
+ENV_RULE = (
+    "env must be an object of texts, of up to 64 KiB in all, with names other than JOB_… and "
+    "TAILBOARD_…"
+)
+NO_TEXT = "is not a text of up to 30,000 characters without NUL"
+
+
+@pytest.mark.parametrize(
+    ("env", "culprit"),
+    [
+        ({"A": "1", "SECRET": 2}, f"; the value of 'SECRET' {NO_TEXT}"),
+        ({"A": "1", "B": "nul\0"}, f"; the value of 'B' {NO_TEXT}"),
+        ({"A": "1", "JOB_ID": "2"}, "; the name 'JOB_ID' is not allowed"),
+        ({"A": "1", "": "2"}, "; the name '' is not allowed"),
+        ({"A": "1", "B": "x" * 25_000, "C": "x" * 29_000, "D": "x" * 20_000},
+         "; 74,005 bytes are too many; 'C' has the most"),
+        (["A"], ""),
+    ],
+)  # fmt: skip
+def test_a_wrong_env_names_the_variable(client: FlaskClient, env: Any, culprit: str) -> None:
+    for method, path in (("POST", "/jobs"), ("PUT", "/saved/a")):
+        answer = client.open(path, method=method, json={"command": "true", "env": env})
+        is_problem(answer, 400, ENV_RULE + culprit)
+
+
 def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> None:
     def submit(key: str) -> Any:
         body = {"command": "true"}

@@ -579,6 +579,34 @@ def test_what_has_ended_can_only_be_deleted(
     assert not any(store.counts().values())
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Status.SUCCEEDED, "has already succeeded"),
+        (Status.FAILED, "has already failed"),
+        (Status.CANCELLED, "has already been cancelled"),
+        (Status.TIMED_OUT, "has already ended as timed_out"),
+        (Status.LOST, "is already lost"),
+    ],
+)
+def test_why_a_job_cannot_be_cancelled_is_a_sentence(
+    store: WorkerStore, bring: Callable[..., Job], status: Status, words: str
+) -> None:
+    job = bring(status)
+    with pytest.raises(WrongState, match=f"^job {job.id} {words} and can no longer be cancelled$"):
+        store.cancel(job.id, "why")
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+def test_why_a_job_cannot_be_deleted_is_a_sentence(
+    store: WorkerStore, bring: Callable[..., Job], status: Status
+) -> None:
+    job = bring(status)
+    told = f"^job {job.id} is still {status}: only a job that has ended can be deleted$"
+    with pytest.raises(WrongState, match=told):
+        store.delete(job.id)
+
+
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
 def test_what_has_not_ended_cannot_be_deleted(
     store: WorkerStore, bring: Callable[..., Job], status: Status

@@ -288,6 +288,20 @@ def test_what_is_exported_can_be_imported_elsewhere(
     assert storage.load_command("a").definition() == exported
 
 
+def test_an_id_that_is_not_unique_lists_those_that_fit(typed: Typed, storage: FolderStore) -> None:
+    ids = [storage.submit(Job(command="true")).id for _ in range(7)]
+    start = ids[0][:2]
+    told = f"Error: 7 jobs have an ID that starts or ends with {start!r}: "
+    said = typed("cancel", start).stderr
+    listed, rest = said[len(told) :].split(" and ")
+    assert said.startswith(told) and rest == "2 more\n"
+    assert len(listed.split(", ")) == 5 and set(listed.split(", ")) <= set(ids)
+    for job_id in ids[2:]:
+        storage.cancel(job_id, "")
+        storage.delete(job_id)
+    assert typed("cancel", start).stderr.endswith(f": {', '.join(storage.find(start))}\n")
+
+
 def test_times_of_saved_commands_are_in_their_zone(typed: Typed, storage: FolderStore) -> None:
     typed("save", "a", "true", "--cron", "30 2 * * *", "--zone", "Asia/Tokyo")
     job_id = typed("start", "a").stdout.strip()
