@@ -82,6 +82,7 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
+SHORT_NEEDLE = 16  # bytes up to which the quicker `rfind` is no danger
 EXCERPT = 1_000  # bytes of a line that a search shows
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 MAX_FAILED_STARTS = 3  # until a job whose shim never starts its command has failed
@@ -1878,8 +1879,9 @@ class Log(AbstractContextManager["Log"], ABC):
                 return found, end
             begin = max(start, end - SEARCH_BLOCK)
             block = self.pread(end - begin + len(needle) - 1, begin).lower()
+            find_last = last_match_finder(block, needle)
             while end > begin and len(found) < limit:
-                at = block.rfind(needle, 0, end - begin + len(needle) - 1)
+                at = find_last(end - begin + len(needle) - 1)
                 if at < 0:
                     end = begin
                     break
@@ -1923,6 +1925,23 @@ class Log(AbstractContextManager["Log"], ABC):
                 out.append(line)
                 at += len(line)
         return b"".join(out)
+
+
+def last_match_finder(block: bytes, needle: bytes) -> Callable[[int], int]:
+    """A function that returns where the last match within the first N bytes of the block begins, or
+    -1. `rfind` compares up to len(needle) bytes at each place and blocks all threads meanwhile:
+    30 ms for a MiB and 200 bytes. `find` takes linear time."""
+    if len(needle) <= SHORT_NEEDLE:
+        return lambda end: block.rfind(needle, 0, end)
+    if needle not in block:
+        return lambda end: -1
+    mirrored, wanted = block[::-1], needle[::-1]
+
+    def find_last(end: int) -> int:
+        at = mirrored.find(wanted, max(0, len(block) - end))
+        return -1 if at < 0 else len(block) - at - len(wanted)
+
+    return find_last
 
 
 class EmptyLog(Log):

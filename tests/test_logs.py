@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -21,7 +22,7 @@ import requests
 from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wait_until
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
-from storage import Claim, Outcome, Status
+from storage import Claim, FileLog, Outcome, Status, last_match_finder
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 150_000_000  # bytes of a log that no request may hold
@@ -777,6 +778,37 @@ def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, hand: Hand) 
         job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
         [match], _ = search(site, job_id, q="needle!")
         assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
+
+
+def test_each_search_takes_time_in_proportion_to_the_log(tmp_path: Path) -> None:
+    """`rfind` would compare all bytes of a needle at each place, and block all other threads."""
+    path = tmp_path / "output.log"
+    path.write_bytes(b"a" * (8 << 20))
+
+    def seconds(needle: bytes) -> float:
+        with FileLog(str(path)) as log:
+            begun = time.thread_time()
+            assert log.search(needle, log.size, 10, math.inf) == ([], None)
+            return time.thread_time() - begun
+
+    plain = min(seconds(b"b" * 200) for _ in range(3))
+    assert seconds(b"ab" + b"a" * 198) < 25 * plain
+
+
+def test_the_last_match_is_found_as_rfind_finds_it() -> None:
+    found = 0
+    for seed in range(2_000):
+        chance = random.Random(seed)
+        block = bytes(chance.choices(b"ab", k=chance.randrange(200)))
+        needle = bytes(chance.choices(b"ab", k=chance.choice((1, 5, 16, 17, 19)))) * (seed % 2 + 1)
+        if len(block) > 20 and seed % 3:
+            needle = block[(place := chance.randrange(len(block) - 20)) : place + 18]
+        find_last = last_match_finder(block, needle)
+        for end in range(0, 210, 7):
+            at = find_last(end)
+            assert at == block.rfind(needle, 0, end)
+            found += at >= 0
+    assert found > 5_000
 
 
 def test_matches_are_counted_over_the_whole_log(site: Site, hand: Hand) -> None:
