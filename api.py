@@ -113,7 +113,7 @@ GREP_JOB_BYTES = 1 << 30  # the newest bytes of one log that are searched with a
 GREP_STEP = 100  # jobs listed at a time
 GREP_COMMAND_TIME = 0.5  # seconds until `flask grep` prints what it has found
 GREP_COMMAND_LINES = 1_000  # and no more lines than this
-TURN_WAIT = 0.5  # seconds for which a search of all logs waits for its turn
+TURN_WAIT = 2.5  # seconds for which a search waits for its turn; the page waits 5 for an answer
 BULK_TIME = 2.0  # seconds for finding the jobs that many are to be rerun, cancelled or deleted of
 BULK_LIMIT = 2_000  # of these jobs in one answer
 BULK_STEP = 500  # jobs listed at a time
@@ -128,7 +128,8 @@ MAX_BODY_BYTES = 1 << 20
 MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
 MAX_SEARCHES = 2  # of long logs at a time
-LONG_LOG_BYTES = 16 << 20  # shorter ones are searched in no time
+MAX_WAITING_SEARCHES = 12  # for their turn; each holds a thread
+LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
 RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
 
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
@@ -286,31 +287,76 @@ def check_storage(store: storage.Store) -> None:
         store.check_server()
 
 
+class Searcher(NamedTuple):
+    """Who searches: the owner of a named token, or the address of a visitor behind the address of a
+    connection, which may be that of a proxy or of the page."""
+
+    peer: str
+    visitor: str
+
+
+class Waiter:
+    """A search that waits for its turn."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self.searcher = searcher
+        self.is_refused = False
+
+
 class SearchTurns:
-    """The searches of long logs that run now: one for each client and few in all, since each keeps
-    a processor and the disk busy for seconds."""
+    """The searches of long logs: a few run at a time, since each keeps a processor and the disk
+    busy for seconds, and a few wait. The next turn is for those of whom the fewest run, first
+    counted by peer: only our own proxy can be believed when it names visitors."""
 
     def __init__(self) -> None:
-        self.clients: set[str] = set()
+        self.running: list[Searcher] = []
+        self.waiting: list[Waiter] = []  # the longest first
         self.changed = threading.Condition()
 
-    def may_begin(self, client: str) -> bool:
-        return client not in self.clients and len(self.clients) < MAX_SEARCHES
-
     @contextmanager
-    def take(self, client: str, wait: float = 0.0) -> Iterator[None]:
-        """Hold a turn for this client; 503 where it has one already, or all are taken, and none is
-        free within so many seconds."""
+    def take(self, searcher: Searcher) -> Iterator[None]:
+        """Hold a turn; 503 if it is not free within TURN_WAIT, or if too many others wait."""
         with self.changed:
-            if not self.changed.wait_for(lambda: self.may_begin(client), wait):
-                abort(503, "other searches of long logs are under way")
-            self.clients.add(client)
+            self._wait(Waiter(searcher))
+            self.running.append(searcher)
         try:
             yield
         finally:
             with self.changed:
-                self.clients.remove(client)
+                self.running.remove(searcher)
                 self.changed.notify_all()
+
+    def _wait(self, waiter: Waiter) -> None:
+        self.waiting.append(waiter)
+        self._refuse_excess()
+        try:
+            self.changed.wait_for(lambda: waiter.is_refused or self._is_next(waiter), TURN_WAIT)
+            if waiter.is_refused or not self._is_next(waiter):
+                abort(503, "too many log searches are running; try again in a few seconds")
+        finally:
+            self.waiting.remove(waiter)
+            self.changed.notify_all()  # another one may be next
+
+    def _is_next(self, waiter: Waiter) -> bool:
+        if len(self.running) >= MAX_SEARCHES:
+            return False
+        accepted = [other for other in self.waiting if not other.is_refused]
+        return waiter is min(accepted, key=lambda other: self._share(other, self.running))
+
+    def _refuse_excess(self) -> None:
+        """Refuse the newest of those of whom the most wait, if too many do."""
+        accepted = [other for other in self.waiting if not other.is_refused]
+        if len(accepted) > MAX_WAITING_SEARCHES:
+            searchers = [other.searcher for other in accepted]
+            newest_first = reversed(accepted)
+            max(newest_first, key=lambda other: self._share(other, searchers)).is_refused = True
+            self.changed.notify_all()
+
+    @staticmethod
+    def _share(waiter: Waiter, searchers: Sequence[Searcher]) -> tuple[int, int]:
+        """How many of these have the same peer, and how many are of the same searcher."""
+        peers = [searcher.peer for searcher in searchers]
+        return peers.count(waiter.searcher.peer), searchers.count(waiter.searcher)
 
 
 def tailboard() -> Tailboard:
@@ -1430,9 +1476,21 @@ def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
         return search_or_count(log, needle, asked)
 
 
-def searcher() -> str:
-    """Who searches. Behind a proxy, which needs a token, all come from the proxy's address."""
-    return visitor() or request.headers.get("X-Forwarded-For") or request.remote_addr or ""
+def searcher() -> Searcher:
+    """Who sent this request, as far as turns are counted."""
+    if name := visitor():
+        return Searcher(name, name)
+    peer = request.remote_addr or ""
+    return Searcher(peer, last_hop() or peer)
+
+
+def last_hop() -> str:
+    """The last address in X-Forwarded-For: our own proxy, or the page, has added it, and a client
+    may have made up all others. Empty if there is none."""
+    added = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    with suppress(ValueError):
+        return str(ip_address(added))
+    return ""
 
 
 def search_or_count(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
@@ -1755,7 +1813,7 @@ def job_summary(job: Job) -> dict[str, Any]:
 def search_logs() -> dict[str, Any]:
     """The lines of all logs that hold a text, newest jobs first."""
     asked = Grep.parse(request.args.to_dict())
-    with tailboard().searches.take(searcher(), TURN_WAIT):
+    with tailboard().searches.take(searcher()):
         return GrepPage(asked, SEARCH_TIME).search().as_dict()
 
 

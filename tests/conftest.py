@@ -623,9 +623,10 @@ def served(site: Site) -> Site:
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with a token, which its output never tells. A follower that is not told of news looks
-    for them after ten minutes only."""
+    for them after ten minutes only, and a search waits a minute for its turn."""
     base = tmp_path_factory.mktemp("locked")
-    with serve_site(base, "KEEPALIVE_INTERVAL=600", TAILBOARD_TOKEN=TOKEN) as site:
+    times = ("KEEPALIVE_INTERVAL=600", "TURN_WAIT=60")
+    with serve_site(base, *times, TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()
         assert "GET /" in output  # the access log is there

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +20,23 @@ import attacks
 import psutil
 import pytest
 import requests
-from conftest import SHORT_TIMES, Processes, Site, free_port, receive, serve_site, wait_until
+from conftest import (
+    SHORT_TIMES,
+    Hand,
+    Processes,
+    Site,
+    free_port,
+    receive,
+    serve_site,
+    wait_until,
+)
 from flask import Response
+from flask.testing import FlaskClient
 from web import EVENTS, admitted, is_problem
+from werkzeug.exceptions import HTTPException
 
 import api
+from api import Searcher, SearchTurns, searcher
 from storage import Claim
 
 LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
@@ -196,24 +209,124 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_long_searches_take_turns(locked: Site) -> None:
+    """Also those of one client: it waits for itself, and gets its answers."""
     job_id, short = locked.hand.ended(b"begin\n"), locked.hand.ended(b"needle\n")
     os.truncate(locked.hand.log(job_id), LONG)
 
-    def search(client: str) -> requests.Response:
-        return locked.get(f"/jobs/{job_id}/logs?q=needle", headers={"X-Forwarded-For": client})
+    def search(client: str) -> int:
+        headers = {"X-Forwarded-For": client}
+        return locked.get(f"/jobs/{job_id}/logs?q=needle", headers=headers).status_code
 
-    def statuses(*clients: str) -> list[int]:
-        with ThreadPoolExecutor(len(clients)) as pool:
-            answers = list(pool.map(search, clients))
-            for answer in answers:
-                assert answer.status_code == 200 or int(answer.headers["Retry-After"]) > 0
-        return sorted(answer.status_code for answer in answers)
-
-    assert statuses("192.0.2.1", "192.0.2.1", "192.0.2.1") == [200, 503, 503]
-    assert statuses("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4") == [200, 200, 503, 503]
-    with ThreadPoolExecutor(2) as pool:
-        for client in ("192.0.2.1", "192.0.2.2"):
-            pool.submit(search, client)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(search, "192.0.2.1") for _ in range(4)]
         for _ in range(5):  # a short log needs no turn
             found = locked.get(f"/jobs/{short}/logs?q=needle").json()["matches"]
             assert [match["text"] for match in found] == ["needle"]
+        assert [answer.result() for answer in answers] == [200] * 4
+
+
+def test_a_log_above_a_mebibyte_is_searched_in_turn(
+    client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.TURN_WAIT", 0)
+    long, short = hand.ended(b"a" * (1 << 20) + b"\n"), hand.ended(b"a" * (1 << 20))
+    turns = client.application.extensions["tailboard"].searches
+    with turns.take(Searcher("one", "one")), turns.take(Searcher("two", "two")):
+        for query in (f"/jobs/{long}/logs?q=a", f"/jobs/{long}/logs?q=a&count=1", "/logs?q=a"):
+            answer = client.get(query)
+            is_problem(answer, 503, "too many log searches are running")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert client.get(f"/jobs/{short}/logs?q=a").status_code == 200
+    assert client.get(f"/jobs/{long}/logs?q=a").status_code == 200
+
+
+class Searches:
+    """Threads that ask for turns one after another, and end when they are told to."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool, self.turns = pool, SearchTurns()
+        self.began: list[str] = []
+        self.refused: list[str] = []
+        self.over: dict[str, threading.Event] = {}
+
+    def begin(self, name: str, searcher: Searcher) -> None:
+        over = self.over[name] = threading.Event()
+
+        def run() -> None:
+            try:
+                with self.turns.take(searcher):
+                    self.began.append(name)
+                    over.wait(60)
+            except HTTPException:
+                self.refused.append(name)
+
+        known = self.count()
+        self.pool.submit(run)
+        wait_until(lambda: self.count() > known)
+
+    def count(self) -> int:
+        return len(self.turns.running) + len(self.turns.waiting) + len(self.refused)
+
+    def end(self, name: str) -> None:
+        known = len(self.began)
+        self.over[name].set()
+        wait_until(lambda: len(self.began) > known or not self.turns.waiting)
+
+    def end_all(self) -> None:
+        for over in self.over.values():
+            over.set()
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Searches]:
+    monkeypatch.setattr("api.TURN_WAIT", 60)
+    with ThreadPoolExecutor(30) as pool:
+        searches = Searches(pool)
+        yield searches
+        searches.end_all()
+
+
+def test_a_client_with_many_searches_delays_another_by_one_at_most(searches: Searches) -> None:
+    greedy, other = Searcher("127.0.0.1", "192.0.2.1"), Searcher("127.0.0.1", "192.0.2.2")
+    for number in range(5):
+        searches.begin(f"greedy {number}", greedy)
+    searches.begin("other", other)
+    assert searches.began == ["greedy 0", "greedy 1"]
+    searches.end("greedy 0")
+    assert searches.began[2:] == ["other"]
+    searches.end("greedy 1")
+    assert searches.began[3:] == ["greedy 2"]
+
+
+def test_a_client_that_makes_up_visitors_does_not_get_their_turns(searches: Searches) -> None:
+    for number in range(6):
+        searches.begin(f"made up {number}", Searcher("192.0.2.1", f"10.0.0.{number}"))
+    searches.begin("other", Searcher("192.0.2.2", "192.0.2.2"))
+    searches.end("made up 0")
+    assert searches.began[2:] == ["other"]
+
+
+def test_too_many_searches_of_one_client_are_refused_and_no_others(
+    searches: Searches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.MAX_WAITING_SEARCHES", 3)
+    for number in range(5):
+        searches.begin(f"greedy {number}", Searcher("192.0.2.1", "192.0.2.1"))
+    assert searches.refused == []
+    searches.begin("other", Searcher("192.0.2.2", "192.0.2.2"))
+    wait_until(lambda: searches.refused == ["greedy 4"], describe=lambda: searches.refused)
+    searches.begin("greedy 5", Searcher("192.0.2.1", "192.0.2.1"))
+    wait_until(lambda: searches.refused == ["greedy 4", "greedy 5"])
+
+
+def test_the_last_hop_names_the_visitor(client: FlaskClient) -> None:
+    """All others were sent by the client."""
+
+    def asked(headers: dict[str, str]) -> Searcher:
+        with client.application.test_request_context("/logs", headers=headers):
+            return searcher()
+
+    assert asked({"X-Forwarded-For": "1, 192.0.2.7"}) == asked({"X-Forwarded-For": "2,192.0.2.7"})
+    assert asked({"X-Forwarded-For": "192.0.2.7"}).visitor == "192.0.2.7"
+    assert asked({"X-Forwarded-For": "1"}) == asked({"X-Forwarded-For": "2"}) == asked({})
+    assert asked({}).peer == asked({"X-Forwarded-For": "192.0.2.7"}).peer

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 from conftest import Hand, Processes, Site, wait_until
-from flask.testing import FlaskClient
 from web import UNKNOWN, is_problem
 
 import api
@@ -261,15 +260,6 @@ def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
     os.truncate(local.log(held.job.id), 6)
     assert len(ask("first", before=place)["hits"]) == 1
     held.release()
-
-
-def test_one_search_at_a_time_for_each_client(client: FlaskClient) -> None:
-    turns = client.application.extensions["tailboard"].searches
-    with turns.take("127.0.0.1"):
-        busy = client.get("/logs?q=x")
-        is_problem(busy, 503, "other searches")
-        assert int(busy.headers["Retry-After"]) > 0
-    assert client.get("/logs?q=x").status_code == 200
 
 
 # --- flask grep -----------------------------------------------------------------------------------
