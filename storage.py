@@ -5195,11 +5195,8 @@ class RedisStore:
     def _saved_sizes(self) -> dict[str, int]:
         """Bytes of each saved command, by name. What others save at the same moment is not counted:
         all together may take a little more than is allowed."""
-        key = self._key("saved")
-        (names,) = self.link.ask(("HKEYS", key))
-        sizes = self.link.ask(*(("HSTRLEN", key, name) for name in names))
-        decoded = (name.decode(errors="replace") for name in names)
-        return dict(zip(decoded, sizes, strict=True))
+        (records,) = self.link.ask(("HGETALL", self._key("saved")))
+        return {name.decode(errors="replace"): len(data) for name, data in records.items()}
 
     def load_command(self, name: str) -> SavedCommand:
         """The saved command; CommandNotFound, also where it is damaged."""
