@@ -108,6 +108,7 @@ DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 HASH_RE = re.compile("[0-9a-f]{64}")
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
+INSTANCES_KEPT = 20  # runs of its relay that a spool remembers
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY_RE = re.compile(DATE)
@@ -3089,13 +3090,14 @@ class FolderStore:
         places = (f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED)
         return any(os.access(place, os.F_OK) for place in places)
 
-    def _set_aside(self, folder: str) -> str:
-        """Move a second folder with the same ID away; a person may look at it, it never runs."""
+    def _set_aside(self, folder: str, reason: str = "its ID is taken") -> str:
+        """Move a folder away, say a second one with the same ID. A person may look at it, it never
+        runs."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             os.rename(folder, target)
-            log.warning("set aside job=%s reason=%r to=%s", name, "its ID is taken", target)
+            log.warning("set aside job=%s reason=%r to=%s", name, reason, target)
         return target
 
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
@@ -3999,6 +4001,8 @@ def _data_start(fd: int) -> int:
 #     paused           the queues from which nothing is taken, each with what is said of it
 #     taken:SPOOL  runs:SPOOL  wishes:SPOOL  gone:SPOOL    what a machine has, and is to do
 #     heard  machines                          when each machine was heard of, and its workers
+#     instances        of each spool "INSTANCE N SINCE AT": the relay that speaks for it, its last
+#                      report's number and time; two at a time have copies of one spool
 #     changes          a stream of what moved, which wakes whoever waits
 #     deleted  epoch                           totals; a word that is gone once Redis was emptied
 #     saved  schedules                         by name: saved commands, and which times are settled
@@ -4431,11 +4435,25 @@ if not first then
 end
 return {string.format('%.0f', first), table.concat(out)}
 """,
-    # spool, what it shows, a new epoch: this machine is alive. Each reports once a second. A time
-    # in which none did is added to when others were heard of -> {epoch, {id, reason…} to cancel,
-    # IDs to delete, {queue, what is said of it…} that are paused}
+    # spool, what it shows, a new epoch, the relay's instance ('': none), since when it reports (0:
+    # this is its first report), an instance that is known to have ended, seconds of silence after
+    # which any other has: this machine is alive. Each reports once a second. A time in which none
+    # did is added to when others were heard of -> {epoch, {id, reason…} to cancel, IDs to delete,
+    # {queue, what is said of it…} that are paused, number of this report, since}, or {false, the
+    # older instance that has reported lately, the number of its report}.
     "beat": """
-local spool, shown, epoch = unpack(ARGV)
+local spool, shown, epoch, instance, since, ended, silence = unpack(ARGV)
+local stored = redis.call('HGET', P..'instances', spool) or ''
+local other, beats, began, at = string.match(stored, '^(%S+) (%d+) (%S+) (%S+)$')
+since = tonumber(since) > 0 and tonumber(since) or clock()
+if instance ~= '' then
+  if other and other ~= instance and other ~= ended and tonumber(began) <= since
+    and math.abs(clock() - at) < tonumber(silence) then return {false, other, beats} end
+  beats = number(beats) + 1
+  redis.call('HDEL', P..'instances', spool)
+  local use = string.format('%s %.0f %.3f %.3f', instance, beats, since, clock())
+  redis.call('HSET', P..'instances', spool, use)
+end
 local heard, now = P..'heard', redis.call('TIME')[1]
 local last = redis.call('ZRANGE', heard, -1, -1, 'WITHSCORES')[2]
 redis.call('ZREM', heard, spool)
@@ -4450,7 +4468,8 @@ redis.call('HSET', P..'machines', spool, shown)
 redis.call('SETNX', P..'epoch', epoch)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)
-return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused')}
+return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused'),
+        tostring(beats), string.format('%.3f', since)}
 """,
     # id, token, offset, samples that stand there in the file `times`
     "note": """
@@ -4489,6 +4508,7 @@ REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
+INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
 
@@ -5469,10 +5489,23 @@ class RedisStore:
 
     # For a machine's relay
 
-    def beat(self, spool: str, workers: Sequence[WorkerInfo]) -> Orders:
-        """Report that this machine lives; returns what it is to do."""
+    def beat(
+        self,
+        spool: str,
+        workers: Sequence[WorkerInfo],
+        instance: Instance | None = None,
+        ended: str = "",
+    ) -> Orders:
+        """Report that this machine lives; returns what it is to do. SpoolInUse if another instance
+        of its spool is in use, unless that is `ended`."""
+        instance = instance or Instance("")
         shown = json.dumps([encode_worker(worker) for worker in workers])
-        epoch, wishes, gone, paused = self.link.run("beat", spool, shown, os.urandom(8).hex())
+        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE)
+        epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
+        if epoch is None:
+            raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))
+        wishes, gone, paused, beats, since = answer
+        instance.beats, instance.since = parse_count(beats), parse_score(since)
         reasons = {raw: reason.decode(errors="replace") for raw, reason in _pairs(wishes)}
         said = dict(_pairs(paused))
         return Orders(
@@ -5626,6 +5659,23 @@ class PastLog:
 
 
 @dataclass(slots=True)
+class Instance:
+    """One run of a spool's relay. Redis knows the one that speaks for a spool."""
+
+    name: str  # random
+    since: float = 0.0  # seconds since 1970, by the clock of Redis; 0: not accepted yet
+    beats: int = 0  # the number of the last report of this spool that is known to be accepted
+
+
+class SpoolInUse(OSError):
+    """Another instance of this spool reported to Redis a moment ago."""
+
+    def __init__(self, instance: str, beats: int) -> None:
+        super().__init__(errno.EBUSY, "another worker reported for this spool a moment ago")
+        self.instance, self.beats = instance, beats
+
+
+@dataclass(slots=True)
 class Orders:
     """What Redis asks of a machine."""
 
@@ -5696,6 +5746,14 @@ def encode_record(job: Job) -> bytes:
 
 
 @dataclass(slots=True)
+class SpoolUse:
+    """The file `instances` of a spool, beside what differs in a copy."""
+
+    names: list[str]  # of the last instances, the newest last
+    admitted: bool  # Redis has accepted one
+
+
+@dataclass(slots=True)
 class SpoolLook:
     """One job in the spool, as the relay saw it at one moment."""
 
@@ -5748,6 +5806,7 @@ class Spool(FolderStore):
         name            this folder's name in Redis, made once
         epoch           that of Redis, as its jobs and pauses were compared with it last
         relay           flock-ed by the one relay
+        instances       the last runs of the relay in this very folder, of which a copy has none
         taken/ID/       taken from Redis, not confirmed: no worker sees it yet
         returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
 
@@ -5773,6 +5832,7 @@ class Spool(FolderStore):
             write_new(draft, f"{host}-{os.urandom(4).hex()}".encode())
             try:
                 os.link(draft, path)
+                self._set_aside_foreign()
             finally:
                 os.unlink(draft)
         # Also if another worker made it: Redis must learn of no name that a power cut may undo.
@@ -5783,10 +5843,77 @@ class Spool(FolderStore):
             raise ValueError(f"{path} does not hold the name of a spool")
         return name
 
+    def _set_aside_foreign(self) -> None:
+        """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they are
+        those of another machine, and must not run here as well."""
+        homes = [f"{self.root}/{name}" for name in ("taken", "running")]
+        for kind in ("queued", "returned"):
+            queues = self._listing(f"{self.root}/{kind}", _is_queue)
+            homes += [f"{self.root}/{kind}/{queue}" for queue in queues]
+        for folder in [f"{home}/{job_id}" for home in homes for job_id in self._listing(home)]:
+            journal = None
+            with suppress(OSError):
+                journal = lock_file(f"{folder}/journal", os.O_RDWR)
+                if journal is None and os.path.exists(f"{folder}/journal"):
+                    continue  # it runs here
+            self._set_aside(folder, "its spool got a new name")
+            if journal is not None:
+                os.close(journal)
+
     def check_name(self) -> None:
         """OSError if the folder is missing or another one. Its jobs are not lost by that."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
             raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
+
+    def _identity(self) -> dict[str, Any]:
+        """What differs in every copy of this folder: on one file system its inode, on another
+        machine the ID of the boot. It also changes with a restart of the machine."""
+        found = os.stat(self.root)
+        return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
+
+    def _read_instances(self) -> SpoolUse:
+        """How the relays of this very folder have used it. Nothing is known in a copy, or after a
+        restart of the machine."""
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            record = json.loads(read_small(f"{self.root}/instances"))
+            use = SpoolUse(**known_fields(SpoolUse, record))
+            names = use.names if isinstance(use.names, list) else []
+            identity = self._identity()
+            is_here = {name: record.get(name) for name in identity} == identity
+            return SpoolUse(names if is_here else [], is_here and use.admitted is True)
+        return SpoolUse([], False)
+
+    def begin_instance(self) -> Instance:
+        """A new run of the relay, which has the relay's lock."""
+        instance = Instance(os.urandom(8).hex())
+        self.note_instance(instance, self.is_admitted())
+        return instance
+
+    def note_instance(self, instance: Instance, admitted: bool) -> None:
+        """Write down that it runs in this very folder. Not fsynced: after a power cut the machine
+        has another boot."""
+        names = [name for name in self._read_instances().names if name != instance.name]
+        use = SpoolUse([*names[-INSTANCES_KEPT:], instance.name], admitted)
+        draft = f"{self.root}/tmp/instances-{os.urandom(4).hex()}"
+        try:
+            with open(draft, "x", opener=_private) as file:
+                json.dump(asdict(use) | self._identity(), file)
+            os.rename(draft, f"{self.root}/instances")
+        except OSError as error:  # a worker starts on a full disk, too
+            if error.errno not in FULL_ERRNOS:
+                raise
+            with suppress(OSError):
+                os.unlink(draft)
+
+    def is_admitted(self) -> bool:
+        """Has Redis accepted an instance of this very folder? Before, it may be a copy, whose jobs
+        another machine runs."""
+        return self._read_instances().admitted
+
+    def has_run(self, instance: str) -> bool:
+        """Has this instance run in this very folder? It has ended, since it no longer holds the
+        relay's lock."""
+        return instance in self._read_instances().names
 
     def lock_relay(self) -> int | None:
         """Lock the right to speak with Redis for this spool until the descriptor is closed; None if

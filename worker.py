@@ -36,6 +36,7 @@ import psutil
 from storage import (
     FINISHED,
     ID_RE,
+    INSTANCE_SILENCE,
     LOG_CHUNK,
     MAX_RETRY_DELAY,
     REDIS_LOG_KEPT,
@@ -43,6 +44,7 @@ from storage import (
     RETRIED,
     Claim,
     Command,
+    Instance,
     Job,
     JobDamaged,
     JobError,
@@ -56,6 +58,7 @@ from storage import (
     SavedCommand,
     Settings,
     Spool,
+    SpoolInUse,
     SpoolLook,
     Status,
     Store,
@@ -106,6 +109,10 @@ FULL_LOG_KEPT = 4_000  # bytes of its log that Redis gets of a job that ends whi
 ERROR_PATTERNS = Path(__file__).with_name("static") / "error_patterns.json"  # the page's, too
 HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
 HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
+COPIED = (
+    "another worker uses a copy of the spool {0}: delete the file {0}/name, or set TAILBOARD_SPOOL "
+    "to an empty folder"
+)
 FENCED = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
@@ -248,6 +255,7 @@ class Worker:
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
         self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
         self.found_nothing = False  # in the queues, when it last looked
+        self.has_entered = False  # the store's jobs are known to be ours
         self.own_peak = 0  # bytes, as last read
         self.troubles = Troubles(log)  # by step of the loop, or job
         self.processes: ProcessTable | None = None  # as this pass has scanned them, if it has
@@ -404,14 +412,17 @@ class Worker:
 
     def run_maintenance(self) -> None:
         """Send a heartbeat; adopt what dead workers of this host left; delete old jobs."""
+        if not self.has_entered:
+            self.enter()
         now = time.monotonic()
         if now < self.next_heartbeat:
             return
         self.next_heartbeat = now + HEARTBEAT_INTERVAL
         if not self.take("heartbeat", self.beat):
             self.next_heartbeat = now + RETRY_DELAY
-        self.take("adopt", self.adopt_orphans)
-        self.take("prune", self.prune)
+        if self.has_entered:
+            self.take("adopt", self.adopt_orphans)
+            self.take("prune", self.prune)
 
     def fire_schedules(self) -> None:
         """Submit what is due, unless this worker leaves."""
@@ -420,7 +431,7 @@ class Worker:
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
-        if time.monotonic() < self.claim_again_at:
+        if time.monotonic() < self.claim_again_at or not self.has_entered:
             return
         self.claim_again_at, self.found_nothing = 0.0, False
         while self.has_free_slot():
@@ -431,6 +442,14 @@ class Worker:
                 self.found_nothing = True
                 return
             self.start(claim)
+
+    def enter(self) -> None:
+        """Touch the jobs in the store from now on, unless it is a spool that Redis has not accepted
+        yet: it may be a copy, whose jobs another machine runs."""
+        relay = self.relay
+        self.has_entered = relay is None or relay.is_admitted or relay.spool.is_admitted()
+        if self.has_entered:
+            self.next_heartbeat = 0.0  # adopt before the first claim
 
     def may_claim(self) -> bool:
         """Would it start a job now, if there were one?"""
@@ -964,6 +983,21 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, StoreTrouble) and error.errno == errno.ENOSPC
 
 
+class SpoolCopied(Exception):
+    """This spool is a copy of another one that is in use."""
+
+
+@dataclass
+class Rival:
+    """Another instance that reports for this spool: its own last one, which has ended without our
+    knowing it, or that of a copy."""
+
+    instance: str
+    beats: int  # the number of its last report
+    since: float  # when that was noticed, on the monotonic clock
+    heard: int = 0  # how often it has reported since it was first noticed
+
+
 class Relay:
     """Connects a machine's spool with Redis, in a thread of its own: the worker's loop works on the
     folder and never waits for Redis. Each round sends what is new in the folder, carries out what
@@ -1006,6 +1040,10 @@ class Relay:
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
         self.has_failed = False  # its thread has ended by an error
+        self.failure: str | None = None  # what the worker's last words are then
+        self.instance: Instance | None = None  # None: not begun
+        self.is_admitted = False  # Redis has accepted it
+        self.rival: Rival | None = None
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.on_idle: Callable[[], None] = lambda: None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -1027,6 +1065,9 @@ class Relay:
     def _run(self) -> None:
         try:
             self._run_rounds()
+        except SpoolCopied as error:
+            self.has_failed, self.failure = True, str(error)
+            self.on_idle()
         except Exception:
             log.exception("relay ended: so does this worker, whose jobs go on")
             self.has_failed = True
@@ -1043,6 +1084,8 @@ class Relay:
             is_last = self.is_stopping
             try:
                 self.round()
+            except SpoolCopied:
+                raise
             except Exception as error:
                 self.go_away(error)
             else:
@@ -1051,7 +1094,7 @@ class Relay:
                     break
             self.pause()
         with suppress(OSError):
-            self.store.beat(self.spool.name, self.serving)
+            self.store.beat(self.spool.name, self.serving, self.instance)
         os.close(lock)
         self.close()
 
@@ -1209,7 +1252,7 @@ class Relay:
         self.spool.check_name()
         workers = list(self.spool.workers())
         self.serving = [worker for worker in workers if worker.name != self.leaving]
-        orders = self.store.beat(self.spool.name, workers)
+        orders = self.beat(workers)
         if orders.epoch != self.epoch:
             self.restore_pauses(orders)
             self.to_compare = self.spool.ids()
@@ -1233,6 +1276,37 @@ class Relay:
                 self.store.restore_pause(pause)
                 orders.paused[pause.queue] = pause.encode()
         self.spool.note_epoch(orders.epoch)
+
+    def beat(self, workers: Sequence[WorkerInfo]) -> Orders:
+        """Report that this machine lives. SpoolInUse while another instance of its spool may live,
+        SpoolCopied once it is known to."""
+        name = self.spool.name
+        if self.instance is None:
+            self.instance = self.spool.begin_instance()
+        try:
+            orders = self.store.beat(name, workers, self.instance)
+        except SpoolInUse as other:
+            if not self.spool.has_run(other.instance) and not self.has_ended(other):
+                raise
+            orders = self.store.beat(name, workers, self.instance, other.instance)
+        self.rival = None
+        if not self.is_admitted:
+            self.spool.note_instance(self.instance, True)
+            self.is_admitted = True
+            self.on_idle()  # the worker may begin
+        return orders
+
+    def has_ended(self, other: SpoolInUse) -> bool:
+        """Has the other instance been silent for long? SpoolCopied if it has reported twice since
+        it was noticed: one report may have been on its way when that instance was killed."""
+        now, rival = time.monotonic(), self.rival
+        if rival is None or rival.instance != other.instance:
+            rival = self.rival = Rival(other.instance, other.beats, now)
+        elif rival.beats != other.beats:
+            rival.beats, rival.since, rival.heard = other.beats, now, rival.heard + 1
+        if rival.heard > 1:
+            raise SpoolCopied(COPIED.format(self.spool.root))
+        return now - rival.since >= INSTANCE_SILENCE
 
     def is_told(self, job_id: str, reason: str) -> bool:
         """Leave the request to cancel it; False: try it again."""
@@ -1744,6 +1818,8 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     worker.run()
+    if worker.relay is not None and worker.relay.failure is not None:
+        raise click.ClickException(worker.relay.failure)
     if worker.relay is not None and worker.relay.has_failed:
         sys.exit(1)
 

@@ -981,6 +981,105 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
+# --- Copies of a spool ----------------------------------------------------------------------------
+
+
+def impatient_worker() -> list[str]:
+    """A worker for which another instance of its spool has ended after a second of silence."""
+    times = [f"{module}.INSTANCE_SILENCE=1.5" for module in ("storage", "worker")]
+    return [*quick_worker()[:-1], *times, "--"]
+
+
+def test_a_copy_of_a_spool_in_use_refuses_to_start(team: Team, gate: Gate) -> None:
+    job = team.submit(f"echo started; {gate.wait}; echo done")
+    worker = team.start("a", "--slots", "1")
+    team.wait_for_log(job, "started\n")
+    shutil.copytree(team.place / "a", team.place / "b")
+    copy = team.start("b", "--slots", "5")
+    assert copy.wait(60) == 1
+    told = team.processes.text().split("\n")
+    (line,) = [line for line in told if line.startswith("Error: ")]
+    assert f"another worker uses a copy of the spool {team.place / 'b'}" in line
+    assert "delete the file" in line and worker.poll() is None
+    assert os.listdir(team.place / "b" / "running") == [job.id], "it has touched no job"
+    assert team.store.get(job.id).status is Status.RUNNING
+    gate.open()
+    assert team.wait(job).status is Status.SUCCEEDED
+    assert team.log_of(job) == b"started\ndone\n"
+
+
+def test_a_copy_without_its_name_is_another_spool(team: Team, gate: Gate, tmp_path: Path) -> None:
+    """The unfinished jobs in it stay those of the first one."""
+    ran = tmp_path / "ran"
+    job = team.submit(f"echo started; {gate.wait}; echo $JOB_ID >>{ran}")
+    worker = team.start("a", "--slots", "1")
+    team.wait_for_log(job, "started\n")
+    waiting = team.submit(f"echo $JOB_ID >>{ran}")
+    worker.kill()
+    spool = team.spool("a")
+    (taken,), _ = team.store.take(spool.name, 1, [])
+    spool.receive([(taken, team.store.past_log(taken))])
+    (team.place / "a" / "taken" / waiting.id).rename(spool.root + f"/queued/default/{waiting.id}")
+    shutil.copytree(team.place / "a", team.place / "b")
+    (team.place / "b" / "name").unlink()
+    team.start("b")
+    other = team.submit("true")
+    assert team.wait(other).status is Status.SUCCEEDED
+    assert team.spool("b").find(other.id) and team.spool("b").name != spool.name
+    aside = sorted(path.name[:24] for path in (team.place / "b" / "set-aside").iterdir())
+    assert aside == sorted([job.id, waiting.id])
+    team.start("a")
+    gate.open()
+    for each in (job, waiting):
+        assert team.wait(each).status is Status.SUCCEEDED
+    assert sorted(ran.read_text().split()) == sorted([job.id, waiting.id])
+
+
+def test_a_restart_in_the_same_folder_is_never_refused(team: Team, gate: Gate) -> None:
+    job = team.begin(gate.wait)
+    for _ in range(3):
+        team.workers[-1].kill()
+        team.workers[-1].wait()
+        team.start("a", "--slots", "2")
+        assert team.wait(team.submit("true"), timeout=60).status is Status.SUCCEEDED
+    assert "for this spool a moment ago" not in team.processes.text()
+    gate.open()
+    assert team.wait(job).status is Status.SUCCEEDED
+
+
+def test_a_spool_that_moved_is_accepted_once_its_last_worker_is_silent(
+    team: Team, gate: Gate
+) -> None:
+    """As with a restart of the machine, nothing shows that this is not a copy."""
+    job = team.begin(gate.wait)
+    team.workers[-1].kill()
+    team.workers[-1].wait()
+    path = team.place / "a" / "instances"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"boot": "another"}))
+    env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
+    team.workers.append(team.processes.start(*impatient_worker(), "--slots", "2", **env))
+    assert team.wait(team.submit("true")).status is Status.SUCCEEDED
+    gate.open()
+    assert team.wait(job).status is Status.SUCCEEDED
+
+
+def test_a_copy_that_already_runs_leaves_when_the_older_one_returns(team: Team, gate: Gate) -> None:
+    job = team.begin(gate.wait)
+    first = team.workers[-1]
+    first.send_signal(signal.SIGSTOP)
+    shutil.copytree(team.place / "a", team.place / "b")
+    env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "b")}
+    copy = team.processes.start(*impatient_worker(), **env)
+    team.workers.append(copy)
+    assert team.wait(team.submit("true")).status is Status.SUCCEEDED
+    first.send_signal(signal.SIGCONT)
+    assert copy.wait(60) == 1
+    assert "another worker uses a copy of the spool" in team.processes.text()
+    gate.open()
+    assert team.wait(team.submit("true")).status is Status.SUCCEEDED
+    assert first.poll() is None and job.id
+
+
 # --- Damaged and foreign records ------------------------------------------------------------------
 
 # What may be in one job's keys; {} is its ID. The first ones make it lost, with the others it runs.
