@@ -937,6 +937,13 @@ def _boot() -> str:
     return ""
 
 
+def _pid_namespace() -> str:
+    """The namespace of this process's PIDs (pid_namespaces(7)); "" where the system has none."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
+
+
 def _mtime(path: str) -> float | None:
     with suppress(OSError):
         return os.lstat(path).st_mtime
@@ -999,10 +1006,11 @@ class Attempt:
     exit_code: int | None = None
     ended: Outcome | None = None  # the last `ended` line
     result: Outcome | None = None  # the attempt's own end, where a later cancel added another
+    pid_namespace: str | None = None  # in which `pid` counts; None or "": unknown
 
     def claimed_line(self) -> dict[str, Any]:
         """The value of the line `claimed`."""
-        return {
+        line = {
             "attempt": self.number,
             "worker": self.worker,
             "host": self.host,
@@ -1010,6 +1018,9 @@ class Attempt:
             "started_at": self.started_at,
             "started_monotonic": self.started_monotonic,
         }
+        if self.pid_namespace:
+            line["pid_namespace"] = self.pid_namespace
+        return line
 
     @property
     def never_started(self) -> bool:
@@ -1175,7 +1186,8 @@ def _parse_claimed(value: Any) -> Attempt:
     the job start twice."""
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
-    words = {name: value.get(name) for name in ("worker", "host", "boot", "started_at")}
+    names = ("worker", "host", "boot", "started_at", "pid_namespace")
+    words = {name: value.get(name) for name in names}
     if not all(map(_is_text, words.values())):
         raise ValueError("a claim by somebody")
     clock = value.get("started_monotonic")
@@ -2583,6 +2595,8 @@ class FolderStore:
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
         self.boot = _boot()
+        self.pid_namespace = _pid_namespace()
+        self._left_alone: set[str] = set()  # jobs of other PID namespaces, which were logged
         self._durable_queues: set[str] = set()  # queues that this process has made durable
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
@@ -3042,6 +3056,7 @@ class FolderStore:
             boot=self.boot,
             started_at=utc(),
             started_monotonic=time.monotonic(),
+            pid_namespace=self.pid_namespace,
         )
         append_line(claim.shim_input(), {"claimed": attempt.claimed_line()})
         claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
@@ -3105,7 +3120,9 @@ class FolderStore:
         the caller does. Each is supervised by the caller from then on; their journal's lock may
         be held by a shim that lives."""
         alive = {info.name for info in self.workers()} - {self._name}
-        for job_id in self._listing(f"{self.root}/running"):
+        running = self._listing(f"{self.root}/running")
+        self._left_alone.intersection_update(running)
+        for job_id in running:
             folder = f"{self.root}/running/{job_id}"
             if job_id in ours or os.path.islink(folder):
                 continue
@@ -3120,9 +3137,12 @@ class FolderStore:
                 self._troubles.add(f"running/{job_id}", error)
 
     def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
-        """None if it belongs to another host, or is a copy of a job that has ended."""
+        """None if it belongs to another host, is a copy of a job that has ended, or runs in another
+        PID namespace."""
         claimed = self._read_attempts(folder, must_read=True)[-1]
-        if claimed.worker in alive or not self.is_own_host(claimed.host, host):
+        if not self.is_own_host(claimed.host, host):
+            return None
+        if claimed.worker in alive and not self._is_namesake(claimed):
             return None
         times = self._take_times(folder)
         claim = Claim(self, folder, times, None)
@@ -3131,10 +3151,35 @@ class FolderStore:
                 self._set_aside(folder)
                 claim.release()
                 return None
+            if self._is_foreign(claimed) and not claim.acquire_lock():
+                self._leave_alone(os.path.basename(folder))
+                claim.release()
+                return None
             return claim.read()
         except BaseException:
             claim.release()
             raise
+
+    def _is_namesake(self, claimed: Attempt) -> bool:
+        """Has the living worker of this name another PID namespace than the one that claimed?"""
+        found = None
+        with suppress(OSError, ValueError, AttributeError, RecursionError):
+            record = json.loads(read_small(f"{self.root}/workers/{claimed.worker}.json"))
+            found = record.get("pid_namespace")
+        return bool(found and claimed.pid_namespace and found != claimed.pid_namespace)
+
+    def _is_foreign(self, claimed: Attempt) -> bool:
+        """Does the pid of its shim count in another PID namespace, such as another container's?
+        Here it may be an unrelated process."""
+        own = self.pid_namespace
+        return bool(own and claimed.pid_namespace and claimed.pid_namespace != own)
+
+    def _leave_alone(self, job_id: str) -> None:
+        """Log, once for each job, that only a worker of its own namespace can stop it."""
+        if job_id not in self._left_alone:
+            self._left_alone.add(job_id)
+            reason = "it runs in another PID namespace, whose workers supervise it"
+            log.warning("left alone job=%s reason=%r", job_id, reason)
 
     def is_own_host(self, claimed: str | None, host: str) -> bool:
         """Was an attempt claimed on this host? None: its claim is damaged, so any host may judge
@@ -3699,6 +3744,7 @@ class FolderStore:
         # In place and of the same length always: a rename would leave the lock on the old file.
         record = encode_worker(info)
         record["heartbeat"] = {"boot": self.boot, "monotonic": time.monotonic()}
+        record["pid_namespace"] = self.pid_namespace
         os.pwrite(self._registration, json.dumps(record).encode().ljust(WORKER_RECORD), 0)
 
     def _register(self, info: WorkerInfo) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from conftest import (
@@ -276,6 +278,78 @@ def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
 
     wait_until(no_zombie, describe=processes.text)
     namespace.kill()
+
+
+class Namespace:
+    """A PID namespace, as a container has; it starts a worker for each line that it reads."""
+
+    def __init__(self, processes: Processes, place: Path, queue: str) -> None:
+        unshare = need("unshare")
+        probe = subprocess.run([unshare, "--pid", "--fork", "true"], capture_output=True)
+        if probe.returncode:
+            pytest.skip("a process namespace may not be made here")
+        self.lines = place / f"lines-{queue}"
+        os.mkfifo(self.lines)
+        worker = shlex.join([*quick_worker(), "--queues", queue])
+        init = f"exec 3<>{self.lines}; while read -r _ <&3; do {worker} & done"
+        options = ("--pid", "--fork", "--mount-proc", "--kill-child")
+        self.process = processes.start(unshare, *options, "/bin/sh", "-c", init)
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        self.lines.write_text("start\n")
+
+    def kill_worker(self) -> None:
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if "tests.programs.tuned_worker" in process.cmdline():
+                process.kill()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_job_of_another_pid_namespace_is_left_to_its_own_workers(
+    storage: FolderStore,
+    processes: Processes,
+    started: Started,
+    ended: Ended,
+    tmp_path: Path,
+    gate: Gate,
+) -> None:
+    """Two containers with one host name: the pid of one's job is another process in the other."""
+    one, two = (Namespace(processes, tmp_path, queue) for queue in ("one", "two"))
+    job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 7", queue="one")))
+    one.kill_worker()
+    wait_until(lambda: f"left alone job={job.id}" in processes.text(), describe=processes.text)
+    for _ in range(2):
+        assert ended(storage.submit(Job(command="true", queue="two"))).status is Status.SUCCEEDED
+    assert storage.get(job.id).status is Status.RUNNING
+    assert "adopted" not in processes.text()
+    one.start_worker()
+    wait_until(lambda: f"adopted job={job.id}" in processes.text(), describe=processes.text)
+    gate.open()
+    found = ended(job)
+    assert (found.status, found.exit_code) == (Status.FAILED, 7)
+    assert processes.text().count(f"left alone job={job.id}") == 1
+    one.kill()
+    two.kill()
+
+
+def test_the_jobs_of_a_container_that_ended_are_recovered_in_another(
+    storage: FolderStore, processes: Processes, started: Started, ended: Ended, tmp_path: Path
+) -> None:
+    """Their processes ended with their PID namespace, which the journal's lock proves."""
+    one = Namespace(processes, tmp_path, "one")
+    line = "echo started; [ $JOB_ATTEMPT = 2 ] || sleep 600"
+    jobs = [storage.submit(Job(command=line, queue="one", retries=n)) for n in range(2)]
+    for job in jobs:
+        started(job)
+    one.kill()
+    processes.start(*quick_worker(), "--queues", "one")
+    assert ended(jobs[0]).status is Status.LOST
+    found = ended(jobs[1])
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
 
 
 # --- A log that is truncated ----------------------------------------------------------------------
