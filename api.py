@@ -378,6 +378,14 @@ def int_field(least: int, most: int) -> Any:
     return Field(ge=least, le=most, description=f"a whole number from {least:,} to {most:,}")
 
 
+def check_digits(given: Any) -> Any:
+    """A number of a query has digits only; pydantic would also take `+5`, ` 5` and `1_000`."""
+    if isinstance(given, str) and not re.fullmatch("[0-9]{1,20}", given):
+        raise ValueError
+    return given
+
+
+DIGITS = BeforeValidator(check_digits, json_schema_input_type=int)
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
 
 
@@ -430,18 +438,31 @@ def wrong_variable(error: Any) -> str:
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 Line = Annotated[str, text_field(LINE, 30_000)]
 Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
+
+
+def check_program(words: list[str]) -> list[str]:
+    """ValueError if the first is no program."""
+    if not words[0].strip():
+        raise ValueError
+    return words
+
+
+Words = Annotated[list[Text], Field(min_length=1, max_length=1_000), AfterValidator(check_program)]
 RFC_3339 = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
+CWD = "an absolute path of up to 4,000 characters"
 Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
 QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
-Offset = Annotated[int | None, Field(ge=0, le=1 << 62, description="a whole number of bytes")]
+Offset = Annotated[
+    int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
+]
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
-NEEDLE = "1 to 200 characters"
+NEEDLE = "1 to 200 characters of one line"
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
-Words = Annotated[str, text_field("", 200, "text of up to 200 characters")]
+Filter = Annotated[str, text_field("", 200, "text of up to 200 characters")]
 PLACE = rf"^({storage.ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
 
@@ -456,14 +477,38 @@ class RequestModel(BaseModel):
             abort(400, "the body must be a JSON object")
         if unknown := [name for name in data if name not in cls.model_fields]:
             known = ", ".join(cls.model_fields)
-            abort(400, f"there is no field {unknown[0]!r}; the fields are {known}")
+            abort(400, f"unknown field {unknown[0][:80]!r}; allowed fields: {known}")
         try:
             return cls.model_validate({k: v for k, v in data.items() if v is not None})
         except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0])
-            culprit = wrong_variable(first) if field == "env" else ""
-            abort(400, f"{field} must be {cls.model_fields[field].description}{culprit}")
+            field, place = find_mistake(error)
+            abort(400, f"{field} must be {cls.model_fields[field].description}{place}")
+
+
+def find_mistake(error: ValidationError) -> tuple[str, str]:
+    """The field that is wrong, and as much of a sentence as says which part of it; "": all."""
+    found = error.errors(include_url=False, include_input=False)
+    field = found[0]["loc"][0]
+    if field == "env":
+        return "env", wrong_variable(found[0])
+    # Of a value that may be one of two types, what is wrong with the more likely one goes deeper.
+    deepest = max((each for each in found if each["loc"][0] == field), key=lambda e: len(e["loc"]))
+    path = [part for part in deepest["loc"][1:] if not is_type_name(part)]
+    if not path:
+        return str(field), ""
+    problem = {"missing": "missing", "extra_forbidden": "unknown"}.get(deepest["type"], "wrong")
+    return str(field), f"; {problem}: {describe_place(path)}"
+
+
+def is_type_name(part: int | str) -> bool:
+    """Is it one of the types that `command` may have, and no name or number?"""
+    return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
+
+
+def describe_place(path: Sequence[int | str]) -> str:
+    """A part of a value, from the inside: "'default' of item 1"."""
+    words = [f"item {part + 1}" if isinstance(part, int) else repr(part[:80]) for part in path]
+    return " of ".join(reversed(words))
 
 
 class JobRequest(RequestModel):
@@ -471,13 +516,13 @@ class JobRequest(RequestModel):
 
     model_config = ConfigDict(strict=True)
 
-    command: Line | Annotated[list[Text], Field(min_length=1, max_length=1_000)] = Field(
+    command: Line | Words = Field(
         description="a shell line, or a list of a program and its arguments, "
         "not empty, of up to 30,000 characters each"
     )
     name: Label = None
     queue: Annotated[str, QUEUE] = "default"
-    cwd: Annotated[str | None, text_field(r"^/[^\x00]*$", 4_000, "an absolute path")] = None
+    cwd: Annotated[str | None, text_field(r"^/[^\x00]*$", 4_000, CWD)] = None
     env: Annotated[
         dict[Annotated[str, text_field(VARIABLE, 200)], Text], AfterValidator(bounded_env)
     ] = Field(
@@ -522,8 +567,8 @@ class Filters(RequestModel):
 class Listing(Filters):
     """The parameters of GET /jobs."""
 
-    q: Words = ""
-    limit: Annotated[int, int_field(1, 500)] = 50
+    q: Filter = ""
+    limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
     before: Annotated[
         str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
     ] = None
@@ -541,15 +586,15 @@ class PauseRequest(RequestModel):
 class LogQuery(RequestModel):
     """The parameters of GET /jobs/ID/logs."""
 
-    tail: Annotated[int, int_field(0, 1_000_000)] = 1_000
+    tail: Annotated[int, DIGITS, int_field(0, 1_000_000)] = 1_000
     offset: Offset = None
-    limit_bytes: Annotated[int, int_field(1, 4 << 20)] = 256 << 10
+    limit_bytes: Annotated[int, DIGITS, int_field(1, 4 << 20)] = 256 << 10
     since: Since | None = Field(None, description=SINCE)
     timestamps: Flag = False
     follow: Flag = False
     download: Flag = False
     q: Needle | None = Field(None, description=NEEDLE)
-    limit: Annotated[int, int_field(1, 1_000)] = 100
+    limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
     before: Offset = None
     count: Flag = False
     ticket: str | None = Field(
@@ -561,8 +606,8 @@ class Grep(Filters):
     """The parameters of GET /logs."""
 
     q: Needle
-    limit: Annotated[int, int_field(1, 1_000)] = 100
-    per_job: Annotated[int, int_field(1, 1_000)] = 10
+    limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
+    per_job: Annotated[int, DIGITS, int_field(1, 1_000)] = 10
     before: Annotated[str | None, text_field(PLACE, 70, "what `next` said, or the ID of a job")] = (
         None
     )
@@ -572,7 +617,7 @@ class Bulk(Filters):
     """The parameters of GET /bulk."""
 
     to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
-    q: Words = ""
+    q: Filter = ""
 
 
 class SavedParam(BaseModel):
@@ -697,7 +742,7 @@ MAX_GUESSED_PATH = 200  # characters
 
 @routes.app_errorhandler(JobNotFound)
 def job_not_found(error: JobNotFound) -> Response:
-    return problem_response(NotFound(str(error)))
+    return problem_response(NotFound(str(error)[:200]))  # it repeats what was asked for
 
 
 @routes.app_errorhandler(WrongState)
@@ -906,17 +951,21 @@ def json_body(default: object) -> object:
     if not has_body():
         return default
     try:
-        return json.loads(
-            request.get_data(), object_pairs_hook=unique_fields, parse_int=bounded_int
-        )
+        return parse_json(request.get_data())
+    except ValueError as error:
+        abort(400, f"the body is not JSON: {error}")
+
+
+def parse_json(content: bytes) -> Any:
+    """The JSON; ValueError says what is wrong, and where."""
+    try:
+        return json.loads(content, object_pairs_hook=unique_fields, parse_int=bounded_int)
     except json.JSONDecodeError as error:
         what = re.sub(" (starting )?at$", "", error.msg)
-        what = what[0].lower() + what[1:]
-        abort(400, f"the body is not JSON: {what} at line {error.lineno}, column {error.colno}")
+        place = f"at line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{what[0].lower()}{what[1:]} {place}") from None
     except UnicodeDecodeError as error:
-        abort(400, f"the body must be UTF-8, and its byte {error.start} is not")
-    except ValueError as error:
-        abort(400, f"the body cannot be read: {error}")
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
 
 
 def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -943,6 +992,16 @@ def refuse_other_bodies() -> None:
     """415 for a body that is not JSON; a request without a body needs no type."""
     if request.method in ("POST", "PUT") and has_body() and request.mimetype != "application/json":
         abort(415, "Content-Type must be application/json")
+    if request.content_encoding not in (None, "", "identity"):
+        abort(415, "a body with Content-Encoding is not supported")
+
+
+def query_parameters() -> dict[str, str]:
+    """The parameters of the request; 400 if one is given twice: which of them counts is a guess."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            abort(400, f"the parameter {name[:80]!r} appears twice")
+    return request.args.to_dict()
 
 
 def has_body() -> bool:
@@ -1111,7 +1170,7 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
 
 @routes.get("/jobs")
 def index() -> Response:
-    asked = Listing.parse(request.args.to_dict())
+    asked = Listing.parse(query_parameters())
     port = tailboard().storage
     jobs, following = port.list(
         asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id(), short=True
@@ -1226,7 +1285,7 @@ def delete_saved(name: str) -> tuple[str, int]:
 @routes.post("/saved/<name>/run")
 def run_saved(name: str) -> Created:
     """Submit a job of a saved command; the body holds the values of its params."""
-    by = name_of_visitor(RunQuery.parse(request.args.to_dict()).submitted_by, "submitted_by")
+    by = name_of_visitor(RunQuery.parse(query_parameters()).submitted_by, "submitted_by")
     values = json_body({})
     job = make_run(name, values, by)
     return created(tailboard().storage.submit(job, idempotency_key(), hash_request(values)))
@@ -1350,7 +1409,7 @@ def known_queue(name: str) -> str:
 @routes.get("/jobs/<job_id>/logs")
 def logs(job_id: str) -> Response | dict[str, Any]:
     """A job's log: its end, a part, all of it, what matches, or what comes."""
-    asked = LogQuery.parse(request.args.to_dict())
+    asked = LogQuery.parse(query_parameters())
     selectors = asked.model_fields_set & {"tail", "offset", "since", "q"}
     if len(selectors) > 1:
         abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
@@ -1586,6 +1645,8 @@ class Piece(NamedTuple):
 def follow(job: Job, log: Log, asked: LogQuery) -> Response:
     """Send the log from where it is asked for, and what is written, until the job has ended."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
+        if not re.fullmatch("[0-9]{1,18}", last):
+            abort(400, "Last-Event-ID must be the id of an event, a whole number of bytes")
         asked = LogQuery.parse({"offset": last, "timestamps": asked.timestamps})
     size = log.size
     begin = begin_at(log, asked, size)
@@ -1812,7 +1873,7 @@ def job_summary(job: Job) -> dict[str, Any]:
 @routes.get("/logs")
 def search_logs() -> dict[str, Any]:
     """The lines of all logs that hold a text, newest jobs first."""
-    asked = Grep.parse(request.args.to_dict())
+    asked = Grep.parse(query_parameters())
     with tailboard().searches.take(searcher()):
         return GrepPage(asked, SEARCH_TIME).search().as_dict()
 
@@ -1897,7 +1958,7 @@ def bulk_key(job_id: str) -> str:
 @routes.get("/bulk")
 def bulk() -> dict[str, Any]:
     """The IDs of the jobs to rerun, cancel or delete one after another; nothing is done to them."""
-    asked = Bulk.parse(request.args.to_dict())
+    asked = Bulk.parse(query_parameters())
     chosen = choose(asked, BULK_LIMIT, time.monotonic() + BULK_TIME)
     ids = [job.id for job in chosen.jobs]
     return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
@@ -2645,6 +2706,8 @@ def echo_line(text: str, err: bool = False) -> None:
 
 
 def describe_error(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(getattr(error, "description", error))
 
 
@@ -2695,12 +2758,22 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
-    given["command"] = sys.stdin.read() if command == "-" else command
+    given["command"] = read_script() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
     job = tailboard().storage.submit(make_job(given | {"submitted_by": getuser()}))
     echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)
+
+
+def read_script() -> str:
+    """What standard input holds, whatever the locale says of it."""
+    content = io.BytesIO(sys.stdin.buffer.read())
+    try:
+        return io.TextIOWrapper(content, "utf-8").read()
+    except UnicodeDecodeError as error:
+        told = f"the script must be UTF-8 text, and its byte {error.start} is not"
+        raise click.ClickException(told) from None
 
 
 def follow_to_end(job: Job) -> None:
@@ -2776,6 +2849,8 @@ def cut_to(text: str, columns: int) -> str:
 @click.option("--since", metavar="AGE", help="Like 30s, 5m, or a time.")
 def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     """Print a job's log."""
+    if all(place.values()):
+        raise click.ClickException("--tail and --since exclude each other")
     job, asked = find(job_id), LogQuery.parse(place)
     with open_log(job.id) as log:
         offset = begin_at(log, asked, log.size)
@@ -2988,7 +3063,7 @@ def save_command_line(
     it was. A variable of a job's env that becomes a param gives its default."""
     if (command is None) == (job_id is None):
         raise click.ClickException("give either a COMMAND or --from ID")
-    said: dict[str, Any] = {"command": sys.stdin.read() if command == "-" else command, "env": {}}
+    said: dict[str, Any] = {"command": read_script() if command == "-" else command, "env": {}}
     if job_id is not None:
         job = find(job_id)
         said = {field: getattr(job, field) for field in JobRequest.model_fields}
@@ -3002,8 +3077,13 @@ def save_command_line(
 
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
     if bad := [pair for pair in pairs if "=" not in pair]:
-        raise click.ClickException(f"{option} must be NAME=VALUE, and {bad[0]!r} is not")
-    return dict(pair.split("=", 1) for pair in pairs)
+        raise click.ClickException(f"{option} must be NAME=VALUE, not {bad[0][:80]!r}")
+    values: dict[str, str] = {}
+    for name, _, value in (pair.partition("=") for pair in pairs):
+        if name in values:
+            raise click.ClickException(f"{name[:80]!r} is given twice")
+        values[name] = value
+    return values
 
 
 def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
@@ -3141,7 +3221,7 @@ def read_exported(path: str) -> tuple[str, dict[str, Any]]:
     """The name and the definition in a file; an error names the file."""
     name = os.path.basename(path).removesuffix(".json")
     try:
-        return name, make_command(name, json.loads(storage.read_small(path))).definition()
+        return name, make_command(name, parse_json(storage.read_small(path))).definition()
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise click.ClickException(f"{path} cannot be read: {why}") from None
@@ -3195,9 +3275,14 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
         raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
     if not TOKEN_NAME.fullmatch(name):
         raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
+    if replace and revoke:
+        raise click.ClickException("--replace and --revoke exclude each other")
     token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
     try:
         change_token(tokens, name, token, replace or revoke)
+    except OSError as error:
+        told = f"TAILBOARD_TOKENS: {tokens.path} cannot be used: {error.strerror}"
+        raise click.ClickException(told) from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if token is None:

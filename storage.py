@@ -1254,6 +1254,7 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
 PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
+VALUE_RE = re.compile("[^\0\ud800-\udfff]*")  # what a variable and UTF-8 can hold
 PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
 MAX_PARAMS = 32
 MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
@@ -1297,8 +1298,8 @@ class Param:
             raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
         if not isinstance(value, str):
             raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
-        if "\0" in value or len(value) > MAX_VALUE:
-            told = f"a text of up to {MAX_VALUE:,} characters without NUL"
+        if not VALUE_RE.fullmatch(value) or len(value) > MAX_VALUE:
+            told = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
             raise ValueError(f"{self.name} must be {told}")
 
 

@@ -840,7 +840,71 @@ def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> 
     for value in (1, None):
         body = json.dumps({"command": "true", name: value})
         answer = client.post("/jobs", data=body, content_type="application/json")
-        is_problem(answer, 400, repr(name), *FIELDS_OF_BODY)
+        is_problem(answer, 400, repr(name[:80]), *FIELDS_OF_BODY)
+        assert len(answer.text) < 500
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"command": ["echo", 5]}, "; wrong: item 2"),
+        ({"command": ["echo", "a\0"]}, "; wrong: item 2"),
+        ({"command": ["", "a"]}, "command must be a shell line, or a list of a program"),
+        ({"command": [" "]}, "command must be a shell line, or a list of a program"),
+    ],
+    ids=str,
+)
+def test_a_wrong_part_of_a_field_is_named(
+    client: FlaskClient, wrong: dict[str, Any], told: str
+) -> None:
+    is_problem(client.post("/jobs", json={"command": "true"} | wrong), 400, told)
+    is_problem(client.put("/saved/name", json={"command": "true"} | wrong), 400, told)
+
+
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ({"name": "B", "x": 1}, "; unknown: 'x' of item 2"),
+        ({"label": "B"}, "; missing: 'name' of item 2"),
+        ({"name": "B", "default": 5}, "; wrong: 'default' of item 2"),
+        ({"name": "B", "choices": ["a", 5]}, "; wrong: item 2 of 'choices' of item 2"),
+        (5, "; wrong: item 2"),
+    ],
+    ids=str,
+)
+def test_a_wrong_part_of_a_param_is_named(client: FlaskClient, param: object, told: str) -> None:
+    body = {"command": "true", "params": [{"name": "A"}, param]}
+    is_problem(client.put("/saved/name", json=body), 400, told)
+
+
+def test_a_value_of_a_param_that_no_variable_can_have_is_named(client: FlaskClient) -> None:
+    client.put("/saved/name", json={"command": "true", "params": [{"name": "A"}]})
+    for value in ("\ud800", "a\0"):
+        answer = client.post("/saved/name/run", json={"A": value})
+        is_problem(answer, 400, "A must be a text of up to 30,000 characters without NUL")
+
+
+@pytest.mark.parametrize("number", ["+5", "%205", "1_0", "%EF%BC%95", "5.0", "9" * 30])
+def test_a_number_in_a_query_has_digits_only(client: FlaskClient, number: str) -> None:
+    for path in (f"/jobs?limit={number}", f"/logs?q=x&per_job={number}"):
+        is_problem(client.get(path.replace("+", "%2B")), 400, "must be a whole number from 1")
+
+
+def test_a_parameter_that_is_given_twice_is_refused(client: FlaskClient, hand: Hand) -> None:
+    logs = f"/jobs/{hand.ended(b'x')}/logs?tail=1&tail=2"
+    for path in ("/jobs?queue=a&queue=b", "/bulk?to=rerun&to=delete", "/logs?q=a&q=b", logs):
+        is_problem(client.get(path), 400, "appears twice")
+
+
+def test_a_body_that_is_compressed_is_refused(client: FlaskClient) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    answer = client.post("/jobs", json={"command": "true"}, headers=headers)
+    is_problem(answer, 415, "Content-Encoding is not supported")
+
+
+def test_a_wrong_id_of_the_last_event_is_named(client: FlaskClient, hand: Hand) -> None:
+    path = f"/jobs/{hand.ended(b'x')}/logs?follow=1"
+    is_problem(client.get(path, headers={"Last-Event-ID": "x"}), 400, "Last-Event-ID must be")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_only_jobs_that_have_ended_are_deleted(site: Site) -> None:
         ({"to": "cancel", "status": "failed"}, "status must be one of queued, running"),
         ({"to": "delete", "status": "queued"}, "status must be one of succeeded, failed"),
         ({"to": "rerun", "since": "x"}, "since must be like 30s"),
-        ({"to": "rerun", "limit": "5"}, "there is no field 'limit'"),
+        ({"to": "rerun", "limit": "5"}, "unknown field 'limit'"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(

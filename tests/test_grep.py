@@ -82,7 +82,7 @@ def test_filters_choose_the_jobs(site: Site, hand: Hand) -> None:
         ({"q": "x", "per_job": 0}, "per_job must be a whole number from 1 to 1,000"),
         ({"q": "x", "before": f"{UNKNOWN}.-1.0"}, "before must be what `next` said"),
         ({"q": "x", "before": "x"}, "before must be"),
-        ({"q": "x", "tail": "1"}, "there is no field 'tail'"),
+        ({"q": "x", "tail": "1"}, "unknown field 'tail'"),
     ],
 )
 def test_a_bad_search_is_one_sentence(site: Site, query: dict[str, Any], sentence: str) -> None:

@@ -398,7 +398,7 @@ def test_an_unknown_saved_command_is_404(client: FlaskClient, method: str, path:
         ("backup", {"params": {"DATABASE": "all"}}, "params must be a list of up to 32 objects"),
         ("backup", {"params": [{"name": "A1", "kind": "int"}]}, "params must be a list of up to"),
         ("backup", {"params": [{"name": "a"}]}, "params: 'a' must be named [A-Z][A-Z0-9_]*"),
-        ("backup", {"submitted_by": "anna"}, "there is no field 'submitted_by'"),
+        ("backup", {"submitted_by": "anna"}, "unknown field 'submitted_by'"),
         ("backup", {"queue": "A B"}, "queue must be 1 to 32"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from click.testing import Result
-from conftest import ROOT, Processes, free_port, wait_until
+from conftest import ROOT, Hand, Processes, free_port, wait_until
 
 from api import resolve_bind
 from storage import (
@@ -221,6 +221,51 @@ def typed(folder: Path) -> Typed:
 
     app = create_app({"STORAGE": folder})
     return lambda *words: app.test_cli_runner().invoke(args=words)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is given twice"),
+        (["submit", "true", "--env", "=x"], "; the name '' is not allowed"),
+        (["start", "there", "A=1", "A=2"], "'A' is given twice"),
+        (["start", "there", "A=\udcff"], "A must be a text of up to 30,000 characters"),
+        (["logs", "JOB", "--tail", "1", "--since", "1d"], "--tail and --since exclude each other"),
+        (["logs", "x" * 999], "no jobs have an ID that starts or ends with 'xxx"),
+        (["token", "ana", "--replace", "--revoke"], "--replace and --revoke exclude each other"),
+        (["token", "ana"], "TAILBOARD_TOKENS: /nowhere/tokens cannot be used: No such file"),
+        (["saved", "export", "/proc/nowhere"], "/proc/nowhere: No such file or directory"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_is_wrong(
+    folder: Path, hand: Hand, words: list[str], told: str
+) -> None:
+    from api import create_app
+
+    hand.storage.save_command(SavedCommand(saved="there", command="true", params=[Param(name="A")]))
+    job_id = hand.ended(b"log\n")
+    app = create_app({"STORAGE": folder, "TOKENS": "/nowhere/tokens"})
+    words = [job_id if word == "JOB" else word for word in words]
+    found = app.test_cli_runner().invoke(args=words)
+    assert found.exit_code == 1 and isinstance(found.exception, SystemExit), found.exception
+    assert found.output.startswith("Error: ") and told in found.output, found.output
+    assert len(found.output.splitlines()) == 1
+
+
+def test_a_script_that_is_no_text_is_refused_in_one_sentence(processes: Processes) -> None:
+    command = [sys.executable, "-m", "flask", "submit", "-"]
+    env = processes.env | {"LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, cwd=ROOT, env=env, input=b"echo \xff", capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr == b"Error: the script must be UTF-8 text, and its byte 5 is not\n"
+
+
+def test_an_exported_file_that_is_no_json_is_answered_with_the_place(
+    typed: Typed, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.json").write_text('{\n "command" "x"}')
+    told = typed("saved", "import", str(tmp_path)).output
+    assert told == f"Error: {tmp_path}/broken.json: expecting ':' delimiter at line 2, column 12\n"
 
 
 def test_a_job_that_ran_is_saved_with_a_param_and_started(
