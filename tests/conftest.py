@@ -55,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--chaos", type=int, default=40, help="jobs of the chaos test (default: 40)")
     parser.addoption(
+        "--chaos-net", type=int, default=60, help="jobs of the test of bad networks (default: 60)"
+    )
+    parser.addoption(
         "--shell", default="/bin/sh", help="the shims' shell in the crash matrix (default: /bin/sh)"
     )
 

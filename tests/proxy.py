@@ -1,10 +1,11 @@
-"""A TCP proxy that stalls, drops and delays, as networks do."""
+"""A TCP proxy that stalls, drops, delays and half-opens connections, as networks do."""
 
 from __future__ import annotations
 
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
@@ -20,6 +21,7 @@ class Proxy:
         self.delay = 0.0  # seconds for each piece
         self.drops_answers = threading.Event()  # set: answers are lost, and their connections
         self.closing = threading.Event()
+        self.abandoned = 0.0  # connections made before this time carry nothing any more
         self.guard = threading.Lock()
         self.open: list[socket.socket] = []
         self.threads = [threading.Thread(target=self._accept)]
@@ -37,6 +39,11 @@ class Proxy:
             for connection in self.open:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def half_open(self) -> None:
+        """Forget the connections without closing them, as a router that restarts does: neither end
+        is notified. New ones are let in."""
+        self.abandoned = time.monotonic()
 
     def close(self) -> None:
         self.closing.set()
@@ -66,14 +73,21 @@ class Proxy:
             self.threads.append(thread)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        others = {client: server, server: client}
+        others = {client.fileno(): (client, server), server.fileno(): (server, client)}
+        begun, poller = time.monotonic(), select.poll()  # select takes no descriptor above 1023
+        for end in others:
+            poller.register(end, select.POLLIN)
         with client, server, suppress(OSError):
             while not self.closing.is_set():
-                for ready in select.select([client, server], [], [], 0.2)[0]:
+                for number, _ in poller.poll(200):
+                    ready, other = others[number]
                     data = ready.recv(1 << 16)
                     self.flows.wait()
                     if self.delay:
                         self.closing.wait(self.delay)
+                    if begun < self.abandoned:
+                        self.closing.wait()
+                        return
                     if not data or (ready is server and self.drops_answers.is_set()):
                         return
-                    others[ready].sendall(data)
+                    other.sendall(data)
