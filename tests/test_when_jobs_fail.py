@@ -354,7 +354,7 @@ def test_the_commands_pause_and_resume(processes: Processes, storage: FolderStor
     (said,) = storage.paused()
     assert (said.queue, said.why) == ("deploy", "freeze") and said.by
     shown = f"queue deploy is paused since {said.since} by {said.by}: freeze"
-    assert on_a_terminal(processes, 80, "workers").splitlines() == [shown]
+    assert shown in on_a_terminal(processes, 80, "workers").splitlines()
     assert on_a_terminal(processes, 80, "resume", "deploy") == ""
     assert list(storage.paused()) == []
 
