@@ -139,8 +139,10 @@ until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
 
+JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
+DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started, and that outlives it
 # Variables that do nothing to a shell: the shim has them, too.
-SHARED_VARIABLES = (b"JOB_ID", b"JOB_ATTEMPT", b"JOB_STORAGE", b"PWD")
+SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
 # What a shell can export: an identifier that is not read-only and does not change with each look,
 # in dash, bash from 3.2 on (which macOS has) and busybox ash.
 EXPORTED_RE = re.compile(
@@ -891,6 +893,7 @@ class ProcessTable:
     def __init__(self) -> None:
         self.alive: dict[int, psutil.Process] = {}  # by pid; each remembers its start time
         self.owner: dict[int, tuple[str, str]] = {}  # pid: the JOB_ID and JOB_STORAGE it carries
+        self.detached: set[int] = set()  # pids of workers that jobs have started
         self.members: dict[int, list[int]] = defaultdict(list)  # pids by process group and session
         self.children: dict[int, list[int]] = defaultdict(list)  # pids by parent
         for pid in psutil.pids():
@@ -907,6 +910,8 @@ class ProcessTable:
         for family in {os.getpgid(pid), os.getsid(pid)}:
             self.members[family].append(pid)
         environ = process.environ()
+        if DETACHED in environ:
+            self.detached.add(pid)
         if ID_RE.fullmatch(environ.get("JOB_ID", "")):
             self.owner[pid] = environ["JOB_ID"], environ.get("JOB_STORAGE", "")
 
@@ -918,8 +923,8 @@ class ProcessTable:
     ) -> set[psutil.Process]:
         """The processes of a job: those with its JOB_ID in their environment (as Jenkins finds
         them), those in the group or session of its shim `leader`, if that is known to live, those
-        of `known` that live on, and the descendants of all these, but no other job's. Without the
-        leader."""
+        of `known` that live on, and the descendants of all these, but no other job's and no
+        worker's. Without the leader."""
         job = tracking_env["JOB_ID"], tracking_env["JOB_STORAGE"]
         found = {pid for pid, owner in self.owner.items() if owner == job}
         found.update(process.pid for process in known if self.alive.get(process.pid) == process)
@@ -928,7 +933,8 @@ class ProcessTable:
         unseen = list(found)
         while unseen:
             for pid in self.children[unseen.pop()]:
-                if pid not in found and self.owner.get(pid, job) == job:
+                is_another = pid in self.detached or self.owner.get(pid, job) != job
+                if pid not in found and not is_another:
                     found.add(pid)
                     unseen.append(pid)
         return {self.alive[pid] for pid in found if pid != leader and pid in self.alive}
@@ -1838,5 +1844,15 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
     return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)
 
 
+def leave_job() -> None:
+    """A worker that a job has started outlives it. So replace this process by itself without the
+    job's marks: /proc shows the environment that a program was started with."""
+    if JOB_VARIABLES & os.environ.keys() and sys.executable:
+        kept = {k: v for k, v in os.environ.items() if k not in JOB_VARIABLES}
+        os.execve(sys.executable, sys.orig_argv, kept | {DETACHED: "1"})
+    os.environ.pop(DETACHED, None)  # its own jobs must not inherit it
+
+
 if __name__ == "__main__":
+    leave_job()
     main()

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from conftest import PROGRAMS, Gate, Processes, all_end, is_alive, pids_in, wait_until
+from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
 from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings, parse_time
 from worker import ProcessTable, Worker
@@ -320,6 +320,36 @@ def test_a_cancel_ends_what_has_no_job_id_in_its_environment(
     storage.cancel(job.id, "why")
     assert ended(job).status is Status.CANCELLED
     all_end(*pids)
+
+
+def test_a_worker_that_a_job_has_started_outlives_its_cancel(
+    storage: FolderStore,
+    worker: Callable[..., Any],
+    started: Callable[..., Job],
+    ended: Callable[..., Job],
+    tmp_path: Path,
+    gate: Gate,
+) -> None:
+    """With the jobs that it runs, if it has left the job's session."""
+    worker("--queues", "outer")
+    program = shlex.join([sys.executable, str(ROOT / "worker.py"), "--queues", "inner"])
+    line = f"setsid {program} --slots 3 & wait"
+    outer = storage.submit(Job(command=line, queue="outer", cwd=str(tmp_path)))
+    inner = started(storage.submit(Job(command=f"echo started; {gate.wait}", queue="inner")))
+    (info,) = [info for info in storage.workers() if info.queues == ["inner"]]
+    try:
+        assert info.slots == 3
+        names = psutil.Process(info.pid).environ().keys()
+        assert names.isdisjoint({"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"})
+        storage.cancel(outer.id, "why")
+        assert ended(outer).status is Status.CANCELLED
+        gate.open()
+        assert ended(inner).status is Status.SUCCEEDED
+        shown = ended(storage.submit(Job(command=PRINT_ENV, queue="inner")))
+        assert not [name for name in environment(storage, shown) if name.startswith("TAILBOARD_")]
+    finally:
+        os.kill(info.pid, signal.SIGTERM)
+        all_end(info.pid)
 
 
 def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
