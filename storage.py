@@ -2137,7 +2137,7 @@ class LogSupervisor:
         if size > self.size and now - self.time >= 1:
             self.samples.append(now, size)
             self.time, self.size = now, size
-        return self._trim(limit)
+        return trim_log(self.log, limit)
 
     def _forget_above(self, size: int) -> None:
         """The log was truncated: remove the samples above `size`, which would date new lines."""
@@ -2150,18 +2150,36 @@ class LogSupervisor:
         self.samples.append(now, self.size)
         self.time = now
 
-    def _trim(self, limit: int) -> bool:
-        now = os.fstat(self.log)
-        if now.st_blocks * 512 <= limit or now.st_size <= limit:
-            return True
-        length = (now.st_size - limit) // BLOCK * BLOCK
-        if length == 0:  # which fallocate would refuse
-            return True
-        try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
-            fallocate = ctypes.CDLL(None).fallocate
-            return bool(fallocate(self.log, 3, ctypes.c_int64(0), ctypes.c_int64(length)) == 0)
-        except AttributeError:  # not on this system
-            return False
+
+def trim_log(fd: int, limit: int) -> bool:
+    """Give all but the newest `limit` bytes of a log back to the file system, if it takes more on
+    the disk; so twice the limit at most. False if the file system cannot do that."""
+    found = os.fstat(fd)
+    if found.st_blocks * 512 <= limit:
+        return True
+    if found.st_blocks * 512 - (found.st_size - _data_start(fd)) > limit:
+        # Blocks past its end, by fallocate(2): only this frees them, since ext4 punches no holes
+        # there. A line that the job writes at this very moment may be lost.
+        os.ftruncate(fd, found.st_size)
+    length = (found.st_size - limit) // BLOCK * BLOCK
+    if length <= 0:  # which fallocate would refuse
+        return True
+    return _punch_head(fd, length)
+
+
+def _punch_head(fd: int, length: int) -> bool:
+    """Make a hole of the first bytes of a file. False if the file system has no holes, OSError for
+    an error that may be over soon."""
+    try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    except AttributeError:  # not on this system
+        return False
+    if fallocate(fd, 3, ctypes.c_int64(0), ctypes.c_int64(length)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (*RESOURCE_ERRNOS, errno.EINTR, errno.EIO, errno.ESTALE):
+        raise OSError(code, os.strerror(code))
+    return False
 
 
 # --- A claimed job ------------------------------------------------------------------------------
@@ -2278,6 +2296,10 @@ class Claim(AbstractContextManager["Claim"]):
         return self._supervisor.sample_and_trim(limit)
 
     # Its end
+
+    def log_usage(self) -> int:
+        """Bytes that its log takes on the disk."""
+        return _disk_usage(f"{self.folder}/output.log")
 
     def read_log_end(self, limit: int) -> bytes:
         """The last `limit` bytes of its log at the most; none where there is no log to read."""

@@ -662,6 +662,7 @@ class Worker:
         if outcome.status in STOPPED and not self.is_swept(entry, verdict):
             return
         outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
+        self.trim_last(entry)
         if outcome.status in RETRIED and outcome.hint is None:
             attempt = entry.claim.attempt.number
             outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
@@ -674,6 +675,13 @@ class Worker:
             # On ext4 with a journal, the next claim's fsync brings this line to the disk, too.
             entry.claim.write_ended(outcome)
             entry.verdict = verdict
+
+    def trim_last(self, entry: Running) -> None:
+        """Trim the log of a job that has filled it since it was looked at last."""
+        limit = self.settings.log_max_bytes
+        if entry.claim.log_usage() > limit:
+            with suppress(OSError):  # its end is to be recorded all the same
+                entry.claim.sample_and_trim(limit)
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
         """Has everything that a stopped or lost job started ended? It is killed after the grace."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Gate, Processes, wait_until
+from conftest import Gate, Processes, need, wait_until
 
 from storage import SAMPLE, FileLog, FolderStore, Job, LogSupervisor, Status
 
@@ -76,6 +76,39 @@ def test_a_log_that_is_a_few_bytes_too_large_does_not_stop_its_job(
     wait_until(is_seen, describe=lambda: storage.get(job.id))
     gate.open()
     assert ended(job).status is Status.SUCCEEDED
+
+
+def test_blocks_past_the_end_of_a_running_log_are_given_back(
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
+) -> None:
+    processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
+    fallocate = f"{need('fallocate')} -n -l 200M /proc/self/fd/1"
+    job = storage.submit(Job(command=f"echo first; {fallocate}; echo done; {gate.wait}; echo end"))
+    log = Path(storage.root, "running", job.id, "output.log")
+    wait_until(lambda: log.exists() and b"done" in log.read_bytes())
+    wait_until(lambda: log.stat().st_blocks * 512 < 2 * LIMIT)
+    gate.open()
+    assert ended(job).status is Status.SUCCEEDED
+    assert storage.load_logs(job.id) == "first\ndone\nend\n"
+
+
+def test_a_short_job_leaves_no_more_than_the_limit(
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job]
+) -> None:
+    """It ends before anybody has looked at its log."""
+    processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
+    fallocate = f"{need('fallocate')} -n -l 200M /proc/self/fd/1"
+    jobs = [
+        storage.submit(Job(command=f"echo first; {fallocate}")),
+        storage.submit(Job(command="seq 1000000")),
+    ]
+    for job in map(ended, jobs):
+        assert job.status is Status.SUCCEEDED
+        (log,) = Path(storage.root).glob(f"succeeded/*/{job.id}/output.log")
+        assert log.stat().st_blocks * 512 < 2 * LIMIT
+    assert storage.load_logs(jobs[0].id) == "first\n"
+    assert storage.get(jobs[1].id).log_start > 0
+    assert storage.load_logs(jobs[1].id, 1) == "1000000\n"
 
 
 def test_a_runaway_job_is_stopped_where_holes_are_impossible(
