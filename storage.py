@@ -64,7 +64,7 @@ from enum import StrEnum
 from glob import glob
 from itertools import chain
 from math import isfinite
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TextIO, overload
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, TextIO, overload
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
@@ -103,6 +103,8 @@ SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
 CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their age
+MIN_KEPT = 3_600.0  # seconds after its end in which no job is deleted to save bytes
+LARGE_LOG_SHARE = 10  # a log above this share of all bytes is trimmed before a job is deleted
 DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
@@ -2495,6 +2497,74 @@ class Retention:
         return self.deleted < max(DELETED_AN_HOUR, total // 10)
 
 
+Bound = Literal["age", "bytes"]
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One look of retention at all ended jobs, the newest first: what it has deleted, and why."""
+
+    max_bytes: int  # of the logs of all jobs that are kept; 0: no bound
+    oldest: float  # jobs that ended before it (seconds since 1970) are too old; 0: none is
+    kept: int = 0  # bytes
+    by_bytes: int = 0  # jobs
+    by_age: int = 0
+    deleted_bytes: int = 0
+    trimmed: int = 0  # logs
+    trimmed_bytes: int = 0
+    large: list[tuple[int, str]] = field(default_factory=list)  # logs: bytes, path
+
+    @property
+    def log_limit(self) -> int:
+        """Bytes above which one log is trimmed before another job is deleted for it."""
+        return max(self.max_bytes // LARGE_LOG_SHARE, BLOCK)
+
+    def bound(self, ended_at: float, now: float) -> Bound | None:
+        """The bound that a job is beyond which ended then, having been added; None: it is kept. A
+        job of the last hour is never deleted for the sake of bytes."""
+        is_recent = abs(now - ended_at) < MIN_KEPT  # one of the future has a wrong time
+        if self.is_full() and not is_recent:
+            return "bytes"
+        return "age" if ended_at < self.oldest else None
+
+    def reason(self, bound: Bound) -> str:
+        """In words."""
+        if bound == "bytes":
+            return f"the logs are above {self.max_bytes:,} bytes"
+        return f"it ended before {utc(self.oldest)}"
+
+    def is_full(self) -> bool:
+        return 0 < self.max_bytes < self.kept
+
+    def count_deleted(self, size: int, bound: Bound) -> None:
+        self.kept -= size
+        self.deleted_bytes += size
+        if bound == "age":
+            self.by_age += 1
+        else:
+            self.by_bytes += 1
+
+    def count_trimmed(self, freed: int) -> None:
+        self.kept -= freed
+        self.trimmed += 1
+        self.trimmed_bytes += freed
+
+    def write_log(self) -> None:
+        """One line, if it has changed anything."""
+        if self.by_age or self.by_bytes or self.trimmed:
+            log.info(
+                "retention deleted_by_age=%d deleted_by_bytes=%d deleted_bytes=%d trimmed_logs=%d "
+                "trimmed_bytes=%d kept_bytes=%d max_bytes=%d",
+                self.by_age,
+                self.by_bytes,
+                self.deleted_bytes,
+                self.trimmed,
+                self.trimmed_bytes,
+                self.kept,
+                self.max_bytes,
+            )
+
+
 # --- Jobs that wait for their time ---------------------------------------------------------------
 
 
@@ -2755,6 +2825,8 @@ class FolderStore:
             _fill_running(job, attempts[-1])
             job.log_start = log_start(folder)
         else:
+            if _is_sparse(folder):  # retention may have trimmed it since
+                job.log_start = log_start(folder)
             _fill_finished(job, attempts[-1])
         return job
 
@@ -3396,9 +3468,10 @@ class FolderStore:
         return {status: here[status] for status in FINISHED}
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
-        """Delete the jobs that ended more than `days` days ago and the oldest whose logs exceed
-        `max_bytes` in all (0: no bound), but none whose log is being read; also half-made
-        jobs. A generator, so that the caller can spread the work over time."""
+        """Delete the jobs that ended more than `days` days ago and, where the logs exceed
+        `max_bytes` on the disk in all (0: no bound), trim the large ones and delete the oldest that
+        ended more than an hour ago; but none whose log is being read. Also half-made jobs. A
+        generator, so that the caller can spread the work over time."""
         ledger = lock_file(f"{self.root}/retention", os.O_RDWR | os.O_CREAT)
         if ledger is None:  # another worker is deleting
             return
@@ -3418,23 +3491,42 @@ class FolderStore:
     ) -> Iterator[None]:
         before = None if max_bytes else f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
         total = sum(self.counts()[status] for status in FINISHED)
-        size = 0
+        sweep = Sweep(max_bytes, oldest)
         streams = [self._iter_newest_first(status, before) for status in FINISHED]
-        for job_id, status, folder in heapq.merge(*streams, reverse=True):
+        for _, status, folder in heapq.merge(*streams, reverse=True):
             with suppress(OSError):
-                size += _disk_usage(f"{folder}/output.log")
-                reason = None
-                if max_bytes and size > max_bytes:
-                    reason = f"the logs are above {max_bytes:,} bytes"
-                elif self._ended_at(folder) < oldest and retention.may_delete(total):
-                    reason = f"it ended before {utc(oldest)}"
-                    retention.deleted += 1
-                    retention.write(ledger)
-                if reason and not _is_read(f"{folder}/output.log"):
-                    self._delete(status, folder)
-                    log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
-                    os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
+                bound = self._look_for_room(sweep, folder)
+                if bound == "age" and not retention.may_delete(total):
+                    bound = None
+                if bound is not None and not _is_read(f"{folder}/output.log"):
+                    if bound == "age":
+                        retention.deleted += 1
+                        retention.write(ledger)
+                    self._prune_job(sweep, status, folder, bound)
             yield
+        sweep.write_log()
+
+    def _look_for_room(self, sweep: Sweep, folder: str) -> Bound | None:
+        """The bound that this job is beyond; None: it is kept. Large logs are trimmed first."""
+        path = f"{folder}/output.log"
+        size = _disk_usage(path)
+        sweep.kept += size
+        if size > sweep.log_limit:
+            heapq.heappush(sweep.large, (-size, path))
+        while sweep.is_full() and sweep.large:
+            _, large = heapq.heappop(sweep.large)
+            if freed := _trim_ended(large, sweep.log_limit):
+                sweep.count_trimmed(freed)
+                log.info("trimmed path=%s bytes=%d", os.path.relpath(large, self.root), freed)
+        return sweep.bound(self._ended_at(folder), time.time())
+
+    def _prune_job(self, sweep: Sweep, status: Status, folder: str, bound: Bound) -> None:
+        size = _disk_usage(f"{folder}/output.log")
+        self._delete(status, folder)
+        sweep.count_deleted(size, bound)
+        job_id, reason = os.path.basename(folder), sweep.reason(bound)
+        log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
+        os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
 
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
@@ -3930,7 +4022,7 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
     job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
     job.reason, job.hint = job.reason or ended.reason, ended.hint
     job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
-    job.log_start = ended.log_start
+    job.log_start = max(job.log_start, ended.log_start)
     if attempt.result is None or ended is attempt.result:
         job.worker, job.host, job.started_at = (
             attempt.worker,
@@ -4006,24 +4098,50 @@ def _parse_counts(data: bytes) -> dict[Status, int]:
 def _is_read(path: str) -> bool:
     """Is somebody reading this log? Nobody reads one that is not a regular file."""
     try:
-        fd = open_regular(path, os.O_RDONLY)
+        with _lock_log(path, os.O_RDONLY):
+            return False
+    except BlockingIOError:
+        return True
     except OSError as error:
         if error.errno in RESOURCE_ERRNOS:
             raise
         return False
+
+
+def _trim_ended(path: str, limit: int) -> int:
+    """Trim the log of an ended job; the bytes that are free now: none if somebody reads it, or if
+    the file system cannot do that."""
+    with suppress(OSError), _lock_log(path, os.O_RDWR) as fd:
+        before = os.fstat(fd)
+        trim_log(fd, limit)
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))  # dates its last lines
+        return max(0, (before.st_blocks - os.fstat(fd).st_blocks) * 512)
+    return 0
+
+
+@contextmanager
+def _lock_log(path: str, flags: int) -> Iterator[int]:
+    """A log that nobody reads, locked; BlockingIOError if somebody does."""
+    fd = open_regular(path, flags)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        yield fd
     finally:
         os.close(fd)
-    return False
 
 
 def _disk_usage(path: str) -> int:
     with suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0
+
+
+def _is_sparse(folder: str) -> bool:
+    """Does a job's log have fewer blocks on the disk than bytes?"""
+    with suppress(OSError):
+        found = os.lstat(f"{folder}/output.log")
+        return found.st_blocks * 512 < found.st_size
+    return False
 
 
 def log_size(folder: str) -> int:
@@ -5693,26 +5811,38 @@ class RedisStore:
         if not oldest and not max_bytes:
             return
         day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
-        before, size = None if max_bytes else day.encode(), 0
+        before = None if max_bytes else day.encode()
         total = sum(self.finished_totals().values())
+        sweep = Sweep(max_bytes, oldest)  # trims nothing: Redis keeps little of each log
         while ids := self._ids_before(before, SEARCH_STEP, None):
             before = ids[-1]
+            now = self.now()
             for job in self._load(self._checked(ids)):
-                if job.status not in FINISHED:
-                    continue
-                size += job.log_size - job.log_start
-                ended_at = job.finished_at or job.submitted_at or utc()
-                reason = None
-                if max_bytes and size > max_bytes:
-                    reason = f"the logs are above {max_bytes:,} bytes"
-                elif ended_at < utc(oldest) and retention.may_delete(total):
-                    reason = f"it ended before {utc(oldest)}"
-                    retention.deleted += 1
-                if reason and not self._is_read(job.id):
-                    with suppress(JobError):
-                        self.delete(job.id)
-                        log.info("deleted job=%s status=%s reason=%r", job.id, job.status, reason)
+                if job.status in FINISHED:
+                    self._prune_job(sweep, retention, job, now, total)
             yield
+        sweep.write_log()
+
+    def _prune_job(
+        self, sweep: Sweep, retention: Retention, job: Job, now: float, total: int
+    ) -> None:
+        size = job.log_size - job.log_start
+        sweep.kept += size
+        ended_at = now
+        with suppress(ValueError):  # of a damaged journal
+            ended_at = parse_time(job.finished_at or job.submitted_at or "")
+        bound = sweep.bound(ended_at, now)
+        if bound is None or (bound == "age" and not retention.may_delete(total)):
+            return
+        if self._is_read(job.id):
+            return
+        if bound == "age":
+            retention.deleted += 1
+        with suppress(JobError):
+            self.delete(job.id)
+            sweep.count_deleted(size, bound)
+            reason = sweep.reason(bound)
+            log.info("deleted job=%s status=%s reason=%r", job.id, job.status, reason)
 
     def _is_read(self, job_id: str) -> bool:
         return bool(self.link.ask(("EXISTS", self._key(f"reading:{job_id}")))[0])

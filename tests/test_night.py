@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Processes, wait_until
+from conftest import Processes, need, wait_until
 
 from api import create_app
 from storage import (
@@ -198,6 +198,48 @@ def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStore) -> None:
     os.utime(next((root / "keys").iterdir()), (0, 0))
     prune(storage, 1)
     assert not list((root / "keys").iterdir())
+
+
+def test_one_large_log_is_trimmed_before_other_jobs_are_deleted(
+    storage: FolderStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    small = [finished(storage, 2, 5_000) for _ in range(10)]
+    large = finished(storage, 0, 1_500_000)
+    path = Path(storage.root, "succeeded", large.id[:8], large.id, "output.log")
+    before = path.stat().st_mtime_ns
+    with storage.open_log(large.id):
+        prune(storage, 0, 1_600_000)  # that is enough for all
+    assert storage.get(large.id).log_start == 0
+    prune(storage, 0, 1_000_000)
+    assert all_ids(storage) == {job.id for job in (*small, large)}
+    found = storage.get(large.id)
+    assert found.log_size == 1_500_000 and found.log_start > 1_300_000
+    assert path.stat().st_mtime_ns == before, "its last lines would have another time"
+    assert storage.load_logs(large.id) == "x" * (found.log_size - found.log_start)
+    assert "retention deleted_by_age=0 deleted_by_bytes=0 deleted_bytes=0 trimmed_logs=1 " in str(
+        [record.getMessage() for record in caplog.records]
+    )
+
+
+def test_blocks_past_the_end_of_a_log_count_and_are_given_back(storage: FolderStore) -> None:
+    others = [finished(storage, 2, 5_000) for _ in range(3)]
+    empty = finished(storage, 0, 10)
+    path = Path(storage.root, "succeeded", empty.id[:8], empty.id, "output.log")
+    subprocess.run([need("fallocate"), "-n", "-l", "20M", path], check=True)
+    assert path.stat().st_blocks * 512 >= 20 << 20
+    prune(storage, 0, 1_000_000)
+    assert all_ids(storage) == {job.id for job in (*others, empty)}
+    assert path.stat().st_blocks * 512 < 100_000 and path.read_bytes() == b"x" * 10
+
+
+def test_a_log_that_is_read_is_not_trimmed(storage: FolderStore) -> None:
+    large = finished(storage, 0, 1_500_000)
+    with storage.open_log(large.id):
+        prune(storage, 0, 1_000_000)
+        assert storage.get(large.id).log_start == 0
+    prune(storage, 0, 1_000_000)
+    assert storage.get(large.id).log_start > 0
 
 
 def test_the_worker_prunes_while_it_runs(

@@ -1316,17 +1316,23 @@ def test_what_a_job_started_is_told_by_variables_of_its_own(
 
 
 @pytest.fixture
-def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[[], str]:
-    """A job that has ended and has a log of 100,000 bytes; its ID."""
+def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
+    """A job that has ended and has a log of so many bytes; its ID."""
 
-    def ended() -> str:
+    def ended(size: int = 100_000) -> str:
         store.submit(Job(command="true"))
         with claim() as held:
             with held.open_log_for_append() as log:
-                log.write(b"x" * 99_999 + b"\n")
+                log.write(b"x" * (size - 1) + b"\n")
             return held.finish(Outcome(Status.SUCCEEDED, 0)).id
 
     return ended
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs may be deleted to save bytes as if they had ended more than an hour ago."""
+    monkeypatch.setattr("storage.MIN_KEPT", 0.0)
 
 
 def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
@@ -1336,18 +1342,42 @@ def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
 
 
 def test_the_oldest_logs_go_with_their_jobs_when_too_large(
-    store: WorkerStore, ended: Callable[[], str], bring: Callable[..., Job]
+    store: WorkerStore, ended: Callable[..., str], long_ago: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     ids = [ended() for _ in range(5)]
     prune(store, 0, 250_000)
     assert [job.id for job in store.list()[0]] == ids[:2:-1]
     assert store.finished_totals()[Status.SUCCEEDED] == 5
     with pytest.raises(JobNotFound):
         store.load_logs(ids[0])
+    prune(store, 0, 250_000)  # which has nothing to say
+    (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("retention ")]
+    said = dict(word.split("=") for word in line.split()[1:])
+    assert (said["deleted_by_bytes"], said["deleted_by_age"]) == ("3", "0")
+    assert int(said["deleted_bytes"]) >= 300_000 and said["max_bytes"] == "250000"
+
+
+def test_the_log_of_a_deleted_job_counts_no_more_against_older_ones(
+    store: WorkerStore, ended: Callable[..., str], long_ago: None
+) -> None:
+    oldest, large, newest = ended(30_000), ended(100_000), ended(30_000)
+    prune(store, 0, 120_000)
+    assert [job.id for job in store.list()[0]] == [newest, oldest]
+    with pytest.raises(JobNotFound):
+        store.status(large)
+
+
+def test_no_job_is_deleted_to_save_bytes_within_an_hour_after_its_end(
+    store: WorkerStore, ended: Callable[..., str]
+) -> None:
+    ids = [ended() for _ in range(2)]
+    prune(store, 0, 1)
+    assert [job.id for job in store.list()[0]] == ids[::-1]
 
 
 def test_what_has_not_ended_is_never_pruned(
-    store: WorkerStore, logged: Callable[..., str], bring: Callable[..., Job]
+    store: WorkerStore, logged: Callable[..., str], bring: Callable[..., Job], long_ago: None
 ) -> None:
     running = logged(b"x" * 100_000)
     queued = bring(Status.QUEUED).id
@@ -1356,7 +1386,7 @@ def test_what_has_not_ended_is_never_pruned(
 
 
 def test_a_log_that_is_being_read_is_pruned_afterwards(
-    store: WorkerStore, ended: Callable[[], str]
+    store: WorkerStore, ended: Callable[..., str], long_ago: None
 ) -> None:
     job_id = ended()
     with store.open_log(job_id):
@@ -1368,7 +1398,7 @@ def test_a_log_that_is_being_read_is_pruned_afterwards(
 
 
 def test_what_is_young_and_small_is_not_pruned(
-    store: WorkerStore, ended: Callable[[], str]
+    store: WorkerStore, ended: Callable[..., str]
 ) -> None:
     ids = [ended() for _ in range(2)]
     for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
