@@ -12,6 +12,7 @@ import contextvars
 import errno
 import fcntl
 import hashlib
+import heapq
 import hmac
 import io
 import json
@@ -27,6 +28,7 @@ import sys
 import threading
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -3368,7 +3370,11 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_BODIES_BYTES = 64 << 20  # of all that arrive at a time; above that only small ones are taken
 SMALL_BODY_BYTES = 64 << 10
 MAX_CONNECTIONS = 4_000
+WAITING_SHARE = 2  # of all connections, one in so many may wait for its client
+WATCH_INTERVAL = 0.25  # seconds between looks at how many wait
 OTHER_THREADS = 36  # beside the followers'
+OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
+LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
 DESCRIPTORS = 4  # of each follower, and of each other thread
 
 ACCESS = logging.getLogger("tailboard.access")
@@ -3390,6 +3396,7 @@ class Served:
         threads = state.settings.followers + OTHER_THREADS
         self.threads = ThreadPoolExecutor(threads, "request")
         self.bodies_bytes = 0  # of the bodies that arrive now
+        self.connections = Connections(connection_limit(state.settings) // WAITING_SHARE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -3400,7 +3407,10 @@ class Served:
     async def live(self, receive: Receive, send: Send) -> None:
         """The background tasks, from the server's start to its end."""
         await receive()
-        tasks = [asyncio.create_task(set_up_listeners()), asyncio.create_task(leave_with_parent())]
+        tasks = [
+            asyncio.create_task(set_up_listeners(self.connections)),
+            asyncio.create_task(leave_with_parent()),
+        ]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in tasks:
@@ -3411,6 +3421,13 @@ class Served:
         begun = time.monotonic()
         environ = make_environ(scope)
         environ["wsgi.input"] = await self.read_body(environ, receive)
+        with self.connections.answering(scope["client"]):
+            await self.answer_whole(scope, environ, receive, send, begun)
+
+    async def answer_whole(
+        self, scope: Scope, environ: dict[str, Any], receive: Receive, send: Send, begun: float
+    ) -> None:
+        """Answer a request whose body has arrived."""
         answer = Answer(self.threads)
         try:
             piece = await answer.begin(self.app, environ)
@@ -3601,9 +3618,100 @@ def make_environ(scope: Scope) -> dict[str, Any]:
     return environ
 
 
-async def set_up_listeners() -> None:
+Peer = tuple[str, int]  # the address and port of a client
+
+
+class Connections:
+    """Closes connections if too many wait for their clients: for a request, or for the rest of its
+    head or body. A client needs no token for that, and the server has a bounded number of
+    connections for all. Those of the address that has the most are closed first, and of these the
+    oldest: a client that means well sends its request at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit  # connections that may wait
+        self.busy: set[Peer] = set()  # clients whose requests are being answered
+        self.known: list[Peer] = []  # clients that waited at the last look, the oldest first
+        self.closed = 0  # since the last line in the log
+        self.logged_at = -LOG_INTERVAL  # on the monotonic clock
+
+    @contextmanager
+    def answering(self, client: Sequence[Any]) -> Iterator[None]:
+        """While this client waits for us, and not we for it."""
+        peer = client[0], client[1]
+        self.busy.add(peer)
+        try:
+            yield
+        finally:
+            self.busy.discard(peer)
+
+    async def watch(self, port: int) -> None:
+        """Close what is too much, for ever; `port` is the one that we listen at."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
+                await asyncio.to_thread(self._close_excess, port)
+
+    def _close_excess(self, port: int) -> None:
+        found = client_sockets(port)
+        busy = self.busy.copy()
+        waiting = {peer: fd for peer, fd in found.items() if peer not in busy}
+        known = [peer for peer in self.known if peer in waiting]
+        self.known = known + list(waiting.keys() - set(known))
+        excess = excess_peers(self.known, len(waiting) - self.limit)
+        for peer in excess:
+            close_connection(waiting[peer], peer)
+        self._log(excess)
+
+    def _log(self, closed: list[Peer]) -> None:
+        self.closed += len(closed)
+        now = time.monotonic()
+        if closed and now >= self.logged_at + LOG_INTERVAL:
+            told = "closed %d connections that waited for their clients, the last of %s"
+            logging.getLogger("tailboard").warning(told, self.closed, closed[-1][0])
+            self.closed, self.logged_at = 0, now
+
+
+def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
+    """So many of these, always the first one of the address that has the most left."""
+    by_address: dict[str, deque[Peer]] = {}
+    for peer in peers:
+        by_address.setdefault(peer[0], deque()).append(peer)
+    heap = [(-len(theirs), address) for address, theirs in by_address.items()]
+    heapq.heapify(heap)
+    chosen: list[Peer] = []
+    while heap and len(chosen) < count:
+        left, address = heapq.heappop(heap)
+        chosen.append(by_address[address].popleft())
+        if left < -1:
+            heapq.heappush(heap, (left + 1, address))
+    return chosen
+
+
+def client_sockets(port: int) -> dict[Peer, int]:
+    """The descriptors of the connections that clients have made to our port."""
+    found = {}
+    for name in os.listdir(OPEN_FILES):
+        with suppress(OSError):  # it is no socket or not connected, or was closed just now
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, int(name))
+            try:
+                ours, peer = connection.getsockname(), connection.getpeername()
+            finally:
+                connection.detach()  # the server's: it closes it
+            if isinstance(peer, tuple) and ours[1] == port:
+                found[peer[0], peer[1]] = int(name)
+    return found
+
+
+def close_connection(fd: int, peer: Peer) -> None:
+    """Close the connection with this client; the server notices that it has ended."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        if connection.getpeername()[:2] == peer:  # else the number is another connection's by now
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+async def set_up_listeners(connections: Connections) -> None:
     """Set up the listening sockets as soon as they exist, and print the address: from now on
-    clients can connect."""
+    clients can connect, and their connections are watched."""
     while not (listeners := listening_sockets()):
         await asyncio.sleep(0.01)
     bound_clients(listeners)
@@ -3611,6 +3719,7 @@ async def set_up_listeners() -> None:
     print(f"api: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     for listener in listeners:
         listener.close()
+    await connections.watch(port)
 
 
 def bound_clients(listeners: list[socket.socket]) -> None:
@@ -3673,13 +3782,8 @@ def raise_descriptor_limit() -> int:
     return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
 
 
-def make_server() -> AbstractServer[Any]:
-    """The server as the settings want it; OSError and ValueError say what is wrong with them."""
-    settings = Settings.read()
-    host, port = resolve_bind(settings.bind)
-    storage.open_store(settings.storage)
-    if settings.tokens:
-        TokenFile(settings.tokens).check()
+def connection_limit(settings: Settings) -> int:
+    """How many connections the server has at a time; ValueError if too few files may be open."""
     threads = settings.followers + OTHER_THREADS
     limit = raise_descriptor_limit()
     connections = limit - DESCRIPTORS * threads
@@ -3688,6 +3792,17 @@ def make_server() -> AbstractServer[Any]:
             f"TAILBOARD_FOLLOWERS={settings.followers} needs {threads * (DESCRIPTORS + 1)} open "
             f"files, and the limit is {limit} (ulimit -n)"
         )
+    return min(connections, MAX_CONNECTIONS)
+
+
+def make_server() -> AbstractServer[Any]:
+    """The server as the settings want it; OSError and ValueError say what is wrong with them."""
+    settings = Settings.read()
+    host, port = resolve_bind(settings.bind)
+    storage.open_store(settings.storage)
+    if settings.tokens:
+        TokenFile(settings.tokens).check()
+    connections = connection_limit(settings)
     return Granian(
         "api",  # its name; serve_app gives what it serves
         address=host,
@@ -3696,7 +3811,7 @@ def make_server() -> AbstractServer[Any]:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES),
         websockets=False,
-        backpressure=min(connections, MAX_CONNECTIONS),
+        backpressure=connections,
         workers_kill_timeout=STOP_TIME,
         log_level=LogLevels.error,
     )

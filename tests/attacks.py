@@ -30,6 +30,19 @@ def connections(site: Site, count: int, data: bytes = b"") -> Iterator[list[sock
 
 
 @contextmanager
+def connections_from(site: Site, addresses: list[str], count: int, data: bytes) -> Iterator[None]:
+    """So many connections from these addresses of this machine, in turn."""
+    allow_sockets()
+    host, port = site.url.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        for number in range(count):
+            source = (addresses[number % len(addresses)], 0)
+            client = socket.create_connection((host, int(port)), 30, source)
+            stack.enter_context(client).sendall(data)
+        yield
+
+
+@contextmanager
 def again_and_again(act: Callable[[], None]) -> Iterator[None]:
     """Something that a client does beside the test."""
     over = threading.Event()

@@ -580,6 +580,7 @@ def attacked(folder: Path) -> None:
             "nobody": nullcontext(),
             "900 idle": attacks.idle(served),
             "100 slow headers": attacks.slow_headers(served),
+            "4,000 slow headers": attacks.slow_headers(served, 4_000),
             "200 slow bodies": attacks.slow_bodies(served),
             "90 slow downloads": attacks.slow_downloads(served, ended, 90),
             "64 followers": attacks.followers(served, claim.job.id),

@@ -102,6 +102,59 @@ def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Clai
     admitted(site, f"/jobs/{running.job.id}/logs?follow=1").close()
 
 
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An API of few connections, which closes none because its client is slow."""
+    times = ("MAX_CONNECTIONS=120", "HEADER_TIME=600", "BODY_TIME=600")
+    with serve_site(tmp_path_factory.mktemp("narrow"), *times) as site:
+        yield site
+
+
+BODY_BEGUN = attacks.HEADER.replace(b"GET", b"POST") + b"x\r\nContent-Length: 9\r\n\r\n{"
+
+
+@pytest.mark.parametrize(
+    ("data", "addresses"),
+    [
+        pytest.param(attacks.HEADER, 1, id="heads"),
+        pytest.param(attacks.HEADER, 3, id="heads from three addresses"),
+        pytest.param(BODY_BEGUN, 1, id="bodies"),
+        pytest.param(b"", 2, id="idle"),
+    ],
+)
+def test_clients_that_never_finish_a_request_do_not_take_all_connections(
+    narrow: Site, data: bytes, addresses: int
+) -> None:
+    claim = narrow.hand.running(b"begin\n")
+    sources = [f"127.0.0.{2 + number}" for number in range(addresses)]
+    with requests.Session() as honest, follow_from(narrow, claim.job.id) as follower:
+        assert honest.get(f"{narrow.url}/workers").status_code == 200
+        with attacks.connections_from(narrow, sources, 300, data):
+            everybody_is_served(narrow)
+            wait_until(lambda: "that waited for their clients" in narrow.processes.text())
+            assert honest.get(f"{narrow.url}/workers", timeout=10).status_code == 200
+            everybody_is_served(narrow)
+            narrow.hand.write(claim, b"more\n")
+            read_until(follower, b"more\n")
+    narrow.hand.finish(claim)
+
+
+def follow_from(site: Site, job_id: str) -> socket.socket:
+    follower = site.connect(
+        f"GET /jobs/{job_id}/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    )
+    read_until(follower, b"begin\n")
+    return follower
+
+
+def test_the_oldest_of_the_address_that_has_the_most_are_closed_first() -> None:
+    peers = [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("b", 2), ("a", 3)]
+    assert api.excess_peers(peers, 0) == []
+    assert api.excess_peers(peers, 1) == [("a", 1)]
+    assert set(api.excess_peers(peers, 3)) == {("a", 1), ("a", 2), ("b", 1)}
+    assert len(api.excess_peers(peers, 9)) == 6
+
+
 def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
     """Each is held as far as it has come, until its time is up."""
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
