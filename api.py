@@ -774,7 +774,9 @@ def bodies_too_many(_: BodiesTooMany) -> Response:
 
 
 @routes.app_errorhandler(RecursionError)
-def body_too_deep(_: RecursionError) -> Response:
+def body_too_deep(error: RecursionError) -> Response:
+    if not has_body():
+        raise error
     return problem_response(BadRequest("the body is nested too deeply"))
 
 

@@ -48,7 +48,6 @@ import logging
 import os
 import re
 import select
-import shutil
 import signal
 import stat
 import struct
@@ -694,6 +693,50 @@ def _fsync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and everything below it, however deep: without recursion, without a path that
+    is longer than a name, and without following a link. OSError if something stays; the rest is
+    removed all the same."""
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    stuck: set[str] = set()
+    try:
+        while folders := set(_remove_files(top)) - stuck:
+            for name in folders:
+                try:
+                    _remove_level(top, name)
+                except OSError:
+                    stuck.add(name)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _remove_level(top: int, name: str) -> None:
+    """Remove a folder in the folder `top`, to which the folders in it move up."""
+    with suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=top)  # a job may have taken the permission from us
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    try:
+        for folder in _remove_files(fd):
+            with suppress(OSError):  # a folder moves only if it can be written
+                os.chmod(folder, 0o700, dir_fd=fd)
+            os.rename(folder, os.urandom(12).hex(), src_dir_fd=fd, dst_dir_fd=top)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(fd: int) -> Sequence[str]:
+    """Remove all from a folder that is no folder; the names of its folders."""
+    with os.scandir(fd) as found:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for name, is_folder in entries:
+        if not is_folder:
+            with suppress(OSError):  # then its folder cannot be removed, either
+                os.unlink(name, dir_fd=fd)
+    return [name for name, is_folder in entries if is_folder]
 
 
 def open_regular(path: str, flags: int) -> int:
@@ -3043,7 +3086,8 @@ class FolderStore:
             self._note_run(job)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
-            shutil.rmtree(draft, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(draft)
             raise
         _fsync_folder(home)
         return job
@@ -3448,8 +3492,9 @@ class FolderStore:
         finally:
             if journal is not None:
                 os.close(journal)
-        shutil.rmtree(grave, ignore_errors=True)
         self._count_deleted(status)
+        with suppress(OSError):  # retention tries it again
+            remove_tree(grave)
 
     def _count_deleted(self, status: Status) -> None:
         with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
@@ -3533,7 +3578,7 @@ class FolderStore:
             for path in glob(f"{self.root}/{name}/*"):
                 if (seen := _mtime(path)) is not None and seen < limit:
                     with suppress(OSError):
-                        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+                        remove_tree(path) if os.path.isdir(path) else os.unlink(path)
                 yield
 
     @staticmethod
@@ -6286,7 +6331,7 @@ class Spool(FolderStore):
             raise ValueError(f"{taken.id[:80]!r} is no ID of a job")
         draft = f"{self.root}/tmp/{taken.id}"
         if os.path.isdir(draft):  # left by a crash
-            shutil.rmtree(draft)
+            remove_tree(draft)
         os.mkdir(draft, mode=0o700)
         line = json.dumps({"taken": taken.token}).encode()
         contents = {
@@ -6318,7 +6363,8 @@ class Spool(FolderStore):
         grave = f"{self.root}/tmp/{look.id}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             os.rename(look.folder, grave)
-            shutil.rmtree(grave, ignore_errors=True)
+            with suppress(OSError):  # retention tries it again
+                remove_tree(grave)
 
     def leave_request(self, job_id: str, reason: str) -> None:
         """Leave a request to cancel a job that has not ended here. Redis has accepted it, so it

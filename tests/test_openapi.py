@@ -25,7 +25,7 @@ from storage import FolderStore, Job, Param, SavedCommand, WorkerInfo, WorkerSto
 
 @pytest.fixture
 def app(tmp_path: Path) -> Flask:
-    return api.create_app({"STORAGE": str(tmp_path / "jobs"), "TOKEN": "s3cret"})
+    return api.create_app({"STORAGE": str(tmp_path / "jobs"), "TOKEN": TOKEN})
 
 
 def test_every_route_and_method_is_described(app: Flask) -> None:
@@ -34,13 +34,13 @@ def test_every_route_and_method_is_described(app: Flask) -> None:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    described = app.test_client().get("/openapi.json", headers={"Authorization": "Bearer s3cret"})
+    described = app.test_client().get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
     paths = described.get_json()["paths"]
     assert routes == {(method, path) for path, methods in paths.items() for method in methods}
 
 
 def test_each_route_that_takes_a_key_describes_its_422(app: Flask) -> None:
-    described = app.test_client().get("/openapi.json", headers={"Authorization": "Bearer s3cret"})
+    described = app.test_client().get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
     keyed = {
         path: "422" in operation["responses"]
         for path, methods in described.get_json()["paths"].items()
@@ -300,7 +300,7 @@ def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
 
 
 def test_every_operation_says_what_it_is(app: Flask) -> None:
-    described = app.test_client().get("/openapi.json", headers={"Authorization": "Bearer s3cret"})
+    described = app.test_client().get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
     found = described.get_json()
     operations = [each for methods in found["paths"].values() for each in methods.values()]
     assert len({each["operationId"] for each in operations}) == len(operations)

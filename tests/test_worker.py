@@ -80,7 +80,7 @@ PRINT_ENV = python("print_environment")
 
 def test_the_environment_of_a_job(storage: FolderStore, drain: Callable[..., None]) -> None:
     job = storage.submit(Job(command=PRINT_ENV, env={"A": "ö\n", "JOB_ID": "mine"}))
-    drain(TAILBOARD_TOKEN="secret", FROM_WORKER="1")
+    drain(TAILBOARD_TOKEN="correct-horse-battery", FROM_WORKER="1")
     env = environment(storage, job)
     assert (
         env.items()
@@ -696,6 +696,7 @@ NUMBER = "must be a whole number of"
         ("TOKEN", "correct-horse-battery-staple\n", "must not begin or end with white space"),
         ("TOKEN", "correct horse battery staple", "must consist of ASCII letters"),
         ("TOKEN", "p\u00e4ssword-p\u00e4ssword", "must consist of ASCII letters"),
+        ("TOKEN", "fifteen-letters", "must have at least 16 characters"),
         ("STORAGE", "jobs ", "must not begin or end with white space"),
         ("SPOOL", "redis://localhost/0", "must be a folder of this machine, not a URL"),
         ("WEBHOOK", "foo", "this one does not begin with http:// or https://"),
