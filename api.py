@@ -1033,11 +1033,11 @@ def has_ticket() -> bool:
 
 
 def ticket_key(named: NamedToken | None) -> bytes:
-    """What signs the tickets of who has this token. With a named token they end when it is revoked.
-    Its hash alone would not do: a file of hashes need not be secret."""
-    if named is None:
-        return tailboard().settings.token.encode()
-    return tailboard().storage.secret() + named.sha256.encode()
+    """What signs the tickets of the owner of this token (None: of the shared one). They end when
+    the token changes or is revoked. The secret is needed: anyone with a ticket could test guesses
+    of the shared token against its signature, and a file of hashes need not be secret."""
+    own = tailboard().settings.token if named is None else named.sha256
+    return tailboard().storage.secret() + own.encode()
 
 
 def make_ticket(what: str) -> tuple[dict[str, Any], int]:

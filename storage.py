@@ -88,6 +88,7 @@ MAX_FAILED_STARTS = 3  # until a job whose shim never starts its command has fai
 START_DELAY = 1.0  # seconds after the first of them, doubled after each further one
 HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
+MIN_TOKEN = 16  # characters
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 RECORDING_PAUSE = 0.005  # seconds between two looks at a job whose end is being recorded
 RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
@@ -524,6 +525,10 @@ def parse_setting(variable: str, text: str) -> str | int:
         return _parse_number(variable, text)
     if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
         raise ValueError(f"{variable} must consist of ASCII letters, digits and signs, no spaces")
+    if variable == "TAILBOARD_TOKEN" and len(text) < MIN_TOKEN:
+        raise ValueError(
+            f"{variable} must have at least {MIN_TOKEN} characters, as `openssl rand -hex 32` makes"
+        )
     if variable == "TAILBOARD_SPOOL" and "://" in text:
         raise ValueError(f"{variable} must be a folder of this machine, not a URL")
     if variable == "TAILBOARD_WEBHOOK":
