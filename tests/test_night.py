@@ -242,6 +242,59 @@ def test_a_log_that_is_read_is_not_trimmed(storage: FolderStore) -> None:
     assert storage.get(large.id).log_start > 0
 
 
+@pytest.fixture
+def make_deep(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Make folders in one another, whose path is too long for any system call."""
+    yield make_deep_folders
+    # pytest removes old folders by recursion, and would end with an error for these.
+    subprocess.run(["rm", "-rf", tmp_path / "jobs"], check=True)
+
+
+def make_deep_folders(folder: Path, depth: int = 1_200) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    for number in range(depth):
+        os.close(os.open(f"file{number}", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+        os.mkdir("nested", 0o700 if number % 2 else 0o500, dir_fd=fd)
+        below = os.open("nested", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
+def test_a_job_with_deeply_nested_folders_is_deleted_whole(
+    storage: FolderStore,
+    processes: Processes,
+    make_deep: Callable[[Path], None],
+    tmp_path: Path,
+) -> None:
+    url = processes.api()
+    job = finished(storage, 0, 10)
+    folder = Path(storage.root, "succeeded", job.id[:8], job.id)
+    make_deep(folder)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "nested" / "link").symlink_to(tmp_path / "outside" / "file")
+    os.mkfifo(folder / "nested" / "fifo")
+    answer = requests.delete(f"{url}/jobs/{job.id}", timeout=60)
+    assert (answer.status_code, answer.text) == (204, "")
+    assert requests.get(f"{url}/jobs/{job.id}").status_code == 404
+    assert list(Path(storage.root, "tmp").iterdir()) == []
+    assert (tmp_path / "outside" / "file").exists()
+    assert metric(url, 'tailboard_jobs_ended_total{status="succeeded"}') == 1
+
+
+def test_what_a_delete_has_left_is_removed_later(
+    storage: FolderStore, make_deep: Callable[[Path], None]
+) -> None:
+    grave = Path(storage.root, "tmp", "x.deleted")
+    grave.mkdir()
+    make_deep(grave)
+    os.utime(grave, (0, 0))
+    prune(storage, 1)
+    assert not grave.exists()
+
+
 def test_the_worker_prunes_while_it_runs(
     storage: FolderStore, processes: Processes, worker: Callable[..., object]
 ) -> None:

@@ -46,13 +46,13 @@ PLAIN_OPENS = {
     "storage.py": {
         "open_regular": "it is what the others are to call",
         "_fsync_folder": "O_DIRECTORY: only a folder can be opened",
+        "remove_tree": "likewise",
+        "_remove_level": "likewise",
         "make_empty": "O_EXCL: it makes the file",
         "write_new": "O_EXCL: it makes the file",
         "_private": "the opener of files that are made, by mode x",
         "Claim.open_log_for_append": "a descriptor of open_regular",
-        "FolderStore.check_writable": "mode x: it makes the file",
         "FolderStore._remove_dead_workers": "a descriptor of lock_file",
-        "Spool._draft": "mode x: it makes the files",
         "_boot": "a file of the kernel",
     },
     "worker.py": {"Worker.peak_rss": "a file of the kernel"},
@@ -64,10 +64,28 @@ PLAIN_OPENS = {
 }
 
 
+def is_recursive_remove(call: ast.Call) -> bool:
+    return name_of(call) in ("shutil.rmtree", "rmtree", "os.removedirs", "os.walk")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_tree_is_removed_by_recursion(module: str) -> None:
+    new = found(module, is_recursive_remove)
+    assert not new, (
+        f"{module}: {', '.join(sorted(new))} walks a tree by recursion, or by its paths. A job can "
+        "make folders deeper than Python recurses and than a path may be long: call "
+        "storage.remove_tree."
+    )
+
+
 def is_plain_open(call: ast.Call) -> bool:
-    """Does this open a path (or a descriptor that is not at once seen to be of open_regular)?"""
-    is_safe = call.args and isinstance(call.args[0], ast.Call)
-    return name_of(call) in OPEN and not (is_safe and name_of(call.args[0]) == "open_regular")
+    """Does this open what may be there already, and not a descriptor from open_regular?"""
+    if name_of(call) not in OPEN:
+        return False
+    opened, *rest = call.args
+    is_new = rest and isinstance(rest[0], ast.Constant) and "x" in str(rest[0].value)
+    is_regular = isinstance(opened, ast.Call) and name_of(opened) == "open_regular"
+    return not is_new and not is_regular
 
 
 @pytest.mark.parametrize("module", MODULES)
