@@ -1241,6 +1241,7 @@ def delete(job_id: str) -> tuple[str, int]:
 
 # --- Saved commands -----------------------------------------------------------------------------
 
+NAMES_SHOWN = 5  # of queues, in a sentence
 RUNS_SHOWN = 5  # of a saved command, newest first
 RUN_FIELDS = (
     "id",
@@ -1999,14 +2000,14 @@ def list_workers() -> dict[str, Any]:
 @routes.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
     """200, or 503 with a reason: nothing can be written, a worker does not respond, or jobs wait
-    that no worker serves, in a queue that is not paused. It
-    needs no token, so it names nothing: what cannot be read is counted, /workers names it."""
+    that no worker serves, in a queue that is not paused. It needs no token, so it names nothing
+    but a few of these queues: what cannot be read is counted, and /workers names it."""
     waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
     for paused in tailboard().storage.paused():  # they wait because somebody wants them to
         waiting.pop(paused.queue, None)
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
-        reason = f"jobs wait in {', '.join(sorted(unserved))}, and no worker serves that"
+        reason = f"jobs wait in {some_names(unserved)}, and no worker serves that"
     if silent := sum(not worker.responds for worker in alive):
         period = f"{storage.UNRESPONSIVE_AFTER:g} s"
         reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
@@ -2023,6 +2024,13 @@ def healthz() -> tuple[dict[str, Any], int]:
         "unreadable": len(tailboard().storage.unreadable()),
     }
     return body, 503 if reason else 200
+
+
+def some_names(names: Iterable[str]) -> str:
+    """The first of these names, and how many more there are."""
+    known = sorted(names)
+    more = len(known) - NAMES_SHOWN
+    return ", ".join(known[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def age_of(job_id: str) -> float:

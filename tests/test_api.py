@@ -522,6 +522,14 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
     }
 
 
+def test_health_names_a_few_of_many_queues(client: FlaskClient, hand: Hand) -> None:
+    for number in range(12):
+        hand.queued(queue=f"queue-{number:02}")
+    told = client.get("/healthz").json["reason"]
+    named = ", ".join(f"queue-{number:02}" for number in range(5))
+    assert told == f"jobs wait in {named} and 7 more, and no worker serves that"
+
+
 def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(
