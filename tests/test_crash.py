@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,10 @@ class Case:
             )
             wait_until(lambda: life.done() or count_lines(steps) >= number)
             answer = pool.submit(self.is_cancelled)
-            wait_until(lambda: answer.done() or self.has_request() or life.done())
-            if not life.done():
-                with suppress(OSError):  # it has not come to the gate
+            try:
+                wait_until(lambda: answer.done() or self.has_request() or life.done())
+            finally:
+                if not life.done():
                     os.close(os.open(gate, os.O_WRONLY))
             return answer.result(), life.result()
 
@@ -142,7 +143,8 @@ class Case:
         return True
 
     def has_request(self) -> bool:
-        return any(self.folder.rglob(f"{self.ids[0]}/cancel"))
+        places = ("queued/default", "running")
+        return any((self.folder / place / self.ids[0] / "cancel").exists() for place in places)
 
     def recover(self) -> None:
         self.die_at(0, "worker", "--drain", "--slots", "1")
