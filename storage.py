@@ -60,7 +60,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
-from glob import glob
 from itertools import chain
 from math import isfinite
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, TextIO, overload
@@ -795,6 +794,18 @@ def lock_file(path: str, flags: int) -> int | None:
         if not is_ours:
             os.close(fd)
     return fd if is_ours else None
+
+
+def paths_in(folder: str, suffix: str = "") -> Sequence[str]:
+    """The paths of what is in a folder, but for hidden files; none if it cannot be read. glob()
+    would take a `[` in the folder's own name for a pattern."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        if error.errno in RESOURCE_ERRNOS:
+            raise
+        return []
+    return [f"{folder}/{n}" for n in names if n.endswith(suffix) and not n.startswith(".")]
 
 
 def make_empty(path: str) -> None:
@@ -3360,7 +3371,7 @@ class FolderStore:
 
     def _use_reserve(self, path: str) -> None:
         """Move a reserve folder to `path`, which needs no new inode; OSError if none is left."""
-        for spare in glob(f"{self.root}/reserve/*"):
+        for spare in paths_in(f"{self.root}/reserve"):
             with suppress(FileNotFoundError):
                 os.utime(spare)
                 os.rename(spare, path)
@@ -3580,7 +3591,7 @@ class FolderStore:
 
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
-            for path in glob(f"{self.root}/{name}/*"):
+            for path in paths_in(f"{self.root}/{name}"):
                 if (seen := _mtime(path)) is not None and seen < limit:
                     with suppress(OSError):
                         remove_tree(path) if os.path.isdir(path) else os.unlink(path)
@@ -3929,7 +3940,7 @@ class FolderStore:
 
     def _remove_dead_workers(self) -> None:
         """Remove the files whose lock is free, but no file that is not ours."""
-        for path in glob(f"{self.root}/workers/*.json"):
+        for path in paths_in(f"{self.root}/workers", ".json"):
             with suppress(OSError, ValueError):
                 dead = lock_file(path, os.O_RDWR)
                 if dead is not None:
@@ -3941,7 +3952,7 @@ class FolderStore:
     def workers(self) -> Sequence[WorkerInfo]:
         """The living workers, by name. A file whose lock is free belongs to a dead one."""
         found = []
-        for path in glob(f"{self.root}/workers/*.json"):
+        for path in paths_in(f"{self.root}/workers", ".json"):
             thing = os.path.relpath(path, self.root)
             try:
                 with open(open_regular(path, os.O_RDONLY), "rb") as file:
@@ -6202,7 +6213,7 @@ class Spool(FolderStore):
     def ids(self) -> list[str]:
         """All jobs here; those that have not ended come first."""
         found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
-        for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
+        for folder in (*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")):
             found += self._listing(folder)
         for status in FINISHED:
             for folder in self._folders(status):
@@ -6215,7 +6226,7 @@ class Spool(FolderStore):
     def active(self) -> set[str]:
         """The jobs that wait here for a worker, run, or are to be returned."""
         found = set(self._listing(f"{self.root}/running"))
-        for folder in glob(f"{self.root}/queued/*") + glob(f"{self.root}/returned/*"):
+        for folder in (*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")):
             found.update(self._listing(folder))
         return found
 
@@ -6405,7 +6416,7 @@ class Spool(FolderStore):
 
     def return_waiting(self, count: int) -> None:
         """Return up to `count` jobs that no worker here has claimed, the newest first."""
-        homes = glob(f"{self.root}/queued/*")
+        homes = paths_in(f"{self.root}/queued")
         waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
         for job_id, home in waiting[::-1][:count]:
             self._return(job_id, os.path.basename(home))

@@ -242,6 +242,26 @@ def test_a_log_that_is_read_is_not_trimmed(storage: FolderStore) -> None:
     assert storage.get(large.id).log_start > 0
 
 
+def test_a_jobs_folder_may_have_any_name(tmp_path: Path, processes: Processes) -> None:
+    """Even one that glob() takes for a pattern."""
+    storage = FolderStore(tmp_path / "jobs[a]*?")
+    env = {"TAILBOARD_STORAGE": storage.root}
+    url = processes.api(**env)
+    first = processes.worker(**env)
+    wait_until(lambda: requests.get(f"{url}/healthz").json()["workers"] == 1)
+    first.kill()
+    first.wait()
+    assert requests.get(f"{url}/healthz").json()["workers"] == 0
+    processes.worker("--drain", **env).wait(60)
+    assert len(list((Path(storage.root) / "workers").iterdir())) == 1  # the first one's is gone
+    half = Path(storage.root, "tmp", "half")
+    half.mkdir()
+    os.utime(half, (0, 0))
+    trust_clock(storage)
+    prune(storage, 1)
+    assert not half.exists()
+
+
 @pytest.fixture
 def make_deep(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     """Make folders in one another, whose path is too long for any system call."""

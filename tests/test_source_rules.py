@@ -6,6 +6,7 @@ A job can put anything into its folder, and a jobs folder can have any name."""
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -64,6 +65,26 @@ PLAIN_OPENS = {
 }
 
 
+def is_glob(call: ast.Call) -> bool:
+    return name_of(call) in (
+        "glob",
+        "iglob",
+        "glob.glob",
+        "glob.iglob",
+        "fnmatch",
+        "fnmatch.filter",
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_path_is_taken_for_a_pattern(module: str) -> None:
+    new = found(module, is_glob)
+    assert not new, (
+        f"{module}: {', '.join(sorted(new))} calls glob(), which takes a `[` in the name of the "
+        "jobs folder for a pattern and finds nothing: call storage.paths_in."
+    )
+
+
 def is_recursive_remove(call: ast.Call) -> bool:
     return name_of(call) in ("shutil.rmtree", "rmtree", "os.removedirs", "os.walk")
 
@@ -107,4 +128,43 @@ def test_nothing_waits_by_select(module: str) -> None:
     assert not users, (
         f"{module}: {', '.join(sorted(users))} calls select.select, which fails with a descriptor "
         "above 1,023: call select.poll, or use a selector."
+    )
+
+
+# --- Records --------------------------------------------------------------------------------------
+
+RECORDS: dict[str, dict[str, str]] = {
+    "storage.py": {
+        "Settings.read": "each variable is checked to be a setting",
+        "_parse_record": "known fields over defaults",
+        "parse_command": "known fields over defaults",
+        "_make_worker": "known fields over defaults",
+        "_parse_claimed": "four fields, by their names",
+    },
+    "worker.py": {},
+    "api.py": {
+        "create": "a request that a model has checked",
+        "make_job": "a request that a model has checked",
+        "make_command": "a request that a model has checked",
+    },
+}
+
+
+def is_unfiltered_record(call: ast.Call) -> bool:
+    """Does this make an object of one of our classes with all fields of a record?"""
+    is_class = re.fullmatch("cls|_?[A-Z][A-Za-z]+", name_of(call))
+    records = [keyword.value for keyword in call.keywords if keyword.arg is None]
+    return bool(is_class) and not all(map(is_filtered, records))
+
+
+def is_filtered(record: ast.expr) -> bool:
+    return isinstance(record, ast.Call) and name_of(record) == "known_fields"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_record_is_taken_with_fields_that_a_newer_version_has_added(module: str) -> None:
+    new = found(module, is_unfiltered_record) - RECORDS[module].keys()
+    assert not new, (
+        f"{module}: {', '.join(sorted(new))} makes an object with all fields of a record. One that "
+        "a newer version has written has others: pass storage.known_fields(cls, record)."
     )
