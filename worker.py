@@ -257,7 +257,7 @@ class Worker:
         self.next_poll = self.next_heartbeat = 0.0  # on the monotonic clock
         self.spawn_pause, self.claim_again_at = 0.0, 0.0  # seconds; on the monotonic clock
         self.found_nothing = False  # in the queues, when it last looked
-        self.has_entered = False  # the store's jobs are known to be ours
+        self.has_entered = relay is None  # the store's jobs are known to be ours
         self.own_peak = 0  # bytes, as last read
         self.troubles = Troubles(log)  # by step of the loop, or job
         self.processes: ProcessTable | None = None  # as this pass has scanned them, if it has
@@ -446,10 +446,10 @@ class Worker:
             self.start(claim)
 
     def enter(self) -> None:
-        """Touch the jobs in the store from now on, unless it is a spool that Redis has not accepted
-        yet: it may be a copy, whose jobs another machine runs."""
-        relay = self.relay
-        self.has_entered = relay is None or relay.is_admitted or relay.spool.is_admitted()
+        """Touch the jobs in the spool from now on, if Redis has accepted it: it may be a copy,
+        whose jobs another machine runs."""
+        assert self.relay is not None
+        self.has_entered = self.relay.is_admitted or self.relay.spool.is_admitted()
         if self.has_entered:
             self.next_heartbeat = 0.0  # adopt before the first claim
 
