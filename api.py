@@ -2011,6 +2011,7 @@ def healthz() -> tuple[dict[str, Any], int]:
     if silent := sum(not worker.responds for worker in alive):
         period = f"{storage.UNRESPONSIVE_AFTER:g} s"
         reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
+    reason = tailboard().storage.problem() or reason
     try:
         tailboard().storage.check_writable()
     except OSError as error:
@@ -2638,6 +2639,8 @@ def service_schemas() -> dict[str, Any]:
         "version": MAYBE_TEXT | {"description": "Only of Redis."},
         "used_bytes": size,
         "max_bytes": size,
+        "rolled_back_at": MAYBE_TEXT
+        | {"description": "When Redis was seen to have returned to an older state. Only of Redis."},
     }
     return {
         "Worker": an_object(**answer_fields(WorkerInfo)),

@@ -490,6 +490,8 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
         lines.append(line)
     limit = f" of {storage['max_bytes'] >> 20} MiB" if storage["max_bytes"] else ""
     lines.append(f"Redis uses {storage['used_bytes'] >> 20} MiB{limit}")
+    if storage.get("rolled_back_at"):
+        lines.append(f"Redis returned to an older state at {storage['rolled_back_at']}")
     return "\n".join(lines)
 
 

@@ -406,6 +406,7 @@ class Store(Protocol):
     def machines(self) -> Sequence[Machine]: ...
     def describe(self) -> dict[str, Any]: ...
     def check_writable(self) -> None: ...
+    def problem(self) -> str | None: ...
     def unreadable(self) -> Sequence[str]: ...
     def finished_totals(self) -> dict[Status, int]: ...
     def unfinished_ids(self) -> set[str]: ...
@@ -3977,6 +3978,10 @@ class FolderStore:
         """The kind of storage, and its condition."""
         return {"kind": "folder"}
 
+    def problem(self) -> str | None:
+        """As RedisStore.problem: a folder has none."""
+        return None
+
     # The queues, as a worker watches them
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
@@ -4249,6 +4254,8 @@ def _data_start(fd: int) -> int:
 #     paused           the queues from which nothing is taken, each with what is said of it
 #     taken:SPOOL  runs:SPOOL  wishes:SPOOL  gone:SPOOL    what a machine has, and is to do
 #     heard  machines                          when each machine was heard of, and its workers
+#     restoring        machines that are putting back what an older state of Redis lacks, by time:
+#                      while there are any, nothing is taken;  rolled-back: when that was noticed
 #     instances        of each spool "INSTANCE N SINCE AT": the relay that speaks for it, its last
 #                      report's number and time; two at a time have copies of one spool
 #     changes          a stream of what moved, which wakes whoever waits
@@ -4355,6 +4362,15 @@ local function enter(id, s, queue, token, at)
   end
   say(id, s)
 end
+-- Is what Redis knows older than what a spool has seen of it? Each report has a number.
+local function has_returned(spool, seen, known)
+  if seen == '' or redis.call('GET', P..'epoch') ~= seen then return false end
+  local stored = redis.call('HGET', P..'instances', spool) or ''
+  return number(known) > number(string.match(stored, '^%S+ (%d+)'))
+end
+local function count_restoring(period)
+  return #redis.call('ZRANGE', P..'restoring', clock() - period, '+inf', 'BYSCORE')
+end
 -- Make a state that is of another type one of ours.
 local function make_state(id)
   if try('HGET', P..'state:'..id, 'status') == nil then redis.call('UNLINK', P..'state:'..id) end
@@ -4418,13 +4434,16 @@ if #ARGV > 4 then id = submit(unpack(ARGV, 5)) end
 redis.call('HSET', P..'schedules', name, schedule)
 return id
 """,
-    # spool, want, highest version of records, line for the journal of a damaged job, queue… (none:
-    # all) -> {id, token, log_size, job} of what this spool has taken and not confirmed, topped up
-    # with the oldest; and in how many seconds the next delayed one may start ('': there is none).
-    # Asked again, it gives the same ones again.
+    # spool, want, highest version of records, line for the journal of a damaged job, seen, known
+    # and period as for beat, queue… (none: all) -> {id, token, log_size, job} of what this spool
+    # has taken and not confirmed, topped up with the oldest; and in how many seconds the next
+    # delayed one may start ('': there is none). Asked again, it gives the same ones again. false:
+    # Redis has returned to an older state.
     "take": """
 local spool, want, version, line = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local queues = {unpack(ARGV, 5)}
+local queues = {unpack(ARGV, 8)}
+if has_returned(spool, ARGV[5], ARGV[6]) then return false end
+if count_restoring(ARGV[7]) > 0 then return {{}, '1'} end
 if #queues == 0 then queues = redis.call('SMEMBERS', P..'queues') end
 local ids = redis.call('ZRANGE', P..'taken:'..spool, 0, -1)
 local open, now, next_due = {}, clock(), ''
@@ -4685,18 +4704,23 @@ return {string.format('%.0f', first), table.concat(out)}
 """,
     # spool, what it shows, a new epoch, the relay's instance ('': none), since when it reports (0:
     # this is its first report), an instance that is known to have ended, seconds of silence after
-    # which any other has: this machine is alive. Each reports once a second. A time in which none
-    # did is added to when others were heard of -> {epoch, {id, reason…} to cancel, IDs to delete,
-    # {queue, what is said of it…} that are paused, number of this report, since}, or {false, the
-    # older instance that has reported lately, the number of its report}.
+    # which any other has; seen, known: the epoch, and the number of this spool's last report in it;
+    # period: seconds for restoring. This machine is alive: each reports once a second. A time in
+    # which none did is added to when others were heard of. If Redis has the epoch that was seen and
+    # a lower number, it has returned to an older state, which begins a new epoch -> {epoch, {id,
+    # reason…} to cancel, IDs to delete, {queue, what is said of it…} that are paused, number of
+    # this report, since, number of machines that are restoring, whether this one is}, or {false,
+    # the older instance that has reported lately, the number of its report}.
     "beat": """
-local spool, shown, epoch, instance, since, ended, silence = unpack(ARGV)
+local spool, shown, epoch, instance, since, ended, silence, seen, known, period = unpack(ARGV)
 local stored = redis.call('HGET', P..'instances', spool) or ''
+local is_older = false
 local other, beats, began, at = string.match(stored, '^(%S+) (%d+) (%S+) (%S+)$')
 since = tonumber(since) > 0 and tonumber(since) or clock()
 if instance ~= '' then
   if other and other ~= instance and other ~= ended and tonumber(began) <= since
     and math.abs(clock() - at) < tonumber(silence) then return {false, other, beats} end
+  is_older = has_returned(spool, seen, known)
   beats = number(beats) + 1
   redis.call('HDEL', P..'instances', spool)
   local use = string.format('%s %.0f %.3f %.3f', instance, beats, since, clock())
@@ -4714,10 +4738,19 @@ end
 redis.call('ZADD', heard, now, spool)
 redis.call('HSET', P..'machines', spool, shown)
 redis.call('SETNX', P..'epoch', epoch)
+if is_older then
+  redis.call('SET', P..'epoch', epoch)
+  redis.call('SET', P..'rolled-back', now)
+  redis.call('DEL', P..'restoring')
+  for _, name in ipairs(redis.call('ZRANGE', heard, now - period, '+inf', 'BYSCORE')) do
+    redis.call('ZADD', P..'restoring', now, name)
+  end
+end
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)
 return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused'),
-        tostring(beats), string.format('%.3f', since)}
+        tostring(beats), string.format('%.3f', since), count_restoring(period),
+        redis.call('ZSCORE', P..'restoring', spool) and 1 or 0}
 """,
     # id, token, offset, samples that stand there in the file `times`
     "note": """
@@ -4756,6 +4789,9 @@ REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
+RESTORE_TIME = (
+    30.0  # seconds for which no job starts, at most, after Redis returned to an older state
+)
 INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
@@ -5627,13 +5663,25 @@ class RedisStore:
         """ValueError if its eviction policy may drop keys; OSError if it is away."""
         self.link.check_server()
 
+    def problem(self) -> str | None:
+        """Why no job can start now, for GET /healthz; None if nothing is known."""
+        oldest = self.now() - RESTORE_TIME
+        key = self._key("restoring")
+        (names,) = self.link.ask(("ZRANGE", key, oldest, "+inf", "BYSCORE"))
+        if names:
+            return f"Redis has returned to an older state: {len(names)} machines restore their jobs"
+        return None
+
     def describe(self) -> dict[str, Any]:
         """The kind of storage, and its condition."""
-        memory, server = self.link.ask(("INFO", "memory"), ("INFO", "server"))
+        memory, server, at = self.link.ask(
+            ("INFO", "memory"), ("INFO", "server"), ("GET", self._key("rolled-back"))
+        )
         version = server.get("valkey_version") or server.get("redis_version")
         limit = memory.get("maxmemory") or None
         return {
             "kind": "redis",
+            "rolled_back_at": utc(parse_score(at)) if at else None,
             "version": version,
             "used_bytes": memory.get("used_memory"),
             "max_bytes": limit,
@@ -5748,12 +5796,13 @@ class RedisStore:
         of its spool is in use, unless that is `ended`."""
         instance = instance or Instance("")
         shown = json.dumps([encode_worker(worker) for worker in workers])
-        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE)
+        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known)
         epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
         if epoch is None:
             raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))
-        wishes, gone, paused, beats, since = answer
+        wishes, gone, paused, beats, since, restoring, must_restore = answer
         instance.beats, instance.since = parse_count(beats), parse_score(since)
+        instance.epoch = epoch.decode()
         reasons = {raw: reason.decode(errors="replace") for raw, reason in _pairs(wishes)}
         said = dict(_pairs(paused))
         return Orders(
@@ -5761,7 +5810,13 @@ class RedisStore:
             {job_id: reasons[job_id.encode()] for job_id in self._checked(reasons)},
             list(self._checked(gone)),
             {queue: said[queue.encode()] for queue in self._checked(said, QUEUE_RE)},
+            restoring,
+            bool(must_restore),
         )
+
+    def restored(self, spool: str) -> None:
+        """Report that this machine has put back what an older state of Redis lacked."""
+        self.link.ask(("ZREM", self._key("restoring"), spool))
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
         """Report that these orders are carried out."""
@@ -5770,12 +5825,19 @@ class RedisStore:
         if commands:
             self.link.ask(*commands)
 
-    def take(self, spool: str, want: int, queues: Iterable[str]) -> tuple[Sequence[Taken], float]:
+    def take(
+        self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
+    ) -> tuple[Sequence[Taken], float]:
         """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first; and
-        in how many seconds the next one may start that waits for its time; infinity: none does."""
+        in how many seconds the next one may start that waits for its time; infinity: none does.
+        RedisIsOlder if Redis has forgotten what this instance knows."""
+        known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
             line = damaged_line("it is missing, or much too large")
-            given, next_due = self.link.run("take", spool, want, VERSION, line, *queues)
+            answer = self.link.run("take", spool, want, VERSION, line, *known, *queues)
+            if answer is None:
+                raise RedisIsOlder
+            given, next_due = answer
             found = [taken for each in given if (taken := self._usable(spool, *each))]
             if len(found) == len(given):
                 break
@@ -5925,6 +5987,19 @@ class Instance:
     name: str  # random
     since: float = 0.0  # seconds since 1970, by the clock of Redis; 0: not accepted yet
     beats: int = 0  # the number of the last report of this spool that is known to be accepted
+    epoch: str = ""  # of Redis then
+
+    @property
+    def known(self) -> tuple[str, int, float]:
+        """What shows whether Redis has returned to an older state, and how long restoring lasts."""
+        return self.epoch, self.beats, RESTORE_TIME
+
+
+class RedisIsOlder(StoreTrouble):
+    """Redis has returned to an older state."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, "Redis has returned to an older state")
 
 
 class SpoolInUse(OSError):
@@ -5943,6 +6018,8 @@ class Orders:
     wishes: dict[str, str]  # jobs to cancel, and why
     gone: list[str]  # jobs to delete
     paused: dict[str, bytes]  # queues, and what is said of each
+    restoring: int  # machines that are putting back what an older state of Redis lacks
+    must_restore: bool  # this one is among them
 
 
 STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
@@ -6011,6 +6088,8 @@ class SpoolUse:
 
     names: list[str]  # of the last instances, the newest last
     admitted: bool  # Redis has accepted one
+    beats: int = 0  # see Instance, as are
+    epoch: str = ""
 
 
 @dataclass(slots=True)
@@ -6132,20 +6211,24 @@ class Spool(FolderStore):
         return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
 
     def _read_instances(self) -> SpoolUse:
-        """How the relays of this very folder have used it. Nothing is known in a copy, or after a
-        restart of the machine."""
+        """How the relays of this very folder have used it. In a copy, or after a restart of the
+        machine, no instance is known; under a new name, no report."""
         with suppress(OSError, ValueError, TypeError, RecursionError):
             record = json.loads(read_small(f"{self.root}/instances"))
             use = SpoolUse(**known_fields(SpoolUse, record))
             names = use.names if isinstance(use.names, list) else []
             identity = self._identity()
             is_here = {name: record.get(name) for name in identity} == identity
-            return SpoolUse(names if is_here else [], is_here and use.admitted is True)
+            seen = 0, ""
+            if record.get("spool") == self.name:  # else it has got a new name, which Redis lacks
+                seen = _whole(use.beats, 0, LAST_SIZE), str(use.epoch)
+            return SpoolUse(names if is_here else [], is_here and use.admitted is True, *seen)
         return SpoolUse([], False)
 
     def begin_instance(self) -> Instance:
         """A new run of the relay, which has the relay's lock."""
-        instance = Instance(os.urandom(8).hex())
+        use = self._read_instances()
+        instance = Instance(os.urandom(8).hex(), beats=use.beats, epoch=use.epoch)
         self.note_instance(instance, self.is_admitted())
         return instance
 
@@ -6153,11 +6236,12 @@ class Spool(FolderStore):
         """Write down that it runs in this very folder. Not fsynced: after a power cut the machine
         has another boot."""
         names = [name for name in self._read_instances().names if name != instance.name]
-        use = SpoolUse([*names[-INSTANCES_KEPT:], instance.name], admitted)
+        names = [*names[-INSTANCES_KEPT:], instance.name]
+        use = SpoolUse(names, admitted, instance.beats, instance.epoch)
         draft = f"{self.root}/tmp/instances-{os.urandom(4).hex()}"
         try:
             with open(draft, "x", opener=_private) as file:
-                json.dump(asdict(use) | self._identity(), file)
+                json.dump(asdict(use) | self._identity() | {"spool": self.name}, file)
             os.rename(draft, f"{self.root}/instances")
         except OSError as error:  # a worker starts on a full disk, too
             if error.errno not in FULL_ERRNOS:

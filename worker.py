@@ -1058,6 +1058,8 @@ class Relay:
         self.instance: Instance | None = None  # None: not begun
         self.is_admitted = False  # Redis has accepted it
         self.rival: Rival | None = None
+        self.is_restoring = False  # a machine, since Redis returned to an older state
+        self.must_restore = False  # this one
         self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.on_idle: Callable[[], None] = lambda: None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -1188,6 +1190,9 @@ class Relay:
         except StoreTrouble:  # it is full: deleting old jobs may help
             self.maintain()
             raise
+        if self.must_restore and not self.to_compare and not self.changed:
+            self.store.restored(self.spool.name)
+            self.must_restore = False
         self.fire_schedules()
         found = self.fetch()
         self.maintain()
@@ -1267,6 +1272,9 @@ class Relay:
         workers = list(self.spool.workers())
         self.serving = [worker for worker in workers if worker.name != self.leaving]
         orders = self.beat(workers)
+        if orders.must_restore and not self.must_restore:
+            log.warning("redis returned to an older state: restoring the jobs of this spool")
+        self.is_restoring, self.must_restore = bool(orders.restoring), orders.must_restore
         if orders.epoch != self.epoch:
             self.restore_pauses(orders)
             self.to_compare = self.spool.ids()
@@ -1593,7 +1601,7 @@ class Relay:
             self.spool.return_waiting(-wanted)
         if wanted <= 0 or (free <= 0 and wanted < ahead / 2):  # in batches
             return 0
-        found, seconds = self.store.take(self.spool.name, wanted, queues)
+        found, seconds = self.store.take(self.spool.name, wanted, queues, self.instance)
         self.next_due = min(self.next_due, time.monotonic() + seconds)
         self.receive(found)
         self.confirm(self.spool.taken())
@@ -1692,6 +1700,10 @@ class Relay:
         # A job may be another machine's by now, or have left children that go on writing.
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
+        if self.instance is not None and self.is_admitted:
+            self.spool.note_instance(self.instance, True)
+        if self.is_restoring:  # what is missing here may be about to be restored elsewhere
+            return
         self.lose_missing()
         self.give_back_unknown()
         self.tell_lost(self.store.judge_machines(self.settings.lost_after, self.spool.name))

@@ -167,6 +167,9 @@ class RedisMachine:
     def describe(self) -> dict[str, Any]:
         return self.redis.describe()
 
+    def problem(self) -> str | None:
+        return self.redis.problem()
+
     def check_writable(self) -> None:
         self.redis.check_writable()
 

@@ -43,12 +43,14 @@ from storage import (
     CLOCK_TRIAL,
     FINISHED,
     REDIS_LOG_KEPT,
+    RESTORE_TIME,
     TIMES_KEPT,
     Claim,
     FolderStore,
     Job,
     JobNotFound,
     Outcome,
+    RedisIsOlder,
     RedisStore,
     Retention,
     SavedCommand,
@@ -1033,6 +1035,7 @@ def test_a_copy_without_its_name_is_another_spool(team: Team, gate: Gate, tmp_pa
     for each in (job, waiting):
         assert team.wait(each).status is Status.SUCCEEDED
     assert sorted(ran.read_text().split()) == sorted([job.id, waiting.id])
+    assert "older state" not in team.processes.text(), "its name is new, and Redis is not old"
 
 
 def test_a_restart_in_the_same_folder_is_never_refused(team: Team, gate: Gate) -> None:
@@ -1078,6 +1081,96 @@ def test_a_copy_that_already_runs_leaves_when_the_older_one_returns(team: Team, 
     gate.open()
     assert team.wait(team.submit("true")).status is Status.SUCCEEDED
     assert first.poll() is None and job.id
+
+
+# --- Redis returns to an older state --------------------------------------------------------------
+
+
+def test_results_that_an_older_redis_lacks_are_restored_and_nothing_runs_twice(
+    team: Team, api: str, redis: RedisServer, gate: Gate, tmp_path: Path
+) -> None:
+    """As after a restored backup: two machines know jobs that Redis shows as queued."""
+    ran, backup = tmp_path / "ran", tmp_path / "backup"
+    line = f"echo $JOB_ID >>{ran}; echo hi; exit "
+    jobs = [team.submit(f"{line}{n % 3}") for n in range(20)]
+    slow = team.submit(f"echo $JOB_ID >>{ran}; echo started; {gate.wait}")
+    for name in "ab":  # machines that Redis knows, with queues of their own: they run nothing yet
+        team.start(name, "--queues", "other")
+    wait_until(lambda: len(team.store.machines()) == 2, 30, team.processes.text)
+    redis.do("BGREWRITEAOF")
+    wait_until(lambda: redis.do("INFO", "persistence")["aof_rewrite_in_progress"] == 0, 30)
+    redis.kill()
+    shutil.copytree(redis.folder / "appendonlydir", backup)
+    redis.start()
+    for name in "ab":
+        team.start(name, "--slots", "2")
+    later = team.submit(f"{line}7")
+    for job in jobs:
+        assert team.wait(job).exit_code == jobs.index(job) % 3
+    assert team.wait(later).exit_code == 7
+    team.wait_for_log(slow, "started\n")
+    here = [job for job in jobs if team.spool("a").find(job.id)]
+    for worker in team.workers[1::2]:  # machine b is late
+        worker.send_signal(signal.SIGSTOP)
+    redis.kill()
+    shutil.rmtree(redis.folder / "appendonlydir")
+    shutil.copytree(backup, redis.folder / "appendonlydir")
+    redis.start()
+    for job in here:
+        team.wait(job)
+    for worker in team.workers[1::2]:
+        worker.send_signal(signal.SIGCONT)
+    for number, job in enumerate(jobs):
+        found = team.wait(job)
+        assert (found.status in FINISHED, found.exit_code) == (True, number % 3)
+        team.wait_for_log(job, "hi\n")
+    assert team.wait(later).exit_code == 7, "it was submitted after the backup"
+    again = team.submit("true")
+    assert team.wait(again).status is Status.SUCCEEDED
+    assert team.wait(slow, Status.RUNNING)
+    gate.open()
+    assert team.wait(slow).status is Status.SUCCEEDED
+    assert sorted(ran.read_text().split()) == sorted(j.id for j in (*jobs, slow, later))
+    assert team.processes.text().count("redis returned to an older state") == 2
+    assert team.store.describe()["rolled_back_at"]
+    shown = requests.get(f"{api}/workers", timeout=20).json()
+    assert "older state" in machines_summary(shown["machines"], shown["storage"])
+    assert requests.get(f"{api}/healthz", timeout=20).status_code == 200
+
+
+def test_nothing_is_taken_while_a_machine_restores(team: Team, api: str) -> None:
+    job = team.submit("true")
+    key = "tailboard:restoring"
+    team.store.link.ask(("ZADD", key, team.store.now(), "silent-1"))
+    team.start("a")
+    wait_until(lambda: team.store.workers(), 30, team.processes.text)
+    health = requests.get(f"{api}/healthz", timeout=20)
+    assert health.status_code == 503 and "older state" in health.json()["reason"]
+    assert team.store.status(job.id) is Status.QUEUED
+    team.store.link.ask(("ZADD", key, team.store.now() - RESTORE_TIME, "silent-1"))
+    assert team.wait(job).status is Status.SUCCEEDED, "a machine that is gone is not waited for"
+    assert requests.get(f"{api}/healthz", timeout=20).status_code == 200
+
+
+def test_a_take_notices_that_redis_is_older(team: Team, redis: RedisServer) -> None:
+    """Also before the machine's next report, and after a restart of its worker."""
+    spool = team.spool("a")
+    instance = spool.begin_instance()
+    for _ in range(3):
+        team.store.beat(spool.name, [], instance)
+    spool.note_instance(instance, True)
+    job = team.submit("true")
+    redis.do("HSET", "tailboard:instances", spool.name, f"{instance.name} 2 {instance.since} 1")
+    for each in (instance, spool.begin_instance()):
+        with pytest.raises(RedisIsOlder):
+            team.store.take(spool.name, 1, [], each)
+    orders = team.store.beat(spool.name, [], instance)
+    assert orders.must_restore and orders.restoring == 1
+    assert team.store.take(spool.name, 1, [], instance) == ([], 1.0)
+    team.store.restored(spool.name)
+    assert [taken.id for taken in team.store.take(spool.name, 1, [], instance)[0]] == [job.id]
+    redis.do("FLUSHALL")
+    assert not team.store.beat(spool.name, [], instance).must_restore, "it is empty, not older"
 
 
 # --- Damaged and foreign records ------------------------------------------------------------------
@@ -1250,7 +1343,7 @@ def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
     assert team.store.queued_by_queue() == {"default": [job.id for job in newer]}
     # This machine: of the newer version, when it takes them.
     store = RedisStore(team.url)
-    given, _ = store.link.run("take", "b-1", 5, 3, "", "default")
+    given, _ = store.link.run("take", "b-1", 5, 3, "", "", 0, 30, "default")
     assert [job_id.decode() for job_id, *_ in given] == [job.id for job in newer]
     store.give_back("b-1")
     assert team.store.cancel(newer[0].id, "enough").status is Status.CANCELLED
