@@ -3509,9 +3509,9 @@ class FolderStore:
         finally:
             if journal is not None:
                 os.close(journal)
-        self._count_deleted(status)
         with suppress(OSError):  # retention tries it again
             remove_tree(grave)
+        self._count_deleted(status)  # on a full disk there is room for it now
 
     def _count_deleted(self, status: Status) -> None:
         with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
