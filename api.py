@@ -125,6 +125,7 @@ BLOCK = 1 << 16  # bytes of a download's block, and of one event
 KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
 TICKET_AGE = 600  # seconds
+DEFAULT_PAGE = "http://localhost:8501"  # where it is unless its port was changed
 ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 MAX_BODY_BYTES = 1 << 20
 MAX_ENV_BYTES = 64 << 10
@@ -169,7 +170,8 @@ class Tailboard:
         self.searches = SearchTurns()
         self.outages = OutageLog()
         self.tokens = TokenFile(settings.tokens)
-        self.origins = settings.dashboard.split(",")
+        # None: those for which the page's server asks for tickets.
+        self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.finished = FinishedJobs(self.storage)
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
@@ -576,6 +578,21 @@ class Listing(Filters):
     ] = None
 
 
+class TicketRequest(RequestModel):
+    """The body of POST /ticket and POST /jobs/ID/ticket."""
+
+    model_config = ConfigDict(strict=True)
+
+    origin: Annotated[
+        str | None,
+        text_field(
+            r"^https?://[A-Za-z0-9._:\[\]-]+$",
+            300,
+            "the scheme, host and port of a page, like http://127.0.0.1:8501",
+        ),
+    ] = None
+
+
 class PauseRequest(RequestModel):
     """The body of PUT /queues/NAME/pause."""
 
@@ -917,7 +934,7 @@ def refuse_other_sites() -> None:
     """403 for a request that a page of another site makes the visitor's browser send: the browser
     may be on this machine, or hold a ticket. The dashboard's origins are allowed."""
     origin = request.headers.get("Origin")
-    if origin in tailboard().origins:
+    if is_dashboards(origin):
         return
     is_foreign = origin is not None and origin != request.host_url.rstrip("/")
     # Browsers do not always send Origin. Reading is allowed: a link to a log may stand anywhere.
@@ -925,6 +942,16 @@ def refuse_other_sites() -> None:
         is_foreign = True
     if is_foreign:
         abort(403, "requests from another site's page are refused")
+
+
+def is_dashboards(origin: str | None) -> bool:
+    """Is this an origin of the dashboard's page? If no setting lists them, it is the one that the
+    request's ticket was made for: the page's server names it, and no other site gets a ticket."""
+    listed = tailboard().origins
+    if origin is None or listed:
+        return origin in listed
+    ticket = request_ticket()
+    return ticket is not None and ticket.origin == origin
 
 
 def require_token() -> None:
@@ -935,7 +962,7 @@ def require_token() -> None:
     tokens.refresh()
     if given.startswith(b"Bearer "):
         g.named_token = tokens.find(given.removeprefix(b"Bearer "))
-    if not is_shared and visitor() is None and not has_ticket():
+    if not is_shared and visitor() is None and request_ticket() is None:
         abort(401, "the token is missing or wrong")
 
 
@@ -1015,21 +1042,41 @@ def has_body() -> bool:
 TICKET_SALT = "tailboard log ticket"
 
 
-def has_ticket() -> bool:
-    """Is this a read of the log that a valid ticket is for? A browser's EventSource and its
-    download links cannot send headers."""
-    given = request.args.get("ticket", "")
-    if not given or request.endpoint != "tailboard.logs":
-        return False
-    named = tailboard().tokens.known
-    keys = [ticket_key(each) for each in named]
-    if tailboard().settings.token:
+class Ticket(NamedTuple):
+    """What a ticket allows: to read a log, also from a page of this origin."""
+
+    log: str  # a job's ID, or ANY_LOG
+    origin: str | None = None
+
+
+def request_ticket() -> Ticket | None:
+    """The valid ticket of this request, if it reads the log that the ticket is for. A browser's
+    EventSource and its download links cannot send headers."""
+    if "ticket" not in g:
+        g.ticket = None  # also for the headers of the answer that says that the storage is away
+        if request.endpoint == "tailboard.logs" and request.args.get("ticket"):
+            ticket = read_ticket(request.args["ticket"])
+            job_id = (request.view_args or {})["job_id"]
+            g.ticket = ticket if ticket and ticket.log in (ANY_LOG, job_id) else None
+    found: Ticket | None = g.ticket
+    return found
+
+
+def read_ticket(given: str) -> Ticket | None:
+    """What a ticket allows; None if it is none, or is too old, or its token has been revoked."""
+    tokens = tailboard().tokens
+    tokens.refresh()
+    keys = [ticket_key(each) for each in tokens.known]
+    if tailboard().settings.token or not tailboard().settings.tokens:
         keys.append(ticket_key(None))
     with suppress(BadSignature):
         signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
-        job_id = signer.loads(given, max_age=TICKET_AGE)
-        return job_id in (ANY_LOG, (request.view_args or {})["job_id"])
-    return False
+        match signer.loads(given, max_age=TICKET_AGE):
+            case str(log):
+                return Ticket(log)
+            case [str(log), str(origin)]:
+                return Ticket(log, origin)
+    return None
 
 
 def ticket_key(named: NamedToken | None) -> bytes:
@@ -1040,10 +1087,13 @@ def ticket_key(named: NamedToken | None) -> bytes:
     return tailboard().storage.secret() + own.encode()
 
 
-def make_ticket(what: str) -> tuple[dict[str, Any], int]:
-    """A ticket for the log of this job, or for ANY_LOG."""
+def make_ticket(log: str) -> tuple[dict[str, Any], int]:
+    """A ticket for the log of this job, or for ANY_LOG; also for a page, if the body names its
+    origin."""
+    origin = TicketRequest.parse(request.get_json() if has_body() else {}).origin
     signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
-    return {"ticket": signer.dumps(what), "expires_in": TICKET_AGE}, 201
+    ticket = signer.dumps(log if origin is None else Ticket(log, origin))
+    return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
 
 
 @routes.post("/jobs/<job_id>/ticket")
@@ -1069,7 +1119,7 @@ def add_security_headers(response: Response) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     response.vary.add("Origin")
     origin = request.headers.get("Origin")
-    if origin in tailboard().origins:
+    if origin is not None and is_dashboards(origin):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "*"
     return response
@@ -1978,7 +2028,7 @@ def describe_api() -> dict[str, Any]:
     return {
         "name": "Tailboard",
         "description": "This is the API of Tailboard, for programs; people use the page.",
-        "page": tailboard().origins[0],
+        "page": next(iter(tailboard().origins), DEFAULT_PAGE),
         "openapi": "/openapi.json",
     }
 
@@ -2103,6 +2153,10 @@ class Operation(NamedTuple):
     security: tuple[str, ...] = ("token",)  # each of them is enough; (): nothing is needed
 
 
+TICKET_USE = (
+    "For `GET /jobs/{job_id}/logs?ticket=…`. A page of the `origin` may read that answer, too,"
+    " unless TAILBOARD_DASHBOARD lists the origins that may."
+)
 OPERATIONS = {
     ("get", "/jobs"): Operation(
         "listJobs",
@@ -2182,14 +2236,18 @@ OPERATIONS = {
         "logs",
         "Create a ticket for the log of one job",
         {"201": "Ticket"},
-        "For `GET /jobs/{job_id}/logs?ticket=…`.",
+        TICKET_USE,
+        body=TicketRequest,
+        needs_body=False,
     ),
     ("post", "/ticket"): Operation(
         "createTicket",
         "logs",
         "Create a ticket for the log of any job",
         {"201": "Ticket"},
-        "For `GET /jobs/{job_id}/logs?ticket=…`.",
+        TICKET_USE,
+        body=TicketRequest,
+        needs_body=False,
     ),
     ("get", "/saved"): Operation(
         "listSavedCommands",

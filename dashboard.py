@@ -111,10 +111,11 @@ class ApiClient:
     """The API, as one visitor may use it."""
 
     def __init__(
-        self, token: str, is_remote: bool, etag_cache: dict[str, requests.Response]
+        self, token: str, is_remote: bool, origin: str, etag_cache: dict[str, requests.Response]
     ) -> None:
         self.token = token
         self.is_remote = is_remote
+        self.origin = origin  # of the page, as the visitor's browser has opened it
         self.etag_cache = etag_cache  # the last answer kept under each name
 
     def request(
@@ -186,10 +187,14 @@ def cache_answers(function: Callable[..., Job]) -> Callable[..., Job]:
 
 @cache_answers
 def cached_request(
-    _client: ApiClient, token: str, path: str, method: str = "GET", period: Any = 0
+    _client: ApiClient,
+    token: str,
+    path: str,
+    method: str = "GET",
+    body: Job | None = None,
+    period: Any = 0,
 ) -> dict[str, Any]:
     """An answer that all with this token share, for ten minutes or until `period` is another."""
-    body: Job | None = {} if method == "POST" else None
     return parse_json(_client.request(method, path, body=body))
 
 
@@ -229,12 +234,14 @@ def load_failed_today(client: ApiClient, counts: Mapping[str, int], zone: str | 
 
 
 def load_ticket(client: ApiClient) -> str:
-    """What lets a browser read logs; it cannot send the token with a stream or a link."""
-    if not client.token:
-        return ""
+    """What lets a browser read logs; empty if the API cannot make it now. A browser cannot send the
+    token with a stream or a link, and may read what the API sends only for the page's origin."""
     period = time.time() // TICKET_PERIOD
-    made = cached_request(client, client.token, "/ticket", "POST", period)
-    return str(made["ticket"])
+    body = {"origin": client.origin} if client.origin else {}
+    with suppress(ApiError):
+        made = cached_request(client, client.token, "/ticket", "POST", body, period)
+        return str(made["ticket"])
+    return ""
 
 
 def load_previous_runs(client: ApiClient, job: Job) -> list[Job]:
@@ -632,7 +639,8 @@ def api_client() -> ApiClient:
     forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
     is_remote = forwarded or not LOCAL_HOST.fullmatch(headers.get("Host", ""))
     state = st.session_state
-    return ApiClient(state["token"], is_remote, state["etag_cache"])
+    origin = headers.get("Origin", "")
+    return ApiClient(state["token"], is_remote, origin, state["etag_cache"])
 
 
 def component_state(component: str, name: str, fallback: Any) -> Any:

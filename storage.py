@@ -451,7 +451,7 @@ class Settings:
     token: str = ""
     tokens: str = ""
     followers: int = 64
-    dashboard: str = "http://localhost:8501,http://127.0.0.1:8501"
+    dashboard: str = ""  # the page's own address, which its server reports to the API
     log_max_bytes: int = 1 << 30
     keep_days: int = 30
     keep_bytes: int = 0

@@ -7,7 +7,7 @@ import { LogFind } from "./log_find.js";
 import { LogHead } from "./log_head.js";
 import { LogStatus } from "./log_status.js";
 import { fetchPart, LogStream, PART_BYTES, Unreachable } from "./log_stream.js";
-import { LineJoiner, splitStamped, tailBehind } from "./log_text.js";
+import { countLines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { LogView } from "./log_view.js";
 import { closeWhenRemoved, page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
@@ -112,7 +112,8 @@ class LogPane {
     this.next = 0; // the offset behind the last byte that is shown
     this.nextNumber = null; // of the line behind the last that is shown, while not attached
     this.size = 0;
-    this.allLines = null;
+    this.allLines = null; // also the last one, if it lacks its end; null where not known
+    this.isMidLine = false; // does what was counted end within a line?
     this.joiner = new LineJoiner(0, 1, this.stamped);
     this.newLines = 0; // written since the view stopped following
     this.writtenAt = Date.now();
@@ -298,6 +299,7 @@ class LogPane {
   /** The end of the log is in the view: what is written comes into it from now on. */
   attach(last, unfinished, part) {
     this.attached = true;
+    this.isMidLine = unfinished !== null;
     this.view.isFull = false;
     this.next = part.next;
     const number = last ? nextNumber(last.number) : part.line;
@@ -387,13 +389,7 @@ class LogPane {
     }
     this.writtenAt = Date.now();
     this.size = Math.max(this.size, end);
-    const lineCount = text.split("\n").length - 1;
-    if (this.allLines !== null) {
-      this.allLines += lineCount;
-    }
-    if (!this.view.following) {
-      this.newLines += lineCount;
-    }
+    this.countLines(text);
     if (this.attached) {
       const lines = this.joiner.add(text, end);
       this.next = end;
@@ -402,6 +398,17 @@ class LogPane {
     if (this.job?.status === "queued" && !this.begun) {
       this.begun = true;
       page.act("refresh", Date.now()); // it has begun, and the list does not know
+    }
+  }
+
+  countLines(text) {
+    const lineCount = countLines(text);
+    if (this.allLines !== null) {
+      this.allLines += lineCount - (this.isMidLine ? 1 : 0);
+    }
+    this.isMidLine = text === "" ? this.isMidLine : !text.endsWith("\n");
+    if (!this.view.following) {
+      this.newLines += text.split("\n").length - 1;
     }
   }
 
@@ -417,8 +424,8 @@ class LogPane {
     ];
     const told = Object.fromEntries(names.map((name) => [name, job[name]]));
     page.local.set(job.id, { ...listed, ...told });
-    page.act("refresh", Date.now());
     this.component.setTriggerValue("ended", job.id);
+    page.refreshLater();
     this.drawHead();
   }
 
@@ -438,8 +445,8 @@ class LogPane {
     this.failed = true;
     if (!this.wantsTail) {
       this.wantsTail = true;
-      page.act("refresh", Date.now()); // which brings another ticket, were this one too old
       this.tellServer();
+      page.refreshLater(); // which brings another ticket, were this one too old
     }
   }
 
@@ -453,20 +460,22 @@ class LogPane {
       return;
     }
     this.size = tail.next;
-    this.allLines = tail.lines ?? this.allLines;
     const more = this.loaded ? tailBehind(tail.text, tail.offset, tail.next, this.next) : null;
     if (more === null || this.stamped) {
       this.showServerTail(tail);
     } else if (this.attached) {
       this.onText(this.jobId, more, tail.next);
     }
+    this.allLines = tail.lines ?? this.allLines; // of the whole log, and so of this text, too
     this.tryStreamAgain();
     this.status.draw();
   }
 
   showServerTail(tail) {
     this.view.clear();
-    this.joiner = new LineJoiner(tail.offset, null, this.stamped);
+    this.allLines = null;
+    const number = tail.lines === null ? null : tail.lines - countLines(tail.text) + 1;
+    this.joiner = new LineJoiner(tail.offset, number, this.stamped);
     this.loaded = true;
     this.attached = true;
     this.newLines = 0;

@@ -63,6 +63,12 @@ export function isErrorLine(line, patterns) {
   return patterns.some((pattern) => pattern.test(text));
 }
 
+/** How many lines a text has. The last one may lack its end. */
+export function countLines(text) {
+  const ended = text.split("\n").length - 1;
+  return text === "" || text.endsWith("\n") ? ended : ended + 1;
+}
+
 /** The lines of some bytes of a log, each with the offsets where it begins and ends and its number
     (null where that is not known). The last one may lack its end: `ended` says so. */
 export function splitBytes(bytes, offset, number) {

@@ -149,6 +149,12 @@ class PageState extends EventTarget {
     this.actions?.setTriggerValue(name, value);
   }
 
+  /** Refresh the header and the list, after another part has set something: of all that is set in
+      one task, Streamlit reruns one fragment only. */
+  refreshLater() {
+    setTimeout(() => this.act("refresh", Date.now()));
+  }
+
   toggleBell(id, on) {
     if (on) {
       this.bells.add(id);

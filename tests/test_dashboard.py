@@ -47,7 +47,7 @@ class Site:
         self.processes, self.storage, self.env = processes, storage, env
         self.root = processes.output.parent
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.api = processes.api(TAILBOARD_DASHBOARD=self.url, **env)
+        self.api = processes.api(**env)
         self.api_process = processes.started[-1]
         self.start_dashboard(ROOT, self.url)
 
@@ -83,7 +83,6 @@ class Site:
             f"{self.api}/healthz",
             *(sys.executable, "api.py"),
             TAILBOARD_BIND=bind,
-            TAILBOARD_DASHBOARD=self.url,
             **self.env,
         )
         self.api_process = self.processes.started[-1]

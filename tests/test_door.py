@@ -144,8 +144,6 @@ def test_what_another_sites_page_makes_a_browser_do_is_refused(site: Site, sourc
     [
         {"Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Site": "none"},
-        {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:8501"},
-        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:8501"},
         {},
     ],
 )
@@ -195,19 +193,82 @@ def test_a_page_of_another_site_is_refused(site: Site, origin: str) -> None:
     assert site.get(f"/jobs/{job.id}").json()["status"] == "queued"
 
 
-@pytest.mark.parametrize("origin", [DASHBOARD, "http://127.0.0.1:8501"])
-def test_the_dashboards_page_may_read(site: Site, origin: str) -> None:
+@pytest.mark.parametrize("origin", [DASHBOARD, "http://127.0.0.1:9", "https://a.example"])
+@pytest.mark.parametrize("name", ["site", "locked"])
+def test_a_page_reads_logs_by_the_ticket_for_its_origin(
+    request: pytest.FixtureRequest, name: str, origin: str
+) -> None:
+    site: Site = request.getfixturevalue(name)
+    job_id, other = site.hand.ended(b"text\n"), site.hand.ended(b"other\n")
+    for path, gone in (("/ticket", UNKNOWN), (f"/jobs/{job_id}/ticket", job_id)):
+        key = site.post(path, {"origin": origin}).json()["ticket"]
+        for query in ("", "&follow=1"):
+            for accept in ("*/*", "text/event-stream"):
+                url = f"{site.url}/jobs/{job_id}/logs?ticket={key}{query}"
+                headers = {"Origin": origin, "Accept": accept}
+                answer = requests.get(url, headers=headers, timeout=30)
+                assert answer.status_code == 200 and "text" in answer.text
+                assert answer.headers["Access-Control-Allow-Origin"] == origin
+                assert "Origin" in answer.headers["Vary"]
+                assert "Access-Control-Allow-Credentials" not in answer.headers
+                preflight = requests.options(url, headers=headers, timeout=30)
+                assert preflight.headers["Access-Control-Allow-Origin"] == origin
+        late = site.get(f"/jobs/{gone}/logs?ticket={key}&offset=9", headers={"Origin": origin})
+        assert late.status_code in (404, 416)
+        assert late.headers["Access-Control-Allow-Origin"] == origin  # so that it can say why
+    refused = site.get(f"/jobs/{other}/logs?ticket={key}", headers={"Origin": origin})
+    is_problem(refused, 403, "another site")  # it was for one log
+
+
+def test_a_ticket_lets_no_other_page_read_and_no_page_change_anything(site: Site) -> None:
     job_id = site.hand.ended(b"text\n")
-    for query in ("", "?follow=1"):
-        for accept in ("*/*", "text/event-stream"):
-            headers = {"Origin": origin, "Accept": accept}
-            answer = site.get(f"/jobs/{job_id}/logs{query}", headers=headers)
-            assert answer.status_code == 200
-            assert answer.headers["Access-Control-Allow-Origin"] == origin
-            assert "Origin" in answer.headers["Vary"]
-            assert "Access-Control-Allow-Credentials" not in answer.headers
-    gone = site.get(f"/jobs/{UNKNOWN}", headers={"Origin": origin})
-    assert gone.headers["Access-Control-Allow-Origin"] == origin  # so that it can say why
+    key = site.post("/ticket", {"origin": DASHBOARD}).json()["ticket"]
+    plain = site.post("/ticket").json()["ticket"]
+    for_log = f"/jobs/{job_id}/logs?ticket={key}"
+    for method, path, origin in (
+        *(
+            ("GET", for_log, foreign)
+            for foreign in ("http://127.0.0.1:8501", "null", f"{DASHBOARD}0")
+        ),
+        ("GET", f"/jobs/{job_id}/logs", DASHBOARD),
+        ("GET", f"/jobs/{job_id}/logs?ticket={plain}", DASHBOARD),
+        ("GET", f"/jobs/{job_id}/logs?ticket={key}x", DASHBOARD),
+        ("GET", f"/jobs?ticket={key}", DASHBOARD),
+        ("POST", f"/jobs/{job_id}/rerun?ticket={key}", DASHBOARD),
+        ("DELETE", f"/jobs/{job_id}?ticket={key}", DASHBOARD),
+        ("POST", f"/ticket?ticket={key}", DASHBOARD),
+        ("POST", "/ticket", DASHBOARD),
+    ):
+        body = {"origin": DASHBOARD} if path.startswith("/ticket") else None
+        answer = site.ask(method, path, headers={"Origin": origin}, json=body)
+        is_problem(answer, 403, "another site")
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    assert site.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+
+
+NO_ORIGINS: list[Any] = """null file:// http:// http://a.example/ http://a.example/x http://a@b
+http://a.example?b http://a.example#b ftp://a.example a.example:80""".split()
+NO_ORIGINS += ["", "http://a example", "http://a.example\n", f"http://{'a' * 300}", 5, []]
+
+
+def test_a_ticket_is_for_an_origin_and_nothing_else(site: Site) -> None:
+    for origin in NO_ORIGINS:
+        answer = site.post("/ticket", {"origin": origin})
+        is_problem(answer, 400, "origin must be the scheme, host and port of a page")
+    is_problem(site.post("/ticket", {"page": DASHBOARD}), 400, "'page'", "origin")
+
+
+def test_a_listed_page_may_read_and_a_ticket_adds_no_other(hand: Hand, folder: Path) -> None:
+    client = create_app({"STORAGE": folder, "DASHBOARD": "https://a.example"}).test_client()
+    job_id = hand.ended(b"text\n")
+    key = client.post("/ticket", json={"origin": DASHBOARD}).json["ticket"]  # type: ignore[index]
+    for query in ("", f"?ticket={key}"):
+        path = f"/jobs/{job_id}/logs{query}"
+        read = client.get(path, headers={"Origin": "https://a.example"})
+        assert read.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        is_problem(client.get(path, headers={"Origin": DASHBOARD}), 403)
+    gone = client.get(f"/jobs/{UNKNOWN}", headers={"Origin": "https://a.example"})
+    assert gone.headers["Access-Control-Allow-Origin"] == "https://a.example"
 
 
 def test_the_servers_own_origin_needs_no_permission(site: Site) -> None:

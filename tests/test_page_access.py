@@ -11,18 +11,24 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
 import requests
 from conftest import free_port, receive, wait_until
 from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from test_dashboard import (
     Site,
+    choose_interval,
     context,  # noqa: F401
+    gate,  # noqa: F401
+    log_of,
     page,  # noqa: F401
     playwright,  # noqa: F401
     shared_context,  # noqa: F401
     site,  # noqa: F401
+    state,
     visit,
+    waiting,
 )
 
 REFUSED = "requests from another site's page are refused"
@@ -135,3 +141,74 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
         assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     visit(page, site.url)  # not framed, it is shown
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+
+
+# --- Where the page is ----------------------------------------------------------------------------
+
+
+def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path) -> None:
+    """No setting says where: the API learns it from the page's server, by the ticket."""
+    job = site.submit(f"echo first; {waiting(gate)}; echo last")
+    moved = site.serve_dashboard()  # `streamlit run dashboard.py --server.port N`
+    for url in (site.url, moved, moved.replace("127.0.0.1", "localhost")):
+        visit(page, f"{url}/?job={job.id}")
+        expect(state(page)).to_have_text("live")
+    gate.touch()
+    expect(log_of(page)).to_contain_text("last")
+    expect(state(page)).to_have_text("ended, exit 0")
+
+
+# --- The footer of a log --------------------------------------------------------------------------
+
+
+def numbers(page: Page) -> list[str | None]:
+    """The numbers of the lines shown."""
+    lines = log_of(page).locator(".line").all()
+    return [line.get_attribute("data-line") for line in lines]
+
+
+def footer(page: Page) -> Locator:
+    return page.locator(".size")
+
+
+@pytest.mark.parametrize("times", [False, True])
+def test_lines_that_refreshes_bring_are_counted_once(
+    site: Site, page: Page, gate: Path, tmp_path: Path, times: bool
+) -> None:
+    more = tmp_path / "more"
+    job = site.submit(
+        f"seq 3; printf unfin; {waiting(more)}; echo ished; seq 20; {waiting(gate)}; echo last"
+    )
+    page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
+    visit(page, f"{site.url}/?job={job.id}")
+    if times:
+        page.get_by_label("Times").check()
+    choose_interval(page, "1 s")
+    expect(log_of(page)).to_contain_text("unfin")
+    expect(footer(page)).to_have_text("4 lines")
+    more.touch()
+    expect(footer(page)).to_have_text("24 lines")
+    gate.touch()
+    expect(footer(page)).to_have_text("25 lines")
+    expect(state(page)).to_have_text("ended, exit 0")
+    assert numbers(page) == [str(n) for n in range(1, 26)]
+
+
+def test_a_line_that_the_stream_ends_is_counted_once(site: Site, page: Page, gate: Path) -> None:
+    job = site.submit(f"seq 3; printf unfin; {waiting(gate)}; echo ished; seq 20")
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(log_of(page)).to_contain_text("unfin")
+    expect(footer(page)).to_have_text("4 lines")
+    gate.touch()
+    expect(state(page)).to_have_text("ended, exit 0")
+    expect(footer(page)).to_have_text("24 lines")
+    assert numbers(page) == [str(n) for n in range(1, 25)]
+
+
+def test_of_a_long_log_the_last_lines_have_their_numbers(site: Site, page: Page) -> None:
+    job = site.submit("seq 3000")
+    site.wait(job, "succeeded")
+    page.route(f"{site.api}/**", lambda route: route.abort())
+    visit(page, f"{site.url}/?job={job.id}")
+    expect(footer(page)).to_have_text(re.compile("3,000 of 3,000$"))
+    assert numbers(page)[-1] == "3000"
