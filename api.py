@@ -106,7 +106,7 @@ from storage import (
 )
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
-COUNT_LIMIT = 256 << 20  # bytes of a log whose lines are counted
+COUNT_LIMIT = 256 << 20  # bytes whose lines are counted
 LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
@@ -1562,13 +1562,15 @@ def count_lines(job_id: str, log: Log, size: int) -> int | None:
 
 def line_number(job_id: str, log: Log, offset: int) -> int | None:
     """The number, from 1, of the line that the byte at an offset is part of; None where the head
-    of the log is gone, or where counting up to there took too long."""
+    of the log is gone, or if counting up to there would take too long."""
     if log.start > 0:
         return None
-    deadline = time.monotonic() + LINE_NUMBER_TIME
     counted, lines = tailboard().lines.get(job_id, (0, 0))
     if offset < counted - offset:  # the beginning is nearer
         counted, lines = 0, 0
+    if abs(offset - counted) > COUNT_LIMIT:  # in vain, and again with each request
+        return None
+    deadline = time.monotonic() + LINE_NUMBER_TIME
     at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)
     if at < max(counted, offset):
         return None

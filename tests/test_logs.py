@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wait_until
+from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
 from storage import Claim, FileLog, Outcome, Status, last_match_finder
@@ -778,6 +779,23 @@ def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, hand: Hand) 
         job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
         [match], _ = search(site, job_id, q="needle!")
         assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
+
+
+def test_the_end_of_a_huge_log_costs_no_more_than_that_of_a_small_one(
+    client: FlaskClient, folder: Path
+) -> None:
+    content, hand = b"a line of a log\n" * 10_000, Hand(folder)
+    small, huge = hand.ended(content), hand.ended(content)
+    os.truncate(hand.log(huge), 4 << 30)  # most of it is a hole
+    with open(hand.log(huge), "ab") as log:
+        log.write(b"\n" + content)
+
+    def seconds(job_id: str) -> float:
+        begun = time.thread_time()
+        assert client.get(f"/jobs/{job_id}/logs?tail=10").status_code == 200
+        return time.thread_time() - begun
+
+    assert min(seconds(small) for _ in range(5)) * 10 > min(seconds(huge) for _ in range(5))
 
 
 def test_each_search_takes_time_in_proportion_to_the_log(tmp_path: Path) -> None:
