@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,7 +15,7 @@ from threading import Thread
 
 import pytest
 import requests
-from conftest import free_port, receive, wait_until
+from conftest import ROOT, clean_environment, free_port, receive, wait_until
 from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
 from playwright.sync_api import Locator, Page, expect
 from test_dashboard import (
@@ -30,6 +32,8 @@ from test_dashboard import (
     visit,
     waiting,
 )
+
+import dashboard
 
 REFUSED = "requests from another site's page are refused"
 PROXIED = "https://tailboard.example.org"
@@ -212,3 +216,43 @@ def test_of_a_long_log_the_last_lines_have_their_numbers(site: Site, page: Page)
     visit(page, f"{site.url}/?job={job.id}")
     expect(footer(page)).to_have_text(re.compile("3,000 of 3,000$"))
     assert numbers(page)[-1] == "3000"
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("API", "a URL like http://127.0.0.1:5000"),
+        ("PUBLIC_API", "a URL like http://127.0.0.1:5000"),
+        ("DASHBOARD", "origins as browsers send them"),
+    ],
+)
+def test_a_bad_setting_prevents_the_start(name: str, allowed: str) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.port=0"]
+    env = clean_environment("/nowhere", **{f"TAILBOARD_{name}": "foo"})
+    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 1
+    assert re.fullmatch(rf"TAILBOARD_{name} must be {allowed}.*, not 'foo'\n", ran.stderr)
+    assert "Traceback" not in ran.stdout
+
+
+def test_settings_of_the_page_are_read_as_they_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, meant in (
+        ("", "http://127.0.0.1:5000"),
+        ("http://127.0.0.1:5001/", "http://127.0.0.1:5001"),
+        ("https://tailboard.example.org/api", "https://tailboard.example.org/api"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+        *((bad, None) for bad in ("127.0.0.1:5000", "https://", "https://a?x", "https://a b")),
+        *((bad, None) for bad in ("https://a@b", "ftp://a", "http://a:x", " http://a")),
+    ):
+        monkeypatch.setenv("TAILBOARD_API", text)
+        if meant is None:
+            with pytest.raises(SystemExit):
+                dashboard.url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
+        else:
+            assert dashboard.url_setting("TAILBOARD_API", "http://127.0.0.1:5000") == meant
+    monkeypatch.setenv("TAILBOARD_DASHBOARD", "https://a.example/, http://[::1]:8501")
+    found = dashboard.origins_setting("TAILBOARD_DASHBOARD")
+    assert found == ["https://a.example", "http://[::1]:8501"]
