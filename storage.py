@@ -61,7 +61,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 from itertools import chain
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, TextIO, overload
 
 try:  # Linux only; elsewhere the queues are polled
@@ -4789,9 +4789,8 @@ REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
-RESTORE_TIME = (
-    30.0  # seconds for which no job starts, at most, after Redis returned to an older state
-)
+RESTORE_TIME = 30.0  # seconds without starts, at most, after Redis returned to an older state
+POLICY_INTERVAL = 60.0  # seconds between looks at the eviction policy of Redis
 INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
@@ -4813,6 +4812,10 @@ class StoreTrouble(OSError):
 
 class RecordDamaged(StoreTrouble):
     """A key in Redis does not hold what Tailboard stores there."""
+
+
+class MayForget(StoreTrouble):
+    """Redis may drop jobs to make room, so it must not get new ones."""
 
 
 class StoreAway(StoreTrouble, ConnectionError):
@@ -5151,6 +5154,7 @@ class RedisStore:
         self.unreachable = unreachable  # seconds
         self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
         self._odd_names = Troubles(log)  # that are none of ours
+        self._policy_checked_at = -inf  # on the monotonic clock; -inf: never, or it is wrong
         self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # saved ones, as last read
 
     def close(self) -> None:
@@ -5407,6 +5411,7 @@ class RedisStore:
         """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
         `key` is it safe to ask again."""
         check_queue(job.queue)
+        self.check_policy()
         known = None if key is None else self._job_of_earlier_key(key, job)
         if known is not None:
             return known
@@ -5591,6 +5596,7 @@ class RedisStore:
         if job is None or firing.key is None:
             self.link.run("fire", *as_seen)
             return None
+        self.check_policy()
         job = replace(job, id=new_id(), submitted_at=utc())
         asked = (job.id, job.queue, encode_record(job), hash_key(firing.key), name, "", "")
         given = self.link.run("fire", *as_seen, *asked)
@@ -5663,8 +5669,25 @@ class RedisStore:
         """ValueError if its eviction policy may drop keys; OSError if it is away."""
         self.link.check_server()
 
+    def check_policy(self, period: float | None = None) -> None:
+        """MayForget if the eviction policy has been changed so that Redis may drop keys. Redis is
+        asked if the last check failed or is longer ago than `period` (seconds; None: a minute)."""
+        now = time.monotonic()
+        if now - self._policy_checked_at < (POLICY_INTERVAL if period is None else period):
+            return
+        self._policy_checked_at = -inf
+        try:
+            self.link.check_server()
+        except ValueError as error:
+            raise MayForget(errno.EPERM, f"Redis may drop jobs: {error}") from None
+        self._policy_checked_at = now
+
     def problem(self) -> str | None:
         """Why no job can start now, for GET /healthz; None if nothing is known."""
+        try:
+            self.check_policy(0.0)
+        except MayForget as error:
+            return str(error)
         oldest = self.now() - RESTORE_TIME
         key = self._key("restoring")
         (names,) = self.link.ask(("ZRANGE", key, oldest, "+inf", "BYSCORE"))

@@ -49,6 +49,7 @@ from storage import (
     JobDamaged,
     JobError,
     JobNotFound,
+    MayForget,
     Notifier,
     Orders,
     Outcome,
@@ -1176,8 +1177,6 @@ class Relay:
         if self.folders is None:
             self.folders = self.spool.watch_active()
         self.note_changes()
-        if not self.epoch:
-            self.store.link.check_server()
         if self.redis_watch is None:
             self.redis_watch = self.store.watch_all()
         if self.epoch == "" or time.monotonic() >= min(self.next_beat, self.next_orders):
@@ -1193,14 +1192,28 @@ class Relay:
         if self.must_restore and not self.to_compare and not self.changed:
             self.store.restored(self.spool.name)
             self.must_restore = False
-        self.fire_schedules()
-        found = self.fetch()
+        found = False
+        if self.may_start():
+            self.fire_schedules()
+            found = self.fetch()
         self.maintain()
         was_idle = self.is_idle
         is_busy = found or self.changed or self.to_compare or self.sent or self.spool.active()
         self.is_idle = not is_busy and not is_soon(self.next_due)
         if self.is_idle and not was_idle:
             self.on_idle()
+
+    def may_start(self) -> bool:
+        """May jobs be submitted and taken? Not while Redis may drop them: it is asked again in each
+        second."""
+        try:
+            self.store.check_policy()
+        except MayForget as error:
+            self.troubles.add("redis", error)
+            self.next_due = time.monotonic() + RETRY_DELAY
+            return False
+        self.troubles.over("redis")
+        return True
 
     def fire_schedules(self) -> None:
         """Submit what is due, unless the worker leaves."""

@@ -1455,6 +1455,39 @@ def test_a_redis_that_may_forget_is_refused(team: Team, redis: RedisServer) -> N
     assert "maxmemory-policy must be noeviction" in team.processes.text()
 
 
+def test_a_redis_that_may_forget_from_now_on_gets_no_jobs(
+    team: Team, redis: RedisServer, gate: Gate
+) -> None:
+    """Jobs that run go on and are reported; all is well again once the policy is right."""
+    often = "storage.POLICY_INTERVAL=0.2"
+    api = team.processes.api(often, TAILBOARD_STORAGE=team.url)
+    env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
+    team.processes.start(*quick_worker()[:-1], often, "--", "--slots", "1", **env)
+    running = team.submit(f"echo started; {gate.wait}; exit 3")
+    team.wait_for_log(running, "started\n")
+    queued = team.submit("true")
+    redis.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    wait_until(lambda: "trouble redis" in team.processes.text(), 30)
+    health = requests.get(f"{api}/healthz", timeout=20)
+    assert health.status_code == 503
+    assert "maxmemory-policy must be noeviction" in health.json()["reason"]
+
+    def refused() -> str:
+        answer = requests.post(f"{api}/jobs", json={"command": "true"}, timeout=20)
+        return answer.json()["detail"] if answer.status_code == 503 else ""
+
+    assert "maxmemory-policy must be noeviction" in wait_until(refused, 30)
+    gate.open()
+    assert team.wait(running).exit_code == 3
+    assert team.store.status(queued.id) is Status.QUEUED
+    assert team.processes.text().count("trouble redis") == 1, "it is logged once"
+    redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert team.wait(queued).status is Status.SUCCEEDED
+    assert requests.post(f"{api}/jobs", json={"command": "true"}, timeout=20).status_code == 201
+    assert requests.get(f"{api}/healthz", timeout=20).status_code == 200
+    assert "redis away" not in team.processes.text()
+
+
 @pytest.fixture
 def proxy(redis: RedisServer) -> Iterator[Proxy]:
     proxy = Proxy(redis.port)
