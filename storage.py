@@ -2389,7 +2389,7 @@ class Claim(AbstractContextManager["Claim"]):
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
         attempts = parse_journal(os.pread(self.shim_input(), journal.st_size, 0))
         if self.status is Status.RUNNING:
-            self._check_claimed(attempts[-1])
+            self._check_claimed(attempts)
         self.attempt, self.job.attempts = attempts[-1], attempts[1:]
         if self.attempt.stopping is None:
             self.attempt.stopping = self._stopping  # decided before the exit, but not written
@@ -2409,14 +2409,30 @@ class Claim(AbstractContextManager["Claim"]):
         outcome = Outcome(Status.FAILED, reason=reason, final=True)
         return Verdict(Status.FAILED, outcome, recorded=False)
 
-    def _check_claimed(self, attempt: Attempt) -> None:
+    def _check_claimed(self, attempts: list[Attempt]) -> None:
         """JobDamaged if the journal has lost its claim: the job may have started and must not start
-        again. A job moved into running/ by hand is told apart: it has neither claim nor log."""
-        by_hand = attempt.number == 0 and os.fstat(self.shim_input()).st_size == 0
-        if by_hand and os.path.lexists(f"{self.folder}/output.log"):
-            by_hand = False
-        if attempt.number != self.attempt.number or (attempt.number == 0 and not by_hand):
+        again. A job moved into running/ by hand is told apart: it has neither claim nor log. One
+        whose first claim was lost in a power cut gets a claim again: that attempt is lost, too."""
+        if attempts[-1].number != self.attempt.number:
             raise JobDamaged("its journal does not hold its claim")
+        if attempts[-1].number:
+            return
+        log = f"{self.folder}/output.log"
+        if os.fstat(self.shim_input()).st_size == 0 and not os.path.lexists(log):
+            return  # by hand
+        if attempts[-1] != Attempt() or not _is_empty(log):
+            raise JobDamaged("its journal does not hold its claim")
+        claimed = Attempt(
+            number=1,
+            worker="unknown",
+            host=os.uname().nodename,
+            boot="",  # not this one: it may have started
+            started_at=utc(os.fstat(self.shim_input()).st_mtime),
+            started_monotonic=0.0,
+        )
+        append_line(self.shim_input(), {"claimed": claimed.claimed_line()})
+        self.attempt = claimed
+        attempts.append(claimed)
 
     def write_ended(self, outcome: Outcome) -> None:
         """Append to the journal how the job ended, without waiting for the disk; `finish`, with the
@@ -4208,6 +4224,15 @@ def _is_sparse(folder: str) -> bool:
         found = os.lstat(f"{folder}/output.log")
         return found.st_blocks * 512 < found.st_size
     return False
+
+
+def _is_empty(path: str) -> bool:
+    """Is it an empty regular file, or none?"""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
 
 
 def log_size(folder: str) -> int:

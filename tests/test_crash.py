@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -677,6 +677,53 @@ def test_an_error_of_the_disk_ends_no_adopted_job(
         assert [attempt.exit_code for attempt in found.attempts] == [5, 5]
     for words in ("lost job", "signals job", "gone job"):
         assert words not in processes.text()
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("left", [b"", bytes(200), b'\n{"claimed": {"attempt": 1, "wor'])
+def test_an_attempt_whose_claim_a_power_cut_has_undone_is_lost(
+    storage: FolderStore, folder: Path, drain: Callable[..., None], retries: int, left: bytes
+) -> None:
+    """Of the claim's line, nothing is left, or zeros, or its beginning; its log had been made."""
+    job = storage.submit(Job(command="echo attempt $JOB_ATTEMPT", retries=retries))
+    home = folder / "running" / job.id
+    (folder / "queued" / "default" / job.id).rename(home)
+    (home / "journal").write_bytes(left)
+    (home / "output.log").touch()
+    drain()
+    found = storage.get(job.id)
+    if retries:
+        assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
+        assert storage.load_logs(job.id).endswith("attempt 2\n")
+    else:
+        assert (found.status, found.attempt, found.exit_code) == (Status.LOST, 1, None)
+        assert storage.load_logs(job.id) == ""
+
+
+def test_a_job_that_empties_its_journal_does_not_run_again(
+    storage: FolderStore,
+    folder: Path,
+    worker: Worker,
+    drain: Callable[..., None],
+    gate: Gate,
+) -> None:
+    """Its log shows that it ran."""
+    first = worker()
+    line = f"echo started $JOB_ATTEMPT; : >{folder}/running/$JOB_ID/journal; {gate.wait}"
+    job = storage.submit(Job(command=line, retries=1))
+    wait_until(lambda: job_log(storage, job) == "started 1\n")
+    wait_until(lambda: not (folder / "running" / job.id / "journal").read_bytes())
+    kill(first)
+    gate.open()
+    drain()
+    assert storage.get(job.id).status is Status.LOST
+    assert storage.load_logs(job.id) == "started 1\n"
+
+
+def job_log(storage: FolderStore, job: Job) -> str:
+    with suppress(FileNotFoundError):
+        return storage.load_logs(job.id)
+    return ""
 
 
 @pytest.mark.parametrize("name", ["journal", "job.json"])
