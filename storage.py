@@ -4076,9 +4076,15 @@ class FolderStore:
         not due, but that carry a request: the disk was full when somebody cancelled them."""
         for job_id, queue in held_back:
             folder = f"{self.root}/queued/{queue}/{job_id}"
-            if request := read_cancel_request(folder):
-                with suppress(FileNotFoundError, JobError):  # another worker was faster
+            try:
+                if request := read_cancel_request(folder):
                     self._cancel_queued(folder, request.reason)
+            except (FileNotFoundError, JobError):
+                pass  # another worker was faster
+            except OSError as error:  # of this job alone: it must not prevent claims
+                if error.errno in RESOURCE_ERRNOS:
+                    raise
+                self._troubles.add(f"queued/{queue}/{job_id}", error)
 
 
 def _fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:

@@ -70,6 +70,17 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
     assert sorted(p.name for p in outside.iterdir()) == ["job.json", "output.log"]
 
 
+def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: Path) -> None:
+    """It has the name of a job, so a look for a request in it fails."""
+    job = store.submit(Job(command="true"))
+    store.pause("frozen", None, None)
+    (folder / "queued/frozen").mkdir()
+    (folder / f"queued/frozen/{UNKNOWN}").touch()
+    claim = store.claim("worker", "host")
+    assert claim and claim.job.id == job.id
+    claim.release()
+
+
 def test_a_search_that_finds_little_says_where_to_go_on(
     storage: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
