@@ -1090,7 +1090,7 @@ def ticket_key(named: NamedToken | None) -> bytes:
 def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     """A ticket for the log of this job, or for ANY_LOG; also for a page, if the body names its
     origin."""
-    origin = TicketRequest.parse(request.get_json() if has_body() else {}).origin
+    origin = TicketRequest.parse(json_body({})).origin
     signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
     ticket = signer.dumps(log if origin is None else Ticket(log, origin))
     return {"ticket": ticket, "expires_in": TICKET_AGE}, 201

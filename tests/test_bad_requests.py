@@ -188,6 +188,7 @@ def test_a_body_that_is_no_json_is_answered_with_the_place(
         ("POST", "/jobs"),
         ("PUT", "/saved/name"),
         ("PUT", "/queues/default/pause"),
+        ("POST", "/ticket"),
     ):
         answer = site.ask(method, path, data=body, headers=JSON)
         assert answer.status_code == 400, path
