@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -135,15 +136,22 @@ class Refused(ApiError):
     it has none."""
 
 
+class Visitor(NamedTuple):
+    """Where a browser is that has opened the page."""
+
+    is_remote: bool  # or may be: the API lets in programs of its machine without a token
+    address: str = ""  # empty: of this machine, or not known
+    origin: str = ""  # of the page, as the browser has opened it
+
+
 class ApiClient:
     """The API, as one visitor may use it."""
 
     def __init__(
-        self, token: str, is_remote: bool, origin: str, etag_cache: dict[str, requests.Response]
+        self, token: str, visitor: Visitor, etag_cache: dict[str, requests.Response]
     ) -> None:
         self.token = token
-        self.is_remote = is_remote
-        self.origin = origin  # of the page, as the visitor's browser has opened it
+        self.visitor = visitor
         self.etag_cache = etag_cache  # the last answer kept under each name
 
     def request(
@@ -175,8 +183,8 @@ class ApiClient:
             headers["Idempotency-Key"] = key.encode()
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
-        if self.is_remote:  # the API refuses it if it has no token: it would run their commands
-            headers["Forwarded"] = b"for=unknown"
+        if self.visitor.is_remote:  # without a token of its own, the API refuses what is forwarded
+            headers |= forwarding_headers(self.visitor.address)
         try:
             return requests.request(method, API + path, json=body, headers=headers, timeout=TIMEOUT)
         except (requests.RequestException, ValueError):
@@ -188,6 +196,13 @@ class ApiClient:
 
     def post_json(self, path: str, body: Any, *names: str, key: str = "") -> dict[str, Any]:
         return parse_json(self.request("POST", path, body=body, key=key), *names)
+
+
+def forwarding_headers(address: str) -> dict[str, bytes]:
+    """What tells the API for whom the page asks, as a proxy would."""
+    if address:
+        return {"X-Forwarded-For": address.encode()}
+    return {"Forwarded": b"for=unknown"}
 
 
 def parse_json(answer: requests.Response, *names: str) -> dict[str, Any]:
@@ -265,7 +280,7 @@ def load_ticket(client: ApiClient) -> str:
     """What lets a browser read logs; empty if the API cannot make it now. A browser cannot send the
     token with a stream or a link, and may read what the API sends only for the page's origin."""
     period = time.time() // TICKET_PERIOD
-    body = {"origin": client.origin} if client.origin else {}
+    body = {"origin": client.visitor.origin} if client.visitor.origin else {}
     with suppress(ApiError):
         made = cached_request(client, client.token, "/ticket", "POST", body, period)
         return str(made["ticket"])
@@ -384,6 +399,24 @@ ERRANDS: dict[str, Callable[[ApiClient, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 # --- What decides -------------------------------------------------------------------------------
+
+
+def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
+    """Where the browser is that has sent these headers. `peer` is the address that it has connected
+    from, or that a proxy of this machine reports; None: this machine."""
+    address = "" if peer is None else remote_address(peer)
+    forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
+    is_local = bool(LOCAL_HOST.fullmatch(headers.get("Host", ""))) and not forwarded and not address
+    return Visitor(not is_local, address, headers.get("Origin", ""))
+
+
+def remote_address(text: str) -> str:
+    """The IP address in this text; empty if it is none, or one of this machine's own."""
+    with suppress(ValueError):
+        address = ip_address(text)
+        address = getattr(address, "ipv4_mapped", None) or address
+        return "" if address.is_loopback else str(address)
+    return ""
 
 
 def is_ended(job: Job | None) -> bool:
@@ -663,12 +696,9 @@ def set_up_session() -> None:
 
 def api_client() -> ApiClient:
     """The API, as whoever sits before this browser may use it."""
-    headers = st.context.headers
-    forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
-    is_remote = forwarded or not LOCAL_HOST.fullmatch(headers.get("Host", ""))
     state = st.session_state
-    origin = headers.get("Origin", "")
-    return ApiClient(state["token"], is_remote, origin, state["etag_cache"])
+    visitor = locate_visitor(st.context.headers, st.context.ip_address)
+    return ApiClient(state["token"], visitor, state["etag_cache"])
 
 
 def component_state(component: str, name: str, fallback: Any) -> Any:

@@ -127,6 +127,17 @@ def free_port() -> int:
             return port
 
 
+def address_of_this_machine() -> str:
+    """Its address in a network; the test is skipped if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with suppress(OSError):
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses our address
+        address = str(probe.getsockname()[0])
+    if address == "0.0.0.0" or address.startswith("127."):
+        pytest.skip("this machine has no other address")
+    return address
+
+
 def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
     """Our own environment, but for Tailboard's settings: those are the ones given."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TAILBOARD_")}

@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from conftest import TOKEN, Hand, Processes, Site, free_port, wait_until
+from conftest import TOKEN, Hand, Processes, Site, address_of_this_machine, free_port, wait_until
 from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from web import JSON, UNKNOWN, count_jobs, is_problem, raw, status_of
@@ -328,14 +327,7 @@ def test_a_peer_on_loopback_is_served(client: FlaskClient, address: str) -> None
 def test_without_a_token_only_loopback_is_served_on_any_bind(
     processes: Processes,
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses our address
-        except OSError:
-            pytest.skip("this machine has no other address")
-        address = probe.getsockname()[0]
-    if address.startswith("127."):
-        pytest.skip("this machine has no other address")
+    address = address_of_this_machine()
     port = free_port()
     here = f"http://127.0.0.1:{port}"
     command = (sys.executable, "api.py")

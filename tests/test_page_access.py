@@ -6,19 +6,28 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 import requests
-from conftest import ROOT, clean_environment, free_port, receive, wait_until
+from conftest import (
+    ROOT,
+    address_of_this_machine,
+    clean_environment,
+    free_port,
+    receive,
+    wait_until,
+)
 from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
 from playwright.sync_api import Locator, Page, expect
 from test_dashboard import (
+    LossyProxy,
     Site,
     choose_interval,
     context,  # noqa: F401
@@ -117,9 +126,8 @@ def test_a_listed_origin_may_open_the_page_and_is_not_this_machine(site: Site) -
 
 
 @contextmanager
-def serve_folder(folder: Path) -> Iterator[str]:
-    """A web server of another site; its URL."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+def serve_http(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A web server on a port of its own; its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -133,7 +141,7 @@ def serve_folder(folder: Path) -> Iterator[str]:
 
 def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(f'<iframe src="{site.url}" title="Prize"></iframe>')
-    with serve_folder(tmp_path) as elsewhere:
+    with serve_http(partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as elsewhere:
         page.goto(elsewhere)
         framed = page.frames[1]
         expect(page.get_by_title("Prize")).to_be_visible()
@@ -145,6 +153,58 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
         assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     visit(page, site.url)  # not framed, it is shown
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+
+
+# --- Where a visitor is -------------------------------------------------------------------------
+
+
+class Recorder(LossyProxy):
+    """Passes all on to the API, and keeps what the page tells it of its visitors."""
+
+    told: ClassVar[list[tuple[str | None, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.told.append((self.headers["X-Forwarded-For"], self.headers["Forwarded"]))
+        self.pass_on(None)
+
+
+@pytest.fixture
+def watched_page(site: Site) -> Iterator[str]:
+    """The URL of a page whose requests to the API are recorded; it listens to all addresses."""
+    Recorder.api, Recorder.lost = site.api, set()
+    with serve_http(Recorder) as api:
+        yield site.serve_dashboard(api=api, STREAMLIT_SERVER_ADDRESS="0.0.0.0")
+
+
+def told_of(page_url: str, **headers: str) -> tuple[str | None, str | None]:
+    """X-Forwarded-For and Forwarded of the first request that the page makes for a visitor whose
+    browser, or whose proxy, sends these headers."""
+    Recorder.told.clear()
+    with open_socket(page_url, **headers) as connection:
+        connection.sendall(first_visit())
+        wait_until(lambda: Recorder.told)
+    return Recorder.told[0]
+
+
+def test_the_api_is_told_of_a_visitor_what_is_true(watched_page: str) -> None:
+    ask = partial(told_of, watched_page)
+    unknown = None, "for=unknown"
+    assert ask() == (None, None)  # a program of this machine
+    assert ask(X_Forwarded_For="192.0.2.7") == ("192.0.2.7", None)
+    assert ask(X_Forwarded_For="198.51.100.1, 192.0.2.7") == ("192.0.2.7", None)  # the last hop
+    assert ask(X_Forwarded_For="2001:db8::1") == ("2001:db8::1", None)
+    for text in ("somebody", "127.0.0.1", ""):
+        assert ask(X_Forwarded_For=text) == unknown
+    assert ask(Forwarded="for=192.0.2.7") == unknown
+    assert ask(Host="tailboard.example.org") == unknown
+
+
+def test_a_visitor_from_another_machine_is_not_local_whatever_the_host(watched_page: str) -> None:
+    address = address_of_this_machine()
+    port = watched_page.rpartition(":")[2]
+    elsewhere = f"http://{address}:{port}"
+    for host in (f"localhost:{port}", f"{address}:{port}"):
+        assert told_of(elsewhere, Host=host) == (address, None)
 
 
 # --- Where the page is ----------------------------------------------------------------------------
