@@ -3872,6 +3872,8 @@ def make_server() -> AbstractServer[Any]:
     """The server as the settings want it; OSError and ValueError say what is wrong with them."""
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
+    if not storage.is_redis(settings.storage):
+        storage.check_private("TAILBOARD_STORAGE", settings.storage)
     storage.open_store(settings.storage)
     if settings.tokens:
         TokenFile(settings.tokens).check()

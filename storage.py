@@ -42,10 +42,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import grp
 import heapq
 import json
 import logging
 import os
+import pwd
 import re
 import select
 import signal
@@ -6620,6 +6622,62 @@ def token_in(journal: bytes) -> str:
             if isinstance(value, dict) and isinstance(value.get("taken"), str):
                 token = value["taken"]
     return token
+
+
+# Below the jobs folder: whoever can write there can have commands run.
+TRUSTED_NAMES = (*Status, "workers", "keys", "paused", "saved", "schedules", "reserve", "tmp")
+TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name")
+
+
+def check_private(variable: str, root: str) -> None:
+    """ValueError, naming the setting, the folder and what to do, if other users can put jobs into
+    a jobs folder: those would run as the user of this process. Root may do so in any case. A folder
+    that is missing is made private."""
+    root = os.path.abspath(root)
+    for path in (root, *(f"{root}/{name}" for name in TRUSTED_NAMES)):
+        with suppress(OSError):  # it is missing, or said when it is used
+            _check_owner(variable, path, os.stat(path))
+    parent = os.path.dirname(root)
+    with suppress(OSError):
+        mode = os.stat(parent).st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ValueError(
+                f"{variable}: every user can replace {root}, and so run commands as "
+                f"{_user(os.geteuid())}: chmod o-w {parent}"
+            )
+
+
+def _check_owner(variable: str, path: str, found: os.stat_result) -> None:
+    us = _user(os.geteuid())
+    if found.st_uid not in (os.geteuid(), 0):
+        owner = _user(found.st_uid)
+        raise ValueError(
+            f"{variable}: {path} belongs to {owner}, who could run commands as {us}: start this as "
+            f"{owner}, or chown -R {us} {path}"
+        )
+    is_shared = found.st_mode & stat.S_IWGRP and not _is_private_group(found)
+    if is_shared or found.st_mode & stat.S_IWOTH:
+        raise ValueError(
+            f"{variable}: other users can write in {path}, and so run commands as {us}: "
+            f"chmod go-w {path}"
+        )
+
+
+def _is_private_group(found: os.stat_result) -> bool:
+    """Is it the group that many systems make for each user alone, with a umask of 002? It has the
+    user's number and no other member."""
+    if found.st_gid != found.st_uid:
+        return False
+    with suppress(KeyError):
+        return not set(grp.getgrgid(found.st_gid).gr_mem) - {_user(found.st_uid)}
+    return True
+
+
+def _user(number: int) -> str:
+    """A user's name; its number if it has none."""
+    with suppress(KeyError):
+        return pwd.getpwuid(number).pw_name
+    return str(number)
 
 
 def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:

@@ -71,9 +71,11 @@ from storage import (
     WorkerInfo,
     WorkerStore,
     WrongState,
+    check_private,
     due,
     fire_due,
     foreign_settings,
+    is_redis,
     next_time,
     open_spool,
     open_store,
@@ -1865,6 +1867,10 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
 
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a jobs folder, or on a spool that a relay fills from Redis."""
+    if is_redis(settings.storage):
+        check_private("TAILBOARD_SPOOL", settings.spool)
+    else:
+        check_private("TAILBOARD_STORAGE", settings.storage)
     store = open_store(settings.storage, settings.unreachable)
     clock = store.now if isinstance(store, RedisStore) else time.time
     scheduler = None if drain else Scheduler(store, clock)

@@ -6,7 +6,9 @@ import ast
 import fcntl
 import json
 import os
+import pwd
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, run_program, run_under_shim
+from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 
 import storage as module
 from storage import (
@@ -35,6 +37,7 @@ from storage import (
     WorkerInfo,
     WrongState,
     append_line,
+    check_private,
     fire_due,
     first_id,
     judge,
@@ -720,6 +723,85 @@ def test_each_module_depends_only_on_what_it_may(
             imported.add((node.module or "").partition(".")[0])
     assert imported & {"storage", "worker", "api", "dashboard"} == ours
     assert not imported & theirs
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A jobs folder as we make it."""
+    FolderStore(tmp_path / "jobs")
+    return tmp_path / "jobs"
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(ValueError) as refused:
+        check_private("TAILBOARD_STORAGE", str(root))
+    return str(refused.value)
+
+
+def test_a_folder_of_our_own_is_private(private: Path, tmp_path: Path) -> None:
+    check_private("TAILBOARD_STORAGE", str(private))
+    check_private("TAILBOARD_STORAGE", str(tmp_path / "missing"))
+    private.chmod(0o755)
+    check_private("TAILBOARD_STORAGE", str(private))
+
+
+@pytest.mark.parametrize("name", ["", "queued", "saved", "secret"])
+def test_a_folder_that_others_can_write_in_is_refused(private: Path, name: str) -> None:
+    place = private / name
+    place.mkdir(exist_ok=True)
+    place.chmod(0o702)
+    us = pwd.getpwuid(os.geteuid()).pw_name
+    assert refusal(private) == (
+        f"TAILBOARD_STORAGE: other users can write in {place}, and so run commands as {us}: "
+        f"chmod go-w {place}"
+    )
+
+
+def test_a_group_may_write_only_if_it_is_the_owners_own(private: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs to give files to others")
+    private.chmod(0o770)
+    check_private("TAILBOARD_STORAGE", str(private))  # as root:root
+    os.chown(private, 0, 65_534)
+    assert "chmod go-w" in refusal(private)
+
+
+def test_a_folder_of_another_user_is_refused(private: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs to give files to others")
+    for place in (private, private / "queued"):
+        os.chown(place, 12_345, 12_345)
+        told = f"{place} belongs to 12345, who could run commands as root: start this as 12345"
+        assert told in refusal(private)
+        os.chown(place, 0, 0)
+
+
+def test_a_folder_that_everybody_can_replace_is_refused(private: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)  # as /tmp
+    check_private("TAILBOARD_STORAGE", str(private))
+    tmp_path.chmod(0o777)
+    assert f"every user can replace {private}" in refusal(private)
+    tmp_path.chmod(0o700)
+
+
+def test_worker_and_api_do_not_start_on_a_folder_that_others_can_write_in(
+    processes: Processes, folder: Path
+) -> None:
+    folder.chmod(0o777)
+    spool = folder.parent / "spool"
+    spool.mkdir()
+    spool.chmod(0o777)
+    redis = {"TAILBOARD_STORAGE": "redis://127.0.0.1:1/0", "TAILBOARD_SPOOL": str(spool)}
+    started = [
+        processes.worker(),
+        processes.start(sys.executable, "api.py", TAILBOARD_BIND=f"127.0.0.1:{free_port()}"),
+        processes.worker(**redis),
+    ]
+    assert [process.wait(30) for process in started] == [1, 1, 1]
+    told = processes.text()
+    assert told.count(f"other users can write in {folder}, and so run commands as") == 2
+    assert told.count(f"TAILBOARD_SPOOL: other users can write in {spool},") == 1
+    assert "Traceback" not in told
 
 
 def test_a_damaged_secret_is_not_used(storage: FolderStore, folder: Path) -> None:
