@@ -1064,11 +1064,11 @@ def request_ticket() -> Ticket | None:
 
 def read_ticket(given: str) -> Ticket | None:
     """What a ticket allows; None if it is none, or is too old, or its token has been revoked."""
-    tokens = tailboard().tokens
+    tokens, secret = tailboard().tokens, tailboard().storage.secret()
     tokens.refresh()
-    keys = [ticket_key(each) for each in tokens.known]
+    keys = [ticket_key(secret, each) for each in tokens.known]
     if tailboard().settings.token or not tailboard().settings.tokens:
-        keys.append(ticket_key(None))
+        keys.append(ticket_key(secret, None))
     with suppress(BadSignature):
         signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
         match signer.loads(given, max_age=TICKET_AGE):
@@ -1079,19 +1079,21 @@ def read_ticket(given: str) -> Ticket | None:
     return None
 
 
-def ticket_key(named: NamedToken | None) -> bytes:
-    """What signs the tickets of the owner of this token (None: of the shared one). They end when
-    the token changes or is revoked. The secret is needed: anyone with a ticket could test guesses
-    of the shared token against its signature, and a file of hashes need not be secret."""
+def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:
+    """The key that signs the tickets of the owner of this token (None: of the shared one). They end
+    when the token changes or is revoked. The store's secret is needed: anyone with a ticket could
+    test guesses of the shared token against its signature, and a file of hashes need not be
+    secret."""
     own = tailboard().settings.token if named is None else named.sha256
-    return tailboard().storage.secret() + own.encode()
+    return secret + own.encode()
 
 
 def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     """A ticket for the log of this job, or for ANY_LOG; also for a page, if the body names its
     origin."""
     origin = TicketRequest.parse(json_body({})).origin
-    signer = URLSafeTimedSerializer(ticket_key(g.get("named_token")), salt=TICKET_SALT)
+    key = ticket_key(tailboard().storage.secret(), g.get("named_token"))
+    signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
     ticket = signer.dumps(log if origin is None else Ticket(log, origin))
     return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
 

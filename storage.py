@@ -5435,8 +5435,10 @@ class RedisStore:
     def secret(self) -> bytes:
         """As FolderStore.secret."""
         key = self._key("secret")
-        found: bytes = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))[1]
-        return found
+        (found,) = self.link.ask(("GET", key))
+        if found is None:  # only then, because a full Redis refuses SETNX
+            _, found = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))
+        return bytes(found)
 
     # Transitions: each names the states it may start from.
 

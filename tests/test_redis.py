@@ -1426,9 +1426,11 @@ def test_a_full_redis_refuses_jobs_and_records_ends(
     longer = team.submit(f"echo started; {gate.wait}; seq 20000; {last.wait}")
     for each in (job, longer):
         team.wait_for_log(each, "started\n")
+    secret = team.store.secret()
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OSError, match="full"):
         team.submit("true")
+    assert team.store.secret() == secret, "tickets are still read"
     heard = team.store.machines()[0].heard_at
     wait_until(lambda: team.store.machines()[0].heard_at > heard, 30)
     assert team.store.get(job.id).status is Status.RUNNING
