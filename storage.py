@@ -6248,14 +6248,16 @@ class Spool(FolderStore):
             queues = self._listing(f"{self.root}/{kind}", _is_queue)
             homes += [f"{self.root}/{kind}/{queue}" for queue in queues]
         for folder in [f"{home}/{job_id}" for home in homes for job_id in self._listing(home)]:
-            journal = None
-            with suppress(OSError):
-                journal = lock_file(f"{folder}/journal", os.O_RDWR)
-                if journal is None and os.path.exists(f"{folder}/journal"):
-                    continue  # it runs here
+            with suppress(BlockingIOError, FileNotFoundError):  # it is supervised here, or moves
+                self._set_aside_unless_alive(folder)
+
+    def _set_aside_unless_alive(self, folder: str) -> None:
+        """Set aside a job unless its shim is alive; BlockingIOError if a worker supervises it."""
+        with Claim(self, folder, self._take_times(folder), None) as claim:
+            with suppress(JobDamaged):  # without a journal it cannot be alive
+                if not claim.acquire_lock():
+                    return
             self._set_aside(folder, "its spool got a new name")
-            if journal is not None:
-                os.close(journal)
 
     def check_name(self) -> None:
         """OSError if the folder is missing or another one. Its jobs are not lost by that."""
@@ -6332,10 +6334,6 @@ class Spool(FolderStore):
             retention.write(fd)
         finally:
             os.close(fd)
-
-    def _has_just_ended(self, folder: str) -> bool:
-        """Redis has accepted the request before it knew of an end, so the request holds."""
-        return False
 
     def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
         """Redis, whose clock is one for all machines, gave it when its time had come."""

@@ -1038,6 +1038,19 @@ def test_a_copy_without_its_name_is_another_spool(team: Team, gate: Gate, tmp_pa
     assert "older state" not in team.processes.text(), "its name is new, and Redis is not old"
 
 
+def test_a_new_name_leaves_a_job_to_the_worker_that_records_it(tmp_path: Path) -> None:
+    """Its shim has ended, so only the lock on `times` says that somebody supervises it."""
+    spool = Spool(tmp_path)
+    job = spool.submit(Job(command="true"))
+    claim = spool.claim("worker", "host")
+    assert claim
+    with claim:
+        claim.release_journal()
+        (tmp_path / "name").unlink()
+        Spool(tmp_path)
+        assert os.listdir(tmp_path / "running") == [job.id]
+
+
 def test_a_restart_in_the_same_folder_is_never_refused(team: Team, gate: Gate) -> None:
     job = team.begin(gate.wait)
     for _ in range(3):
