@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import resource
 import signal
 import socket
@@ -256,6 +257,29 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
         assert psutil.wait_procs([serving], 30)[1] == []
         bind = own.url.removeprefix("http://")
         own.processes.serve(f"{own.url}/healthz", sys.executable, "api.py", TAILBOARD_BIND=bind)
+
+
+# --- Memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it has heaps of each thread")
+def test_threads_share_their_heaps(site: Site) -> None:
+    """Else each keeps the memory of the longest list that its thread ever made."""
+    with ThreadPoolExecutor(40) as pool:
+        assert set(pool.map(lambda _: site.get("/metrics").status_code, range(200))) == {200}
+    [serving] = psutil.Process(site.processes.started[0].pid).children()
+    assert serving.num_threads() > 5
+    assert len(heaps_of_threads(serving.pid)) <= 2
+
+
+def heaps_of_threads(pid: int) -> list[str]:
+    """The mappings that glibc reserves for further heaps: the unused rest of 64 MiB."""
+    found = []
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if line.split()[1] == "---p" and end - begin > 32 << 20 and end % (64 << 20) == 0:
+            found.append(line)
+    return found
 
 
 # --- Searches -----------------------------------------------------------------------------------
