@@ -250,9 +250,8 @@ class FinishedJobs:
         self.has_started = False
         self.unfinished: set[str] = set()  # IDs at the last look
         self.known: set[str] = set()  # IDs of jobs that have ended, RECENT_FINISHED at most
-        self.mark = (
-            ""  # each job that ended before the last look, with this ID or a higher, is known
-        )
+        # Each job that ended before the last look and has this ID, or a higher one, is known.
+        self.mark = ""
 
     def start(self) -> None:
         """Take the jobs that have ended so far as known. Reads names, but no record."""
@@ -2438,8 +2437,7 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     if operation.description:
         described["description"] = operation.description
     if operation.body:
-        schema = {"$ref": REF.format(model=operation.body.__name__)}
-        content = {"application/json": {"schema": schema}}
+        content = {"application/json": {"schema": refer(operation.body.__name__)}}
         described["requestBody"] = {"required": operation.needs_body, "content": content}
     described["responses"] = describe_answers(path, operation)
     return described
@@ -2560,8 +2558,8 @@ def describe_error_answer(status: int) -> dict[str, Any]:
 
 
 def describe_problem(text: str) -> dict[str, Any]:
-    schema = {"$ref": REF.format(model="Problem")}
-    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+    content = {"application/problem+json": {"schema": refer("Problem")}}
+    return {"description": text, "content": content}
 
 
 def request_schema(model: type[RequestModel]) -> dict[str, Any]:
@@ -3205,11 +3203,9 @@ def describe_command(told: dict[str, Any]) -> str:
     elif told["next_run"] is not None:
         times += f", next {time_in_zone(told['next_run'], told['zone'])}"
     last = told["last_run"]
-    ran = (
-        "never ran"
-        if last is None
-        else (f"{last['status']} {time_in_zone(last['submitted_at'], told['zone'])}")
-    )
+    ran = "never ran"
+    if last is not None:
+        ran = f"{last['status']} {time_in_zone(last['submitted_at'], told['zone'])}"
     if told["skipped"]["count"]:
         ran += f", {told['skipped']['count']} skipped"
     params = " ".join(param["name"] for param in told["params"])
@@ -3723,11 +3719,12 @@ class Connections:
             self.busy.discard(peer)
 
     async def watch(self, port: int) -> None:
-        """Close what is too much, for ever; `port` is the one that we listen at."""
+        """Close the excess connections to our `port` until the server ends."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
-                await asyncio.to_thread(self._close_excess, port)
+            with suppress(OSError):  # no descriptor is free to look with: try again
+                if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
+                    await asyncio.to_thread(self._close_excess, port)
 
     def _close_excess(self, port: int) -> None:
         found = client_sockets(port)

@@ -3591,7 +3591,7 @@ class FolderStore:
         path = f"{folder}/output.log"
         size = _disk_usage(path)
         sweep.kept += size
-        if size > sweep.log_limit:
+        if sweep.max_bytes and size > sweep.log_limit:
             heapq.heappush(sweep.large, (-size, path))
         while sweep.is_full() and sweep.large:
             _, large = heapq.heappop(sweep.large)
@@ -5233,7 +5233,7 @@ class RedisStore:
             [i for i, content, state in triples if not (content and state and state[0])]
         )
         return [
-            self._parse(job_id, content, state or [None] * len(STATE_FIELDS), silences)
+            self._parse(job_id, content, state or NO_STATE, silences)
             for job_id, content, state in triples
             if job_id not in gone
         ]
@@ -5824,16 +5824,16 @@ class RedisStore:
         """Give up a job that Redis shows as running on a spool that does not have it."""
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
-    def judge_machines(self, lost_after: int, judge: str) -> Sequence[Job]:
-        """Give up machines that have been silent for too long, but never the one that judges, by
-        the name of its spool. A silence counts up to when Redis last heard of any machine: if it
-        was away, none could report. Returns the lost jobs."""
+    def judge_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+        """Give up machines that have been silent for too long, but never the caller's own. A
+        silence ends with the newest report of any machine: while Redis was away, none could
+        report. Returns the lost jobs."""
         jobs: list[Job] = []
         machines = self._machines()
         newest = max((heard_at for _, heard_at, _, _ in machines), default=0.0)
         for spool, heard_at, _, _ in machines:
             silence = int(newest - heard_at)
-            if spool == judge:
+            if spool == own_spool:
                 continue
             if silence >= lost_after:
                 jobs += self.mark_lost(spool, f"its machine {spool} was gone for {silence} s")
@@ -6081,6 +6081,7 @@ class Orders:
 
 
 STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
+NO_STATE = (None,) * 6  # these fields of a damaged state
 DAMAGED = "its record in Redis is damaged"
 
 
@@ -6112,10 +6113,8 @@ def parse_status(text: str) -> tuple[Status, str | None]:
     """A status as Redis has it, and what is wrong with it: a job with a damaged one is lost."""
     with suppress(ValueError):
         return Status(text), None
-    return (
-        Status.LOST,
-        f"{DAMAGED}: {f'its status is {text[:40]!r}' if text else 'it has no status'}",
-    )
+    why = f"its status is {text[:40]!r}" if text else "it has no status"
+    return Status.LOST, f"{DAMAGED}: {why}"
 
 
 def damaged_line(why: str) -> str:
