@@ -28,6 +28,11 @@ PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and
 MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
+# What tests start inherits this environment. The developer's own settings stay out of it, also
+# those in .env, which `flask` would read. That then does not read .flaskenv, which names the app.
+for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STREAMLIT_"))]:
+    del os.environ[name]
+os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
 
 from storage import (  # noqa: E402
     FINISHED,

@@ -185,6 +185,25 @@ def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
     assert requests.get(f"{url}/jobs", timeout=20).json()["jobs"] == []
 
 
+def test_flask_reads_the_env_file_but_not_in_tests(processes: Processes, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("api.py", "storage.py", "static", ".flaskenv"):
+        (checkout / name).symlink_to(ROOT / name)
+    (checkout / ".env").write_text("TAILBOARD_KEEP_DAYS=foo\n")
+    as_users = processes.env.keys() - {"FLASK_SKIP_DOTENV", "FLASK_APP"}
+    for names, said in ((as_users, "TAILBOARD_KEEP_DAYS must be"), (processes.env.keys(), "")):
+        ran = subprocess.run(
+            [sys.executable, "-m", "flask", "jobs"],
+            cwd=checkout,
+            env={name: processes.env[name] for name in names},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert bool(ran.returncode) is bool(said) and said in ran.stderr, ran
+
+
 def test_a_wrong_setting_stops_the_start_with_one_sentence(
     processes: Processes, folder: Path
 ) -> None:
