@@ -90,6 +90,7 @@ RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of
 MAX_SPAWN_PAUSE = 60.0  # seconds: the longest while the machine has no process to spare
 SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for what a job left
 PRUNING = 0.02  # seconds of deleting old jobs at each beat
+FIRING = 0.1  # seconds of firing schedules in one pass of the loop
 WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
 WEBHOOK_TIME = 10.0  # seconds for one try, whatever the other side does
 JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
@@ -788,17 +789,22 @@ class Scheduler:
         return time.monotonic() >= self.next_look
 
     def look(self) -> None:
-        """Fire what is due, and find out when to look again."""
+        """Fire what is due, and find out when to look again: at once if this takes longer than
+        FIRING, since jobs need the worker's attention in between."""
         self.next_look = time.monotonic() + RETRY_DELAY  # where something goes wrong
         now = self.clock()
         if now < self.looked_at:  # the clock was set back
             self.plans.clear()
         self.looked_at = now
         plans = {}
-        for command in self.store.list_commands():
+        commands = self.store.list_commands()
+        until = time.monotonic() + FIRING
+        is_late = False
+        for command in commands:
             known, at = self.plans.get(command.saved, (None, 0.0))
             if known != command or now >= at:
-                at = self.fire(command, now)
+                at = now if is_late else self.fire(command, now)
+                is_late = time.monotonic() >= until
             plans[command.saved] = (command, at)
         self.plans = plans
         upcoming = min((at for _, at in plans.values()), default=now + HEARTBEAT_INTERVAL)

@@ -515,6 +515,26 @@ def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore
     assert len(storage.list()[0]) == 1
 
 
+def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
+    storage: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker looks after its jobs in between; here it does after each command."""
+    monkeypatch.setattr("worker.FIRING", 0.0)
+    names = [f"hourly{number}" for number in range(3)]
+    for name in names:
+        storage.save_command(hourly(saved=name))
+        settle(storage, "2040-11-25T03:00", name)
+    scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
+    for count in (1, 2, 3):
+        assert scheduler.is_due()
+        scheduler.look()
+        assert len(storage.list()[0]) == count
+    assert not scheduler.is_due()
+    assert sorted(str(job.saved) for job in storage.list()[0]) == names
+    scheduler.look()
+    assert len(storage.list()[0]) == 3
+
+
 def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
     """Set a schedule back, or forward, by hand."""
     path = Path(storage.root, "schedules", f"{name}.state")
