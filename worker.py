@@ -745,7 +745,9 @@ class Worker:
     def adopt(self, claim: Claim) -> None:
         job, pid = claim.job, claim.attempt.pid
         self.running[job.id] = Running(claim, pid)
-        log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
+        with suppress(OSError, JobDamaged):  # found out, and said, as it is looked after
+            if not claim.acquire_lock():  # its shim lives; else only its end is recorded
+                log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
         if pid is not None:
             with suppress(OSError, AttributeError):  # reports its end, where the system has pidfds
                 self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)

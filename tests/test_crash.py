@@ -779,6 +779,7 @@ def test_a_job_that_forbids_others_to_open_its_files_can_be_ended(
 def test_a_job_whose_whole_tree_was_killed_is_lost(
     storage: FolderStore,
     worker: Worker,
+    processes: Processes,
     ended: Callable[..., Job],
     started: Callable[..., Job],
     gate: Gate,
@@ -794,6 +795,8 @@ def test_a_job_whose_whole_tree_was_killed_is_lost(
     assert (job.status, job.exit_code) == (Status.LOST, None)
     assert job.reason and job.finished_at
     assert storage.load_logs(job.id) == "started\n"
+    wait_until(lambda: f"lost job={job.id}" in processes.text())
+    assert "adopted" not in processes.text()
 
 
 def test_a_lost_job_is_queued_again_where_it_allows_retries(
