@@ -506,6 +506,10 @@ SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
 ORIGIN_RE = re.compile(
     r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 )
+# Where an API is, as dashboard.py allows it: no user, query or fragment.
+API_URL_RE = re.compile(
+    r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
+)
 
 
 def is_set(variable: str, text: str) -> bool:
@@ -539,6 +543,8 @@ def parse_setting(variable: str, text: str) -> str | int:
         return _parse_statuses(variable, text)
     if variable == "TAILBOARD_DASHBOARD":
         return _parse_origins(variable, text)
+    if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
+        raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
     return text
 
 

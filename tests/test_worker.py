@@ -657,6 +657,7 @@ def test_a_bad_option_is_answered_with_one_sentence(
         {"TAILBOARD_STORAGE": "/etc/passwd"},
         {"TAILBOARD_LOG_MAX_BYTES": "1 GB"},
         {"TAILBOARD_WEBHOOK": "foo"},
+        {"TAILBOARD_API": "foo"},
         {"TAILBOARD_TOKEN": ""},
         {"TAILBOARD_STORAGE": "redis://127.0.0.1:9/0", "TAILBOARD_SPOOL": "/etc/passwd"},
     ],
@@ -713,6 +714,8 @@ NUMBER = "must be a whole number of"
         ("DASHBOARD", "https://A.example", "not 'https://A.example'"),
         ("DASHBOARD", "https://a.example:443", "not 'https://a.example:443'"),
         ("DASHBOARD", "http://localhost:8501,", "not ''"),
+        ("API", "127.0.0.1:5000", "must be a URL like http://127.0.0.1:5000, not"),
+        ("PUBLIC_API", "https://a@b", "must be a URL like http://127.0.0.1:5000, not"),
     ],
     ids=lambda value: value[:30],
 )
