@@ -126,7 +126,6 @@ BLOCK = 1 << 16  # bytes of a download's block, and of one event
 KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
 RECONNECT = 1_000  # milliseconds until a browser comes back
 TICKET_AGE = 600  # seconds
-DEFAULT_PAGE = "http://localhost:8501"  # where it is unless its port was changed
 ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 MAX_BODY_BYTES = 1 << 20
 MAX_ENV_BYTES = 64 << 10
@@ -2029,10 +2028,11 @@ def bulk() -> dict[str, Any]:
 @routes.get("/")
 def describe_api() -> dict[str, Any]:
     """What this is, for who opens the address that the start prints."""
+    page_port = os.environ.get("STREAMLIT_SERVER_PORT") or "8501"  # as Streamlit reads it
     return {
         "name": "Tailboard",
         "description": "This is the API of Tailboard, for programs; people use the page.",
-        "page": next(iter(tailboard().origins), DEFAULT_PAGE),
+        "page": next(iter(tailboard().origins), f"http://localhost:{page_port}"),
         "openapi": "/openapi.json",
     }
 

@@ -254,6 +254,13 @@ def test_the_address_that_the_start_prints_says_what_this_is(site: Site, locked:
     assert locked.get("/", headers={"Authorization": "none"}).status_code == 401
 
 
+def test_the_page_is_named_at_the_port_that_it_was_given(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLIT_SERVER_PORT", "8502")
+    assert client.get("/").get_json()["page"] == "http://localhost:8502"
+
+
 def test_slashes_that_are_merged_bring_no_page_of_html(site: Site) -> None:
     answer = site.raw(b"GET /jobs//x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
