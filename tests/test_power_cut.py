@@ -317,7 +317,7 @@ def check_job(made: Promises, job: Job, started: list[int]) -> None:
     assert len(set(attempts)) == len(attempts), f"started twice: attempts {attempts}"
     allowed = 1 + made.answered.get(job.id, 0)
     assert len(attempts) <= allowed, f"started too often: attempts {attempts}"
-    if job.status is Status.LOST and job.log_size == 0:  # else it may have run, or cannot start
+    if job.status is Status.LOST and job.cwd is None:  # without its cwd, no retry would help
         assert job.attempt == allowed, "it was lost for good with retries left"
     if job.id in made.waiting:
         assert started, "what waited to be started was not"
