@@ -145,8 +145,8 @@ class CannotStart(click.ClickException):
 
 
 class OutageLog:
-    """Logs that the storage cannot be reached once a minute, and not for each request and follower
-    that finds it so."""
+    """Logs once a minute that the storage cannot be reached, and not for each request and follower
+    that it fails."""
 
     INTERVAL = 60.0  # seconds
 
@@ -291,8 +291,8 @@ def check_storage(store: storage.Store) -> None:
 
 
 class Searcher(NamedTuple):
-    """Who searches: the owner of a named token, or the address of a visitor behind the address of a
-    connection, which may be that of a proxy or of the page."""
+    """The sender of a search: the owner of a named token, or a visitor's address and the address of
+    the connection, which may be that of a proxy or of the page."""
 
     peer: str
     visitor: str
@@ -308,8 +308,8 @@ class Waiter:
 
 class SearchTurns:
     """The searches of long logs: a few run at a time, since each keeps a processor and the disk
-    busy for seconds, and a few wait. The next turn is for those of whom the fewest run, first
-    counted by peer: only our own proxy can be believed when it names visitors."""
+    busy for seconds, and a few wait. The searcher with the fewest running searches is next, counted
+    by peer first: only our own proxy can be trusted when it names visitors."""
 
     def __init__(self) -> None:
         self.running: list[Searcher] = []
@@ -347,7 +347,7 @@ class SearchTurns:
         return waiter is min(accepted, key=lambda other: self._share(other, self.running))
 
     def _refuse_excess(self) -> None:
-        """Refuse the newest of those of whom the most wait, if too many do."""
+        """If too many searches wait, refuse the newest one of the searcher with the most."""
         accepted = [other for other in self.waiting if not other.is_refused]
         if len(accepted) > MAX_WAITING_SEARCHES:
             searchers = [other.searcher for other in accepted]
@@ -424,8 +424,8 @@ def bounded_env(env: dict[str, str]) -> dict[str, str]:
 
 
 def wrong_variable(error: Any) -> str:
-    """Which variable of `env` is wrong, and why; "" if it is no object. `error`: of pydantic. The
-    value is not shown: it may be a secret."""
+    """The end of a sentence that names the wrong variable of `env`; "" if `env` is not an object.
+    `error` comes from pydantic. The value is not shown: it may be a secret."""
     _, *place = error["loc"]
     if "ctx" in error and not place:
         return f"; {error['ctx']['error']}"
@@ -444,7 +444,7 @@ Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
 
 
 def check_program(words: list[str]) -> list[str]:
-    """ValueError if the first is no program."""
+    """ValueError if the first word, which names the program, is blank."""
     if not words[0].strip():
         raise ValueError
     return words
@@ -489,12 +489,13 @@ class RequestModel(BaseModel):
 
 
 def find_mistake(error: ValidationError) -> tuple[str, str]:
-    """The field that is wrong, and as much of a sentence as says which part of it; "": all."""
+    """(the field that is wrong, the end of the sentence, which names the wrong part of the field,
+    or "")."""
     found = error.errors(include_url=False, include_input=False)
     field = found[0]["loc"][0]
     if field == "env":
         return "env", wrong_variable(found[0])
-    # Of a value that may be one of two types, what is wrong with the more likely one goes deeper.
+    # If a value may have one of two types, the error of the more likely type is nested deeper.
     deepest = max((each for each in found if each["loc"][0] == field), key=lambda e: len(e["loc"]))
     path = [part for part in deepest["loc"][1:] if not is_type_name(part)]
     if not path:
@@ -504,7 +505,7 @@ def find_mistake(error: ValidationError) -> tuple[str, str]:
 
 
 def is_type_name(part: int | str) -> bool:
-    """Is it one of the types that `command` may have, and no name or number?"""
+    """Is it one of the types that `command` may have, and not a name or an index?"""
     return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
 
 
@@ -709,12 +710,12 @@ def problem_response(error: HTTPException) -> Response:
 
 
 def encode_problem(status: int, title: str, detail: str) -> bytes:
-    told = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
 
 
 def describe_http_error(error: HTTPException) -> str:
-    """What is wrong, in one sentence: ours in place of werkzeug's, which are for browsers."""
+    """The error in one sentence: ours instead of werkzeug's, which are for browsers."""
     if error.description and error.description != type(error).description:
         return str(error.description)
     if isinstance(error, NotFound):
@@ -736,7 +737,7 @@ ERROR_SENTENCES = {
 
 
 def describe_unknown_path(path: str) -> str:
-    """That a path does not exist, which one was probably meant, and where all are listed."""
+    """A sentence: the path does not exist, which one was probably meant, where all are listed."""
     meant, asked = "", path.rstrip("/")
     if len(asked) < MAX_GUESSED_PATH:  # guessing takes time
         parts = asked.split("/")
@@ -747,7 +748,7 @@ def describe_unknown_path(path: str) -> str:
 
 
 def fill_template(template: str, parts: Sequence[str]) -> str:
-    """The template of a path with these parts, where it has {names}."""
+    """The template of a path, with its {names} replaced by these parts."""
     filled = [
         part if template_part.startswith("{") else template_part
         for template_part, part in zip_longest(template.split("/"), parts, fillvalue="")
@@ -944,8 +945,8 @@ def refuse_other_sites() -> None:
 
 
 def is_dashboards(origin: str | None) -> bool:
-    """Is this an origin of the dashboard's page? If no setting lists them, it is the one that the
-    request's ticket was made for: the page's server names it, and no other site gets a ticket."""
+    """Is this an origin of the dashboard's page? If no setting lists them, it is the origin in the
+    request's ticket: the page's server names it, and no other site gets a ticket."""
     listed = tailboard().origins
     if origin is None or listed:
         return origin in listed
@@ -977,7 +978,7 @@ def require_this_machine() -> None:
 
 
 def json_body(default: object) -> object:
-    """The JSON of the body; `default` if there is none. 400 says what is wrong, and where."""
+    """The JSON of the body; `default` if it is empty. 400 names the mistake and its place."""
     if not has_body():
         return default
     try:
@@ -987,7 +988,7 @@ def json_body(default: object) -> object:
 
 
 def parse_json(content: bytes) -> Any:
-    """The JSON; ValueError says what is wrong, and where."""
+    """The JSON; ValueError names the mistake and its place."""
     try:
         return json.loads(content, object_pairs_hook=unique_fields, parse_int=bounded_int)
     except json.JSONDecodeError as error:
@@ -999,7 +1000,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError if a field appears twice: which of them counts is a guess."""
+    """A JSON object; ValueError if a field appears twice, since either might be meant."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -1009,7 +1010,7 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def bounded_int(digits: str) -> int:
-    """A number of JSON; ValueError, in our words, if it is too long for Python."""
+    """A JSON number; ValueError with our own message if it is too long for Python."""
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
     return int(digits)
@@ -1027,7 +1028,7 @@ def refuse_other_bodies() -> None:
 
 
 def query_parameters() -> dict[str, str]:
-    """The parameters of the request; 400 if one is given twice: which of them counts is a guess."""
+    """The parameters of the request; 400 if one is given twice, since either might be meant."""
     for name, values in request.args.lists():
         if len(values) > 1:
             abort(400, f"the parameter {name[:80]!r} appears twice")
@@ -1052,7 +1053,7 @@ def request_ticket() -> Ticket | None:
     """The valid ticket of this request, if it reads the log that the ticket is for. A browser's
     EventSource and its download links cannot send headers."""
     if "ticket" not in g:
-        g.ticket = None  # also for the headers of the answer that says that the storage is away
+        g.ticket = None  # also for the headers of the 503 if the storage is away
         if request.endpoint == "tailboard.logs" and request.args.get("ticket"):
             ticket = read_ticket(request.args["ticket"])
             job_id = (request.view_args or {})["job_id"]
@@ -1062,7 +1063,7 @@ def request_ticket() -> Ticket | None:
 
 
 def read_ticket(given: str) -> Ticket | None:
-    """What a ticket allows; None if it is none, or is too old, or its token has been revoked."""
+    """What a ticket allows; None if it is invalid, too old, or its token has been revoked."""
     tokens, secret = tailboard().tokens, tailboard().storage.secret()
     tokens.refresh()
     keys = [ticket_key(secret, each) for each in tokens.known]
@@ -1113,7 +1114,7 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 @routes.after_app_request
 def add_security_headers(response: Response) -> Response:
     """No answer is a page, and only the dashboard's page may read one in a browser."""
-    if response.status_code == 308:  # from /jobs//x to /jobs/x, with a page of werkzeug's
+    if response.status_code == 308:  # from /jobs//x to /jobs/x; werkzeug adds an HTML page
         response.data = b""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
@@ -1150,16 +1151,16 @@ def create() -> Created:
     body = with_visitor(json_body(None), "submitted_by")
     wanted = Submission.parse(body)
     job = Job(**wanted.model_dump())
-    return created(tailboard().storage.submit(job, key, hash_request(said_of(wanted, body))))
+    return created(tailboard().storage.submit(job, key, hash_request(canonical(wanted, body))))
 
 
-def said_of(wanted: Submission, body: Any) -> dict[str, Any]:
-    """What a body says, the same however it is written. Fields with their defaults are left out: a
-    field that a later version adds must not change what a repeated request says."""
-    said = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
+def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
+    """The content of a body, the same however it is written. Fields with default values are left
+    out: a field that a later version adds must not change the content of a repeated request."""
+    content = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
     if wanted.not_before is not None:
-        said["not_before"] = body["not_before"]  # as it was sent: +10m is another time each time
-    return said
+        content["not_before"] = body["not_before"]  # as sent: +10m is another time each time
+    return content
 
 
 @routes.post("/jobs/<job_id>/rerun")
@@ -1180,11 +1181,11 @@ def idempotency_key() -> str | None:
     return key
 
 
-def hash_request(said: object) -> str:
-    """What tells this request from others with the same Idempotency-Key: its route and what it
-    says. Who sends it is left out: if two people, or two machines of a CI, send the same request
-    with the same key, they want one job."""
-    text = json.dumps([request.method, request.path, said], sort_keys=True)
+def hash_request(content: object) -> str:
+    """The hash that distinguishes this request from others with the same Idempotency-Key: of its
+    route and its content. The sender is left out: if two people, or two machines of a CI, send the
+    same request with the same key, they want one job."""
+    text = json.dumps([request.method, request.path, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -1378,8 +1379,8 @@ def make_run(name: str, values: object, by: str | None) -> Job:
     try:
         bounded_env(job.env)
     except ValueError as error:
-        told = f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all"
-        abort(400, f"{told}; {error}")
+        allowed = f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all"
+        abort(400, f"{allowed}; {error}")
     job.submitted_by = by
     return job
 
@@ -1602,8 +1603,8 @@ def searcher() -> Searcher:
 
 
 def last_hop() -> str:
-    """The last address in X-Forwarded-For: our own proxy, or the page, has added it, and a client
-    may have made up all others. Empty if there is none."""
+    """The last address in X-Forwarded-For, which our own proxy or the page has added; a client may
+    have made up all others. Empty if the header has no address."""
     added = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     with suppress(ValueError):
         return str(ip_address(added))
@@ -2027,7 +2028,7 @@ def bulk() -> dict[str, Any]:
 
 @routes.get("/")
 def describe_api() -> dict[str, Any]:
-    """What this is, for who opens the address that the start prints."""
+    """What this is, for anyone who opens the address that the API prints."""
     page_port = os.environ.get("STREAMLIT_SERVER_PORT") or "8501"  # as Streamlit reads it
     return {
         "name": "Tailboard",
@@ -2358,7 +2359,7 @@ IDEMPOTENCY_KEY = TEXT | {
     "description": "Any text. A request that is sent again with the same key creates nothing new; "
     "another request with that key is a 422.",
 }
-# What the fields of answers mean, if their names do not say it.
+# The meaning of the fields of answers that their names do not make clear.
 NOTES = {
     "command": "A shell line, or a program and its arguments.",
     "cwd": "The folder to run in; null: the worker's.",
@@ -2378,9 +2379,9 @@ NOTES = {
     "slots": "Jobs that can run at a time.",
     "running": "Jobs that run now.",
     "queues": "The queues that it serves; empty: all.",
-    "seen_at": "When it was last heard of.",
+    "seen_at": "Time of its last heartbeat.",
     "responds": "False: it lives, but sends no heartbeats.",
-    "heard_at": "When it was last heard of.",
+    "heard_at": "Time of its last report.",
     "state": "`heard of`, or `unreachable` and since when.",
     "spool": "The machine's name.",
     "cron": "A cron expression; null: it has no times.",
@@ -2465,8 +2466,8 @@ def describe_parameters(path: str, operation: Operation) -> list[dict[str, Any]]
 
 
 def without_default(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, with its default in words: generated clients send every `default` that they
-    find, and some parameters exclude each other."""
+    """The schema, with its default only in the description: generated clients send every `default`
+    that they find, and some parameters exclude each other."""
     schema = dict(schema)
     default = schema.pop("default", None)
     if default not in (None, False, ""):
@@ -2790,7 +2791,7 @@ def describe_error(error: Exception) -> str:
 routes.cli.command_class = Command
 
 
-SHOWN_IDS = 5  # of jobs, of which one was meant
+SHOWN_IDS = 5  # of the jobs that an ambiguous ID fits
 
 
 def find(part: str) -> Job:
@@ -2798,12 +2799,12 @@ def find(part: str) -> Job:
     found = tailboard().storage.find(part)
     if len(found) == 1:
         return tailboard().storage.get(found[0])
-    told = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
+    message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
     if found:
-        told += f": {', '.join(found[:SHOWN_IDS])}"
+        message += f": {', '.join(found[:SHOWN_IDS])}"
     if len(found) > SHOWN_IDS:
-        told += f" and {len(found) - SHOWN_IDS} more"
-    raise click.ClickException(told)
+        message += f" and {len(found) - SHOWN_IDS} more"
+    raise click.ClickException(message)
 
 
 Option = Callable[[Callable[..., None]], Callable[..., None]]
@@ -2843,13 +2844,13 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
 
 
 def read_script() -> str:
-    """What standard input holds, whatever the locale says of it."""
+    """The text on standard input, whatever the locale."""
     content = io.BytesIO(sys.stdin.buffer.read())
     try:
         return io.TextIOWrapper(content, "utf-8").read()
     except UnicodeDecodeError as error:
-        told = f"the script must be UTF-8 text, and its byte {error.start} is not"
-        raise click.ClickException(told) from None
+        message = f"the script must be UTF-8 text, and its byte {error.start} is not"
+        raise click.ClickException(message) from None
 
 
 def follow_to_end(job: Job) -> None:
@@ -3270,20 +3271,20 @@ def import_command(folder: str) -> None:
     commands = [read_exported(os.path.join(folder, name)) for name in names]
     before = store.list_commands()
     sizes = {each.saved: len(storage.encode_command(each)) for each in before}
-    for name, said in commands:
-        sizes[name] = check_import(name, said, sizes)
+    for name, definition in commands:
+        sizes[name] = check_import(name, definition, sizes)
     known = {each.saved: each.definition() for each in before}
-    for name, said in commands:
-        if known.get(name) == said:
+    for name, definition in commands:
+        if known.get(name) == definition:
             echo_line(f"unchanged {name}")
             continue
-        is_new = save_command(name, said)
+        is_new = save_command(name, definition)
         echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
-def check_import(name: str, said: dict[str, Any], sizes: Mapping[str, int]) -> int:
+def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
     """The bytes of a definition; an error if there is no room for it beside those of `sizes`."""
-    size = len(storage.encode_command(make_command(name, said)))
+    size = len(storage.encode_command(make_command(name, definition)))
     try:
         storage.check_room(name, size, sizes)
     except (ValueError, WrongState) as error:
@@ -3355,8 +3356,8 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
     try:
         change_token(tokens, name, token, replace or revoke)
     except OSError as error:
-        told = f"TAILBOARD_TOKENS: {tokens.path} cannot be used: {error.strerror}"
-        raise click.ClickException(told) from None
+        message = f"TAILBOARD_TOKENS: {tokens.path} cannot be used: {error.strerror}"
+        raise click.ClickException(message) from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if token is None:
@@ -3445,7 +3446,7 @@ MAX_CONNECTIONS = 4_000
 WAITING_SHARE = 2  # of all connections, one in so many may wait for its client
 WATCH_INTERVAL = 0.25  # seconds between looks at how many wait
 OTHER_THREADS = 36  # beside the followers'
-M_ARENA_MAX = -8  # of malloc.h; see mallopt(3)
+M_ARENA_MAX = -8  # in malloc.h; see mallopt(3)
 MAX_HEAPS = 2
 OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
 LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
@@ -3520,7 +3521,7 @@ class Served:
         else:
             try:
                 await stream_pieces(answer, piece, receive, send)
-            except storage.StoreTrouble as error:  # broken off: a follower comes back
+            except storage.StoreTrouble as error:  # the answer breaks off: a follower reconnects
                 self.outages.add(error)
         log_access(scope, answer, time.monotonic() - begun)
 
@@ -3697,9 +3698,9 @@ Peer = tuple[str, int]  # the address and port of a client
 
 class Connections:
     """Closes connections if too many wait for their clients: for a request, or for the rest of its
-    head or body. A client needs no token for that, and the server has a bounded number of
-    connections for all. Those of the address that has the most are closed first, and of these the
-    oldest: a client that means well sends its request at once."""
+    head or body. A client needs no token to open them, and the server has a limited number. Those
+    of the address that has the most are closed first, and of these the oldest: a well-behaved
+    client sends its request at once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit  # connections that may wait
@@ -3710,7 +3711,7 @@ class Connections:
 
     @contextmanager
     def answering(self, client: Sequence[Any]) -> Iterator[None]:
-        """While this client waits for us, and not we for it."""
+        """For the time in which this client waits for the server, and not the reverse."""
         peer = client[0], client[1]
         self.busy.add(peer)
         try:
@@ -3741,13 +3742,16 @@ class Connections:
         self.closed += len(closed)
         now = time.monotonic()
         if closed and now >= self.logged_at + LOG_INTERVAL:
-            told = "closed %d connections that waited for their clients, the last of %s"
-            logging.getLogger("tailboard").warning(told, self.closed, closed[-1][0])
+            logging.getLogger("tailboard").warning(
+                "closed %d connections that waited for their clients, the last of %s",
+                self.closed,
+                closed[-1][0],
+            )
             self.closed, self.logged_at = 0, now
 
 
 def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
-    """So many of these, always the first one of the address that has the most left."""
+    """`count` of these peers: each time the first one of the address that has the most left."""
     by_address: dict[str, deque[Peer]] = {}
     for peer in peers:
         by_address.setdefault(peer[0], deque()).append(peer)
@@ -3766,7 +3770,7 @@ def client_sockets(port: int) -> dict[Peer, int]:
     """The descriptors of the connections that clients have made to our port."""
     found = {}
     for name in os.listdir(OPEN_FILES):
-        with suppress(OSError):  # it is no socket or not connected, or was closed just now
+        with suppress(OSError):  # not a socket, not connected, or just closed
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, int(name))
             try:
                 ours, peer = connection.getsockname(), connection.getpeername()

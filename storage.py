@@ -82,16 +82,16 @@ LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
 YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
-SHORT_NEEDLE = 16  # bytes up to which the quicker `rfind` is no danger
+SHORT_NEEDLE = 16  # bytes up to which `rfind`, which is faster, cannot take long
 EXCERPT = 1_000  # bytes of a line that a search shows
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
-MAX_FAILED_STARTS = 3  # until a job whose shim never starts its command has failed
-START_DELAY = 1.0  # seconds after the first of them, doubled after each further one
+MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
+START_DELAY = 1.0  # seconds after the first failed start, doubled after each further one
 HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
 MIN_TOKEN = 16  # characters
 RESERVE = 8  # empty folders kept for when the disk has no inode left
-RECORDING_PAUSE = 0.005  # seconds between two looks at a job whose end is being recorded
+RECORDING_PAUSE = 0.005  # seconds between two checks of a job whose end is being recorded
 RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
 LOOKUPS = 8  # until a job that is found in no state counts as missing
 SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
@@ -119,8 +119,8 @@ LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
 NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
-# What a job can do to a file of its folder. All other errors are the disk's or the network's
-# (EIO, ESTALE, ENOLCK …) and may be over soon: nothing is judged or ended because of them.
+# Errors that a job can cause for a file of its folder. All others come from the disk or the network
+# (EIO, ESTALE, ENOLCK …) and may soon be over: no job is judged or ended because of them.
 DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 # Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
@@ -154,7 +154,7 @@ FINISHED = (
 )
 
 
-ENDED_WORDS = {  # what a sentence says of a job that has ended
+ENDED_WORDS = {  # the predicate of a sentence about a job that has ended
     Status.SUCCEEDED: "has already succeeded",
     Status.FAILED: "has already failed",
     Status.CANCELLED: "has already been cancelled",
@@ -184,8 +184,7 @@ def cannot_cancel(job_id: str, status: Status) -> WrongState:
 
 
 def cannot_delete(job_id: str, status: str) -> WrongState:
-    told = "only a job that has ended can be deleted"
-    return WrongState(f"job {job_id} is still {status}: {told}")
+    return WrongState(f"job {job_id} is still {status}: only a job that has ended can be deleted")
 
 
 class KeyReused(JobError):
@@ -331,7 +330,7 @@ class WorkerInfo:
     running: int = 0
     started_at: str = field(default_factory=lambda: utc())
     seen_at: str = ""
-    responds: bool = True  # False: it lives, but has sent no heartbeat for UNRESPONSIVE_AFTER
+    responds: bool = True  # False: alive, but has sent no heartbeat for UNRESPONSIVE_AFTER
 
 
 @dataclass(slots=True)
@@ -490,7 +489,7 @@ SETTING_NAMES = tuple(f.name for f in fields(Settings))
 
 DAYS_100_YEARS = 36_500
 SECONDS_A_YEAR = 366 * 86_400
-# Of each number: what it counts, the least and the most that it can be; None: no bound.
+# Of each number: its unit, its minimum and its maximum (None: no maximum).
 SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
     "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
@@ -499,8 +498,8 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
 }
-# A variable that was forgotten in a unit or a compose file is empty. What it is to protect must not
-# be open because of that.
+# A variable that was forgotten in a unit or a compose file is empty. It must not open what it is
+# meant to protect.
 SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
 # As browsers send it: no path, no capitals, no default port.
 ORIGIN_RE = re.compile(
@@ -513,7 +512,8 @@ API_URL_RE = re.compile(
 
 
 def is_set(variable: str, text: str) -> bool:
-    """An empty text is as good as none; ValueError if that would be dangerous."""
+    """Returns False for an empty text, which counts as not set; ValueError if that would be
+    dangerous."""
     if not text and variable in SETTINGS_NEVER_EMPTY:
         raise ValueError(
             f"{variable} must not be empty: give it a value, or remove the variable to serve only "
@@ -523,8 +523,8 @@ def is_set(variable: str, text: str) -> bool:
 
 
 def parse_setting(variable: str, text: str) -> str | int:
-    """The value of a setting; ValueError names the variable and what is allowed. What may be a
-    secret is not repeated."""
+    """The value of a setting; ValueError names the variable and what is allowed. The error repeats
+    no value that may be a secret."""
     if text != text.strip():
         raise ValueError(f"{variable} must not begin or end with white space")
     if variable in SETTING_NUMBERS:
@@ -620,8 +620,8 @@ def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def utc(timestamp: float | None = None) -> str:
-    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond. One that no
-    year of four digits has, as a job can give to its files, becomes the nearest that one has."""
+    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond. A time before
+    year 1 or after year 9999, which a job can give to its files, becomes the nearest valid one."""
     if timestamp is None:
         moment = datetime.now(UTC)
     else:
@@ -709,9 +709,9 @@ def _fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and everything below it, however deep: without recursion, without a path that
-    is longer than a name, and without following a link. OSError if something stays; the rest is
-    removed all the same."""
+    """Remove a folder and everything below it, however deep: without recursion, without long paths,
+    and without following links. OSError if something cannot be removed; the rest is removed all the
+    same."""
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     stuck: set[str] = set()
     try:
@@ -727,7 +727,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_level(top: int, name: str) -> None:
-    """Remove a folder in the folder `top`, to which the folders in it move up."""
+    """Remove a folder of the folder `top`, after moving its own folders up into `top`."""
     with suppress(OSError):
         os.chmod(name, 0o700, dir_fd=top)  # a job may have taken the permission from us
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
@@ -742,7 +742,7 @@ def _remove_level(top: int, name: str) -> None:
 
 
 def _remove_files(fd: int) -> Sequence[str]:
-    """Remove all from a folder that is no folder; the names of its folders."""
+    """Remove everything but folders from a folder; returns the names of its folders."""
     with os.scandir(fd) as found:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_folder in entries:
@@ -763,7 +763,7 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def _is_damage(error: OSError) -> bool:
-    """Can a job have caused this, who may also take the permission to read from its files?"""
+    """Can a job have caused this error? It can also take the permissions from its files."""
     return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
 
 
@@ -806,8 +806,8 @@ def lock_file(path: str, flags: int) -> int | None:
 
 
 def paths_in(folder: str, suffix: str = "") -> Sequence[str]:
-    """The paths of what is in a folder, but for hidden files; none if it cannot be read. glob()
-    would take a `[` in the folder's own name for a pattern."""
+    """The paths of a folder's entries except hidden ones; empty if it cannot be read. glob() would
+    take a `[` in the folder's own name for a pattern."""
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -850,8 +850,8 @@ def replace_file(path: str, content: bytes, private: bool = False) -> None:
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """The request in the file `cancel`; None without one. Anything of that name is a request.
-    OSError if nobody can tell now."""
+    """The request in the file `cancel`; None if there is no such file. Anything with that name is a
+    request. OSError if the disk prevents a look."""
     try:
         os.lstat(f"{folder}/cancel")
     except FileNotFoundError:
@@ -877,7 +877,7 @@ def _parse_record(data: bytes, job_id: str) -> Job:
 
 
 def _is_match(needle: str, job: Job) -> bool:
-    """Is this (of `casefold`) in the name, command or ID?"""
+    """Is this text, which is casefolded, in the job's name, command or ID?"""
     return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
 
 
@@ -894,8 +894,7 @@ def shorten(job: Job) -> Job:
 
 
 def cut_command(command: str | list[str]) -> str | list[str]:
-    """The beginning of a command that takes LISTED_COMMAND bytes as JSON at most; of the same
-    type."""
+    """The beginning of a command, at most LISTED_COMMAND bytes as JSON, of the same type."""
     if isinstance(command, str):
         return cut_text(command, LISTED_COMMAND)
     kept: list[str] = []
@@ -912,7 +911,7 @@ def cut_command(command: str | list[str]) -> str | list[str]:
 
 
 def cut_text(text: str, size: int) -> str:
-    """As much of the beginning of a text as takes so many bytes as JSON, or a little less."""
+    """The beginning of a text that takes `size` bytes as JSON, or slightly fewer."""
     kept = text[:size]
     while len(json.dumps(kept)) - len('""') > size:
         kept = kept[: len(kept) * 7 // 8]
@@ -1008,7 +1007,7 @@ def _boot() -> str:
 
 
 def _pid_namespace() -> str:
-    """The namespace of this process's PIDs (pid_namespaces(7)); "" where the system has none."""
+    """The namespace of this process's PIDs (pid_namespaces(7)); "" if the system has none."""
     with suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return ""
@@ -1339,7 +1338,7 @@ class CommandNotFound(JobNotFound):
 
 
 class TooManySaved(WrongState):
-    """There is no room for a further saved command, or for a larger one."""
+    """No room is left for another saved command, or for a larger one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -1369,8 +1368,8 @@ class Param:
         if not isinstance(value, str):
             raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
         if not VALUE_RE.fullmatch(value) or len(value) > MAX_VALUE:
-            told = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
-            raise ValueError(f"{self.name} must be {told}")
+            allowed = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
+            raise ValueError(f"{self.name} must be {allowed}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -1478,8 +1477,8 @@ def encode_command(command: SavedCommand) -> bytes:
 
 def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
     """ValueError if a definition of this size (bytes) is too large; TooManySaved if there is no
-    room for it beside the others. `sizes` has those of all saved commands, by name. One that does
-    not grow is always accepted, or one from before these limits could not even be paused."""
+    room for it beside the others. `sizes` has the sizes of all saved commands, by name. A command
+    that does not grow is always accepted: one from before these limits must remain pausable."""
     known = sizes.get(name)
     if known is not None and size <= known:
         return
@@ -1560,7 +1559,7 @@ def own_key(text: str) -> str:
 
 
 def earlier_key(key: str) -> str | None:
-    """The key that earlier versions used in place of our own one; None for a client's key."""
+    """The key that earlier versions used instead of this key of ours; None for a client's key."""
     return key.removeprefix(OWN_KEY) if key.startswith(OWN_KEY) else None
 
 
@@ -1571,7 +1570,8 @@ def hash_key(key: str) -> str:
 
 
 def check_request(job: Job, sent: str | None, request: str | None) -> None:
-    """KeyReused if a job was submitted by another request than this one; None: it is not known."""
+    """KeyReused if `sent`, the hash of the request that submitted the job, is not that of this
+    `request`. None for either: not known."""
     if sent is not None and request is not None and sent != request:
         raise KeyReused(
             f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "
@@ -1580,7 +1580,7 @@ def check_request(job: Job, sent: str | None, request: str | None) -> None:
 
 
 def is_same_run(known: Job, job: Job) -> bool:
-    """Was a job that has the earlier key of another one made for the same purpose? A client may
+    """Was `known`, which has the earlier key of `job`, submitted for the same purpose? A client may
     have used that key for a job of its own."""
     if job.rerun_of is not None:
         return known.rerun_of == job.rerun_of
@@ -1740,7 +1740,7 @@ def due(
     schedule = _current_schedule(command, schedule)
     begin = _counts_from(schedule, now)
     if begin is None:
-        # Both: the later one counts, and a clock that was ahead may have written either.
+        # Replace both: the later one counts, and a clock that was ahead may have written either.
         return Firing(schedule=replace(schedule, since=None, settled=utc(now)))
     count, first, last = missed_times(command.cron, command.zone, begin, now)
     if not count:
@@ -1836,9 +1836,12 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
     if firing is None:
         return None
     if not firing.runs:
-        told = "times count from now on"
-        since, settled = seen.since, seen.settled
-        log.warning("%s saved=%s since=%s settled=%s", told, command.saved, since, settled)
+        log.warning(
+            "times count from now on saved=%s since=%s settled=%s",
+            command.saved,
+            seen.since,
+            seen.settled,
+        )
         return store.fire(command, seen, firing, None)
     active = active_run(store, command.saved)
     if active is not None:
@@ -2339,8 +2342,8 @@ class Claim(AbstractContextManager["Claim"]):
         return os.path.lexists(f"{self.folder}/cancel")
 
     def is_there(self) -> bool:
-        """Is the folder still in its place, neither moved nor removed by hand? OSError if nobody
-        can tell now."""
+        """Is the folder still in its place, neither moved nor removed by hand? OSError if the disk
+        prevents a look."""
         try:
             return stat.S_ISDIR(os.stat(self.folder).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -2405,9 +2408,9 @@ class Claim(AbstractContextManager["Claim"]):
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
 
     def judge_failed_start(self) -> Verdict:
-        """Where a job belongs whose shim was let through its gate and ended before it wrote its
-        pid: in the queue for a while, and after some tries in failed/. The journal has the count.
-        A worker that died before the shim is not the job's fault, and is not counted."""
+        """Where a job belongs whose shim passed its gate and ended before it wrote its pid: in the
+        queue for a while, and in failed/ after some tries, which the journal counts. A start that
+        failed because its worker died is not the job's fault and is not counted."""
         claims = [a.ended for a in self.job.attempts if a.number == self.attempt.number]
         count = 1 + max((ended.failed_starts for ended in claims if ended), default=0)
         if count < MAX_FAILED_STARTS:
@@ -2586,7 +2589,7 @@ Bound = Literal["age", "bytes"]
 
 @dataclass(slots=True)
 class Sweep:
-    """One look of retention at all ended jobs, the newest first: what it has deleted, and why."""
+    """One pass of retention over all ended jobs, newest first: what it has deleted, and why."""
 
     max_bytes: int  # of the logs of all jobs that are kept; 0: no bound
     oldest: float  # jobs that ended before it (seconds since 1970) are too old; 0: none is
@@ -2604,15 +2607,15 @@ class Sweep:
         return max(self.max_bytes // LARGE_LOG_SHARE, BLOCK)
 
     def bound(self, ended_at: float, now: float) -> Bound | None:
-        """The bound that a job is beyond which ended then, having been added; None: it is kept. A
-        job of the last hour is never deleted for the sake of bytes."""
+        """The bound that a job exceeds, if it ended then and its bytes have been added; None if it
+        is kept. A job that ended within the last hour is never deleted to save bytes."""
         is_recent = abs(now - ended_at) < MIN_KEPT  # one of the future has a wrong time
         if self.is_full() and not is_recent:
             return "bytes"
         return "age" if ended_at < self.oldest else None
 
     def reason(self, bound: Bound) -> str:
-        """In words."""
+        """The bound as the reason of a deletion."""
         if bound == "bytes":
             return f"the logs are above {self.max_bytes:,} bytes"
         return f"it ended before {utc(self.oldest)}"
@@ -3094,7 +3097,7 @@ class FolderStore:
 
     def _job_of_key(self, key: str, job: Job, request: str | None = None) -> Job | None:
         """The job that was submitted under a key, or under its earlier form for the same purpose
-        as `job`; None if there is none, or not any more. KeyReused as in `submit`."""
+        as `job`; None if there is no such job, or it was deleted. KeyReused as in `submit`."""
         with suppress(FileNotFoundError, JobNotFound):
             known, sent = self._read_key(key)
             check_request(known, sent, request)
@@ -3286,8 +3289,8 @@ class FolderStore:
         return any(os.access(place, os.F_OK) for place in places)
 
     def _set_aside(self, folder: str, reason: str = "its ID is taken") -> str:
-        """Move a folder away, say a second one with the same ID. A person may look at it, it never
-        runs."""
+        """Move a folder to set-aside/, say a second one with the same ID. It is kept for inspection
+        and never runs."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
@@ -3341,7 +3344,7 @@ class FolderStore:
             raise
 
     def _is_namesake(self, claimed: Attempt) -> bool:
-        """Has the living worker of this name another PID namespace than the one that claimed?"""
+        """Is the living worker of this name another one, in another PID namespace?"""
         found = None
         with suppress(OSError, ValueError, AttributeError, RecursionError):
             record = json.loads(read_small(f"{self.root}/workers/{claimed.worker}.json"))
@@ -3349,8 +3352,8 @@ class FolderStore:
         return bool(found and claimed.pid_namespace and found != claimed.pid_namespace)
 
     def _is_foreign(self, claimed: Attempt) -> bool:
-        """Does the pid of its shim count in another PID namespace, such as another container's?
-        Here it may be an unrelated process."""
+        """Does the pid of its shim belong to another PID namespace, such as another container's?
+        Here the same pid may be an unrelated process."""
         own = self.pid_namespace
         return bool(own and claimed.pid_namespace and claimed.pid_namespace != own)
 
@@ -3362,7 +3365,7 @@ class FolderStore:
             log.warning("left alone job=%s reason=%r", job_id, reason)
 
     def is_own_host(self, claimed: str | None, host: str) -> bool:
-        """Was an attempt claimed on this host? None: its claim is damaged, so any host may judge
+        """Was an attempt claimed on this host? If its claim is damaged (None), any host may judge
         it."""
         return claimed in (None, host)
 
@@ -3593,7 +3596,7 @@ class FolderStore:
         sweep.write_log()
 
     def _look_for_room(self, sweep: Sweep, folder: str) -> Bound | None:
-        """The bound that this job is beyond; None: it is kept. Large logs are trimmed first."""
+        """The bound that this job exceeds; None if it is kept. Large logs are trimmed first."""
         path = f"{folder}/output.log"
         size = _disk_usage(path)
         sweep.kept += size
@@ -4130,8 +4133,8 @@ def _fill_finished(job: Job, attempt: Attempt) -> None:
 
 
 def encode_worker(info: WorkerInfo) -> dict[str, Any]:
-    """A worker as others are to know it. `responds` is left out where it is true: machines of
-    earlier versions refuse a field that they do not know."""
+    """A worker's record. `responds` is omitted if it is true: machines of earlier versions refuse
+    unknown fields."""
     record = {f.name: getattr(info, f.name) for f in fields(info)}
     if info.responds:
         del record["responds"]
@@ -4150,7 +4153,8 @@ def _parse_worker(content: bytes, boot: str) -> WorkerInfo:
 
 
 def _make_worker(record: Any) -> WorkerInfo:
-    """The worker that a record describes, perhaps one of another version; ValueError if none."""
+    """The worker that a record describes, perhaps of another version; ValueError if it is not
+    one."""
     known = known_fields(WorkerInfo, record)
     info = WorkerInfo(**{"name": None, "host": None, "pid": None} | known)
     words = [info.name, info.host, info.started_at, info.seen_at]
@@ -4173,8 +4177,8 @@ def _is_recent(heartbeat: Any, boot: str) -> bool:
 
 
 def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
-    """The workers of a machine, as it reported them to Redis; those that cannot be read are left
-    out."""
+    """The workers of a machine, as it reported them to Redis; those that cannot be read are
+    skipped."""
     found = []
     with suppress(ValueError, RecursionError):
         records = json.loads(content)
@@ -4205,8 +4209,8 @@ def _is_read(path: str) -> bool:
 
 
 def _trim_ended(path: str, limit: int) -> int:
-    """Trim the log of an ended job; the bytes that are free now: none if somebody reads it, or if
-    the file system cannot do that."""
+    """Trim the log of an ended job; returns the bytes freed, 0 if somebody reads it or if the file
+    system cannot do that."""
     with suppress(OSError), _lock_log(path, os.O_RDWR) as fd:
         before = os.fstat(fd)
         trim_log(fd, limit)
@@ -5336,8 +5340,8 @@ class RedisStore:
         return jobs, before
 
     def _checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
-        """Those names from Redis that are IDs (or as `known` says): only these become paths and
-        keys. The log names each other one once."""
+        """Those names from Redis that are IDs, or match `known`: only these become paths and keys.
+        Each other name is logged once."""
         found = []
         for raw in names:
             name = raw.decode(errors="replace")
@@ -5350,7 +5354,7 @@ class RedisStore:
         return found
 
     def _heard(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
-        """(spool, when it was heard of) of each machine."""
+        """(spool, time of its last report) of each machine."""
         return [
             (n, float(at)) for raw, at in _pairs(flat or []) for n in self._checked([raw], SPOOL_RE)
         ]
@@ -5468,13 +5472,13 @@ class RedisStore:
         return known
 
     def _request_of(self, job_id: str) -> str | None:
-        """The hash of the request that submitted a job; None if it is not known. It is not in
-        key:HASH, since earlier versions take all that is there for the ID."""
+        """The hash of the request that submitted a job; None if it is not known. It is not stored
+        in key:HASH, because earlier versions expect only the ID there."""
         return self._state_of(job_id, "request") or None
 
     def _job_of_earlier_key(self, key: str, job: Job) -> Job | None:
         """The job that an earlier version submitted for the same purpose as `job`, if the key is
-        our own; None if there is none, or not any more."""
+        our own; None if there is no such job, or it was deleted."""
         earlier = earlier_key(key)
         if earlier is None:
             return None
@@ -5868,12 +5872,12 @@ class RedisStore:
         instance.beats, instance.since = parse_count(beats), parse_score(since)
         instance.epoch = epoch.decode()
         reasons = {raw: reason.decode(errors="replace") for raw, reason in _pairs(wishes)}
-        said = dict(_pairs(paused))
+        pauses = dict(_pairs(paused))
         return Orders(
             epoch.decode(),
             {job_id: reasons[job_id.encode()] for job_id in self._checked(reasons)},
             list(self._checked(gone)),
-            {queue: said[queue.encode()] for queue in self._checked(said, QUEUE_RE)},
+            {queue: pauses[queue.encode()] for queue in self._checked(pauses, QUEUE_RE)},
             restoring,
             bool(must_restore),
         )
@@ -6101,14 +6105,14 @@ def none_if_damaged(answer: Any) -> Any:
 
 
 def parse_count(text: bytes | str | None) -> int:
-    """A number of bytes or jobs, as Redis has it; 0 if it is none."""
+    """A number of bytes or jobs from Redis; 0 if it is not a number."""
     with suppress(ValueError):
         return max(0, min(int(text or 0), LAST_SIZE))
     return 0
 
 
 def parse_score(text: bytes | str | None) -> float:
-    """A time in seconds since 1970, as Redis has it; 0 if it is none."""
+    """A time in seconds since 1970 from Redis; 0 if it is not a valid time."""
     with suppress(ValueError):
         found = float(text or 0)
         return found if 0 <= found < LAST_TIME else 0.0
@@ -6116,7 +6120,8 @@ def parse_score(text: bytes | str | None) -> float:
 
 
 def parse_status(text: str) -> tuple[Status, str | None]:
-    """A status as Redis has it, and what is wrong with it: a job with a damaged one is lost."""
+    """(status, problem) from the text in Redis. A job with a damaged status is lost; the problem of
+    a good one is None."""
     with suppress(ValueError):
         return Status(text), None
     why = f"its status is {text[:40]!r}" if text else "it has no status"
@@ -6276,8 +6281,8 @@ class Spool(FolderStore):
         return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
 
     def _read_instances(self) -> SpoolUse:
-        """How the relays of this very folder have used it. In a copy, or after a restart of the
-        machine, no instance is known; under a new name, no report."""
+        """The stored use of this very folder by its relays. In a copy, or after a restart of the
+        machine, no instance is known; under a new name, no report is."""
         with suppress(OSError, ValueError, TypeError, RecursionError):
             record = json.loads(read_small(f"{self.root}/instances"))
             use = SpoolUse(**known_fields(SpoolUse, record))
@@ -6298,8 +6303,8 @@ class Spool(FolderStore):
         return instance
 
     def note_instance(self, instance: Instance, admitted: bool) -> None:
-        """Write down that it runs in this very folder. Not fsynced: after a power cut the machine
-        has another boot."""
+        """Store that this instance runs in this very folder. Not fsynced: after a power cut the
+        machine has another boot ID."""
         names = [name for name in self._read_instances().names if name != instance.name]
         names = [*names[-INSTANCES_KEPT:], instance.name]
         use = SpoolUse(names, admitted, instance.beats, instance.epoch)
@@ -6405,7 +6410,7 @@ class Spool(FolderStore):
 
     def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
         """(taken, returned or a status; the folder) of each possible place, in the order in which a
-        job moves. None for what is no ID, which may lead out of the spool."""
+        job moves. Nothing for a text that is not an ID: it might lead out of the spool."""
         if not ID_RE.fullmatch(job_id):
             return
         yield "taken", f"{self.root}/taken/{job_id}"
@@ -6457,9 +6462,9 @@ class Spool(FolderStore):
 
     @staticmethod
     def read_times(look: SpoolLook, known: int) -> tuple[int, bytes]:
-        """(offset, bytes from there on) of its samples that are new to one who has `known` bytes.
-        They begin at 0 if samples have been removed. Only the first TIMES_KEPT bytes of the file
-        count, since a job may put a file of any size there."""
+        """(offset, bytes from there on) of its samples after the first `known` bytes, or of all of
+        them if samples have been removed. Only the first TIMES_KEPT bytes of the file count,
+        because a job can put a file of any size there."""
         with suppress(OSError):
             fd = open_regular(f"{look.folder}/times", os.O_RDONLY)
             try:
@@ -6489,7 +6494,7 @@ class Spool(FolderStore):
 
     def _draft(self, taken: Taken, past: PastLog) -> str:
         if not ID_RE.fullmatch(taken.id):
-            raise ValueError(f"{taken.id[:80]!r} is no ID of a job")
+            raise ValueError(f"{taken.id[:80]!r} is not the ID of a job")
         draft = f"{self.root}/tmp/{taken.id}"
         if os.path.isdir(draft):  # left by a crash
             remove_tree(draft)
@@ -6546,9 +6551,9 @@ class Spool(FolderStore):
         self._set_aside(look.folder)
 
     def end_cancelled(self, look: SpoolLook, reason: str) -> None:
-        """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/, since
-        Redis accepted a request before it learned of that. The exit code stays. Durable on return.
-        BlockingIOError while the job is being recorded; OSError if the disk refuses."""
+        """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/: Redis
+        accepted a request first. The exit code stays. Durable on return. BlockingIOError while the
+        job is being recorded; OSError if the disk refuses."""
         with Claim(self, look.folder, self._take_times(look.folder), None) as claim:
             with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
                 if not claim.acquire_lock():
@@ -6574,7 +6579,7 @@ class Spool(FolderStore):
             claim.move_to(Status.QUEUED, self.requeue_home(queue))
 
     def known_epoch(self) -> str:
-        """The epoch of Redis that `note_epoch` wrote down last; "" if there is none."""
+        """The epoch of Redis that `note_epoch` stored last; "" before the first."""
         with suppress(OSError):
             return read_small(f"{self.root}/epoch").decode(errors="replace")
         return ""
@@ -6640,7 +6645,7 @@ def check_private(variable: str, root: str) -> None:
     that is missing is made private."""
     root = os.path.abspath(root)
     for path in (root, *(f"{root}/{name}" for name in TRUSTED_NAMES)):
-        with suppress(OSError):  # it is missing, or said when it is used
+        with suppress(OSError):  # missing; any other error is reported when it is used
             _check_owner(variable, path, os.stat(path))
     parent = os.path.dirname(root)
     with suppress(OSError):
@@ -6703,11 +6708,11 @@ def open_spool(path: str) -> Spool:
 
 @contextmanager
 def _naming_folder(variable: str, path: str) -> Iterator[None]:
-    """An OSError while a folder is opened becomes one that says which setting names it."""
+    """Make an OSError while a folder is opened name the setting that it comes from."""
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
         raise StoreTrouble(error.errno, f"{variable}: {path} is not a folder") from None
     except OSError as error:
-        told = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
-        raise StoreTrouble(error.errno, told) from None
+        text = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
+        raise StoreTrouble(error.errno, text) from None

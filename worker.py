@@ -144,11 +144,11 @@ code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
 
 JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
-DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started, and that outlives it
-# Variables that do nothing to a shell: the shim has them, too.
+DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
+# Variables that have no effect on a shell: the shim gets them, too.
 SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
-# What a shell can export: an identifier that is not read-only and does not change with each look,
-# in dash, bash from 3.2 on (which macOS has) and busybox ash.
+# The variables that a shell can export: identifiers that are not read-only and whose values do not
+# change by themselves, in dash, bash from 3.2 on (which macOS has) and busybox ash.
 EXPORTED_RE = re.compile(
     rb"(?!(?:BASH\w*|SHELLOPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCN(?:AME|EST)|PIPESTATUS|S?RANDOM"
     rb"|SECONDS|EPOCH(?:SECONDS|REALTIME)|LINENO|HISTCMD|OPTIND|IFS|COMP_WORDBREAKS|EXECIGNORE)\Z)"
@@ -159,17 +159,17 @@ ENV_PROGRAM = b"/usr/bin/env --"
 
 
 def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
-    """(the text that the shim evaluates to run its command in `env`, the shim's own environment).
+    """(the script that the shim evaluates to run its command in `env`, the shim's environment).
 
     Nothing in `env` may act on the shim's shell: functions, options or libraries could make it run
-    the command again and again, or not record its end. So the shim has each value under a name of
-    no meaning, TAILBOARD_0 and so on, and the text, which is made of names alone, exports them
-    under their own names just before the command starts. What a shell cannot export, `env` sets:
-    rare, and it takes another exec. ValueError for a name that no variable can have."""
+    the command repeatedly, or fail to record its end. So the shim gets each value under a neutral
+    name, TAILBOARD_0 and so on. The script contains only names, and exports the values under their
+    own names just before the command starts. The program `env` sets the few variables that a shell
+    cannot export, which takes another exec. ValueError for a name that no variable can have."""
     own = {name: env[name] for name in SHARED_VARIABLES if name in env}
     private = [name for name in env if name not in SHARED_VARIABLES]
     by_env = {name for name in private if not can_export(name)}
-    if by_env:  # which must not be stopped itself
+    if by_env:  # these variables must not act on the program `env` either
         by_env.update(name for name in private if name.startswith(LINKER_VARIABLES))
     inert = {name: b"TAILBOARD_%d" % number for number, name in enumerate(private)}
     for name in private:
@@ -191,15 +191,16 @@ def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, byt
 
 @lru_cache(1_000)
 def can_export(name: bytes) -> bool:
-    """Can each shell export this variable as it is? ValueError for what cannot be one's name."""
+    """Can every shell export this variable unchanged? ValueError if no variable can have the
+    name."""
     if not name or b"=" in name:
         raise ValueError(f"{os.fsdecode(name)!r} cannot be the name of an environment variable")
     return EXPORTED_RE.fullmatch(name) is not None
 
 
 def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Options of Popen for a shim that runs a program with its arguments in this environment.
-    ValueError if that environment cannot be given to that program."""
+    """Options of Popen for a shim that runs a program with its arguments (`words`) in this
+    environment. ValueError if the program cannot get that environment."""
     text, own = shim_environment(env)
     if ENV_PROGRAM in text and "=" in words[0]:
         raise ValueError("the program's name contains '=', which `env` takes for a variable")
@@ -450,8 +451,8 @@ class Worker:
             self.start(claim)
 
     def enter(self) -> None:
-        """Touch the jobs in the spool from now on, if Redis has accepted it: it may be a copy,
-        whose jobs another machine runs."""
+        """From now on touch the jobs in the spool, if Redis has accepted it. Until then it might
+        be a copy, whose jobs another machine runs."""
         assert self.relay is not None
         self.has_entered = self.relay.is_admitted or self.relay.spool.is_admitted()
         if self.has_entered:
@@ -478,7 +479,7 @@ class Worker:
             self.stop_reason = self.stop_reason or "nothing is queued or running"
 
     def stop_if_cut_off(self) -> None:
-        """Leave if the relay has failed: another worker can then send what this one's jobs do."""
+        """Stop if the relay has failed: another worker can then report this worker's jobs."""
         if self.relay is not None and self.relay.has_failed:
             self.stop_reason, self.on_stop = self.stop_reason or "its relay has failed", "leave"
 
@@ -614,8 +615,8 @@ class Worker:
             os.killpg(entry.pid, signal.SIGCONT)  # a stopped process acts on no TERM
 
     def find_started(self, entry: Running, leader: int | None) -> set[psutil.Process]:
-        """What a job has started and still lives. It is remembered: a process without JOB_ID in its
-        environment is known by its parent only, which may end before it does."""
+        """The living processes that a job has started. They are remembered, because a process
+        without JOB_ID in its environment is known only by its parent, which may end first."""
         if self.processes is None:
             self.processes = ProcessTable()
         tracking_env = self.store.tracking_env(entry.job.id)
@@ -681,10 +682,10 @@ class Worker:
             entry.verdict = verdict
 
     def trim_last(self, entry: Running) -> None:
-        """Trim the log of a job that has filled it since it was looked at last."""
+        """Trim the log of an ended job that has filled it since the last poll."""
         limit = self.settings.log_max_bytes
         if entry.claim.log_usage() > limit:
-            with suppress(OSError):  # its end is to be recorded all the same
+            with suppress(OSError):  # its end must be recorded in any case
                 entry.claim.sample_and_trim(limit)
 
     def is_swept(self, entry: Running, verdict: Verdict) -> bool:
@@ -906,8 +907,8 @@ def error_patterns() -> Sequence[re.Pattern[str]]:
 
 
 class ProcessTable:
-    """The living processes, as one scan found them. Scanning takes 0.1 ms for each process, so that
-    all jobs that are being stopped share a scan."""
+    """The living processes, as one scan found them. A scan takes 0.1 ms per process, so all jobs
+    that are being stopped share one."""
 
     def __init__(self) -> None:
         self.alive: dict[int, psutil.Process] = {}  # by pid; each remembers its start time
@@ -940,10 +941,10 @@ class ProcessTable:
         leader: int | None = None,
         known: Iterable[psutil.Process] = (),
     ) -> set[psutil.Process]:
-        """The processes of a job: those with its JOB_ID in their environment (as Jenkins finds
-        them), those in the group or session of its shim `leader`, if that is known to live, those
-        of `known` that live on, and the descendants of all these, but no other job's and no
-        worker's. Without the leader."""
+        """The processes of a job, without its shim `leader`: those with its JOB_ID in their
+        environment (as Jenkins finds them); those in the leader's group or session, if the leader
+        is known to be alive; those of `known` that are still alive; and the descendants of all
+        these, except those of other jobs and of workers."""
         job = tracking_env["JOB_ID"], tracking_env["JOB_STORAGE"]
         found = {pid for pid, owner in self.owner.items() if owner == job}
         found.update(process.pid for process in known if self.alive.get(process.pid) == process)
@@ -967,7 +968,7 @@ def group_of(process: psutil.Process) -> int:
 
 
 def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Signal those that still live; psutil notices if a pid has been used again."""
+    """Signal those that are still alive; psutil notices if a pid has been reused."""
     for process in processes:
         with suppress(psutil.Error, OSError):
             process.send_signal(number)
@@ -977,8 +978,8 @@ def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None
 
 
 def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
-    """Wait up to `timeout` seconds until one of them can be read. Unlike select, poll also takes
-    descriptors above 1,023, which a worker of some 340 jobs has."""
+    """Wait up to `timeout` seconds until one of the descriptors can be read. Unlike select, poll
+    takes descriptors above 1,023, which a worker with about 340 jobs has."""
     poller = select.poll()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
@@ -1014,13 +1015,13 @@ class SpoolCopied(Exception):
 
 @dataclass
 class Rival:
-    """Another instance that reports for this spool: its own last one, which has ended without our
-    knowing it, or that of a copy."""
+    """Another instance that reports for this spool: its own previous one, which has ended without
+    our knowledge, or that of a copy."""
 
     instance: str
     beats: int  # the number of its last report
-    since: float  # when that was noticed, on the monotonic clock
-    heard: int = 0  # how often it has reported since it was first noticed
+    since: float  # when that report was noticed, on the monotonic clock
+    reports: int = 0  # since it was first noticed
 
 
 class Relay:
@@ -1065,7 +1066,7 @@ class Relay:
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
         self.is_stopping = False
         self.has_failed = False  # its thread has ended by an error
-        self.failure: str | None = None  # what the worker's last words are then
+        self.failure: str | None = None  # the message with which the worker exits then
         self.instance: Instance | None = None  # None: not begun
         self.is_admitted = False  # Redis has accepted it
         self.rival: Rival | None = None
@@ -1096,7 +1097,7 @@ class Relay:
             self.has_failed, self.failure = True, str(error)
             self.on_idle()
         except Exception:
-            log.exception("relay ended: so does this worker, whose jobs go on")
+            log.exception("relay ended: this worker exits, its jobs continue")
             self.has_failed = True
             self.on_idle()
 
@@ -1159,10 +1160,12 @@ class Relay:
         now = time.monotonic()
         self.is_idle = False
         self.away_since = self.away_since or now
-        if is_full(error):  # rounds without output to send succeed: not after each of them
+        if is_full(error):  # rounds without output succeed: do not log after each of them
             if now - self.full_said_at >= AWAY_INTERVAL:
                 self.full_said_at = now
-                log.error("redis full=%r: jobs go on, output is sent once it has room", str(error))
+                log.error(
+                    "redis full=%r: jobs continue, output is sent once it has room", str(error)
+                )
         elif not self.said_at or now - self.said_at >= AWAY_INTERVAL:
             self.said_at = now
             what = (
@@ -1310,7 +1313,7 @@ class Relay:
         self.store.obeyed(self.spool.name, wishes, gone)
 
     def restore_pauses(self, orders: Orders) -> None:
-        """If Redis has been emptied since this spool last saw it, pause the queues again that were
+        """If Redis has been emptied since this spool last saw it, pause again the queues that were
         paused then: nobody has resumed them."""
         known = self.spool.known_epoch()
         if known == orders.epoch:
@@ -1342,14 +1345,14 @@ class Relay:
         return orders
 
     def has_ended(self, other: SpoolInUse) -> bool:
-        """Has the other instance been silent for long? SpoolCopied if it has reported twice since
-        it was noticed: one report may have been on its way when that instance was killed."""
+        """Has the other instance been silent for long enough? SpoolCopied if it has reported twice
+        since it was noticed: one report may have been on its way when it was killed."""
         now, rival = time.monotonic(), self.rival
         if rival is None or rival.instance != other.instance:
             rival = self.rival = Rival(other.instance, other.beats, now)
         elif rival.beats != other.beats:
-            rival.beats, rival.since, rival.heard = other.beats, now, rival.heard + 1
-        if rival.heard > 1:
+            rival.beats, rival.since, rival.reports = other.beats, now, rival.reports + 1
+        if rival.reports > 1:
             raise SpoolCopied(COPIED.format(self.spool.root))
         return now - rival.since >= INSTANCE_SILENCE
 
@@ -1398,7 +1401,7 @@ class Relay:
         for job_id in self.store.running_on(self.spool.name):
             try:
                 is_missing = self.spool.look(job_id, must_read=True) is None
-            except OSError as error:  # the disk's doing: looked at again
+            except OSError as error:  # caused by the disk: looked at again later
                 self.troubles.add(f"job={job_id}", error)
                 continue
             if is_missing:
@@ -1415,7 +1418,7 @@ class Relay:
             self.troubles.add(f"job={job_id}", error)
 
     def give_back_unknown(self) -> None:
-        """Return jobs that Redis has given to this machine without its knowing: the request for
+        """Return jobs that Redis has given to this machine without its knowledge: the request for
         them was on its way when the connection broke, and arrived afterwards."""
         taken = self.store.taken_by(self.spool.name)
         unknown = [job_id for job_id in taken if not self.spool.holds(job_id)]
@@ -1569,8 +1572,8 @@ class Relay:
             sent.journal, sent.place = look.journal, look.place
 
     def end_cancelled(self, look: SpoolLook) -> None:
-        """Record as cancelled a job that ended otherwise, is to run again or has not started, since
-        Redis accepted a request before it learned of that; then report it."""
+        """Record as cancelled, and report, a job that ended otherwise, will run again or has not
+        started: Redis accepted a request first."""
         reason = self.store.cancel_reason(look.id)
         try:
             self.spool.end_cancelled(look, reason)
@@ -1649,7 +1652,7 @@ class Relay:
                 self.log_sizes[taken.id] = taken.log_size or 0
                 continue
             look = self.spool.look(taken.id)
-            if look is None:  # it would be given to this spool again and again
+            if look is None:  # else Redis would give it to this spool again and again
                 self.store.drop(taken.id, "the spool has another folder with its ID")
                 continue
             if look.token == taken.token:  # Redis has lost how far it had got
@@ -1791,7 +1794,7 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
 def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
     """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
     in a thread because the time-outs of requests start anew with each byte received; `seconds` is
-    for all of it. Nothing is read of the answer's body, which may be endless."""
+    for all of it. The body of the answer, which may be endless, is not read."""
     answer: queue.Queue[str | None] = queue.Queue()
     connections: list[Any] = []
 
@@ -1813,7 +1816,7 @@ def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str |
     try:
         return answer.get(timeout=seconds)
     except queue.Empty:
-        for connection in connections:  # else a receiver that drips headers keeps the thread
+        for connection in connections:  # else a receiver that sends headers slowly keeps the thread
             with suppress(OSError, AttributeError):  # it has no socket
                 connection.sock.shutdown(socket.SHUT_RDWR)
         return "Timeout"
@@ -1892,8 +1895,8 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
 
 
 def leave_job() -> None:
-    """A worker that a job has started outlives it. So replace this process by itself without the
-    job's marks: /proc shows the environment that a program was started with."""
+    """If a job has started this worker, execute it again without the variables that mark the job's
+    processes, so that it outlives the job: /proc shows the environment of the last exec."""
     if JOB_VARIABLES & os.environ.keys() and sys.executable:
         kept = {k: v for k, v in os.environ.items() if k not in JOB_VARIABLES}
         os.execve(sys.executable, sys.orig_argv, kept | {DETACHED: "1"})
