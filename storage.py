@@ -3439,10 +3439,10 @@ class FolderStore:
     def _has_just_ended(self, folder: str) -> bool:
         """Does the journal contain the end of the last attempt, which neither an earlier request to
         cancel it nor another attempt follows?"""
-        attempt = self._read_attempts(folder)[-1]
+        attempt = self._read_attempts(folder, must_read=True)[-1]
         if attempt.exit_code is None and attempt.ended is None:
             return False
-        job = self.load_record(folder)
+        job = self.load_record(folder, must_read=True)
         if job is None:
             raise FileNotFoundError(errno.ENOENT, "it has moved", folder)
         cancel, changed_at = read_cancel_request(folder), _mtime(f"{folder}/journal") or 0.0
@@ -3455,7 +3455,7 @@ class FolderStore:
         A recorder looks for one after it has written `ended`, so a journal without that line is
         enough. So is a job that nobody supervises: whoever does next judges it again. Otherwise its
         recorder moves the folder within milliseconds. FileNotFoundError if it has moved."""
-        attempt = self._read_attempts(folder)[-1]
+        attempt = self._read_attempts(folder, must_read=True)[-1]
         if attempt.ended is None and os.path.isdir(folder):
             return True
         try:
