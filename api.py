@@ -3828,8 +3828,8 @@ async def leave_with_parent() -> None:
 
 
 def share_heaps() -> None:
-    """Let all threads allocate from the same heaps, if the C library is glibc: it would give each
-    its own, and each heap would keep the space for the longest list that its thread ever made."""
+    """Make all threads allocate from the same heaps. glibc would give each thread its own, and each
+    heap would keep the space of the longest list that its thread ever made."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_HEAPS)
 

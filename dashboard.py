@@ -44,7 +44,7 @@ ORIGIN = re.compile(
 
 
 def url_setting(name: str, default: str) -> str:
-    """The URL in this variable, which ends the start if it is none."""
+    """The URL in this variable; an invalid one prevents the start."""
     text = os.environ.get(name) or default
     if not URL.fullmatch(text):
         sys.exit(f"{name} must be a URL like {default}, not {text!r:.200}")
@@ -137,9 +137,9 @@ class Refused(ApiError):
 
 
 class Visitor(NamedTuple):
-    """Where a browser is that has opened the page."""
+    """The browser that has opened the page."""
 
-    is_remote: bool  # or may be: the API lets in programs of its machine without a token
+    is_remote: bool  # True unless it is known to run on this machine
     address: str = ""  # empty: of this machine, or not known
     origin: str = ""  # of the page, as the browser has opened it
 
@@ -199,7 +199,7 @@ class ApiClient:
 
 
 def forwarding_headers(address: str) -> dict[str, bytes]:
-    """What tells the API for whom the page asks, as a proxy would."""
+    """The headers by which a proxy would report the visitor to the API."""
     if address:
         return {"X-Forwarded-For": address.encode()}
     return {"Forwarded": b"for=unknown"}
@@ -402,8 +402,8 @@ ERRANDS: dict[str, Callable[[ApiClient, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
-    """Where the browser is that has sent these headers. `peer` is the address that it has connected
-    from, or that a proxy of this machine reports; None: this machine."""
+    """The visitor whose browser has sent these headers. `peer` is the address that it has connected
+    from, or that a proxy on this machine reports; None: this machine."""
     address = "" if peer is None else remote_address(peer)
     forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
     is_local = bool(LOCAL_HOST.fullmatch(headers.get("Host", ""))) and not forwarded and not address
@@ -411,7 +411,7 @@ def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
 
 
 def remote_address(text: str) -> str:
-    """The IP address in this text; empty if it is none, or one of this machine's own."""
+    """The IP address in this text; empty if it is not one, or is a loopback address."""
     with suppress(ValueError):
         address = ip_address(text)
         address = getattr(address, "ipv4_mapped", None) or address

@@ -505,7 +505,7 @@ SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
 ORIGIN_RE = re.compile(
     r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 )
-# Where an API is, as dashboard.py allows it: no user, query or fragment.
+# The URL of an API, as dashboard.py allows it: no user, query or fragment.
 API_URL_RE = re.compile(
     r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
 )
@@ -2422,8 +2422,8 @@ class Claim(AbstractContextManager["Claim"]):
 
     def _check_claimed(self, attempts: list[Attempt]) -> None:
         """JobDamaged if the journal has lost its claim: the job may have started and must not start
-        again. A job moved into running/ by hand is told apart: it has neither claim nor log. One
-        whose first claim was lost in a power cut gets a claim again: that attempt is lost, too."""
+        again. A job moved into running/ by hand is different: it has neither claim nor log. A job
+        whose first claim was lost in a power cut gets a new claim, so that this attempt is lost."""
         if attempts[-1].number != self.attempt.number:
             raise JobDamaged("its journal does not hold its claim")
         if attempts[-1].number:
@@ -4297,10 +4297,10 @@ def _data_start(fd: int) -> int:
 #     paused           the queues from which nothing is taken, each with what is said of it
 #     taken:SPOOL  runs:SPOOL  wishes:SPOOL  gone:SPOOL    what a machine has, and is to do
 #     heard  machines                          when each machine was heard of, and its workers
-#     restoring        machines that are putting back what an older state of Redis lacks, by time:
-#                      while there are any, nothing is taken;  rolled-back: when that was noticed
-#     instances        of each spool "INSTANCE N SINCE AT": the relay that speaks for it, its last
-#                      report's number and time; two at a time have copies of one spool
+#     restoring        machines that are restoring what an older state of Redis lacks, by time;
+#                      meanwhile nothing is taken;  rolled-back: when that was noticed
+#     instances        for each spool "INSTANCE N SINCE AT": its relay, the number and time of the
+#                      last report; two relays at a time use copies of one spool
 #     changes          a stream of what moved, which wakes whoever waits
 #     deleted  epoch                           totals; a word that is gone once Redis was emptied
 #     saved  schedules                         by name: saved commands, and which times are settled
@@ -4324,8 +4324,8 @@ local function is_status(s)
   for _, known in ipairs(STATUSES) do if s == known then return true end end
   return false
 end
--- Anything may be stored in a job's keys: by a person, an eviction or another program. What is not
--- ours counts as missing, so that it affects this job alone. nil: the key is of another type.
+-- A person, an eviction or another program can change the keys of a job. A value that is not ours
+-- counts as missing, so that it affects only this job. Returns nil if the key has another type.
 local function try(command, key, ...)
   local found = redis.pcall(command, key, ...)
   if type(found) ~= 'table' or not found.err then return found end
@@ -4364,11 +4364,11 @@ local function leave(id, s, queue, token, to)
     if to ~= 'running' then redis.call('HDEL', P..'wishes:'..spool, id) end
   end
 end
--- The machine of a token is to cancel this job: also for a job that it has not reported as started,
--- and again if it was asked before, since it may have answered while it did not have the job yet.
+-- Ask the machine of a token to cancel this job, even if it has not reported the start yet, and
+-- even if it was asked before: it may have answered before it had the job.
 local function request_cancel(id, token, reason)
   local wishes = P..'wishes:'..spool_of(token)
-  redis.call('HDEL', wishes, id)  -- first: see above of a full Redis
+  redis.call('HDEL', wishes, id)  -- first, so that a full Redis lets this script write
   redis.call('HSET', P..'state:'..id, 'cancel', reason)
   redis.call('HSET', wishes, id, reason)
 end
@@ -4379,7 +4379,7 @@ end
 local function after(seconds)
   if tonumber(seconds) > 0 then return string.format('%.3f', clock() + seconds) end
 end
--- The number of the next token. If the last one is damaged, it is one that is higher than any.
+-- The number of the next token. If the last one is damaged, the time: it is higher than any number.
 local function next_take(id)
   local takes = redis.pcall('HINCRBY', P..'state:'..id, 'takes', 1)
   if type(takes) == 'number' then return takes end
@@ -4405,7 +4405,7 @@ local function enter(id, s, queue, token, at)
   end
   say(id, s)
 end
--- Is what Redis knows older than what a spool has seen of it? Each report has a number.
+-- Is the state of Redis older than the one that a spool has seen? Each report has a number.
 local function has_returned(spool, seen, known)
   if seen == '' or redis.call('GET', P..'epoch') ~= seen then return false end
   local stored = redis.call('HGET', P..'instances', spool) or ''
@@ -4414,16 +4414,16 @@ end
 local function count_restoring(period)
   return #redis.call('ZRANGE', P..'restoring', clock() - period, '+inf', 'BYSCORE')
 end
--- Make a state that is of another type one of ours.
+-- Remove the state of a job if its key has another type.
 local function make_state(id)
   if try('HGET', P..'state:'..id, 'status') == nil then redis.call('UNLINK', P..'state:'..id) end
 end
--- End a job whose record is damaged: it is lost. The line says so in its journal.
+-- End a job whose record is damaged as lost. The line goes into its journal.
 local function drop(id, line, queue)
   local s, job = fields(id, 'status', 'queue', 'token'), record(id) or ''
   leave(id, s[1], queue or s[2], s[3])
   make_state(id)
-  if #job > 2097152 then job = '' end  -- two small files: nobody could read it
+  if #job > 2097152 then job = '' end  -- larger than its two files may be: nobody could read it
   redis.call('SET', P..'job:'..id, job..line)
   redis.call('ZADD', P..'all', 0, id)
   next_take(id)
@@ -4537,14 +4537,14 @@ for _, id in ipairs(ids) do
     redis.call('ZREM', P..'taken:'..spool, id)
     if not job or not is_status(s[1]) then
       drop(id, line)
-    elseif s[1] == 'queued' and not spool_of(s[2]) then  -- whose it is is damaged: take it anew
+    elseif s[1] == 'queued' and not spool_of(s[2]) then  -- its token is damaged: it is taken again
       redis.call('ZADD', P..'queue:'..(fields(id, 'queue')[1] or 'default'), 0, id)
     end
   end
 end
 return {out, tostring(next_due)}
 """,
-    # id, token, version: a taken job of a newer version waits for a machine that knows it.
+    # id, token, version: a taken job of a newer version waits for a machine with that version.
     "defer": """
 local id, token, version = unpack(ARGV)
 local s = fields(id, 'status', 'queue', 'token')
@@ -4559,7 +4559,7 @@ redis.call('ZADD', P..'newer:'..s[2], version, id)
     "drop": """
 drop(ARGV[1], ARGV[2])
 """,
-    # spool, what is listed as a job and is none
+    # spool, an entry of the lists of jobs that is not an ID: remove it from them
     "unlist": """
 local spool, id = ARGV[1], ARGV[2]
 redis.call('ZREM', P..'taken:'..spool, id)
@@ -4645,8 +4645,8 @@ redis.call('HDEL', P..'state:'..id, 'cancel')
 enter(id, to, s[2], '', after(delay))
 return 'done'
 """,
-    # id, reason -> the status; "running" accepts the request: the job will end as cancelled. The
-    # reason of the first request counts. "damaged": it is not known which machine runs it.
+    # id, reason -> the status. "running" accepts the request: the job will end as cancelled, with
+    # the reason of the first request. "damaged": it is not known which machine runs the job.
     "wish": """
 local id, reason = unpack(ARGV)
 local s = fields(id, 'status', 'token', 'cancel')
@@ -4694,7 +4694,7 @@ if how == 'anew' then
 end
 local have, begin = number(s[3]), tonumber(start)
 if begin ~= have and not (how == 'gap' and begin > have) then return have end
-if begin > have then  -- a log has no hole in its middle: of a download the rest would be lost
+if begin > have then  -- a hole in the middle of a log would break off each download there
   redis.call('UNLINK', key)
   redis.call('HSET', state, 'log_start', string.format('%.0f', begin))
 end
@@ -4709,7 +4709,7 @@ if #data > 0 then
     if is_ours and not string.find(added.err, 'equal or smaller', 1, true) then
       redis.call('XADD', key, unpack(entry))  -- raises the error
     end
-    redis.call('UNLINK', key)  -- it is damaged: the spool sends it anew
+    redis.call('UNLINK', key)  -- it is damaged: the spool sends it again
     redis.call('HDEL', state, 'log_size', 'log_start')
     return 0
   end
@@ -4748,9 +4748,9 @@ return {string.format('%.0f', first), table.concat(out)}
     # spool, what it shows, a new epoch, the relay's instance ('': none), since when it reports (0:
     # this is its first report), an instance that is known to have ended, seconds of silence after
     # which any other has; seen, known: the epoch, and the number of this spool's last report in it;
-    # period: seconds for restoring. This machine is alive: each reports once a second. A time in
-    # which none did is added to when others were heard of. If Redis has the epoch that was seen and
-    # a lower number, it has returned to an older state, which begins a new epoch -> {epoch, {id,
+    # period: seconds for restoring. A machine reports once a second. If none has reported for a
+    # while, that time does not count as silence of the others. If Redis has the epoch that was
+    # seen and a lower number, it has returned to an older state: a new epoch begins -> {epoch, {id,
     # reason…} to cancel, IDs to delete, {queue, what is said of it…} that are paused, number of
     # this report, since, number of machines that are restoring, whether this one is}, or {false,
     # the older instance that has reported lately, the number of its report}.
@@ -4773,7 +4773,7 @@ local heard, now = P..'heard', redis.call('TIME')[1]
 local last = redis.call('ZRANGE', heard, -1, -1, 'WITHSCORES')[2]
 redis.call('ZREM', heard, spool)
 local unheard = last and now - last or 0
-if unheard > 2 or unheard < 0 then  -- no machine's silence: Redis was away, or its clock was set
+if unheard > 2 or unheard < 0 then  -- Redis was away, or its clock was set: not silence
   for _, name in ipairs(redis.call('ZRANGE', heard, 0, -1)) do
     redis.call('ZADD', heard, redis.call('ZSCORE', heard, name) + unheard, name)
   end
@@ -4838,7 +4838,7 @@ INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool count
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
 
-# What Redis answers if a key holds something else than a command or a script of ours expects.
+# Errors of Redis if a key holds something other than our command or script expects.
 DAMAGE_RE = re.compile(
     "WRONGTYPE|attempt to |bad argument|not an integer|equal or smaller|no such key"
 )
@@ -6634,15 +6634,15 @@ def token_in(journal: bytes) -> str:
     return token
 
 
-# Below the jobs folder: whoever can write there can have commands run.
+# Entries of the jobs folder: anyone who can write to one of them can make the worker run commands.
 TRUSTED_NAMES = (*Status, "workers", "keys", "paused", "saved", "schedules", "reserve", "tmp")
 TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name")
 
 
 def check_private(variable: str, root: str) -> None:
-    """ValueError, naming the setting, the folder and what to do, if other users can put jobs into
-    a jobs folder: those would run as the user of this process. Root may do so in any case. A folder
-    that is missing is made private."""
+    """ValueError, which names the setting, the folder and the remedy, if users other than root can
+    put jobs into a jobs folder: they would run as the user of this process. A missing folder is
+    fine: it will be made private."""
     root = os.path.abspath(root)
     for path in (root, *(f"{root}/{name}" for name in TRUSTED_NAMES)):
         with suppress(OSError):  # missing; any other error is reported when it is used
@@ -6674,8 +6674,8 @@ def _check_owner(variable: str, path: str, found: os.stat_result) -> None:
 
 
 def _is_private_group(found: os.stat_result) -> bool:
-    """Is it the group that many systems make for each user alone, with a umask of 002? It has the
-    user's number and no other member."""
+    """Is its group one that many systems create for each user alone, with a umask of 002? Such a
+    group has the user's number and no other member."""
     if found.st_gid != found.st_uid:
         return False
     with suppress(KeyError):

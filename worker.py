@@ -746,8 +746,8 @@ class Worker:
     def adopt(self, claim: Claim) -> None:
         job, pid = claim.job, claim.attempt.pid
         self.running[job.id] = Running(claim, pid)
-        with suppress(OSError, JobDamaged):  # found out, and said, as it is looked after
-            if not claim.acquire_lock():  # its shim lives; else only its end is recorded
+        with suppress(OSError, JobDamaged):  # reported when the job is supervised
+            if not claim.acquire_lock():  # its shim is alive; else only its end is recorded
                 log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
         if pid is not None:
             with suppress(OSError, AttributeError):  # reports its end, where the system has pidfds
@@ -792,8 +792,8 @@ class Scheduler:
         return time.monotonic() >= self.next_look
 
     def look(self) -> None:
-        """Fire what is due, and find out when to look again: at once if this takes longer than
-        FIRING, since jobs need the worker's attention in between."""
+        """Fire the schedules that are due, for FIRING seconds at most, so that running jobs are not
+        neglected, and set the time of the next look."""
         self.next_look = time.monotonic() + RETRY_DELAY  # where something goes wrong
         now = self.clock()
         if now < self.looked_at:  # the clock was set back
@@ -1217,7 +1217,7 @@ class Relay:
             self.on_idle()
 
     def may_start(self) -> bool:
-        """May jobs be submitted and taken? Not while Redis may drop them: it is asked again in each
+        """Can jobs be submitted and taken? Not while Redis may drop them, which is checked every
         second."""
         try:
             self.store.check_policy()
