@@ -1363,7 +1363,7 @@ class Relay:
         except FileNotFoundError:  # it moves
             return False
         except JobNotFound:  # or it waits in taken/ or returned/, where no request is left
-            return self.spool.look(job_id) is None
+            return not self.spool.holds(job_id)
         except (WrongState, JobDamaged):  # its end is reported, and Redis refuses it
             return True
         except OSError as error:  # for example a full disk
@@ -1468,7 +1468,7 @@ class Relay:
     def prepare(self, job_id: str) -> Sequence[tuple[SpoolLook, str, Command]]:
         """The changed job, ready to be sent."""
         sent = self.sent.setdefault(job_id, Sent(-1))
-        look = self.spool.look(job_id, sent.look)
+        look = self.spool.look(job_id, sent.look, must_read=True)
         if look is None:
             self.forget(job_id)
             return ()
@@ -1651,15 +1651,22 @@ class Relay:
                 new.append((taken, self.store.past_log(taken)))
                 self.log_sizes[taken.id] = taken.log_size or 0
                 continue
-            look = self.spool.look(taken.id)
-            if look is None:  # else Redis would give it to this spool again and again
-                self.store.drop(taken.id, "the spool has another folder with its ID")
+            try:
+                look = self.spool.look(taken.id, must_read=True)
+            except OSError as error:  # caused by the disk: Redis gives it again
+                self.troubles.add(f"job={taken.id}", error)
                 continue
-            if look.token == taken.token:  # Redis has lost how far it had got
-                self.follow(taken.id)
-            else:  # an attempt that was declared lost must end first
-                self.give_up(self.follow(taken.id), look)
+            self.receive_again(taken, look)
         self.spool.receive(new)
+
+    def receive_again(self, taken: Taken, look: SpoolLook | None) -> None:
+        """Handle a taken job that is here already."""
+        if look is None:  # else Redis would give it to this spool again and again
+            self.store.drop(taken.id, "the spool has another folder with its ID")
+        elif look.token == taken.token:  # Redis has lost how far it had got
+            self.follow(taken.id)
+        else:  # an attempt that was declared lost must end first
+            self.give_up(self.follow(taken.id), look)
 
     def confirm(self, ids: Sequence[str]) -> int:
         """Confirm and admit what was taken and written down, unless it was cancelled or given to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import json
@@ -1428,6 +1429,29 @@ def test_pauses_outlast_an_emptied_redis(
         assert [pause.queue for pause in team.store.paused()] == ["two"]
     finally:
         again.close()
+
+
+def test_an_error_of_the_disk_drops_no_job_that_was_taken(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis gives a job again that is not confirmed, and the disk fails as the relay reads it."""
+    machine = RedisMachine(team.url, str(team.place / "m"))
+
+    def fail(*_: Any) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    try:
+        job = team.submit("true")
+        taken, _ = team.store.take(machine.spool.name, 1, [])
+        machine.relay.receive(taken)
+        with monkeypatch.context() as patch:
+            patch.setattr("os.pread", fail)
+            machine.relay.receive(taken)
+        assert team.store.get(job.id).status is Status.QUEUED
+        machine.sync()
+        assert os.listdir(team.place / "m" / "queued" / "default") == [job.id]
+    finally:
+        machine.close()
 
 
 def test_a_full_redis_refuses_jobs_and_records_ends(
