@@ -5305,7 +5305,7 @@ class RedisStore:
             if isinstance(count, OSError):
                 raise count
             if count:
-                return parse_status((none_if_damaged(found) or b"").decode(errors="replace"))[0]
+                return parse_status(text_of(found))[0]
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def list(
@@ -5484,7 +5484,7 @@ class RedisStore:
             return None
         (given,) = self.link.try_all([("GET", self._key(f"key:{hash_key(earlier)}"))])
         with suppress(JobNotFound):
-            known = self.get((none_if_damaged(given) or b"").decode(errors="replace"))
+            known = self.get(text_of(given))
             is_earlier = self._request_of(known.id) is None
             return known if is_earlier and is_same_run(known, job) else None
         return None
@@ -5792,7 +5792,7 @@ class RedisStore:
     def _state_of(self, job_id: str, field: str) -> str:
         """A field of a job's state; "" if it has none or is damaged."""
         (value,) = self.link.try_all([("HGET", self._key(f"state:{job_id}"), field)])
-        return (none_if_damaged(value) or b"").decode(errors="replace")
+        return text_of(value)
 
     def cancel_reason(self, job_id: str) -> str:
         """Why a job is to be cancelled: the reason of the request that Redis accepted. Returns ""
@@ -6104,6 +6104,11 @@ def none_if_damaged(answer: Any) -> Any:
     return answer
 
 
+def text_of(answer: Any) -> str:
+    """The text in an answer about one job; "" if there is none, or if its key is damaged."""
+    return (none_if_damaged(answer) or b"").decode(errors="replace")
+
+
 def parse_count(text: bytes | str | None) -> int:
     """A number of bytes or jobs from Redis; 0 if it is not a number."""
     with suppress(ValueError):
@@ -6253,13 +6258,10 @@ class Spool(FolderStore):
     def _set_aside_foreign(self) -> None:
         """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they are
         those of another machine, and must not run here as well."""
-        homes = [f"{self.root}/{name}" for name in ("taken", "running")]
-        for kind in ("queued", "returned"):
-            queues = self._listing(f"{self.root}/{kind}", _is_queue)
-            homes += [f"{self.root}/{kind}/{queue}" for queue in queues]
-        for folder in [f"{home}/{job_id}" for home in homes for job_id in self._listing(home)]:
-            with suppress(BlockingIOError, FileNotFoundError):  # it is supervised here, or moves
-                self._set_aside_unless_alive(folder)
+        for home in (f"{self.root}/taken", f"{self.root}/running", *self._queue_folders()):
+            for job_id in self._listing(home):
+                with suppress(BlockingIOError, FileNotFoundError):  # supervised here, or moving
+                    self._set_aside_unless_alive(f"{home}/{job_id}")
 
     def _set_aside_unless_alive(self, folder: str) -> None:
         """Set aside a job unless its shim is alive; BlockingIOError if a worker supervises it."""
@@ -6363,7 +6365,7 @@ class Spool(FolderStore):
     def ids(self) -> list[str]:
         """All jobs here; those that have not ended come first."""
         found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
-        for folder in (*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")):
+        for folder in self._queue_folders():
             found += self._listing(folder)
         for status in FINISHED:
             for folder in self._folders(status):
@@ -6376,9 +6378,13 @@ class Spool(FolderStore):
     def active(self) -> set[str]:
         """The jobs that wait here for a worker, run, or are to be returned."""
         found = set(self._listing(f"{self.root}/running"))
-        for folder in (*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")):
+        for folder in self._queue_folders():
             found.update(self._listing(folder))
         return found
+
+    def _queue_folders(self) -> list[str]:
+        """The folders of the queues in queued/ and returned/."""
+        return [*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")]
 
     def watch_active(self) -> Notifier:
         """A watch on those folders; the folders of running jobs are added to it."""
