@@ -3708,6 +3708,19 @@ class FolderStore:
             raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
         return found
 
+    def make_all_names(self) -> None:
+        """Make the files and folders that are otherwise made when they are first needed, so that no
+        other user can make them. A full disk has room for nobody's, and a worker must start."""
+        try:
+            self._make_durable(f"{self.root}/saved")
+            self._make_schedules()
+            for name in ("deleted", "retention"):
+                os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))
+            self.secret()
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+
     def _make_secret(self, path: str) -> None:
         draft = f"{self.root}/tmp/secret-{os.urandom(8).hex()}"
         write_new(draft, os.urandom(SECRET_BYTES))
@@ -6642,17 +6655,21 @@ def token_in(journal: bytes) -> str:
 
 # Entries of the jobs folder: anyone who can write to one of them can make the worker run commands.
 TRUSTED_NAMES = (*Status, "workers", "keys", "paused", "saved", "schedules", "reserve", "tmp")
-TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name")
+TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name", "deleted", "retention")
 
 
 def check_private(variable: str, root: str) -> None:
     """ValueError, which names the setting, the folder and the remedy, if users other than root can
     put jobs into a jobs folder: they would run as the user of this process. A missing folder is
-    fine: it will be made private."""
+    fine: it will be made private. So is one like /tmp, as a new tmpfs is: others cannot replace
+    what we have made in it."""
     root = os.path.abspath(root)
-    for path in (root, *(f"{root}/{name}" for name in TRUSTED_NAMES)):
-        with suppress(OSError):  # missing; any other error is reported when it is used
-            _check_owner(variable, path, os.stat(path))
+    if _is_like_tmp(root):
+        FolderStore(root).make_all_names()
+    else:
+        _check_access(variable, root)
+    for name in TRUSTED_NAMES:
+        _check_access(variable, f"{root}/{name}")
     parent = os.path.dirname(root)
     with suppress(OSError):
         mode = os.stat(parent).st_mode
@@ -6663,8 +6680,21 @@ def check_private(variable: str, root: str) -> None:
             )
 
 
-def _check_owner(variable: str, path: str, found: os.stat_result) -> None:
+def _is_like_tmp(path: str) -> bool:
+    """Can everybody make files there, but rename and remove only their own?"""
+    with suppress(OSError):
+        found = os.stat(path)
+        is_safe = found.st_mode & stat.S_ISVTX and found.st_uid in (os.geteuid(), 0)
+        return bool(is_safe and found.st_mode & stat.S_IWOTH)
+    return False
+
+
+def _check_access(variable: str, path: str) -> None:
     us = _user(os.geteuid())
+    try:
+        found = os.stat(path)
+    except OSError:  # missing; any other error is reported when it is used
+        return
     if found.st_uid not in (os.geteuid(), 0):
         owner = _user(found.st_uid)
         raise ValueError(

@@ -701,7 +701,7 @@ def make_disk(folder: Path) -> Iterator[Callable[[int, int], SmallDisk]]:
         if not mount or not umount:
             pytest.skip("mount is not installed")
         folder.mkdir(exist_ok=True)
-        options = f"size={size},nr_inodes={inodes},mode=700"
+        options = f"size={size},nr_inodes={inodes}"
         command = [mount, "-t", "tmpfs", "-o", options, "tailboard-test", str(folder)]
         mounted = subprocess.run(command, capture_output=True, text=True)
         if mounted.returncode:

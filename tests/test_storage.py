@@ -776,6 +776,18 @@ def test_a_folder_of_another_user_is_refused(private: Path) -> None:
         os.chown(place, 0, 0)
 
 
+def test_in_a_folder_like_tmp_all_names_are_ours(private: Path) -> None:
+    """A tmpfs is mounted so: everybody can make files there, and remove only their own."""
+    private.chmod(0o1777)
+    check_private("TAILBOARD_STORAGE", str(private))
+    for name in ("saved", "schedules", "secret", "deleted", "retention"):
+        assert (private / name).exists()
+    if os.geteuid():
+        pytest.skip("needs to give files to others")
+    os.chown(private / "secret", 12_345, 12_345)
+    assert f"{private / 'secret'} belongs to 12345" in refusal(private)
+
+
 def test_a_folder_that_everybody_can_replace_is_refused(private: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)  # as /tmp
     check_private("TAILBOARD_STORAGE", str(private))
