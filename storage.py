@@ -2227,27 +2227,40 @@ class LogSupervisor:
 def trim_log(fd: int, limit: int) -> bool:
     """Give all but the newest `limit` bytes of a log back to the file system, if it takes more on
     the disk; so twice the limit at most. False if the file system cannot do that."""
-    found = os.fstat(fd)
-    if found.st_blocks * 512 <= limit:
+    if os.fstat(fd).st_blocks * 512 <= limit:
         return True
-    if found.st_blocks * 512 - (found.st_size - _data_start(fd)) > limit:
-        # Blocks past its end, by fallocate(2): only this frees them, since ext4 punches no holes
-        # there. A line that the job writes at this very moment may be lost.
-        os.ftruncate(fd, found.st_size)
-    length = (found.st_size - limit) // BLOCK * BLOCK
+    _free_past_end(fd, limit)
+    length = (os.fstat(fd).st_size - limit) // BLOCK * BLOCK
     if length <= 0:  # which fallocate would refuse
         return True
-    return _punch_head(fd, length)
+    return _punch_hole(fd, 0, length)
 
 
-def _punch_head(fd: int, length: int) -> bool:
-    """Make a hole of the first bytes of a file. False if the file system has no holes, OSError for
-    an error that may be over soon."""
+def _free_past_end(fd: int, limit: int) -> None:
+    """Give back the blocks past the end of a log if they are more than `limit` bytes: a job can
+    allocate them by fallocate(2), and XFS does so for each file that grows."""
+    if _bytes_past_end(fd) <= limit:
+        return
+    # At a distance from the end, so that nothing that the job writes meanwhile is lost.
+    _punch_hole(fd, os.fstat(fd).st_size + limit // 2, _bytes_past_end(fd))
+    if _bytes_past_end(fd) > limit:
+        # ext4 punches no holes there. A line that the job writes at this very moment may be lost.
+        os.ftruncate(fd, os.fstat(fd).st_size)
+
+
+def _bytes_past_end(fd: int) -> int:
+    found = os.fstat(fd)
+    return found.st_blocks * 512 - (found.st_size - _data_start(fd))
+
+
+def _punch_hole(fd: int, begin: int, length: int) -> bool:
+    """Make a hole in a file, or free the blocks past its end, without changing its size. False if
+    the file system cannot do that, OSError for an error that may be over soon."""
     try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     except AttributeError:  # not on this system
         return False
-    if fallocate(fd, 3, ctypes.c_int64(0), ctypes.c_int64(length)) == 0:
+    if fallocate(fd, 3, ctypes.c_int64(begin), ctypes.c_int64(length)) == 0:
         return True
     code = ctypes.get_errno()
     if code in (*RESOURCE_ERRNOS, errno.EINTR, errno.EIO, errno.ESTALE):
