@@ -316,3 +316,14 @@ def test_settings_of_the_page_are_read_as_they_are_meant(monkeypatch: pytest.Mon
     monkeypatch.setenv("TAILBOARD_DASHBOARD", "https://a.example/, http://[::1]:8501")
     found = dashboard.origins_setting("TAILBOARD_DASHBOARD")
     assert found == ["https://a.example", "http://[::1]:8501"]
+
+
+def test_a_session_keeps_of_a_job_what_its_row_shows(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit("true", "kept")
+    monkeypatch.setattr(dashboard, "API", site.api)
+    client = dashboard.ApiClient("", dashboard.Visitor(is_remote=False), {})
+    listing = dashboard.load_listing(client, {})
+    assert set(listing) == {"rows", "counts", "next", "more"}
+    assert set(listing["rows"][0]) == {*dashboard.ROW_FIELDS, "title"}
