@@ -2356,8 +2356,8 @@ PATH_PARAMETERS = {
 }
 IDEMPOTENCY_KEY = TEXT | {
     "minLength": 1,
-    "description": "Any text. A request that is sent again with the same key creates nothing new; "
-    "another request with that key is a 422.",
+    "description": "Any text without control characters other than a tab. A request that is sent "
+    "again with the same key creates nothing new; another request with that key is a 422.",
 }
 # The meaning of the fields of answers that their names do not make clear.
 NOTES = {
