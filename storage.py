@@ -5265,20 +5265,29 @@ class RedisStore:
         heard, now, *found = map(none_if_damaged, self.link.try_all(commands))
         silences = {name: now[0] - int(at) for name, at in self._heard(heard)}
         triples = list(zip(ids, found[::2], found[1::2], strict=True))
-        gone = self._gone(
-            [i for i, content, state in triples if not (content and state and state[0])]
-        )
-        return [
-            self._parse(job_id, content, state or NO_STATE, silences)
-            for job_id, content, state in triples
-            if job_id not in gone
-        ]
+        odd = [i for i, content, state in triples if not (content and state and state[0])]
+        again = self._read_again(odd) if odd else {}
+        jobs = []
+        for job_id, content, state in triples:
+            parts = again.get(job_id, (content, state))
+            if parts is not None:
+                jobs.append(self._parse(job_id, parts[0], parts[1] or NO_STATE, silences))
+        return jobs
 
-    def _gone(self, ids: Sequence[str]) -> set[str]:
-        """Those of which nothing is stored: they have been deleted."""
-        keys = [(self._key(f"job:{job_id}"), self._key(f"state:{job_id}")) for job_id in ids]
-        counts = self.link.ask(*(("EXISTS", *pair) for pair in keys)) if keys else []
-        return {job_id for job_id, count in zip(ids, counts, strict=True) if not count}
+    def _read_again(self, ids: Sequence[str]) -> dict[str, tuple[Any, Any] | None]:
+        """The record and the state of jobs that seemed to lack one; None if a job is deleted. It
+        may have been stored or deleted between the two commands that read it, so only what it still
+        lacks is damage."""
+        commands: list[Command] = []
+        for job_id in ids:
+            job, state = self._key(f"job:{job_id}"), self._key(f"state:{job_id}")
+            commands += [("EXISTS", job, state), ("GET", job), ("HMGET", state, *STATE_FIELDS)]
+        found = [none_if_damaged(answer) for answer in self.link.try_all(commands)]
+        again: dict[str, tuple[Any, Any] | None] = {}
+        answers = zip(ids, found[::3], found[1::3], found[2::3], strict=True)
+        for job_id, count, content, state in answers:
+            again[job_id] = (content, state) if count else None
+        return again
 
     def _parse(
         self,
@@ -5327,11 +5336,13 @@ class RedisStore:
         """A job's status, without reading its record; JobNotFound."""
         if ID_RE.fullmatch(job_id):
             state, job = self._key(f"state:{job_id}"), self._key(f"job:{job_id}")
-            found, count = self.link.try_all([("HGET", state, "status"), ("EXISTS", job, state)])
-            if isinstance(count, OSError):
-                raise count
-            if count:
-                return parse_status(text_of(found))[0]
+            commands: list[Command] = [("HGET", state, "status"), ("EXISTS", job, state)]
+            for is_last in (False, True):  # it may be stored or deleted between the two commands
+                found, count = self.link.try_all(commands)
+                if isinstance(count, OSError):
+                    raise count
+                if count and (is_last or text_of(found)):
+                    return parse_status(text_of(found))[0]
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def list(

@@ -1384,6 +1384,39 @@ def test_redis_away_stops_no_job_and_loses_nothing(
     assert team.processes.text().count("redis away=") == 1, "it is said once a minute"
 
 
+def test_a_job_that_is_just_stored_or_deleted_is_not_taken_for_damaged(
+    team: Team, redis: RedisServer
+) -> None:
+    job = team.submit("true")
+    keys = [f"tailboard:{kind}:{job.id}" for kind in ("job", "state")]
+    record, state = redis.do("GET", keys[0]), redis.do("HGETALL", keys[1])
+    pairs = [word for pair in state.items() for word in pair]
+    is_over = threading.Event()
+
+    def delete_and_store() -> None:
+        import redis as client
+
+        with client.Redis.from_url(team.url) as other:
+            while not is_over.is_set():
+                other.delete(*keys)
+                with other.pipeline(transaction=True) as both:
+                    both.set(keys[0], record)
+                    both.execute_command("HSET", keys[1], *pairs)
+                    both.execute()
+
+    thread = threading.Thread(target=delete_and_store)
+    thread.start()
+    try:
+        for _ in range(600):
+            with suppress(JobNotFound):
+                assert team.store.get(job.id).command == "true"
+            with suppress(JobNotFound):
+                assert team.store.status(job.id) is Status.QUEUED
+    finally:
+        is_over.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("how", ["flushed", "restarted empty"])
 def test_redis_emptied_is_filled_from_the_spools(
     team: Team, redis: RedisServer, gate: Gate, how: str
