@@ -115,8 +115,8 @@ def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Itera
             processes.worker("--slots", str(slots))
         yield Site(processes, storage, **env)
     finally:
+        processes.end()  # first, or the worker would start what is queued
         end_jobs(storage)
-        processes.end()
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ from test_dashboard import (
 
 import dashboard
 
+VISIT = re.compile(r"visit-\d+")
 REFUSED = "requests from another site's page are refused"
 PROXIED = "https://tailboard.example.org"
 
@@ -161,10 +162,12 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
 class Recorder(LossyProxy):
     """Passes all on to the API, and keeps what the page tells it of its visitors."""
 
-    told: ClassVar[list[tuple[str | None, str | None]]] = []
+    told: ClassVar[dict[str, tuple[str | None, str | None]]] = {}  # by the search of the visit
 
     def do_GET(self) -> None:
-        self.told.append((self.headers["X-Forwarded-For"], self.headers["Forwarded"]))
+        if visit_name := VISIT.search(self.path):
+            given = self.headers["X-Forwarded-For"], self.headers["Forwarded"]
+            self.told.setdefault(visit_name[0], given)
         self.pass_on(None)
 
 
@@ -179,11 +182,11 @@ def watched_page(site: Site) -> Iterator[str]:
 def told_of(page_url: str, **headers: str) -> tuple[str | None, str | None]:
     """X-Forwarded-For and Forwarded of the first request that the page makes for a visitor whose
     browser, or whose proxy, sends these headers."""
-    Recorder.told.clear()
+    visit_name = f"visit-{len(Recorder.told)}"  # the page may still work for the last visitor
     with open_socket(page_url, **headers) as connection:
-        connection.sendall(first_visit())
-        wait_until(lambda: Recorder.told)
-    return Recorder.told[0]
+        connection.sendall(first_visit(f"q={visit_name}"))
+        wait_until(lambda: visit_name in Recorder.told)
+    return Recorder.told[visit_name]
 
 
 def test_the_api_is_told_of_a_visitor_what_is_true(watched_page: str) -> None:
