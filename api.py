@@ -3712,7 +3712,7 @@ class Connections:
     @contextmanager
     def answering(self, client: Sequence[Any]) -> Iterator[None]:
         """For the time in which this client waits for the server, and not the reverse."""
-        peer = client[0], client[1]
+        peer = client[0], int(client[1])  # granian gives the port as text
         self.busy.add(peer)
         try:
             yield

@@ -140,6 +140,16 @@ def test_clients_that_never_finish_a_request_do_not_take_all_connections(
     narrow.hand.finish(claim)
 
 
+def test_followers_are_kept_when_idle_connections_are_closed(narrow: Site) -> None:
+    """It is the oldest connection of the address that has the most."""
+    claim = narrow.hand.running(b"begin\n")
+    with follow_from(narrow, claim.job.id) as follower, attacks.connections(narrow, 300):
+        everybody_is_served(narrow)
+        narrow.hand.write(claim, b"more\n")
+        read_until(follower, b"more\n")
+    narrow.hand.finish(claim)
+
+
 def follow_from(site: Site, job_id: str) -> socket.socket:
     follower = site.connect(
         f"GET /jobs/{job_id}/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
