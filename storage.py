@@ -3507,17 +3507,37 @@ class FolderStore:
         return None
 
     def _request_cancel(self, folder: str, reason: str) -> None:
-        """Make the file `cancel`. On a full disk an empty one is enough: it needs no block. If no
-        inode is left, a reserve folder takes its name."""
+        """Make the file `cancel`, unless there is a request already. It appears with its content:
+        whoever found it empty would record the cancel without its reason."""
+        path, draft = f"{folder}/cancel", f"{folder}/cancel-{os.urandom(4).hex()}"
+        if os.path.lexists(path):
+            return
         try:
-            write_new(f"{folder}/cancel", json.dumps({"reason": reason}).encode() + b"\n")
+            with open(draft, "xb", opener=_private) as file:
+                file.write(json.dumps({"reason": reason}).encode() + b"\n")
+                file.flush()
+                os.rename(draft, path)
+                os.fsync(file.fileno())
+        except IsADirectoryError:  # another request has taken a reserve folder
+            os.unlink(draft)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            self._request_on_full_disk(path)
+
+    def _request_on_full_disk(self, path: str) -> None:
+        """An empty file is enough: it needs no block. If no inode is left, a reserve folder takes
+        its name."""
+        try:
+            make_empty(path)
         except FileExistsError:
             pass
         except OSError as error:
             if error.errno not in FULL_ERRNOS:
                 raise
-            if not os.path.lexists(f"{folder}/cancel"):
-                self._use_reserve(f"{folder}/cancel")
+            self._use_reserve(path)
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its log (finished -> gone). WrongState before its end."""

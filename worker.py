@@ -643,9 +643,11 @@ class Worker:
         """A job whose journal was destroyed is lost, or cancelled if that was requested: nobody
         knows how it ended."""
         entry.ended = True
-        status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
-        if not self.is_swept(entry, Verdict(status, Outcome(status), recorded=False)):
+        lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
+        if not self.is_swept(entry, lost):
             return
+        # Last: a request may have come while the processes were looked for.
+        status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
         entry.claim.finish_damaged(status)
         log.error("%s job=%s reason=%r", status, entry.job.id, str(error))
         entry.claim.release()

@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -43,6 +44,7 @@ from storage import (
     judge,
     open_store,
     parse_journal,
+    read_cancel_request,
     utc,
 )
 
@@ -527,6 +529,31 @@ def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: s
     outcome = held.judge().outcome
     assert (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
     assert outcome.reason
+
+
+def test_a_request_to_cancel_is_never_seen_without_its_reason(
+    storage: FolderStore, claim: Callable[[], Claim]
+) -> None:
+    """Its recorder may look for one at any moment."""
+    folders: list[str] = []
+    for _ in range(200):
+        storage.submit(Job(command="true"))
+        with claim() as held:
+            folders.append(held.folder)
+    seen: list[CancelRequest] = []
+
+    def watch() -> None:
+        for folder in folders:
+            while (request := read_cancel_request(folder)) is None:
+                pass
+            seen.append(request)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for folder in folders:
+        storage.cancel(os.path.basename(folder), "enough")
+    watcher.join()
+    assert {request.reason for request in seen} == {"enough"}
 
 
 # --- Where a job belongs: one pure function -------------------------------------------------------
