@@ -2078,7 +2078,10 @@ class FileLog(Log):
         return os.fstat(self.fd).st_mtime
 
     def pread(self, limit: int, offset: int) -> bytes:
-        return os.pread(self.fd, limit, offset)
+        data = os.pread(self.fd, limit, offset)
+        # Linux reduces the size before it clears the pages: a read that a truncation overtakes may
+        # have copied zeros from behind the new end.
+        return data[: max(0, self.size - offset)]
 
     def samples(self) -> SizeSamples:
         return SizeSamples.open(self.times)
