@@ -170,7 +170,7 @@ class Tailboard:
         self.searches = SearchTurns()
         self.outages = OutageLog()
         self.tokens = TokenFile(settings.tokens)
-        # None: those for which the page's server asks for tickets.
+        # Empty: a page may read logs only with a ticket for its own origin.
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
         self.finished = FinishedJobs(self.storage)

@@ -328,7 +328,7 @@ def test_a_log_above_a_mebibyte_is_searched_in_turn(
 
 
 class Searches:
-    """Threads that ask for turns one after another, and end when they are told to."""
+    """Threads that ask for turns one after another, and end on request."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pool, self.turns = pool, SearchTurns()

@@ -662,7 +662,7 @@ def test_what_a_machine_is_to_delete_is_forgotten_in_the_end(
 
 
 def age(redis: RedisServer, seconds: int, *machines: RedisMachine) -> None:
-    """Let Redis have heard of these machines so much earlier."""
+    """Make the last reports of these machines so much older."""
     for machine in machines:
         redis.do("ZINCRBY", "tailboard:heard", -seconds, machine.spool.name)
 

@@ -518,7 +518,7 @@ def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore
 def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
     storage: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker looks after its jobs in between; here it does after each command."""
+    """The worker supervises its jobs between two schedules; here, after each command."""
     monkeypatch.setattr("worker.FIRING", 0.0)
     names = [f"hourly{number}" for number in range(3)]
     for name in names:
