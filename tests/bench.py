@@ -3,9 +3,12 @@
     python tests/bench.py [--jobs 300] [--gigabytes 2] [--followers 50] [--seconds 20]
     python tests/bench.py --page        the page alone, in Chromium
     python tests/bench.py --redis [--jobs 300] [--followers 50]     (beside RQ: pip install rq)
+    python tests/bench.py --only two-slots,tail-requests            some figures, of any kind
 
 Absolute times are of this machine and this hour; quote the ratios. They differ from one file system
-to another: TMPDIR says where to measure.
+to another: the measured folders are in `tests/`, or in the folder of --folder. A figure that cannot
+be measured prints a line that begins with FAILED; the others still run, and the exit code is 1.
+bench_against.py compares two commits.
 """
 
 from __future__ import annotations
@@ -13,44 +16,115 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench_attacked import attacked  # noqa: E402
-from bench_jobs import history, idle, start_latency, throughput  # noqa: E402
-from bench_logs import following, polling, tails  # noqa: E402
-from bench_page import bench_page  # noqa: E402
-from bench_redis import several_machines  # noqa: E402
+import bench_attacked  # noqa: E402
+import bench_jobs  # noqa: E402
+import bench_logs  # noqa: E402
+import bench_page  # noqa: E402
+import bench_redis  # noqa: E402
+from figures import Figure, take_figures  # noqa: E402
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def folder_figures(asked: argparse.Namespace) -> list[Figure]:
+    """Of one machine with a jobs folder."""
+    large = asked.gigabytes << 30
+    figures = [
+        Figure("one-slot", lambda folder: bench_jobs.throughput(folder, 1, asked.jobs)),
+        Figure("two-slots", lambda folder: bench_jobs.throughput(folder, 2, asked.jobs)),
+        Figure("start", lambda folder: bench_jobs.start_latency(folder, 100)),
+        Figure("idle", lambda folder: bench_jobs.idle(folder, asked.seconds)),
+        Figure("history", bench_jobs.history),
+        Figure("tail-reads", lambda folder: bench_logs.tail_reads(folder, large)),
+        Figure("one-follower", lambda folder: bench_logs.following(folder, 1)),
+        Figure("followers", lambda folder: bench_logs.following(folder, asked.followers)),
+    ]
+    for kind in bench_attacked.ATTACKS:
+        name = "attack-" + kind.replace(",", "").replace(" ", "-")
+        attacked = lambda folder, kind=kind: bench_attacked.attacked(folder, kind)  # noqa: E731
+        figures.append(Figure(name, attacked))
+    return [
+        *figures,
+        Figure("polls", bench_logs.polls),
+        Figure("tail-requests", lambda folder: bench_logs.tail_requests(folder, large)),
+        Figure("search", lambda folder: bench_logs.search(folder, large)),
+    ]
+
+
+def page_figures() -> list[Figure]:
+    """Of the page, in Chromium."""
+
+    def flood(what: str, command: str) -> Callable[[Path], None]:
+        return lambda folder: bench_page.longest_frame(folder, what, command)
+
+    return [
+        Figure("page-run", bench_page.run_to_first_line),
+        Figure("page-cold-link", bench_page.cold_link),
+        Figure("page-line", bench_page.line_to_pane),
+        Figure("page-flood", flood("100,000 lines at once", "seq 100000")),
+        Figure("page-long-lines", flood("2,000 lines of 20 kB", bench_page.LONG_LINES)),
+        Figure("page-long-log", lambda folder: bench_page.long_log(folder, is_paused=False)),
+        Figure("page-paused", lambda folder: bench_page.long_log(folder, is_paused=True)),
+        Figure("page-clicks", bench_page.click_to_lines),
+        Figure("page-idle", bench_page.idle_requests),
+    ]
+
+
+def redis_figures(asked: argparse.Namespace) -> list[Figure]:
+    """Of several machines with a Redis server."""
+    return [
+        Figure("redis-jobs", lambda folder: bench_redis.throughput(folder, asked.jobs)),
+        Figure("redis-memory", lambda folder: bench_redis.memory(folder, 1_000)),
+        Figure("redis-recovery", bench_redis.recovery),
+        Figure("redis-one-follower", lambda folder: bench_redis.following(folder, 1)),
+        Figure("redis-followers", lambda folder: bench_redis.following(folder, asked.followers)),
+        Figure("redis-list", lambda folder: bench_redis.page(folder, 100_000)),
+    ]
+
+
+def choose_figures(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> list[Figure]:
+    """The figures that are named, or else all of the kind that is asked for."""
+    kinds = {
+        "folder": folder_figures(asked),
+        "page": page_figures(),
+        "redis": redis_figures(asked),
+    }
+    if asked.only is None:
+        return kinds["page" if asked.page else "redis" if asked.redis else "folder"]
+    known = {figure.name: figure for figures in kinds.values() for figure in figures}
+    names = asked.only.split(",")
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"unknown: {', '.join(unknown)}; the figures are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--gigabytes", type=int, default=2)
     parser.add_argument("--followers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--page", action="store_true", help="the page alone, in Chromium")
     parser.add_argument("--redis", action="store_true", help="several machines, and no other")
+    parser.add_argument("--only", metavar="NAME,NAME", help="these figures; `?` lists their names")
+    parser.add_argument("--folder", type=Path, default=ROOT / "tests", help="where to measure")
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     asked = parser.parse_args()
-    if asked.page:
-        bench_page()
-        return
-    with tempfile.TemporaryDirectory(dir=ROOT / "tests") as name:
-        folder = Path(name)
-        print(f"{'':52} {'ours':>10} {'bare':>10}")
-        if asked.redis:
-            several_machines(folder / "redis", asked.jobs, asked.followers)
-            return
-        throughput(folder, asked.jobs)
-        start_latency(folder / "start", 100)
-        idle(folder / "idle", asked.seconds)
-        history(folder / "history")
-        tails(folder / "tails", asked.gigabytes << 30)
-        following(folder / "following", asked.followers)
-        attacked(folder / "attacked")
-        polling(folder / "polling", asked.gigabytes << 30)
+    figures = choose_figures(parser, asked)
+    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+        print(f"{'':56}  {'ours':>10}  {'bare':>10}", flush=True)
+        failed = take_figures(figures, Path(name))
+    if failed:
+        sys.exit(f"{len(failed)} of {len(figures)} figures failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

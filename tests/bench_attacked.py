@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import attacks
 import requests
-from conftest import serve_site
-from figures import each
+from conftest import Claim, Site, serve_site
+from figures import each, say_alone
+
+PATIENCE = 60  # seconds that an answer may take
+
+Attack = Callable[[Site, Claim], AbstractContextManager[object]]
+ATTACKS: dict[str, Attack] = {
+    "nobody": lambda site, claim: nullcontext(),
+    "900 idle": lambda site, claim: attacks.idle(site),
+    "100 slow headers": lambda site, claim: attacks.slow_headers(site),
+    "4,000 slow headers": lambda site, claim: attacks.slow_headers(site, 4_000),
+    "200 slow bodies": lambda site, claim: attacks.slow_bodies(site),
+    "90 slow downloads": lambda site, claim: download_slowly(site),
+    "64 followers": lambda site, claim: attacks.followers(site, claim.job.id),
+    "64 followers and 1,000 idle": lambda site, claim: follow_and_idle(site, claim),
+}
+
+
+def download_slowly(site: Site) -> AbstractContextManager[object]:
+    ended = site.hand.ended(b"a line of a log\n" * 4_000_000)
+    return attacks.slow_downloads(site, ended, 90)
+
+
+def follow_and_idle(site: Site, claim: Claim) -> AbstractContextManager[object]:
+    with ExitStack() as stack:
+        stack.enter_context(attacks.followers(site, claim.job.id))
+        stack.enter_context(attacks.idle(site, 1_000))
+        return stack.pop_all()
 
 
 def slowest(url: str) -> float:
     """The slowest of some answers, in ms."""
     paths = ("/healthz", "/jobs") * 10
-    return max(each(1, lambda path=path: requests.get(url + path))[0] for path in paths) * 1e3
+    times = (
+        each(1, lambda path=path: requests.get(url + path, timeout=PATIENCE)) for path in paths
+    )
+    return max(seconds for (seconds,) in times) * 1e3
 
 
-def attacked(folder: Path) -> None:
-    """How long the others wait while clients do what they should not."""
-    folder.mkdir()
-    with serve_site(folder) as served:
-        ended = served.hand.ended(b"a line of a log\n" * 4_000_000)
-        claim = served.hand.running(b"begin\n")
-        kinds = {
-            "nobody": nullcontext(),
-            "900 idle": attacks.idle(served),
-            "100 slow headers": attacks.slow_headers(served),
-            "4,000 slow headers": attacks.slow_headers(served, 4_000),
-            "200 slow bodies": attacks.slow_bodies(served),
-            "90 slow downloads": attacks.slow_downloads(served, ended, 90),
-            "64 followers": attacks.followers(served, claim.job.id),
-        }
-        for name, attack in kinds.items():
-            with attack:
-                took = slowest(served.url)
-            print(f"/healthz and /jobs beside {name}: {took:.1f} ms at the most (reach 1,000)")
-        with attacks.followers(served, claim.job.id), attacks.idle(served, 1_000):
-            took = slowest(served.url)
-        print(f"/healthz and /jobs beside 64 followers and 1,000 idle: {took:.1f} ms (reach 1,000)")
-        served.hand.finish(claim)
+def attacked(folder: Path, name: str) -> None:
+    """How long others wait while clients do what they should not."""
+    with serve_site(folder) as site:
+        claim = site.hand.running(b"begin\n")
+        with ATTACKS[name](site, claim):
+            took = slowest(site.url)
+        site.hand.finish(claim)
+    say_alone(f"slowest /healthz or /jobs beside {name}", took, "ms", "target 1,000")

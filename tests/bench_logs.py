@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import statistics
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import requests
-from bench_jobs import fresh
-from conftest import Processes, free_port
-from figures import each, quantiles, say
+from bench_jobs import fresh, run_queued_jobs
+from conftest import Processes, free_port, wait_until
+from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
 from storage import FileLog, FolderStore, Job, Store
+
+PATIENCE = 120  # seconds that an answer, or a follower, may take
+SMALL = 1 << 20  # bytes of a log
+PAGE_BYTES = 46_000  # as much as 1,000 lines
+
+
+def in_gib(size: int) -> str:
+    return f"{size / (1 << 30):g} GiB"
 
 
 def write_log(path: Path, size: int) -> None:
@@ -29,25 +40,27 @@ def write_log(path: Path, size: int) -> None:
 
 
 def ended_job(storage: FolderStore, processes: Processes, size: int) -> str:
+    """A job that has ended with a log of this size; its ID."""
     job = storage.submit(Job(command="echo"))
-    processes.worker("--drain").wait()
+    run_queued_jobs(processes)
     (path,) = Path(storage.root).glob(f"succeeded/*/{job.id}/output.log")
     write_log(path, size)
     return job.id
 
 
-def tails(folder: Path, large: int) -> None:
-    folder.mkdir()
+def tail_reads(folder: Path, large: int) -> None:
+    """How long the last lines take to read from the file."""
     medians = []
-    for name, size in (("small", 1 << 20), ("large", large)):
+    for name, size in (("small", SMALL), ("large", large)):
         write_log(folder / name, size)
         with FileLog(str(folder / name)) as log:
             times = each(200, lambda log=log, size=size: log.read(log.tail(1000, size), size))
         medians.append(quantiles(times)[0])
-    what = f"last 1,000 lines of {large / (1 << 30):g} GiB : of 1 MiB"
-    say(what, medians[1], medians[0], "ms", "reach 2")
-    (folder / "large").unlink()
+    what = f"last 1,000 lines of {in_gib(large)} : of 1 MiB"
+    say(what, medians[1], medians[0], "ms", "target 2")
 
+
+# --- Over HTTP ------------------------------------------------------------------------------------
 
 static = Flask(__name__)
 
@@ -57,87 +70,148 @@ def a_file(name: str) -> Response:
     return send_file("/" + name)
 
 
-def polling(folder: Path, large: int) -> None:
-    storage, processes = fresh(folder)
-    jobs = {"1 MiB": ended_job(storage, processes, 1 << 20)}
-    jobs[f"{large >> 30} GiB"] = ended_job(storage, processes, large)
-    (folder / "piece").write_bytes(b"x" * (256 << 10))
-    (folder / "page").write_bytes(b"x" * 46_000)  # as much as 1,000 lines
-    url = processes.api()
-    files = f"http://127.0.0.1:{free_port()}"
+def serve_files(processes: Processes, page: Path) -> str:
+    """Serve files with the server that the API uses; the URL of this one."""
+    url = f"http://127.0.0.1:{free_port()}{page}"
     options = "--interface wsgi --blocking-threads 100 --no-access-log --working-dir tests --port"
-    server = ("granian", *options.split(), files.rpartition(":")[2], "bench_logs:static")
-    processes.serve(f"{files}{folder}/page", sys.executable, "-m", *server)
-    session = requests.Session()
+    port = url.split(":")[2].partition("/")[0]
+    server = ("granian", *options.split(), port, "bench_logs:static")
+    processes.serve(url, sys.executable, "-m", *server)
+    return url
 
-    def get(address: str, **headers: str) -> requests.Response:
-        answer = session.get(address, headers=headers)
-        assert answer.status_code in (200, 304), answer.text
+
+class Client:
+    """One connection that is kept open, as a browser does."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+
+    def get(self, url: str, **headers: str) -> requests.Response:
+        answer = self.session.get(url, headers=headers, timeout=PATIENCE)
+        if answer.status_code not in (200, 304):
+            raise RuntimeError(f"{url} answered {answer.status_code}: {answer.text[:200]}")
         return answer
 
-    def rate(address: str, **headers: str) -> float:
-        return 1 / statistics.median(each(300, lambda: get(address, **headers)))
+    def seconds(self, url: str, **headers: str) -> float:
+        return each(1, lambda: self.get(url, **headers))[0]
 
-    logs = f"{url}/jobs/{jobs['1 MiB']}/logs"
-    page = f"{files}{folder}/page"
-    etag = {"If-None-Match": get(logs).headers["ETag"]}
-    static_etag = {"If-None-Match": get(page).headers["ETag"]}
-    say(
-        "polls answered 304 : a static file's", rate(logs, **etag), rate(page, **static_etag), "1/s"
-    )
-    ours, bare = rate(f"{logs}?offset=0"), rate(f"{files}{folder}/piece")
-    say("polls of 256 KiB : a static file's", ours, bare, "1/s")
-    for name, job_id in jobs.items():
-        ours = rate(f"{url}/jobs/{job_id}/logs?tail=1000")
-        say(f"tails of 1,000 lines of {name} : a static file's", ours, rate(page), "1/s")
-    begun = time.perf_counter()
-    matches = get(f"{url}/jobs/{jobs[f'{large >> 30} GiB']}/logs?q=no+such+text").json()
-    reached = (large - (matches["next"] or 0)) / (1 << 30)
-    print(f"search: {reached:.2f} GiB in {time.perf_counter() - begun:.2f} s")
-    processes.end()
+    def etag(self, url: str) -> dict[str, str]:
+        """The headers that ask for what has changed since now."""
+        return {"If-None-Match": self.get(url).headers["ETag"]}
+
+
+def polls(folder: Path) -> None:
+    """Repeated requests for one log, and for a static file, in turn."""
+    (folder / "page").write_bytes(b"x" * PAGE_BYTES)
+    (folder / "piece").write_bytes(b"x" * (256 << 10))
+    with fresh(folder) as (storage, processes):
+        logs = f"{processes.api()}/jobs/{ended_job(storage, processes, SMALL)}/logs"
+        page, client = serve_files(processes, folder / "page"), Client()
+        piece = page.removesuffix("page") + "piece"
+        etag, static_etag = client.etag(logs), client.etag(page)
+        unchanged, pieces = [], []
+        for _ in range(300):
+            unchanged.append((client.seconds(logs, **etag), client.seconds(page, **static_etag)))
+            pieces.append((client.seconds(f"{logs}?offset=0"), client.seconds(piece)))
+    say("polls answered 304 : a static file's", *median_rates(unchanged), "1/s")
+    say("polls of 256 KiB : a static file's", *median_rates(pieces), "1/s")
+
+
+def median_rates(times: list[tuple[float, ...]]) -> list[float]:
+    """Answers a second, for each column of seconds."""
+    return [1 / statistics.median(column) for column in zip(*times, strict=True)]
+
+
+def tail_requests(folder: Path, large: int) -> None:
+    """The last lines of a short log, of a huge one, and a static file of their size, in turn."""
+    (folder / "page").write_bytes(b"x" * PAGE_BYTES)
+    with fresh(folder) as (storage, processes):
+        jobs = [ended_job(storage, processes, size) for size in (SMALL, large)]
+        api, client = processes.api(), Client()
+        urls = [f"{api}/jobs/{job_id}/logs?tail=1000" for job_id in jobs]
+        urls.append(serve_files(processes, folder / "page"))
+        for url in urls * 20:  # the lines of a log are counted by its first few requests
+            client.get(url)
+        times = [tuple(client.seconds(url) for url in urls) for _ in range(300)]
+    short, huge, bare = median_rates(times)
+    say("tails of 1,000 lines of 1 MiB : a static file's", short, bare, "1/s")
+    say(f"tails of 1,000 lines of {in_gib(large)} : a static file's", huge, bare, "1/s")
+    say(f"tails of 1,000 lines of {in_gib(large)} : of 1 MiB", huge, short, "1/s", "target 0.8")
+
+
+def search(folder: Path, large: int) -> None:
+    """For a text that the log does not contain, until the API has no more time."""
+    with fresh(folder) as (storage, processes):
+        job_id, client = ended_job(storage, processes, large), Client()
+        url = f"{processes.api()}/jobs/{job_id}/logs?q=no+such+text"
+        begun = time.perf_counter()
+        following = client.get(url).json()["next"]
+        seconds = time.perf_counter() - begun
+    searched = (large - (following or 0)) / (1 << 30)
+    say_alone(f"search of {in_gib(large)}", searched / seconds, "GiB/s", f"{searched:.2f} GiB")
+
+
+# --- Following ------------------------------------------------------------------------------------
 
 
 def following(folder: Path, followers: int) -> None:
     """From a program's write to each follower's read."""
-    storage, processes = fresh(folder)
-    processes.worker()
-    measure_followers(storage, processes.api(), folder, followers)
-    processes.end()
+    with fresh(folder) as (storage, processes):
+        processes.worker()
+        measure_followers(storage, processes.api(), folder, followers)
 
 
-def measure_followers(storage: Store, url: str, folder: Path, followers: int) -> None:
+def measure_followers(storage: Store, url: str, folder: Path, count: int) -> None:
+    gate = folder / "gate"
+    os.mkfifo(gate)
     program = "import time\nfor _ in range(100): print(time.time()); time.sleep(0.02)"
-    for count in (1, followers):
-        gate = folder / f"gate{count}"
-        os.mkfifo(gate)
-        job = storage.submit(Job(command=f"cat {gate}; exec {sys.executable} -c '{program}'"))
-        delays: list[float] = []
-        ready = threading.Barrier(count + 1)
-
-        def follow(job_id: str, ready: threading.Barrier, delays: list[float]) -> None:
-            answer = requests.get(
-                f"{url}/jobs/{job_id}/logs?follow=1",
-                headers={"Accept": "text/event-stream"},
-                stream=True,
-            )
-            lines = answer.iter_lines(chunk_size=None)
-            next(lines)
+    job = storage.submit(Job(command=f"cat {gate}; exec {sys.executable} -c '{program}'"))
+    ready = threading.Barrier(count + 1, timeout=2 * PATIENCE)
+    with ThreadPoolExecutor(count) as pool:
+        logs = f"{url}/jobs/{job.id}/logs?follow=1"
+        readers = [pool.submit(follow, logs, ready) for _ in range(count)]
+        with suppress(threading.BrokenBarrierError):  # the reader that broke it has the reason
             ready.wait()
-            for line in lines:
-                now = time.time()
-                if line.startswith(b"event: end"):
-                    return
-                if line.startswith(b"data: "):
-                    delays += [now - float(text) for text in json.loads(line[6:]).split()]
+            wait_until(lambda: open_gate(gate), PATIENCE / 2)
+        delays = [delay for reader in readers for delay in reader.result()]
+    median, p95 = quantiles(delays)
+    say_alone(f"write to read, {count} followers, median", median, "ms")
+    say_alone(f"write to read, {count} followers, p95", p95, "ms")
 
-        threads = [
-            threading.Thread(target=follow, args=(job.id, ready, delays)) for _ in range(count)
-        ]
-        for thread in threads:
-            thread.start()
+
+def follow(url: str, ready: threading.Barrier) -> list[float]:
+    """The delays, in seconds, of a log whose lines are the times when they were written."""
+    deadline = time.time() + PATIENCE
+    try:
+        headers = {"Accept": "text/event-stream"}
+        answer = requests.get(url, headers=headers, stream=True, timeout=PATIENCE)
+        answer.raise_for_status()
+        lines = answer.iter_lines(chunk_size=None)
+        next(lines)
+    except Exception:
+        ready.abort()  # the others need not wait for this one
+        raise
+    delays: list[float] = []
+    with suppress(threading.BrokenBarrierError):
         ready.wait()
-        gate.write_text("")
-        for thread in threads:
-            thread.join()
-        median, p95 = quantiles(delays)
-        print(f"write to read, {count} followers: median {median:.2f} ms, p95 {p95:.2f} ms")
+        for line in lines:
+            now = time.time()
+            if line.startswith(b"event: end"):
+                return delays
+            if line.startswith(b"data: "):
+                delays += [now - float(text) for text in json.loads(line[6:]).split()]
+            if now > deadline:  # keep-alives come for ever
+                raise TimeoutError(f"the log has not ended within {PATIENCE} s")
+        raise RuntimeError("the answer ended before the log")
+    return []
+
+
+def open_gate(gate: Path) -> bool:
+    """Let a job pass that reads this FIFO; False if it does not read it yet."""
+    try:
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False
+    return True

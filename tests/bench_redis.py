@@ -8,16 +8,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench_logs import measure_followers
-from conftest import Processes, RedisServer, server_binary, wait_until
-from figures import quantiles, say
+from conftest import Processes, RedisServer, end_jobs, server_binary, wait_until
+from figures import each, quantiles, say, say_alone
 from proxy import Proxy
 
 from storage import FINISHED, Job, RedisStore
+
+PATIENCE = 120  # seconds that a worker may take to end
 
 
 class Machines:
@@ -25,7 +28,6 @@ class Machines:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir()
         options = ("--appendfsync", "everysec", "--save", "")
         self.redis = RedisServer(folder / "redis", server_binary("valkey"), *options)
         self.redis.start()
@@ -44,8 +46,18 @@ class Machines:
 
     def end(self) -> None:
         self.processes.end()
+        end_jobs(self.store)
         self.store.close()
         self.redis.kill()
+
+
+@contextmanager
+def several_machines(folder: Path) -> Iterator[Machines]:
+    machines = Machines(folder)
+    try:
+        yield machines
+    finally:
+        machines.end()
 
 
 def rate(done: Callable[[], int], jobs: int) -> float:
@@ -68,7 +80,7 @@ def our_rate(machines: Machines, jobs: int) -> float:
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            worker.wait()
+            worker.wait(PATIENCE)
 
 
 def rq_rate(machines: Machines, jobs: int, count: int, function: str, *arguments: Any) -> float:
@@ -90,90 +102,79 @@ def rq_rate(machines: Machines, jobs: int, count: int, function: str, *arguments
                 worker.wait()
 
 
-def machines_throughput(machines: Machines, jobs: int) -> None:
+def throughput(folder: Path, jobs: int) -> None:
     """Two workers of two slots run `true`; RQ's SimpleWorker runs it, or does nothing."""
     if importlib.util.find_spec("rq") is None:
-        print("RQ is not installed: pip install rq")
-        return
+        raise RuntimeError("RQ is not installed: pip install rq")
     rounds: list[tuple[float, ...]] = []
-    for _ in range(5):
-        ours = our_rate(machines, jobs)
-        one = rq_rate(machines, jobs, 1, "subprocess.call", ["true"])
-        two = rq_rate(machines, jobs, 2, "subprocess.call", ["true"])
-        rounds.append((ours, one, two, rq_rate(machines, jobs, 2, "os.getpid")))
+    with several_machines(folder) as machines:
+        for _ in range(5):
+            ours = our_rate(machines, jobs)
+            one = rq_rate(machines, jobs, 1, "subprocess.call", ["true"])
+            two = rq_rate(machines, jobs, 2, "subprocess.call", ["true"])
+            rounds.append((ours, one, two, rq_rate(machines, jobs, 2, "os.getpid")))
     ours, one, two, nothing = (statistics.median(column) for column in zip(*rounds, strict=True))
-    say("2 workers on Redis | RQ's SimpleWorker, `true`", ours, one, "jobs/s", "at least 1.5")
-    say("2 workers on Redis | 2 of them, `true`", ours, two, "jobs/s")
-    say("2 workers on Redis | 2 of them, os.getpid()", ours, nothing, "jobs/s")
+    say("jobs/s, 2 workers on Redis : RQ's SimpleWorker, `true`", ours, one, "1/s", "target 1.5")
+    say("jobs/s, 2 workers on Redis : 2 of them, `true`", ours, two, "1/s")
+    say("jobs/s, 2 workers on Redis : 2 of them, os.getpid()", ours, nothing, "1/s")
 
 
 def used(machines: Machines) -> int:
     return int(machines.redis.do("INFO", "memory")["used_memory"])
 
 
-def memory(machines: Machines, jobs: int) -> None:
+def memory(folder: Path, jobs: int) -> None:
     """Of a finished job with a line of log, and of the byte of a long log."""
-    worker = machines.worker("memory", "--slots", "2")
-    before, known = used(machines), machines.ended()
-    for number in range(jobs):
-        machines.store.submit(Job(command=f"echo line {number}"))
-    wait_until(lambda: machines.ended() - known == jobs, 300)
-    print(f"memory of a finished job: {(used(machines) - before) / jobs:.0f} bytes (at most 2048)")
-    before, known = used(machines), machines.ended()
-    machines.store.submit(Job(command="head -c 8000000 /dev/zero | tr '\\0' x"))
-    wait_until(lambda: machines.ended() == known + 1, 100)
-    print(f"memory of a log byte: {(used(machines) - before) / 8e6:.3f} bytes (at most 1.1)")
-    worker.terminate()
-    worker.wait()
+    with several_machines(folder) as machines:
+        machines.worker("memory", "--slots", "2")
+        before = used(machines)
+        for number in range(jobs):
+            machines.store.submit(Job(command=f"echo line {number}"))
+        wait_until(lambda: machines.ended() == jobs, 300)
+        of_a_job = (used(machines) - before) / jobs
+        before = used(machines)
+        machines.store.submit(Job(command="head -c 8000000 /dev/zero | tr '\\0' x"))
+        wait_until(lambda: machines.ended() == jobs + 1, 100)
+        of_a_byte = (used(machines) - before) / 8e6
+    say_alone("memory of a finished job", of_a_job, "bytes", "target 2048")
+    say_alone("memory of a log byte", of_a_byte, "bytes", "target 1.1")
 
 
-def page(machines: Machines, jobs: int) -> None:
+def page(folder: Path, jobs: int) -> None:
     """The newest 50 of so many; they are queued, and nobody serves their queue."""
-    for _ in range(jobs):
-        machines.store.submit(Job(command="true", queue="nobody"))
-    times = []
-    for _ in range(50):
-        begun = time.perf_counter()
-        machines.store.list(limit=50)
-        times.append(time.perf_counter() - begun)
-    median, p95 = quantiles(times)
-    print(f"page of 50 of {jobs:,}: median {median:.2f} ms, p95 {p95:.2f} ms")
+    with several_machines(folder) as machines:
+        for _ in range(jobs):
+            machines.store.submit(Job(command="true", queue="nobody"))
+        median, p95 = quantiles(each(50, lambda: machines.store.list(limit=50)))
+    say_alone(f"page of 50 of {jobs:,}, median", median, "ms")
+    say_alone(f"page of 50 of {jobs:,}, p95", p95, "ms")
 
 
-def recovery(machines: Machines) -> None:
-    """How soon a network that stalls is noticed, and how soon a job starts after it."""
-    proxy = Proxy(machines.redis.port)
-    url = f"redis://127.0.0.1:{proxy.port}/0"
-    worker = machines.worker("recovery", url=url)
-    first = machines.store.submit(Job(command="true"))
-    wait_until(lambda: machines.store.status(first.id) in FINISHED, 30)
-    told = machines.processes.text().count("redis away")
-    proxy.stall()
-    begun = time.perf_counter()
-    wait_until(lambda: machines.processes.text().count("redis away") > told, 30)
-    noticed = time.perf_counter() - begun
-    job = machines.store.submit(Job(command="true"))
-    proxy.drop()
-    proxy.go_on()
-    begun = time.perf_counter()
-    wait_until(lambda: machines.store.status(job.id) in FINISHED, 30)
-    ran = time.perf_counter() - begun
-    print(f"a stall: noticed after {noticed:.1f} s, a job ran {ran:.1f} s after its end (5 s)")
-    worker.terminate()
-    worker.wait()
-    proxy.close()
-
-
-def several_machines(folder: Path, jobs: int, followers: int) -> None:
-    machines = Machines(folder)
-    try:
-        machines_throughput(machines, jobs)
-        memory(machines, 1_000)
-        recovery(machines)
-        worker = machines.worker("following")
+def following(folder: Path, followers: int) -> None:
+    """From a program's write to each follower's read."""
+    with several_machines(folder) as machines:
+        machines.worker("following")
         measure_followers(machines.store, machines.processes.api(), folder, followers)
-        worker.terminate()
-        worker.wait()
-        page(machines, 100_000)
-    finally:
-        machines.end()
+
+
+def recovery(folder: Path) -> None:
+    """How soon a network that stalls is noticed, and how soon a job starts after it."""
+    with several_machines(folder) as machines, closing(Proxy(machines.redis.port)) as proxy:
+        worker = machines.worker("recovery", url=f"redis://127.0.0.1:{proxy.port}/0")
+        first = machines.store.submit(Job(command="true"))
+        wait_until(lambda: machines.store.status(first.id) in FINISHED, 30)
+        reported = machines.processes.text().count("redis away")
+        proxy.stall()
+        begun = time.perf_counter()
+        wait_until(lambda: machines.processes.text().count("redis away") > reported, 30)
+        noticed = time.perf_counter() - begun
+        job = machines.store.submit(Job(command="true"))
+        proxy.drop()
+        proxy.go_on()
+        begun = time.perf_counter()
+        wait_until(lambda: machines.store.status(job.id) in FINISHED, 30)
+        ran = time.perf_counter() - begun
+        worker.terminate()  # while the proxy still carries what it says last
+        worker.wait(PATIENCE)
+    say_alone("a stall: until it is noticed", noticed, "s")
+    say_alone("a stall: from its end to the end of a job", ran, "s", "target 5")

@@ -1,14 +1,75 @@
-"""What the benches share: how a figure is taken and printed. It does not import Tailboard."""
+"""What the benches share: how a figure is declared, taken, printed, and read back from what another
+process printed. It does not import Tailboard, so that it can read the figures of any commit."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import statistics
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+FAILED = "FAILED"  # how the line of a figure that could not be taken begins
+REASON_LENGTH = 400  # characters
+NUMBER = r"[-+]?\d[-+.\de]*"
+PRINTED = re.compile(
+    rf"(?P<what>\S+(?: \S+)*)  +(?P<value>{NUMBER})(?:  +(?P<bare>{NUMBER}))?  +(?P<unit>\S+)"
+    rf"(?:  +ratio +(?P<ratio>{NUMBER}))?(?:  .*)?"
+)
 
 
-def say(what: str, ours: float, bare: float, unit: str, reach: str = "") -> None:
-    print(f"{what:52} {ours:10.4g} {bare:10.4g} {unit:9} ratio {ours / bare:7.3f}  {reach}")
+# --- Taking figures -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or more lines of the bench that are measured together. `measure` prints them; it gets an
+    empty folder of its own, and raises if it cannot measure."""
+
+    name: str  # for --only
+    measure: Callable[[Path], None]
+
+
+def take_figures(figures: Iterable[Figure], root: Path) -> list[str]:
+    """Take each figure, in a new folder in `root`. One that fails prints a line with the reason and
+    does not keep the others from running. Returns the names of those that failed."""
+    failed = []
+    for figure in figures:
+        folder = root / figure.name
+        folder.mkdir()
+        try:
+            figure.measure(folder)
+        except (Exception, pytest.skip.Exception, pytest.fail.Exception) as error:
+            print(f"{FAILED} {figure.name}: {describe_error(error)}", flush=True)
+            failed.append(figure.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return failed
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line, and which line of the bench it passed last."""
+    text = str(error).split("Call log:")[0]  # Playwright lists what it tried, over many lines
+    reason = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [f for f in frames if Path(f.filename).name.startswith("bench")]
+    place = f" ({Path(at[-1].filename).name}:{at[-1].lineno})" if at else ""
+    return f"{type(error).__name__}: {reason[:REASON_LENGTH]}{place}"
+
+
+def each(turns: int, call: Callable[[], object]) -> list[float]:
+    """How long each of so many calls took, in seconds."""
+    times = []
+    for _ in range(turns):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return times
 
 
 def quantiles(times: list[float]) -> tuple[float, float]:
@@ -17,10 +78,54 @@ def quantiles(times: list[float]) -> tuple[float, float]:
     return statistics.median(times) * 1e3, times[int(len(times) * 0.95)] * 1e3
 
 
-def each(turns: int, call: Callable[[], object]) -> list[float]:
-    times = []
-    for _ in range(turns):
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return times
+# --- Printing figures -----------------------------------------------------------------------------
+# A unit is one word.
+
+
+def is_rate(unit: str) -> bool:
+    """Is more of it better? Of all other units, less is."""
+    return unit.endswith("/s")
+
+
+def say(what: str, ours: float, bare: float, unit: str, target: str = "") -> None:
+    """A figure beside the same one of something bare."""
+    print_columns(what, ours, f"{bare:.4g}", unit, f"ratio {ours / bare:7.3f}", target)
+
+
+def say_alone(what: str, value: float, unit: str, target: str = "") -> None:
+    """A figure that has nothing to compare it with."""
+    print_columns(what, value, "", unit, "", target)
+
+
+def print_columns(what: str, value: float, bare: str, unit: str, ratio: str, target: str) -> None:
+    line = f"{what:56}  {value:10.4g}  {bare:>10}  {unit:12}  {ratio:13}  {target}"
+    print(line.rstrip(), flush=True)
+
+
+# --- Reading printed figures ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Value:
+    what: str
+    value: float
+    unit: str
+
+
+def parse_figures(printed: str) -> list[Value]:
+    """The figures in what a bench has printed, in that order. A figure beside something bare counts
+    twice: by itself, and as the ratio to it, whose unit still says whether more is better."""
+    found = []
+    for line in printed.splitlines():
+        parts = PRINTED.fullmatch(line)
+        if parts is None or line.startswith(FAILED):
+            continue
+        what, unit = parts["what"], parts["unit"]
+        found.append(Value(what, float(parts["value"]), unit))
+        if parts["ratio"]:
+            found.append(Value(f"{what}, ratio", float(parts["ratio"]), unit))
+    return found
+
+
+def parse_failures(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith(FAILED)]
