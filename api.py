@@ -1550,33 +1550,43 @@ def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
 def count_lines(job_id: str, log: Log, size: int) -> int | None:
     """How many lines the log has; None where its head is gone, it is too large, or until a few
     requests have counted on from where the last one stopped."""
-    counted = tailboard().lines
-    at, lines = counted.pop(job_id, (0, 0))
     if log.start > 0 or size > COUNT_LIMIT:
         return None
+    at, lines = tailboard().lines.get(job_id, (0, 0))
     at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
-    counted[job_id] = at, lines + more
-    while len(counted) > LINE_COUNT_CACHE_SIZE:
-        counted.pop(next(iter(counted)), None)
+    remember_count(job_id, at, lines + more)
     unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
     return lines + more + unfinished if at == size else None
 
 
 def line_number(job_id: str, log: Log, offset: int) -> int | None:
-    """The number, from 1, of the line that the byte at an offset is part of; None where the head
-    of the log is gone, or if counting up to there would take too long."""
+    """The number, from 1, of the line that the byte at an offset is part of. None if the head of
+    the log was removed, if counting up to there would take too long, or until a few requests have
+    each continued the count of the one before."""
     if log.start > 0:
         return None
-    counted, lines = tailboard().lines.get(job_id, (0, 0))
+    known, lines = tailboard().lines.get(job_id, (0, 0))
+    counted = known
     if offset < counted - offset:  # the beginning is nearer
         counted, lines = 0, 0
     if abs(offset - counted) > COUNT_LIMIT:  # in vain, and again with each request
         return None
     deadline = time.monotonic() + LINE_NUMBER_TIME
     at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)
+    if at > known:
+        remember_count(job_id, at, lines + more)
     if at < max(counted, offset):
         return None
     return 1 + (lines + more if offset >= counted else lines - more)
+
+
+def remember_count(job_id: str, at: int, lines: int) -> None:
+    """Remember how many lines end before this offset of a job's log, for the next request."""
+    counts = tailboard().lines
+    counts.pop(job_id, None)  # the last one of the dictionary is the one used last
+    counts[job_id] = at, lines
+    while len(counts) > LINE_COUNT_CACHE_SIZE:
+        counts.pop(next(iter(counts)), None)
 
 
 def trim_partial_utf8(data: bytes, ended: bool) -> bytes:

@@ -23,6 +23,7 @@ from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wa
 from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
+import api
 from storage import Claim, FileLog, Outcome, Status, last_match_finder
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
@@ -796,6 +797,46 @@ def test_the_end_of_a_huge_log_costs_no_more_than_that_of_a_small_one(
         return time.thread_time() - begun
 
     assert min(seconds(small) for _ in range(5)) * 10 > min(seconds(huge) for _ in range(5))
+
+
+def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
+    client: FlaskClient, folder: Path
+) -> None:
+    """The log is too long, but its last lines begin below the limit. Before, each request counted
+    all lines up to them."""
+    content, hand = b"a line of a log\n" * 10_000, Hand(folder)
+    small, large = hand.ended(content), hand.ended(b"first\n")
+    os.truncate(hand.log(large), api.COUNT_LIMIT - len(content))  # the rest is a hole
+    with open(hand.log(large), "ab") as log:
+        log.write(b"\n" + content)
+
+    def seconds(job_id: str) -> float:
+        begun = time.thread_time()
+        answer = client.get(f"/jobs/{job_id}/logs?tail=10")
+        used = time.thread_time() - begun
+        assert int(answer.headers["X-Log-Line"]) == (9_993 if job_id == large else 9_991)
+        return used
+
+    wait_until(lambda: "X-Log-Line" in client.get(f"/jobs/{large}/logs?tail=10").headers)
+    assert min(seconds(small) for _ in range(5)) * 10 > min(seconds(large) for _ in range(5))
+
+
+def test_the_line_numbers_of_a_growing_log_are_known_beyond_the_counting_limit(
+    client: FlaskClient, folder: Path
+) -> None:
+    hand = Hand(folder)
+    claim = hand.running(b"first\n")
+    path = hand.log(claim.job.id)
+
+    def last_line() -> str | None:
+        return client.get(f"/jobs/{claim.job.id}/logs?tail=1").headers.get("X-Log-Line")
+
+    for number, size in enumerate((0.75, 1.5, 2.25), 2):
+        os.truncate(path, int(size * api.COUNT_LIMIT))  # a hole
+        hand.write(claim, b"\n")
+        hand.write(claim, b"last\n")
+        wait_until(lambda expected=str(number * 2 - 1): last_line() == expected)
+    hand.finish(claim)
 
 
 def test_each_search_takes_time_in_proportion_to_the_log(tmp_path: Path) -> None:
