@@ -195,7 +195,7 @@ class Tailboard:
             "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
         )
         with suppress(storage.StoreAway):  # it starts all the same, and says so
-            check_storage(self.storage)
+            self.storage.check()
             self.finished.start()
 
     def count_finished(self) -> None:
@@ -226,7 +226,7 @@ class Tailboard:
             depth.add_metric([queue], len(names))
             age.add_metric([queue], age_of(names[0]))
         paused = GaugeMetricFamily("tailboard_queue_paused", "1: it is.", labels=["queue"])
-        for pause in self.storage.paused():
+        for pause in self.storage.pauses.list():
             paused.add_metric([pause.queue], 1)
         yield from (jobs, ended, depth, age, paused)
         alive = self.storage.workers()
@@ -282,12 +282,6 @@ class FinishedJobs:
         if len(self.known) > RECENT_FINISHED:
             newest = sorted(self.known)[-RECENT_FINISHED:]
             self.mark, self.known = newest[0], set(newest)
-
-
-def check_storage(store: storage.Store) -> None:
-    """ValueError where Redis may forget on its own."""
-    if isinstance(store, storage.RedisStore):
-        store.check_server()
 
 
 class Searcher(NamedTuple):
@@ -1275,7 +1269,7 @@ def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
 
 
 def pauses_by_queue() -> dict[str, Pause]:
-    return {pause.queue: pause for pause in tailboard().storage.paused()}
+    return {pause.queue: pause for pause in tailboard().storage.pauses.list()}
 
 
 @routes.post("/jobs/<job_id>/cancel")
@@ -1312,7 +1306,7 @@ TOLD = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
 @routes.get("/saved")
 def list_saved() -> Response:
     """All saved commands, by name; without `env`, which may be large."""
-    listed = [whole_command(command) for command in tailboard().storage.list_commands()]
+    listed = [whole_command(command) for command in tailboard().storage.saved.list()]
     for told in listed:
         del told["env"]
     return unless_known({"saved": listed})
@@ -1320,7 +1314,7 @@ def list_saved() -> Response:
 
 @routes.get("/saved/<name>")
 def show_saved(name: str) -> dict[str, Any]:
-    return whole_command(tailboard().storage.load_command(name))
+    return whole_command(tailboard().storage.saved.load(name))
 
 
 @routes.put("/saved/<name>")
@@ -1330,12 +1324,12 @@ def save(name: str) -> Created:
     is_new = save_command(name, asked)
     location = current_app.url_for("tailboard.show_saved", name=name)
     status = 201 if is_new else 200
-    return whole_command(tailboard().storage.load_command(name)), status, {"Location": location}
+    return whole_command(tailboard().storage.saved.load(name)), status, {"Location": location}
 
 
 @routes.delete("/saved/<name>")
 def delete_saved(name: str) -> tuple[str, int]:
-    tailboard().storage.delete_command(name)
+    tailboard().storage.saved.delete(name)
     return "", 204
 
 
@@ -1351,7 +1345,7 @@ def run_saved(name: str) -> Created:
 def save_command(name: str, asked: object) -> bool:
     """True where the name is new; 400 with a sentence where it is none that could run."""
     try:
-        return tailboard().storage.save_command(make_command(name, asked))
+        return tailboard().storage.saved.save(make_command(name, asked))
     except ValueError as error:
         abort(400, str(error))
 
@@ -1369,7 +1363,7 @@ def make_command(name: str, asked: object) -> SavedCommand:
 
 def make_run(name: str, values: object, by: str | None) -> Job:
     """A job of a saved command with these values; 400 names one that is missing or bad."""
-    command = tailboard().storage.load_command(name)
+    command = tailboard().storage.saved.load(name)
     if not isinstance(values, dict):
         abort(400, "the body must be a JSON object of the params' values")
     try:
@@ -1387,7 +1381,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last ones, and how many of its times were skipped."""
-    schedule = tailboard().storage.load_schedule(command.saved)
+    schedule = tailboard().storage.saved.load_schedule(command.saved)
     upcoming = storage.next_time(command, schedule, time.time())
     runs = last_runs(command)
     return command.as_dict() | {
@@ -1401,7 +1395,7 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
 def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
     """Its newest jobs, in short; those that were deleted are left out."""
     port, runs = tailboard().storage, []
-    for job_id in port.command_runs(command.saved):
+    for job_id in port.saved.runs(command.saved):
         with suppress(JobNotFound):
             told = port.get(job_id).as_dict()
             runs.append({name: told[name] for name in RUN_FIELDS})
@@ -1442,12 +1436,12 @@ def pause(queue: str) -> dict[str, Any]:
     """Claim nothing from a queue until it is resumed; what runs goes on."""
     body = json_body({})
     asked = PauseRequest.parse(with_visitor(body, "by"))
-    return asdict(tailboard().storage.pause(known_queue(queue), asked.why, asked.by))
+    return asdict(tailboard().storage.pauses.pause(known_queue(queue), asked.why, asked.by))
 
 
 @routes.delete("/queues/<queue>/pause")
 def resume(queue: str) -> tuple[str, int]:
-    tailboard().storage.resume(known_queue(queue))
+    tailboard().storage.pauses.resume(known_queue(queue))
     return "", 204
 
 
@@ -2056,7 +2050,7 @@ def list_workers() -> dict[str, Any]:
     return {
         "workers": list(port.workers()),
         "machines": list(port.machines()),
-        "paused": list(port.paused()),
+        "paused": list(port.pauses.list()),
         "storage": port.describe(),
         "unreadable": list(port.unreadable()),
     }
@@ -2068,7 +2062,7 @@ def healthz() -> tuple[dict[str, Any], int]:
     that no worker serves, in a queue that is not paused. It needs no token, so it names nothing
     but a few of these queues: what cannot be read is counted, and /workers names it."""
     waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
-    for paused in tailboard().storage.paused():  # they wait because somebody wants them to
+    for paused in tailboard().storage.pauses.list():  # they wait because somebody wants them to
         waiting.pop(paused.queue, None)
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
@@ -3199,7 +3193,7 @@ def saved_commands(context: click.Context) -> None:
     """List saved commands; keep them, or their times, by the commands below."""
     if context.invoked_subcommand is not None:
         return
-    for command in tailboard().storage.list_commands():
+    for command in tailboard().storage.saved.list():
         echo_line(describe_command(whole_command(command)))
 
 
@@ -3237,7 +3231,7 @@ def time_in_zone(text: str, zone: str) -> str:
 @click.argument("name")
 def delete_saved_command(name: str) -> None:
     """Forget a saved command; its jobs stay."""
-    tailboard().storage.delete_command(name)
+    tailboard().storage.saved.delete(name)
     echo_line(name)
 
 
@@ -3245,8 +3239,8 @@ def switch_times(word: str, paused: bool, text: str) -> None:
     @saved_commands.command(word, help=text)
     @click.argument("name")
     def switch(name: str) -> None:
-        command = tailboard().storage.load_command(name)
-        tailboard().storage.save_command(replace(command, paused=paused))
+        command = tailboard().storage.saved.load(name)
+        tailboard().storage.saved.save(replace(command, paused=paused))
         echo_line(name)
 
 
@@ -3262,7 +3256,7 @@ def export_command(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     commands = {
         os.path.join(folder, f"{command.saved}.json"): command
-        for command in tailboard().storage.list_commands()
+        for command in tailboard().storage.saved.list()
     }
     for path in commands:
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -3279,7 +3273,7 @@ def import_command(folder: str) -> None:
     store = tailboard().storage
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
     commands = [read_exported(os.path.join(folder, name)) for name in names]
-    before = store.list_commands()
+    before = store.saved.list()
     sizes = {each.saved: len(storage.encode_command(each)) for each in before}
     for name, definition in commands:
         sizes[name] = check_import(name, definition, sizes)
@@ -3326,7 +3320,7 @@ def workers_command() -> None:
         queues = ", ".join(info.queues) or "all queues"
         silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
         echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
-    for pause in tailboard().storage.paused():
+    for pause in tailboard().storage.pauses.list():
         echo_line(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
     for machine in tailboard().storage.machines():
         heard = f"heard of at {machine.heard_at}"
@@ -3339,14 +3333,14 @@ def workers_command() -> None:
 def pause_command(queue: str, why: str | None) -> None:
     """Claim nothing from QUEUE until it is resumed; what runs goes on."""
     asked = PauseRequest.parse({"why": why, "by": getuser()})
-    tailboard().storage.pause(known_queue(queue), asked.why, asked.by)
+    tailboard().storage.pauses.pause(known_queue(queue), asked.why, asked.by)
 
 
 @routes.cli.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
     """End the pause of QUEUE."""
-    tailboard().storage.resume(known_queue(queue))
+    tailboard().storage.pauses.resume(known_queue(queue))
 
 
 @routes.cli.command("token")

@@ -372,17 +372,58 @@ class Machine:
     state: str  # "heard of", or "unreachable" since a while
 
 
-# --- The port -----------------------------------------------------------------------------------
+# --- The contracts ------------------------------------------------------------------------------
+#
+# What a backend must provide, by subject. A backend needs these, a `Log` and a `Notifier`. It does
+# not repeat these docstrings; it documents only how it differs. tests/test_store.py checks every
+# backend.
+#
+# In all methods:
+# - IDs are as `new_id` makes them and sort by the time of submission. A text that is no such ID is
+#   the ID of no job.
+# - OSError: the storage is full, damaged or out of reach. The change may have been made or not.
+# - Damage affects only the job, command or file in question. A job whose record cannot be read is
+#   still found and listed, with version 0 and a `reason` that says what is wrong with it.
+# - Several threads and several processes, on Redis also several machines, may call them at once.
+# - "Durable" means that the change survives a power cut, on Redis as far as its own persistence
+#   allows.
 
 
-class Store(Protocol):
-    """What the API and the commands need. OSError: the storage is full or out of reach."""
+class Jobs(Protocol):
+    """Jobs and their states. The transitions (submit, cancel, delete) name the states that they may
+    start from; a worker makes all others (see WorkerStore)."""
 
-    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job: ...
-    def get(self, job_id: str) -> Job: ...
-    def get_many(self, ids: Sequence[str]) -> Iterator[Job]: ...
-    def status(self, job_id: str) -> Status: ...
-    def find(self, part: str) -> Sequence[str]: ...
+    def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
+        """Queue a job (new -> queued) durably. Returns it with its new `id` and `submitted_at`;
+        whatever these two were in `job` is ignored, all other fields of RECORD are stored.
+
+        `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
+        still exists, in whatever state, nothing is submitted and that job is returned. Of several
+        calls at once, one submits. A key made by `own_key` also finds the job that an earlier
+        version has submitted under the `earlier_key` for the same purpose, see `is_same_run`.
+        `request`: a SHA-256 in hexadecimal of what the client sent, stored with the key; None if it
+        is not known. KeyReused if the earlier call with this key had another one.
+
+        If `job.saved` is the name of a saved command, `SavedCommands.runs` returns the new job from
+        then on. `job.not_before`: no attempt starts before this time.
+
+        ValueError for a bad queue name. After an OSError the job may be queued nevertheless: only
+        a call with a `key` can be repeated safely."""
+
+    def get(self, job_id: str) -> Job:
+        """The job with its attempts, as it is now. JobNotFound."""
+
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
+        """Those of the jobs that exist, in the order of `ids`. They are read as the caller
+        iterates."""
+
+    def status(self, job_id: str) -> Status:
+        """A job's status. Cheaper than `get`: no record is read. JobNotFound."""
+
+    def find(self, part: str) -> Sequence[str]:
+        """The IDs, in any state and order, that start or end with this text, or equal it. No ID if
+        it is empty."""
+
     def list(
         self,
         status: Status | None = None,
@@ -392,50 +433,230 @@ class Store(Protocol):
         before: str | None = None,
         since: str | None = None,
         short: bool = False,
-    ) -> tuple[Sequence[Job], str | None]: ...
-    def counts(self) -> dict[Status, int]: ...
-    def queued_by_queue(self) -> dict[str, Sequence[str]]: ...
-    def pause(self, queue: str, why: str | None, by: str | None) -> Pause: ...
-    def resume(self, queue: str) -> None: ...
-    def paused(self) -> Sequence[Pause]: ...
-    def cancel(self, job_id: str, reason: str) -> Job: ...
-    def delete(self, job_id: str) -> None: ...
-    def open_log(self, job_id: str) -> Log: ...
-    def load_logs(self, job_id: str, tail: int = 1000) -> str: ...
-    def watch(self, job_id: str) -> Notifier: ...
-    def workers(self) -> Sequence[WorkerInfo]: ...
-    def machines(self) -> Sequence[Machine]: ...
-    def describe(self) -> dict[str, Any]: ...
-    def check_writable(self) -> None: ...
-    def problem(self) -> str | None: ...
-    def unreadable(self) -> Sequence[str]: ...
-    def finished_totals(self) -> dict[Status, int]: ...
-    def unfinished_ids(self) -> set[str]: ...
-    def iter_finished_ids(self) -> Iterator[str]: ...
-    def secret(self) -> bytes: ...
+    ) -> tuple[Sequence[Job], str | None]:
+        """(up to `limit` jobs that match all the conditions, newest first; the ID to pass as
+        `before` for the next page, or None if there are no more).
 
-    # Saved commands
-    def save_command(self, command: SavedCommand) -> bool: ...
-    def load_command(self, name: str) -> SavedCommand: ...
-    def list_commands(self) -> Sequence[SavedCommand]: ...
-    def delete_command(self, name: str) -> None: ...
-    def command_runs(self, name: str) -> Sequence[str]: ...
-    def load_schedule(self, name: str) -> Schedule: ...
+        `status`, `queue`: only these jobs; None: all.
+        `text`: only jobs whose name, command or ID contains it, whatever its case.
+        `before`: only jobs whose ID is below it. It need not be the ID of a job.
+        `since`: only jobs whose ID is not below it, see `first_id`.
+        `short`: long texts are cut, as by `shorten`, and `env` is empty.
+
+        Reads about SCAN_LIMIT records at most, so a page may be short or even empty although more
+        follow. A job that changes its state meanwhile appears at most once."""
+
+    def counts(self) -> dict[Status, int]:
+        """How many jobs have each status; every status is a key. No record is read."""
+
+    def queued_by_queue(self) -> dict[str, Sequence[str]]:
+        """The IDs of the queued jobs of each queue that has any, oldest first, including those that
+        wait for their time and those of paused queues. The queues are sorted."""
+
+    def unfinished_ids(self) -> set[str]:
+        """The IDs of the jobs that are queued or running. Queued ones are read first, so a job that
+        starts during the call is not missing; one that ends during it may be."""
+
+    def iter_finished_ids(self) -> Iterator[str]:
+        """The IDs of the jobs that have ended, highest first. They are read as the caller
+        iterates."""
+
+    def finished_totals(self) -> dict[Status, int]:
+        """How many jobs have ever ended with each status of FINISHED, including deleted ones. The
+        counts of a folder are not durable: a power cut may lose the last deletions."""
+
+    def cancel(self, job_id: str, reason: str) -> Job:
+        """Cancel a queued job (queued -> cancelled), or request it of a running one's worker. The
+        request is durable on return and always carried out: the job ends as cancelled, with this
+        reason, or with that of an earlier request. Returns the job as it is then: cancelled, or
+        still running. JobNotFound; WrongState if the job has ended, also if its exit is known but
+        not recorded yet. OSError with EBUSY if its end is being recorded for long: try again."""
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its log (finished -> deleted), durably. JobNotFound; WrongState if it
+        has not ended or its end is being recorded."""
+
     def fire(
         self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
-    ) -> Job | None: ...
+    ) -> Job | None:
+        """Carry out what `due` has decided about the saved command's times: store the schedule
+        `firing.schedule` and, if it has a key, submit `job` under that key. Both or neither: after
+        a crash in between, a later call does the rest, and the job is never submitted twice.
+
+        `job`: None if times are skipped or only the schedule changes. Returns the submitted job.
+        Returns None, and changes nothing, if the stored command or schedule no longer equals
+        `command` and `seen`: somebody changed it or another worker was faster. Also returns None if
+        it had to finish an interrupted firing first. BlockingIOError if another worker is changing
+        a schedule at this moment. JobError and ValueError as `submit`."""
+
+
+class Logs(Protocol):
+    """The output of jobs. `load_logs` reads the end of one as text."""
+
+    def open_log(self, job_id: str) -> Log:
+        """The job's log, for reading; the caller closes it. It stays readable if the job moves, and
+        retention does not delete the job while its log is open. JobNotFound; FileNotFoundError if
+        the job has no log, for example because it has never started."""
+
+    def watch(self, job_id: str) -> Notifier:
+        """A notifier that becomes readable when the job's log or state changes after this call, and
+        sometimes without a change; the caller closes it. JobNotFound."""
+
+
+class Pauses(Protocol):
+    """Queues from which no job is claimed, by any worker. Running jobs continue, and new jobs can
+    be submitted."""
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        """Pause a queue, whether or not it has jobs, durably. If it is paused already, `why` and
+        `by` replace the earlier ones and `since` stays. It applies from the next claim of each
+        worker on, with several machines after a few tenths of a second. ValueError for a bad queue
+        name."""
+
+    def put(self, pause: Pause) -> None:
+        """Store a pause as it is, durably, instead of one that its queue may have. For pauses from
+        another store, whose queue names are valid."""
+
+    def resume(self, queue: str) -> None:
+        """End a queue's pause, durably. Does nothing if it is not paused. ValueError as in
+        `pause`."""
+
+    def list(self) -> Sequence[Pause]:
+        """The paused queues, by name. A pause whose text is damaged is one nevertheless, with a
+        `why` that says so."""
+
+
+class SavedCommands(Protocol):
+    """Saved commands by name, each with its schedule and its last jobs."""
+
+    def save(self, command: SavedCommand) -> bool:
+        """Store a command under its name (`command.saved`), durably, instead of one that has this
+        name. Returns True if the name is new. If its cron, zone or `paused` differ from those
+        before, its times count from now on. ValueError if the command could not run or is too
+        large (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED,
+        MAX_SAVED_BYTES). A command that does not grow is always accepted."""
+
+    def load(self, name: str) -> SavedCommand:
+        """The saved command, with `saved_at`. Do not change it: it is cached. CommandNotFound, also
+        if it is damaged; the message says which."""
+
+    def list(self) -> Sequence[SavedCommand]:
+        """All saved commands, by name. Damaged ones are left out and reported by
+        `Health.unreadable`."""
+
+    def delete(self, name: str) -> None:
+        """Delete a saved command, its schedule and the list of its runs, durably. Its jobs stay.
+        CommandNotFound; a damaged command can be deleted."""
+
+    def runs(self, name: str) -> Sequence[str]:
+        """The IDs of the last jobs, up to RUNS_KEPT, that were started from a saved command, newest
+        first. Some may be deleted. Empty if there is no such command."""
+
+    def load_schedule(self, name: str) -> Schedule:
+        """The state of a saved command's times; the default `Schedule()` if none is stored. If it
+        is damaged, `Health.unreadable` reports it, and times before the damage do not count."""
+
+
+class Workers(Protocol):
+    """Who runs the jobs."""
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The living workers, by name; on Redis those of all machines that are not unreachable."""
+
+    def machines(self) -> Sequence[Machine]:
+        """The machines that share the jobs, by the names of their spools. Empty if the storage
+        belongs to one machine."""
+
+
+class Health(Protocol):
+    """The condition of the storage."""
+
+    def check(self) -> None:
+        """ValueError if the storage is set up in such a way that it may lose jobs; OSError if that
+        cannot be found out now."""
+
+    def check_writable(self) -> None:
+        """OSError if nothing can be written."""
+
+    def problem(self) -> str | None:
+        """Why no job can start now, in half a sentence; None if no reason is known."""
+
+    def unreadable(self) -> Sequence[str]:
+        """Jobs folders, workers, saved commands and schedules that are damaged and were left out,
+        each as "NAME: reason", sorted."""
+
+    def describe(self) -> dict[str, Any]:
+        """`kind` ("folder" or "redis") and what else is known of the storage, as JSON: for Redis
+        `version`, `used_bytes`, `max_bytes` (None: no limit) and `rolled_back_at`, when it last
+        returned to an older state (None: never)."""
+
+
+class Store(Jobs, Logs, Workers, Health, Protocol):
+    """What the API and the commands need of a storage."""
+
+    @property
+    def pauses(self) -> Pauses:
+        """The paused queues."""
+
+    @property
+    def saved(self) -> SavedCommands:
+        """The saved commands."""
+
+    def secret(self) -> bytes:
+        """SECRET_BYTES random bytes, the same for all processes that use this storage, made by the
+        first call. OSError if they are damaged."""
 
 
 class WorkerStore(Store, Protocol):
-    """What a worker needs in addition."""
+    """What a worker needs in addition. A worker calls these from one thread."""
 
-    def heartbeat(self, info: WorkerInfo, running: int) -> None: ...
-    def listen(self, queues: Iterable[str]) -> Notifier | None: ...
-    def claim(self, worker: str, host: str) -> Claim | None: ...
-    def next_due(self) -> float: ...
-    def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]: ...
-    def tracking_env(self, job_id: str) -> dict[str, str]: ...
-    def prune(self, days: int, max_bytes: int) -> Iterator[None]: ...
+    def heartbeat(self, info: WorkerInfo, running: int) -> None:
+        """Show this worker, which runs `running` jobs, in `workers` for as long as its process
+        lives. If another living worker has its name, `info.name` gets a number. Sets `info.running`
+        and `info.seen_at`. Called every few seconds; after UNRESPONSIVE_AFTER seconds without a
+        call the worker is shown as not responding. OSError if a hundred workers have the name."""
+
+    def listen(self, queues: Iterable[str]) -> Notifier | None:
+        """Serve these queues from now on; all if none is given. Returns a notifier that becomes
+        readable when a job may have entered one of them or a queue was resumed; None if the system
+        cannot notify, so that the caller must call `claim` now and then. ValueError for a bad queue
+        name."""
+
+    def claim(self, worker: str, host: str) -> Claim | None:
+        """Claim the oldest job of our queues that may start now (queued -> running), for this
+        worker on this host. None if there is none. Jobs of paused queues, and jobs whose time has
+        not come, are left alone, except that a request to cancel one is carried out. A job that
+        cannot run (it was cancelled, it is damaged, it has ended already) is moved to where it
+        belongs. The caller releases the claim."""
+
+    def next_due(self) -> float:
+        """When the next of the jobs that wait for their time may start, on the monotonic clock
+        (seconds); infinity if none waits. Known after `claim`."""
+
+    def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
+        """The running jobs of this host that no living worker supervises: their worker has died.
+        `ours` are the IDs that the caller supervises. Each claim makes the caller its supervisor;
+        the job's processes may still be alive, and then they hold the lock of its journal. Jobs of
+        another PID namespace are left out while they are alive."""
+
+    def tracking_env(self, job_id: str) -> dict[str, str]:
+        """The environment variables that mark a job's processes, also those that have left its
+        session. They differ for each job, and between a storage and a copy of it."""
+
+    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
+        """Delete jobs that ended more than `days` days ago (0: no limit). If the logs of all jobs
+        exceed `max_bytes` on the disk (0: no limit), trim the large ones and then delete the oldest
+        jobs that ended more than an hour ago. No job whose log is being read is deleted. Deletes
+        half-made jobs, too. Does nothing by age while the clock cannot be trusted, see Retention.
+        A generator, so that the caller can spread the work over time; if another worker is pruning,
+        it ends at once."""
+
+
+def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
+    """The last `tail` lines of a job's log, at most TAIL_BYTES, with U+FFFD instead of what is not
+    UTF-8. JobNotFound; FileNotFoundError if the job has no log."""
+    with store.open_log(job_id) as log:
+        return log.read_tail(tail, log.size)[1].decode(errors="replace")
 
 
 # --- Settings -----------------------------------------------------------------------------------
@@ -997,6 +1218,14 @@ def parse_pause(queue: str, content: bytes) -> Pause:
     except (ValueError, AttributeError, RecursionError):
         pass
     return Pause(queue, "what was said of it cannot be read")
+
+
+def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Pause]) -> Pause:
+    """The pause of a queue, since now, or since when one of the `known` pauses began. ValueError
+    for a bad queue name."""
+    check_queue(queue)
+    began = {pause.queue: pause.since for pause in known}
+    return Pause(queue, why, by, began.get(queue) or utc())
 
 
 def _boot() -> str:
@@ -1592,8 +1821,8 @@ def is_same_run(known: Job, job: Job) -> bool:
 
 
 def active_run(store: Store, name: str) -> str | None:
-    """The ID of a job of this saved command that waits or runs; None: there is none."""
-    for job_id in store.command_runs(name):
+    """The ID of a job of this saved command that is queued or running; None if there is none."""
+    for job_id in store.saved.runs(name):
         with suppress(JobNotFound):  # it was deleted
             if store.status(job_id) not in FINISHED:
                 return job_id
@@ -1831,7 +2060,7 @@ def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | 
 def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
     """Submit the job of a saved command whose time has come, or note that it is skipped. None
     where nothing was due, or another worker was faster."""
-    seen = store.load_schedule(command.saved)
+    seen = store.saved.load_schedule(command.saved)
     firing = due(command, seen, now)
     if firing is None:
         return None
@@ -2775,6 +3004,263 @@ class Listing(NamedTuple):
     names: Sequence[str]
 
 
+class PauseFiles:
+    """The paused queues of a jobs folder: paused/QUEUE.json."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.home = root, f"{root}/paused"
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        pause = make_pause(queue, why, by, self.list())
+        self.put(pause)
+        return pause
+
+    def put(self, pause: Pause) -> None:
+        draft = f"{self.root}/tmp/pause-{os.urandom(8).hex()}"
+        os.makedirs(self.home, mode=0o700, exist_ok=True)
+        try:
+            write_new(draft, pause.encode())
+            os.rename(draft, self._path(pause.queue))
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+        for folder in (self.home, self.root):
+            _fsync_folder(folder)
+
+    def resume(self, queue: str) -> None:
+        check_queue(queue)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(queue))
+            _fsync_folder(self.home)
+
+    def list(self) -> Sequence[Pause]:
+        return [self._read(queue) for queue in sorted(self.queues())]
+
+    def queues(self) -> set[str]:
+        """The names of the paused queues. OSError if the folder cannot be read: then no job may be
+        claimed from any queue."""
+        try:
+            names = os.listdir(self.home)
+        except FileNotFoundError:
+            return set()
+        queues = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return set(filter(_is_queue, queues))
+
+    def _read(self, queue: str) -> Pause:
+        path = self._path(queue)
+        try:
+            pause = parse_pause(queue, read_small(path))
+        except OSError as error:
+            pause = Pause(queue, f"its file cannot be read: {error.strerror}")
+        if pause.since is None and (at := _mtime(path)) is not None:
+            pause.since = utc(at)
+        return pause
+
+    def _path(self, queue: str) -> str:
+        return f"{self.home}/{queue}.json"
+
+
+class SavedFiles:
+    """The saved commands of a jobs folder, saved/NAME.json, with their schedules and their last
+    jobs, schedules/NAME.state and NAME.runs."""
+
+    def __init__(
+        self,
+        root: str,
+        troubles: Troubles,
+        list_names: Callable[[str, Callable[[str], object]], Sequence[str]],
+    ) -> None:
+        """`troubles`: where damaged files are reported, by path below `root`. `list_names` returns
+        the names in a folder that a check accepts, sorted."""
+        self.root, self._troubles, self._list_names = root, troubles, list_names
+        self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # by name: stamp, content
+
+    def save(self, command: SavedCommand) -> bool:
+        command.check()
+        name, content = command.saved, encode_command(command)
+        with self.lock():
+            check_room(name, len(content), self._sizes())
+            is_new = not os.path.lexists(self._path(name))
+            self._replace_file(self._path(name), content)
+            schedule = self.load_schedule(name)
+            if not schedule.is_of(command):
+                self.write_schedule(name, schedule.adapted(command, utc()))
+        return is_new
+
+    def load(self, name: str) -> SavedCommand:
+        try:
+            return self._read(name)
+        except FileNotFoundError:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {why}") from None
+
+    def _read(self, name: str) -> SavedCommand:
+        """The command in its file, which is parsed only after it has changed."""
+        if not SAVED_RE.fullmatch(name):
+            raise FileNotFoundError(errno.ENOENT, "not the name of a saved command", name)
+        path = self._path(name)
+        found = os.lstat(path)
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._commands.get(name)
+        if known is None or known[0] != stamp:
+            command = parse_command(read_small(path), name)
+            command.saved_at = utc(found.st_mtime)
+            known = self._commands[name] = (stamp, command)
+        return known[1]
+
+    def list(self) -> Sequence[SavedCommand]:
+        found = []
+        for file_name in self._list_names(f"{self.root}/saved", _is_json):
+            name, thing = file_name.removesuffix(".json"), f"saved/{file_name}"
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise ValueError(f"its name must be {SAVED_NAMES}")
+                found.append(self._read(name))
+            except FileNotFoundError:  # it was just deleted
+                continue
+            except (OSError, ValueError, RecursionError) as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                    raise
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                self._troubles.add(thing, JobDamaged(why))
+            else:
+                self._troubles.over(thing)
+        return found
+
+    def delete(self, name: str) -> None:
+        with self.lock():
+            try:
+                if not SAVED_RE.fullmatch(name):
+                    raise FileNotFoundError
+                os.unlink(self._path(name))
+            except FileNotFoundError:
+                raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
+            _fsync_folder(f"{self.root}/saved")
+            self._commands.pop(name, None)
+            for kind in ("state", "runs"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.root}/schedules/{name}.{kind}")
+
+    def runs(self, name: str) -> Sequence[str]:
+        if not SAVED_RE.fullmatch(name):
+            return []
+        with suppress(OSError):
+            text = read_small(f"{self.root}/schedules/{name}.runs").decode(errors="replace")
+            return [line for line in reversed(text.split()) if ID_RE.fullmatch(line)]
+        return []
+
+    def note_run(self, name: str, job_id: str) -> None:
+        """Remember a job as a run of this command, durably. Called before the job is queued, so
+        that `runs` misses none."""
+        if not SAVED_RE.fullmatch(name):
+            return
+        self._make_schedules()
+        path = f"{self.root}/schedules/{name}.runs"
+        with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            known = file.read().decode(errors="replace").split()
+            content = "\n".join([*known[-RUNS_KEPT + 1 :], job_id]) + "\n"
+            file.seek(0)
+            file.write(content.encode(errors="replace"))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        _fsync_folder(f"{self.root}/schedules")
+
+    def load_schedule(self, name: str) -> Schedule:
+        path, thing = f"{self.root}/schedules/{name}.state", f"schedules/{name}.state"
+        try:
+            schedule = parse_schedule(read_small(path))
+        except FileNotFoundError:
+            return Schedule()
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                raise
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self._troubles.add(thing, JobDamaged(why))
+            written_at = _mtime(path)
+            return Schedule(settled=None if written_at is None else utc(written_at))
+        self._troubles.over(thing)
+        return schedule
+
+    def write_schedule(self, name: str, schedule: Schedule) -> None:
+        """Replace the stored schedule, durably. For the holder of `lock`."""
+        self._make_schedules()
+        self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
+
+    def is_as_seen(self, command: SavedCommand, seen: Schedule) -> bool:
+        """Are the command and its schedule stored exactly so?"""
+        with suppress(CommandNotFound):
+            return self.load(command.saved) == command and (
+                self.load_schedule(command.saved) == seen
+            )
+        return False
+
+    def settle_interrupted(self, name: str, seen: Schedule, is_submitted: bool) -> None:
+        """End a firing that was interrupted: its worker died, or the disk was full. `is_submitted`:
+        its job exists. If not, its time is due again. For the holder of `lock`."""
+        settled = seen.firing if is_submitted else seen.settled
+        self.write_schedule(name, replace(seen, firing=None, settled=settled))
+
+    @contextmanager
+    def lock(self, wait: bool = True) -> Iterator[None]:
+        """The right to change saved commands and schedules. BlockingIOError if another process has
+        it and we do not `wait`."""
+        self._make_schedules()
+        path = f"{self.root}/schedules/lock"
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+        finally:
+            os.close(fd)
+
+    def make_folders(self) -> None:
+        """Make the two folders, which are otherwise made when they are first needed."""
+        self._make_durable(f"{self.root}/saved")
+        self._make_schedules()
+
+    def _make_schedules(self) -> None:
+        self._make_durable(f"{self.root}/schedules")
+
+    def _make_durable(self, home: str) -> None:
+        """Make a folder durably if it does not exist."""
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
+            _fsync_folder(self.root)
+
+    def _replace_file(self, path: str, content: bytes) -> None:
+        """Write a file as a whole, durably: a reader finds either the old content or the new."""
+        self._make_durable(os.path.dirname(path))
+        draft = f"{self.root}/tmp/{os.path.basename(path)}-{os.urandom(4).hex()}"
+        try:
+            write_new(draft, content)
+            os.rename(draft, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+        _fsync_folder(os.path.dirname(path))
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each saved command, by name."""
+        sizes = {}
+        with suppress(FileNotFoundError), os.scandir(f"{self.root}/saved") as entries:
+            for entry in filter(lambda entry: _is_json(entry.name), entries):
+                with suppress(FileNotFoundError):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    sizes[entry.name.removesuffix(".json")] = size
+        return sizes
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/saved/{name}.json"
+
+
 class FolderStore:
     """Jobs in a folder, on a local file system or a shared one whose flock works."""
 
@@ -2797,7 +3283,8 @@ class FolderStore:
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
         self._troubles = Troubles(log)  # by path in this folder
-        self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # saved ones, as last read
+        self.pauses = PauseFiles(self.root)
+        self.saved = SavedFiles(self.root, self._troubles, self._listing)
         self._make_folders()
 
     def _make_folders(self) -> None:
@@ -2898,11 +3385,10 @@ class FolderStore:
         return listing
 
     def unreadable(self) -> Sequence[str]:
-        """What was passed over because it cannot be read, each with the reason."""
         self.counts()
         self.workers()
-        for command in self.list_commands():
-            self.load_schedule(command.saved)
+        for command in self.saved.list():
+            self.saved.load_schedule(command.saved)
         known = self._troubles.known
         for thing in [thing for thing in known if not os.path.lexists(f"{self.root}/{thing}")]:
             self._troubles.over(thing)
@@ -2960,13 +3446,11 @@ class FolderStore:
             return [Attempt()]  # none, or damaged: nothing is known
 
     def get(self, job_id: str) -> Job:
-        """The job; JobNotFound."""
         while True:
             if job := self.load_folder(*self._find(job_id)):
                 return job
 
     def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
-        """Those of the jobs that exist, in this order."""
         for job_id in ids:
             with suppress(JobNotFound):
                 yield self.get(job_id)
@@ -2999,12 +3483,6 @@ class FolderStore:
         since: str | None = None,
         short: bool = False,
     ) -> tuple[Sequence[Job], str | None]:
-        """Up to `limit` jobs, newest first, and the ID before which to continue (None: no more);
-        if `short`, as `shorten` makes them.
-
-        `text` is looked for in name, command and ID, whatever its case. IDs below `since` are not
-        listed: see `first_id`. At most
-        SCAN_LIMIT records are read: a page may be short or empty although more follow."""
         jobs: list[Job] = []
         last = ""
         needle = text.casefold()
@@ -3031,7 +3509,6 @@ class FolderStore:
         return jobs, None
 
     def find(self, part: str) -> Sequence[str]:
-        """The IDs that start or end with this text."""
         if not part:
             return []
         folders = (folder for status in Status for folder in self._folders(status))
@@ -3039,28 +3516,22 @@ class FolderStore:
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def unfinished_ids(self) -> set[str]:
-        """The IDs of the jobs that are queued or running."""
         states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
         folders = (folder for status in states for folder in self._folders(status))
         return {name for folder in folders for name in self._listing(folder)}
 
     def iter_finished_ids(self) -> Iterator[str]:
-        """The IDs of the ended jobs, highest first; days that the caller does not reach are not
-        read."""
         streams = (self._iter_newest_first(status, None) for status in FINISHED)
         return (job_id for job_id, _, _ in heapq.merge(*streams, reverse=True))
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
-        """The IDs queued in each queue that holds any, oldest first."""
         listings = {os.path.basename(f): self._listing(f) for f in self._folders(Status.QUEUED)}
         return {queue: names for queue, names in sorted(listings.items()) if names}
 
     def counts(self) -> dict[Status, int]:
-        """Jobs by status, counted by their names: no record is read."""
         return {s: sum(len(self._listing(f)) for f in self._folders(s)) for s in Status}
 
     def open_log(self, job_id: str) -> Log:
-        """The job's log; JobNotFound, or FileNotFoundError where it has none (yet)."""
         while True:
             folder = self._find(job_id)[1]
             try:
@@ -3069,28 +3540,17 @@ class FolderStore:
                 if os.path.isdir(folder):  # and has not just moved
                     raise
 
-    def load_logs(self, job_id: str, tail: int = 1000) -> str:
-        """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
-        with self.open_log(job_id) as log:
-            return log.read_tail(tail, log.size)[1].decode(errors="replace")
-
     def watch(self, job_id: str) -> Notifier:
-        """A watch on a job's log and state; JobNotFound."""
         while True:
             with suppress(FileNotFoundError):
                 return Notifier(self._find(job_id)[1])
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without reading its record; JobNotFound."""
         return self._find(job_id)[0]
 
-    # Transitions: each names the states it may start from.
+    # Transitions
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
-        """Queue a job (-> queued) under a new ID, durably. Called again with the same `key`, it
-        returns the job of the first call while that exists; KeyReused if both calls have a
-        `request`, a SHA-256 in hexadecimal of what a client sent, and the two differ. ValueError
-        for a bad queue name."""
         check_queue(job.queue)
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
@@ -3143,7 +3603,8 @@ class FolderStore:
             write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
             _fsync_folder(draft)
             self._make_queue(job.queue)
-            self._note_run(job)
+            if job.saved is not None:
+                self.saved.note_run(job.saved, job.id)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
             with suppress(OSError):
@@ -3166,7 +3627,6 @@ class FolderStore:
         self._durable_queues.add(queue)
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """Claim the oldest job of our queues (queued -> running); None if there is none."""
         self._refresh_backlog()
         while self._backlog:
             job_id, queue = heapq.heappop(self._backlog)
@@ -3315,9 +3775,6 @@ class FolderStore:
         return target
 
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
-        """The running jobs of this host that no living worker supervises; `ours` are the IDs that
-        the caller does. Each is supervised by the caller from then on; their journal's lock may
-        be held by a shim that lives."""
         alive = {info.name for info in self.workers()} - {self._name}
         running = self._listing(f"{self.root}/running")
         self._left_alone.intersection_update(running)
@@ -3423,9 +3880,6 @@ class FolderStore:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """Cancel a queued job at once (queued -> cancelled); for a running one leave a request, on
-        which its worker acts. On return the request is durable and holds: the job ends as
-        cancelled. WrongState if it has ended, or if its journal already contains its exit."""
         is_requested, deadline = False, time.monotonic() + RECORDING_TIME
         while True:
             found, folder = self._find(job_id)
@@ -3543,7 +3997,6 @@ class FolderStore:
             self._use_reserve(path)
 
     def delete(self, job_id: str) -> None:
-        """Delete a finished job with its log (finished -> gone). WrongState before its end."""
         status, folder = self._find(job_id)
         if status not in FINISHED:
             raise cannot_delete(job_id, status)
@@ -3585,7 +4038,6 @@ class FolderStore:
             file.write(json.dumps(counts).encode().ljust(256))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         with suppress(OSError):
             for status, count in _parse_counts(read_small(f"{self.root}/deleted")).items():
@@ -3593,10 +4045,6 @@ class FolderStore:
         return {status: here[status] for status in FINISHED}
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
-        """Delete the jobs that ended more than `days` days ago and, where the logs exceed
-        `max_bytes` on the disk in all (0: no bound), trim the large ones and delete the oldest that
-        ended more than an hour ago; but none whose log is being read. Also half-made jobs. A
-        generator, so that the caller can spread the work over time."""
         ledger = lock_file(f"{self.root}/retention", os.O_RDWR | os.O_CREAT)
         if ledger is None:  # another worker is deleting
             return
@@ -3669,8 +4117,10 @@ class FolderStore:
                 return changed
         return 0.0
 
+    def check(self) -> None:
+        """Nothing to check: a folder does not lose jobs."""
+
     def check_writable(self) -> None:
-        """OSError if nothing can be written."""
         path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
         try:
             with open(path, "xb", opener=_private) as file:
@@ -3679,63 +4129,7 @@ class FolderStore:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    # Pauses
-
-    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
-        """Let nothing be claimed from a queue, be there such a queue or not, durably. One that is
-        paused already keeps the time since when. ValueError for what is no queue's name."""
-        check_queue(queue)
-        known = {pause.queue: pause.since for pause in self.paused()}
-        pause = Pause(queue, why, by, known.get(queue) or utc())
-        self.write_pause(pause)
-        return pause
-
-    def write_pause(self, pause: Pause) -> None:
-        draft, home = f"{self.root}/tmp/pause-{os.urandom(8).hex()}", f"{self.root}/paused"
-        os.makedirs(home, mode=0o700, exist_ok=True)
-        try:
-            write_new(draft, pause.encode())
-            os.rename(draft, f"{home}/{pause.queue}.json")
-        except OSError:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
-        for folder in (home, self.root):
-            _fsync_folder(folder)
-
-    def resume(self, queue: str) -> None:
-        """End a queue's pause, durably; nothing where there is none. ValueError as in `pause`."""
-        check_queue(queue)
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self.root}/paused/{queue}.json")
-            _fsync_folder(f"{self.root}/paused")
-
-    def paused(self) -> Sequence[Pause]:
-        """The queues from which nothing is claimed, by name."""
-        return [self._read_pause(queue) for queue in sorted(self.paused_queues())]
-
-    def _read_pause(self, queue: str) -> Pause:
-        path = f"{self.root}/paused/{queue}.json"
-        try:
-            pause = parse_pause(queue, read_small(path))
-        except OSError as error:
-            pause = Pause(queue, f"its file cannot be read: {error.strerror}")
-        if pause.since is None and (at := _mtime(path)) is not None:
-            pause.since = utc(at)
-        return pause
-
-    def paused_queues(self) -> set[str]:
-        """Their names alone. OSError where they cannot be told: then none may be claimed from."""
-        try:
-            names = os.listdir(f"{self.root}/paused")
-        except FileNotFoundError:
-            return set()
-        queues = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return set(filter(_is_queue, queues))
-
     def secret(self) -> bytes:
-        """Random bytes, the same for all who use this store: made when they are first asked for.
-        OSError where they are damaged."""
         path = f"{self.root}/secret"
         if not os.path.lexists(path):
             self._make_secret(path)
@@ -3748,8 +4142,7 @@ class FolderStore:
         """Make the files and folders that are otherwise made when they are first needed, so that no
         other user can make them. A full disk has room for nobody's, and a worker must start."""
         try:
-            self._make_durable(f"{self.root}/saved")
-            self._make_schedules()
+            self.saved.make_folders()
             for name in ("deleted", "retention"):
                 os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))
             self.secret()
@@ -3767,228 +4160,40 @@ class FolderStore:
             os.unlink(draft)
         _fsync_folder(self.root)
 
-    # Saved commands, and their schedules
-
-    def save_command(self, command: SavedCommand) -> bool:
-        """Keep a command under its name, durably; True where that is new. Times count from now on
-        where it has others than before. ValueError where it is none that could run, or too large;
-        TooManySaved."""
-        command.check()
-        name, content = command.saved, encode_command(command)
-        with self._lock_schedules():
-            check_room(name, len(content), self._saved_sizes())
-            is_new = not os.path.lexists(self._saved_path(name))
-            self._replace_file(self._saved_path(name), content)
-            schedule = self.load_schedule(name)
-            if not schedule.is_of(command):
-                self._write_schedule(name, schedule.adapted(command, utc()))
-        return is_new
-
-    def load_command(self, name: str) -> SavedCommand:
-        """The saved command; CommandNotFound, also where its file is damaged."""
-        try:
-            return self._read_command(name)
-        except FileNotFoundError:
-            raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
-        except (OSError, ValueError, RecursionError) as error:
-            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
-                raise
-            why = error.strerror if isinstance(error, OSError) else error
-            raise CommandNotFound(f"saved command {name!r} cannot be read: {why}") from None
-
-    def _read_command(self, name: str) -> SavedCommand:
-        """As it stands in its file, which is read when it has changed."""
-        if not SAVED_RE.fullmatch(name):
-            raise FileNotFoundError(errno.ENOENT, "it is no name of one", name)
-        path = self._saved_path(name)
-        found = os.lstat(path)
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        known = self._commands.get(name)
-        if known is None or known[0] != stamp:
-            command = parse_command(read_small(path), name)
-            command.saved_at = utc(found.st_mtime)
-            known = self._commands[name] = (stamp, command)
-        return known[1]
-
-    def list_commands(self) -> Sequence[SavedCommand]:
-        """All saved commands, by name. What is damaged is passed over, and known as unreadable."""
-        found = []
-        for file_name in self._listing(f"{self.root}/saved", _is_json):
-            name, thing = file_name.removesuffix(".json"), f"saved/{file_name}"
-            try:
-                if not SAVED_RE.fullmatch(name):
-                    raise ValueError(f"its name must be {SAVED_NAMES}")
-                found.append(self._read_command(name))
-            except FileNotFoundError:  # it was just deleted
-                continue
-            except (OSError, ValueError, RecursionError) as error:
-                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
-                    raise
-                told = error.strerror if isinstance(error, OSError) else str(error)
-                self._troubles.add(thing, JobDamaged(told))
-            else:
-                self._troubles.over(thing)
-        return found
-
-    def delete_command(self, name: str) -> None:
-        """Forget a saved command and its schedule; its jobs stay. CommandNotFound."""
-        with self._lock_schedules():
-            try:
-                if not SAVED_RE.fullmatch(name):
-                    raise FileNotFoundError
-                os.unlink(self._saved_path(name))
-            except FileNotFoundError:
-                raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
-            _fsync_folder(f"{self.root}/saved")
-            self._commands.pop(name, None)
-            for kind in ("state", "runs"):
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self.root}/schedules/{name}.{kind}")
-
-    def command_runs(self, name: str) -> Sequence[str]:
-        """The IDs of the last jobs that were started from a saved command, newest first."""
-        if not SAVED_RE.fullmatch(name):
-            return []
-        with suppress(OSError):
-            text = read_small(f"{self.root}/schedules/{name}.runs").decode(errors="replace")
-            return [line for line in reversed(text.split()) if ID_RE.fullmatch(line)]
-        return []
-
-    def _note_run(self, job: Job) -> None:
-        """Remember a job as one of its saved command, durably: before it is queued, so that none
-        is overlooked."""
-        if job.saved is None or not SAVED_RE.fullmatch(job.saved):
-            return
-        self._make_schedules()
-        path = f"{self.root}/schedules/{job.saved}.runs"
-        with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            known = file.read().decode(errors="replace").split()
-            content = "\n".join([*known[-RUNS_KEPT + 1 :], job.id]) + "\n"
-            file.seek(0)
-            file.write(content.encode(errors="replace"))
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
-        _fsync_folder(f"{self.root}/schedules")
-
-    def load_schedule(self, name: str) -> Schedule:
-        """What is remembered of a saved command's times. Where that is damaged, all up to when it
-        was last written counts as settled."""
-        path, thing = f"{self.root}/schedules/{name}.state", f"schedules/{name}.state"
-        try:
-            schedule = parse_schedule(read_small(path))
-        except FileNotFoundError:
-            return Schedule()
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
-                raise
-            told = error.strerror if isinstance(error, OSError) else str(error)
-            self._troubles.add(thing, JobDamaged(told))
-            written_at = _mtime(path)
-            return Schedule(settled=None if written_at is None else utc(written_at))
-        self._troubles.over(thing)
-        return schedule
-
     def fire(
         self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
     ) -> Job | None:
-        """Remember what a firing says and submit its job. None where the command or its schedule
-        are not as they were seen: it was changed, or another worker was faster. BlockingIOError
-        where another worker is just at it."""
         name = command.saved
-        with self._lock_schedules(wait=False):
-            if not self._is_as_seen(command, seen):
+        with self.saved.lock(wait=False):
+            if not self.saved.is_as_seen(command, seen):
                 return None
             if seen.firing is not None:
-                self._settle_interrupted(command, seen, seen.firing)
+                is_submitted = self._has_fired(command, seen.firing)
+                self.saved.settle_interrupted(name, seen, is_submitted)
                 return None
             if job is None or firing.key is None:
-                self._write_schedule(name, firing.schedule)
+                self.saved.write_schedule(name, firing.schedule)
                 return None
-            # Said before it is done: who finds this after a crash looks whether the key has a job.
-            self._write_schedule(name, replace(seen, firing=firing.schedule.settled))
+            # Written before the job is submitted: whoever finds it after a crash checks whether a
+            # job has the key.
+            self.saved.write_schedule(name, replace(seen, firing=firing.schedule.settled))
             submitted = self.submit(job, firing.key)
-            self._write_schedule(name, firing.schedule)
+            self.saved.write_schedule(name, firing.schedule)
             return submitted
 
-    def _is_as_seen(self, command: SavedCommand, seen: Schedule) -> bool:
-        with suppress(CommandNotFound):
-            return self.load_command(command.saved) == command and (
-                self.load_schedule(command.saved) == seen
-            )
-        return False
-
-    def _settle_interrupted(self, command: SavedCommand, seen: Schedule, moment: str) -> None:
-        """A worker died, or the disk was full, while it submitted the job of this time."""
+    def _has_fired(self, command: SavedCommand, moment: str) -> bool:
+        """Was the job of this time (RFC 3339) submitted?"""
         job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
-        is_done = self._job_of_key(firing_key(command, _timestamp(moment)), job) is not None
-        settled = moment if is_done else seen.settled
-        self._write_schedule(command.saved, replace(seen, firing=None, settled=settled))
-
-    def _saved_sizes(self) -> dict[str, int]:
-        """Bytes of each saved command, by name."""
-        sizes = {}
-        with suppress(FileNotFoundError), os.scandir(f"{self.root}/saved") as entries:
-            for entry in filter(lambda entry: _is_json(entry.name), entries):
-                with suppress(FileNotFoundError):
-                    size = entry.stat(follow_symlinks=False).st_size
-                    sizes[entry.name.removesuffix(".json")] = size
-        return sizes
-
-    def _saved_path(self, name: str) -> str:
-        return f"{self.root}/saved/{name}.json"
-
-    def _write_schedule(self, name: str, schedule: Schedule) -> None:
-        self._make_schedules()
-        self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
-
-    def _make_schedules(self) -> None:
-        self._make_durable(f"{self.root}/schedules")
-
-    def _replace_file(self, path: str, content: bytes) -> None:
-        """Write a file as a whole, durably: whoever reads it finds the old or the new one."""
-        self._make_durable(os.path.dirname(path))
-        draft = f"{self.root}/tmp/{os.path.basename(path)}-{os.urandom(4).hex()}"
-        try:
-            write_new(draft, content)
-            os.rename(draft, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(draft)
-            raise
-        _fsync_folder(os.path.dirname(path))
-
-    def _make_durable(self, home: str) -> None:
-        """Make a folder of this one, durably, the first time it is needed."""
-        if not os.path.isdir(home):
-            os.makedirs(home, mode=0o700, exist_ok=True)
-            _fsync_folder(self.root)
-
-    @contextmanager
-    def _lock_schedules(self, wait: bool = True) -> Iterator[None]:
-        """The right to change saved commands and schedules; BlockingIOError where somebody has it
-        and is not waited for."""
-        self._make_schedules()
-        path = f"{self.root}/schedules/lock"
-        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield
-        finally:
-            os.close(fd)
+        return self._job_of_key(firing_key(command, _timestamp(moment)), job) is not None
 
     # Workers
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
-        """The environment variables that mark a job's processes. The folder's place on the disk is
-        one of them, because a restored backup holds jobs of the same IDs."""
+        # The folder's place on the disk is a part: a restored backup has jobs with the same IDs.
         found = os.stat(self.root)
         return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
-        """Show this worker while its process lives, and restore missing folders. If another worker
-        has its name (two containers may), it gets a number."""
         info.running, info.seen_at = running, utc()
         shown = f"{self.root}/workers/{info.name}.json"
         if self._registration is None or not os.path.exists(shown):
@@ -4027,7 +4232,6 @@ class FolderStore:
                         os.unlink(path)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """The living workers, by name. A file whose lock is free belongs to a dead one."""
         found = []
         for path in paths_in(f"{self.root}/workers", ".json"):
             thing = os.path.relpath(path, self.root)
@@ -4037,7 +4241,7 @@ class FolderStore:
                     info = _parse_worker(content, self.boot) if content else None
                     try:
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    except BlockingIOError:
+                    except BlockingIOError:  # a file whose lock is free belongs to a dead one
                         found += [info] if info else []
                 self._troubles.over(thing)
             except FileNotFoundError:
@@ -4047,23 +4251,17 @@ class FolderStore:
         return sorted(found, key=lambda info: info.name)
 
     def machines(self) -> Sequence[Machine]:
-        """None: a folder belongs to one machine, and `workers` says everything."""
         return []
 
     def describe(self) -> dict[str, Any]:
-        """The kind of storage, and its condition."""
         return {"kind": "folder"}
 
     def problem(self) -> str | None:
-        """As RedisStore.problem: a folder has none."""
         return None
 
     # The queues, as a worker watches them
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
-        """Serve these queues (none given: all). The notifier is readable once a job has entered
-        one, also by hand; None: the system cannot tell, call `claim` now and then. ValueError for
-        a bad queue name."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
@@ -4092,7 +4290,7 @@ class FolderStore:
                     heapq.heappush(self._backlog, (name, queue))
                 else:  # a queue was made, removed, paused or resumed, or events were lost
                     needs_scan = True
-        if (paused := self.paused_queues()) != self._paused:
+        if (paused := self.pauses.queues()) != self._paused:
             self._paused, needs_scan = paused, True
         if needs_scan:
             self._scan_queues()
@@ -4101,8 +4299,6 @@ class FolderStore:
         self._busy.clear()
 
     def next_due(self) -> float:
-        """When the next job's time comes that waits for it, on the monotonic clock; infinity where
-        none does."""
         return self._waiting.next_due()
 
     def _scan_queues(self) -> None:
@@ -4946,6 +5142,11 @@ class RedisLink:
         from hashlib import sha1
 
         self.names = {name: sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}
+        self._odd_names = Troubles(log)  # names in Redis that are not ours
+
+    def key(self, name: str) -> str:
+        """A key of ours, with the prefix of all."""
+        return REDIS_PREFIX + name
 
     def script(self, name: str, *arguments: Any) -> Command:
         return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
@@ -4999,11 +5200,30 @@ class RedisLink:
         return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:
-        """See RedisStore."""
+        """ValueError if its eviction policy may drop keys."""
         (memory,) = self.ask(("INFO", "memory"))
         policy = memory.get("maxmemory_policy")
         if policy != "noeviction":
             raise ValueError(f"Redis' maxmemory-policy must be noeviction, and it is {policy}")
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of Redis."""
+        ((seconds, microseconds),) = self.ask(("TIME",))
+        return float(seconds) + int(microseconds) / 1e6
+
+    def checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
+        """Those names from Redis that are IDs, or match `known`: only these become paths and keys.
+        Each other name is logged once."""
+        found = []
+        for raw in names:
+            name = raw.decode(errors="replace")
+            if known.fullmatch(name):
+                found.append(name)
+            else:
+                self._odd_names.add(
+                    f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
+                )
+        return found
 
 
 class RedisFeed:
@@ -5236,6 +5456,139 @@ class Taken:
         return _parse_record(self.record, self.id).queue
 
 
+class RedisPauses:
+    """The paused queues in Redis: the hash `paused`, by queue."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self.link = link
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        pause = make_pause(queue, why, by, self.list())
+        self.put(pause)
+        return pause
+
+    def put(self, pause: Pause) -> None:
+        self.link.run("pause", pause.queue, pause.encode())
+
+    def resume(self, queue: str) -> None:
+        check_queue(queue)
+        self.link.run("resume", queue)
+
+    def list(self) -> Sequence[Pause]:
+        (found,) = self.link.ask(("HGETALL", self.link.key("paused")))
+        queues = sorted(self.link.checked(found, QUEUE_RE))
+        return [parse_pause(queue, found[queue.encode()]) for queue in queues]
+
+
+class RedisSaved:
+    """The saved commands in Redis: the hashes `saved` and `schedules`, by name, and the lists
+    `saved-runs:NAME`."""
+
+    def __init__(self, link: RedisLink, troubles: Troubles) -> None:
+        """`troubles`: where damaged values are reported, as saved/NAME or schedules/NAME."""
+        self.link, self._troubles = link, troubles
+        self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # by name: as stored, parsed
+
+    def save(self, command: SavedCommand) -> bool:
+        command.check()
+        name, now = command.saved, utc(self.link.now())
+        record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
+        check_room(name, len(record), self._sizes())
+        while True:
+            raw, seen = self.read_schedule(name)
+            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
+            answer = self.link.run("save", name, record, raw, after)
+            if answer is not None:  # else a worker has just written the schedule
+                return bool(answer)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each saved command, by name. Commands that others save at the same moment are
+        not counted, so all together may exceed the limit a little."""
+        records = self._read_all()
+        return {name.decode(errors="replace"): len(data) for name, data in records.items()}
+
+    def load(self, name: str) -> SavedCommand:
+        data = self.read(name)
+        if data is None:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+        try:
+            return self.parse(name, data)
+        except (ValueError, RecursionError) as error:
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {error}") from None
+
+    def read(self, name: str) -> bytes | None:
+        """A saved command as it is stored; None if it does not exist."""
+        (data,) = self.link.ask(("HGET", self.link.key("saved"), name))
+        return None if data is None else bytes(data)
+
+    def _read_all(self) -> Mapping[bytes, bytes]:
+        """All saved commands as they are stored, by name."""
+        (records,) = self.link.ask(("HGETALL", self.link.key("saved")))
+        return dict(records)
+
+    def parse(self, name: str, data: bytes) -> SavedCommand:
+        """The command in `data`, which is parsed only after it has changed. ValueError if it is
+        damaged."""
+        known = self._commands.get(name)
+        if known is None or known[0] != data:
+            command = parse_command(data, name)
+            saved_at = json.loads(data).get("saved_at")
+            if saved_at is not None:
+                command.saved_at = utc(_timestamp(str(saved_at)))
+            known = self._commands[name] = (data, command)
+        return known[1]
+
+    def list(self) -> Sequence[SavedCommand]:
+        records = self._read_all()
+        found = []
+        for raw_name, data in sorted(records.items()):
+            name = raw_name.decode(errors="replace")
+            try:
+                found.append(self.parse(name, data))
+            except (ValueError, RecursionError) as error:
+                self._troubles.add(f"saved/{name}", JobDamaged(str(error)))
+            else:
+                self._troubles.over(f"saved/{name}")
+        known = self._troubles.known
+        deleted = [thing for thing in known if thing.rpartition("/")[2].encode() not in records]
+        for thing in deleted:
+            self._troubles.over(thing)
+        return found
+
+    def delete(self, name: str) -> None:
+        commands: list[Command] = [
+            ("HDEL", self.link.key("saved"), name),
+            ("HDEL", self.link.key("schedules"), name),
+            ("UNLINK", self.link.key(f"saved-runs:{name}")),
+        ]
+        count, *_ = self.link.ask(*commands)
+        if not count:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+
+    def runs(self, name: str) -> Sequence[str]:
+        key = self.link.key(f"saved-runs:{name}")
+        (found,) = self.link.ask(("LRANGE", key, 0, RUNS_KEPT - 1))
+        return self.link.checked(found)
+
+    def load_schedule(self, name: str) -> Schedule:
+        return self.read_schedule(name)[1]
+
+    def read_schedule(self, name: str) -> tuple[bytes, Schedule]:
+        """(the schedule as it is stored, b"" if there is none; the same, parsed). Redis does not
+        know when a damaged one was written: its times count from when a worker looks at it."""
+        (data,) = self.link.ask(("HGET", self.link.key("schedules"), name))
+        if data is None:
+            return b"", Schedule()
+        thing = f"schedules/{name}"
+        try:
+            schedule = parse_schedule(data)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._troubles.add(thing, JobDamaged(str(error)))
+            return data, Schedule()
+        self._troubles.over(thing)
+        return data, schedule
+
+
 class RedisStore:
     """Jobs in Redis: first what the API and the commands need, then what a machine's relay needs.
     A running job shows as its machine has reported it."""
@@ -5245,9 +5598,9 @@ class RedisStore:
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
         self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
-        self._odd_names = Troubles(log)  # that are none of ours
         self._policy_checked_at = -inf  # on the monotonic clock; -inf: never, or it is wrong
-        self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # saved ones, as last read
+        self.pauses = RedisPauses(self.link)
+        self.saved = RedisSaved(self.link, self._troubles)
 
     def close(self) -> None:
         self.feed.close()
@@ -5256,23 +5609,20 @@ class RedisStore:
     def now(self) -> float:
         """Seconds since 1970 by the clock of Redis, which is one for all machines: what one of them
         does for all (schedules, deleting by age) must not follow its own clock."""
-        ((seconds, microseconds),) = self.link.ask(("TIME",))
-        return float(seconds) + int(microseconds) / 1e6
+        return self.link.now()
 
     # Looking
 
     def _key(self, name: str) -> str:
-        return REDIS_PREFIX + name
+        return self.link.key(name)
 
     def get(self, job_id: str) -> Job:
-        """The job; JobNotFound."""
         jobs = self._load([job_id]) if ID_RE.fullmatch(job_id) else []
         if not jobs:
             raise JobNotFound(f"there is no job {job_id!r}")
         return jobs[0]
 
     def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
-        """Those of the jobs that exist, in this order."""
         return self._load_in_steps(ids, SEARCH_STEP)
 
     def _load_in_steps(self, ids: Sequence[str], step: int) -> Iterator[Job]:
@@ -5356,7 +5706,6 @@ class RedisStore:
         return f"its machine {spool} has not been heard of for {seconds} s"
 
     def status(self, job_id: str) -> Status:
-        """A job's status, without reading its record; JobNotFound."""
         if ID_RE.fullmatch(job_id):
             state, job = self._key(f"state:{job_id}"), self._key(f"job:{job_id}")
             commands: list[Command] = [("HGET", state, "status"), ("EXISTS", job, state)]
@@ -5378,14 +5727,13 @@ class RedisStore:
         since: str | None = None,
         short: bool = False,
     ) -> tuple[Sequence[Job], str | None]:
-        """As FolderStore.list."""
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         place = before.encode() if before else None
         while read < SCAN_LIMIT:
             ids = self._ids_before(place, step, status, since)
-            for job in self._load_in_steps(self._checked(ids), RECORD_STEP):
+            for job in self._load_in_steps(self.link.checked(ids), RECORD_STEP):
                 if len(jobs) == limit:
                     return jobs, before
                 before = job.id
@@ -5399,24 +5747,12 @@ class RedisStore:
             before = place.decode(errors="replace")
         return jobs, before
 
-    def _checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
-        """Those names from Redis that are IDs, or match `known`: only these become paths and keys.
-        Each other name is logged once."""
-        found = []
-        for raw in names:
-            name = raw.decode(errors="replace")
-            if known.fullmatch(name):
-                found.append(name)
-            else:
-                self._odd_names.add(
-                    f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
-                )
-        return found
-
     def _heard(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
         """(spool, time of its last report) of each machine."""
         return [
-            (n, float(at)) for raw, at in _pairs(flat or []) for n in self._checked([raw], SPOOL_RE)
+            (name, float(at))
+            for raw, at in _pairs(flat or [])
+            for name in self.link.checked([raw], SPOOL_RE)
         ]
 
     def _ids_before(
@@ -5430,37 +5766,33 @@ class RedisStore:
         return list(found)
 
     def find(self, part: str) -> Sequence[str]:
-        """The IDs that start or end with this text."""
         if not part:
             return []
         (found,) = self.link.ask(("ZRANGE", self._key("all"), 0, -1))
-        names = self._checked(found)
+        names = self.link.checked(found)
         return [name for name in names if name.startswith(part) or name.endswith(part)]
 
     def unfinished_ids(self) -> set[str]:
-        """The IDs of the jobs that are queued or running."""
         states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
         found = self.link.ask(*(("ZRANGE", self._key(f"status:{s}"), 0, -1) for s in states))
-        return {name for names in found for name in self._checked(names)}
+        return {name for names in found for name in self.link.checked(names)}
 
     def iter_finished_ids(self) -> Iterator[str]:
-        """The IDs of the ended jobs, highest first, read as far as the caller goes."""
         return heapq.merge(*map(self._iter_ids, FINISHED), reverse=True)
 
     def _iter_ids(self, status: Status) -> Iterator[str]:
         before = None
         while ids := self._ids_before(before, ID_STEP, status):
-            yield from self._checked(ids)
+            yield from self.link.checked(ids)
             before = ids[-1]
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
-        """The IDs queued in each queue that holds any, oldest first."""
         (names,) = self.link.ask(("SMEMBERS", self._key("queues")))
-        queues, kinds = sorted(self._checked(names, QUEUE_RE)), ("queue", "delayed", "newer")
+        queues, kinds = sorted(self.link.checked(names, QUEUE_RE)), ("queue", "delayed", "newer")
         keys = [self._key(f"{kind}:{queue}") for queue in queues for kind in kinds]
         found = self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys)) if keys else []
         waiting = zip(queues, found[::3], found[1::3], found[2::3], strict=True)
-        known = {queue: sorted(self._checked(chain(*ids))) for queue, *ids in waiting}
+        known = {queue: sorted(self.link.checked(chain(*ids))) for queue, *ids in waiting}
         return {queue: ids for queue, ids in known.items() if ids}
 
     def counts(self) -> dict[Status, int]:
@@ -5468,23 +5800,15 @@ class RedisStore:
         return dict(zip(Status, counts, strict=True))
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ever ended, by status, deleted ones included."""
         here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self._key("deleted")))
         return {s: here[s] + parse_count(deleted.get(s.encode())) for s in FINISHED}
 
     def open_log(self, job_id: str) -> Log:
-        """The job's log; JobNotFound, or FileNotFoundError where it has none (yet)."""
         self.status(job_id)
         return RedisLog(self.link, job_id)
 
-    def load_logs(self, job_id: str, tail: int = 1000) -> str:
-        """The last `tail` lines, at most TAIL_BYTES; FileNotFoundError where there is no log."""
-        with self.open_log(job_id) as log:
-            return log.read_tail(tail, log.size)[1].decode(errors="replace")
-
     def watch(self, job_id: str) -> Notifier:
-        """A watch on a job's log and state; JobNotFound."""
         self.status(job_id)
         return RedisNotifier(self.feed, job_id)
 
@@ -5493,28 +5817,23 @@ class RedisStore:
         return RedisNotifier(self.feed, "")
 
     def check_writable(self) -> None:
-        """OSError where nothing can be written."""
         self.link.ask(("SET", self._key("check"), "x", "EX", 1))
 
     def unreadable(self) -> Sequence[str]:
-        """What was saved there, cannot be read and was passed over, each with its reason."""
-        for command in self.list_commands():
-            self.load_schedule(command.saved)
+        for command in self.saved.list():
+            self.saved.load_schedule(command.saved)
         return [f"{thing}: {why}" for thing, why in sorted(self._troubles.known.items())]
 
     def secret(self) -> bytes:
-        """As FolderStore.secret."""
         key = self._key("secret")
         (found,) = self.link.ask(("GET", key))
         if found is None:  # only then, because a full Redis refuses SETNX
             _, found = self.link.ask(("SETNX", key, os.urandom(SECRET_BYTES)), ("GET", key))
         return bytes(found)
 
-    # Transitions: each names the states it may start from.
+    # Transitions
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
-        """As FolderStore.submit. After an error the job may be queued nevertheless: only with a
-        `key` is it safe to ask again."""
         check_queue(job.queue)
         self.check_policy()
         known = None if key is None else self._job_of_earlier_key(key, job)
@@ -5550,8 +5869,6 @@ class RedisStore:
         return None
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """Cancel a queued job at once (queued -> cancelled); tell a running one's machine.
-        WrongState once it has ended."""
         while (found := self.status(job_id)) not in FINISHED:
             if found is Status.RUNNING:
                 answer = self.link.run("wish", job_id, reason)
@@ -5583,7 +5900,6 @@ class RedisStore:
         return answer == b"done"
 
     def delete(self, job_id: str) -> None:
-        """Delete a finished job with its log (finished -> gone). WrongState before its end."""
         self.status(job_id)
         answer = self.link.run("delete", job_id).decode()
         if answer == "absent":
@@ -5591,111 +5907,13 @@ class RedisStore:
         if answer != "deleted":
             raise cannot_delete(job_id, answer)
 
-    # Saved commands, and their schedules
-
-    def save_command(self, command: SavedCommand) -> bool:
-        """As FolderStore.save_command."""
-        command.check()
-        name, now = command.saved, utc(self.now())
-        record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
-        check_room(name, len(record), self._saved_sizes())
-        while True:
-            raw, seen = self._load_schedule(name)
-            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
-            answer = self.link.run("save", name, record, raw, after)
-            if answer is not None:  # else a worker has just written the schedule
-                return bool(answer)
-
-    def _saved_sizes(self) -> dict[str, int]:
-        """Bytes of each saved command, by name. What others save at the same moment is not counted:
-        all together may take a little more than is allowed."""
-        (records,) = self.link.ask(("HGETALL", self._key("saved")))
-        return {name.decode(errors="replace"): len(data) for name, data in records.items()}
-
-    def load_command(self, name: str) -> SavedCommand:
-        """The saved command; CommandNotFound, also where it is damaged."""
-        (data,) = self.link.ask(("HGET", self._key("saved"), name))
-        if data is None:
-            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
-        try:
-            return self._parse_command(name, data)
-        except (ValueError, RecursionError) as error:
-            raise CommandNotFound(f"saved command {name!r} cannot be read: {error}") from None
-
-    def _parse_command(self, name: str, data: bytes) -> SavedCommand:
-        """ValueError where it is none; parsed anew where it has changed."""
-        known = self._commands.get(name)
-        if known is None or known[0] != data:
-            command = parse_command(data, name)
-            saved_at = json.loads(data).get("saved_at")
-            if saved_at is not None:
-                command.saved_at = utc(_timestamp(str(saved_at)))
-            known = self._commands[name] = (data, command)
-        return known[1]
-
-    def list_commands(self) -> Sequence[SavedCommand]:
-        """As FolderStore.list_commands."""
-        (records,) = self.link.ask(("HGETALL", self._key("saved")))
-        found = []
-        for raw_name, data in sorted(records.items()):
-            name = raw_name.decode(errors="replace")
-            try:
-                found.append(self._parse_command(name, data))
-            except (ValueError, RecursionError) as error:
-                self._troubles.add(f"saved/{name}", JobDamaged(str(error)))
-            else:
-                self._troubles.over(f"saved/{name}")
-        gone = [thing for thing in self._troubles.known if not self._is_saved(thing, records)]
-        for thing in gone:
-            self._troubles.over(thing)
-        return found
-
-    @staticmethod
-    def _is_saved(thing: str, records: Mapping[bytes, bytes]) -> bool:
-        return thing.rpartition("/")[2].encode() in records
-
-    def delete_command(self, name: str) -> None:
-        """As FolderStore.delete_command."""
-        keys = self._key("saved"), self._key("schedules"), self._key(f"saved-runs:{name}")
-        count, *_ = self.link.ask(
-            ("HDEL", keys[0], name), ("HDEL", keys[1], name), ("UNLINK", keys[2])
-        )
-        if not count:
-            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
-
-    def command_runs(self, name: str) -> Sequence[str]:
-        """As FolderStore.command_runs."""
-        (found,) = self.link.ask(("LRANGE", self._key(f"saved-runs:{name}"), 0, RUNS_KEPT - 1))
-        return self._checked(found)
-
-    def load_schedule(self, name: str) -> Schedule:
-        """As FolderStore.load_schedule. Redis does not know when it was last written: where it is
-        damaged, times count from when the command is looked at."""
-        return self._load_schedule(name)[1]
-
-    def _load_schedule(self, name: str) -> tuple[bytes, Schedule]:
-        """As it stands there, too: b"" for none."""
-        (data,) = self.link.ask(("HGET", self._key("schedules"), name))
-        if data is None:
-            return b"", Schedule()
-        thing = f"schedules/{name}"
-        try:
-            schedule = parse_schedule(data)
-        except (ValueError, TypeError, RecursionError) as error:
-            self._troubles.add(thing, JobDamaged(str(error)))
-            return data, Schedule()
-        self._troubles.over(thing)
-        return data, schedule
-
     def fire(
         self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
     ) -> Job | None:
-        """As FolderStore.fire, in one step."""
         name = command.saved
-        raw, schedule = self._load_schedule(name)
-        (record,) = self.link.ask(("HGET", self._key("saved"), name))
-        is_same = record is not None and schedule == seen
-        if not is_same or self._parse_command(name, record) != command:
+        raw, schedule = self.saved.read_schedule(name)
+        record = self.saved.read(name)
+        if record is None or schedule != seen or self.saved.parse(name, record) != command:
             return None
         as_seen = (name, record, raw, encode_schedule(firing.schedule))
         if job is None or firing.key is None:
@@ -5708,31 +5926,6 @@ class RedisStore:
         if given is None:
             return None
         return job if given.decode() == job.id else self.get(given.decode())
-
-    # Pauses
-
-    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
-        """As FolderStore.pause."""
-        check_queue(queue)
-        known = {pause.queue: pause.since for pause in self.paused()}
-        pause = Pause(queue, why, by, known.get(queue) or utc())
-        self.link.run("pause", queue, pause.encode())
-        return pause
-
-    def restore_pause(self, pause: Pause) -> None:
-        """Put back a pause that Redis has lost."""
-        self.link.run("pause", pause.queue, pause.encode())
-
-    def resume(self, queue: str) -> None:
-        """As FolderStore.resume."""
-        check_queue(queue)
-        self.link.run("resume", queue)
-
-    def paused(self) -> Sequence[Pause]:
-        """The queues from which nothing is claimed, by name."""
-        (found,) = self.link.ask(("HGETALL", self._key("paused")))
-        queues = sorted(self._checked(found, QUEUE_RE))
-        return [parse_pause(queue, found[queue.encode()]) for queue in queues]
 
     # Machines
 
@@ -5750,7 +5943,6 @@ class RedisStore:
         return found
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """The living workers of all machines that are heard of, by name."""
         found = [
             worker
             for _, _, silence, workers in self._machines()
@@ -5760,7 +5952,6 @@ class RedisStore:
         return sorted(found, key=lambda info: info.name)
 
     def machines(self) -> Sequence[Machine]:
-        """All machines that have run jobs, by the names of their spools."""
         found = []
         for spool, at, silence, workers in self._machines():
             slots = sum(worker.slots for worker in workers)
@@ -5770,8 +5961,7 @@ class RedisStore:
             found.append(Machine(spool, host, slots, running, utc(at), state))
         return sorted(found, key=lambda machine: machine.spool)
 
-    def check_server(self) -> None:
-        """ValueError if its eviction policy may drop keys; OSError if it is away."""
+    def check(self) -> None:
         self.link.check_server()
 
     def check_policy(self, period: float | None = None) -> None:
@@ -5788,7 +5978,6 @@ class RedisStore:
         self._policy_checked_at = now
 
     def problem(self) -> str | None:
-        """Why no job can start now, for GET /healthz; None if nothing is known."""
         try:
             self.check_policy(0.0)
         except MayForget as error:
@@ -5801,7 +5990,6 @@ class RedisStore:
         return None
 
     def describe(self) -> dict[str, Any]:
-        """The kind of storage, and its condition."""
         memory, server, at = self.link.ask(
             ("INFO", "memory"), ("INFO", "server"), ("GET", self._key("rolled-back"))
         )
@@ -5827,7 +6015,7 @@ class RedisStore:
         if heard is None and not any(ids):
             raise ValueError(f"there is no machine {spool!r}; /workers has their names")
         self.give_back(spool)
-        running = self._checked(ids[1])
+        running = self.link.checked(ids[1])
         jobs = [job for job_id in running if (job := self._lose(job_id, spool, reason))]
         self.link.ask(("ZREM", self._key("heard"), spool), ("HDEL", self._key("machines"), spool))
         return jobs
@@ -5843,7 +6031,7 @@ class RedisStore:
     def taken_by(self, spool: str) -> Sequence[str]:
         """The IDs of the jobs that a spool has taken and not confirmed, as Redis has it."""
         (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
-        return self._checked(taken)
+        return self.link.checked(taken)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         """Queue one of them; False if it is confirmed, or another spool has it."""
@@ -5935,9 +6123,9 @@ class RedisStore:
         pauses = dict(_pairs(paused))
         return Orders(
             epoch.decode(),
-            {job_id: reasons[job_id.encode()] for job_id in self._checked(reasons)},
-            list(self._checked(gone)),
-            {queue: pauses[queue.encode()] for queue in self._checked(pauses, QUEUE_RE)},
+            {job_id: reasons[job_id.encode()] for job_id in self.link.checked(reasons)},
+            list(self.link.checked(gone)),
+            {queue: pauses[queue.encode()] for queue in self.link.checked(pauses, QUEUE_RE)},
             restoring,
             bool(must_restore),
         )
@@ -5976,7 +6164,7 @@ class RedisStore:
     ) -> Taken | None:
         """A job that was taken. None if its ID is no ID, if its record is damaged, or if it is of a
         newer version: then it waits for a machine that knows that one."""
-        if not self._checked([raw_id]):
+        if not self.link.checked([raw_id]):
             self.link.run("unlist", spool, raw_id)
             return None
         job_id, token = raw_id.decode(), raw_token.decode(errors="replace")
@@ -6039,7 +6227,7 @@ class RedisStore:
     def running_on(self, spool: str) -> Sequence[str]:
         """The IDs of the jobs that Redis shows as running on this machine."""
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
-        return self._checked(found)
+        return self.link.checked(found)
 
     def past_log(self, taken: Taken) -> PastLog:
         """The last part of a log that another machine continues. It begins at a multiple of a file
@@ -6068,7 +6256,7 @@ class RedisStore:
         while ids := self._ids_before(before, SEARCH_STEP, None):
             before = ids[-1]
             now = self.now()
-            for job in self._load(self._checked(ids)):
+            for job in self._load(self.link.checked(ids)):
                 if job.status in FINISHED:
                     self._prune_job(sweep, retention, job, now, total)
             yield
@@ -6656,12 +6844,12 @@ class Spool(FolderStore):
     def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
         """Pause the queues that Redis has paused, and no other. What waits here in one of them is
         returned: once it is resumed, whichever machine is free may run it."""
-        wanted, here = set(filter(_is_queue, said)), self.paused_queues()
+        wanted, here = set(filter(_is_queue, said)), self.pauses.queues()
         for queue in here - wanted:
-            self.resume(queue)
+            self.pauses.resume(queue)
         for queue in wanted:
             if queue not in here:
-                self.write_pause(parse_pause(queue, said[queue]))
+                self.pauses.put(parse_pause(queue, said[queue]))
             for job_id in self._listing(f"{self.root}/queued/{queue}"):
                 self._return(job_id, queue)
 

@@ -802,7 +802,7 @@ class Scheduler:
             self.plans.clear()
         self.looked_at = now
         plans = {}
-        commands = self.store.list_commands()
+        commands = self.store.saved.list()
         until = time.monotonic() + FIRING
         is_late = False
         for command in commands:
@@ -825,7 +825,7 @@ class Scheduler:
                 log.info(
                     "fired saved=%s job=%s reason=%r", command.saved, job.id, job.submit_reason
                 )
-            schedule = self.store.load_schedule(command.saved)
+            schedule = self.store.saved.load_schedule(command.saved)
             is_open = due(command, schedule, now) is not None
             upcoming = next_time(command, schedule, now)
         except BlockingIOError:  # another worker is at it
@@ -1320,10 +1320,10 @@ class Relay:
         known = self.spool.known_epoch()
         if known == orders.epoch:
             return
-        for pause in self.spool.paused() if known else ():
+        for pause in self.spool.pauses.list() if known else ():
             if pause.queue not in orders.paused:
                 log.warning("paused queue=%s again: Redis was emptied", pause.queue)
-                self.store.restore_pause(pause)
+                self.store.pauses.put(pause)
                 orders.paused[pause.queue] = pause.encode()
         self.spool.note_epoch(orders.epoch)
 
@@ -1897,7 +1897,7 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
     if not isinstance(store, RedisStore):
         return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
     with suppress(OSError):  # away: the relay logs it and tries again
-        store.link.check_server()
+        store.check()
     spool = open_spool(settings.spool)  # a thread needs a spool of its own
     relay = Relay(store, spool, settings, scheduler=scheduler)
     return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)

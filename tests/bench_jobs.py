@@ -16,7 +16,7 @@ from pathlib import Path
 from conftest import Processes, clean_environment, end_jobs, start_shim, wait_until
 from figures import each, quantiles, say, say_alone
 
-from storage import FINISHED, FolderStore, Job, first_id
+from storage import FINISHED, FolderStore, Job, first_id, load_logs
 
 MOST_SECONDS = 600  # that a worker may take until all jobs are run
 DURABLE_TARGETS = {1: 0.85, 2: 0.8}  # by slots: at least so much of the rate of `durable_loop`
@@ -157,7 +157,7 @@ def start_latency(folder: Path, jobs: int) -> None:
             begun = time.time()
             job = storage.submit(Job(command=["/bin/date", "+%s.%N"]))
             wait_until(lambda job=job: storage.status(job.id) in FINISHED)
-            ours.append(float(storage.load_logs(job.id)) - begun)
+            ours.append(float(load_logs(storage, job.id)) - begun)
             bare.append(shim_latency(folder, turn))
     for name, mine, theirs in zip(("median", "p95"), quantiles(ours), quantiles(bare), strict=True):
         target = f"{mine - theirs:+.1f} ms; target +2" if name == "median" else ""

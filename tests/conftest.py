@@ -44,6 +44,7 @@ from storage import (  # noqa: E402
     Status,
     Store,
     WorkerStore,
+    load_logs,
 )
 from worker import encode_environment, shim_options  # noqa: E402
 
@@ -385,7 +386,7 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
 
         def describe() -> str:
             try:
-                text = storage.load_logs(job_id, 20)
+                text = load_logs(storage, job_id, 20)
             except FileNotFoundError:
                 text = "no log"
             return f"{storage.get(job_id)}\n{text}\n{processes.text()}"
@@ -464,7 +465,7 @@ def started(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
     def wait(job: Job, text: str = "started\n") -> Job:
         def look() -> bool:
             try:
-                return text in storage.load_logs(job.id)
+                return text in load_logs(storage, job.id)
             except FileNotFoundError:
                 return False
 

@@ -94,7 +94,7 @@ def live(
         worker.main(arguments)
     elif kind == "fire":
         store = storage.FolderStore(arguments[0])
-        storage.fire_due(store, store.load_command(arguments[1]), time.time())
+        storage.fire_due(store, store.saved.load(arguments[1]), time.time())
     else:
         folder, key, command = arguments
         store = storage.FolderStore(folder)

@@ -18,6 +18,7 @@ from storage import (
     Machine,
     Notifier,
     Pause,
+    Pauses,
     RedisStore,
     SavedCommand,
     Schedule,
@@ -40,6 +41,29 @@ def open_backend(url: str) -> WorkerStore:
     return FolderStore(url)
 
 
+class SyncedPauses:
+    """The pauses in Redis. The spool has heard of each when the call returns."""
+
+    def __init__(self, pauses: Pauses, sync: Callable[[], None]) -> None:
+        self.pauses, self.sync = pauses, sync
+
+    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
+        pause = self.pauses.pause(queue, why, by)
+        self.sync()
+        return pause
+
+    def put(self, pause: Pause) -> None:
+        self.pauses.put(pause)
+        self.sync()
+
+    def resume(self, queue: str) -> None:
+        self.pauses.resume(queue)
+        self.sync()
+
+    def list(self) -> Sequence[Pause]:
+        return self.pauses.list()
+
+
 class RedisMachine:
     """What the API asks goes to Redis, what a worker does to the spool, and the relay's rounds,
     which a worker leaves to a thread, are made before and after: nothing has to be waited for.
@@ -47,6 +71,8 @@ class RedisMachine:
 
     def __init__(self, url: str, spool: str) -> None:
         self.redis, self.spool = RedisStore(url), Spool(spool)
+        self.pauses = SyncedPauses(self.redis.pauses, self.sync)
+        self.saved = self.redis.saved  # all of it is in Redis
         self.relay = Relay(self.redis, Spool(spool), Settings())
         self.queues: list[str] = []
         self.heard: Notifier | None = None
@@ -120,18 +146,6 @@ class RedisMachine:
         self.sync()
         return self.redis.queued_by_queue()
 
-    def pause(self, queue: str, why: str | None, by: str | None) -> Pause:
-        pause = self.redis.pause(queue, why, by)
-        self.sync()
-        return pause
-
-    def resume(self, queue: str) -> None:
-        self.redis.resume(queue)
-        self.sync()
-
-    def paused(self) -> Sequence[Pause]:
-        return self.redis.paused()
-
     def cancel(self, job_id: str, reason: str) -> Job:
         self.sync()
         job = self.redis.cancel(job_id, reason)
@@ -147,10 +161,6 @@ class RedisMachine:
         self.sync()
         self.keep_turning()
         return self.redis.open_log(job_id)
-
-    def load_logs(self, job_id: str, tail: int = 1000) -> str:
-        self.sync()
-        return self.redis.load_logs(job_id, tail)
 
     def watch(self, job_id: str) -> Notifier:
         self.keep_turning()
@@ -169,6 +179,9 @@ class RedisMachine:
 
     def problem(self) -> str | None:
         return self.redis.problem()
+
+    def check(self) -> None:
+        self.redis.check()
 
     def check_writable(self) -> None:
         self.redis.check_writable()
@@ -190,26 +203,6 @@ class RedisMachine:
     def iter_finished_ids(self) -> Iterator[str]:
         self.sync()
         return self.redis.iter_finished_ids()
-
-    # Saved commands: all of it is in Redis
-
-    def save_command(self, command: SavedCommand) -> bool:
-        return self.redis.save_command(command)
-
-    def load_command(self, name: str) -> SavedCommand:
-        return self.redis.load_command(name)
-
-    def list_commands(self) -> Sequence[SavedCommand]:
-        return self.redis.list_commands()
-
-    def delete_command(self, name: str) -> None:
-        self.redis.delete_command(name)
-
-    def command_runs(self, name: str) -> Sequence[str]:
-        return self.redis.command_runs(name)
-
-    def load_schedule(self, name: str) -> Schedule:
-        return self.redis.load_schedule(name)
 
     def fire(
         self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None

@@ -32,7 +32,17 @@ from conftest import (
     wait_until,
 )
 
-from storage import FINISHED, FolderStore, Job, JobNotFound, Status, WrongState, parse_time, utc
+from storage import (
+    FINISHED,
+    FolderStore,
+    Job,
+    JobNotFound,
+    Status,
+    WrongState,
+    load_logs,
+    parse_time,
+    utc,
+)
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]
@@ -174,7 +184,7 @@ def is_retried(case: Case) -> Callable[[], None]:
 
     def check() -> None:
         case.check(Status.FAILED, 5, attempts=2)
-        assert set(case.storage.load_logs(job.id).splitlines()) == {"--- attempt 2 ---"}
+        assert set(load_logs(case.storage, job.id).splitlines()) == {"--- attempt 2 ---"}
 
     return check
 
@@ -209,7 +219,7 @@ def cannot_start(case: Case) -> Callable[[], None]:
     def check() -> None:
         found = case.storage.get(job.id)
         assert (found.status, found.exit_code) == (Status.FAILED, None)
-        assert "/no/such/folder" in case.storage.load_logs(job.id)
+        assert "/no/such/folder" in load_logs(case.storage, job.id)
 
     return check
 
@@ -435,7 +445,7 @@ def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
     gates[1].open()
     job = ended(job)
     assert (job.status, job.exit_code, job.attempt) == (Status.FAILED, 9, 1)
-    assert storage.load_logs(job.id) == "started\nalone\nadopted\n"
+    assert load_logs(storage, job.id) == "started\nalone\nadopted\n"
     assert second.poll() is None
     for gate in gates:
         os.close(gate.fd or -1)
@@ -694,10 +704,10 @@ def test_an_attempt_whose_claim_a_power_cut_has_undone_is_lost(
     found = storage.get(job.id)
     if retries:
         assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
-        assert storage.load_logs(job.id).endswith("attempt 2\n")
+        assert load_logs(storage, job.id).endswith("attempt 2\n")
     else:
         assert (found.status, found.attempt, found.exit_code) == (Status.LOST, 1, None)
-        assert storage.load_logs(job.id) == ""
+        assert load_logs(storage, job.id) == ""
 
 
 def test_a_job_that_empties_its_journal_does_not_run_again(
@@ -717,12 +727,12 @@ def test_a_job_that_empties_its_journal_does_not_run_again(
     gate.open()
     drain()
     assert storage.get(job.id).status is Status.LOST
-    assert storage.load_logs(job.id) == "started 1\n"
+    assert load_logs(storage, job.id) == "started 1\n"
 
 
 def job_log(storage: FolderStore, job: Job) -> str:
     with suppress(FileNotFoundError):
-        return storage.load_logs(job.id)
+        return load_logs(storage, job.id)
     return ""
 
 
@@ -794,7 +804,7 @@ def test_a_job_whose_whole_tree_was_killed_is_lost(
     job = ended(job)
     assert (job.status, job.exit_code) == (Status.LOST, None)
     assert job.reason and job.finished_at
-    assert storage.load_logs(job.id) == "started\n"
+    assert load_logs(storage, job.id) == "started\n"
     wait_until(lambda: f"lost job={job.id}" in processes.text())
     assert "adopted" not in processes.text()
 
@@ -816,7 +826,7 @@ def test_a_lost_job_is_queued_again_where_it_allows_retries(
     worker()
     job = ended(job)
     assert (job.status, job.attempt, job.exit_code) == (Status.SUCCEEDED, 2, 0)
-    assert storage.load_logs(job.id) == "started 1\n--- attempt 2 ---\nstarted 2\n"
+    assert load_logs(storage, job.id) == "started 1\n--- attempt 2 ---\nstarted 2\n"
 
 
 @pytest.mark.parametrize("worker_lives", [True, False])
@@ -1159,7 +1169,7 @@ def test_a_cancel_on_a_full_disk_takes_effect_once_there_is_space(
     """No claim looks at the job, so its worker must find the request."""
     not_before = None
     if held_back == "by a pause":
-        small.pause("default", None, None)
+        small.pauses.pause("default", None, None)
     else:
         not_before = utc(time.time() + 3_600)
     job = small.submit(Job(command="true", not_before=not_before))

@@ -37,7 +37,7 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, Job, Param, SavedCommand, Status
+from storage import FolderStore, Job, Param, SavedCommand, Status, load_logs
 
 
 class Site:
@@ -463,12 +463,12 @@ def save(site: Site, name: str, **fields: Any) -> SavedCommand:
     params = [Param(name="TARGET", label="What to back up"), mode]
     command = 'echo "$TARGET, $MODE"'
     saved = SavedCommand(**{"saved": name, "command": command, "params": params} | fields)
-    site.storage.save_command(saved)
+    site.storage.saved.save(saved)
     return saved
 
 
 def jobs_of(site: Site, name: str) -> list[Job]:
-    return [site.storage.get(job_id) for job_id in site.storage.command_runs(name)]
+    return [site.storage.get(job_id) for job_id in site.storage.saved.runs(name)]
 
 
 def saved_row(page: Page, name: str) -> Locator:
@@ -491,7 +491,7 @@ def test_what_a_job_ran_is_saved_with_a_param_and_times_and_run(site: Site, page
     page.get_by_label("Runs by itself").fill("0 3 1 1 *")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", name="back-up")).to_be_visible()
-    kept = site.storage.load_command("back-up")
+    kept = site.storage.saved.load("back-up")
     assert (kept.params, kept.env) == ([Param(name="TARGET", default="/home")], {"KEY": "k"})
     assert (kept.cron, kept.zone) == ("0 3 1 1 *", "Asia/Tokyo")
     page.get_by_role("textbox", name="TARGET", exact=True).fill("/srv; exit 1")
@@ -547,7 +547,7 @@ def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".saved-times")).to_contain_text("@daily")
     expect(page.get_by_label("TARGET", exact=True)).to_have_value("typed")
-    kept = site.storage.load_command("to-change")
+    kept = site.storage.saved.load("to-change")
     assert kept.params == [Param(name="TARGET", default="/srv")]
     assert (kept.cron, kept.paused, kept.env, kept.timeout) == ("@daily", False, {"KEY": "k"}, 5)
     page.locator(".saved-delete").click()
@@ -1223,7 +1223,7 @@ def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -
     line.click(position={"x": 20, "y": 8})
     expect(page).to_have_url(re.compile(r"&at=\d+"))
     offset = int(page.url.rpartition("=")[2])
-    text = site.storage.load_logs(job.id, 100_000)
+    text = load_logs(site.storage, job.id, 100_000)
     assert text[offset:].startswith("line 49990\n")
     visit(page, f"{site.url}/?job={job.id}&at={text.index('line 777') + 3}")
     marked = log_of(page).locator(".marked")

@@ -33,7 +33,7 @@ from conftest import (
     wait_until,
 )
 
-from storage import FINISHED, FolderStore, Job, LogSupervisor, Status, WrongState
+from storage import FINISHED, FolderStore, Job, LogSupervisor, Status, WrongState, load_logs
 
 Worker = Callable[..., subprocess.Popen[bytes]]
 Ended = Callable[..., Job]
@@ -187,9 +187,9 @@ def test_no_variable_of_ours_reaches_a_job_or_shadows_its_own(
     job = storage.submit(Job(command=["env", "-0"], env=own))
     bare = storage.submit(Job(command=["env", "-0"]))
     drain()
-    seen = dict(pair.split("=", 1) for pair in storage.load_logs(job.id).split("\0") if pair)
+    seen = dict(pair.split("=", 1) for pair in load_logs(storage, job.id).split("\0") if pair)
     assert {name: seen.get(name) for name in own} == own
-    names = {pair.split("=")[0] for pair in storage.load_logs(bare.id).split("\0") if pair}
+    names = {pair.split("=")[0] for pair in load_logs(storage, bare.id).split("\0") if pair}
     added = names - {name for name in os.environ if not name.startswith("TAILBOARD_")}
     ours = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "PYTHONUNBUFFERED"}
     assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
@@ -229,7 +229,7 @@ def test_no_variable_of_a_job_acts_on_its_shim(
     drain("--slots", "4", TEST_SHELL=need(shell))
     for job in jobs:
         found = storage.get(job.id)
-        log = storage.load_logs(job.id)
+        log = load_logs(storage, job.id)
         if job.env in STOPPED_BY_THE_LINKER:
             assert found.status in (Status.SUCCEEDED, Status.FAILED), (job.env, found)
             assert len(found.attempts) == found.attempt, job.env
@@ -250,7 +250,7 @@ def test_a_command_gets_every_byte_of_its_variables(
     for shell in ("dash", "bash"):
         job = storage.submit(Job(command=["/usr/bin/env", "-0"], env=env))
         drain(TEST_SHELL=need(shell))
-        pairs = storage.load_logs(job.id).split("\0")
+        pairs = load_logs(storage, job.id).split("\0")
         assert {f"{name}={value}" for name, value in env.items()} <= set(pairs)
         ours = ("JOB_ID=", "TEST_SHELL=", "_=")
         seen.append(sorted(pair for pair in pairs if not pair.startswith(ours)))
@@ -274,7 +274,7 @@ def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
     def no_zombie() -> bool:
         job = storage.submit(Job(command="grep -l 'State:.Z' /proc/[0-9]*/status | wc -l"))
         ended(job)
-        return storage.load_logs(job.id).strip() == "0"
+        return load_logs(storage, job.id).strip() == "0"
 
     wait_until(no_zombie, describe=processes.text)
     namespace.kill()
@@ -578,7 +578,7 @@ def test_a_copy_of_a_job_that_ended_is_set_aside(
     assert copy.name.startswith(job.id) and (copy / "job.json").exists()
     assert not (root / home / job.id).exists()
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
-    assert storage.load_logs(job.id) == "once\n"
+    assert load_logs(storage, job.id) == "once\n"
     assert storage.get(job.id).status is Status.SUCCEEDED
     assert processes.text().count(f"set aside job={job.id}") == 1
 

@@ -65,7 +65,7 @@ def test_the_api_does_what_its_description_says(
     logs["parameters"] = [each for each in logs["parameters"] if each["name"] != "follow"]
     job = storage.submit(Job(command="true"))
     param = Param(name="A", default="b")
-    storage.save_command(SavedCommand(saved="saved", command="true", params=[param], cron="@daily"))
+    storage.saved.save(SavedCommand(saved="saved", command="true", params=[param], cron="@daily"))
     there = {"job_id": job.id, "name": "saved"}  # which are asked for now and then
     for methods in described["paths"].values():
         for operation in methods.values():

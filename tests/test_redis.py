@@ -62,6 +62,7 @@ from storage import (
     WorkerInfo,
     WrongState,
     fire_due,
+    load_logs,
     open_store,
     parse_time,
     utc,
@@ -117,7 +118,7 @@ class Team:
     def wait_for_log(self, job: Job, text: str) -> None:
         def look() -> bool:
             with suppress(OSError, JobNotFound):
-                return text in self.store.load_logs(job.id)
+                return text in load_logs(self.store, job.id)
             return False
 
         wait_until(look, 60, self.processes.text)
@@ -201,7 +202,7 @@ def test_a_retry_goes_on_in_the_same_log(team: Team) -> None:
     found = team.wait(job)
     assert [a["number"] for a in found.attempts_as_dicts()] == [1, 2, 3]
     expected = "attempt 1\n--- attempt 2 ---\nattempt 2\n--- attempt 3 ---\nattempt 3\n"
-    assert team.store.load_logs(job.id) == expected
+    assert load_logs(team.store, job.id) == expected
 
 
 def test_a_job_is_cancelled_and_timed_out_from_elsewhere(team: Team) -> None:
@@ -507,8 +508,8 @@ def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None
     others = [team.submit("true") for _ in range(20)]
     worker = team.start("a", "--slots", "1")
     team.wait_for_log(long, "started\n")
-    team.store.pause("default", "freeze", None)
-    wait_until(lambda: team.spool("a").paused(), 60, team.processes.text)  # it has heard of it
+    team.store.pauses.pause("default", "freeze", None)
+    wait_until(lambda: team.spool("a").pauses.list(), 60, team.processes.text)  # it has heard of it
     gate.open()
     assert team.wait(long).status is Status.SUCCEEDED
     queue = {"default": [job.id for job in others]}
@@ -516,14 +517,14 @@ def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None
     assert all(team.store.status(job.id) is Status.SUCCEEDED for job in quick)
     assert team.wait(team.submit("true", queue="other")).status is Status.SUCCEEDED
     assert team.store.queued_by_queue() == queue
-    team.store.resume("default")
+    team.store.pauses.resume("default")
     for job in others:
         assert team.wait(job).status is Status.SUCCEEDED
     assert worker.poll() is None
 
 
 def test_a_drain_leaves_what_is_paused_for_all(team: Team) -> None:
-    team.store.pause("default", None, None)
+    team.store.pauses.pause("default", None, None)
     job = team.submit("true")
     assert team.start("a", "--drain").wait(60) == 0
     assert team.store.status(job.id) is Status.QUEUED
@@ -542,7 +543,7 @@ def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
     first.kill()
     again = team.submit("echo again", queue="two")
     assert team.wait(again).status is Status.SUCCEEDED
-    assert team.store.load_logs(again.id) == "again\n"
+    assert load_logs(team.store, again.id) == "again\n"
 
 
 def test_the_commands_work_from_any_machine(team: Team, processes: Processes) -> None:
@@ -614,7 +615,7 @@ def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
     found = team.wait(job)
     assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
     assert [a["status"] for a in found.attempts_as_dicts()] == ["lost", "succeeded"]
-    text = team.store.load_logs(job.id).split("\n")
+    text = load_logs(team.store, job.id).split("\n")
     assert text[0].startswith("attempt 1") and text[1] == "--- attempt 2 ---"
     assert text[2].startswith("attempt 2") and text[3:] == ["end", ""]
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
@@ -746,14 +747,14 @@ def trust_clock(machine: RedisMachine, now: float) -> None:
 def test_schedules_follow_the_clock_of_redis(
     team: Team, set_clock: Callable[[float], None]
 ) -> None:
-    team.store.save_command(SavedCommand(saved="s", command="true", cron="0 0 * * *"))
+    team.store.saved.save(SavedCommand(saved="s", command="true", cron="0 0 * * *"))
     set_clock(40)
     settings = Settings(storage=team.url, spool=str(team.place / "a"))
     worker = make_worker(settings, False, "leave", WorkerInfo("w", "h", 1, 1, []))
     assert worker.relay is not None and worker.relay.scheduler is not None
     try:
         worker.relay.scheduler.look()
-        assert team.store.command_runs("s") == []
+        assert team.store.saved.runs("s") == []
     finally:
         worker.relay.close()
         worker.selector.close()
@@ -1258,7 +1259,7 @@ def test_a_damaged_record_of_a_queued_job_harms_that_job_alone(
         assert team.processes.text().count(f"lost job={job.id}") <= 1, "it is logged once"
     for job in odd:
         assert team.wait(job).status is Status.SUCCEEDED
-        assert team.store.load_logs(job.id) == "hi\n"
+        assert load_logs(team.store, job.id) == "hi\n"
     assert_no_500(api, bad + odd)
     for job in bad + odd:
         answer = requests.delete(f"{api}/jobs/{job.id}", timeout=20)
@@ -1290,7 +1291,7 @@ def test_a_damaged_record_of_a_running_job_is_repaired_by_its_machine(
             found = team.store.get(job.id)
             is_record_odd = "its record in Redis is damaged" in (found.reason or "")
             whole = found.exit_code == 0 and (found.reason is None or is_record_odd)
-            return whole and team.store.load_logs(job.id) == "started\ndone\n"
+            return whole and load_logs(team.store, job.id) == "started\ndone\n"
         return False
 
     for job, commands in zip(jobs, damages, strict=True):
@@ -1449,17 +1450,17 @@ def test_pauses_outlast_an_emptied_redis(
 ) -> None:
     machine.sync()
     for queue in ("one", "two"):
-        team.store.pause(queue, "freeze", "anna")
+        team.store.pauses.pause(queue, "freeze", "anna")
     machine.sync()
-    paused = team.store.paused()
+    paused = team.store.pauses.list()
     redis.do("FLUSHALL")
     machine.sync()
-    assert team.store.paused() == paused == machine.spool.paused()
-    team.store.resume("one")  # while no relay of this machine sees it
+    assert team.store.pauses.list() == paused == machine.spool.pauses.list()
+    team.store.pauses.resume("one")  # while no relay of this machine sees it
     again = RedisMachine(team.url, str(team.place / "m"))
     try:
         again.sync()
-        assert [pause.queue for pause in team.store.paused()] == ["two"]
+        assert [pause.queue for pause in team.store.pauses.list()] == ["two"]
     finally:
         again.close()
 
@@ -1896,13 +1897,13 @@ def test_the_documented_user_can_do_all_that_tailboard_does(
     assert "tailboard_jobs_ended" in requests.get(f"{url}/metrics", timeout=30).text
     seen = requests.get(f"{url}/workers", timeout=30).json()
     assert seen["machines"] and seen["workers"] and seen["storage"]["version"]
-    store.pause("default", "why", "who")
-    store.resume("default")
+    store.pauses.pause("default", "why", "who")
+    store.pauses.resume("default")
     store.delete(job.id)
-    store.save_command(SavedCommand(saved="s", command="true", cron="@hourly"))
-    saved = store.load_command("s")
-    assert fire_due(store, saved, time.time() + 3600) and store.command_runs("s")
-    store.delete_command("s")
+    store.saved.save(SavedCommand(saved="s", command="true", cron="@hourly"))
+    saved = store.saved.load("s")
+    assert fire_due(store, saved, time.time() + 3600) and store.saved.runs("s")
+    store.saved.delete("s")
     assert "away" not in text() and "ACL" not in text()
     assert acl_server.do("ACL", "LOG") == [], "it asks for nothing that it may not do"
 

@@ -32,6 +32,7 @@ from storage import (
     cron_times,
     due,
     fire_due,
+    load_logs,
     next_time,
     own_key,
     utc,
@@ -274,7 +275,7 @@ def test_values_are_variables_and_never_part_of_the_line() -> None:
 def test_a_value_that_is_missing_or_wrong_is_named(
     client: FlaskClient, hand: Hand, values: dict[str, Any], sentence: str
 ) -> None:
-    hand.storage.save_command(deploy())
+    hand.storage.saved.save(deploy())
     answer = client.post("/saved/deploy/run", json=values)
     assert answer.status_code == 400 and answer.mimetype == "application/problem+json"
     assert answer.get_json()["detail"].startswith(sentence)
@@ -470,13 +471,13 @@ def test_a_damaged_file_is_passed_over_and_named(
 def test_a_damaged_state_counts_as_settled_when_it_was_written(
     storage: FolderStore, folder: Path
 ) -> None:
-    storage.save_command(hourly())
+    storage.saved.save(hourly())
     state = folder / "schedules" / "hourly.state"
     state.write_text("{")
     os.utime(state, (at("2026-11-25T01:10"),) * 2)
     saved = folder / "saved" / "hourly.json"
     os.utime(saved, (at("2026-11-24T01:10"),) * 2)
-    job = fire_due(storage, storage.load_command("hourly"), at("2026-11-25T03:10"))
+    job = fire_due(storage, storage.saved.load("hourly"), at("2026-11-25T03:10"))
     assert (
         job and job.submit_reason and "2 runs from 2026-11-25 02:00 to 03:00" in job.submit_reason
     )
@@ -497,8 +498,8 @@ class Clock:
 
 
 def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore) -> None:
-    storage.save_command(hourly())
-    storage.save_command(SavedCommand(saved="plain", command="true"))
+    storage.saved.save(hourly())
+    storage.saved.save(SavedCommand(saved="plain", command="true"))
     clock = Clock("2040-11-25T03:00")
     scheduler = Scheduler(storage, clock)
     settle(storage, "2040-11-25T03:00")
@@ -522,7 +523,7 @@ def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
     monkeypatch.setattr("worker.FIRING", 0.0)
     names = [f"hourly{number}" for number in range(3)]
     for name in names:
-        storage.save_command(hourly(saved=name))
+        storage.saved.save(hourly(saved=name))
         settle(storage, "2040-11-25T03:00", name)
     scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
     for count in (1, 2, 3):
@@ -545,7 +546,7 @@ def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
 def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
     storage: FolderStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage.save_command(hourly())
+    storage.saved.save(hourly())
     clock = Clock(utc(time.time() - 40 * 86_400)[:13] + ":10")
     scheduler = Scheduler(storage, clock)
     state = folder / "schedules" / "hourly.state"
@@ -566,15 +567,15 @@ def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) ->
     clock = Clock("2040-11-25T03:10")
     scheduler = Scheduler(storage, clock)
     scheduler.look()
-    storage.save_command(hourly())
+    storage.saved.save(hourly())
     settle(storage, "2040-11-25T03:00")
     scheduler.look()
-    storage.save_command(hourly(cron="20 * * * *"))
+    storage.saved.save(hourly(cron="20 * * * *"))
     settle(storage, "2040-11-25T03:00")
     clock.now = at("2040-11-25T03:20")
     scheduler.look()
     assert len(storage.list()[0]) == 1
-    storage.delete_command("hourly")
+    storage.saved.delete("hourly")
     clock.now = at("2040-11-25T04:20")
     scheduler.look()
     assert len(storage.list()[0]) == 1
@@ -582,7 +583,7 @@ def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) ->
 
 def test_one_schedule_that_fails_never_stops_the_others(storage: FolderStore, folder: Path) -> None:
     for name in ("a", "b", "c"):
-        storage.save_command(hourly(saved=name))
+        storage.saved.save(hourly(saved=name))
         settle(storage, "2040-11-25T03:00", name)
     (folder / "schedules" / "b.runs").mkdir()  # its jobs cannot be noted
     scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
@@ -600,7 +601,7 @@ def test_one_schedule_that_fails_never_stops_the_others(storage: FolderStore, fo
 
 def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) -> None:
     """Save a command so many of whose times nobody was there for."""
-    storage.save_command(hourly(command=command, **fields))
+    storage.saved.save(hourly(command=command, **fields))
     text = utc(time.time() // 3600 * 3600 - hours * 3600)
     settle(storage, text[:16])
 
@@ -612,10 +613,10 @@ def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
     missed(storage, "echo $P", params=[Param(name="P", default="grüße")])
     worker()
     job = ended(wait_until(lambda: storage.list()[0], 60, processes.text)[0])
-    assert (job.status, storage.load_logs(job.id)) == (Status.SUCCEEDED, "grüße\n")
+    assert (job.status, load_logs(storage, job.id)) == (Status.SUCCEEDED, "grüße\n")
     reason = str(job.as_dict()["reason"])
     assert re.fullmatch(r"stands for [34] runs from .* UTC that no worker was there for", reason)
-    assert len(storage.command_runs("hourly")) == 1
+    assert len(storage.saved.runs("hourly")) == 1
 
 
 def test_a_worker_that_drains_fires_nothing(
@@ -630,7 +631,7 @@ def test_a_worker_fires_the_minute_that_comes(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """By a clock that stands a little before the next minute, as it starts."""
-    storage.save_command(SavedCommand(saved="often", command="true", cron="* * * * *"))
+    storage.saved.save(SavedCommand(saved="often", command="true", cron="* * * * *"))
     shift = 3 * 60 + 57 - time.time() % 60
     settle(storage, utc(time.time() + shift)[:16], "often")
     command = ["-m", "tests.programs.shifted_worker", str(shift)]
@@ -648,23 +649,23 @@ def test_a_kill_at_any_step_of_a_firing_starts_one_job(
         place = tmp_path / str(number)
         place.mkdir()
         case = Case(place, processes)
-        case.storage.save_command(hourly(command=f"echo run >>{case.tally}"))
+        case.storage.saved.save(hourly(command=f"echo run >>{case.tally}"))
         settle(case.storage, utc(time.time() // 3600 * 3600 - 3600)[:16])
         return case
 
     alive = scene(0)
     steps = alive.die_at(0, "fire", str(alive.folder), "hourly")
-    assert len(alive.storage.command_runs("hourly")) == 1
+    assert len(alive.storage.saved.runs("hourly")) == 1
     assert "fsync" in " ".join(steps)
     for number in range(1, len(steps) + 1, 1 if full else 5):
         case = scene(number)
         case.die_at(number, "fire", str(case.folder), "hourly")
         for _ in range(3):  # another worker finds that it was interrupted, and then does it
-            fire_due(case.storage, case.storage.load_command("hourly"), time.time())
+            fire_due(case.storage, case.storage.saved.load("hourly"), time.time())
         jobs = case.storage.list()[0]
         assert len(jobs) == 1, steps[:number]
-        assert jobs[0].id in case.storage.command_runs("hourly")
-        schedule = case.storage.load_schedule("hourly")
+        assert jobs[0].id in case.storage.saved.runs("hourly")
+        schedule = case.storage.saved.load_schedule("hourly")
         assert (schedule.firing, schedule.skipped) == (None, 0)
 
 
@@ -673,7 +674,7 @@ def test_a_run_that_an_earlier_version_was_starting_is_started_once(
     storage: FolderStore, folder: Path, has_job: bool
 ) -> None:
     """It was killed between `firing` and `settled`; its key had nothing before NAME@TIME."""
-    storage.save_command(hourly())
+    storage.saved.save(hourly())
     settle(storage, "2040-11-25T03:00")
     path = folder / "schedules" / "hourly.state"
     state = json.loads(path.read_text()) | {"firing": "2040-11-25T04:00:00.000Z"}
@@ -684,7 +685,7 @@ def test_a_run_that_an_earlier_version_was_starting_is_started_once(
     if not has_job:
         storage.cancel(old.id, "")
     for _ in range(3):
-        fire_due(storage, storage.load_command("hourly"), at("2040-11-25T04:00"))
+        fire_due(storage, storage.saved.load("hourly"), at("2040-11-25T04:00"))
     made = [job for job in storage.list()[0] if job.submitted_by == "schedule"]
     assert len(made) == 1
     assert (made[0].id == old.id) is has_job
@@ -697,7 +698,7 @@ def test_workers_of_two_machines_start_one_run(
     redis: RedisServer, tmp_path: Path, processes: Processes
 ) -> None:
     store = RedisStore(redis.url)
-    store.save_command(hourly(command="true"))
+    store.saved.save(hourly(command="true"))
     state = json.loads(redis.do("HGET", "tailboard:schedules", "hourly"))
     state |= {"since": None, "settled": utc(time.time() // 3600 * 3600 - 2 * 3600)}
     redis.do("HSET", "tailboard:schedules", "hourly", json.dumps(state))
@@ -705,7 +706,7 @@ def test_workers_of_two_machines_start_one_run(
         env = {"TAILBOARD_STORAGE": redis.url, "TAILBOARD_SPOOL": str(tmp_path / name)}
         processes.start(*quick_worker(), **env)
     wait_until(lambda: len(store.workers()) == 3, 60, processes.text)
-    job_id = wait_until(lambda: store.command_runs("hourly"), 60, processes.text)[0]
+    job_id = wait_until(lambda: store.saved.runs("hourly"), 60, processes.text)[0]
     wait_until(lambda: store.status(job_id) is Status.SUCCEEDED, 60, processes.text)
     assert processes.text().count("fired saved=hourly") == 1
     assert "stands for 2 runs" in str(store.get(job_id).as_dict()["reason"])
@@ -714,14 +715,14 @@ def test_workers_of_two_machines_start_one_run(
 
 def test_a_damaged_command_in_redis_is_passed_over_and_named(redis: RedisServer) -> None:
     store = RedisStore(redis.url)
-    store.save_command(hourly())
+    store.saved.save(hourly())
     redis.do("HSET", "tailboard:saved", "bad", "{")
     redis.do("HSET", "tailboard:schedules", "hourly", "{")
-    assert [command.saved for command in store.list_commands()] == ["hourly"]
+    assert [command.saved for command in store.saved.list()] == ["hourly"]
     told = store.unreadable()
     assert [text.partition(":")[0] for text in told] == ["saved/bad", "schedules/hourly"]
-    assert fire_due(store, store.load_command("hourly"), time.time()) is None
+    assert fire_due(store, store.saved.load("hourly"), time.time()) is None
     redis.do("HDEL", "tailboard:saved", "bad")
-    fire_due(store, store.load_command("hourly"), time.time() + 7200)
+    fire_due(store, store.saved.load("hourly"), time.time() + 7200)
     assert store.unreadable() == []
     store.close()

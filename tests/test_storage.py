@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from storage import (
     fire_due,
     first_id,
     judge,
+    load_logs,
     open_store,
     parse_journal,
     read_cancel_request,
@@ -67,7 +69,7 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
     (outside / "job.json").write_text('{"command": "true", "version": 2}')
     (outside / "output.log").write_text("secret")
     for job_id in ("../../x", "../../../x", str(outside), "../../x\0"):
-        for ask in (storage.get, storage.delete, storage.load_logs):
+        for ask in (storage.get, storage.delete, partial(load_logs, storage)):
             with pytest.raises(JobNotFound):
                 ask(job_id)
         with pytest.raises(JobNotFound):
@@ -78,7 +80,7 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
 def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: Path) -> None:
     """It has the name of a job, so a look for a request in it fails."""
     job = store.submit(Job(command="true"))
-    store.pause("frozen", None, None)
+    store.pauses.pause("frozen", None, None)
     (folder / "queued/frozen").mkdir()
     (folder / f"queued/frozen/{UNKNOWN}").touch()
     claim = store.claim("worker", "host")
@@ -145,7 +147,7 @@ def test_only_the_end_of_a_large_log_is_read(
     assert small_lines == large_lines == "1000"
     assert abs(int(large_cost) - int(small_cost)) < 10_000
     assert int(large_cost) < 400_000
-    assert storage.load_logs(large, 2) == line.decode() * 2
+    assert load_logs(storage, large, 2) == line.decode() * 2
     assert storage.get(large).log_size == (8 << 30) + 30_000 * len(line)
 
 
@@ -905,11 +907,11 @@ def test_a_file_of_an_impossible_year_harms_nothing(
     with claim:
         assert claim.finish(claim.judge().outcome).status is Status.FAILED
     zone = "America/New_York"
-    small.save_command(SavedCommand(saved="a", command="true", cron="@daily", zone=zone))
+    small.saved.save(SavedCommand(saved="a", command="true", cron="@daily", zone=zone))
     (folder / "schedules" / "a.state").write_text("{")
     (folder / "paused" / "q.json").touch()
     for path in ("saved/a.json", "schedules/a.state", "paused/q.json"):
         os.utime(folder / path, (mtime, mtime))
-    assert [command.saved for command in small.list_commands()] == ["a"]
-    assert small.load_schedule("a").settled and small.paused()[0].since
-    fire_due(small, small.load_command("a"), time.time())
+    assert [command.saved for command in small.saved.list()] == ["a"]
+    assert small.saved.load_schedule("a").settled and small.pauses.list()[0].since
+    fire_due(small, small.saved.load("a"), time.time())

@@ -47,6 +47,7 @@ from storage import (
     WrongState,
     due,
     fire_due,
+    load_logs,
     utc,
 )
 
@@ -131,8 +132,8 @@ def test_a_whole_number_of_seconds_is_always_written_as_one(
     store: WorkerStore, given: float, shown: str
 ) -> None:
     job = store.submit(Job(command="true", timeout=given, retry_delay=given))
-    store.save_command(SavedCommand(saved="a", command="true", timeout=given, retry_delay=given))
-    for told in (job, store.get(job.id), store.load_command("a")):
+    store.saved.save(SavedCommand(saved="a", command="true", timeout=given, retry_delay=given))
+    for told in (job, store.get(job.id), store.saved.load("a")):
         wire = told.as_dict()
         assert [json.dumps(wire[name]) for name in ("timeout", "retry_delay")] == [shown] * 2
 
@@ -152,7 +153,7 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_
     with pytest.raises(JobNotFound):
         store.open_log(job_id)
     with pytest.raises(JobNotFound):
-        store.load_logs(job_id)
+        load_logs(store, job_id)
     with pytest.raises(JobNotFound):
         store.status(job_id)
     with pytest.raises(JobNotFound):
@@ -660,7 +661,7 @@ def test_a_requeued_job_waits_again_and_then_has_attempt_two(
     assert store.get(job.id).attempt == 2
     with claim() as held:
         assert held.attempt.stopping is None, "that was the attempt before"
-        assert store.load_logs(job.id) == "kept\n"
+        assert load_logs(store, job.id) == "kept\n"
     attempts = store.get(job.id).attempts_as_dicts()
     assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
 
@@ -975,7 +976,7 @@ def test_a_notice_is_a_line_of_its_own(
         with held.open_log_for_append() as log:
             log.write(before)
         held.write_notice("notice")
-        assert store.load_logs(held.job.id) == after.decode()
+        assert load_logs(store, held.job.id) == after.decode()
 
 
 def test_a_log_that_is_not_there_yet_needs_no_looking_after(
@@ -997,7 +998,7 @@ def test_a_job_that_has_written_nothing_has_no_log(
 ) -> None:
     job = bring(status)
     with pytest.raises(FileNotFoundError):
-        store.load_logs(job.id)
+        load_logs(store, job.id)
     with pytest.raises(FileNotFoundError):
         store.open_log(job.id)
 
@@ -1025,7 +1026,7 @@ def test_the_last_lines_of_a_log(
     store: WorkerStore, logged: Callable[..., str], content: bytes, tail: int, text: str
 ) -> None:
     job_id = logged(content)
-    assert store.load_logs(job_id, tail) == text
+    assert load_logs(store, job_id, tail) == text
     assert store.get(job_id).log_size == len(content)
 
 
@@ -1042,21 +1043,21 @@ def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
     lines = [str(n).rjust(length, ".") for n in range(20)]
     job_id = logged(("\n".join(lines) + end).encode())
     for tail in range(1, 25):
-        assert store.load_logs(job_id, tail) == "\n".join(lines[-tail:]) + end
+        assert load_logs(store, job_id, tail) == "\n".join(lines[-tail:]) + end
 
 
 def test_a_thousand_lines_is_what_one_gets_unasked(
     store: WorkerStore, logged: Callable[..., str]
 ) -> None:
     job_id = logged(b"".join(b"%d\n" % n for n in range(5000)))
-    assert store.load_logs(job_id).split() == [str(n) for n in range(4000, 5000)]
+    assert load_logs(store, job_id).split() == [str(n) for n in range(4000, 5000)]
 
 
 def test_one_endless_line_is_bounded(store: WorkerStore, logged: Callable[..., str]) -> None:
     job_id = logged(b"head\n" + b"\r50%" * (1 << 19) + b"\rlast")
-    text = store.load_logs(job_id)
+    text = load_logs(store, job_id)
     assert len(text) == 1 << 20 and text.endswith("\rlast")
-    assert store.load_logs(job_id, 1) == text
+    assert load_logs(store, job_id, 1) == text
 
 
 def test_the_log_of_an_ended_job_stays(store: WorkerStore, claim: Callable[[], Claim]) -> None:
@@ -1065,7 +1066,7 @@ def test_the_log_of_an_ended_job_stays(store: WorkerStore, claim: Callable[[], C
         with held.open_log_for_append() as log:
             log.write(b"done\n")
         held.finish(Outcome(Status.SUCCEEDED, 0))
-    assert store.load_logs(job.id) == "done\n"
+    assert load_logs(store, job.id) == "done\n"
 
 
 @pytest.fixture
@@ -1229,7 +1230,7 @@ def test_a_runaway_log_keeps_its_newest_part_and_its_offsets(
         held.finish(Outcome(Status.SUCCEEDED, 0))
     found = store.get(held.job.id)
     assert (found.log_start, found.log_size) == (kept_from, len(content))
-    assert store.load_logs(held.job.id, 2) == "0399998\n0399999\n"
+    assert load_logs(store, held.job.id, 2) == "0399998\n0399999\n"
 
 
 # --- Workers --------------------------------------------------------------------------------------
@@ -1350,7 +1351,7 @@ def test_the_oldest_logs_go_with_their_jobs_when_too_large(
     assert [job.id for job in store.list()[0]] == ids[:2:-1]
     assert store.finished_totals()[Status.SUCCEEDED] == 5
     with pytest.raises(JobNotFound):
-        store.load_logs(ids[0])
+        load_logs(store, ids[0])
     prune(store, 0, 250_000)  # which has nothing to say
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("retention ")]
     said = dict(word.split("=") for word in line.split()[1:])
@@ -1457,19 +1458,19 @@ def hours_from_now(hours: float) -> float:
 def test_a_saved_command_is_found_with_all_that_was_said_of_it(
     store: WorkerStore, store_url: str
 ) -> None:
-    assert store.save_command(SavedCommand(**BACKUP))
-    found = open_store(store_url).load_command("backup-1.daily_")
+    assert store.saved.save(SavedCommand(**BACKUP))
+    found = open_store(store_url).saved.load("backup-1.daily_")
     assert {name: getattr(found, name) for name in BACKUP} == BACKUP
     assert found.saved_at and found.saved_at.endswith("Z")
-    assert store.list_commands() == [found]
+    assert store.saved.list() == [found]
 
 
 def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore) -> None:
-    store.save_command(SavedCommand(**BACKUP))
-    assert store.save_command(SavedCommand(saved="a", command="true"))
-    assert not store.save_command(SavedCommand(saved=BACKUP["saved"], command="false"))
-    assert [each.saved for each in store.list_commands()] == ["a", BACKUP["saved"]]
-    found = store.load_command(BACKUP["saved"])
+    store.saved.save(SavedCommand(**BACKUP))
+    assert store.saved.save(SavedCommand(saved="a", command="true"))
+    assert not store.saved.save(SavedCommand(saved=BACKUP["saved"], command="false"))
+    assert [each.saved for each in store.saved.list()] == ["a", BACKUP["saved"]]
+    found = store.saved.load(BACKUP["saved"])
     assert (found.command, found.params, found.cron) == ("false", [], None)
 
 
@@ -1481,10 +1482,10 @@ def large(name: str, size: int, **fields: Any) -> SavedCommand:
 
 def test_a_saved_command_that_is_too_large_is_refused(store: WorkerStore) -> None:
     full = {"command": "x" * 30_000, "env": {"A": "x" * (64 << 10)}}
-    assert store.save_command(SavedCommand(**BACKUP | full))
+    assert store.saved.save(SavedCommand(**BACKUP | full))
     with pytest.raises(ValueError, match="must have at most 131,072 bytes as JSON, not "):
-        store.save_command(large("a", module.MAX_DEFINITION + 1000))
-    assert len(store.list_commands()) == 1
+        store.saved.save(large("a", module.MAX_DEFINITION + 1000))
+    assert len(store.saved.list()) == 1
 
 
 def test_saved_commands_are_bounded_in_number_and_in_all(
@@ -1493,66 +1494,66 @@ def test_saved_commands_are_bounded_in_number_and_in_all(
     monkeypatch.setattr(module, "MAX_SAVED", 3)
     monkeypatch.setattr(module, "MAX_SAVED_BYTES", 10_000)
     for name in "ab":
-        store.save_command(large(name, 4_000))
+        store.saved.save(large(name, 4_000))
     with pytest.raises(TooManySaved, match="all saved commands together must have at most 10,000"):
-        store.save_command(large("c", 4_000))
+        store.saved.save(large("c", 4_000))
     with pytest.raises(TooManySaved, match="all saved commands together"):
-        store.save_command(large("a", 7_000))
-    store.save_command(SavedCommand(saved="c", command="true"))
+        store.saved.save(large("a", 7_000))
+    store.saved.save(SavedCommand(saved="c", command="true"))
     with pytest.raises(TooManySaved, match="there are 3 saved commands already: delete one first"):
-        store.save_command(SavedCommand(saved="d", command="true"))
-    assert [each.saved for each in store.list_commands()] == ["a", "b", "c"]
-    store.delete_command("b")
-    store.save_command(large("a", 7_000))
+        store.saved.save(SavedCommand(saved="d", command="true"))
+    assert [each.saved for each in store.saved.list()] == ["a", "b", "c"]
+    store.saved.delete("b")
+    store.saved.save(large("a", 7_000))
 
 
 def test_a_saved_command_from_before_the_bounds_can_be_paused(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = large("a", 4_000, cron="@daily")
-    store.save_command(command)
+    store.saved.save(command)
     for name in ("MAX_SAVED", "MAX_SAVED_BYTES", "MAX_DEFINITION"):
         monkeypatch.setattr(module, name, 0)
-    store.save_command(replace(command, paused=True))
-    assert store.load_command("a").paused
+    store.saved.save(replace(command, paused=True))
+    assert store.saved.load("a").paused
 
 
 def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -> None:
-    store.save_command(SavedCommand(saved="a", command="true"))
+    store.saved.save(SavedCommand(saved="a", command="true"))
     job = store.submit(Job(command="true", saved="a"))
-    store.delete_command("a")
-    assert (store.list_commands(), store.command_runs("a")) == ([], [])
+    store.saved.delete("a")
+    assert (store.saved.list(), store.saved.runs("a")) == ([], [])
     assert store.get(job.id).saved == "a"
     with pytest.raises(CommandNotFound):
-        store.load_command("a")
+        store.saved.load("a")
     with pytest.raises(CommandNotFound):
-        store.delete_command("a")
+        store.saved.delete("a")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "A", "x" * 65, "a\n", "a\0", ".a"])
 def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) -> None:
     with pytest.raises(ValueError, match="1 to 64 of the characters"):
-        store.save_command(SavedCommand(saved=name, command="true"))
+        store.saved.save(SavedCommand(saved=name, command="true"))
     with pytest.raises(CommandNotFound):
-        store.load_command(name)
+        store.saved.load(name)
     with pytest.raises(CommandNotFound):
-        store.delete_command(name)
-    assert store.command_runs(name) == []
+        store.saved.delete(name)
+    assert store.saved.runs(name) == []
 
 
 def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) -> None:
-    store.save_command(SavedCommand(saved="a", command="true"))
+    store.saved.save(SavedCommand(saved="a", command="true"))
     jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
     store.submit(Job(command="true", saved="b"))
     store.submit(Job(command="true"))
-    assert store.command_runs("a") == [job.id for job in jobs[:1:-1]]
+    assert store.saved.runs("a") == [job.id for job in jobs[:1:-1]]
 
 
 def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url: str) -> None:
-    store.save_command(hourly())
-    command, soon = store.load_command("hourly"), hours_from_now(1)
+    store.saved.save(hourly())
+    command, soon = store.saved.load("hourly"), hours_from_now(1)
     assert fire_due(store, command, time.time()) is None
-    seen = store.load_schedule("hourly")
+    seen = store.saved.load_schedule("hourly")
     job = fire_due(store, command, soon)
     assert job and store.get(job.id) == job
     told = (job.command, job.name, job.saved, job.submitted_by, job.status)
@@ -1561,13 +1562,13 @@ def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url:
     firing = due(command, seen, soon)
     assert firing and firing.runs
     assert store.fire(command, seen, firing, command.job({})) is None  # it looked before that
-    assert store.command_runs("hourly") == [job.id]
+    assert store.saved.runs("hourly") == [job.id]
 
 
 def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> None:
-    store.save_command(hourly())
-    command, soon = store.load_command("hourly"), hours_from_now(1)
-    seen = store.load_schedule("hourly")
+    store.saved.save(hourly())
+    command, soon = store.saved.load("hourly"), hours_from_now(1)
+    seen = store.saved.load_schedule("hourly")
     firing = due(command, seen, soon)
     assert firing
     job = store.submit(command.job({}), firing.key)
@@ -1577,8 +1578,8 @@ def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> No
 
 
 def test_a_clients_key_cannot_prevent_a_scheduled_run(store: WorkerStore) -> None:
-    store.save_command(hourly())
-    command, soon = store.load_command("hourly"), hours_from_now(1)
+    store.saved.save(hourly())
+    command, soon = store.saved.load("hourly"), hours_from_now(1)
     key = f"hourly@{utc(soon - 1800)[:16]}Z"
     clients = store.submit(Job(command="true", submitted_by="anna"), key)
     job = fire_due(store, command, soon)
@@ -1600,8 +1601,8 @@ def test_a_key_that_an_earlier_version_made_itself_still_gives_its_job(store: Wo
 def test_a_time_is_not_fired_again_when_its_job_is_deleted(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
-    store.save_command(hourly())
-    command, soon = store.load_command("hourly"), hours_from_now(1)
+    store.saved.save(hourly())
+    command, soon = store.saved.load("hourly"), hours_from_now(1)
     job = fire_due(store, command, soon)
     assert job
     with claim() as held:
@@ -1614,12 +1615,12 @@ def test_a_time_is_not_fired_again_when_its_job_is_deleted(
 def test_times_are_skipped_while_a_run_waits_and_counted(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
-    store.save_command(hourly())
-    command = store.load_command("hourly")
+    store.saved.save(hourly())
+    command = store.saved.load("hourly")
     by_hand = store.submit(command.job({}))
     assert fire_due(store, command, hours_from_now(1)) is None
     assert fire_due(store, command, hours_from_now(3)) is None
-    schedule = store.load_schedule("hourly")
+    schedule = store.saved.load_schedule("hourly")
     assert (schedule.skipped, schedule.skipped_for) == (3, by_hand.id)
     assert schedule.skipped_at == utc(hours_from_now(3) - 1800)
     with claim() as held:
@@ -1629,39 +1630,39 @@ def test_times_are_skipped_while_a_run_waits_and_counted(
 
 
 def test_a_command_changed_or_deleted_meanwhile_is_not_fired(store: WorkerStore) -> None:
-    store.save_command(hourly())
-    old, soon = store.load_command("hourly"), hours_from_now(1)
-    store.save_command(hourly(command="false"))
+    store.saved.save(hourly())
+    old, soon = store.saved.load("hourly"), hours_from_now(1)
+    store.saved.save(hourly(command="false"))
     assert fire_due(store, old, soon) is None
-    store.delete_command("hourly")
+    store.saved.delete("hourly")
     assert fire_due(store, old, soon) is None
     assert store.list()[0] == []
 
 
 def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore) -> None:
-    store.save_command(hourly())
-    began = store.load_schedule("hourly").since
-    store.save_command(hourly(command="false"))
-    assert store.load_schedule("hourly").since == began
+    store.saved.save(hourly())
+    began = store.saved.load_schedule("hourly").since
+    store.saved.save(hourly(command="false"))
+    assert store.saved.load_schedule("hourly").since == began
     for change in ({"cron": "@daily"}, {"cron": "@daily", "zone": "Asia/Tokyo"}, {"paused": True}):
         wait_until(lambda began=began: utc() > str(began))  # it is told to the millisecond
-        store.save_command(hourly(**change))
-        schedule = store.load_schedule("hourly")
+        store.saved.save(hourly(**change))
+        schedule = store.saved.load_schedule("hourly")
         assert schedule.since and began and schedule.since > began
         began = schedule.since
-    assert fire_due(store, store.load_command("hourly"), hours_from_now(5)) is None
+    assert fire_due(store, store.saved.load("hourly"), hours_from_now(5)) is None
     wait_until(lambda: utc() > str(began))
-    store.save_command(hourly())
-    assert began < str(store.load_schedule("hourly").since)
+    store.saved.save(hourly())
+    assert began < str(store.saved.load_schedule("hourly").since)
 
 
 def test_a_schedule_that_was_saved_while_the_clock_was_ahead_fires(store: WorkerStore) -> None:
-    store.save_command(hourly())
-    command, then = store.load_command("hourly"), hours_from_now(-40 * 24)
+    store.saved.save(hourly())
+    command, then = store.saved.load("hourly"), hours_from_now(-40 * 24)
     assert fire_due(store, command, then) is None
-    corrected = store.load_schedule("hourly")
+    corrected = store.saved.load_schedule("hourly")
     assert fire_due(store, command, then + 60) is None
-    assert store.load_schedule("hourly") == corrected
+    assert store.saved.load_schedule("hourly") == corrected
     job = fire_due(store, command, then + 3600)
     assert job and job.submit_reason and job.submit_reason.startswith("stands for the run of")
 
@@ -1669,8 +1670,8 @@ def test_a_schedule_that_was_saved_while_the_clock_was_ahead_fires(store: Worker
 def test_a_catch_up_run_says_so_from_the_start_to_its_end(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
-    store.save_command(hourly())
-    job = fire_due(store, store.load_command("hourly"), hours_from_now(3))
+    store.saved.save(hourly())
+    job = fire_due(store, store.saved.load("hourly"), hours_from_now(3))
     assert job
     said = store.get(job.id).as_dict()["reason"]
     assert said.startswith("stands for 3 runs from ") and said.endswith("no worker was there for")
@@ -1681,11 +1682,11 @@ def test_a_catch_up_run_says_so_from_the_start_to_its_end(
 
 
 def test_many_that_find_a_command_due_start_one_job(store: WorkerStore, store_url: str) -> None:
-    store.save_command(hourly())
+    store.saved.save(hourly())
     code = """
 from contextlib import suppress
 store = open_store(sys.argv[1])
-command, now = store.load_command("hourly"), float(sys.argv[2])
+command, now = store.saved.load("hourly"), float(sys.argv[2])
 for n in range(20):
     with suppress(BlockingIOError):
         fire_due(store, command, now + 3600 * (n // 10))
@@ -1694,7 +1695,7 @@ if hasattr(store, "close"):
 """
     in_processes(4, code, store_url, hours_from_now(1))
     assert store.counts()[Status.QUEUED] == 1
-    assert store.load_schedule("hourly").skipped == 1
+    assert store.saved.load_schedule("hourly").skipped == 1
 
 
 # --- Pauses ---------------------------------------------------------------------------------------
@@ -1702,7 +1703,7 @@ if hasattr(store, "close"):
 
 def test_nothing_is_claimed_from_a_paused_queue(store: WorkerStore, store_url: str) -> None:
     paused, other = (store.submit(Job(command="true", queue=name)) for name in ("deploy", "other"))
-    store.pause("deploy", "freeze 凍結", "anna")
+    store.pauses.pause("deploy", "freeze 凍結", "anna")
     with listening(store):
         held = store.claim("worker", "host")
         assert held and held.job.id == other.id
@@ -1710,7 +1711,7 @@ def test_nothing_is_claimed_from_a_paused_queue(store: WorkerStore, store_url: s
         assert store.claim("worker", "host") is None
         late = store.submit(Job(command="true", queue="deploy"))
         assert store.claim("worker", "host") is None
-        open_store(store_url).resume("deploy")
+        open_store(store_url).pauses.resume("deploy")
         for job in (paused, late):
             held = store.claim("worker", "host")
             assert held and held.job.id == job.id
@@ -1718,13 +1719,13 @@ def test_nothing_is_claimed_from_a_paused_queue(store: WorkerStore, store_url: s
 
 
 def test_a_pause_says_who_why_and_since_when(store: WorkerStore, store_url: str) -> None:
-    assert list(store.paused()) == []
-    first = store.pause("not-there-yet", "freeze", "anna")
+    assert list(store.pauses.list()) == []
+    first = store.pauses.pause("not-there-yet", "freeze", "anna")
     assert first.since and first.since.endswith("Z")
-    again = store.pause("not-there-yet", "凍結", None)
+    again = store.pauses.pause("not-there-yet", "凍結", None)
     assert again == Pause("not-there-yet", "凍結", None, first.since)
-    store.pause("a", None, None)
-    found = open_store(store_url).paused()
+    store.pauses.pause("a", None, None)
+    found = open_store(store_url).pauses.list()
     assert [pause.queue for pause in found] == ["a", "not-there-yet"]
     assert found[1] == again
     assert [pause.reason for pause in (first, *found)] == [
@@ -1733,26 +1734,26 @@ def test_a_pause_says_who_why_and_since_when(store: WorkerStore, store_url: str)
         "its queue is paused: 凍結",
     ]
     for _ in range(2):
-        store.resume("a")
-        store.resume("not-there-yet")
-        assert list(store.paused()) == []
+        store.pauses.resume("a")
+        store.pauses.resume("not-there-yet")
+        assert list(store.pauses.list()) == []
 
 
 def test_what_is_no_name_of_a_queue_is_not_paused(store: WorkerStore) -> None:
     for name in NO_QUEUES:
         with pytest.raises(ValueError, match="queue must be 1 to 32 of"):
-            store.pause(name, None, None)
+            store.pauses.pause(name, None, None)
         with pytest.raises(ValueError, match="queue must be 1 to 32 of"):
-            store.resume(name)
+            store.pauses.resume(name)
 
 
 def test_a_listener_is_told_of_a_resumed_queue(store: WorkerStore, store_url: str) -> None:
-    store.pause("deploy", None, None)
+    store.pauses.pause("deploy", None, None)
     store.submit(Job(command="true", queue="deploy"))
     with listening(store) as watch:
         assert watch is not None
         assert store.claim("worker", "host") is None
-        open_store(store_url).resume("deploy")
+        open_store(store_url).pauses.resume("deploy")
         assert is_woken(watch)
         held = store.claim("worker", "host")
         assert held is not None
@@ -1764,12 +1765,12 @@ def test_a_running_job_of_a_paused_queue_ends_its_retry_waits(
 ) -> None:
     job = store.submit(Job(command="false", retries=1))
     with claim() as held:
-        store.pause("default", None, None)
+        store.pauses.pause("default", None, None)
         held.requeue(Outcome(Status.FAILED, 1))
     assert claim() is None
     assert (store.get(job.id).status, store.get(job.id).attempt) == (Status.QUEUED, 2)
     assert store.queued_by_queue() == {"default": [job.id]}
-    store.resume("default")
+    store.pauses.resume("default")
     with claim() as held:
         assert (held.job.id, held.job.attempt) == (job.id, 2)
 
@@ -1777,12 +1778,12 @@ def test_a_running_job_of_a_paused_queue_ends_its_retry_waits(
 def test_a_job_in_a_paused_queue_is_cancelled_as_any(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
-    store.pause("default", None, None)
+    store.pauses.pause("default", None, None)
     job = store.submit(Job(command="true"))
     assert claim() is None
     assert store.cancel(job.id, "enough").status is Status.CANCELLED
     store.delete(job.id)
-    store.resume("default")
+    store.pauses.resume("default")
     assert claim() is None
 
 
@@ -1906,11 +1907,11 @@ def test_a_job_that_waits_in_a_paused_queue_waits_for_both(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", not_before=utc(time.time() + 0.3)))
-    store.pause("default", None, None)
+    store.pauses.pause("default", None, None)
     assert claim() is None
     assert store.next_due() == float("inf")
     wait_until(lambda: time.time() > module.parse_time(job.not_before or ""))
     assert claim() is None
-    store.resume("default")
+    store.pauses.resume("default")
     with claim() as held:
         assert held.job.id == job.id

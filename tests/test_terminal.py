@@ -31,6 +31,7 @@ from storage import (
     SavedCommand,
     Status,
     WorkerInfo,
+    load_logs,
 )
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -77,7 +78,7 @@ def test_a_script_is_read_from_standard_input(
     processes.worker()
     done = flask("submit", "-", text="for i in 1 2\ndo echo $i\ndone\n")
     assert ended(done.stdout.strip()).status is Status.SUCCEEDED
-    assert storage.load_logs(done.stdout.strip()) == "1\n2\n"
+    assert load_logs(storage, done.stdout.strip()) == "1\n2\n"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_a_wrong_word_is_answered_with_what_is_wrong(
 ) -> None:
     from api import create_app
 
-    hand.storage.save_command(SavedCommand(saved="there", command="true", params=[Param(name="A")]))
+    hand.storage.saved.save(SavedCommand(saved="there", command="true", params=[Param(name="A")]))
     job_id = hand.ended(b"log\n")
     app = create_app({"STORAGE": folder, "TOKENS": "/nowhere/tokens"})
     words = [job_id if word == "JOB" else word for word in words]
@@ -296,7 +297,7 @@ def test_a_job_that_ran_is_saved_with_a_param_and_started(
     options = "--param TARGET --param PLACE=tape --cron @daily --zone Asia/Tokyo"
     done = flask("save", "backup", "--from", job.id, *options.split())
     assert (done.stdout, done.stderr) == ("saved backup\n", "")
-    saved = storage.load_command("backup")
+    saved = storage.saved.load("backup")
     assert (saved.command, saved.env, saved.retries) == (job.command, {"A": "1"}, 2)
     assert [(param.name, param.default) for param in saved.params] == [
         ("TARGET", "/home"),
@@ -318,9 +319,9 @@ def test_saved_commands_are_listed_paused_resumed_and_deleted(
     assert listed.startswith("backup  (0 3 * * * UTC, next ") and "(never ran)" in listed
     assert typed("saved", "pause", "backup").stdout == "backup\n"
     assert "(0 3 * * * UTC, paused)" in typed("saved").stdout
-    assert storage.load_command("backup").paused
+    assert storage.saved.load("backup").paused
     assert typed("saved", "resume", "backup").exit_code == 0
-    assert not storage.load_command("backup").paused
+    assert not storage.saved.load("backup").paused
     assert typed("saved", "delete", "backup").stdout == "backup\n"
     assert typed("saved").stdout == ""
 
@@ -337,19 +338,19 @@ def test_what_is_exported_can_be_imported_elsewhere(
         str(kept / "b.json"),
     ]
     assert "行" in (kept / "a.json").read_text()
-    exported = storage.load_command("a").definition()
-    storage.delete_command("a")
+    exported = storage.saved.load("a").definition()
+    storage.saved.delete("a")
     (kept / "b.json").write_text('{"command": "false"}')
     shutil.copy(kept / "b.json", kept / "c.json")
     done = typed("saved", "import", str(kept))
     assert done.stdout.splitlines() == ["saved a", "replaced b", "saved c"]
-    assert storage.load_command("a").definition() == exported
+    assert storage.saved.load("a").definition() == exported
     assert typed("saved", "import", str(kept)).stdout.count("unchanged") == 3
     (kept / "a.json").write_text('{"command": "changed"}')
     (kept / "b.json").write_text('{"command": "true", "cron": "0 25 * * *"}')
     done = typed("saved", "import", str(kept))
     assert f"{kept / 'b.json'}: cron: its hour '25' cannot be read" in done.stderr
-    assert storage.load_command("a").definition() == exported
+    assert storage.saved.load("a").definition() == exported
 
 
 def test_an_id_that_is_not_unique_lists_those_that_fit(typed: Typed, storage: FolderStore) -> None:
@@ -432,9 +433,9 @@ def hostile(storage: FolderStore) -> Iterator[Job]:
     with claim:
         claim.finish(Outcome(Status.FAILED, 1, reason=HOSTILE, hint=HOSTILE))
     storage.submit(Job(**said, queue="gpu"))
-    storage.pause("gpu", HOSTILE, HOSTILE)
+    storage.pauses.pause("gpu", HOSTILE, HOSTILE)
     saved = {"command": line, "name": HOSTILE, "params": [Param(name="A", default=HOSTILE)]}
-    storage.save_command(SavedCommand(saved="x", **saved))
+    storage.saved.save(SavedCommand(saved="x", **saved))
     worker = storage.root + "/workers/forged.json"
     info = WorkerInfo(HOSTILE, HOSTILE, os.getpid(), 1, [HOSTILE], 0, HOSTILE, HOSTILE)
     Path(worker).write_text(json.dumps(asdict(info)))

@@ -182,7 +182,7 @@ def test_a_terminal_shows_the_hint_below_its_job(hand: Hand, processes: Processe
     held = hand.running(name="deploy 本番")
     with held:
         held.finish(Outcome(Status.FAILED, 1, hint="error: " + "長い" * 60))
-    hand.storage.pause(BY_HAND, "freeze", "anna")
+    hand.storage.pauses.pause(BY_HAND, "freeze", "anna")
     hand.queued(name="next")
     lines = on_a_terminal(processes, 80, "jobs").splitlines()
     assert lines[0].endswith("  queued          next")
@@ -306,13 +306,13 @@ def test_a_pause_by_hand_or_damaged_is_a_pause(
     else:
         file.write_text(content)
     (folder / "paused" / "No queue.json").touch()
-    (found,) = hand.storage.paused()
+    (found,) = hand.storage.pauses.list()
     assert (found.queue, found.why) == (BY_HAND, why)
     assert found.since
     assert hand.storage.claim("w", "h") is None
     if content == "folder":
         file.rmdir()
-    hand.storage.resume(BY_HAND)
+    hand.storage.pauses.resume(BY_HAND)
     claimed = hand.storage.claim("w", "h")
     assert claimed and claimed.job.id == job.id
     claimed.release()
@@ -329,7 +329,7 @@ def test_a_worker_acts_on_a_pause_and_its_end_at_once(
     """By the changes of the folder, also made by hand: it would look by itself after an hour."""
     worker("--slots", "2", scan=3_600)
     running = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
-    storage.pause("default", None, None)
+    storage.pauses.pause("default", None, None)
     waiting = storage.submit(Job(command="true"))
     ended(storage.submit(Job(command="true", queue="other")))
     assert storage.status(waiting.id) is Status.QUEUED
@@ -341,7 +341,7 @@ def test_a_worker_acts_on_a_pause_and_its_end_at_once(
 
 
 def test_a_drain_leaves_what_is_paused(storage: FolderStore, drain: Callable[..., None]) -> None:
-    storage.pause("deploy", None, None)
+    storage.pauses.pause("deploy", None, None)
     paused = storage.submit(Job(command="true", queue="deploy"))
     other = storage.submit(Job(command="true"))
     drain()
@@ -351,12 +351,12 @@ def test_a_drain_leaves_what_is_paused(storage: FolderStore, drain: Callable[...
 
 def test_the_commands_pause_and_resume(processes: Processes, storage: FolderStore) -> None:
     assert on_a_terminal(processes, 80, "pause", "deploy", "--why", "freeze") == ""
-    (said,) = storage.paused()
+    (said,) = storage.pauses.list()
     assert (said.queue, said.why) == ("deploy", "freeze") and said.by
     shown = f"queue deploy is paused since {said.since} by {said.by}: freeze"
     assert shown in on_a_terminal(processes, 80, "workers").splitlines()
     assert on_a_terminal(processes, 80, "resume", "deploy") == ""
-    assert list(storage.paused()) == []
+    assert list(storage.pauses.list()) == []
 
 
 # --- A job that waits for its time ----------------------------------------------------------------

@@ -20,7 +20,16 @@ import pytest
 import requests
 from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, Job, Settings, Status, WorkerInfo, foreign_settings, parse_time
+from storage import (
+    FolderStore,
+    Job,
+    Settings,
+    Status,
+    WorkerInfo,
+    foreign_settings,
+    load_logs,
+    parse_time,
+)
 from worker import ProcessTable, Worker
 
 
@@ -47,14 +56,14 @@ def run(storage: FolderStore, drain: Callable[..., None]) -> Callable[..., Job]:
 def test_a_shell_line_runs_in_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
     job = run("for n in 1 2; do echo $n | sed s/^/n=/; done; echo err >&2")
     assert (job.status, job.exit_code, job.reason) == (Status.SUCCEEDED, 0, None)
-    assert storage.load_logs(job.id) == "n=1\nn=2\nerr\n"
+    assert load_logs(storage, job.id) == "n=1\nn=2\nerr\n"
     assert job.log_size == 12
 
 
 def test_a_list_runs_without_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
     job = run(["printf", "%s|", "$HOME", "*", "a b", "", "'"])
     assert job.status is Status.SUCCEEDED
-    assert storage.load_logs(job.id) == "$HOME|*|a b||'|"
+    assert load_logs(storage, job.id) == "$HOME|*|a b||'|"
 
 
 def test_a_program_may_be_named_by_a_path_from_its_folder(
@@ -65,13 +74,13 @@ def test_a_program_may_be_named_by_a_path_from_its_folder(
     script.write_text("#!/bin/sh\necho from $PWD\n")
     script.chmod(0o755)
     job = run(["./bin/say it"], cwd=str(tmp_path))
-    assert storage.load_logs(job.id) == f"from {tmp_path}\n"
+    assert load_logs(storage, job.id) == f"from {tmp_path}\n"
     job = run(["say it"], env={"PATH": f"{script.parent}:/usr/bin:/bin"}, cwd=str(tmp_path))
-    assert storage.load_logs(job.id) == f"from {tmp_path}\n"
+    assert load_logs(storage, job.id) == f"from {tmp_path}\n"
 
 
 def environment(storage: FolderStore, job: Job) -> dict[str, str]:
-    found: dict[str, str] = json.loads(storage.load_logs(job.id))
+    found: dict[str, str] = json.loads(load_logs(storage, job.id))
     return found
 
 
@@ -107,14 +116,14 @@ def test_a_job_has_its_own_session_and_no_file_of_ours(
 ) -> None:
     job = run(python("print_session"))
     log = Path(storage.root) / "running" / job.id / "output.log"
-    assert storage.load_logs(job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
+    assert load_logs(storage, job.id) == f"'' True True\n{['/dev/null', str(log), str(log)]}\n0\n"
 
 
 def test_a_job_gets_the_workers_umask_and_signals_unchanged(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("umask; cat /proc/self/status")
-    umask, _, status = storage.load_logs(job.id).partition("\n")
+    umask, _, status = load_logs(storage, job.id).partition("\n")
     masks = dict(line.split() for line in status.splitlines() if line.startswith("Sig"))
     assert umask == subprocess.run("umask", shell=True, capture_output=True, text=True).stdout[:-1]
     assert int(masks["SigBlk:"], 16) == int(masks["SigCgt:"], 16) == 0
@@ -174,7 +183,7 @@ def test_a_command_that_cannot_start_says_so_in_its_log(
     good = storage.submit(Job(command="true"))
     job = run(**fields)
     assert (job.status, job.exit_code) == (Status.FAILED, exit_code)
-    text = storage.load_logs(job.id)
+    text = load_logs(storage, job.id)
     assert text.startswith("tailboard: ") and text.count("\n") == 1
     assert says in text
     if exit_code is None:  # the shell has none to tell
@@ -219,7 +228,7 @@ def test_a_background_process_may_outlive_its_job(
     (pid,) = pids_in(tmp_path / "pids", 1)
     assert is_alive(pid)
     gate.open()
-    wait_until(lambda: storage.load_logs(job.id) == "done\nlate\n")
+    wait_until(lambda: load_logs(storage, job.id) == "done\nlate\n")
 
 
 # --- Cancel and time-out --------------------------------------------------------------------------
@@ -239,8 +248,8 @@ def test_a_cancelled_job_gets_a_term_and_keeps_its_code(
     job = ended(job)
     assert (job.status, job.exit_code) == (Status.CANCELLED, 7)
     assert (job.reason, job.attempt) == ("cancelled by ana", 1)
-    assert storage.load_logs(job.id).startswith("started\n")
-    assert storage.load_logs(job.id).endswith("tidying up\n")
+    assert load_logs(storage, job.id).startswith("started\n")
+    assert load_logs(storage, job.id).endswith("tidying up\n")
 
 
 def test_a_log_holds_nothing_but_what_the_job_wrote(
@@ -249,7 +258,7 @@ def test_a_log_holds_nothing_but_what_the_job_wrote(
     """Not "Terminated", which a shell says when the program that it waits for ends by a signal."""
     job = run(["sh", "-c", "echo started; exec sleep 600"], timeout=0.3)
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
-    assert storage.load_logs(job.id) == "started\n"
+    assert load_logs(storage, job.id) == "started\n"
 
 
 def test_a_job_that_runs_too_long_is_timed_out(
@@ -258,7 +267,7 @@ def test_a_job_that_runs_too_long_is_timed_out(
     job = run(f"echo started; {gate.wait}", timeout=0.3)
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
     assert job.reason and "0.3 s" in job.reason
-    assert storage.load_logs(job.id).startswith("started\n")
+    assert load_logs(storage, job.id).startswith("started\n")
 
 
 def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
@@ -413,7 +422,7 @@ def test_a_failed_job_is_retried_as_often_as_it_allows(
 ) -> None:
     job = run('echo "try $JOB_ATTEMPT"; exit $JOB_ATTEMPT', retries=2)
     assert (job.status, job.attempt, job.exit_code) == (Status.FAILED, 3, 3)
-    assert storage.load_logs(job.id).splitlines() == [
+    assert load_logs(storage, job.id).splitlines() == [
         "try 1",
         "--- attempt 2 ---",
         "try 2",
@@ -440,7 +449,7 @@ def test_the_line_between_attempts_stands_alone(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("printf 'no newline'; exit 1", retries=1)
-    assert "--- attempt 2 ---" in storage.load_logs(job.id).splitlines()
+    assert "--- attempt 2 ---" in load_logs(storage, job.id).splitlines()
 
 
 # --- Which jobs it takes --------------------------------------------------------------------------
@@ -521,7 +530,7 @@ def test_a_job_folder_moved_into_the_queue_by_hand_is_run(
     wait_until(storage.workers)
     made.rename(folder / "queued" / "default" / made.name)
     assert ended(made.name).status is Status.SUCCEEDED
-    assert storage.load_logs(made.name) == "by hand\n"
+    assert load_logs(storage, made.name) == "by hand\n"
 
 
 def test_several_workers_on_one_folder_run_each_job_once(
@@ -1021,7 +1030,7 @@ def test_a_job_whose_shim_ends_before_its_command_fails_after_three_tries(
     assert found.reason == "cannot start: /bin/sh ended 3 times before it started the command"
     assert found.hint == "no libc"
     notice = f"tailboard: {found.reason}\n"
-    assert storage.load_logs(job.id) == "no libc\n" * 3 + notice
+    assert load_logs(storage, job.id) == "no libc\n" * 3 + notice
     assert len(found.attempts_as_dicts()) == 1, "the other claims were no attempts"
     starts = [parse_time(attempt.started_at or "") for attempt in found.attempts]
     first, second = (later - earlier for earlier, later in itertools.pairwise(starts))
