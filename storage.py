@@ -3262,7 +3262,7 @@ class SavedFiles:
 
 
 class FolderStore:
-    """Jobs in a folder, on a local file system or a shared one whose flock works."""
+    """Jobs in a folder, on a local file system or a shared one whose flock works: a WorkerStore."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
@@ -5438,6 +5438,159 @@ class RedisLog(Log):
         return MemorySamples(none_if_damaged(data) or b"")
 
 
+# --- What a machine's relay needs of Redis --------------------------------------------------------
+
+
+class RelayStore(Protocol):
+    """The jobs as all machines share them. A machine's relay takes jobs from it into the machine's
+    spool, reports what happens to them, and carries out its orders. `worker.Relay` uses nothing
+    else of Redis.
+
+    A spool is named as SPOOL_RE allows. A job has a token, SPOOL:N, from the moment at which a
+    spool takes it. N grows whenever the job is taken, or changed without its spool, which makes the
+    spool's token invalid: the spool is "fenced" and must drop the job. A job is "absent" or
+    "behind" if the store was reset to an older state and has lost the job or its token; the spool,
+    whose folder is the truth, then restores it.
+
+    OSError: StoreAway if it cannot be reached, another StoreTrouble if it refuses, for example
+    because it is full, RecordDamaged if one record is damaged. Every call may be repeated after an
+    error. Times are in seconds since 1970 by the clock of the store, one for all machines."""
+
+    @property
+    def pauses(self) -> Pauses:
+        """The paused queues, of which `take` and `report` take account."""
+
+    def now(self) -> float:
+        """The clock of the store."""
+
+    def close(self) -> None:
+        """Close its connections."""
+
+    def check_policy(self, period: float | None = None) -> None:
+        """MayForget if the store is set up in such a way that it may drop jobs: none may be taken
+        or submitted then. Asks the server only if the last check failed or is older than `period`
+        (seconds; None: a minute)."""
+
+    def watch_all(self) -> RedisNotifier:
+        """A notifier that becomes readable with every change of a job, a pause or an order."""
+
+    # Reports and orders
+
+    def beat(
+        self,
+        spool: str,
+        workers: Sequence[WorkerInfo],
+        instance: Instance | None = None,
+        ended: str = "",
+    ) -> Orders:
+        """Report that this machine lives and has these workers; returns what it is to do. Once a
+        second. `instance` is this run of the relay; its `since`, `beats` and `epoch` are updated.
+        SpoolInUse if another instance has reported for this spool within INSTANCE_SILENCE seconds,
+        unless it is `ended`, the name of an instance that is known to have ended."""
+
+    def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
+        """Report that the requests to cancel the jobs `wishes`, and the deletion of the jobs
+        `gone`, are carried out: `beat` does not return them again."""
+
+    def restored(self, spool: str) -> None:
+        """Report that this machine has restored what an older state of the store lacked."""
+
+    # Jobs for this machine
+
+    def take(
+        self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
+    ) -> tuple[Sequence[Taken], float]:
+        """(the jobs that this spool has taken and not confirmed; seconds until the next job that
+        waits for its time may start, infinity if none waits).
+
+        Takes the oldest jobs of these queues (none given: all), but none of paused queues, until
+        there are `want` of them. Asked again, it returns the same ones again. While a machine
+        restores jobs it returns none. Damaged jobs become lost, and jobs of a newer version stay
+        for a machine that knows it. RedisIsOlder if the store has lost what `instance` has
+        reported."""
+
+    def past_log(self, taken: Taken) -> PastLog:
+        """The last part of the log of earlier attempts on other machines, which this machine
+        continues. It begins at a multiple of BLOCK bytes, so that the hole that the spool has
+        before it hides no byte."""
+
+    def give_back_one(self, job_id: str, token: str) -> bool:
+        """Queue a job that was taken with this token and not confirmed (taken -> queued). False if
+        it is confirmed or another spool has it."""
+
+    def give_back(self, spool: str, ids: Sequence[str] | None = None) -> None:
+        """Queue the jobs that a spool has taken and not confirmed, or those of them that are among
+        `ids`. They have not started and no longer can."""
+
+    def taken_by(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that a spool has taken and not confirmed."""
+
+    # What has happened to a job. These return a message; `send` sends many in one round trip.
+
+    def report(self, look: SpoolLook, size: int) -> Command:
+        """The message with the state and the journal of a spool's job. For a job in taken/ it
+        confirms the take (taken -> running); for one in returned/ it queues the job again, after
+        its retry delay. `size`: bytes of the log that the store must have first; -1: any.
+
+        The answer is the status that the job has now, or: "absent", "behind": restore it. "fenced":
+        drop it. "cancel": a request to cancel it was accepted, so it must neither start nor run
+        again nor end otherwise; record and report it as cancelled. "log": the store lacks a part of
+        the log. "paused": its queue is paused, give it back."""
+
+    def restore(self, look: SpoolLook) -> Command:
+        """The message that puts back a job which the store has lost, with its token and a request
+        to cancel it that has reached the spool. What the store knows better stays. The answer is as
+        for `report`."""
+
+    def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
+        """The message with `data` of a job's log, which begins at the offset `start`; at most
+        LOG_CHUNK bytes. `how`: "join" continues what the store has, "gap" skips the bytes before
+        `start`, which are lost, "anew" replaces everything. The store keeps the last REDIS_LOG_KEPT
+        bytes. The answer is the offset up to which it has the log and from which to continue,
+        whatever was sent; -1: fenced; -2: absent or behind."""
+
+    def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
+        """The message with the bytes at an offset of the file `times`. Ignored if its token is not
+        valid."""
+
+    def send(self, messages: Sequence[Command]) -> Sequence[Any]:
+        """Send these messages in order; returns the answers, with an OSError in place of each that
+        failed. StoreAway if the connection broke: any of them may have arrived."""
+
+    def cancel_reason(self, job_id: str) -> str:
+        """The reason of the accepted request to cancel a job; "" if there is none."""
+
+    def drop(self, job_id: str, why: str) -> None:
+        """End a job whose record is damaged (any state -> lost), so that all others continue."""
+
+    # What the store knows
+
+    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
+        """(status, token, bytes of the log) of each job; ("", "", None) for one that it does not
+        have or whose state is damaged."""
+
+    def running_on(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that are confirmed by this spool and have not ended."""
+
+    # On behalf of all machines. Several relays may do this at once.
+
+    def lose_missing(self, job_id: str, spool: str) -> Job | None:
+        """Give up a job that runs on this spool, which does not have it (running -> lost, queued or
+        cancelled). Returns the job if this ended it; None if it may be retried and was queued, or
+        was no longer running there."""
+
+    def judge_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+        """Give up the machines that have been silent for `lost_after` seconds, except `own_spool`:
+        their running jobs become lost or are queued again, their unconfirmed ones are queued. Those
+        that are merely unreachable give back only their unconfirmed jobs. A silence ends with the
+        newest report of any machine: while the store was away, none could report. Returns the jobs
+        that this ended."""
+
+    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+        """Delete old jobs as WorkerStore.prune does, by the clock of the store. `retention` says
+        whether that clock can be trusted. Trims no log."""
+
+
 # --- The Redis backend --------------------------------------------------------------------------
 
 
@@ -5590,8 +5743,8 @@ class RedisSaved:
 
 
 class RedisStore:
-    """Jobs in Redis: first what the API and the commands need, then what a machine's relay needs.
-    A running job shows as its machine has reported it."""
+    """Jobs in Redis: a Store for the API and the commands, and a RelayStore for a machine's relay.
+    A running job is shown as its machine has reported it."""
 
     def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
         self.link = RedisLink(url)
@@ -5607,8 +5760,6 @@ class RedisStore:
         self.link.client.close()
 
     def now(self) -> float:
-        """Seconds since 1970 by the clock of Redis, which is one for all machines: what one of them
-        does for all (schedules, deleting by age) must not follow its own clock."""
         return self.link.now()
 
     # Looking
@@ -5813,7 +5964,6 @@ class RedisStore:
         return RedisNotifier(self.feed, job_id)
 
     def watch_all(self) -> RedisNotifier:
-        """A watch on every change of a job."""
         return RedisNotifier(self.feed, "")
 
     def check_writable(self) -> None:
@@ -5965,8 +6115,6 @@ class RedisStore:
         self.link.check_server()
 
     def check_policy(self, period: float | None = None) -> None:
-        """MayForget if the eviction policy has been changed so that Redis may drop keys. Redis is
-        asked if the last check failed or is longer ago than `period` (seconds; None: a minute)."""
         now = time.monotonic()
         if now - self._policy_checked_at < (POLICY_INTERVAL if period is None else period):
             return
@@ -6021,20 +6169,16 @@ class RedisStore:
         return jobs
 
     def give_back(self, spool: str, ids: Sequence[str] | None = None) -> None:
-        """Queue what a spool has taken and not confirmed, or these of it: it has not started and
-        no longer can."""
         for job_id in self.taken_by(spool) if ids is None else ids:
             token = self._state_of(job_id, "token")
             if token.startswith(f"{spool}:"):
                 self.give_back_one(job_id, token)
 
     def taken_by(self, spool: str) -> Sequence[str]:
-        """The IDs of the jobs that a spool has taken and not confirmed, as Redis has it."""
         (taken,) = self.link.ask(("ZRANGE", self._key(f"taken:{spool}"), 0, -1))
         return self.link.checked(taken)
 
     def give_back_one(self, job_id: str, token: str) -> bool:
-        """Queue one of them; False if it is confirmed, or another spool has it."""
         return self._override(job_id, Status.QUEUED, token, Status.QUEUED, "")
 
     def _state_of(self, job_id: str, field: str) -> str:
@@ -6043,8 +6187,6 @@ class RedisStore:
         return text_of(value)
 
     def cancel_reason(self, job_id: str) -> str:
-        """Why a job is to be cancelled: the reason of the request that Redis accepted. Returns ""
-        if there is no request."""
         return self._state_of(job_id, "cancel")
 
     def drop(self, job_id: str, why: str) -> None:
@@ -6079,13 +6221,9 @@ class RedisStore:
         return self.get(job_id) if verdict.status in FINISHED else None
 
     def lose_missing(self, job_id: str, spool: str) -> Job | None:
-        """Give up a job that Redis shows as running on a spool that does not have it."""
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
     def judge_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
-        """Give up machines that have been silent for too long, but never the caller's own. A
-        silence ends with the newest report of any machine: while Redis was away, none could
-        report. Returns the lost jobs."""
         jobs: list[Job] = []
         machines = self._machines()
         newest = max((heard_at for _, heard_at, _, _ in machines), default=0.0)
@@ -6101,6 +6239,9 @@ class RedisStore:
 
     # For a machine's relay
 
+    def send(self, messages: Sequence[Command]) -> Sequence[Any]:
+        return self.link.try_all(messages)
+
     def beat(
         self,
         spool: str,
@@ -6108,8 +6249,6 @@ class RedisStore:
         instance: Instance | None = None,
         ended: str = "",
     ) -> Orders:
-        """Report that this machine lives; returns what it is to do. SpoolInUse if another instance
-        of its spool is in use, unless that is `ended`."""
         instance = instance or Instance("")
         shown = json.dumps([encode_worker(worker) for worker in workers])
         rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known)
@@ -6131,11 +6270,9 @@ class RedisStore:
         )
 
     def restored(self, spool: str) -> None:
-        """Report that this machine has put back what an older state of Redis lacked."""
         self.link.ask(("ZREM", self._key("restoring"), spool))
 
     def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
-        """Report that these orders are carried out."""
         commands: list[Command] = [("HDEL", self._key(f"wishes:{spool}"), name) for name in wishes]
         commands += [("SREM", self._key(f"gone:{spool}"), name) for name in gone]
         if commands:
@@ -6144,9 +6281,6 @@ class RedisStore:
     def take(
         self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
     ) -> tuple[Sequence[Taken], float]:
-        """Jobs taken for this spool and not confirmed yet, topped up to `want`, oldest first; and
-        in how many seconds the next one may start that waits for its time; infinity: none does.
-        RedisIsOlder if Redis has forgotten what this instance knows."""
         known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
             line = damaged_line("it is missing, or much too large")
@@ -6186,14 +6320,12 @@ class RedisStore:
         return Taken(job_id, token, log_size, record, journal)
 
     def report(self, look: SpoolLook, size: int) -> Command:
-        """The command that reports the state of a spool's job; see SCRIPTS."""
         confirms = int(look.place == "taken")
         delay = look.retry_delay() if look.told_status is Status.QUEUED else 0.0
         rest = (look.token, look.told_status, look.journal, size, confirms, delay)
         return self.link.script("report", look.id, *rest)
 
     def restore(self, look: SpoolLook) -> Command:
-        """The command that puts back a job that Redis has lost."""
         status = Status.RUNNING if look.status is Status.QUEUED else look.status
         content = look.record.rstrip(b"\n") + b"\n" + look.journal
         asked = read_cancel_request(look.folder)
@@ -6201,17 +6333,13 @@ class RedisStore:
         return self.link.script("restore", look.id, status, look.queue, content, look.token, reason)
 
     def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
-        """The command that sends log bytes; it answers with the offset to go on from, or as SCRIPTS
-        says below 0."""
         rest = (start, data, REDIS_LOG_KEPT, how, look.log_at)
         return self.link.script("append", look.id, look.token, *rest)
 
     def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
-        """The command that sends the bytes at an offset of the file `times`."""
         return self.link.script("note", look.id, look.token, offset, samples)
 
     def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
-        """(status, token, log size) of each as Redis has it; "" for a job that it does not have."""
         names = "status", "token", "log_size"
         commands = [("HMGET", self._key(f"state:{i}"), *names) for i in ids]
         states = [none_if_damaged(a) or (None,) * 3 for a in self.link.try_all(commands)]
@@ -6225,13 +6353,10 @@ class RedisStore:
         ]
 
     def running_on(self, spool: str) -> Sequence[str]:
-        """The IDs of the jobs that Redis shows as running on this machine."""
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
         return self.link.checked(found)
 
     def past_log(self, taken: Taken) -> PastLog:
-        """The last part of a log that another machine continues. It begins at a multiple of a file
-        system's block, so that the hole before it hides no byte."""
         if not taken.log_size:
             return PastLog()
         begin = (taken.log_size - 1) // BLOCK * BLOCK
@@ -6245,7 +6370,6 @@ class RedisStore:
         return PastLog(int(offset), data, none_if_damaged(times) or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
-        """As FolderStore.prune, by Redis' clock; `retention` says whether it can be trusted."""
         oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
         if not oldest and not max_bytes:
             return

@@ -56,6 +56,7 @@ from storage import (
     RecordDamaged,
     RedisNotifier,
     RedisStore,
+    RelayStore,
     SavedCommand,
     Settings,
     Spool,
@@ -1035,7 +1036,7 @@ class Relay:
 
     def __init__(
         self,
-        store: RedisStore,
+        store: RelayStore,
         spool: Spool,
         settings: Settings,
         tell: Callable[[Job], None] = lambda job: None,
@@ -1447,7 +1448,7 @@ class Relay:
         if not calls:
             return
         try:
-            answers = self.store.link.try_all([command for _, _, command in calls])
+            answers = self.store.send([command for _, _, command in calls])
         except OSError:
             self.changed |= changed
             raise
@@ -1548,7 +1549,7 @@ class Relay:
 
     def take_report(self, sent: Sent, look: SpoolLook, answer: str) -> None:
         if answer in ("absent", "behind"):
-            answer = self.store.link.ask(self.store.restore(look))[0].decode()
+            answer = self.restore(look).decode()
             sent.offset = sent.journal = None
             sent.times = 0
             self.changed.add(look.id)
@@ -1572,6 +1573,13 @@ class Relay:
             self.forget(look.id)
         else:
             sent.journal, sent.place = look.journal, look.place
+
+    def restore(self, look: SpoolLook) -> bytes:
+        """Put back a job that Redis has lost; returns the answer, as to a report."""
+        (answer,) = self.store.send([self.store.restore(look)])
+        if isinstance(answer, OSError):
+            raise answer
+        return bytes(answer)
 
     def end_cancelled(self, look: SpoolLook) -> None:
         """Record as cancelled, and report, a job that ended otherwise, will run again or has not
@@ -1677,10 +1685,10 @@ class Relay:
         if not looks:
             return 0
         admitted = 0
-        answers = self.store.link.try_all([self.store.report(look, -1) for look in looks])
+        answers = self.store.send([self.store.report(look, -1) for look in looks])
         for look, answer in zip(looks, answers, strict=True):
             if answer in (b"absent", b"behind"):
-                (answer,) = self.store.link.try_all([self.store.restore(look)])
+                (answer,) = self.store.send([self.store.restore(look)])
             if isinstance(answer, RecordDamaged):
                 self.store.drop(look.id, str(answer))
                 self.spool.discard(look)
