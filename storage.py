@@ -1097,9 +1097,18 @@ def _parse_record(data: bytes, job_id: str) -> Job:
     return job
 
 
-def _is_match(needle: str, job: Job) -> bool:
-    """Is this text, which is casefolded, in the job's name, command or ID?"""
+def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> bool:
+    """Does `Jobs.list` with these conditions list the job? `needle` is its `text`, casefolded."""
+    if status not in (None, job.status) or queue not in (None, job.queue):
+        return False
     return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
+
+
+def ids_with(part: str, ids: Iterable[str]) -> Sequence[str]:
+    """The IDs that `Jobs.find` returns, of all `ids`, which are not read if the text is empty."""
+    if not part:
+        return []
+    return [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
 
 
 def shorten(job: Job) -> Job:
@@ -2838,6 +2847,8 @@ class Sweep:
 
     max_bytes: int  # of the logs of all jobs that are kept; 0: no bound
     oldest: float  # jobs that ended before it (seconds since 1970) are too old; 0: none is
+    retention: Retention  # limits how many are deleted by age in an hour
+    total: int  # jobs that have ended
     kept: int = 0  # bytes
     by_bytes: int = 0  # jobs
     by_age: int = 0
@@ -2852,14 +2863,17 @@ class Sweep:
         return max(self.max_bytes // LARGE_LOG_SHARE, BLOCK)
 
     def bound(self, ended_at: float, now: float) -> Bound | None:
-        """The bound that a job exceeds, if it ended then and its bytes have been added; None if it
-        is kept. A job that ended within the last hour is never deleted to save bytes."""
+        """The bound for which a job that ended then is to be deleted, once its bytes are in `kept`;
+        None if it is kept. Both times are in seconds since 1970, by the same clock. A job that
+        ended within the last hour is never deleted to save bytes."""
         is_recent = abs(now - ended_at) < MIN_KEPT  # one of the future has a wrong time
         if self.is_full() and not is_recent:
             return "bytes"
-        return "age" if ended_at < self.oldest else None
+        if ended_at < self.oldest and self.retention.may_delete(self.total):
+            return "age"
+        return None
 
-    def reason(self, bound: Bound) -> str:
+    def _reason(self, bound: Bound) -> str:
         """The bound as the reason of a deletion."""
         if bound == "bytes":
             return f"the logs are above {self.max_bytes:,} bytes"
@@ -2868,7 +2882,9 @@ class Sweep:
     def is_full(self) -> bool:
         return 0 < self.max_bytes < self.kept
 
-    def count_deleted(self, size: int, bound: Bound) -> None:
+    def count_deleted(self, job_id: str, status: Status, size: int, bound: Bound) -> None:
+        """Count and log a job that was deleted for this bound; `size`: bytes of its log."""
+        log.info("deleted job=%s status=%s reason=%r", job_id, status, self._reason(bound))
         self.kept -= size
         self.deleted_bytes += size
         if bound == "age":
@@ -3502,18 +3518,13 @@ class FolderStore:
             if job is None:
                 with suppress(JobNotFound):
                     job = self.get(job_id)
-            if job is None or status not in (None, job.status) or queue not in (None, job.queue):
-                continue
-            if _is_match(needle, job):
+            if job is not None and matches(job, status, queue, needle):
                 jobs.append(shorten(job) if short else job)
         return jobs, None
 
     def find(self, part: str) -> Sequence[str]:
-        if not part:
-            return []
         folders = (folder for status in Status for folder in self._folders(status))
-        names = (name for folder in folders for name in self._listing(folder))
-        return [name for name in names if name.startswith(part) or name.endswith(part)]
+        return ids_with(part, (name for folder in folders for name in self._listing(folder)))
 
     def unfinished_ids(self) -> set[str]:
         states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
@@ -4063,14 +4074,12 @@ class FolderStore:
         self, ledger: int, retention: Retention, oldest: float, max_bytes: int
     ) -> Iterator[None]:
         before = None if max_bytes else f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
-        total = sum(self.counts()[status] for status in FINISHED)
-        sweep = Sweep(max_bytes, oldest)
+        counts = self.counts()
+        sweep = Sweep(max_bytes, oldest, retention, sum(counts[status] for status in FINISHED))
         streams = [self._iter_newest_first(status, before) for status in FINISHED]
         for _, status, folder in heapq.merge(*streams, reverse=True):
             with suppress(OSError):
                 bound = self._look_for_room(sweep, folder)
-                if bound == "age" and not retention.may_delete(total):
-                    bound = None
                 if bound is not None and not _is_read(f"{folder}/output.log"):
                     if bound == "age":
                         retention.deleted += 1
@@ -4096,9 +4105,7 @@ class FolderStore:
     def _prune_job(self, sweep: Sweep, status: Status, folder: str, bound: Bound) -> None:
         size = _disk_usage(f"{folder}/output.log")
         self._delete(status, folder)
-        sweep.count_deleted(size, bound)
-        job_id, reason = os.path.basename(folder), sweep.reason(bound)
-        log.info("deleted job=%s status=%s reason=%r", job_id, status, reason)
+        sweep.count_deleted(os.path.basename(folder), status, size, bound)
         os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
 
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
@@ -5525,7 +5532,7 @@ class RelayStore(Protocol):
     def taken_by(self, spool: str) -> Sequence[str]:
         """The IDs of the jobs that a spool has taken and not confirmed."""
 
-    # What has happened to a job. These return a message; `send` sends many in one round trip.
+    # What has happened to jobs here: messages, of which `send` sends many in one round trip
 
     def report(self, look: SpoolLook, size: int) -> Command:
         """The message with the state and the journal of a spool's job. For a job in taken/ it
@@ -5554,8 +5561,11 @@ class RelayStore(Protocol):
         valid."""
 
     def send(self, messages: Sequence[Command]) -> Sequence[Any]:
-        """Send these messages in order; returns the answers, with an OSError in place of each that
-        failed. StoreAway if the connection broke: any of them may have arrived."""
+        """Send these messages in order. Returns their answers (bytes for a word, int for a number),
+        with an OSError instead of each that failed. StoreAway if the connection broke: any of the
+        messages may have arrived."""
+
+    # Single jobs
 
     def cancel_reason(self, job_id: str) -> str:
         """The reason of the accepted request to cancel a job; "" if there is none."""
@@ -5888,9 +5898,7 @@ class RedisStore:
                 if len(jobs) == limit:
                     return jobs, before
                 before = job.id
-                if status not in (None, job.status) or queue not in (None, job.queue):
-                    continue
-                if _is_match(needle, job):
+                if matches(job, status, queue, needle):
                     jobs.append(shorten(job) if short else job)
             if len(ids) < step:
                 return jobs, None
@@ -5917,11 +5925,11 @@ class RedisStore:
         return list(found)
 
     def find(self, part: str) -> Sequence[str]:
-        if not part:
-            return []
+        return ids_with(part, self._iter_all_ids())
+
+    def _iter_all_ids(self) -> Iterator[str]:
         (found,) = self.link.ask(("ZRANGE", self._key("all"), 0, -1))
-        names = self.link.checked(found)
-        return [name for name in names if name.startswith(part) or name.endswith(part)]
+        yield from self.link.checked(found)
 
     def unfinished_ids(self) -> set[str]:
         states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
@@ -6376,36 +6384,30 @@ class RedisStore:
         day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
         before = None if max_bytes else day.encode()
         total = sum(self.finished_totals().values())
-        sweep = Sweep(max_bytes, oldest)  # trims nothing: Redis keeps little of each log
+        sweep = Sweep(max_bytes, oldest, retention, total)  # Redis keeps little of each log
         while ids := self._ids_before(before, SEARCH_STEP, None):
             before = ids[-1]
             now = self.now()
             for job in self._load(self.link.checked(ids)):
                 if job.status in FINISHED:
-                    self._prune_job(sweep, retention, job, now, total)
+                    self._prune_job(sweep, job, now)
             yield
         sweep.write_log()
 
-    def _prune_job(
-        self, sweep: Sweep, retention: Retention, job: Job, now: float, total: int
-    ) -> None:
+    def _prune_job(self, sweep: Sweep, job: Job, now: float) -> None:
         size = job.log_size - job.log_start
         sweep.kept += size
         ended_at = now
         with suppress(ValueError):  # of a damaged journal
             ended_at = parse_time(job.finished_at or job.submitted_at or "")
         bound = sweep.bound(ended_at, now)
-        if bound is None or (bound == "age" and not retention.may_delete(total)):
-            return
-        if self._is_read(job.id):
+        if bound is None or self._is_read(job.id):
             return
         if bound == "age":
-            retention.deleted += 1
+            sweep.retention.deleted += 1
         with suppress(JobError):
             self.delete(job.id)
-            sweep.count_deleted(size, bound)
-            reason = sweep.reason(bound)
-            log.info("deleted job=%s status=%s reason=%r", job.id, job.status, reason)
+            sweep.count_deleted(job.id, job.status, size, bound)
 
     def _is_read(self, job_id: str) -> bool:
         return bool(self.link.ask(("EXISTS", self._key(f"reading:{job_id}")))[0])
