@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import ROOT
 
-MODULES = ("storage.py", "worker.py", "api.py")
+PACKAGE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tailboard").rglob("*.py"))
+MODULES = ("storage.py", "worker.py", "api.py", *PACKAGE)
 
 
 def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
@@ -43,7 +44,7 @@ def found(module: str, is_forbidden: Callable[[ast.Call], object]) -> set[str]:
 # --- Files ----------------------------------------------------------------------------------------
 
 OPEN = {"open", "os.open", "io.open", "os.fdopen"}
-PLAIN_OPENS = {
+PLAIN_OPENS: dict[str, dict[str, str]] = {
     "storage.py": {
         "open_regular": "it is what the others are to call",
         "_fsync_folder": "O_DIRECTORY: only a folder can be opened",
@@ -111,7 +112,7 @@ def is_plain_open(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module: str) -> None:
-    new = found(module, is_plain_open) - PLAIN_OPENS[module].keys()
+    new = found(module, is_plain_open) - PLAIN_OPENS.get(module, {}).keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} calls open() or os.open(). A FIFO in place of the "
         "file would hang it, and a link lead it elsewhere: call storage.open_regular (or "
@@ -129,6 +130,21 @@ def test_nothing_waits_by_select(module: str) -> None:
         f"{module}: {', '.join(sorted(users))} calls select.select, which fails with a descriptor "
         "above 1,023: call select.poll, or use a selector."
     )
+
+
+# --- Scripts for Redis ----------------------------------------------------------------------------
+
+
+def test_each_script_for_redis_is_used_and_exists() -> None:
+    used = {
+        call.args[0].value
+        for module in MODULES
+        for _, call in calls(module)
+        if name_of(call).endswith(("link.run", "link.script"))
+        and isinstance(call.args[0], ast.Constant)
+    }
+    scripts = {path.stem for path in (ROOT / "tailboard/machines/lua").iterdir()}
+    assert scripts - {"begin"} == used
 
 
 # --- Records --------------------------------------------------------------------------------------
@@ -163,7 +179,7 @@ def is_filtered(record: ast.expr) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_record_is_taken_with_fields_that_a_newer_version_has_added(module: str) -> None:
-    new = found(module, is_unfiltered_record) - RECORDS[module].keys()
+    new = found(module, is_unfiltered_record) - RECORDS.get(module, {}).keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} makes an object with all fields of a record. One that "
         "a newer version has written has others: pass storage.known_fields(cls, record)."

@@ -1,0 +1,1 @@
+"""Several machines that share their jobs through Redis. Imports none of the top-level modules."""

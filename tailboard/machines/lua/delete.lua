@@ -1,0 +1,24 @@
+-- Deletes a job that has ended, with its log, and asks its machine to delete the job, too.
+--
+-- KEYS[1]  prefix of all keys
+-- ARGV[1]  ID of the job
+--
+-- Returns 'deleted', 'absent', or the status of a job that has not ended.
+
+local id = ARGV[1]
+local s = fields(id, 'status', 'queue', 'token', 'key')
+if not s[1] and redis.call('EXISTS', P..'job:'..id, P..'state:'..id) == 0 then return 'absent' end
+if s[1] == 'queued' or s[1] == 'running' then return s[1] end
+if not is_status(s[1]) then s[1] = 'lost' end  -- as the API shows a damaged job
+leave(id, s[1], s[2], s[3])
+redis.call('ZREM', P..'all', id)
+redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
+if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end
+redis.call('HINCRBY', P..'deleted', s[1], 1)
+local spool = spool_of(s[3])
+if spool then
+  redis.call('SADD', P..'gone:'..spool, id)
+  redis.call('EXPIRE', P..'gone:'..spool, 7776000)  -- 90 days: its machine might never return
+end
+say(id, 'deleted')
+return 'deleted'

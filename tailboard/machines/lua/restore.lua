@@ -1,0 +1,33 @@
+-- Puts back a job that Redis has lost, from the spool of its machine. If Redis has the job in a
+-- state that is as new, that state remains.
+--
+-- KEYS[1]  prefix of all keys
+-- ARGV[1]  ID of the job
+-- ARGV[2]  status
+-- ARGV[3]  queue
+-- ARGV[4]  job: its line of JSON, then its journal
+-- ARGV[5]  token of the take
+-- ARGV[6]  reason of a cancel request that has reached the spool ('': no request)
+--
+-- Returns the status that the job has now, or 'fenced' or 'cancel' (see report.lua).
+
+local id, to, queue, job, token, reason = unpack(ARGV)
+local spool = spool_of(token)
+if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
+local s = fields(id, 'status', 'queue', 'token', 'takes', 'cancel')
+make_state(id)
+if s[1] then
+  local compared = compare(token, s[1], s[3], s[4])
+  if compared == 'fenced' then return compared end
+  if compared == 'same' and is_status(s[1]) and record(id) then return s[1] end
+  if s[5] and to ~= 'cancelled' and to ~= 'running' then return 'cancel' end
+  leave(id, s[1], s[2], s[3])
+end
+redis.call('SET', P..'job:'..id, job)
+redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
+redis.call('ZADD', P..'all', 0, id)
+enter(id, to, queue, token)
+reason = s[5] or reason
+if to == 'running' and reason ~= '' then request_cancel(id, token, reason)
+else redis.call('HDEL', P..'state:'..id, 'cancel') end
+return to

@@ -1,0 +1,15 @@
+-- Stores a saved command, unless a worker has changed its schedule in the meantime.
+--
+-- KEYS[1]  prefix of all keys
+-- ARGV[1]  name of the saved command
+-- ARGV[2]  its record (JSON)
+-- ARGV[3]  its schedule as the caller read it ('': none)
+-- ARGV[4]  its new schedule ('': leave it as it is)
+--
+-- Returns 1 if the name is new, 0 if the command replaced another one, and false if the schedule
+-- has changed.
+
+local name, saved, seen, schedule = unpack(ARGV)
+if (redis.call('HGET', P..'schedules', name) or '') ~= seen then return false end
+if schedule ~= '' then redis.call('HSET', P..'schedules', name, schedule) end
+return redis.call('HSET', P..'saved', name, saved)
