@@ -36,6 +36,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from enum import StrEnum
 from getpass import getuser
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -86,6 +87,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
     UnprocessableEntity,
 )
+from werkzeug.routing import Rule
 
 import storage
 from storage import (
@@ -141,7 +143,8 @@ routes = Blueprint("tailboard", __name__, cli_group=None)
 
 
 class CannotStart(click.ClickException):
-    """The settings or the jobs folder cannot be used; `flask` shows the sentence that says why."""
+    """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
+    message is one sentence that says why; `flask` and `python api.py` print it."""
 
 
 class OutageLog:
@@ -160,11 +163,22 @@ class OutageLog:
             logging.getLogger("tailboard").error("storage: %s (logged once a minute)", error)
 
 
+class Access(StrEnum):
+    """What a request to a route must present if the settings have a token. Without a token in the
+    settings, OPEN still serves everybody, and the others serve programs of the API's own machine.
+    """
+
+    OPEN = "nobody is asked"  # anyone who can connect is served
+    TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
+    TOKEN = "token"  # the shared one, or a named one
+
+
 class Tailboard:
     """The state of one application, and the metrics that it reports to Prometheus."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, access: Mapping[str, Access]) -> None:
         self.settings = settings
+        self.access = access  # by the endpoints of the routes, from OPERATIONS
         self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
@@ -908,16 +922,30 @@ OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's ow
 
 @routes.before_app_request
 def authorize() -> None:
-    """Let in whoever has the token; where none is set, programs of this machine. 401 and 403 come
-    before every other answer, also before the 415 for a body of another type."""
+    """Refuse a request that lacks the access that its route declares. If no token is set, serve
+    only programs of this machine. 401 and 403 come before every other answer, also before the 415
+    for a body of another type."""
     g.begun = time.monotonic()
     refuse_other_sites()
-    if request.path != "/healthz":
+    if required_access() is not Access.OPEN:
         if needs_token():
             require_token()
         else:
             require_this_machine()
     refuse_other_bodies()
+
+
+def required_access() -> Access:
+    """The access that the requested route declares. If no route serves the request, it needs the
+    token, so that only clients with the token learn which paths exist. The exception is a method
+    that an open path lacks: everybody gets its 405, as everybody may know that path."""
+    declared = tailboard().access
+    if request.endpoint is not None:
+        return declared.get(request.endpoint, Access.TOKEN)
+    rules = [rule for rule in current_app.url_map.iter_rules() if rule.rule == request.path]
+    if rules and all(declared.get(rule.endpoint) is Access.OPEN for rule in rules):
+        return Access.OPEN
+    return Access.TOKEN
 
 
 def needs_token() -> bool:
@@ -1044,13 +1072,13 @@ class Ticket(NamedTuple):
 
 
 def request_ticket() -> Ticket | None:
-    """The valid ticket of this request, if it reads the log that the ticket is for. A browser's
-    EventSource and its download links cannot send headers."""
+    """The valid ticket of this request, if its route accepts tickets and reads the log that this
+    one is for. A browser's EventSource and its download links cannot send headers."""
     if "ticket" not in g:
         g.ticket = None  # also for the headers of the 503 if the storage is away
-        if request.endpoint == "tailboard.logs" and request.args.get("ticket"):
+        if required_access() is Access.TICKET_OR_TOKEN and request.args.get("ticket"):
             ticket = read_ticket(request.args["ticket"])
-            job_id = (request.view_args or {})["job_id"]
+            job_id = (request.view_args or {}).get("job_id")
             g.ticket = ticket if ticket and ticket.log in (ANY_LOG, job_id) else None
     found: Ticket | None = g.ticket
     return found
@@ -2146,8 +2174,9 @@ LOG_HEADERS = ["ETag", *(name for name in ANSWER_HEADERS if name.startswith("X-"
 
 
 class Operation(NamedTuple):
-    """One method of one path: what it takes and what it answers."""
+    """One method of one path: who may call it, what it takes and what it answers."""
 
+    access: Access
     id: str  # for the names of functions in generated clients
     tag: str  # one of TAGS
     summary: str
@@ -2159,15 +2188,15 @@ class Operation(NamedTuple):
     needs_body: bool = True  # if it takes one
     headers: Sequence[str] = ()  # of answers with a body, from ANSWER_HEADERS
     errors: tuple[int, ...] = ()  # besides those of every operation of its kind
-    security: tuple[str, ...] = ("token",)  # each of them is enough; (): nothing is needed
 
 
 TICKET_USE = (
     "For `GET /jobs/{job_id}/logs?ticket=…`. A page of the `origin` may read that answer, too,"
     " unless TAILBOARD_DASHBOARD lists the origins that may."
 )
-OPERATIONS = {
+OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/jobs"): Operation(
+        Access.TOKEN,
         "listJobs",
         "jobs",
         "List jobs, newest first",
@@ -2176,6 +2205,7 @@ OPERATIONS = {
         query=Listing,
     ),
     ("post", "/jobs"): Operation(
+        Access.TOKEN,
         "submitJob",
         "jobs",
         "Submit a job",
@@ -2185,11 +2215,14 @@ OPERATIONS = {
         keyed=True,
         headers=["Location"],
     ),
-    ("get", "/jobs/{job_id}"): Operation("getJob", "jobs", "Show a job", {"200": "Job"}),
+    ("get", "/jobs/{job_id}"): Operation(
+        Access.TOKEN, "getJob", "jobs", "Show a job", {"200": "Job"}
+    ),
     ("delete", "/jobs/{job_id}"): Operation(
-        "deleteJob", "jobs", "Delete a job that has ended", {"204": ""}, errors=(409,)
+        Access.TOKEN, "deleteJob", "jobs", "Delete a job that has ended", {"204": ""}, errors=(409,)
     ),
     ("post", "/jobs/{job_id}/cancel"): Operation(
+        Access.TOKEN,
         "cancelJob",
         "jobs",
         "Cancel a job",
@@ -2199,6 +2232,7 @@ OPERATIONS = {
         errors=(409,),
     ),
     ("post", "/jobs/{job_id}/rerun"): Operation(
+        Access.TOKEN,
         "rerunJob",
         "jobs",
         "Submit a job like this one",
@@ -2208,6 +2242,7 @@ OPERATIONS = {
         headers=["Location"],
     ),
     ("get", "/bulk"): Operation(
+        Access.TOKEN,
         "chooseJobs",
         "jobs",
         "List the jobs to rerun, cancel or delete",
@@ -2216,6 +2251,7 @@ OPERATIONS = {
         query=Bulk,
     ),
     ("get", "/jobs/{job_id}/logs"): Operation(
+        Access.TICKET_OR_TOKEN,
         "readLog",
         "logs",
         "Read, follow, search or download a log",
@@ -2230,9 +2266,9 @@ OPERATIONS = {
         query=LogQuery,
         headers=LOG_HEADERS,
         errors=(416,),
-        security=("token", "ticket"),
     ),
     ("get", "/logs"): Operation(
+        Access.TOKEN,
         "searchLogs",
         "logs",
         "Find lines in all logs, newest jobs first",
@@ -2241,6 +2277,7 @@ OPERATIONS = {
         query=Grep,
     ),
     ("post", "/jobs/{job_id}/ticket"): Operation(
+        Access.TOKEN,
         "createLogTicket",
         "logs",
         "Create a ticket for the log of one job",
@@ -2250,6 +2287,7 @@ OPERATIONS = {
         needs_body=False,
     ),
     ("post", "/ticket"): Operation(
+        Access.TOKEN,
         "createTicket",
         "logs",
         "Create a ticket for the log of any job",
@@ -2259,15 +2297,21 @@ OPERATIONS = {
         needs_body=False,
     ),
     ("get", "/saved"): Operation(
+        Access.TOKEN,
         "listSavedCommands",
         "saved commands",
         "List saved commands",
         {"200": "SavedCommands", "304": ""},
     ),
     ("get", "/saved/{name}"): Operation(
-        "getSavedCommand", "saved commands", "Show a saved command", {"200": "SavedCommand"}
+        Access.TOKEN,
+        "getSavedCommand",
+        "saved commands",
+        "Show a saved command",
+        {"200": "SavedCommand"},
     ),
     ("put", "/saved/{name}"): Operation(
+        Access.TOKEN,
         "saveCommand",
         "saved commands",
         "Save a command",
@@ -2279,6 +2323,7 @@ OPERATIONS = {
         errors=(409,),
     ),
     ("delete", "/saved/{name}"): Operation(
+        Access.TOKEN,
         "deleteSavedCommand",
         "saved commands",
         "Delete a saved command",
@@ -2286,6 +2331,7 @@ OPERATIONS = {
         "Its jobs are kept.",
     ),
     ("post", "/saved/{name}/run"): Operation(
+        Access.TOKEN,
         "runSavedCommand",
         "saved commands",
         "Run a saved command",
@@ -2298,6 +2344,7 @@ OPERATIONS = {
         needs_body=False,
     ),
     ("get", "/queues"): Operation(
+        Access.TOKEN,
         "listQueues",
         "queues",
         "List queues",
@@ -2305,6 +2352,7 @@ OPERATIONS = {
         "The queues in which jobs wait, that a worker serves by name, or that are paused.",
     ),
     ("put", "/queues/{queue}/pause"): Operation(
+        Access.TOKEN,
         "pauseQueue",
         "queues",
         "Pause a queue",
@@ -2315,9 +2363,10 @@ OPERATIONS = {
         errors=(400,),
     ),
     ("delete", "/queues/{queue}/pause"): Operation(
-        "resumeQueue", "queues", "Resume a queue", {"204": ""}, errors=(400,)
+        Access.TOKEN, "resumeQueue", "queues", "Resume a queue", {"204": ""}, errors=(400,)
     ),
     ("get", "/workers"): Operation(
+        Access.TOKEN,
         "listWorkers",
         "service",
         "List workers and machines",
@@ -2325,19 +2374,25 @@ OPERATIONS = {
         "Also the storage, the queues that are paused, and the entries that cannot be read.",
     ),
     ("get", "/healthz"): Operation(
+        Access.OPEN,
         "getHealth",
         "service",
         "Report health",
         {"200": "Health", "503": "Health"},
         "503 if something needs attention; `reason` says what. It needs no token.",
-        security=(),
     ),
     ("get", "/metrics"): Operation(
-        "getMetrics", "service", "Report metrics for Prometheus", {"200": "text/plain"}
+        Access.TOKEN,
+        "getMetrics",
+        "service",
+        "Report metrics for Prometheus",
+        {"200": "text/plain"},
     ),
-    ("get", "/"): Operation("getRoot", "service", "Say what this is", {"200": "Root"}),
+    ("get", "/"): Operation(
+        Access.TOKEN, "getRoot", "service", "Say what this is", {"200": "Root"}
+    ),
     ("get", "/openapi.json"): Operation(
-        "getOpenapi", "service", "Describe this API", {"200": "application/json"}
+        Access.TOKEN, "getOpenapi", "service", "Describe this API", {"200": "application/json"}
     ),
 }
 ERRORS = {
@@ -2394,6 +2449,30 @@ NOTES = {
 }
 
 
+def match_operations(app: Flask) -> dict[str, Access]:
+    """The access of each route of the application, by its endpoint. CannotStart unless each route
+    has an entry in OPERATIONS and each entry has a route."""
+    served = {key: rule.endpoint for rule in app.url_map.iter_rules() for key in served_by(rule)}
+    for method, path in sorted(served.keys() - OPERATIONS.keys()):
+        route = f"{method.upper()} {path}"
+        raise CannotStart(f"the route {route} declares no access: OPERATIONS has no entry for it")
+    for method, path in sorted(OPERATIONS.keys() - served.keys()):
+        raise CannotStart(f"OPERATIONS has {method.upper()} {path}, which no route serves")
+    declared: dict[str, Access] = {}
+    for key, endpoint in served.items():
+        access = OPERATIONS[key].access
+        if declared.setdefault(endpoint, access) is not access:
+            raise CannotStart(f"the routes of {endpoint} declare different access in OPERATIONS")
+    return declared
+
+
+def served_by(rule: Rule) -> list[tuple[str, str]]:
+    """The keys in OPERATIONS of what this rule serves; Flask adds HEAD and OPTIONS by itself."""
+    path = re.sub("<(.*?)>", r"{\1}", rule.rule)
+    methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    return [(method.lower(), path) for method in sorted(methods)]
+
+
 @routes.get("/openapi.json")
 def openapi() -> dict[str, Any]:
     """This API as OpenAPI 3.1 has it, made of the models that check what comes in."""
@@ -2431,6 +2510,13 @@ SECURITY_SCHEMES = {
 }
 
 
+SCHEMES = {  # access -> SECURITY_SCHEMES, of which each is enough
+    Access.OPEN: (),
+    Access.TICKET_OR_TOKEN: ("token", "ticket"),
+    Access.TOKEN: ("token",),
+}
+
+
 def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
@@ -2450,7 +2536,7 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
 
 def describe_security(operation: Operation) -> list[dict[str, list[str]]]:
     """Each of these is enough. Without a token in the settings none is needed."""
-    enough: list[dict[str, list[str]]] = [{name: []} for name in operation.security]
+    enough: list[dict[str, list[str]]] = [{name: []} for name in SCHEMES[operation.access]]
     if enough and not needs_token():
         enough.append({})
     return enough
@@ -2504,7 +2590,7 @@ def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
 def error_statuses(path: str, operation: Operation) -> list[int]:
     """The errors that an operation may answer with, because of what it takes."""
     statuses = {403, 503, *operation.errors}
-    if operation.security:
+    if operation.access is not Access.OPEN:
         statuses.add(401)
     if operation.query or operation.body or operation.keyed:
         statuses.add(400)
@@ -3343,6 +3429,16 @@ def resume_command(queue: str) -> None:
     tailboard().storage.pauses.resume(known_queue(queue))
 
 
+@routes.cli.command("access")
+def access_command() -> None:
+    """List the routes of the API: method, path, and what a request must present. Without
+    TAILBOARD_TOKEN and TAILBOARD_TOKENS the API asks for neither token nor ticket; it then serves
+    only programs of its own machine."""
+    width = max(len(path) for _, path in OPERATIONS)
+    for (method, path), operation in OPERATIONS.items():
+        echo_line(f"{method.upper():6}  {path:{width}}  {operation.access}")
+
+
 @routes.cli.command("token")
 @click.argument("name")
 @click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
@@ -3420,20 +3516,22 @@ def mark_lost_command(spool: str) -> None:
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """The application. `config` holds settings that win over the environment's: STORAGE, TOKEN …,
-    named as in the README without TAILBOARD_. CannotStart where one is unknown or bad."""
+    """The application. `config` contains settings that override those of the environment: STORAGE,
+    TOKEN …, named as in the README without TAILBOARD_. CannotStart if one is unknown or bad, or if
+    a route declares no access."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     env = {**os.environ, **given}
     app = Flask(__name__, static_folder=None)  # static/ is the page's, which serves it itself
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.register_blueprint(routes)
+    access = match_operations(app)
     try:
-        app.extensions["tailboard"] = Tailboard(Settings.read(env))
+        app.extensions["tailboard"] = Tailboard(Settings.read(env), access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
     for name in storage.foreign_settings(env):
         app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
-    app.register_blueprint(routes)
     return app
 
 
@@ -3843,7 +3941,10 @@ def serve_app() -> Served:
     share_heaps()
     storage.start_logging(sys.stdout)
     ACCESS.setLevel(logging.INFO)
-    return Served(create_app())
+    try:
+        return Served(create_app())
+    except CannotStart as error:
+        sys.exit(f"api: {error.message}")
 
 
 def resolve_bind(bind: str) -> tuple[str, int]:

@@ -435,6 +435,19 @@ def test_health_needs_no_token(locked: Site) -> None:
         assert b'"jobs"' not in answer
 
 
+def test_a_method_that_no_route_serves_needs_the_token_except_where_nobody_is_asked(
+    locked: Site,
+) -> None:
+    for method, status in (("HEAD", (200, 503)), ("OPTIONS", (200,)), ("DELETE", (405,))):
+        answer = requests.request(method, f"{locked.url}/healthz", timeout=30)
+        assert answer.status_code in status, method
+    value = locked.post("/ticket").json()["ticket"]
+    for path in ("/healthz/jobs", "/queues", f"/jobs/{UNKNOWN}/logs"):
+        is_problem(with_ticket(locked, path, value, "DELETE"), 401, "token")
+    assert with_ticket(locked, f"/jobs/{UNKNOWN}/logs", value, "HEAD").status_code == 404
+    assert with_ticket(locked, f"/jobs/{UNKNOWN}/logs", value, "OPTIONS").status_code == 200
+
+
 def test_the_token_is_compared_in_constant_time(
     hand: Hand, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

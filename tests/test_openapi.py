@@ -18,8 +18,10 @@ import pytest
 import requests
 from conftest import BY_HAND, BY_WORKER, TOKEN, Processes, Site
 from flask import Flask
+from web import UNKNOWN
 
 import api
+from api import Access
 from storage import FolderStore, Job, Param, SavedCommand, WorkerInfo, WorkerStore
 
 
@@ -298,6 +300,63 @@ def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
             needed = [name for each in operation["security"] for name in each]
             assert (bare.status_code == 401) == bool(needed), path
             assert (with_ticket.status_code != 401) == (needed != ["token"]), path
+
+
+# Access -> whether the API serves a request without a token, with a ticket, and with a token.
+SERVED = {
+    Access.OPEN: (True, True, True),
+    Access.TICKET_OR_TOKEN: (False, True, True),
+    Access.TOKEN: (False, False, True),
+}
+SECURITY = {
+    Access.OPEN: [],
+    Access.TICKET_OR_TOKEN: [{"token": []}, {"ticket": []}],
+    Access.TOKEN: [{"token": []}],
+}
+
+
+def test_each_route_asks_for_the_access_that_it_declares(locked: Site) -> None:
+    described = locked.get("/openapi.json").json()["paths"]
+    ticket = locked.post("/ticket").json()["ticket"]
+    for (method, path), operation in api.OPERATIONS.items():
+        url = locked.url + re.sub("{.*?}", UNKNOWN, path)
+        answers = (
+            requests.request(method, url, timeout=30),
+            requests.request(method, url, params={"ticket": ticket}, timeout=30),
+            requests.request(method, url, headers=locked.headers, timeout=30),
+        )
+        served = tuple(answer.status_code not in (401, 403) for answer in answers)
+        assert served == SERVED[operation.access], (method, path)
+        assert described[path][method]["security"] == SECURITY[operation.access], (method, path)
+
+
+def test_an_api_without_a_token_describes_that_none_is_needed(site: Site) -> None:
+    described = site.get("/openapi.json").json()["paths"]
+    for (method, path), operation in api.OPERATIONS.items():
+        security = described[path][method]["security"]
+        nothing_needed = [] if operation.access is Access.OPEN else [{}]
+        assert security == SECURITY[operation.access] + nothing_needed, (method, path)
+
+
+def test_a_route_without_an_entry_prevents_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(api.OPERATIONS, ("put", "/queues/{queue}/pause"))
+    with pytest.raises(api.CannotStart) as refused:
+        api.create_app({"STORAGE": folder})
+    route = "PUT /queues/{queue}/pause"
+    sentence = f"the route {route} declares no access: OPERATIONS has no entry for it"
+    assert refused.value.message == sentence
+
+
+def test_an_entry_without_a_route_prevents_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = api.OPERATIONS["get", "/queues"]
+    monkeypatch.setitem(api.OPERATIONS, ("get", "/nowhere"), entry)
+    with pytest.raises(api.CannotStart) as refused:
+        api.create_app({"STORAGE": folder})
+    assert refused.value.message == "OPERATIONS has GET /nowhere, which no route serves"
 
 
 def test_every_operation_says_what_it_is(app: Flask) -> None:

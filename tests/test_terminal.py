@@ -21,7 +21,7 @@ import requests
 from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
-from api import resolve_bind
+from api import OPERATIONS, resolve_bind
 from storage import (
     CONTROL_RE,
     FolderStore,
@@ -383,6 +383,20 @@ def test_no_worker_is_said_and_is_no_error(typed: Typed) -> None:
     done = typed("workers")
     told = "no worker is running: `python worker.py` starts one\n"
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", told)
+
+
+def test_access_lists_what_each_route_asks_for(typed: Typed) -> None:
+    listed = typed("access")
+    lines = listed.output.splitlines()
+    assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
+    assert [line for line in lines if not line.endswith("  token")] == [
+        "GET     /jobs/{job_id}/logs    ticket or token",
+        "GET     /healthz               nobody is asked",
+    ]
+    rows = [re.fullmatch(r"([A-Z]+) +(/\S*) +(\S.*)", line) for line in lines]
+    assert {row.start(3) for row in rows if row} == {lines[0].index("token")}
+    shown = [(row[1].lower(), row[2], row[3]) for row in rows if row]
+    assert shown == [(*route, operation.access) for route, operation in OPERATIONS.items()]
 
 
 def test_an_export_is_private_and_follows_no_link(typed: Typed, tmp_path: Path) -> None:
