@@ -154,12 +154,9 @@ export class LogErrors {
   }
 
   point(offset) {
-    for (const other of this.view.element.querySelectorAll(".current")) {
-      other.classList.remove("current");
-    }
-    const line = this.view.lineAt(offset);
-    if (line && offset === this.current) {
-      line.classList.add("current");
+    const line = offset === this.current ? this.view.lineAt(offset) : null;
+    this.view.moveMark("current", line);
+    if (line) {
       this.view.scrollToLine(line);
     }
   }

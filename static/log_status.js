@@ -21,6 +21,8 @@ export class LogStatus {
   /** `pane` is the log pane; `find(name)` its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
+    this.source = pane.source;
+    this.view = pane.view;
     this.find = find;
     this.spokenAt = 0;
   }
@@ -51,14 +53,14 @@ export class LogStatus {
       const how = (byItself && formatExit(job)) || formatStatus(job.status);
       return [`ended, ${how}`, endedBadly(job) ? "bad" : "calm"];
     }
-    if (this.pane.stream?.isOpen) {
+    if (this.source.stream?.isOpen) {
       return this.describeOpenStream(job);
     }
-    if (this.pane.wantsTail && !page.status.problem) {
+    if (this.source.isServed && !page.status.problem) {
       return data.every ? [`every ${data.every} s`, "calm"] : ["paused", "calm"];
     }
-    if (this.pane.stream?.brokenAt && this.pane.loaded) {
-      return [`reconnecting ${formatRoughly(Date.now() - this.pane.stream.brokenAt)}`, "late"];
+    if (this.source.stream?.brokenAt && this.source.isLoaded) {
+      return [`reconnecting ${formatRoughly(Date.now() - this.source.stream.brokenAt)}`, "late"];
     }
     return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
   }
@@ -67,10 +69,10 @@ export class LogStatus {
     if (job.status === "queued") {
       return [this.describeQueue(job), "calm"];
     }
-    if (!this.pane.view.following) {
-      return [`paused, ${formatCount(this.pane.newLines)} new ↓`, "calm"];
+    if (!this.view.following) {
+      return [`paused, ${formatCount(this.source.newLines)} new ↓`, "calm"];
     }
-    const quiet = Date.now() - this.pane.writtenAt;
+    const quiet = Date.now() - this.source.writtenAt;
     return quiet > QUIET ? [`quiet for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
   }
 
@@ -95,32 +97,32 @@ export class LogStatus {
   drawJump() {
     const jump = this.find("jump");
     jump.hidden =
-      !this.pane.loaded ||
-      (this.pane.view.following && this.pane.attached) ||
-      this.pane.view.count === 0;
+      !this.source.isLoaded ||
+      (this.view.following && this.source.mode === "following") ||
+      this.view.count === 0;
     jump.textContent =
-      this.pane.newLines > 0 ? `↓ ${formatCount(this.pane.newLines)} new` : "↓ End";
+      this.source.newLines > 0 ? `↓ ${formatCount(this.source.newLines)} new` : "↓ End";
   }
 
   drawSize() {
     this.find("size").textContent = this.describeSize();
     const gone = this.find("gone");
-    const atStart = (this.pane.view.first.offset ?? 0) <= this.pane.logStart;
-    gone.hidden = this.pane.logStart === 0 || !atStart;
-    gone.textContent = `The first ${formatBytes(this.pane.logStart)} of this log are gone: it was too long.`;
+    const atStart = (this.view.first.offset ?? 0) <= this.source.start;
+    gone.hidden = this.source.start === 0 || !atStart;
+    gone.textContent = `The first ${formatBytes(this.source.start)} of this log are gone: it was too long.`;
   }
 
   describeSize() {
-    const { count } = this.pane.view;
-    const all = this.pane.allLines === null ? null : Math.max(this.pane.allLines, count);
+    const { count } = this.view;
+    const all = this.source.lineCount === null ? null : Math.max(this.source.lineCount, count);
     if (count === 0) {
       return "";
     }
-    const [first, last] = this.pane.view.visible.map((line) => line?.dataset.line);
+    const [first, last] = this.view.visible.map((line) => line?.dataset.line);
     if (all !== null && all <= count) {
       return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
     }
-    const total = all === null ? `of ${formatBytes(this.pane.size)}` : `of ${formatCount(all)}`;
+    const total = all === null ? `of ${formatBytes(this.source.size)}` : `of ${formatCount(all)}`;
     return first && last
       ? `lines ${formatCount(first)}–${formatCount(last)} ${total}`
       : `last ${formatCount(count)} lines ${total}`;
@@ -128,8 +130,7 @@ export class LogStatus {
 
   drawBlank() {
     const blank = this.find("blank");
-    blank.hidden =
-      !this.pane.loaded || this.pane.view.count > 0 || this.pane.view.waiting.length > 0;
+    blank.hidden = !this.source.isLoaded || this.view.count > 0 || this.view.waiting.length > 0;
     if (!blank.hidden) {
       blank.textContent = this.describeBlank();
     }
@@ -158,7 +159,8 @@ export class LogStatus {
       return;
     }
     const how = isEnded(job) ? `${formatStatus(job.status)} ${formatExit(job)}` : job.status;
-    const lines = this.pane.newLines > 0 ? `, ${formatCount(this.pane.newLines)} new lines` : "";
+    const lines =
+      this.source.newLines > 0 ? `, ${formatCount(this.source.newLines)} new lines` : "";
     const sentence = `${job.title}: ${how}${lines}`;
     if (this.find("spoken").textContent !== sentence) {
       this.find("spoken").textContent = sentence;

@@ -7,6 +7,7 @@ const RETRY_DELAY = 2000; // milliseconds until a stream that was refused is tri
 const SEARCH_TRIES = 6;
 const SEARCH_PAUSE = 1000; // milliseconds until a search whose turn it was not is tried again
 export const PART_BYTES = 262_144; // at most, of one request
+export const TAIL_LINES = 1000; // fetched of the end of a log
 
 /** The browser does not reach the API, or is not let in. */
 export class Unreachable extends Error {}
@@ -34,7 +35,7 @@ async function request(jobId, parameters, signal) {
 export async function fetchPart(jobId, parameters, signal) {
   const answer = await request(jobId, parameters, signal);
   if (answer.status === 416) {
-    return fetchPart(jobId, { tail: 1000 }, signal); // a link to a place that is not there
+    return fetchPart(jobId, { tail: TAIL_LINES }, signal); // a link to a place after the end
   }
   if (!answer.ok) {
     throw new Unreachable();

@@ -35,6 +35,7 @@ export class LogView {
     clearTimeout(this.timer);
     this.timer = null;
     this.element.replaceChildren();
+    this.element.classList.remove("old");
     clearTimeout(this.timerAbove);
     this.htmlAbove = []; // of lines that are still to come above
     this.waiting = []; // lines to draw below
@@ -45,6 +46,11 @@ export class LogView {
     this.following = true;
     this.previousEnd = 0; // scroll position at the end, when it was last there
     this.isFull = false;
+  }
+
+  /** Dims the lines, which are of another log or place, until others replace them. */
+  dim() {
+    this.element.classList.add("old");
   }
 
   /** Show other lines, and nothing of what was there. */
@@ -231,6 +237,11 @@ export class LogView {
     this.handlers.full();
   }
 
+  /** The lines below have caught up with the log: more can be appended. */
+  takeAgain() {
+    this.isFull = false;
+  }
+
   /** Take lines away below until one whose end is known: reading goes on behind it. */
   dropUnplacedTail() {
     while (this.count > 0 && this.last.end === null) {
@@ -334,6 +345,13 @@ export class LogView {
     }
   }
 
+  /** Goes to the end and follows it. */
+  follow() {
+    this.takeAgain();
+    this.following = true;
+    this.scrollToEnd();
+  }
+
   scrollToEnd() {
     if (this.following) {
       this.element.scrollTop = this.element.scrollHeight;
@@ -347,6 +365,14 @@ export class LogView {
     const { clientHeight } = this.element;
     this.element.scrollTop = node.offsetTop - clientHeight / 2 + node.offsetHeight / 2;
     this.updateFollowing();
+  }
+
+  /** Gives a class to one line and takes it from all others; null only takes it. */
+  moveMark(name, line) {
+    for (const other of this.element.querySelectorAll(`.${name}`)) {
+      other.classList.remove(name);
+    }
+    line?.classList.add(name);
   }
 
   /** Follow no more, as if somebody had scrolled up. */

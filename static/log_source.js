@@ -1,0 +1,405 @@
+/* Brings one job's log to the view: parts of it by requests, what the job writes by an event stream,
+   and, while the browser does not reach the API, the tail that the page's server sends. It feeds the
+   view and draws nothing itself.
+
+   `mode` says which lines of the log the view shows:
+
+     "idle"       none of this job's log, and no request for it is under way
+     "loading"    none yet; the first request is under way
+     "following"  its end; what the job writes is added to the view
+     "reading"    another place; what the job writes is only counted, and a reader who scrolls down
+                  gets more (loadLater) until the end is reached
+
+   idle → loading             load() begins
+   loading → idle             the request failed
+   idle, loading → following  showPart() or showServerTail() has shown the end of the log
+   loading → reading          showPart() has shown another place
+   following → reading        the view takes no more lines (stopFollowing), or showPart() has shown
+                              another place
+   reading → following        loadLater(), showPart() or showServerTail() has reached the end
+   any mode → idle            forget()
+
+   `isServed` is independent of the mode: it says that the page's server has to send the tail. A reader
+   who is further up stays there while the connection is lost and found again. */
+
+import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";
+import { countLines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
+import { page } from "./page_state.js";
+
+const ABOVE = 65_536; // bytes fetched above a place that a link leads to
+const MOST_LINES = 2000; // put into the view at a time
+const GIVE_UP = 2; // failures of the stream until the server's tail is asked for
+const WHOLE_LINE_BYTES = 1 << 20;
+
+export class LogSource {
+  /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other lines,
+      written() when the job has written something, ended(job), changed() when the connection has
+      changed, and served() when `isServed` has. */
+  constructor(view, handlers) {
+    this.view = view;
+    this.handlers = handlers;
+    this.stamped = false; // does the API put a time before each line?
+    this.isServed = false;
+    this.forget("");
+  }
+
+  // --- Which log ---
+
+  /** Another job: nothing of the one before is kept. */
+  setJob(jobId) {
+    this.isServed = false;
+    this.forget(jobId);
+  }
+
+  /** The same job, with or without the time of each line. The caller loads it again. */
+  setStamped(stamped) {
+    this.stamped = stamped;
+    this.forget(this.jobId);
+  }
+
+  /** Forgets everything about a log. Its lines stay in the view until others replace them. */
+  forget(jobId) {
+    this.stop();
+    this.jobId = jobId;
+    this.mode = "idle";
+    this.start = 0; // offset of the first byte that the API still keeps
+    this.next = 0; // offset after the last byte that the view shows
+    this.nextNumber = null; // number of the line at `next`, while reading
+    this.size = 0; // bytes
+    this.lineCount = null; // of the whole log, with an unfinished last line; null if not known
+    this.isMidLine = false; // does the last counted text end within a line?
+    this.joiner = new LineJoiner(0, 1, this.stamped);
+    this.newLines = 0; // written since the view stopped following
+    this.writtenAt = Date.now();
+    this.isPaging = false; // is a request for more lines above or below under way?
+  }
+
+  /** Aborts all requests and closes the stream. */
+  stop() {
+    this.aborter?.abort();
+    this.aborter = new AbortController();
+    this.stream?.close();
+    this.stream = null;
+  }
+
+  get isLoaded() {
+    return this.mode === "following" || this.mode === "reading";
+  }
+
+  resetNewLines() {
+    this.newLines = 0;
+  }
+
+  // --- Loading a place of the log ---
+
+  /** Shows the end of the log. */
+  async loadTail() {
+    await this.load({ tail: TAIL_LINES });
+  }
+
+  /** Shows the lines around an offset; resolves to false if they are not available. */
+  async loadPlace(offset) {
+    const from = Math.max(this.start, offset - ABOVE);
+    return this.load({ offset: from, limit_bytes: PART_BYTES }, offset);
+  }
+
+  /** Begins again at the end of the log. */
+  reload() {
+    this.stop();
+    this.loadTail();
+  }
+
+  async load(parameters, target = null) {
+    const { aborter } = this; // replaced when another log or place is chosen
+    if (!this.isLoaded) {
+      this.mode = "loading";
+    }
+    try {
+      const part = await this.fetch(parameters);
+      if (part) {
+        this.showPart(part, target);
+      }
+      return Boolean(part);
+    } finally {
+      if (this.mode === "loading" && this.aborter === aborter) {
+        this.mode = "idle";
+      }
+    }
+  }
+
+  /** A part of the log; undefined if another job was chosen meanwhile or the API is out of reach. */
+  async fetch(parameters) {
+    const { signal } = this.aborter;
+    const wanted = { ...parameters, timestamps: Number(this.stamped) };
+    try {
+      const part = await fetchPart(this.jobId, wanted, signal);
+      this.learn(part);
+      return part;
+    } catch (error) {
+      if (error instanceof Unreachable) {
+        this.askServer();
+      } else if (error.name !== "AbortError") {
+        throw error;
+      }
+      return undefined;
+    }
+  }
+
+  learn(part) {
+    this.setServed(false);
+    this.start = part.start;
+    this.size = part.size;
+    this.lineCount = part.lines ?? this.lineCount;
+  }
+
+  /** Replaces the lines of the view by those of a part. `target` is the offset that the reader wants
+      to see, or null for the end. */
+  showPart(part, target) {
+    const lines = splitStamped(part.bytes, part.offset, part.line);
+    if (target !== null && part.offset > part.start && lines.length > 1) {
+      lines.shift(); // it began before the part
+    }
+    const shown = boundLines(lines, target);
+    const isEnd = part.next >= part.size && shown.at(-1) === lines.at(-1);
+    const unfinished = popUnfinished(shown, isEnd);
+    if (target === null) {
+      this.view.replaceFromEnd(shown, isEnd ? unfinished : null);
+    } else {
+      this.view.replace(shown, isEnd ? unfinished : null);
+    }
+    this.newLines = 0;
+    if (isEnd) {
+      this.followFrom(shown.at(-1), unfinished, part);
+    } else {
+      this.mode = "reading";
+      this.view.stopTaking(); // which calls stopFollowing
+      this.countWhatComes(part);
+    }
+    this.handlers.shown();
+  }
+
+  /** A line's text, however long it is; undefined if it is not available. */
+  async fetchWholeLine(offset) {
+    const part = await this.fetch({ offset, limit_bytes: WHOLE_LINE_BYTES });
+    const [line] = part ? splitStamped(part.bytes, part.offset, null) : [];
+    return line?.text;
+  }
+
+  // --- More lines above and below ---
+
+  async loadEarlier() {
+    const { offset } = this.view.dropUnplacedHead();
+    if (this.isPaging || !this.isLoaded || !offset || offset <= this.start) {
+      return;
+    }
+    this.isPaging = true;
+    const from = Math.max(this.start, offset - PART_BYTES);
+    const part = await this.fetch({ offset: from, limit_bytes: offset - from });
+    this.isPaging = false;
+    if (!part || this.view.first.offset !== offset) {
+      return;
+    }
+    const lines = splitStamped(part.bytes, part.offset, part.line);
+    const whole = part.offset > part.start && lines.length > 1 ? lines.slice(1) : lines;
+    this.view.prepend(whole.slice(-MOST_LINES));
+  }
+
+  /** For a reader who has scrolled down to the last line that the view took. */
+  async loadLater() {
+    if (this.isPaging || this.mode !== "reading") {
+      return;
+    }
+    this.isPaging = true;
+    const { next } = this;
+    const part = await this.fetch({ offset: next, limit_bytes: PART_BYTES });
+    this.isPaging = false;
+    if (!part || this.mode !== "reading" || this.next !== next) {
+      return;
+    }
+    const lines = splitStamped(part.bytes, part.offset, this.nextNumber ?? part.line);
+    const shown = lines.slice(0, MOST_LINES);
+    const isEnd = part.next >= part.size && shown.length === lines.length;
+    const unfinished = popUnfinished(shown, isEnd);
+    this.view.extend(shown, isEnd ? unfinished : null);
+    if (isEnd) {
+      this.newLines = 0;
+      this.followFrom(shown.at(-1) ?? { number: lastBefore(this.nextNumber) }, unfinished, part);
+    } else {
+      this.view.stopTaking(); // which calls stopFollowing
+    }
+    this.handlers.shown();
+  }
+
+  // --- The stream ---
+
+  /** The view shows the end of the log: from now on it gets what the job writes. */
+  followFrom(last, unfinished, part) {
+    this.mode = "following";
+    this.isMidLine = unfinished !== null;
+    this.view.takeAgain();
+    this.next = part.next;
+    const number = last ? numberAfter(last.number) : part.line;
+    this.joiner = new LineJoiner(unfinished?.offset ?? part.next, number, this.stamped);
+    if (unfinished) {
+      this.joiner.add(stampedText(unfinished), part.next);
+    }
+    if (!part.complete) {
+      this.openStream(part.next);
+    }
+  }
+
+  /** The view takes no more lines: what the job writes is only counted, and loadLater continues
+      after the last line of the view. The view calls this also for lines of the log before. */
+  stopFollowing() {
+    const { end, number } = this.view.dropUnplacedTail();
+    if (this.mode === "following") {
+      this.mode = "reading";
+    }
+    this.next = end ?? this.next;
+    this.nextNumber = numberAfter(number);
+  }
+
+  /** The end of the log is not in the view. */
+  countWhatComes(part) {
+    if (!this.stream && ["queued", "running"].includes(part.status)) {
+      this.openStream(part.size);
+    }
+  }
+
+  openStream(offset) {
+    this.stream?.close();
+    const { jobId } = this;
+    this.stream = new LogStream(jobId, offset, this.stamped, {
+      text: (text, end) => this.onText(jobId, text, end),
+      end: (job) => this.onEnd(job),
+      gap: () => this.onGap(jobId),
+      change: () => this.onStreamChange(),
+    });
+  }
+
+  onText(jobId, text, end) {
+    if (jobId !== this.jobId) {
+      return;
+    }
+    this.writtenAt = Date.now();
+    this.size = Math.max(this.size, end);
+    this.countNewLines(text);
+    if (this.mode === "following") {
+      const lines = this.joiner.add(text, end);
+      this.next = end;
+      this.view.append(lines, this.joiner.unfinished());
+    }
+    this.handlers.written();
+  }
+
+  countNewLines(text) {
+    if (this.lineCount !== null) {
+      this.lineCount += countLines(text) - (this.isMidLine ? 1 : 0);
+    }
+    this.isMidLine = text === "" ? this.isMidLine : !text.endsWith("\n");
+    if (!this.view.following) {
+      this.newLines += text.split("\n").length - 1;
+    }
+  }
+
+  onEnd(job) {
+    if (job.id === this.jobId) {
+      this.stream = null;
+      this.handlers.ended(job);
+    }
+  }
+
+  /** The view's lines do not join what comes: the API no longer has the bytes between them, or the
+      job has truncated its log. */
+  onGap(jobId) {
+    if (jobId === this.jobId) {
+      this.reload();
+    }
+  }
+
+  onStreamChange() {
+    if (this.stream && this.stream.failures >= GIVE_UP) {
+      this.askServer();
+    } else if (this.stream?.isOpen) {
+      this.setServed(false);
+    }
+    this.handlers.changed();
+  }
+
+  // --- The server's tail, while the browser does not reach the API ---
+
+  setServed(isServed) {
+    if (this.isServed !== isServed) {
+      this.isServed = isServed;
+      this.handlers.served();
+    }
+  }
+
+  askServer() {
+    if (!this.isServed) {
+      this.setServed(true);
+      page.refreshLater(); // which brings another ticket, in case this one was too old
+    }
+  }
+
+  /** `tail` is one that the server has sent of this job; `isOver` says whether the job has ended. */
+  takeServerTail(tail, isOver) {
+    if (!this.isServed || (this.isLoaded && tail.next === this.next)) {
+      return;
+    }
+    if (tail.stamped !== this.stamped || this.stream?.isOpen) {
+      return;
+    }
+    this.size = tail.next;
+    const more = this.isLoaded ? tailBehind(tail.text, tail.offset, tail.next, this.next) : null;
+    if (more === null || this.stamped) {
+      this.showServerTail(tail);
+    } else if (this.mode === "following") {
+      this.onText(this.jobId, more, tail.next);
+    }
+    this.lineCount = tail.lines ?? this.lineCount; // of the whole log, and so of this text, too
+    if (!isOver) {
+      this.openStream(this.next); // it would bring this text again if it reconnected by itself
+    }
+    this.handlers.changed();
+  }
+
+  showServerTail(tail) {
+    this.view.clear();
+    this.lineCount = null;
+    const number = tail.lines === null ? null : tail.lines - countLines(tail.text) + 1;
+    this.joiner = new LineJoiner(tail.offset, number, this.stamped);
+    this.mode = "following";
+    this.newLines = 0;
+    this.onText(this.jobId, tail.text, tail.next);
+  }
+}
+
+/** Of many lines those around the target, else the last ones. */
+function boundLines(lines, target) {
+  if (lines.length <= MOST_LINES || target === null) {
+    return lines;
+  }
+  const found = lines.findLastIndex((line) => line.offset <= target);
+  const from = Math.max(0, found - MOST_LINES / 2);
+  return lines.slice(from, from + MOST_LINES);
+}
+
+/** Takes the last line out if it is unfinished, and returns it, else null. An only line stays unless
+    it is the end of the log: its own end may be far away. */
+function popUnfinished(lines, isEnd) {
+  const last = lines.at(-1);
+  return last && !last.ended && (isEnd || lines.length > 1) ? lines.pop() : null;
+}
+
+function numberAfter(number) {
+  return number === null ? null : number + 1;
+}
+
+function lastBefore(number) {
+  return number === null ? null : number - 1;
+}
+
+function stampedText({ stamp, text }) {
+  return stamp ? `${stamp} ${text}` : text;
+}
