@@ -11,9 +11,11 @@ import {
   bulkResult,
   isPossible,
 } from "./bulk_words.js";
+import { makeButton, setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { formatCount } from "./format.js";
-import { page, setHtml } from "./page_state.js";
+import { page } from "./page_state.js";
+import { pause } from "./pause.js";
 
 const AT_ONCE = 200; // jobs of one step, of which the server does as many as it can in a second
 const PAUSE = 2000; // milliseconds until what could not be done is tried again
@@ -100,13 +102,13 @@ export class BulkActions {
         break;
       }
       if (answer.error) {
-        await new Promise((resolve) => setTimeout(resolve, PAUSE));
+        await pause(PAUSE);
       }
     }
     this.isRunning = false;
     this.asked = null;
     this.showEnd(bulkResult(action, { ...done, isStopped: done.tried < ids.length }));
-    page.act("refresh", Date.now());
+    page.refresh();
   }
 
   showProgress({ tried, count }, problem = "") {
@@ -135,7 +137,7 @@ export class BulkActions {
     this.find("bulk-text").textContent = text;
     const labels = JSON.stringify(buttons.map(([label]) => label));
     if (labels !== this.labels || !this.find("bulk-buttons").hasChildNodes()) {
-      this.find("bulk-buttons").replaceChildren(...buttons.map(makeButton));
+      this.find("bulk-buttons").replaceChildren(...buttons.map((each) => makeButton(...each)));
       this.labels = labels; // what has the focus keeps it
     }
   }
@@ -145,13 +147,4 @@ export class BulkActions {
     this.labels = "";
     this.find("bulk-line").hidden = true;
   }
-}
-
-function makeButton([label, act, kind = ""]) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = label;
-  button.className = kind;
-  button.addEventListener("click", act);
-  return button;
 }

@@ -1,6 +1,6 @@
 /* What is asked and told when something is done to many jobs at once. Pure. */
 
-import { formatCount, formatStatus } from "./format.js";
+import { formatCount, formatStatus, isEnded } from "./format.js";
 
 const WORDS = {
   rerun: { title: "Run all again", first: "Run", last: " again", done: "run again", button: "Run" },
@@ -13,7 +13,6 @@ const WORDS = {
   },
   delete: { title: "Delete all", first: "Delete", last: "", done: "deleted", button: "Delete" },
 };
-const OPEN = ["queued", "running"];
 export const ACTIONS = Object.keys(WORDS);
 
 export function actionTitle(action) {
@@ -26,7 +25,7 @@ export function actionButton(action) {
 
 /** Can jobs of the status that is chosen be run again, cancelled, deleted at all? */
 export function isPossible(action, status) {
-  const isOpen = OPEN.includes(status);
+  const isOpen = !isEnded({ status });
   return status === "" || (action === "cancel" ? isOpen : !isOpen);
 }
 

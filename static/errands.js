@@ -1,7 +1,7 @@
 /* Errands: what the page's server does for a visitor, with the visitor's token, and answers. The
    component draws nothing: it carries them, one at a time. */
 
-import { closeWhenRemoved } from "./page_state.js";
+import { closeWhenRemoved } from "./dom.js";
 
 const PATIENCE = 20_000; // milliseconds until an answer is given up, as after a lost connection
 const NO_ANSWER = { error: "The page's server does not answer.", busy: false, may_pass: true };

@@ -1,9 +1,10 @@
 /* Words and numbers as a visitor reads them. Pure: no document, no clock but the one given. */
 
 const SECOND = 1000; // milliseconds, as everywhere here
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
+export const MINUTE = 60 * SECOND;
+export const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+const DATE_SHOWN = 20 * HOUR; // further from now than this, a time is shown with its date
 
 /** Text that is safe inside HTML, in an attribute too. All text of a job goes through it. */
 export function escapeHtml(text) {
@@ -39,8 +40,17 @@ export function formatRoughly(milliseconds) {
 /** The time of day, with the date once that is not obvious. */
 export function formatClock(time, now) {
   const options = { hour: "2-digit", minute: "2-digit" };
-  if (Math.abs(now - time) > 20 * HOUR) {
+  if (Math.abs(now - time) > DATE_SHOWN) {
     Object.assign(options, { day: "numeric", month: "short" });
+  }
+  return new Date(time).toLocaleString([], options);
+}
+
+/** A time to come: with its weekday and date if that is not today. */
+export function formatNext(time, now) {
+  const options = { hour: "2-digit", minute: "2-digit" };
+  if (time - now > DATE_SHOWN) {
+    Object.assign(options, { weekday: "short", day: "numeric", month: "short" });
   }
   return new Date(time).toLocaleString([], options);
 }
@@ -116,14 +126,24 @@ export function formatExit(job) {
   return job.exit_code === null || job.exit_code === undefined ? "" : `exit ${job.exit_code}`;
 }
 
+/** Which attempt of how many: "2 of 3". */
+export function formatAttempt(job) {
+  return `${job.attempt} of ${job.retries + 1}`;
+}
+
 export function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted.length > 0 ? sorted[Math.floor(sorted.length / 2)] : null;
 }
 
+/** How a status looks: { icon, colour }. One that is not known looks like a lost job's. */
+export function statusLook(status, statuses) {
+  return statuses[status] ?? statuses.lost ?? { icon: "?", colour: "#64748b" };
+}
+
 /** A status's icon in its colour; its word is there for those who hear the page. */
 export function statusIcon(status, statuses) {
-  const { icon, colour } = statuses[status] ?? statuses.lost ?? { icon: "?", colour: "#64748b" };
+  const { icon, colour } = statusLook(status, statuses);
   return (
     `<i class="icon" aria-hidden="true" style="background:${escapeHtml(colour)}">` +
     `${escapeHtml(icon)}</i><span class="unseen">${escapeHtml(formatStatus(status))}</span>`

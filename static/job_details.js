@@ -1,6 +1,13 @@
 /* What is known of a job, as a table. Pure. */
 
-import { escapeHtml, formatBytes, formatCount, formatDuration, formatStatus } from "./format.js";
+import {
+  escapeHtml,
+  formatAttempt,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatStatus,
+} from "./format.js";
 import { savedLink } from "./saved_text.js";
 
 function formatTime(text) {
@@ -23,7 +30,7 @@ export function detailRows(job) {
     ["Queue", job.queue],
     ["Working folder", job.cwd],
     ["Timeout", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
-    ["Attempt", job.retries > 0 ? `${job.attempt} of ${job.retries + 1}` : null],
+    ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
     ["Run again from", job.rerun_of],
     ["Worker", job.worker],
     ["Host", job.host],

@@ -1,18 +1,13 @@
 /* The list of jobs: filters, rows, and, while no log is open, the timeline. A row is a link. It is
    drawn once and then changed in place, so that focus and scroll position stay. */
 
+import { NO_FILTERS } from "./address.js";
 import { BulkActions } from "./bulk_actions.js";
+import { closeWhenRemoved, copyText, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
 import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
 import { LogSearch } from "./log_search.js";
-import {
-  closeWhenRemoved,
-  copyText,
-  page,
-  readSetting,
-  setHtml,
-  writeSetting,
-} from "./page_state.js";
+import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 import { layOutTimeline, timelineHtml } from "./timeline.js";
 
@@ -54,9 +49,7 @@ class JobList {
       tick: () => this.draw(),
     };
     this.bulkActions = new BulkActions((name) => this.find(name));
-    for (const [name, act] of Object.entries(this.handlers)) {
-      page.on(name, act);
-    }
+    page.listen(this.handlers);
     this.holdWhilePressed();
     root.addEventListener("click", (event) => this.onClick(event));
     this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
@@ -76,9 +69,7 @@ class JobList {
   }
 
   close() {
-    for (const [name, act] of Object.entries(this.handlers)) {
-      page.removeEventListener(name, act);
-    }
+    page.unlisten(this.handlers);
     removeEventListener("pointerup", this.release);
     removeEventListener("pointercancel", this.release);
   }
@@ -115,7 +106,7 @@ class JobList {
   }
 
   onJobs() {
-    this.find("job-list").classList.toggle("stale", !sameFilters(page.filters, page.listed));
+    this.find("job-list").classList.toggle("stale", page.asksForOtherList);
     this.draw();
     this.find("job-list").inert = false; // until now a click would have been lost
   }
@@ -124,7 +115,7 @@ class JobList {
     this.setView();
     this.logSearch.onAddress();
     this.draw();
-    if (this.component && !sameFilters(page.filters, page.listed)) {
+    if (this.component && page.asksForOtherList) {
       this.find("job-list").classList.add("stale");
       this.component.setStateValue("filters", page.filters);
     }
@@ -138,7 +129,7 @@ class JobList {
   // --- Drawing ---
 
   draw() {
-    if (!page.listed || !page.statuses.lost || this.isPressed) {
+    if (!page.listed || !page.hasStatuses || this.isPressed) {
       return; // the header, which brings the colours, may come later
     }
     this.drawFilters();
@@ -274,11 +265,9 @@ class JobList {
   }
 
   nothingHtml() {
-    const { status, queue, q, before } = page.address;
-    if (status || queue || q || before) {
-      const all = { status: "", queue: "", q: "", before: "" };
+    if (page.isFiltered) {
       const where = page.next ? " among the newest jobs" : "";
-      return `<p>Nothing matches${where}.</p><p>${this.linkHtml(all, "Clear", 'data-go="filter" class="button"')}</p>`;
+      return `<p>Nothing matches${where}.</p><p>${this.linkHtml(NO_FILTERS, "Clear", 'data-go="filter" class="button"')}</p>`;
     }
     const examples = EXAMPLES.map(
       (command) =>
@@ -319,24 +308,18 @@ class JobList {
   onClick(event) {
     this.isPressed = false; // it is drawn in this frame
     const target = event.target.closest("[data-go]");
-    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) {
+    if (!target || opensElsewhere(event)) {
       return;
     }
     event.preventDefault();
     const act = {
-      job: () => this.openLink(target),
-      filter: () => this.openLink(target),
+      job: () => page.followLink(target),
+      filter: () => page.followLink(target),
       fold: () => this.toggleFold(target.parentNode.dataset.key),
       example: () => page.editForm(target.textContent),
       "copy-worker": () => copyWithAnswer(target, "python worker.py"),
     };
     act[target.dataset.go]();
-  }
-
-  openLink(link) {
-    const given = new URLSearchParams(link.search);
-    const names = ["status", "queue", "q", "logs", "before", "job", "at"];
-    page.go(Object.fromEntries(names.map((name) => [name, given.get(name) ?? ""])));
   }
 
   toggleFold(key) {
@@ -352,10 +335,10 @@ class JobList {
   }
 
   onRowKey(event) {
-    const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
-    if (event.key in steps) {
+    const step = listStep(event);
+    if (step !== undefined) {
       event.preventDefault();
-      this.moveFocus(steps[event.key]);
+      this.moveFocus(step);
     }
   }
 
@@ -365,8 +348,8 @@ class JobList {
       return;
     }
     const focused = links.indexOf(this.root.getRootNode().activeElement);
-    const wanted = focused >= 0 ? focused + step : this.tabStop(links);
-    links[Math.min(links.length - 1, Math.max(0, wanted))].focus();
+    const next = focused >= 0 ? stepFrom(links, focused, step) : links[this.tabStop(links)];
+    next.focus();
   }
 
   onFocus(event) {
@@ -422,10 +405,6 @@ class JobList {
     divider.ariaValueMax = String(Math.round(most));
     document.documentElement.style.setProperty("--tailboard-list-width", `${this.width}px`);
   }
-}
-
-function sameFilters(one, other) {
-  return Object.keys(one).every((name) => one[name] === (other?.[name] ?? ""));
 }
 
 function makeItem(key) {

@@ -15,6 +15,7 @@ import {
   isEnded,
   median,
   statusIcon,
+  statusLook,
 } from "./format.js";
 
 const LEAST_FOLDED = 3; // neighbours of one name
@@ -163,7 +164,7 @@ export function barsHtml(jobs, statuses) {
   const times = last.map((job) => elapsed(job, 0) ?? 0);
   const longest = Math.max(1, ...times);
   const bars = last.map((job, index) => {
-    const { colour } = statuses[job.status] ?? statuses.lost;
+    const { colour } = statusLook(job.status, statuses);
     const height = Math.max(10, Math.round((100 * times[index]) / longest));
     return `<u style="height:${height}%;background:${escapeHtml(colour)}"></u>`;
   });

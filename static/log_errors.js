@@ -4,7 +4,7 @@
 
 import { formatCount } from "./format.js";
 import { SCAN_BYTES, scanLog } from "./log_scan.js";
-import { Unreachable } from "./log_stream.js";
+import { expectUnreachable } from "./log_stream.js";
 
 const DRAW_DELAY = 300; // milliseconds between drawings
 const MOST_TICKS = 200;
@@ -159,11 +159,5 @@ export class LogErrors {
     if (line) {
       this.view.scrollToLine(line);
     }
-  }
-}
-
-function expectUnreachable(error) {
-  if (!(error instanceof Unreachable) && error.name !== "AbortError") {
-    throw error;
   }
 }

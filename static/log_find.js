@@ -1,7 +1,7 @@
 /* Finding in a log: in the lines that are here first, then in all of it through the API. */
 
 import { formatCount } from "./format.js";
-import { fetchMatches, Unreachable } from "./log_stream.js";
+import { expectUnreachable, fetchMatches } from "./log_stream.js";
 import { findMatches, linesAround } from "./log_text.js";
 
 const COUNT_DELAY = 300; // milliseconds after the last key
@@ -236,11 +236,5 @@ export class LogFind {
       line?.contains(range.startContainer) ? [index] : [],
     );
     return (by < 0 ? inLine.at(-1) : inLine[0]) ?? this.nearest();
-  }
-}
-
-function expectUnreachable(error) {
-  if (!(error instanceof Unreachable) && error.name !== "AbortError") {
-    throw error;
   }
 }

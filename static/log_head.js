@@ -1,8 +1,10 @@
 /* What stands above a log: the job, its command, and what can be done with it. */
 
+import { copyByButton, makeButton, setHtml } from "./dom.js";
 import {
   elapsed,
   escapeHtml,
+  formatAttempt,
   formatElapsed,
   formatExit,
   isEnded,
@@ -12,11 +14,9 @@ import {
 import { detailsHtml } from "./job_details.js";
 import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
-import { copyText, page, setHtml } from "./page_state.js";
+import { DEFAULT_QUEUE, page } from "./page_state.js";
 import { askToNotify, canNotify } from "./page_title.js";
 import { onSavedLink, saved } from "./saved_state.js";
-
-const COPIED = 1500; // milliseconds that "Copied" stands
 
 export class LogHead {
   /** `pane` is the log pane; `find(name)` its nodes by class. */
@@ -27,8 +27,8 @@ export class LogHead {
       back: () => this.close(),
       close: () => this.close(),
       command: () => this.toggleCommand(),
-      "copy-command": (button) => this.copy(button, this.job.command_text),
-      "copy-link": (button) => this.copy(button, location.origin + page.link({ at: "" })),
+      "copy-command": (button) => copyByButton(button, this.job.command_text),
+      "copy-link": (button) => copyByButton(button, location.origin + page.link({ at: "" })),
       cancel: () => this.askToCancel(),
       "run-again": () => this.askToRunAgain(),
       edit: () => this.edit(),
@@ -94,8 +94,8 @@ export class LogHead {
       code.textContent = job.command_text;
     }
     const context = [
-      job.queue === "default" ? "" : `queue ${job.queue}`,
-      job.retries > 0 ? `attempt ${job.attempt} of ${job.retries + 1}` : "",
+      job.queue === DEFAULT_QUEUE ? "" : `queue ${job.queue}`,
+      job.retries > 0 ? `attempt ${formatAttempt(job)}` : "",
       page.status.workers.length > 1 && job.worker ? `worker ${job.worker}` : "",
     ];
     this.find("context").textContent = context.filter(Boolean).join(" · ");
@@ -126,14 +126,6 @@ export class LogHead {
   toggleCommand() {
     const whole = this.find("command").classList.toggle("whole");
     this.find("command").ariaExpanded = String(whole);
-  }
-
-  async copy(button, text) {
-    const label = button.textContent;
-    button.textContent = (await copyText(text)) ? "Copied" : "Not allowed here";
-    setTimeout(() => {
-      button.textContent = label;
-    }, COPIED);
   }
 
   toggleDetails() {
@@ -190,15 +182,11 @@ export class LogHead {
     const text = document.createElement("span");
     text.textContent = question;
     const buttons = [...answers, ["No", () => {}]].map(([label, act], index) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = label;
-      button.className = index === 0 ? "primary" : "";
-      button.addEventListener("click", () => {
+      const hideAndAct = () => {
         this.hideConfirm();
         act();
-      });
-      return button;
+      };
+      return makeButton(label, hideAndAct, index === 0 ? "primary" : "");
     });
     node.replaceChildren(text, ...buttons);
     node.hidden = false;

@@ -1,6 +1,7 @@
 /* The pane with a job's log: which job it shows, the places in its log, the settings of the view.
    log_source.js brings the lines, log_view.js shows them. */
 
+import { closeWhenRemoved } from "./dom.js";
 import { endedBadly, isEnded } from "./format.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
@@ -8,7 +9,7 @@ import { LogHead } from "./log_head.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
 import { LogView } from "./log_view.js";
-import { closeWhenRemoved, page, readSetting, writeSetting } from "./page_state.js";
+import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 
 class LogPane {
@@ -58,9 +59,7 @@ class LogPane {
       status: () => this.onStatus(),
       tick: () => this.onTick(),
     };
-    for (const [name, act] of Object.entries(this.handlers)) {
-      page.on(name, act);
-    }
+    page.listen(this.handlers);
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on("wrap", "change", (event) => this.setWrap(event.target.checked));
     on("times", "change", (event) => this.setTimes(event.target.checked));
@@ -83,9 +82,7 @@ class LogPane {
   }
 
   close() {
-    for (const [name, act] of Object.entries(this.handlers)) {
-      page.removeEventListener(name, act);
-    }
+    page.unlisten(this.handlers);
     this.source.stop();
   }
 
@@ -169,7 +166,7 @@ class LogPane {
   onWritten() {
     if (this.job?.status === "queued" && !this.hasBegun) {
       this.hasBegun = true;
-      page.act("refresh", Date.now()); // the list does not know that the job has begun
+      page.refresh(); // the list does not know that the job has begun
     }
   }
 

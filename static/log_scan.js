@@ -2,6 +2,7 @@
 
 import { fetchPart } from "./log_stream.js";
 import { isErrorLine, lastOverwrite, splitBytes } from "./log_text.js";
+import { pause } from "./pause.js";
 
 export const SCAN_BYTES = 8 << 20; // at most, from the end of the log
 const READ_BYTES = 1 << 20; // of one request
@@ -45,7 +46,7 @@ async function findErrorLines(lines, patterns, signal) {
   let until = performance.now() + SLICE;
   for (const { text, offset } of lines) {
     if (performance.now() > until) {
-      await giveWay();
+      await pause(0);
       signal.throwIfAborted();
       until = performance.now() + SLICE;
     }
@@ -54,8 +55,4 @@ async function findErrorLines(lines, patterns, signal) {
     }
   }
   return offsets;
-}
-
-function giveWay() {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -1,6 +1,7 @@
 /* The search of all logs: what is found stands in place of the list. It goes on part by part until
    there is enough to read; the address says what is looked for. */
 
+import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { escapeHtml } from "./format.js";
 import {
@@ -10,7 +11,8 @@ import {
   describeWhere,
   groupHtml,
 } from "./log_hits.js";
-import { page, setHtml } from "./page_state.js";
+import { page } from "./page_state.js";
+import { pause } from "./pause.js";
 
 const ENOUGH = 50; // lines until a visitor is asked whether to go on
 const LIST_PATIENCE = 2000; // milliseconds until a search begins without the list
@@ -150,7 +152,7 @@ export class LogSearch {
     setHtml(this.find("search-logs"), `Search all logs for “${escapeHtml(q)}”`);
     this.find("search-bar").hidden = !this.isOpen;
     this.find("results").hidden = !this.isOpen;
-    if (this.isOpen && page.statuses.lost) {
+    if (this.isOpen && page.hasStatuses) {
       this.drawState();
       this.drawGroups();
       this.drawn();
@@ -200,10 +202,6 @@ export class LogSearch {
       list.lastChild.remove();
     }
   }
-}
-
-function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Look for a text in all logs; the status and the queue that are chosen stay. */

@@ -22,8 +22,9 @@
    `isServed` is independent of the mode: it says that the page's server has to send the tail. A reader
    who is further up stays there while the connection is lost and found again. */
 
+import { isEnded } from "./format.js";
 import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";
-import { countLines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
+import { countLines, countNewlines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { page } from "./page_state.js";
 
 const ABOVE = 65_536; // bytes fetched above a place that a link leads to
@@ -261,7 +262,7 @@ export class LogSource {
 
   /** The end of the log is not in the view. */
   countWhatComes(part) {
-    if (!this.stream && ["queued", "running"].includes(part.status)) {
+    if (!this.stream && !isEnded(part)) {
       this.openStream(part.size);
     }
   }
@@ -298,7 +299,7 @@ export class LogSource {
     }
     this.isMidLine = text === "" ? this.isMidLine : !text.endsWith("\n");
     if (!this.view.following) {
-      this.newLines += text.split("\n").length - 1;
+      this.newLines += countNewlines(text);
     }
   }
 

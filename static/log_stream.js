@@ -2,6 +2,7 @@
    event stream. It knows nothing of how a log is drawn. */
 
 import { page } from "./page_state.js";
+import { pause } from "./pause.js";
 
 const RETRY_DELAY = 2000; // milliseconds until a stream that was refused is tried again
 const SEARCH_TRIES = 6;
@@ -11,6 +12,14 @@ export const TAIL_LINES = 1000; // fetched of the end of a log
 
 /** The browser does not reach the API, or is not let in. */
 export class Unreachable extends Error {}
+
+/** Throws an error again unless a request failed or was aborted: the caller then makes do with the
+    lines that it has. */
+export function expectUnreachable(error) {
+  if (!(error instanceof Unreachable) && error.name !== "AbortError") {
+    throw error;
+  }
+}
 
 export function logUrl(jobId, parameters) {
   const given = { ...parameters };
@@ -81,7 +90,7 @@ export async function fetchMatches(jobId, parameters, signal) {
       break;
     }
     // Long logs are searched in turns, and it was another's.
-    await new Promise((resolve) => setTimeout(resolve, SEARCH_PAUSE));
+    await pause(SEARCH_PAUSE);
   }
   throw new Unreachable();
 }

@@ -63,9 +63,13 @@ export function isErrorLine(line, patterns) {
   return patterns.some((pattern) => pattern.test(text));
 }
 
+export function countNewlines(text) {
+  return text.split("\n").length - 1;
+}
+
 /** How many lines a text has. The last one may lack its end. */
 export function countLines(text) {
-  const ended = text.split("\n").length - 1;
+  const ended = countNewlines(text);
   return text === "" || text.endsWith("\n") ? ended : ended + 1;
 }
 

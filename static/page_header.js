@@ -1,9 +1,11 @@
 /* The top of the page: how many jobs run, the search, the form and the menu. Its component also
    carries everything that a visitor wants from the server, and tells when a refresh has come. */
 
+import { EMPTY_ADDRESS } from "./address.js";
+import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
 import { escapeHtml, formatCount, statusIcon } from "./format.js";
 import { clearSearch, searchLogs } from "./log_search.js";
-import { closeWhenRemoved, page, setHtml } from "./page_state.js";
+import { page } from "./page_state.js";
 import "./page_title.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
@@ -25,7 +27,7 @@ class PageHeader {
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());
     this.listen("search", "keydown", (event) => this.onSearchKey(event));
-    this.listen("refresh", "click", () => page.act("refresh", Date.now()));
+    this.listen("refresh", "click", () => page.refresh());
     this.listen("intervals", "change", (event) => this.onInterval(event));
     this.listen("open-shortcuts", "click", () => this.showShortcuts());
     this.listen("brand", "click", (event) => goHome(event));
@@ -173,9 +175,9 @@ function publishColours(statuses) {
 }
 
 function goHome(event) {
-  if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
+  if (!opensElsewhere(event)) {
     event.preventDefault();
-    page.go({ job: "", at: "", status: "", queue: "", q: "", logs: "", before: "" });
+    page.go(EMPTY_ADDRESS);
   }
 }
 

@@ -4,17 +4,17 @@
    Events: "address" (another job, filter or search), "jobs" (a list has come), "status" (a refresh
    has come), "tick" (each second), "bells" (another set of jobs whose end is to be told). */
 
+import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js";
 import { applyChanges } from "./job_rows.js";
 
-const ADDRESS = ["status", "queue", "q", "logs", "before", "job", "at"]; // in this order in the URL
-const FILTERS = ["status", "queue", "q", "before"];
+export const DEFAULT_QUEUE = "default";
 const TICK = 1000; // milliseconds
 const STALE = 15_000; // milliseconds without a refresh until the page says so
 
 class PageState extends EventTarget {
   constructor() {
     super();
-    this.address = readAddress();
+    this.address = readAddress(location.search);
     this.statuses = {};
     this.jobs = [];
     this.sentList = null; // the list that the server has sent: { number, rows }
@@ -37,7 +37,7 @@ class PageState extends EventTarget {
     this.actions = null; // how the header tells the server what a visitor wants
     this.editForm = null; // how the header opens the form with a command
     this.bells = new Set(readSetting("bells", []));
-    addEventListener("popstate", () => this.setAddress(readAddress()));
+    addEventListener("popstate", () => this.setAddress(readAddress(location.search)));
     setInterval(() => this.emit("tick"), TICK);
   }
 
@@ -49,11 +49,22 @@ class PageState extends EventTarget {
     this.addEventListener(name, act);
   }
 
+  /** Several events, as { name: act }. */
+  listen(handlers) {
+    for (const [name, act] of Object.entries(handlers)) {
+      this.addEventListener(name, act);
+    }
+  }
+
+  unlisten(handlers) {
+    for (const [name, act] of Object.entries(handlers)) {
+      this.removeEventListener(name, act);
+    }
+  }
+
   /** The address with some changes, as a link. */
   link(change) {
-    const address = { ...this.address, ...change };
-    const pairs = ADDRESS.filter((name) => address[name]).map((name) => [name, address[name]]);
-    return `?${new URLSearchParams(pairs)}`;
+    return addressLink({ ...this.address, ...change });
   }
 
   /** Go to another address; `replace` leaves no step in the browser's history. */
@@ -64,7 +75,12 @@ class PageState extends EventTarget {
     } else if (url !== location.search) {
       history.pushState({}, "", url);
     }
-    this.setAddress(readAddress());
+    this.setAddress(readAddress(location.search));
+  }
+
+  /** Go to the address that a link of the page has. */
+  followLink(link) {
+    this.go({ ...EMPTY_ADDRESS, ...readAddress(link.search) });
   }
 
   setAddress(address) {
@@ -78,7 +94,7 @@ class PageState extends EventTarget {
   }
 
   get filters() {
-    return Object.fromEntries(FILTERS.map((name) => [name, this.address[name] ?? ""]));
+    return filtersOf(this.address);
   }
 
   /** A list and what has changed since it was sent come apart, in any order: each is taken once
@@ -130,10 +146,25 @@ class PageState extends EventTarget {
     return this.status.problem ? this.heardAt : Date.now();
   }
 
+  get isFiltered() {
+    return Object.values(this.filters).some(Boolean);
+  }
+
+  /** Does the address ask for another list than the one that came last? Until one has come, the
+      address is compared with the list of all jobs. */
+  get asksForOtherList() {
+    const { filters, listed } = this;
+    return Object.keys(filters).some((name) => filters[name] !== (listed?.[name] ?? ""));
+  }
+
   /** Has the list come that the address asks for? */
   get isListed() {
-    const { filters, listed } = this;
-    return listed !== null && FILTERS.every((name) => (listed[name] ?? "") === filters[name]);
+    return this.listed !== null && !this.asksForOtherList;
+  }
+
+  /** Have the statuses come, with the icon and the colour of each? */
+  get hasStatuses() {
+    return Boolean(this.statuses.lost);
   }
 
   get pausedQueues() {
@@ -149,10 +180,15 @@ class PageState extends EventTarget {
     this.actions?.setTriggerValue(name, value);
   }
 
-  /** Refresh the header and the list, after another part has set something: of all that is set in
-      one task, Streamlit reruns one fragment only. */
+  /** Has the server bring the header and the list again. */
+  refresh() {
+    this.act("refresh", Date.now());
+  }
+
+  /** The same, but after this task: of all that is set in one task, Streamlit reruns one fragment
+      only. */
   refreshLater() {
-    setTimeout(() => this.act("refresh", Date.now()));
+    setTimeout(() => this.refresh());
   }
 
   toggleBell(id, on) {
@@ -166,54 +202,21 @@ class PageState extends EventTarget {
   }
 }
 
-function readAddress() {
-  const given = new URLSearchParams(location.search);
-  const pairs = ADDRESS.filter((name) => given.get(name)).map((name) => [name, given.get(name)]);
-  return Object.fromEntries(pairs);
-}
-
-/** What this browser has kept under a name; `fallback` where nothing is or may be kept. */
-export function readSetting(name, fallback) {
+/** What this browser keeps under a name; `fallback` if nothing is or may be kept. `storage` is
+    "localStorage", or "sessionStorage" for what only this tab keeps. */
+export function readSetting(name, fallback, storage = "localStorage") {
   try {
-    return JSON.parse(localStorage.getItem(`tailboard.${name}`)) ?? fallback;
+    return JSON.parse(window[storage].getItem(`tailboard.${name}`)) ?? fallback;
   } catch {
     return fallback;
   }
 }
 
-export function writeSetting(name, value) {
+export function writeSetting(name, value, storage = "localStorage") {
   try {
-    localStorage.setItem(`tailboard.${name}`, JSON.stringify(value));
+    window[storage].setItem(`tailboard.${name}`, JSON.stringify(value));
   } catch {
-    // A browser that keeps nothing forgets it with the tab.
-  }
-}
-
-/** Set a node's HTML where it is another: what has the focus, or is selected, stays. */
-export function setHtml(node, html) {
-  if (node.shownHtml !== html) {
-    node.innerHTML = html;
-    node.shownHtml = html;
-  }
-}
-
-/** Close a part once Streamlit has taken it out of the page; it also says so at each update. */
-export function closeWhenRemoved(root, part) {
-  return () => {
-    setTimeout(() => {
-      if (!root.isConnected) {
-        part.close();
-      }
-    }, 0);
-  };
-}
-
-export async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false;
+    // A browser that keeps nothing forgets it with the page.
   }
 }
 

@@ -1,10 +1,9 @@
 /* The queues in the page's menu: what waits in each, which are paused and why; pause and resume. */
 
+import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { escapeHtml, formatClock, formatCount } from "./format.js";
-import { page, setHtml } from "./page_state.js";
-
-const DEFAULT_QUEUE = "default";
+import { DEFAULT_QUEUE, page } from "./page_state.js";
 
 export class Queues {
   /** `find(name)` gives the header's nodes by class. */
@@ -66,7 +65,7 @@ export class Queues {
     this.known = answer.queues ?? this.known;
     this.draw();
     if (errand !== "queues") {
-      page.act("refresh", Date.now());
+      page.refresh();
     }
   }
 
@@ -79,7 +78,7 @@ export class Queues {
     const count = formatCount(paused.length);
     const what = paused.length === 1 ? `${paused[0].queue} paused` : `${count} queues paused`;
     setHtml(pill, `<i class="paused-mark"></i><span class="word">${escapeHtml(what)}</span>`);
-    pill.title = paused.map(describePause).join("\n");
+    pill.title = paused.map((pause) => `${pause.queue} is ${describePause(pause)}`).join("\n");
     pill.ariaLabel = what;
   }
 
@@ -125,11 +124,12 @@ function buttonHtml(act, queue, label) {
   );
 }
 
-function describePause({ queue, by, why }) {
-  return `${queue} is paused${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`;
+function describePause({ by, why }, when = "") {
+  return `paused${by ? ` by ${by}` : ""}${when}${why ? `: ${why}` : ""}`;
 }
 
-function describeSince({ by, why, since }) {
+function describeSince(pause) {
+  const { since } = pause;
   const when = since ? ` since ${formatClock(Date.parse(since), Date.now())}` : "";
-  return `paused${by ? ` by ${by}` : ""}${when}${why ? `: ${why}` : ""}`;
+  return describePause(pause, when);
 }

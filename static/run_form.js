@@ -1,7 +1,10 @@
 /* The form in its dialog. What is typed stays, also when the dialog or the tab is closed, until
    the job runs. The server checks it and says at which field something is wrong. */
 
-const DRAFT = "tailboard.draft"; // in the tab's own storage: it may hold what others must not see
+import { showWrong, submitByKey } from "./dom.js";
+import { DEFAULT_QUEUE, readSetting, writeSetting } from "./page_state.js";
+
+const DRAFT_STORAGE = "sessionStorage"; // of this tab: it may hold what others must not see
 const EMPTY = {
   command: "",
   name: "",
@@ -11,7 +14,7 @@ const EMPTY = {
   retries: "0",
   retry_delay: "0",
   not_before: "",
-  queue: "default",
+  queue: DEFAULT_QUEUE,
 };
 
 export class RunForm {
@@ -23,7 +26,7 @@ export class RunForm {
     this.source = ""; // the ID of the job that the form was filled from
     this.sentAt = 0; // number of the submission that an answer is awaited for
     this.onOpen = () => {}; // what else the dialog shows steps back
-    this.fill({ ...EMPTY, ...readDraft() });
+    this.fill({ ...EMPTY, ...readSetting("draft", {}, DRAFT_STORAGE) });
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", () => this.keepDraft());
     dialog.addEventListener("keydown", (event) => this.onKey(event));
@@ -63,18 +66,12 @@ export class RunForm {
   }
 
   keepDraft() {
-    try {
-      sessionStorage.setItem(DRAFT, JSON.stringify(this.values()));
-    } catch {
-      // A browser that keeps nothing forgets it with the page.
-    }
+    writeSetting("draft", this.values(), DRAFT_STORAGE);
   }
 
   onKey(event) {
-    const isShown = !this.form.hidden;
-    if (isShown && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      this.form.requestSubmit();
+    if (!this.form.hidden) {
+      submitByKey(event, this.form);
     }
   }
 
@@ -92,26 +89,13 @@ export class RunForm {
     this.dialog.close();
   }
 
-  /** Sentences by field; "" is for what no field is to blame for. */
   showWrong(wrong) {
-    for (const node of this.form.querySelectorAll(".wrong")) {
-      node.textContent = wrong[node.dataset.field] ?? "";
-      const field = this.form.elements[node.dataset.field];
-      field?.setAttribute("aria-invalid", String(Boolean(node.textContent)));
-    }
+    showWrong(this.form, wrong);
     const hidden = ["env", "retries", "retry_delay", "not_before", "queue"].some(
       (name) => wrong[name],
     );
     if (hidden) {
       this.form.querySelector("details").open = true;
     }
-  }
-}
-
-function readDraft() {
-  try {
-    return JSON.parse(sessionStorage.getItem(DRAFT)) ?? {};
-  } catch {
-    return {};
   }
 }

@@ -1,7 +1,7 @@
 /* The component that brings the saved commands and carries what a visitor wants of them. Its dialog
    saves what a job ran under a name, and changes one that is saved. */
 
-import { closeWhenRemoved, setHtml } from "./page_state.js";
+import { closeWhenRemoved, setHtml, showWrong, submitByKey } from "./dom.js";
 import { saved } from "./saved_state.js";
 import { paramCandidates, paramRowsHtml, suggestName } from "./saved_text.js";
 
@@ -31,7 +31,7 @@ class SaveDialog {
   listen() {
     const { elements } = this.form;
     this.form.addEventListener("submit", (event) => this.submit(event));
-    this.form.addEventListener("keydown", (event) => this.onKey(event));
+    this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
     elements.name.addEventListener("input", () => this.drawNote());
     elements.cron.addEventListener("input", () => this.drawZone());
     this.find(".save-examples").addEventListener("click", (event) => this.onExample(event));
@@ -118,25 +118,12 @@ class SaveDialog {
     this.find(".save-zone").hidden = this.form.elements.cron.value.trim() === "";
   }
 
-  /** Sentences by field; "" is for what no field is to blame for. */
   showWrong(wrong) {
-    for (const node of this.form.querySelectorAll(".wrong")) {
-      const { field } = node.dataset;
-      node.textContent = wrong[field] ?? "";
-      const input = this.form.elements[field];
-      input?.setAttribute("aria-invalid", String(field in wrong));
-    }
+    showWrong(this.form, wrong);
     this.form.querySelector('[aria-invalid="true"]')?.focus();
   }
 
   // --- What is typed ---
-
-  onKey(event) {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      this.form.requestSubmit();
-    }
-  }
 
   onExample(event) {
     const { cron } = event.target.dataset;

@@ -1,7 +1,16 @@
 /* Saved commands in the dialog that runs a job: their list beside the form, and, in place of the form,
    the one that was chosen, with a field for each of its params. */
 
-import { copyText, page, readSetting, setHtml, writeSetting } from "./page_state.js";
+import {
+  copyByButton,
+  listStep,
+  opensElsewhere,
+  setHtml,
+  showWrong,
+  stepFrom,
+  submitByKey,
+} from "./dom.js";
+import { page, readSetting, writeSetting } from "./page_state.js";
 import { saved } from "./saved_state.js";
 import {
   fieldsHtml,
@@ -16,7 +25,6 @@ import {
 } from "./saved_text.js";
 
 const LEAST_FILTERED = 8; // commands from which on there is a field to filter them
-const COPIED = 1500; // milliseconds that "Copied" stands
 const NONE =
   "A saved command runs again with other values, by hand or at times. To make one: " +
   "open a job, then ⋯ and “Save this command”.";
@@ -26,6 +34,7 @@ export class SavedPanel {
   constructor(dialog, runForm) {
     this.dialog = dialog;
     this.runForm = runForm;
+    this.form = dialog.querySelector(".saved-chosen"); // of the one that is chosen
     this.name = ""; // of the one that is chosen; "" while the form is shown
     this.linked = {}; // the values that a link has brought
     this.drawnParams = ""; // whose fields are drawn
@@ -74,8 +83,8 @@ export class SavedPanel {
     this.find("saved-filter").addEventListener("input", () => this.drawList());
     this.find("saved-filter").addEventListener("keydown", (event) => this.onFilterKey(event));
     this.find("saved-runs").addEventListener("click", (event) => this.onRunLink(event));
-    this.find("saved-chosen").addEventListener("submit", (event) => this.run(event));
-    this.find("saved-chosen").addEventListener("keydown", (event) => this.onKey(event));
+    this.form.addEventListener("submit", (event) => this.run(event));
+    this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
     this.dialog.addEventListener("close", () => this.onClose());
   }
 
@@ -115,7 +124,7 @@ export class SavedPanel {
     this.name = name;
     this.linked = values;
     this.drawnParams = "";
-    this.showWrong({});
+    showWrong(this.form, {});
     this.hideConfirm();
     this.dialog.classList.remove("listing");
     this.draw();
@@ -140,16 +149,15 @@ export class SavedPanel {
   }
 
   focusField() {
-    const form = this.find("saved-chosen");
-    const wrong = form.querySelector('[aria-invalid="true"]');
-    const field = wrong ?? form.querySelector(".saved-fields input, .saved-fields select");
+    const wrong = this.form.querySelector('[aria-invalid="true"]');
+    const field = wrong ?? this.form.querySelector(".saved-fields input, .saved-fields select");
     (field ?? this.find("saved-run")).focus();
   }
 
   // --- Drawing ---
 
   draw() {
-    if (!this.dialog.open || !page.statuses.lost) {
+    if (!this.dialog.open || !page.hasStatuses) {
       return; // the colours may come later
     }
     const { commands } = saved;
@@ -163,7 +171,7 @@ export class SavedPanel {
     this.find("saved-none").hidden = some || !commands;
     this.find("saved-none").textContent = NONE;
     this.runForm.form.hidden = isChosen;
-    this.find("saved-chosen").hidden = !isChosen;
+    this.form.hidden = !isChosen;
     this.drawList();
     if (isChosen) {
       this.drawChosen();
@@ -243,17 +251,6 @@ export class SavedPanel {
     return Object.fromEntries(typed.map((field) => [field.name, field.value]));
   }
 
-  /** Sentences by field; "" is for what no field is to blame for. */
-  showWrong(wrong) {
-    for (const node of this.find("saved-chosen").querySelectorAll(".wrong[data-field]")) {
-      const { field } = node.dataset;
-      node.textContent = wrong[field] ?? "";
-      this.dialog
-        .querySelector(`#param-${field || "none"}`)
-        ?.setAttribute("aria-invalid", String(field in wrong));
-    }
-  }
-
   // --- The list's keys: one Tab stop, arrows move ---
 
   get rows() {
@@ -291,14 +288,14 @@ export class SavedPanel {
   }
 
   onListKey(event) {
-    const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
-    if (!(event.key in steps)) {
+    const step = listStep(event);
+    if (step === undefined) {
       return;
     }
     event.preventDefault();
     const { rows } = this;
     const from = rows.findIndex((row) => row.dataset.name === this.focusedName());
-    const row = rows[Math.min(rows.length - 1, Math.max(0, from + steps[event.key]))];
+    const row = stepFrom(rows, from, step);
     this.setTabStop(row.dataset.name);
     row.focus();
   }
@@ -316,15 +313,8 @@ export class SavedPanel {
 
   // --- What can be done ---
 
-  onKey(event) {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      this.find("saved-chosen").requestSubmit();
-    }
-  }
-
   values() {
-    const form = new FormData(this.find("saved-chosen"));
+    const form = new FormData(this.form);
     return givenValues(this.command.params, Object.fromEntries(form));
   }
 
@@ -339,13 +329,9 @@ export class SavedPanel {
     saved.act("pause", { name: this.name, paused: !this.command.paused });
   }
 
-  async copyLink() {
-    const button = this.find("saved-copy");
+  copyLink() {
     const link = location.origin + location.pathname + savedLink(this.name, this.values());
-    button.textContent = (await copyText(link)) ? "Copied" : "Not allowed here";
-    setTimeout(() => {
-      button.textContent = "Copy link";
-    }, COPIED);
+    copyByButton(this.find("saved-copy"), link);
   }
 
   askToDelete() {
@@ -359,7 +345,7 @@ export class SavedPanel {
 
   onRunLink(event) {
     const link = event.target.closest("[data-job]");
-    if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    if (link && !opensElsewhere(event)) {
       event.preventDefault();
       this.dialog.close();
       page.show(link.dataset.job);
@@ -369,7 +355,7 @@ export class SavedPanel {
   takeAnswer(answer) {
     const act = {
       run: () => this.takeRun(answer),
-      pause: () => this.showWrong(answer.wrong ?? {}),
+      pause: () => showWrong(this.form, answer.wrong ?? {}),
       change: () => {}, // the dialog that edits says it
       delete: () => this.takeDelete(answer),
       save: () => !answer.wrong && this.open(answer.name),
@@ -378,7 +364,7 @@ export class SavedPanel {
   }
 
   takeRun({ job, wrong = {} }) {
-    this.showWrong(wrong);
+    showWrong(this.form, wrong);
     if (job) {
       this.dialog.close();
       page.show(job);
@@ -390,7 +376,7 @@ export class SavedPanel {
   takeDelete({ wrong }) {
     this.hideConfirm();
     if (wrong) {
-      this.showWrong(wrong);
+      showWrong(this.form, wrong);
     } else {
       this.runForm.open();
     }

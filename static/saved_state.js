@@ -4,6 +4,8 @@
    Events: "commands" (they have come), "answer" (to the last thing that a visitor wanted; the event's
    `detail`: `to` says which, `wrong` what is wrong by field, `job` and `name` what became of it). */
 
+import { opensElsewhere } from "./dom.js";
+
 class SavedState extends EventTarget {
   constructor() {
     super();
@@ -65,7 +67,7 @@ export const saved = new SavedState();
 /** A click on a link to a saved command opens it here. */
 export function onSavedLink(event) {
   const link = event.target.closest("[data-saved]");
-  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+  if (link && !opensElsewhere(event)) {
     event.preventDefault();
     saved.openRun(link.dataset.saved);
   }

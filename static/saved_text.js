@@ -1,10 +1,9 @@
 /* What the page says of saved commands: links, rows, fields. Pure. */
 
-import { escapeHtml, formatClock, formatStatus, statusIcon } from "./format.js";
+import { EMPTY_ADDRESS } from "./address.js";
+import { escapeHtml, formatClock, formatNext, formatStatus, statusIcon } from "./format.js";
 import { barsHtml } from "./job_rows.js";
 
-const DAY_SHOWN = 20 * 3600 * 1000; // milliseconds ahead from which a time needs its day
-const PAGE_NAMES = ["status", "queue", "q", "before", "job", "at"]; // of the page's own address
 const VARIABLE = /\$\{?([A-Z][A-Z0-9_]*)/g; // in a command
 const PARAM = /^(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}$/; // as the API allows it
 const SYSTEM = ["HOME", "PATH", "PWD", "USER", "SHELL", "LANG", "TMPDIR", "HOSTNAME", "IFS"];
@@ -18,7 +17,7 @@ export function readSavedLink(search) {
   if (!name) {
     return null;
   }
-  const pairs = [...given].filter(([key]) => key !== "saved" && !PAGE_NAMES.includes(key));
+  const pairs = [...given].filter(([key]) => key !== "saved" && !(key in EMPTY_ADDRESS));
   return { name, values: Object.fromEntries(pairs) };
 }
 
@@ -70,15 +69,6 @@ export function matchCommands(commands, text) {
     const searched = `${command.saved} ${command.command_text}`.toLowerCase();
     return words.every((word) => searched.includes(word));
   });
-}
-
-/** A time to come: with its day where that is not today. */
-export function formatNext(time, now) {
-  const options = { hour: "2-digit", minute: "2-digit" };
-  if (time - now > DAY_SHOWN) {
-    Object.assign(options, { weekday: "short", day: "numeric", month: "short" });
-  }
-  return new Date(time).toLocaleString([], options);
 }
 
 function nextText(command, now) {

@@ -1,16 +1,24 @@
 /* The timeline: which bar stands where. Pure; its HTML is made here too, as a string. */
 
-import { endTime, escapeHtml, formatClock, formatElapsed, startTime } from "./format.js";
+import {
+  endTime,
+  escapeHtml,
+  formatClock,
+  formatElapsed,
+  HOUR,
+  MINUTE,
+  startTime,
+  statusLook,
+} from "./format.js";
 
-const HOURS = 12; // at most
+const LONGEST = 12 * HOUR; // shown
 const LANES = 2; // at most; what finds none free lies over the last one
-const MINUTE = 60_000; // milliseconds
 const TICKS = [1, 5, 15, 30, 60, 120]; // minutes between two
 const LEAST_WIDTH = 0.004; // of the whole, so that the shortest job can be clicked
 
 /** Bars and ticks with places from 0 to 1; null where nothing ran in the last hours. */
 export function layOutTimeline(jobs, now) {
-  const earliest = now - HOURS * 60 * MINUTE;
+  const earliest = now - LONGEST;
   const ran = jobs.filter((job) => job.started_at && endTime(job, now) > earliest);
   if (ran.length === 0) {
     return null;
@@ -56,7 +64,7 @@ export function timelineHtml({ bars, ticks, lanes }, statuses, now, link) {
     ({ time, left }) => `<small style="left:${percent(left)}">${formatClock(time, now)}</small>`,
   );
   const barsHtml = bars.map(({ job, left, right, lane }) => {
-    const { colour } = statuses[job.status] ?? statuses.lost;
+    const { colour } = statusLook(job.status, statuses);
     const place = `left:${percent(left)};width:${percent(right - left)};--lane:${lane}`;
     const title = escapeHtml(`${job.title}, ${formatElapsed(job, now)}`);
     const style = `${place};background:${escapeHtml(colour)}`;

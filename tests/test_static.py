@@ -22,6 +22,7 @@ from worker import is_error, visible_text
 
 STATIC = ROOT / "static"
 PURE = [
+    "address",
     "bulk_words",
     "format",
     "job_details",
@@ -334,6 +335,24 @@ def test_the_usual_time_is_the_median_of_what_succeeded(script: Script) -> None:
     assert script("usualDurations(jobs).get('a job')", jobs=jobs) == 2_000
 
 
+# --- The page's address ---------------------------------------------------------------------------
+
+
+def test_an_address_survives_its_link(script: Script) -> None:
+    address = {"status": "failed", "queue": "a b", "q": "x&y=1", "job": "20261128-1", "at": "0"}
+    assert script("readAddress(addressLink(address))", address=address) == address
+    assert script("addressLink({ at: '5', job: '1', q: '', other: '2' })") == "?job=1&at=5"
+    assert script("readAddress('?q=&saved=a&job=1')") == {"job": "1"}
+
+
+def test_the_filters_of_an_address_are_always_all_of_them(script: Script) -> None:
+    filters = {"status": "", "queue": "", "q": "x", "before": ""}
+    assert script("filtersOf({ q: 'x', job: '1' })") == filters
+    assert script("NO_FILTERS") == filters | {"q": ""}
+    everything = {*filters, "logs", "job", "at"}
+    assert script("EMPTY_ADDRESS") == dict.fromkeys(everything, "")
+
+
 # --- Saved commands -------------------------------------------------------------------------------
 
 COMMAND = {
@@ -350,7 +369,7 @@ def test_a_link_to_a_saved_command_is_read_as_it_was_written(script: Script) -> 
     link = script("savedLink('deploy', values)", values=values)
     assert script("readSavedLink(link)", link=link) == {"name": "deploy", "values": values}
     assert script("readSavedLink('?job=1&q=x')") is None
-    assert script("readSavedLink('?saved=a&job=1&A=2').values") == {"A": "2"}
+    assert script("readSavedLink('?saved=a&job=1&logs=x&A=2').values") == {"A": "2"}
 
 
 def test_a_link_with_what_the_command_does_not_take_is_told(script: Script) -> None:

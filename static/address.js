@@ -1,0 +1,29 @@
+/* The page's own address: its names, and links made of them. Pure. */
+
+const FILTERS = ["status", "queue", "q", "before"]; // which jobs the list shows
+const NAMES = ["status", "queue", "q", "logs", "before", "job", "at"]; // in this order in the URL
+
+export const NO_FILTERS = withoutValues(FILTERS);
+export const EMPTY_ADDRESS = withoutValues(NAMES);
+
+function withoutValues(names) {
+  return Object.fromEntries(names.map((name) => [name, ""]));
+}
+
+/** What the query of a URL says: only the names of the page that have a value. */
+export function readAddress(search) {
+  const given = new URLSearchParams(search);
+  const pairs = NAMES.filter((name) => given.get(name)).map((name) => [name, given.get(name)]);
+  return Object.fromEntries(pairs);
+}
+
+/** The query of a URL for an address. */
+export function addressLink(address) {
+  const pairs = NAMES.filter((name) => address[name]).map((name) => [name, address[name]]);
+  return `?${new URLSearchParams(pairs)}`;
+}
+
+/** The filters of an address, each with a value, which may be empty. */
+export function filtersOf(address) {
+  return Object.fromEntries(FILTERS.map((name) => [name, address[name] ?? ""]));
+}
