@@ -7,6 +7,14 @@
    each is fetched anew before any is imported, or old and new ones would meet in one page. */
 
 const VERSION_KEY = "tailboard.version";
+const STYLES = [
+  "dashboard.css",
+  "page_header.css",
+  "saved_commands.css",
+  "job_list.css",
+  "log_pane.css",
+  "touch.css", // overrides the others
+];
 const base = new URL("app/static/", document.baseURI);
 
 function readVersion() {
@@ -30,10 +38,15 @@ async function fetchAnew() {
   writeVersion();
 }
 
+async function fetchText(name) {
+  const answer = await fetch(new URL(`${name}?v=${VERSION}`, base));
+  return answer.text();
+}
+
 /** Awaited before anything is shown: what has no style yet would jump, and take keys unseen. */
 async function fetchStyle() {
-  const answer = await fetch(new URL(`dashboard.css?v=${VERSION}`, base));
-  return new CSSStyleSheet().replace(await answer.text());
+  const texts = await Promise.all(STYLES.map(fetchText));
+  return new CSSStyleSheet().replace(texts.join("\n"));
 }
 
 // A page that stayed open through an upgrade holds the old modules, and no import replaces them.
