@@ -19,8 +19,8 @@
    reading → following        loadLater(), showPart() or showServerTail() has reached the end
    any mode → idle            forget()
 
-   `isServed` is independent of the mode: it says that the page's server has to send the tail. A reader
-   who is further up stays there while the connection is lost and found again. */
+   `isServed` is independent of the mode: it says that the page's server has to send the tail. A tail
+   that does not join the lines that the view shows replaces them, in any mode. */
 
 import { isEnded } from "./format.js";
 import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";

@@ -1,3 +1,5 @@
+/* Waiting: between two tries, or so that the page has its turn. */
+
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
