@@ -156,7 +156,7 @@ class OutageLog:
     def __init__(self) -> None:
         self.next_at = 0.0  # on the monotonic clock
 
-    def add(self, error: OSError) -> None:
+    def report(self, error: OSError) -> None:
         now = time.monotonic()
         if now >= self.next_at:
             self.next_at = now + self.INTERVAL
@@ -173,13 +173,13 @@ class Access(StrEnum):
     TOKEN = "token"  # the shared one, or a named one
 
 
-class Tailboard:
+class AppState:
     """The state of one application, and the metrics that it reports to Prometheus."""
 
     def __init__(self, settings: Settings, access: Mapping[str, Access]) -> None:
         self.settings = settings
         self.access = access  # by the endpoints of the routes, from OPERATIONS
-        self.storage: storage.Store = storage.open_store(settings.storage, settings.unreachable)
+        self.store: storage.Store = storage.open_store(settings.storage, settings.unreachable)
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
         self.outages = OutageLog()
@@ -187,7 +187,7 @@ class Tailboard:
         # Empty: a page may read logs only with a ticket for its own origin.
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
-        self.finished = FinishedJobs(self.storage)
+        self.finished = FinishedJobs(self.store)
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
         self.registry = CollectorRegistry()  # its numbers begin with this process
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -208,8 +208,8 @@ class Tailboard:
         self.log_bytes = Counter(
             "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
         )
-        with suppress(storage.StoreAway):  # it starts all the same, and says so
-            self.storage.check()
+        with suppress(storage.StoreUnreachable):  # it starts all the same, and says so
+            self.store.check()
             self.finished.start()
 
     def count_finished(self) -> None:
@@ -229,21 +229,21 @@ class Tailboard:
         jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
         ended = CounterMetricFamily("tailboard_jobs_ended", "Ended so ever.", labels=["status"])
         for family, counts in (
-            (jobs, self.storage.counts()),
-            (ended, self.storage.finished_totals()),
+            (jobs, self.store.counts()),
+            (ended, self.store.finished_totals()),
         ):
             for status, count in counts.items():
                 family.add_metric([status], count)
         depth = GaugeMetricFamily("tailboard_queue_jobs", "Jobs that wait.", labels=["queue"])
         age = GaugeMetricFamily("tailboard_queue_oldest_seconds", "Its age.", labels=["queue"])
-        for queue, names in self.storage.queued_by_queue().items():
+        for queue, names in self.store.queued_by_queue().items():
             depth.add_metric([queue], len(names))
             age.add_metric([queue], age_of(names[0]))
         paused = GaugeMetricFamily("tailboard_queue_paused", "1: it is.", labels=["queue"])
-        for pause in self.storage.pauses.list():
+        for pause in self.store.pauses.list():
             paused.add_metric([pause.queue], 1)
         yield from (jobs, ended, depth, age, paused)
-        alive = self.storage.workers()
+        alive = self.store.workers()
         slots, busy = sum(w.slots for w in alive), sum(w.running for w in alive)
         yield GaugeMetricFamily("tailboard_workers", "Workers alive.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all.", slots)
@@ -306,7 +306,7 @@ class Searcher(NamedTuple):
     visitor: str
 
 
-class Waiter:
+class WaitingSearch:
     """A search that waits for its turn."""
 
     def __init__(self, searcher: Searcher) -> None:
@@ -321,14 +321,15 @@ class SearchTurns:
 
     def __init__(self) -> None:
         self.running: list[Searcher] = []
-        self.waiting: list[Waiter] = []  # the longest first
+        self.waiting: list[WaitingSearch] = []  # the longest first
         self.changed = threading.Condition()
 
     @contextmanager
-    def take(self, searcher: Searcher) -> Iterator[None]:
-        """Hold a turn; 503 if it is not free within TURN_WAIT, or if too many others wait."""
+    def turn(self, searcher: Searcher) -> Iterator[None]:
+        """Wait for a turn and hold it; 503 if none is free within TURN_WAIT, or if too many others
+        wait."""
         with self.changed:
-            self._wait(Waiter(searcher))
+            self._wait(WaitingSearch(searcher))
             self.running.append(searcher)
         try:
             yield
@@ -337,7 +338,7 @@ class SearchTurns:
                 self.running.remove(searcher)
                 self.changed.notify_all()
 
-    def _wait(self, waiter: Waiter) -> None:
+    def _wait(self, waiter: WaitingSearch) -> None:
         self.waiting.append(waiter)
         self._refuse_excess()
         try:
@@ -348,7 +349,7 @@ class SearchTurns:
             self.waiting.remove(waiter)
             self.changed.notify_all()  # another one may be next
 
-    def _is_next(self, waiter: Waiter) -> bool:
+    def _is_next(self, waiter: WaitingSearch) -> bool:
         if len(self.running) >= MAX_SEARCHES:
             return False
         accepted = [other for other in self.waiting if not other.is_refused]
@@ -364,15 +365,15 @@ class SearchTurns:
             self.changed.notify_all()
 
     @staticmethod
-    def _share(waiter: Waiter, searchers: Sequence[Searcher]) -> tuple[int, int]:
+    def _share(waiter: WaitingSearch, searchers: Sequence[Searcher]) -> tuple[int, int]:
         """How many of these have the same peer, and how many are of the same searcher."""
         peers = [searcher.peer for searcher in searchers]
         return peers.count(waiter.searcher.peer), searchers.count(waiter.searcher)
 
 
-def tailboard() -> Tailboard:
+def state() -> AppState:
     """The state of the application that answers this request."""
-    found: Tailboard = current_app.extensions["tailboard"]
+    found: AppState = current_app.extensions["tailboard"]
     return found
 
 
@@ -784,8 +785,8 @@ def key_reused(error: KeyReused) -> Response:
 
 @routes.app_errorhandler(BodyBroken)
 def body_broken(_: BodyBroken) -> Response:
-    told = "the body broke off, or its chunks are not what they should be"
-    return problem_response(BadRequest(told))
+    message = "the body broke off, or its chunks are not what they should be"
+    return problem_response(BadRequest(message))
 
 
 @routes.app_errorhandler(BodyLate)
@@ -807,8 +808,8 @@ def body_too_deep(error: RecursionError) -> Response:
 
 @routes.app_errorhandler(OSError)
 def storage_unavailable(error: OSError) -> Response:
-    if isinstance(error, storage.StoreTrouble):
-        tailboard().outages.add(error)
+    if isinstance(error, storage.StoreError):
+        state().outages.report(error)
     else:
         current_app.logger.error("storage: %s", error)
     why = error.strerror or "it failed"
@@ -855,7 +856,7 @@ class TokenFile:
         self.path = path  # "": there is none
         self.known: list[NamedToken] = []  # those of the last time that all could be read
         self.stamp: tuple[int, ...] = ()  # of the file that was read
-        self.troubles = storage.Troubles(logging.getLogger("tailboard"))
+        self.errors = storage.RepeatedErrors(logging.getLogger("tailboard"))
 
     def read(self) -> list[NamedToken]:
         """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
@@ -868,8 +869,8 @@ class TokenFile:
     def check(self) -> None:
         """ValueError where nobody could come in with what the file holds."""
         if not self.read():
-            told = f"{self.path} holds no token: `flask token NAME` makes one"
-            raise ValueError(f"TAILBOARD_TOKENS: {told}")
+            message = f"{self.path} holds no token: `flask token NAME` makes one"
+            raise ValueError(f"TAILBOARD_TOKENS: {message}")
 
     def refresh(self) -> None:
         """Read the file if it has changed. One that is bad or gone, half-written say, changes
@@ -882,9 +883,9 @@ class TokenFile:
         self.stamp = stamp
         try:
             self.known = self.read()
-            self.troubles.over("tokens")
+            self.errors.resolved("tokens")
         except ValueError as error:
-            self.troubles.add("tokens", error)
+            self.errors.report("tokens", error)
 
     def _stamp(self) -> tuple[int, ...]:
         """What differs once the file has changed; () where that cannot be told."""
@@ -905,8 +906,8 @@ class TokenFile:
 
 
 def visitor() -> str | None:
-    """The name of whose token came with this request; None: it was the one that all share, or none
-    was needed, or this is no request but a command."""
+    """The name behind the request's token; None if it is the shared token, if no token was needed,
+    or if this is a command and not a request."""
     named: NamedToken | None = g.get("named_token")
     return named.name if named else None
 
@@ -939,7 +940,7 @@ def required_access() -> Access:
     """The access that the requested route declares. If no route serves the request, it needs the
     token, so that only clients with the token learn which paths exist. The exception is a method
     that an open path lacks: everybody gets its 405, as everybody may know that path."""
-    declared = tailboard().access
+    declared = state().access
     if request.endpoint is not None:
         return declared.get(request.endpoint, Access.TOKEN)
     rules = [rule for rule in current_app.url_map.iter_rules() if rule.rule == request.path]
@@ -949,7 +950,7 @@ def required_access() -> Access:
 
 
 def needs_token() -> bool:
-    return bool(tailboard().settings.token or tailboard().settings.tokens)
+    return bool(state().settings.token or state().settings.tokens)
 
 
 def refuse_other_sites() -> None:
@@ -969,7 +970,7 @@ def refuse_other_sites() -> None:
 def is_dashboards(origin: str | None) -> bool:
     """Is this an origin of the dashboard's page? If no setting lists them, it is the origin in the
     request's ticket: the page's server names it, and no other site gets a ticket."""
-    listed = tailboard().origins
+    listed = state().origins
     if origin is None or listed:
         return origin in listed
     ticket = request_ticket()
@@ -978,7 +979,7 @@ def is_dashboards(origin: str | None) -> bool:
 
 def require_token() -> None:
     """401 without the token that all share, a named one, or a ticket for what is asked."""
-    shared, tokens = tailboard().settings.token, tailboard().tokens
+    shared, tokens = state().settings.token, state().tokens
     given = request.headers.get("Authorization", "").encode()
     is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
     tokens.refresh()
@@ -1086,10 +1087,10 @@ def request_ticket() -> Ticket | None:
 
 def read_ticket(given: str) -> Ticket | None:
     """What a ticket allows; None if it is invalid, too old, or its token has been revoked."""
-    tokens, secret = tailboard().tokens, tailboard().storage.secret()
+    tokens, secret = state().tokens, state().store.secret()
     tokens.refresh()
     keys = [ticket_key(secret, each) for each in tokens.known]
-    if tailboard().settings.token or not tailboard().settings.tokens:
+    if state().settings.token or not state().settings.tokens:
         keys.append(ticket_key(secret, None))
     with suppress(BadSignature):
         signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
@@ -1106,7 +1107,7 @@ def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:
     when the token changes or is revoked. The store's secret is needed: anyone with a ticket could
     test guesses of the shared token against its signature, and a file of hashes need not be
     secret."""
-    own = tailboard().settings.token if named is None else named.sha256
+    own = state().settings.token if named is None else named.sha256
     return secret + own.encode()
 
 
@@ -1114,7 +1115,7 @@ def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     """A ticket for the log of this job, or for ANY_LOG; also for a page, if the body names its
     origin."""
     origin = TicketRequest.parse(json_body({})).origin
-    key = ticket_key(tailboard().storage.secret(), g.get("named_token"))
+    key = ticket_key(state().store.secret(), g.get("named_token"))
     signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
     ticket = signer.dumps(log if origin is None else Ticket(log, origin))
     return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
@@ -1123,7 +1124,7 @@ def make_ticket(log: str) -> tuple[dict[str, Any], int]:
 @routes.post("/jobs/<job_id>/ticket")
 def ticket(job_id: str) -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading this one log."""
-    return make_ticket(tailboard().storage.get(job_id).id)
+    return make_ticket(state().store.get(job_id).id)
 
 
 @routes.post("/ticket")
@@ -1155,7 +1156,7 @@ def observe_request(response: Response) -> Response:
     not make up labels."""
     method = request.method if request.method in METHODS else "other"
     labels = method, str(request.url_rule or "none"), response.status_code
-    tailboard().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
+    state().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
     return response
 
 
@@ -1173,7 +1174,7 @@ def create() -> Created:
     body = with_visitor(json_body(None), "submitted_by")
     wanted = Submission.parse(body)
     job = Job(**wanted.model_dump())
-    return created(tailboard().storage.submit(job, key, hash_request(canonical(wanted, body))))
+    return created(state().store.submit(job, key, hash_request(canonical(wanted, body))))
 
 
 def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
@@ -1216,15 +1217,15 @@ def created(job: Job) -> Created:
     return whole_job(job), 201, {"Location": location}
 
 
-def make_job(asked: object) -> Job:
-    return Job(**Submission.parse(with_visitor(asked, "submitted_by")).model_dump())
+def make_job(body: object) -> Job:
+    return Job(**Submission.parse(with_visitor(body, "submitted_by")).model_dump())
 
 
-def with_visitor(asked: object, field: str) -> object:
+def with_visitor(body: object, field: str) -> object:
     """What is asked, with the name of whose token came with it in this field."""
-    if visitor() is None or not isinstance(asked, dict):
-        return asked
-    return asked | {field: name_of_visitor(asked.get(field), field)}
+    if visitor() is None or not isinstance(body, dict):
+        return body
+    return body | {field: name_of_visitor(body.get(field), field)}
 
 
 def name_of_visitor(claimed: Any, field: str) -> Any:
@@ -1238,25 +1239,25 @@ def name_of_visitor(claimed: Any, field: str) -> Any:
 
 def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Job:
     """Submit a job like another one. `sent`: the hash of the client's request."""
-    old = tailboard().storage.get(job_id)
-    wishes = {name: getattr(old, name) for name in Submission.model_fields}
-    wishes["not_before"] = None  # that time was the other job's
-    wishes["submitted_by"] = visitor() or old.submitted_by
-    job = replace(make_job(wishes), rerun_of=old.id, saved=old.saved)
-    return tailboard().storage.submit(job, key, sent)
+    old = state().store.get(job_id)
+    options = {name: getattr(old, name) for name in Submission.model_fields}
+    options["not_before"] = None  # that time was the other job's
+    options["submitted_by"] = visitor() or old.submitted_by
+    job = replace(make_job(options), rerun_of=old.id, saved=old.saved)
+    return state().store.submit(job, key, sent)
 
 
 @routes.get("/jobs")
 def index() -> Response:
-    asked = Listing.parse(query_parameters())
-    port = tailboard().storage
-    jobs, following = port.list(
-        asked.status, asked.queue, asked.q, asked.limit, asked.before, asked.first_id(), short=True
+    query = Listing.parse(query_parameters())
+    store = state().store
+    jobs, following = store.list(
+        query.status, query.queue, query.q, query.limit, query.before, query.first_id(), short=True
     )
     pauses = pauses_by_queue()
     listed = [shown_job(job, pauses) for job in jobs]
     paused = list(pauses.values())
-    answer = {"jobs": listed, "next": following, "counts": port.counts(), "paused": paused}
+    answer = {"jobs": listed, "next": following, "counts": store.counts(), "paused": paused}
     return unless_known(answer)
 
 
@@ -1270,14 +1271,14 @@ def unless_known(answer: dict[str, Any]) -> Response:
 
 @routes.get("/jobs/<job_id>")
 def show(job_id: str) -> dict[str, Any]:
-    return whole_job(tailboard().storage.get(job_id))
+    return whole_job(state().store.get(job_id))
 
 
 def queue_position(job: Job) -> dict[str, int]:
     """How many jobs of its queue are older than a queued job; nothing for any other job."""
     if job.status != Status.QUEUED:
         return {}
-    waiting = tailboard().storage.queued_by_queue().get(job.queue, [])
+    waiting = state().store.queued_by_queue().get(job.queue, [])
     return {"queued_before": sum(other < job.id for other in waiting)}
 
 
@@ -1297,19 +1298,19 @@ def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
 
 
 def pauses_by_queue() -> dict[str, Pause]:
-    return {pause.queue: pause for pause in tailboard().storage.pauses.list()}
+    return {pause.queue: pause for pause in state().store.pauses.list()}
 
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
     name = visitor()
     reason = f"cancelled by {name}" if name else "cancelled through the API"
-    return whole_job(tailboard().storage.cancel(job_id, reason)), 202
+    return whole_job(state().store.cancel(job_id, reason)), 202
 
 
 @routes.delete("/jobs/<job_id>")
 def delete(job_id: str) -> tuple[str, int]:
-    tailboard().storage.delete(job_id)
+    state().store.delete(job_id)
     return "", 204
 
 
@@ -1327,37 +1328,37 @@ RUN_FIELDS = (
     "reason",
     "hint",
 )
-# What GET tells besides: it may stand in the body of a PUT, so that what was read can be sent back.
-TOLD = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
+# Fields that only answers have. A PUT ignores them, so that the body of a GET can be sent back.
+READ_ONLY_FIELDS = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
 
 
 @routes.get("/saved")
 def list_saved() -> Response:
     """All saved commands, by name; without `env`, which may be large."""
-    listed = [whole_command(command) for command in tailboard().storage.saved.list()]
-    for told in listed:
-        del told["env"]
+    listed = [whole_command(command) for command in state().store.saved.list()]
+    for row in listed:
+        del row["env"]
     return unless_known({"saved": listed})
 
 
 @routes.get("/saved/<name>")
 def show_saved(name: str) -> dict[str, Any]:
-    return whole_command(tailboard().storage.saved.load(name))
+    return whole_command(state().store.saved.load(name))
 
 
 @routes.put("/saved/<name>")
 def save(name: str) -> Created:
     """Keep the command that the body describes under this name: 201 where that is new, else 200."""
-    asked = json_body(None)
-    is_new = save_command(name, asked)
+    body = json_body(None)
+    is_new = save_command(name, body)
     location = current_app.url_for("tailboard.show_saved", name=name)
     status = 201 if is_new else 200
-    return whole_command(tailboard().storage.saved.load(name)), status, {"Location": location}
+    return whole_command(state().store.saved.load(name)), status, {"Location": location}
 
 
 @routes.delete("/saved/<name>")
 def delete_saved(name: str) -> tuple[str, int]:
-    tailboard().storage.saved.delete(name)
+    state().store.saved.delete(name)
     return "", 204
 
 
@@ -1367,22 +1368,22 @@ def run_saved(name: str) -> Created:
     by = name_of_visitor(RunQuery.parse(query_parameters()).submitted_by, "submitted_by")
     values = json_body({})
     job = make_run(name, values, by)
-    return created(tailboard().storage.submit(job, idempotency_key(), hash_request(values)))
+    return created(state().store.submit(job, idempotency_key(), hash_request(values)))
 
 
-def save_command(name: str, asked: object) -> bool:
+def save_command(name: str, body: object) -> bool:
     """True where the name is new; 400 with a sentence where it is none that could run."""
     try:
-        return tailboard().storage.saved.save(make_command(name, asked))
+        return state().store.saved.save(make_command(name, body))
     except ValueError as error:
         abort(400, str(error))
 
 
-def make_command(name: str, asked: object) -> SavedCommand:
+def make_command(name: str, body: object) -> SavedCommand:
     """The saved command that a body describes; ValueError, or 400, where it is none."""
-    if isinstance(asked, dict):
-        asked = {field: value for field, value in asked.items() if field not in TOLD}
-    said = SavedRequest.parse(asked).model_dump()
+    if isinstance(body, dict):
+        body = {field: value for field, value in body.items() if field not in READ_ONLY_FIELDS}
+    said = SavedRequest.parse(body).model_dump()
     said["params"] = [Param(**param) for param in said["params"]]
     command = SavedCommand(**said, saved=name)
     command.check()
@@ -1391,7 +1392,7 @@ def make_command(name: str, asked: object) -> SavedCommand:
 
 def make_run(name: str, values: object, by: str | None) -> Job:
     """A job of a saved command with these values; 400 names one that is missing or bad."""
-    command = tailboard().storage.saved.load(name)
+    command = state().store.saved.load(name)
     if not isinstance(values, dict):
         abort(400, "the body must be a JSON object of the params' values")
     try:
@@ -1409,7 +1410,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last ones, and how many of its times were skipped."""
-    schedule = tailboard().storage.saved.load_schedule(command.saved)
+    schedule = state().store.saved.load_schedule(command.saved)
     upcoming = storage.next_time(command, schedule, time.time())
     runs = last_runs(command)
     return command.as_dict() | {
@@ -1422,11 +1423,11 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
 
 def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
     """Its newest jobs, in short; those that were deleted are left out."""
-    port, runs = tailboard().storage, []
-    for job_id in port.saved.runs(command.saved):
+    store, runs = state().store, []
+    for job_id in store.saved.runs(command.saved):
         with suppress(JobNotFound):
-            told = port.get(job_id).as_dict()
-            runs.append({name: told[name] for name in RUN_FIELDS})
+            job = store.get(job_id).as_dict()
+            runs.append({name: job[name] for name in RUN_FIELDS})
         if len(runs) == RUNS_SHOWN:
             break
     return runs
@@ -1447,9 +1448,9 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
 @routes.get("/queues")
 def list_queues() -> dict[str, Any]:
     """The queues in which jobs wait, that a worker serves by name, or that are paused."""
-    port = tailboard().storage
-    waiting, pauses = port.queued_by_queue(), pauses_by_queue()
-    served = {name for worker in port.workers() for name in worker.queues}
+    store = state().store
+    waiting, pauses = store.queued_by_queue(), pauses_by_queue()
+    served = {name for worker in store.workers() for name in worker.queues}
     names = sorted({*waiting, *pauses, *served})
     return {
         "queues": [
@@ -1464,12 +1465,12 @@ def pause(queue: str) -> dict[str, Any]:
     """Claim nothing from a queue until it is resumed; what runs goes on."""
     body = json_body({})
     asked = PauseRequest.parse(with_visitor(body, "by"))
-    return asdict(tailboard().storage.pauses.pause(known_queue(queue), asked.why, asked.by))
+    return asdict(state().store.pauses.pause(known_queue(queue), asked.why, asked.by))
 
 
 @routes.delete("/queues/<queue>/pause")
 def resume(queue: str) -> tuple[str, int]:
-    tailboard().storage.pauses.resume(known_queue(queue))
+    state().store.pauses.resume(known_queue(queue))
     return "", 204
 
 
@@ -1488,42 +1489,42 @@ def known_queue(name: str) -> str:
 @routes.get("/jobs/<job_id>/logs")
 def logs(job_id: str) -> Response | dict[str, Any]:
     """A job's log: its end, a part, all of it, what matches, or what comes."""
-    asked = LogQuery.parse(query_parameters())
-    selectors = asked.model_fields_set & {"tail", "offset", "since", "q"}
+    query = LogQuery.parse(query_parameters())
+    selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
     if len(selectors) > 1:
         abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
-    if asked.count and asked.q is None:
+    if query.count and query.q is None:
         abort(400, "count goes with q, the text whose matches are counted")
-    job = tailboard().storage.get(job_id)  # before the log's size: the last lines are not missed
-    if asked.download and not asked.follow:
+    job = state().store.get(job_id)  # before the log's size: the last lines are not missed
+    if query.download and not query.follow:
         return download(job)
     with open_log(job_id) as log:
-        if asked.follow:
-            return follow(job, log, asked)
-        if asked.q is None:
-            return read_range(job, log, asked)
-        return search_in_turn(log, asked.q, asked)
+        if query.follow:
+            return follow(job, log, query)
+        if query.q is None:
+            return read_range(job, log, query)
+        return search_in_turn(log, query.q, query)
 
 
 def open_log(job_id: str) -> Log:
     """The job's log; an empty one where it has none yet, since that is no error here."""
     try:
-        return tailboard().storage.open_log(job_id)
+        return state().store.open_log(job_id)
     except FileNotFoundError:
         return EmptyLog()
 
 
-def begin_at(log: Log, asked: LogQuery, size: int) -> int:
+def begin_at(log: Log, query: LogQuery, size: int) -> int:
     """The offset at which the answer begins; 416 where that is past the end."""
-    if asked.offset is not None:
-        if asked.offset > size:
-            told = f"offset must be at most {size}, the size of the log"
-            raise RequestedRangeNotSatisfiable(size, description=told)
-        return asked.offset
-    if asked.since is not None:
-        return min(size, log.offset_at_time(asked.since))
+    if query.offset is not None:
+        if query.offset > size:
+            message = f"offset must be at most {size}, the size of the log"
+            raise RequestedRangeNotSatisfiable(size, description=message)
+        return query.offset
+    if query.since is not None:
+        return min(size, log.offset_at_time(query.since))
     return log.tail(
-        asked.tail, size, MAX_TIMESTAMPED_BYTES if asked.timestamps else storage.TAIL_BYTES
+        query.tail, size, MAX_TIMESTAMPED_BYTES if query.timestamps else storage.TAIL_BYTES
     )
 
 
@@ -1540,33 +1541,33 @@ def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str
     }
 
 
-def read_range(job: Job, log: Log, asked: LogQuery) -> Response:
+def read_range(job: Job, log: Log, query: LogQuery) -> Response:
     size = log.size
     etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
         return Response(status=304, headers={"ETag": etag})
-    begin, data = read_asked(log, asked, size)
+    begin, data = read_asked(log, query, size)
     cut = begin + len(data) < size
     kept = trim_partial_utf8(data, job.status in FINISHED and not cut)
     data = kept if kept or not cut else data  # not even one character fits into the limit
     headers = log_headers(job, log, begin, begin + len(data), size)
-    by_lines = asked.offset is None and asked.since is None
+    by_lines = query.offset is None and query.since is None
     if by_lines and (lines := count_lines(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
     if (number := line_number(job.id, log, begin)) is not None:
         headers["X-Log-Line"] = str(number)
-    body = log.add_timestamps(begin, data) if asked.timestamps else data
+    body = log.add_timestamps(begin, data) if query.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
 
 
-def read_asked(log: Log, asked: LogQuery, size: int) -> tuple[int, bytes]:
+def read_asked(log: Log, query: LogQuery, size: int) -> tuple[int, bytes]:
     """The bytes that are asked for; first, the offset at which they begin."""
-    most = MAX_TIMESTAMPED_BYTES if asked.timestamps else storage.TAIL_BYTES
-    if asked.offset is None and asked.since is None:
-        return log.read_tail(asked.tail, size, most)
-    begin = begin_at(log, asked, size)
-    limit = min(asked.limit_bytes, size - begin)
-    return log.read(begin, min(limit, most) if asked.timestamps else limit)
+    most = MAX_TIMESTAMPED_BYTES if query.timestamps else storage.TAIL_BYTES
+    if query.offset is None and query.since is None:
+        return log.read_tail(query.tail, size, most)
+    begin = begin_at(log, query, size)
+    limit = min(query.limit_bytes, size - begin)
+    return log.read(begin, min(limit, most) if query.timestamps else limit)
 
 
 def count_lines(job_id: str, log: Log, size: int) -> int | None:
@@ -1574,7 +1575,7 @@ def count_lines(job_id: str, log: Log, size: int) -> int | None:
     requests have counted on from where the last one stopped."""
     if log.start > 0 or size > COUNT_LIMIT:
         return None
-    at, lines = tailboard().lines.get(job_id, (0, 0))
+    at, lines = state().lines.get(job_id, (0, 0))
     at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
     remember_count(job_id, at, lines + more)
     unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
@@ -1587,7 +1588,7 @@ def line_number(job_id: str, log: Log, offset: int) -> int | None:
     each continued the count of the one before."""
     if log.start > 0:
         return None
-    known, lines = tailboard().lines.get(job_id, (0, 0))
+    known, lines = state().lines.get(job_id, (0, 0))
     counted = known
     if offset < counted - offset:  # the beginning is nearer
         counted, lines = 0, 0
@@ -1604,7 +1605,7 @@ def line_number(job_id: str, log: Log, offset: int) -> int | None:
 
 def remember_count(job_id: str, at: int, lines: int) -> None:
     """Remember how many lines end before this offset of a job's log, for the next request."""
-    counts = tailboard().lines
+    counts = state().lines
     counts.pop(job_id, None)  # the last one of the dictionary is the one used last
     counts[job_id] = at, lines
     while len(counts) > LINE_COUNT_CACHE_SIZE:
@@ -1618,12 +1619,12 @@ def trim_partial_utf8(data: bytes, ended: bool) -> bytes:
     return data[: len(data) - len(decoder.getstate()[0])]
 
 
-def search_in_turn(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
+def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
     """The matches, or how many they are; 503 where the log is long and others are searched."""
     if log.size - log.start <= LONG_LOG_BYTES:
-        return search_or_count(log, needle, asked)
-    with tailboard().searches.take(searcher()):
-        return search_or_count(log, needle, asked)
+        return search_or_count(log, needle, query)
+    with state().searches.turn(searcher()):
+        return search_or_count(log, needle, query)
 
 
 def searcher() -> Searcher:
@@ -1643,16 +1644,16 @@ def last_hop() -> str:
     return ""
 
 
-def search_or_count(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
-    return count_matches(log, needle) if asked.count else search(log, needle, asked)
+def search_or_count(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
+    return count_matches(log, needle) if query.count else search(log, needle, query)
 
 
-def search(log: Log, needle: str, asked: LogQuery) -> dict[str, Any]:
+def search(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
     """The lines that hold a text, newest first. `line` counts from 1; null where it is not known:
     the head of the log is gone, or counting took too long."""
     deadline = time.monotonic() + SEARCH_TIME
-    before = log.size if asked.before is None else min(asked.before, log.size)
-    hits, following = log.search(needle.encode(), before, asked.limit, deadline)
+    before = log.size if query.before is None else min(query.before, log.size)
+    hits, following = log.search(needle.encode(), before, query.limit, deadline)
     return {"matches": number_hits(log, hits, deadline + SEARCH_TIME), "next": following}
 
 
@@ -1725,7 +1726,7 @@ class DownloadBroken(Exception):
     """Bytes that Content-Length has promised are gone: the connection has to close early."""
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """What to send next to a follower of a log. Without data and gap it is a keepalive."""
 
     at: int  # the offset to go on from
@@ -1733,108 +1734,108 @@ class Piece(NamedTuple):
     gap: tuple[int, int] | None = None  # (from, to): bytes not kept, or backwards: truncated
 
 
-def follow(job: Job, log: Log, asked: LogQuery) -> Response:
+def follow(job: Job, log: Log, query: LogQuery) -> Response:
     """Send the log from where it is asked for, and what is written, until the job has ended."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
         if not re.fullmatch("[0-9]{1,18}", last):
             abort(400, "Last-Event-ID must be the id of an event, a whole number of bytes")
-        asked = LogQuery.parse({"offset": last, "timestamps": asked.timestamps})
+        query = LogQuery.parse({"offset": last, "timestamps": query.timestamps})
     size = log.size
-    begin = begin_at(log, asked, size)
+    begin = begin_at(log, query, size)
     headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
-    if not tailboard().followers.acquire(blocking=False):
+    if not state().followers.acquire(blocking=False):
         abort(503, "no more followers are admitted now")
-    pieces = follow_log(job.id, begin, asked.timestamps)
+    chunks = follow_log(job.id, begin, query.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
-    body = stream_with_context(stream(job.id, begin, pieces, events))
+    body = stream_with_context(stream(job.id, begin, chunks, events))
     kind = "text/event-stream" if events else "text/plain"
     response = Response(body, headers=headers, mimetype=kind)
-    response.call_on_close(tailboard().followers.release)
+    response.call_on_close(state().followers.release)
     return response
 
 
-def stream(job_id: str, at: int, pieces: Iterator[Piece], events: bool) -> Iterator[bytes]:
+def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Iterator[bytes]:
     """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
     `id` is the offset to resume from; the event `gap` tells what is missing, the event `end`
     carries the job."""
     yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
     with suppress(JobNotFound):
         if not events:
-            yield from plain_text(pieces)
+            yield from plain_text(chunks)
             return
-        for piece in pieces:
-            at = piece.at
-            yield make_event(piece)
-        job = json.dumps(whole_job(tailboard().storage.get(job_id)))
+        for chunk in chunks:
+            at = chunk.at
+            yield make_event(chunk)
+        job = json.dumps(whole_job(state().store.get(job_id)))
         yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
 
 
-def make_event(piece: Piece) -> bytes:
-    if piece.gap:
-        told = json.dumps({"from": piece.gap[0], "to": piece.gap[1]})
-        return f"event: gap\nid: {piece.at}\ndata: {told}\n\n".encode()
-    if not piece.data:
+def make_event(chunk: Chunk) -> bytes:
+    if chunk.gap:
+        gap = json.dumps({"from": chunk.gap[0], "to": chunk.gap[1]})
+        return f"event: gap\nid: {chunk.at}\ndata: {gap}\n\n".encode()
+    if not chunk.data:
         return b": ping\n\n"
-    shown = json.dumps(piece.data.decode(errors="replace"), ensure_ascii=False)
-    return f"id: {piece.at}\ndata: {shown}\n\n".encode()
+    shown = json.dumps(chunk.data.decode(errors="replace"), ensure_ascii=False)
+    return f"id: {chunk.at}\ndata: {shown}\n\n".encode()
 
 
-def plain_text(pieces: Iterator[Piece]) -> Iterator[bytes]:
+def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
     """The bytes, with a line of its own for a gap. An empty piece sends nothing, but lets the
     server notice that the client is gone."""
     last = b"\n"
-    for piece in pieces:
-        if piece.gap:
-            begin, end = piece.gap
-            told = "the log was truncated" if end < begin else f"{end - begin} bytes not kept"
-            line = f"[{told}]\n".encode()
+    for chunk in chunks:
+        if chunk.gap:
+            begin, end = chunk.gap
+            message = "the log was truncated" if end < begin else f"{end - begin} bytes not kept"
+            line = f"[{message}]\n".encode()
             yield line if last == b"\n" else b"\n" + line
             last = b"\n"
         else:
-            yield piece.data
-            last = piece.data[-1:] or last
+            yield chunk.data
+            last = chunk.data[-1:] or last
 
 
-def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Piece]:
+def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Chunk]:
     """What is written to a log from an offset on, as it is written, or only what is there.
     JobNotFound when the job is gone."""
-    watch, log = tailboard().storage.watch(job_id), open_log(job_id)
-    told = time.monotonic()
+    watch, log = state().store.watch(job_id), open_log(job_id)
+    sent_at = time.monotonic()
     try:
         while True:
-            ended = not wait or tailboard().storage.status(job_id) in FINISHED  # before the size
+            ended = not wait or state().store.status(job_id) in FINISHED  # before the size
             if at == 0:  # perhaps it had no log when we opened it
                 log.close()
                 log = open_log(job_id)
-            for piece in read_on(log, at, timestamps, ended):
-                yield piece
-                at, told = piece.at, time.monotonic()
+            for chunk in read_on(log, at, timestamps, ended):
+                yield chunk
+                at, sent_at = chunk.at, time.monotonic()
             if ended:
                 return
             watch.wait(KEEPALIVE_INTERVAL)
-            if time.monotonic() - told > KEEPALIVE_INTERVAL - 1:
-                yield Piece(at)
-                told = time.monotonic()
+            if time.monotonic() - sent_at > KEEPALIVE_INTERVAL - 1:
+                yield Chunk(at)
+                sent_at = time.monotonic()
     finally:
         watch.close()
         log.close()
 
 
-def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Piece]:
+def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]:
     """The pieces of a log from an offset to its end."""
     if log.is_truncated_below(at):
         size = log.size
-        yield Piece(size, gap=(at, size))
+        yield Chunk(size, gap=(at, size))
         return
     while True:
         begin, data = log.read(at, BLOCK)
         if begin > at:
-            yield Piece(begin, gap=(at, begin))
+            yield Chunk(begin, gap=(at, begin))
         data = trim_partial_utf8(data, ended and len(data) < BLOCK)
         if not data:
             return
         at = begin + len(data)
-        yield Piece(at, log.add_timestamps(begin, data) if timestamps else data)
+        yield Chunk(at, log.add_timestamps(begin, data) if timestamps else data)
 
 
 # --- All logs -----------------------------------------------------------------------------------
@@ -1844,8 +1845,8 @@ class GrepPage:
     """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
     found or so many bytes read, or time is up, and then `next` says where to go on."""
 
-    def __init__(self, asked: Grep, seconds: float, is_numbered: bool = True) -> None:
-        self.asked = asked
+    def __init__(self, query: Grep, seconds: float, is_numbered: bool = True) -> None:
+        self.query = query
         self.is_numbered = is_numbered  # are the lines' numbers wished for?
         self.deadline = time.monotonic() + seconds
         self.hits: list[dict[str, Any]] = []
@@ -1867,13 +1868,13 @@ class GrepPage:
         """Fill the page."""
         last = self._search_begun_job()
         while self.next is None:
-            jobs, following = tailboard().storage.list(
-                self.asked.status,
-                self.asked.queue,
+            jobs, following = state().store.list(
+                self.query.status,
+                self.query.queue,
                 "",
                 GREP_STEP,
                 last,
-                self.asked.first_id(),
+                self.query.first_id(),
                 short=True,
             )
             for job in jobs:
@@ -1894,18 +1895,18 @@ class GrepPage:
     def _search_begun_job(self) -> str | None:
         """The ID of the job below which to go on; if the page before ended in its log, that is
         searched first."""
-        place = re.fullmatch(PLACE, self.asked.before or "")
+        place = re.fullmatch(PLACE, self.query.before or "")
         if place is None:
             return None
         job_id, offset, found = place.groups()
         if offset is not None:
             with suppress(JobNotFound):  # it was deleted
-                self._search_job(tailboard().storage.get(job_id), int(offset), int(found))
+                self._search_job(state().store.get(job_id), int(offset), int(found))
         return str(job_id)
 
     def _is_full(self) -> bool:
         return (
-            len(self.hits) >= self.asked.limit
+            len(self.hits) >= self.query.limit
             or self.bytes >= GREP_BYTES
             or time.monotonic() > self.deadline
         )
@@ -1918,7 +1919,7 @@ class GrepPage:
         except JobNotFound:
             pass  # it was deleted
         except OSError as error:
-            if isinstance(error, storage.StoreTrouble) or error.errno in storage.RESOURCE_ERRNOS:
+            if isinstance(error, storage.StoreError) or error.errno in storage.RESOURCE_ERRNOS:
                 raise
             self.unreadable.append(job.id)
 
@@ -1928,8 +1929,8 @@ class GrepPage:
         end = min(before, size)
         lowest = size - GREP_JOB_BYTES  # a log may be one huge hole
         floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
-        wanted = max(0, min(self.asked.per_job - found, self.asked.limit - len(self.hits)))
-        lines, following = log.search(self.asked.q.encode(), end, wanted, self.deadline, floor)
+        wanted = max(0, min(self.query.per_job - found, self.query.limit - len(self.hits)))
+        lines, following = log.search(self.query.q.encode(), end, wanted, self.deadline, floor)
         self.bytes += max(0, end - (log.start if following is None else following))
         patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
         numbered = number_hits(log, lines, time.monotonic() + patience)
@@ -1937,7 +1938,7 @@ class GrepPage:
         found += len(lines)
         if following is None or following <= lowest:
             return
-        if found >= self.asked.per_job:
+        if found >= self.query.per_job:
             self.more_in.append(job.id)
         else:
             self.next = f"{job.id}.{following}.{found}"
@@ -1964,9 +1965,9 @@ def job_summary(job: Job) -> dict[str, Any]:
 @routes.get("/logs")
 def search_logs() -> dict[str, Any]:
     """The lines of all logs that hold a text, newest jobs first."""
-    asked = Grep.parse(query_parameters())
-    with tailboard().searches.take(searcher()):
-        return GrepPage(asked, SEARCH_TIME).search().as_dict()
+    query = Grep.parse(query_parameters())
+    with state().searches.turn(searcher()):
+        return GrepPage(query, SEARCH_TIME).search().as_dict()
 
 
 # --- Many jobs at once --------------------------------------------------------------------------
@@ -1987,18 +1988,18 @@ class Chosen(NamedTuple):
     complete: bool  # False: these are the newest of them
 
 
-def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
+def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
     """Find the jobs; 400 for a status whose jobs do not allow that."""
-    allowed = BULK_STATUSES[asked.to]
-    if asked.status not in (None, *allowed):
-        told = f"only such jobs can be {BULK_DONE[asked.to]}"
-        abort(400, f"status must be one of {', '.join(allowed)}: {told}")
-    statuses = [asked.status] if asked.status else allowed
+    allowed = BULK_STATUSES[query.to]
+    if query.status not in (None, *allowed):
+        message = f"only such jobs can be {BULK_DONE[query.to]}"
+        abort(400, f"status must be one of {', '.join(allowed)}: {message}")
+    statuses = [query.status] if query.status else allowed
     found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
     complete = True
     for status in statuses:
         count = 0
-        for page in iter_pages(status, asked.queue, asked.q, asked.first_id()):
+        for page in iter_pages(status, query.queue, query.q, query.first_id()):
             found |= {job.id: job for job in page}
             count += len(page)
             if count > limit or time.monotonic() > deadline:
@@ -2006,7 +2007,7 @@ def choose(asked: Bulk, limit: int, deadline: float) -> Chosen:
                 break
     jobs = sorted(found.values(), key=lambda job: job.id, reverse=True)
     complete = complete and len(jobs) <= limit
-    return in_order(asked.to, jobs[:limit], complete, deadline)
+    return in_order(query.to, jobs[:limit], complete, deadline)
 
 
 def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> Chosen:
@@ -2032,9 +2033,7 @@ def iter_pages(
     """All jobs, as Store.list gives them, a few at a time."""
     before = None
     while True:
-        jobs, before = tailboard().storage.list(
-            status, queue, text, BULK_STEP, before, since, short=True
-        )
+        jobs, before = state().store.list(status, queue, text, BULK_STEP, before, since, short=True)
         yield jobs
         if before is None:
             return
@@ -2049,8 +2048,8 @@ def bulk_key(job_id: str) -> str:
 @routes.get("/bulk")
 def bulk() -> dict[str, Any]:
     """The IDs of the jobs to rerun, cancel or delete one after another; nothing is done to them."""
-    asked = Bulk.parse(query_parameters())
-    chosen = choose(asked, BULK_LIMIT, time.monotonic() + BULK_TIME)
+    query = Bulk.parse(query_parameters())
+    chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
     ids = [job.id for job in chosen.jobs]
     return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
 
@@ -2065,7 +2064,7 @@ def describe_api() -> dict[str, Any]:
     return {
         "name": "Tailboard",
         "description": "This is the API of Tailboard, for programs; people use the page.",
-        "page": next(iter(tailboard().origins), f"http://localhost:{page_port}"),
+        "page": next(iter(state().origins), f"http://localhost:{page_port}"),
         "openapi": "/openapi.json",
     }
 
@@ -2074,13 +2073,13 @@ def describe_api() -> dict[str, Any]:
 def list_workers() -> dict[str, Any]:
     """The living workers, the machines that share the jobs, the queues that are paused, and what
     cannot be read."""
-    port = tailboard().storage
+    store = state().store
     return {
-        "workers": list(port.workers()),
-        "machines": list(port.machines()),
-        "paused": list(port.pauses.list()),
-        "storage": port.describe(),
-        "unreadable": list(port.unreadable()),
+        "workers": list(store.workers()),
+        "machines": list(store.machines()),
+        "paused": list(store.pauses.list()),
+        "storage": store.describe(),
+        "unreadable": list(store.unreadable()),
     }
 
 
@@ -2089,8 +2088,8 @@ def healthz() -> tuple[dict[str, Any], int]:
     """200, or 503 with a reason: nothing can be written, a worker does not respond, or jobs wait
     that no worker serves, in a queue that is not paused. It needs no token, so it names nothing
     but a few of these queues: what cannot be read is counted, and /workers names it."""
-    waiting, alive = tailboard().storage.queued_by_queue(), tailboard().storage.workers()
-    for paused in tailboard().storage.pauses.list():  # they wait because somebody wants them to
+    waiting, alive = state().store.queued_by_queue(), state().store.workers()
+    for paused in state().store.pauses.list():  # they wait because somebody wants them to
         waiting.pop(paused.queue, None)
     reason = None
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
@@ -2098,9 +2097,9 @@ def healthz() -> tuple[dict[str, Any], int]:
     if silent := sum(not worker.responds for worker in alive):
         period = f"{storage.UNRESPONSIVE_AFTER:g} s"
         reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
-    reason = tailboard().storage.problem() or reason
+    reason = state().store.problem() or reason
     try:
-        tailboard().storage.check_writable()
+        state().store.check_writable()
     except OSError as error:
         reason = f"the storage cannot be written: {error.strerror}"
     age = max((age_of(names[0]) for names in waiting.values()), default=None)
@@ -2109,7 +2108,7 @@ def healthz() -> tuple[dict[str, Any], int]:
         "reason": reason,
         "workers": len(alive),
         "oldest_queued_seconds": age,
-        "unreadable": len(tailboard().storage.unreadable()),
+        "unreadable": len(state().store.unreadable()),
     }
     return body, 503 if reason else 200
 
@@ -2131,7 +2130,7 @@ def age_of(job_id: str) -> float:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    return Response(generate_latest(tailboard()), mimetype="text/plain")
+    return Response(generate_latest(state()), mimetype="text/plain")
 
 
 # --- What the API is, for programs (OpenAPI 3.1) --------------------------------------------------
@@ -2886,9 +2885,9 @@ SHOWN_IDS = 5  # of the jobs that an ambiguous ID fits
 
 def find(part: str) -> Job:
     """The job whose ID starts or ends with this."""
-    found = tailboard().storage.find(part)
+    found = state().store.find(part)
     if len(found) == 1:
-        return tailboard().storage.get(found[0])
+        return state().store.get(found[0])
     message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
     if found:
         message += f": {', '.join(found[:SHOWN_IDS])}"
@@ -2927,7 +2926,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
     given["command"] = read_script() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
-    job = tailboard().storage.submit(make_job(given | {"submitted_by": getuser()}))
+    job = state().store.submit(make_job(given | {"submitted_by": getuser()}))
     echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)
@@ -2947,7 +2946,7 @@ def follow_to_end(job: Job) -> None:
     """Print a job's log as it is written; exit with its exit code."""
     for data in plain_text(follow_log(job.id, 0, False)):
         click.echo(data, nl=False)
-    code = tailboard().storage.get(job.id).exit_code
+    code = state().store.get(job.id).exit_code
     sys.exit(1 if code is None else code)
 
 
@@ -2958,7 +2957,7 @@ def follow_to_end(job: Job) -> None:
 def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first. On a terminal a line below says why one ended badly, or waits."""
     pauses, columns = pauses_by_queue(), terminal_columns()
-    for job in tailboard().storage.list(Status(status) if status else None, limit=limit)[0]:
+    for job in state().store.list(Status(status) if status else None, limit=limit)[0]:
         shown = shown_job(job, pauses)
         lines = [json.dumps(shown)] if as_json else job_lines(job, shown, columns)
         for line in lines:
@@ -2977,15 +2976,15 @@ def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]
     if columns is None:
         return [line]
     lines = [line]
-    if told := what_happened(shown):
-        lines.append(f"    {told}")
+    if explanation := what_happened(shown):
+        lines.append(f"    {explanation}")
     return [cut_to(line, columns) for line in lines]
 
 
 def what_happened(job: dict[str, Any]) -> str:
     """Why a job ended badly, or waits; nothing where there is nothing to say."""
-    told = [" ".join(text.split()) for text in (job["reason"], job["hint"]) if text]
-    return ": ".join(told) or time_to_wait(job)
+    explanation = [" ".join(text.split()) for text in (job["reason"], job["hint"]) if text]
+    return ": ".join(explanation) or time_to_wait(job)
 
 
 def time_to_wait(job: dict[str, Any]) -> str:
@@ -3018,9 +3017,9 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     """Print a job's log."""
     if all(place.values()):
         raise click.ClickException("--tail and --since exclude each other")
-    job, asked = find(job_id), LogQuery.parse(place)
+    job, query = find(job_id), LogQuery.parse(place)
     with open_log(job.id) as log:
-        offset = begin_at(log, asked, log.size)
+        offset = begin_at(log, query, log.size)
     for data in plain_text(follow_log(job.id, offset, False, wait=follow)):
         click.echo(data, nl=False)
 
@@ -3046,10 +3045,10 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 def grep_command(text: str, limit: int | None, per_job: int | None, **filters: str | None) -> None:
     """Print the lines of all logs that hold TEXT, in ASCII capitals or not, as `ID name: line`, the
     newest job and the newest line first. Exit code 1: there is none."""
-    asked = Grep.parse(filters | {"q": text})
+    query = Grep.parse(filters | {"q": text})
     count = 0
     try:
-        for page in grep_pages(asked, limit or sys.maxsize, per_job or sys.maxsize):
+        for page in grep_pages(query, limit or sys.maxsize, per_job or sys.maxsize):
             print_hits(page)
             count += len(page.hits)
     except KeyboardInterrupt:
@@ -3057,16 +3056,16 @@ def grep_command(text: str, limit: int | None, per_job: int | None, **filters: s
     sys.exit(0 if count else 1)
 
 
-def grep_pages(asked: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
+def grep_pages(query: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
     """A search of all logs to its end, or until so many lines are found."""
     while limit > 0:
         now = {"limit": min(limit, GREP_COMMAND_LINES), "per_job": per_job}
-        page = GrepPage(asked.model_copy(update=now), GREP_COMMAND_TIME, False).search()
+        page = GrepPage(query.model_copy(update=now), GREP_COMMAND_TIME, False).search()
         yield page
         if page.next is None:
             return
         limit -= len(page.hits)
-        asked = asked.model_copy(update={"before": page.next})
+        query = query.model_copy(update={"before": page.next})
 
 
 def print_hits(page: GrepPage) -> None:
@@ -3086,9 +3085,10 @@ class Action(NamedTuple):
 
 
 def add_action(action: Action) -> None:
-    told = f"{action.name.capitalize()} the job of this ID, or all jobs that the options choose."
+    name = action.name.capitalize()
+    help_text = f"{name} the job of this ID, or all jobs that the options choose."
 
-    @routes.cli.command(action.name, help=told)
+    @routes.cli.command(action.name, help=help_text)
     @click.argument("job_id", metavar="[ID]", required=False)
     @filter_options
     @click.option("--q", metavar="TEXT", help="In name, command or ID.")
@@ -3107,11 +3107,11 @@ def add_action(action: Action) -> None:
 
 
 def cancel_as_user(job: Job) -> Job:
-    return tailboard().storage.cancel(job.id, f"cancelled by {getuser()}")
+    return state().store.cancel(job.id, f"cancelled by {getuser()}")
 
 
 def delete_job(job: Job) -> None:
-    tailboard().storage.delete(job.id)
+    state().store.delete(job.id)
 
 
 add_action(Action("cancel", cancel_as_user, cancel_as_user))
@@ -3127,9 +3127,9 @@ def count_of(jobs: int) -> str:
     return "1 job" if jobs == 1 else f"{jobs} jobs"
 
 
-def act_on_many(action: Action, asked: Bulk, yes: bool) -> None:
+def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
     """Say which jobs these are, ask, do it, and say what could not be done."""
-    chosen = choose(asked, sys.maxsize, float("inf"))
+    chosen = choose(query, sys.maxsize, float("inf"))
     show_chosen(chosen)
     if not chosen.jobs:
         return
@@ -3147,8 +3147,8 @@ def show_chosen(chosen: Chosen) -> None:
     if len(chosen.jobs) > SHOWN_JOBS:
         echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
     if chosen.left_out:
-        told = f"left out: {count_of(chosen.left_out)} that ran again since"
-        echo_line(told, err=True)
+        message = f"left out: {count_of(chosen.left_out)} that ran again since"
+        echo_line(message, err=True)
 
 
 class Progress:
@@ -3159,18 +3159,18 @@ class Progress:
         self.action, self.jobs = action, jobs
         self.done = 0
         self.failures: list[str] = []
-        self.told_at = time.monotonic()
+        self.shown_at = time.monotonic()
 
     def run(self) -> None:
         """Exit code 1 where something could not be done."""
         try:
             for number, job in enumerate(self.jobs, 1):
                 self._act(job)
-                self._tell(number)
+                self._show_progress(number)
         except KeyboardInterrupt:
             self._sum_up()
             sys.exit(INTERRUPTED)
-        except storage.StoreAway as error:  # so it would be for all others
+        except storage.StoreUnreachable as error:  # so it would be for all others
             self.failures.append(f"broken off: {error}")
         self._sum_up()
         sys.exit(1 if self.failures else 0)
@@ -3178,7 +3178,7 @@ class Progress:
     def _act(self, job: Job) -> None:
         try:
             result = self.action.of_many(job) or job
-        except storage.StoreAway:
+        except storage.StoreUnreachable:
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
             self.failures.append(f"{job.id}: {describe_error(error)}")
@@ -3186,11 +3186,11 @@ class Progress:
         self.done += 1
         echo_line(result.id)
 
-    def _tell(self, number: int) -> None:
+    def _show_progress(self, number: int) -> None:
         now = time.monotonic()
-        if now - self.told_at > PROGRESS_INTERVAL:
+        if now - self.shown_at > PROGRESS_INTERVAL:
             echo_line(f"{number} of {len(self.jobs)}", err=True)
-            self.told_at = now
+            self.shown_at = now
 
     def _sum_up(self) -> None:
         left = len(self.jobs) - self.done
@@ -3266,7 +3266,7 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
-    job = tailboard().storage.submit(make_run(name, parse_pairs("a value", values), getuser()))
+    job = state().store.submit(make_run(name, parse_pairs("a value", values), getuser()))
     echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)
@@ -3279,30 +3279,30 @@ def saved_commands(context: click.Context) -> None:
     """List saved commands; keep them, or their times, by the commands below."""
     if context.invoked_subcommand is not None:
         return
-    for command in tailboard().storage.saved.list():
+    for command in state().store.saved.list():
         echo_line(describe_command(whole_command(command)))
 
 
 saved_commands.command_class = Command
 
 
-def describe_command(told: dict[str, Any]) -> str:
+def describe_command(shown: dict[str, Any]) -> str:
     """A saved command in one line: name, times, last run, what it runs."""
-    times = "no times" if told["cron"] is None else f"{told['cron']} {told['zone']}"
-    if told["paused"]:
+    times = "no times" if shown["cron"] is None else f"{shown['cron']} {shown['zone']}"
+    if shown["paused"]:
         times += ", paused"
-    elif told["next_run"] is not None:
-        times += f", next {time_in_zone(told['next_run'], told['zone'])}"
-    last = told["last_run"]
+    elif shown["next_run"] is not None:
+        times += f", next {time_in_zone(shown['next_run'], shown['zone'])}"
+    last = shown["last_run"]
     ran = "never ran"
     if last is not None:
-        ran = f"{last['status']} {time_in_zone(last['submitted_at'], told['zone'])}"
-    if told["skipped"]["count"]:
-        ran += f", {told['skipped']['count']} skipped"
-    params = " ".join(param["name"] for param in told["params"])
-    line = " ".join(str(told["command"]).split())[:60]
+        ran = f"{last['status']} {time_in_zone(last['submitted_at'], shown['zone'])}"
+    if shown["skipped"]["count"]:
+        ran += f", {shown['skipped']['count']} skipped"
+    params = " ".join(param["name"] for param in shown["params"])
+    line = " ".join(str(shown["command"]).split())[:60]
     return "  ".join(
-        part for part in (told["saved"], f"({times})", f"({ran})", params, line) if part
+        part for part in (shown["saved"], f"({times})", f"({ran})", params, line) if part
     )
 
 
@@ -3317,7 +3317,7 @@ def time_in_zone(text: str, zone: str) -> str:
 @click.argument("name")
 def delete_saved_command(name: str) -> None:
     """Forget a saved command; its jobs stay."""
-    tailboard().storage.saved.delete(name)
+    state().store.saved.delete(name)
     echo_line(name)
 
 
@@ -3325,8 +3325,8 @@ def switch_times(word: str, paused: bool, text: str) -> None:
     @saved_commands.command(word, help=text)
     @click.argument("name")
     def switch(name: str) -> None:
-        command = tailboard().storage.saved.load(name)
-        tailboard().storage.saved.save(replace(command, paused=paused))
+        command = state().store.saved.load(name)
+        state().store.saved.save(replace(command, paused=paused))
         echo_line(name)
 
 
@@ -3342,7 +3342,7 @@ def export_command(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     commands = {
         os.path.join(folder, f"{command.saved}.json"): command
-        for command in tailboard().storage.saved.list()
+        for command in state().store.saved.list()
     }
     for path in commands:
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -3356,7 +3356,7 @@ def export_command(folder: str) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def import_command(folder: str) -> None:
     """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
-    store = tailboard().storage
+    store = state().store
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
     commands = [read_exported(os.path.join(folder, name)) for name in names]
     before = store.saved.list()
@@ -3399,16 +3399,16 @@ def read_exported(path: str) -> tuple[str, dict[str, Any]]:
 @routes.cli.command("workers")
 def workers_command() -> None:
     """List the living workers."""
-    alive = tailboard().storage.workers()
+    alive = state().store.workers()
     if not alive:
         echo_line("no worker is running: `python worker.py` starts one", err=True)
     for info in alive:
         queues = ", ".join(info.queues) or "all queues"
         silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
         echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
-    for pause in tailboard().storage.pauses.list():
+    for pause in state().store.pauses.list():
         echo_line(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
-    for machine in tailboard().storage.machines():
+    for machine in state().store.machines():
         heard = f"heard of at {machine.heard_at}"
         echo_line(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
 
@@ -3418,15 +3418,15 @@ def workers_command() -> None:
 @click.option("--why", metavar="TEXT", help="Shown to who waits for it.")
 def pause_command(queue: str, why: str | None) -> None:
     """Claim nothing from QUEUE until it is resumed; what runs goes on."""
-    asked = PauseRequest.parse({"why": why, "by": getuser()})
-    tailboard().storage.pauses.pause(known_queue(queue), asked.why, asked.by)
+    request = PauseRequest.parse({"why": why, "by": getuser()})
+    state().store.pauses.pause(known_queue(queue), request.why, request.by)
 
 
 @routes.cli.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
     """End the pause of QUEUE."""
-    tailboard().storage.pauses.resume(known_queue(queue))
+    state().store.pauses.resume(known_queue(queue))
 
 
 @routes.cli.command("access")
@@ -3445,7 +3445,7 @@ def access_command() -> None:
 @click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
 def token_command(name: str, replace: bool, revoke: bool) -> None:
     """Make a token for NAME, in the file that TAILBOARD_TOKENS names, and print it this once."""
-    tokens = tailboard().tokens
+    tokens = state().tokens
     if not tokens.path:
         raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
     if not TOKEN_NAME.fullmatch(name):
@@ -3502,7 +3502,7 @@ def mark_lost_command(spool: str) -> None:
     """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
     or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
     of those that have ended."""
-    store = tailboard().storage
+    store = state().store
     if not isinstance(store, storage.RedisStore):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
     try:
@@ -3527,7 +3527,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_blueprint(routes)
     access = match_operations(app)
     try:
-        app.extensions["tailboard"] = Tailboard(Settings.read(env), access)
+        app.extensions["tailboard"] = AppState(Settings.read(env), access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
     for name in storage.foreign_settings(env):
@@ -3562,13 +3562,13 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class Served:
+class FlaskOverAsgi:
     """The Flask application as an ASGI application. Bytes are received and sent in the event loop,
     so that a slow client holds no thread; Flask itself runs in threads."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        state: Tailboard = app.extensions["tailboard"]
+        state: AppState = app.extensions["tailboard"]
         self.outages = state.outages
         threads = state.settings.followers + OTHER_THREADS
         self.threads = ThreadPoolExecutor(threads, "request")
@@ -3605,26 +3605,26 @@ class Served:
         self, scope: Scope, environ: dict[str, Any], receive: Receive, send: Send, begun: float
     ) -> None:
         """Answer a request whose body has arrived."""
-        answer = Answer(self.threads)
+        answer = WsgiResponse(self.threads)
         try:
-            piece = await answer.begin(self.app, environ)
+            chunk = await answer.begin(self.app, environ)
         except DownloadBroken:
-            piece = await answer.fail(503, "the log has lost its beginning meanwhile; try again")
-        except storage.StoreTrouble as error:
-            self.outages.add(error)
-            piece = await answer.fail(503, f"the storage cannot do that now: {error}")
+            chunk = await answer.fail(503, "the log has lost its beginning meanwhile; try again")
+        except storage.StoreError as error:
+            self.outages.report(error)
+            chunk = await answer.fail(503, f"the storage cannot do that now: {error}")
         except Exception:  # of ours: Flask itself answers those of a route
             self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
-            piece = await answer.fail(500, ERROR_SENTENCES[500])
+            chunk = await answer.fail(500, ERROR_SENTENCES[500])
         head = {"status": answer.status, "headers": answer.headers}
         await send({"type": "http.response.start"} | head)
         if answer.closed:
-            await send({"type": "http.response.body", "body": piece or b""})
+            await send({"type": "http.response.body", "body": chunk or b""})
         else:
             try:
-                await stream_pieces(answer, piece, receive, send)
-            except storage.StoreTrouble as error:  # the answer breaks off: a follower reconnects
-                self.outages.add(error)
+                await stream_chunks(answer, chunk, receive, send)
+            except storage.StoreError as error:  # the answer breaks off: a follower reconnects
+                self.outages.report(error)
         log_access(scope, answer, time.monotonic() - begun)
 
     async def read_body(self, environ: dict[str, Any], receive: Receive) -> Any:
@@ -3638,9 +3638,9 @@ class Served:
             async with asyncio.timeout(BODY_TIME):
                 await self.receive_body(body, receive)
         except TimeoutError:
-            return Unreadable(BodyLate())
+            return FailedBody(BodyLate())
         except (BodyBroken, BodiesTooMany) as error:
-            return Unreadable(error)
+            return FailedBody(error)
         finally:
             self.bodies_bytes -= len(body)
         return io.BytesIO(body)
@@ -3659,14 +3659,16 @@ class Served:
             more = message["more_body"]
 
 
-async def stream_pieces(answer: Answer, piece: bytes | None, receive: Receive, send: Send) -> None:
-    """Send piece after piece, each when the client has taken those before, until the end or until
+async def stream_chunks(
+    answer: WsgiResponse, chunk: bytes | None, receive: Receive, send: Send
+) -> None:
+    """Send chunk after chunk, each when the client has taken those before, until the end or until
     the client is gone."""
     gone = asyncio.create_task(disconnected(receive))
     try:
-        while piece is not None and not gone.done():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            piece = await answer.next_piece()
+        while chunk is not None and not gone.done():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await answer.next_chunk()
     except DownloadBroken as error:
         ACCESS.info("broken off: %s", error)
         return  # before its end, upon which the server closes the connection
@@ -3682,13 +3684,13 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
-def log_access(scope: Scope, answer: Answer, seconds: float) -> None:
+def log_access(scope: Scope, answer: WsgiResponse, seconds: float) -> None:
     path = scope["raw_path"].decode("latin-1")  # as it was sent; and no query, which holds tickets
     asked = f'{scope["client"][0]} "{scope["method"]} {path}"'
     ACCESS.info("%s %d %d bytes %.0f ms", asked, answer.status, answer.size, seconds * 1000)
 
 
-class Unreadable:
+class FailedBody:
     """A body that did not arrive: reading it raises the reason."""
 
     def __init__(self, error: Exception) -> None:
@@ -3700,9 +3702,9 @@ class Unreadable:
     readinto = readline = read
 
 
-class Answer:
-    """One WSGI answer (PEP 3333): its head, then its body piece by piece. A thread makes one piece
-    and is free again while the piece is sent."""
+class WsgiResponse:
+    """One WSGI answer (PEP 3333): its head, then its body chunk by chunk. A thread makes one chunk
+    and is free again while the chunk is sent."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
@@ -3711,7 +3713,7 @@ class Answer:
         self.status, self.size = 500, 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body: Any = ()
-        self.pieces: Iterator[bytes] = iter(())
+        self.chunks: Iterator[bytes] = iter(())
         self.closed = False
 
     async def begin(self, app: Flask, environ: dict[str, Any]) -> bytes | None:
@@ -3731,7 +3733,7 @@ class Answer:
         await self.close()
         return body
 
-    async def next_piece(self) -> bytes | None:
+    async def next_chunk(self) -> bytes | None:
         return await self._step(self._next)
 
     async def close(self) -> None:
@@ -3743,21 +3745,21 @@ class Answer:
 
     def _begin(self, app: Flask, environ: dict[str, Any]) -> bytes | None:
         self.body = app(environ, self._start)  # type: ignore[arg-type]  # Flask needs no write()
-        self.pieces = iter(self.body)
-        piece = self._next()
+        self.chunks = iter(self.body)
+        chunk = self._next()
         length = dict(self.headers).get(b"content-length")
-        if piece is None or length == b"%d" % len(piece):
+        if chunk is None or length == b"%d" % len(chunk):
             self._close()
-        return piece
+        return chunk
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
         self.status = int(status.split()[0])
         self.headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
 
     def _next(self) -> bytes | None:
-        piece = next(self.pieces, None)
-        self.size += len(piece or b"")
-        return piece
+        chunk = next(self.chunks, None)
+        self.size += len(chunk or b"")
+        return chunk
 
     def _close(self) -> None:
         self.closed = True
@@ -3936,13 +3938,13 @@ def share_heaps() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_HEAPS)
 
 
-def serve_app() -> Served:
+def serve_app() -> FlaskOverAsgi:
     """What the server's second process serves."""
     share_heaps()
     storage.start_logging(sys.stdout)
     ACCESS.setLevel(logging.INFO)
     try:
-        return Served(create_app())
+        return FlaskOverAsgi(create_app())
     except CannotStart as error:
         sys.exit(f"api: {error.message}")
 

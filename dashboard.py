@@ -244,22 +244,22 @@ def cached_request(
 def load_listing(client: ApiClient, filters: Mapping[str, str]) -> dict[str, Any]:
     """The rows of the jobs that match, newest first, and how many there are of each status. A
     session keeps it, and whole jobs would take a third more of its memory."""
-    asked = {name: filters[name] for name in FILTERS if filters.get(name)}
-    listing = client.get_json(listing_path(asked), "jobs", "counts", "next", keep="list")
+    parameters = {name: filters[name] for name in FILTERS if filters.get(name)}
+    listing = client.get_json(listing_path(parameters), "jobs", "counts", "next", keep="list")
     kept = {name: listing[name] for name in ("counts", "next")}
     kept["rows"] = [job_row(job) for job in listing["jobs"]]
-    if not asked.get("q") and not asked.get("queue"):
+    if not parameters.get("q") and not parameters.get("queue"):
         return kept | {"more": False}
     searched = listing
-    if asked.get("status"):  # whose other matches are counted, too
-        every = {name: text for name, text in asked.items() if name != "status"}
+    if parameters.get("status"):  # whose other matches are counted, too
+        every = {name: text for name, text in parameters.items() if name != "status"}
         searched = client.get_json(listing_path(every), "jobs", "next", keep="search")
     counts = Counter(job["status"] for job in searched["jobs"])
     return kept | {"counts": dict(counts), "more": searched["next"] is not None}
 
 
-def listing_path(asked: Mapping[str, str]) -> str:
-    return f"/jobs?{urlencode({'limit': LIST_LIMIT, **asked})}"
+def listing_path(parameters: Mapping[str, str]) -> str:
+    return f"/jobs?{urlencode({'limit': LIST_LIMIT, **parameters})}"
 
 
 def load_workers(client: ApiClient, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -293,8 +293,8 @@ def load_ticket(client: ApiClient) -> str:
 def load_previous_runs(client: ApiClient, job: Job) -> list[Job]:
     """Earlier jobs of the same name that succeeded, oldest first."""
     title = job_title(job)
-    asked = {"status": "succeeded", "limit": 100, "before": job["id"], "q": title}
-    listing = cached_request(client, client.token, f"/jobs?{urlencode(asked)}")
+    parameters = {"status": "succeeded", "limit": 100, "before": job["id"], "q": title}
+    listing = cached_request(client, client.token, f"/jobs?{urlencode(parameters)}")
     same = [job_row(other) for other in listing["jobs"] if job_title(other) == title]
     return same[:PREVIOUS_LIMIT][::-1]
 
@@ -315,34 +315,34 @@ def load_tail(client: ApiClient, job_id: str, stamped: bool) -> dict[str, Any]:
     }
 
 
-def load_search(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+def load_search(client: ApiClient, errand: Mapping[str, Any]) -> dict[str, Any]:
     """A part of a search of all logs; its `next` is the `before` of the part that follows."""
-    path = query_path("/logs", asked, "q", "status", "queue", "before")
+    path = query_path("/logs", errand, "q", "status", "queue", "before")
     return client.get_json(f"{path}&limit={SEARCH_LIMIT}", "hits", "next", "searched")
 
 
-def load_chosen(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+def load_chosen(client: ApiClient, errand: Mapping[str, Any]) -> dict[str, Any]:
     """Which jobs to run again, cancel or delete; nothing is done to them."""
-    path = query_path("/bulk", asked, "to", "status", "queue", "q")
+    path = query_path("/bulk", errand, "to", "status", "queue", "q")
     return client.get_json(path, "ids", "left_out", "complete")
 
 
-def change_some(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
+def change_some(client: ApiClient, errand: Mapping[str, Any]) -> dict[str, Any]:
     """Run again, cancel or delete some jobs, as many as STEP_TIME allows: how many were `tried`,
     and what the API said of those that it `declined`. `error` says why it ended early."""
     until = time.monotonic() + STEP_TIME
-    told: dict[str, Any] = {"tried": 0, "declined": []}
-    for job_id in asked["ids"]:
+    result: dict[str, Any] = {"tried": 0, "declined": []}
+    for job_id in errand["ids"]:
         try:
-            change_one(client, asked["to"], job_id)
+            change_one(client, errand["to"], job_id)
         except ApiError as error:
             if error.may_pass or isinstance(error, Refused):
-                return told | describe_error(error)
-            told["declined"].append(describe_declined(error, job_id))
-        told["tried"] += 1
+                return result | describe_error(error)
+            result["declined"].append(describe_declined(error, job_id))
+        result["tried"] += 1
         if time.monotonic() > until:
             break
-    return told
+    return result
 
 
 def describe_declined(error: ApiError, job_id: str) -> str:
@@ -367,24 +367,24 @@ def load_queues(client: ApiClient, _asked: Mapping[str, Any]) -> dict[str, Any]:
     return client.get_json("/queues", "queues")
 
 
-def pause_queue(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
-    body = {"why": asked["why"]} if asked["why"] else {}
-    client.request("PUT", queue_path(asked), body=body)
-    return load_queues(client, asked)
+def pause_queue(client: ApiClient, errand: Mapping[str, Any]) -> dict[str, Any]:
+    body = {"why": errand["why"]} if errand["why"] else {}
+    client.request("PUT", queue_path(errand), body=body)
+    return load_queues(client, errand)
 
 
-def resume_queue(client: ApiClient, asked: Mapping[str, Any]) -> dict[str, Any]:
-    client.request("DELETE", queue_path(asked))
-    return load_queues(client, asked)
+def resume_queue(client: ApiClient, errand: Mapping[str, Any]) -> dict[str, Any]:
+    client.request("DELETE", queue_path(errand))
+    return load_queues(client, errand)
 
 
-def queue_path(asked: Mapping[str, Any]) -> str:
-    return f"/queues/{quote(asked['queue'], '')}/pause"
+def queue_path(errand: Mapping[str, Any]) -> str:
+    return f"/queues/{quote(errand['queue'], '')}/pause"
 
 
-def query_path(path: str, asked: Mapping[str, Any], *names: str) -> str:
+def query_path(path: str, parameters: Mapping[str, Any], *names: str) -> str:
     """A path with those of some names that have a value."""
-    return f"{path}?{urlencode({name: asked[name] for name in names if asked.get(name)})}"
+    return f"{path}?{urlencode({name: parameters[name] for name in names if parameters.get(name)})}"
 
 
 def describe_error(error: ApiError) -> dict[str, Any]:
@@ -528,7 +528,7 @@ def is_same_job(body: Job, job: Job) -> bool:
     return parse_form(form_values(job))[0] == body
 
 
-def blame(error: ApiError) -> dict[str, str]:
+def form_errors(error: ApiError) -> dict[str, str]:
     """The API's sentence, at the field that it begins with."""
     name = str(error).partition(" ")[0]
     return {name if name in FORM_FIELDS else "": str(error)}
@@ -575,8 +575,8 @@ def saved_path(name: str) -> str:
 
 def load_saved(client: ApiClient) -> list[Job]:
     """All saved commands, by name, each as the page shows it."""
-    told = client.get_json("/saved", "saved", keep="saved")
-    return [saved_row(command) for command in told["saved"]]
+    found = client.get_json("/saved", "saved", keep="saved")
+    return [saved_row(command) for command in found["saved"]]
 
 
 def saved_row(command: Job) -> Job:
@@ -590,7 +590,7 @@ def saved_row(command: Job) -> Job:
     return {name: command.get(name) for name in names} | {"command_text": text, "runs": runs}
 
 
-def command_of_job(job: Job, asked: Mapping[str, Any]) -> Job:
+def command_of_job(job: Job, changes: Mapping[str, Any]) -> Job:
     """The body of PUT /saved/NAME that keeps what a job ran. A variable that is asked for at each
     run leaves its environment, and its value there is the default where none was typed."""
     body = {name: job.get(name) for name in JOB_FIELDS if job.get(name) is not None}
@@ -598,10 +598,10 @@ def command_of_job(job: Job, asked: Mapping[str, Any]) -> Job:
         body.pop("name", None)  # it was called after the saved command that it came from
     env = dict(job.get("env") or {})
     params = []
-    for param in asked.get("params", ()):
+    for param in changes.get("params", ()):
         known = env.pop(param["name"], None)
         params.append({"name": param["name"], "default": param["default"] or known})
-    return body | times_of(asked) | {"env": env, "params": params}
+    return body | times_of(changes) | {"env": env, "params": params}
 
 
 def changed_command(command: Job, change: Mapping[str, Any]) -> Job:
@@ -614,11 +614,11 @@ def changed_command(command: Job, change: Mapping[str, Any]) -> Job:
     return command | times_of(change) | {"params": params}
 
 
-def times_of(asked: Mapping[str, Any]) -> Job:
-    return {name: asked[name] for name in ("cron", "zone", "paused") if name in asked}
+def times_of(changes: Mapping[str, Any]) -> Job:
+    return {name: changes[name] for name in ("cron", "zone", "paused") if name in changes}
 
 
-def blame_saved(error: ApiError, fields: Iterable[str]) -> dict[str, str]:
+def saved_form_errors(error: ApiError, fields: Iterable[str]) -> dict[str, str]:
     """The API's sentence, at the field that it begins with."""
     name = str(error).partition(" ")[0].rstrip(":")
     return {name if name in fields else "": str(error)}
@@ -740,7 +740,7 @@ def submit_form() -> None:
     try:
         set_answer(job=submit_job(api_client(), body, sent.get("source", "")), submitted=True)
     except ApiError as error:
-        set_answer(wrong=blame(error))
+        set_answer(wrong=form_errors(error))
 
 
 def set_answer(**answer: Any) -> None:
@@ -763,10 +763,10 @@ def rerun_job(client: ApiClient, job_id: str) -> str:
 def post_once(client: ApiClient, path: str, body: Job) -> str:
     """The ID of the new job. Until it is known to have arrived, whoever asks for the same again
     does so under the same key, so that a slow API and a second click make one job."""
-    asked = {"path": path, "body": body}
+    submission = {"path": path, "body": body}
     unsure = st.session_state["unsure"]
-    if unsure.get("asked") != asked:
-        unsure = {"asked": asked, "key": uuid4().hex}
+    if unsure.get("asked") != submission:
+        unsure = {"asked": submission, "key": uuid4().hex}
     st.session_state["unsure"] = unsure
     job_id = str(client.post_json(path, body, "id", key=unsure["key"])["id"])
     st.session_state["unsure"] = {}
@@ -807,14 +807,14 @@ def change(method: str, path: str) -> None:
 
 def on_saved_run() -> None:
     """Run a saved command with the values that stand in its fields."""
-    asked = component_state("saved_commands", "run", {})
-    name, values = str(asked.get("name", "")), asked.get("values", {})
+    event = component_state("saved_commands", "run", {})
+    name, values = str(event.get("name", "")), event.get("values", {})
     try:
         job_id = post_once(api_client(), f"{saved_path(name)}/run", values)
         answer_saved("run", name, job=job_id)
     except ApiError as error:
         fields = [param["name"] for param in params_of(name)]
-        answer_saved("run", name, wrong=blame_saved(error, fields))
+        answer_saved("run", name, wrong=saved_form_errors(error, fields))
 
 
 def params_of(name: str) -> list[Job]:
@@ -825,18 +825,18 @@ def params_of(name: str) -> list[Job]:
 
 def on_saved_save() -> None:
     """Keep what a job ran under a name."""
-    asked = component_state("saved_commands", "save", {})
-    name = str(asked.get("name", ""))
+    event = component_state("saved_commands", "save", {})
+    name = str(event.get("name", ""))
     if not SAVED_NAME.fullmatch(name):
         answer_saved("save", name, wrong={"name": SAVED_NAMES})
         return
     try:
         client = api_client()
-        job = client.get_json(job_path(asked.get("job", "")), "id", "command")
-        client.request("PUT", saved_path(name), body=command_of_job(job, asked))
+        job = client.get_json(job_path(event.get("job", "")), "id", "command")
+        client.request("PUT", saved_path(name), body=command_of_job(job, event))
         answer_saved("save", name)
     except ApiError as error:
-        answer_saved("save", name, wrong=blame_saved(error, SAVED_FIELDS))
+        answer_saved("save", name, wrong=saved_form_errors(error, SAVED_FIELDS))
 
 
 def on_saved_change() -> None:
@@ -847,16 +847,16 @@ def on_saved_pause() -> None:
     change_saved("pause", component_state("saved_commands", "pause", {}), ())
 
 
-def change_saved(to: str, asked: Mapping[str, Any], fields: Iterable[str]) -> None:
+def change_saved(to: str, changes: Mapping[str, Any], fields: Iterable[str]) -> None:
     """Change the times of a saved command, or defaults of its params; all else of it stays."""
-    name = str(asked.get("name", ""))
+    name = str(changes.get("name", ""))
     try:
         client = api_client()
         command = client.get_json(saved_path(name), "saved", "params")
-        client.request("PUT", saved_path(name), body=changed_command(command, asked))
+        client.request("PUT", saved_path(name), body=changed_command(command, changes))
         answer_saved(to, name)
     except ApiError as error:
-        answer_saved(to, name, wrong=blame_saved(error, fields))
+        answer_saved(to, name, wrong=saved_form_errors(error, fields))
 
 
 def on_saved_delete() -> None:
@@ -887,12 +887,12 @@ def on_reveal() -> None:
 
 def on_ask() -> None:
     """Do an errand, and tell what came of it, or why nothing did."""
-    asked = component_state("errands", "ask", {})
+    errand = component_state("errands", "ask", {})
     try:
-        told = ERRANDS[asked["errand"]](api_client(), asked)
+        result = ERRANDS[errand["errand"]](api_client(), errand)
     except ApiError as error:
-        told = describe_error(error)
-    st.session_state["told"] = told | {"number": asked["number"]}
+        result = describe_error(error)
+    st.session_state["told"] = result | {"number": errand["number"]}
 
 
 def refresh_only() -> None:
@@ -932,8 +932,8 @@ def what_changed(listing: Mapping[str, Any], filters: dict[str, str]) -> dict[st
     if is_list_to_send(changes, filters, state["sent_list"]):
         state["sent_list"] = {"number": uuid4().hex, "filters": filters, "rows": rows}
         changes = list_changes(rows, rows)
-    told = {name: listing[name] for name in ("next", "counts", "more")}
-    return changes | told | {"since": state["sent_list"]["number"], "filters": filters}
+    totals = {name: listing[name] for name in ("next", "counts", "more")}
+    return changes | totals | {"since": state["sent_list"]["number"], "filters": filters}
 
 
 def show_header(client: ApiClient, problem: str, changes: dict[str, Any]) -> None:

@@ -478,7 +478,7 @@ class Jobs(Protocol):
         has not ended or its end is being recorded."""
 
     def fire(
-        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+        self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         """Carry out what `due` has decided about the saved command's times: store the schedule
         `firing.schedule` and, if it has a key, submit `job` under that key. Both or neither: after
@@ -899,30 +899,30 @@ def known_fields(cls: Any, record: Any) -> dict[str, Any]:
     return {f.name: record[f.name] for f in fields(cls) if f.name in record}
 
 
-class Troubles:
-    """Logs what is wrong with a thing once, and again only when the trouble is new or came back."""
+class RepeatedErrors:
+    """Logs an error about a thing once, and again only if it changes or comes back."""
 
     LIMIT = 1_000  # things known at once; the oldest are forgotten
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
-        self.known: dict[str, str] = {}  # thing -> what is wrong with it
+        self.current: dict[str, str] = {}  # thing -> what is wrong with it
 
-    def add(self, thing: str, error: Exception) -> None:
+    def report(self, thing: str, error: Exception) -> None:
         text = str(error) or type(error).__name__
-        if self.known.get(thing) == text:
+        if self.current.get(thing) == text:
             return
-        self.known[thing] = text
-        while len(self.known) > self.LIMIT:
-            self.known.pop(next(iter(self.known)))
+        self.current[thing] = text
+        while len(self.current) > self.LIMIT:
+            self.current.pop(next(iter(self.current)))
         is_expected = isinstance(error, (OSError, ValueError, JobError))
         self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
 
-    def over(self, thing: str) -> None:
-        self.known.pop(thing, None)
+    def resolved(self, thing: str) -> None:
+        self.current.pop(thing, None)
 
 
-def _fsync_folder(path: str) -> None:
+def fsync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -984,7 +984,7 @@ def open_regular(path: str, flags: int) -> int:
     return fd
 
 
-def _is_damage(error: OSError) -> bool:
+def is_damage(error: OSError) -> bool:
     """Can a job have caused this error? It can also take the permissions from its files."""
     return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
 
@@ -1068,7 +1068,7 @@ def replace_file(path: str, content: bytes, private: bool = False) -> None:
         if os.geteuid() == 0:
             os.chown(draft, old.st_uid, old.st_gid)
     os.rename(draft, path)
-    _fsync_folder(os.path.dirname(path))
+    fsync_folder(os.path.dirname(path))
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
@@ -1083,7 +1083,7 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
     return CancelRequest()
 
 
-def _parse_record(data: bytes, job_id: str) -> Job:
+def parse_record(data: bytes, job_id: str) -> Job:
     """The Job in the bytes of a job.json; ValueError says why they are not one."""
     record = json.loads(data)
     if not isinstance(record, dict):
@@ -1149,69 +1149,69 @@ def cut_text(text: str, size: int) -> str:
     return kept
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 31
 
 
-def _is_command(value: Any) -> bool:
+def is_command(value: Any) -> bool:
     words = [value] if isinstance(value, str) else value
     return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
 
 
-def _is_timeout(value: Any) -> bool:
+def is_timeout(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
 
 
-def _is_retry_delay(value: Any) -> bool:
+def is_retry_delay(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
 
 
-def _is_time(value: Any) -> bool:
+def is_time(value: Any) -> bool:
     with suppress(ValueError, TypeError, OverflowError):
         return value is None or parse_time(value) < LAST_TIME
     return False
 
 
-def _is_queue(value: Any) -> bool:
+def is_queue_name(value: Any) -> bool:
     return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
 
 
-def _is_json(name: str) -> bool:
+def is_json_name(name: str) -> bool:
     return name.endswith(".json")
 
 
-def _is_day(name: str) -> bool:
+def is_day(name: str) -> bool:
     with suppress(ValueError):
         return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
     return False
 
 
 RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
-    "command": _is_command,
-    "name": _is_text,
-    "queue": _is_queue,
-    "cwd": _is_text,
+    "command": is_command,
+    "name": is_text,
+    "queue": is_queue_name,
+    "cwd": is_text,
     "env": lambda value: isinstance(value, dict),
-    "timeout": _is_timeout,
-    "retries": _is_count,
-    "retry_delay": _is_retry_delay,
-    "not_before": _is_time,
-    "submitted_at": _is_text,
-    "submitted_by": _is_text,
-    "rerun_of": _is_text,
-    "saved": _is_text,
-    "submit_reason": _is_text,
-    "version": _is_count,
+    "timeout": is_timeout,
+    "retries": is_count,
+    "retry_delay": is_retry_delay,
+    "not_before": is_time,
+    "submitted_at": is_text,
+    "submitted_by": is_text,
+    "rerun_of": is_text,
+    "saved": is_text,
+    "submit_reason": is_text,
+    "version": is_count,
 }
 
 
 def check_queue(name: str) -> None:
     """ValueError for what is no queue's name."""
-    if not _is_queue(name):
+    if not is_queue_name(name):
         raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
 
 
@@ -1223,7 +1223,7 @@ def parse_pause(queue: str, content: bytes) -> Pause:
     try:
         said = json.loads(content)
         pause = Pause(queue, said.get("why"), said.get("by"), said.get("since"))
-        if all(map(_is_text, (pause.why, pause.by, pause.since))):
+        if all(map(is_text, (pause.why, pause.by, pause.since))):
             return pause
     except (ValueError, AttributeError, RecursionError):
         pass
@@ -1238,21 +1238,21 @@ def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Paus
     return Pause(queue, why, by, began.get(queue) or utc())
 
 
-def _boot() -> str:
+def boot_id() -> str:
     """The ID of this boot of the machine (random(4)); "" where the system has none."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""
 
 
-def _pid_namespace() -> str:
+def own_pid_namespace() -> str:
     """The namespace of this process's PIDs (pid_namespaces(7)); "" if the system has none."""
     with suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return ""
 
 
-def _mtime(path: str) -> float | None:
+def mtime(path: str) -> float | None:
     with suppress(OSError):
         return os.lstat(path).st_mtime
     return None
@@ -1393,18 +1393,18 @@ def judge(
 
 
 @dataclass(slots=True, frozen=True)
-class Wait:
-    """Until when a queued job waits."""
+class Delay:
+    """How long a queued job has to wait."""
 
     until: float = 0.0  # seconds since 1970
-    most: float = 0.0  # seconds that this takes at the most, wherever the wall clock jumps
+    at_most: float = 0.0  # seconds that this takes at the most, wherever the wall clock jumps
 
-    def left(self, now: float) -> float:
+    def seconds_left(self, now: float) -> float:
         """Seconds that are left of it at this time of the wall clock; 0: none."""
-        return max(0.0, min(self.until - now, self.most))
+        return max(0.0, min(self.until - now, self.at_most))
 
 
-def wait_of(job: Job, verdict: Verdict, changed_at: float) -> Wait:
+def delay_before_start(job: Job, verdict: Verdict, changed_at: float) -> Delay:
     """What a queued job waits for, by what stands in its folder: the first attempt for the time
     that was asked for, a retry until a while after the end of the attempt before. One that was put
     back because its command never started has waited already.
@@ -1412,19 +1412,19 @@ def wait_of(job: Job, verdict: Verdict, changed_at: float) -> Wait:
     `changed_at` is the journal's mtime: the time of the end, while no `ended` stands there."""
     outcome = verdict.outcome
     if verdict.status is not Status.QUEUED:
-        return Wait()
+        return Delay()
     if outcome.failed_starts:
         pause = retry_pause(START_DELAY, outcome.failed_starts + 1)
     elif outcome.status is Status.QUEUED:
         if verdict.next_attempt == 1 and job.not_before:
-            return Wait(parse_time(job.not_before), float("inf"))
-        return Wait()
+            return Delay(parse_time(job.not_before), float("inf"))
+        return Delay()
     else:
         pause = retry_pause(job.retry_delay, verdict.next_attempt)
     ended_at = changed_at
     with suppress(ValueError):
         ended_at = parse_time(outcome.finished_at or "")
-    return Wait(ended_at + pause, pause) if pause else Wait()
+    return Delay(ended_at + pause, pause) if pause else Delay()
 
 
 def retry_pause(delay: float, attempt: int) -> float:
@@ -1466,11 +1466,11 @@ def parse_journal(data: bytes) -> list[Attempt]:
     attempts = [Attempt()]
     for line in filter(None, data.split(b"\n")):
         with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            _take_line(attempts, json.loads(line))
+            _parse_line(attempts, json.loads(line))
     return attempts
 
 
-def _take_line(attempts: list[Attempt], line: Any) -> None:
+def _parse_line(attempts: list[Attempt], line: Any) -> None:
     if not isinstance(line, dict) or len(line) != 1:
         raise ValueError("it is not an object of one key")
     key, value = next(iter(line.items()))
@@ -1478,9 +1478,9 @@ def _take_line(attempts: list[Attempt], line: Any) -> None:
     if key == "claimed":
         attempts.append(_parse_claimed(value))
     elif key == "pid":
-        current.pid = _whole(value, 1, 1 << 31)
+        current.pid = whole_number(value, 1, 1 << 31)
     elif key == "exit":
-        current.exit_code = _whole(value, 0, 255)
+        current.exit_code = whole_number(value, 0, 255)
     elif key == "stopping" and current.exit_code is None:
         current.stopping = _parse_outcome(value)
     elif key == "ended":
@@ -1496,30 +1496,30 @@ def _parse_claimed(value: Any) -> Attempt:
         raise ValueError("it is not a JSON object")
     names = ("worker", "host", "boot", "started_at", "pid_namespace")
     words = {name: value.get(name) for name in names}
-    if not all(map(_is_text, words.values())):
+    if not all(map(is_text, words.values())):
         raise ValueError("a claim by somebody")
     clock = value.get("started_monotonic")
-    clock = None if clock is None else _number(clock)
-    return Attempt(_whole(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
+    clock = None if clock is None else finite_number(clock)
+    return Attempt(whole_number(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
 
 
 def _parse_outcome(value: Any) -> Outcome:
     """ValueError or TypeError for a bad field; a missing one is None."""
     outcome = Outcome(Status(value["status"]))
     if (code := value.get("exit_code")) is not None:
-        outcome.exit_code = _whole(code, 0, 255)
+        outcome.exit_code = whole_number(code, 0, 255)
     if (reason := value.get("reason")) is not None:
         outcome.reason = str(reason)[:1_000]
     if (finished_at := value.get("finished_at")) is not None:
         datetime.fromisoformat(finished_at)
         outcome.finished_at = finished_at
     if (seconds := value.get("cpu_seconds")) is not None:
-        outcome.cpu_seconds = _number(seconds)
+        outcome.cpu_seconds = finite_number(seconds)
     if (size := value.get("max_rss_bytes")) is not None:
-        outcome.max_rss_bytes = _whole(size, 0, 1 << 62)
-    outcome.log_start = _whole(value.get("log_start", 0), 0, 1 << 62)
+        outcome.max_rss_bytes = whole_number(size, 0, 1 << 62)
+    outcome.log_start = whole_number(value.get("log_start", 0), 0, 1 << 62)
     outcome.final = value.get("final") is True
-    outcome.failed_starts = _whole(value.get("failed_starts", 0), 0, 1 << 31)
+    outcome.failed_starts = whole_number(value.get("failed_starts", 0), 0, 1 << 31)
     if (hint := value.get("hint")) is not None:
         outcome.hint = shorten_hint(str(hint))
     return outcome
@@ -1534,13 +1534,13 @@ def shorten_hint(text: str) -> str | None:
     return text or None
 
 
-def _whole(value: Any, least: int, most: int) -> int:
+def whole_number(value: Any, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
     return value
 
 
-def _number(value: Any) -> float | int:
+def finite_number(value: Any) -> float | int:
     if type(value) not in (int, float) or not isfinite(value):
         raise ValueError(f"{value!r:.50} is no number")
     found: float | int = value
@@ -1755,7 +1755,7 @@ def _parse_param(record: Any) -> Param:
         raise ValueError("its params are not what they should be")
     name, label, default = record["name"], record.get("label"), record.get("default")
     choices = record.get("choices")
-    if not _is_text(label) or not _is_text(default) or not _is_choices(choices):
+    if not is_text(label) or not is_text(default) or not _is_choices(choices):
         raise ValueError(f"its param {name[:80]!r} is not what it should be")
     return Param(name=name, label=label, default=default, choices=choices)
 
@@ -1766,21 +1766,21 @@ def _is_choices(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
-def _is_env(value: Any) -> bool:
+def is_env(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "command": _is_command,
-    "name": _is_text,
-    "queue": _is_queue,
-    "cwd": _is_text,
-    "env": _is_env,
-    "timeout": _is_timeout,
-    "retries": _is_count,
-    "retry_delay": _is_retry_delay,
+    "command": is_command,
+    "name": is_text,
+    "queue": is_queue_name,
+    "cwd": is_text,
+    "env": is_env,
+    "timeout": is_timeout,
+    "retries": is_count,
+    "retry_delay": is_retry_delay,
     "params": lambda value: isinstance(value, list),
-    "cron": _is_text,
+    "cron": is_text,
     "zone": lambda value: isinstance(value, str),
     "paused": lambda value: isinstance(value, bool),
 }
@@ -1959,19 +1959,20 @@ class Schedule:
 
 
 @dataclass(slots=True, kw_only=True)
-class Firing:
-    """What is to be done about a saved command's times, and what is to be remembered of it."""
+class ScheduleDecision:
+    """Whether to submit a job, skip a run, or only advance the schedule; and the schedule
+    afterwards."""
 
     schedule: Schedule  # as it is afterwards
-    runs: bool = False  # a job is to be submitted
-    skips: int = 0  # times that are skipped
+    submits: bool = False  # a job is to be submitted
+    skipped: int = 0  # times that are skipped
     key: str | None = None  # of the job, see firing_key
     reason: str | None = None  # of the job, where it stands for more than its own time
 
 
 def due(
     command: SavedCommand, schedule: Schedule, now: float, active: str | None = None
-) -> Firing | None:
+) -> ScheduleDecision | None:
     """What is to be done at this moment (seconds since 1970); None: nothing. `active` is the ID of
     a job of the command that waits or runs: then the times that have come are skipped."""
     if command.cron is None or command.paused:
@@ -1980,7 +1981,7 @@ def due(
     begin = _counts_from(schedule, now)
     if begin is None:
         # Replace both: the later one counts, and a clock that was ahead may have written either.
-        return Firing(schedule=replace(schedule, since=None, settled=utc(now)))
+        return ScheduleDecision(schedule=replace(schedule, since=None, settled=utc(now)))
     count, first, last = missed_times(command.cron, command.zone, begin, now)
     if not count:
         return None
@@ -1988,11 +1989,13 @@ def due(
     if active is not None:
         after.skipped += count
         after.skipped_at, after.skipped_for = utc(last), active
-        return Firing(schedule=after, skips=count)
+        return ScheduleDecision(schedule=after, skipped=count)
     reason = None
     if count > 1 or now - last >= ON_TIME:
         reason = f"stands for {_missed(count, first, last)} that no worker was there for"
-    return Firing(schedule=after, runs=True, key=firing_key(command, last), reason=reason)
+    return ScheduleDecision(
+        schedule=after, submits=True, key=firing_key(command, last), reason=reason
+    )
 
 
 def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
@@ -2005,14 +2008,14 @@ def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
 def _counts_from(schedule: Schedule, now: float) -> float | None:
     """The moment after which times count; None if none is known, or if it is so far ahead that a
     wrong clock wrote it."""
-    found = [_timestamp(text) for text in (schedule.since, schedule.settled) if text]
+    found = [parse_timestamp(text) for text in (schedule.since, schedule.settled) if text]
     begin = max(found, default=None)
     if begin is None or begin > now + CLOCK_AHEAD:
         return None
     return begin
 
 
-def _timestamp(text: str) -> float:
+def parse_timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -2071,24 +2074,24 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
     """Submit the job of a saved command whose time has come, or note that it is skipped. None
     where nothing was due, or another worker was faster."""
     seen = store.saved.load_schedule(command.saved)
-    firing = due(command, seen, now)
-    if firing is None:
+    decision = due(command, seen, now)
+    if decision is None:
         return None
-    if not firing.runs:
+    if not decision.submits:
         log.warning(
             "times count from now on saved=%s since=%s settled=%s",
             command.saved,
             seen.since,
             seen.settled,
         )
-        return store.fire(command, seen, firing, None)
+        return store.fire(command, seen, decision, None)
     active = active_run(store, command.saved)
     if active is not None:
-        firing = due(command, seen, now, active) or firing
-        log.info("skipped saved=%s times=%d active=%s", command.saved, firing.skips, active)
-        return store.fire(command, seen, firing, None)
-    job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=firing.reason)
-    return store.fire(command, seen, firing, job)
+        decision = due(command, seen, now, active) or decision
+        log.info("skipped saved=%s times=%d active=%s", command.saved, decision.skipped, active)
+        return store.fire(command, seen, decision, None)
+    job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=decision.reason)
+    return store.fire(command, seen, decision, job)
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
@@ -2100,7 +2103,7 @@ def parse_schedule(data: bytes) -> Schedule:
     schedule = Schedule(**known_fields(Schedule, json.loads(data)))
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
-    if not all(map(_is_text, (*words, *times))) or not _is_count(schedule.skipped):
+    if not all(map(is_text, (*words, *times))) or not is_count(schedule.skipped):
         raise ValueError("it is not what it should be")
     for text in times:
         if text is not None and datetime.fromisoformat(text).tzinfo is None:
@@ -2217,7 +2220,7 @@ class Log(AbstractContextManager["Log"], ABC):
         return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
-        """(lines that end between `begin` and `end`, the offset reached by the deadline)."""
+        """(the offset reached by the deadline, how many lines end between `begin` and there)."""
         count = 0
         while begin < end and time.monotonic() < deadline:
             block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
@@ -2310,7 +2313,7 @@ class FileLog(Log):
 
     @property
     def start(self) -> int:
-        return _data_start(self.fd)
+        return data_start(self.fd)
 
     @property
     def changed_at(self) -> float:
@@ -2492,7 +2495,7 @@ def _free_past_end(fd: int, limit: int) -> None:
 
 def _bytes_past_end(fd: int) -> int:
     found = os.fstat(fd)
-    return found.st_blocks * 512 - (found.st_size - _data_start(fd))
+    return found.st_blocks * 512 - (found.st_size - data_start(fd))
 
 
 def _punch_hole(fd: int, begin: int, length: int) -> bool:
@@ -2627,7 +2630,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     def log_usage(self) -> int:
         """Bytes that its log takes on the disk."""
-        return _disk_usage(f"{self.folder}/output.log")
+        return disk_usage(f"{self.folder}/output.log")
 
     def read_log_end(self, limit: int) -> bytes:
         """The last `limit` bytes of its log at the most; none where there is no log to read."""
@@ -2648,7 +2651,7 @@ class Claim(AbstractContextManager["Claim"]):
                 raise JobDamaged(f"its journal cannot be read: {error.strerror}") from None
         return self._journal is not None
 
-    def judge(self) -> Verdict:
+    def read_verdict(self) -> Verdict:
         """Where the job belongs, by what its folder holds now; needs the lock."""
         journal = os.fstat(self.shim_input())
         if journal.st_size > SMALL_FILE:
@@ -2662,7 +2665,7 @@ class Claim(AbstractContextManager["Claim"]):
         cancel = read_cancel_request(self.folder)
         return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
 
-    def judge_failed_start(self) -> Verdict:
+    def failed_start_verdict(self) -> Verdict:
         """Where a job belongs whose shim passed its gate and ended before it wrote its pid: in the
         queue for a while, and in failed/ after some tries, which the journal counts. A start that
         failed because its worker died is not the job's fault and is not counted."""
@@ -2686,7 +2689,7 @@ class Claim(AbstractContextManager["Claim"]):
         log = f"{self.folder}/output.log"
         if os.fstat(self.shim_input()).st_size == 0 and not os.path.lexists(log):
             return  # by hand
-        if attempts[-1] != Attempt() or not _is_empty(log):
+        if attempts[-1] != Attempt() or not is_empty_file(log):
             raise JobDamaged("its journal does not hold its claim")
         claimed = Attempt(
             number=1,
@@ -2713,7 +2716,7 @@ class Claim(AbstractContextManager["Claim"]):
         if outcome is not self._written:
             self._append_ended(outcome)
         if outcome.status is not Status.CANCELLED and self.cancel_requested():
-            verdict = self.judge()
+            verdict = self.read_verdict()
             if verdict.status is Status.CANCELLED:
                 self._append_ended(verdict.outcome)
                 outcome = verdict.outcome
@@ -2724,7 +2727,7 @@ class Claim(AbstractContextManager["Claim"]):
         job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
         if job.attempts:
             job.attempts[-1] = self.attempt
-        _fill_finished(job, self.attempt)
+        fill_finished(job, self.attempt)
         return job
 
     def requeue(self, outcome: Outcome) -> Job:
@@ -2734,7 +2737,7 @@ class Claim(AbstractContextManager["Claim"]):
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if self.cancel_requested():
-            verdict = self.judge()
+            verdict = self.read_verdict()
             if verdict.status is Status.CANCELLED:
                 return self.finish(verdict.outcome)
         if outcome.status is Status.QUEUED:
@@ -2809,8 +2812,8 @@ class Retention:
         try:
             known = cls(**known_fields(cls, json.loads(read_descriptor(ledger))))
             for number in (known.offset, known.agreed_since, known.hour_began):
-                _number(number)
-            _whole(known.deleted, 0, 1 << 31)
+                finite_number(number)
+            whole_number(known.deleted, 0, 1 << 31)
         except (OSError, ValueError, TypeError, RecursionError):
             return fresh
         if known.boot != boot or known.agreed_since > now:
@@ -2918,51 +2921,52 @@ class Sweep:
 
 
 @dataclass(slots=True)
-class Waiter:
-    """A queued job whose time has not come."""
+class DelayedJob:
+    """A queued job that is not due yet."""
 
     attempt: int  # that waits
-    wait: Wait
+    delay: Delay
     due: float = float("inf")  # on the monotonic clock
 
 
-class WaitingJobs:
+class DelayedJobs:
     """The queued jobs whose time has not come, as a claimer remembers them: each is read once, and
     not at every look at its queue. They are known by (ID, queue)."""
 
     def __init__(self) -> None:
-        self.waiters: dict[tuple[str, str], Waiter] = {}
+        self.jobs: dict[tuple[str, str], DelayedJob] = {}
         self.heap: list[tuple[float, str, str]] = []  # (due, ID, queue), also of some forgotten
 
-    def is_over(self, key: tuple[str, str], attempt: int, wait: Wait) -> bool:
-        """Has this job waited long enough? If not, it is remembered."""
-        waiter = self.waiters.get(key)
-        if waiter is None or waiter.attempt != attempt:
-            waiter = Waiter(attempt, wait)
-        if self._remember(key, waiter):
+    def hold_until_due(self, key: tuple[str, str], attempt: int, delay: Delay) -> bool:
+        """Remember this job until its delay ends. Returns True, and forgets it, if it has ended."""
+        delayed = self.jobs.get(key)
+        if delayed is None or delayed.attempt != attempt:
+            delayed = DelayedJob(attempt, delay)
+        if self._hold(key, delayed):
             return False
         self.forget(key)
         return True
 
-    def _remember(self, key: tuple[str, str], waiter: Waiter) -> bool:
-        """False where its time has come."""
-        due = time.monotonic() + waiter.wait.left(time.time())
+    def _hold(self, key: tuple[str, str], delayed: DelayedJob) -> bool:
+        """Remember until when it is delayed. Returns False if it is due."""
+        due = time.monotonic() + delayed.delay.seconds_left(time.time())
         # The wall clock may have been set back since it was seen first: a pause stays as long as
         # it is. What waits for a time of the wall clock goes by that alone.
-        waiter.due = min(due, waiter.due) if isfinite(waiter.wait.most) else due
-        self.waiters[key] = waiter
-        heapq.heappush(self.heap, (waiter.due, *key))
-        return waiter.due > time.monotonic()
+        delayed.due = min(due, delayed.due) if isfinite(delayed.delay.at_most) else due
+        self.jobs[key] = delayed
+        heapq.heappush(self.heap, (delayed.due, *key))
+        return delayed.due > time.monotonic()
 
     def forget(self, key: tuple[str, str]) -> None:
-        """It is to be read again: it starts, or has entered its queue anew."""
-        self.waiters.pop(key, None)
+        """Read it again at the next claim: it starts, or has entered its queue anew."""
+        self.jobs.pop(key, None)
 
-    def sift(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """Of all queued jobs those that are not known to wait. Who is not among them is forgotten;
-        for the others the wall clock is read anew."""
-        known, self.waiters, self.heap = self.waiters, {}, []
-        return [k for k in found if k not in known or not self._remember(k, known[k])]
+    def without_delayed(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Those of all queued jobs (`found`) that are not known to be delayed. Forgets the delayed
+        jobs that are not queued any more; computes the delays of the others again, since the wall
+        clock may have been set."""
+        known, self.jobs, self.heap = self.jobs, {}, []
+        return [k for k in found if k not in known or not self._hold(k, known[k])]
 
     def pop_due(self) -> Iterator[tuple[str, str]]:
         """Those whose time has come since the last call."""
@@ -2974,8 +2978,8 @@ class WaitingJobs:
         """When the next one's time comes, on the monotonic clock; infinity where none waits."""
         while self.heap:
             due, *key = self.heap[0]
-            waiter = self.waiters.get((key[0], key[1]))
-            if waiter is not None and waiter.due == due:
+            delayed = self.jobs.get((key[0], key[1]))
+            if delayed is not None and delayed.due == due:
                 return due
             heapq.heappop(self.heap)
         return float("inf")
@@ -3043,13 +3047,13 @@ class PauseFiles:
                 os.unlink(draft)
             raise
         for folder in (self.home, self.root):
-            _fsync_folder(folder)
+            fsync_folder(folder)
 
     def resume(self, queue: str) -> None:
         check_queue(queue)
         with suppress(FileNotFoundError):
             os.unlink(self._path(queue))
-            _fsync_folder(self.home)
+            fsync_folder(self.home)
 
     def list(self) -> Sequence[Pause]:
         return [self._read(queue) for queue in sorted(self.queues())]
@@ -3062,7 +3066,7 @@ class PauseFiles:
         except FileNotFoundError:
             return set()
         queues = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return set(filter(_is_queue, queues))
+        return set(filter(is_queue_name, queues))
 
     def _read(self, queue: str) -> Pause:
         path = self._path(queue)
@@ -3070,7 +3074,7 @@ class PauseFiles:
             pause = parse_pause(queue, read_small(path))
         except OSError as error:
             pause = Pause(queue, f"its file cannot be read: {error.strerror}")
-        if pause.since is None and (at := _mtime(path)) is not None:
+        if pause.since is None and (at := mtime(path)) is not None:
             pause.since = utc(at)
         return pause
 
@@ -3085,12 +3089,12 @@ class SavedFiles:
     def __init__(
         self,
         root: str,
-        troubles: Troubles,
+        errors: RepeatedErrors,
         list_names: Callable[[str, Callable[[str], object]], Sequence[str]],
     ) -> None:
         """`troubles`: where damaged files are reported, by path below `root`. `list_names` returns
         the names in a folder that a check accepts, sorted."""
-        self.root, self._troubles, self._list_names = root, troubles, list_names
+        self.root, self._errors, self._list_names = root, errors, list_names
         self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # by name: stamp, content
 
     def save(self, command: SavedCommand) -> bool:
@@ -3132,7 +3136,7 @@ class SavedFiles:
 
     def list(self) -> Sequence[SavedCommand]:
         found = []
-        for file_name in self._list_names(f"{self.root}/saved", _is_json):
+        for file_name in self._list_names(f"{self.root}/saved", is_json_name):
             name, thing = file_name.removesuffix(".json"), f"saved/{file_name}"
             try:
                 if not SAVED_RE.fullmatch(name):
@@ -3144,9 +3148,9 @@ class SavedFiles:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
                 why = error.strerror if isinstance(error, OSError) else str(error)
-                self._troubles.add(thing, JobDamaged(why))
+                self._errors.report(thing, JobDamaged(why))
             else:
-                self._troubles.over(thing)
+                self._errors.resolved(thing)
         return found
 
     def delete(self, name: str) -> None:
@@ -3157,7 +3161,7 @@ class SavedFiles:
                 os.unlink(self._path(name))
             except FileNotFoundError:
                 raise CommandNotFound(f"there is no saved command {name[:80]!r}") from None
-            _fsync_folder(f"{self.root}/saved")
+            fsync_folder(f"{self.root}/saved")
             self._commands.pop(name, None)
             for kind in ("state", "runs"):
                 with suppress(FileNotFoundError):
@@ -3187,7 +3191,7 @@ class SavedFiles:
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
-        _fsync_folder(f"{self.root}/schedules")
+        fsync_folder(f"{self.root}/schedules")
 
     def load_schedule(self, name: str) -> Schedule:
         path, thing = f"{self.root}/schedules/{name}.state", f"schedules/{name}.state"
@@ -3199,10 +3203,10 @@ class SavedFiles:
             if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                 raise
             why = error.strerror if isinstance(error, OSError) else str(error)
-            self._troubles.add(thing, JobDamaged(why))
-            written_at = _mtime(path)
+            self._errors.report(thing, JobDamaged(why))
+            written_at = mtime(path)
             return Schedule(settled=None if written_at is None else utc(written_at))
-        self._troubles.over(thing)
+        self._errors.resolved(thing)
         return schedule
 
     def write_schedule(self, name: str, schedule: Schedule) -> None:
@@ -3218,7 +3222,7 @@ class SavedFiles:
             )
         return False
 
-    def settle_interrupted(self, name: str, seen: Schedule, is_submitted: bool) -> None:
+    def finish_interrupted(self, name: str, seen: Schedule, is_submitted: bool) -> None:
         """End a firing that was interrupted: its worker died, or the disk was full. `is_submitted`:
         its job exists. If not, its time is due again. For the holder of `lock`."""
         settled = seen.firing if is_submitted else seen.settled
@@ -3249,7 +3253,7 @@ class SavedFiles:
         """Make a folder durably if it does not exist."""
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
-            _fsync_folder(self.root)
+            fsync_folder(self.root)
 
     def _replace_file(self, path: str, content: bytes) -> None:
         """Write a file as a whole, durably: a reader finds either the old content or the new."""
@@ -3262,13 +3266,13 @@ class SavedFiles:
             with suppress(OSError):
                 os.unlink(draft)
             raise
-        _fsync_folder(os.path.dirname(path))
+        fsync_folder(os.path.dirname(path))
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each saved command, by name."""
         sizes = {}
         with suppress(FileNotFoundError), os.scandir(f"{self.root}/saved") as entries:
-            for entry in filter(lambda entry: _is_json(entry.name), entries):
+            for entry in filter(lambda entry: is_json_name(entry.name), entries):
                 with suppress(FileNotFoundError):
                     size = entry.stat(follow_symlinks=False).st_size
                     sizes[entry.name.removesuffix(".json")] = size
@@ -3287,21 +3291,21 @@ class FolderStore:
         self._listing_lock = threading.Lock()
         self._backlog: list[tuple[str, str]] = []  # a heap of (ID, queue) to claim
         self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
-        self._waiting = WaitingJobs()
+        self._waiting = DelayedJobs()
         self._scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
         self._paused: set[str] = set()  # from which nothing is claimed, as last seen
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
-        self.boot = _boot()
-        self.pid_namespace = _pid_namespace()
+        self.boot = boot_id()
+        self.pid_namespace = own_pid_namespace()
         self._left_alone: set[str] = set()  # jobs of other PID namespaces, which were logged
         self._durable_queues: set[str] = set()  # queues that this process has made durable
         self._name: str | None = None  # as heartbeat says
         self._registration: int | None = None  # the locked descriptor of workers/NAME.json
-        self._troubles = Troubles(log)  # by path in this folder
+        self._errors = RepeatedErrors(log)  # by path in this folder
         self.pauses = PauseFiles(self.root)
-        self.saved = SavedFiles(self.root, self._troubles, self._listing)
+        self.saved = SavedFiles(self.root, self._errors, self._listing)
         self._make_folders()
 
     def _make_folders(self) -> None:
@@ -3347,7 +3351,7 @@ class FolderStore:
             return [home]
         if day and status is not Status.QUEUED:
             return [f"{home}/{day}"]
-        is_wanted = _is_queue if status is Status.QUEUED else _is_day
+        is_wanted = is_queue_name if status is Status.QUEUED else is_day
         return [f"{home}/{name}" for name in reversed(self._listing(home, is_wanted))]
 
     def _listing(
@@ -3369,14 +3373,14 @@ class FolderStore:
                 if known is None or known.read_at < asked_at:
                     known = self._read_listing(folder, thing, is_wanted)
         except FileNotFoundError:
-            self._troubles.over(thing)
+            self._errors.resolved(thing)
             return []
         except OSError as error:
             if error.errno in RESOURCE_ERRNOS:
                 raise
-            self._troubles.add(thing, JobDamaged(error.strerror))
+            self._errors.report(thing, JobDamaged(error.strerror))
             return []
-        self._troubles.over(thing)
+        self._errors.resolved(thing)
         return known.names
 
     def _read_listing(self, folder: str, thing: str, is_wanted: Callable[[str], object]) -> Listing:
@@ -3389,7 +3393,7 @@ class FolderStore:
         names.sort()
         for name in others:
             if LIKE_A_DATE_RE.fullmatch(name):
-                self._troubles.add(f"{thing}/{name}", JobDamaged("there is no such date"))
+                self._errors.report(f"{thing}/{name}", JobDamaged("there is no such date"))
         if is_wanted == ID_RE.fullmatch:
             names = IDs(names)
         # A very recent time stamp is not trusted: another change in the same clock tick would not
@@ -3406,9 +3410,9 @@ class FolderStore:
         self.workers()
         for command in self.saved.list():
             self.saved.load_schedule(command.saved)
-        known = self._troubles.known
+        known = self._errors.current
         for thing in [thing for thing in known if not os.path.lexists(f"{self.root}/{thing}")]:
-            self._troubles.over(thing)
+            self._errors.resolved(thing)
         return [f"{thing}: {why}" for thing, why in sorted(known.items())]
 
     def load_folder(self, status: Status, folder: str, must_read: bool = False) -> Job | None:
@@ -3425,15 +3429,15 @@ class FolderStore:
         job.attempts = attempts[1:]
         if status is Status.QUEUED:
             job.queue = os.path.basename(os.path.dirname(folder))
-            changed_at = _mtime(f"{folder}/journal") if job.retry_delay else None
-            _fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
+            changed_at = mtime(f"{folder}/journal") if job.retry_delay else None
+            fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
         elif status is Status.RUNNING:
-            _fill_running(job, attempts[-1])
+            fill_running(job, attempts[-1])
             job.log_start = log_start(folder)
         else:
-            if _is_sparse(folder):  # retention may have trimmed it since
+            if is_sparse(folder):  # retention may have trimmed it since
                 job.log_start = log_start(folder)
-            _fill_finished(job, attempts[-1])
+            fill_finished(job, attempts[-1])
         return job
 
     def load_record(self, folder: str, must_read: bool = False) -> Job | None:
@@ -3441,15 +3445,15 @@ class FolderStore:
         `must_read`: OSError if the disk prevents it, for those who act on what they read."""
         job_id = os.path.basename(folder)
         try:
-            job = _parse_record(read_small(f"{folder}/job.json"), job_id)
+            job = parse_record(read_small(f"{folder}/job.json"), job_id)
         except (OSError, ValueError, RecursionError) as error:
             if not os.path.isdir(folder):
                 return None
-            if must_read and isinstance(error, OSError) and not _is_damage(error):
+            if must_read and isinstance(error, OSError) and not is_damage(error):
                 raise
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"its job.json cannot be read: {why}"
-            self._troubles.add(os.path.relpath(folder, self.root), JobDamaged(reason))
+            self._errors.report(os.path.relpath(folder, self.root), JobDamaged(reason))
             job = Job(id=job_id, command="", reason=reason, version=0)
         return job
 
@@ -3458,7 +3462,7 @@ class FolderStore:
         try:
             return parse_journal(read_small(f"{folder}/journal"))
         except OSError as error:
-            if must_read and not _is_damage(error):
+            if must_read and not is_damage(error):
                 raise
             return [Attempt()]  # none, or damaged: nothing is known
 
@@ -3577,7 +3581,7 @@ class FolderStore:
             file.write(f"{job.id} {request or ''}".strip().encode())
             file.flush()
             os.fsync(file.fileno())
-            _fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
+            fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
             return self._enqueue(job)
 
     def _key_path(self, key: str) -> str:
@@ -3613,7 +3617,7 @@ class FolderStore:
             # Last: on ext4 its fsync writes the names in the folder, too, and the next finds little
             # left to do.
             write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
-            _fsync_folder(draft)
+            fsync_folder(draft)
             self._make_queue(job.queue)
             if job.saved is not None:
                 self.saved.note_run(job.saved, job.id)
@@ -3622,7 +3626,7 @@ class FolderStore:
             with suppress(OSError):
                 remove_tree(draft)
             raise
-        _fsync_folder(home)
+        fsync_folder(home)
         return job
 
     def _make_queue(self, queue: str) -> None:
@@ -3633,9 +3637,9 @@ class FolderStore:
             return
         os.makedirs(home, mode=0o700, exist_ok=True)
         for folder in (f"{self.root}/queued", self.root):
-            _fsync_folder(folder)
+            fsync_folder(folder)
         with suppress(PermissionError):  # the parent may belong to another user
-            _fsync_folder(os.path.dirname(self.root))
+            fsync_folder(os.path.dirname(self.root))
         self._durable_queues.add(queue)
 
     def claim(self, worker: str, host: str) -> Claim | None:
@@ -3655,7 +3659,7 @@ class FolderStore:
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
-                self._troubles.add(f"queued/{queue}/{job_id}", error)
+                self._errors.report(f"queued/{queue}/{job_id}", error)
             else:
                 if claim:
                     return claim
@@ -3665,7 +3669,7 @@ class FolderStore:
         """Claim this queued job (queued -> running). None if it is not to run; it is then moved to
         where it belongs. BlockingIOError if it is locked."""
         folder = f"{self.root}/queued/{queue}/{job_id}"
-        claim = self._take(folder)
+        claim = self._lock_queued(folder)
         try:
             # Under the lock: before it, a requeue could bring the job here after this look.
             if self._is_elsewhere(job_id):
@@ -3676,16 +3680,17 @@ class FolderStore:
             claim.release()
             raise
         claim.release()
-        if (job_id, queue) in self._waiting.waiters and claim.cancel_requested():
-            # By somebody who found it locked: nobody else may look at it before its time.
+        if (job_id, queue) in self._waiting.jobs and claim.cancel_requested():
+            # A cancel arrived while we held the lock. Nobody else checks this job before its delay
+            # ends, so claim it again now.
             return self.claim_job(job_id, queue, worker, host)
         return None
 
-    def _take(self, folder: str) -> Claim:
+    def _lock_queued(self, folder: str) -> Claim:
         """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
         if os.path.islink(folder):
             raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
-        times = self._take_times(folder)
+        times = self._lock_times(folder)
         claim = Claim(self, folder, times, None)
         try:
             if not claim.acquire_lock(os.O_CREAT):  # a folder made by hand has no journal
@@ -3696,7 +3701,7 @@ class FolderStore:
             raise
 
     @staticmethod
-    def _take_times(folder: str) -> int:
+    def _lock_times(folder: str) -> int:
         """Lock `times`, which is the right to supervise the job; BlockingIOError if it is taken."""
         path = f"{folder}/times"
         with suppress(FileNotFoundError):
@@ -3714,11 +3719,11 @@ class FolderStore:
             return False
         if claim.job.version != VERSION:
             return False  # half copied, or made by another version: left alone
-        verdict = claim.judge()
+        verdict = claim.read_verdict()
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
             return False
-        if not self._has_waited(claim, verdict):
+        if not self._wait_is_over(claim, verdict):
             return False
         attempt = Attempt(
             number=verdict.next_attempt,
@@ -3734,16 +3739,16 @@ class FolderStore:
         claim.attempt = attempt
         claim.job.attempts.append(attempt)
         claim.job.status, claim.job.retried_at = Status.RUNNING, None
-        _fill_running(claim.job, attempt)
+        fill_running(claim.job, attempt)
         return True
 
-    def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
-        """Has its time come? If not, it is not looked at before."""
-        wait = wait_of(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
-        if not wait.until:
+    def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
+        """Returns True if its delay has ended; else remembers it: no claim reads it before."""
+        delay = delay_before_start(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
+        if not delay.until:
             return True
         key = claim.job.id, os.path.basename(os.path.dirname(claim.folder))
-        return self._waiting.is_over(key, verdict.next_attempt, wait)
+        return self._waiting.hold_until_due(key, verdict.next_attempt, delay)
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
         """Move a job that ended already out of the queue; a person or a power cut put it there."""
@@ -3761,7 +3766,7 @@ class FolderStore:
         log.warning("failed job=%s reason=%r", os.path.basename(folder), str(error))
         with (
             suppress(BlockingIOError),
-            Claim(self, folder, self._take_times(folder), None) as claim,
+            Claim(self, folder, self._lock_times(folder), None) as claim,
         ):
             if self._is_elsewhere(os.path.basename(folder)):
                 self._set_aside(folder)
@@ -3795,16 +3800,16 @@ class FolderStore:
             if job_id in ours or os.path.islink(folder):
                 continue
             try:
-                if claim := self._take_orphan(folder, host, alive):
+                if claim := self._lock_orphan(folder, host, alive):
                     yield claim
             except (BlockingIOError, FileNotFoundError, JobNotFound):
                 pass  # another worker was faster
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
-                self._troubles.add(f"running/{job_id}", error)
+                self._errors.report(f"running/{job_id}", error)
 
-    def _take_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
+    def _lock_orphan(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
         """None if it belongs to another host, is a copy of a job that has ended, or runs in another
         PID namespace."""
         claimed = self._read_attempts(folder, must_read=True)[-1]
@@ -3812,7 +3817,7 @@ class FolderStore:
             return None
         if claimed.worker in alive and not self._is_namesake(claimed):
             return None
-        times = self._take_times(folder)
+        times = self._lock_times(folder)
         claim = Claim(self, folder, times, None)
         try:
             if self._has_ended(os.path.basename(folder)) and claim.acquire_lock():
@@ -3908,7 +3913,7 @@ class FolderStore:
                     raise WrongState(f"job {job_id} has just ended and can no longer be cancelled")
                 self._request_cancel(folder, reason)
                 is_requested = True
-                _fsync_folder(folder)
+                fsync_folder(folder)
                 # Whoever had its lock may have released it, since it is not due yet: try again.
                 if found is Status.QUEUED and (job := self._cancel_queued(folder, reason)):
                     return job
@@ -3927,7 +3932,7 @@ class FolderStore:
         job = self.load_record(folder, must_read=True)
         if job is None:
             raise FileNotFoundError(errno.ENOENT, "it has moved", folder)
-        cancel, changed_at = read_cancel_request(folder), _mtime(f"{folder}/journal") or 0.0
+        cancel, changed_at = read_cancel_request(folder), mtime(f"{folder}/journal") or 0.0
         verdict = judge(job.retries, attempt, cancel, self.boot, changed_at)
         return verdict.status in FINISHED and verdict.status is not Status.CANCELLED
 
@@ -3941,7 +3946,7 @@ class FolderStore:
         if attempt.ended is None and os.path.isdir(folder):
             return True
         try:
-            os.close(self._take_times(folder))
+            os.close(self._lock_times(folder))
         except BlockingIOError:
             return False
         return True
@@ -3957,8 +3962,8 @@ class FolderStore:
     def _cancel_queued(self, folder: str, reason: str) -> Job | None:
         """None if the job is locked, because somebody is about to start or move it, or if the disk
         is too full for a line. The file `cancel` stays in the folder for the next one to see."""
-        with suppress(BlockingIOError), self._take(folder) as claim:
-            verdict = claim.judge()
+        with suppress(BlockingIOError), self._lock_queued(folder) as claim:
+            verdict = claim.read_verdict()
             is_to_cancel = verdict.status is Status.CANCELLED and not verdict.recorded
             has_ended = verdict.recorded or claim.attempt.exit_code is not None
             if verdict.status in FINISHED and has_ended and not is_to_cancel:
@@ -3982,7 +3987,7 @@ class FolderStore:
         if os.path.lexists(path):
             return
         try:
-            with open(draft, "xb", opener=_private) as file:
+            with open(draft, "xb", opener=open_private) as file:
                 file.write(json.dumps({"reason": reason}).encode() + b"\n")
                 file.flush()
                 os.rename(draft, path)
@@ -4025,7 +4030,7 @@ class FolderStore:
         try:
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
         except OSError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             # Missing or damaged: nobody can hold its lock.
         try:
@@ -4033,7 +4038,7 @@ class FolderStore:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
             os.rename(folder, grave)
-            _fsync_folder(f"{self.root}/tmp")  # else it may come back without journal, and run
+            fsync_folder(f"{self.root}/tmp")  # else it may come back without journal, and run
         finally:
             if journal is not None:
                 os.close(journal)
@@ -4044,7 +4049,7 @@ class FolderStore:
     def _count_deleted(self, status: Status) -> None:
         with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            counts = _parse_counts(file.read())
+            counts = parse_counts(file.read())
             counts[status] += 1
             file.seek(0)
             file.write(json.dumps(counts).encode().ljust(256))
@@ -4052,7 +4057,7 @@ class FolderStore:
     def finished_totals(self) -> dict[Status, int]:
         here = self.counts()
         with suppress(OSError):
-            for status, count in _parse_counts(read_small(f"{self.root}/deleted")).items():
+            for status, count in parse_counts(read_small(f"{self.root}/deleted")).items():
                 here[status] += count
         return {status: here[status] for status in FINISHED}
 
@@ -4081,7 +4086,7 @@ class FolderStore:
         for _, status, folder in heapq.merge(*streams, reverse=True):
             with suppress(OSError):
                 bound = self._look_for_room(sweep, folder)
-                if bound is not None and not _is_read(f"{folder}/output.log"):
+                if bound is not None and not is_being_read(f"{folder}/output.log"):
                     if bound == "age":
                         retention.deleted += 1
                         retention.write(ledger)
@@ -4092,19 +4097,19 @@ class FolderStore:
     def _look_for_room(self, sweep: Sweep, folder: str) -> Bound | None:
         """The bound that this job exceeds; None if it is kept. Large logs are trimmed first."""
         path = f"{folder}/output.log"
-        size = _disk_usage(path)
+        size = disk_usage(path)
         sweep.kept += size
         if sweep.max_bytes and size > sweep.log_limit:
             heapq.heappush(sweep.large, (-size, path))
         while sweep.is_full() and sweep.large:
             _, large = heapq.heappop(sweep.large)
-            if freed := _trim_ended(large, sweep.log_limit):
+            if freed := trim_ended_log(large, sweep.log_limit):
                 sweep.count_trimmed(freed)
                 log.info("trimmed path=%s bytes=%d", os.path.relpath(large, self.root), freed)
         return sweep.bound(self._ended_at(folder), time.time())
 
     def _prune_job(self, sweep: Sweep, status: Status, folder: str, bound: Bound) -> None:
-        size = _disk_usage(f"{folder}/output.log")
+        size = disk_usage(f"{folder}/output.log")
         self._delete(status, folder)
         sweep.count_deleted(os.path.basename(folder), status, size, bound)
         os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
@@ -4112,7 +4117,7 @@ class FolderStore:
     def _prune_leftovers(self, oldest: float) -> Iterator[None]:
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
             for path in paths_in(f"{self.root}/{name}"):
-                if (seen := _mtime(path)) is not None and seen < limit:
+                if (seen := mtime(path)) is not None and seen < limit:
                     with suppress(OSError):
                         remove_tree(path) if os.path.isdir(path) else os.unlink(path)
                 yield
@@ -4121,7 +4126,7 @@ class FolderStore:
     def _ended_at(folder: str) -> float:
         """When a finished job ended: the record was the last write to its journal."""
         for name in ("journal", "job.json"):
-            if (changed := _mtime(f"{folder}/{name}")) is not None:
+            if (changed := mtime(f"{folder}/{name}")) is not None:
                 return changed
         return 0.0
 
@@ -4131,7 +4136,7 @@ class FolderStore:
     def check_writable(self) -> None:
         path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
         try:
-            with open(path, "xb", opener=_private) as file:
+            with open(path, "xb", opener=open_private) as file:
                 file.write(b"x" * 4096)
         finally:
             with suppress(FileNotFoundError):
@@ -4166,10 +4171,10 @@ class FolderStore:
                 os.link(draft, path)
         finally:
             os.unlink(draft)
-        _fsync_folder(self.root)
+        fsync_folder(self.root)
 
     def fire(
-        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+        self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         name = command.saved
         with self.saved.lock(wait=False):
@@ -4177,22 +4182,22 @@ class FolderStore:
                 return None
             if seen.firing is not None:
                 is_submitted = self._has_fired(command, seen.firing)
-                self.saved.settle_interrupted(name, seen, is_submitted)
+                self.saved.finish_interrupted(name, seen, is_submitted)
                 return None
-            if job is None or firing.key is None:
-                self.saved.write_schedule(name, firing.schedule)
+            if job is None or decision.key is None:
+                self.saved.write_schedule(name, decision.schedule)
                 return None
             # Written before the job is submitted: whoever finds it after a crash checks whether a
             # job has the key.
-            self.saved.write_schedule(name, replace(seen, firing=firing.schedule.settled))
-            submitted = self.submit(job, firing.key)
-            self.saved.write_schedule(name, firing.schedule)
+            self.saved.write_schedule(name, replace(seen, firing=decision.schedule.settled))
+            submitted = self.submit(job, decision.key)
+            self.saved.write_schedule(name, decision.schedule)
             return submitted
 
     def _has_fired(self, command: SavedCommand, moment: str) -> bool:
         """Was the job of this time (RFC 3339) submitted?"""
         job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
-        return self._job_of_key(firing_key(command, _timestamp(moment)), job) is not None
+        return self._job_of_key(firing_key(command, parse_timestamp(moment)), job) is not None
 
     # Workers
 
@@ -4236,7 +4241,7 @@ class FolderStore:
                 if dead is not None:
                     with open(dead, "rb") as file:
                         if content := file.read(SMALL_FILE):
-                            _parse_worker(content, self.boot)
+                            parse_worker(content, self.boot)
                         os.unlink(path)
 
     def workers(self) -> Sequence[WorkerInfo]:
@@ -4246,16 +4251,16 @@ class FolderStore:
             try:
                 with open(open_regular(path, os.O_RDONLY), "rb") as file:
                     content = read_descriptor(file.fileno())
-                    info = _parse_worker(content, self.boot) if content else None
+                    info = parse_worker(content, self.boot) if content else None
                     try:
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     except BlockingIOError:  # a file whose lock is free belongs to a dead one
                         found += [info] if info else []
-                self._troubles.over(thing)
+                self._errors.resolved(thing)
             except FileNotFoundError:
-                self._troubles.over(thing)
+                self._errors.resolved(thing)
             except (OSError, ValueError) as error:
-                self._troubles.add(thing, error)
+                self._errors.report(thing, error)
         return sorted(found, key=lambda info: info.name)
 
     def machines(self) -> Sequence[Machine]:
@@ -4332,8 +4337,8 @@ class FolderStore:
                     raise
                 continue  # gone or not a folder; `_listing` reports one that cannot be read
             backlog += [(job_id, queue) for job_id in self._listing(folder)]
-        self._backlog = sorted(self._waiting.sift(backlog))
-        self._finish_requested(list(self._waiting.waiters))
+        self._backlog = sorted(self._waiting.without_delayed(backlog))
+        self._finish_requested(list(self._waiting.jobs))
 
     def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
         """Cancel the jobs that no claim looks at for now, since their queue is paused or they are
@@ -4348,24 +4353,24 @@ class FolderStore:
             except OSError as error:  # of this job alone: it must not prevent claims
                 if error.errno in RESOURCE_ERRNOS:
                     raise
-                self._troubles.add(f"queued/{queue}/{job_id}", error)
+                self._errors.report(f"queued/{queue}/{job_id}", error)
 
 
-def _fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
+def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
     verdict = judge(job.retries, attempt, None, boot, changed_at)
     job.attempt = verdict.next_attempt
-    wait, now = wait_of(job, verdict, changed_at), time.time()
-    if isfinite(wait.most) and wait.until > 0:
-        job.retried_at = utc(min(wait.until, now + wait.most))
+    delay, now = delay_before_start(job, verdict, changed_at), time.time()
+    if isfinite(delay.at_most) and delay.until > 0:
+        job.retried_at = utc(min(delay.until, now + delay.at_most))
 
 
-def _fill_running(job: Job, attempt: Attempt) -> None:
+def fill_running(job: Job, attempt: Attempt) -> None:
     job.attempt = max(attempt.number, 1)
     job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
     job.started_at = attempt.started_at
 
 
-def _fill_finished(job: Job, attempt: Attempt) -> None:
+def fill_finished(job: Job, attempt: Attempt) -> None:
     """Fields whose values the journal does not tell stay None."""
     job.attempt = max(attempt.number, 1)
     ended = attempt.ended
@@ -4394,7 +4399,7 @@ def encode_worker(info: WorkerInfo) -> dict[str, Any]:
     return record
 
 
-def _parse_worker(content: bytes, boot: str) -> WorkerInfo:
+def parse_worker(content: bytes, boot: str) -> WorkerInfo:
     """The worker in such a file; ValueError if it is not one."""
     try:
         record = json.loads(content)
@@ -4416,7 +4421,7 @@ def _make_worker(record: Any) -> WorkerInfo:
     is_good = is_good and isinstance(info.responds, bool)
     if not is_good or not all(isinstance(word, str) for word in words):
         raise ValueError("it does not describe a worker")
-    if not all(map(_is_count, numbers)):
+    if not all(map(is_count, numbers)):
         raise ValueError("it does not describe a worker")
     return info
 
@@ -4426,7 +4431,7 @@ def _is_recent(heartbeat: Any, boot: str) -> bool:
     the monotonic clock alone is compared, since the wall clock may be set at any time."""
     if not isinstance(heartbeat, dict) or not boot or heartbeat.get("boot") != boot:
         return True
-    return time.monotonic() - _number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
+    return time.monotonic() - finite_number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
 
 
 def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
@@ -4441,17 +4446,17 @@ def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
     return found
 
 
-def _parse_counts(data: bytes) -> dict[Status, int]:
+def parse_counts(data: bytes) -> dict[Status, int]:
     try:
         return {status: int(json.loads(data)[status]) for status in FINISHED}
     except (ValueError, KeyError, TypeError):
         return dict.fromkeys(FINISHED, 0)
 
 
-def _is_read(path: str) -> bool:
+def is_being_read(path: str) -> bool:
     """Is somebody reading this log? Nobody reads one that is not a regular file."""
     try:
-        with _lock_log(path, os.O_RDONLY):
+        with lock_log(path, os.O_RDONLY):
             return False
     except BlockingIOError:
         return True
@@ -4461,10 +4466,10 @@ def _is_read(path: str) -> bool:
         return False
 
 
-def _trim_ended(path: str, limit: int) -> int:
+def trim_ended_log(path: str, limit: int) -> int:
     """Trim the log of an ended job; returns the bytes freed, 0 if somebody reads it or if the file
     system cannot do that."""
-    with suppress(OSError), _lock_log(path, os.O_RDWR) as fd:
+    with suppress(OSError), lock_log(path, os.O_RDWR) as fd:
         before = os.fstat(fd)
         trim_log(fd, limit)
         os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))  # dates its last lines
@@ -4473,7 +4478,7 @@ def _trim_ended(path: str, limit: int) -> int:
 
 
 @contextmanager
-def _lock_log(path: str, flags: int) -> Iterator[int]:
+def lock_log(path: str, flags: int) -> Iterator[int]:
     """A log that nobody reads, locked; BlockingIOError if somebody does."""
     fd = open_regular(path, flags)
     try:
@@ -4483,13 +4488,13 @@ def _lock_log(path: str, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _disk_usage(path: str) -> int:
+def disk_usage(path: str) -> int:
     with suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0
 
 
-def _is_sparse(folder: str) -> bool:
+def is_sparse(folder: str) -> bool:
     """Does a job's log have fewer blocks on the disk than bytes?"""
     with suppress(OSError):
         found = os.lstat(f"{folder}/output.log")
@@ -4497,7 +4502,7 @@ def _is_sparse(folder: str) -> bool:
     return False
 
 
-def _is_empty(path: str) -> bool:
+def is_empty_file(path: str) -> bool:
     """Is it an empty regular file, or none?"""
     try:
         found = os.lstat(path)
@@ -4516,13 +4521,13 @@ def log_start(folder: str) -> int:
     with suppress(OSError):
         fd = open_regular(f"{folder}/output.log", os.O_RDONLY)
         try:
-            return _data_start(fd)
+            return data_start(fd)
         finally:
             os.close(fd)
     return 0
 
 
-def _data_start(fd: int) -> int:
+def data_start(fd: int) -> int:
     """Offset of the first byte that is not in a hole (lseek(2), SEEK_DATA)."""
     try:
         return os.lseek(fd, 0, os.SEEK_DATA)
@@ -4567,22 +4572,22 @@ DAMAGE_RE = re.compile(
 Command = tuple[Any, ...]
 
 
-class StoreTrouble(OSError):
+class StoreError(OSError):
     """The storage refuses or fails; the text is a sentence."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
-class RecordDamaged(StoreTrouble):
+class RecordDamaged(StoreError):
     """A key in Redis does not hold what Tailboard stores there."""
 
 
-class MayForget(StoreTrouble):
+class EvictionAllowed(StoreError):
     """Redis may drop jobs to make room, so it must not get new ones."""
 
 
-class StoreAway(StoreTrouble, ConnectionError):
+class StoreUnreachable(StoreError, ConnectionError):
     """Redis does not answer."""
 
 
@@ -4619,7 +4624,7 @@ class RedisLink:
 
         scripts = load_scripts().items()
         self.names = {name: sha1(text.encode()).hexdigest() for name, text in scripts}
-        self._odd_names = Troubles(log)  # names in Redis that are not ours
+        self._foreign_names = RepeatedErrors(log)  # names in Redis that are not ours
 
     def key(self, name: str) -> str:
         """A key of ours, with the prefix of all."""
@@ -4646,7 +4651,7 @@ class RedisLink:
         if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
             self._execute([("SCRIPT LOAD", text) for text in load_scripts().values()])
             answers = self._execute(commands)  # safe, as each may be carried out twice
-        return [self._told(a) if isinstance(a, Exception) else a for a in answers]
+        return [self._translate_error(a) if isinstance(a, Exception) else a for a in answers]
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
@@ -4655,26 +4660,26 @@ class RedisLink:
         try:
             return list(pipeline.execute(raise_on_error=False))
         except (self.errors.RedisError, OSError) as error:
-            raise self._told(error) from None
+            raise self._translate_error(error) from None
 
-    def _told(self, error: Exception) -> OSError:
+    def _translate_error(self, error: Exception) -> OSError:
         """The client's error in our own words, without secrets."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
-            return StoreTrouble(errno.ENOSPC, "Redis is full (maxmemory)")
+            return StoreError(errno.ENOSPC, "Redis is full (maxmemory)")
         if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
-            return StoreAway(errno.EACCES, "Redis refuses our user or password")
+            return StoreUnreachable(errno.EACCES, "Redis refuses our user or password")
         if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
             words = re.findall("the '([a-z|]{1,30})'", text)
-            return StoreTrouble(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
+            return StoreError(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
         if isinstance(error, (known.TimeoutError, TimeoutError)):
-            return StoreAway(errno.ETIMEDOUT, "Redis does not answer in time")
+            return StoreUnreachable(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
             said = text.partition(", with args")[0]  # the address may hold a password
             if DAMAGE_RE.search(said):
                 return RecordDamaged(errno.EIO, f"Redis says: {said[:200]}")
-            return StoreTrouble(errno.EIO, f"Redis says: {said[:200]}")
-        return StoreAway(errno.EHOSTUNREACH, "Redis cannot be reached")
+            return StoreError(errno.EIO, f"Redis says: {said[:200]}")
+        return StoreUnreachable(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:
         """ValueError if its eviction policy may drop keys."""
@@ -4697,7 +4702,7 @@ class RedisLink:
             if known.fullmatch(name):
                 found.append(name)
             else:
-                self._odd_names.add(
+                self._foreign_names.report(
                     f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
                 )
         return found
@@ -4780,9 +4785,9 @@ class RedisFeed:
                 found = client.xread(places, count=100, block=int(REDIS_BLOCK * 1000))
                 with self.changed:
                     for key, entries in found or ():
-                        self._tell(key.decode().removeprefix(REDIS_PREFIX), entries)
+                        self._wake(key.decode().removeprefix(REDIS_PREFIX), entries)
 
-    def _tell(self, stream: str, entries: Sequence[Any]) -> None:
+    def _wake(self, stream: str, entries: Sequence[Any]) -> None:
         if stream in self.places:
             self.places[stream] = entries[-1][0].decode()
         jobs = {stream.removeprefix("log:")}
@@ -4818,14 +4823,14 @@ class RedisNotifier(Notifier):
         with suppress(BlockingIOError):  # the pipe is full: it will wake anyway
             os.write(self.writer, b"x")
 
-    def has_news(self) -> bool:
-        """Has anything come since the last call?"""
+    def pop_news(self) -> bool:
+        """Forget the news that came since the last call; returns whether there was any."""
         with suppress(BlockingIOError):
             return bool(os.read(self.reader, 1 << 16))
         return False
 
     def changes(self) -> Iterator[tuple[int, str]]:
-        self.has_news()
+        self.pop_news()
         return iter(())
 
     def close(self) -> None:
@@ -4860,12 +4865,12 @@ class RedisLog(Log):
         """JobNotFound; FileNotFoundError where the job has written none."""
         self.link, self.job_id = link, job_id
         self.leased_until = 0.0  # on the monotonic clock
-        self.state = self._look()
+        self.state = self._read_state()
         reading = f"{REDIS_PREFIX}reading:{job_id}"
         link.try_all([("INCR", reading), ("EXPIRE", reading, READER_LEASE)])
         self.leased_until = time.monotonic() + READER_LEASE / 2
 
-    def _look(self) -> tuple[int, int, float]:
+    def _read_state(self) -> tuple[int, int, float]:
         key = f"{REDIS_PREFIX}state:{self.job_id}"
         fields = ("status", "log_size", "log_start", "log_at")
         (found,) = self.link.try_all([("HMGET", key, *fields)])
@@ -4883,7 +4888,7 @@ class RedisLog(Log):
     @property
     def size(self) -> int:
         with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: the last known size
-            self.state = self._look()
+            self.state = self._read_state()
         return self.state[0]
 
     @property
@@ -4929,7 +4934,7 @@ class RelayStore(Protocol):
     "behind" if the store was reset to an older state and has lost the job or its token; the spool,
     whose folder is the truth, then restores it.
 
-    OSError: StoreAway if it cannot be reached, another StoreTrouble if it refuses, for example
+    OSError: StoreUnreachable if it cannot be reached, another StoreError if it refuses, for example
     because it is full, RecordDamaged if one record is damaged. Every call may be repeated after an
     error. Times are in seconds since 1970 by the clock of the store, one for all machines."""
 
@@ -4944,9 +4949,9 @@ class RelayStore(Protocol):
         """Close its connections."""
 
     def check_policy(self, period: float | None = None) -> None:
-        """MayForget if the store is set up in such a way that it may drop jobs: none may be taken
-        or submitted then. Asks the server only if the last check failed or is older than `period`
-        (seconds; None: a minute)."""
+        """EvictionAllowed if the store is set up in such a way that it may drop jobs: none may be
+        taken or submitted then. Asks the server only if the last check failed or is older than
+        `period` (seconds; None: a minute)."""
 
     def watch_all(self) -> RedisNotifier:
         """A notifier that becomes readable with every change of a job, a pause or an order."""
@@ -4959,15 +4964,17 @@ class RelayStore(Protocol):
         workers: Sequence[WorkerInfo],
         instance: Instance | None = None,
         ended: str = "",
-    ) -> Orders:
+    ) -> MachineOrders:
         """Report that this machine lives and has these workers; returns what it is to do. Once a
         second. `instance` is this run of the relay; its `since`, `beats` and `epoch` are updated.
         SpoolInUse if another instance has reported for this spool within INSTANCE_SILENCE seconds,
         unless it is `ended`, the name of an instance that is known to have ended."""
 
-    def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
-        """Report that the requests to cancel the jobs `wishes`, and the deletion of the jobs
-        `gone`, are carried out: `beat` does not return them again."""
+    def acknowledge(
+        self, spool: str, cancel_requests: Iterable[str], deletions: Iterable[str]
+    ) -> None:
+        """Report that these requests to cancel jobs, and these deletions, are carried out: `beat`
+        does not return them again."""
 
     def restored(self, spool: str) -> None:
         """Report that this machine has restored what an older state of the store lacked."""
@@ -4976,7 +4983,7 @@ class RelayStore(Protocol):
 
     def take(
         self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
-    ) -> tuple[Sequence[Taken], float]:
+    ) -> tuple[Sequence[Assignment], float]:
         """(the jobs that this spool has taken and not confirmed; seconds until the next job that
         waits for its time may start, infinity if none waits).
 
@@ -4986,7 +4993,7 @@ class RelayStore(Protocol):
         for a machine that knows it. RedisIsOlder if the store has lost what `instance` has
         reported."""
 
-    def past_log(self, taken: Taken) -> PastLog:
+    def past_log(self, assignment: Assignment) -> LogTail:
         """The last part of the log of earlier attempts on other machines, which this machine
         continues. It begins at a multiple of BLOCK bytes, so that the hole that the spool has
         before it hides no byte."""
@@ -5004,7 +5011,7 @@ class RelayStore(Protocol):
 
     # What has happened to jobs here: messages, of which `send` sends many in one round trip
 
-    def report(self, look: SpoolLook, size: int) -> Command:
+    def report(self, entry: SpoolEntry, size: int) -> Command:
         """The message with the state and the journal of a spool's job. For a job in taken/ it
         confirms the take (taken -> running); for one in returned/ it queues the job again, after
         its retry delay. `size`: bytes of the log that the store must have first; -1: any.
@@ -5014,26 +5021,26 @@ class RelayStore(Protocol):
         again nor end otherwise; record and report it as cancelled. "log": the store lacks a part of
         the log. "paused": its queue is paused, give it back."""
 
-    def restore(self, look: SpoolLook) -> Command:
+    def restore(self, entry: SpoolEntry) -> Command:
         """The message that puts back a job which the store has lost, with its token and a request
         to cancel it that has reached the spool. What the store knows better stays. The answer is as
         for `report`."""
 
-    def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
+    def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
         """The message with `data` of a job's log, which begins at the offset `start`; at most
         LOG_CHUNK bytes. `how`: "join" continues what the store has, "gap" skips the bytes before
         `start`, which are lost, "anew" replaces everything. The store keeps the last REDIS_LOG_KEPT
         bytes. The answer is the offset up to which it has the log and from which to continue,
         whatever was sent; -1: fenced; -2: absent or behind."""
 
-    def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
+    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
         """The message with the bytes at an offset of the file `times`. Ignored if its token is not
         valid."""
 
     def send(self, messages: Sequence[Command]) -> Sequence[Any]:
         """Send these messages in order. Returns their answers (bytes for a word, int for a number),
-        with an OSError instead of each that failed. StoreAway if the connection broke: any of the
-        messages may have arrived."""
+        with an OSError instead of each that failed. StoreUnreachable if the connection broke: any
+        of the messages may have arrived."""
 
     # Single jobs
 
@@ -5059,7 +5066,7 @@ class RelayStore(Protocol):
         cancelled). Returns the job if this ended it; None if it may be retried and was queued, or
         was no longer running there."""
 
-    def judge_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+    def give_up_silent_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
         """Give up the machines that have been silent for `lost_after` seconds, except `own_spool`:
         their running jobs become lost or are queued again, their unconfirmed ones are queued. Those
         that are merely unreachable give back only their unconfirmed jobs. A silence ends with the
@@ -5075,8 +5082,8 @@ class RelayStore(Protocol):
 
 
 @dataclass(slots=True)
-class Taken:
-    """A job that a spool has taken and not confirmed yet."""
+class Assignment:
+    """A job that Redis has assigned to a spool, which has not confirmed it yet."""
 
     id: str
     token: str
@@ -5086,7 +5093,7 @@ class Taken:
 
     @property
     def queue(self) -> str:
-        return _parse_record(self.record, self.id).queue
+        return parse_record(self.record, self.id).queue
 
 
 class RedisPauses:
@@ -5117,9 +5124,9 @@ class RedisSaved:
     """The saved commands in Redis: the hashes `saved` and `schedules`, by name, and the lists
     `saved-runs:NAME`."""
 
-    def __init__(self, link: RedisLink, troubles: Troubles) -> None:
+    def __init__(self, link: RedisLink, errors: RepeatedErrors) -> None:
         """`troubles`: where damaged values are reported, as saved/NAME or schedules/NAME."""
-        self.link, self._troubles = link, troubles
+        self.link, self._errors = link, errors
         self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # by name: as stored, parsed
 
     def save(self, command: SavedCommand) -> bool:
@@ -5167,7 +5174,7 @@ class RedisSaved:
             command = parse_command(data, name)
             saved_at = json.loads(data).get("saved_at")
             if saved_at is not None:
-                command.saved_at = utc(_timestamp(str(saved_at)))
+                command.saved_at = utc(parse_timestamp(str(saved_at)))
             known = self._commands[name] = (data, command)
         return known[1]
 
@@ -5179,13 +5186,13 @@ class RedisSaved:
             try:
                 found.append(self.parse(name, data))
             except (ValueError, RecursionError) as error:
-                self._troubles.add(f"saved/{name}", JobDamaged(str(error)))
+                self._errors.report(f"saved/{name}", JobDamaged(str(error)))
             else:
-                self._troubles.over(f"saved/{name}")
-        known = self._troubles.known
+                self._errors.resolved(f"saved/{name}")
+        known = self._errors.current
         deleted = [thing for thing in known if thing.rpartition("/")[2].encode() not in records]
         for thing in deleted:
-            self._troubles.over(thing)
+            self._errors.resolved(thing)
         return found
 
     def delete(self, name: str) -> None:
@@ -5216,9 +5223,9 @@ class RedisSaved:
         try:
             schedule = parse_schedule(data)
         except (ValueError, TypeError, RecursionError) as error:
-            self._troubles.add(thing, JobDamaged(str(error)))
+            self._errors.report(thing, JobDamaged(str(error)))
             return data, Schedule()
-        self._troubles.over(thing)
+        self._errors.resolved(thing)
         return data, schedule
 
 
@@ -5230,10 +5237,10 @@ class RedisStore:
         self.link = RedisLink(url)
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
-        self._troubles = Troubles(log)  # by key: saved/NAME, schedules/NAME
+        self._errors = RepeatedErrors(log)  # by key: saved/NAME, schedules/NAME
         self._policy_checked_at = -inf  # on the monotonic clock; -inf: never, or it is wrong
         self.pauses = RedisPauses(self.link)
-        self.saved = RedisSaved(self.link, self._troubles)
+        self.saved = RedisSaved(self.link, self._errors)
 
     def close(self) -> None:
         self.feed.close()
@@ -5266,8 +5273,8 @@ class RedisStore:
         for job_id in ids:
             commands.append(("GET", self._key(f"job:{job_id}")))
             commands.append(("HMGET", self._key(f"state:{job_id}"), *STATE_FIELDS))
-        heard, now, *found = map(none_if_damaged, self.link.try_all(commands))
-        silences = {name: now[0] - int(at) for name, at in self._heard(heard)}
+        last_seen, now, *found = map(none_if_damaged, self.link.try_all(commands))
+        silences = {name: now[0] - int(at) for name, at in self._last_seen(last_seen)}
         triples = list(zip(ids, found[::2], found[1::2], strict=True))
         odd = [i for i, content, state in triples if not (content and state and state[0])]
         again = self._read_again(odd) if odd else {}
@@ -5304,19 +5311,19 @@ class RedisStore:
         status, queue, token, log_size, log_start, due = words
         record, _, journal = (content or b"").partition(b"\n")
         try:
-            job = _parse_record(record or b"null", job_id)
+            job = parse_record(record or b"null", job_id)
         except (ValueError, RecursionError) as error:
             why = str(error) if record else "it is missing"
             job = Job(id=job_id, command="", reason=f"{DAMAGED}: {why}", version=0)
         attempts = parse_journal(journal)
         job.status, damage = parse_status(status)
         job.reason = job.reason or damage
-        job.queue = queue if _is_queue(queue) else job.queue
+        job.queue = queue if is_queue_name(queue) else job.queue
         job.attempts, last = attempts[1:], attempts[-1]
         if job.status is Status.RUNNING and last.ended is None and last.number:
-            _fill_running(job, last)
+            fill_running(job, last)
         elif job.status in FINISHED:
-            _fill_finished(job, last)
+            fill_finished(job, last)
         else:
             job.attempt = judge(job.retries, last, None, "", 0.0).next_attempt
             if due and last.number:  # by the clock of Redis
@@ -5376,11 +5383,11 @@ class RedisStore:
             before = place.decode(errors="replace")
         return jobs, before
 
-    def _heard(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
+    def _last_seen(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
         """(spool, time of its last report) of each machine."""
         return [
             (name, float(at))
-            for raw, at in _pairs(flat or [])
+            for raw, at in flat_pairs(flat or [])
             for name in self.link.checked([raw], SPOOL_RE)
         ]
 
@@ -5450,7 +5457,7 @@ class RedisStore:
     def unreadable(self) -> Sequence[str]:
         for command in self.saved.list():
             self.saved.load_schedule(command.saved)
-        return [f"{thing}: {why}" for thing, why in sorted(self._troubles.known.items())]
+        return [f"{thing}: {why}" for thing, why in sorted(self._errors.current.items())]
 
     def secret(self) -> bytes:
         key = self._key("secret")
@@ -5536,20 +5543,20 @@ class RedisStore:
             raise cannot_delete(job_id, answer)
 
     def fire(
-        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+        self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         name = command.saved
         raw, schedule = self.saved.read_schedule(name)
         record = self.saved.read(name)
         if record is None or schedule != seen or self.saved.parse(name, record) != command:
             return None
-        as_seen = (name, record, raw, encode_schedule(firing.schedule))
-        if job is None or firing.key is None:
+        as_seen = (name, record, raw, encode_schedule(decision.schedule))
+        if job is None or decision.key is None:
             self.link.run("fire", *as_seen)
             return None
         self.check_policy()
         job = replace(job, id=new_id(), submitted_at=utc())
-        asked = (job.id, job.queue, encode_record(job), hash_key(firing.key), name, "", "")
+        asked = (job.id, job.queue, encode_record(job), hash_key(decision.key), name, "", "")
         given = self.link.run("fire", *as_seen, *asked)
         if given is None:
             return None
@@ -5559,13 +5566,13 @@ class RedisStore:
 
     def _machines(self) -> Sequence[tuple[str, float, int, Sequence[WorkerInfo]]]:
         """(spool, heard at, seconds since, its workers) of each."""
-        heard, shown, now = self.link.ask(
+        last_seen, shown, now = self.link.ask(
             ("ZRANGE", self._key("heard"), 0, -1, "WITHSCORES"),
             ("HGETALL", self._key("machines")),
             ("TIME",),
         )
         found = []
-        for name, at in self._heard(heard):
+        for name, at in self._last_seen(last_seen):
             workers = parse_workers(shown.get(name.encode(), b""))
             found.append((name, at, now[0] - int(at), workers))
         return found
@@ -5600,13 +5607,13 @@ class RedisStore:
         try:
             self.link.check_server()
         except ValueError as error:
-            raise MayForget(errno.EPERM, f"Redis may drop jobs: {error}") from None
+            raise EvictionAllowed(errno.EPERM, f"Redis may drop jobs: {error}") from None
         self._policy_checked_at = now
 
     def problem(self) -> str | None:
         try:
             self.check_policy(0.0)
-        except MayForget as error:
+        except EvictionAllowed as error:
             return str(error)
         oldest = self.now() - RESTORE_TIME
         key = self._key("restoring")
@@ -5634,11 +5641,11 @@ class RedisStore:
         retried; what it has only taken is queued. If it comes back, it is fenced. Returns the lost
         jobs; ValueError if there is no such machine."""
         known = f"taken:{spool}", f"runs:{spool}"
-        heard, *ids = self.link.ask(
+        last_seen, *ids = self.link.ask(
             ("ZSCORE", self._key("heard"), spool),
             *(("ZRANGE", self._key(name), 0, -1) for name in known),
         )
-        if heard is None and not any(ids):
+        if last_seen is None and not any(ids):
             raise ValueError(f"there is no machine {spool!r}; /workers has their names")
         self.give_back(spool)
         running = self.link.checked(ids[1])
@@ -5691,7 +5698,7 @@ class RedisStore:
             verdict = Verdict(Status.CANCELLED, outcome, recorded=False)
         lines.append({"ended": outcome.ended_line()})
         text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
-        delay = wait_of(job, verdict, 0.0).left(time.time())
+        delay = delay_before_start(job, verdict, 0.0).seconds_left(time.time())
         if not self._override(job_id, Status.RUNNING, token, verdict.status, text, delay, asked):
             is_asked_since = self.cancel_reason(job_id) != asked
             return self._lose(job_id, spool, reason) if is_asked_since else None
@@ -5701,7 +5708,7 @@ class RedisStore:
     def lose_missing(self, job_id: str, spool: str) -> Job | None:
         return self._lose(job_id, spool, "its folder was removed from its machine's spool")
 
-    def judge_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+    def give_up_silent_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
         jobs: list[Job] = []
         machines = self._machines()
         newest = max((heard_at for _, heard_at, _, _ in machines), default=0.0)
@@ -5726,22 +5733,24 @@ class RedisStore:
         workers: Sequence[WorkerInfo],
         instance: Instance | None = None,
         ended: str = "",
-    ) -> Orders:
+    ) -> MachineOrders:
         instance = instance or Instance("")
         shown = json.dumps([encode_worker(worker) for worker in workers])
         rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known)
         epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
         if epoch is None:
             raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))
-        wishes, gone, paused, beats, since, restoring, must_restore = answer
+        cancel_requests, deletions, paused, beats, since, restoring, must_restore = answer
         instance.beats, instance.since = parse_count(beats), parse_score(since)
         instance.epoch = epoch.decode()
-        reasons = {raw: reason.decode(errors="replace") for raw, reason in _pairs(wishes)}
-        pauses = dict(_pairs(paused))
-        return Orders(
+        reasons = {
+            raw: reason.decode(errors="replace") for raw, reason in flat_pairs(cancel_requests)
+        }
+        pauses = dict(flat_pairs(paused))
+        return MachineOrders(
             epoch.decode(),
             {job_id: reasons[job_id.encode()] for job_id in self.link.checked(reasons)},
-            list(self.link.checked(gone)),
+            list(self.link.checked(deletions)),
             {queue: pauses[queue.encode()] for queue in self.link.checked(pauses, QUEUE_RE)},
             restoring,
             bool(must_restore),
@@ -5750,15 +5759,19 @@ class RedisStore:
     def restored(self, spool: str) -> None:
         self.link.ask(("ZREM", self._key("restoring"), spool))
 
-    def obeyed(self, spool: str, wishes: Iterable[str], gone: Iterable[str]) -> None:
-        commands: list[Command] = [("HDEL", self._key(f"wishes:{spool}"), name) for name in wishes]
-        commands += [("SREM", self._key(f"gone:{spool}"), name) for name in gone]
+    def acknowledge(
+        self, spool: str, cancel_requests: Iterable[str], deletions: Iterable[str]
+    ) -> None:
+        commands: list[Command] = [
+            ("HDEL", self._key(f"wishes:{spool}"), name) for name in cancel_requests
+        ]
+        commands += [("SREM", self._key(f"gone:{spool}"), name) for name in deletions]
         if commands:
             self.link.ask(*commands)
 
     def take(
         self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
-    ) -> tuple[Sequence[Taken], float]:
+    ) -> tuple[Sequence[Assignment], float]:
         known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
             line = damaged_line("it is missing, or much too large")
@@ -5766,14 +5779,14 @@ class RedisStore:
             if answer is None:
                 raise RedisIsOlder
             given, next_due = answer
-            found = [taken for each in given if (taken := self._usable(spool, *each))]
+            found = [assignment for each in given if (assignment := self._usable(spool, *each))]
             if len(found) == len(given):
                 break
         return found, float(next_due or "inf")
 
     def _usable(
         self, spool: str, raw_id: bytes, raw_token: bytes, size: bytes, content: bytes
-    ) -> Taken | None:
+    ) -> Assignment | None:
         """A job that was taken. None if its ID is no ID, if its record is damaged, or if it is of a
         newer version: then it waits for a machine that knows that one."""
         if not self.link.checked([raw_id]):
@@ -5784,7 +5797,7 @@ class RedisStore:
         try:
             if max(len(record), len(journal)) > SMALL_FILE:
                 raise ValueError(f"it is larger than {SMALL_FILE:,} bytes")
-            version = _parse_record(record, job_id).version
+            version = parse_record(record, job_id).version
             if version < VERSION:
                 raise ValueError(f"it is of version {version}")
         except (ValueError, RecursionError) as error:
@@ -5795,27 +5808,29 @@ class RedisStore:
             self.link.run("defer", job_id, token, version)
             return None
         log_size = parse_count(size) if size else None
-        return Taken(job_id, token, log_size, record, journal)
+        return Assignment(job_id, token, log_size, record, journal)
 
-    def report(self, look: SpoolLook, size: int) -> Command:
-        confirms = int(look.place == "taken")
-        delay = look.retry_delay() if look.told_status is Status.QUEUED else 0.0
-        rest = (look.token, look.told_status, look.journal, size, confirms, delay)
-        return self.link.script("report", look.id, *rest)
+    def report(self, entry: SpoolEntry, size: int) -> Command:
+        confirms = int(entry.place == "taken")
+        delay = entry.seconds_to_retry() if entry.status_for_redis is Status.QUEUED else 0.0
+        rest = (entry.token, entry.status_for_redis, entry.journal, size, confirms, delay)
+        return self.link.script("report", entry.id, *rest)
 
-    def restore(self, look: SpoolLook) -> Command:
-        status = Status.RUNNING if look.status is Status.QUEUED else look.status
-        content = look.record.rstrip(b"\n") + b"\n" + look.journal
-        asked = read_cancel_request(look.folder)
+    def restore(self, entry: SpoolEntry) -> Command:
+        status = Status.RUNNING if entry.status is Status.QUEUED else entry.status
+        content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
+        asked = read_cancel_request(entry.folder)
         reason = asked.reason if asked else ""
-        return self.link.script("restore", look.id, status, look.queue, content, look.token, reason)
+        return self.link.script(
+            "restore", entry.id, status, entry.queue, content, entry.token, reason
+        )
 
-    def append(self, look: SpoolLook, start: int, data: bytes, how: str) -> Command:
-        rest = (start, data, REDIS_LOG_KEPT, how, look.log_at)
-        return self.link.script("append", look.id, look.token, *rest)
+    def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
+        rest = (start, data, REDIS_LOG_KEPT, how, entry.log_at)
+        return self.link.script("append", entry.id, entry.token, *rest)
 
-    def note(self, look: SpoolLook, offset: int, samples: bytes) -> Command:
-        return self.link.script("note", look.id, look.token, offset, samples)
+    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
+        return self.link.script("note", entry.id, entry.token, offset, samples)
 
     def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
         names = "status", "token", "log_size"
@@ -5834,18 +5849,18 @@ class RedisStore:
         (found,) = self.link.ask(("ZRANGE", self._key(f"runs:{spool}"), 0, -1))
         return self.link.checked(found)
 
-    def past_log(self, taken: Taken) -> PastLog:
-        if not taken.log_size:
-            return PastLog()
-        begin = (taken.log_size - 1) // BLOCK * BLOCK
+    def past_log(self, assignment: Assignment) -> LogTail:
+        if not assignment.log_size:
+            return LogTail()
+        begin = (assignment.log_size - 1) // BLOCK * BLOCK
         stored, times = self.link.try_all(
             [
-                self.link.script("read", taken.id, begin, BLOCK),
-                ("GET", self._key(f"times:{taken.id}")),
+                self.link.script("read", assignment.id, begin, BLOCK),
+                ("GET", self._key(f"times:{assignment.id}")),
             ]
         )
         offset, data = none_if_damaged(stored) or (begin, b"")
-        return PastLog(int(offset), data, none_if_damaged(times) or b"")
+        return LogTail(int(offset), data, none_if_damaged(times) or b"")
 
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
         oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
@@ -5884,8 +5899,8 @@ class RedisStore:
 
 
 @dataclass(slots=True)
-class PastLog:
-    """The end of the log of a job's earlier attempts on other machines."""
+class LogTail:
+    """The end of the log that a job's earlier attempts wrote on other machines."""
 
     offset: int = 0  # where `end` begins
     end: bytes = b""
@@ -5907,7 +5922,7 @@ class Instance:
         return self.epoch, self.beats, RESTORE_TIME
 
 
-class RedisIsOlder(StoreTrouble):
+class RedisIsOlder(StoreError):
     """Redis has returned to an older state."""
 
     def __init__(self) -> None:
@@ -5923,12 +5938,12 @@ class SpoolInUse(OSError):
 
 
 @dataclass(slots=True)
-class Orders:
-    """What Redis asks of a machine."""
+class MachineOrders:
+    """The orders of Redis for a machine."""
 
     epoch: str  # it changes when Redis was emptied
-    wishes: dict[str, str]  # jobs to cancel, and why
-    gone: list[str]  # jobs to delete
+    cancel_requests: dict[str, str]  # jobs to cancel, and why
+    deletions: list[str]  # jobs to delete
     paused: dict[str, bytes]  # queues, and what is said of each
     restoring: int  # machines that are putting back what an older state of Redis lacks
     must_restore: bool  # this one is among them
@@ -5983,7 +5998,7 @@ def damaged_line(why: str) -> str:
     return f"\n{json.dumps({'ended': ended})}\n"
 
 
-def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+def flat_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """The pairs in a flat list, as Redis sends them."""
     return zip(flat[::2], flat[1::2], strict=True)
 
@@ -6000,7 +6015,7 @@ def encode_record(job: Job) -> bytes:
 
 
 @dataclass(slots=True)
-class SpoolUse:
+class SpoolInstances:
     """The file `instances` of a spool, beside what differs in a copy."""
 
     names: list[str]  # of the last instances, the newest last
@@ -6010,8 +6025,8 @@ class SpoolUse:
 
 
 @dataclass(slots=True)
-class SpoolLook:
-    """One job in the spool, as the relay saw it at one moment."""
+class SpoolEntry:
+    """One job in the spool, as the relay read it at one moment."""
 
     id: str
     status: Status
@@ -6036,17 +6051,17 @@ class SpoolLook:
         return self.status in FINISHED or self.place == "returned"
 
     @property
-    def told_status(self) -> Status:
+    def status_for_redis(self) -> Status:
         """The status to report to Redis."""
         return Status.RUNNING if self.is_waiting else self.status
 
-    def retry_delay(self) -> float:
+    def seconds_to_retry(self) -> float:
         """Seconds until its next attempt may start, where it has had one that ended badly."""
         with suppress(ValueError, RecursionError):  # a job's doing
-            job = _parse_record(self.record, self.id)
+            job = parse_record(self.record, self.id)
             verdict = judge(job.retries, parse_journal(self.journal)[-1], None, "", 0.0)
-            wait = wait_of(job, verdict, 0.0)
-            return wait.left(time.time()) if isfinite(wait.most) else 0.0
+            delay = delay_before_start(job, verdict, 0.0)
+            return delay.seconds_left(time.time()) if isfinite(delay.at_most) else 0.0
         return 0.0
 
     @property
@@ -6092,8 +6107,8 @@ class Spool(FolderStore):
             finally:
                 os.unlink(draft)
         # Also if another worker made it: Redis must learn of no name that a power cut may undo.
-        _fsync_folder(self.root)
-        _fsync_folder(os.path.dirname(self.root))
+        fsync_folder(self.root)
+        fsync_folder(os.path.dirname(self.root))
         name = read_small(path).decode(errors="replace")
         if not SPOOL_RE.fullmatch(name):
             raise ValueError(f"{path} does not hold the name of a spool")
@@ -6109,7 +6124,7 @@ class Spool(FolderStore):
 
     def _set_aside_unless_alive(self, folder: str) -> None:
         """Set aside a job unless its shim is alive; BlockingIOError if a worker supervises it."""
-        with Claim(self, folder, self._take_times(folder), None) as claim:
+        with Claim(self, folder, self._lock_times(folder), None) as claim:
             with suppress(JobDamaged):  # without a journal it cannot be alive
                 if not claim.acquire_lock():
                     return
@@ -6126,20 +6141,20 @@ class Spool(FolderStore):
         found = os.stat(self.root)
         return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
 
-    def _read_instances(self) -> SpoolUse:
+    def _read_instances(self) -> SpoolInstances:
         """The stored use of this very folder by its relays. In a copy, or after a restart of the
         machine, no instance is known; under a new name, no report is."""
         with suppress(OSError, ValueError, TypeError, RecursionError):
             record = json.loads(read_small(f"{self.root}/instances"))
-            use = SpoolUse(**known_fields(SpoolUse, record))
+            use = SpoolInstances(**known_fields(SpoolInstances, record))
             names = use.names if isinstance(use.names, list) else []
             identity = self._identity()
             is_here = {name: record.get(name) for name in identity} == identity
             seen = 0, ""
             if record.get("spool") == self.name:  # else it has got a new name, which Redis lacks
-                seen = _whole(use.beats, 0, LAST_SIZE), str(use.epoch)
-            return SpoolUse(names if is_here else [], is_here and use.admitted is True, *seen)
-        return SpoolUse([], False)
+                seen = whole_number(use.beats, 0, LAST_SIZE), str(use.epoch)
+            return SpoolInstances(names if is_here else [], is_here and use.admitted is True, *seen)
+        return SpoolInstances([], False)
 
     def begin_instance(self) -> Instance:
         """A new run of the relay, which has the relay's lock."""
@@ -6153,10 +6168,10 @@ class Spool(FolderStore):
         machine has another boot ID."""
         names = [name for name in self._read_instances().names if name != instance.name]
         names = [*names[-INSTANCES_KEPT:], instance.name]
-        use = SpoolUse(names, admitted, instance.beats, instance.epoch)
+        use = SpoolInstances(names, admitted, instance.beats, instance.epoch)
         draft = f"{self.root}/tmp/instances-{os.urandom(4).hex()}"
         try:
-            with open(draft, "x", opener=_private) as file:
+            with open(draft, "x", opener=open_private) as file:
                 json.dump(asdict(use) | self._identity() | {"spool": self.name}, file)
             os.rename(draft, f"{self.root}/instances")
         except OSError as error:  # a worker starts on a full disk, too
@@ -6191,7 +6206,7 @@ class Spool(FolderStore):
         finally:
             os.close(fd)
 
-    def _has_waited(self, claim: Claim, verdict: Verdict) -> bool:
+    def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
         """Redis, whose clock is one for all machines, gave it when its time had come."""
         return True
 
@@ -6236,21 +6251,21 @@ class Spool(FolderStore):
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
 
-    def look(
-        self, job_id: str, known: SpoolLook | None = None, must_read: bool = False
-    ) -> SpoolLook | None:
+    def read_entry(
+        self, job_id: str, known: SpoolEntry | None = None, must_read: bool = False
+    ) -> SpoolEntry | None:
         """The job as it is now; None if not here or not from Redis. `known`: an earlier look.
         `must_read`: OSError if the disk prevents it."""
         for _ in range(LOOKUPS):  # a job may move past the search
             for place, folder in self._places(job_id):
                 try:
-                    return self._look_at(job_id, place, folder, known)
+                    return self._read_entry_at(job_id, place, folder, known)
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    if error.errno in RESOURCE_ERRNOS or (must_read and not _is_damage(error)):
+                    if error.errno in RESOURCE_ERRNOS or (must_read and not is_damage(error)):
                         raise
-                    self._troubles.add(f"{place}/{job_id}", error)
+                    self._errors.report(f"{place}/{job_id}", error)
                     return None
         return None
 
@@ -6267,12 +6282,12 @@ class Spool(FolderStore):
         for status in Status:
             for home in self._folders(status, job_id[:8]):
                 yield status, f"{home}/{job_id}"
-        for queue in self._listing(f"{self.root}/returned", _is_queue):
+        for queue in self._listing(f"{self.root}/returned", is_queue_name):
             yield "returned", f"{self.root}/returned/{queue}/{job_id}"
 
-    def _look_at(
-        self, job_id: str, place: str, folder: str, known: SpoolLook | None
-    ) -> SpoolLook | None:
+    def _read_entry_at(
+        self, job_id: str, place: str, folder: str, known: SpoolEntry | None
+    ) -> SpoolEntry | None:
         """Read the journal before the log's size: once a job has ended, no byte is missed."""
         journal = self._read_journal(folder)
         size, start, at = None, 0, 0.0
@@ -6289,8 +6304,8 @@ class Spool(FolderStore):
             return None
         queue = "default"
         with suppress(ValueError, RecursionError):  # a job's doing
-            queue = _parse_record(record, job_id).queue
-        return SpoolLook(
+            queue = parse_record(record, job_id).queue
+        return SpoolEntry(
             job_id, status, place, folder, token, queue, record, journal, size, start, at
         )
 
@@ -6301,22 +6316,22 @@ class Spool(FolderStore):
         except FileNotFoundError:
             raise
         except OSError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             return b""  # nothing is known of it
 
     @staticmethod
-    def read_log(look: SpoolLook, offset: int, limit: int) -> bytes:
-        with FileLog(f"{look.folder}/output.log") as file:
+    def read_log(entry: SpoolEntry, offset: int, limit: int) -> bytes:
+        with FileLog(f"{entry.folder}/output.log") as file:
             return file.pread(limit, offset)
 
     @staticmethod
-    def read_times(look: SpoolLook, known: int) -> tuple[int, bytes]:
+    def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:
         """(offset, bytes from there on) of its samples after the first `known` bytes, or of all of
         them if samples have been removed. Only the first TIMES_KEPT bytes of the file count,
         because a job can put a file of any size there."""
         with suppress(OSError):
-            fd = open_regular(f"{look.folder}/times", os.O_RDONLY)
+            fd = open_regular(f"{entry.folder}/times", os.O_RDONLY)
             try:
                 size = min(os.fstat(fd).st_size, TIMES_KEPT)
                 begin = known if known <= size else 0
@@ -6327,58 +6342,58 @@ class Spool(FolderStore):
 
     # What the relay does
 
-    def receive(self, found: Sequence[tuple[Taken, PastLog]]) -> None:
+    def receive(self, found: Sequence[tuple[Assignment, LogTail]]) -> None:
         """Write taken jobs down durably, where no worker sees them yet. All are written before the
         first fsync, so that the file system can flush them together."""
         if not found:
             return
-        drafts = [self._draft(taken, past) for taken, past in found]
+        drafts = [self._draft(assignment, past) for assignment, past in found]
         for draft in drafts:
             for name in ("job.json", "journal", "output.log"):
                 with suppress(FileNotFoundError):
-                    _fsync_path(f"{draft}/{name}")
-            _fsync_folder(draft)
+                    fsync_file(f"{draft}/{name}")
+            fsync_folder(draft)
         for draft in drafts:
             os.rename(draft, f"{self.root}/taken/{os.path.basename(draft)}")
-        _fsync_folder(f"{self.root}/taken")
+        fsync_folder(f"{self.root}/taken")
 
-    def _draft(self, taken: Taken, past: PastLog) -> str:
-        if not ID_RE.fullmatch(taken.id):
-            raise ValueError(f"{taken.id[:80]!r} is not the ID of a job")
-        draft = f"{self.root}/tmp/{taken.id}"
+    def _draft(self, assignment: Assignment, past: LogTail) -> str:
+        if not ID_RE.fullmatch(assignment.id):
+            raise ValueError(f"{assignment.id[:80]!r} is not the ID of a job")
+        draft = f"{self.root}/tmp/{assignment.id}"
         if os.path.isdir(draft):  # left by a crash
             remove_tree(draft)
         os.mkdir(draft, mode=0o700)
-        line = json.dumps({"taken": taken.token}).encode()
+        line = json.dumps({"taken": assignment.token}).encode()
         contents = {
-            "job.json": taken.record + b"\n",
-            "journal": taken.journal + b"\n" + line + b"\n",
+            "job.json": assignment.record + b"\n",
+            "journal": assignment.journal + b"\n" + line + b"\n",
         }
         if past.times:
             contents["times"] = past.times
         for name, content in contents.items():
-            with open(f"{draft}/{name}", "xb", opener=_private) as file:
+            with open(f"{draft}/{name}", "xb", opener=open_private) as file:
                 file.write(content)
-        if taken.log_size is not None:
-            with open(f"{draft}/output.log", "xb", opener=_private) as file:
-                file.truncate(taken.log_size)  # what is not here is a hole, as after a trim
+        if assignment.log_size is not None:
+            with open(f"{draft}/output.log", "xb", opener=open_private) as file:
+                file.truncate(assignment.log_size)  # what is not here is a hole, as after a trim
                 file.seek(past.offset)
                 file.write(past.end)
         return draft
 
-    def admit(self, look: SpoolLook) -> SpoolLook:
+    def admit(self, entry: SpoolEntry) -> SpoolEntry:
         """Let a confirmed job run."""
-        home = f"{self.root}/queued/{look.queue}"
+        home = f"{self.root}/queued/{entry.queue}"
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
-        os.rename(look.folder, f"{home}/{look.id}")
-        return replace(look, place="queued", folder=f"{home}/{look.id}")
+        os.rename(entry.folder, f"{home}/{entry.id}")
+        return replace(entry, place="queued", folder=f"{home}/{entry.id}")
 
-    def discard(self, look: SpoolLook) -> None:
+    def discard(self, entry: SpoolEntry) -> None:
         """Remove a job that is no longer this machine's."""
-        grave = f"{self.root}/tmp/{look.id}.discarded-{os.urandom(4).hex()}"
+        grave = f"{self.root}/tmp/{entry.id}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
-            os.rename(look.folder, grave)
+            os.rename(entry.folder, grave)
             with suppress(OSError):  # retention tries it again
                 remove_tree(grave)
 
@@ -6393,26 +6408,26 @@ class Spool(FolderStore):
         if status is Status.QUEUED and self._cancel_queued(folder, reason):
             return
         self._request_cancel(folder, reason)
-        _fsync_folder(folder)
+        fsync_folder(folder)
 
-    def set_aside(self, look: SpoolLook) -> None:
+    def set_aside(self, entry: SpoolEntry) -> None:
         """Move a job that is no longer this machine's to set-aside/: it ran here, and its log may
         be the only whole one."""
-        self._set_aside(look.folder)
+        self._set_aside(entry.folder)
 
-    def end_cancelled(self, look: SpoolLook, reason: str) -> None:
+    def end_cancelled(self, entry: SpoolEntry, reason: str) -> None:
         """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/: Redis
         accepted a request first. The exit code stays. Durable on return. BlockingIOError while the
         job is being recorded; OSError if the disk refuses."""
-        with Claim(self, look.folder, self._take_times(look.folder), None) as claim:
+        with Claim(self, entry.folder, self._lock_times(entry.folder), None) as claim:
             with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
                 if not claim.acquire_lock():
-                    raise BlockingIOError(errno.EAGAIN, "its journal is locked", look.folder)
+                    raise BlockingIOError(errno.EAGAIN, "its journal is locked", entry.folder)
                 journal = claim.shim_input()
                 last = parse_journal(os.pread(journal, SMALL_FILE, 0))[-1]
-                append_line(journal, {"ended": cancelled_line(look.place, last, reason)})
+                append_line(journal, {"ended": cancelled_line(entry.place, last, reason)})
                 os.fsync(journal)
-            self.move_folder(look.folder, f"{self.root}/{Status.CANCELLED}/{look.id[:8]}")
+            self.move_folder(entry.folder, f"{self.root}/{Status.CANCELLED}/{entry.id[:8]}")
 
     def return_waiting(self, count: int) -> None:
         """Return up to `count` jobs that no worker here has claimed, the newest first."""
@@ -6424,7 +6439,7 @@ class Spool(FolderStore):
     def _return(self, job_id: str, queue: str) -> None:
         with (
             suppress(OSError, JobError),
-            self._take(f"{self.root}/queued/{queue}/{job_id}") as claim,
+            self._lock_queued(f"{self.root}/queued/{queue}/{job_id}") as claim,
         ):
             claim.move_to(Status.QUEUED, self.requeue_home(queue))
 
@@ -6440,7 +6455,7 @@ class Spool(FolderStore):
     def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
         """Pause the queues that Redis has paused, and no other. What waits here in one of them is
         returned: once it is resumed, whichever machine is free may run it."""
-        wanted, here = set(filter(_is_queue, said)), self.pauses.queues()
+        wanted, here = set(filter(is_queue_name, said)), self.pauses.queues()
         for queue in here - wanted:
             self.pauses.resume(queue)
         for queue in wanted:
@@ -6460,12 +6475,12 @@ def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
     return outcome.ended_line()
 
 
-def _private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
     """Open a file that only its owner may read."""
     return os.open(path, flags, 0o600)
 
 
-def _fsync_path(path: str) -> None:
+def fsync_file(path: str) -> None:
     fd = open_regular(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -6563,23 +6578,23 @@ def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisS
         return RedisStore(url, unreachable)
     if "://" in url or re.match("rediss?:", url):
         raise ValueError("TAILBOARD_STORAGE must be a folder, redis://… or rediss://…")
-    with _naming_folder("TAILBOARD_STORAGE", url):
+    with naming_setting("TAILBOARD_STORAGE", url):
         return FolderStore(url)
 
 
 def open_spool(path: str) -> Spool:
     """The spool in a folder; OSError and ValueError name the setting."""
-    with _naming_folder("TAILBOARD_SPOOL", path):
+    with naming_setting("TAILBOARD_SPOOL", path):
         return Spool(path)
 
 
 @contextmanager
-def _naming_folder(variable: str, path: str) -> Iterator[None]:
+def naming_setting(variable: str, path: str) -> Iterator[None]:
     """Make an OSError while a folder is opened name the setting that it comes from."""
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        raise StoreTrouble(error.errno, f"{variable}: {path} is not a folder") from None
+        raise StoreError(error.errno, f"{variable}: {path} is not a folder") from None
     except OSError as error:
         text = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
-        raise StoreTrouble(error.errno, text) from None
+        raise StoreError(error.errno, text) from None

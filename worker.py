@@ -42,32 +42,32 @@ from storage import (
     REDIS_LOG_KEPT,
     RESOURCE_ERRNOS,
     RETRIED,
+    Assignment,
     Claim,
     Command,
+    EvictionAllowed,
     Instance,
     Job,
     JobDamaged,
     JobError,
     JobNotFound,
-    MayForget,
+    MachineOrders,
     Notifier,
-    Orders,
     Outcome,
     RecordDamaged,
     RedisNotifier,
     RedisStore,
     RelayStore,
+    RepeatedErrors,
     SavedCommand,
     Settings,
     Spool,
+    SpoolEntry,
     SpoolInUse,
-    SpoolLook,
     Status,
     Store,
-    StoreAway,
-    StoreTrouble,
-    Taken,
-    Troubles,
+    StoreError,
+    StoreUnreachable,
     Verdict,
     WorkerInfo,
     WorkerStore,
@@ -90,35 +90,37 @@ KILL_DELAY = 10.0  # seconds from TERM to KILL
 RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
 MAX_SPAWN_PAUSE = 60.0  # seconds: the longest while the machine has no process to spare
 SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for what a job left
-PRUNING = 0.02  # seconds of deleting old jobs at each beat
-FIRING = 0.1  # seconds of firing schedules in one pass of the loop
+PRUNE_TIME = 0.02  # seconds of deleting old jobs at each beat
+FIRE_TIME = 0.1  # seconds of firing schedules in one pass of the loop
 WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
 WEBHOOK_TIME = 10.0  # seconds for one try, whatever the other side does
 JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
 OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
-NO_HOLES = "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
+NO_HOLES_REASON = (
+    "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
+)
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # where remains may be left to kill
 RELAY_BEAT = 1.0  # seconds between a machine's signs of life
-RELAY_PAUSE = 0.002  # seconds in which what a job writes is joined
-ORDERS_PAUSE = 0.05  # seconds from news of any job to a look at what is ordered here
-AHEAD_TIME = 0.25  # seconds: jobs that ended in it are as many as are taken ahead
-MAX_AHEAD = 64  # jobs
-RETURN_AFTER = 1.0  # seconds without an end until those are returned
-LATER = 0.1  # seconds until it is told that a job has begun
-BUSY_PAUSE = 0.008  # seconds, while jobs end by the second
-AWAY_INTERVAL = 60.0  # seconds between complaints that Redis is away
-LAST_WORDS = 5.0  # seconds for sending what is left, when the worker stops
-COMPARED = 200  # jobs compared with Redis in one round
-MAX_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+BATCH_WINDOW = 0.002  # seconds: collect output this long before sending it
+ORDERS_DELAY = 0.05  # seconds from news of any job until the orders are read
+PREFETCH_WINDOW = 0.25  # seconds: prefetch as many jobs as ended within this time
+MAX_PREFETCHED = 64  # jobs
+PREFETCH_RETURN_DELAY = 1.0  # seconds without an end until those are returned
+START_REPORT_DELAY = 0.1  # seconds of delay before a start is reported
+BUSY_BATCH_WINDOW = 0.008  # seconds: the same, while many jobs end
+OUTAGE_LOG_INTERVAL = 60.0  # seconds between log lines about an outage of Redis
+FINAL_SEND_TIME = 5.0  # seconds for sending what is left, when the worker stops
+COMPARE_BATCH = 200  # jobs compared with Redis in one round
+MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
 FULL_LOG_KEPT = 4_000  # bytes of its log that Redis gets of a job that ends while Redis is full
 ERROR_PATTERNS = Path(__file__).with_name("static") / "error_patterns.json"  # the page's, too
 HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
 HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
-COPIED = (
+SPOOL_COPIED = (
     "another worker uses a copy of the spool {0}: delete the file {0}/name, or set TAILBOARD_SPOOL "
     "to an empty folder"
 )
-FENCED = "its machine was not heard of for long, and the job is another's by now"
+FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 log = logging.getLogger("worker")
@@ -265,7 +267,7 @@ class Worker:
         self.found_nothing = False  # in the queues, when it last looked
         self.has_entered = relay is None  # the store's jobs are known to be ours
         self.own_peak = 0  # bytes, as last read
-        self.troubles = Troubles(log)  # by step of the loop, or job
+        self.errors = RepeatedErrors(log)  # by step of the loop, or job
         self.processes: ProcessTable | None = None  # as this pass has scanned them, if it has
         self.pruning: Iterator[None] = iter(())
         self.webhook_queue: queue.Queue[Job | None] = queue.Queue(1_000)
@@ -293,7 +295,7 @@ class Worker:
             self.supervise_all()
             self.run_maintenance()  # before the claim: adopted jobs take slots
             self.fire_schedules()
-            if not self.take("claim", self.claim):
+            if not self.run_step("claim", self.claim):
                 self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
             self.record_ends()
             self.stop_if_drained()
@@ -301,7 +303,7 @@ class Worker:
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
             self.relay.leaving = self.info.name
-            self.relay.stop(LAST_WORDS)
+            self.relay.stop(FINAL_SEND_TIME)
         if self.settings.webhook:
             with suppress(queue.Full):
                 self.webhook_queue.put_nowait(None)
@@ -318,9 +320,9 @@ class Worker:
 
     def start_relay(self, relay: Relay) -> None:
         """Start it after the first heartbeat, which says how many jobs it may fetch."""
-        self.take("heartbeat", self.beat)
+        self.run_step("heartbeat", self.beat)
         relay.on_idle = self.wake
-        relay.tell = self.tell
+        relay.notify = self.notify
         relay.start()
 
     def wake(self) -> None:
@@ -335,15 +337,15 @@ class Worker:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
 
-    def take(self, name: str, step: Callable[[], None]) -> bool:
-        """Take a step; False if it failed. The error is logged once and does not stop the other
-        steps: a full disk or a missing folder may recover."""
+    def run_step(self, name: str, step: Callable[[], None]) -> bool:
+        """Run a step of the loop; returns False if it failed. The error is logged once and does not
+        stop the other steps: a full disk or a missing folder may recover."""
         try:
             step()
         except Exception as error:
-            self.troubles.add(f"step={name}", error)
+            self.errors.report(f"step={name}", error)
             return False
-        self.troubles.over(f"step={name}")
+        self.errors.resolved(f"step={name}")
         return True
 
     # --- The steps of the loop ---
@@ -360,7 +362,7 @@ class Worker:
         ready = self.selector.select(0)
         if not ready:  # nothing is urgent
             if self.info.running != len(self.running):
-                self.take("heartbeat", self.beat)
+                self.run_step("heartbeat", self.beat)
             ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
             if key.fd == self.woken:
@@ -383,7 +385,7 @@ class Worker:
                     entry.usage = seconds, self.peak_rss(used.ru_maxrss)
 
     def supervise_all(self) -> None:
-        """Look after each job in isolation: an error of one is logged once and tried again later,
+        """Check each job in isolation: an error of one is logged once and tried again later,
         and never stops the others."""
         now = time.monotonic()
         is_due = now >= self.next_poll
@@ -393,28 +395,28 @@ class Worker:
         for entry in list(self.running.values()):
             if now >= entry.retry_at:
                 with self.isolated(entry):
-                    self.look_after(entry, now, is_due)
+                    self.check_job(entry, now, is_due)
 
     @contextmanager
     def isolated(self, entry: Running) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # for example a full disk
-            self.troubles.add(f"job={entry.job.id}", error)
+            self.errors.report(f"job={entry.job.id}", error)
             entry.retry_at = time.monotonic() + RETRY_DELAY
         else:
-            self.troubles.over(f"job={entry.job.id}")
+            self.errors.resolved(f"job={entry.job.id}")
 
-    def look_after(self, entry: Running, now: float, is_due: bool) -> None:
+    def check_job(self, entry: Running, now: float, is_due: bool) -> None:
         try:
-            if self.has_ended(entry):
-                self.judge_exit(entry)
+            if self.lock_if_ended(entry):
+                self.handle_exit(entry)
             elif is_due:
                 self.supervise(entry, now)
         except FileNotFoundError:
             if entry.claim.is_there():
                 raise
-            self.let_go(entry)
+            self.abandon(entry)
         except JobDamaged as error:
             self.record_damaged(entry, error)
 
@@ -426,16 +428,16 @@ class Worker:
         if now < self.next_heartbeat:
             return
         self.next_heartbeat = now + HEARTBEAT_INTERVAL
-        if not self.take("heartbeat", self.beat):
+        if not self.run_step("heartbeat", self.beat):
             self.next_heartbeat = now + RETRY_DELAY
         if self.has_entered:
-            self.take("adopt", self.adopt_orphans)
-            self.take("prune", self.prune)
+            self.run_step("adopt", self.adopt_orphans)
+            self.run_step("prune", self.prune)
 
     def fire_schedules(self) -> None:
         """Submit what is due, unless this worker leaves."""
         if self.scheduler is not None and not self.stop_reason and self.scheduler.is_due():
-            self.take("schedules", self.scheduler.look)
+            self.run_step("schedules", self.scheduler.fire_all_due)
 
     def claim(self) -> None:
         """Fill the free slots with the oldest jobs."""
@@ -586,7 +588,7 @@ class Worker:
         elif self.stop_reason and self.on_stop == "kill":
             self.stop_job(entry, Status.CANCELLED, "its worker was told to stop")
         if not claim.sample_and_trim(limit) and not entry.kill_at:
-            self.stop_job(entry, Status.FAILED, NO_HOLES.format(limit))
+            self.stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(limit))
 
     def stop_job(self, entry: Running, status: Status, reason: str) -> None:
         """End a job for a reason of ours; its journal keeps the reason in case we die first."""
@@ -625,7 +627,7 @@ class Worker:
         entry.started |= found
         return found
 
-    def let_go(self, entry: Running) -> None:
+    def abandon(self, entry: Running) -> None:
         """Its folder was removed or moved away: end its process, free its slot."""
         log.error("gone job=%s reason=%r", entry.job.id, "its folder was removed or moved")
         send_to(self.find_started(entry, None), signal.SIGKILL)
@@ -634,8 +636,8 @@ class Worker:
 
     # --- How it ended ---
 
-    def has_ended(self, entry: Running) -> bool:
-        """Is its shim dead? An adopted one tells only by its lock."""
+    def lock_if_ended(self, entry: Running) -> bool:
+        """Take the lock of a job whose shim is dead. Returns False if the shim is alive."""
         if entry.process is not None and not entry.ended:
             return False
         return entry.claim.acquire_lock()
@@ -645,7 +647,7 @@ class Worker:
         knows how it ended."""
         entry.ended = True
         lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
-        if not self.is_swept(entry, lost):
+        if not self.sweep(entry, lost):
             return
         # Last: a request may have come while the processes were looked for.
         status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
@@ -654,20 +656,20 @@ class Worker:
         entry.claim.release()
         del self.running[entry.job.id]
 
-    def judge_exit(self, entry: Running) -> None:
+    def handle_exit(self, entry: Running) -> None:
         """Judge how a job ended, once its grace is over for all that it started, and append that to
         its journal; `record_ends` does the rest, which waits for the disk."""
         entry.ended = True
         try:
-            verdict = entry.claim.judge()
+            verdict = entry.claim.read_verdict()
         except JobDamaged as error:
             self.record_damaged(entry, error)
             return
         has_not_started = verdict.outcome.status is Status.QUEUED and not verdict.recorded
         if has_not_started and entry.process is not None:  # its gate was opened
-            verdict = entry.claim.judge_failed_start()
+            verdict = entry.claim.failed_start_verdict()
         outcome = verdict.outcome
-        if outcome.status in STOPPED and not self.is_swept(entry, verdict):
+        if outcome.status in STOPPED and not self.sweep(entry, verdict):
             return
         outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
         self.trim_last(entry)
@@ -691,8 +693,9 @@ class Worker:
             with suppress(OSError):  # its end must be recorded in any case
                 entry.claim.sample_and_trim(limit)
 
-    def is_swept(self, entry: Running, verdict: Verdict) -> bool:
-        """Has everything that a stopped or lost job started ended? It is killed after the grace."""
+    def sweep(self, entry: Running, verdict: Verdict) -> bool:
+        """Kill everything that a stopped or lost job started, once its grace is over. Returns True
+        if nothing is left, or if the exit code is known."""
         started = self.find_started(entry, None)
         if not started:
             return True
@@ -723,11 +726,11 @@ class Worker:
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         job = claim.finish(outcome)
         log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
-        if job.reason != FENCED:
-            self.tell(job)
+        if job.reason != FENCED_REASON:
+            self.notify(job)
 
-    def tell(self, job: Job) -> None:
-        """Tell the webhook, if it wants to know of such an end."""
+    def notify(self, job: Job) -> None:
+        """Queue the job for the webhook, if the settings name such an end."""
         if self.settings.webhook and job.status in self.settings.webhook_on.split(","):
             with suppress(queue.Full):  # a dead URL must not fill the memory
                 self.webhook_queue.put_nowait(job)
@@ -758,7 +761,7 @@ class Worker:
         self.next_poll = 0.0  # look at once whether it has ended
 
     def prune(self) -> None:
-        until = time.monotonic() + PRUNING
+        until = time.monotonic() + PRUNE_TIME
         for _ in self.pruning:
             if time.monotonic() > until:
                 return
@@ -789,12 +792,12 @@ class Scheduler:
         self.next_look = 0.0  # on the monotonic clock
         self.looked_at = 0.0  # by `clock`
         self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to look at it next
-        self.troubles = Troubles(log)  # by saved command
+        self.errors = RepeatedErrors(log)  # by saved command
 
     def is_due(self) -> bool:
         return time.monotonic() >= self.next_look
 
-    def look(self) -> None:
+    def fire_all_due(self) -> None:
         """Fire the schedules that are due, for FIRING seconds at most, so that running jobs are not
         neglected, and set the time of the next look."""
         self.next_look = time.monotonic() + RETRY_DELAY  # where something goes wrong
@@ -804,7 +807,7 @@ class Scheduler:
         self.looked_at = now
         plans = {}
         commands = self.store.saved.list()
-        until = time.monotonic() + FIRING
+        until = time.monotonic() + FIRE_TIME
         is_late = False
         for command in commands:
             known, at = self.plans.get(command.saved, (None, 0.0))
@@ -832,9 +835,9 @@ class Scheduler:
         except BlockingIOError:  # another worker is at it
             return now + RETRY_DELAY
         except Exception as error:
-            self.troubles.add(thing, error)
+            self.errors.report(thing, error)
             return now + RETRY_DELAY
-        self.troubles.over(thing)
+        self.errors.resolved(thing)
         if is_open:
             return now + RETRY_DELAY
         return float("inf") if upcoming is None else upcoming
@@ -991,11 +994,11 @@ def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
 
 @dataclass
 class Sent:
-    """What Redis has been told of a job that this machine runs."""
+    """What Redis knows of a job that this machine runs."""
 
     watch: int  # the number that its folder's changes carry
     moves: int = 0  # how often its folder has moved: it started, it ended
-    look: SpoolLook | None = None  # the last one
+    entry: SpoolEntry | None = None  # the last one
     offset: int | None = None  # bytes of its log; None: ask Redis
     has_log: bool = False
     journal: bytes | None = None  # None: send it again
@@ -1009,7 +1012,7 @@ class Sent:
 
 def is_full(error: Exception) -> bool:
     """Has Redis refused to write because of its maxmemory?"""
-    return isinstance(error, StoreTrouble) and error.errno == errno.ENOSPC
+    return isinstance(error, StoreError) and error.errno == errno.ENOSPC
 
 
 class SpoolCopied(Exception):
@@ -1039,20 +1042,20 @@ class Relay:
         store: RelayStore,
         spool: Spool,
         settings: Settings,
-        tell: Callable[[Job], None] = lambda job: None,
+        notify: Callable[[Job], None] = lambda job: None,
         scheduler: Scheduler | None = None,
     ) -> None:
-        """`tell` is called with each job that this relay finds lost."""
+        """`notify` is called with each job that this relay finds lost."""
         self.scheduler = scheduler
-        self.store, self.spool, self.settings, self.tell = store, spool, settings, tell
+        self.store, self.spool, self.settings, self.notify = store, spool, settings, notify
         self.sent: dict[str, Sent] = {}  # by job ID: those that Redis shows as running here
         self.changed: set[str] = set()  # those of them whose folder has changed
-        self.later: set[str] = set()  # those of them that are not urgent
-        self.later_at = float("inf")  # on the monotonic clock
+        self.deferred: set[str] = set()  # those of them that are not urgent
+        self.deferred_until = float("inf")  # on the monotonic clock
         self.by_watch: dict[int, str] = {}
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
         self.log_sizes: dict[str, int] = {}  # in Redis, of jobs that were taken
-        self.troubles = Troubles(log)  # by job
+        self.errors = RepeatedErrors(log)  # by job
         self.ended: list[str] = []  # jobs, since the last maintenance
         self.ends: deque[float] = deque(maxlen=1_000)  # when jobs ended, on the monotonic clock
         self.last_end = 0.0  # on the monotonic clock
@@ -1061,8 +1064,8 @@ class Relay:
         self.redis_watch: RedisNotifier | None = None
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
         self.next_due = float("inf")  # of a job that waits for its time and a slot here
-        self.away_since = self.said_at = 0.0
-        self.full_said_at = float("-inf")  # on the monotonic clock
+        self.away_since = self.logged_at = 0.0
+        self.full_logged_at = float("-inf")  # on the monotonic clock
         self.pruning: Iterator[None] = iter(())
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that is stopping
@@ -1089,7 +1092,7 @@ class Relay:
     def stop(self, timeout: float) -> None:
         """Send the rest, for `timeout` seconds at most, and end."""
         self.is_stopping = True
-        self.later_at = 0.0
+        self.deferred_until = 0.0
         self.wake()
         self.thread.join(timeout)
 
@@ -1118,9 +1121,9 @@ class Relay:
             except SpoolCopied:
                 raise
             except Exception as error:
-                self.go_away(error)
+                self.handle_outage(error)
             else:
-                self.come_back()
+                self.handle_recovery()
                 if is_last and not self.changed:
                     break
             self.pause()
@@ -1143,10 +1146,10 @@ class Relay:
             wait_readable([self.woken], RETRY_DELAY)
         else:
             # Join what is written within moments, and jobs that end in quick succession.
-            time.sleep(BUSY_PAUSE if self.ends else RELAY_PAUSE)
+            time.sleep(BUSY_BATCH_WINDOW if self.ends else BATCH_WINDOW)
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
-            times = [self.next_beat, self.next_orders, self.later_at, self.next_due]
+            times = [self.next_beat, self.next_orders, self.deferred_until, self.next_due]
             if self.scheduler is not None and self.leaving is None:
                 times.append(self.scheduler.next_look)
             due = max(0.0, min(times) - time.monotonic())
@@ -1158,22 +1161,20 @@ class Relay:
         with suppress(BlockingIOError):
             os.read(self.woken, 1 << 16)
 
-    def go_away(self, error: Exception) -> None:
+    def handle_outage(self, error: Exception) -> None:
         """Redis is away or full: log it now and every minute. Jobs go on."""
         now = time.monotonic()
         self.is_idle = False
         self.away_since = self.away_since or now
         if is_full(error):  # rounds without output succeed: do not log after each of them
-            if now - self.full_said_at >= AWAY_INTERVAL:
-                self.full_said_at = now
+            if now - self.full_logged_at >= OUTAGE_LOG_INTERVAL:
+                self.full_logged_at = now
                 log.error(
                     "redis full=%r: jobs continue, output is sent once it has room", str(error)
                 )
-        elif not self.said_at or now - self.said_at >= AWAY_INTERVAL:
-            self.said_at = now
-            what = (
-                "redis away" if isinstance(error, (StoreTrouble, ValueError)) else "relay trouble"
-            )
+        elif not self.logged_at or now - self.logged_at >= OUTAGE_LOG_INTERVAL:
+            self.logged_at = now
+            what = "redis away" if isinstance(error, (StoreError, ValueError)) else "relay trouble"
             info = None if isinstance(error, (OSError, ValueError)) else error
             log.error("%s=%r: jobs go on, none is claimed", what, str(error), exc_info=info)
         for sent in self.sent.values():
@@ -1181,10 +1182,10 @@ class Relay:
             sent.times = 0
         self.epoch = ""
 
-    def come_back(self) -> None:
-        if self.said_at:
+    def handle_recovery(self) -> None:
+        if self.logged_at:
             log.info("redis back after=%.0fs", time.monotonic() - self.away_since)
-        self.away_since = self.said_at = 0.0
+        self.away_since = self.logged_at = 0.0
 
     # --- One round ---
 
@@ -1196,20 +1197,20 @@ class Relay:
         if self.redis_watch is None:
             self.redis_watch = self.store.watch_all()
         if self.epoch == "" or time.monotonic() >= min(self.next_beat, self.next_orders):
-            self.obey()
+            self.carry_out_orders()
         self.compare()
         try:
             self.send()
-        except StoreAway:
+        except StoreUnreachable:
             raise
-        except StoreTrouble:  # it is full: deleting old jobs may help
+        except StoreError:  # it is full: deleting old jobs may help
             self.maintain()
             raise
         if self.must_restore and not self.to_compare and not self.changed:
             self.store.restored(self.spool.name)
             self.must_restore = False
         found = False
-        if self.may_start():
+        if self.check_policy():
             self.fire_schedules()
             found = self.fetch()
         self.maintain()
@@ -1219,22 +1220,22 @@ class Relay:
         if self.is_idle and not was_idle:
             self.on_idle()
 
-    def may_start(self) -> bool:
-        """Can jobs be submitted and taken? Not while Redis may drop them, which is checked every
-        second."""
+    def check_policy(self) -> bool:
+        """Check that Redis cannot drop jobs. Returns False if it may: then none is submitted or
+        taken, and it is checked again after a second."""
         try:
             self.store.check_policy()
-        except MayForget as error:
-            self.troubles.add("redis", error)
+        except EvictionAllowed as error:
+            self.errors.report("redis", error)
             self.next_due = time.monotonic() + RETRY_DELAY
             return False
-        self.troubles.over("redis")
+        self.errors.resolved("redis")
         return True
 
     def fire_schedules(self) -> None:
         """Submit what is due, unless the worker leaves."""
         if self.scheduler is not None and self.leaving is None and self.scheduler.is_due():
-            self.scheduler.look()
+            self.scheduler.fire_all_due()
 
     def note_changes(self) -> None:
         """Note which folders have changed; with each beat also those that cannot be watched."""
@@ -1243,11 +1244,11 @@ class Relay:
             job_id = self.by_watch.get(number)
             if job_id in self.sent:
                 self.note_change(job_id, self.sent[job_id], name)
-        if time.monotonic() >= self.later_at:
-            self.changed |= self.later & self.sent.keys()
-            self.later, self.later_at = set(), float("inf")
-        if self.redis_watch is not None and self.redis_watch.has_news():
-            self.next_orders = min(self.next_orders, time.monotonic() + ORDERS_PAUSE)
+        if time.monotonic() >= self.deferred_until:
+            self.changed |= self.deferred & self.sent.keys()
+            self.deferred, self.deferred_until = set(), float("inf")
+        if self.redis_watch is not None and self.redis_watch.pop_news():
+            self.next_orders = min(self.next_orders, time.monotonic() + ORDERS_DELAY)
         if time.monotonic() >= self.next_beat or self.folders.fileno() is None:
             for job_id in self.spool.active() - self.sent.keys():
                 self.follow(job_id)
@@ -1262,11 +1263,11 @@ class Relay:
         if name == "output.log" or (not name and sent.moves > 1):
             self.changed.add(job_id)
         else:
-            self.put_off(job_id)
+            self.defer(job_id)
 
-    def put_off(self, job_id: str) -> None:
-        self.later.add(job_id)
-        self.later_at = min(self.later_at, time.monotonic() + LATER)
+    def defer(self, job_id: str) -> None:
+        self.deferred.add(job_id)
+        self.deferred_until = min(self.deferred_until, time.monotonic() + START_REPORT_DELAY)
 
     def follow(self, job_id: str) -> Sent:
         sent = self.sent.get(job_id)
@@ -1282,19 +1283,19 @@ class Relay:
             self.folders.drop(sent.watch)
             self.by_watch.pop(sent.watch, None)
 
-    def watch(self, sent: Sent, look: SpoolLook) -> None:
+    def watch(self, sent: Sent, entry: SpoolEntry) -> None:
         """Watch its folder from now on."""
         assert self.folders is not None
         if sent.watch < 0:
             with suppress(OSError):  # it has moved
-                sent.watch = self.folders.add(look.folder)
-                self.by_watch[sent.watch] = look.id
-                sent.moves = 0 if look.place == "queued" else 1
-                self.changed.add(look.id)  # changes before the watch are not reported
+                sent.watch = self.folders.add(entry.folder)
+                self.by_watch[sent.watch] = entry.id
+                sent.moves = 0 if entry.place == "queued" else 1
+                self.changed.add(entry.id)  # changes before the watch are not reported
 
     # --- What Redis orders ---
 
-    def obey(self) -> None:
+    def carry_out_orders(self) -> None:
         """Report that this machine lives; pause, cancel and delete what others asked for."""
         self.next_orders = float("inf")
         self.spool.check_name()
@@ -1311,11 +1312,15 @@ class Relay:
         if time.monotonic() >= self.next_beat:
             self.next_beat = time.monotonic() + RELAY_BEAT
         self.spool.mirror_pauses(orders.paused)
-        wishes = [job_id for job_id, why in orders.wishes.items() if self.is_told(job_id, why)]
-        gone = [job_id for job_id in orders.gone if self.is_deleted(job_id)]
-        self.store.obeyed(self.spool.name, wishes, gone)
+        cancel_requests = [
+            job_id
+            for job_id, why in orders.cancel_requests.items()
+            if self.deliver_cancel(job_id, why)
+        ]
+        deletions = [job_id for job_id in orders.deletions if self.delete_here(job_id)]
+        self.store.acknowledge(self.spool.name, cancel_requests, deletions)
 
-    def restore_pauses(self, orders: Orders) -> None:
+    def restore_pauses(self, orders: MachineOrders) -> None:
         """If Redis has been emptied since this spool last saw it, pause again the queues that were
         paused then: nobody has resumed them."""
         known = self.spool.known_epoch()
@@ -1328,7 +1333,7 @@ class Relay:
                 orders.paused[pause.queue] = pause.encode()
         self.spool.note_epoch(orders.epoch)
 
-    def beat(self, workers: Sequence[WorkerInfo]) -> Orders:
+    def beat(self, workers: Sequence[WorkerInfo]) -> MachineOrders:
         """Report that this machine lives. SpoolInUse while another instance of its spool may live,
         SpoolCopied once it is known to."""
         name = self.spool.name
@@ -1337,7 +1342,7 @@ class Relay:
         try:
             orders = self.store.beat(name, workers, self.instance)
         except SpoolInUse as other:
-            if not self.spool.has_run(other.instance) and not self.has_ended(other):
+            if not self.spool.has_run(other.instance) and not self.observe_rival(other):
                 raise
             orders = self.store.beat(name, workers, self.instance, other.instance)
         self.rival = None
@@ -1347,20 +1352,21 @@ class Relay:
             self.on_idle()  # the worker may begin
         return orders
 
-    def has_ended(self, other: SpoolInUse) -> bool:
-        """Has the other instance been silent for long enough? SpoolCopied if it has reported twice
-        since it was noticed: one report may have been on its way when it was killed."""
+    def observe_rival(self, other: SpoolInUse) -> bool:
+        """Note what another instance has reported. Returns True once it has been silent for long
+        enough. SpoolCopied if it has reported twice since it was noticed: one report may have been
+        on its way when it was killed."""
         now, rival = time.monotonic(), self.rival
         if rival is None or rival.instance != other.instance:
             rival = self.rival = Rival(other.instance, other.beats, now)
         elif rival.beats != other.beats:
             rival.beats, rival.since, rival.reports = other.beats, now, rival.reports + 1
         if rival.reports > 1:
-            raise SpoolCopied(COPIED.format(self.spool.root))
+            raise SpoolCopied(SPOOL_COPIED.format(self.spool.root))
         return now - rival.since >= INSTANCE_SILENCE
 
-    def is_told(self, job_id: str, reason: str) -> bool:
-        """Leave the request to cancel it; False: try it again."""
+    def deliver_cancel(self, job_id: str, reason: str) -> bool:
+        """Leave the request to cancel a job in its folder. Returns False if it must be repeated."""
         try:
             self.spool.leave_request(job_id, reason)
         except FileNotFoundError:  # it moves
@@ -1370,12 +1376,12 @@ class Relay:
         except (WrongState, JobDamaged):  # its end is reported, and Redis refuses it
             return True
         except OSError as error:  # for example a full disk
-            self.troubles.add(f"cancel={job_id}", error)
+            self.errors.report(f"cancel={job_id}", error)
             return False
         return True
 
-    def is_deleted(self, job_id: str) -> bool:
-        """Delete it here as well; False: try it again."""
+    def delete_here(self, job_id: str) -> bool:
+        """Delete a job from the spool as well. Returns False if that must be repeated."""
         self.forget(job_id)
         try:
             self.spool.delete(job_id)
@@ -1391,26 +1397,29 @@ class Relay:
         """Compare some of the jobs here with Redis; send what it lacks."""
         if not self.to_compare:
             return
-        ids, self.to_compare = self.to_compare[:COMPARED], self.to_compare[COMPARED:]
-        looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
-        known = self.store.known_states([look.id for look in looks]) if looks else []
-        for look, state in zip(looks, known, strict=True):
-            if state != (look.told_status, look.token, look.log_size) and look.place != "taken":
-                sent = self.follow(look.id)
+        ids, self.to_compare = self.to_compare[:COMPARE_BATCH], self.to_compare[COMPARE_BATCH:]
+        entries = [entry for job_id in ids if (entry := self.spool.read_entry(job_id)) is not None]
+        known = self.store.known_states([entry.id for entry in entries]) if entries else []
+        for entry, state in zip(entries, known, strict=True):
+            if (
+                state != (entry.status_for_redis, entry.token, entry.log_size)
+                and entry.place != "taken"
+            ):
+                sent = self.follow(entry.id)
                 sent.offset = sent.journal = None
 
     def lose_missing(self) -> None:
         """Give up jobs that Redis shows as running here and whose folders were removed by hand."""
         for job_id in self.store.running_on(self.spool.name):
             try:
-                is_missing = self.spool.look(job_id, must_read=True) is None
+                is_missing = self.spool.read_entry(job_id, must_read=True) is None
             except OSError as error:  # caused by the disk: looked at again later
-                self.troubles.add(f"job={job_id}", error)
+                self.errors.report(f"job={job_id}", error)
                 continue
             if is_missing:
                 self.spool.check_name()  # while the spool itself is away, no job of it is missing
                 with self.isolated(job_id):
-                    self.tell_lost([self.store.lose_missing(job_id, self.spool.name)])
+                    self.notify_lost([self.store.lose_missing(job_id, self.spool.name)])
 
     @contextmanager
     def isolated(self, job_id: str) -> Iterator[None]:
@@ -1418,7 +1427,7 @@ class Relay:
         try:
             yield
         except (RecordDamaged, JobError) as error:
-            self.troubles.add(f"job={job_id}", error)
+            self.errors.report(f"job={job_id}", error)
 
     def give_back_unknown(self) -> None:
         """Return jobs that Redis has given to this machine without its knowledge: the request for
@@ -1427,10 +1436,10 @@ class Relay:
         unknown = [job_id for job_id in taken if not self.spool.holds(job_id)]
         self.store.give_back(self.spool.name, unknown)
 
-    def tell_lost(self, jobs: Iterable[Job | None]) -> None:
+    def notify_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:
             if job is not None:
-                self.tell(job)
+                self.notify(job)
 
     # --- What Redis is told ---
 
@@ -1438,13 +1447,13 @@ class Relay:
         """Send what is new of the changed jobs: log bytes, samples, the journal. Redis takes no
         end before it has the whole log."""
         changed, self.changed = self.changed, set()
-        calls: list[tuple[SpoolLook, str, Command]] = []
+        calls: list[tuple[SpoolEntry, str, Command]] = []
         for job_id in changed:
             try:
                 calls += self.prepare(job_id)
             except OSError as error:  # it has moved, or is not from Redis
-                self.troubles.add(f"job={job_id}", error)
-                self.put_off(job_id)
+                self.errors.report(f"job={job_id}", error)
+                self.defer(job_id)
         if not calls:
             return
         try:
@@ -1453,161 +1462,161 @@ class Relay:
             self.changed |= changed
             raise
         failed = None
-        for (look, kind, _), answer in zip(calls, answers, strict=True):
+        for (entry, kind, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, RecordDamaged):  # of this job alone
-                self.troubles.add(f"job={look.id}", answer)
-                self.put_off(look.id)
+                self.errors.report(f"job={entry.id}", answer)
+                self.defer(entry.id)
             elif isinstance(answer, OSError):
-                self.changed.add(look.id)
-                self.sent[look.id].is_cut |= kind == "log" and look.is_over and is_full(answer)
-                self.sent[look.id].offset = self.sent[look.id].journal = None
-                self.sent[look.id].times = 0
+                self.changed.add(entry.id)
+                self.sent[entry.id].is_cut |= kind == "log" and entry.is_over and is_full(answer)
+                self.sent[entry.id].offset = self.sent[entry.id].journal = None
+                self.sent[entry.id].times = 0
                 failed = answer
-            elif look.id in self.sent:
-                self.take_answer(look, kind, answer)
+            elif entry.id in self.sent:
+                self.handle_answer(entry, kind, answer)
         if failed is not None:
             raise failed
 
-    def prepare(self, job_id: str) -> Sequence[tuple[SpoolLook, str, Command]]:
+    def prepare(self, job_id: str) -> Sequence[tuple[SpoolEntry, str, Command]]:
         """The changed job, ready to be sent."""
         sent = self.sent.setdefault(job_id, Sent(-1))
-        look = self.spool.look(job_id, sent.look, must_read=True)
-        if look is None:
+        entry = self.spool.read_entry(job_id, sent.entry, must_read=True)
+        if entry is None:
             self.forget(job_id)
             return ()
-        if sent.look is not None and sent.look.token != look.token:  # it was taken again
+        if sent.entry is not None and sent.entry.token != entry.token:  # it was taken again
             self.forget(job_id)
             sent = self.sent[job_id] = Sent(-1)
-        sent.look = look
-        self.watch(sent, look)
-        sent.queue = look.queue
-        if look.place == "running" and sent.journal != look.journal:
-            sent.worker = look.worker
-        return [(look, kind, command) for kind, command in self.commands(sent, look)]
+        sent.entry = entry
+        self.watch(sent, entry)
+        sent.queue = entry.queue
+        if entry.place == "running" and sent.journal != entry.journal:
+            sent.worker = entry.worker
+        return [(entry, kind, command) for kind, command in self.commands(sent, entry)]
 
-    def commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
+    def commands(self, sent: Sent, entry: SpoolEntry) -> Iterator[tuple[str, Command]]:
         """The commands that send what is new in a job's folder."""
         if sent.is_fenced:
-            yield "report", self.store.report(look, -1)
+            yield "report", self.store.report(entry, -1)
             return
-        if not look.is_over or look.log_size != 0:  # else the report says that the log is empty
-            yield from self.log_commands(sent, look)
-        if sent.journal != look.journal or sent.place != look.place:
-            size = look.log_size if look.is_over and look.log_size is not None else -1
-            yield "report", self.store.report(look, size)
+        if not entry.is_over or entry.log_size != 0:  # else the report says that the log is empty
+            yield from self.log_commands(sent, entry)
+        if sent.journal != entry.journal or sent.place != entry.place:
+            size = entry.log_size if entry.is_over and entry.log_size is not None else -1
+            yield "report", self.store.report(entry, size)
 
-    def log_commands(self, sent: Sent, look: SpoolLook) -> Iterator[tuple[str, Command]]:
-        if look.log_size is None:
+    def log_commands(self, sent: Sent, entry: SpoolEntry) -> Iterator[tuple[str, Command]]:
+        if entry.log_size is None:
             return
         if sent.is_cut:  # what Redis has of it is dropped first, which makes the room
-            if sent.offset != look.log_size:
-                start = max(look.log_start, look.log_size - FULL_LOG_KEPT)
-                data = self.spool.read_log(look, start, look.log_size - start)
-                yield "log", self.store.append(look, start, data, "anew")
+            if sent.offset != entry.log_size:
+                start = max(entry.log_start, entry.log_size - FULL_LOG_KEPT)
+                data = self.spool.read_log(entry, start, entry.log_size - start)
+                yield "log", self.store.append(entry, start, data, "anew")
             return
-        if sent.offset is None or (look.log_size == 0 and not sent.has_log):
-            yield "log", self.store.append(look, 0, b"", "join")
+        if sent.offset is None or (entry.log_size == 0 and not sent.has_log):
+            yield "log", self.store.append(entry, 0, b"", "join")
             sent.has_log = True
             return
-        start, how = self.place_to_send(sent.offset, look)
+        start, how = self.place_to_send(sent.offset, entry)
         data = b""
-        if start < look.log_size or how == "anew":
-            data = self.spool.read_log(look, start, min(MAX_SENT, look.log_size - start))
+        if start < entry.log_size or how == "anew":
+            data = self.spool.read_log(entry, start, min(MAX_LOG_SENT, entry.log_size - start))
         for place in range(0, max(len(data), how != "join"), LOG_CHUNK):
             chunk = data[place : place + LOG_CHUNK]
-            yield "log", self.store.append(look, start + place, chunk, how)
+            yield "log", self.store.append(entry, start + place, chunk, how)
             how = "join"
-        begin, samples = self.spool.read_times(look, sent.times)
+        begin, samples = self.spool.read_times(entry, sent.times)
         if samples:
             sent.times = begin + len(samples)
-            yield "note", self.store.note(look, begin, samples)
+            yield "note", self.store.note(entry, begin, samples)
 
     @staticmethod
-    def place_to_send(offset: int, look: SpoolLook) -> tuple[int, str]:
+    def place_to_send(offset: int, entry: SpoolEntry) -> tuple[int, str]:
         """(offset to send from, how it joins what Redis has): `gap` if bytes between are gone or
         more than Redis keeps, `anew` if the job has truncated its log."""
-        assert look.log_size is not None
-        start = max(offset, look.log_start, look.log_size - REDIS_LOG_KEPT)
-        if look.log_size < offset:
-            return max(look.log_start, look.log_size - REDIS_LOG_KEPT), "anew"
+        assert entry.log_size is not None
+        start = max(offset, entry.log_start, entry.log_size - REDIS_LOG_KEPT)
+        if entry.log_size < offset:
+            return max(entry.log_start, entry.log_size - REDIS_LOG_KEPT), "anew"
         return start, "gap" if start > offset else "join"
 
-    def take_answer(self, look: SpoolLook, kind: str, answer: Any) -> None:
-        sent = self.sent[look.id]
+    def handle_answer(self, entry: SpoolEntry, kind: str, answer: Any) -> None:
+        sent = self.sent[entry.id]
         if kind == "log":
-            self.take_offset(sent, look, answer)
+            self.handle_offset(sent, entry, answer)
         elif kind == "report":
-            self.take_report(sent, look, answer.decode())
+            self.handle_report(sent, entry, answer.decode())
 
-    def take_offset(self, sent: Sent, look: SpoolLook, offset: int) -> None:
+    def handle_offset(self, sent: Sent, entry: SpoolEntry, offset: int) -> None:
         if offset < 0:  # the report finds out why
             sent.journal = sent.offset = None
         else:
             sent.offset = offset
-        if sent.offset != look.log_size:
-            self.changed.add(look.id)
+        if sent.offset != entry.log_size:
+            self.changed.add(entry.id)
 
-    def take_report(self, sent: Sent, look: SpoolLook, answer: str) -> None:
+    def handle_report(self, sent: Sent, entry: SpoolEntry, answer: str) -> None:
         if answer in ("absent", "behind"):
-            answer = self.restore(look).decode()
+            answer = self.restore(entry).decode()
             sent.offset = sent.journal = None
             sent.times = 0
-            self.changed.add(look.id)
+            self.changed.add(entry.id)
             if answer not in ("fenced", "cancel"):
                 return
         if answer == "fenced":
-            self.give_up(sent, look)
+            self.drop_fenced(sent, entry)
         elif answer == "cancel":
-            self.end_cancelled(look)
+            self.end_cancelled(entry)
         elif answer == "log":
-            if sent.offset == look.log_size:  # Redis has lost a part
+            if sent.offset == entry.log_size:  # Redis has lost a part
                 sent.offset = None
-            self.changed.add(look.id)
-        elif look.place == "returned":
-            self.spool.discard(look)
-            self.forget(look.id)
-        elif look.status in FINISHED:
+            self.changed.add(entry.id)
+        elif entry.place == "returned":
+            self.spool.discard(entry)
+            self.forget(entry.id)
+        elif entry.status in FINISHED:
             self.last_end = time.monotonic()
             self.ends.append(self.last_end)
-            self.ended.append(look.id)
-            self.forget(look.id)
+            self.ended.append(entry.id)
+            self.forget(entry.id)
         else:
-            sent.journal, sent.place = look.journal, look.place
+            sent.journal, sent.place = entry.journal, entry.place
 
-    def restore(self, look: SpoolLook) -> bytes:
+    def restore(self, entry: SpoolEntry) -> bytes:
         """Put back a job that Redis has lost; returns the answer, as to a report."""
-        (answer,) = self.store.send([self.store.restore(look)])
+        (answer,) = self.store.send([self.store.restore(entry)])
         if isinstance(answer, OSError):
             raise answer
         return bytes(answer)
 
-    def end_cancelled(self, look: SpoolLook) -> None:
+    def end_cancelled(self, entry: SpoolEntry) -> None:
         """Record as cancelled, and report, a job that ended otherwise, will run again or has not
         started: Redis accepted a request first."""
-        reason = self.store.cancel_reason(look.id)
+        reason = self.store.cancel_reason(entry.id)
         try:
-            self.spool.end_cancelled(look, reason)
+            self.spool.end_cancelled(entry, reason)
         except (BlockingIOError, FileNotFoundError):  # its worker is recording it or moves it
-            self.put_off(look.id)
+            self.defer(entry.id)
         except OSError as error:  # for example a full disk
-            self.troubles.add(f"cancel={look.id}", error)
-            self.put_off(look.id)
+            self.errors.report(f"cancel={entry.id}", error)
+            self.defer(entry.id)
         else:
-            log.info("cancelled job=%s instead=%s reason=%r", look.id, look.place, reason)
-            self.follow(look.id)
+            log.info("cancelled job=%s instead=%s reason=%r", entry.id, entry.place, reason)
+            self.follow(entry.id)
 
-    def give_up(self, sent: Sent, look: SpoolLook) -> None:
-        """The job belongs to another machine by now: kill what runs here, record nothing."""
-        if look.place not in ("queued", "running"):
-            log.warning("dropped job=%s reason=%r", look.id, FENCED)
-            if look.is_over:
-                self.spool.set_aside(look)
+    def drop_fenced(self, sent: Sent, entry: SpoolEntry) -> None:
+        """The job belongs to another machine by now: kill its processes here, record nothing."""
+        if entry.place not in ("queued", "running"):
+            log.warning("dropped job=%s reason=%r", entry.id, FENCED_REASON)
+            if entry.is_over:
+                self.spool.set_aside(entry)
             else:
-                self.spool.discard(look)
-            self.forget(look.id)
+                self.spool.discard(entry)
+            self.forget(entry.id)
             return
         if not sent.is_fenced:
-            sent.is_fenced = self.is_told(look.id, FENCED)
+            sent.is_fenced = self.deliver_cancel(entry.id, FENCED_REASON)
 
     # --- What is fetched ---
 
@@ -1616,26 +1625,26 @@ class Relay:
         self.next_due = float("inf")
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
-        ahead = min(self.count_ahead(), MAX_AHEAD if len(groups) == 1 else 0)
-        counts = [self.fetch_some(queues, free, ahead) for queues, free in groups]
+        prefetch = min(self.count_prefetch(), MAX_PREFETCHED if len(groups) == 1 else 0)
+        counts = [self.fetch_some(queues, free, prefetch) for queues, free in groups]
         if not groups:
             self.give_back(self.spool.taken())
         return any(counts)
 
-    def count_ahead(self) -> int:
+    def count_prefetch(self) -> int:
         """How many jobs to fetch before slots are free for them: as many as have ended lately, so
         that no worker waits for Redis. Behind a long job they are soon returned."""
-        since = time.monotonic() - AHEAD_TIME
+        since = time.monotonic() - PREFETCH_WINDOW
         while self.ends and self.ends[0] < since:
             self.ends.popleft()
         return len(self.ends)
 
-    def fetch_some(self, queues: list[str], free: int, ahead: int = 0) -> int:
+    def fetch_some(self, queues: list[str], free: int, prefetch: int = 0) -> int:
         """`free` slots; negative if more jobs wait here than there are slots."""
-        wanted = free + ahead
-        if wanted < 0 and time.monotonic() > self.last_end + RETURN_AFTER:
+        wanted = free + prefetch
+        if wanted < 0 and time.monotonic() > self.last_end + PREFETCH_RETURN_DELAY:
             self.spool.return_waiting(-wanted)
-        if wanted <= 0 or (free <= 0 and wanted < ahead / 2):  # in batches
+        if wanted <= 0 or (free <= 0 and wanted < prefetch / 2):  # in batches
             return 0
         found, seconds = self.store.take(self.spool.name, wanted, queues, self.instance)
         self.next_due = min(self.next_due, time.monotonic() + seconds)
@@ -1646,73 +1655,73 @@ class Relay:
     def give_back(self, ids: Sequence[str]) -> None:
         """Return the jobs that no slot here is free for."""
         for job_id in ids:
-            look = self.spool.look(job_id)
-            if look is None or look.place != "taken":
+            entry = self.spool.read_entry(job_id)
+            if entry is None or entry.place != "taken":
                 continue
-            if self.store.give_back_one(job_id, look.token):
-                self.spool.discard(look)
+            if self.store.give_back_one(job_id, entry.token):
+                self.spool.discard(entry)
             else:  # it was confirmed and the answer lost, or another machine has it
                 self.confirm([job_id])
 
-    def receive(self, found: Sequence[Taken]) -> None:
+    def receive(self, found: Sequence[Assignment]) -> None:
         new = []
-        for taken in found:
-            if not self.spool.holds(taken.id):
-                new.append((taken, self.store.past_log(taken)))
-                self.log_sizes[taken.id] = taken.log_size or 0
+        for assignment in found:
+            if not self.spool.holds(assignment.id):
+                new.append((assignment, self.store.past_log(assignment)))
+                self.log_sizes[assignment.id] = assignment.log_size or 0
                 continue
             try:
-                look = self.spool.look(taken.id, must_read=True)
+                entry = self.spool.read_entry(assignment.id, must_read=True)
             except OSError as error:  # caused by the disk: Redis gives it again
-                self.troubles.add(f"job={taken.id}", error)
+                self.errors.report(f"job={assignment.id}", error)
                 continue
-            self.receive_again(taken, look)
+            self.receive_again(assignment, entry)
         self.spool.receive(new)
 
-    def receive_again(self, taken: Taken, look: SpoolLook | None) -> None:
+    def receive_again(self, assignment: Assignment, entry: SpoolEntry | None) -> None:
         """Handle a taken job that is here already."""
-        if look is None:  # else Redis would give it to this spool again and again
-            self.store.drop(taken.id, "the spool has another folder with its ID")
-        elif look.token == taken.token:  # Redis has lost how far it had got
-            self.follow(taken.id)
+        if entry is None:  # else Redis would give it to this spool again and again
+            self.store.drop(assignment.id, "the spool has another folder with its ID")
+        elif entry.token == assignment.token:  # Redis has lost how far it had got
+            self.follow(assignment.id)
         else:  # an attempt that was declared lost must end first
-            self.give_up(self.follow(taken.id), look)
+            self.drop_fenced(self.follow(assignment.id), entry)
 
     def confirm(self, ids: Sequence[str]) -> int:
         """Confirm and admit what was taken and written down, unless it was cancelled or given to
         another machine, or its queue was paused; returns the number of those admitted."""
-        looks = [look for job_id in ids if (look := self.spool.look(job_id)) is not None]
-        if not looks:
+        entries = [entry for job_id in ids if (entry := self.spool.read_entry(job_id)) is not None]
+        if not entries:
             return 0
         admitted = 0
-        answers = self.store.send([self.store.report(look, -1) for look in looks])
-        for look, answer in zip(looks, answers, strict=True):
+        answers = self.store.send([self.store.report(entry, -1) for entry in entries])
+        for entry, answer in zip(entries, answers, strict=True):
             if answer in (b"absent", b"behind"):
-                (answer,) = self.store.send([self.store.restore(look)])
+                (answer,) = self.store.send([self.store.restore(entry)])
             if isinstance(answer, RecordDamaged):
-                self.store.drop(look.id, str(answer))
-                self.spool.discard(look)
+                self.store.drop(entry.id, str(answer))
+                self.spool.discard(entry)
             elif isinstance(answer, OSError):
                 raise answer
             elif answer == b"running":
-                self.admit(look)
+                self.admit(entry)
                 admitted += 1
             elif answer == b"paused":
-                self.give_back([look.id])
+                self.give_back([entry.id])
             elif answer == b"cancel":
-                self.end_cancelled(look)
+                self.end_cancelled(entry)
             else:
-                self.spool.discard(look)
+                self.spool.discard(entry)
         return admitted
 
-    def admit(self, look: SpoolLook) -> None:
+    def admit(self, entry: SpoolEntry) -> None:
         """Let it run; Redis knows all of it by now."""
-        look = self.spool.admit(look)
-        sent = self.follow(look.id)
-        sent.look, sent.queue = look, look.queue
-        sent.journal, sent.place = look.journal, look.place
-        self.watch(sent, look)
-        self.changed.discard(look.id)
+        entry = self.spool.admit(entry)
+        sent = self.follow(entry.id)
+        sent.entry, sent.queue = entry, entry.queue
+        sent.journal, sent.place = entry.journal, entry.place
+        self.watch(sent, entry)
+        self.changed.discard(entry.id)
 
     def free_slots(self) -> Iterator[tuple[list[str], int]]:
         """(queues that the workers of this spool serve, how many jobs they could start)."""
@@ -1732,7 +1741,7 @@ class Relay:
     # --- Maintenance ---
 
     def maintain(self) -> None:
-        """Judge silent machines; delete old jobs; when leaving, give back what no worker here has
+        """Give up silent machines; delete old jobs; when leaving, give back what no worker here has
         claimed."""
         if self.leaving is not None and not self.serving:
             self.spool.return_waiting(len(self.sent))
@@ -1749,11 +1758,13 @@ class Relay:
             return
         self.lose_missing()
         self.give_back_unknown()
-        self.tell_lost(self.store.judge_machines(self.settings.lost_after, self.spool.name))
+        self.notify_lost(
+            self.store.give_up_silent_machines(self.settings.lost_after, self.spool.name)
+        )
         self.prune()
 
     def prune(self) -> None:
-        until = time.monotonic() + PRUNING
+        until = time.monotonic() + PRUNE_TIME
         for _ in self.pruning:
             if time.monotonic() > until:
                 return
@@ -1794,15 +1805,15 @@ def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
     its own, so that a slow or dead URL is never in the way of jobs."""
     for job in iter(jobs.get, None):
         code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-        told = job.as_dict()
-        why = f": {told['reason']}" if told["reason"] else ""
+        fields = job.as_dict()
+        why = f": {fields['reason']}" if fields["reason"] else ""
         text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
         if job.hint:
             text += f"\n{job.hint}"
-        del told["env"]  # env may hold secrets
+        del fields["env"]  # env may hold secrets
         for pause in WEBHOOK_BACKOFF:
             time.sleep(pause)
-            error = post(url, {"text": text, "job": told})
+            error = post(url, {"text": text, "job": fields})
             if error is None:
                 break
             log.error("webhook failed job=%s error=%s", job.id, error)

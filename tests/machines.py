@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from storage import (
     Claim,
-    Firing,
     FolderStore,
     Job,
     Log,
@@ -22,6 +21,7 @@ from storage import (
     RedisStore,
     SavedCommand,
     Schedule,
+    ScheduleDecision,
     Settings,
     Spool,
     Status,
@@ -107,7 +107,7 @@ class RedisMachine:
         self.in_turn(self.rounds)
 
     def rounds(self) -> None:
-        self.relay.next_beat = self.relay.later_at = 0.0  # look at every folder
+        self.relay.next_beat = self.relay.deferred_until = 0.0  # look at every folder
         self.relay.round()
         while self.relay.changed or self.relay.to_compare:
             self.relay.round()
@@ -205,10 +205,10 @@ class RedisMachine:
         return self.redis.iter_finished_ids()
 
     def fire(
-        self, command: SavedCommand, seen: Schedule, firing: Firing, job: Job | None
+        self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         self.sync()
-        return self.redis.fire(command, seen, firing, job)
+        return self.redis.fire(command, seen, decision, job)
 
     # What a worker does
 

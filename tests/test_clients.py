@@ -193,7 +193,7 @@ def test_an_answer_that_fails_is_a_500_in_our_words(tmp_path: Path) -> None:
         sent.append(message)
 
     ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    asyncio.run(api.Served(app)(scope | ends, receive, send))
+    asyncio.run(api.FlaskOverAsgi(app)(scope | ends, receive, send))
     assert [message.get("status") for message in sent] == [500, None]
     assert json.loads(sent[1]["body"])["detail"].startswith("the API failed to answer")
     assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
@@ -318,7 +318,7 @@ def test_a_log_above_a_mebibyte_is_searched_in_turn(
     monkeypatch.setattr("api.TURN_WAIT", 0)
     long, short = hand.ended(b"a" * (1 << 20) + b"\n"), hand.ended(b"a" * (1 << 20))
     turns = client.application.extensions["tailboard"].searches
-    with turns.take(Searcher("one", "one")), turns.take(Searcher("two", "two")):
+    with turns.turn(Searcher("one", "one")), turns.turn(Searcher("two", "two")):
         for query in (f"/jobs/{long}/logs?q=a", f"/jobs/{long}/logs?q=a&count=1", "/logs?q=a"):
             answer = client.get(query)
             is_problem(answer, 503, "too many log searches are running")
@@ -341,7 +341,7 @@ class Searches:
 
         def run() -> None:
             try:
-                with self.turns.take(searcher):
+                with self.turns.turn(searcher):
                     self.began.append(name)
                     over.wait(60)
             except HTTPException:

@@ -1650,8 +1650,8 @@ def test_a_wrong_field_of_the_form_is_named(field: str, value: str) -> None:
 
 
 def test_an_error_stands_at_the_field_that_it_names() -> None:
-    assert dashboard.blame(dashboard.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
-    assert dashboard.blame(dashboard.ApiError("The API …")) == {"": "The API …"}
+    assert dashboard.form_errors(dashboard.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
+    assert dashboard.form_errors(dashboard.ApiError("The API …")) == {"": "The API …"}
 
 
 def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
@@ -1668,8 +1668,8 @@ def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
 
 def test_an_error_of_a_saved_command_stands_at_its_field() -> None:
     for text in ("cron: its hour", "cron must be"):
-        assert list(dashboard.blame_saved(dashboard.ApiError(text), ("cron",))) == ["cron"]
-    assert list(dashboard.blame_saved(dashboard.ApiError("TARGET is"), ("cron",))) == [""]
+        assert list(dashboard.saved_form_errors(dashboard.ApiError(text), ("cron",))) == ["cron"]
+    assert list(dashboard.saved_form_errors(dashboard.ApiError("TARGET is"), ("cron",))) == [""]
 
 
 def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:

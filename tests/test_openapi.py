@@ -272,7 +272,7 @@ def test_the_description_has_every_field_of_machines(
     seen = generated.models.Workers.from_dict(answer)
     assert undescribed(seen) == []
     assert bool(seen.machines) == store_url.startswith("redis")
-    app.extensions["tailboard"].storage.close()
+    app.extensions["tailboard"].store.close()
 
 
 def test_a_generated_client_reads_a_log_with_a_ticket(generated: Generated, locked: Site) -> None:

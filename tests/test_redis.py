@@ -58,7 +58,7 @@ from storage import (
     Settings,
     Spool,
     Status,
-    StoreAway,
+    StoreUnreachable,
     WorkerInfo,
     WrongState,
     fire_due,
@@ -412,7 +412,7 @@ def test_a_worker_ends_with_its_relay_and_the_next_goes_on(
     job = team.begin(f"{gate.wait}; exit 3")
     team.workers[0].kill()
     env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
-    command = [sys.executable, "-m", "tests.programs.tuned_worker", "worker.RELAY_PAUSE=-1", "--"]
+    command = [sys.executable, "-m", "tests.programs.tuned_worker", "worker.BATCH_WINDOW=-1", "--"]
     assert processes.start(*command, **env).wait(60) == 1
     assert "relay ended" in processes.text()
     gate.open()
@@ -753,7 +753,7 @@ def test_schedules_follow_the_clock_of_redis(
     worker = make_worker(settings, False, "leave", WorkerInfo("w", "h", 1, 1, []))
     assert worker.relay is not None and worker.relay.scheduler is not None
     try:
-        worker.relay.scheduler.look()
+        worker.relay.scheduler.fire_all_due()
         assert team.store.saved.runs("s") == []
     finally:
         worker.relay.close()
@@ -869,7 +869,7 @@ def test_a_report_of_a_start_keeps_the_request(team: Team, machine: RedisMachine
         machine.relay.send()
         machine.sync()
         assert held.cancel_requested()
-        held.finish(held.judge().outcome)
+        held.finish(held.read_verdict().outcome)
     check_cancelled(machine, job)
 
 
@@ -907,8 +907,8 @@ def test_a_relay_does_not_wait_for_a_recorder(team: Team, machine: RedisMachine)
         outcome = Outcome(Status.FAILED, 3)
         held.write_ended(outcome)
         team.store.cancel(job.id, "enough")
-        machine.relay.obey()
-        assert held.cancel_requested() and not machine.relay.troubles.known
+        machine.relay.carry_out_orders()
+        assert held.cancel_requested() and not machine.relay.errors.current
         held.finish(outcome)
     check_cancelled(machine, job, 3)
 
@@ -919,12 +919,14 @@ def test_a_job_whose_confirmation_was_lost_does_not_start(
     job = team.submit("true")
     found, _ = team.store.take(machine.spool.name, 1, [])
     machine.relay.receive(found)
-    look = machine.spool.look(job.id)
-    assert look is not None
-    assert team.store.link.ask(team.store.report(look, -1)) == [b"running"]
+    entry = machine.spool.read_entry(job.id)
+    assert entry is not None
+    assert team.store.link.ask(team.store.report(entry, -1)) == [b"running"]
     team.store.cancel(job.id, "enough")
     orders = team.store.beat(machine.spool.name, [])
-    assert not machine.relay.is_told(job.id, orders.wishes[job.id]), "it is not in running/ yet"
+    assert not machine.relay.deliver_cancel(job.id, orders.cancel_requests[job.id]), (
+        "it is not in running/ yet"
+    )
     assert machine.claim("worker", "host") is None
     check_cancelled(machine, job)
 
@@ -935,9 +937,9 @@ def test_a_second_request_reaches_the_machine_that_lost_the_first(
     job = team.submit("true")
     with claim(machine):
         team.store.cancel(job.id, "enough")
-        team.store.obeyed(machine.spool.name, [job.id], [])
+        team.store.acknowledge(machine.spool.name, [job.id], [])
         team.store.cancel(job.id, "please")
-        assert team.store.beat(machine.spool.name, []).wishes == {job.id: "enough"}
+        assert team.store.beat(machine.spool.name, []).cancel_requests == {job.id: "enough"}
 
 
 @pytest.mark.parametrize("retries", [0, 1])
@@ -976,7 +978,7 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
     try:
         assert store.get(job.id).status is Status.RUNNING
         proxy.drops_answers.set()
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnreachable):
             store.link.run("wish", job.id, "enough")
         proxy.drops_answers.clear()
     finally:
@@ -1598,7 +1600,7 @@ def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
 def test_a_redis_that_is_silent_is_away(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.REDIS_TIMEOUT", 0.2)
     proxy.stall()
-    with pytest.raises(StoreAway, match="Redis does not answer in time"):
+    with pytest.raises(StoreUnreachable, match="Redis does not answer in time"):
         RedisStore(f"redis://127.0.0.1:{proxy.port}/0").counts()
 
 
@@ -1745,14 +1747,14 @@ def test_a_log_whose_middle_is_gone_begins_after_it(
     job = team.submit("true")
     with claim(machine) as held:
         machine.sync()
-        look = machine.spool.look(job.id)
-        assert look is not None
-        team.store.link.ask(team.store.append(look, 0, b"old\n", "join"))
+        entry = machine.spool.read_entry(job.id)
+        assert entry is not None
+        team.store.link.ask(team.store.append(entry, 0, b"old\n", "join"))
         with requests.get(f"{api}/jobs/{job.id}/logs?follow=1", stream=True, timeout=30) as answer:
             lines = answer.iter_lines(chunk_size=1)
             assert next(lines) == b"old"
-            team.store.link.ask(team.store.append(look, 100, b"", "gap"))
-            team.store.link.ask(team.store.append(look, 100, b"new\n", "join"))
+            team.store.link.ask(team.store.append(entry, 100, b"", "gap"))
+            team.store.link.ask(team.store.append(entry, 100, b"new\n", "join"))
             assert b"96 bytes" in next(lines)
             assert next(lines) == b"new"
         found = requests.get(f"{api}/jobs/{job.id}/logs?download=1", timeout=20)

@@ -21,13 +21,13 @@ from flask.testing import FlaskClient
 from test_crash import Case
 
 from storage import (
-    Firing,
     FolderStore,
     Job,
     Param,
     RedisStore,
     SavedCommand,
     Schedule,
+    ScheduleDecision,
     Status,
     cron_times,
     due,
@@ -124,9 +124,11 @@ def test_a_time_that_has_come_is_run_on_its_own_account() -> None:
     command = hourly()
     seen = settled("2026-11-25T02:00", command, skipped=2)
     assert due(command, seen, at("2026-11-25T03:00") - 0.001) is None
-    firing = due(command, seen, at("2026-11-25T03:00"))
+    decision = due(command, seen, at("2026-11-25T03:00"))
     after = replace(seen, settled="2026-11-25T03:00:00.000Z")
-    assert firing == Firing(schedule=after, runs=True, key=own_key("hourly@2026-11-25T03:00Z"))
+    assert decision == ScheduleDecision(
+        schedule=after, submits=True, key=own_key("hourly@2026-11-25T03:00Z")
+    )
     assert due(command, after, at("2026-11-25T03:00")) is None
 
 
@@ -146,31 +148,31 @@ def test_times_that_were_missed_are_one_run_that_says_so(
     begin: str, now: str, reason: str | None
 ) -> None:
     command = hourly(saved_at="2026-01-01T00:00:00Z")
-    firing = due(command, settled(begin, command), at(now))
-    assert firing and firing.runs
-    assert firing.key == own_key(f"hourly@{now[:13]}:00Z")
+    decision = due(command, settled(begin, command), at(now))
+    assert decision and decision.submits
+    assert decision.key == own_key(f"hourly@{now[:13]}:00Z")
     told = reason and f"stands for {reason} that no worker was there for"
-    assert firing.reason == told
+    assert decision.reason == told
 
 
 def test_years_of_missed_minutes_are_found_at_once() -> None:
     command = hourly(cron="* * * * *", saved_at="2020-01-01T00:00:00Z")
-    firing = due(command, settled("2020-01-01T00:00", command), at("2026-11-25T04:07"))
-    assert firing and firing.key == own_key("hourly@2026-11-25T04:07Z")
+    decision = due(command, settled("2020-01-01T00:00", command), at("2026-11-25T04:07"))
+    assert decision and decision.key == own_key("hourly@2026-11-25T04:07Z")
 
 
 def test_a_doubled_hour_is_found_among_many_missed_ones() -> None:
     command = hourly(cron="30 2 * * *", zone=BERLIN, saved_at="2020-01-01T00:00:00Z")
-    firing = due(command, settled("2020-01-01T00:00", command), at("2026-10-25T01:10"))
-    assert firing and firing.key == own_key("hourly@2026-10-25T00:30Z")
+    decision = due(command, settled("2020-01-01T00:00", command), at("2026-10-25T01:10"))
+    assert decision and decision.key == own_key("hourly@2026-10-25T00:30Z")
 
 
 def test_times_are_skipped_while_a_run_is_there() -> None:
     command = hourly()
     seen = settled("2026-11-25T01:00", command, skipped=2)
-    firing = due(command, seen, at("2026-11-25T03:00"), active="ID")
-    assert firing and not firing.runs and firing.skips == 2
-    after = firing.schedule
+    decision = due(command, seen, at("2026-11-25T03:00"), active="ID")
+    assert decision and not decision.submits and decision.skipped == 2
+    after = decision.schedule
     assert (after.skipped, after.skipped_for) == (4, "ID")
     assert after.skipped_at == after.settled == "2026-11-25T03:00:00.000Z"
 
@@ -185,16 +187,21 @@ def test_a_command_without_times_or_paused_is_never_due(change: dict[str, Any]) 
 def test_a_new_command_has_no_times_from_before_it_was_saved() -> None:
     command = hourly(saved_at="2026-11-25T02:30:00Z")
     assert due(command, Schedule(), at("2026-11-25T02:59")) is None
-    firing = due(command, Schedule(), at("2026-11-25T03:00"))
-    assert firing and firing.runs and firing.reason is None
+    decision = due(command, Schedule(), at("2026-11-25T03:00"))
+    assert decision and decision.submits and decision.reason is None
 
 
 def test_a_cron_changed_by_hand_counts_from_its_files_time() -> None:
     command = hourly(saved_at="2026-11-25T05:30:00Z")
     seen = settled("2026-11-25T01:00", hourly(cron="0 1 * * *"))
     assert due(command, seen, at("2026-11-25T05:59")) is None
-    firing = due(command, seen, at("2026-11-25T06:00"))
-    assert firing and firing.runs and firing.reason is None and firing.schedule.is_of(command)
+    decision = due(command, seen, at("2026-11-25T06:00"))
+    assert (
+        decision
+        and decision.submits
+        and decision.reason is None
+        and decision.schedule.is_of(command)
+    )
 
 
 def test_a_clock_set_back_fires_nothing_twice() -> None:
@@ -202,18 +209,18 @@ def test_a_clock_set_back_fires_nothing_twice() -> None:
     seen = settled("2026-11-25T03:00", command)
     assert due(command, seen, at("2026-11-25T02:10")) is None
     assert due(command, seen, at("2026-11-25T03:30")) is None
-    firing = due(command, seen, at("2026-11-25T04:00"))
-    assert firing and firing.runs and firing.reason is None
+    decision = due(command, seen, at("2026-11-25T04:00"))
+    assert decision and decision.submits and decision.reason is None
 
 
 def test_a_time_settled_far_ahead_does_not_silence_a_schedule() -> None:
     """A clock went to 2036 and came back: from now on times count again, and none is caught up."""
     command = hourly()
-    firing = due(command, settled("2036-01-01T00:00", command), at("2026-11-25T04:10"))
-    assert firing and not firing.runs and not firing.skips
-    assert due(command, firing.schedule, at("2026-11-25T04:59")) is None
-    later = due(command, firing.schedule, at("2026-11-25T05:00"))
-    assert later and later.runs and later.reason is None
+    decision = due(command, settled("2036-01-01T00:00", command), at("2026-11-25T04:10"))
+    assert decision and not decision.submits and not decision.skipped
+    assert due(command, decision.schedule, at("2026-11-25T04:59")) is None
+    later = due(command, decision.schedule, at("2026-11-25T05:00"))
+    assert later and later.submits and later.reason is None
 
 
 @pytest.mark.parametrize(
@@ -228,10 +235,10 @@ def test_the_next_run_is_the_first_time_that_counts(since: str, upcoming: str) -
     command, now = hourly(), at("2026-11-25T04:10")
     schedule = Schedule().adapted(command, utc(at(since)))
     assert next_time(command, schedule, now) == at(upcoming)
-    firing = due(command, schedule, now)
-    schedule = firing.schedule if firing else schedule
+    decision = due(command, schedule, now)
+    schedule = decision.schedule if decision else schedule
     due_at = due(command, schedule, at(upcoming))
-    assert due(command, schedule, at(upcoming) - 1) is None and due_at and due_at.runs
+    assert due(command, schedule, at(upcoming) - 1) is None and due_at and due_at.submits
 
 
 # --- What a run may be told -----------------------------------------------------------------------
@@ -503,16 +510,16 @@ def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore
     clock = Clock("2040-11-25T03:00")
     scheduler = Scheduler(storage, clock)
     settle(storage, "2040-11-25T03:00")
-    scheduler.look()
+    scheduler.fire_all_due()
     assert storage.list()[0] == []
     clock.now = at("2040-11-25T03:59") + 58
-    scheduler.look()
+    scheduler.fire_all_due()
     assert scheduler.next_look - time.monotonic() <= 2
     clock.now = at("2040-11-25T04:00")
-    scheduler.look()
+    scheduler.fire_all_due()
     (job,) = storage.list()[0]
     assert (job.saved, job.as_dict()["reason"]) == ("hourly", None)
-    scheduler.look()
+    scheduler.fire_all_due()
     assert len(storage.list()[0]) == 1
 
 
@@ -520,7 +527,7 @@ def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
     storage: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker supervises its jobs between two schedules; here, after each command."""
-    monkeypatch.setattr("worker.FIRING", 0.0)
+    monkeypatch.setattr("worker.FIRE_TIME", 0.0)
     names = [f"hourly{number}" for number in range(3)]
     for name in names:
         storage.saved.save(hourly(saved=name))
@@ -528,11 +535,11 @@ def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
     scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
     for count in (1, 2, 3):
         assert scheduler.is_due()
-        scheduler.look()
+        scheduler.fire_all_due()
         assert len(storage.list()[0]) == count
     assert not scheduler.is_due()
     assert sorted(str(job.saved) for job in storage.list()[0]) == names
-    scheduler.look()
+    scheduler.fire_all_due()
     assert len(storage.list()[0]) == 3
 
 
@@ -553,12 +560,12 @@ def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
     files = set()
     for _ in range(5):
         scheduler.plans.clear()  # as when it looks again
-        scheduler.look()
+        scheduler.fire_all_due()
         files.add(state.stat().st_ino)
     assert len(files) == 1, "each write makes a new file"
     assert caplog.text.count("times count from now on saved=hourly") == 1
     clock.now += 3600
-    scheduler.look()
+    scheduler.fire_all_due()
     (job,) = storage.list()[0]
     assert job.saved == "hourly"
 
@@ -566,18 +573,18 @@ def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
 def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) -> None:
     clock = Clock("2040-11-25T03:10")
     scheduler = Scheduler(storage, clock)
-    scheduler.look()
+    scheduler.fire_all_due()
     storage.saved.save(hourly())
     settle(storage, "2040-11-25T03:00")
-    scheduler.look()
+    scheduler.fire_all_due()
     storage.saved.save(hourly(cron="20 * * * *"))
     settle(storage, "2040-11-25T03:00")
     clock.now = at("2040-11-25T03:20")
-    scheduler.look()
+    scheduler.fire_all_due()
     assert len(storage.list()[0]) == 1
     storage.saved.delete("hourly")
     clock.now = at("2040-11-25T04:20")
-    scheduler.look()
+    scheduler.fire_all_due()
     assert len(storage.list()[0]) == 1
 
 
@@ -587,16 +594,16 @@ def test_one_schedule_that_fails_never_stops_the_others(storage: FolderStore, fo
         settle(storage, "2040-11-25T03:00", name)
     (folder / "schedules" / "b.runs").mkdir()  # its jobs cannot be noted
     scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
-    scheduler.look()
+    scheduler.fire_all_due()
     assert sorted(str(job.saved) for job in storage.list()[0]) == ["a", "c"]
-    assert list(scheduler.troubles.known) == ["schedule=b"]
+    assert list(scheduler.errors.current) == ["schedule=b"]
     (folder / "schedules" / "b.runs").rmdir()
     for _ in range(2):  # it finds that it was interrupted, and then does it
         scheduler.clock = Clock("2040-11-25T04:01")
         scheduler.plans.clear()
-        scheduler.look()
+        scheduler.fire_all_due()
     assert sorted(str(job.saved) for job in storage.list()[0]) == ["a", "b", "c"]
-    assert scheduler.troubles.known == {}
+    assert scheduler.errors.current == {}
 
 
 def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) -> None:

@@ -528,7 +528,7 @@ def test_a_job_locked_for_a_moment_is_claimed_afterwards(
 def test_a_cancel_file_made_by_hand_is_enough(ran: Callable[..., Claim], note: str) -> None:
     held = ran("exit 143")
     (Path(held.folder) / "cancel").write_text(note)
-    outcome = held.judge().outcome
+    outcome = held.read_verdict().outcome
     assert (outcome.status, outcome.exit_code) == (Status.CANCELLED, 143)
     assert outcome.reason
 
@@ -706,7 +706,7 @@ def test_a_running_job_with_a_destroyed_journal_can_be_read(
             os.truncate(journal, (1 << 20) + 1 if kind == "too large" else 4 << 40)
             assert held.acquire_lock()
             with pytest.raises(JobDamaged):
-                held.judge()
+                held.read_verdict()
         else:
             journal.unlink()
             if kind == "FIFO":
@@ -905,7 +905,7 @@ def test_a_file_of_an_impossible_year_harms_nothing(
     append_line(claim.shim_input(), {"exit": 3})
     os.utime(f"{claim.folder}/journal", (mtime, mtime))
     with claim:
-        assert claim.finish(claim.judge().outcome).status is Status.FAILED
+        assert claim.finish(claim.read_verdict().outcome).status is Status.FAILED
     zone = "America/New_York"
     small.saved.save(SavedCommand(saved="a", command="true", cron="@daily", zone=zone))
     (folder / "schedules" / "a.state").write_text("{")

@@ -655,7 +655,7 @@ def test_a_requeued_job_waits_again_and_then_has_attempt_two(
     assert (found.started_at, found.worker, found.host) == (None, None, None)
     with claim() as held:
         held.write_stopping(Status.TIMED_OUT, "too long")
-        verdict = held.judge()
+        verdict = held.read_verdict()
         assert (verdict.status, verdict.outcome.reason) == (Status.QUEUED, "too long")
         held.requeue(verdict.outcome)
     assert store.get(job.id).attempt == 2
@@ -855,7 +855,7 @@ def test_how_a_command_ended_is_known_to_the_next_worker(
     (held,) = again.orphans("host", ())
     with held:
         assert held.acquire_lock()
-        verdict = held.judge()
+        verdict = held.read_verdict()
         assert (verdict.status, verdict.recorded) == (status, False)
         held.finish(verdict.outcome)
     found = store.get(job.id)
@@ -875,7 +875,7 @@ def test_a_job_cannot_be_judged_while_its_shim_lives(
             gate.open()
             shim.wait()
         assert held.acquire_lock()
-        assert held.judge().status is Status.SUCCEEDED
+        assert held.read_verdict().status is Status.SUCCEEDED
 
 
 def test_a_shim_whose_gate_never_opens_runs_nothing(
@@ -886,7 +886,7 @@ def test_a_shim_whose_gate_never_opens_runs_nothing(
         words = "touch", str(tmp_path / "ran")
         # As when the worker dies before its claim is on the disk.
         start_shim(held.shim_input(), None, *words, is_open=False).wait()
-        assert held.judge().status is Status.QUEUED
+        assert held.read_verdict().status is Status.QUEUED
         assert store.get(job.id).pid is None
     assert not (tmp_path / "ran").exists()
 
@@ -898,7 +898,7 @@ def test_a_job_that_never_started_goes_back_to_its_queue(
     (held,) = open_store(store_url).orphans("host", ())
     with held:
         assert held.acquire_lock()
-        verdict = held.judge()
+        verdict = held.read_verdict()
         assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
         assert held.requeue(verdict.outcome).status is Status.QUEUED
     assert (store.get(job.id).queue, store.get(job.id).attempt) == ("gpu", 1)
@@ -915,7 +915,7 @@ def test_why_a_supervisor_stopped_a_job_outlives_it(
     (held,) = open_store(store_url).orphans("host", ())
     with held:
         assert held.acquire_lock()
-        verdict = held.judge()
+        verdict = held.read_verdict()
     assert (verdict.status, verdict.outcome.reason) == (Status.TIMED_OUT, "too long")
 
 
@@ -1559,9 +1559,9 @@ def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url:
     told = (job.command, job.name, job.saved, job.submitted_by, job.status)
     assert told == ("true", "hourly", "hourly", "schedule", Status.QUEUED)
     assert fire_due(open_store(store_url), command, soon) is None
-    firing = due(command, seen, soon)
-    assert firing and firing.runs
-    assert store.fire(command, seen, firing, command.job({})) is None  # it looked before that
+    decision = due(command, seen, soon)
+    assert decision and decision.submits
+    assert store.fire(command, seen, decision, command.job({})) is None  # it looked before that
     assert store.saved.runs("hourly") == [job.id]
 
 
@@ -1569,10 +1569,10 @@ def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> No
     store.saved.save(hourly())
     command, soon = store.saved.load("hourly"), hours_from_now(1)
     seen = store.saved.load_schedule("hourly")
-    firing = due(command, seen, soon)
-    assert firing
-    job = store.submit(command.job({}), firing.key)
-    fired = store.fire(command, seen, firing, command.job({}))
+    decision = due(command, seen, soon)
+    assert decision
+    job = store.submit(command.job({}), decision.key)
+    fired = store.fire(command, seen, decision, command.job({}))
     assert fired and fired.id == job.id
     assert store.counts()[Status.QUEUED] == 1
 
@@ -1888,7 +1888,7 @@ def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
     job = store.submit(Job(command="true", retries=1))
     for pause in (0.3, 0.6):
         with wait_until(claim) as held:
-            verdict = held.judge_failed_start()
+            verdict = held.failed_start_verdict()
             assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
             held.requeue(verdict.outcome)
         assert claim() is None
@@ -1896,7 +1896,7 @@ def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
         due = module.parse_time(store.get(job.id).as_dict()["not_before"])
         assert began + pause - 0.002 <= due <= began + pause + 0.3
     with wait_until(claim) as held:
-        verdict = held.judge_failed_start()
+        verdict = held.failed_start_verdict()
         held.finish(verdict.outcome)
     found = store.get(job.id)
     assert (found.status, found.attempt, found.exit_code) == (Status.FAILED, 1, None)

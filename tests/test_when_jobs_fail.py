@@ -23,17 +23,17 @@ from web import is_problem
 import worker as module
 from storage import (
     HINT_LENGTH,
+    Delay,
     FolderStore,
     Job,
     Outcome,
     Status,
-    Wait,
+    delay_before_start,
     judge,
     parse_journal,
     parse_time,
     retry_pause,
     utc,
-    wait_of,
 )
 from worker import HINT_BYTES, find_hint
 
@@ -393,15 +393,15 @@ WHOLE: list[dict[str, Any]] = [
     {"exit": 0},
 ]
 ASKED = 5_000.0
-AT_FIRST = Wait(ASKED, float("inf"))
+AT_FIRST = Delay(ASKED, float("inf"))
 WAITS = [
     *[AT_FIRST] * 4,  # no command has begun
-    *[Wait(CHANGED_AT + 10, 10)] * 2,  # it has, and no line says when it ended
-    *[Wait(910, 10)],
-    *[Wait()] * 3,  # claimed, and put back: it has waited
-    *[Wait(CHANGED_AT + 20, 20)] * 3,
-    *[Wait(970, 20)],
-    *[Wait()] * 2,
+    *[Delay(CHANGED_AT + 10, 10)] * 2,  # it has, and no line says when it ended
+    *[Delay(910, 10)],
+    *[Delay()] * 3,  # claimed, and put back: it has waited
+    *[Delay(CHANGED_AT + 20, 20)] * 3,
+    *[Delay(970, 20)],
+    *[Delay()] * 2,
 ]
 
 
@@ -414,7 +414,7 @@ def test_a_cut_journal_waits_as_its_whole_lines_say() -> None:
         for torn in (b"", b'\n{"ended": {"status": "fai'):
             attempt = parse_journal(data + torn)[-1]
             verdict = judge(job.retries, attempt, None, BOOT, CHANGED_AT)
-            found.append(wait_of(job, verdict, CHANGED_AT))
+            found.append(delay_before_start(job, verdict, CHANGED_AT))
     assert found[::2] == found[1::2] == WAITS
 
 
@@ -465,7 +465,7 @@ def test_those_that_wait_are_not_read_at_each_look(
         record.rename(record.with_name("hidden"))
     looking._scanned_at = 0.0  # look at everything again
     assert looking.claim("w", "h") is None
-    assert not looking._troubles.known
+    assert not looking._errors.current
     other = hand.queued()
     held = looking.claim("w", "h")
     assert held and held.job.id == other.id

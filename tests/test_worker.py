@@ -1055,7 +1055,7 @@ def test_tries_to_start_a_shim_are_counted_across_workers(
         (orphan,) = storage.orphans(socket.gethostname(), ())
         with orphan:
             assert orphan.acquire_lock()
-            orphan.requeue(orphan.judge().outcome)
+            orphan.requeue(orphan.read_verdict().outcome)
     first = worker(TEST_SHELL=shell)
     journal = folder / "queued" / "default" / job.id / "journal"
     wait_until(lambda: journal.exists() and "failed_starts" in journal.read_text())
