@@ -47,15 +47,15 @@ OPEN = {"open", "os.open", "io.open", "os.fdopen"}
 PLAIN_OPENS: dict[str, dict[str, str]] = {
     "storage.py": {
         "open_regular": "it is what the others are to call",
-        "_fsync_folder": "O_DIRECTORY: only a folder can be opened",
+        "fsync_folder": "O_DIRECTORY: only a folder can be opened",
         "remove_tree": "likewise",
         "_remove_level": "likewise",
         "make_empty": "O_EXCL: it makes the file",
         "write_new": "O_EXCL: it makes the file",
-        "_private": "the opener of files that are made, by mode x",
+        "open_private": "the opener of files that are made, by mode x",
         "Claim.open_log_for_append": "a descriptor of open_regular",
         "FolderStore._remove_dead_workers": "a descriptor of lock_file",
-        "_boot": "a file of the kernel",
+        "boot_id": "a file of the kernel",
     },
     "worker.py": {"Worker.peak_rss": "a file of the kernel"},
     "api.py": {
@@ -152,7 +152,7 @@ def test_each_script_for_redis_is_used_and_exists() -> None:
 RECORDS: dict[str, dict[str, str]] = {
     "storage.py": {
         "Settings.read": "each variable is checked to be a setting",
-        "_parse_record": "known fields over defaults",
+        "parse_record": "known fields over defaults",
         "parse_command": "known fields over defaults",
         "_make_worker": "known fields over defaults",
         "_parse_claimed": "four fields, by their names",
