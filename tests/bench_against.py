@@ -5,8 +5,9 @@
 
 Each checkout measures itself, with its own bench.py, in a process of its own: this one, the other,
 this one, the other. What bench.py takes (--only, --page, --jobs 100) is passed on to both. Prints
-the median of each figure in both, and the median, lowest and highest of the ratios of the rounds. A
-ratio above 1 means that this checkout is better. The exit code is 1 if a figure failed, or if a
+the median of each figure in both, and the median, lowest and highest of how many times better this
+checkout was in a round: a number below 1 means that the other one was better. A figure beside
+something bare is compared by its ratio to that. The exit code is 1 if a figure failed, or if a
 bench could not run.
 """
 
@@ -24,10 +25,10 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from figures import Value, is_rate, parse_failures, parse_figures
+from figures import Value, parse_failures, parse_figures
 
 ROOT = Path(__file__).resolve().parent.parent
-WORSE = 0.95  # below this ratio, a figure is marked
+WORSE = 0.95  # times better: below this, a figure is marked
 
 Rounds = dict[str, dict[int, Value]]  # the values of each figure, by the number of the round
 
@@ -94,24 +95,24 @@ def run_bench(folder: Path, options: list[str]) -> tuple[str, list[str]]:
 
 def print_comparison(this: Rounds, other: Rounds) -> None:
     """A line for each figure that both sides have."""
-    print(f"{'':56}  {'this':>10}  {'other':>10}  {'':12}  ratio   lowest  highest")
+    print(f"{'':56}  {'this':>10}  {'other':>10}  {'':12}  better   lowest  highest")
     for what, values in this.items():
         both = values.keys() & other.get(what, {}).keys()
         if not both:
             continue
         unit = next(iter(values.values())).unit
         medians = [statistics.median(side[what][n].value for n in both) for side in (this, other)]
-        ratios = sorted(ratio(values[number], other[what][number]) for number in both)
+        ratios = sorted(times_better(values[number], other[what][number]) for number in both)
         median = statistics.median(ratios)
         print(
-            f"{what:56}  {medians[0]:10.4g}  {medians[1]:10.4g}  {unit:12}  {median:5.3f}  "
+            f"{what:56}  {medians[0]:10.4g}  {medians[1]:10.4g}  {unit:12}  {median:6.3f}  "
             f"{ratios[0]:7.3f}  {ratios[-1]:7.3f}{'  WORSE' if median < WORSE else ''}"
         )
 
 
-def ratio(this: Value, other: Value) -> float:
+def times_better(this: Value, other: Value) -> float:
     """Above 1 if this one is better."""
-    better, worse = (this, other) if is_rate(this.unit) else (other, this)
+    better, worse = (this, other) if this.more_is_better else (other, this)
     if better.value == worse.value:
         return 1.0
     return better.value / worse.value if worse.value else math.inf

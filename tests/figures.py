@@ -19,7 +19,7 @@ REASON_LENGTH = 400  # characters
 NUMBER = r"[-+]?\d[-+.\de]*"
 PRINTED = re.compile(
     rf"(?P<what>\S+(?: \S+)*)  +(?P<value>{NUMBER})(?:  +(?P<bare>{NUMBER}))?  +(?P<unit>\S+)"
-    rf"(?:  +ratio +(?P<ratio>{NUMBER}))?(?:  .*)?"
+    r"(?:  .*)?"
 )
 
 
@@ -107,23 +107,28 @@ def print_columns(what: str, value: float, bare: str, unit: str, ratio: str, tar
 
 @dataclass(frozen=True)
 class Value:
+    """What was printed for a figure; of one beside something bare, the ratio to that, which is much
+    steadier on a busy machine."""
+
     what: str
     value: float
-    unit: str
+    unit: str  # "ratio" for a ratio
+    more_is_better: bool
 
 
 def parse_figures(printed: str) -> list[Value]:
-    """The figures in what a bench has printed, in that order. A figure beside something bare counts
-    twice: by itself, and as the ratio to it, whose unit still says whether more is better."""
+    """The figures in what a bench has printed, in that order."""
     found = []
     for line in printed.splitlines():
         parts = PRINTED.fullmatch(line)
         if parts is None or line.startswith(FAILED):
             continue
-        what, unit = parts["what"], parts["unit"]
-        found.append(Value(what, float(parts["value"]), unit))
-        if parts["ratio"]:
-            found.append(Value(f"{what}, ratio", float(parts["ratio"]), unit))
+        value, unit = float(parts["value"]), parts["unit"]
+        if parts["bare"]:
+            ratio = value / float(parts["bare"])
+            found.append(Value(parts["what"], ratio, "ratio", is_rate(unit)))
+        else:
+            found.append(Value(parts["what"], value, unit, is_rate(unit)))
     return found
 
 
