@@ -34,7 +34,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from getpass import getuser
@@ -90,22 +90,21 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Rule
 
 import storage
-from storage import (
-    FINISHED,
-    EmptyLog,
-    Job,
-    JobNotFound,
-    KeyReused,
-    Log,
-    Machine,
-    Param,
-    Pause,
-    SavedCommand,
-    Schedule,
-    Settings,
-    Status,
-    WorkerInfo,
-    WrongState,
+from storage import EmptyLog, Job, Log, Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
+from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
+from tailboard.files import read_small, replace_file
+from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
+from tailboard.status import FINISHED, Status
+from tailboard.values import (
+    CONTROL_RE,
+    QUEUE_NAMES,
+    QUEUE_RE,
+    RESOURCE_ERRNOS,
+    age_of,
+    check_queue,
+    first_id,
+    parse_time,
+    utc,
 )
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
@@ -136,9 +135,7 @@ MAX_SEARCHES = 2  # of long logs at a time
 MAX_WAITING_SEARCHES = 12  # for their turn; each holds a thread
 LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
 RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
-
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
-
 routes = Blueprint("tailboard", __name__, cli_group=None)
 
 
@@ -208,7 +205,7 @@ class AppState:
         self.log_bytes = Counter(
             "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
         )
-        with suppress(storage.StoreUnreachable):  # it starts all the same, and says so
+        with suppress(StoreUnreachable):  # it starts all the same, and says so
             self.store.check()
             self.finished.start()
 
@@ -377,9 +374,6 @@ def state() -> AppState:
     return found
 
 
-# --- What may come in ---------------------------------------------------------------------------
-
-
 # The description of a field says what is allowed. It ends the sentence of the error: "limit must be
 # a whole number from 1 to 500".
 def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
@@ -415,12 +409,12 @@ def parse_not_before(given: str) -> str:
     if ahead := re.fullmatch(r"\+([0-9]{1,9})([smhd])", given):
         then = time.time() + int(ahead[1]) * UNITS[ahead[2]]
     elif RFC_3339.fullmatch(given):
-        then = storage.parse_time(given)
+        then = parse_time(given)
     else:
         raise ValueError
     if not 0 <= then <= time.time() + MAX_AHEAD:
         raise ValueError
-    return storage.utc(then)
+    return utc(then)
 
 
 def bounded_env(env: dict[str, str]) -> dict[str, str]:
@@ -466,7 +460,7 @@ RFC_3339 = re.compile(
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
 CWD = "an absolute path of up to 4,000 characters"
 Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
-QUEUE = text_field(f"^{storage.QUEUE_RE.pattern}$", 32, storage.QUEUE_NAMES)
+QUEUE = text_field(f"^{QUEUE_RE.pattern}$", 32, QUEUE_NAMES)
 Offset = Annotated[
     int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
 ]
@@ -574,7 +568,7 @@ class Filters(RequestModel):
     since: Since | None = Field(None, description=SINCE)
 
     def first_id(self) -> str | None:
-        return None if self.since is None else storage.first_id(self.since)
+        return None if self.since is None else first_id(self.since)
 
 
 class Listing(Filters):
@@ -681,9 +675,6 @@ class RunQuery(RequestModel):
     """The parameters of POST /saved/NAME/run."""
 
     submitted_by: Label = None
-
-
-# --- Errors -------------------------------------------------------------------------------------
 
 
 class BodyBroken(Exception):
@@ -808,15 +799,13 @@ def body_too_deep(error: RecursionError) -> Response:
 
 @routes.app_errorhandler(OSError)
 def storage_unavailable(error: OSError) -> Response:
-    if isinstance(error, storage.StoreError):
+    if isinstance(error, StoreError):
         state().outages.report(error)
     else:
         current_app.logger.error("storage: %s", error)
     why = error.strerror or "it failed"
     return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
 
-
-# --- Named tokens -------------------------------------------------------------------------------
 
 TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
 TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
@@ -856,12 +845,12 @@ class TokenFile:
         self.path = path  # "": there is none
         self.known: list[NamedToken] = []  # those of the last time that all could be read
         self.stamp: tuple[int, ...] = ()  # of the file that was read
-        self.errors = storage.RepeatedErrors(logging.getLogger("tailboard"))
+        self.errors = RepeatedErrors(logging.getLogger("tailboard"))
 
     def read(self) -> list[NamedToken]:
         """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
         try:
-            return parse_tokens(storage.read_small(os.path.realpath(self.path)))
+            return parse_tokens(read_small(os.path.realpath(self.path)))
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
@@ -911,8 +900,6 @@ def visitor() -> str | None:
     named: NamedToken | None = g.get("named_token")
     return named.name if named else None
 
-
-# --- Who may come in ----------------------------------------------------------------------------
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
@@ -1160,9 +1147,6 @@ def observe_request(response: Response) -> Response:
     return response
 
 
-# --- Routes -------------------------------------------------------------------------------------
-
-
 Created = tuple[dict[str, Any], int, dict[str, str]]
 KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
 
@@ -1314,8 +1298,6 @@ def delete(job_id: str) -> tuple[str, int]:
     return "", 204
 
 
-# --- Saved commands -----------------------------------------------------------------------------
-
 NAMES_SHOWN = 5  # of queues, in a sentence
 RUNS_SHOWN = 5  # of a saved command, newest first
 RUN_FIELDS = (
@@ -1414,7 +1396,7 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
     upcoming = storage.next_time(command, schedule, time.time())
     runs = last_runs(command)
     return command.as_dict() | {
-        "next_run": None if upcoming is None else storage.utc(upcoming),
+        "next_run": None if upcoming is None else utc(upcoming),
         "last_run": runs[0] if runs else None,
         "runs": runs,
         "skipped": skipped_times(schedule),
@@ -1440,9 +1422,6 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
         "last_at": schedule.skipped_at,
         "for_job": schedule.skipped_for,
     }
-
-
-# --- Queues -------------------------------------------------------------------------------------
 
 
 @routes.get("/queues")
@@ -1477,13 +1456,10 @@ def resume(queue: str) -> tuple[str, int]:
 def known_queue(name: str) -> str:
     """The name, if it can be a queue's; 400."""
     try:
-        storage.check_queue(name)
+        check_queue(name)
     except ValueError as error:
         abort(400, str(error))
     return name
-
-
-# --- Logs on the wire ---------------------------------------------------------------------------
 
 
 @routes.get("/jobs/<job_id>/logs")
@@ -1838,9 +1814,6 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]
         yield Chunk(at, log.add_timestamps(begin, data) if timestamps else data)
 
 
-# --- All logs -----------------------------------------------------------------------------------
-
-
 class GrepPage:
     """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
     found or so many bytes read, or time is up, and then `next` says where to go on."""
@@ -1919,7 +1892,7 @@ class GrepPage:
         except JobNotFound:
             pass  # it was deleted
         except OSError as error:
-            if isinstance(error, storage.StoreError) or error.errno in storage.RESOURCE_ERRNOS:
+            if isinstance(error, StoreError) or error.errno in RESOURCE_ERRNOS:
                 raise
             self.unreadable.append(job.id)
 
@@ -1969,8 +1942,6 @@ def search_logs() -> dict[str, Any]:
     with state().searches.turn(searcher()):
         return GrepPage(query, SEARCH_TIME).search().as_dict()
 
-
-# --- Many jobs at once --------------------------------------------------------------------------
 
 BULK_STATUSES: dict[str, Sequence[Status]] = {
     "rerun": FINISHED,
@@ -2054,9 +2025,6 @@ def bulk() -> dict[str, Any]:
     return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
 
 
-# --- Workers, health, metrics -------------------------------------------------------------------
-
-
 @routes.get("/")
 def describe_api() -> dict[str, Any]:
     """What this is, for anyone who opens the address that the API prints."""
@@ -2120,20 +2088,10 @@ def some_names(names: Iterable[str]) -> str:
     return ", ".join(known[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def age_of(job_id: str) -> float:
-    """Seconds since a job was submitted, by its ID; 0 where that holds no such date."""
-    with suppress(ValueError):
-        then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-        return max(0.0, time.time() - then.timestamp())
-    return 0.0
-
-
 @routes.get("/metrics")
 def metrics() -> Response:
     return Response(generate_latest(state()), mimetype="text/plain")
 
-
-# --- What the API is, for programs (OpenAPI 3.1) --------------------------------------------------
 
 TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",
@@ -2155,6 +2113,8 @@ MAYBE_NUMBER = {"type": ["integer", "null"]}
 TIME = {"type": ["string", "null"], "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 TEXTS = {"type": "array", "items": TEXT}
+
+
 ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
     "Location": (TEXT, "The path of what was created."),
     "ETag": (TEXT, "For If-None-Match."),
@@ -2193,6 +2153,8 @@ TICKET_USE = (
     "For `GET /jobs/{job_id}/logs?ticket=…`. A page of the `origin` may read that answer, too,"
     " unless TAILBOARD_DASHBOARD lists the origins that may."
 )
+
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/jobs"): Operation(
         Access.TOKEN,
@@ -2394,6 +2356,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         Access.TOKEN, "getOpenapi", "service", "Describe this API", {"200": "application/json"}
     ),
 }
+
+
 ERRORS = {
     400: "A value is wrong; `detail` names it and says what is allowed.",
     401: "The token is missing or wrong.",
@@ -2410,13 +2374,15 @@ ERRORS = {
 PATH_PARAMETERS = {
     "job_id": TEXT | {"description": "the ID of a job"},
     "name": TEXT | {"description": f"the name of a saved command, {storage.SAVED_NAMES}"},
-    "queue": TEXT | {"description": f"the name of a queue, {storage.QUEUE_NAMES}"},
+    "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
 }
 IDEMPOTENCY_KEY = TEXT | {
     "minLength": 1,
     "description": "Any text without control characters other than a tab. A request that is sent "
     "again with the same key creates nothing new; another request with that key is a 422.",
 }
+
+
 # The meaning of the fields of answers that their names do not make clear.
 NOTES = {
     "command": "A shell line, or a program and its arguments.",
@@ -2507,8 +2473,6 @@ SECURITY_SCHEMES = {
         "logs, and nothing else.",
     },
 }
-
-
 SCHEMES = {  # access -> SECURITY_SCHEMES, of which each is enough
     Access.OPEN: (),
     Access.TICKET_OR_TOKEN: ("token", "ticket"),
@@ -2844,7 +2808,6 @@ def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-# --- The flask commands -------------------------------------------------------------------------
 # They work on the storage itself, so that no API need run.
 
 
@@ -2863,7 +2826,7 @@ class Command(click.Command):
 def printable(text: str) -> str:
     """The text without control characters. Clients choose the names of jobs, reasons and more: on a
     terminal they could write to its clipboard (OSC 52), or over other lines."""
-    return storage.CONTROL_RE.sub("\ufffd", text)
+    return CONTROL_RE.sub("\ufffd", text)
 
 
 def echo_line(text: str, err: bool = False) -> None:
@@ -2991,7 +2954,7 @@ def time_to_wait(job: dict[str, Any]) -> str:
     """In how long a queued job may start that waits for its time; nothing for any other."""
     if job["status"] != Status.QUEUED or job["not_before"] is None:
         return ""
-    left = storage.parse_time(job["not_before"]) - time.time()
+    left = parse_time(job["not_before"]) - time.time()
     if left <= 0:
         return ""
     unit = next(unit for unit in "dhms" if left >= UNITS[unit] or unit == "s")
@@ -3115,8 +3078,13 @@ def delete_job(job: Job) -> None:
 
 
 add_action(Action("cancel", cancel_as_user, cancel_as_user))
+
+
 add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j.id))))
+
+
 add_action(Action("delete", delete_job, delete_job))
+
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
 SHOWN_JOBS = 10  # of many, before the question
@@ -3170,7 +3138,7 @@ class Progress:
         except KeyboardInterrupt:
             self._sum_up()
             sys.exit(INTERRUPTED)
-        except storage.StoreUnreachable as error:  # so it would be for all others
+        except StoreUnreachable as error:  # so it would be for all others
             self.failures.append(f"broken off: {error}")
         self._sum_up()
         sys.exit(1 if self.failures else 0)
@@ -3178,7 +3146,7 @@ class Progress:
     def _act(self, job: Job) -> None:
         try:
             result = self.action.of_many(job) or job
-        except storage.StoreUnreachable:
+        except StoreUnreachable:
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
             self.failures.append(f"{job.id}: {describe_error(error)}")
@@ -3331,6 +3299,8 @@ def switch_times(word: str, paused: bool, text: str) -> None:
 
 
 switch_times("pause", True, "Let a saved command's times pass; it can still be started.")
+
+
 switch_times("resume", False, "Let its times count again, from now on.")
 
 
@@ -3348,7 +3318,7 @@ def export_command(folder: str) -> None:
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
             raise click.ClickException(f"{path} is not a regular file: remove it first")
     for path, command in commands.items():
-        storage.replace_file(path, storage.encode_command(command), private=True)
+        replace_file(path, storage.encode_command(command), private=True)
         echo_line(path)
 
 
@@ -3386,7 +3356,7 @@ def read_exported(path: str) -> tuple[str, dict[str, Any]]:
     """The name and the definition in a file; an error names the file."""
     name = os.path.basename(path).removesuffix(".json")
     try:
-        return name, make_command(name, parse_json(storage.read_small(path))).definition()
+        return name, make_command(name, parse_json(read_small(path))).definition()
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise click.ClickException(f"{path} cannot be read: {why}") from None
@@ -3478,11 +3448,11 @@ def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: b
             raise ValueError(f"{name} has a token already: --replace makes another")
         if name not in names and is_replaced:
             raise ValueError(f"{name} has no token")
-        kept = storage.read_small(path).splitlines() if is_there else []
+        kept = read_small(path).splitlines() if is_there else []
         lines = [line for line in kept if line.split()[:1] != [name.encode()]]
         if token is not None:
             lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
-        storage.replace_file(path, b"".join(line + b"\n" for line in lines))
+        replace_file(path, b"".join(line + b"\n" for line in lines))
 
 
 @contextmanager
@@ -3512,9 +3482,6 @@ def mark_lost_command(spool: str) -> None:
         raise click.ClickException(str(error)) from None
 
 
-# --- The application ----------------------------------------------------------------------------
-
-
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application. `config` contains settings that override those of the environment: STORAGE,
     TOKEN …, named as in the README without TAILBOARD_. CannotStart if one is unknown or bad, or if
@@ -3530,12 +3497,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.extensions["tailboard"] = AppState(Settings.read(env), access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
-    for name in storage.foreign_settings(env):
+    for name in foreign_settings(env):
         app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
     return app
 
-
-# --- The server: python api.py ------------------------------------------------------------------
 
 HEADER_TIME = 10  # seconds for the whole head of a request, and until an idle connection is closed
 BODY_TIME = 10  # seconds for a whole body
@@ -3553,9 +3518,7 @@ MAX_HEAPS = 2
 OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
 LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
 DESCRIPTORS = 4  # of each follower, and of each other thread
-
 ACCESS = logging.getLogger("tailboard.access")
-
 # What ASGI calls them: https://asgi.readthedocs.io/en/latest/specs/www.html
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -3610,7 +3573,7 @@ class FlaskOverAsgi:
             chunk = await answer.begin(self.app, environ)
         except DownloadBroken:
             chunk = await answer.fail(503, "the log has lost its beginning meanwhile; try again")
-        except storage.StoreError as error:
+        except StoreError as error:
             self.outages.report(error)
             chunk = await answer.fail(503, f"the storage cannot do that now: {error}")
         except Exception:  # of ours: Flask itself answers those of a route
@@ -3623,7 +3586,7 @@ class FlaskOverAsgi:
         else:
             try:
                 await stream_chunks(answer, chunk, receive, send)
-            except storage.StoreError as error:  # the answer breaks off: a follower reconnects
+            except StoreError as error:  # the answer breaks off: a follower reconnects
                 self.outages.report(error)
         log_access(scope, answer, time.monotonic() - begun)
 
@@ -3941,7 +3904,7 @@ def share_heaps() -> None:
 def serve_app() -> FlaskOverAsgi:
     """What the server's second process serves."""
     share_heaps()
-    storage.start_logging(sys.stdout)
+    start_logging(sys.stdout)
     ACCESS.setLevel(logging.INFO)
     try:
         return FlaskOverAsgi(create_app())

@@ -36,6 +36,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.logger import get_logger
 
+log = get_logger(__name__)
+
 URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII)
 # As browsers send it: no path, no capitals, no default port.
 ORIGIN = re.compile(
@@ -80,6 +82,8 @@ TICKET_PERIOD = 300  # seconds until the page has another ticket; each is good f
 WORKERS_PERIOD = 10  # seconds
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds between refreshes
 DEFAULT_INTERVAL = "5 s"
+
+
 STATUSES = {
     "queued": {"icon": "◌", "colour": "#64748b"},
     "running": {"icon": "▶", "colour": "#2563eb"},
@@ -111,11 +115,7 @@ SAVED_NAMES = (
 SAVED_FIELDS = ("cron", "zone", "params")  # of the dialog that saves, as the API calls them
 JOB_FIELDS = ("command", "name", "queue", "cwd", "env", "timeout", "retries", "retry_delay")
 LISTED_TEXT = 2000  # characters of a saved command's line that the page is sent
-log = get_logger(__name__)
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
-
-
-# --- Asking the API -----------------------------------------------------------------------------
 
 
 class ApiError(Exception):
@@ -401,9 +401,6 @@ ERRANDS: dict[str, Callable[[ApiClient, Mapping[str, Any]], dict[str, Any]]] = {
 }
 
 
-# --- What decides -------------------------------------------------------------------------------
-
-
 def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
     """The visitor whose browser has sent these headers. `peer` is the address that it has connected
     from, or that a proxy on this machine reports; None: this machine."""
@@ -566,9 +563,6 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
     return "\n".join(lines)
 
 
-# --- Saved commands -------------------------------------------------------------------------------
-
-
 def saved_path(name: str) -> str:
     return f"/saved/{quote(name, '')}"
 
@@ -624,8 +618,6 @@ def saved_form_errors(error: ApiError, fields: Iterable[str]) -> dict[str, str]:
     return {name if name in fields else "": str(error)}
 
 
-# --- The components, whose code is in static/ ----------------------------------------------------
-
 STATIC = Path(__file__).with_name("static")
 
 
@@ -676,9 +668,6 @@ errands = make_component("errands", files, version)
 saved_commands = make_component("saved_commands", files, version)
 
 
-# --- The session: plain keys, because Streamlit runs this file anew each time ---------------------
-
-
 def set_up_session() -> None:
     state = st.session_state
     state.setdefault("token", "")
@@ -725,9 +714,6 @@ def wanted_log() -> dict[str, Any]:
     address = {"job": st.query_params.get("job", ""), "tail": False, "stamped": False}
     found: dict[str, Any] = component_state("log_pane", "wanted", address)
     return found
-
-
-# --- What a visitor does --------------------------------------------------------------------------
 
 
 def submit_form() -> None:
@@ -897,9 +883,6 @@ def on_ask() -> None:
 
 def refresh_only() -> None:
     """The event says that something has changed: the fragment's rerun is the answer."""
-
-
-# --- The page -------------------------------------------------------------------------------------
 
 
 def show_list(every: float | None) -> None:
@@ -1091,9 +1074,6 @@ def main() -> None:
     interval = shown_interval()
     st.fragment(show_log, run_every=interval)(interval)
     st.fragment(show_errands)()
-
-
-# --- The server ---------------------------------------------------------------------------------
 
 
 class OriginGuard:

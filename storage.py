@@ -60,27 +60,91 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, date, datetime, tzinfo
-from enum import StrEnum
+from datetime import UTC, datetime, tzinfo
 from functools import cache
 from itertools import chain
 from math import inf, isfinite
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, TextIO, overload
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, overload
+
+from tailboard import values
+from tailboard.errors import (
+    CommandNotFound,
+    EvictionAllowed,
+    JobDamaged,
+    JobError,
+    JobNotFound,
+    KeyReused,
+    RecordDamaged,
+    StoreError,
+    StoreUnreachable,
+    TooManySaved,
+    WrongState,
+    cannot_cancel,
+    cannot_delete,
+)
+from tailboard.files import (
+    DAMAGE_ERRNOS,
+    NOT_A_FILE,
+    SMALL_FILE,
+    append_line,
+    boot_id,
+    fsync_file,
+    fsync_folder,
+    is_damage,
+    is_empty_file,
+    lock_file,
+    make_empty,
+    mtime,
+    open_private,
+    open_regular,
+    own_pid_namespace,
+    paths_in,
+    read_descriptor,
+    read_small,
+    remove_tree,
+    replace_file,
+    write_new,
+)
+from tailboard.settings import RepeatedErrors
+from tailboard.status import FINISHED, Status
+from tailboard.values import (
+    CONTROL_RE,
+    DATE,
+    FULL_ERRNOS,
+    LAST_TIME,
+    QUEUE_NAMES,
+    QUEUE_RE,
+    RESOURCE_ERRNOS,
+    check_queue,
+    cut_text,
+    finite_number,
+    ids_with,
+    is_count,
+    is_day,
+    is_env,
+    is_json_name,
+    is_queue_name,
+    is_text,
+    is_time,
+    known_fields,
+    new_id,
+    parse_time,
+    plain_number,
+    utc,
+    whole_number,
+)
+
+log = logging.getLogger("storage")
 
 try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
 except (ImportError, OSError):
     INotify = None
-
 VERSION = 2  # of job.json; a record of another one is shown, but never run
 TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
-SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
-BLOCK = 1 << 16  # bytes read at a time when looking for lines
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
 UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
-LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
-YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 SHORT_NEEDLE = 16  # bytes up to which `rfind`, which is faster, cannot take long
@@ -90,7 +154,6 @@ MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its comman
 START_DELAY = 1.0  # seconds after the first failed start, doubled after each further one
 HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
-MIN_TOKEN = 16  # characters
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 RECORDING_PAUSE = 0.005  # seconds between two checks of a job whose end is being recorded
 RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
@@ -108,88 +171,13 @@ CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their a
 MIN_KEPT = 3_600.0  # seconds after its end in which no job is deleted to save bytes
 LARGE_LOG_SHARE = 10  # a log above this share of all bytes is trimmed before a job is deleted
 DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
-DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 HASH_RE = re.compile("[0-9a-f]{64}")
-QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 INSTANCES_KEPT = 20  # runs of its relay that a spool remembers
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
-QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
-DAY_RE = re.compile(DATE)
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
-FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
-NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
-# Errors that a job can cause for a file of its folder. All others come from the disk or the network
-# (EIO, ESTALE, ENOLCK …) and may soon be over: no job is judged or ended because of them.
-DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
-# Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
-CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
-
-log = logging.getLogger("storage")
-
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-# --- What a job is ------------------------------------------------------------------------------
-
-
-class Status(StrEnum):
-    QUEUED = "queued"  # waits for a worker
-    RUNNING = "running"  # a worker claimed it; its process runs, or is about to
-    SUCCEEDED = "succeeded"  # ended with exit code 0
-    FAILED = "failed"  # ended with another code, or could not start
-    CANCELLED = "cancelled"  # stopped because somebody asked
-    TIMED_OUT = "timed_out"  # stopped because it ran longer than its timeout
-    LOST = "lost"  # its process is gone and nobody could record how it ended
-
-
-FINISHED = (
-    Status.SUCCEEDED,
-    Status.FAILED,
-    Status.CANCELLED,
-    Status.TIMED_OUT,
-    Status.LOST,
-)
-
-
-ENDED_WORDS = {  # the predicate of a sentence about a job that has ended
-    Status.SUCCEEDED: "has already succeeded",
-    Status.FAILED: "has already failed",
-    Status.CANCELLED: "has already been cancelled",
-    Status.TIMED_OUT: "has already ended as timed_out",
-    Status.LOST: "is already lost",
-}
-
-
-class JobError(Exception):
-    """The job does not allow that."""
-
-
-class JobNotFound(JobError):
-    """There is no such job."""
-
-
-class JobDamaged(JobError):
-    """What stands in the job's folder is not what we wrote there."""
-
-
-class WrongState(JobError):
-    """The job's state does not allow that."""
-
-
-def cannot_cancel(job_id: str, status: Status) -> WrongState:
-    return WrongState(f"job {job_id} {ENDED_WORDS[status]} and can no longer be cancelled")
-
-
-def cannot_delete(job_id: str, status: str) -> WrongState:
-    return WrongState(f"job {job_id} is still {status}: only a job that has ended can be deleted")
-
-
-class KeyReused(JobError):
-    """The Idempotency-Key belongs to a job that another request has submitted."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -262,11 +250,6 @@ class Job:
 
 
 SECONDS = ("timeout", "retry_delay")  # fields that clients may send as 60 or as 60.0
-
-
-def plain_number(value: float | int | None) -> float | int | None:
-    """A whole number as an int, so that JSON always has 60 and never 60.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WIRE = [
@@ -373,7 +356,6 @@ class Machine:
     state: str  # "heard of", or "unreachable" since a while
 
 
-# --- The contracts ------------------------------------------------------------------------------
 #
 # What a backend must provide, by subject. A backend needs these, a `Log` and a `Notifier`. It does
 # not repeat these docstrings; it documents only how it differs. tests/test_store.py checks every
@@ -660,417 +642,6 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
         return log.read_tail(tail, log.size)[1].decode(errors="replace")
 
 
-# --- Settings -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment's TAILBOARD_* variables say; the README has them in a table."""
-
-    storage: str = "jobs"
-    spool: str = "spool"
-    unreachable: int = 30
-    lost_after: int = 3_600
-    token: str = ""
-    tokens: str = ""
-    followers: int = 64
-    dashboard: str = ""  # the page's own address, which its server reports to the API
-    log_max_bytes: int = 1 << 30
-    keep_days: int = 30
-    keep_bytes: int = 0
-    webhook: str = ""
-    webhook_on: str = "failed,timed_out,lost"
-    # Read elsewhere: by dashboard.py, which imports nothing of ours, and as the API starts.
-    api: str = ""
-    public_api: str = ""
-    bind: str = "127.0.0.1:5000"
-
-    @classmethod
-    def read(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """The settings of this environment. ValueError, in one sentence, for a bad value or a
-        misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
-        names = {f"TAILBOARD_{name.upper()}": name for name in SETTING_NAMES}
-        given: dict[str, Any] = {}
-        for variable, text in env.items():
-            if variable in names:
-                if is_set(variable, text):
-                    given[names[variable]] = parse_setting(variable, text)
-            elif meant := _near_miss(variable):
-                raise ValueError(f"unknown setting {variable}; did you mean {meant}?")
-        settings = cls(**given)
-        if settings.lost_after < settings.unreachable:
-            raise ValueError(
-                f"TAILBOARD_LOST_AFTER must be at least TAILBOARD_UNREACHABLE "
-                f"({settings.unreachable}), not {settings.lost_after}"
-            )
-        return settings
-
-
-SETTING_NAMES = tuple(f.name for f in fields(Settings))
-
-
-DAYS_100_YEARS = 36_500
-SECONDS_A_YEAR = 366 * 86_400
-# Of each number: its unit, its minimum and its maximum (None: no maximum).
-SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
-    "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
-    "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
-    "TAILBOARD_FOLLOWERS": ("followers", 1, 10_000),
-    "TAILBOARD_LOG_MAX_BYTES": ("bytes, without a unit,", BLOCK, None),
-    "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
-    "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
-}
-# A variable that was forgotten in a unit or a compose file is empty. It must not open what it is
-# meant to protect.
-SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
-# As browsers send it: no path, no capitals, no default port.
-ORIGIN_RE = re.compile(
-    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
-)
-# The URL of an API, as dashboard.py allows it: no user, query or fragment.
-API_URL_RE = re.compile(
-    r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
-)
-
-
-def is_set(variable: str, text: str) -> bool:
-    """Returns False for an empty text, which counts as not set; ValueError if that would be
-    dangerous."""
-    if not text and variable in SETTINGS_NEVER_EMPTY:
-        raise ValueError(
-            f"{variable} must not be empty: give it a value, or remove the variable to serve only "
-            f"programs of this machine"
-        )
-    return bool(text)
-
-
-def parse_setting(variable: str, text: str) -> str | int:
-    """The value of a setting; ValueError names the variable and what is allowed. The error repeats
-    no value that may be a secret."""
-    if text != text.strip():
-        raise ValueError(f"{variable} must not begin or end with white space")
-    if variable in SETTING_NUMBERS:
-        return _parse_number(variable, text)
-    if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
-        raise ValueError(f"{variable} must consist of ASCII letters, digits and signs, no spaces")
-    if variable == "TAILBOARD_TOKEN" and len(text) < MIN_TOKEN:
-        raise ValueError(
-            f"{variable} must have at least {MIN_TOKEN} characters, as `openssl rand -hex 32` makes"
-        )
-    if variable == "TAILBOARD_SPOOL" and "://" in text:
-        raise ValueError(f"{variable} must be a folder of this machine, not a URL")
-    if variable == "TAILBOARD_WEBHOOK":
-        _check_webhook(variable, text)
-    if variable == "TAILBOARD_WEBHOOK_ON":
-        return _parse_statuses(variable, text)
-    if variable == "TAILBOARD_DASHBOARD":
-        return _parse_origins(variable, text)
-    if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
-        raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
-    return text
-
-
-def _parse_number(variable: str, text: str) -> int:
-    unit, least, most = SETTING_NUMBERS[variable]
-    number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
-    if variable == "TAILBOARD_KEEP_BYTES" and 0 < number < BLOCK:
-        raise ValueError(f"{variable} must be 0 or at least {BLOCK:,} bytes, not {text!r}")
-    if number < least or (most is not None and number > most):
-        bounds = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
-        raise ValueError(f"{variable} must be a whole number of {unit} {bounds}, not {text!r:.60}")
-    return number
-
-
-def _check_webhook(variable: str, url: str) -> None:
-    """ValueError if no POST can be sent there. The URL may be a secret."""
-    from urllib.parse import urlsplit  # here: few starts need it
-
-    allowed = f"{variable} must be a URL like https://chat.example.org/hooks/1"
-    if not re.match("https?://", url, re.IGNORECASE):
-        raise ValueError(f"{allowed}; this one does not begin with http:// or https://")
-    if re.search(r"[\s\x00-\x1f]", url):
-        raise ValueError(f"{allowed}; this one has a space in it")
-    try:
-        parts = urlsplit(url)
-        is_good = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ValueError(f"{allowed}; this one has a wrong host or port")
-
-
-def _parse_statuses(variable: str, text: str) -> str:
-    statuses = [part.strip() for part in text.split(",")]
-    for status in statuses:
-        if status not in FINISHED:
-            allowed = ", ".join(FINISHED)
-            raise ValueError(f"{variable} must be some of {allowed}, not {status!r:.60}")
-    return ",".join(statuses)
-
-
-def _parse_origins(variable: str, text: str) -> str:
-    origins = [part.strip().removesuffix("/") for part in text.split(",")]
-    for origin in origins:
-        if not ORIGIN_RE.fullmatch(origin):
-            raise ValueError(
-                f"{variable} must be origins as browsers send them, like https://page.example.org "
-                f"or http://localhost:8501, with commas between them, not {origin!r:.80}"
-            )
-    return ",".join(origins)
-
-
-def _near_miss(variable: str) -> str | None:
-    """The setting that was probably meant by this name."""
-    from difflib import get_close_matches  # here: few starts need it
-
-    name = variable.removeprefix("TAILBOARD_")
-    if name == variable:
-        return None
-    known = [known.upper() for known in SETTING_NAMES]
-    close = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-    return f"TAILBOARD_{close[0]}" if close else None
-
-
-def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The TAILBOARD_* variables that are not our settings. They may belong to another program
-    (TAILBOARD_HOME), so each deserves a warning and not an error."""
-    known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
-    return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
-
-
-# --- Small things -------------------------------------------------------------------------------
-
-
-def utc(timestamp: float | None = None) -> str:
-    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond. A time before
-    year 1 or after year 9999, which a job can give to its files, becomes the nearest valid one."""
-    if timestamp is None:
-        moment = datetime.now(UTC)
-    else:
-        moment = datetime.fromtimestamp(min(max(timestamp, YEAR_1), YEAR_9999), UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def parse_time(text: str) -> float:
-    """An RFC 3339 time as seconds since 1970; ValueError where it is none, or has no zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("it has no zone")
-    return moment.timestamp()
-
-
-def start_logging(stream: TextIO) -> None:
-    """Write log lines to the stream, with the time in UTC and the level."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    formatter.converter = time.gmtime
-    formatter.default_msec_format = "%s.%03dZ"
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
-    # No line names them, and finding them out costs a fifth of its time (Python's logging HOWTO,
-    # "Optimization").
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-
-
-def new_id() -> str:
-    """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
-    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
-
-
-def first_id(moment: float) -> str:
-    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
-    later ones are above it."""
-    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
-
-
-def _make_id(moment: datetime, random: int) -> str:
-    number = moment.microsecond << 20 | random
-    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
-        ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
-    )
-
-
-def known_fields(cls: Any, record: Any) -> dict[str, Any]:
-    """The entries of a JSON object that are fields of this dataclass. A newer version may have
-    added others, which are ignored. ValueError if it is not an object."""
-    if not isinstance(record, dict):
-        raise ValueError("it is not a JSON object")
-    return {f.name: record[f.name] for f in fields(cls) if f.name in record}
-
-
-class RepeatedErrors:
-    """Logs an error about a thing once, and again only if it changes or comes back."""
-
-    LIMIT = 1_000  # things known at once; the oldest are forgotten
-
-    def __init__(self, log: logging.Logger) -> None:
-        self.log = log
-        self.current: dict[str, str] = {}  # thing -> what is wrong with it
-
-    def report(self, thing: str, error: Exception) -> None:
-        text = str(error) or type(error).__name__
-        if self.current.get(thing) == text:
-            return
-        self.current[thing] = text
-        while len(self.current) > self.LIMIT:
-            self.current.pop(next(iter(self.current)))
-        is_expected = isinstance(error, (OSError, ValueError, JobError))
-        self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
-
-    def resolved(self, thing: str) -> None:
-        self.current.pop(thing, None)
-
-
-def fsync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder and everything below it, however deep: without recursion, without long paths,
-    and without following links. OSError if something cannot be removed; the rest is removed all the
-    same."""
-    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    stuck: set[str] = set()
-    try:
-        while folders := set(_remove_files(top)) - stuck:
-            for name in folders:
-                try:
-                    _remove_level(top, name)
-                except OSError:
-                    stuck.add(name)
-    finally:
-        os.close(top)
-    os.rmdir(path)
-
-
-def _remove_level(top: int, name: str) -> None:
-    """Remove a folder of the folder `top`, after moving its own folders up into `top`."""
-    with suppress(OSError):
-        os.chmod(name, 0o700, dir_fd=top)  # a job may have taken the permission from us
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
-    try:
-        for folder in _remove_files(fd):
-            with suppress(OSError):  # a folder moves only if it can be written
-                os.chmod(folder, 0o700, dir_fd=fd)
-            os.rename(folder, os.urandom(12).hex(), src_dir_fd=fd, dst_dir_fd=top)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=top)
-
-
-def _remove_files(fd: int) -> Sequence[str]:
-    """Remove everything but folders from a folder; returns the names of its folders."""
-    with os.scandir(fd) as found:
-        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
-    for name, is_folder in entries:
-        if not is_folder:
-            with suppress(OSError):  # then its folder cannot be removed, either
-                os.unlink(name, dir_fd=fd)
-    return [name for name, is_folder in entries if is_folder]
-
-
-def open_regular(path: str, flags: int) -> int:
-    """Open a regular file; OSError for a link, a folder, a FIFO, or nothing. A hostile job may
-    have put anything into its folder."""
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
-    return fd
-
-
-def is_damage(error: OSError) -> bool:
-    """Can a job have caused this error? It can also take the permissions from its files."""
-    return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
-
-
-def read_descriptor(fd: int) -> bytes:
-    """All bytes that a small file has now; OSError above SMALL_FILE."""
-    size = os.fstat(fd).st_size
-    if size > SMALL_FILE:
-        raise OSError(errno.EFBIG, f"it is larger than {SMALL_FILE:,} bytes")
-    return os.pread(fd, size, 0)  # with a larger limit, Python allocates all of it first
-
-
-def read_small(path: str) -> bytes:
-    """All bytes of a small regular file; OSError for anything else."""
-    fd = open_regular(path, os.O_RDONLY)
-    try:
-        return read_descriptor(fd)
-    finally:
-        os.close(fd)
-
-
-def lock_file(path: str, flags: int) -> int | None:
-    """Open a regular file and take its flock without waiting; None if another process holds it.
-
-    Its folder may move between the open and the lock; then the lock is worth nothing: None."""
-    try:
-        fd = open_regular(path, flags)
-    except PermissionError:  # a job may have changed the mode, and only of a file that is ours
-        with suppress(OSError):
-            os.chmod(path, 0o600)
-        fd = open_regular(path, flags)
-    is_ours = False
-    try:
-        with suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
-    finally:
-        if not is_ours:
-            os.close(fd)
-    return fd if is_ours else None
-
-
-def paths_in(folder: str, suffix: str = "") -> Sequence[str]:
-    """The paths of a folder's entries except hidden ones; empty if it cannot be read. glob() would
-    take a `[` in the folder's own name for a pattern."""
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        if error.errno in RESOURCE_ERRNOS:
-            raise
-        return []
-    return [f"{folder}/{n}" for n in names if n.endswith(suffix) and not n.startswith(".")]
-
-
-def make_empty(path: str) -> None:
-    """Make an empty file; FileExistsError if the path exists."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-
-
-def write_new(path: str, content: bytes) -> None:
-    """Make a file with this content and fsync it; FileExistsError if the path exists."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: str, content: bytes, private: bool = False) -> None:
-    """Put this in place of what a file holds, at once and durably; others must not do so at the
-    same time. A new file is private; another keeps its owner and, unless it is to be `private`,
-    its permissions."""
-    draft = f"{path}.new"
-    with suppress(FileNotFoundError):  # of one who was killed here
-        os.unlink(draft)
-    write_new(draft, content)
-    with suppress(FileNotFoundError):
-        old = os.stat(path)
-        if not private:
-            os.chmod(draft, stat.S_IMODE(old.st_mode))
-        if os.geteuid() == 0:
-            os.chown(draft, old.st_uid, old.st_gid)
-    os.rename(draft, path)
-    fsync_folder(os.path.dirname(path))
-
-
 def read_cancel_request(folder: str) -> CancelRequest | None:
     """The request in the file `cancel`; None if there is no such file. Anything with that name is a
     request. OSError if the disk prevents a look."""
@@ -1105,13 +676,6 @@ def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> 
     return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
 
 
-def ids_with(part: str, ids: Iterable[str]) -> Sequence[str]:
-    """The IDs that `Jobs.find` returns, of all `ids`, which are not read if the text is empty."""
-    if not part:
-        return []
-    return [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
-
-
 def shorten(job: Job) -> Job:
     """The job as a list shows it: without env and attempts, and with long texts cut. A command may
     have a megabyte, and what a job writes into its own journal may, too."""
@@ -1141,22 +705,6 @@ def cut_command(command: str | list[str]) -> str | list[str]:
     return kept or [""]
 
 
-def cut_text(text: str, size: int) -> str:
-    """The beginning of a text that takes `size` bytes as JSON, or slightly fewer."""
-    kept = text[:size]
-    while len(json.dumps(kept)) - len('""') > size:
-        kept = kept[: len(kept) * 7 // 8]
-    return kept
-
-
-def is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
-
-
 def is_command(value: Any) -> bool:
     words = [value] if isinstance(value, str) else value
     return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
@@ -1168,26 +716,6 @@ def is_timeout(value: Any) -> bool:
 
 def is_retry_delay(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
-
-
-def is_time(value: Any) -> bool:
-    with suppress(ValueError, TypeError, OverflowError):
-        return value is None or parse_time(value) < LAST_TIME
-    return False
-
-
-def is_queue_name(value: Any) -> bool:
-    return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
-
-
-def is_json_name(name: str) -> bool:
-    return name.endswith(".json")
-
-
-def is_day(name: str) -> bool:
-    with suppress(ValueError):
-        return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
-    return False
 
 
 RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
@@ -1207,12 +735,6 @@ RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written b
     "submit_reason": is_text,
     "version": is_count,
 }
-
-
-def check_queue(name: str) -> None:
-    """ValueError for what is no queue's name."""
-    if not is_queue_name(name):
-        raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
 
 
 def parse_pause(queue: str, content: bytes) -> Pause:
@@ -1236,29 +758,6 @@ def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Paus
     check_queue(queue)
     began = {pause.queue: pause.since for pause in known}
     return Pause(queue, why, by, began.get(queue) or utc())
-
-
-def boot_id() -> str:
-    """The ID of this boot of the machine (random(4)); "" where the system has none."""
-    with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
-    return ""
-
-
-def own_pid_namespace() -> str:
-    """The namespace of this process's PIDs (pid_namespaces(7)); "" if the system has none."""
-    with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return ""
-
-
-def mtime(path: str) -> float | None:
-    with suppress(OSError):
-        return os.lstat(path).st_mtime
-    return None
-
-
-# --- The journal --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -1534,31 +1033,6 @@ def shorten_hint(text: str) -> str | None:
     return text or None
 
 
-def whole_number(value: Any, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
-    return value
-
-
-def finite_number(value: Any) -> float | int:
-    if type(value) not in (int, float) or not isfinite(value):
-        raise ValueError(f"{value!r:.50} is no number")
-    found: float | int = value
-    return found
-
-
-def append_line(journal: int, line: dict[str, Any]) -> None:
-    """Append with one write. OSError if the disk takes only a part, which readers pass over."""
-    data = b"\n" + json.dumps(line).encode() + b"\n"
-    if os.write(journal, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if hasattr(os, "posix_fadvise"):
-        # Linux starts to write the file out on this call (mm/fadvise.c): an fsync waits for less.
-        os.posix_fadvise(journal, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-# --- Saved commands -----------------------------------------------------------------------------
-
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
 PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
@@ -1570,14 +1044,6 @@ MAX_SAVED = 1_000  # saved commands
 MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
 MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
-
-
-class CommandNotFound(JobNotFound):
-    """There is no such saved command."""
-
-
-class TooManySaved(WrongState):
-    """No room is left for another saved command, or for a larger one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -1766,10 +1232,6 @@ def _is_choices(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
-def is_env(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
 COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
     "command": is_command,
     "name": is_text,
@@ -1784,10 +1246,6 @@ COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
     "zone": lambda value: isinstance(value, str),
     "paused": lambda value: isinstance(value, bool),
 }
-
-
-# --- Idempotency-Keys ---------------------------------------------------------------------------
-
 # Begins each key that we make ourselves. No HTTP header can contain it, so a client cannot take the
 # key of a scheduled run or of a rerun among many and thereby prevent that job.
 OWN_KEY = "\x1f"
@@ -1827,9 +1285,6 @@ def is_same_run(known: Job, job: Job) -> bool:
     return made_for == (None, job.saved, job.submitted_by)
 
 
-# --- The runs of a saved command ----------------------------------------------------------------
-
-
 def active_run(store: Store, name: str) -> str | None:
     """The ID of a job of this saved command that is queued or running; None if there is none."""
     for job_id in store.saved.runs(name):
@@ -1839,7 +1294,6 @@ def active_run(store: Store, name: str) -> str | None:
     return None
 
 
-# --- Cron expressions ---------------------------------------------------------------------------
 #
 # CronSim reads them as Debian's cron does. A fixed time (neither minute nor hour begins with a
 # star) that the clock leaves out in spring runs once, at the first moment after the gap, and one
@@ -1922,8 +1376,6 @@ def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
             last = moment.timestamp()
             yield last
 
-
-# --- Schedules ----------------------------------------------------------------------------------
 
 SCHEDULE = "schedule"  # as whom schedules submit
 ON_TIME = 60.0  # seconds by which a run may be late without a word
@@ -2111,9 +1563,6 @@ def parse_schedule(data: bytes) -> Schedule:
     return schedule
 
 
-# --- Logs ---------------------------------------------------------------------------------------
-
-
 class Log(AbstractContextManager["Log"], ABC):
     """A job's log, open for reading. An offset counts raw bytes and never changes its meaning. The
     head of a runaway log may have been given back to the disk: the log then begins at `start`.
@@ -2176,7 +1625,7 @@ class Log(AbstractContextManager["Log"], ABC):
         floor, end = max(self.start, size - limit), size
         wanted = lines + (self.pread(1, max(0, size - 1)) == b"\n")  # ends the last line
         while lines > 0 and end > floor:
-            begin = max(floor, end - BLOCK)
+            begin = max(floor, end - values.BLOCK)
             block = self.pread(end - begin, begin)
             found = block.count(b"\n")
             if found >= wanted:
@@ -2475,7 +1924,7 @@ def trim_log(fd: int, limit: int) -> bool:
     if os.fstat(fd).st_blocks * 512 <= limit:
         return True
     _free_past_end(fd, limit)
-    length = (os.fstat(fd).st_size - limit) // BLOCK * BLOCK
+    length = (os.fstat(fd).st_size - limit) // values.BLOCK * values.BLOCK
     if length <= 0:  # which fallocate would refuse
         return True
     return _punch_hole(fd, 0, length)
@@ -2511,9 +1960,6 @@ def _punch_hole(fd: int, begin: int, length: int) -> bool:
     if code in (*RESOURCE_ERRNOS, errno.EINTR, errno.EIO, errno.ESTALE):
         raise OSError(code, os.strerror(code))
     return False
-
-
-# --- A claimed job ------------------------------------------------------------------------------
 
 
 class Claim(AbstractContextManager["Claim"]):
@@ -2787,9 +2233,6 @@ class Claim(AbstractContextManager["Claim"]):
         self.release()
 
 
-# --- Retention ----------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class Retention:
     """The file `retention`: whether the clock can be trusted, and how many jobs were deleted by age
@@ -2864,7 +2307,7 @@ class Sweep:
     @property
     def log_limit(self) -> int:
         """Bytes above which one log is trimmed before another job is deleted for it."""
-        return max(self.max_bytes // LARGE_LOG_SHARE, BLOCK)
+        return max(self.max_bytes // LARGE_LOG_SHARE, values.BLOCK)
 
     def bound(self, ended_at: float, now: float) -> Bound | None:
         """The bound for which a job that ended then is to be deleted, once its bytes are in `kept`;
@@ -2915,9 +2358,6 @@ class Sweep:
                 self.kept,
                 self.max_bytes,
             )
-
-
-# --- Jobs that wait for their time ---------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -2983,9 +2423,6 @@ class DelayedJobs:
                 return due
             heapq.heappop(self.heap)
         return float("inf")
-
-
-# --- The folder backend -------------------------------------------------------------------------
 
 
 class IDs(Sequence[str]):
@@ -4502,15 +3939,6 @@ def is_sparse(folder: str) -> bool:
     return False
 
 
-def is_empty_file(path: str) -> bool:
-    """Is it an empty regular file, or none?"""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return True
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0
-
-
 def log_size(folder: str) -> int:
     with suppress(OSError):
         return os.lstat(f"{folder}/output.log").st_size
@@ -4535,9 +3963,6 @@ def data_start(fd: int) -> int:
         return os.fstat(fd).st_size
 
 
-# --- Redis: the scripts -------------------------------------------------------------------------
-
-
 @cache
 def load_scripts() -> Mapping[str, str]:
     """The Lua scripts that Redis runs, by name. The files are read at the first call."""
@@ -4550,8 +3975,6 @@ def load_scripts() -> Mapping[str, str]:
     return {name: begin + text for name, text in texts.items()}
 
 
-# --- Redis: the connection ----------------------------------------------------------------------
-
 REDIS_PREFIX = "tailboard:"
 REDIS_TIMEOUT = 3.0  # seconds for one answer
 REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
@@ -4563,32 +3986,11 @@ POLICY_INTERVAL = 60.0  # seconds between looks at the eviction policy of Redis
 INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
 READER_LEASE = 60  # seconds for which an open log is not pruned
 UNREACHABLE = 30  # seconds, see Settings
-
 # Errors of Redis if a key holds something other than our command or script expects.
 DAMAGE_RE = re.compile(
     "WRONGTYPE|attempt to |bad argument|not an integer|equal or smaller|no such key"
 )
-
 Command = tuple[Any, ...]
-
-
-class StoreError(OSError):
-    """The storage refuses or fails; the text is a sentence."""
-
-    def __str__(self) -> str:
-        return str(self.strerror)
-
-
-class RecordDamaged(StoreError):
-    """A key in Redis does not hold what Tailboard stores there."""
-
-
-class EvictionAllowed(StoreError):
-    """Redis may drop jobs to make room, so it must not get new ones."""
-
-
-class StoreUnreachable(StoreError, ConnectionError):
-    """Redis does not answer."""
 
 
 def is_redis(url: str) -> bool:
@@ -4841,9 +4243,6 @@ class RedisNotifier(Notifier):
         self.reader = self.writer = -1
 
 
-# --- Redis: logs --------------------------------------------------------------------------------
-
-
 class MemorySamples(SizeSamples):
     """Samples in memory, as fetched from Redis."""
 
@@ -4918,9 +4317,6 @@ class RedisLog(Log):
     def samples(self) -> SizeSamples:
         (data,) = self.link.try_all([("GET", f"{REDIS_PREFIX}times:{self.job_id}")])
         return MemorySamples(none_if_damaged(data) or b"")
-
-
-# --- What a machine's relay needs of Redis --------------------------------------------------------
 
 
 class RelayStore(Protocol):
@@ -5076,9 +4472,6 @@ class RelayStore(Protocol):
     def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
         """Delete old jobs as WorkerStore.prune does, by the clock of the store. `retention` says
         whether that clock can be trusted. Trims no log."""
-
-
-# --- The Redis backend --------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -5852,10 +5245,10 @@ class RedisStore:
     def past_log(self, assignment: Assignment) -> LogTail:
         if not assignment.log_size:
             return LogTail()
-        begin = (assignment.log_size - 1) // BLOCK * BLOCK
+        begin = (assignment.log_size - 1) // values.BLOCK * values.BLOCK
         stored, times = self.link.try_all(
             [
-                self.link.script("read", assignment.id, begin, BLOCK),
+                self.link.script("read", assignment.id, begin, values.BLOCK),
                 ("GET", self._key(f"times:{assignment.id}")),
             ]
         )
@@ -6009,9 +5402,6 @@ def encode_record(job: Job) -> bytes:
     record = {name: getattr(job, name) for name in RECORD}
     kept = {n: v for n, v in record.items() if n in ("id", "version") or v != getattr(plain, n)}
     return json.dumps(kept, ensure_ascii=True).encode() + b"\n"
-
-
-# --- A machine's spool --------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -6473,19 +5863,6 @@ def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
     outcome = replace(last.ended, status=Status.CANCELLED, reason=reason, hint=None)
     outcome.finished_at = outcome.finished_at or utc()
     return outcome.ended_line()
-
-
-def open_private(path: str, flags: int) -> int:
-    """Open a file that only its owner may read."""
-    return os.open(path, flags, 0o600)
-
-
-def fsync_file(path: str) -> None:
-    fd = open_regular(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def token_in(journal: bytes) -> str:

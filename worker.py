@@ -33,56 +33,56 @@ from typing import Any
 import click
 import psutil
 
+import storage
 from storage import (
-    FINISHED,
     ID_RE,
-    INSTANCE_SILENCE,
     LOG_CHUNK,
     MAX_RETRY_DELAY,
     REDIS_LOG_KEPT,
-    RESOURCE_ERRNOS,
     RETRIED,
     Assignment,
     Claim,
     Command,
-    EvictionAllowed,
     Instance,
     Job,
-    JobDamaged,
-    JobError,
-    JobNotFound,
     MachineOrders,
     Notifier,
     Outcome,
-    RecordDamaged,
     RedisNotifier,
     RedisStore,
     RelayStore,
-    RepeatedErrors,
     SavedCommand,
-    Settings,
     Spool,
     SpoolEntry,
     SpoolInUse,
-    Status,
     Store,
-    StoreError,
-    StoreUnreachable,
     Verdict,
     WorkerInfo,
     WorkerStore,
-    WrongState,
     check_private,
     due,
     fire_due,
-    foreign_settings,
     is_redis,
     next_time,
     open_spool,
     open_store,
     shorten_hint,
-    start_logging,
 )
+from tailboard.errors import (
+    EvictionAllowed,
+    JobDamaged,
+    JobError,
+    JobNotFound,
+    RecordDamaged,
+    StoreError,
+    StoreUnreachable,
+    WrongState,
+)
+from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
+from tailboard.status import FINISHED, Status
+from tailboard.values import RESOURCE_ERRNOS
+
+log = logging.getLogger("worker")
 
 POLL_INTERVAL = 0.25  # seconds between looks at running jobs; at queues, where nothing tells
 HEARTBEAT_INTERVAL = 5.0  # seconds between recoveries, and full scans of the queues
@@ -122,14 +122,9 @@ SPOOL_COPIED = (
 )
 FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
-
-log = logging.getLogger("worker")
-
-
-# --- What a job runs under ----------------------------------------------------------------------
-
 SHELL = "/bin/sh"  # the program that runs the shim
 SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
+
 
 # Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
 # free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
@@ -145,11 +140,12 @@ until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 (eval "$1") </dev/null >&3 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
-
 JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
 DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
 # Variables that have no effect on a shell: the shim gets them, too.
 SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
+
+
 # The variables that a shell can export: identifiers that are not read-only and whose values do not
 # change by themselves, in dash, bash from 3.2 on (which macOS has) and busybox ash.
 EXPORTED_RE = re.compile(
@@ -220,9 +216,6 @@ def base_environment() -> dict[bytes, bytes]:
 def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
     """As bytes; TypeError or ValueError for a name or a value that cannot be one."""
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-
-
-# --- The worker ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -778,9 +771,6 @@ class Worker:
         return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
 
 
-# --- Schedules ----------------------------------------------------------------------------------
-
-
 class Scheduler:
     """Fires saved commands whose time has come. Every worker has one but those that drain; which
     of them fires is settled in the store. It knows when the next time comes, and looks every few
@@ -843,7 +833,6 @@ class Scheduler:
         return float("inf") if upcoming is None else upcoming
 
 
-# --- Why it failed ------------------------------------------------------------------------------
 #
 # What is a line's text, and whether that tells of an error, is for the page to say: the expressions
 # are those of static/log_text.js.
@@ -907,9 +896,6 @@ def error_patterns() -> Sequence[re.Pattern[str]]:
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, re.error) as error:
         log.warning("no patterns of errors path=%s error=%r", ERROR_PATTERNS, str(error))
         return []
-
-
-# --- What a job has started ---------------------------------------------------------------------
 
 
 class ProcessTable:
@@ -978,9 +964,6 @@ def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None
     for process in processes:
         with suppress(psutil.Error, OSError):
             process.send_signal(number)
-
-
-# --- The relay ----------------------------------------------------------------------------------
 
 
 def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
@@ -1363,7 +1346,7 @@ class Relay:
             rival.beats, rival.since, rival.reports = other.beats, now, rival.reports + 1
         if rival.reports > 1:
             raise SpoolCopied(SPOOL_COPIED.format(self.spool.root))
-        return now - rival.since >= INSTANCE_SILENCE
+        return now - rival.since >= storage.INSTANCE_SILENCE
 
     def deliver_cancel(self, job_id: str, reason: str) -> bool:
         """Leave the request to cancel a job in its folder. Returns False if it must be repeated."""
@@ -1776,9 +1759,6 @@ class Relay:
             yield from self.store.prune(retention, keep_days, keep_bytes)
 
 
-# --- The webhook --------------------------------------------------------------------------------
-
-
 def is_soon(due: float) -> bool:
     """Is this time of the monotonic clock so near that `--drain` waits for it? It is for each job
     that is to be tried again."""
@@ -1869,9 +1849,6 @@ def note_connections(session: Any, made: list[Any]) -> None:
 
     session.mount("http://", NotingAdapter())
     session.mount("https://", NotingAdapter())
-
-
-# --- The command line ---------------------------------------------------------------------------
 
 
 @click.command(context_settings={"show_default": True})

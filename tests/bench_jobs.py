@@ -16,7 +16,9 @@ from pathlib import Path
 from conftest import Processes, clean_environment, end_jobs, start_shim, wait_until
 from figures import each, quantiles, say, say_alone
 
-from storage import FINISHED, FolderStore, Job, first_id, load_logs
+from storage import FolderStore, Job, load_logs
+from tailboard.status import FINISHED
+from tailboard.values import first_id
 
 MOST_SECONDS = 600  # that a worker may take until all jobs are run
 DURABLE_TARGETS = {1: 0.85, 2: 0.8}  # by slots: at least so much of the rate of `durable_loop`

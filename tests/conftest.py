@@ -34,18 +34,9 @@ for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STRE
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
 
-from storage import (  # noqa: E402
-    FINISHED,
-    Claim,
-    FolderStore,
-    Job,
-    JobNotFound,
-    Outcome,
-    Status,
-    Store,
-    WorkerStore,
-    load_logs,
-)
+from storage import Claim, FolderStore, Job, Outcome, Store, WorkerStore, load_logs  # noqa: E402
+from tailboard.errors import JobNotFound  # noqa: E402
+from tailboard.status import FINISHED, Status  # noqa: E402
 from worker import encode_environment, shim_options  # noqa: E402
 
 if TYPE_CHECKING:
@@ -506,7 +497,7 @@ def pids_in(path: Path, count: int) -> list[int]:
 BY_HAND = "by-hand"  # a queue that no worker of the tests serves
 BY_WORKER = "by-worker"  # the queue that the worker of all tests of the API serves
 # In seconds, for tests that wait until one of them is over.
-SHORT_TIMES = ("KEEPALIVE_INTERVAL=1.1", "HEADER_TIME=4", "BODY_TIME=4")
+SHORT_TIMES = ("api.KEEPALIVE_INTERVAL=1.1", "api.HEADER_TIME=4", "api.BODY_TIME=4")
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -645,7 +636,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with a token, which its output never tells. A follower that is not told of news looks
     for them after ten minutes only, and a search waits a minute for its turn."""
     base = tmp_path_factory.mktemp("locked")
-    times = ("KEEPALIVE_INTERVAL=600", "TURN_WAIT=60")
+    times = ("api.KEEPALIVE_INTERVAL=600", "api.TURN_WAIT=60")
     with serve_site(base, *times, TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()

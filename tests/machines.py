@@ -22,12 +22,12 @@ from storage import (
     SavedCommand,
     Schedule,
     ScheduleDecision,
-    Settings,
     Spool,
-    Status,
     WorkerInfo,
     WorkerStore,
 )
+from tailboard.settings import Settings
+from tailboard.status import Status
 from worker import Relay
 
 Answer = TypeVar("Answer")

@@ -24,7 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import storage
 import worker
-from storage import FolderStore, Job, Outcome, Settings, Status, WorkerInfo, append_line
+from storage import FolderStore, Job, Outcome, WorkerInfo
+from tailboard.files import append_line
+from tailboard.settings import Settings
+from tailboard.status import Status
 from worker import Worker
 
 STEPS = {

@@ -35,17 +35,9 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import FinishedJobs, create_app
-from storage import (
-    FINISHED,
-    Claim,
-    FolderStore,
-    Job,
-    Outcome,
-    RedisStore,
-    Status,
-    WorkerStore,
-    utc,
-)
+from storage import Claim, FolderStore, Job, Outcome, RedisStore, WorkerStore
+from tailboard.status import FINISHED, Status
+from tailboard.values import utc
 
 FIELDS = {  # of a job on the wire, with what each may be
     "id": str,

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from web import JSON, UNKNOWN, count_jobs, raw, status_of
 
-from storage import Status
+from tailboard.status import Status
 
 # --- Too much, too long, too slow ---------------------------------------------------------------
 

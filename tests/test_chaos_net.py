@@ -19,7 +19,7 @@ from conftest import Processes, RedisServer, wait_until
 from proxy import Proxy
 from test_redis import Team, followed
 
-from storage import FINISHED, Status
+from tailboard.status import FINISHED, Status
 
 MACHINES = ("a", "b", "c")
 FOLLOWERS = 24  # at a time

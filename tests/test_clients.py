@@ -106,7 +106,7 @@ def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Clai
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An API of few connections, which closes none because its client is slow."""
-    times = ("MAX_CONNECTIONS=120", "HEADER_TIME=600", "BODY_TIME=600")
+    times = ("api.MAX_CONNECTIONS=120", "api.HEADER_TIME=600", "api.BODY_TIME=600")
     with serve_site(tmp_path_factory.mktemp("narrow"), *times) as site:
         yield site
 

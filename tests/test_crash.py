@@ -32,17 +32,10 @@ from conftest import (
     wait_until,
 )
 
-from storage import (
-    FINISHED,
-    FolderStore,
-    Job,
-    JobNotFound,
-    Status,
-    WrongState,
-    load_logs,
-    parse_time,
-    utc,
-)
+from storage import FolderStore, Job, load_logs
+from tailboard.errors import JobNotFound, WrongState
+from tailboard.status import FINISHED, Status
+from tailboard.values import parse_time, utc
 
 HOST = socket.gethostname()
 Worker = Callable[..., subprocess.Popen[bytes]]

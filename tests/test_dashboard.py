@@ -37,7 +37,8 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, Job, Param, SavedCommand, Status, load_logs
+from storage import FolderStore, Job, Param, SavedCommand, load_logs
+from tailboard.status import Status
 
 
 class Site:

@@ -16,7 +16,8 @@ from web import UNKNOWN, is_problem
 
 import api
 from api import create_app
-from storage import Status, WorkerStore
+from storage import WorkerStore
+from tailboard.status import Status
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ from conftest import (
     wait_until,
 )
 
-from storage import FINISHED, FolderStore, Job, LogSupervisor, Status, WrongState, load_logs
+from storage import FolderStore, Job, LogSupervisor, load_logs
+from tailboard.errors import WrongState
+from tailboard.status import FINISHED, Status
 
 Worker = Callable[..., subprocess.Popen[bytes]]
 Ended = Callable[..., Job]

@@ -24,7 +24,8 @@ from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
 import api
-from storage import Claim, FileLog, Outcome, Status, last_match_finder
+from storage import Claim, FileLog, Outcome, last_match_finder
+from tailboard.status import Status
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 150_000_000  # bytes of a log that no request may hold
@@ -35,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two followers at most, and logs of which a MiB is kept."""
     limits = {"TAILBOARD_FOLLOWERS": "2", "TAILBOARD_LOG_MAX_BYTES": str(1 << 20)}
     base = tmp_path_factory.mktemp("small")
-    with serve_site(base, "KEEPALIVE_INTERVAL=1.1", **limits) as site:
+    with serve_site(base, "api.KEEPALIVE_INTERVAL=1.1", **limits) as site:
         site.processes.worker("--slots=2", f"--queues={BY_WORKER}")
         yield site
 

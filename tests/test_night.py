@@ -26,10 +26,10 @@ from storage import (
     Job,
     Outcome,
     Retention,
-    Status,
     WorkerInfo,
     load_logs,
 )
+from tailboard.status import Status
 from worker import post
 
 DAY = 86_400

@@ -23,7 +23,10 @@ class Patient:
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    base, times = tmp_path_factory.mktemp("patient"), ("CLIENT_TIME=2", "KEEPALIVE_INTERVAL=1.1")
+    base, times = (
+        tmp_path_factory.mktemp("patient"),
+        ("api.CLIENT_TIME=2", "api.KEEPALIVE_INTERVAL=1.1"),
+    )
     with serve_site(base, *times, TAILBOARD_FOLLOWERS="3") as site:
         silent, busy = site.hand.running(), site.hand.running(b"text\n" * 8_000_000)
         idle = follow(site, silent.job.id, **EVENTS)

@@ -36,17 +36,9 @@ import pytest
 from conftest import ROOT, clean_environment
 from record_life import SCENES
 
-from storage import (
-    FINISHED,
-    ID_RE,
-    FolderStore,
-    Job,
-    Outcome,
-    Settings,
-    Status,
-    WorkerInfo,
-    parse_journal,
-)
+from storage import ID_RE, FolderStore, Job, Outcome, WorkerInfo, parse_journal
+from tailboard.settings import Settings
+from tailboard.status import FINISHED, Status
 from worker import Worker
 
 HOST = socket.gethostname()

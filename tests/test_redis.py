@@ -42,31 +42,27 @@ from redis import Redis
 from dashboard import machines_summary
 from storage import (
     CLOCK_TRIAL,
-    FINISHED,
     REDIS_LOG_KEPT,
     RESTORE_TIME,
     TIMES_KEPT,
     Claim,
     FolderStore,
     Job,
-    JobNotFound,
     Outcome,
     RedisIsOlder,
     RedisStore,
     Retention,
     SavedCommand,
-    Settings,
     Spool,
-    Status,
-    StoreUnreachable,
     WorkerInfo,
-    WrongState,
     fire_due,
     load_logs,
     open_store,
-    parse_time,
-    utc,
 )
+from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
+from tailboard.settings import Settings
+from tailboard.status import FINISHED, Status
+from tailboard.values import parse_time, utc
 from worker import FULL_LOG_KEPT, Relay, make_worker
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
@@ -992,7 +988,7 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
 
 def impatient_worker() -> list[str]:
     """A worker for which another instance of its spool has ended after a second of silence."""
-    times = [f"{module}.INSTANCE_SILENCE=1.5" for module in ("storage", "worker")]
+    times = ["storage.INSTANCE_SILENCE=1.5"]
     return [*quick_worker()[:-1], *times, "--"]
 
 
@@ -1912,7 +1908,8 @@ def test_the_documented_user_can_do_all_that_tailboard_does(
 
 def test_the_documented_user_may_use_every_command_that_the_code_names() -> None:
     allowed = {word[1:].upper() for word in acl_line().split() if word.startswith("+")}
-    code = (ROOT / "storage.py").read_text()
+    files = [ROOT / "storage.py", *(ROOT / "tailboard").rglob("*.py")]
+    code = "".join(file.read_text() for file in files)
     scripts = "".join(path.read_text() for path in (ROOT / "tailboard").rglob("*.lua"))
     used = set(re.findall(r"(?:call|try)[(]'(\w+)'", scripts))
     used |= {name.replace(" ", "|") for name in re.findall(r'[(]"([A-Z][A-Z ]+)"[,)]', code)}

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Gate, Processes, need, wait_until
 
-from storage import SAMPLE, FileLog, FolderStore, Job, LogSupervisor, Status, load_logs
+from storage import SAMPLE, FileLog, FolderStore, Job, LogSupervisor, load_logs
+from tailboard.status import Status
 
 LIMIT = 1 << 20
 
@@ -180,7 +181,7 @@ def test_a_read_that_is_overtaken_goes_on_behind_the_gap(
         keeper.sample_and_trim(LIMIT)
         return found
 
-    monkeypatch.setattr("storage.os.pread", read_then_trim)
+    monkeypatch.setattr("os.pread", read_then_trim)
     with FileLog(str(tmp_path / "output.log")) as log:
         begin, found = log.read(0, 4096)
         assert begin == log.start > 0 and found == data[begin : begin + 4096]
@@ -194,7 +195,7 @@ def test_no_sample_is_later_than_a_clock_that_is_set_back(
     log.write_bytes(b"a\n")
     keeper = supervise(tmp_path)
     for now in (1_000.0, 1_000.5, 1_002.0, 500.0, 501.5, 1_004.0):
-        monkeypatch.setattr("storage.time.time", lambda now=now: now)
+        monkeypatch.setattr("time.time", lambda now=now: now)
         keeper.sample_and_trim(LIMIT)
         with open(log, "ab") as file:
             file.write(b"a\n")

@@ -28,15 +28,15 @@ from storage import (
     SavedCommand,
     Schedule,
     ScheduleDecision,
-    Status,
     cron_times,
     due,
     fire_due,
     load_logs,
     next_time,
     own_key,
-    utc,
 )
+from tailboard.status import Status
+from tailboard.values import utc
 from worker import Scheduler
 
 BERLIN = "Europe/Berlin"  # clocks go from 2 to 3 on 2026-03-29, and from 3 to 2 on 2026-10-25

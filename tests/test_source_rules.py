@@ -44,25 +44,21 @@ def found(module: str, is_forbidden: Callable[[ast.Call], object]) -> set[str]:
 # --- Files ----------------------------------------------------------------------------------------
 
 OPEN = {"open", "os.open", "io.open", "os.fdopen"}
-PLAIN_OPENS: dict[str, dict[str, str]] = {
-    "storage.py": {
-        "open_regular": "it is what the others are to call",
-        "fsync_folder": "O_DIRECTORY: only a folder can be opened",
-        "remove_tree": "likewise",
-        "_remove_level": "likewise",
-        "make_empty": "O_EXCL: it makes the file",
-        "write_new": "O_EXCL: it makes the file",
-        "open_private": "the opener of files that are made, by mode x",
-        "Claim.open_log_for_append": "a descriptor of open_regular",
-        "FolderStore._remove_dead_workers": "a descriptor of lock_file",
-        "boot_id": "a file of the kernel",
-    },
-    "worker.py": {"Worker.peak_rss": "a file of the kernel"},
-    "api.py": {
-        "export_command": "a folder that the user of the command names",
-        "read_exported": "likewise",
-        "locked_folder": "O_DIRECTORY: only a folder can be opened",
-    },
+PLAIN_OPENS: dict[str, str] = {
+    "open_regular": "it is what the others are to call",
+    "fsync_folder": "O_DIRECTORY: only a folder can be opened",
+    "remove_tree": "likewise",
+    "_remove_level": "likewise",
+    "make_empty": "O_EXCL: it makes the file",
+    "write_new": "O_EXCL: it makes the file",
+    "open_private": "the opener of files that are made, by mode x",
+    "Claim.open_log_for_append": "a descriptor of open_regular",
+    "FolderStore._remove_dead_workers": "a descriptor of lock_file",
+    "boot_id": "a file of the kernel",
+    "Worker.peak_rss": "a file of the kernel",
+    "export_command": "a folder that the user of the command names",
+    "read_exported": "likewise",
+    "locked_folder": "O_DIRECTORY: only a folder can be opened",
 }
 
 
@@ -82,7 +78,7 @@ def test_no_path_is_taken_for_a_pattern(module: str) -> None:
     new = found(module, is_glob)
     assert not new, (
         f"{module}: {', '.join(sorted(new))} calls glob(), which takes a `[` in the name of the "
-        "jobs folder for a pattern and finds nothing: call storage.paths_in."
+        "jobs folder for a pattern and finds nothing: call files.paths_in."
     )
 
 
@@ -96,7 +92,7 @@ def test_no_tree_is_removed_by_recursion(module: str) -> None:
     assert not new, (
         f"{module}: {', '.join(sorted(new))} walks a tree by recursion, or by its paths. A job can "
         "make folders deeper than Python recurses and than a path may be long: call "
-        "storage.remove_tree."
+        "files.remove_tree."
     )
 
 
@@ -112,10 +108,10 @@ def is_plain_open(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module: str) -> None:
-    new = found(module, is_plain_open) - PLAIN_OPENS.get(module, {}).keys()
+    new = found(module, is_plain_open) - PLAIN_OPENS.keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} calls open() or os.open(). A FIFO in place of the "
-        "file would hang it, and a link lead it elsewhere: call storage.open_regular (or "
+        "file would hang it, and a link lead it elsewhere: call files.open_regular (or "
         "read_small, lock_file, write_new). If no job can have a hand in it, name it above."
     )
 
@@ -149,20 +145,15 @@ def test_each_script_for_redis_is_used_and_exists() -> None:
 
 # --- Records --------------------------------------------------------------------------------------
 
-RECORDS: dict[str, dict[str, str]] = {
-    "storage.py": {
-        "Settings.read": "each variable is checked to be a setting",
-        "parse_record": "known fields over defaults",
-        "parse_command": "known fields over defaults",
-        "_make_worker": "known fields over defaults",
-        "_parse_claimed": "four fields, by their names",
-    },
-    "worker.py": {},
-    "api.py": {
-        "create": "a request that a model has checked",
-        "make_job": "a request that a model has checked",
-        "make_command": "a request that a model has checked",
-    },
+RECORDS: dict[str, str] = {
+    "Settings.read": "each variable is checked to be a setting",
+    "parse_record": "known fields over defaults",
+    "parse_command": "known fields over defaults",
+    "_make_worker": "known fields over defaults",
+    "_parse_claimed": "four fields, by their names",
+    "create": "a request that a model has checked",
+    "make_job": "a request that a model has checked",
+    "make_command": "a request that a model has checked",
 }
 
 
@@ -179,8 +170,8 @@ def is_filtered(record: ast.expr) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_record_is_taken_with_fields_that_a_newer_version_has_added(module: str) -> None:
-    new = found(module, is_unfiltered_record) - RECORDS.get(module, {}).keys()
+    new = found(module, is_unfiltered_record) - RECORDS.keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} makes an object with all fields of a record. One that "
-        "a newer version has written has others: pass storage.known_fields(cls, record)."
+        "a newer version has written has others: pass values.known_fields(cls, record)."
     )

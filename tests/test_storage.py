@@ -23,32 +23,28 @@ from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 
 import storage as module
 from storage import (
-    FINISHED,
     ID_RE,
     CancelRequest,
     Claim,
     FolderStore,
     Job,
-    JobDamaged,
-    JobNotFound,
     Outcome,
     Retention,
     SavedCommand,
-    Status,
     Store,
     WorkerInfo,
-    WrongState,
-    append_line,
     check_private,
     fire_due,
-    first_id,
     judge,
     load_logs,
     open_store,
     parse_journal,
     read_cancel_request,
-    utc,
 )
+from tailboard.errors import JobDamaged, JobNotFound, WrongState
+from tailboard.files import append_line
+from tailboard.status import FINISHED, Status
+from tailboard.values import first_id, utc
 
 UNKNOWN = "20200101-000000-00000000"
 
@@ -735,10 +731,10 @@ def test_a_storage_is_a_folder_and_another_url_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("file", "ours", "theirs"),
     [
-        ("storage.py", set(), {"flask", "streamlit", "requests"}),
-        ("worker.py", {"storage"}, {"flask", "streamlit"}),
-        ("api.py", {"storage"}, {"streamlit", "requests"}),
-        ("dashboard.py", set(), {"flask"}),
+        ("storage.py", {"tailboard"}, {"flask", "streamlit", "requests"}),
+        ("worker.py", {"storage", "tailboard"}, {"flask", "streamlit"}),
+        ("api.py", {"storage", "tailboard"}, {"streamlit", "requests"}),
+        ("dashboard.py", {"tailboard"}, {"flask"}),
     ],
 )
 def test_each_module_depends_only_on_what_it_may(
@@ -750,7 +746,7 @@ def test_each_module_depends_only_on_what_it_may(
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").partition(".")[0])
-    assert imported & {"storage", "worker", "api", "dashboard"} == ours
+    assert imported & {"storage", "worker", "api", "dashboard", "tailboard"} == ours
     assert not imported & theirs
 
 

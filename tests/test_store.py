@@ -27,29 +27,25 @@ from conftest import (
 
 import storage as module
 from storage import (
-    FINISHED,
     Claim,
-    CommandNotFound,
     FolderStore,
     Job,
-    JobNotFound,
-    KeyReused,
     Log,
     Notifier,
     Outcome,
     Param,
     Pause,
     SavedCommand,
-    Status,
-    TooManySaved,
     WorkerInfo,
     WorkerStore,
-    WrongState,
     due,
     fire_due,
     load_logs,
-    utc,
 )
+from tailboard import values
+from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
+from tailboard.status import FINISHED, Status
+from tailboard.values import utc
 
 UNKNOWN = "20200101-000000-00000000"
 NO_QUEUES = ("../../x", "", "a/b", "A", "x" * 33)
@@ -1039,7 +1035,7 @@ def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
     length: int,
     end: str,
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", 32)
+    monkeypatch.setattr(values, "BLOCK", 32)
     lines = [str(n).rjust(length, ".") for n in range(20)]
     job_id = logged(("\n".join(lines) + end).encode())
     for tail in range(1, 25):
@@ -1836,15 +1832,15 @@ def test_a_retry_waits_twice_as_long_as_the_one_before(
             outcome = Outcome(Status.FAILED, 1)
             held.requeue(outcome)
         assert claim() is None
-        ends.append((module.parse_time(outcome.finished_at or ""), pause))
+        ends.append((values.parse_time(outcome.finished_at or ""), pause))
         shown = store.get(job.id).as_dict()
-        told = module.parse_time(shown["not_before"])
+        told = values.parse_time(shown["not_before"])
         assert ends[-1][0] + pause - 0.002 <= told <= ends[-1][0] + pause + 0.3
     with wait_until(claim) as held:
         held.finish(Outcome(Status.SUCCEEDED, 0))
     begun = [attempt["started_at"] for attempt in store.get(job.id).attempts_as_dicts()[1:]]
     for (end, pause), start in zip(ends, begun, strict=True):
-        assert module.parse_time(start) - end >= pause - 0.002
+        assert values.parse_time(start) - end >= pause - 0.002
     assert store.get(job.id).as_dict()["not_before"] is None
 
 
@@ -1892,8 +1888,8 @@ def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
             assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
             held.requeue(verdict.outcome)
         assert claim() is None
-        began = module.parse_time(verdict.outcome.finished_at or "")
-        due = module.parse_time(store.get(job.id).as_dict()["not_before"])
+        began = values.parse_time(verdict.outcome.finished_at or "")
+        due = values.parse_time(store.get(job.id).as_dict()["not_before"])
         assert began + pause - 0.002 <= due <= began + pause + 0.3
     with wait_until(claim) as held:
         verdict = held.failed_start_verdict()
@@ -1910,7 +1906,7 @@ def test_a_job_that_waits_in_a_paused_queue_waits_for_both(
     store.pauses.pause("default", None, None)
     assert claim() is None
     assert store.next_due() == float("inf")
-    wait_until(lambda: time.time() > module.parse_time(job.not_before or ""))
+    wait_until(lambda: time.time() > values.parse_time(job.not_before or ""))
     assert claim() is None
     store.pauses.resume("default")
     with claim() as held:

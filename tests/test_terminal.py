@@ -22,17 +22,9 @@ from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
 from api import OPERATIONS, resolve_bind
-from storage import (
-    CONTROL_RE,
-    FolderStore,
-    Job,
-    Outcome,
-    Param,
-    SavedCommand,
-    Status,
-    WorkerInfo,
-    load_logs,
-)
+from storage import FolderStore, Job, Outcome, Param, SavedCommand, WorkerInfo, load_logs
+from tailboard.status import Status
+from tailboard.values import CONTROL_RE
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Typed = Callable[..., Result]
@@ -189,7 +181,7 @@ def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
 def test_flask_reads_the_env_file_but_not_in_tests(processes: Processes, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    for name in ("api.py", "storage.py", "static", ".flaskenv"):
+    for name in ("api.py", "storage.py", "tailboard", "static", ".flaskenv"):
         (checkout / name).symlink_to(ROOT / name)
     (checkout / ".env").write_text("TAILBOARD_KEEP_DAYS=foo\n")
     as_users = processes.env.keys() - {"FLASK_SKIP_DOTENV", "FLASK_APP"}
@@ -496,7 +488,8 @@ def test_a_title_before_a_found_line_is_cleaned_and_the_line_is_as_it_was_writte
 
 def test_only_what_is_a_log_is_printed_as_it_is() -> None:
     """All else goes through `echo_line`."""
-    lines = [line.strip() for line in (ROOT / "api.py").read_text().splitlines()]
+    files = [ROOT / "api.py", *(ROOT / "tailboard" / "cli").glob("*.py")]
+    lines = [line.strip() for file in files for line in file.read_text().splitlines()]
     assert {line for line in lines if "click.echo(" in line} == {
         "click.echo(printable(text), err=err)",
         "click.echo(data, nl=False)",

@@ -27,14 +27,13 @@ from storage import (
     FolderStore,
     Job,
     Outcome,
-    Status,
     delay_before_start,
     judge,
     parse_journal,
-    parse_time,
     retry_pause,
-    utc,
 )
+from tailboard.status import Status
+from tailboard.values import parse_time, utc
 from worker import HINT_BYTES, find_hint
 
 Run = Callable[..., Job]

@@ -20,16 +20,10 @@ import pytest
 import requests
 from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import (
-    FolderStore,
-    Job,
-    Settings,
-    Status,
-    WorkerInfo,
-    foreign_settings,
-    load_logs,
-    parse_time,
-)
+from storage import FolderStore, Job, WorkerInfo, load_logs
+from tailboard.settings import Settings, foreign_settings
+from tailboard.status import Status
+from tailboard.values import parse_time
 from worker import ProcessTable, Worker
 
 

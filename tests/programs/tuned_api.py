@@ -1,6 +1,6 @@
 """The API as it is, but for some of its times, so that tests need not sit through them:
 
-tuned_api.py [storage.]NAME=SECONDS...
+tuned_api.py MODULE.NAME=SECONDS...
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import api
 for setting in sys.argv[1:]:
     place, seconds = setting.split("=")
     home, _, name = place.rpartition(".")
-    module = sys.modules[home or "api"]
+    module = sys.modules[home]
     kind = type(getattr(module, name))  # sockets take whole seconds only
     setattr(module, name, kind(seconds))
 

@@ -15,7 +15,7 @@ import worker
 separator = sys.argv.index("--")
 for setting in sys.argv[1:separator]:
     place, seconds = setting.split("=")
-    module, name = place.split(".")
+    module, _, name = place.rpartition(".")
     setattr(sys.modules[module], name, float(seconds))
 del sys.argv[1 : separator + 1]
 worker.SHELL = os.environ.get("TEST_SHELL", worker.SHELL)

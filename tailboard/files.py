@@ -1,0 +1,221 @@
+"""Files and folders on disk: durable writes, locks, and reads that no job can misuse."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from tailboard.values import RESOURCE_ERRNOS
+
+SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
+NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
+# Errors that a job can cause for a file of its folder. All others come from the disk or the network
+# (EIO, ESTALE, ENOLCK …) and may soon be over: no job is judged or ended because of them.
+DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
+
+
+def fsync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and everything below it, however deep: without recursion, without long paths,
+    and without following links. OSError if something cannot be removed; the rest is removed all the
+    same."""
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    stuck: set[str] = set()
+    try:
+        while folders := set(_remove_files(top)) - stuck:
+            for name in folders:
+                try:
+                    _remove_level(top, name)
+                except OSError:
+                    stuck.add(name)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _remove_level(top: int, name: str) -> None:
+    """Remove a folder of the folder `top`, after moving its own folders up into `top`."""
+    with suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=top)  # a job may have taken the permission from us
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    try:
+        for folder in _remove_files(fd):
+            with suppress(OSError):  # a folder moves only if it can be written
+                os.chmod(folder, 0o700, dir_fd=fd)
+            os.rename(folder, os.urandom(12).hex(), src_dir_fd=fd, dst_dir_fd=top)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(fd: int) -> Sequence[str]:
+    """Remove everything but folders from a folder; returns the names of its folders."""
+    with os.scandir(fd) as found:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for name, is_folder in entries:
+        if not is_folder:
+            with suppress(OSError):  # then its folder cannot be removed, either
+                os.unlink(name, dir_fd=fd)
+    return [name for name, is_folder in entries if is_folder]
+
+
+def open_regular(path: str, flags: int) -> int:
+    """Open a regular file; OSError for a link, a folder, a FIFO, or nothing. A hostile job may
+    have put anything into its folder."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return fd
+
+
+def is_damage(error: OSError) -> bool:
+    """Can a job have caused this error? It can also take the permissions from its files."""
+    return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
+
+
+def read_descriptor(fd: int) -> bytes:
+    """All bytes that a small file has now; OSError above SMALL_FILE."""
+    size = os.fstat(fd).st_size
+    if size > SMALL_FILE:
+        raise OSError(errno.EFBIG, f"it is larger than {SMALL_FILE:,} bytes")
+    return os.pread(fd, size, 0)  # with a larger limit, Python allocates all of it first
+
+
+def read_small(path: str) -> bytes:
+    """All bytes of a small regular file; OSError for anything else."""
+    fd = open_regular(path, os.O_RDONLY)
+    try:
+        return read_descriptor(fd)
+    finally:
+        os.close(fd)
+
+
+def lock_file(path: str, flags: int) -> int | None:
+    """Open a regular file and take its flock without waiting; None if another process holds it.
+
+    Its folder may move between the open and the lock; then the lock is worth nothing: None."""
+    try:
+        fd = open_regular(path, flags)
+    except PermissionError:  # a job may have changed the mode, and only of a file that is ours
+        with suppress(OSError):
+            os.chmod(path, 0o600)
+        fd = open_regular(path, flags)
+    is_ours = False
+    try:
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    finally:
+        if not is_ours:
+            os.close(fd)
+    return fd if is_ours else None
+
+
+def paths_in(folder: str, suffix: str = "") -> Sequence[str]:
+    """The paths of a folder's entries except hidden ones; empty if it cannot be read. glob() would
+    take a `[` in the folder's own name for a pattern."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        if error.errno in RESOURCE_ERRNOS:
+            raise
+        return []
+    return [f"{folder}/{n}" for n in names if n.endswith(suffix) and not n.startswith(".")]
+
+
+def make_empty(path: str) -> None:
+    """Make an empty file; FileExistsError if the path exists."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+
+
+def write_new(path: str, content: bytes) -> None:
+    """Make a file with this content and fsync it; FileExistsError if the path exists."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: str, content: bytes, private: bool = False) -> None:
+    """Put this in place of what a file holds, at once and durably; others must not do so at the
+    same time. A new file is private; another keeps its owner and, unless it is to be `private`,
+    its permissions."""
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):  # of one who was killed here
+        os.unlink(draft)
+    write_new(draft, content)
+    with suppress(FileNotFoundError):
+        old = os.stat(path)
+        if not private:
+            os.chmod(draft, stat.S_IMODE(old.st_mode))
+        if os.geteuid() == 0:
+            os.chown(draft, old.st_uid, old.st_gid)
+    os.rename(draft, path)
+    fsync_folder(os.path.dirname(path))
+
+
+def boot_id() -> str:
+    """The ID of this boot of the machine (random(4)); "" where the system has none."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""
+
+
+def own_pid_namespace() -> str:
+    """The namespace of this process's PIDs (pid_namespaces(7)); "" if the system has none."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
+
+
+def mtime(path: str) -> float | None:
+    with suppress(OSError):
+        return os.lstat(path).st_mtime
+    return None
+
+
+def append_line(journal: int, line: dict[str, Any]) -> None:
+    """Append with one write. OSError if the disk takes only a part, which readers pass over."""
+    data = b"\n" + json.dumps(line).encode() + b"\n"
+    if os.write(journal, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fadvise"):
+        # Linux starts to write the file out on this call (mm/fadvise.c): an fsync waits for less.
+        os.posix_fadvise(journal, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_empty_file(path: str) -> bool:
+    """Is it an empty regular file, or none?"""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read."""
+    return os.open(path, flags, 0o600)
+
+
+def fsync_file(path: str) -> None:
+    fd = open_regular(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

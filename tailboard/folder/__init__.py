@@ -1,0 +1,1 @@
+"""Jobs in a folder: the storage without Redis, and each machine's spool."""

@@ -1,0 +1,229 @@
+"""The settings that the environment gives, and the log of the program itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self, TextIO
+
+from tailboard import values
+from tailboard.errors import JobError
+from tailboard.status import FINISHED
+
+MIN_TOKEN = 16  # characters
+DAYS_100_YEARS = 36_500
+SECONDS_A_YEAR = 366 * 86_400
+
+
+# Of each number: its unit, its minimum and its maximum (None: no maximum).
+SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
+    "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
+    "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
+    "TAILBOARD_FOLLOWERS": ("followers", 1, 10_000),
+    "TAILBOARD_LOG_MAX_BYTES": ("bytes, without a unit,", values.BLOCK, None),
+    "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
+    "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
+}
+# A variable that was forgotten in a unit or a compose file is empty. It must not open what it is
+# meant to protect.
+SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
+# As browsers send it: no path, no capitals, no default port.
+ORIGIN_RE = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
+# The URL of an API, as dashboard.py allows it: no user, query or fragment.
+API_URL_RE = re.compile(
+    r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment's TAILBOARD_* variables say; the README has them in a table."""
+
+    storage: str = "jobs"
+    spool: str = "spool"
+    unreachable: int = 30
+    lost_after: int = 3_600
+    token: str = ""
+    tokens: str = ""
+    followers: int = 64
+    dashboard: str = ""  # the page's own address, which its server reports to the API
+    log_max_bytes: int = 1 << 30
+    keep_days: int = 30
+    keep_bytes: int = 0
+    webhook: str = ""
+    webhook_on: str = "failed,timed_out,lost"
+    # Read elsewhere: by dashboard.py, which imports nothing of ours, and as the API starts.
+    api: str = ""
+    public_api: str = ""
+    bind: str = "127.0.0.1:5000"
+
+    @classmethod
+    def read(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """The settings of this environment. ValueError, in one sentence, for a bad value or a
+        misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
+        names = {f"TAILBOARD_{name.upper()}": name for name in SETTING_NAMES}
+        given: dict[str, Any] = {}
+        for variable, text in env.items():
+            if variable in names:
+                if is_set(variable, text):
+                    given[names[variable]] = parse_setting(variable, text)
+            elif meant := _near_miss(variable):
+                raise ValueError(f"unknown setting {variable}; did you mean {meant}?")
+        settings = cls(**given)
+        if settings.lost_after < settings.unreachable:
+            raise ValueError(
+                f"TAILBOARD_LOST_AFTER must be at least TAILBOARD_UNREACHABLE "
+                f"({settings.unreachable}), not {settings.lost_after}"
+            )
+        return settings
+
+
+SETTING_NAMES = tuple(f.name for f in fields(Settings))
+
+
+def is_set(variable: str, text: str) -> bool:
+    """Returns False for an empty text, which counts as not set; ValueError if that would be
+    dangerous."""
+    if not text and variable in SETTINGS_NEVER_EMPTY:
+        raise ValueError(
+            f"{variable} must not be empty: give it a value, or remove the variable to serve only "
+            f"programs of this machine"
+        )
+    return bool(text)
+
+
+def parse_setting(variable: str, text: str) -> str | int:
+    """The value of a setting; ValueError names the variable and what is allowed. The error repeats
+    no value that may be a secret."""
+    if text != text.strip():
+        raise ValueError(f"{variable} must not begin or end with white space")
+    if variable in SETTING_NUMBERS:
+        return _parse_number(variable, text)
+    if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
+        raise ValueError(f"{variable} must consist of ASCII letters, digits and signs, no spaces")
+    if variable == "TAILBOARD_TOKEN" and len(text) < MIN_TOKEN:
+        raise ValueError(
+            f"{variable} must have at least {MIN_TOKEN} characters, as `openssl rand -hex 32` makes"
+        )
+    if variable == "TAILBOARD_SPOOL" and "://" in text:
+        raise ValueError(f"{variable} must be a folder of this machine, not a URL")
+    if variable == "TAILBOARD_WEBHOOK":
+        _check_webhook(variable, text)
+    if variable == "TAILBOARD_WEBHOOK_ON":
+        return _parse_statuses(variable, text)
+    if variable == "TAILBOARD_DASHBOARD":
+        return _parse_origins(variable, text)
+    if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
+        raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
+    return text
+
+
+def _parse_number(variable: str, text: str) -> int:
+    unit, least, most = SETTING_NUMBERS[variable]
+    number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+    if variable == "TAILBOARD_KEEP_BYTES" and 0 < number < values.BLOCK:
+        raise ValueError(f"{variable} must be 0 or at least {values.BLOCK:,} bytes, not {text!r}")
+    if number < least or (most is not None and number > most):
+        bounds = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
+        raise ValueError(f"{variable} must be a whole number of {unit} {bounds}, not {text!r:.60}")
+    return number
+
+
+def _check_webhook(variable: str, url: str) -> None:
+    """ValueError if no POST can be sent there. The URL may be a secret."""
+    from urllib.parse import urlsplit  # here: few starts need it
+
+    allowed = f"{variable} must be a URL like https://chat.example.org/hooks/1"
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise ValueError(f"{allowed}; this one does not begin with http:// or https://")
+    if re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError(f"{allowed}; this one has a space in it")
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{allowed}; this one has a wrong host or port")
+
+
+def _parse_statuses(variable: str, text: str) -> str:
+    statuses = [part.strip() for part in text.split(",")]
+    for status in statuses:
+        if status not in FINISHED:
+            allowed = ", ".join(FINISHED)
+            raise ValueError(f"{variable} must be some of {allowed}, not {status!r:.60}")
+    return ",".join(statuses)
+
+
+def _parse_origins(variable: str, text: str) -> str:
+    origins = [part.strip().removesuffix("/") for part in text.split(",")]
+    for origin in origins:
+        if not ORIGIN_RE.fullmatch(origin):
+            raise ValueError(
+                f"{variable} must be origins as browsers send them, like https://page.example.org "
+                f"or http://localhost:8501, with commas between them, not {origin!r:.80}"
+            )
+    return ",".join(origins)
+
+
+def _near_miss(variable: str) -> str | None:
+    """The setting that was probably meant by this name."""
+    from difflib import get_close_matches  # here: few starts need it
+
+    name = variable.removeprefix("TAILBOARD_")
+    if name == variable:
+        return None
+    known = [known.upper() for known in SETTING_NAMES]
+    close = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    return f"TAILBOARD_{close[0]}" if close else None
+
+
+def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
+    """The TAILBOARD_* variables that are not our settings. They may belong to another program
+    (TAILBOARD_HOME), so each deserves a warning and not an error."""
+    known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
+    return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
+
+
+def start_logging(stream: TextIO) -> None:
+    """Write log lines to the stream, with the time in UTC and the level."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_msec_format = "%s.%03dZ"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    # No line names them, and finding them out costs a fifth of its time (Python's logging HOWTO,
+    # "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class RepeatedErrors:
+    """Logs an error about a thing once, and again only if it changes or comes back."""
+
+    LIMIT = 1_000  # things known at once; the oldest are forgotten
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.current: dict[str, str] = {}  # thing -> what is wrong with it
+
+    def report(self, thing: str, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if self.current.get(thing) == text:
+            return
+        self.current[thing] = text
+        while len(self.current) > self.LIMIT:
+            self.current.pop(next(iter(self.current)))
+        is_expected = isinstance(error, (OSError, ValueError, JobError))
+        self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
+
+    def resolved(self, thing: str) -> None:
+        self.current.pop(thing, None)

@@ -1,0 +1,151 @@
+"""Small values and their checks: IDs, times, numbers, texts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from datetime import UTC, date, datetime
+from math import isfinite
+from typing import Any
+
+BLOCK = 1 << 16  # bytes read at a time when looking for lines
+LAST_TIME = float(1 << 33)  # seconds since 1970, in the year 2242
+YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
+DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
+QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
+DAY_RE = re.compile(DATE)
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
+# Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
+CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
+
+
+def plain_number(value: float | int | None) -> float | int | None:
+    """A whole number as an int, so that JSON always has 60 and never 60.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def utc(timestamp: float | None = None) -> str:
+    """A time (seconds since 1970; None: now) as RFC 3339 in UTC, to the millisecond. A time before
+    year 1 or after year 9999, which a job can give to its files, becomes the nearest valid one."""
+    if timestamp is None:
+        moment = datetime.now(UTC)
+    else:
+        moment = datetime.fromtimestamp(min(max(timestamp, YEAR_1), YEAR_9999), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> float:
+    """An RFC 3339 time as seconds since 1970; ValueError where it is none, or has no zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no zone")
+    return moment.timestamp()
+
+
+def new_id() -> str:
+    """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
+    return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
+
+
+def first_id(moment: float) -> str:
+    """The lowest ID that a job submitted at this time (seconds since 1970) can have: those of all
+    later ones are above it."""
+    return _make_id(datetime.fromtimestamp(min(max(moment, 0.0), LAST_TIME), UTC), 0)
+
+
+def _make_id(moment: datetime, random: int) -> str:
+    number = moment.microsecond << 20 | random
+    return f"{moment:%Y%m%d-%H%M%S}-" + "".join(
+        ID_ALPHABET[number >> n & 31] for n in range(35, -1, -5)
+    )
+
+
+def known_fields(cls: Any, record: Any) -> dict[str, Any]:
+    """The entries of a JSON object that are fields of this dataclass. A newer version may have
+    added others, which are ignored. ValueError if it is not an object."""
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    return {f.name: record[f.name] for f in fields(cls) if f.name in record}
+
+
+def ids_with(part: str, ids: Iterable[str]) -> Sequence[str]:
+    """The IDs that `Jobs.find` returns, of all `ids`, which are not read if the text is empty."""
+    if not part:
+        return []
+    return [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
+
+
+def cut_text(text: str, size: int) -> str:
+    """The beginning of a text that takes `size` bytes as JSON, or slightly fewer."""
+    kept = text[:size]
+    while len(json.dumps(kept)) - len('""') > size:
+        kept = kept[: len(kept) * 7 // 8]
+    return kept
+
+
+def is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def is_time(value: Any) -> bool:
+    with suppress(ValueError, TypeError, OverflowError):
+        return value is None or parse_time(value) < LAST_TIME
+    return False
+
+
+def is_queue_name(value: Any) -> bool:
+    return isinstance(value, str) and QUEUE_RE.fullmatch(value) is not None
+
+
+def is_json_name(name: str) -> bool:
+    return name.endswith(".json")
+
+
+def is_day(name: str) -> bool:
+    with suppress(ValueError):
+        return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
+    return False
+
+
+def check_queue(name: str) -> None:
+    """ValueError for what is no queue's name."""
+    if not is_queue_name(name):
+        raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
+
+
+def whole_number(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
+    return value
+
+
+def finite_number(value: Any) -> float | int:
+    if type(value) not in (int, float) or not isfinite(value):
+        raise ValueError(f"{value!r:.50} is no number")
+    found: float | int = value
+    return found
+
+
+def is_env(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def age_of(job_id: str) -> float:
+    """Seconds since a job was submitted, by its ID; 0 where that holds no such date."""
+    with suppress(ValueError):
+        then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        return max(0.0, time.time() - then.timestamp())
+    return 0.0
