@@ -90,9 +90,11 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Rule
 
 import storage
-from storage import EmptyLog, Job, Log, Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
+from storage import EmptyLog, Log, Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
 from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
 from tailboard.files import read_small, replace_file
+from tailboard.job import MAX_RETRY_DELAY, WIRE, Job
+from tailboard.keys import own_key
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
@@ -544,7 +546,7 @@ class JobRequest(RequestModel):
     retry_delay: float = Field(
         0,
         ge=0,
-        le=storage.MAX_RETRY_DELAY,
+        le=MAX_RETRY_DELAY,
         description="a number of seconds from 0 to 3,600, which doubles with each retry",
     )
 
@@ -2013,7 +2015,7 @@ def iter_pages(
 def bulk_key(job_id: str) -> str:
     """The key of a rerun among many: each job is run again once, also if two people do it at a
     time."""
-    return storage.own_key(f"rerun {job_id}")
+    return own_key(f"rerun {job_id}")
 
 
 @routes.get("/bulk")
@@ -2650,7 +2652,7 @@ def answer_schemas() -> dict[str, Any]:
 
 def job_schemas() -> dict[str, Any]:
     """A job on its own and in a list, made of the dataclass that it is."""
-    job = answer_fields(Job, storage.WIRE)
+    job = answer_fields(Job, WIRE)
     attempt = an_object(
         number=COUNT,
         started_at=TIME,

@@ -50,7 +50,6 @@ import os
 import pwd
 import re
 import select
-import signal
 import stat
 import struct
 import threading
@@ -73,7 +72,6 @@ from tailboard.errors import (
     JobDamaged,
     JobError,
     JobNotFound,
-    KeyReused,
     RecordDamaged,
     StoreError,
     StoreUnreachable,
@@ -105,10 +103,32 @@ from tailboard.files import (
     replace_file,
     write_new,
 )
+from tailboard.job import (
+    RECORD,
+    SECONDS,
+    VERSION,
+    Job,
+    encode_record,
+    is_command,
+    is_retry_delay,
+    is_timeout,
+    matches,
+    parse_record,
+    shorten,
+)
+from tailboard.journal import (
+    Attempt,
+    CancelRequest,
+    Outcome,
+    cancelled_line,
+    parse_journal,
+    token_in,
+)
+from tailboard.judge import Delay, Verdict, delay_before_start, judge
+from tailboard.keys import check_request, earlier_key, hash_key, is_same_run, own_key
 from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
-    CONTROL_RE,
     DATE,
     FULL_ERRNOS,
     LAST_TIME,
@@ -116,7 +136,6 @@ from tailboard.values import (
     QUEUE_RE,
     RESOURCE_ERRNOS,
     check_queue,
-    cut_text,
     finite_number,
     ids_with,
     is_count,
@@ -125,7 +144,6 @@ from tailboard.values import (
     is_json_name,
     is_queue_name,
     is_text,
-    is_time,
     known_fields,
     new_id,
     parse_time,
@@ -140,7 +158,6 @@ try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
 except (ImportError, OSError):
     INotify = None
-VERSION = 2  # of job.json; a record of another one is shown, but never run
 TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
@@ -149,10 +166,7 @@ LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
 SHORT_NEEDLE = 16  # bytes up to which `rfind`, which is faster, cannot take long
 EXCERPT = 1_000  # bytes of a line that a search shows
-MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
-START_DELAY = 1.0  # seconds after the first failed start, doubled after each further one
-HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
 SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 RECORDING_PAUSE = 0.005  # seconds between two checks of a job whose end is being recorded
@@ -162,8 +176,6 @@ SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 SEARCH_STEP = 200  # records asked of Redis in one trip
 ID_STEP = 1_000  # IDs asked of Redis in one trip
 RECORD_STEP = 100  # records asked of Redis in one trip for a list: each may have a megabyte
-LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
-LISTED_TEXT = 4_000  # characters of any other text in a list
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic clock
@@ -178,128 +190,6 @@ SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """One job. Times are RFC 3339 in UTC; None where a thing is not known or does not apply."""
-
-    # What was asked, as job.json has it:
-    id: str = ""
-    command: str | list[str]  # a shell line, or a program and its arguments
-    name: str | None = None
-    queue: str = "default"
-    cwd: str | None = None  # None: the worker's own folder
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float | int | None = None  # seconds
-    retries: int = 0
-    retry_delay: float | int = 0  # seconds before the first retry, doubled before each further one
-    not_before: str | None = None  # when its first attempt may start at the earliest
-    submitted_at: str | None = None
-    submitted_by: str | None = None
-    rerun_of: str | None = None
-    saved: str | None = None  # the saved command that it was started from
-    submit_reason: str | None = None  # why it was submitted, where that needs a sentence
-    # What happened, as its folder and its journal have it:
-    status: Status = Status.QUEUED
-    attempt: int = 1
-    started_at: str | None = None
-    finished_at: str | None = None
-    exit_code: int | None = None  # 128+n after signal n, as shells say it
-    reason: str | None = None  # a sentence where the status needs one
-    hint: str | None = None  # the line of its log that tells why it ended badly
-    worker: str | None = None
-    host: str | None = None
-    pid: int | None = None  # of the shim, which leads the job's process group
-    cpu_seconds: float | int | None = None
-    max_rss_bytes: int | None = None
-    log_size: int = 0  # bytes
-    log_start: int = 0  # offset of the first byte that is kept
-    # Not on the wire as they are:
-    version: int = VERSION  # of job.json; 0: it is damaged
-    retried_at: str | None = None  # of one that is queued again: when its next attempt may start
-    attempts: list[Attempt] = field(default_factory=list)  # claimed ones, oldest first
-    is_short: bool = False  # as `shorten` makes it
-    is_command_cut: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """The job as JSON on the wire; while it is queued, `not_before` is of its next attempt."""
-        shown = {name: getattr(self, name) for name in WIRE}
-        shown["not_before"] = self.retried_at or self.not_before
-        shown["reason"] = self.whole_reason
-        for name in SECONDS:
-            shown[name] = plain_number(shown[name])
-        if self.is_short:
-            del shown["env"]
-        if self.is_command_cut:
-            shown["command_cut"] = True
-        return shown
-
-    @property
-    def whole_reason(self) -> str | None:
-        """Why it was submitted and why it is as it is, where there is anything to say."""
-        said = [reason for reason in (self.submit_reason, self.reason) if reason]
-        return "; ".join(said) or None
-
-    def attempts_as_dicts(self) -> list[dict[str, Any]]:
-        """Its attempts as JSON on the wire, oldest first, without claims that never started."""
-        dicts = [attempt.as_dict() for attempt in self.attempts if not attempt.never_started]
-        if self.status is Status.RUNNING and dicts:
-            dicts[-1]["status"] = Status.RUNNING
-        return dicts
-
-
-SECONDS = ("timeout", "retry_delay")  # fields that clients may send as 60 or as 60.0
-
-
-WIRE = [
-    "id",
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "not_before",
-    "attempt",
-    "status",
-    "submitted_at",
-    "started_at",
-    "finished_at",
-    "exit_code",
-    "reason",
-    "hint",
-    "worker",
-    "host",
-    "pid",
-    "submitted_by",
-    "rerun_of",
-    "saved",
-    "cpu_seconds",
-    "max_rss_bytes",
-    "log_size",
-    "log_start",
-]
-RECORD = [
-    "id",
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "not_before",
-    "submitted_at",
-    "submitted_by",
-    "rerun_of",
-    "saved",
-    "submit_reason",
-    "version",
-]
 
 
 @dataclass(slots=True)
@@ -654,89 +544,6 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
     return CancelRequest()
 
 
-def parse_record(data: bytes, job_id: str) -> Job:
-    """The Job in the bytes of a job.json; ValueError says why they are not one."""
-    record = json.loads(data)
-    if not isinstance(record, dict):
-        raise ValueError("it is not a JSON object")
-    known = {name: record[name] for name in RECORD if name in record}
-    job = Job(**{"command": None, "version": None} | known | {"id": job_id})
-    for name, is_good in RECORD_CHECKS.items():
-        if not is_good(getattr(job, name)):
-            raise ValueError(f"its {name} is not what it should be")
-    if job.version != VERSION:
-        job.reason = f"its record is of version {job.version}, made by another version of Tailboard"
-    return job
-
-
-def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> bool:
-    """Does `Jobs.list` with these conditions list the job? `needle` is its `text`, casefolded."""
-    if status not in (None, job.status) or queue not in (None, job.queue):
-        return False
-    return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
-
-
-def shorten(job: Job) -> Job:
-    """The job as a list shows it: without env and attempts, and with long texts cut. A command may
-    have a megabyte, and what a job writes into its own journal may, too."""
-    texts = {name: getattr(job, name) for name in WIRE if isinstance(getattr(job, name), str)}
-    cut = {name: text[:LISTED_TEXT] for name, text in texts.items() if len(text) > LISTED_TEXT}
-    command = cut_command(job.command)
-    changes: dict[str, Any] = cut | {"command": command, "is_command_cut": command != job.command}
-    if job.submit_reason:
-        changes["submit_reason"] = job.submit_reason[:LISTED_TEXT]
-    return replace(job, env={}, attempts=[], is_short=True, **changes)
-
-
-def cut_command(command: str | list[str]) -> str | list[str]:
-    """The beginning of a command, at most LISTED_COMMAND bytes as JSON, of the same type."""
-    if isinstance(command, str):
-        return cut_text(command, LISTED_COMMAND)
-    kept: list[str] = []
-    room = LISTED_COMMAND
-    for word in command:
-        room -= len('"", ')
-        if room <= 0:
-            break
-        kept.append(cut_text(word, room))
-        if kept[-1] != word:
-            break
-        room -= len(json.dumps(word))
-    return kept or [""]
-
-
-def is_command(value: Any) -> bool:
-    words = [value] if isinstance(value, str) else value
-    return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
-
-
-def is_timeout(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
-
-
-def is_retry_delay(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
-
-
-RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
-    "command": is_command,
-    "name": is_text,
-    "queue": is_queue_name,
-    "cwd": is_text,
-    "env": lambda value: isinstance(value, dict),
-    "timeout": is_timeout,
-    "retries": is_count,
-    "retry_delay": is_retry_delay,
-    "not_before": is_time,
-    "submitted_at": is_text,
-    "submitted_by": is_text,
-    "rerun_of": is_text,
-    "saved": is_text,
-    "submit_reason": is_text,
-    "version": is_count,
-}
-
-
 def parse_pause(queue: str, content: bytes) -> Pause:
     """What the content of a pause says. An empty one says nothing, and one that is none of ours
     that: a queue that somebody has paused must not run because a file is damaged."""
@@ -758,279 +565,6 @@ def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Paus
     check_queue(queue)
     began = {pause.queue: pause.since for pause in known}
     return Pause(queue, why, by, began.get(queue) or utc())
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How an attempt ended: the journal's line `ended`."""
-
-    status: Status  # a final one; QUEUED for a claim whose command never started
-    exit_code: int | None = None  # 128+n after signal n
-    reason: str | None = None
-    finished_at: str | None = None  # None: now
-    cpu_seconds: float | int | None = None
-    max_rss_bytes: int | None = None
-    log_start: int = 0
-    final: bool = False  # not to be retried: the command cannot start
-    hint: str | None = None  # the line of its log that tells why it ended badly
-    failed_starts: int = 0  # with QUEUED: how many shims of this attempt ended before their command
-
-    def ended_line(self) -> dict[str, Any]:
-        """The value of its `ended` line, without what most have not."""
-        line: dict[str, Any] = {
-            "status": self.status,
-            "exit_code": self.exit_code,
-            "reason": self.reason,
-            "finished_at": self.finished_at,
-            "cpu_seconds": self.cpu_seconds,
-            "max_rss_bytes": self.max_rss_bytes,
-            "log_start": self.log_start,
-        }
-        if self.status is Status.QUEUED:
-            line = {"status": self.status}
-            if self.failed_starts:
-                line |= {"failed_starts": self.failed_starts, "finished_at": self.finished_at}
-            return line
-        if self.final:
-            line["final"] = True
-        if self.hint is not None:
-            line["hint"] = self.hint
-        return line
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One attempt: a `claimed` line of the journal and the lines after it."""
-
-    number: int = 0  # 0: nobody has claimed the job yet
-    worker: str | None = None
-    host: str | None = None
-    boot: str | None = None
-    started_at: str | None = None
-    started_monotonic: float | None = None  # on the clock of that boot
-    pid: int | None = None
-    stopping: Outcome | None = None  # why its supervisor ended it, before the exit
-    exit_code: int | None = None
-    ended: Outcome | None = None  # the last `ended` line
-    result: Outcome | None = None  # the attempt's own end, where a later cancel added another
-    pid_namespace: str | None = None  # in which `pid` counts; None or "": unknown
-
-    def claimed_line(self) -> dict[str, Any]:
-        """The value of the line `claimed`."""
-        line = {
-            "attempt": self.number,
-            "worker": self.worker,
-            "host": self.host,
-            "boot": self.boot,
-            "started_at": self.started_at,
-            "started_monotonic": self.started_monotonic,
-        }
-        if self.pid_namespace:
-            line["pid_namespace"] = self.pid_namespace
-        return line
-
-    @property
-    def never_started(self) -> bool:
-        """Was it put back into the queue before its command started?"""
-        return self.ended is not None and self.ended.status is Status.QUEUED
-
-    def as_dict(self) -> dict[str, Any]:
-        """The attempt as JSON on the wire; what is not known (yet) is null."""
-        result = self.result
-        return {
-            "number": self.number,
-            "started_at": self.started_at,
-            "finished_at": result.finished_at if result else None,
-            "exit_code": result.exit_code if result else None,
-            "status": result.status if result else None,
-            "hint": result.hint if result else None,
-        }
-
-
-@dataclass(slots=True)
-class CancelRequest:
-    """The content of the file `cancel`, which may be empty: `touch` creates one."""
-
-    reason: str = "cancelled by a file in its folder"
-
-
-@dataclass(slots=True)
-class Verdict:
-    """Where the folder of a job that has not ended belongs, and why."""
-
-    status: Status  # QUEUED or a final one
-    outcome: Outcome  # how the last attempt ended
-    recorded: bool  # an `ended` line says so already
-    next_attempt: int = 1  # where it is queued
-
-
-RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
-
-
-def judge(
-    retries: int,
-    attempt: Attempt,
-    cancel: CancelRequest | None,
-    boot: str,
-    changed_at: float,
-) -> Verdict:
-    """Where the folder of a job that has not ended belongs, judged by its last attempt.
-
-    A request to cancel overrides every other outcome: whoever accepts one makes sure that it came
-    before the end (see `FolderStore.cancel`). `changed_at` is the journal's mtime, which is the
-    time of the exit until an `ended` follows."""
-    outcome = _outcome_of(attempt, boot, changed_at)
-    recorded = outcome is attempt.ended or attempt.number == 0
-    if cancel and outcome.status is not Status.CANCELLED:
-        outcome = replace(outcome, status=Status.CANCELLED, reason=cancel.reason, hint=None)
-        return Verdict(Status.CANCELLED, outcome, recorded=False)
-    if outcome.status in RETRIED and not outcome.final and attempt.number <= retries:
-        return Verdict(Status.QUEUED, outcome, recorded, attempt.number + 1)
-    if outcome.status is Status.QUEUED:
-        return Verdict(Status.QUEUED, outcome, recorded, max(attempt.number, 1))
-    return Verdict(outcome.status, outcome, recorded)
-
-
-@dataclass(slots=True, frozen=True)
-class Delay:
-    """How long a queued job has to wait."""
-
-    until: float = 0.0  # seconds since 1970
-    at_most: float = 0.0  # seconds that this takes at the most, wherever the wall clock jumps
-
-    def seconds_left(self, now: float) -> float:
-        """Seconds that are left of it at this time of the wall clock; 0: none."""
-        return max(0.0, min(self.until - now, self.at_most))
-
-
-def delay_before_start(job: Job, verdict: Verdict, changed_at: float) -> Delay:
-    """What a queued job waits for, by what stands in its folder: the first attempt for the time
-    that was asked for, a retry until a while after the end of the attempt before. One that was put
-    back because its command never started has waited already.
-
-    `changed_at` is the journal's mtime: the time of the end, while no `ended` stands there."""
-    outcome = verdict.outcome
-    if verdict.status is not Status.QUEUED:
-        return Delay()
-    if outcome.failed_starts:
-        pause = retry_pause(START_DELAY, outcome.failed_starts + 1)
-    elif outcome.status is Status.QUEUED:
-        if verdict.next_attempt == 1 and job.not_before:
-            return Delay(parse_time(job.not_before), float("inf"))
-        return Delay()
-    else:
-        pause = retry_pause(job.retry_delay, verdict.next_attempt)
-    ended_at = changed_at
-    with suppress(ValueError):
-        ended_at = parse_time(outcome.finished_at or "")
-    return Delay(ended_at + pause, pause) if pause else Delay()
-
-
-def retry_pause(delay: float, attempt: int) -> float:
-    """Seconds between the end of an attempt and this one, which follows it: `delay` before the
-    second, twice as many before the third, and so on."""
-    return min(delay * 2.0 ** min(attempt - 2, 60), MAX_RETRY_DELAY)
-
-
-def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
-    """How an attempt whose lock is free ended, if nobody had cancelled it."""
-    if attempt.ended:
-        return attempt.ended
-    if attempt.number == 0:
-        return Outcome(Status.QUEUED)
-    if attempt.exit_code is not None:
-        return _outcome_of_exit(attempt, attempt.exit_code, utc(changed_at))
-    if attempt.stopping:
-        return replace(attempt.stopping)
-    if attempt.pid is not None or not boot or attempt.boot != boot:
-        reason = "its process was gone and no exit code was recorded"
-        return Outcome(Status.LOST, reason=reason)
-    return Outcome(Status.QUEUED)
-
-
-def _outcome_of_exit(attempt: Attempt, code: int, at: str) -> Outcome:
-    if attempt.stopping:
-        return replace(attempt.stopping, exit_code=code, finished_at=at)
-    if code == 0:
-        return Outcome(Status.SUCCEEDED, 0, finished_at=at)
-    reason = None
-    with suppress(ValueError):
-        reason = f"ended by {signal.Signals(code - 128).name}"
-    return Outcome(Status.FAILED, code, reason, at)
-
-
-def parse_journal(data: bytes) -> list[Attempt]:
-    """The attempts in a journal, oldest first. The first has number 0 and holds the lines before
-    any claim. Lines that are torn, foreign or impossible are passed over."""
-    attempts = [Attempt()]
-    for line in filter(None, data.split(b"\n")):
-        with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            _parse_line(attempts, json.loads(line))
-    return attempts
-
-
-def _parse_line(attempts: list[Attempt], line: Any) -> None:
-    if not isinstance(line, dict) or len(line) != 1:
-        raise ValueError("it is not an object of one key")
-    key, value = next(iter(line.items()))
-    current = attempts[-1]
-    if key == "claimed":
-        attempts.append(_parse_claimed(value))
-    elif key == "pid":
-        current.pid = whole_number(value, 1, 1 << 31)
-    elif key == "exit":
-        current.exit_code = whole_number(value, 0, 255)
-    elif key == "stopping" and current.exit_code is None:
-        current.stopping = _parse_outcome(value)
-    elif key == "ended":
-        current.ended = _parse_outcome(value)
-        if "exit_code" in value:
-            current.result = current.ended
-
-
-def _parse_claimed(value: Any) -> Attempt:
-    """Another version may leave out any field but the attempt: a claim that is skipped would let
-    the job start twice."""
-    if not isinstance(value, dict):
-        raise ValueError("it is not a JSON object")
-    names = ("worker", "host", "boot", "started_at", "pid_namespace")
-    words = {name: value.get(name) for name in names}
-    if not all(map(is_text, words.values())):
-        raise ValueError("a claim by somebody")
-    clock = value.get("started_monotonic")
-    clock = None if clock is None else finite_number(clock)
-    return Attempt(whole_number(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
-
-
-def _parse_outcome(value: Any) -> Outcome:
-    """ValueError or TypeError for a bad field; a missing one is None."""
-    outcome = Outcome(Status(value["status"]))
-    if (code := value.get("exit_code")) is not None:
-        outcome.exit_code = whole_number(code, 0, 255)
-    if (reason := value.get("reason")) is not None:
-        outcome.reason = str(reason)[:1_000]
-    if (finished_at := value.get("finished_at")) is not None:
-        datetime.fromisoformat(finished_at)
-        outcome.finished_at = finished_at
-    if (seconds := value.get("cpu_seconds")) is not None:
-        outcome.cpu_seconds = finite_number(seconds)
-    if (size := value.get("max_rss_bytes")) is not None:
-        outcome.max_rss_bytes = whole_number(size, 0, 1 << 62)
-    outcome.log_start = whole_number(value.get("log_start", 0), 0, 1 << 62)
-    outcome.final = value.get("final") is True
-    outcome.failed_starts = whole_number(value.get("failed_starts", 0), 0, 1 << 31)
-    if (hint := value.get("hint")) is not None:
-        outcome.hint = shorten_hint(str(hint))
-    return outcome
-
-
-def shorten_hint(text: str) -> str | None:
-    """A line of a log as it is kept with its job: without control characters, HINT_LENGTH
-    characters at the most; None where that leaves nothing."""
-    text = CONTROL_RE.sub("", text.replace("\t", " ")).strip()
-    if len(text) > HINT_LENGTH:
-        text = text[: HINT_LENGTH - 1].rstrip() + "…"
-    return text or None
 
 
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -1246,43 +780,6 @@ COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
     "zone": lambda value: isinstance(value, str),
     "paused": lambda value: isinstance(value, bool),
 }
-# Begins each key that we make ourselves. No HTTP header can contain it, so a client cannot take the
-# key of a scheduled run or of a rerun among many and thereby prevent that job.
-OWN_KEY = "\x1f"
-
-
-def own_key(text: str) -> str:
-    return OWN_KEY + text
-
-
-def earlier_key(key: str) -> str | None:
-    """The key that earlier versions used instead of this key of ours; None for a client's key."""
-    return key.removeprefix(OWN_KEY) if key.startswith(OWN_KEY) else None
-
-
-def hash_key(key: str) -> str:
-    from hashlib import sha256  # here, because most workers have no use for its 3 MB
-
-    return sha256(key.encode(errors="replace")).hexdigest()
-
-
-def check_request(job: Job, sent: str | None, request: str | None) -> None:
-    """KeyReused if `sent`, the hash of the request that submitted the job, is not that of this
-    `request`. None for either: not known."""
-    if sent is not None and request is not None and sent != request:
-        raise KeyReused(
-            f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "
-            "send that request again, or use a new key"
-        )
-
-
-def is_same_run(known: Job, job: Job) -> bool:
-    """Was `known`, which has the earlier key of `job`, submitted for the same purpose? A client may
-    have used that key for a job of its own."""
-    if job.rerun_of is not None:
-        return known.rerun_of == job.rerun_of
-    made_for = (known.rerun_of, known.saved, known.submitted_by)
-    return made_for == (None, job.saved, job.submitted_by)
 
 
 def active_run(store: Store, name: str) -> str | None:
@@ -5396,14 +4893,6 @@ def flat_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def encode_record(job: Job) -> bytes:
-    """A job's record as one line, without fields that have their default."""
-    plain = Job(command="")
-    record = {name: getattr(job, name) for name in RECORD}
-    kept = {n: v for n, v in record.items() if n in ("id", "version") or v != getattr(plain, n)}
-    return json.dumps(kept, ensure_ascii=True).encode() + b"\n"
-
-
 @dataclass(slots=True)
 class SpoolInstances:
     """The file `instances` of a spool, beside what differs in a copy."""
@@ -5853,27 +5342,6 @@ class Spool(FolderStore):
                 self.pauses.put(parse_pause(queue, said[queue]))
             for job_id in self._listing(f"{self.root}/queued/{queue}"):
                 self._return(job_id, queue)
-
-
-def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
-    """The value of the line `ended` that makes a job's end a cancellation. The result of its last
-    attempt stays: for a job in taken/, which waits for its next one, as the attempt's own."""
-    if place == "taken" or last.ended is None:
-        return {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
-    outcome = replace(last.ended, status=Status.CANCELLED, reason=reason, hint=None)
-    outcome.finished_at = outcome.finished_at or utc()
-    return outcome.ended_line()
-
-
-def token_in(journal: bytes) -> str:
-    """The token in the last `taken` line, by which Redis knows the job; "" without one."""
-    token = ""
-    for line in journal.split(b"\n"):
-        with suppress(ValueError, RecursionError):
-            value = json.loads(line) if line.startswith(b'{"taken"') else None
-            if isinstance(value, dict) and isinstance(value.get("taken"), str):
-                token = value["taken"]
-    return token
 
 
 # Entries of the jobs folder: anyone who can write to one of them can make the worker run commands.

@@ -37,17 +37,13 @@ import storage
 from storage import (
     ID_RE,
     LOG_CHUNK,
-    MAX_RETRY_DELAY,
     REDIS_LOG_KEPT,
-    RETRIED,
     Assignment,
     Claim,
     Command,
     Instance,
-    Job,
     MachineOrders,
     Notifier,
-    Outcome,
     RedisNotifier,
     RedisStore,
     RelayStore,
@@ -56,7 +52,6 @@ from storage import (
     SpoolEntry,
     SpoolInUse,
     Store,
-    Verdict,
     WorkerInfo,
     WorkerStore,
     check_private,
@@ -66,7 +61,6 @@ from storage import (
     next_time,
     open_spool,
     open_store,
-    shorten_hint,
 )
 from tailboard.errors import (
     EvictionAllowed,
@@ -78,6 +72,9 @@ from tailboard.errors import (
     StoreUnreachable,
     WrongState,
 )
+from tailboard.job import MAX_RETRY_DELAY, Job
+from tailboard.journal import Outcome, shorten_hint
+from tailboard.judge import RETRIED, Verdict
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import RESOURCE_ERRNOS

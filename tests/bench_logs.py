@@ -19,7 +19,8 @@ from conftest import Processes, free_port, wait_until
 from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
-from storage import FileLog, FolderStore, Job, Store
+from storage import FileLog, FolderStore, Store
+from tailboard.job import Job
 
 PATIENCE = 120  # seconds that an answer, or a follower, may take
 SMALL = 1 << 20  # bytes of a log

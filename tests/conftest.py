@@ -34,8 +34,10 @@ for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STRE
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
 
-from storage import Claim, FolderStore, Job, Outcome, Store, WorkerStore, load_logs  # noqa: E402
+from storage import Claim, FolderStore, Store, WorkerStore, load_logs  # noqa: E402
 from tailboard.errors import JobNotFound  # noqa: E402
+from tailboard.job import Job  # noqa: E402
+from tailboard.journal import Outcome  # noqa: E402
 from tailboard.status import FINISHED, Status  # noqa: E402
 from worker import encode_environment, shim_options  # noqa: E402
 

@@ -31,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import storage
 import worker
+from tailboard import job
+from tailboard import judge as judge_module
 
 REQUEST = "1" * 64  # a hash of what a client sends with a key
 CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
@@ -89,7 +91,7 @@ def live(
     kind, *arguments = do
     if kind == "worker":
         worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
-        storage.START_DELAY = 0.05
+        judge_module.START_DELAY = 0.05
         worker.SHELL = env.get("TEST_SHELL", worker.SHELL)
         worker.main(arguments)
     elif kind == "fire":
@@ -98,7 +100,7 @@ def live(
     else:
         folder, key, command = arguments
         store = storage.FolderStore(folder)
-        store.submit(storage.Job(command=command), key or None, REQUEST)
+        store.submit(job.Job(command=command), key or None, REQUEST)
 
 
 def fork(request: dict[str, Any]) -> int:

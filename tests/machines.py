@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from storage import (
     Claim,
     FolderStore,
-    Job,
     Log,
     Machine,
     Notifier,
@@ -26,6 +25,7 @@ from storage import (
     WorkerInfo,
     WorkerStore,
 )
+from tailboard.job import Job
 from tailboard.settings import Settings
 from tailboard.status import Status
 from worker import Relay

@@ -24,8 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import storage
 import worker
-from storage import FolderStore, Job, Outcome, WorkerInfo
+from storage import FolderStore, WorkerInfo
 from tailboard.files import append_line
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.settings import Settings
 from tailboard.status import Status
 from worker import Worker

@@ -35,7 +35,9 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import FinishedJobs, create_app
-from storage import Claim, FolderStore, Job, Outcome, RedisStore, WorkerStore
+from storage import Claim, FolderStore, RedisStore, WorkerStore
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 

@@ -18,7 +18,7 @@ from web import is_problem
 
 import api
 from api import create_app
-from storage import Job
+from tailboard.job import Job
 from tailboard.status import Status
 
 Run = Callable[..., Result]

@@ -37,7 +37,8 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, Job, Param, SavedCommand, load_logs
+from storage import FolderStore, Param, SavedCommand, load_logs
+from tailboard.job import Job
 from tailboard.status import Status
 
 

@@ -33,8 +33,9 @@ from conftest import (
     wait_until,
 )
 
-from storage import FolderStore, Job, LogSupervisor, load_logs
+from storage import FolderStore, LogSupervisor, load_logs
 from tailboard.errors import WrongState
+from tailboard.job import Job
 from tailboard.status import FINISHED, Status
 
 Worker = Callable[..., subprocess.Popen[bytes]]

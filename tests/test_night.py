@@ -19,16 +19,9 @@ import requests
 from conftest import Processes, need, wait_until
 
 from api import create_app
-from storage import (
-    CLOCK_TOLERANCE,
-    CLOCK_TRIAL,
-    FolderStore,
-    Job,
-    Outcome,
-    Retention,
-    WorkerInfo,
-    load_logs,
-)
+from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Retention, WorkerInfo, load_logs
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.status import Status
 from worker import post
 

@@ -22,7 +22,8 @@ from web import UNKNOWN
 
 import api
 from api import Access
-from storage import FolderStore, Job, Param, SavedCommand, WorkerInfo, WorkerStore
+from storage import FolderStore, Param, SavedCommand, WorkerInfo, WorkerStore
+from tailboard.job import Job
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from test_dashboard import (
     visit,
 )
 
-from storage import Job
+from tailboard.job import Job
 
 REFUSED = "Error: connection refused by registry.example.com:5000"
 

@@ -36,7 +36,9 @@ import pytest
 from conftest import ROOT, clean_environment
 from record_life import SCENES
 
-from storage import ID_RE, FolderStore, Job, Outcome, WorkerInfo, parse_journal
+from storage import ID_RE, FolderStore, WorkerInfo
+from tailboard.job import Job
+from tailboard.journal import Outcome, parse_journal
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from worker import Worker

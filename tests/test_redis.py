@@ -47,8 +47,6 @@ from storage import (
     TIMES_KEPT,
     Claim,
     FolderStore,
-    Job,
-    Outcome,
     RedisIsOlder,
     RedisStore,
     Retention,
@@ -60,6 +58,8 @@ from storage import (
     open_store,
 )
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Gate, Processes, need, wait_until
 
-from storage import SAMPLE, FileLog, FolderStore, Job, LogSupervisor, load_logs
+from storage import SAMPLE, FileLog, FolderStore, LogSupervisor, load_logs
+from tailboard.job import Job
 from tailboard.status import Status
 
 LIMIT = 1 << 20

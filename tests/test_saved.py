@@ -22,7 +22,6 @@ from test_crash import Case
 
 from storage import (
     FolderStore,
-    Job,
     Param,
     RedisStore,
     SavedCommand,
@@ -33,8 +32,9 @@ from storage import (
     fire_due,
     load_logs,
     next_time,
-    own_key,
 )
+from tailboard.job import Job
+from tailboard.keys import own_key
 from tailboard.status import Status
 from tailboard.values import utc
 from worker import Scheduler

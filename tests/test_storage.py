@@ -24,25 +24,23 @@ from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 import storage as module
 from storage import (
     ID_RE,
-    CancelRequest,
     Claim,
     FolderStore,
-    Job,
-    Outcome,
     Retention,
     SavedCommand,
     Store,
     WorkerInfo,
     check_private,
     fire_due,
-    judge,
     load_logs,
     open_store,
-    parse_journal,
     read_cancel_request,
 )
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
 from tailboard.files import append_line
+from tailboard.job import Job
+from tailboard.journal import CancelRequest, Outcome, parse_journal
+from tailboard.judge import judge
 from tailboard.status import FINISHED, Status
 from tailboard.values import first_id, utc
 

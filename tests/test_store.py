@@ -29,10 +29,8 @@ import storage as module
 from storage import (
     Claim,
     FolderStore,
-    Job,
     Log,
     Notifier,
-    Outcome,
     Param,
     Pause,
     SavedCommand,
@@ -42,8 +40,11 @@ from storage import (
     fire_due,
     load_logs,
 )
-from tailboard import values
+from tailboard import judge as judge_module
+from tailboard import keys, values
 from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 
@@ -1584,13 +1585,13 @@ def test_a_clients_key_cannot_prevent_a_scheduled_run(store: WorkerStore) -> Non
 
 def test_a_key_that_an_earlier_version_made_itself_still_gives_its_job(store: WorkerStore) -> None:
     first = store.submit(Job(command="true", rerun_of=UNKNOWN), f"rerun {UNKNOWN}")
-    key = module.own_key(f"rerun {UNKNOWN}")
+    key = keys.own_key(f"rerun {UNKNOWN}")
     assert store.submit(Job(command="true", rerun_of=UNKNOWN), key).id == first.id
     other = store.submit(Job(command="true"), "rerun other")
-    key = module.own_key("rerun other")
+    key = keys.own_key("rerun other")
     assert store.submit(Job(command="true", rerun_of="other"), key).id != other.id
     clients = store.submit(Job(command="true", rerun_of="third"), "rerun third", "1" * 64)
-    key = module.own_key("rerun third")
+    key = keys.own_key("rerun third")
     assert store.submit(Job(command="true", rerun_of="third"), key).id != clients.id
 
 
@@ -1880,7 +1881,7 @@ def test_a_claim_that_never_started_does_not_wait_again(
 def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
     store: WorkerStore, claim: Callable[[], Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "START_DELAY", 0.3)
+    monkeypatch.setattr(judge_module, "START_DELAY", 0.3)
     job = store.submit(Job(command="true", retries=1))
     for pause in (0.3, 0.6):
         with wait_until(claim) as held:

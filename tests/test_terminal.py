@@ -22,7 +22,9 @@ from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
 from api import OPERATIONS, resolve_bind
-from storage import FolderStore, Job, Outcome, Param, SavedCommand, WorkerInfo, load_logs
+from storage import FolderStore, Param, SavedCommand, WorkerInfo, load_logs
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.status import Status
 from tailboard.values import CONTROL_RE
 

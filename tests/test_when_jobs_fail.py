@@ -21,17 +21,10 @@ from flask.testing import FlaskClient
 from web import is_problem
 
 import worker as module
-from storage import (
-    HINT_LENGTH,
-    Delay,
-    FolderStore,
-    Job,
-    Outcome,
-    delay_before_start,
-    judge,
-    parse_journal,
-    retry_pause,
-)
+from storage import FolderStore
+from tailboard.job import Job
+from tailboard.journal import HINT_LENGTH, Outcome, parse_journal
+from tailboard.judge import Delay, delay_before_start, judge, retry_pause
 from tailboard.status import Status
 from tailboard.values import parse_time, utc
 from worker import HINT_BYTES, find_hint

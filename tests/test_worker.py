@@ -20,7 +20,8 @@ import pytest
 import requests
 from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, Job, WorkerInfo, load_logs
+from storage import FolderStore, WorkerInfo, load_logs
+from tailboard.job import Job
 from tailboard.settings import Settings, foreign_settings
 from tailboard.status import Status
 from tailboard.values import parse_time

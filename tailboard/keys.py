@@ -1,0 +1,44 @@
+"""Idempotency-Keys: how a key finds the job that an earlier request submitted."""
+
+from __future__ import annotations
+
+from tailboard.errors import KeyReused
+from tailboard.job import Job
+
+# Begins each key that we make ourselves. No HTTP header can contain it, so a client cannot take the
+# key of a scheduled run or of a rerun among many and thereby prevent that job.
+OWN_KEY = "\x1f"
+
+
+def own_key(text: str) -> str:
+    return OWN_KEY + text
+
+
+def earlier_key(key: str) -> str | None:
+    """The key that earlier versions used instead of this key of ours; None for a client's key."""
+    return key.removeprefix(OWN_KEY) if key.startswith(OWN_KEY) else None
+
+
+def hash_key(key: str) -> str:
+    from hashlib import sha256  # here, because most workers have no use for its 3 MB
+
+    return sha256(key.encode(errors="replace")).hexdigest()
+
+
+def check_request(job: Job, sent: str | None, request: str | None) -> None:
+    """KeyReused if `sent`, the hash of the request that submitted the job, is not that of this
+    `request`. None for either: not known."""
+    if sent is not None and request is not None and sent != request:
+        raise KeyReused(
+            f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "
+            "send that request again, or use a new key"
+        )
+
+
+def is_same_run(known: Job, job: Job) -> bool:
+    """Was `known`, which has the earlier key of `job`, submitted for the same purpose? A client may
+    have used that key for a job of its own."""
+    if job.rerun_of is not None:
+        return known.rerun_of == job.rerun_of
+    made_for = (known.rerun_of, known.saved, known.submitted_by)
+    return made_for == (None, job.saved, job.submitted_by)
