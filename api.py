@@ -90,11 +90,12 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Rule
 
 import storage
-from storage import EmptyLog, Log, Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
+from storage import Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
 from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
 from tailboard.files import read_small, replace_file
 from tailboard.job import MAX_RETRY_DELAY, WIRE, Job
 from tailboard.keys import own_key
+from tailboard.logs import TAIL_BYTES, EmptyLog, Log
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
@@ -1501,9 +1502,7 @@ def begin_at(log: Log, query: LogQuery, size: int) -> int:
         return query.offset
     if query.since is not None:
         return min(size, log.offset_at_time(query.since))
-    return log.tail(
-        query.tail, size, MAX_TIMESTAMPED_BYTES if query.timestamps else storage.TAIL_BYTES
-    )
+    return log.tail(query.tail, size, MAX_TIMESTAMPED_BYTES if query.timestamps else TAIL_BYTES)
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
@@ -1540,7 +1539,7 @@ def read_range(job: Job, log: Log, query: LogQuery) -> Response:
 
 def read_asked(log: Log, query: LogQuery, size: int) -> tuple[int, bytes]:
     """The bytes that are asked for; first, the offset at which they begin."""
-    most = MAX_TIMESTAMPED_BYTES if query.timestamps else storage.TAIL_BYTES
+    most = MAX_TIMESTAMPED_BYTES if query.timestamps else TAIL_BYTES
     if query.offset is None and query.since is None:
         return log.read_tail(query.tail, size, most)
     begin = begin_at(log, query, size)

@@ -43,7 +43,6 @@ from storage import (
     Command,
     Instance,
     MachineOrders,
-    Notifier,
     RedisNotifier,
     RedisStore,
     RelayStore,
@@ -75,6 +74,7 @@ from tailboard.errors import (
 from tailboard.job import MAX_RETRY_DELAY, Job
 from tailboard.journal import Outcome, shorten_hint
 from tailboard.judge import RETRIED, Verdict
+from tailboard.notifier import Notifier
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import RESOURCE_ERRNOS

@@ -19,8 +19,9 @@ from conftest import Processes, free_port, wait_until
 from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
-from storage import FileLog, FolderStore, Store
+from storage import FolderStore, Store
 from tailboard.job import Job
+from tailboard.logs import FileLog
 
 PATIENCE = 120  # seconds that an answer, or a follower, may take
 SMALL = 1 << 20  # bytes of a log

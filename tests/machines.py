@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 from storage import (
     Claim,
     FolderStore,
-    Log,
     Machine,
-    Notifier,
     Pause,
     Pauses,
     RedisStore,
@@ -26,6 +24,8 @@ from storage import (
     WorkerStore,
 )
 from tailboard.job import Job
+from tailboard.logs import Log
+from tailboard.notifier import Notifier
 from tailboard.settings import Settings
 from tailboard.status import Status
 from worker import Relay

@@ -33,9 +33,10 @@ from conftest import (
     wait_until,
 )
 
-from storage import FolderStore, LogSupervisor, load_logs
+from storage import FolderStore, load_logs
 from tailboard.errors import WrongState
 from tailboard.job import Job
+from tailboard.log_limit import LogSupervisor
 from tailboard.status import FINISHED, Status
 
 Worker = Callable[..., subprocess.Popen[bytes]]

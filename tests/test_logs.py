@@ -24,8 +24,9 @@ from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
 import api
-from storage import Claim, FileLog, last_match_finder
+from storage import Claim
 from tailboard.journal import Outcome
+from tailboard.logs import FileLog, last_match_finder
 from tailboard.status import Status
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second

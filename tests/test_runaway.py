@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Gate, Processes, need, wait_until
 
-from storage import SAMPLE, FileLog, FolderStore, LogSupervisor, load_logs
+from storage import FolderStore, load_logs
 from tailboard.job import Job
+from tailboard.log_limit import LogSupervisor
+from tailboard.logs import SAMPLE, FileLog
 from tailboard.status import Status
 
 LIMIT = 1 << 20

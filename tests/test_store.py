@@ -29,8 +29,6 @@ import storage as module
 from storage import (
     Claim,
     FolderStore,
-    Log,
-    Notifier,
     Param,
     Pause,
     SavedCommand,
@@ -42,9 +40,12 @@ from storage import (
 )
 from tailboard import judge as judge_module
 from tailboard import keys, values
+from tailboard import logs as logs_module
 from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.logs import Log
+from tailboard.notifier import Notifier
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 
@@ -1137,7 +1138,7 @@ def test_a_match_in_a_long_line_is_shown_with_what_is_around_it(
     log = log_of(b"head\n" + b"x" * 5_000 + b"needle" + b"y" * 5_000)
     ((offset, excerpt),), _ = log.search(b"needle", log.size, 10, FAR)
     assert offset == 5
-    assert len(excerpt) <= module.EXCERPT and b"xneedley" in excerpt
+    assert len(excerpt) <= logs_module.EXCERPT and b"xneedley" in excerpt
 
 
 def test_lines_are_counted_by_their_ends(log_of: Callable[[bytes], Log]) -> None:

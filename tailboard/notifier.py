@@ -1,0 +1,72 @@
+"""Waiting for a change of a file or folder."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+try:  # Linux only; elsewhere the queues are polled
+    from inotify_simple import INotify, flags
+except (ImportError, OSError):
+    INotify = None
+
+
+class Notifier:
+    """Waits for changes in folders: the worker for jobs that enter a queue, a follower for a log
+    that grows or a job that moves. Without inotify it reports none, and `wait` sleeps for longer
+    each time, up to a second."""
+
+    def __init__(self, *folders: str) -> None:
+        self.inotify: Any = None
+        self.pause = 0.02  # seconds
+        with suppress(OSError):  # the system's limit of inotify instances is reached
+            self.inotify = INotify(nonblocking=True) if INotify else None
+        try:
+            for folder in folders:
+                self.add(folder)
+        except OSError:
+            self.close()
+            raise
+
+    def add(self, folder: str, removals: bool = False) -> int:
+        """Watch a folder; returns the number that its changes carry. OSError if it is missing.
+        `removals`: report also what leaves it."""
+        if self.inotify is None:
+            return -1
+        changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
+        if removals:
+            changes |= flags.DELETE | flags.MOVED_FROM
+        return int(self.inotify.add_watch(folder, changes | flags.DELETE_SELF | flags.ONLYDIR))
+
+    def fileno(self) -> int | None:
+        """Readable when something has changed."""
+        return None if self.inotify is None else self.inotify.fileno()
+
+    def drop(self, number: int) -> None:
+        """Stop watching a folder."""
+        with suppress(OSError):  # it is gone
+            if self.inotify is not None:
+                self.inotify.rm_watch(number)
+
+    def changes(self) -> Iterator[tuple[int, str]]:
+        """(folder's number, file name) of each change since the last call."""
+        return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
+
+    def wait(self, timeout: float, *others: int) -> Sequence[int]:
+        """Wait up to `timeout` seconds; returns which of the other descriptors are readable."""
+        own = self.fileno()
+        if own is None:
+            timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
+        poller = select.poll()
+        for fd in others if own is None else (own, *others):
+            poller.register(fd, select.POLLIN)
+        ready = poller.poll(timeout * 1000)
+        for _ in self.changes():
+            pass
+        return [fd for fd, _ in ready if fd in others]
+
+    def close(self) -> None:
+        if self.inotify is not None:
+            self.inotify.close()
