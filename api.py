@@ -90,12 +90,24 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Rule
 
 import storage
-from storage import Machine, Param, Pause, SavedCommand, Schedule, WorkerInfo
+from storage import Machine, Pause, WorkerInfo
+from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
 from tailboard.files import read_small, replace_file
 from tailboard.job import MAX_RETRY_DELAY, WIRE, Job
 from tailboard.keys import own_key
 from tailboard.logs import TAIL_BYTES, EmptyLog, Log
+from tailboard.saved_command import (
+    DEFINITION,
+    MAX_PARAMS,
+    PARAM_RE,
+    SAVED_NAMES,
+    Param,
+    SavedCommand,
+    check_room,
+    encode_command,
+)
+from tailboard.schedules import Schedule, next_time
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
@@ -650,7 +662,7 @@ class SavedParam(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{storage.PARAM_RE.pattern}$"})]
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{PARAM_RE.pattern}$"})]
     label: Label = None
     default: Text | None = None
     choices: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
@@ -661,12 +673,12 @@ class SavedRequest(JobRequest):
 
     params: list[SavedParam] = Field(
         [],
-        max_length=storage.MAX_PARAMS,
-        description=f"a list of up to {storage.MAX_PARAMS} objects, each with a name and perhaps "
+        max_length=MAX_PARAMS,
+        description=f"a list of up to {MAX_PARAMS} objects, each with a name and perhaps "
         "a label, a default (a text) and choices (a list of texts)",
     )
-    cron: Annotated[str | None, text_field(LINE, 200, storage.CRON_FORM)] = None
-    zone: Annotated[str, text_field(LINE, 100, storage.ZONE_FORM)] = "UTC"
+    cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
+    zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"
     paused: Annotated[bool, Field(description="true or false")] = False
 
 
@@ -1396,7 +1408,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last ones, and how many of its times were skipped."""
     schedule = state().store.saved.load_schedule(command.saved)
-    upcoming = storage.next_time(command, schedule, time.time())
+    upcoming = next_time(command, schedule, time.time())
     runs = last_runs(command)
     return command.as_dict() | {
         "next_run": None if upcoming is None else utc(upcoming),
@@ -2374,7 +2386,7 @@ ERRORS = {
 }
 PATH_PARAMETERS = {
     "job_id": TEXT | {"description": "the ID of a job"},
-    "name": TEXT | {"description": f"the name of a saved command, {storage.SAVED_NAMES}"},
+    "name": TEXT | {"description": f"the name of a saved command, {SAVED_NAMES}"},
     "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
 }
 IDEMPOTENCY_KEY = TEXT | {
@@ -2730,7 +2742,7 @@ def saved_schemas() -> dict[str, Any]:
     """A saved command on its own and in a list, made of the dataclass that it is."""
     command = {
         "saved": TEXT,
-        **answer_fields(SavedCommand, storage.DEFINITION),
+        **answer_fields(SavedCommand, DEFINITION),
         "saved_at": TIME,
         "next_run": TIME,
         "last_run": {"anyOf": [refer("SavedRun"), {"type": "null"}]},
@@ -3319,7 +3331,7 @@ def export_command(folder: str) -> None:
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
             raise click.ClickException(f"{path} is not a regular file: remove it first")
     for path, command in commands.items():
-        replace_file(path, storage.encode_command(command), private=True)
+        replace_file(path, encode_command(command), private=True)
         echo_line(path)
 
 
@@ -3331,7 +3343,7 @@ def import_command(folder: str) -> None:
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
     commands = [read_exported(os.path.join(folder, name)) for name in names]
     before = store.saved.list()
-    sizes = {each.saved: len(storage.encode_command(each)) for each in before}
+    sizes = {each.saved: len(encode_command(each)) for each in before}
     for name, definition in commands:
         sizes[name] = check_import(name, definition, sizes)
     known = {each.saved: each.definition() for each in before}
@@ -3345,9 +3357,9 @@ def import_command(folder: str) -> None:
 
 def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
     """The bytes of a definition; an error if there is no room for it beside those of `sizes`."""
-    size = len(storage.encode_command(make_command(name, definition)))
+    size = len(encode_command(make_command(name, definition)))
     try:
-        storage.check_room(name, size, sizes)
+        check_room(name, size, sizes)
     except (ValueError, WrongState) as error:
         raise click.ClickException(f"{name}: {error}") from None
     return size

@@ -55,7 +55,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from math import inf, isfinite
@@ -71,7 +71,6 @@ from tailboard.errors import (
     RecordDamaged,
     StoreError,
     StoreUnreachable,
-    TooManySaved,
     WrongState,
     cannot_cancel,
     cannot_delete,
@@ -98,19 +97,7 @@ from tailboard.files import (
     replace_file,
     write_new,
 )
-from tailboard.job import (
-    RECORD,
-    SECONDS,
-    VERSION,
-    Job,
-    encode_record,
-    is_command,
-    is_retry_delay,
-    is_timeout,
-    matches,
-    parse_record,
-    shorten,
-)
+from tailboard.job import RECORD, VERSION, Job, encode_record, matches, parse_record, shorten
 from tailboard.journal import (
     Attempt,
     CancelRequest,
@@ -120,7 +107,7 @@ from tailboard.journal import (
     token_in,
 )
 from tailboard.judge import Delay, Verdict, delay_before_start, judge
-from tailboard.keys import check_request, earlier_key, hash_key, is_same_run, own_key
+from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.log_limit import LogSupervisor, trim_ended_log
 from tailboard.logs import (
     LAST_SIZE,
@@ -135,6 +122,24 @@ from tailboard.logs import (
     log_start,
 )
 from tailboard.notifier import Notifier
+from tailboard.saved_command import (
+    SAVED_NAMES,
+    SAVED_RE,
+    SavedCommand,
+    check_room,
+    encode_command,
+    parse_command,
+)
+from tailboard.schedules import (
+    SCHEDULE,
+    Schedule,
+    ScheduleDecision,
+    due,
+    encode_schedule,
+    firing_key,
+    parse_schedule,
+    parse_timestamp,
+)
 from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
@@ -149,14 +154,12 @@ from tailboard.values import (
     ids_with,
     is_count,
     is_day,
-    is_env,
     is_json_name,
     is_queue_name,
     is_text,
     known_fields,
     new_id,
     parse_time,
-    plain_number,
     utc,
     whole_number,
 )
@@ -565,219 +568,7 @@ def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Paus
     return Pause(queue, why, by, began.get(queue) or utc())
 
 
-SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
-PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
-VALUE_RE = re.compile("[^\0\ud800-\udfff]*")  # what a variable and UTF-8 can hold
-PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
-MAX_PARAMS = 32
-MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
-MAX_SAVED = 1_000  # saved commands
-MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
-MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
-
-
-@dataclass(slots=True, kw_only=True)
-class Param:
-    """What may be said at each run; the job has it as an environment variable of this name."""
-
-    name: str
-    label: str | None = None  # for people
-    default: str | None = None  # None: a run must give a value
-    choices: list[str] | None = None  # None: any text
-
-    def check(self) -> None:
-        """ValueError where it is none that a run could use."""
-        if not PARAM_RE.fullmatch(self.name):
-            raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
-        if self.default is not None:
-            try:
-                self.check_value(self.default)
-            except ValueError as error:
-                raise ValueError(f"params: the default of {error}") from None
-
-    def check_value(self, value: Any) -> None:
-        """ValueError, naming the param and what is allowed, where a run cannot have it."""
-        if self.choices is not None and value not in self.choices:
-            shown = f"{value!r:.80}"
-            raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
-        if not isinstance(value, str):
-            raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
-        if not VALUE_RE.fullmatch(value) or len(value) > MAX_VALUE:
-            allowed = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
-            raise ValueError(f"{self.name} must be {allowed}")
-
-
-@dataclass(slots=True, kw_only=True)
-class SavedCommand:
-    """What POST /jobs takes, kept under a name, with what may be said at each run."""
-
-    saved: str  # its name
-    command: str | list[str]
-    name: str | None = None  # of its jobs; None: as `saved`
-    queue: str = "default"
-    cwd: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float | int | None = None
-    retries: int = 0
-    retry_delay: float | int = 0  # seconds
-    params: list[Param] = field(default_factory=list)
-    cron: str | None = None  # five fields, or @daily and the like; None: it has no times
-    zone: str = "UTC"  # in which the times are meant: an IANA name
-    paused: bool = False  # its times pass, and nothing runs
-    saved_at: str | None = None  # RFC 3339; by the store
-
-    def check(self) -> None:
-        """ValueError, in one sentence, where its parts do not go together."""
-        if not SAVED_RE.fullmatch(self.saved):
-            raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
-        self._check_params()
-        check_zone(self.zone)
-        if self.cron is None:
-            return
-        check_cron(self.cron)
-        for param in self.params:
-            if param.default is None:
-                raise ValueError(f"cron needs a default for each param, and {param.name} has none")
-
-    def _check_params(self) -> None:
-        if len(self.params) > MAX_PARAMS:
-            raise ValueError(f"params must be {MAX_PARAMS} at most, not {len(self.params)}")
-        names: set[str] = set()
-        for param in self.params:
-            param.check()
-            if param.name in names:
-                raise ValueError(f"params: {param.name} stands there twice")
-            if param.name in self.env:
-                raise ValueError(f"params: {param.name} is set by env already")
-            names.add(param.name)
-
-    def job(self, values: Mapping[str, Any]) -> Job:
-        """A job with these values of its params. ValueError where one is missing or unknown."""
-        given = dict(values)
-        chosen = {}
-        for param in self.params:
-            value = given.pop(param.name, param.default)
-            if value is None:
-                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
-                raise ValueError(f"{param.name} must be given: {allowed}")
-            param.check_value(value)
-            chosen[param.name] = value
-        for unknown in given:
-            known = ", ".join(param.name for param in self.params) or "none"
-            raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
-        return Job(
-            command=self.command,
-            name=self.name or self.saved,
-            queue=self.queue,
-            cwd=self.cwd,
-            env=self.env | chosen,
-            timeout=self.timeout,
-            retries=self.retries,
-            retry_delay=self.retry_delay,
-            saved=self.saved,
-        )
-
-    def definition(self) -> dict[str, Any]:
-        """What a person has said, as JSON in a file: without its name, and when it was saved."""
-        said = asdict(self)
-        said |= {name: plain_number(said[name]) for name in SECONDS}
-        return {name: said[name] for name in DEFINITION}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The saved command as JSON on the wire."""
-        return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
-
-
-DEFINITION = [
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "params",
-    "cron",
-    "zone",
-    "paused",
-]
-
-
-def encode_command(command: SavedCommand) -> bytes:
-    """The file of a saved command, for people and for git. ValueError where it is too large."""
-    text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
-    return text.encode() + b"\n"
-
-
-def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
-    """ValueError if a definition of this size (bytes) is too large; TooManySaved if there is no
-    room for it beside the others. `sizes` has the sizes of all saved commands, by name. A command
-    that does not grow is always accepted: one from before these limits must remain pausable."""
-    known = sizes.get(name)
-    if known is not None and size <= known:
-        return
-    if size > MAX_DEFINITION:
-        raise ValueError(
-            f"a saved command must have at most {MAX_DEFINITION:,} bytes as JSON, not {size:,}"
-        )
-    if known is None and len(sizes) >= MAX_SAVED:
-        raise TooManySaved(f"there are {len(sizes):,} saved commands already: delete one first")
-    if sum(sizes.values()) - (known or 0) + size > MAX_SAVED_BYTES:
-        raise TooManySaved(
-            f"all saved commands together must have at most {MAX_SAVED_BYTES:,} bytes as JSON: "
-            "delete one first"
-        )
-
-
-def parse_command(data: bytes, name: str) -> SavedCommand:
-    """The saved command in the bytes of a file; ValueError, saying why, where there is none. The
-    file may be by another hand: git's, or an editor's."""
-    record = json.loads(data)
-    if not isinstance(record, dict):
-        raise ValueError("it is not a JSON object")
-    known = {key: record[key] for key in DEFINITION if record.get(key) is not None}
-    command = SavedCommand(**{"command": None} | known | {"saved": name})
-    for key, is_good in COMMAND_CHECKS.items():
-        if not is_good(getattr(command, key)):
-            raise ValueError(f"its {key} is not what it should be")
-    command.params = [_parse_param(param) for param in command.params]
-    command.check()
-    return command
-
-
-def _parse_param(record: Any) -> Param:
-    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-        raise ValueError("its params are not what they should be")
-    name, label, default = record["name"], record.get("label"), record.get("default")
-    choices = record.get("choices")
-    if not is_text(label) or not is_text(default) or not _is_choices(choices):
-        raise ValueError(f"its param {name[:80]!r} is not what it should be")
-    return Param(name=name, label=label, default=default, choices=choices)
-
-
-def _is_choices(value: Any) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-
-
-COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "command": is_command,
-    "name": is_text,
-    "queue": is_queue_name,
-    "cwd": is_text,
-    "env": is_env,
-    "timeout": is_timeout,
-    "retries": is_count,
-    "retry_delay": is_retry_delay,
-    "params": lambda value: isinstance(value, list),
-    "cron": is_text,
-    "zone": lambda value: isinstance(value, str),
-    "paused": lambda value: isinstance(value, bool),
-}
 
 
 def active_run(store: Store, name: str) -> str | None:
@@ -787,234 +578,6 @@ def active_run(store: Store, name: str) -> str | None:
             if store.status(job_id) not in FINISHED:
                 return job_id
     return None
-
-
-#
-# CronSim reads them as Debian's cron does. A fixed time (neither minute nor hour begins with a
-# star) that the clock leaves out in spring runs once, at the first moment after the gap, and one
-# that comes twice in autumn runs the first time. What begins with a star goes by elapsed time.
-
-CRON_FIELDS = [
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of the month", "1 to 31, L for the last, LW for the last weekday"),
-    ("month", "1 to 12, JAN to DEC"),
-    ("day of the week", "0 to 7 or SUN to SAT, 1#2 for the second Monday, 1L for the last"),
-]
-CRON_ALIASES = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-}
-CRON_FORM = (
-    "five fields (minute, hour, day of the month, month, day of the week) "
-    f"or one of {', '.join(CRON_ALIASES)}"
-)
-ZONE_FORM = "an IANA name such as UTC, Europe/Berlin or Asia/Tokyo"
-ZONE_RE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}")
-
-
-def check_cron(cron: str) -> None:
-    """ValueError, naming the field and what is allowed there, where it cannot be read."""
-    from cronsim import CronSim, CronSimError  # here: who has no schedules does without it
-
-    parts = CRON_ALIASES.get(cron, cron).split()
-    if len(parts) != len(CRON_FIELDS):
-        raise ValueError(f"cron must be {CRON_FORM}, and {cron[:80]!r} is not")
-    for place, (name, allowed) in enumerate(CRON_FIELDS):
-        alone = ["*" for _ in CRON_FIELDS]
-        alone[place] = parts[place]
-        try:
-            CronSim(" ".join(alone), datetime.now())
-        except CronSimError:
-            raise ValueError(
-                f"cron: its {name} {parts[place][:80]!r} cannot be read; "
-                f"allowed are * and {allowed}, also as a list 1,5 or range 1-5 or step */5"
-            ) from None
-    try:
-        next(CronSim(" ".join(parts), datetime.now()))
-    except (CronSimError, StopIteration):
-        days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
-        raise ValueError(f"cron: its {days} never come in month {parts[3]!r}") from None
-
-
-def check_zone(zone: str) -> None:
-    """ValueError where this machine knows no such time zone."""
-    try:
-        _zone(zone)
-    except (ValueError, LookupError, OSError):
-        raise ValueError(f"zone must be {ZONE_FORM}, and {zone[:80]!r} is none here") from None
-
-
-def _zone(zone: str) -> tzinfo:
-    from zoneinfo import ZoneInfo  # here, as cronsim
-
-    if zone == "UTC":
-        return UTC  # needs no data
-    if not ZONE_RE.fullmatch(zone):
-        raise ValueError(zone)
-    return ZoneInfo(zone)
-
-
-def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
-    """The times after a moment, oldest first, each a whole minute; seconds since 1970."""
-    from cronsim import CronSim
-
-    after = max(after, 0.0)  # the first year has no time in a zone west of UTC
-    begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))
-    last = after
-    for moment in CronSim(CRON_ALIASES.get(cron, cron), begin):
-        # In an hour that comes twice it begins with the first again: what is past is left out.
-        if moment.timestamp() > last:
-            last = moment.timestamp()
-            yield last
-
-
-SCHEDULE = "schedule"  # as whom schedules submit
-ON_TIME = 60.0  # seconds by which a run may be late without a word
-CLOCK_AHEAD = 3_600.0  # seconds: a schedule that begins further ahead is a wrong clock's
-MAX_COUNTED = 1_000  # missed times that are counted
-LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
-
-
-@dataclass(slots=True, kw_only=True)
-class Schedule:
-    """What is remembered of a saved command's times, which are RFC 3339 in UTC."""
-
-    cron: str | None = None  # as it was when this was written, and likewise the next two
-    zone: str = "UTC"
-    paused: bool = False
-    since: str | None = None  # when the three became so: no time before it counts
-    settled: str | None = None  # times up to it have run, were skipped, or are not wanted
-    firing: str | None = None  # the time whose job is just being submitted
-    skipped: int = 0  # times at which a run before it still waited or ran
-    skipped_at: str | None = None  # the last of them
-    skipped_for: str | None = None  # the ID of the job that was still there
-
-    def is_of(self, command: SavedCommand) -> bool:
-        """Was it written for the times that the command has now?"""
-        known = (self.cron, self.zone, self.paused)
-        return known == (command.cron, command.zone, command.paused)
-
-    def adapted(self, command: SavedCommand, since: str | None) -> Schedule:
-        """The same for the times that the command has now."""
-        return replace(
-            self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class ScheduleDecision:
-    """Whether to submit a job, skip a run, or only advance the schedule; and the schedule
-    afterwards."""
-
-    schedule: Schedule  # as it is afterwards
-    submits: bool = False  # a job is to be submitted
-    skipped: int = 0  # times that are skipped
-    key: str | None = None  # of the job, see firing_key
-    reason: str | None = None  # of the job, where it stands for more than its own time
-
-
-def due(
-    command: SavedCommand, schedule: Schedule, now: float, active: str | None = None
-) -> ScheduleDecision | None:
-    """What is to be done at this moment (seconds since 1970); None: nothing. `active` is the ID of
-    a job of the command that waits or runs: then the times that have come are skipped."""
-    if command.cron is None or command.paused:
-        return None
-    schedule = _current_schedule(command, schedule)
-    begin = _counts_from(schedule, now)
-    if begin is None:
-        # Replace both: the later one counts, and a clock that was ahead may have written either.
-        return ScheduleDecision(schedule=replace(schedule, since=None, settled=utc(now)))
-    count, first, last = missed_times(command.cron, command.zone, begin, now)
-    if not count:
-        return None
-    after = replace(schedule, settled=utc(last), firing=None)
-    if active is not None:
-        after.skipped += count
-        after.skipped_at, after.skipped_for = utc(last), active
-        return ScheduleDecision(schedule=after, skipped=count)
-    reason = None
-    if count > 1 or now - last >= ON_TIME:
-        reason = f"stands for {_missed(count, first, last)} that no worker was there for"
-    return ScheduleDecision(
-        schedule=after, submits=True, key=firing_key(command, last), reason=reason
-    )
-
-
-def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
-    """The schedule for the times that the command has now."""
-    if schedule.is_of(command):
-        return schedule
-    return schedule.adapted(command, command.saved_at)  # its file was changed by hand
-
-
-def _counts_from(schedule: Schedule, now: float) -> float | None:
-    """The moment after which times count; None if none is known, or if it is so far ahead that a
-    wrong clock wrote it."""
-    found = [parse_timestamp(text) for text in (schedule.since, schedule.settled) if text]
-    begin = max(found, default=None)
-    if begin is None or begin > now + CLOCK_AHEAD:
-        return None
-    return begin
-
-
-def parse_timestamp(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-def firing_key(command: SavedCommand, moment: float) -> str:
-    """Under which one time is run once, however many workers on however many machines try to."""
-    return own_key(f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}")
-
-
-def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, float, float]:
-    """How many times there are after `begin` and up to `now`, the first and the last of them; more
-    than MAX_COUNTED are counted as one more than that."""
-    count, first, last = 0, 0.0, 0.0
-    for moment in cron_times(cron, zone, begin):
-        if moment > now:
-            break
-        first = first or moment
-        count, last = count + 1, moment
-        if count > MAX_COUNTED:
-            return count, first, _last_time(cron, zone, begin, now)
-    return count, first, last
-
-
-def _last_time(cron: str, zone: str, begin: float, now: float) -> float:
-    """The last of many times. Looking from a little before `now` spares years of minutes; CronSim
-    backwards would pass over a time in an hour that comes twice."""
-    for seconds in (*LOOK_BACK, now - begin):
-        last = 0.0
-        for moment in cron_times(cron, zone, max(begin, now - seconds)):
-            if moment > now:
-                break
-            last = moment
-        if last:
-            return last
-    return begin
-
-
-def _missed(count: int, first: float, last: float) -> str:
-    begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
-    if count == 1:
-        return f"the run of {end:%Y-%m-%d %H:%M} UTC"
-    number = f"more than {MAX_COUNTED:,}" if count > MAX_COUNTED else str(count)
-    until = f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
-    return f"{number} runs from {begin:%Y-%m-%d %H:%M} to {until} UTC"
-
-
-def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | None:
-    """The next of its times that counts (seconds since 1970); None if there is none."""
-    if command.cron is None or command.paused:
-        return None
-    begin = _counts_from(_current_schedule(command, schedule), now)
-    after = now if begin is None else max(now, begin)
-    return next(cron_times(command.cron, command.zone, after), None)
 
 
 def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
@@ -1039,23 +602,6 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
         return store.fire(command, seen, decision, None)
     job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=decision.reason)
     return store.fire(command, seen, decision, job)
-
-
-def encode_schedule(schedule: Schedule) -> bytes:
-    return json.dumps(asdict(schedule)).encode() + b"\n"
-
-
-def parse_schedule(data: bytes) -> Schedule:
-    """ValueError, saying why, where it is none."""
-    schedule = Schedule(**known_fields(Schedule, json.loads(data)))
-    words = (schedule.cron, schedule.zone, schedule.skipped_for)
-    times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
-    if not all(map(is_text, (*words, *times))) or not is_count(schedule.skipped):
-        raise ValueError("it is not what it should be")
-    for text in times:
-        if text is not None and datetime.fromisoformat(text).tzinfo is None:
-            raise ValueError(f"{text!r} is no time")
-    return schedule
 
 
 class Claim(AbstractContextManager["Claim"]):

@@ -46,7 +46,6 @@ from storage import (
     RedisNotifier,
     RedisStore,
     RelayStore,
-    SavedCommand,
     Spool,
     SpoolEntry,
     SpoolInUse,
@@ -54,10 +53,8 @@ from storage import (
     WorkerInfo,
     WorkerStore,
     check_private,
-    due,
     fire_due,
     is_redis,
-    next_time,
     open_spool,
     open_store,
 )
@@ -75,6 +72,8 @@ from tailboard.job import MAX_RETRY_DELAY, Job
 from tailboard.journal import Outcome, shorten_hint
 from tailboard.judge import RETRIED, Verdict
 from tailboard.notifier import Notifier
+from tailboard.saved_command import SavedCommand
+from tailboard.schedules import due, next_time
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import RESOURCE_ERRNOS

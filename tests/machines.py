@@ -16,9 +16,6 @@ from storage import (
     Pause,
     Pauses,
     RedisStore,
-    SavedCommand,
-    Schedule,
-    ScheduleDecision,
     Spool,
     WorkerInfo,
     WorkerStore,
@@ -26,6 +23,8 @@ from storage import (
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
+from tailboard.saved_command import SavedCommand
+from tailboard.schedules import Schedule, ScheduleDecision
 from tailboard.settings import Settings
 from tailboard.status import Status
 from worker import Relay

@@ -37,8 +37,9 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, Param, SavedCommand, load_logs
+from storage import FolderStore, load_logs
 from tailboard.job import Job
+from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
 

@@ -22,8 +22,9 @@ from web import UNKNOWN
 
 import api
 from api import Access
-from storage import FolderStore, Param, SavedCommand, WorkerInfo, WorkerStore
+from storage import FolderStore, WorkerInfo, WorkerStore
 from tailboard.job import Job
+from tailboard.saved_command import Param, SavedCommand
 
 
 @pytest.fixture

@@ -50,7 +50,6 @@ from storage import (
     RedisIsOlder,
     RedisStore,
     Retention,
-    SavedCommand,
     Spool,
     WorkerInfo,
     fire_due,
@@ -60,6 +59,7 @@ from storage import (
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.saved_command import SavedCommand
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc

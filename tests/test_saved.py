@@ -20,21 +20,12 @@ from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case
 
-from storage import (
-    FolderStore,
-    Param,
-    RedisStore,
-    SavedCommand,
-    Schedule,
-    ScheduleDecision,
-    cron_times,
-    due,
-    fire_due,
-    load_logs,
-    next_time,
-)
+from storage import FolderStore, RedisStore, fire_due, load_logs
+from tailboard.cron import cron_times
 from tailboard.job import Job
 from tailboard.keys import own_key
+from tailboard.saved_command import Param, SavedCommand
+from tailboard.schedules import Schedule, ScheduleDecision, due, next_time
 from tailboard.status import Status
 from tailboard.values import utc
 from worker import Scheduler
@@ -425,7 +416,7 @@ def test_a_saved_command_that_is_too_large_or_one_too_many_is_refused(
     answer = client.put("/saved/x", json={"command": ["true", *["x" * 30_000] * 5]})
     assert answer.status_code == 400
     assert "a saved command must have at most 131,072 bytes" in answer.get_json()["detail"]
-    monkeypatch.setattr("storage.MAX_SAVED", 0)
+    monkeypatch.setattr("tailboard.saved_command.MAX_SAVED", 0)
     answer = client.put("/saved/x", json={"command": "true"})
     assert (answer.status_code, answer.get_json()["status"]) == (409, 409)
     assert answer.get_json()["detail"].endswith("saved commands already: delete one first")

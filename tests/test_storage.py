@@ -27,7 +27,6 @@ from storage import (
     Claim,
     FolderStore,
     Retention,
-    SavedCommand,
     Store,
     WorkerInfo,
     check_private,
@@ -41,6 +40,7 @@ from tailboard.files import append_line
 from tailboard.job import Job
 from tailboard.journal import CancelRequest, Outcome, parse_journal
 from tailboard.judge import judge
+from tailboard.saved_command import SavedCommand
 from tailboard.status import FINISHED, Status
 from tailboard.values import first_id, utc
 

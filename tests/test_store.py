@@ -26,26 +26,17 @@ from conftest import (
 )
 
 import storage as module
-from storage import (
-    Claim,
-    FolderStore,
-    Param,
-    Pause,
-    SavedCommand,
-    WorkerInfo,
-    WorkerStore,
-    due,
-    fire_due,
-    load_logs,
-)
+from storage import Claim, FolderStore, Pause, WorkerInfo, WorkerStore, fire_due, load_logs
 from tailboard import judge as judge_module
-from tailboard import keys, values
+from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
 from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
+from tailboard.saved_command import Param, SavedCommand
+from tailboard.schedules import due
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 
@@ -1475,22 +1466,24 @@ def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore
 def large(name: str, size: int, **fields: Any) -> SavedCommand:
     """A saved command of about so many bytes."""
     command = SavedCommand(**{"saved": name, "command": "true"} | fields)
-    return replace(command, env={"A": "x" * (size - len(module.encode_command(command)) - 100)})
+    return replace(
+        command, env={"A": "x" * (size - len(saved_command.encode_command(command)) - 100)}
+    )
 
 
 def test_a_saved_command_that_is_too_large_is_refused(store: WorkerStore) -> None:
     full = {"command": "x" * 30_000, "env": {"A": "x" * (64 << 10)}}
     assert store.saved.save(SavedCommand(**BACKUP | full))
     with pytest.raises(ValueError, match="must have at most 131,072 bytes as JSON, not "):
-        store.saved.save(large("a", module.MAX_DEFINITION + 1000))
+        store.saved.save(large("a", saved_command.MAX_DEFINITION + 1000))
     assert len(store.saved.list()) == 1
 
 
 def test_saved_commands_are_bounded_in_number_and_in_all(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_SAVED", 3)
-    monkeypatch.setattr(module, "MAX_SAVED_BYTES", 10_000)
+    monkeypatch.setattr(saved_command, "MAX_SAVED", 3)
+    monkeypatch.setattr(saved_command, "MAX_SAVED_BYTES", 10_000)
     for name in "ab":
         store.saved.save(large(name, 4_000))
     with pytest.raises(TooManySaved, match="all saved commands together must have at most 10,000"):
@@ -1511,7 +1504,7 @@ def test_a_saved_command_from_before_the_bounds_can_be_paused(
     command = large("a", 4_000, cron="@daily")
     store.saved.save(command)
     for name in ("MAX_SAVED", "MAX_SAVED_BYTES", "MAX_DEFINITION"):
-        monkeypatch.setattr(module, name, 0)
+        monkeypatch.setattr(saved_command, name, 0)
     store.saved.save(replace(command, paused=True))
     assert store.saved.load("a").paused
 

@@ -1,0 +1,225 @@
+"""A saved command: a job's options with parameters, and times to start it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tailboard.cron import check_cron, check_zone
+from tailboard.errors import TooManySaved
+from tailboard.job import SECONDS, Job, is_command, is_retry_delay, is_timeout
+from tailboard.values import is_count, is_env, is_queue_name, is_text, plain_number
+
+SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
+PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
+VALUE_RE = re.compile("[^\0\ud800-\udfff]*")  # what a variable and UTF-8 can hold
+PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
+MAX_PARAMS = 32
+MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
+MAX_SAVED = 1_000  # saved commands
+MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
+MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
+DEFINITION = [
+    "command",
+    "name",
+    "queue",
+    "cwd",
+    "env",
+    "timeout",
+    "retries",
+    "retry_delay",
+    "params",
+    "cron",
+    "zone",
+    "paused",
+]
+
+
+COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "command": is_command,
+    "name": is_text,
+    "queue": is_queue_name,
+    "cwd": is_text,
+    "env": is_env,
+    "timeout": is_timeout,
+    "retries": is_count,
+    "retry_delay": is_retry_delay,
+    "params": lambda value: isinstance(value, list),
+    "cron": is_text,
+    "zone": lambda value: isinstance(value, str),
+    "paused": lambda value: isinstance(value, bool),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Param:
+    """What may be said at each run; the job has it as an environment variable of this name."""
+
+    name: str
+    label: str | None = None  # for people
+    default: str | None = None  # None: a run must give a value
+    choices: list[str] | None = None  # None: any text
+
+    def check(self) -> None:
+        """ValueError where it is none that a run could use."""
+        if not PARAM_RE.fullmatch(self.name):
+            raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
+        if self.default is not None:
+            try:
+                self.check_value(self.default)
+            except ValueError as error:
+                raise ValueError(f"params: the default of {error}") from None
+
+    def check_value(self, value: Any) -> None:
+        """ValueError, naming the param and what is allowed, where a run cannot have it."""
+        if self.choices is not None and value not in self.choices:
+            shown = f"{value!r:.80}"
+            raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
+        if not isinstance(value, str):
+            raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
+        if not VALUE_RE.fullmatch(value) or len(value) > MAX_VALUE:
+            allowed = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
+            raise ValueError(f"{self.name} must be {allowed}")
+
+
+@dataclass(slots=True, kw_only=True)
+class SavedCommand:
+    """What POST /jobs takes, kept under a name, with what may be said at each run."""
+
+    saved: str  # its name
+    command: str | list[str]
+    name: str | None = None  # of its jobs; None: as `saved`
+    queue: str = "default"
+    cwd: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float | int | None = None
+    retries: int = 0
+    retry_delay: float | int = 0  # seconds
+    params: list[Param] = field(default_factory=list)
+    cron: str | None = None  # five fields, or @daily and the like; None: it has no times
+    zone: str = "UTC"  # in which the times are meant: an IANA name
+    paused: bool = False  # its times pass, and nothing runs
+    saved_at: str | None = None  # RFC 3339; by the store
+
+    def check(self) -> None:
+        """ValueError, in one sentence, where its parts do not go together."""
+        if not SAVED_RE.fullmatch(self.saved):
+            raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
+        self._check_params()
+        check_zone(self.zone)
+        if self.cron is None:
+            return
+        check_cron(self.cron)
+        for param in self.params:
+            if param.default is None:
+                raise ValueError(f"cron needs a default for each param, and {param.name} has none")
+
+    def _check_params(self) -> None:
+        if len(self.params) > MAX_PARAMS:
+            raise ValueError(f"params must be {MAX_PARAMS} at most, not {len(self.params)}")
+        names: set[str] = set()
+        for param in self.params:
+            param.check()
+            if param.name in names:
+                raise ValueError(f"params: {param.name} stands there twice")
+            if param.name in self.env:
+                raise ValueError(f"params: {param.name} is set by env already")
+            names.add(param.name)
+
+    def job(self, values: Mapping[str, Any]) -> Job:
+        """A job with these values of its params. ValueError where one is missing or unknown."""
+        given = dict(values)
+        chosen = {}
+        for param in self.params:
+            value = given.pop(param.name, param.default)
+            if value is None:
+                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
+                raise ValueError(f"{param.name} must be given: {allowed}")
+            param.check_value(value)
+            chosen[param.name] = value
+        for unknown in given:
+            known = ", ".join(param.name for param in self.params) or "none"
+            raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
+        return Job(
+            command=self.command,
+            name=self.name or self.saved,
+            queue=self.queue,
+            cwd=self.cwd,
+            env=self.env | chosen,
+            timeout=self.timeout,
+            retries=self.retries,
+            retry_delay=self.retry_delay,
+            saved=self.saved,
+        )
+
+    def definition(self) -> dict[str, Any]:
+        """What a person has said, as JSON in a file: without its name, and when it was saved."""
+        said = asdict(self)
+        said |= {name: plain_number(said[name]) for name in SECONDS}
+        return {name: said[name] for name in DEFINITION}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The saved command as JSON on the wire."""
+        return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
+
+
+def encode_command(command: SavedCommand) -> bytes:
+    """The file of a saved command, for people and for git. ValueError where it is too large."""
+    text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
+    """ValueError if a definition of this size (bytes) is too large; TooManySaved if there is no
+    room for it beside the others. `sizes` has the sizes of all saved commands, by name. A command
+    that does not grow is always accepted: one from before these limits must remain pausable."""
+    known = sizes.get(name)
+    if known is not None and size <= known:
+        return
+    if size > MAX_DEFINITION:
+        raise ValueError(
+            f"a saved command must have at most {MAX_DEFINITION:,} bytes as JSON, not {size:,}"
+        )
+    if known is None and len(sizes) >= MAX_SAVED:
+        raise TooManySaved(f"there are {len(sizes):,} saved commands already: delete one first")
+    if sum(sizes.values()) - (known or 0) + size > MAX_SAVED_BYTES:
+        raise TooManySaved(
+            f"all saved commands together must have at most {MAX_SAVED_BYTES:,} bytes as JSON: "
+            "delete one first"
+        )
+
+
+def parse_command(data: bytes, name: str) -> SavedCommand:
+    """The saved command in the bytes of a file; ValueError, saying why, where there is none. The
+    file may be by another hand: git's, or an editor's."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    known = {key: record[key] for key in DEFINITION if record.get(key) is not None}
+    command = SavedCommand(**{"command": None} | known | {"saved": name})
+    for key, is_good in COMMAND_CHECKS.items():
+        if not is_good(getattr(command, key)):
+            raise ValueError(f"its {key} is not what it should be")
+    command.params = [_parse_param(param) for param in command.params]
+    command.check()
+    return command
+
+
+def _parse_param(record: Any) -> Param:
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        raise ValueError("its params are not what they should be")
+    name, label, default = record["name"], record.get("label"), record.get("default")
+    choices = record.get("choices")
+    if not is_text(label) or not is_text(default) or not _is_choices(choices):
+        raise ValueError(f"its param {name[:80]!r} is not what it should be")
+    return Param(name=name, label=label, default=default, choices=choices)
+
+
+def _is_choices(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
