@@ -90,7 +90,7 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Rule
 
 import storage
-from storage import Machine, Pause, WorkerInfo
+from tailboard import workers
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
 from tailboard.files import read_small, replace_file
@@ -121,6 +121,7 @@ from tailboard.values import (
     parse_time,
     utc,
 )
+from tailboard.workers import Machine, Pause, WorkerInfo
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
 COUNT_LIMIT = 256 << 20  # bytes whose lines are counted
@@ -2076,7 +2077,7 @@ def healthz() -> tuple[dict[str, Any], int]:
     if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
         reason = f"jobs wait in {some_names(unserved)}, and no worker serves that"
     if silent := sum(not worker.responds for worker in alive):
-        period = f"{storage.UNRESPONSIVE_AFTER:g} s"
+        period = f"{workers.UNRESPONSIVE_AFTER:g} s"
         reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
     reason = state().store.problem() or reason
     try:

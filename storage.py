@@ -152,22 +152,30 @@ from tailboard.values import (
     check_queue,
     finite_number,
     ids_with,
-    is_count,
     is_day,
     is_json_name,
     is_queue_name,
-    is_text,
     known_fields,
     new_id,
     parse_time,
     utc,
     whole_number,
 )
+from tailboard.workers import (
+    Machine,
+    Pause,
+    WorkerInfo,
+    encode_worker,
+    make_pause,
+    parse_counts,
+    parse_pause,
+    parse_worker,
+    parse_workers,
+)
 
 log = logging.getLogger("storage")
 
 WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
-UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
 MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
 SECRET_BYTES = 32
 RESERVE = 8  # empty folders kept for when the disk has no inode left
@@ -191,60 +199,6 @@ INSTANCES_KEPT = 20  # runs of its relay that a spool remembers
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@dataclass(slots=True)
-class WorkerInfo:
-    """A worker as others see it; no `queues` means all."""
-
-    name: str
-    host: str
-    pid: int
-    slots: int = 0
-    queues: list[str] = field(default_factory=list)
-    running: int = 0
-    started_at: str = field(default_factory=lambda: utc())
-    seen_at: str = ""
-    responds: bool = True  # False: alive, but has sent no heartbeat for UNRESPONSIVE_AFTER
-
-
-@dataclass(slots=True)
-class Pause:
-    """A queue from which nothing is claimed; what was said of it, null where it was not."""
-
-    queue: str
-    why: str | None = None
-    by: str | None = None
-    since: str | None = None
-
-    @property
-    def words(self) -> str:
-        """By whom and why, behind "is paused"."""
-        by = f" by {self.by}" if self.by else ""
-        why = f": {self.why}" if self.why else ""
-        return by + why
-
-    @property
-    def reason(self) -> str:
-        """What a job says that waits in it."""
-        return f"its queue is paused{self.words}"
-
-    def encode(self) -> bytes:
-        """As a file's content."""
-        said = {"why": self.why, "by": self.by, "since": self.since}
-        return json.dumps(said, ensure_ascii=False).encode() + b"\n"
-
-
-@dataclass(slots=True)
-class Machine:
-    """A machine that runs jobs, as others see it."""
-
-    spool: str  # its name, for `flask mark-lost`
-    host: str
-    slots: int
-    running: int
-    heard_at: str
-    state: str  # "heard of", or "unreachable" since a while
 
 
 #
@@ -543,29 +497,6 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return CancelRequest(str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
     return CancelRequest()
-
-
-def parse_pause(queue: str, content: bytes) -> Pause:
-    """What the content of a pause says. An empty one says nothing, and one that is none of ours
-    that: a queue that somebody has paused must not run because a file is damaged."""
-    if not content.strip():
-        return Pause(queue)
-    try:
-        said = json.loads(content)
-        pause = Pause(queue, said.get("why"), said.get("by"), said.get("since"))
-        if all(map(is_text, (pause.why, pause.by, pause.since))):
-            return pause
-    except (ValueError, AttributeError, RecursionError):
-        pass
-    return Pause(queue, "what was said of it cannot be read")
-
-
-def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Pause]) -> Pause:
-    """The pause of a queue, since now, or since when one of the `known` pauses began. ValueError
-    for a bad queue name."""
-    check_queue(queue)
-    began = {pause.queue: pause.since for pause in known}
-    return Pause(queue, why, by, began.get(queue) or utc())
 
 
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
@@ -2467,69 +2398,6 @@ def fill_finished(job: Job, attempt: Attempt) -> None:
         )
     else:  # cancelled while it waited for its next attempt
         job.attempt += 1
-
-
-def encode_worker(info: WorkerInfo) -> dict[str, Any]:
-    """A worker's record. `responds` is omitted if it is true: machines of earlier versions refuse
-    unknown fields."""
-    record = {f.name: getattr(info, f.name) for f in fields(info)}
-    if info.responds:
-        del record["responds"]
-    return record
-
-
-def parse_worker(content: bytes, boot: str) -> WorkerInfo:
-    """The worker in such a file; ValueError if it is not one."""
-    try:
-        record = json.loads(content)
-        info = _make_worker(record)
-        info.responds = _is_recent(record.get("heartbeat"), boot)
-        return info
-    except (ValueError, RecursionError):
-        raise ValueError("it is not a worker's file") from None
-
-
-def _make_worker(record: Any) -> WorkerInfo:
-    """The worker that a record describes, perhaps of another version; ValueError if it is not
-    one."""
-    known = known_fields(WorkerInfo, record)
-    info = WorkerInfo(**{"name": None, "host": None, "pid": None} | known)
-    words = [info.name, info.host, info.started_at, info.seen_at]
-    numbers = [info.pid, info.slots, info.running]
-    is_good = isinstance(info.queues, list) and all(isinstance(q, str) for q in info.queues)
-    is_good = is_good and isinstance(info.responds, bool)
-    if not is_good or not all(isinstance(word, str) for word in words):
-        raise ValueError("it does not describe a worker")
-    if not all(map(is_count, numbers)):
-        raise ValueError("it does not describe a worker")
-    return info
-
-
-def _is_recent(heartbeat: Any, boot: str) -> bool:
-    """Was this heartbeat sent lately? True for one of another boot, whose clock is not known here:
-    the monotonic clock alone is compared, since the wall clock may be set at any time."""
-    if not isinstance(heartbeat, dict) or not boot or heartbeat.get("boot") != boot:
-        return True
-    return time.monotonic() - finite_number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
-
-
-def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
-    """The workers of a machine, as it reported them to Redis; those that cannot be read are
-    skipped."""
-    found = []
-    with suppress(ValueError, RecursionError):
-        records = json.loads(content)
-        for record in records if isinstance(records, list) else []:
-            with suppress(ValueError):
-                found.append(_make_worker(record))
-    return found
-
-
-def parse_counts(data: bytes) -> dict[Status, int]:
-    try:
-        return {status: int(json.loads(data)[status]) for status in FINISHED}
-    except (ValueError, KeyError, TypeError):
-        return dict.fromkeys(FINISHED, 0)
 
 
 def is_being_read(path: str) -> bool:

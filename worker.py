@@ -50,7 +50,6 @@ from storage import (
     SpoolEntry,
     SpoolInUse,
     Store,
-    WorkerInfo,
     WorkerStore,
     check_private,
     fire_due,
@@ -77,6 +76,7 @@ from tailboard.schedules import due, next_time
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import RESOURCE_ERRNOS
+from tailboard.workers import WorkerInfo
 
 log = logging.getLogger("worker")
 

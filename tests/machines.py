@@ -9,17 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from storage import (
-    Claim,
-    FolderStore,
-    Machine,
-    Pause,
-    Pauses,
-    RedisStore,
-    Spool,
-    WorkerInfo,
-    WorkerStore,
-)
+from storage import Claim, FolderStore, Pauses, RedisStore, Spool, WorkerStore
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
@@ -27,6 +17,7 @@ from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
 from tailboard.settings import Settings
 from tailboard.status import Status
+from tailboard.workers import Machine, Pause, WorkerInfo
 from worker import Relay
 
 Answer = TypeVar("Answer")

@@ -24,12 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import storage
 import worker
-from storage import FolderStore, WorkerInfo
+from storage import FolderStore
 from tailboard.files import append_line
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.settings import Settings
 from tailboard.status import Status
+from tailboard.workers import WorkerInfo
 from worker import Worker
 
 STEPS = {

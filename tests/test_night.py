@@ -19,10 +19,11 @@ import requests
 from conftest import Processes, need, wait_until
 
 from api import create_app
-from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Retention, WorkerInfo, load_logs
+from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Retention, load_logs
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.status import Status
+from tailboard.workers import WorkerInfo
 from worker import post
 
 DAY = 86_400
@@ -363,7 +364,7 @@ def test_health_tells_jobs_that_nobody_serves(
 def test_health_tells_of_a_worker_that_lives_but_does_not_respond(
     processes: Processes, worker: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    url = processes.api("storage.UNRESPONSIVE_AFTER=5")
+    url = processes.api("tailboard.workers.UNRESPONSIVE_AFTER=5")
     process = worker()  # with a heartbeat every 0.5 s
     wait_until(lambda: requests.get(f"{url}/healthz").json()["workers"] == 1)
     assert requests.get(f"{url}/healthz").status_code == 200

@@ -22,9 +22,10 @@ from web import UNKNOWN
 
 import api
 from api import Access
-from storage import FolderStore, WorkerInfo, WorkerStore
+from storage import FolderStore, WorkerStore
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.workers import WorkerInfo
 
 
 @pytest.fixture

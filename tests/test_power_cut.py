@@ -36,11 +36,12 @@ import pytest
 from conftest import ROOT, clean_environment
 from record_life import SCENES
 
-from storage import ID_RE, FolderStore, WorkerInfo
+from storage import ID_RE, FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome, parse_journal
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
+from tailboard.workers import WorkerInfo
 from worker import Worker
 
 HOST = socket.gethostname()

@@ -51,7 +51,6 @@ from storage import (
     RedisStore,
     Retention,
     Spool,
-    WorkerInfo,
     fire_due,
     load_logs,
     open_store,
@@ -63,6 +62,7 @@ from tailboard.saved_command import SavedCommand
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc
+from tailboard.workers import WorkerInfo
 from worker import FULL_LOG_KEPT, Relay, make_worker
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}

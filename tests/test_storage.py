@@ -28,7 +28,6 @@ from storage import (
     FolderStore,
     Retention,
     Store,
-    WorkerInfo,
     check_private,
     fire_due,
     load_logs,
@@ -43,6 +42,7 @@ from tailboard.judge import judge
 from tailboard.saved_command import SavedCommand
 from tailboard.status import FINISHED, Status
 from tailboard.values import first_id, utc
+from tailboard.workers import WorkerInfo
 
 UNKNOWN = "20200101-000000-00000000"
 

@@ -26,7 +26,7 @@ from conftest import (
 )
 
 import storage as module
-from storage import Claim, FolderStore, Pause, WorkerInfo, WorkerStore, fire_due, load_logs
+from storage import Claim, FolderStore, WorkerStore, fire_due, load_logs
 from tailboard import judge as judge_module
 from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
@@ -39,6 +39,7 @@ from tailboard.saved_command import Param, SavedCommand
 from tailboard.schedules import due
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
+from tailboard.workers import Pause, WorkerInfo
 
 UNKNOWN = "20200101-000000-00000000"
 NO_QUEUES = ("../../x", "", "a/b", "A", "x" * 33)

@@ -22,12 +22,13 @@ from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
 from api import OPERATIONS, resolve_bind
-from storage import FolderStore, WorkerInfo, load_logs
+from storage import FolderStore, load_logs
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 from tailboard.values import CONTROL_RE
+from tailboard.workers import WorkerInfo
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Typed = Callable[..., Result]

@@ -20,11 +20,12 @@ import pytest
 import requests
 from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, WorkerInfo, load_logs
+from storage import FolderStore, load_logs
 from tailboard.job import Job
 from tailboard.settings import Settings, foreign_settings
 from tailboard.status import Status
 from tailboard.values import parse_time
+from tailboard.workers import WorkerInfo
 from worker import ProcessTable, Worker
 
 
