@@ -94,6 +94,8 @@ from tailboard import workers
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.errors import JobNotFound, KeyReused, StoreError, StoreUnreachable, WrongState
 from tailboard.files import read_small, replace_file
+from tailboard.folder.access import check_private
+from tailboard.folder.saved_files import ID_RE
 from tailboard.job import MAX_RETRY_DELAY, WIRE, Job
 from tailboard.keys import own_key
 from tailboard.logs import TAIL_BYTES, EmptyLog, Log
@@ -485,7 +487,7 @@ SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
 Filter = Annotated[str, text_field("", 200, "text of up to 200 characters")]
-PLACE = rf"^({storage.ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
+PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
 
 
@@ -592,9 +594,7 @@ class Listing(Filters):
 
     q: Filter = ""
     limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
-    before: Annotated[
-        str | None, text_field(f"^{storage.ID_RE.pattern}$", 24, "the ID of a job")
-    ] = None
+    before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
 
 
 class TicketRequest(RequestModel):
@@ -3971,7 +3971,7 @@ def make_server() -> AbstractServer[Any]:
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
     if not storage.is_redis(settings.storage):
-        storage.check_private("TAILBOARD_STORAGE", settings.storage)
+        check_private("TAILBOARD_STORAGE", settings.storage)
     storage.open_store(settings.storage)
     if settings.tokens:
         TokenFile(settings.tokens).check()

@@ -35,11 +35,9 @@ import psutil
 
 import storage
 from storage import (
-    ID_RE,
     LOG_CHUNK,
     REDIS_LOG_KEPT,
     Assignment,
-    Claim,
     Command,
     Instance,
     MachineOrders,
@@ -51,7 +49,6 @@ from storage import (
     SpoolInUse,
     Store,
     WorkerStore,
-    check_private,
     fire_due,
     is_redis,
     open_spool,
@@ -67,6 +64,9 @@ from tailboard.errors import (
     StoreUnreachable,
     WrongState,
 )
+from tailboard.folder.access import check_private
+from tailboard.folder.claim import Claim
+from tailboard.folder.saved_files import ID_RE
 from tailboard.job import MAX_RETRY_DELAY, Job
 from tailboard.journal import Outcome, shorten_hint
 from tailboard.judge import RETRIED, Verdict

@@ -16,7 +16,8 @@ from pathlib import Path
 from conftest import Processes, clean_environment, end_jobs, start_shim, wait_until
 from figures import each, quantiles, say, say_alone
 
-from storage import FolderStore, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.status import FINISHED
 from tailboard.values import first_id

@@ -19,7 +19,8 @@ from conftest import Processes, free_port, wait_until
 from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
-from storage import FolderStore, Store
+from storage import Store
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import FileLog
 

@@ -34,8 +34,10 @@ for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STRE
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
 
-from storage import Claim, FolderStore, Store, WorkerStore, load_logs  # noqa: E402
+from storage import Store, WorkerStore, load_logs  # noqa: E402
 from tailboard.errors import JobNotFound  # noqa: E402
+from tailboard.folder.claim import Claim  # noqa: E402
+from tailboard.folder.folder_store import FolderStore  # noqa: E402
 from tailboard.job import Job  # noqa: E402
 from tailboard.journal import Outcome  # noqa: E402
 from tailboard.status import FINISHED, Status  # noqa: E402
@@ -398,7 +400,7 @@ def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
     """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
     through the 5 s until it looks at everything again."""
     times = [f"worker.KILL_DELAY={grace}", "worker.HEARTBEAT_INTERVAL=0.5"]
-    times.append(f"storage.SCAN_INTERVAL={scan}")
+    times.append(f"tailboard.folder.folder_store.SCAN_INTERVAL={scan}")
     return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 
 

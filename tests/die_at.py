@@ -33,6 +33,7 @@ import storage
 import worker
 from tailboard import job
 from tailboard import judge as judge_module
+from tailboard.folder import folder_store
 
 REQUEST = "1" * 64  # a hash of what a client sends with a key
 CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
@@ -95,11 +96,11 @@ def live(
         worker.SHELL = env.get("TEST_SHELL", worker.SHELL)
         worker.main(arguments)
     elif kind == "fire":
-        store = storage.FolderStore(arguments[0])
+        store = folder_store.FolderStore(arguments[0])
         storage.fire_due(store, store.saved.load(arguments[1]), time.time())
     else:
         folder, key, command = arguments
-        store = storage.FolderStore(folder)
+        store = folder_store.FolderStore(folder)
         store.submit(job.Job(command=command), key or None, REQUEST)
 
 

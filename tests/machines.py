@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from storage import Claim, FolderStore, Pauses, RedisStore, Spool, WorkerStore
+from storage import Pauses, RedisStore, Spool, WorkerStore
+from tailboard.folder.claim import Claim
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notifier import Notifier

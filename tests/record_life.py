@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import storage
 import worker
-from storage import FolderStore
 from tailboard.files import append_line
+from tailboard.folder import retention
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.settings import Settings
@@ -290,7 +290,7 @@ def is_pruned(life: Life) -> None:
     job = life.submit("echo some output")
     life.run()
     life.recorder.mark("deleting", id=job.id)
-    storage.MIN_KEPT = 0.0  # as if it had ended long ago
+    retention.MIN_KEPT = 0.0  # as if it had ended long ago
     for _ in life.store.prune(days=0, max_bytes=1):
         pass
 

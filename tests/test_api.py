@@ -35,7 +35,9 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import FinishedJobs, create_app
-from storage import Claim, FolderStore, RedisStore, WorkerStore
+from storage import RedisStore, WorkerStore
+from tailboard.folder.claim import Claim
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.status import FINISHED, Status

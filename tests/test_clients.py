@@ -38,7 +38,7 @@ from werkzeug.exceptions import HTTPException
 
 import api
 from api import Searcher, SearchTurns, searcher
-from storage import Claim
+from tailboard.folder.claim import Claim
 
 LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
 

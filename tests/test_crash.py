@@ -32,8 +32,9 @@ from conftest import (
     wait_until,
 )
 
-from storage import FolderStore, load_logs
+from storage import load_logs
 from tailboard.errors import JobNotFound, WrongState
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc

@@ -37,7 +37,8 @@ from playwright.sync_api import (
 )
 
 import dashboard
-from storage import FolderStore, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status

@@ -33,8 +33,9 @@ from conftest import (
     wait_until,
 )
 
-from storage import FolderStore, load_logs
+from storage import load_logs
 from tailboard.errors import WrongState
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.log_limit import LogSupervisor
 from tailboard.status import FINISHED, Status

@@ -24,7 +24,7 @@ from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
 import api
-from storage import Claim
+from tailboard.folder.claim import Claim
 from tailboard.journal import Outcome
 from tailboard.logs import FileLog, last_match_finder
 from tailboard.status import Status

@@ -19,7 +19,9 @@ import requests
 from conftest import Processes, need, wait_until
 
 from api import create_app
-from storage import CLOCK_TOLERANCE, CLOCK_TRIAL, FolderStore, Retention, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.retention import CLOCK_TOLERANCE, CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.status import Status
@@ -134,7 +136,7 @@ def test_a_ledger_of_a_later_version_is_believed(storage: FolderStore) -> None:
 def test_age_deletes_no_more_than_its_share_in_an_hour(
     storage: FolderStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.DELETED_AN_HOUR", 3)
+    monkeypatch.setattr("tailboard.folder.retention.DELETED_AN_HOUR", 3)
     caplog.set_level("INFO")
     for _ in range(5):
         finished(storage, 9, 100_000)

@@ -22,7 +22,8 @@ from web import UNKNOWN
 
 import api
 from api import Access
-from storage import FolderStore, WorkerStore
+from storage import WorkerStore
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.workers import WorkerInfo

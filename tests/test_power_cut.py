@@ -36,7 +36,8 @@ import pytest
 from conftest import ROOT, clean_environment
 from record_life import SCENES
 
-from storage import ID_RE, FolderStore
+from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.saved_files import ID_RE
 from tailboard.job import Job
 from tailboard.journal import Outcome, parse_journal
 from tailboard.settings import Settings

@@ -41,21 +41,20 @@ from redis import Redis
 
 from dashboard import machines_summary
 from storage import (
-    CLOCK_TRIAL,
     REDIS_LOG_KEPT,
     RESTORE_TIME,
     TIMES_KEPT,
-    Claim,
-    FolderStore,
     RedisIsOlder,
     RedisStore,
-    Retention,
     Spool,
     fire_due,
     load_logs,
     open_store,
 )
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
+from tailboard.folder.claim import Claim
+from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.retention import CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.saved_command import SavedCommand

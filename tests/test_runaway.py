@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Gate, Processes, need, wait_until
 
-from storage import FolderStore, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.log_limit import LogSupervisor
 from tailboard.logs import SAMPLE, FileLog

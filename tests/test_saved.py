@@ -20,8 +20,9 @@ from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case
 
-from storage import FolderStore, RedisStore, fire_due, load_logs
+from storage import RedisStore, fire_due, load_logs
 from tailboard.cron import cron_times
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.saved_command import Param, SavedCommand

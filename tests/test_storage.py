@@ -21,21 +21,15 @@ from typing import Any
 import pytest
 from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 
-import storage as module
-from storage import (
-    ID_RE,
-    Claim,
-    FolderStore,
-    Retention,
-    Store,
-    check_private,
-    fire_due,
-    load_logs,
-    open_store,
-    read_cancel_request,
-)
+from storage import Store, fire_due, load_logs, open_store
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
 from tailboard.files import append_line
+from tailboard.folder import folder_store
+from tailboard.folder.access import check_private
+from tailboard.folder.claim import Claim, read_cancel_request
+from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.retention import Retention
+from tailboard.folder.saved_files import ID_RE
 from tailboard.job import Job
 from tailboard.journal import CancelRequest, Outcome, parse_journal
 from tailboard.judge import judge
@@ -85,7 +79,7 @@ def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: 
 def test_a_search_that_finds_little_says_where_to_go_on(
     storage: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SCAN_LIMIT", 10)
+    monkeypatch.setattr(folder_store, "SCAN_LIMIT", 10)
     rare = storage.submit(Job(command="rare"))
     for _ in range(25):
         storage.submit(Job(command="true"))

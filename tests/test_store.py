@@ -25,12 +25,14 @@ from conftest import (
     wait_until,
 )
 
-import storage as module
-from storage import Claim, FolderStore, WorkerStore, fire_due, load_logs
+from storage import WorkerStore, fire_due, load_logs
 from tailboard import judge as judge_module
 from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
 from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
+from tailboard.folder import saved_files
+from tailboard.folder.claim import Claim
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.logs import Log
@@ -98,7 +100,7 @@ def test_an_id_sorts_by_time_and_says_it(store: WorkerStore) -> None:
     assert ids == sorted(ids) and len(set(ids)) == 20
     for job in jobs:
         assert job.submitted_at
-        assert module.ID_RE.fullmatch(job.id)
+        assert saved_files.ID_RE.fullmatch(job.id)
         assert job.id[:8] == job.submitted_at[:10].replace("-", "")
 
 
@@ -1323,7 +1325,7 @@ def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs may be deleted to save bytes as if they had ended more than an hour ago."""
-    monkeypatch.setattr("storage.MIN_KEPT", 0.0)
+    monkeypatch.setattr("tailboard.folder.retention.MIN_KEPT", 0.0)
 
 
 def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
@@ -1535,7 +1537,7 @@ def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) 
 
 def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) -> None:
     store.saved.save(SavedCommand(saved="a", command="true"))
-    jobs = [store.submit(Job(command="true", saved="a")) for _ in range(module.RUNS_KEPT + 2)]
+    jobs = [store.submit(Job(command="true", saved="a")) for _ in range(saved_files.RUNS_KEPT + 2)]
     store.submit(Job(command="true", saved="b"))
     store.submit(Job(command="true"))
     assert store.saved.runs("a") == [job.id for job in jobs[:1:-1]]

@@ -22,7 +22,8 @@ from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
 from api import OPERATIONS, resolve_bind
-from storage import FolderStore, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.saved_command import Param, SavedCommand

@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from web import is_problem
 
 import worker as module
-from storage import FolderStore
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import HINT_LENGTH, Outcome, parse_journal
 from tailboard.judge import Delay, delay_before_start, judge, retry_pause
@@ -525,7 +525,7 @@ def test_a_worker_wakes_when_a_time_has_come(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """By itself it would look again after an hour."""
-    times = ("worker.HEARTBEAT_INTERVAL=3600", "storage.SCAN_INTERVAL=3600")
+    times = ("worker.HEARTBEAT_INTERVAL=3600", "tailboard.folder.folder_store.SCAN_INTERVAL=3600")
     processes.start(sys.executable, "-m", "tests.programs.tuned_worker", *times, "--")
     at = utc(time.time() + 1.5)
     job = storage.submit(Job(command="exit $((2 - JOB_ATTEMPT))", not_before=at, retries=1))

@@ -20,7 +20,8 @@ import pytest
 import requests
 from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in, wait_until
 
-from storage import FolderStore, load_logs
+from storage import load_logs
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.settings import Settings, foreign_settings
 from tailboard.status import Status

@@ -1,0 +1,353 @@
+"""A claim: one job whose lock this process holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from contextlib import AbstractContextManager, suppress
+from math import isfinite
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from tailboard.errors import JobDamaged, JobNotFound, WrongState
+from tailboard.files import (
+    DAMAGE_ERRNOS,
+    SMALL_FILE,
+    append_line,
+    is_empty_file,
+    lock_file,
+    open_regular,
+    read_small,
+)
+from tailboard.job import Job
+from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
+from tailboard.judge import Verdict, delay_before_start, judge
+from tailboard.log_limit import LogSupervisor
+from tailboard.logs import FileLog, disk_usage, log_size, log_start
+from tailboard.status import Status
+from tailboard.values import utc
+
+if TYPE_CHECKING:
+    from tailboard.folder.folder_store import FolderStore
+
+
+MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
+APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def read_cancel_request(folder: str) -> CancelRequest | None:
+    """The request in the file `cancel`; None if there is no such file. Anything with that name is a
+    request. OSError if the disk prevents a look."""
+    try:
+        os.lstat(f"{folder}/cancel")
+    except FileNotFoundError:
+        return None
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return CancelRequest(str(json.loads(read_small(f"{folder}/cancel"))["reason"])[:1_000])
+    return CancelRequest()
+
+
+class Claim(AbstractContextManager["Claim"]):
+    """A job that this process supervises, from its claim to the record of its end.
+
+    It holds the flock on `times` for all that time: nobody else signals the job or records it. The
+    journal's flock it holds before the shim starts (`shim_input` hands it on) and after the shim's
+    death (`acquire_lock`); finish and requeue need it."""
+
+    def __init__(self, store: FolderStore, folder: str, times: int, journal: int | None) -> None:
+        self.store, self.folder = store, folder
+        self._times, self._journal = times, journal
+        self._supervisor: LogSupervisor | None = None
+        self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
+        self._written: Outcome | None = None  # how it ended, where the journal says so already
+        self.job = Job(command="")
+        self.attempt = Attempt()
+
+    def read(self) -> Self:
+        """Read the job and its last attempt; JobNotFound if it was deleted, OSError if the disk
+        prevents it."""
+        job = self.store.load_folder(self.status, self.folder, must_read=True)
+        if job is None:
+            raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
+        self.job = job
+        self.attempt = job.attempts[-1] if job.attempts else Attempt()
+        return self
+
+    def read_record(self) -> Self:
+        """Read what was asked of a queued job: `judge` is to read what happened since. JobNotFound
+        if it was deleted, OSError if the disk prevents it."""
+        job = self.store.load_record(self.folder, must_read=True)
+        if job is None:
+            raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
+        job.queue = os.path.basename(os.path.dirname(self.folder))
+        self.job = job
+        return self
+
+    @property
+    def status(self) -> Status:
+        """The status that its folder stands for."""
+        place = self.folder.removeprefix(f"{self.store.root}/")
+        return Status(place.partition("/")[0])
+
+    # Starting it
+
+    def shim_input(self) -> int:
+        """The locked journal, for the shim's standard input; the shim appends to it. The lock is
+        free once both the shim and this process have closed it: see `release_journal`."""
+        assert self._journal is not None, "the lock was let go"
+        return self._journal
+
+    def make_durable(self) -> None:
+        """Make the claim outlast a power cut, which else might start the job twice: to be called
+        before anything of the job runs."""
+        os.fsync(self.shim_input())
+
+    def release_journal(self) -> None:
+        """Close this process's copy of the locked journal. LOCK_UN would release the shim's lock,
+        too (flock(2))."""
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+
+    def open_log_for_append(self) -> BinaryIO:
+        """The job's log, for its output and our notices; OSError if it is not a regular file."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        fd = open_regular(f"{self.folder}/output.log", flags)
+        os.set_blocking(fd, True)  # the job inherits it, and may look at its flags
+        return open(fd, "ab", buffering=0)
+
+    def write_notice(self, line: str) -> None:
+        """Append a line of our own to the job's log, ending an unfinished line first."""
+        with self.open_log_for_append() as out:
+            size = os.fstat(out.fileno()).st_size
+            if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
+                out.write(b"\n")
+            out.write(f"{line}\n".encode(errors="replace"))
+
+    # While it runs
+
+    def cancel_requested(self) -> bool:
+        """Has somebody left the file `cancel`?"""
+        return os.path.lexists(f"{self.folder}/cancel")
+
+    def is_there(self) -> bool:
+        """Is the folder still in its place, neither moved nor removed by hand? OSError if the disk
+        prevents a look."""
+        try:
+            return stat.S_ISDIR(os.stat(self.folder).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def write_stopping(self, status: Status, reason: str) -> None:
+        """Write down why this process is about to end the job, in case it dies before the record.
+        OSError if it cannot be written; this process remembers it anyway."""
+        self._stopping = Outcome(status, reason=reason)
+        fd = open_regular(f"{self.folder}/journal", APPEND_FLAGS)
+        try:
+            append_line(fd, {"stopping": {"status": status, "reason": reason}})
+        finally:
+            os.close(fd)
+
+    def sample_and_trim(self, limit: int) -> bool:
+        """See LogSupervisor.sample_and_trim. True also where there is no log."""
+        if self._supervisor is None:
+            try:
+                self._supervisor = LogSupervisor(f"{self.folder}/output.log", self._times)
+            except FileNotFoundError:
+                return True
+        return self._supervisor.sample_and_trim(limit)
+
+    # Its end
+
+    def log_usage(self) -> int:
+        """Bytes that its log takes on the disk."""
+        return disk_usage(f"{self.folder}/output.log")
+
+    def read_log_end(self, limit: int) -> bytes:
+        """The last `limit` bytes of its log at the most; none where there is no log to read."""
+        with suppress(OSError), FileLog(f"{self.folder}/output.log") as file:
+            return file.read(max(0, file.size - limit), limit)[1]
+        return b""
+
+    def acquire_lock(self, flags: int = 0) -> bool:
+        """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
+        the folder is gone, JobDamaged if the journal is not the file that we made, another OSError
+        if the disk prevents it. `flags` are added to those that it is opened with."""
+        if self._journal is None:
+            try:
+                self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS | flags)
+            except OSError as error:
+                if error.errno not in DAMAGE_ERRNOS or not self.is_there():
+                    raise
+                raise JobDamaged(f"its journal cannot be read: {error.strerror}") from None
+        return self._journal is not None
+
+    def read_verdict(self) -> Verdict:
+        """Where the job belongs, by what its folder holds now; needs the lock."""
+        journal = os.fstat(self.shim_input())
+        if journal.st_size > SMALL_FILE:
+            raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
+        attempts = parse_journal(os.pread(self.shim_input(), journal.st_size, 0))
+        if self.status is Status.RUNNING:
+            self._check_claimed(attempts)
+        self.attempt, self.job.attempts = attempts[-1], attempts[1:]
+        if self.attempt.stopping is None:
+            self.attempt.stopping = self._stopping  # decided before the exit, but not written
+        cancel = read_cancel_request(self.folder)
+        return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
+
+    def failed_start_verdict(self) -> Verdict:
+        """Where a job belongs whose shim passed its gate and ended before it wrote its pid: in the
+        queue for a while, and in failed/ after some tries, which the journal counts. A start that
+        failed because its worker died is not the job's fault and is not counted."""
+        claims = [a.ended for a in self.job.attempts if a.number == self.attempt.number]
+        count = 1 + max((ended.failed_starts for ended in claims if ended), default=0)
+        if count < MAX_FAILED_STARTS:
+            outcome = Outcome(Status.QUEUED, failed_starts=count, finished_at=utc())
+            return Verdict(Status.QUEUED, outcome, False, self.attempt.number)
+        reason = f"cannot start: /bin/sh ended {count} times before it started the command"
+        outcome = Outcome(Status.FAILED, reason=reason, final=True)
+        return Verdict(Status.FAILED, outcome, recorded=False)
+
+    def _check_claimed(self, attempts: list[Attempt]) -> None:
+        """JobDamaged if the journal has lost its claim: the job may have started and must not start
+        again. A job moved into running/ by hand is different: it has neither claim nor log. A job
+        whose first claim was lost in a power cut gets a new claim, so that this attempt is lost."""
+        if attempts[-1].number != self.attempt.number:
+            raise JobDamaged("its journal does not hold its claim")
+        if attempts[-1].number:
+            return
+        log = f"{self.folder}/output.log"
+        if os.fstat(self.shim_input()).st_size == 0 and not os.path.lexists(log):
+            return  # by hand
+        if attempts[-1] != Attempt() or not is_empty_file(log):
+            raise JobDamaged("its journal does not hold its claim")
+        claimed = Attempt(
+            number=1,
+            worker="unknown",
+            host=os.uname().nodename,
+            boot="",  # not this one: it may have started
+            started_at=utc(os.fstat(self.shim_input()).st_mtime),
+            started_monotonic=0.0,
+        )
+        append_line(self.shim_input(), {"claimed": claimed.claimed_line()})
+        self.attempt = claimed
+        attempts.append(claimed)
+
+    def write_ended(self, outcome: Outcome) -> None:
+        """Append to the journal how the job ended, without waiting for the disk; `finish`, with the
+        same outcome, does the rest."""
+        self._append_ended(outcome)
+        self._written = outcome
+
+    def finish(self, outcome: Outcome) -> Job:
+        """Record how the job ended (queued, running -> finished); a cancel that came meanwhile may
+        still win, as `judge` says. The line is fsynced: a job seen as ended stays ended."""
+        self._expect("finished", Status.RUNNING, Status.QUEUED)
+        if outcome is not self._written:
+            self._append_ended(outcome)
+        if outcome.status is not Status.CANCELLED and self.cancel_requested():
+            verdict = self.read_verdict()
+            if verdict.status is Status.CANCELLED:
+                self._append_ended(verdict.outcome)
+                outcome = verdict.outcome
+        os.fsync(self.shim_input())
+        home = f"{self.store.root}/{outcome.status}/{self.day}"
+        self.folder = self.store.move_folder(self.folder, home)
+        job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
+        job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
+        if job.attempts:
+            job.attempts[-1] = self.attempt
+        fill_finished(job, self.attempt)
+        return job
+
+    def requeue(self, outcome: Outcome) -> Job:
+        """Put the job back into its queue (queued, running -> queued) for its next attempt, or,
+        with an outcome of status QUEUED, because it never started. That line is fsynced: after a
+        power cut without it, the job would look started. A cancel that came meanwhile ends it."""
+        self._expect("requeued", Status.RUNNING, Status.QUEUED)
+        self._append_ended(outcome)
+        if self.cancel_requested():
+            verdict = self.read_verdict()
+            if verdict.status is Status.CANCELLED:
+                return self.finish(verdict.outcome)
+        if outcome.status is Status.QUEUED:
+            os.fsync(self.shim_input())
+        return self.move_to(Status.QUEUED, self.store.requeue_home(self.job.queue))
+
+    def finish_damaged(self, status: Status) -> Job:
+        """Finish a job whose journal is damaged and takes no line: only the folder moves."""
+        return self.move_to(status, f"{self.store.root}/{status}/{self.day}")
+
+    @property
+    def day(self) -> str:
+        return os.path.basename(self.folder)[:8]
+
+    def _append_ended(self, outcome: Outcome) -> None:
+        if outcome.status is Status.QUEUED:
+            append_line(self.shim_input(), {"ended": outcome.ended_line()})
+            return
+        outcome.log_start = log_start(self.folder)
+        # Never before its start, even if the clock was set back meanwhile.
+        outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
+        append_line(self.shim_input(), {"ended": outcome.ended_line()})
+
+    def _expect(self, verb: str, *allowed: Status) -> None:
+        if self.status not in allowed:
+            raise WrongState(f"job {self.job.id} is {self.status}: it cannot be {verb}")
+
+    def move_to(self, status: Status, home: str) -> Job:
+        """Move the folder into `home` and read the job again."""
+        self.folder = self.store.move_folder(self.folder, home)
+        job = self.store.load_folder(status, self.folder)
+        if job is not None:
+            self.job = job
+        return self.job
+
+    def release(self) -> None:
+        """Release both locks; if the job still runs, the next worker that looks adopts it."""
+        self.release_journal()
+        if self._supervisor is not None:
+            self._supervisor.close()
+            self._supervisor = None
+        if self._times >= 0:
+            os.close(self._times)
+            self._times = -1
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
+    verdict = judge(job.retries, attempt, None, boot, changed_at)
+    job.attempt = verdict.next_attempt
+    delay, now = delay_before_start(job, verdict, changed_at), time.time()
+    if isfinite(delay.at_most) and delay.until > 0:
+        job.retried_at = utc(min(delay.until, now + delay.at_most))
+
+
+def fill_running(job: Job, attempt: Attempt) -> None:
+    job.attempt = max(attempt.number, 1)
+    job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
+    job.started_at = attempt.started_at
+
+
+def fill_finished(job: Job, attempt: Attempt) -> None:
+    """Fields whose values the journal does not tell stay None."""
+    job.attempt = max(attempt.number, 1)
+    ended = attempt.ended
+    if ended is None:
+        return
+    job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
+    job.reason, job.hint = job.reason or ended.reason, ended.hint
+    job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
+    job.log_start = max(job.log_start, ended.log_start)
+    if attempt.result is None or ended is attempt.result:
+        job.worker, job.host, job.started_at = (
+            attempt.worker,
+            attempt.host,
+            attempt.started_at,
+        )
+    else:  # cancelled while it waited for its next attempt
+        job.attempt += 1
