@@ -97,10 +97,8 @@ from tailboard.logs import LAST_SIZE, SAMPLE, FileLog, Log, SizeSamples
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand, check_room, parse_command
 from tailboard.schedules import (
-    SCHEDULE,
     Schedule,
     ScheduleDecision,
-    due,
     encode_schedule,
     parse_schedule,
     parse_timestamp,
@@ -424,39 +422,6 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
     UTF-8. JobNotFound; FileNotFoundError if the job has no log."""
     with store.open_log(job_id) as log:
         return log.read_tail(tail, log.size)[1].decode(errors="replace")
-
-
-def active_run(store: Store, name: str) -> str | None:
-    """The ID of a job of this saved command that is queued or running; None if there is none."""
-    for job_id in store.saved.runs(name):
-        with suppress(JobNotFound):  # it was deleted
-            if store.status(job_id) not in FINISHED:
-                return job_id
-    return None
-
-
-def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
-    """Submit the job of a saved command whose time has come, or note that it is skipped. None
-    where nothing was due, or another worker was faster."""
-    seen = store.saved.load_schedule(command.saved)
-    decision = due(command, seen, now)
-    if decision is None:
-        return None
-    if not decision.submits:
-        log.warning(
-            "times count from now on saved=%s since=%s settled=%s",
-            command.saved,
-            seen.since,
-            seen.settled,
-        )
-        return store.fire(command, seen, decision, None)
-    active = active_run(store, command.saved)
-    if active is not None:
-        decision = due(command, seen, now, active) or decision
-        log.info("skipped saved=%s times=%d active=%s", command.saved, decision.skipped, active)
-        return store.fire(command, seen, decision, None)
-    job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=decision.reason)
-    return store.fire(command, seen, decision, job)
 
 
 @cache

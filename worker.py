@@ -8,12 +8,9 @@ adopts them: the claim and crash rules stand at the top of storage.py, all of ou
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import queue
-import re
-import resource
 import select
 import selectors
 import signal
@@ -22,12 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import click
@@ -47,13 +42,12 @@ from storage import (
     Spool,
     SpoolEntry,
     SpoolInUse,
-    Store,
     WorkerStore,
-    fire_due,
     is_redis,
     open_spool,
     open_store,
 )
+from tailboard import intervals
 from tailboard.errors import (
     EvictionAllowed,
     JobDamaged,
@@ -66,13 +60,22 @@ from tailboard.errors import (
 )
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
-from tailboard.folder.saved_files import ID_RE
-from tailboard.job import MAX_RETRY_DELAY, Job
-from tailboard.journal import Outcome, shorten_hint
+from tailboard.job import Job
+from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
 from tailboard.notifier import Notifier
-from tailboard.saved_command import SavedCommand
-from tailboard.schedules import due, next_time
+from tailboard.run.hint import HINT_BYTES, attempt_notice, find_hint
+from tailboard.run.processes import (
+    ProcessTable,
+    descriptor_limit,
+    group_of,
+    leave_job,
+    needed_descriptors,
+    send_to,
+)
+from tailboard.run.shim import base_environment, encode_environment, shim_options
+from tailboard.run.webhook import send_webhooks
+from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
 from tailboard.status import FINISHED, Status
 from tailboard.values import RESOURCE_ERRNOS
@@ -80,18 +83,9 @@ from tailboard.workers import WorkerInfo
 
 log = logging.getLogger("worker")
 
-POLL_INTERVAL = 0.25  # seconds between looks at running jobs; at queues, where nothing tells
-HEARTBEAT_INTERVAL = 5.0  # seconds between recoveries, and full scans of the queues
 KILL_DELAY = 10.0  # seconds from TERM to KILL
-RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
 MAX_SPAWN_PAUSE = 60.0  # seconds: the longest while the machine has no process to spare
 SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for what a job left
-PRUNE_TIME = 0.02  # seconds of deleting old jobs at each beat
-FIRE_TIME = 0.1  # seconds of firing schedules in one pass of the loop
-WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
-WEBHOOK_TIME = 10.0  # seconds for one try, whatever the other side does
-JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
-OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
 NO_HOLES_REASON = (
     "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
 )
@@ -109,109 +103,12 @@ FINAL_SEND_TIME = 5.0  # seconds for sending what is left, when the worker stops
 COMPARE_BATCH = 200  # jobs compared with Redis in one round
 MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
 FULL_LOG_KEPT = 4_000  # bytes of its log that Redis gets of a job that ends while Redis is full
-ERROR_PATTERNS = Path(__file__).with_name("static") / "error_patterns.json"  # the page's, too
-HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
-HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
 SPOOL_COPIED = (
     "another worker uses a copy of the spool {0}: delete the file {0}/name, or set TAILBOARD_SPOOL "
     "to an empty folder"
 )
 FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 ON_STOP = click.Choice(["leave", "wait", "kill"])
-SHELL = "/bin/sh"  # the program that runs the shim
-SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
-
-
-# Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
-# free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
-# from which it reads a line before it does anything: so it can start while the claim is on its way
-# to the disk. If the worker dies meanwhile, the pipe ends, and the shim with it. The traps are
-# no-ops and not "ignore", which the command would inherit. A line that a full disk refuses is tried
-# again until it is written. Its first argument, from `shim_environment`, gives the command its
-# environment and runs it. The command inherits neither the journal nor the gate nor a variable of
-# ours, and the shell's own words about a signal stay out of the log.
-SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
-read -r _ <&1 || exit
-until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
-(eval "$1") </dev/null >&3 2>&3 3>&-
-code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
-"""
-JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
-DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
-# Variables that have no effect on a shell: the shim gets them, too.
-SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
-
-
-# The variables that a shell can export: identifiers that are not read-only and whose values do not
-# change by themselves, in dash, bash from 3.2 on (which macOS has) and busybox ash.
-EXPORTED_RE = re.compile(
-    rb"(?!(?:BASH\w*|SHELLOPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCN(?:AME|EST)|PIPESTATUS|S?RANDOM"
-    rb"|SECONDS|EPOCH(?:SECONDS|REALTIME)|LINENO|HISTCMD|OPTIND|IFS|COMP_WORDBREAKS|EXECIGNORE)\Z)"
-    rb"[A-Za-z_][A-Za-z0-9_]*"
-)
-LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they act on every program
-ENV_PROGRAM = b"/usr/bin/env --"
-
-
-def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
-    """(the script that the shim evaluates to run its command in `env`, the shim's environment).
-
-    Nothing in `env` may act on the shim's shell: functions, options or libraries could make it run
-    the command repeatedly, or fail to record its end. So the shim gets each value under a neutral
-    name, TAILBOARD_0 and so on. The script contains only names, and exports the values under their
-    own names just before the command starts. The program `env` sets the few variables that a shell
-    cannot export, which takes another exec. ValueError for a name that no variable can have."""
-    own = {name: env[name] for name in SHARED_VARIABLES if name in env}
-    private = [name for name in env if name not in SHARED_VARIABLES]
-    by_env = {name for name in private if not can_export(name)}
-    if by_env:  # these variables must not act on the program `env` either
-        by_env.update(name for name in private if name.startswith(LINKER_VARIABLES))
-    inert = {name: b"TAILBOARD_%d" % number for number, name in enumerate(private)}
-    for name in private:
-        own[inert[name]] = b"%b=%b" % (name, env[name]) if name in by_env else env[name]
-    if b"PATH" in env:
-        own[b"PATH"] = SHIM_PATH
-    steps = [b"shift"]
-    if by_env:
-        operands = b" ".join(b'"$%b"' % inert[name] for name in private if name in by_env)
-        steps.append(b'set -- %b %b "$@"' % (ENV_PROGRAM, operands))
-    if len(by_env) < len(private):
-        exports = (b'%b="$%b"' % (name, inert[name]) for name in private if name not in by_env)
-        steps.append(b"export " + b" ".join(exports))
-    # bash exports SHLVL. `exec`: the command is a program, and not one of the shell's own.
-    unset = [*inert.values()] if b"SHLVL" in env else [*inert.values(), b"SHLVL"]
-    steps += [b"unset " + b" ".join(unset), b'exec "$@"']
-    return b"; ".join(steps), own
-
-
-@lru_cache(1_000)
-def can_export(name: bytes) -> bool:
-    """Can every shell export this variable unchanged? ValueError if no variable can have the
-    name."""
-    if not name or b"=" in name:
-        raise ValueError(f"{os.fsdecode(name)!r} cannot be the name of an environment variable")
-    return EXPORTED_RE.fullmatch(name) is not None
-
-
-def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Options of Popen for a shim that runs a program with its arguments (`words`) in this
-    environment. ValueError if the program cannot get that environment."""
-    text, own = shim_environment(env)
-    if ENV_PROGRAM in text and "=" in words[0]:
-        raise ValueError("the program's name contains '=', which `env` takes for a variable")
-    arguments = ["/bin/sh", "-c", SHIM, "tailboard", text, *words]
-    return {"args": arguments, "executable": SHELL, "env": own}
-
-
-def base_environment() -> dict[bytes, bytes]:
-    """The worker's environment for its jobs, encoded once here and not by Popen for each job."""
-    kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
-    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
-
-
-def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """As bytes; TypeError or ValueError for a name or a value that cannot be one."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
 @dataclass
@@ -285,7 +182,9 @@ class Worker:
             self.run_maintenance()  # before the claim: adopted jobs take slots
             self.fire_schedules()
             if not self.run_step("claim", self.claim):
-                self.claim_again_at = time.monotonic() + max(RETRY_DELAY, self.spawn_pause)
+                self.claim_again_at = time.monotonic() + max(
+                    intervals.RETRY_DELAY, self.spawn_pause
+                )
             self.record_ends()
             self.stop_if_drained()
             self.stop_if_cut_off()
@@ -379,7 +278,7 @@ class Worker:
         now = time.monotonic()
         is_due = now >= self.next_poll
         if is_due:
-            self.next_poll = now + POLL_INTERVAL
+            self.next_poll = now + intervals.POLL_INTERVAL
         self.processes = None
         for entry in list(self.running.values()):
             if now >= entry.retry_at:
@@ -392,7 +291,7 @@ class Worker:
             yield
         except Exception as error:  # for example a full disk
             self.errors.report(f"job={entry.job.id}", error)
-            entry.retry_at = time.monotonic() + RETRY_DELAY
+            entry.retry_at = time.monotonic() + intervals.RETRY_DELAY
         else:
             self.errors.resolved(f"job={entry.job.id}")
 
@@ -416,9 +315,9 @@ class Worker:
         now = time.monotonic()
         if now < self.next_heartbeat:
             return
-        self.next_heartbeat = now + HEARTBEAT_INTERVAL
+        self.next_heartbeat = now + intervals.HEARTBEAT_INTERVAL
         if not self.run_step("heartbeat", self.beat):
-            self.next_heartbeat = now + RETRY_DELAY
+            self.next_heartbeat = now + intervals.RETRY_DELAY
         if self.has_entered:
             self.run_step("adopt", self.adopt_orphans)
             self.run_step("prune", self.prune)
@@ -551,7 +450,9 @@ class Worker:
         """The job's own fault: it failed. The machine's: back to the queue, with growing pauses."""
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
             claim.requeue(Outcome(Status.QUEUED))
-            self.spawn_pause = min(max(RETRY_DELAY, self.spawn_pause * 2), MAX_SPAWN_PAUSE)
+            self.spawn_pause = min(
+                max(intervals.RETRY_DELAY, self.spawn_pause * 2), MAX_SPAWN_PAUSE
+            )
             raise error
         reason = f"cannot start: {error}"
         with suppress(OSError):  # the log itself may be the trouble
@@ -568,7 +469,7 @@ class Worker:
             raise FileNotFoundError(job.id)
         if entry.kill_at:
             if now >= entry.kill_at:
-                self.send_signal(entry, signal.SIGKILL, RETRY_DELAY)
+                self.send_signal(entry, signal.SIGKILL, intervals.RETRY_DELAY)
         elif claim.cancel_requested() or claim.attempt.stopping:
             self.send_signal(entry, signal.SIGTERM, KILL_DELAY)
         elif job.timeout and now >= (claim.attempt.started_monotonic or now) + job.timeout:
@@ -750,7 +651,7 @@ class Worker:
         self.next_poll = 0.0  # look at once whether it has ended
 
     def prune(self) -> None:
-        until = time.monotonic() + PRUNE_TIME
+        until = time.monotonic() + intervals.PRUNE_TIME
         for _ in self.pruning:
             if time.monotonic() > until:
                 return
@@ -765,201 +666,6 @@ class Worker:
             with open("/proc/self/status") as file:
                 self.own_peak = int(file.read().partition("VmHWM:")[2].split()[0]) * 1024
         return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
-
-
-class Scheduler:
-    """Fires saved commands whose time has come. Every worker has one but those that drain; which
-    of them fires is settled in the store. It knows when the next time comes, and looks every few
-    seconds whether a command was saved, changed or deleted."""
-
-    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
-        """`clock`: seconds since 1970; None: the machine's."""
-        self.store, self.clock = store, clock or time.time
-        self.next_look = 0.0  # on the monotonic clock
-        self.looked_at = 0.0  # by `clock`
-        self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to look at it next
-        self.errors = RepeatedErrors(log)  # by saved command
-
-    def is_due(self) -> bool:
-        return time.monotonic() >= self.next_look
-
-    def fire_all_due(self) -> None:
-        """Fire the schedules that are due, for FIRING seconds at most, so that running jobs are not
-        neglected, and set the time of the next look."""
-        self.next_look = time.monotonic() + RETRY_DELAY  # where something goes wrong
-        now = self.clock()
-        if now < self.looked_at:  # the clock was set back
-            self.plans.clear()
-        self.looked_at = now
-        plans = {}
-        commands = self.store.saved.list()
-        until = time.monotonic() + FIRE_TIME
-        is_late = False
-        for command in commands:
-            known, at = self.plans.get(command.saved, (None, 0.0))
-            if known != command or now >= at:
-                at = now if is_late else self.fire(command, now)
-                is_late = time.monotonic() >= until
-            plans[command.saved] = (command, at)
-        self.plans = plans
-        upcoming = min((at for _, at in plans.values()), default=now + HEARTBEAT_INTERVAL)
-        self.next_look = time.monotonic() + min(HEARTBEAT_INTERVAL, max(0.0, upcoming - now))
-
-    def fire(self, command: SavedCommand, now: float) -> float:
-        """Fire a command if it is due; when it is to be looked at next. What goes wrong with one
-        is said once, tried again after a while, and never in the way of another."""
-        thing = f"schedule={command.saved}"
-        try:
-            job = fire_due(self.store, command, now)
-            if job is not None:
-                log.info(
-                    "fired saved=%s job=%s reason=%r", command.saved, job.id, job.submit_reason
-                )
-            schedule = self.store.saved.load_schedule(command.saved)
-            is_open = due(command, schedule, now) is not None
-            upcoming = next_time(command, schedule, now)
-        except BlockingIOError:  # another worker is at it
-            return now + RETRY_DELAY
-        except Exception as error:
-            self.errors.report(thing, error)
-            return now + RETRY_DELAY
-        self.errors.resolved(thing)
-        if is_open:
-            return now + RETRY_DELAY
-        return float("inf") if upcoming is None else upcoming
-
-
-#
-# What is a line's text, and whether that tells of an error, is for the page to say: the expressions
-# are those of static/log_text.js.
-
-LINE_LIMIT = 1_000  # characters of a line that are looked at; some patterns take the square of it
-ESCAPE_RE = re.compile(
-    r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
-)
-COLOUR_RE = re.compile(r"\x1b\[[0-9;]*m")
-RED_RE = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:31|91)(?:;[0-9;]*)?m")
-UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def find_hint(data: bytes, attempt: int) -> str | None:
-    """Of the end of a log, the last line of this attempt that looks like an error, or else its last
-    line that is not empty; None where there is none."""
-    lines = data.split(b"\n")
-    if len(data) >= HINT_BYTES and len(lines) > 1:
-        del lines[0]  # only its end is here
-    deadline = time.monotonic() + HINT_TIME
-    last = None
-    for line in filter(None, reversed(lines)):
-        raw = line.decode(errors="replace")
-        if raw == attempt_notice(attempt) or time.monotonic() > deadline:
-            break
-        text = visible_text(raw)
-        hint = shorten_hint(text)
-        if hint and is_error(raw, text):
-            return hint
-        last = last or hint
-    return last
-
-
-def is_error(raw: str, text: str) -> bool:
-    """Does a line tell of an error: has its program made it red, or does a pattern fit its text?"""
-    if RED_RE.search(raw[-LINE_LIMIT:]):
-        return True
-    return any(pattern.search(text) for pattern in error_patterns())
-
-
-def attempt_notice(number: int) -> str:
-    """The line in a job's log before what a further attempt writes."""
-    return f"--- attempt {number} ---"
-
-
-def visible_text(raw: str) -> str:
-    """What a terminal would show of a line: what was written last over the rest, with neither
-    escape sequences nor control characters."""
-    shown = raw.rstrip("\r").rpartition("\r")[2][:LINE_LIMIT]
-    return UNSEEN_RE.sub("", COLOUR_RE.sub("", ESCAPE_RE.sub("", shown)))
-
-
-@cache
-def error_patterns() -> Sequence[re.Pattern[str]]:
-    """The patterns of lines that tell of an error; none where their file cannot be read."""
-    try:
-        texts = json.loads(ERROR_PATTERNS.read_bytes())
-        if not isinstance(texts, list):
-            raise ValueError("it is not a list")
-        return [re.compile(text, re.ASCII) for text in texts]
-    except (OSError, ValueError, TypeError, RecursionError, OverflowError, re.error) as error:
-        log.warning("no patterns of errors path=%s error=%r", ERROR_PATTERNS, str(error))
-        return []
-
-
-class ProcessTable:
-    """The living processes, as one scan found them. A scan takes 0.1 ms per process, so all jobs
-    that are being stopped share one."""
-
-    def __init__(self) -> None:
-        self.alive: dict[int, psutil.Process] = {}  # by pid; each remembers its start time
-        self.owner: dict[int, tuple[str, str]] = {}  # pid: the JOB_ID and JOB_STORAGE it carries
-        self.detached: set[int] = set()  # pids of workers that jobs have started
-        self.members: dict[int, list[int]] = defaultdict(list)  # pids by process group and session
-        self.children: dict[int, list[int]] = defaultdict(list)  # pids by parent
-        for pid in psutil.pids():
-            with suppress(psutil.Error, OSError):  # it has ended, or is another user's
-                self._add(psutil.Process(pid))
-
-    def _add(self, process: psutil.Process) -> None:
-        pid = process.pid
-        with process.oneshot():
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return
-            self.alive[pid] = process
-            self.children[process.ppid()].append(pid)
-        for family in {os.getpgid(pid), os.getsid(pid)}:
-            self.members[family].append(pid)
-        environ = process.environ()
-        if DETACHED in environ:
-            self.detached.add(pid)
-        if ID_RE.fullmatch(environ.get("JOB_ID", "")):
-            self.owner[pid] = environ["JOB_ID"], environ.get("JOB_STORAGE", "")
-
-    def find(
-        self,
-        tracking_env: Mapping[str, str],
-        leader: int | None = None,
-        known: Iterable[psutil.Process] = (),
-    ) -> set[psutil.Process]:
-        """The processes of a job, without its shim `leader`: those with its JOB_ID in their
-        environment (as Jenkins finds them); those in the leader's group or session, if the leader
-        is known to be alive; those of `known` that are still alive; and the descendants of all
-        these, except those of other jobs and of workers."""
-        job = tracking_env["JOB_ID"], tracking_env["JOB_STORAGE"]
-        found = {pid for pid, owner in self.owner.items() if owner == job}
-        found.update(process.pid for process in known if self.alive.get(process.pid) == process)
-        if leader:
-            found |= {leader, *self.members[leader]}
-        unseen = list(found)
-        while unseen:
-            for pid in self.children[unseen.pop()]:
-                is_another = pid in self.detached or self.owner.get(pid, job) != job
-                if pid not in found and not is_another:
-                    found.add(pid)
-                    unseen.append(pid)
-        return {self.alive[pid] for pid in found if pid != leader and pid in self.alive}
-
-
-def group_of(process: psutil.Process) -> int:
-    """Its process group; 0 if it has ended."""
-    with suppress(OSError):
-        return os.getpgid(process.pid)
-    return 0
-
-
-def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Signal those that are still alive; psutil notices if a pid has been reused."""
-    for process in processes:
-        with suppress(psutil.Error, OSError):
-            process.send_signal(number)
 
 
 def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
@@ -1092,7 +798,7 @@ class Relay:
                 return
             with suppress(OSError):  # Redis is away, which the other relay says
                 self.fire_schedules()
-            time.sleep(RETRY_DELAY)
+            time.sleep(intervals.RETRY_DELAY)
         while True:
             is_last = self.is_stopping
             try:
@@ -1122,7 +828,7 @@ class Relay:
     def pause(self) -> None:
         """Wait until a folder changes, Redis has news or something is due."""
         if self.away_since:
-            wait_readable([self.woken], RETRY_DELAY)
+            wait_readable([self.woken], intervals.RETRY_DELAY)
         else:
             # Join what is written within moments, and jobs that end in quick succession.
             time.sleep(BUSY_BATCH_WINDOW if self.ends else BATCH_WINDOW)
@@ -1135,7 +841,7 @@ class Relay:
             if self.changed or self.to_compare:
                 due = 0.0
             elif len(files) < 2:
-                due = min(due, POLL_INTERVAL)
+                due = min(due, intervals.POLL_INTERVAL)
             wait_readable([self.woken, *files], due)
         with suppress(BlockingIOError):
             os.read(self.woken, 1 << 16)
@@ -1206,7 +912,7 @@ class Relay:
             self.store.check_policy()
         except EvictionAllowed as error:
             self.errors.report("redis", error)
-            self.next_due = time.monotonic() + RETRY_DELAY
+            self.next_due = time.monotonic() + intervals.RETRY_DELAY
             return False
         self.errors.resolved("redis")
         return True
@@ -1727,7 +1433,7 @@ class Relay:
         now = time.monotonic()
         if now < self.next_maintenance:
             return
-        self.next_maintenance = now + HEARTBEAT_INTERVAL
+        self.next_maintenance = now + intervals.HEARTBEAT_INTERVAL
         # A job may be another machine's by now, or have left children that go on writing.
         self.to_compare += [*self.sent, *self.ended]
         self.ended = []
@@ -1743,7 +1449,7 @@ class Relay:
         self.prune()
 
     def prune(self) -> None:
-        until = time.monotonic() + PRUNE_TIME
+        until = time.monotonic() + intervals.PRUNE_TIME
         for _ in self.pruning:
             if time.monotonic() > until:
                 return
@@ -1755,96 +1461,8 @@ class Relay:
             yield from self.store.prune(retention, keep_days, keep_bytes)
 
 
-def is_soon(due: float) -> bool:
-    """Is this time of the monotonic clock so near that `--drain` waits for it? It is for each job
-    that is to be tried again."""
-    return due <= time.monotonic() + MAX_RETRY_DELAY
-
-
 def log_claimed(job: Job) -> None:
     log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
-
-
-def needed_descriptors(jobs: int) -> int:
-    """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
-    return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
-
-
-def descriptor_limit() -> float:
-    """How many descriptors this process may open (`ulimit -n`); infinity without a limit."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return float("inf") if limit == resource.RLIM_INFINITY else limit
-
-
-def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
-    """Tell a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. In a thread of
-    its own, so that a slow or dead URL is never in the way of jobs."""
-    for job in iter(jobs.get, None):
-        code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-        fields = job.as_dict()
-        why = f": {fields['reason']}" if fields["reason"] else ""
-        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
-        if job.hint:
-            text += f"\n{job.hint}"
-        del fields["env"]  # env may hold secrets
-        for pause in WEBHOOK_BACKOFF:
-            time.sleep(pause)
-            error = post(url, {"text": text, "job": fields})
-            if error is None:
-                break
-            log.error("webhook failed job=%s error=%s", job.id, error)
-
-
-def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
-    """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
-    in a thread because the time-outs of requests start anew with each byte received; `seconds` is
-    for all of it. The body of the answer, which may be endless, is not read."""
-    answer: queue.Queue[str | None] = queue.Queue()
-    connections: list[Any] = []
-
-    def send() -> None:
-        import requests  # here: it needs 15 MB, and few workers have a webhook
-
-        try:
-            with requests.Session() as session:
-                note_connections(session, connections)
-                with session.post(
-                    url, json=body, timeout=seconds, allow_redirects=False, stream=True
-                ) as response:
-                    is_taken = response.ok and not response.is_redirect
-                    answer.put(None if is_taken else str(response.status_code))
-        except Exception as error:
-            answer.put(type(error).__name__)
-
-    threading.Thread(target=send, daemon=True).start()
-    try:
-        return answer.get(timeout=seconds)
-    except queue.Empty:
-        for connection in connections:  # else a receiver that sends headers slowly keeps the thread
-            with suppress(OSError, AttributeError):  # it has no socket
-                connection.sock.shutdown(socket.SHUT_RDWR)
-        return "Timeout"
-
-
-def note_connections(session: Any, made: list[Any]) -> None:
-    """Append each connection that a requests.Session opens (an http.client.HTTPConnection) to a
-    list."""
-    from requests.adapters import HTTPAdapter
-
-    class NotingAdapter(HTTPAdapter):
-        def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-            pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-            make = pool.ConnectionCls
-
-            def make_and_note(*arguments: Any, **options: Any) -> Any:
-                made.append(make(*arguments, **options))
-                return made[-1]
-
-            pool.ConnectionCls = make_and_note
-            return pool
-
-    session.mount("http://", NotingAdapter())
-    session.mount("https://", NotingAdapter())
 
 
 @click.command(context_settings={"show_default": True})
@@ -1893,15 +1511,6 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
     spool = open_spool(settings.spool)  # a thread needs a spool of its own
     relay = Relay(store, spool, settings, scheduler=scheduler)
     return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)
-
-
-def leave_job() -> None:
-    """If a job has started this worker, execute it again without the variables that mark the job's
-    processes, so that it outlives the job: /proc shows the environment of the last exec."""
-    if JOB_VARIABLES & os.environ.keys() and sys.executable:
-        kept = {k: v for k, v in os.environ.items() if k not in JOB_VARIABLES}
-        os.execve(sys.executable, sys.orig_argv, kept | {DETACHED: "1"})
-    os.environ.pop(DETACHED, None)  # its own jobs must not inherit it
 
 
 if __name__ == "__main__":

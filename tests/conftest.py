@@ -40,8 +40,8 @@ from tailboard.folder.claim import Claim  # noqa: E402
 from tailboard.folder.folder_store import FolderStore  # noqa: E402
 from tailboard.job import Job  # noqa: E402
 from tailboard.journal import Outcome  # noqa: E402
+from tailboard.run.shim import encode_environment, shim_options  # noqa: E402
 from tailboard.status import FINISHED, Status  # noqa: E402
-from worker import encode_environment, shim_options  # noqa: E402
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -399,7 +399,7 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
 def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
     """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
     through the 5 s until it looks at everything again."""
-    times = [f"worker.KILL_DELAY={grace}", "worker.HEARTBEAT_INTERVAL=0.5"]
+    times = [f"worker.KILL_DELAY={grace}", "tailboard.intervals.HEARTBEAT_INTERVAL=0.5"]
     times.append(f"tailboard.folder.folder_store.SCAN_INTERVAL={scan}")
     return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 

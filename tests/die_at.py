@@ -29,11 +29,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import storage
 import worker
-from tailboard import job
+from tailboard import intervals, job, scheduler
 from tailboard import judge as judge_module
 from tailboard.folder import folder_store
+from tailboard.run import shim
 
 REQUEST = "1" * 64  # a hash of what a client sends with a key
 CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
@@ -91,13 +91,13 @@ def live(
     watching.watch(subprocess, "_fork_exec", and_after=True)
     kind, *arguments = do
     if kind == "worker":
-        worker.KILL_DELAY, worker.HEARTBEAT_INTERVAL, worker.POLL_INTERVAL = 0.5, 0.5, 0.05
+        worker.KILL_DELAY, intervals.HEARTBEAT_INTERVAL, intervals.POLL_INTERVAL = 0.5, 0.5, 0.05
         judge_module.START_DELAY = 0.05
-        worker.SHELL = env.get("TEST_SHELL", worker.SHELL)
+        shim.SHELL = env.get("TEST_SHELL", shim.SHELL)
         worker.main(arguments)
     elif kind == "fire":
         store = folder_store.FolderStore(arguments[0])
-        storage.fire_due(store, store.saved.load(arguments[1]), time.time())
+        scheduler.fire_due(store, store.saved.load(arguments[1]), time.time())
     else:
         folder, key, command = arguments
         store = folder_store.FolderStore(folder)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import worker
+from tailboard import intervals
 from tailboard.files import append_line
 from tailboard.folder import retention
 from tailboard.folder.folder_store import FolderStore
@@ -317,7 +318,7 @@ SCENES: list[Callable[[Life], None]] = [
 
 def main(scene_name: str, base: str) -> None:
     scene = next(scene for scene in SCENES if scene.__name__ == scene_name)
-    worker.KILL_DELAY, worker.POLL_INTERVAL = 0.5, 0.02  # little patience
+    worker.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # little patience
     life = Life(base)
     if scene is not is_the_first:
         life.recorder.mark("settled")  # the storage was made long ago, and is on the disk

@@ -24,9 +24,9 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import CLOCK_TOLERANCE, CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.run.webhook import post
 from tailboard.status import Status
 from tailboard.workers import WorkerInfo
-from worker import post
 
 DAY = 86_400
 

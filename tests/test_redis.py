@@ -47,7 +47,6 @@ from storage import (
     RedisIsOlder,
     RedisStore,
     Spool,
-    fire_due,
     load_logs,
     open_store,
 )
@@ -58,6 +57,7 @@ from tailboard.folder.retention import CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.saved_command import SavedCommand
+from tailboard.scheduler import fire_due
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc

@@ -20,16 +20,16 @@ from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case
 
-from storage import RedisStore, fire_due, load_logs
+from storage import RedisStore, load_logs
 from tailboard.cron import cron_times
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.scheduler import Scheduler, fire_due
 from tailboard.schedules import Schedule, ScheduleDecision, due, next_time
 from tailboard.status import Status
 from tailboard.values import utc
-from worker import Scheduler
 
 BERLIN = "Europe/Berlin"  # clocks go from 2 to 3 on 2026-03-29, and from 3 to 2 on 2026-10-25
 
@@ -519,7 +519,7 @@ def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
     storage: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker supervises its jobs between two schedules; here, after each command."""
-    monkeypatch.setattr("worker.FIRE_TIME", 0.0)
+    monkeypatch.setattr("tailboard.intervals.FIRE_TIME", 0.0)
     names = [f"hourly{number}" for number in range(3)]
     for name in names:
         storage.saved.save(hourly(saved=name))

@@ -18,7 +18,7 @@ from conftest import ROOT, need
 from playwright.sync_api import Page
 
 import dashboard
-from worker import is_error, visible_text
+from tailboard.run.hint import is_error, visible_text
 
 STATIC = ROOT / "static"
 PURE = [

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 
-from storage import Store, fire_due, load_logs, open_store
+from storage import Store, load_logs, open_store
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
 from tailboard.files import append_line
 from tailboard.folder import folder_store
@@ -34,6 +34,7 @@ from tailboard.job import Job
 from tailboard.journal import CancelRequest, Outcome, parse_journal
 from tailboard.judge import judge
 from tailboard.saved_command import SavedCommand
+from tailboard.scheduler import fire_due
 from tailboard.status import FINISHED, Status
 from tailboard.values import first_id, utc
 from tailboard.workers import WorkerInfo

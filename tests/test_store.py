@@ -25,7 +25,7 @@ from conftest import (
     wait_until,
 )
 
-from storage import WorkerStore, fire_due, load_logs
+from storage import WorkerStore, load_logs
 from tailboard import judge as judge_module
 from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
@@ -38,6 +38,7 @@ from tailboard.journal import Outcome
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.scheduler import fire_due
 from tailboard.schedules import due
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
@@ -1679,6 +1680,7 @@ def test_many_that_find_a_command_due_start_one_job(store: WorkerStore, store_ur
     store.saved.save(hourly())
     code = """
 from contextlib import suppress
+from tailboard.scheduler import fire_due
 store = open_store(sys.argv[1])
 command, now = store.saved.load("hourly"), float(sys.argv[2])
 for n in range(20):

@@ -20,14 +20,14 @@ from conftest import BY_HAND, ROOT, Gate, Hand, Processes, wait_until
 from flask.testing import FlaskClient
 from web import is_problem
 
-import worker as module
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import HINT_LENGTH, Outcome, parse_journal
 from tailboard.judge import Delay, delay_before_start, judge, retry_pause
+from tailboard.run import hint as hint_module
+from tailboard.run.hint import HINT_BYTES, find_hint
 from tailboard.status import Status
 from tailboard.values import parse_time, utc
-from worker import HINT_BYTES, find_hint
 
 Run = Callable[..., Job]
 
@@ -99,12 +99,12 @@ def test_without_patterns_the_last_line_is_the_hint(
 ) -> None:
     if content is not None:
         (tmp_path / "patterns").write_text(content)
-    monkeypatch.setattr(module, "ERROR_PATTERNS", tmp_path / "patterns")
-    module.error_patterns.cache_clear()
+    monkeypatch.setattr(hint_module, "ERROR_PATTERNS", tmp_path / "patterns")
+    hint_module.error_patterns.cache_clear()
     try:
         assert find_hint(b"ValueError: bad\ntidied up\n", 1) == "tidied up"
     finally:
-        module.error_patterns.cache_clear()
+        hint_module.error_patterns.cache_clear()
 
 
 def test_each_attempt_that_ended_badly_keeps_its_hint(storage: FolderStore, run: Run) -> None:
@@ -525,7 +525,10 @@ def test_a_worker_wakes_when_a_time_has_come(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """By itself it would look again after an hour."""
-    times = ("worker.HEARTBEAT_INTERVAL=3600", "tailboard.folder.folder_store.SCAN_INTERVAL=3600")
+    times = (
+        "tailboard.intervals.HEARTBEAT_INTERVAL=3600",
+        "tailboard.folder.folder_store.SCAN_INTERVAL=3600",
+    )
     processes.start(sys.executable, "-m", "tests.programs.tuned_worker", *times, "--")
     at = utc(time.time() + 1.5)
     job = storage.submit(Job(command="exit $((2 - JOB_ATTEMPT))", not_before=at, retries=1))

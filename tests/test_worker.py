@@ -23,11 +23,12 @@ from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.run.processes import ProcessTable
 from tailboard.settings import Settings, foreign_settings
 from tailboard.status import Status
 from tailboard.values import parse_time
 from tailboard.workers import WorkerInfo
-from worker import ProcessTable, Worker
+from worker import Worker
 
 
 def python(program: str, *arguments: object) -> list[str]:

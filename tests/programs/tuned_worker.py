@@ -11,6 +11,7 @@ import os
 import sys
 
 import worker
+from tailboard.run import shim
 
 separator = sys.argv.index("--")
 for setting in sys.argv[1:separator]:
@@ -18,7 +19,7 @@ for setting in sys.argv[1:separator]:
     module, _, name = place.rpartition(".")
     setattr(sys.modules[module], name, float(seconds))
 del sys.argv[1 : separator + 1]
-worker.SHELL = os.environ.get("TEST_SHELL", worker.SHELL)
+shim.SHELL = os.environ.get("TEST_SHELL", shim.SHELL)
 
 if __name__ == "__main__":
     worker.main()

@@ -1,0 +1,107 @@
+"""The processes of a job."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import psutil
+
+from tailboard.folder.saved_files import ID_RE
+from tailboard.run.shim import DETACHED, JOB_VARIABLES
+
+JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
+OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
+
+
+class ProcessTable:
+    """The living processes, as one scan found them. A scan takes 0.1 ms per process, so all jobs
+    that are being stopped share one."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, psutil.Process] = {}  # by pid; each remembers its start time
+        self.owner: dict[int, tuple[str, str]] = {}  # pid: the JOB_ID and JOB_STORAGE it carries
+        self.detached: set[int] = set()  # pids of workers that jobs have started
+        self.members: dict[int, list[int]] = defaultdict(list)  # pids by process group and session
+        self.children: dict[int, list[int]] = defaultdict(list)  # pids by parent
+        for pid in psutil.pids():
+            with suppress(psutil.Error, OSError):  # it has ended, or is another user's
+                self._add(psutil.Process(pid))
+
+    def _add(self, process: psutil.Process) -> None:
+        pid = process.pid
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+            self.alive[pid] = process
+            self.children[process.ppid()].append(pid)
+        for family in {os.getpgid(pid), os.getsid(pid)}:
+            self.members[family].append(pid)
+        environ = process.environ()
+        if DETACHED in environ:
+            self.detached.add(pid)
+        if ID_RE.fullmatch(environ.get("JOB_ID", "")):
+            self.owner[pid] = environ["JOB_ID"], environ.get("JOB_STORAGE", "")
+
+    def find(
+        self,
+        tracking_env: Mapping[str, str],
+        leader: int | None = None,
+        known: Iterable[psutil.Process] = (),
+    ) -> set[psutil.Process]:
+        """The processes of a job, without its shim `leader`: those with its JOB_ID in their
+        environment (as Jenkins finds them); those in the leader's group or session, if the leader
+        is known to be alive; those of `known` that are still alive; and the descendants of all
+        these, except those of other jobs and of workers."""
+        job = tracking_env["JOB_ID"], tracking_env["JOB_STORAGE"]
+        found = {pid for pid, owner in self.owner.items() if owner == job}
+        found.update(process.pid for process in known if self.alive.get(process.pid) == process)
+        if leader:
+            found |= {leader, *self.members[leader]}
+        unseen = list(found)
+        while unseen:
+            for pid in self.children[unseen.pop()]:
+                is_another = pid in self.detached or self.owner.get(pid, job) != job
+                if pid not in found and not is_another:
+                    found.add(pid)
+                    unseen.append(pid)
+        return {self.alive[pid] for pid in found if pid != leader and pid in self.alive}
+
+
+def group_of(process: psutil.Process) -> int:
+    """Its process group; 0 if it has ended."""
+    with suppress(OSError):
+        return os.getpgid(process.pid)
+    return 0
+
+
+def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Signal those that are still alive; psutil notices if a pid has been reused."""
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            process.send_signal(number)
+
+
+def needed_descriptors(jobs: int) -> int:
+    """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
+    return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
+
+
+def descriptor_limit() -> float:
+    """How many descriptors this process may open (`ulimit -n`); infinity without a limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
+def leave_job() -> None:
+    """If a job has started this worker, execute it again without the variables that mark the job's
+    processes, so that it outlives the job: /proc shows the environment of the last exec."""
+    if JOB_VARIABLES & os.environ.keys() and sys.executable:
+        kept = {k: v for k, v in os.environ.items() if k not in JOB_VARIABLES}
+        os.execve(sys.executable, sys.orig_argv, kept | {DETACHED: "1"})
+    os.environ.pop(DETACHED, None)  # its own jobs must not inherit it

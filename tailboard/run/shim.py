@@ -1,0 +1,104 @@
+"""The shim: the shell that outlives the worker and writes a job's exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+SHELL = "/bin/sh"  # the program that runs the shim
+SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
+
+
+# Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
+# free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
+# from which it reads a line before it does anything: so it can start while the claim is on its way
+# to the disk. If the worker dies meanwhile, the pipe ends, and the shim with it. The traps are
+# no-ops and not "ignore", which the command would inherit. A line that a full disk refuses is tried
+# again until it is written. Its first argument, from `shim_environment`, gives the command its
+# environment and runs it. The command inherits neither the journal nor the gate nor a variable of
+# ours, and the shell's own words about a signal stay out of the log.
+SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
+read -r _ <&1 || exit
+until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
+(eval "$1") </dev/null >&3 2>&3 3>&-
+code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
+"""
+JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
+DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
+# Variables that have no effect on a shell: the shim gets them, too.
+SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
+
+
+# The variables that a shell can export: identifiers that are not read-only and whose values do not
+# change by themselves, in dash, bash from 3.2 on (which macOS has) and busybox ash.
+EXPORTED_RE = re.compile(
+    rb"(?!(?:BASH\w*|SHELLOPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCN(?:AME|EST)|PIPESTATUS|S?RANDOM"
+    rb"|SECONDS|EPOCH(?:SECONDS|REALTIME)|LINENO|HISTCMD|OPTIND|IFS|COMP_WORDBREAKS|EXECIGNORE)\Z)"
+    rb"[A-Za-z_][A-Za-z0-9_]*"
+)
+LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they act on every program
+ENV_PROGRAM = b"/usr/bin/env --"
+
+
+def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    """(the script that the shim evaluates to run its command in `env`, the shim's environment).
+
+    Nothing in `env` may act on the shim's shell: functions, options or libraries could make it run
+    the command repeatedly, or fail to record its end. So the shim gets each value under a neutral
+    name, TAILBOARD_0 and so on. The script contains only names, and exports the values under their
+    own names just before the command starts. The program `env` sets the few variables that a shell
+    cannot export, which takes another exec. ValueError for a name that no variable can have."""
+    own = {name: env[name] for name in SHARED_VARIABLES if name in env}
+    private = [name for name in env if name not in SHARED_VARIABLES]
+    by_env = {name for name in private if not can_export(name)}
+    if by_env:  # these variables must not act on the program `env` either
+        by_env.update(name for name in private if name.startswith(LINKER_VARIABLES))
+    inert = {name: b"TAILBOARD_%d" % number for number, name in enumerate(private)}
+    for name in private:
+        own[inert[name]] = b"%b=%b" % (name, env[name]) if name in by_env else env[name]
+    if b"PATH" in env:
+        own[b"PATH"] = SHIM_PATH
+    steps = [b"shift"]
+    if by_env:
+        operands = b" ".join(b'"$%b"' % inert[name] for name in private if name in by_env)
+        steps.append(b'set -- %b %b "$@"' % (ENV_PROGRAM, operands))
+    if len(by_env) < len(private):
+        exports = (b'%b="$%b"' % (name, inert[name]) for name in private if name not in by_env)
+        steps.append(b"export " + b" ".join(exports))
+    # bash exports SHLVL. `exec`: the command is a program, and not one of the shell's own.
+    unset = [*inert.values()] if b"SHLVL" in env else [*inert.values(), b"SHLVL"]
+    steps += [b"unset " + b" ".join(unset), b'exec "$@"']
+    return b"; ".join(steps), own
+
+
+@lru_cache(1_000)
+def can_export(name: bytes) -> bool:
+    """Can every shell export this variable unchanged? ValueError if no variable can have the
+    name."""
+    if not name or b"=" in name:
+        raise ValueError(f"{os.fsdecode(name)!r} cannot be the name of an environment variable")
+    return EXPORTED_RE.fullmatch(name) is not None
+
+
+def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Options of Popen for a shim that runs a program with its arguments (`words`) in this
+    environment. ValueError if the program cannot get that environment."""
+    text, own = shim_environment(env)
+    if ENV_PROGRAM in text and "=" in words[0]:
+        raise ValueError("the program's name contains '=', which `env` takes for a variable")
+    arguments = ["/bin/sh", "-c", SHIM, "tailboard", text, *words]
+    return {"args": arguments, "executable": SHELL, "env": own}
+
+
+def base_environment() -> dict[bytes, bytes]:
+    """The worker's environment for its jobs, encoded once here and not by Popen for each job."""
+    kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
+    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
+
+
+def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """As bytes; TypeError or ValueError for a name or a value that cannot be one."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
