@@ -99,6 +99,8 @@ from tailboard.folder.saved_files import ID_RE
 from tailboard.job import MAX_RETRY_DELAY, WIRE, Job
 from tailboard.keys import own_key
 from tailboard.logs import TAIL_BYTES, EmptyLog, Log
+from tailboard.machines.redis_link import is_redis
+from tailboard.machines.redis_store import RedisStore
 from tailboard.saved_command import (
     DEFINITION,
     MAX_PARAMS,
@@ -3487,7 +3489,7 @@ def mark_lost_command(spool: str) -> None:
     or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
     of those that have ended."""
     store = state().store
-    if not isinstance(store, storage.RedisStore):
+    if not isinstance(store, RedisStore):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
     try:
         for job in store.mark_lost(spool, f"its machine {spool} was given up by {getuser()}"):
@@ -3970,7 +3972,7 @@ def make_server() -> AbstractServer[Any]:
     """The server as the settings want it; OSError and ValueError say what is wrong with them."""
     settings = Settings.read()
     host, port = resolve_bind(settings.bind)
-    if not storage.is_redis(settings.storage):
+    if not is_redis(settings.storage):
         check_private("TAILBOARD_STORAGE", settings.storage)
     storage.open_store(settings.storage)
     if settings.tokens:

@@ -18,8 +18,8 @@ from conftest import Processes, RedisServer, end_jobs, server_binary, wait_until
 from figures import each, quantiles, say, say_alone
 from proxy import Proxy
 
-from storage import RedisStore
 from tailboard.job import Job
+from tailboard.machines.redis_store import RedisStore
 from tailboard.status import FINISHED
 
 PATIENCE = 120  # seconds that a worker may take to end

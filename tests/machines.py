@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from storage import Pauses, RedisStore, Spool, WorkerStore
+from storage import Pauses, WorkerStore
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import Log
+from tailboard.machines.redis_store import RedisStore
+from tailboard.machines.relay import Relay
+from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
 from tailboard.settings import Settings
 from tailboard.status import Status
 from tailboard.workers import Machine, Pause, WorkerInfo
-from worker import Relay
 
 Answer = TypeVar("Answer")
 

@@ -35,11 +35,12 @@ from flask.testing import FlaskClient
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import FinishedJobs, create_app
-from storage import RedisStore, WorkerStore
+from storage import WorkerStore
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.machines.redis_store import RedisStore
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 

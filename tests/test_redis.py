@@ -40,29 +40,24 @@ from proxy import Proxy
 from redis import Redis
 
 from dashboard import machines_summary
-from storage import (
-    REDIS_LOG_KEPT,
-    RESTORE_TIME,
-    TIMES_KEPT,
-    RedisIsOlder,
-    RedisStore,
-    Spool,
-    load_logs,
-    open_store,
-)
+from storage import load_logs, open_store
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.machines.messages import RESTORE_TIME, RedisIsOlder
+from tailboard.machines.redis_store import REDIS_LOG_KEPT, RedisStore
+from tailboard.machines.relay import FULL_LOG_KEPT, Relay
+from tailboard.machines.spool import TIMES_KEPT, Spool
 from tailboard.saved_command import SavedCommand
 from tailboard.scheduler import fire_due
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc
 from tailboard.workers import WorkerInfo
-from worker import FULL_LOG_KEPT, Relay, make_worker
+from worker import make_worker
 
 LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
 
@@ -407,7 +402,13 @@ def test_a_worker_ends_with_its_relay_and_the_next_goes_on(
     job = team.begin(f"{gate.wait}; exit 3")
     team.workers[0].kill()
     env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
-    command = [sys.executable, "-m", "tests.programs.tuned_worker", "worker.BATCH_WINDOW=-1", "--"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.programs.tuned_worker",
+        "tailboard.machines.relay.BATCH_WINDOW=-1",
+        "--",
+    ]
     assert processes.start(*command, **env).wait(60) == 1
     assert "relay ended" in processes.text()
     gate.open()
@@ -987,7 +988,7 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
 
 def impatient_worker() -> list[str]:
     """A worker for which another instance of its spool has ended after a second of silence."""
-    times = ["storage.INSTANCE_SILENCE=1.5"]
+    times = ["tailboard.machines.redis_store.INSTANCE_SILENCE=1.5"]
     return [*quick_worker()[:-1], *times, "--"]
 
 
@@ -1529,7 +1530,7 @@ def test_a_redis_that_may_forget_from_now_on_gets_no_jobs(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
     """Jobs that run go on and are reported; all is well again once the policy is right."""
-    often = "storage.POLICY_INTERVAL=0.2"
+    often = "tailboard.machines.redis_store.POLICY_INTERVAL=0.2"
     api = team.processes.api(often, TAILBOARD_STORAGE=team.url)
     env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
     team.processes.start(*quick_worker()[:-1], often, "--", "--slots", "1", **env)
@@ -1593,7 +1594,7 @@ def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
 
 
 def test_a_redis_that_is_silent_is_away(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.REDIS_TIMEOUT", 0.2)
+    monkeypatch.setattr("tailboard.machines.redis_link.REDIS_TIMEOUT", 0.2)
     proxy.stall()
     with pytest.raises(StoreUnreachable, match="Redis does not answer in time"):
         RedisStore(f"redis://127.0.0.1:{proxy.port}/0").counts()

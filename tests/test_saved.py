@@ -20,11 +20,12 @@ from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case
 
-from storage import RedisStore, load_logs
+from storage import load_logs
 from tailboard.cron import cron_times
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.keys import own_key
+from tailboard.machines.redis_store import RedisStore
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.scheduler import Scheduler, fire_due
 from tailboard.schedules import Schedule, ScheduleDecision, due, next_time

@@ -455,7 +455,7 @@ def test_the_ids_of_ended_jobs_come_highest_first(
 def test_ids_of_many_ended_jobs_come_in_several_trips(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.ID_STEP", 3)
+    monkeypatch.setattr("tailboard.machines.redis_store.ID_STEP", 3)
     made = [store.submit(Job(command="true")).id for _ in range(8)]
     for job_id in made:
         store.cancel(job_id, "why")

@@ -1,0 +1,156 @@
+"""The connection to Redis and its scripts."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
+from tailboard.files import SMALL_FILE
+from tailboard.folder.saved_files import ID_RE, RUNS_KEPT
+from tailboard.machines.messages import DAMAGE_RE, none_if_damaged
+from tailboard.settings import RepeatedErrors
+
+log = logging.getLogger("storage")
+
+REDIS_PREFIX = "tailboard:"
+REDIS_TIMEOUT = 3.0  # seconds for one answer
+Command = tuple[Any, ...]
+
+
+@cache
+def load_scripts() -> Mapping[str, str]:
+    """The Lua scripts that Redis runs, by name. The files are read at the first call."""
+    from pathlib import Path  # here: a folder needs no scripts
+
+    folder = Path(__file__).parent / "lua"
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
+    constants = f"local RUNS_KEPT, SMALL_FILE = {RUNS_KEPT}, {SMALL_FILE}\n"
+    begin = constants + texts.pop("begin")
+    return {name: begin + text for name, text in texts.items()}
+
+
+def is_redis(url: str) -> bool:
+    return url.startswith(("redis://", "rediss://"))
+
+
+class RedisLink:
+    """Sends commands and scripts, several in one round trip. Errors are OSErrors in our own words,
+    because the client's may show the URL, which holds a password."""
+
+    def __init__(self, url: str) -> None:
+        import redis  # here: a folder needs neither its memory nor its start-up time
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self.errors = redis.exceptions
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "socket_timeout": REDIS_TIMEOUT,
+            "socket_connect_timeout": REDIS_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),  # its own retries would hang through a stall
+            "driver_info": None,  # CLIENT SETINFO, which an ACL of Redis 7.0 cannot allow
+        }
+        try:
+            self.client: Any = redis.Redis.from_url(url, **options)
+            self.client.connection_pool.make_connection()
+        except (ValueError, TypeError, redis.RedisError):
+            raise ValueError(
+                "TAILBOARD_STORAGE must be redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], "
+                "or the same with rediss:// for TLS"
+            ) from None
+        from hashlib import sha1
+
+        scripts = load_scripts().items()
+        self.names = {name: sha1(text.encode()).hexdigest() for name, text in scripts}
+        self._foreign_names = RepeatedErrors(log)  # names in Redis that are not ours
+
+    def key(self, name: str) -> str:
+        """A key of ours, with the prefix of all."""
+        return REDIS_PREFIX + name
+
+    def script(self, name: str, *arguments: Any) -> Command:
+        return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
+
+    def run(self, name: str, *arguments: Any) -> Any:
+        """The answer of one script."""
+        return self.ask(self.script(name, *arguments))[0]
+
+    def ask(self, *commands: Command) -> list[Any]:
+        """The answers; OSError if one failed."""
+        answers = self.try_all(commands)
+        for answer in answers:
+            if isinstance(answer, OSError):
+                raise answer
+        return answers
+
+    def try_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, with an OSError in place of each that failed."""
+        answers = self._execute(commands)
+        if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
+            self._execute([("SCRIPT LOAD", text) for text in load_scripts().values()])
+            answers = self._execute(commands)  # safe, as each may be carried out twice
+        return [self._translate_error(a) if isinstance(a, Exception) else a for a in answers]
+
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            return list(pipeline.execute(raise_on_error=False))
+        except (self.errors.RedisError, OSError) as error:
+            raise self._translate_error(error) from None
+
+    def _translate_error(self, error: Exception) -> OSError:
+        """The client's error in our own words, without secrets."""
+        text, known = str(error), self.errors
+        if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
+            return StoreError(errno.ENOSPC, "Redis is full (maxmemory)")
+        if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+            return StoreUnreachable(errno.EACCES, "Redis refuses our user or password")
+        if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
+            words = re.findall("the '([a-z|]{1,30})'", text)
+            return StoreError(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
+        if isinstance(error, (known.TimeoutError, TimeoutError)):
+            return StoreUnreachable(errno.ETIMEDOUT, "Redis does not answer in time")
+        if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
+            said = text.partition(", with args")[0]  # the address may hold a password
+            if DAMAGE_RE.search(said):
+                return RecordDamaged(errno.EIO, f"Redis says: {said[:200]}")
+            return StoreError(errno.EIO, f"Redis says: {said[:200]}")
+        return StoreUnreachable(errno.EHOSTUNREACH, "Redis cannot be reached")
+
+    def check_server(self) -> None:
+        """ValueError if its eviction policy may drop keys."""
+        (memory,) = self.ask(("INFO", "memory"))
+        policy = memory.get("maxmemory_policy")
+        if policy != "noeviction":
+            raise ValueError(f"Redis' maxmemory-policy must be noeviction, and it is {policy}")
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of Redis."""
+        ((seconds, microseconds),) = self.ask(("TIME",))
+        return float(seconds) + int(microseconds) / 1e6
+
+    def checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
+        """Those names from Redis that are IDs, or match `known`: only these become paths and keys.
+        Each other name is logged once."""
+        found = []
+        for raw in names:
+            name = raw.decode(errors="replace")
+            if known.fullmatch(name):
+                found.append(name)
+            else:
+                self._foreign_names.report(
+                    f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
+                )
+        return found
+
+
+def text_of(answer: Any) -> str:
+    """The text in an answer about one job; "" if there is none, or if its key is damaged."""
+    return (none_if_damaged(answer) or b"").decode(errors="replace")

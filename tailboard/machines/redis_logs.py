@@ -1,0 +1,230 @@
+"""Logs of jobs that run on other machines, read from Redis."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from tailboard.errors import JobNotFound
+from tailboard.logs import SAMPLE, Log, SizeSamples
+from tailboard.machines.messages import none_if_damaged, parse_count, parse_score
+from tailboard.machines.redis_link import REDIS_PREFIX, RedisLink
+from tailboard.notifier import Notifier
+from tailboard.values import LAST_TIME
+
+REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
+READER_LEASE = 60  # seconds for which an open log is not pruned
+
+
+class RedisFeed:
+    """Waits on behalf of all followers of this process, with one thread and one connection: XREAD
+    over the streams of all followed logs and `changes`."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self.link = link
+        self.changed = threading.Condition()
+        self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
+        self.places: dict[str, str] = {}  # stream -> the last entry seen
+        self.version = self.read_version = 0  # of `places`: the newest, and what the thread reads
+        self.client_id: int | None = None
+        self.thread: threading.Thread | None = None
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Tell the thread to end."""
+        self.is_closed = True
+        if self.client_id is not None:
+            with suppress(OSError):
+                self.link.ask(("CLIENT UNBLOCK", self.client_id))
+
+    def add(self, notifier: RedisNotifier, job_id: str) -> None:
+        """Wake this notifier from now on; what is written after this call is not missed."""
+        streams = [f"log:{job_id}", "changes"] if job_id else ["changes"]
+        lasts = self.link.ask(
+            *(("XREVRANGE", REDIS_PREFIX + s, "+", "-", "COUNT", 1) for s in streams)
+        )
+        with self.changed:
+            self.waiting.setdefault(job_id, set()).add(notifier)
+            for stream, last in zip(streams, lasts, strict=True):
+                self.places.setdefault(stream, last[0][0].decode() if last else "0-0")
+            self.version += 1
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._run, daemon=True)
+                self.thread.start()
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Unblock the thread until it reads the new stream: it may be about to wait without it."""
+        deadline = time.monotonic() + REDIS_BLOCK
+        while self.read_version < self.version and time.monotonic() < deadline:
+            if self.client_id is not None:
+                with suppress(OSError):
+                    self.link.ask(("CLIENT UNBLOCK", self.client_id))
+            self.changed.wait(0.005)
+
+    def remove(self, notifier: RedisNotifier, job_id: str) -> None:
+        with self.changed:
+            notifiers = self.waiting.get(job_id, set())
+            notifiers.discard(notifier)
+            if not notifiers and job_id:
+                self.waiting.pop(job_id, None)
+                self.places.pop(f"log:{job_id}", None)
+
+    def _run(self) -> None:
+        pause = 0.05
+        while not self.is_closed:
+            try:
+                self._read()
+                pause = 0.05
+            except Exception:  # away: the woken followers ask Redis themselves and get the error
+                self.client_id = None
+                self._wake_all()
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    def _read(self) -> None:
+        with self.link.client.client() as client:  # a connection of its own
+            self.client_id = client.client_id()
+            while not self.is_closed:
+                with self.changed:
+                    self.read_version = self.version
+                    self.changed.notify_all()
+                    places = {REDIS_PREFIX + s: place for s, place in self.places.items()}
+                found = client.xread(places, count=100, block=int(REDIS_BLOCK * 1000))
+                with self.changed:
+                    for key, entries in found or ():
+                        self._wake(key.decode().removeprefix(REDIS_PREFIX), entries)
+
+    def _wake(self, stream: str, entries: Sequence[Any]) -> None:
+        if stream in self.places:
+            self.places[stream] = entries[-1][0].decode()
+        jobs = {stream.removeprefix("log:")}
+        if stream == "changes":
+            jobs = {fields.get(b"id", b"").decode(errors="replace") for _, fields in entries} | {""}
+        for job_id in jobs:
+            for notifier in self.waiting.get(job_id, ()):
+                notifier.wake()
+
+    def _wake_all(self) -> None:
+        with self.changed:
+            for notifiers in self.waiting.values():
+                for notifier in notifiers:
+                    notifier.wake()
+
+
+class RedisNotifier(Notifier):
+    """Waits for changes of a job and its log, or ("") of any job."""
+
+    def __init__(self, feed: RedisFeed, job_id: str) -> None:
+        self.inotify, self.feed, self.job_id = None, feed, job_id
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            feed.add(self, job_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self.reader
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):  # the pipe is full: it will wake anyway
+            os.write(self.writer, b"x")
+
+    def pop_news(self) -> bool:
+        """Forget the news that came since the last call; returns whether there was any."""
+        with suppress(BlockingIOError):
+            return bool(os.read(self.reader, 1 << 16))
+        return False
+
+    def changes(self) -> Iterator[tuple[int, str]]:
+        self.pop_news()
+        return iter(())
+
+    def close(self) -> None:
+        self.feed.remove(self, self.job_id)
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)
+        self.reader = self.writer = -1
+
+
+class MemorySamples(SizeSamples):
+    """Samples in memory, as fetched from Redis."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(-1)
+        self.data, self.length = data, len(data) // SAMPLE.size
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= self.length:
+            raise IndexError(place)
+        found, size = SAMPLE.unpack_from(self.data, place * SAMPLE.size)
+        return (found if 0 <= found < LAST_TIME else 0.0), size
+
+
+class RedisLog(Log):
+    """The mirror of a log in Redis. `size` asks Redis; `start` and `changed_at` are as of then."""
+
+    def __init__(self, link: RedisLink, job_id: str) -> None:
+        """JobNotFound; FileNotFoundError where the job has written none."""
+        self.link, self.job_id = link, job_id
+        self.leased_until = 0.0  # on the monotonic clock
+        self.state = self._read_state()
+        reading = f"{REDIS_PREFIX}reading:{job_id}"
+        link.try_all([("INCR", reading), ("EXPIRE", reading, READER_LEASE)])
+        self.leased_until = time.monotonic() + READER_LEASE / 2
+
+    def _read_state(self) -> tuple[int, int, float]:
+        key = f"{REDIS_PREFIX}state:{self.job_id}"
+        fields = ("status", "log_size", "log_start", "log_at")
+        (found,) = self.link.try_all([("HMGET", key, *fields)])
+        status, size, start, at = none_if_damaged(found) or (b"", None, None, None)
+        if status is None:
+            raise JobNotFound(f"there is no job {self.job_id!r}")
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "the job has written nothing", self.job_id)
+        return parse_count(size), parse_count(start), parse_score(at)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.link.run("unread", self.job_id)
+
+    @property
+    def size(self) -> int:
+        with suppress(JobNotFound, FileNotFoundError):  # deleted meanwhile: the last known size
+            self.state = self._read_state()
+        return self.state[0]
+
+    @property
+    def start(self) -> int:
+        return self.state[1]
+
+    @property
+    def changed_at(self) -> float:
+        return self.state[2]
+
+    def read(self, offset: int, limit: int) -> tuple[int, bytes]:
+        commands = [self.link.script("read", self.job_id, offset, limit)]
+        if time.monotonic() > self.leased_until:
+            commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
+            self.leased_until = time.monotonic() + READER_LEASE / 2
+        answer = self.link.try_all(commands)[0]
+        if isinstance(answer, OSError):
+            raise answer
+        begin, data = answer
+        return int(begin), data
+
+    def pread(self, limit: int, offset: int) -> bytes:
+        """Bytes that are gone read as zeros, like a hole in a file."""
+        begin, data = self.read(offset, limit)
+        return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
+
+    def samples(self) -> SizeSamples:
+        (data,) = self.link.try_all([("GET", f"{REDIS_PREFIX}times:{self.job_id}")])
+        return MemorySamples(none_if_damaged(data) or b"")

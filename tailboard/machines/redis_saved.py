@@ -1,0 +1,123 @@
+"""The saved commands in Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from tailboard.errors import CommandNotFound, JobDamaged
+from tailboard.folder.saved_files import RUNS_KEPT
+from tailboard.machines.redis_link import Command, RedisLink
+from tailboard.saved_command import SavedCommand, check_room, parse_command
+from tailboard.schedules import Schedule, encode_schedule, parse_schedule, parse_timestamp
+from tailboard.settings import RepeatedErrors
+from tailboard.values import utc
+
+
+class RedisSaved:
+    """The saved commands in Redis: the hashes `saved` and `schedules`, by name, and the lists
+    `saved-runs:NAME`."""
+
+    def __init__(self, link: RedisLink, errors: RepeatedErrors) -> None:
+        """`troubles`: where damaged values are reported, as saved/NAME or schedules/NAME."""
+        self.link, self._errors = link, errors
+        self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # by name: as stored, parsed
+
+    def save(self, command: SavedCommand) -> bool:
+        command.check()
+        name, now = command.saved, utc(self.link.now())
+        record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
+        check_room(name, len(record), self._sizes())
+        while True:
+            raw, seen = self.read_schedule(name)
+            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
+            answer = self.link.run("save", name, record, raw, after)
+            if answer is not None:  # else a worker has just written the schedule
+                return bool(answer)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each saved command, by name. Commands that others save at the same moment are
+        not counted, so all together may exceed the limit a little."""
+        records = self._read_all()
+        return {name.decode(errors="replace"): len(data) for name, data in records.items()}
+
+    def load(self, name: str) -> SavedCommand:
+        data = self.read(name)
+        if data is None:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+        try:
+            return self.parse(name, data)
+        except (ValueError, RecursionError) as error:
+            raise CommandNotFound(f"saved command {name!r} cannot be read: {error}") from None
+
+    def read(self, name: str) -> bytes | None:
+        """A saved command as it is stored; None if it does not exist."""
+        (data,) = self.link.ask(("HGET", self.link.key("saved"), name))
+        return None if data is None else bytes(data)
+
+    def _read_all(self) -> Mapping[bytes, bytes]:
+        """All saved commands as they are stored, by name."""
+        (records,) = self.link.ask(("HGETALL", self.link.key("saved")))
+        return dict(records)
+
+    def parse(self, name: str, data: bytes) -> SavedCommand:
+        """The command in `data`, which is parsed only after it has changed. ValueError if it is
+        damaged."""
+        known = self._commands.get(name)
+        if known is None or known[0] != data:
+            command = parse_command(data, name)
+            saved_at = json.loads(data).get("saved_at")
+            if saved_at is not None:
+                command.saved_at = utc(parse_timestamp(str(saved_at)))
+            known = self._commands[name] = (data, command)
+        return known[1]
+
+    def list(self) -> Sequence[SavedCommand]:
+        records = self._read_all()
+        found = []
+        for raw_name, data in sorted(records.items()):
+            name = raw_name.decode(errors="replace")
+            try:
+                found.append(self.parse(name, data))
+            except (ValueError, RecursionError) as error:
+                self._errors.report(f"saved/{name}", JobDamaged(str(error)))
+            else:
+                self._errors.resolved(f"saved/{name}")
+        known = self._errors.current
+        deleted = [thing for thing in known if thing.rpartition("/")[2].encode() not in records]
+        for thing in deleted:
+            self._errors.resolved(thing)
+        return found
+
+    def delete(self, name: str) -> None:
+        commands: list[Command] = [
+            ("HDEL", self.link.key("saved"), name),
+            ("HDEL", self.link.key("schedules"), name),
+            ("UNLINK", self.link.key(f"saved-runs:{name}")),
+        ]
+        count, *_ = self.link.ask(*commands)
+        if not count:
+            raise CommandNotFound(f"there is no saved command {name[:80]!r}")
+
+    def runs(self, name: str) -> Sequence[str]:
+        key = self.link.key(f"saved-runs:{name}")
+        (found,) = self.link.ask(("LRANGE", key, 0, RUNS_KEPT - 1))
+        return self.link.checked(found)
+
+    def load_schedule(self, name: str) -> Schedule:
+        return self.read_schedule(name)[1]
+
+    def read_schedule(self, name: str) -> tuple[bytes, Schedule]:
+        """(the schedule as it is stored, b"" if there is none; the same, parsed). Redis does not
+        know when a damaged one was written: its times count from when a worker looks at it."""
+        (data,) = self.link.ask(("HGET", self.link.key("schedules"), name))
+        if data is None:
+            return b"", Schedule()
+        thing = f"schedules/{name}"
+        try:
+            schedule = parse_schedule(data)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._errors.report(thing, JobDamaged(str(error)))
+            return data, Schedule()
+        self._errors.resolved(thing)
+        return data, schedule

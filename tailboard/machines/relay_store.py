@@ -1,0 +1,169 @@
+"""What a relay needs of the storage that all machines share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from storage import Pauses
+from tailboard.folder.retention import Retention
+from tailboard.job import Job
+from tailboard.machines.messages import Assignment, Instance, LogTail, MachineOrders, SpoolEntry
+from tailboard.machines.redis_link import Command
+from tailboard.machines.redis_logs import RedisNotifier
+from tailboard.workers import WorkerInfo
+
+
+class RelayStore(Protocol):
+    """The jobs as all machines share them. A machine's relay takes jobs from it into the machine's
+    spool, reports what happens to them, and carries out its orders. `worker.Relay` uses nothing
+    else of Redis.
+
+    A spool is named as SPOOL_RE allows. A job has a token, SPOOL:N, from the moment at which a
+    spool takes it. N grows whenever the job is taken, or changed without its spool, which makes the
+    spool's token invalid: the spool is "fenced" and must drop the job. A job is "absent" or
+    "behind" if the store was reset to an older state and has lost the job or its token; the spool,
+    whose folder is the truth, then restores it.
+
+    OSError: StoreUnreachable if it cannot be reached, another StoreError if it refuses, for example
+    because it is full, RecordDamaged if one record is damaged. Every call may be repeated after an
+    error. Times are in seconds since 1970 by the clock of the store, one for all machines."""
+
+    @property
+    def pauses(self) -> Pauses:
+        """The paused queues, of which `take` and `report` take account."""
+
+    def now(self) -> float:
+        """The clock of the store."""
+
+    def close(self) -> None:
+        """Close its connections."""
+
+    def check_policy(self, period: float | None = None) -> None:
+        """EvictionAllowed if the store is set up in such a way that it may drop jobs: none may be
+        taken or submitted then. Asks the server only if the last check failed or is older than
+        `period` (seconds; None: a minute)."""
+
+    def watch_all(self) -> RedisNotifier:
+        """A notifier that becomes readable with every change of a job, a pause or an order."""
+
+    # Reports and orders
+
+    def beat(
+        self,
+        spool: str,
+        workers: Sequence[WorkerInfo],
+        instance: Instance | None = None,
+        ended: str = "",
+    ) -> MachineOrders:
+        """Report that this machine lives and has these workers; returns what it is to do. Once a
+        second. `instance` is this run of the relay; its `since`, `beats` and `epoch` are updated.
+        SpoolInUse if another instance has reported for this spool within INSTANCE_SILENCE seconds,
+        unless it is `ended`, the name of an instance that is known to have ended."""
+
+    def acknowledge(
+        self, spool: str, cancel_requests: Iterable[str], deletions: Iterable[str]
+    ) -> None:
+        """Report that these requests to cancel jobs, and these deletions, are carried out: `beat`
+        does not return them again."""
+
+    def restored(self, spool: str) -> None:
+        """Report that this machine has restored what an older state of the store lacked."""
+
+    # Jobs for this machine
+
+    def take(
+        self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
+    ) -> tuple[Sequence[Assignment], float]:
+        """(the jobs that this spool has taken and not confirmed; seconds until the next job that
+        waits for its time may start, infinity if none waits).
+
+        Takes the oldest jobs of these queues (none given: all), but none of paused queues, until
+        there are `want` of them. Asked again, it returns the same ones again. While a machine
+        restores jobs it returns none. Damaged jobs become lost, and jobs of a newer version stay
+        for a machine that knows it. RedisIsOlder if the store has lost what `instance` has
+        reported."""
+
+    def past_log(self, assignment: Assignment) -> LogTail:
+        """The last part of the log of earlier attempts on other machines, which this machine
+        continues. It begins at a multiple of BLOCK bytes, so that the hole that the spool has
+        before it hides no byte."""
+
+    def give_back_one(self, job_id: str, token: str) -> bool:
+        """Queue a job that was taken with this token and not confirmed (taken -> queued). False if
+        it is confirmed or another spool has it."""
+
+    def give_back(self, spool: str, ids: Sequence[str] | None = None) -> None:
+        """Queue the jobs that a spool has taken and not confirmed, or those of them that are among
+        `ids`. They have not started and no longer can."""
+
+    def taken_by(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that a spool has taken and not confirmed."""
+
+    # What has happened to jobs here: messages, of which `send` sends many in one round trip
+
+    def report(self, entry: SpoolEntry, size: int) -> Command:
+        """The message with the state and the journal of a spool's job. For a job in taken/ it
+        confirms the take (taken -> running); for one in returned/ it queues the job again, after
+        its retry delay. `size`: bytes of the log that the store must have first; -1: any.
+
+        The answer is the status that the job has now, or: "absent", "behind": restore it. "fenced":
+        drop it. "cancel": a request to cancel it was accepted, so it must neither start nor run
+        again nor end otherwise; record and report it as cancelled. "log": the store lacks a part of
+        the log. "paused": its queue is paused, give it back."""
+
+    def restore(self, entry: SpoolEntry) -> Command:
+        """The message that puts back a job which the store has lost, with its token and a request
+        to cancel it that has reached the spool. What the store knows better stays. The answer is as
+        for `report`."""
+
+    def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
+        """The message with `data` of a job's log, which begins at the offset `start`; at most
+        LOG_CHUNK bytes. `how`: "join" continues what the store has, "gap" skips the bytes before
+        `start`, which are lost, "anew" replaces everything. The store keeps the last REDIS_LOG_KEPT
+        bytes. The answer is the offset up to which it has the log and from which to continue,
+        whatever was sent; -1: fenced; -2: absent or behind."""
+
+    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
+        """The message with the bytes at an offset of the file `times`. Ignored if its token is not
+        valid."""
+
+    def send(self, messages: Sequence[Command]) -> Sequence[Any]:
+        """Send these messages in order. Returns their answers (bytes for a word, int for a number),
+        with an OSError instead of each that failed. StoreUnreachable if the connection broke: any
+        of the messages may have arrived."""
+
+    # Single jobs
+
+    def cancel_reason(self, job_id: str) -> str:
+        """The reason of the accepted request to cancel a job; "" if there is none."""
+
+    def drop(self, job_id: str, why: str) -> None:
+        """End a job whose record is damaged (any state -> lost), so that all others continue."""
+
+    # What the store knows
+
+    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
+        """(status, token, bytes of the log) of each job; ("", "", None) for one that it does not
+        have or whose state is damaged."""
+
+    def running_on(self, spool: str) -> Sequence[str]:
+        """The IDs of the jobs that are confirmed by this spool and have not ended."""
+
+    # On behalf of all machines. Several relays may do this at once.
+
+    def lose_missing(self, job_id: str, spool: str) -> Job | None:
+        """Give up a job that runs on this spool, which does not have it (running -> lost, queued or
+        cancelled). Returns the job if this ended it; None if it may be retried and was queued, or
+        was no longer running there."""
+
+    def give_up_silent_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+        """Give up the machines that have been silent for `lost_after` seconds, except `own_spool`:
+        their running jobs become lost or are queued again, their unconfirmed ones are queued. Those
+        that are merely unreachable give back only their unconfirmed jobs. A silence ends with the
+        newest report of any machine: while the store was away, none could report. Returns the jobs
+        that this ended."""
+
+    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+        """Delete old jobs as WorkerStore.prune does, by the clock of the store. `retention` says
+        whether that clock can be trusted. Trims no log."""

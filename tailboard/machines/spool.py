@@ -1,0 +1,447 @@
+"""A machine's spool: the folder of the jobs that it took from Redis."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from tailboard.errors import JobDamaged, JobError
+from tailboard.files import (
+    SMALL_FILE,
+    append_line,
+    fsync_file,
+    fsync_folder,
+    is_damage,
+    lock_file,
+    open_private,
+    open_regular,
+    paths_in,
+    read_small,
+    remove_tree,
+    replace_file,
+    write_new,
+)
+from tailboard.folder.claim import Claim
+from tailboard.folder.folder_store import LOOKUPS, FolderStore, naming_setting
+from tailboard.folder.retention import Retention
+from tailboard.folder.saved_files import ID_RE
+from tailboard.job import parse_record
+from tailboard.journal import cancelled_line, parse_journal, token_in
+from tailboard.judge import Verdict
+from tailboard.logs import LAST_SIZE, FileLog
+from tailboard.machines.messages import Assignment, Instance, LogTail, SpoolEntry, SpoolInstances
+from tailboard.machines.redis_store import SPOOL_RE
+from tailboard.notifier import Notifier
+from tailboard.status import FINISHED, Status
+from tailboard.values import FULL_ERRNOS, RESOURCE_ERRNOS, is_queue_name, known_fields, whole_number
+from tailboard.workers import parse_pause
+
+INSTANCES_KEPT = 20  # runs of its relay that a spool remembers
+TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
+
+
+class Spool(FolderStore):
+    """The jobs from Redis that this machine runs or has run: a jobs folder like any other, into
+    which the relay puts jobs for the workers. In addition:
+
+        name            this folder's name in Redis, made once
+        epoch           that of Redis, as its jobs and pauses were compared with it last
+        relay           flock-ed by the one relay
+        instances       the last runs of the relay in this very folder, of which a copy has none
+        taken/ID/       taken from Redis, not confirmed: no worker sees it yet
+        returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
+
+    A journal that begins with {"taken": "SPOOL:N"} is of a job that Redis knows by that token."""
+
+    EXTRA = ("taken", "returned")
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root)
+        self.name = self._read_name()
+
+    def _make_folders(self) -> None:
+        super()._make_folders()
+        for name in self.EXTRA:
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+
+    def _read_name(self) -> str:
+        """The host's name and a random part: hosts, and spools of one host, may be named alike."""
+        path = f"{self.root}/name"
+        host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
+        with suppress(FileExistsError):
+            draft = f"{self.root}/tmp/name-{os.urandom(4).hex()}"
+            write_new(draft, f"{host}-{os.urandom(4).hex()}".encode())
+            try:
+                os.link(draft, path)
+                self._set_aside_foreign()
+            finally:
+                os.unlink(draft)
+        # Also if another worker made it: Redis must learn of no name that a power cut may undo.
+        fsync_folder(self.root)
+        fsync_folder(os.path.dirname(self.root))
+        name = read_small(path).decode(errors="replace")
+        if not SPOOL_RE.fullmatch(name):
+            raise ValueError(f"{path} does not hold the name of a spool")
+        return name
+
+    def _set_aside_foreign(self) -> None:
+        """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they are
+        those of another machine, and must not run here as well."""
+        for home in (f"{self.root}/taken", f"{self.root}/running", *self._queue_folders()):
+            for job_id in self._listing(home):
+                with suppress(BlockingIOError, FileNotFoundError):  # supervised here, or moving
+                    self._set_aside_unless_alive(f"{home}/{job_id}")
+
+    def _set_aside_unless_alive(self, folder: str) -> None:
+        """Set aside a job unless its shim is alive; BlockingIOError if a worker supervises it."""
+        with Claim(self, folder, self._lock_times(folder), None) as claim:
+            with suppress(JobDamaged):  # without a journal it cannot be alive
+                if not claim.acquire_lock():
+                    return
+            self._set_aside(folder, "its spool got a new name")
+
+    def check_name(self) -> None:
+        """OSError if the folder is missing or another one. Its jobs are not lost by that."""
+        if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
+            raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
+
+    def _identity(self) -> dict[str, Any]:
+        """What differs in every copy of this folder: on one file system its inode, on another
+        machine the ID of the boot. It also changes with a restart of the machine."""
+        found = os.stat(self.root)
+        return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
+
+    def _read_instances(self) -> SpoolInstances:
+        """The stored use of this very folder by its relays. In a copy, or after a restart of the
+        machine, no instance is known; under a new name, no report is."""
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            record = json.loads(read_small(f"{self.root}/instances"))
+            use = SpoolInstances(**known_fields(SpoolInstances, record))
+            names = use.names if isinstance(use.names, list) else []
+            identity = self._identity()
+            is_here = {name: record.get(name) for name in identity} == identity
+            seen = 0, ""
+            if record.get("spool") == self.name:  # else it has got a new name, which Redis lacks
+                seen = whole_number(use.beats, 0, LAST_SIZE), str(use.epoch)
+            return SpoolInstances(names if is_here else [], is_here and use.admitted is True, *seen)
+        return SpoolInstances([], False)
+
+    def begin_instance(self) -> Instance:
+        """A new run of the relay, which has the relay's lock."""
+        use = self._read_instances()
+        instance = Instance(os.urandom(8).hex(), beats=use.beats, epoch=use.epoch)
+        self.note_instance(instance, self.is_admitted())
+        return instance
+
+    def note_instance(self, instance: Instance, admitted: bool) -> None:
+        """Store that this instance runs in this very folder. Not fsynced: after a power cut the
+        machine has another boot ID."""
+        names = [name for name in self._read_instances().names if name != instance.name]
+        names = [*names[-INSTANCES_KEPT:], instance.name]
+        use = SpoolInstances(names, admitted, instance.beats, instance.epoch)
+        draft = f"{self.root}/tmp/instances-{os.urandom(4).hex()}"
+        try:
+            with open(draft, "x", opener=open_private) as file:
+                json.dump(asdict(use) | self._identity() | {"spool": self.name}, file)
+            os.rename(draft, f"{self.root}/instances")
+        except OSError as error:  # a worker starts on a full disk, too
+            if error.errno not in FULL_ERRNOS:
+                raise
+            with suppress(OSError):
+                os.unlink(draft)
+
+    def is_admitted(self) -> bool:
+        """Has Redis accepted an instance of this very folder? Before, it may be a copy, whose jobs
+        another machine runs."""
+        return self._read_instances().admitted
+
+    def has_run(self, instance: str) -> bool:
+        """Has this instance run in this very folder? It has ended, since it no longer holds the
+        relay's lock."""
+        return instance in self._read_instances().names
+
+    def lock_relay(self) -> int | None:
+        """Lock the right to speak with Redis for this spool until the descriptor is closed; None if
+        another worker has it."""
+        return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
+
+    @contextmanager
+    def retention(self, redis_clock: float) -> Iterator[Retention]:
+        """What is known of Redis' clock, for deleting from Redis by age."""
+        fd = open_regular(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT)
+        try:
+            retention = Retention.read(fd, self.boot, redis_clock)
+            yield retention
+            retention.write(fd)
+        finally:
+            os.close(fd)
+
+    def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
+        """Redis, whose clock is one for all machines, gave it when its time had come."""
+        return True
+
+    def is_own_host(self, claimed: str | None, host: str) -> bool:
+        """A spool belongs to one machine, which may be renamed: a container gets a new host name
+        with each start."""
+        return True
+
+    def requeue_home(self, queue: str) -> str:
+        """A job that is to run again goes back to Redis: any machine may run it."""
+        return f"{self.root}/returned/{queue}"
+
+    # What the relay looks at
+
+    def ids(self) -> list[str]:
+        """All jobs here; those that have not ended come first."""
+        found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
+        for folder in self._queue_folders():
+            found += self._listing(folder)
+        for status in FINISHED:
+            for folder in self._folders(status):
+                found += self._listing(folder)
+        return found
+
+    def taken(self) -> Sequence[str]:
+        return self._listing(f"{self.root}/taken")
+
+    def active(self) -> set[str]:
+        """The jobs that wait here for a worker, run, or are to be returned."""
+        found = set(self._listing(f"{self.root}/running"))
+        for folder in self._queue_folders():
+            found.update(self._listing(folder))
+        return found
+
+    def _queue_folders(self) -> list[str]:
+        """The folders of the queues in queued/ and returned/."""
+        return [*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")]
+
+    def watch_active(self) -> Notifier:
+        """A watch on those folders; the folders of running jobs are added to it."""
+        names = ("running", "queued", "returned", "workers", "returned/default", "queued/default")
+        os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
+        return Notifier(*(f"{self.root}/{name}" for name in names))
+
+    def read_entry(
+        self, job_id: str, known: SpoolEntry | None = None, must_read: bool = False
+    ) -> SpoolEntry | None:
+        """The job as it is now; None if not here or not from Redis. `known`: an earlier look.
+        `must_read`: OSError if the disk prevents it."""
+        for _ in range(LOOKUPS):  # a job may move past the search
+            for place, folder in self._places(job_id):
+                try:
+                    return self._read_entry_at(job_id, place, folder, known)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno in RESOURCE_ERRNOS or (must_read and not is_damage(error)):
+                        raise
+                    self._errors.report(f"{place}/{job_id}", error)
+                    return None
+        return None
+
+    def holds(self, job_id: str) -> bool:
+        """Is this job here, in any state? Only the relay adds one."""
+        return any(os.path.isdir(folder) for _, folder in self._places(job_id))
+
+    def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
+        """(taken, returned or a status; the folder) of each possible place, in the order in which a
+        job moves. Nothing for a text that is not an ID: it might lead out of the spool."""
+        if not ID_RE.fullmatch(job_id):
+            return
+        yield "taken", f"{self.root}/taken/{job_id}"
+        for status in Status:
+            for home in self._folders(status, job_id[:8]):
+                yield status, f"{home}/{job_id}"
+        for queue in self._listing(f"{self.root}/returned", is_queue_name):
+            yield "returned", f"{self.root}/returned/{queue}/{job_id}"
+
+    def _read_entry_at(
+        self, job_id: str, place: str, folder: str, known: SpoolEntry | None
+    ) -> SpoolEntry | None:
+        """Read the journal before the log's size: once a job has ended, no byte is missed."""
+        journal = self._read_journal(folder)
+        size, start, at = None, 0, 0.0
+        with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
+            size, start, at = file.size, file.start, file.changed_at
+        status = Status.QUEUED if place in self.EXTRA else Status(place)
+        token = token_in(journal)
+        if known is not None and token in (known.token, ""):  # "": its journal was destroyed
+            new = replace(known, status=status, place=place, folder=folder, journal=journal)
+            new.log_size, new.log_start, new.log_at = size, start, at
+            return new
+        record = read_small(f"{folder}/job.json")
+        if not token.startswith(f"{self.name}:"):
+            return None
+        queue = "default"
+        with suppress(ValueError, RecursionError):  # a job's doing
+            queue = parse_record(record, job_id).queue
+        return SpoolEntry(
+            job_id, status, place, folder, token, queue, record, journal, size, start, at
+        )
+
+    @staticmethod
+    def _read_journal(folder: str) -> bytes:
+        try:
+            return read_small(f"{folder}/journal")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if not is_damage(error):
+                raise
+            return b""  # nothing is known of it
+
+    @staticmethod
+    def read_log(entry: SpoolEntry, offset: int, limit: int) -> bytes:
+        with FileLog(f"{entry.folder}/output.log") as file:
+            return file.pread(limit, offset)
+
+    @staticmethod
+    def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:
+        """(offset, bytes from there on) of its samples after the first `known` bytes, or of all of
+        them if samples have been removed. Only the first TIMES_KEPT bytes of the file count,
+        because a job can put a file of any size there."""
+        with suppress(OSError):
+            fd = open_regular(f"{entry.folder}/times", os.O_RDONLY)
+            try:
+                size = min(os.fstat(fd).st_size, TIMES_KEPT)
+                begin = known if known <= size else 0
+                return begin, os.pread(fd, size - begin, begin)
+            finally:
+                os.close(fd)
+        return known, b""
+
+    # What the relay does
+
+    def receive(self, found: Sequence[tuple[Assignment, LogTail]]) -> None:
+        """Write taken jobs down durably, where no worker sees them yet. All are written before the
+        first fsync, so that the file system can flush them together."""
+        if not found:
+            return
+        drafts = [self._draft(assignment, past) for assignment, past in found]
+        for draft in drafts:
+            for name in ("job.json", "journal", "output.log"):
+                with suppress(FileNotFoundError):
+                    fsync_file(f"{draft}/{name}")
+            fsync_folder(draft)
+        for draft in drafts:
+            os.rename(draft, f"{self.root}/taken/{os.path.basename(draft)}")
+        fsync_folder(f"{self.root}/taken")
+
+    def _draft(self, assignment: Assignment, past: LogTail) -> str:
+        if not ID_RE.fullmatch(assignment.id):
+            raise ValueError(f"{assignment.id[:80]!r} is not the ID of a job")
+        draft = f"{self.root}/tmp/{assignment.id}"
+        if os.path.isdir(draft):  # left by a crash
+            remove_tree(draft)
+        os.mkdir(draft, mode=0o700)
+        line = json.dumps({"taken": assignment.token}).encode()
+        contents = {
+            "job.json": assignment.record + b"\n",
+            "journal": assignment.journal + b"\n" + line + b"\n",
+        }
+        if past.times:
+            contents["times"] = past.times
+        for name, content in contents.items():
+            with open(f"{draft}/{name}", "xb", opener=open_private) as file:
+                file.write(content)
+        if assignment.log_size is not None:
+            with open(f"{draft}/output.log", "xb", opener=open_private) as file:
+                file.truncate(assignment.log_size)  # what is not here is a hole, as after a trim
+                file.seek(past.offset)
+                file.write(past.end)
+        return draft
+
+    def admit(self, entry: SpoolEntry) -> SpoolEntry:
+        """Let a confirmed job run."""
+        home = f"{self.root}/queued/{entry.queue}"
+        if not os.path.isdir(home):
+            os.makedirs(home, mode=0o700, exist_ok=True)
+        os.rename(entry.folder, f"{home}/{entry.id}")
+        return replace(entry, place="queued", folder=f"{home}/{entry.id}")
+
+    def discard(self, entry: SpoolEntry) -> None:
+        """Remove a job that is no longer this machine's."""
+        grave = f"{self.root}/tmp/{entry.id}.discarded-{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            os.rename(entry.folder, grave)
+            with suppress(OSError):  # retention tries it again
+                remove_tree(grave)
+
+    def leave_request(self, job_id: str, reason: str) -> None:
+        """Leave a request to cancel a job that has not ended here. Redis has accepted it, so it
+        holds even if the exit is in the journal. Unlike `cancel`, this never waits for a recorder
+        that may have looked for a request already: Redis refuses what that records. JobNotFound
+        also for a job in taken/ or returned/; FileNotFoundError if it moves."""
+        status, folder = self._find(job_id)
+        if status in FINISHED:
+            return
+        if status is Status.QUEUED and self._cancel_queued(folder, reason):
+            return
+        self._request_cancel(folder, reason)
+        fsync_folder(folder)
+
+    def set_aside(self, entry: SpoolEntry) -> None:
+        """Move a job that is no longer this machine's to set-aside/: it ran here, and its log may
+        be the only whole one."""
+        self._set_aside(entry.folder)
+
+    def end_cancelled(self, entry: SpoolEntry, reason: str) -> None:
+        """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/: Redis
+        accepted a request first. The exit code stays. Durable on return. BlockingIOError while the
+        job is being recorded; OSError if the disk refuses."""
+        with Claim(self, entry.folder, self._lock_times(entry.folder), None) as claim:
+            with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
+                if not claim.acquire_lock():
+                    raise BlockingIOError(errno.EAGAIN, "its journal is locked", entry.folder)
+                journal = claim.shim_input()
+                last = parse_journal(os.pread(journal, SMALL_FILE, 0))[-1]
+                append_line(journal, {"ended": cancelled_line(entry.place, last, reason)})
+                os.fsync(journal)
+            self.move_folder(entry.folder, f"{self.root}/{Status.CANCELLED}/{entry.id[:8]}")
+
+    def return_waiting(self, count: int) -> None:
+        """Return up to `count` jobs that no worker here has claimed, the newest first."""
+        homes = paths_in(f"{self.root}/queued")
+        waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
+        for job_id, home in waiting[::-1][:count]:
+            self._return(job_id, os.path.basename(home))
+
+    def _return(self, job_id: str, queue: str) -> None:
+        with (
+            suppress(OSError, JobError),
+            self._lock_queued(f"{self.root}/queued/{queue}/{job_id}") as claim,
+        ):
+            claim.move_to(Status.QUEUED, self.requeue_home(queue))
+
+    def known_epoch(self) -> str:
+        """The epoch of Redis that `note_epoch` stored last; "" before the first."""
+        with suppress(OSError):
+            return read_small(f"{self.root}/epoch").decode(errors="replace")
+        return ""
+
+    def note_epoch(self, epoch: str) -> None:
+        replace_file(f"{self.root}/epoch", epoch.encode())
+
+    def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
+        """Pause the queues that Redis has paused, and no other. What waits here in one of them is
+        returned: once it is resumed, whichever machine is free may run it."""
+        wanted, here = set(filter(is_queue_name, said)), self.pauses.queues()
+        for queue in here - wanted:
+            self.pauses.resume(queue)
+        for queue in wanted:
+            if queue not in here:
+                self.pauses.put(parse_pause(queue, said[queue]))
+            for job_id in self._listing(f"{self.root}/queued/{queue}"):
+                self._return(job_id, queue)
+
+
+def open_spool(path: str) -> Spool:
+    """The spool in a folder; OSError and ValueError name the setting."""
+    with naming_setting("TAILBOARD_SPOOL", path):
+        return Spool(path)
