@@ -501,7 +501,11 @@ def pids_in(path: Path, count: int) -> list[int]:
 BY_HAND = "by-hand"  # a queue that no worker of the tests serves
 BY_WORKER = "by-worker"  # the queue that the worker of all tests of the API serves
 # In seconds, for tests that wait until one of them is over.
-SHORT_TIMES = ("api.KEEPALIVE_INTERVAL=1.1", "api.HEADER_TIME=4", "api.BODY_TIME=4")
+SHORT_TIMES = (
+    "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1",
+    "api.HEADER_TIME=4",
+    "tailboard.web.asgi.BODY_TIME=4",
+)
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -640,7 +644,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with a token, which its output never tells. A follower that is not told of news looks
     for them after ten minutes only, and a search waits a minute for its turn."""
     base = tmp_path_factory.mktemp("locked")
-    times = ("api.KEEPALIVE_INTERVAL=600", "api.TURN_WAIT=60")
+    times = ("tailboard.web.log_follow.KEEPALIVE_INTERVAL=600", "tailboard.web.state.TURN_WAIT=60")
     with serve_site(base, *times, TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()

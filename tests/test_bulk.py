@@ -20,6 +20,7 @@ import api
 from api import create_app
 from tailboard.job import Job
 from tailboard.status import Status
+from tailboard.web import bulk
 
 Run = Callable[..., Result]
 
@@ -104,7 +105,7 @@ def test_an_answer_holds_the_newest_jobs_up_to_a_bound(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "BULK_LIMIT", 3)
-    monkeypatch.setattr(api, "BULK_STEP", 2)
+    monkeypatch.setattr(bulk, "BULK_STEP", 2)
     client = create_app({"STORAGE": hand.folder}).test_client()
     jobs = failed(hand, 3)
     whole = {"ids": jobs, "left_out": 0, "complete": True}
@@ -175,7 +176,7 @@ def test_the_page_and_a_command_share_the_key_of_a_rerun(site: Site) -> None:
     [job_id] = failed(site.hand, 1)
     headers = {"Idempotency-Key": f"rerun {job_id}"}
     made = {site.post(f"/jobs/{job_id}/rerun", headers=headers).json()["id"] for _ in range(2)}
-    store, key = site.hand.storage, api.bulk_key(job_id)
+    store, key = site.hand.storage, bulk.bulk_key(job_id)
     made.add(store.submit(Job(command="true", rerun_of=job_id), key).id)
     assert len(made) == 1
 

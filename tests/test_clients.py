@@ -37,8 +37,11 @@ from web import EVENTS, admitted, is_problem
 from werkzeug.exceptions import HTTPException
 
 import api
-from api import Searcher, SearchTurns, searcher
 from tailboard.folder.claim import Claim
+from tailboard.web import asgi
+from tailboard.web import server as server_module
+from tailboard.web.log_search import searcher
+from tailboard.web.state import Searcher, SearchTurns
 
 LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
 
@@ -106,7 +109,11 @@ def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Clai
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An API of few connections, which closes none because its client is slow."""
-    times = ("api.MAX_CONNECTIONS=120", "api.HEADER_TIME=600", "api.BODY_TIME=600")
+    times = (
+        "tailboard.web.server.MAX_CONNECTIONS=120",
+        "api.HEADER_TIME=600",
+        "tailboard.web.asgi.BODY_TIME=600",
+    )
     with serve_site(tmp_path_factory.mktemp("narrow"), *times) as site:
         yield site
 
@@ -160,10 +167,10 @@ def follow_from(site: Site, job_id: str) -> socket.socket:
 
 def test_the_oldest_of_the_address_that_has_the_most_are_closed_first() -> None:
     peers = [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("b", 2), ("a", 3)]
-    assert api.excess_peers(peers, 0) == []
-    assert api.excess_peers(peers, 1) == [("a", 1)]
-    assert set(api.excess_peers(peers, 3)) == {("a", 1), ("a", 2), ("b", 1)}
-    assert len(api.excess_peers(peers, 9)) == 6
+    assert server_module.excess_peers(peers, 0) == []
+    assert server_module.excess_peers(peers, 1) == [("a", 1)]
+    assert set(server_module.excess_peers(peers, 3)) == {("a", 1), ("a", 2), ("b", 1)}
+    assert len(server_module.excess_peers(peers, 9)) == 6
 
 
 def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
@@ -193,7 +200,7 @@ def test_an_answer_that_fails_is_a_500_in_our_words(tmp_path: Path) -> None:
         sent.append(message)
 
     ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    asyncio.run(api.FlaskOverAsgi(app)(scope | ends, receive, send))
+    asyncio.run(asgi.FlaskOverAsgi(app)(scope | ends, receive, send))
     assert [message.get("status") for message in sent] == [500, None]
     assert json.loads(sent[1]["body"])["detail"].startswith("the API failed to answer")
     assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
@@ -315,7 +322,7 @@ def test_long_searches_take_turns(locked: Site) -> None:
 def test_a_log_above_a_mebibyte_is_searched_in_turn(
     client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.TURN_WAIT", 0)
+    monkeypatch.setattr("tailboard.web.state.TURN_WAIT", 0)
     long, short = hand.ended(b"a" * (1 << 20) + b"\n"), hand.ended(b"a" * (1 << 20))
     turns = client.application.extensions["tailboard"].searches
     with turns.turn(Searcher("one", "one")), turns.turn(Searcher("two", "two")):
@@ -366,7 +373,7 @@ class Searches:
 
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Searches]:
-    monkeypatch.setattr("api.TURN_WAIT", 60)
+    monkeypatch.setattr("tailboard.web.state.TURN_WAIT", 60)
     with ThreadPoolExecutor(30) as pool:
         searches = Searches(pool)
         yield searches
@@ -396,7 +403,7 @@ def test_a_client_that_makes_up_visitors_does_not_get_their_turns(searches: Sear
 def test_too_many_searches_of_one_client_are_refused_and_no_others(
     searches: Searches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.MAX_WAITING_SEARCHES", 3)
+    monkeypatch.setattr("tailboard.web.state.MAX_WAITING_SEARCHES", 3)
     for number in range(5):
         searches.begin(f"greedy {number}", Searcher("192.0.2.1", "192.0.2.1"))
     assert searches.refused == []

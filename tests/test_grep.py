@@ -18,6 +18,7 @@ import api
 from api import create_app
 from storage import WorkerStore
 from tailboard.status import Status
+from tailboard.web import log_search
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def ask(local: Hand) -> Callable[..., dict[str, Any]]:
 def test_an_answer_reads_so_many_bytes_and_no_more(
     local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "GREP_BYTES", 100_000)
+    monkeypatch.setattr(log_search, "GREP_BYTES", 100_000)
     line = b"." * 99 + b"\n"
     jobs = [local.ended(b"far\n" + line * 2_400 + b"far\n") for _ in range(2)]
     local.ended(line * 500)
@@ -185,10 +186,10 @@ def test_an_answer_takes_so_long_and_no_longer(
 ) -> None:
     """With no time at all each answer still comes a little further."""
     jobs = [local.ended(b"slow\n") for _ in range(3)]
-    monkeypatch.setattr(api, "SEARCH_TIME", -1.0)
+    monkeypatch.setattr(log_search, "SEARCH_TIME", -1.0)
     first = ask("slow")
     assert first["hits"] == [] and first["next"] == f"{jobs[2]}.5.0"
-    monkeypatch.setattr(api, "SEARCH_TIME", 2.0)
+    monkeypatch.setattr(log_search, "SEARCH_TIME", 2.0)
     assert len(ask("slow", before=first["next"])["hits"]) == 3
 
 
@@ -196,7 +197,7 @@ def test_only_the_newest_part_of_a_huge_log_is_searched(
     local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may have made its log one hole of a terabyte."""
-    monkeypatch.setattr(api, "GREP_JOB_BYTES", 1 << 20)
+    monkeypatch.setattr(log_search, "GREP_JOB_BYTES", 1 << 20)
     old, huge = local.ended(b"whole\n"), local.ended(b"whole\n")
     with open(local.log(huge), "ab") as log:
         log.truncate(1 << 40)

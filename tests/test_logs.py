@@ -23,11 +23,11 @@ from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wa
 from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
-import api
 from tailboard.folder.claim import Claim
 from tailboard.journal import Outcome
 from tailboard.logs import FileLog, last_match_finder
 from tailboard.status import Status
+from tailboard.web import log_read
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 150_000_000  # bytes of a log that no request may hold
@@ -38,7 +38,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two followers at most, and logs of which a MiB is kept."""
     limits = {"TAILBOARD_FOLLOWERS": "2", "TAILBOARD_LOG_MAX_BYTES": str(1 << 20)}
     base = tmp_path_factory.mktemp("small")
-    with serve_site(base, "api.KEEPALIVE_INTERVAL=1.1", **limits) as site:
+    with serve_site(base, "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1", **limits) as site:
         site.processes.worker("--slots=2", f"--queues={BY_WORKER}")
         yield site
 
@@ -809,7 +809,7 @@ def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
     all lines up to them."""
     content, hand = b"a line of a log\n" * 10_000, Hand(folder)
     small, large = hand.ended(content), hand.ended(b"first\n")
-    os.truncate(hand.log(large), api.COUNT_LIMIT - len(content))  # the rest is a hole
+    os.truncate(hand.log(large), log_read.COUNT_LIMIT - len(content))  # the rest is a hole
     with open(hand.log(large), "ab") as log:
         log.write(b"\n" + content)
 
@@ -835,7 +835,7 @@ def test_the_line_numbers_of_a_growing_log_are_known_beyond_the_counting_limit(
         return client.get(f"/jobs/{claim.job.id}/logs?tail=1").headers.get("X-Log-Line")
 
     for number, size in enumerate((0.75, 1.5, 2.25), 2):
-        os.truncate(path, int(size * api.COUNT_LIMIT))  # a hole
+        os.truncate(path, int(size * log_read.COUNT_LIMIT))  # a hole
         hand.write(claim, b"\n")
         hand.write(claim, b"last\n")
         wait_until(lambda expected=str(number * 2 - 1): last_line() == expected)

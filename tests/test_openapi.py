@@ -21,11 +21,13 @@ from flask import Flask
 from web import UNKNOWN
 
 import api
-from api import Access
 from storage import WorkerStore
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.web import operations as operations_module
+from tailboard.web import state
+from tailboard.web.state import Access
 from tailboard.workers import WorkerInfo
 
 
@@ -322,7 +324,7 @@ SECURITY = {
 def test_each_route_asks_for_the_access_that_it_declares(locked: Site) -> None:
     described = locked.get("/openapi.json").json()["paths"]
     ticket = locked.post("/ticket").json()["ticket"]
-    for (method, path), operation in api.OPERATIONS.items():
+    for (method, path), operation in operations_module.OPERATIONS.items():
         url = locked.url + re.sub("{.*?}", UNKNOWN, path)
         answers = (
             requests.request(method, url, timeout=30),
@@ -336,7 +338,7 @@ def test_each_route_asks_for_the_access_that_it_declares(locked: Site) -> None:
 
 def test_an_api_without_a_token_describes_that_none_is_needed(site: Site) -> None:
     described = site.get("/openapi.json").json()["paths"]
-    for (method, path), operation in api.OPERATIONS.items():
+    for (method, path), operation in operations_module.OPERATIONS.items():
         security = described[path][method]["security"]
         nothing_needed = [] if operation.access is Access.OPEN else [{}]
         assert security == SECURITY[operation.access] + nothing_needed, (method, path)
@@ -345,8 +347,8 @@ def test_an_api_without_a_token_describes_that_none_is_needed(site: Site) -> Non
 def test_a_route_without_an_entry_prevents_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(api.OPERATIONS, ("put", "/queues/{queue}/pause"))
-    with pytest.raises(api.CannotStart) as refused:
+    monkeypatch.delitem(operations_module.OPERATIONS, ("put", "/queues/{queue}/pause"))
+    with pytest.raises(state.CannotStart) as refused:
         api.create_app({"STORAGE": folder})
     route = "PUT /queues/{queue}/pause"
     sentence = f"the route {route} declares no access: OPERATIONS has no entry for it"
@@ -356,9 +358,9 @@ def test_a_route_without_an_entry_prevents_the_start(
 def test_an_entry_without_a_route_prevents_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = api.OPERATIONS["get", "/queues"]
-    monkeypatch.setitem(api.OPERATIONS, ("get", "/nowhere"), entry)
-    with pytest.raises(api.CannotStart) as refused:
+    entry = operations_module.OPERATIONS["get", "/queues"]
+    monkeypatch.setitem(operations_module.OPERATIONS, ("get", "/nowhere"), entry)
+    with pytest.raises(state.CannotStart) as refused:
         api.create_app({"STORAGE": folder})
     assert refused.value.message == "OPERATIONS has GET /nowhere, which no route serves"
 

@@ -25,7 +25,7 @@ class Patient:
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
     base, times = (
         tmp_path_factory.mktemp("patient"),
-        ("api.CLIENT_TIME=2", "api.KEEPALIVE_INTERVAL=1.1"),
+        ("tailboard.web.server.CLIENT_TIME=2", "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1"),
     )
     with serve_site(base, *times, TAILBOARD_FOLLOWERS="3") as site:
         silent, busy = site.hand.running(), site.hand.running(b"text\n" * 8_000_000)

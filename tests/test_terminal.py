@@ -21,7 +21,6 @@ import requests
 from click.testing import Result
 from conftest import ROOT, Hand, Processes, free_port, wait_until
 
-from api import OPERATIONS, resolve_bind
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
@@ -29,6 +28,8 @@ from tailboard.journal import Outcome
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 from tailboard.values import CONTROL_RE
+from tailboard.web.operations import OPERATIONS
+from tailboard.web.server import resolve_bind
 from tailboard.workers import WorkerInfo
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -19,7 +19,8 @@ from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
 from web import is_problem
 
-from api import TokenFile, change_token, create_app, parse_tokens
+from api import create_app
+from tailboard.web.tokens import TokenFile, change_token, parse_tokens
 
 ANNA, BEN = "annas-own-token", "bens-own-token"
 

@@ -1,0 +1,103 @@
+"""What a route and a command do alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, abort, current_app, request
+
+from tailboard.job import Job
+from tailboard.saved_command import Param, SavedCommand
+from tailboard.values import check_queue
+from tailboard.web.auth import visitor
+from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
+from tailboard.web.state import state
+
+Created = tuple[dict[str, Any], int, dict[str, str]]
+# Fields that only answers have. A PUT ignores them, so that the body of a GET can be sent back.
+READ_ONLY_FIELDS = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
+
+
+def make_job(body: object) -> Job:
+    return Job(**Submission.parse(with_visitor(body, "submitted_by")).model_dump())
+
+
+def with_visitor(body: object, field: str) -> object:
+    """What is asked, with the name of whose token came with it in this field."""
+    if visitor() is None or not isinstance(body, dict):
+        return body
+    return body | {field: name_of_visitor(body.get(field), field)}
+
+
+def name_of_visitor(claimed: Any, field: str) -> Any:
+    """Whose token came with the request; without a named one, who is claimed. 400 where the two
+    differ."""
+    name = visitor()
+    if name is not None and claimed not in (None, name):
+        abort(400, f"{field} must be {name!r}, whose token this is, or be left out")
+    return name or claimed
+
+
+def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Job:
+    """Submit a job like another one. `sent`: the hash of the client's request."""
+    old = state().store.get(job_id)
+    options = {name: getattr(old, name) for name in Submission.model_fields}
+    options["not_before"] = None  # that time was the other job's
+    options["submitted_by"] = visitor() or old.submitted_by
+    job = replace(make_job(options), rerun_of=old.id, saved=old.saved)
+    return state().store.submit(job, key, sent)
+
+
+def unless_known(answer: dict[str, Any]) -> Response:
+    """The answer as JSON with an ETag; 304 for who has it already."""
+    response = current_app.make_response(answer)
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def save_command(name: str, body: object) -> bool:
+    """True where the name is new; 400 with a sentence where it is none that could run."""
+    try:
+        return state().store.saved.save(make_command(name, body))
+    except ValueError as error:
+        abort(400, str(error))
+
+
+def make_command(name: str, body: object) -> SavedCommand:
+    """The saved command that a body describes; ValueError, or 400, where it is none."""
+    if isinstance(body, dict):
+        body = {field: value for field, value in body.items() if field not in READ_ONLY_FIELDS}
+    said = SavedRequest.parse(body).model_dump()
+    said["params"] = [Param(**param) for param in said["params"]]
+    command = SavedCommand(**said, saved=name)
+    command.check()
+    return command
+
+
+def make_run(name: str, values: object, by: str | None) -> Job:
+    """A job of a saved command with these values; 400 names one that is missing or bad."""
+    command = state().store.saved.load(name)
+    if not isinstance(values, dict):
+        abort(400, "the body must be a JSON object of the params' values")
+    try:
+        job = command.job(values)
+    except ValueError as error:
+        abort(400, str(error))
+    try:
+        bounded_env(job.env)
+    except ValueError as error:
+        allowed = f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all"
+        abort(400, f"{allowed}; {error}")
+    job.submitted_by = by
+    return job
+
+
+def known_queue(name: str) -> str:
+    """The name, if it can be a queue's; 400."""
+    try:
+        check_queue(name)
+    except ValueError as error:
+        abort(400, str(error))
+    return name

@@ -1,0 +1,136 @@
+"""Following a log over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from flask import Response, abort, request, stream_with_context
+
+from tailboard.errors import JobNotFound
+from tailboard.job import Job
+from tailboard.logs import Log
+from tailboard.status import FINISHED
+from tailboard.web.log_read import BLOCK, begin_at, log_headers, open_log, trim_partial_utf8
+from tailboard.web.models import LogQuery
+from tailboard.web.state import state
+from tailboard.web.views import whole_job
+
+KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
+RECONNECT = 1_000  # milliseconds until a browser comes back
+
+
+class Chunk(NamedTuple):
+    """What to send next to a follower of a log. Without data and gap it is a keepalive."""
+
+    at: int  # the offset to go on from
+    data: bytes = b""
+    gap: tuple[int, int] | None = None  # (from, to): bytes not kept, or backwards: truncated
+
+
+def follow(job: Job, log: Log, query: LogQuery) -> Response:
+    """Send the log from where it is asked for, and what is written, until the job has ended."""
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        if not re.fullmatch("[0-9]{1,18}", last):
+            abort(400, "Last-Event-ID must be the id of an event, a whole number of bytes")
+        query = LogQuery.parse({"offset": last, "timestamps": query.timestamps})
+    size = log.size
+    begin = begin_at(log, query, size)
+    headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
+    if not state().followers.acquire(blocking=False):
+        abort(503, "no more followers are admitted now")
+    chunks = follow_log(job.id, begin, query.timestamps)
+    events = "text/event-stream" in request.headers.get("Accept", "")
+    body = stream_with_context(stream(job.id, begin, chunks, events))
+    kind = "text/event-stream" if events else "text/plain"
+    response = Response(body, headers=headers, mimetype=kind)
+    response.call_on_close(state().followers.release)
+    return response
+
+
+def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Iterator[bytes]:
+    """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
+    `id` is the offset to resume from; the event `gap` tells what is missing, the event `end`
+    carries the job."""
+    yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
+    with suppress(JobNotFound):
+        if not events:
+            yield from plain_text(chunks)
+            return
+        for chunk in chunks:
+            at = chunk.at
+            yield make_event(chunk)
+        job = json.dumps(whole_job(state().store.get(job_id)))
+        yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
+
+
+def make_event(chunk: Chunk) -> bytes:
+    if chunk.gap:
+        gap = json.dumps({"from": chunk.gap[0], "to": chunk.gap[1]})
+        return f"event: gap\nid: {chunk.at}\ndata: {gap}\n\n".encode()
+    if not chunk.data:
+        return b": ping\n\n"
+    shown = json.dumps(chunk.data.decode(errors="replace"), ensure_ascii=False)
+    return f"id: {chunk.at}\ndata: {shown}\n\n".encode()
+
+
+def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
+    """The bytes, with a line of its own for a gap. An empty piece sends nothing, but lets the
+    server notice that the client is gone."""
+    last = b"\n"
+    for chunk in chunks:
+        if chunk.gap:
+            begin, end = chunk.gap
+            message = "the log was truncated" if end < begin else f"{end - begin} bytes not kept"
+            line = f"[{message}]\n".encode()
+            yield line if last == b"\n" else b"\n" + line
+            last = b"\n"
+        else:
+            yield chunk.data
+            last = chunk.data[-1:] or last
+
+
+def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Chunk]:
+    """What is written to a log from an offset on, as it is written, or only what is there.
+    JobNotFound when the job is gone."""
+    watch, log = state().store.watch(job_id), open_log(job_id)
+    sent_at = time.monotonic()
+    try:
+        while True:
+            ended = not wait or state().store.status(job_id) in FINISHED  # before the size
+            if at == 0:  # perhaps it had no log when we opened it
+                log.close()
+                log = open_log(job_id)
+            for chunk in read_on(log, at, timestamps, ended):
+                yield chunk
+                at, sent_at = chunk.at, time.monotonic()
+            if ended:
+                return
+            watch.wait(KEEPALIVE_INTERVAL)
+            if time.monotonic() - sent_at > KEEPALIVE_INTERVAL - 1:
+                yield Chunk(at)
+                sent_at = time.monotonic()
+    finally:
+        watch.close()
+        log.close()
+
+
+def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]:
+    """The pieces of a log from an offset to its end."""
+    if log.is_truncated_below(at):
+        size = log.size
+        yield Chunk(size, gap=(at, size))
+        return
+    while True:
+        begin, data = log.read(at, BLOCK)
+        if begin > at:
+            yield Chunk(begin, gap=(at, begin))
+        data = trim_partial_utf8(data, ended and len(data) < BLOCK)
+        if not data:
+            return
+        at = begin + len(data)
+        yield Chunk(at, log.add_timestamps(begin, data) if timestamps else data)

@@ -1,0 +1,199 @@
+"""Searching one log and many."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, Self
+
+from flask import request
+
+from tailboard.errors import JobNotFound, StoreError
+from tailboard.job import Job
+from tailboard.logs import Log
+from tailboard.values import RESOURCE_ERRNOS
+from tailboard.web.auth import visitor
+from tailboard.web.log_read import LINE_NUMBER_TIME, open_log
+from tailboard.web.models import PLACE, Grep, LogQuery
+from tailboard.web.state import Searcher, state
+from tailboard.web.views import job_summary
+
+COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
+GREP_BYTES = 256 << 20  # of logs, searched for one answer
+GREP_JOB_BYTES = 1 << 30  # the newest bytes of one log that are searched with all others
+GREP_STEP = 100  # jobs listed at a time
+SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
+LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
+
+
+def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
+    """The matches, or how many they are; 503 where the log is long and others are searched."""
+    if log.size - log.start <= LONG_LOG_BYTES:
+        return search_or_count(log, needle, query)
+    with state().searches.turn(searcher()):
+        return search_or_count(log, needle, query)
+
+
+def searcher() -> Searcher:
+    """Who sent this request, as far as turns are counted."""
+    if name := visitor():
+        return Searcher(name, name)
+    peer = request.remote_addr or ""
+    return Searcher(peer, last_hop() or peer)
+
+
+def last_hop() -> str:
+    """The last address in X-Forwarded-For, which our own proxy or the page has added; a client may
+    have made up all others. Empty if the header has no address."""
+    added = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    with suppress(ValueError):
+        return str(ip_address(added))
+    return ""
+
+
+def search_or_count(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
+    return count_matches(log, needle) if query.count else search(log, needle, query)
+
+
+def search(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
+    """The lines that hold a text, newest first. `line` counts from 1; null where it is not known:
+    the head of the log is gone, or counting took too long."""
+    deadline = time.monotonic() + SEARCH_TIME
+    before = log.size if query.before is None else min(query.before, log.size)
+    hits, following = log.search(needle.encode(), before, query.limit, deadline)
+    return {"matches": number_hits(log, hits, deadline + SEARCH_TIME), "next": following}
+
+
+def number_hits(
+    log: Log, hits: Sequence[tuple[int, bytes]], deadline: float
+) -> list[dict[str, Any]]:
+    """The lines found by Log.search, newest first, as JSON on the wire."""
+    numbered: list[dict[str, Any]] = []
+    at, line = 0, 1
+    for offset, excerpt in reversed(hits):
+        if log.start == 0:
+            at, more = log.count_lines(at, offset, deadline)
+            line += more
+        number, shown = line if at == offset else None, excerpt.decode(errors="replace")
+        numbered.append({"offset": offset, "line": number, "text": shown})
+    return numbered[::-1]
+
+
+def count_matches(log: Log, needle: str) -> dict[str, Any]:
+    """How often a text stands in the log, in ASCII capitals or not; as far as time allowed, and
+    `complete` says whether that was all of it."""
+    wanted = needle.encode().lower()
+    deadline = time.monotonic() + SEARCH_TIME
+    at, size, count = log.start, log.size, 0
+    while at < size and time.monotonic() < deadline:
+        length = min(COUNT_BLOCK, size - at)
+        overlap = len(wanted) - 1  # a match may reach over the end of its block
+        count += log.pread(length + overlap, at).lower().count(wanted)
+        at += length
+    return {"count": count, "complete": at >= size}
+
+
+class GrepPage:
+    """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
+    found or so many bytes read, or time is up, and then `next` says where to go on."""
+
+    def __init__(self, query: Grep, seconds: float, is_numbered: bool = True) -> None:
+        self.query = query
+        self.is_numbered = is_numbered  # are the lines' numbers wished for?
+        self.deadline = time.monotonic() + seconds
+        self.hits: list[dict[str, Any]] = []
+        self.more_in: list[str] = []  # IDs of jobs that hold `per_job` lines, and perhaps more
+        self.unreadable: list[str] = []  # IDs of jobs whose logs cannot be read
+        self.jobs = self.bytes = 0  # that were searched
+        self.next: str | None = None  # as `before`; None: that was all
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = {"jobs": self.jobs, "bytes": self.bytes, "unreadable": len(self.unreadable)}
+        return {
+            "hits": self.hits,
+            "more_in": self.more_in,
+            "next": self.next,
+            "searched": counts,
+        }
+
+    def search(self) -> Self:
+        """Fill the page."""
+        last = self._search_begun_job()
+        while self.next is None:
+            jobs, following = state().store.list(
+                self.query.status,
+                self.query.queue,
+                "",
+                GREP_STEP,
+                last,
+                self.query.first_id(),
+                short=True,
+            )
+            for job in jobs:
+                if self.jobs > 0 and self._is_full():
+                    self.next = last
+                    return self
+                self._search_job(job)
+                last = job.id
+                if self.next is not None:
+                    return self
+            if following is None:
+                return self
+            last = following
+            if self._is_full():
+                self.next = last
+        return self
+
+    def _search_begun_job(self) -> str | None:
+        """The ID of the job below which to go on; if the page before ended in its log, that is
+        searched first."""
+        place = re.fullmatch(PLACE, self.query.before or "")
+        if place is None:
+            return None
+        job_id, offset, found = place.groups()
+        if offset is not None:
+            with suppress(JobNotFound):  # it was deleted
+                self._search_job(state().store.get(job_id), int(offset), int(found))
+        return str(job_id)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self.hits) >= self.query.limit
+            or self.bytes >= GREP_BYTES
+            or time.monotonic() > self.deadline
+        )
+
+    def _search_job(self, job: Job, before: int | None = None, found: int = 0) -> None:
+        self.jobs += 1
+        try:
+            with open_log(job.id) as log:
+                self._search_log(job, log, log.size if before is None else before, found)
+        except JobNotFound:
+            pass  # it was deleted
+        except OSError as error:
+            if isinstance(error, StoreError) or error.errno in RESOURCE_ERRNOS:
+                raise
+            self.unreadable.append(job.id)
+
+    def _search_log(self, job: Job, log: Log, before: int, found: int) -> None:
+        """Search a log from below an offset, where so many lines of it are found already."""
+        size = log.size
+        end = min(before, size)
+        lowest = size - GREP_JOB_BYTES  # a log may be one huge hole
+        floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
+        wanted = max(0, min(self.query.per_job - found, self.query.limit - len(self.hits)))
+        lines, following = log.search(self.query.q.encode(), end, wanted, self.deadline, floor)
+        self.bytes += max(0, end - (log.start if following is None else following))
+        patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
+        numbered = number_hits(log, lines, time.monotonic() + patience)
+        self.hits += [{"job": job_summary(job)} | line for line in numbered]
+        found += len(lines)
+        if following is None or following <= lowest:
+            return
+        if found >= self.query.per_job:
+            self.more_in.append(job.id)
+        else:
+            self.next = f"{job.id}.{following}.{found}"

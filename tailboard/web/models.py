@@ -1,0 +1,331 @@
+"""The requests' bodies and query parameters, and their checks."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from flask import abort
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tailboard.cron import CRON_FORM, ZONE_FORM
+from tailboard.folder.saved_files import ID_RE
+from tailboard.job import MAX_RETRY_DELAY
+from tailboard.saved_command import MAX_PARAMS, PARAM_RE
+from tailboard.status import Status
+from tailboard.values import QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
+
+MAX_ENV_BYTES = 64 << 10
+MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
+# Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
+LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
+RFC_3339 = re.compile(
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
+CWD = "an absolute path of up to 4,000 characters"
+SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+NEEDLE = "1 to 200 characters of one line"
+PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
+Flag = Annotated[bool, Field(description="0 or 1")]
+MAX_DIGITS = 4_000  # Python's default limit is 4,300
+
+
+# The description of a field says what is allowed. It ends the sentence of the error: "limit must be
+# a whole number from 1 to 500".
+def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
+    return Field(pattern=pattern, max_length=most, description=allowed)
+
+
+def int_field(least: int, most: int) -> Any:
+    return Field(ge=least, le=most, description=f"a whole number from {least:,} to {most:,}")
+
+
+def check_digits(given: Any) -> Any:
+    """A number of a query has digits only; pydantic would also take `+5`, ` 5` and `1_000`."""
+    if isinstance(given, str) and not re.fullmatch("[0-9]{1,20}", given):
+        raise ValueError
+    return given
+
+
+DIGITS = BeforeValidator(check_digits, json_schema_input_type=int)
+
+
+def parse_since(given: str) -> float:
+    """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
+    if age := re.fullmatch(r"([0-9]{1,9})([smhd])", given):
+        return time.time() - int(age[1]) * UNITS[age[2]]
+    if (then := datetime.fromisoformat(given)).tzinfo is None:
+        raise ValueError
+    return then.timestamp()
+
+
+def parse_not_before(given: str) -> str:
+    """`not_before` as RFC 3339 in UTC: such a time with its zone, or one from now, such as +10m."""
+    if ahead := re.fullmatch(r"\+([0-9]{1,9})([smhd])", given):
+        then = time.time() + int(ahead[1]) * UNITS[ahead[2]]
+    elif RFC_3339.fullmatch(given):
+        then = parse_time(given)
+    else:
+        raise ValueError
+    if not 0 <= then <= time.time() + MAX_AHEAD:
+        raise ValueError
+    return utc(then)
+
+
+def bounded_env(env: dict[str, str]) -> dict[str, str]:
+    """ValueError, naming the largest variable, if it is too large in all."""
+    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in env.items()}
+    if sum(sizes.values()) > MAX_ENV_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(f"{sum(sizes.values()):,} bytes are too many; {largest!r} has the most")
+    return env
+
+
+def wrong_variable(error: Any) -> str:
+    """The end of a sentence that names the wrong variable of `env`; "" if `env` is not an object.
+    `error` comes from pydantic. The value is not shown: it may be a secret."""
+    _, *place = error["loc"]
+    if "ctx" in error and not place:
+        return f"; {error['ctx']['error']}"
+    if not place:
+        return ""
+    name = repr(str(place[0])[:80])
+    if place[-1] == "[key]":
+        return f"; the name {name} is not allowed"
+    return f"; the value of {name} is not a text of up to 30,000 characters without NUL"
+
+
+Line = Annotated[str, text_field(LINE, 30_000)]
+Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
+
+
+def check_program(words: list[str]) -> list[str]:
+    """ValueError if the first word, which names the program, is blank."""
+    if not words[0].strip():
+        raise ValueError
+    return words
+
+
+Words = Annotated[list[Text], Field(min_length=1, max_length=1_000), AfterValidator(check_program)]
+Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
+QUEUE = text_field(f"^{QUEUE_RE.pattern}$", 32, QUEUE_NAMES)
+Offset = Annotated[
+    int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
+]
+Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
+Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
+Filter = Annotated[str, text_field("", 200, "text of up to 200 characters")]
+
+
+class RequestModel(BaseModel):
+    """The body or the parameters of a request."""
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """The request in the data; 400 with a sentence that names the field and what is allowed."""
+        if not isinstance(data, dict):
+            abort(400, "the body must be a JSON object")
+        if unknown := [name for name in data if name not in cls.model_fields]:
+            known = ", ".join(cls.model_fields)
+            abort(400, f"unknown field {unknown[0][:80]!r}; allowed fields: {known}")
+        try:
+            return cls.model_validate({k: v for k, v in data.items() if v is not None})
+        except ValidationError as error:
+            field, place = find_mistake(error)
+            abort(400, f"{field} must be {cls.model_fields[field].description}{place}")
+
+
+def find_mistake(error: ValidationError) -> tuple[str, str]:
+    """(the field that is wrong, the end of the sentence, which names the wrong part of the field,
+    or "")."""
+    found = error.errors(include_url=False, include_input=False)
+    field = found[0]["loc"][0]
+    if field == "env":
+        return "env", wrong_variable(found[0])
+    # If a value may have one of two types, the error of the more likely type is nested deeper.
+    deepest = max((each for each in found if each["loc"][0] == field), key=lambda e: len(e["loc"]))
+    path = [part for part in deepest["loc"][1:] if not is_type_name(part)]
+    if not path:
+        return str(field), ""
+    problem = {"missing": "missing", "extra_forbidden": "unknown"}.get(deepest["type"], "wrong")
+    return str(field), f"; {problem}: {describe_place(path)}"
+
+
+def is_type_name(part: int | str) -> bool:
+    """Is it one of the types that `command` may have, and not a name or an index?"""
+    return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
+
+
+def describe_place(path: Sequence[int | str]) -> str:
+    """A part of a value, from the inside: "'default' of item 1"."""
+    words = [f"item {part + 1}" if isinstance(part, int) else repr(part[:80]) for part in path]
+    return " of ".join(reversed(words))
+
+
+class JobRequest(RequestModel):
+    """What is asked of a job, whether it is submitted or saved."""
+
+    model_config = ConfigDict(strict=True)
+
+    command: Line | Words = Field(
+        description="a shell line, or a list of a program and its arguments, "
+        "not empty, of up to 30,000 characters each"
+    )
+    name: Label = None
+    queue: Annotated[str, QUEUE] = "default"
+    cwd: Annotated[str | None, text_field(r"^/[^\x00]*$", 4_000, CWD)] = None
+    env: Annotated[
+        dict[Annotated[str, text_field(VARIABLE, 200)], Text], AfterValidator(bounded_env)
+    ] = Field(
+        {},
+        description="an object of texts, of up to 64 KiB in all, "
+        "with names other than JOB_… and TAILBOARD_…",
+    )
+    timeout: float | None = Field(
+        None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
+    )
+    retries: Annotated[int, int_field(0, 100)] = 0
+    retry_delay: float = Field(
+        0,
+        ge=0,
+        le=MAX_RETRY_DELAY,
+        description="a number of seconds from 0 to 3,600, which doubles with each retry",
+    )
+
+
+class Submission(JobRequest):
+    """The body of POST /jobs."""
+
+    not_before: Annotated[str | None, AfterValidator(parse_not_before)] = Field(
+        None,
+        description="a time like 2026-11-23T18:00:00Z, or like +30s, +10m, +2h or +1d from now, "
+        "at most 366 days ahead",
+    )
+    submitted_by: Label = None
+
+
+class Filters(RequestModel):
+    """Which jobs are meant; `since` is about when they were submitted."""
+
+    status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
+    queue: Annotated[str | None, QUEUE] = None
+    since: Since | None = Field(None, description=SINCE)
+
+    def first_id(self) -> str | None:
+        return None if self.since is None else first_id(self.since)
+
+
+class Listing(Filters):
+    """The parameters of GET /jobs."""
+
+    q: Filter = ""
+    limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
+    before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
+
+
+class TicketRequest(RequestModel):
+    """The body of POST /ticket and POST /jobs/ID/ticket."""
+
+    model_config = ConfigDict(strict=True)
+
+    origin: Annotated[
+        str | None,
+        text_field(
+            r"^https?://[A-Za-z0-9._:\[\]-]+$",
+            300,
+            "the scheme, host and port of a page, like http://127.0.0.1:8501",
+        ),
+    ] = None
+
+
+class PauseRequest(RequestModel):
+    """The body of PUT /queues/NAME/pause."""
+
+    model_config = ConfigDict(strict=True)
+
+    why: Label = None
+    by: Label = None
+
+
+class LogQuery(RequestModel):
+    """The parameters of GET /jobs/ID/logs."""
+
+    tail: Annotated[int, DIGITS, int_field(0, 1_000_000)] = 1_000
+    offset: Offset = None
+    limit_bytes: Annotated[int, DIGITS, int_field(1, 4 << 20)] = 256 << 10
+    since: Since | None = Field(None, description=SINCE)
+    timestamps: Flag = False
+    follow: Flag = False
+    download: Flag = False
+    q: Needle | None = Field(None, description=NEEDLE)
+    limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
+    before: Offset = None
+    count: Flag = False
+    ticket: str | None = Field(
+        None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
+    )
+
+
+class Grep(Filters):
+    """The parameters of GET /logs."""
+
+    q: Needle
+    limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
+    per_job: Annotated[int, DIGITS, int_field(1, 1_000)] = 10
+    before: Annotated[str | None, text_field(PLACE, 70, "what `next` said, or the ID of a job")] = (
+        None
+    )
+
+
+class Bulk(Filters):
+    """The parameters of GET /bulk."""
+
+    to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
+    q: Filter = ""
+
+
+class SavedParam(BaseModel):
+    """A param in the body of PUT /saved/NAME. What its name may be, `storage` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{PARAM_RE.pattern}$"})]
+    label: Label = None
+    default: Text | None = None
+    choices: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+
+
+class SavedRequest(JobRequest):
+    """The body of PUT /saved/NAME."""
+
+    params: list[SavedParam] = Field(
+        [],
+        max_length=MAX_PARAMS,
+        description=f"a list of up to {MAX_PARAMS} objects, each with a name and perhaps "
+        "a label, a default (a text) and choices (a list of texts)",
+    )
+    cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
+    zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"
+    paused: Annotated[bool, Field(description="true or false")] = False
+
+
+class RunValues(RequestModel):
+    """The body of POST /saved/NAME/run: what its fields are, the saved command says."""
+
+
+class RunQuery(RequestModel):
+    """The parameters of POST /saved/NAME/run."""
+
+    submitted_by: Label = None
+
+
+def bounded_int(digits: str) -> int:
+    """A JSON number; ValueError with our own message if it is too long for Python."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
+    return int(digits)

@@ -1,0 +1,153 @@
+"""Errors as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import zip_longest
+
+from flask import Response, current_app, request
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+    UnprocessableEntity,
+)
+
+from tailboard.errors import JobNotFound, KeyReused, StoreError, WrongState
+from tailboard.web.operations import OPERATIONS
+from tailboard.web.requests import has_body
+from tailboard.web.state import routes, state
+
+MAX_BODY_BYTES = 1 << 20
+RETRY_AFTER = "5"  # seconds
+ERROR_SENTENCES = {
+    400: "the request is not valid HTTP",
+    500: "the API failed to answer this request; its log has the reason",
+}
+MAX_GUESSED_PATH = 200  # characters
+
+
+class BodyBroken(Exception):
+    """The client went away in the middle of a body, or sent invalid chunks."""
+
+
+class BodyLate(Exception):
+    """The body did not arrive in time."""
+
+
+class BodiesTooMany(Exception):
+    """The bodies that are arriving now take too much memory."""
+
+
+@routes.app_errorhandler(HTTPException)
+def problem_response(error: HTTPException) -> Response:
+    """Any error as problem details (RFC 9457)."""
+    response = error.get_response(request.environ)
+    detail = describe_http_error(error)
+    body = encode_problem(error.code or response.status_code, error.name, detail)
+    answer = Response(body, response.status_code, response.headers)
+    answer.content_type = "application/problem+json"
+    if error.code == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if error.code == 503:
+        answer.headers["Retry-After"] = RETRY_AFTER
+    if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
+        answer.headers["X-Log-Size"] = str(error.length)
+    return answer
+
+
+def encode_problem(status: int, title: str, detail: str) -> bytes:
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
+
+
+def describe_http_error(error: HTTPException) -> str:
+    """The error in one sentence: ours instead of werkzeug's, which are for browsers."""
+    if error.description and error.description != type(error).description:
+        return str(error.description)
+    if isinstance(error, NotFound):
+        return describe_unknown_path(request.path)
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return f"{request.method[:20]} is not allowed for {request.path[:100]}; allowed: {allowed}"
+    if isinstance(error, RequestEntityTooLarge):
+        return f"the body must have at most {MAX_BODY_BYTES:,} bytes"
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return f"Range must begin before byte {error.length}, the end of the log"
+    return ERROR_SENTENCES.get(error.code or 500, error.name)
+
+
+def describe_unknown_path(path: str) -> str:
+    """A sentence: the path does not exist, which one was probably meant, where all are listed."""
+    meant, asked = "", path.rstrip("/")
+    if len(asked) < MAX_GUESSED_PATH:  # guessing takes time
+        parts = asked.split("/")
+        filled = {fill_template(template, parts): template for _, template in OPERATIONS}
+        close = get_close_matches(asked, filled, n=1, cutoff=0.7)
+        meant = f"; did you mean {filled[close[0]]}?" if close else ""
+    return f"there is no {path[:100]!r}{meant or ';'} GET /openapi.json describes all paths"
+
+
+def fill_template(template: str, parts: Sequence[str]) -> str:
+    """The template of a path, with its {names} replaced by these parts."""
+    filled = [
+        part if template_part.startswith("{") else template_part
+        for template_part, part in zip_longest(template.split("/"), parts, fillvalue="")
+    ]
+    return "/".join(filled[: template.count("/") + 1])
+
+
+@routes.app_errorhandler(JobNotFound)
+def job_not_found(error: JobNotFound) -> Response:
+    return problem_response(NotFound(str(error)[:200]))  # it repeats what was asked for
+
+
+@routes.app_errorhandler(WrongState)
+def wrong_state(error: WrongState) -> Response:
+    return problem_response(Conflict(str(error)))
+
+
+@routes.app_errorhandler(KeyReused)
+def key_reused(error: KeyReused) -> Response:
+    return problem_response(UnprocessableEntity(str(error)))
+
+
+@routes.app_errorhandler(BodyBroken)
+def body_broken(_: BodyBroken) -> Response:
+    message = "the body broke off, or its chunks are not what they should be"
+    return problem_response(BadRequest(message))
+
+
+@routes.app_errorhandler(BodyLate)
+def body_late(_: BodyLate) -> Response:
+    return problem_response(RequestTimeout("the body did not arrive in time"))
+
+
+@routes.app_errorhandler(BodiesTooMany)
+def bodies_too_many(_: BodiesTooMany) -> Response:
+    return problem_response(ServiceUnavailable("too many large bodies arrive now"))
+
+
+@routes.app_errorhandler(RecursionError)
+def body_too_deep(error: RecursionError) -> Response:
+    if not has_body():
+        raise error
+    return problem_response(BadRequest("the body is nested too deeply"))
+
+
+@routes.app_errorhandler(OSError)
+def storage_unavailable(error: OSError) -> Response:
+    if isinstance(error, StoreError):
+        state().outages.report(error)
+    else:
+        current_app.logger.error("storage: %s", error)
+    why = error.strerror or "it failed"
+    return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))

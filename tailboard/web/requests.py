@@ -1,0 +1,84 @@
+"""A request's body, key and query."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from flask import abort, request
+
+from tailboard.web.models import Submission, bounded_int
+
+KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
+
+
+def json_body(default: object) -> object:
+    """The JSON of the body; `default` if it is empty. 400 names the mistake and its place."""
+    if not has_body():
+        return default
+    try:
+        return parse_json(request.get_data())
+    except ValueError as error:
+        abort(400, f"the body is not JSON: {error}")
+
+
+def parse_json(content: bytes) -> Any:
+    """The JSON; ValueError names the mistake and its place."""
+    try:
+        return json.loads(content, object_pairs_hook=unique_fields, parse_int=bounded_int)
+    except json.JSONDecodeError as error:
+        what = re.sub(" (starting )?at$", "", error.msg)
+        place = f"at line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{what[0].lower()}{what[1:]} {place}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if a field appears twice, since either might be meant."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {name[:80]!r} appears twice")
+        found[name] = value
+    return found
+
+
+def query_parameters() -> dict[str, str]:
+    """The parameters of the request; 400 if one is given twice, since either might be meant."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            abort(400, f"the parameter {name[:80]!r} appears twice")
+    return request.args.to_dict()
+
+
+def has_body() -> bool:
+    return bool(request.content_length) or "Transfer-Encoding" in request.headers
+
+
+def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
+    """The content of a body, the same however it is written. Fields with default values are left
+    out: a field that a later version adds must not change the content of a repeated request."""
+    content = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
+    if wanted.not_before is not None:
+        content["not_before"] = body["not_before"]  # as sent: +10m is another time each time
+    return content
+
+
+def idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not key.strip():
+        abort(400, "Idempotency-Key must not be empty")
+    if key is not None and KEY_CONTROL_RE.search(key):  # some servers let them pass
+        abort(400, "Idempotency-Key must not contain control characters")
+    return key
+
+
+def hash_request(content: object) -> str:
+    """The hash that distinguishes this request from others with the same Idempotency-Key: of its
+    route and its content. The sender is left out: if two people, or two machines of a CI, send the
+    same request with the same key, they want one job."""
+    text = json.dumps([request.method, request.path, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""The file of named tokens."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from tailboard.files import read_small, replace_file
+from tailboard.settings import RepeatedErrors
+
+TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
+TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
+TOKEN_LINE = re.compile(rf"({TOKEN_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})")
+FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one time stamp
+
+
+class NamedToken(NamedTuple):
+    """Whose it is, and its SHA-256. A token is 32 random bytes, so one plain hash is enough: no
+    list of likely ones could be tried, which is what slow and salted hashes of passwords are for.
+    """
+
+    name: str
+    sha256: str  # in lower-case hexadecimal
+
+
+def parse_tokens(content: bytes) -> list[NamedToken]:
+    """The tokens in a file; ValueError, which tells the number of the bad line and not what stands
+    there: that may be a token."""
+    found = []
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        parts = TOKEN_LINE.fullmatch(line)
+        if not parts:
+            raise ValueError(f"line {number} is not NAME SHA256")
+        found.append(NamedToken(parts[1], parts[2].lower()))
+    return found
+
+
+class TokenFile:
+    """The named tokens, read again when their file has changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path  # "": there is none
+        self.known: list[NamedToken] = []  # those of the last time that all could be read
+        self.stamp: tuple[int, ...] = ()  # of the file that was read
+        self.errors = RepeatedErrors(logging.getLogger("tailboard"))
+
+    def read(self) -> list[NamedToken]:
+        """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
+        try:
+            return parse_tokens(read_small(os.path.realpath(self.path)))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
+
+    def check(self) -> None:
+        """ValueError where nobody could come in with what the file holds."""
+        if not self.read():
+            message = f"{self.path} holds no token: `flask token NAME` makes one"
+            raise ValueError(f"TAILBOARD_TOKENS: {message}")
+
+    def refresh(self) -> None:
+        """Read the file if it has changed. One that is bad or gone, half-written say, changes
+        nothing: who may come in stays as it was, and the log says once what is wrong."""
+        if not self.path:
+            return
+        stamp = self._stamp()
+        if stamp == self.stamp != ():
+            return
+        self.stamp = stamp
+        try:
+            self.known = self.read()
+            self.errors.resolved("tokens")
+        except ValueError as error:
+            self.errors.report("tokens", error)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What differs once the file has changed; () where that cannot be told."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            if time.time_ns() - found.st_mtime_ns > FRESH:
+                return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return ()
+
+    def find(self, token: bytes) -> NamedToken | None:
+        """The entry of this token. All are compared, so that the time it takes tells nothing."""
+        given = hashlib.sha256(token).hexdigest()
+        found = None
+        for each in self.known:
+            if hmac.compare_digest(given, each.sha256):
+                found = each
+        return found
+
+
+def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
+    """Give NAME this token, or none. ValueError where it has one that is not to be replaced, or
+    none that could be; and where the file is bad, which stays as it is."""
+    path = os.path.realpath(tokens.path)
+    with locked_folder(os.path.dirname(path)):
+        is_there = os.path.exists(path)
+        names = [each.name for each in tokens.read()] if is_there else []
+        if name in names and not is_replaced:
+            raise ValueError(f"{name} has a token already: --replace makes another")
+        if name not in names and is_replaced:
+            raise ValueError(f"{name} has no token")
+        kept = read_small(path).splitlines() if is_there else []
+        lines = [line for line in kept if line.split()[:1] != [name.encode()]]
+        if token is not None:
+            lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
+        replace_file(path, b"".join(line + b"\n" for line in lines))
+
+
+@contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Hold a folder's lock, so that two commands at once do not undo each other's change."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,116 @@
+"""How jobs and saved commands are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from tailboard.errors import JobNotFound
+from tailboard.job import Job
+from tailboard.saved_command import SavedCommand
+from tailboard.schedules import Schedule, next_time
+from tailboard.status import Status
+from tailboard.values import utc
+from tailboard.web.state import state
+from tailboard.workers import Pause
+
+NAMES_SHOWN = 5  # of queues, in a sentence
+RUNS_SHOWN = 5  # of a saved command, newest first
+RUN_FIELDS = (
+    "id",
+    "status",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "reason",
+    "hint",
+)
+
+
+def queue_position(job: Job) -> dict[str, int]:
+    """How many jobs of its queue are older than a queued job; nothing for any other job."""
+    if job.status != Status.QUEUED:
+        return {}
+    waiting = state().store.queued_by_queue().get(job.queue, [])
+    return {"queued_before": sum(other < job.id for other in waiting)}
+
+
+def whole_job(job: Job) -> dict[str, Any]:
+    """A job on its own; in a list it stands without env, attempts and its place in the queue."""
+    shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
+    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
+
+
+def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
+    """A job; one that waits in a paused queue says so."""
+    shown = job.as_dict()
+    if job.status is Status.QUEUED and job.queue in pauses:
+        said = [shown["reason"], pauses[job.queue].reason]
+        shown["reason"] = "; ".join(filter(None, said))
+    return shown
+
+
+def pauses_by_queue() -> dict[str, Pause]:
+    return {pause.queue: pause for pause in state().store.pauses.list()}
+
+
+def whole_command(command: SavedCommand) -> dict[str, Any]:
+    """A saved command with its next run, its last ones, and how many of its times were skipped."""
+    schedule = state().store.saved.load_schedule(command.saved)
+    upcoming = next_time(command, schedule, time.time())
+    runs = last_runs(command)
+    return command.as_dict() | {
+        "next_run": None if upcoming is None else utc(upcoming),
+        "last_run": runs[0] if runs else None,
+        "runs": runs,
+        "skipped": skipped_times(schedule),
+    }
+
+
+def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
+    """Its newest jobs, in short; those that were deleted are left out."""
+    store, runs = state().store, []
+    for job_id in store.saved.runs(command.saved):
+        with suppress(JobNotFound):
+            job = store.get(job_id).as_dict()
+            runs.append({name: job[name] for name in RUN_FIELDS})
+        if len(runs) == RUNS_SHOWN:
+            break
+    return runs
+
+
+def skipped_times(schedule: Schedule) -> dict[str, Any]:
+    """How many times were skipped; the last of them, and the job that still waited or ran."""
+    return {
+        "count": schedule.skipped,
+        "last_at": schedule.skipped_at,
+        "for_job": schedule.skipped_for,
+    }
+
+
+def job_title(job: Job) -> str:
+    """What to call it, on one line."""
+    return " ".join((job.name or str(job.command)).split())[:80]
+
+
+def job_summary(job: Job) -> dict[str, Any]:
+    """What a hit tells of its job."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "title": job_title(job),
+        "queue": job.queue,
+        "status": job.status,
+        "submitted_at": job.submitted_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def some_names(names: Iterable[str]) -> str:
+    """The first of these names, and how many more there are."""
+    known = sorted(names)
+    more = len(known) - NAMES_SHOWN
+    return ", ".join(known[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
