@@ -14,9 +14,9 @@ from click.testing import Result
 from conftest import Hand, Processes, Site, wait_until
 from web import UNKNOWN, is_problem
 
-import api
 from api import create_app
 from storage import WorkerStore
+from tailboard.cli import logs as logs_module
 from tailboard.status import Status
 from tailboard.web import log_search
 
@@ -276,7 +276,7 @@ def flask_grep(local: Hand) -> Callable[..., Result]:
 def test_grep_prints_every_line_with_its_job(
     local: Hand, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "GREP_COMMAND_LINES", 2)
+    monkeypatch.setattr(logs_module, "GREP_COMMAND_LINES", 2)
     old = local.ended(b"needle 1\r50%\r\n", command="echo\nx")
     new = local.ended(b"needle 2\nneedle 3\nneedle 4\n", Status.FAILED, name="deploy")
     lines = [f"{new} deploy: needle {n}" for n in (4, 3, 2)] + [f"{old} echo x: needle 1 50%"]

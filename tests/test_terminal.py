@@ -468,7 +468,7 @@ def hostile(storage: FolderStore) -> Iterator[Job]:
 def test_no_command_prints_control_characters_that_a_client_chose(
     typed: Typed, hostile: Job, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.terminal_columns", lambda: 200)
+    monkeypatch.setattr("tailboard.cli.terminal.terminal_columns", lambda: 200)
     done = typed(*words.split())
     printed = (done.stdout + done.stderr).replace("\n", "")
     assert not CONTROL_RE.findall(printed), printed

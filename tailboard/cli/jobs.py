@@ -1,0 +1,82 @@
+"""`flask submit` and `flask jobs`."""
+
+from __future__ import annotations
+
+import json
+import time
+from getpass import getuser
+from typing import Any
+
+import click
+
+from tailboard.cli import terminal
+from tailboard.cli.logs import follow_to_end
+from tailboard.cli.options import job_options, parse_pairs, read_script
+from tailboard.cli.terminal import cut_to, echo_line
+from tailboard.job import Job
+from tailboard.status import Status
+from tailboard.values import parse_time
+from tailboard.web.actions import make_job
+from tailboard.web.models import UNITS
+from tailboard.web.state import routes, state
+from tailboard.web.views import job_title, pauses_by_queue, shown_job
+
+
+@routes.cli.command("submit")
+@click.argument("command")
+@click.option("--name")
+@job_options
+@click.option("--not-before", metavar="TIME", help="Like +10m, +2h, or 2026-11-23T18:00:00Z.")
+@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
+def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
+    """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
+    given["command"] = read_script() if command == "-" else command
+    given["env"] = parse_pairs("--env", env)
+    job = state().store.submit(make_job(given | {"submitted_by": getuser()}))
+    echo_line(job.id, err=follow)
+    if follow:
+        follow_to_end(job)
+
+
+@routes.cli.command("jobs")
+@click.option("--status", type=click.Choice([str(status) for status in Status]))
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first. On a terminal a line below says why one ended badly, or waits."""
+    pauses, columns = pauses_by_queue(), terminal.terminal_columns()
+    for job in state().store.list(Status(status) if status else None, limit=limit)[0]:
+        shown = shown_job(job, pauses)
+        lines = [json.dumps(shown)] if as_json else job_lines(job, shown, columns)
+        for line in lines:
+            echo_line(line)
+
+
+def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]:
+    """A job as text. For programs, which have no columns, it is one line."""
+    code = "" if job.exit_code is None else job.exit_code
+    line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
+    if columns is None:
+        return [line]
+    lines = [line]
+    if explanation := what_happened(shown):
+        lines.append(f"    {explanation}")
+    return [cut_to(line, columns) for line in lines]
+
+
+def what_happened(job: dict[str, Any]) -> str:
+    """Why a job ended badly, or waits; nothing where there is nothing to say."""
+    explanation = [" ".join(text.split()) for text in (job["reason"], job["hint"]) if text]
+    return ": ".join(explanation) or time_to_wait(job)
+
+
+def time_to_wait(job: dict[str, Any]) -> str:
+    """In how long a queued job may start that waits for its time; nothing for any other."""
+    if job["status"] != Status.QUEUED or job["not_before"] is None:
+        return ""
+    left = parse_time(job["not_before"]) - time.time()
+    if left <= 0:
+        return ""
+    unit = next(unit for unit in "dhms" if left >= UNITS[unit] or unit == "s")
+    verb = "again" if job["attempt"] > 1 else "starts"
+    return f"{verb} in {left / UNITS[unit]:.0f} {'min' if unit == 'm' else unit}"

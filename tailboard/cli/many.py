@@ -1,0 +1,151 @@
+"""The commands that act on many jobs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from getpass import getuser
+from typing import NamedTuple
+
+import click
+from werkzeug.exceptions import HTTPException
+
+from tailboard.cli.options import filter_options
+from tailboard.cli.terminal import INTERRUPTED, describe_error, echo_line, find
+from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
+from tailboard.job import Job
+from tailboard.web.actions import run_again
+from tailboard.web.bulk import BULK_DONE, Chosen, bulk_key, choose
+from tailboard.web.models import Bulk
+from tailboard.web.state import routes, state
+from tailboard.web.views import job_title
+
+SHOWN_JOBS = 10  # of many, before the question
+PROGRESS_INTERVAL = 1.0  # seconds
+
+
+class Action(NamedTuple):
+    """What a command does to a job, or to many."""
+
+    name: str
+    one: Callable[[Job], Job | None]
+    of_many: Callable[[Job], Job | None]
+
+
+def add_action(action: Action) -> None:
+    name = action.name.capitalize()
+    help_text = f"{name} the job of this ID, or all jobs that the options choose."
+
+    @routes.cli.command(action.name, help=help_text)
+    @click.argument("job_id", metavar="[ID]", required=False)
+    @filter_options
+    @click.option("--q", metavar="TEXT", help="In name, command or ID.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
+        is_filtered = any(filters.values())
+        if job_id is not None and is_filtered:
+            raise click.ClickException("an ID and options that choose jobs exclude each other")
+        if job_id is not None:
+            job = find(job_id)
+            echo_line((action.one(job) or job).id)
+        elif is_filtered:
+            act_on_many(action, Bulk.parse(filters | {"to": action.name}), yes)
+        else:
+            raise click.ClickException("give an ID, or options such as --status failed --since 1d")
+
+
+def cancel_as_user(job: Job) -> Job:
+    return state().store.cancel(job.id, f"cancelled by {getuser()}")
+
+
+def delete_job(job: Job) -> None:
+    state().store.delete(job.id)
+
+
+add_action(Action("cancel", cancel_as_user, cancel_as_user))
+
+
+add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j.id))))
+
+
+add_action(Action("delete", delete_job, delete_job))
+
+
+def count_of(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
+    """Say which jobs these are, ask, do it, and say what could not be done."""
+    chosen = choose(query, sys.maxsize, float("inf"))
+    show_chosen(chosen)
+    if not chosen.jobs:
+        return
+    if not yes and not sys.stdin.isatty():
+        raise click.ClickException("nobody can be asked here: --yes does it unasked")
+    if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
+        return
+    Progress(action, chosen.jobs).run()
+
+
+def show_chosen(chosen: Chosen) -> None:
+    echo_line(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
+    for job in chosen.jobs[:SHOWN_JOBS]:
+        echo_line(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
+    if len(chosen.jobs) > SHOWN_JOBS:
+        echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
+    if chosen.left_out:
+        message = f"left out: {count_of(chosen.left_out)} that ran again since"
+        echo_line(message, err=True)
+
+
+class Progress:
+    """An action on many jobs: what was done goes to standard output, an ID a line, all else to
+    standard error."""
+
+    def __init__(self, action: Action, jobs: Sequence[Job]) -> None:
+        self.action, self.jobs = action, jobs
+        self.done = 0
+        self.failures: list[str] = []
+        self.shown_at = time.monotonic()
+
+    def run(self) -> None:
+        """Exit code 1 where something could not be done."""
+        try:
+            for number, job in enumerate(self.jobs, 1):
+                self._act(job)
+                self._show_progress(number)
+        except KeyboardInterrupt:
+            self._sum_up()
+            sys.exit(INTERRUPTED)
+        except StoreUnreachable as error:  # so it would be for all others
+            self.failures.append(f"broken off: {error}")
+        self._sum_up()
+        sys.exit(1 if self.failures else 0)
+
+    def _act(self, job: Job) -> None:
+        try:
+            result = self.action.of_many(job) or job
+        except StoreUnreachable:
+            raise
+        except (HTTPException, JobNotFound, WrongState, OSError) as error:
+            self.failures.append(f"{job.id}: {describe_error(error)}")
+            return
+        self.done += 1
+        echo_line(result.id)
+
+    def _show_progress(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self.shown_at > PROGRESS_INTERVAL:
+            echo_line(f"{number} of {len(self.jobs)}", err=True)
+            self.shown_at = now
+
+    def _sum_up(self) -> None:
+        left = len(self.jobs) - self.done
+        rest = f", {left} not" if left else ""
+        are = "is" if self.done == 1 else "are"
+        done = BULK_DONE[self.action.name]
+        echo_line(f"{count_of(self.done)} {are} {done}{rest}", err=True)
+        for failure in self.failures:
+            echo_line(failure, err=True)

@@ -1,0 +1,82 @@
+"""What every command uses: errors, lines, columns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import unicodedata
+from typing import Any
+
+import click
+from werkzeug.exceptions import HTTPException
+
+from tailboard.errors import JobNotFound, WrongState
+from tailboard.job import Job
+from tailboard.values import CONTROL_RE
+from tailboard.web.state import routes, state
+
+SHOWN_IDS = 5  # of the jobs that an ambiguous ID fits
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
+
+
+# They work on the storage itself, so that no API need run.
+
+
+class Command(click.Command):
+    """A command that prints an error as one sentence and ends with exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # `flask jobs | head`: click knows what to do
+            raise
+        except (HTTPException, JobNotFound, WrongState, OSError) as error:
+            raise click.ClickException(printable(describe_error(error))) from None
+
+
+def printable(text: str) -> str:
+    """The text without control characters. Clients choose the names of jobs, reasons and more: on a
+    terminal they could write to its clipboard (OSC 52), or over other lines."""
+    return CONTROL_RE.sub("\ufffd", text)
+
+
+def echo_line(text: str, err: bool = False) -> None:
+    """Print a line that is not the content of a log."""
+    click.echo(printable(text), err=err)
+
+
+def describe_error(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(getattr(error, "description", error))
+
+
+routes.cli.command_class = Command
+
+
+def find(part: str) -> Job:
+    """The job whose ID starts or ends with this."""
+    found = state().store.find(part)
+    if len(found) == 1:
+        return state().store.get(found[0])
+    message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
+    if found:
+        message += f": {', '.join(found[:SHOWN_IDS])}"
+    if len(found) > SHOWN_IDS:
+        message += f" and {len(found) - SHOWN_IDS} more"
+    raise click.ClickException(message)
+
+
+def terminal_columns() -> int | None:
+    """How wide the terminal is that is written to; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def cut_to(text: str, columns: int) -> str:
+    """The text, so far as it fits into a line of a terminal, where CJK characters are wide."""
+    for place, character in enumerate(text):
+        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns < 0:
+            return text[: max(0, place - 1)] + "…"
+    return text
