@@ -23,6 +23,14 @@ from granian.server.common import AbstractServer
 from prometheus_client import generate_latest
 
 import storage
+import tailboard.cli.jobs as _jobs  # noqa: F401
+import tailboard.cli.logs as _logs  # noqa: F401
+import tailboard.cli.many as _many  # noqa: F401
+import tailboard.cli.saved as _saved  # noqa: F401
+import tailboard.cli.service as _service  # noqa: F401
+import tailboard.web.auth as _auth  # noqa: F401
+import tailboard.web.openapi as _openapi  # noqa: F401
+import tailboard.web.problems as _problems  # noqa: F401
 from tailboard import workers
 from tailboard.folder.access import check_private
 from tailboard.job import Job

@@ -40,6 +40,8 @@ import dashboard
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.page import client, forms
+from tailboard.page import rows as rows_module
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
@@ -1636,73 +1638,73 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, 
 
 def test_forms_and_jobs_translate_into_each_other() -> None:
     job = {"id": "1", "command": ["a", "b c"], "env": {"A": "x=y"}, "timeout": 2.0, "retries": 1}
-    values = dashboard.form_values(job)
-    body, wrong = dashboard.parse_form(values)
+    values = forms.form_values(job)
+    body, wrong = forms.parse_form(values)
     assert body["command"] == "a 'b c'"
     assert (body["env"], body["timeout"], body["retries"]) == ({"A": "x=y"}, 2.0, 1)
     assert not wrong
-    assert dashboard.is_same_job(body, job)
-    assert not dashboard.is_same_job(body | {"name": "another"}, job)
+    assert forms.is_same_job(body, job)
+    assert not forms.is_same_job(body | {"name": "another"}, job)
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("command", " "), ("env", "=x"), ("timeout", "soon"), ("retries", "1.5")]
 )
 def test_a_wrong_field_of_the_form_is_named(field: str, value: str) -> None:
-    wrong = dashboard.parse_form({"command": "true", field: value})[1]
+    wrong = forms.parse_form({"command": "true", field: value})[1]
     assert list(wrong) == [field]
 
 
 def test_an_error_stands_at_the_field_that_it_names() -> None:
-    assert dashboard.form_errors(dashboard.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
-    assert dashboard.form_errors(dashboard.ApiError("The API …")) == {"": "The API …"}
+    assert forms.form_errors(client.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
+    assert forms.form_errors(client.ApiError("The API …")) == {"": "The API …"}
 
 
 def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
     job = {"id": "1", "command": "c", "name": "old", "saved": "old", "env": {"A": "1", "B": "2"}}
     params = [{"name": "A", "default": ""}, {"name": "C", "default": ""}]
-    body = dashboard.command_of_job(job, {"params": params, "cron": "@daily", "zone": "UTC"})
+    body = forms.command_of_job(job, {"params": params, "cron": "@daily", "zone": "UTC"})
     asked = [{"name": "A", "default": "1"}, {"name": "C", "default": None}]
     expected = {"command": "c", "env": {"B": "2"}, "params": asked, "cron": "@daily", "zone": "UTC"}
     assert body == expected
-    changed = dashboard.changed_command(body, {"cron": None, "defaults": {"C": "x"}})
+    changed = forms.changed_command(body, {"cron": None, "defaults": {"C": "x"}})
     assert (changed["cron"], changed["zone"], changed["env"]) == (None, "UTC", {"B": "2"})
     assert [param["default"] for param in changed["params"]] == ["1", "x"]
 
 
 def test_an_error_of_a_saved_command_stands_at_its_field() -> None:
     for text in ("cron: its hour", "cron must be"):
-        assert list(dashboard.saved_form_errors(dashboard.ApiError(text), ("cron",))) == ["cron"]
-    assert list(dashboard.saved_form_errors(dashboard.ApiError("TARGET is"), ("cron",))) == [""]
+        assert list(forms.saved_form_errors(client.ApiError(text), ("cron",))) == ["cron"]
+    assert list(forms.saved_form_errors(client.ApiError("TARGET is"), ("cron",))) == [""]
 
 
 def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:
-    assert dashboard.job_title({"id": "1", "name": "n", "command": "c"}) == "n"
-    assert dashboard.job_title({"id": "1", "name": None, "command": "\n one\ntwo"}) == "one"
-    assert dashboard.job_title({"id": "1", "command": ["echo", "a b"]}) == "echo 'a b'"
-    assert dashboard.job_title({"id": "1", "command": None}) == "1"
+    assert rows_module.job_title({"id": "1", "name": "n", "command": "c"}) == "n"
+    assert rows_module.job_title({"id": "1", "name": None, "command": "\n one\ntwo"}) == "one"
+    assert rows_module.job_title({"id": "1", "command": ["echo", "a b"]}) == "echo 'a b'"
+    assert rows_module.job_title({"id": "1", "command": None}) == "1"
 
 
 def test_refreshes_stop_only_for_an_ended_job_and_no_problem() -> None:
     running, lost = {"id": "1", "status": "running"}, {"id": "1", "status": "lost"}
-    assert dashboard.log_interval("5 s", running, "") == 5
-    assert dashboard.log_interval("off", running, "") is None
-    assert dashboard.log_interval("5 s", lost, "") is None
-    assert dashboard.log_interval("5 s", lost, "The API does not answer.") == 5
-    assert dashboard.log_interval("5 s", None, "") is None
+    assert rows_module.log_interval("5 s", running, "") == 5
+    assert rows_module.log_interval("off", running, "") is None
+    assert rows_module.log_interval("5 s", lost, "") is None
+    assert rows_module.log_interval("5 s", lost, "The API does not answer.") == 5
+    assert rows_module.log_interval("5 s", None, "") is None
 
 
 def test_values_of_the_environment_do_not_go_to_the_browser() -> None:
     job = {"id": "1", "command": "c", "env": {"KEY": "secret"}}
-    assert dashboard.job_details(job)["env_names"] == ["KEY"]
-    assert "secret" not in str(dashboard.job_details(job)) + str(dashboard.job_row(job))
+    assert rows_module.job_details(job)["env_names"] == ["KEY"]
+    assert "secret" not in str(rows_module.job_details(job)) + str(rows_module.job_row(job))
 
 
 def test_failures_are_counted_by_the_visitors_own_day() -> None:
     now = datetime(2026, 11, 25, 1, 0, tzinfo=ZoneInfo("Asia/Tokyo"))
     ends = ["2026-11-24T14:59:59Z", "2026-11-24T15:00:00Z", None]
     jobs = [{"finished_at": end} for end in ends]
-    assert dashboard.count_on_day(jobs, now.date(), now) == 1
+    assert rows_module.count_on_day(jobs, now.date(), now) == 1
 
 
 def test_the_page_imports_nothing_of_ours() -> None:

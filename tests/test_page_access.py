@@ -42,7 +42,8 @@ from test_dashboard import (
     waiting,
 )
 
-import dashboard
+from tailboard.page import client as client_module
+from tailboard.page import rows, settings
 
 VISIT = re.compile(r"visit-\d+")
 REFUSED = "requests from another site's page are refused"
@@ -313,11 +314,11 @@ def test_settings_of_the_page_are_read_as_they_are_meant(monkeypatch: pytest.Mon
         monkeypatch.setenv("TAILBOARD_API", text)
         if meant is None:
             with pytest.raises(SystemExit):
-                dashboard.url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
+                settings.url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
         else:
-            assert dashboard.url_setting("TAILBOARD_API", "http://127.0.0.1:5000") == meant
+            assert settings.url_setting("TAILBOARD_API", "http://127.0.0.1:5000") == meant
     monkeypatch.setenv("TAILBOARD_DASHBOARD", "https://a.example/, http://[::1]:8501")
-    found = dashboard.origins_setting("TAILBOARD_DASHBOARD")
+    found = settings.origins_setting("TAILBOARD_DASHBOARD")
     assert found == ["https://a.example", "http://[::1]:8501"]
 
 
@@ -325,8 +326,8 @@ def test_a_session_keeps_of_a_job_what_its_row_shows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.submit("true", "kept")
-    monkeypatch.setattr(dashboard, "API", site.api)
-    client = dashboard.ApiClient("", dashboard.Visitor(is_remote=False), {})
-    listing = dashboard.load_listing(client, {})
+    monkeypatch.setattr(settings, "API", site.api)
+    client = client_module.ApiClient("", client_module.Visitor(is_remote=False), {})
+    listing = client_module.load_listing(client, {})
     assert set(listing) == {"rows", "counts", "next", "more"}
-    assert set(listing["rows"][0]) == {*dashboard.ROW_FIELDS, "title"}
+    assert set(listing["rows"][0]) == {*rows.ROW_FIELDS, "title"}

@@ -39,7 +39,6 @@ from machines import RedisMachine
 from proxy import Proxy
 from redis import Redis
 
-from dashboard import machines_summary
 from storage import load_logs, open_store
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.folder.claim import Claim
@@ -51,6 +50,7 @@ from tailboard.machines.messages import RESTORE_TIME, RedisIsOlder
 from tailboard.machines.redis_store import REDIS_LOG_KEPT, RedisStore
 from tailboard.machines.relay import FULL_LOG_KEPT, Relay
 from tailboard.machines.spool import TIMES_KEPT, Spool
+from tailboard.page.rows import machines_summary
 from tailboard.saved_command import SavedCommand
 from tailboard.scheduler import fire_due
 from tailboard.settings import Settings

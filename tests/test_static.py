@@ -17,7 +17,7 @@ from browser import chromium
 from conftest import ROOT, need
 from playwright.sync_api import Page
 
-import dashboard
+from tailboard.page import rows
 from tailboard.run.hint import is_error, visible_text
 
 STATIC = ROOT / "static"
@@ -325,7 +325,7 @@ def test_what_changed_makes_the_new_list_of_the_old_one(script: Script) -> None:
     lists = [jobs, other, jobs[:3], jobs[6:], [*jobs[:2], *jobs[4:]], []]
     for old in lists:
         for new in lists:
-            changes = dashboard.list_changes(new, old)
+            changes = rows.list_changes(new, old)
             assert script("applyChanges(old, changes)", old=old, changes=changes) == new
 
 
