@@ -49,8 +49,10 @@ from tailboard.run.shim import base_environment, encode_environment, shim_option
 from tailboard.run.webhook import send_webhooks
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
+from tailboard.slices import SlicedWork
 from tailboard.status import Status
 from tailboard.values import RESOURCE_ERRNOS
+from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo
 
 log = logging.getLogger("worker")
@@ -110,13 +112,14 @@ class Worker:
         self.own_peak = 0  # bytes, as last read
         self.errors = RepeatedErrors(log)  # by step of the loop, or job
         self.processes: ProcessTable | None = None  # as this pass has scanned them, if it has
-        self.pruning: Iterator[None] = iter(())
+        self.pruning = SlicedWork(lambda: store.prune(settings.keep_days, settings.keep_bytes))
         self.webhook_queue: queue.Queue[Job | None] = queue.Queue(1_000)
         self.webhook_thread = threading.Thread(
             target=send_webhooks, args=(settings.webhook, self.webhook_queue), daemon=True
         )
         self.env = base_environment()
         self.selector = selectors.DefaultSelector()
+        self.wake_pipe = WakePipe()
         self.queue_watch = store.listen(info.queues)  # None where the system cannot tell
         self.queue_fd = None if self.queue_watch is None else self.queue_watch.fileno()
         if self.queue_fd is not None:
@@ -153,10 +156,8 @@ class Worker:
             self.webhook_thread.join(0.5)
 
     def _catch_signals(self) -> None:
-        self.woken, self.wake_fd = os.pipe()
-        os.set_blocking(self.wake_fd, False)
-        self.selector.register(self.woken, selectors.EVENT_READ)
-        signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
+        self.selector.register(self.wake_pipe.fd, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self.wake_pipe.write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes the selector
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
@@ -164,13 +165,9 @@ class Worker:
     def start_relay(self, relay: Relay) -> None:
         """Start it after the first heartbeat, which says how many jobs it may fetch."""
         self.run_step("heartbeat", self.beat)
-        relay.on_idle = self.wake
+        relay.on_idle = self.wake_pipe.wake
         relay.notify = self.notify
         relay.start()
-
-    def wake(self) -> None:
-        with suppress(BlockingIOError):
-            os.write(self.wake_fd, b"x")
 
     def _stop(self, number: int, _frame: object) -> None:
         """Claim nothing more; leave, await or cancel the running jobs. A second time: leave."""
@@ -208,8 +205,8 @@ class Worker:
                 self.run_step("heartbeat", self.beat)
             ready = self.selector.select(max(0, due - time.monotonic()))
         for key, _ in ready:
-            if key.fd == self.woken:
-                os.read(self.woken, 1 << 10)
+            if key.fd == self.wake_pipe.fd:
+                self.wake_pipe.clear()
             elif key.fd != self.queue_fd:  # the pidfd of an adopted shim
                 self.selector.unregister(key.fd)
                 os.close(key.fd)
@@ -606,11 +603,7 @@ class Worker:
         self.next_poll = 0.0  # look at once whether it has ended
 
     def prune(self) -> None:
-        until = time.monotonic() + intervals.PRUNE_TIME
-        for _ in self.pruning:
-            if time.monotonic() > until:
-                return
-        self.pruning = self.store.prune(self.settings.keep_days, self.settings.keep_bytes)
+        self.pruning.continue_for(intervals.PRUNE_TIME)
 
     def peak_rss(self, maxrss: int) -> int | None:
         """ru_maxrss in bytes; None if it is not above the worker's own peak. On Linux every child

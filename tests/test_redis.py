@@ -384,15 +384,15 @@ def test_a_relay_waits_at_descriptors_above_1023(machine: RedisMachine) -> None:
     if hard != resource.RLIM_INFINITY and hard < 1_500:
         pytest.skip("more descriptors are not permitted")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1_500), hard))
-    relay, low = machine.relay, machine.relay.woken
+    relay, low = machine.relay, machine.relay.wake_pipe.fd
     try:
-        relay.woken = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1_400)
+        relay.wake_pipe.fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1_400)
         for relay.away_since in (0.0, 1.0):
-            relay.wake()
+            relay.wake_pipe.wake()
             relay.pause()
-        os.close(relay.woken)
+        os.close(relay.wake_pipe.fd)
     finally:
-        relay.woken = low
+        relay.wake_pipe.fd = low
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from tailboard.machines.messages import none_if_damaged, parse_count, parse_scor
 from tailboard.machines.redis_link import REDIS_PREFIX, RedisLink
 from tailboard.notifier import Notifier
 from tailboard.values import LAST_TIME
+from tailboard.wake_pipe import WakePipe
 
 REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
 READER_LEASE = 60  # seconds for which an open log is not pruned
@@ -122,7 +122,8 @@ class RedisNotifier(Notifier):
 
     def __init__(self, feed: RedisFeed, job_id: str) -> None:
         self.inotify, self.feed, self.job_id = None, feed, job_id
-        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.pipe = WakePipe()
+        self.is_closed = False
         try:
             feed.add(self, job_id)
         except BaseException:
@@ -130,17 +131,14 @@ class RedisNotifier(Notifier):
             raise
 
     def fileno(self) -> int:
-        return self.reader
+        return self.pipe.fd
 
     def wake(self) -> None:
-        with suppress(BlockingIOError):  # the pipe is full: it will wake anyway
-            os.write(self.writer, b"x")
+        self.pipe.wake()
 
     def pop_news(self) -> bool:
         """Forget the news that came since the last call; returns whether there was any."""
-        with suppress(BlockingIOError):
-            return bool(os.read(self.reader, 1 << 16))
-        return False
+        return self.pipe.clear()
 
     def changes(self) -> Iterator[tuple[int, str]]:
         self.pop_news()
@@ -148,10 +146,9 @@ class RedisNotifier(Notifier):
 
     def close(self) -> None:
         self.feed.remove(self, self.job_id)
-        if self.reader >= 0:
-            os.close(self.reader)
-            os.close(self.writer)
-        self.reader = self.writer = -1
+        if not self.is_closed:
+            self.pipe.close()
+        self.is_closed = True
 
 
 class MemorySamples(SizeSamples):

@@ -36,7 +36,9 @@ from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import RepeatedErrors, Settings
+from tailboard.slices import SlicedWork
 from tailboard.status import FINISHED
+from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo
 
 log = logging.getLogger("worker")
@@ -144,7 +146,7 @@ class Relay:
         self.next_due = float("inf")  # of a job that waits for its time and a slot here
         self.away_since = self.logged_at = 0.0
         self.full_logged_at = float("-inf")  # on the monotonic clock
-        self.pruning: Iterator[None] = iter(())
+        self.pruning = SlicedWork(self.prune)
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that is stopping
         self.is_idle = False  # nothing waits here or there, runs here, or is still to be sent
@@ -156,22 +158,18 @@ class Relay:
         self.rival: Rival | None = None
         self.is_restoring = False  # a machine, since Redis returned to an older state
         self.must_restore = False  # this one
-        self.woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.wake_pipe = WakePipe()
         self.on_idle: Callable[[], None] = lambda: None
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         self.thread.start()
 
-    def wake(self) -> None:
-        with suppress(BlockingIOError):
-            os.write(self.wake_fd, b"x")
-
     def stop(self, timeout: float) -> None:
         """Send the rest, for `timeout` seconds at most, and end."""
         self.is_stopping = True
         self.deferred_until = 0.0
-        self.wake()
+        self.wake_pipe.wake()
         self.thread.join(timeout)
 
     def _run(self) -> None:
@@ -221,7 +219,7 @@ class Relay:
     def pause(self) -> None:
         """Wait until a folder changes, Redis has news or something is due."""
         if self.away_since:
-            wait_readable([self.woken], intervals.RETRY_DELAY)
+            wait_readable([self.wake_pipe.fd], intervals.RETRY_DELAY)
         else:
             # Join what is written within moments, and jobs that end in quick succession.
             time.sleep(BUSY_BATCH_WINDOW if self.ends else BATCH_WINDOW)
@@ -235,9 +233,8 @@ class Relay:
                 due = 0.0
             elif len(files) < 2:
                 due = min(due, intervals.POLL_INTERVAL)
-            wait_readable([self.woken, *files], due)
-        with suppress(BlockingIOError):
-            os.read(self.woken, 1 << 16)
+            wait_readable([self.wake_pipe.fd, *files], due)
+        self.wake_pipe.clear()
 
     def handle_outage(self, error: Exception) -> None:
         """Redis is away or full: log it now and every minute. Jobs go on."""
@@ -839,16 +836,10 @@ class Relay:
         self.notify_lost(
             self.store.give_up_silent_machines(self.settings.lost_after, self.spool.name)
         )
-        self.prune()
+        self.pruning.continue_for(intervals.PRUNE_TIME)
 
-    def prune(self) -> None:
-        until = time.monotonic() + intervals.PRUNE_TIME
-        for _ in self.pruning:
-            if time.monotonic() > until:
-                return
-        self.pruning = self.prune_redis()
-
-    def prune_redis(self) -> Iterator[None]:
+    def prune(self) -> Iterator[None]:
+        """Delete old jobs from Redis. A generator, see `WorkerStore.prune`."""
         with self.spool.retention(self.store.now()) as retention:
             keep_days, keep_bytes = self.settings.keep_days, self.settings.keep_bytes
             yield from self.store.prune(retention, keep_days, keep_bytes)
