@@ -148,7 +148,7 @@ class Worker:
             self.stop_if_cut_off()
         log.info("stops reason=%r leaves=%d", self.stop_reason, len(self.running))
         if self.relay is not None:
-            self.relay.leaving = self.info.name
+            self.relay.leave(self.info.name)
             self.relay.stop(FINAL_SEND_TIME)
         if self.settings.webhook:
             with suppress(queue.Full):
@@ -172,7 +172,9 @@ class Worker:
     def _stop(self, number: int, _frame: object) -> None:
         """Claim nothing more; leave, await or cancel the running jobs. A second time: leave."""
         if self.relay is not None:
-            self.relay.leaving = self.info.name
+            self.relay.leave(self.info.name)
+        if self.scheduler is not None:
+            self.scheduler.stop()
         if self.stop_reason:
             self.on_stop = "leave"
         self.stop_reason = signal.Signals(number).name
@@ -195,8 +197,8 @@ class Worker:
         due = self.next_heartbeat
         if self.running or self.queue_fd is None or self.claim_again_at:
             due = self.next_poll
-        if self.scheduler is not None and not self.stop_reason:
-            due = min(due, self.scheduler.next_look)
+        if self.scheduler is not None:
+            due = min(due, self.scheduler.next_due())
         if self.may_claim():
             due = min(due, self.store.next_due())
         ready = self.selector.select(0)
@@ -275,8 +277,7 @@ class Worker:
             self.run_step("prune", self.prune)
 
     def fire_schedules(self) -> None:
-        """Submit what is due, unless this worker leaves."""
-        if self.scheduler is not None and not self.stop_reason and self.scheduler.is_due():
+        if self.scheduler is not None and self.scheduler.is_due():
             self.run_step("schedules", self.scheduler.fire_all_due)
 
     def claim(self) -> None:

@@ -1,29 +1,49 @@
-"""Starting saved commands when they are due."""
+"""The scheduler: submits the jobs of saved commands when their times come."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tailboard import intervals
 from tailboard.errors import JobNotFound
 from tailboard.job import MAX_RETRY_DELAY, Job
 from tailboard.saved_command import SavedCommand
-from tailboard.schedules import SCHEDULE, due, next_time
+from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, due, next_time
 from tailboard.settings import RepeatedErrors
-from tailboard.status import FINISHED
-
-if TYPE_CHECKING:
-    from storage import Store
+from tailboard.status import FINISHED, Status
 
 log = logging.getLogger("worker")
 
 
-def active_run(store: Store, name: str) -> str | None:
+class ScheduledCommands(Protocol):
+    """What the scheduler reads of the saved commands; the contract is `storage.SavedCommands`."""
+
+    def list(self) -> Sequence[SavedCommand]: ...
+
+    def runs(self, name: str) -> Sequence[str]: ...
+
+    def load_schedule(self, name: str) -> Schedule: ...
+
+
+class SchedulerStore(Protocol):
+    """What the scheduler needs of a storage; the contract is `storage.Store`."""
+
+    @property
+    def saved(self) -> ScheduledCommands: ...
+
+    def status(self, job_id: str) -> Status: ...
+
+    def fire(
+        self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
+    ) -> Job | None: ...
+
+
+def active_run(store: SchedulerStore, name: str) -> str | None:
     """The ID of a job of this saved command that is queued or running; None if there is none."""
     for job_id in store.saved.runs(name):
         with suppress(JobNotFound):  # it was deleted
@@ -32,9 +52,10 @@ def active_run(store: Store, name: str) -> str | None:
     return None
 
 
-def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
-    """Submit the job of a saved command whose time has come, or note that it is skipped. None
-    where nothing was due, or another worker was faster."""
+def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | None:
+    """Submit the job of a saved command that is due at `now` (seconds since 1970), or store that
+    its times are skipped because an earlier run is active. Returns the job; None if none was
+    submitted, also if another worker was faster."""
     seen = store.saved.load_schedule(command.saved)
     decision = due(command, seen, now)
     if decision is None:
@@ -57,25 +78,34 @@ def fire_due(store: Store, command: SavedCommand, now: float) -> Job | None:
 
 
 class Scheduler:
-    """Fires saved commands whose time has come. Every worker has one but those that drain; which
-    of them fires is settled in the store. It knows when the next time comes, and looks every few
-    seconds whether a command was saved, changed or deleted."""
+    """Fires saved commands when they are due. Every worker has one, except those that drain. The
+    store makes sure that only one of them fires a time. The scheduler plans when to look at each
+    command again, and checks every few seconds whether commands were saved, changed or deleted."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] | None = None) -> None:
-        """`clock`: seconds since 1970; None: the machine's."""
+    def __init__(self, store: SchedulerStore, clock: Callable[[], float] | None = None) -> None:
+        """`clock` returns seconds since 1970; None: this machine's clock."""
         self.store, self.clock = store, clock or time.time
+        self.is_stopped = False
         self.next_look = 0.0  # on the monotonic clock
         self.looked_at = 0.0  # by `clock`
         self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to look at it next
         self.errors = RepeatedErrors(log)  # by saved command
 
+    def stop(self) -> None:
+        """Fire nothing more. A signal handler or another thread can call this."""
+        self.is_stopped = True
+
     def is_due(self) -> bool:
-        return time.monotonic() >= self.next_look
+        return time.monotonic() >= self.next_due()
+
+    def next_due(self) -> float:
+        """When to call `fire_all_due` next, on the monotonic clock; infinity if stopped."""
+        return float("inf") if self.is_stopped else self.next_look
 
     def fire_all_due(self) -> None:
-        """Fire the schedules that are due, for FIRING seconds at most, so that running jobs are not
-        neglected, and set the time of the next look."""
-        self.next_look = time.monotonic() + intervals.RETRY_DELAY  # where something goes wrong
+        """Fire the saved commands that are due, for FIRE_TIME seconds at most, so that running jobs
+        are not neglected. Commands left over are looked at in the next call."""
+        self.next_look = time.monotonic() + intervals.RETRY_DELAY  # if an error ends this call
         now = self.clock()
         if now < self.looked_at:  # the clock was set back
             self.plans.clear()
@@ -97,8 +127,8 @@ class Scheduler:
         )
 
     def fire(self, command: SavedCommand, now: float) -> float:
-        """Fire a command if it is due; when it is to be looked at next. What goes wrong with one
-        is said once, tried again after a while, and never in the way of another."""
+        """Fire a command if it is due. Returns when to look at it next, in seconds since 1970. An
+        error is logged once, and the command is tried again later; it does not stop others."""
         thing = f"schedule={command.saved}"
         try:
             job = fire_due(self.store, command, now)
@@ -109,7 +139,7 @@ class Scheduler:
             schedule = self.store.saved.load_schedule(command.saved)
             is_open = due(command, schedule, now) is not None
             upcoming = next_time(command, schedule, now)
-        except BlockingIOError:  # another worker is at it
+        except BlockingIOError:  # another worker is changing a schedule
             return now + intervals.RETRY_DELAY
         except Exception as error:
             self.errors.report(thing, error)
@@ -121,6 +151,6 @@ class Scheduler:
 
 
 def is_soon(due: float) -> bool:
-    """Is this time of the monotonic clock so near that `--drain` waits for it? It is for each job
-    that is to be tried again."""
+    """Is this time of the monotonic clock near enough for `--drain` to wait for it? It is near
+    enough for every retry, because no retry delay is longer than MAX_RETRY_DELAY."""
     return due <= time.monotonic() + MAX_RETRY_DELAY

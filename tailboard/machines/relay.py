@@ -165,6 +165,13 @@ class Relay:
     def start(self) -> None:
         self.thread.start()
 
+    def leave(self, worker: str) -> None:
+        """Fetch no more jobs for this worker, which is stopping, and fire no more schedules. A
+        signal handler can call this."""
+        self.leaving = worker
+        if self.scheduler is not None:
+            self.scheduler.stop()
+
     def stop(self, timeout: float) -> None:
         """Send the rest, for `timeout` seconds at most, and end."""
         self.is_stopping = True
@@ -226,8 +233,8 @@ class Relay:
             watches = [w for w in (self.folders, self.redis_watch) if w is not None]
             files = [fd for w in watches if (fd := w.fileno()) is not None]
             times = [self.next_beat, self.next_orders, self.deferred_until, self.next_due]
-            if self.scheduler is not None and self.leaving is None:
-                times.append(self.scheduler.next_look)
+            if self.scheduler is not None:
+                times.append(self.scheduler.next_due())
             due = max(0.0, min(times) - time.monotonic())
             if self.changed or self.to_compare:
                 due = 0.0
@@ -308,8 +315,7 @@ class Relay:
         return True
 
     def fire_schedules(self) -> None:
-        """Submit what is due, unless the worker leaves."""
-        if self.scheduler is not None and self.leaving is None and self.scheduler.is_due():
+        if self.scheduler is not None and self.scheduler.is_due():
             self.scheduler.fire_all_due()
 
     def note_changes(self) -> None:

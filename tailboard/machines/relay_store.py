@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from storage import Pauses
 from tailboard.folder.retention import Retention
 from tailboard.job import Job
 from tailboard.machines.messages import Assignment, Instance, LogTail, MachineOrders, SpoolEntry
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_logs import RedisNotifier
-from tailboard.workers import WorkerInfo
+from tailboard.workers import Pause, WorkerInfo
+
+
+class RelayPauses(Protocol):
+    """What the relay needs of the paused queues; the contract is `storage.Pauses`."""
+
+    def put(self, pause: Pause) -> None: ...
 
 
 class RelayStore(Protocol):
@@ -30,7 +35,7 @@ class RelayStore(Protocol):
     error. Times are in seconds since 1970 by the clock of the store, one for all machines."""
 
     @property
-    def pauses(self) -> Pauses:
+    def pauses(self) -> RelayPauses:
         """The paused queues, of which `take` and `report` take account."""
 
     def now(self) -> float:
