@@ -34,8 +34,7 @@ import tailboard.web.problems as _problems  # noqa: F401
 from tailboard import workers
 from tailboard.folder.access import check_private
 from tailboard.job import Job
-from tailboard.machines.redis_link import is_redis
-from tailboard.settings import Settings, foreign_settings, start_logging
+from tailboard.settings import Settings, foreign_settings, is_redis, start_logging
 from tailboard.values import age_of
 from tailboard.web import log_search
 from tailboard.web.actions import (

@@ -41,19 +41,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.job import Job
 from tailboard.logs import Log
-from tailboard.machines.redis_link import is_redis
-from tailboard.machines.redis_store import UNREACHABLE, RedisStore
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
+from tailboard.settings import UNREACHABLE, is_redis
 from tailboard.status import Status
 from tailboard.workers import Machine, Pause, WorkerInfo
+
+if TYPE_CHECKING:
+    from tailboard.machines.redis_store import RedisStore
 
 #
 # What a backend must provide, by subject. A backend needs these, a `Log` and a `Notifier`. It does
@@ -344,8 +346,15 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
 def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
     """The storage at a URL: a folder or Redis; ValueError for anything else."""
     if is_redis(url):
+        from tailboard.machines.redis_store import RedisStore  # here: a folder does without it
+
         return RedisStore(url, unreachable)
-    if "://" in url or re.match("rediss?:", url):
+    return open_folder(url)
+
+
+def open_folder(path: str) -> FolderStore:
+    """The storage in a folder. ValueError if this is a URL; an OSError names the setting."""
+    if "://" in path or re.match("rediss?:", path):
         raise ValueError("TAILBOARD_STORAGE must be a folder, redis://… or rediss://…")
-    with naming_setting("TAILBOARD_STORAGE", url):
-        return FolderStore(url)
+    with naming_setting("TAILBOARD_STORAGE", path):
+        return FolderStore(path)

@@ -20,11 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import click
 import psutil
 
-from storage import WorkerStore, open_store
+from storage import WorkerStore, open_folder
 from tailboard import intervals
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
@@ -32,10 +33,6 @@ from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
-from tailboard.machines.redis_link import is_redis
-from tailboard.machines.redis_store import RedisStore
-from tailboard.machines.relay import FENCED_REASON, Relay
-from tailboard.machines.spool import open_spool
 from tailboard.run.hint import HINT_BYTES, attempt_notice, find_hint
 from tailboard.run.processes import (
     ProcessTable,
@@ -48,12 +45,21 @@ from tailboard.run.processes import (
 from tailboard.run.shim import base_environment, encode_environment, shim_options
 from tailboard.run.webhook import send_webhooks
 from tailboard.scheduler import Scheduler, is_soon
-from tailboard.settings import RepeatedErrors, Settings, foreign_settings, start_logging
+from tailboard.settings import (
+    RepeatedErrors,
+    Settings,
+    foreign_settings,
+    is_redis,
+    start_logging,
+)
 from tailboard.slices import SlicedWork
 from tailboard.status import Status
 from tailboard.values import RESOURCE_ERRNOS
 from tailboard.wake_pipe import WakePipe
-from tailboard.workers import WorkerInfo
+from tailboard.workers import FENCED_REASON, WorkerInfo
+
+if TYPE_CHECKING:  # a worker on one machine does without Redis
+    from tailboard.machines.relay import Relay
 
 log = logging.getLogger("worker")
 
@@ -654,15 +660,23 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
 def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a jobs folder, or on a spool that a relay fills from Redis."""
     if is_redis(settings.storage):
-        check_private("TAILBOARD_SPOOL", settings.spool)
-    else:
-        check_private("TAILBOARD_STORAGE", settings.storage)
-    store = open_store(settings.storage, settings.unreachable)
-    clock = store.now if isinstance(store, RedisStore) else time.time
-    scheduler = None if drain else Scheduler(store, clock)
-    if not isinstance(store, RedisStore):
-        return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
-    with suppress(OSError):  # away: the relay logs it and tries again
+        return make_redis_worker(settings, drain, on_stop, info)
+    check_private("TAILBOARD_STORAGE", settings.storage)
+    store = open_folder(settings.storage)
+    scheduler = None if drain else Scheduler(store)
+    return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
+
+
+def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
+    """A worker on a spool, which a relay fills with jobs from Redis."""
+    from tailboard.machines.redis_store import RedisStore
+    from tailboard.machines.relay import Relay
+    from tailboard.machines.spool import open_spool
+
+    check_private("TAILBOARD_SPOOL", settings.spool)
+    store = RedisStore(settings.storage, settings.unreachable)
+    scheduler = None if drain else Scheduler(store, store.now)
+    with suppress(OSError):  # Redis is away: the relay logs that and tries again
         store.check()
     spool = open_spool(settings.spool)  # a thread needs a spool of its own
     relay = Relay(store, spool, settings, scheduler=scheduler)

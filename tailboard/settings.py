@@ -17,6 +17,7 @@ from tailboard.status import FINISHED
 MIN_TOKEN = 16  # characters
 DAYS_100_YEARS = 36_500
 SECONDS_A_YEAR = 366 * 86_400
+UNREACHABLE = 30  # seconds without a report, after which a machine is called unreachable
 
 
 # Of each number: its unit, its minimum and its maximum (None: no maximum).
@@ -47,7 +48,7 @@ class Settings:
 
     storage: str = "jobs"
     spool: str = "spool"
-    unreachable: int = 30
+    unreachable: int = UNREACHABLE
     lost_after: int = 3_600
     token: str = ""
     tokens: str = ""
@@ -183,6 +184,11 @@ def _near_miss(variable: str) -> str | None:
     known = [known.upper() for known in SETTING_NAMES]
     close = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
     return f"TAILBOARD_{close[0]}" if close else None
+
+
+def is_redis(storage: str) -> bool:
+    """Is this value of TAILBOARD_STORAGE the URL of Redis? Any other value is a folder."""
+    return storage.startswith(("redis://", "rediss://"))
 
 
 def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:

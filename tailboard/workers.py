@@ -13,6 +13,8 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import check_queue, finite_number, is_count, is_text, known_fields, utc
 
 UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
+# Why a machine that was silent for long ends a job that Redis has given to another one.
+FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 
 
 @dataclass(slots=True)

@@ -1944,12 +1944,15 @@ def test_a_folder_needs_no_redis(tmp_path: Path) -> None:
         import sys
         opened = []
         sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
-        import worker, storage
-        storage.open_store(sys.argv[1])
+        import worker
+        settings = worker.Settings(storage=sys.argv[1])
+        info = worker.WorkerInfo("w", "h", 1, 1)
+        worker.make_worker(settings, True, "leave", info).run()
         print(*sys.modules, *opened)
     """
     command = [sys.executable, "-c", code, str(tmp_path / "jobs")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     used = done.stdout.split()
     assert "redis" not in used
+    assert not [name for name in used if name.startswith("tailboard.machines")]
     assert not [path for path in used if path.endswith(".lua")]

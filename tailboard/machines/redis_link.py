@@ -34,10 +34,6 @@ def load_scripts() -> Mapping[str, str]:
     return {name: begin + text for name, text in texts.items()}
 
 
-def is_redis(url: str) -> bool:
-    return url.startswith(("redis://", "rediss://"))
-
-
 class RedisLink:
     """Sends commands and scripts, several in one round trip. Errors are OSErrors in our own words,
     because the client's may show the URL, which holds a password."""

@@ -56,7 +56,7 @@ from tailboard.machines.redis_saved import RedisSaved
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision, encode_schedule
-from tailboard.settings import RepeatedErrors
+from tailboard.settings import UNREACHABLE, RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
     LAST_TIME,
@@ -79,7 +79,6 @@ SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 POLICY_INTERVAL = 60.0  # seconds between looks at the eviction policy of Redis
 INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
-UNREACHABLE = 30  # seconds, see Settings
 
 
 class RedisStore:

@@ -39,7 +39,7 @@ from tailboard.settings import RepeatedErrors, Settings
 from tailboard.slices import SlicedWork
 from tailboard.status import FINISHED
 from tailboard.wake_pipe import WakePipe
-from tailboard.workers import WorkerInfo
+from tailboard.workers import FENCED_REASON, WorkerInfo
 
 log = logging.getLogger("worker")
 
@@ -60,7 +60,6 @@ SPOOL_COPIED = (
     "another worker uses a copy of the spool {0}: delete the file {0}/name, or set TAILBOARD_SPOOL "
     "to an empty folder"
 )
-FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 
 
 def wait_readable(descriptors: Iterable[int], timeout: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import worker
 from tailboard.run import shim
@@ -17,7 +18,7 @@ separator = sys.argv.index("--")
 for setting in sys.argv[1:separator]:
     place, seconds = setting.split("=")
     module, _, name = place.rpartition(".")
-    setattr(sys.modules[module], name, float(seconds))
+    setattr(import_module(module), name, float(seconds))
 del sys.argv[1 : separator + 1]
 shim.SHELL = os.environ.get("TEST_SHELL", shim.SHELL)
 
