@@ -669,12 +669,12 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
 
 def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a spool, which a relay fills with jobs from Redis."""
-    from tailboard.machines.redis_store import RedisStore
+    from tailboard.machines.redis_machines import RedisMachines
     from tailboard.machines.relay import Relay
     from tailboard.machines.spool import open_spool
 
     check_private("TAILBOARD_SPOOL", settings.spool)
-    store = RedisStore(settings.storage, settings.unreachable)
+    store = RedisMachines(settings.storage, settings.unreachable)
     scheduler = None if drain else Scheduler(store, store.now)
     with suppress(OSError):  # Redis is away: the relay logs that and tries again
         store.check()

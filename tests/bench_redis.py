@@ -19,7 +19,7 @@ from figures import each, quantiles, say, say_alone
 from proxy import Proxy
 
 from tailboard.job import Job
-from tailboard.machines.redis_store import RedisStore
+from tailboard.machines.redis_machines import RedisMachines
 from tailboard.status import FINISHED
 
 PATIENCE = 120  # seconds that a worker may take to end
@@ -33,7 +33,7 @@ class Machines:
         options = ("--appendfsync", "everysec", "--save", "")
         self.redis = RedisServer(folder / "redis", server_binary("valkey"), *options)
         self.redis.start()
-        self.store = RedisStore(self.redis.url)
+        self.store = RedisMachines(self.redis.url)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
         env = kept | {"TAILBOARD_STORAGE": self.redis.url}
         self.processes = Processes(folder / "output.txt", env)

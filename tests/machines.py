@@ -14,7 +14,7 @@ from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import Log
-from tailboard.machines.redis_store import RedisStore
+from tailboard.machines.redis_machines import RedisMachines
 from tailboard.machines.relay import Relay
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
@@ -64,7 +64,7 @@ class RedisMachine:
     Several of one spool, also in other processes, take turns by the relay's lock."""
 
     def __init__(self, url: str, spool: str) -> None:
-        self.redis, self.spool = RedisStore(url), Spool(spool)
+        self.redis, self.spool = RedisMachines(url), Spool(spool)
         self.pauses = SyncedPauses(self.redis.pauses, self.sync)
         self.saved = self.redis.saved  # all of it is in Redis
         self.relay = Relay(self.redis, Spool(spool), Settings())

@@ -47,7 +47,7 @@ from tailboard.folder.retention import CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.machines.messages import RESTORE_TIME, RedisIsOlder
-from tailboard.machines.redis_store import REDIS_LOG_KEPT, RedisStore
+from tailboard.machines.redis_machines import REDIS_LOG_KEPT, RedisMachines
 from tailboard.machines.relay import FULL_LOG_KEPT, Relay
 from tailboard.machines.spool import TIMES_KEPT, Spool
 from tailboard.page.rows import machines_summary
@@ -67,7 +67,7 @@ class Team:
 
     def __init__(self, url: str, place: Path, processes: Processes) -> None:
         self.url, self.place, self.processes = url, place, processes
-        self.store = RedisStore(url)
+        self.store = RedisMachines(url)
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def spool(self, name: str) -> Spool:
@@ -572,7 +572,7 @@ def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subproc
 
 def test_an_unreachable_machine_is_shown_and_its_job_left(team: Team, gate: Gate) -> None:
     job, worker = stopped_machine(team, gate)
-    watcher = RedisStore(team.url, unreachable=1)
+    watcher = RedisMachines(team.url, unreachable=1)
     try:
         why = wait_until(lambda: watcher.get(job.id).reason, 30)
         assert team.spool("a").name in why and "not been heard of" in why
@@ -970,7 +970,7 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
     team.start("a")
     job = team.submit("echo started; exec sleep 1000")
     team.wait_for_log(job, "started\n")
-    store = RedisStore(f"redis://127.0.0.1:{proxy.port}/0")
+    store = RedisMachines(f"redis://127.0.0.1:{proxy.port}/0")
     try:
         assert store.get(job.id).status is Status.RUNNING
         proxy.drops_answers.set()
@@ -988,7 +988,7 @@ def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy
 
 def impatient_worker() -> list[str]:
     """A worker for which another instance of its spool has ended after a second of silence."""
-    times = ["tailboard.machines.redis_store.INSTANCE_SILENCE=1.5"]
+    times = ["tailboard.machines.redis_machines.INSTANCE_SILENCE=1.5"]
     return [*quick_worker()[:-1], *times, "--"]
 
 
@@ -1355,7 +1355,7 @@ def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
         assert team.processes.text().count(f"skipped job={job.id}") == 1, "it is taken once"
     assert team.store.queued_by_queue() == {"default": [job.id for job in newer]}
     # This machine: of the newer version, when it takes them.
-    store = RedisStore(team.url)
+    store = RedisMachines(team.url)
     given, _ = store.link.run("take", "b-1", 5, 3, "", "", 0, 30, "default")
     assert [job_id.decode() for job_id, *_ in given] == [job.id for job in newer]
     store.give_back("b-1")
@@ -1597,7 +1597,7 @@ def test_a_redis_that_is_silent_is_away(proxy: Proxy, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tailboard.machines.redis_link.REDIS_TIMEOUT", 0.2)
     proxy.stall()
     with pytest.raises(StoreUnreachable, match="Redis does not answer in time"):
-        RedisStore(f"redis://127.0.0.1:{proxy.port}/0").counts()
+        RedisMachines(f"redis://127.0.0.1:{proxy.port}/0").counts()
 
 
 def test_killed_workers_and_servers_lose_and_double_nothing(
@@ -1931,10 +1931,10 @@ def test_the_documented_user_survives_a_restart_as_the_docs_say(
         server.do("ACL", "SAVE")
         server.kill()
         server.start()
-        assert RedisStore(f"redis://tailboard:PASSWORD@127.0.0.1:{server.port}/0").counts()
+        assert RedisMachines(f"redis://tailboard:PASSWORD@127.0.0.1:{server.port}/0").counts()
         acl_file.write_text(f"{acl_line().replace('PASSWORD', 'another')}\n")
         server.do("ACL", "LOAD")
-        assert RedisStore(f"redis://tailboard:another@127.0.0.1:{server.port}/0").counts()
+        assert RedisMachines(f"redis://tailboard:another@127.0.0.1:{server.port}/0").counts()
     finally:
         server.kill()
 

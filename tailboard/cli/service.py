@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 from getpass import getuser
 
 import click
 
 from tailboard.cli.terminal import echo_line
-from tailboard.machines.redis_store import RedisStore
+from tailboard.machines.redis_machines import RedisMachines
+from tailboard.settings import is_redis
 from tailboard.web.actions import known_queue
 from tailboard.web.models import PauseRequest
 from tailboard.web.operations import OPERATIONS
@@ -95,11 +97,14 @@ def mark_lost_command(spool: str) -> None:
     """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
     or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
     of those that have ended."""
-    store = state().store
-    if not isinstance(store, RedisStore):
+    url = state().settings.storage
+    if not is_redis(url):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
-    try:
-        for job in store.mark_lost(spool, f"its machine {spool} was given up by {getuser()}"):
-            echo_line(job.id)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+    reason = f"its machine {spool} was given up by {getuser()}"
+    with closing(RedisMachines(url)) as machines:
+        try:
+            lost = machines.mark_lost(spool, reason)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    for job in lost:
+        echo_line(job.id)

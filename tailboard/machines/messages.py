@@ -19,6 +19,7 @@ from tailboard.judge import delay_before_start, judge
 from tailboard.logs import LAST_SIZE
 from tailboard.status import FINISHED, Status
 from tailboard.values import LAST_TIME, utc
+from tailboard.workers import WorkerInfo
 
 RESTORE_TIME = 30.0  # seconds without starts, at most, after Redis returned to an older state
 # Errors of Redis if a key holds something other than our command or script expects.
@@ -94,6 +95,16 @@ class MachineOrders:
     paused: dict[str, bytes]  # queues, and what is said of each
     restoring: int  # machines that are putting back what an older state of Redis lacks
     must_restore: bool  # this one is among them
+
+
+@dataclass(slots=True)
+class MachineReport:
+    """A machine as it has reported itself to Redis."""
+
+    spool: str
+    reported_at: float  # the last time, in seconds since 1970 by the clock of Redis
+    silence: int  # seconds since then
+    workers: Sequence[WorkerInfo]
 
 
 def none_if_damaged(answer: Any) -> Any:

@@ -26,11 +26,11 @@ from tailboard.errors import (
     WrongState,
 )
 from tailboard.job import Job
-from tailboard.machines import redis_store
+from tailboard.machines import redis_machines
 from tailboard.machines.messages import Assignment, Instance, MachineOrders, SpoolEntry, SpoolInUse
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_logs import RedisNotifier
-from tailboard.machines.redis_store import REDIS_LOG_KEPT
+from tailboard.machines.redis_machines import REDIS_LOG_KEPT
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
@@ -443,7 +443,7 @@ class Relay:
             rival.beats, rival.since, rival.reports = other.beats, now, rival.reports + 1
         if rival.reports > 1:
             raise SpoolCopied(SPOOL_COPIED.format(self.spool.root))
-        return now - rival.since >= redis_store.INSTANCE_SILENCE
+        return now - rival.since >= redis_machines.INSTANCE_SILENCE
 
     def deliver_cancel(self, job_id: str, reason: str) -> bool:
         """Leave the request to cancel a job in its folder. Returns False if it must be repeated."""

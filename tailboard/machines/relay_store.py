@@ -21,8 +21,8 @@ class RelayPauses(Protocol):
 
 class RelayStore(Protocol):
     """The jobs as all machines share them. A machine's relay takes jobs from it into the machine's
-    spool, reports what happens to them, and carries out its orders. `worker.Relay` uses nothing
-    else of Redis.
+    spool, reports what happens to them, and carries out its orders. The relay uses nothing else
+    of Redis.
 
     A spool is named as SPOOL_RE allows. A job has a token, SPOOL:N, from the moment at which a
     spool takes it. N grows whenever the job is taken, or changed without its spool, which makes the

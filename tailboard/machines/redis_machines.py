@@ -1,0 +1,317 @@
+"""The storage in Redis, as a machine's relay uses it. RelayStore describes the methods."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tailboard import values
+from tailboard.errors import JobError
+from tailboard.files import SMALL_FILE
+from tailboard.folder.claim import read_cancel_request
+from tailboard.folder.folder_store import LOOKUPS
+from tailboard.folder.retention import Retention, Sweep
+from tailboard.job import VERSION, Job, parse_record
+from tailboard.journal import Attempt, Outcome
+from tailboard.judge import Verdict, delay_before_start, judge
+from tailboard.machines.messages import (
+    DAMAGED,
+    Assignment,
+    Instance,
+    LogTail,
+    MachineOrders,
+    RedisIsOlder,
+    SpoolEntry,
+    SpoolInUse,
+    damaged_line,
+    flat_pairs,
+    none_if_damaged,
+    parse_count,
+    parse_score,
+)
+from tailboard.machines.redis_link import Command
+from tailboard.machines.redis_store import SEARCH_STEP, RedisStore
+from tailboard.status import FINISHED, Status
+from tailboard.values import QUEUE_RE, parse_time, utc
+from tailboard.workers import WorkerInfo, encode_worker
+
+log = logging.getLogger("storage")
+
+INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
+REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
+
+
+class RedisMachines(RedisStore):
+    """A RelayStore. It adds to the store what machines report, take and give back, and the
+    giving up of machines that are silent."""
+
+    # Reports and orders
+
+    def beat(
+        self,
+        spool: str,
+        workers: Sequence[WorkerInfo],
+        instance: Instance | None = None,
+        ended: str = "",
+    ) -> MachineOrders:
+        instance = instance or Instance("")
+        shown = json.dumps([encode_worker(worker) for worker in workers])
+        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known)
+        epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
+        if epoch is None:
+            raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))
+        cancel_requests, deletions, paused, beats, since, restoring, must_restore = answer
+        instance.beats, instance.since = parse_count(beats), parse_score(since)
+        instance.epoch = epoch.decode()
+        reasons = {
+            raw: reason.decode(errors="replace") for raw, reason in flat_pairs(cancel_requests)
+        }
+        pauses = dict(flat_pairs(paused))
+        return MachineOrders(
+            epoch.decode(),
+            {job_id: reasons[job_id.encode()] for job_id in self.link.checked(reasons)},
+            list(self.link.checked(deletions)),
+            {queue: pauses[queue.encode()] for queue in self.link.checked(pauses, QUEUE_RE)},
+            restoring,
+            bool(must_restore),
+        )
+
+    def restored(self, spool: str) -> None:
+        self.link.ask(("ZREM", self.link.key("restoring"), spool))
+
+    def acknowledge(
+        self, spool: str, cancel_requests: Iterable[str], deletions: Iterable[str]
+    ) -> None:
+        commands: list[Command] = [
+            ("HDEL", self.link.key(f"wishes:{spool}"), name) for name in cancel_requests
+        ]
+        commands += [("SREM", self.link.key(f"gone:{spool}"), name) for name in deletions]
+        if commands:
+            self.link.ask(*commands)
+
+    # Jobs for a machine
+
+    def take(
+        self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
+    ) -> tuple[Sequence[Assignment], float]:
+        known = (instance or Instance("")).known
+        for _ in range(LOOKUPS):  # until all that was given can be used
+            line = damaged_line("it is missing, or much too large")
+            answer = self.link.run("take", spool, want, VERSION, line, *known, *queues)
+            if answer is None:
+                raise RedisIsOlder
+            given, next_due = answer
+            found = [assignment for each in given if (assignment := self._usable(spool, *each))]
+            if len(found) == len(given):
+                break
+        return found, float(next_due or "inf")
+
+    def _usable(
+        self, spool: str, raw_id: bytes, raw_token: bytes, size: bytes, content: bytes
+    ) -> Assignment | None:
+        """A job that was taken; None if it cannot run here. One whose ID is not valid is removed
+        from its queue, one with a damaged record becomes lost, and one of a newer version waits for
+        a machine that knows that version."""
+        if not self.link.checked([raw_id]):
+            self.link.run("unlist", spool, raw_id)
+            return None
+        job_id, token = raw_id.decode(), raw_token.decode(errors="replace")
+        record, _, journal = content.partition(b"\n")
+        try:
+            if max(len(record), len(journal)) > SMALL_FILE:
+                raise ValueError(f"it is larger than {SMALL_FILE:,} bytes")
+            version = parse_record(record, job_id).version
+            if version < VERSION:
+                raise ValueError(f"it is of version {version}")
+        except (ValueError, RecursionError) as error:
+            self.drop(job_id, str(error))
+            return None
+        if version > VERSION:
+            log.info("skipped job=%s reason='its record is of version %d'", job_id, version)
+            self.link.run("defer", job_id, token, version)
+            return None
+        log_size = parse_count(size) if size else None
+        return Assignment(job_id, token, log_size, record, journal)
+
+    def past_log(self, assignment: Assignment) -> LogTail:
+        if not assignment.log_size:
+            return LogTail()
+        begin = (assignment.log_size - 1) // values.BLOCK * values.BLOCK
+        stored, times = self.link.try_all(
+            [
+                self.link.script("read", assignment.id, begin, values.BLOCK),
+                ("GET", self.link.key(f"times:{assignment.id}")),
+            ]
+        )
+        offset, data = none_if_damaged(stored) or (begin, b"")
+        return LogTail(int(offset), data, none_if_damaged(times) or b"")
+
+    def give_back_one(self, job_id: str, token: str) -> bool:
+        return self.override(job_id, Status.QUEUED, token, Status.QUEUED, "")
+
+    def give_back(self, spool: str, ids: Sequence[str] | None = None) -> None:
+        for job_id in self.taken_by(spool) if ids is None else ids:
+            token = self.state_field(job_id, "token")
+            if token.startswith(f"{spool}:"):
+                self.give_back_one(job_id, token)
+
+    def taken_by(self, spool: str) -> Sequence[str]:
+        (taken,) = self.link.ask(("ZRANGE", self.link.key(f"taken:{spool}"), 0, -1))
+        return self.link.checked(taken)
+
+    # Messages about jobs
+
+    def report(self, entry: SpoolEntry, size: int) -> Command:
+        confirms = int(entry.place == "taken")
+        delay = entry.seconds_to_retry() if entry.status_for_redis is Status.QUEUED else 0.0
+        rest = (entry.token, entry.status_for_redis, entry.journal, size, confirms, delay)
+        return self.link.script("report", entry.id, *rest)
+
+    def restore(self, entry: SpoolEntry) -> Command:
+        status = Status.RUNNING if entry.status is Status.QUEUED else entry.status
+        content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
+        asked = read_cancel_request(entry.folder)
+        reason = asked.reason if asked else ""
+        return self.link.script(
+            "restore", entry.id, status, entry.queue, content, entry.token, reason
+        )
+
+    def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
+        rest = (start, data, REDIS_LOG_KEPT, how, entry.log_at)
+        return self.link.script("append", entry.id, entry.token, *rest)
+
+    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
+        return self.link.script("note", entry.id, entry.token, offset, samples)
+
+    def send(self, messages: Sequence[Command]) -> Sequence[Any]:
+        return self.link.try_all(messages)
+
+    # What Redis knows of a machine's jobs
+
+    def drop(self, job_id: str, why: str) -> None:
+        log.error("lost job=%s reason=%r", job_id, f"{DAMAGED}: {why}")
+        self.link.run("drop", job_id, damaged_line(why))
+
+    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
+        names = "status", "token", "log_size"
+        commands = [("HMGET", self.link.key(f"state:{i}"), *names) for i in ids]
+        states = [none_if_damaged(a) or (None,) * 3 for a in self.link.try_all(commands)]
+        return [
+            (
+                (status or b"").decode(errors="replace"),
+                (token or b"").decode(errors="replace"),
+                None if size is None else parse_count(size),
+            )
+            for status, token, size in states
+        ]
+
+    def running_on(self, spool: str) -> Sequence[str]:
+        (found,) = self.link.ask(("ZRANGE", self.link.key(f"runs:{spool}"), 0, -1))
+        return self.link.checked(found)
+
+    # Giving up jobs and machines
+
+    def lose_missing(self, job_id: str, spool: str) -> Job | None:
+        return self._lose(job_id, spool, "its folder was removed from its machine's spool")
+
+    def give_up_silent_machines(self, lost_after: int, own_spool: str) -> Sequence[Job]:
+        jobs: list[Job] = []
+        reports = self.machine_reports()
+        newest = max((report.reported_at for report in reports), default=0.0)
+        for report in reports:
+            spool, silence = report.spool, int(newest - report.reported_at)
+            if spool == own_spool:
+                continue
+            if silence >= lost_after:
+                jobs += self.mark_lost(spool, f"its machine {spool} was gone for {silence} s")
+            elif silence >= self.unreachable:
+                self.give_back(spool)
+        return jobs
+
+    def mark_lost(self, spool: str, reason: str) -> Sequence[Job]:
+        """Give up a machine. Its running jobs become lost, or are queued again if they have retries
+        left; jobs that it has taken and not confirmed are queued. If the machine returns, it drops
+        them. Returns the jobs that this ended; ValueError if no such machine is known."""
+        reported_at, taken, running = self.link.ask(
+            ("ZSCORE", self.link.key("heard"), spool),
+            ("ZRANGE", self.link.key(f"taken:{spool}"), 0, -1),
+            ("ZRANGE", self.link.key(f"runs:{spool}"), 0, -1),
+        )
+        if reported_at is None and not taken and not running:
+            raise ValueError(f"there is no machine {spool!r}; /workers has their names")
+        self.give_back(spool)
+        lost = [self._lose(job_id, spool, reason) for job_id in self.link.checked(running)]
+        self.link.ask(
+            ("ZREM", self.link.key("heard"), spool), ("HDEL", self.link.key("machines"), spool)
+        )
+        return [job for job in lost if job is not None]
+
+    def _lose(self, job_id: str, spool: str, reason: str) -> Job | None:
+        """Give up a job that its machine will no longer report. Returns the job if this ended it:
+        as lost, or as cancelled if Redis had accepted a request. Returns None if it was queued
+        again or has ended meanwhile."""
+        token, cancel = self.state_field(job_id, "token"), self.cancel_reason(job_id)
+        if not token.startswith(f"{spool}:"):
+            return None
+        job = self.get(job_id)
+        attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
+        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started
+            attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
+            lines.append({"claimed": attempt.claimed_line()})
+        outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
+        verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
+        if cancel:
+            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel)
+            verdict = Verdict(Status.CANCELLED, outcome, recorded=False)
+        lines.append({"ended": outcome.ended_line()})
+        text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
+        delay = delay_before_start(job, verdict, 0.0).seconds_left(time.time())
+        if not self.override(job_id, Status.RUNNING, token, verdict.status, text, delay, cancel):
+            is_cancelled_since = self.cancel_reason(job_id) != cancel
+            return self._lose(job_id, spool, reason) if is_cancelled_since else None
+        log.warning("lost job=%s machine=%s now=%s", job_id, spool, verdict.status)
+        return self.get(job_id) if verdict.status in FINISHED else None
+
+    # Deleting old jobs
+
+    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+        oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
+        if not oldest and not max_bytes:
+            return
+        day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
+        before = None if max_bytes else day.encode()
+        total = sum(self.finished_totals().values())
+        sweep = Sweep(max_bytes, oldest, retention, total)  # Redis keeps little of each log
+        while ids := self.ids_before(before, SEARCH_STEP, None):
+            before = ids[-1]
+            now = self.now()
+            for job in self.load(self.link.checked(ids)):
+                if job.status in FINISHED:
+                    self._prune_job(sweep, job, now)
+            yield
+        sweep.write_log()
+
+    def _prune_job(self, sweep: Sweep, job: Job, now: float) -> None:
+        size = job.log_size - job.log_start
+        sweep.kept += size
+        ended_at = now
+        with suppress(ValueError):  # of a damaged journal
+            ended_at = parse_time(job.finished_at or job.submitted_at or "")
+        bound = sweep.bound(ended_at, now)
+        if bound is None or self._is_read(job.id):
+            return
+        if bound == "age":
+            sweep.retention.deleted += 1
+        with suppress(JobError):
+            self.delete(job.id)
+            sweep.count_deleted(job.id, job.status, size, bound)
+
+    def _is_read(self, job_id: str) -> bool:
+        return bool(self.link.ask(("EXISTS", self.link.key(f"reading:{job_id}")))[0])
