@@ -304,7 +304,7 @@ class Worker:
         """From now on touch the jobs in the spool, if Redis has accepted it. Until then it might
         be a copy, whose jobs another machine runs."""
         assert self.relay is not None
-        self.has_entered = self.relay.is_admitted or self.relay.spool.is_admitted()
+        self.has_entered = self.relay.is_admitted()
         if self.has_entered:
             self.next_heartbeat = 0.0  # adopt before the first claim
 

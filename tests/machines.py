@@ -101,9 +101,9 @@ class RedisMachine:
         self.in_turn(self.rounds)
 
     def rounds(self) -> None:
-        self.relay.next_beat = self.relay.deferred_until = 0.0  # look at every folder
+        self.relay.next_beat = self.relay.outbox.deferred_until = 0.0  # look at every folder
         self.relay.round()
-        while self.relay.changed or self.relay.to_compare:
+        while self.relay.outbox.has_work():
             self.relay.round()
 
     # What the API asks

@@ -47,8 +47,9 @@ from tailboard.folder.retention import CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.machines.messages import RESTORE_TIME, RedisIsOlder
+from tailboard.machines.outbox import FULL_LOG_KEPT
 from tailboard.machines.redis_machines import REDIS_LOG_KEPT, RedisMachines
-from tailboard.machines.relay import FULL_LOG_KEPT, Relay
+from tailboard.machines.relay import Relay
 from tailboard.machines.spool import TIMES_KEPT, Spool
 from tailboard.page.rows import machines_summary
 from tailboard.saved_command import SavedCommand
@@ -387,7 +388,7 @@ def test_a_relay_waits_at_descriptors_above_1023(machine: RedisMachine) -> None:
     relay, low = machine.relay, machine.relay.wake_pipe.fd
     try:
         relay.wake_pipe.fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1_400)
-        for relay.away_since in (0.0, 1.0):
+        for relay.outage.since in (0.0, 1.0):
             relay.wake_pipe.wake()
             relay.pause()
         os.close(relay.wake_pipe.fd)
@@ -724,7 +725,7 @@ def test_a_machine_whose_clock_is_ahead_deletes_nothing(
     machine.sync()
     set_clock(40)
     trust_clock(machine, time.time() if trusted == "its own" else redis_time(team))
-    assert not any(machine.relay.prune_redis())
+    assert not any(machine.relay.prune())
     assert team.store.get(job.id).status is Status.SUCCEEDED
 
 
@@ -861,8 +862,8 @@ def test_a_report_of_a_start_keeps_the_request(team: Team, machine: RedisMachine
     job = team.submit("true")
     with claim(machine) as held:
         team.store.cancel(job.id, "enough")
-        machine.relay.changed.add(job.id)
-        machine.relay.send()
+        machine.relay.outbox.changed.add(job.id)
+        machine.relay.outbox.send()
         machine.sync()
         assert held.cancel_requested()
         held.finish(held.read_verdict().outcome)
@@ -920,7 +921,7 @@ def test_a_job_whose_confirmation_was_lost_does_not_start(
     assert team.store.link.ask(team.store.report(entry, -1)) == [b"running"]
     team.store.cancel(job.id, "enough")
     orders = team.store.beat(machine.spool.name, [])
-    assert not machine.relay.deliver_cancel(job.id, orders.cancel_requests[job.id]), (
+    assert not machine.relay.outbox.deliver_cancel(job.id, orders.cancel_requests[job.id]), (
         "it is not in running/ yet"
     )
     assert machine.claim("worker", "host") is None

@@ -107,6 +107,11 @@ class MachineReport:
     workers: Sequence[WorkerInfo]
 
 
+def is_full(error: Exception) -> bool:
+    """Has Redis refused to write because of its maxmemory?"""
+    return isinstance(error, StoreError) and error.errno == errno.ENOSPC
+
+
 def none_if_damaged(answer: Any) -> Any:
     """An answer about one job; None if its key holds something else. Other errors are raised."""
     if isinstance(answer, RecordDamaged):

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -244,6 +244,11 @@ class Spool(FolderStore):
                     self._errors.report(f"{place}/{job_id}", error)
                     return None
         return None
+
+    def read_entries(self, ids: Iterable[str]) -> Sequence[SpoolEntry]:
+        """Those of these jobs that are here and from Redis, as they are now."""
+        entries = map(self.read_entry, ids)
+        return [entry for entry in entries if entry is not None]
 
     def holds(self, job_id: str) -> bool:
         """Is this job here, in any state? Only the relay adds one."""

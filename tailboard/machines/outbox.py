@@ -1,0 +1,437 @@
+"""The outbox of a machine: the changes in its spool that Redis must still learn about."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tailboard.errors import JobDamaged, JobNotFound, RecordDamaged, WrongState
+from tailboard.machines.messages import Assignment, SpoolEntry, is_full
+from tailboard.machines.redis_link import Command
+from tailboard.machines.redis_machines import REDIS_LOG_KEPT
+from tailboard.machines.relay_store import RelayStore
+from tailboard.machines.spool import Spool
+from tailboard.notifier import Notifier
+from tailboard.settings import RepeatedErrors
+from tailboard.status import FINISHED
+from tailboard.workers import FENCED_REASON
+
+log = logging.getLogger("worker")
+
+LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
+MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+FULL_LOG_KEPT = 4_000  # bytes that Redis gets of the log of a job that ends while Redis is full
+START_REPORT_DELAY = 0.1  # seconds until a start is reported: a short job may have ended by then
+COMPARE_BATCH = 200  # jobs compared with Redis in one round
+PREFETCH_WINDOW = 0.25  # seconds: prefetch as many jobs as ended within this time
+NEVER = float("inf")  # on the monotonic clock
+
+
+@dataclass
+class Sent:
+    """What Redis knows of a job that this machine runs."""
+
+    watch: int = -1  # the number that changes of its folder carry; -1: not watched
+    moves: int = 0  # how often its folder has moved: it started, it ended
+    entry: SpoolEntry | None = None  # as it was read last
+    offset: int | None = None  # bytes of its log; None: ask Redis
+    has_log: bool = False
+    journal: bytes | None = None  # None: send it again
+    place: str = ""
+    times: int = 0  # bytes of its samples
+    worker: str | None = None  # the worker that claimed it
+    queue: str = ""
+    is_fenced: bool = False  # declared lost: kill its run, record nothing
+    is_cut: bool = False  # it ended while Redis was full: Redis gets only the end of its log
+
+    def send_again(self) -> None:
+        """Ask Redis how much of the log it has, and send it everything else again."""
+        self.offset = self.journal = None
+        self.times = 0
+
+
+@dataclass(slots=True)
+class Message:
+    """A command for Redis with news of one job."""
+
+    entry: SpoolEntry
+    kind: Literal["log", "samples", "report"]
+    command: Command
+
+
+class RecentEnds:
+    """When jobs of this machine ended, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self.times: deque[float] = deque(maxlen=1_000)
+
+    def add(self) -> None:
+        self.last = time.monotonic()
+        self.times.append(self.last)
+
+    def count(self) -> int:
+        """How many ended within PREFETCH_WINDOW seconds."""
+        since = time.monotonic() - PREFETCH_WINDOW
+        while self.times and self.times[0] < since:
+            self.times.popleft()
+        return len(self.times)
+
+
+class Outbox:
+    """Follows the folders of the jobs that Redis shows as running on this machine, and sends their
+    changes. Redis answers where to continue: a lost message is sent again, and a job that Redis has
+    lost is restored. All methods except `hurry` belong to the relay's thread."""
+
+    def __init__(self, store: RelayStore, spool: Spool, errors: RepeatedErrors) -> None:
+        """`errors` logs what concerns one job only."""
+        self.store, self.spool, self.errors = store, spool, errors
+        self.sent: dict[str, Sent] = {}  # by job ID: those that Redis shows as running here
+        self.changed: set[str] = set()  # those of them to send in the next round
+        self.deferred: set[str] = set()  # those of them that are not urgent
+        self.deferred_until = NEVER  # when those become due, on the monotonic clock
+        self.to_compare: list[str] = []  # jobs of which Redis may have lost something
+        self.log_sizes: dict[str, int] = {}  # bytes in Redis of the logs of jobs just taken
+        self.ended: list[str] = []  # jobs that ended since `compare_again` was called last
+        self.ends = RecentEnds()
+        self.folders: Notifier | None = None
+        self.by_watch: dict[int, str] = {}  # the number of a watched folder -> job ID
+
+    def has_work(self) -> bool:
+        """Can the next round send or compare something at once?"""
+        return bool(self.changed or self.to_compare)
+
+    def hurry(self) -> None:
+        """Send in the next round what is deferred. Any thread can call this."""
+        self.deferred_until = 0.0
+
+    def send_again(self) -> None:
+        """After an outage: Redis may have lost anything."""
+        for sent in self.sent.values():
+            sent.send_again()
+
+    # --- Following the folders ---
+
+    def open(self) -> None:
+        """Watch the spool's folders, if they are not watched yet."""
+        if self.folders is None:
+            self.folders = self.spool.watch_active()
+
+    def close(self) -> None:
+        if self.folders is not None:
+            self.folders.close()
+        self.folders = None
+
+    def note_changes(self, is_scan_due: bool, is_full_scan_due: bool) -> None:
+        """Note which folders have changed. `is_scan_due`: look also for new jobs, and at folders
+        that cannot be watched. `is_full_scan_due`: look at all, in case an event was lost."""
+        assert self.folders is not None
+        for number, name in self.folders.changes():
+            job_id = self.by_watch.get(number)
+            if job_id in self.sent:
+                self._note_change(job_id, self.sent[job_id], name)
+        if time.monotonic() >= self.deferred_until:
+            self.changed |= self.deferred & self.sent.keys()
+            self.deferred, self.deferred_until = set(), NEVER
+        if is_scan_due or self.folders.fileno() is None:
+            for job_id in self.spool.active() - self.sent.keys():
+                self.follow(job_id)
+            self.changed.update(i for i, sent in self.sent.items() if sent.watch < 0)
+        if is_full_scan_due:
+            self.changed.update(self.sent)
+
+    def _note_change(self, job_id: str, sent: Sent, name: str) -> None:
+        """Send output and ends at once, starts a little later: a short job may have ended then."""
+        has_moved = not name
+        if has_moved:
+            sent.moves += 1
+        if name == "output.log" or (has_moved and sent.moves > 1):
+            self.changed.add(job_id)
+        else:
+            self._defer(job_id)
+
+    def _defer(self, job_id: str) -> None:
+        self.deferred.add(job_id)
+        self.deferred_until = min(self.deferred_until, time.monotonic() + START_REPORT_DELAY)
+
+    def expect(self, assignment: Assignment) -> None:
+        """Redis has assigned this job and has its earlier log: only what follows must be sent."""
+        self.log_sizes[assignment.id] = assignment.log_size or 0
+
+    def follow(self, job_id: str) -> Sent:
+        """Send this job's changes from now on."""
+        sent = self.sent.get(job_id)
+        if sent is None:
+            sent = self.sent[job_id] = Sent(offset=self.log_sizes.pop(job_id, None))
+        self.changed.add(job_id)
+        return sent
+
+    def follow_admitted(self, entry: SpoolEntry) -> None:
+        """Send changes of a job that was just confirmed: so far, Redis knows everything."""
+        sent = self.follow(entry.id)
+        sent.entry, sent.queue = entry, entry.queue
+        sent.journal, sent.place = entry.journal, entry.place
+        self._watch(sent, entry)
+        self.changed.discard(entry.id)
+
+    def forget(self, job_id: str) -> None:
+        """Send nothing more of this job."""
+        sent = self.sent.pop(job_id, None)
+        self.changed.discard(job_id)
+        if sent is not None and sent.watch >= 0 and self.folders is not None:
+            self.folders.drop(sent.watch)
+            self.by_watch.pop(sent.watch, None)
+
+    def _watch(self, sent: Sent, entry: SpoolEntry) -> None:
+        """Watch the job's folder from now on."""
+        assert self.folders is not None
+        if sent.watch < 0:
+            with suppress(OSError):  # it has moved
+                sent.watch = self.folders.add(entry.folder)
+                self.by_watch[sent.watch] = entry.id
+                sent.moves = 0 if entry.place == "queued" else 1
+                self.changed.add(entry.id)  # changes before the watch are not reported
+
+    # --- Comparing with Redis ---
+
+    def compare_all(self) -> None:
+        """Compare all jobs of the spool in the next rounds."""
+        self.to_compare = self.spool.ids()
+
+    def compare_again(self) -> None:
+        """Compare in the next rounds the jobs that run here or have ended since the last call: one
+        may belong to another machine now, or have left processes that still write."""
+        self.to_compare += [*self.sent, *self.ended]
+        self.ended = []
+
+    def compare(self) -> None:
+        """Compare some jobs with Redis, and mark those that it lacks or knows differently."""
+        if not self.to_compare:
+            return
+        ids, self.to_compare = self.to_compare[:COMPARE_BATCH], self.to_compare[COMPARE_BATCH:]
+        entries = self.spool.read_entries(ids)
+        known = self.store.known_states([entry.id for entry in entries]) if entries else []
+        for entry, state in zip(entries, known, strict=True):
+            is_known = state == (entry.status_for_redis, entry.token, entry.log_size)
+            if not is_known and entry.place != "taken":
+                sent = self.follow(entry.id)
+                sent.offset = sent.journal = None
+
+    # --- Sending ---
+
+    def send(self) -> None:
+        """Send the changes: log bytes, samples, the journal. Redis accepts no end of a job before
+        it has the whole log. OSError if Redis did not accept something; it is sent again."""
+        changed, self.changed = self.changed, set()
+        messages = self._collect(changed)
+        if not messages:
+            return
+        try:
+            answers = self.store.send([message.command for message in messages])
+        except OSError:
+            self.changed |= changed
+            raise
+        failed = None
+        for message, answer in zip(messages, answers, strict=True):
+            if isinstance(answer, RecordDamaged):  # it concerns this job only
+                self.errors.report(f"job={message.entry.id}", answer)
+                self._defer(message.entry.id)
+            elif isinstance(answer, OSError):
+                self._handle_failure(message, answer)
+                failed = answer
+            elif message.entry.id in self.sent:
+                self._handle_answer(message, answer)
+        if failed is not None:
+            raise failed
+
+    def _collect(self, changed: Iterable[str]) -> Sequence[Message]:
+        """The messages about the changed jobs. A job that the disk cannot read is tried again."""
+        messages: list[Message] = []
+        for job_id in changed:
+            try:
+                messages += self._prepare(job_id)
+            except OSError as error:
+                self.errors.report(f"job={job_id}", error)
+                self._defer(job_id)
+        return messages
+
+    def _prepare(self, job_id: str) -> Sequence[Message]:
+        """The messages about one job. A job that is no longer here, or not from Redis, is
+        forgotten."""
+        sent = self.sent.setdefault(job_id, Sent())
+        entry = self.spool.read_entry(job_id, sent.entry, must_read=True)
+        if entry is None:
+            self.forget(job_id)
+            return ()
+        if sent.entry is not None and sent.entry.token != entry.token:  # it was taken again
+            self.forget(job_id)
+            sent = self.sent[job_id] = Sent()
+        sent.entry = entry
+        self._watch(sent, entry)
+        sent.queue = entry.queue
+        if entry.place == "running" and sent.journal != entry.journal:
+            sent.worker = entry.worker
+        return list(self._messages(sent, entry))
+
+    def _messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
+        if sent.is_fenced:
+            yield Message(entry, "report", self.store.report(entry, -1))
+            return
+        if not entry.is_over or entry.log_size != 0:  # else the report says that the log is empty
+            yield from self._log_messages(sent, entry)
+        if sent.journal != entry.journal or sent.place != entry.place:
+            size = entry.log_size if entry.is_over and entry.log_size is not None else -1
+            yield Message(entry, "report", self.store.report(entry, size))
+
+    def _log_messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
+        if entry.log_size is None:
+            return
+        if sent.is_cut:
+            if sent.offset != entry.log_size:
+                yield self._log_end(entry, entry.log_size)
+            return
+        if sent.offset is None or (entry.log_size == 0 and not sent.has_log):
+            yield Message(entry, "log", self.store.append(entry, 0, b"", "join"))
+            sent.has_log = True
+            return
+        start, how = place_to_send(sent.offset, entry.log_start, entry.log_size)
+        data = b""
+        if start < entry.log_size or how == "anew":
+            data = self.spool.read_log(entry, start, min(MAX_LOG_SENT, entry.log_size - start))
+        chunks = [data[at : at + LOG_CHUNK] for at in range(0, len(data), LOG_CHUNK)]
+        if not chunks and how != "join":  # Redis must learn of the gap even so
+            chunks = [b""]
+        for chunk in chunks:
+            yield Message(entry, "log", self.store.append(entry, start, chunk, how))
+            start, how = start + len(chunk), "join"
+        begin, samples = self.spool.read_times(entry, sent.times)
+        if samples:
+            sent.times = begin + len(samples)
+            yield Message(entry, "samples", self.store.note(entry, begin, samples))
+
+    def _log_end(self, entry: SpoolEntry, size: int) -> Message:
+        """The end of the log, for a Redis that is full: it first drops what it has of the log,
+        which makes the room."""
+        start = max(entry.log_start, size - FULL_LOG_KEPT)
+        data = self.spool.read_log(entry, start, size - start)
+        return Message(entry, "log", self.store.append(entry, start, data, "anew"))
+
+    # --- Handling the answers ---
+
+    def _handle_failure(self, message: Message, error: OSError) -> None:
+        """Send the job again, and after its end only the end of its log if Redis is full."""
+        entry = message.entry
+        sent = self.sent[entry.id]
+        self.changed.add(entry.id)
+        if message.kind == "log" and entry.is_over and is_full(error):
+            sent.is_cut = True
+        sent.send_again()
+
+    def _handle_answer(self, message: Message, answer: Any) -> None:
+        sent = self.sent[message.entry.id]
+        if message.kind == "log":
+            self._handle_offset(sent, message.entry, answer)
+        elif message.kind == "report":
+            self._handle_report(sent, message.entry, answer.decode())
+
+    def _handle_offset(self, sent: Sent, entry: SpoolEntry, offset: int) -> None:
+        if offset < 0:  # the report finds out why
+            sent.journal = sent.offset = None
+        else:
+            sent.offset = offset
+        if sent.offset != entry.log_size:
+            self.changed.add(entry.id)
+
+    def _handle_report(self, sent: Sent, entry: SpoolEntry, answer: str) -> None:
+        if answer in ("absent", "behind"):
+            answer = self._restore(entry).decode()
+            sent.send_again()
+            self.changed.add(entry.id)
+            if answer not in ("fenced", "cancel"):
+                return
+        if answer == "fenced":
+            self.drop_fenced(entry)
+        elif answer == "cancel":
+            self.end_cancelled(entry)
+        elif answer == "log":
+            if sent.offset == entry.log_size:  # Redis has lost a part
+                sent.offset = None
+            self.changed.add(entry.id)
+        elif entry.place == "returned":
+            self.spool.discard(entry)
+            self.forget(entry.id)
+        elif entry.status in FINISHED:
+            self.ends.add()
+            self.ended.append(entry.id)
+            self.forget(entry.id)
+        else:
+            sent.journal, sent.place = entry.journal, entry.place
+
+    def _restore(self, entry: SpoolEntry) -> bytes:
+        """Put back a job that Redis has lost. The answer is as for a report."""
+        (answer,) = self.store.send([self.store.restore(entry)])
+        if isinstance(answer, OSError):
+            raise answer
+        return bytes(answer)
+
+    def end_cancelled(self, entry: SpoolEntry) -> None:
+        """Record and report as cancelled a job that has ended otherwise, will run again or has not
+        started: Redis accepted a cancel request first."""
+        reason = self.store.cancel_reason(entry.id)
+        try:
+            self.spool.end_cancelled(entry, reason)
+        except (BlockingIOError, FileNotFoundError):  # its worker is recording it or moves it
+            self._defer(entry.id)
+        except OSError as error:  # for example a full disk
+            self.errors.report(f"cancel={entry.id}", error)
+            self._defer(entry.id)
+        else:
+            log.info("cancelled job=%s instead=%s reason=%r", entry.id, entry.place, reason)
+            self.follow(entry.id)
+
+    def drop_fenced(self, entry: SpoolEntry) -> None:
+        """Kill the processes of a followed job that belongs to another machine now. Record nothing,
+        and remove it from here once no process of it runs."""
+        if entry.place not in ("queued", "running"):
+            log.warning("dropped job=%s reason=%r", entry.id, FENCED_REASON)
+            if entry.is_over:
+                self.spool.set_aside(entry)
+            else:
+                self.spool.discard(entry)
+            self.forget(entry.id)
+            return
+        sent = self.sent[entry.id]
+        if not sent.is_fenced:
+            sent.is_fenced = self.deliver_cancel(entry.id, FENCED_REASON)
+
+    def deliver_cancel(self, job_id: str, reason: str) -> bool:
+        """Leave a request to cancel a job in its folder. Returns False if it must be repeated."""
+        try:
+            self.spool.leave_request(job_id, reason)
+        except FileNotFoundError:  # it moves
+            return False
+        except JobNotFound:  # or it waits in taken/ or returned/, where no request is left
+            return not self.spool.holds(job_id)
+        except (WrongState, JobDamaged):  # its end is reported, and Redis refuses it
+            return True
+        except OSError as error:  # for example a full disk
+            self.errors.report(f"cancel={job_id}", error)
+            return False
+        return True
+
+
+def place_to_send(offset: int, log_start: int, log_size: int) -> tuple[int, str]:
+    """(the offset to send a log from, how it joins the `offset` bytes that Redis has). "gap" if the
+    bytes between no longer exist or are more than Redis keeps; "anew" if the job has truncated its
+    log; else "join"."""
+    oldest = max(log_start, log_size - REDIS_LOG_KEPT)
+    if log_size < offset:
+        return oldest, "anew"
+    if oldest > offset:
+        return oldest, "gap"
+    return offset, "join"
