@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flask import Flask, Response, abort, current_app, g, request
+import click
+from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -23,15 +24,12 @@ from granian.server.common import AbstractServer
 from prometheus_client import generate_latest
 
 import storage
-import tailboard.cli.jobs as _jobs  # noqa: F401
-import tailboard.cli.logs as _logs  # noqa: F401
-import tailboard.cli.many as _many  # noqa: F401
-import tailboard.cli.saved as _saved  # noqa: F401
-import tailboard.cli.service as _service  # noqa: F401
-import tailboard.web.auth as _auth  # noqa: F401
-import tailboard.web.openapi as _openapi  # noqa: F401
-import tailboard.web.problems as _problems  # noqa: F401
 from tailboard import workers
+from tailboard.cli import jobs as jobs_commands
+from tailboard.cli import logs as logs_commands
+from tailboard.cli import many as many_commands
+from tailboard.cli import saved as saved_commands
+from tailboard.cli import service as service_commands
 from tailboard.folder.access import check_private
 from tailboard.job import Job
 from tailboard.settings import Settings, foreign_settings, is_redis, start_logging
@@ -48,14 +46,14 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.auth import ANY_LOG, METHODS, make_ticket, visitor
+from tailboard.web.auth import ANY_LOG, METHODS, guard, make_ticket, visitor
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
 from tailboard.web.log_search import GrepPage, search_in_turn, searcher
 from tailboard.web.models import Bulk, Grep, Listing, LogQuery, PauseRequest, RunQuery, Submission
-from tailboard.web.operations import match_operations
-from tailboard.web.problems import MAX_BODY_BYTES
+from tailboard.web.openapi import describe_operations
+from tailboard.web.problems import MAX_BODY_BYTES, add_error_handlers
 from tailboard.web.requests import (
     canonical,
     hash_request,
@@ -64,12 +62,25 @@ from tailboard.web.requests import (
     query_parameters,
 )
 from tailboard.web.server import connection_limit, resolve_bind, share_heaps
-from tailboard.web.state import AppState, CannotStart, routes, state
+from tailboard.web.state import AppState, state
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import pauses_by_queue, shown_job, some_names, whole_command, whole_job
 
 BULK_TIME = 2.0  # seconds for finding the jobs that many are to be rerun, cancelled or deleted of
 BULK_LIMIT = 2_000  # of these jobs in one answer
+COMMANDS = (  # of `flask`
+    jobs_commands.commands,
+    logs_commands.commands,
+    many_commands.commands,
+    saved_commands.commands,
+    service_commands.commands,
+)
+routes = Blueprint("tailboard", __name__)
+
+
+class CannotStart(click.ClickException):
+    """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
+    message is one sentence that says why; `flask` and `python api.py` print it."""
 
 
 @routes.post("/jobs/<job_id>/ticket")
@@ -83,16 +94,6 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
     jobs has it at hand before a visitor chooses one."""
     return make_ticket(ANY_LOG)
-
-
-@routes.after_app_request
-def observe_request(response: Response) -> Response:
-    """Count the request for /metrics. Unknown methods and routes are counted as one: clients must
-    not make up labels."""
-    method = request.method if request.method in METHODS else "other"
-    labels = method, str(request.url_rule or "none"), response.status_code
-    state().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
-    return response
 
 
 @routes.post("/jobs")
@@ -317,6 +318,24 @@ def metrics() -> Response:
     return Response(generate_latest(state()), mimetype="text/plain")
 
 
+@routes.get("/openapi.json")
+def openapi() -> dict[str, Any]:
+    return describe_operations()
+
+
+def start_clock() -> None:
+    g.begun = time.monotonic()
+
+
+def observe_request(response: Response) -> Response:
+    """Count the request for /metrics. Unknown methods and routes are counted as one: clients must
+    not make up labels."""
+    method = request.method if request.method in METHODS else "other"
+    labels = method, str(request.url_rule or "none"), response.status_code
+    state().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
+    return response
+
+
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application. `config` contains settings that override those of the environment: STORAGE,
     TOKEN …, named as in the README without TAILBOARD_. CannotStart if one is unknown or bad, or if
@@ -327,11 +346,16 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(routes)
-    access = match_operations(app)
+    for commands in COMMANDS:
+        app.cli.commands.update(commands.commands)
+    add_error_handlers(app)
+    app.before_request(start_clock)
     try:
+        access = guard(app)
         app.extensions["tailboard"] = AppState(Settings.read(env), access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
+    app.after_request(observe_request)
     for name in foreign_settings(env):
         app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
     return app

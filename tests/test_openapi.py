@@ -26,8 +26,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.web import operations as operations_module
-from tailboard.web import state
-from tailboard.web.state import Access
+from tailboard.web.operations import Access
 from tailboard.workers import WorkerInfo
 
 
@@ -348,7 +347,7 @@ def test_a_route_without_an_entry_prevents_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(operations_module.OPERATIONS, ("put", "/queues/{queue}/pause"))
-    with pytest.raises(state.CannotStart) as refused:
+    with pytest.raises(api.CannotStart) as refused:
         api.create_app({"STORAGE": folder})
     route = "PUT /queues/{queue}/pause"
     sentence = f"the route {route} declares no access: OPERATIONS has no entry for it"
@@ -360,7 +359,7 @@ def test_an_entry_without_a_route_prevents_the_start(
 ) -> None:
     entry = operations_module.OPERATIONS["get", "/queues"]
     monkeypatch.setitem(operations_module.OPERATIONS, ("get", "/nowhere"), entry)
-    with pytest.raises(state.CannotStart) as refused:
+    with pytest.raises(api.CannotStart) as refused:
         api.create_app({"STORAGE": folder})
     assert refused.value.message == "OPERATIONS has GET /nowhere, which no route serves"
 

@@ -12,17 +12,19 @@ import click
 from tailboard.cli import terminal
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import cut_to, echo_line
+from tailboard.cli.terminal import Commands, cut_to, echo_line
 from tailboard.job import Job
 from tailboard.status import Status
 from tailboard.values import parse_time
 from tailboard.web.actions import make_job
 from tailboard.web.models import UNITS
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 from tailboard.web.views import job_title, pauses_by_queue, shown_job
 
+commands = Commands()
 
-@routes.cli.command("submit")
+
+@commands.command("submit")
 @click.argument("command")
 @click.option("--name")
 @job_options
@@ -38,7 +40,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
         follow_to_end(job)
 
 
-@routes.cli.command("jobs")
+@commands.command("jobs")
 @click.option("--status", type=click.Choice([str(status) for status in Status]))
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 import click
 
 from tailboard.cli.options import filter_options
-from tailboard.cli.terminal import INTERRUPTED, echo_line, find, printable
+from tailboard.cli.terminal import INTERRUPTED, Commands, echo_line, find, printable
 from tailboard.job import Job
 from tailboard.web.log_follow import follow_log, plain_text
 from tailboard.web.log_read import begin_at, open_log
 from tailboard.web.log_search import GrepPage
 from tailboard.web.models import Grep, LogQuery
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 
 GREP_COMMAND_TIME = 0.5  # seconds until `flask grep` prints what it has found
 GREP_COMMAND_LINES = 1_000  # and no more lines than this
+commands = Commands()
 
 
 def follow_to_end(job: Job) -> None:
@@ -28,7 +29,7 @@ def follow_to_end(job: Job) -> None:
     sys.exit(1 if code is None else code)
 
 
-@routes.cli.command("logs")
+@commands.command("logs")
 @click.argument("job_id", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--tail", metavar="N", help="The last N lines (default: 1000).")
@@ -44,7 +45,7 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
         click.echo(data, nl=False)
 
 
-@routes.cli.command("grep")
+@commands.command("grep")
 @click.argument("text")
 @filter_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N lines.")

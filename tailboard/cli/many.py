@@ -12,17 +12,18 @@ import click
 from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.options import filter_options
-from tailboard.cli.terminal import INTERRUPTED, describe_error, echo_line, find
+from tailboard.cli.terminal import INTERRUPTED, Commands, describe_error, echo_line, find
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
 from tailboard.web.actions import run_again
 from tailboard.web.bulk import BULK_DONE, Chosen, bulk_key, choose
 from tailboard.web.models import Bulk
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 from tailboard.web.views import job_title
 
 SHOWN_JOBS = 10  # of many, before the question
 PROGRESS_INTERVAL = 1.0  # seconds
+commands = Commands()
 
 
 class Action(NamedTuple):
@@ -37,7 +38,7 @@ def add_action(action: Action) -> None:
     name = action.name.capitalize()
     help_text = f"{name} the job of this ID, or all jobs that the options choose."
 
-    @routes.cli.command(action.name, help=help_text)
+    @commands.command(action.name, help=help_text)
     @click.argument("job_id", metavar="[ID]", required=False)
     @filter_options
     @click.option("--q", metavar="TEXT", help="In name, command or ID.")

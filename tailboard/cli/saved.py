@@ -19,21 +19,22 @@ from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import Command, echo_line, find
+from tailboard.cli.terminal import Command, Commands, echo_line, find
 from tailboard.errors import WrongState
 from tailboard.files import read_small, replace_file
 from tailboard.saved_command import check_room, encode_command
 from tailboard.web.actions import make_command, make_run, save_command
 from tailboard.web.models import JobRequest
 from tailboard.web.requests import parse_json
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 from tailboard.web.views import whole_command
 
 # Saved commands. `flask run` is Flask's own, hence `flask start`; `flask pause` and `resume` are
 # left to queues, hence `flask saved pause`.
+commands = Commands()
 
 
-@routes.cli.command("save")
+@commands.command("save")
 @click.argument("name")
 @click.argument("command", required=False)
 @click.option(
@@ -76,7 +77,7 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
     return {"name": name, "default": default if has_default else known}
 
 
-@routes.cli.command("start")
+@commands.command("start")
 @click.argument("name")
 @click.argument("values", nargs=-1, metavar="[P=VALUE]...")
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
@@ -88,7 +89,7 @@ def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
         follow_to_end(job)
 
 
-@routes.cli.group("saved", invoke_without_command=True)
+@commands.group("saved", invoke_without_command=True)
 @click.pass_context
 @with_appcontext
 def saved_commands(context: click.Context) -> None:

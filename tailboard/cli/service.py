@@ -8,19 +8,20 @@ from getpass import getuser
 
 import click
 
-from tailboard.cli.terminal import echo_line
+from tailboard.cli.terminal import Commands, echo_line
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.settings import is_redis
 from tailboard.web.actions import known_queue
 from tailboard.web.models import PauseRequest
 from tailboard.web.operations import OPERATIONS
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 from tailboard.web.tokens import TOKEN_NAME, TOKEN_NAMES, change_token
 
 TOKEN_BYTES = 32
+commands = Commands()
 
 
-@routes.cli.command("workers")
+@commands.command("workers")
 def workers_command() -> None:
     """List the living workers."""
     alive = state().store.workers()
@@ -37,7 +38,7 @@ def workers_command() -> None:
         echo_line(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
 
 
-@routes.cli.command("pause")
+@commands.command("pause")
 @click.argument("queue")
 @click.option("--why", metavar="TEXT", help="Shown to who waits for it.")
 def pause_command(queue: str, why: str | None) -> None:
@@ -46,14 +47,14 @@ def pause_command(queue: str, why: str | None) -> None:
     state().store.pauses.pause(known_queue(queue), request.why, request.by)
 
 
-@routes.cli.command("resume")
+@commands.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
     """End the pause of QUEUE."""
     state().store.pauses.resume(known_queue(queue))
 
 
-@routes.cli.command("access")
+@commands.command("access")
 def access_command() -> None:
     """List the routes of the API: method, path, and what a request must present. Without
     TAILBOARD_TOKEN and TAILBOARD_TOKENS the API asks for neither token nor ticket; it then serves
@@ -63,7 +64,7 @@ def access_command() -> None:
         echo_line(f"{method.upper():6}  {path:{width}}  {operation.access}")
 
 
-@routes.cli.command("token")
+@commands.command("token")
 @click.argument("name")
 @click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
 @click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
@@ -91,7 +92,7 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
     echo_line(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
 
 
-@routes.cli.command("mark-lost")
+@commands.command("mark-lost")
 @click.argument("spool")
 def mark_lost_command(spool: str) -> None:
     """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,

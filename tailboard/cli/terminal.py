@@ -9,18 +9,16 @@ import unicodedata
 from typing import Any
 
 import click
+from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 
 from tailboard.errors import JobNotFound, WrongState
 from tailboard.job import Job
 from tailboard.values import CONTROL_RE
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 
 SHOWN_IDS = 5  # of the jobs that an ambiguous ID fits
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
-
-
-# They work on the storage itself, so that no API need run.
 
 
 class Command(click.Command):
@@ -33,6 +31,13 @@ class Command(click.Command):
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
             raise click.ClickException(printable(describe_error(error))) from None
+
+
+class Commands(AppGroup):
+    """The commands of one module. `create_app` adds them to `flask`. They work on the storage
+    itself, so the API need not be running."""
+
+    command_class = Command
 
 
 def printable(text: str) -> str:
@@ -50,9 +55,6 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(getattr(error, "description", error))
-
-
-routes.cli.command_class = Command
 
 
 def find(part: str) -> Job:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hmac
 import re
-import time
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from flask import Response, abort, current_app, g, request
+from flask import Flask, Response, abort, current_app, g, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from tailboard.web.models import TicketRequest
+from tailboard.web.operations import Access, match_operations
 from tailboard.web.requests import has_body, json_body
-from tailboard.web.state import Access, routes, state
+from tailboard.web.state import state
 from tailboard.web.tokens import NamedToken
 
 TICKET_AGE = 600  # seconds
@@ -34,12 +34,20 @@ def visitor() -> str | None:
     return named.name if named else None
 
 
-@routes.before_app_request
+def guard(app: Flask) -> dict[str, Access]:
+    """Make the application authorize each request before anything else happens. Call this after all
+    routes are added. Returns the access that each endpoint declares, which AppState needs: so no
+    API exists without authorization. ValueError unless routes and OPERATIONS agree."""
+    access = match_operations(app)
+    app.before_request(authorize)
+    app.after_request(add_security_headers)
+    return access
+
+
 def authorize() -> None:
     """Refuse a request that lacks the access that its route declares. If no token is set, serve
     only programs of this machine. 401 and 403 come before every other answer, also before the 415
     for a body of another type."""
-    g.begun = time.monotonic()
     refuse_other_sites()
     if required_access() is not Access.OPEN:
         if needs_token():
@@ -177,7 +185,6 @@ def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
 
 
-@routes.after_app_request
 def add_security_headers(response: Response) -> Response:
     """No answer is a page, and only the dashboard's page may read one in a browser."""
     if response.status_code == 308:  # from /jobs//x to /jobs/x; werkzeug adds an HTML page

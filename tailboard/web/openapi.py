@@ -16,6 +16,7 @@ from tailboard.web.operations import (
     PATH_PARAMETERS,
     TAGS,
     TEXT,
+    Access,
     Operation,
 )
 from tailboard.web.schemas import (
@@ -26,7 +27,6 @@ from tailboard.web.schemas import (
     request_schema,
     without_default,
 )
-from tailboard.web.state import Access, routes
 
 SECURITY_SCHEMES = {
     "token": {
@@ -64,9 +64,8 @@ MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-@routes.get("/openapi.json")
-def openapi() -> dict[str, Any]:
-    """This API as OpenAPI 3.1 has it, made of the models that check what comes in."""
+def describe_operations() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of this API, made of the models that check the requests."""
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
         paths.setdefault(path, {})[method] = describe_operation(path, operation)

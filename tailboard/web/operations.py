@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 from flask import Flask
@@ -24,7 +25,6 @@ from tailboard.web.models import (
     Submission,
     TicketRequest,
 )
-from tailboard.web.state import Access, CannotStart
 
 TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",
@@ -118,6 +118,16 @@ NOTES = {
     "zone": "The IANA time zone of `cron`.",
     "paused": "Its times pass without a run.",
 }
+
+
+class Access(StrEnum):
+    """What a request to a route must present if the settings have a token. Without a token in the
+    settings, OPEN still serves everybody, and the others serve programs of the API's own machine.
+    """
+
+    OPEN = "nobody is asked"  # anyone who can connect is served
+    TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
+    TOKEN = "token"  # the shared one, or a named one
 
 
 class Operation(NamedTuple):
@@ -341,19 +351,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 
 
 def match_operations(app: Flask) -> dict[str, Access]:
-    """The access of each route of the application, by its endpoint. CannotStart unless each route
+    """The access of each route of the application, by its endpoint. ValueError unless each route
     has an entry in OPERATIONS and each entry has a route."""
     served = {key: rule.endpoint for rule in app.url_map.iter_rules() for key in served_by(rule)}
     for method, path in sorted(served.keys() - OPERATIONS.keys()):
         route = f"{method.upper()} {path}"
-        raise CannotStart(f"the route {route} declares no access: OPERATIONS has no entry for it")
+        raise ValueError(f"the route {route} declares no access: OPERATIONS has no entry for it")
     for method, path in sorted(OPERATIONS.keys() - served.keys()):
-        raise CannotStart(f"OPERATIONS has {method.upper()} {path}, which no route serves")
+        raise ValueError(f"OPERATIONS has {method.upper()} {path}, which no route serves")
     declared: dict[str, Access] = {}
     for key, endpoint in served.items():
         access = OPERATIONS[key].access
         if declared.setdefault(endpoint, access) is not access:
-            raise CannotStart(f"the routes of {endpoint} declare different access in OPERATIONS")
+            raise ValueError(f"the routes of {endpoint} declare different access in OPERATIONS")
     return declared
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 
-from flask import Response, current_app, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import (
     BadRequest,
     Conflict,
@@ -24,7 +24,7 @@ from werkzeug.exceptions import (
 from tailboard.errors import JobNotFound, KeyReused, StoreError, WrongState
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.requests import has_body
-from tailboard.web.state import routes, state
+from tailboard.web.state import state
 
 MAX_BODY_BYTES = 1 << 20
 RETRY_AFTER = "5"  # seconds
@@ -47,7 +47,19 @@ class BodiesTooMany(Exception):
     """The bodies that are arriving now take too much memory."""
 
 
-@routes.app_errorhandler(HTTPException)
+def add_error_handlers(app: Flask) -> None:
+    """Make the application answer with problem details whatever a route raises."""
+    app.register_error_handler(HTTPException, problem_response)
+    app.register_error_handler(JobNotFound, job_not_found)
+    app.register_error_handler(WrongState, wrong_state)
+    app.register_error_handler(KeyReused, key_reused)
+    app.register_error_handler(BodyBroken, body_broken)
+    app.register_error_handler(BodyLate, body_late)
+    app.register_error_handler(BodiesTooMany, bodies_too_many)
+    app.register_error_handler(RecursionError, body_too_deep)
+    app.register_error_handler(OSError, storage_unavailable)
+
+
 def problem_response(error: HTTPException) -> Response:
     """Any error as problem details (RFC 9457)."""
     response = error.get_response(request.environ)
@@ -105,45 +117,37 @@ def fill_template(template: str, parts: Sequence[str]) -> str:
     return "/".join(filled[: template.count("/") + 1])
 
 
-@routes.app_errorhandler(JobNotFound)
 def job_not_found(error: JobNotFound) -> Response:
     return problem_response(NotFound(str(error)[:200]))  # it repeats what was asked for
 
 
-@routes.app_errorhandler(WrongState)
 def wrong_state(error: WrongState) -> Response:
     return problem_response(Conflict(str(error)))
 
 
-@routes.app_errorhandler(KeyReused)
 def key_reused(error: KeyReused) -> Response:
     return problem_response(UnprocessableEntity(str(error)))
 
 
-@routes.app_errorhandler(BodyBroken)
 def body_broken(_: BodyBroken) -> Response:
     message = "the body broke off, or its chunks are not what they should be"
     return problem_response(BadRequest(message))
 
 
-@routes.app_errorhandler(BodyLate)
 def body_late(_: BodyLate) -> Response:
     return problem_response(RequestTimeout("the body did not arrive in time"))
 
 
-@routes.app_errorhandler(BodiesTooMany)
 def bodies_too_many(_: BodiesTooMany) -> Response:
     return problem_response(ServiceUnavailable("too many large bodies arrive now"))
 
 
-@routes.app_errorhandler(RecursionError)
 def body_too_deep(error: RecursionError) -> Response:
     if not has_body():
         raise error
     return problem_response(BadRequest("the body is nested too deeply"))
 
 
-@routes.app_errorhandler(OSError)
 def storage_unavailable(error: OSError) -> Response:
     if isinstance(error, StoreError):
         state().outages.report(error)

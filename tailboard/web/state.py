@@ -8,12 +8,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from enum import StrEnum
 from itertools import islice, takewhile
 from typing import NamedTuple
 
-import click
-from flask import Blueprint, abort, current_app
+from flask import abort, current_app
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -31,6 +29,7 @@ from tailboard.job import Job
 from tailboard.settings import Settings
 from tailboard.status import FINISHED
 from tailboard.values import age_of
+from tailboard.web.operations import Access
 from tailboard.web.tokens import TokenFile
 
 TURN_WAIT = 2.5  # seconds for which a search waits for its turn; the page waits 5 for an answer
@@ -38,12 +37,6 @@ MAX_SEARCHES = 2  # of long logs at a time
 MAX_WAITING_SEARCHES = 12  # for their turn; each holds a thread
 RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
-routes = Blueprint("tailboard", __name__, cli_group=None)
-
-
-class CannotStart(click.ClickException):
-    """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
-    message is one sentence that says why; `flask` and `python api.py` print it."""
 
 
 class OutageLog:
@@ -60,16 +53,6 @@ class OutageLog:
         if now >= self.next_at:
             self.next_at = now + self.INTERVAL
             logging.getLogger("tailboard").error("storage: %s (logged once a minute)", error)
-
-
-class Access(StrEnum):
-    """What a request to a route must present if the settings have a token. Without a token in the
-    settings, OPEN still serves everybody, and the others serve programs of the API's own machine.
-    """
-
-    OPEN = "nobody is asked"  # anyone who can connect is served
-    TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
-    TOKEN = "token"  # the shared one, or a named one
 
 
 class AppState:
