@@ -1,9 +1,11 @@
-"""Times of the worker, in seconds."""
+"""How often the worker and the relay do things, and how long they wait, in seconds. Tests change
+these, so import the module and not its names."""
 
 from __future__ import annotations
 
-POLL_INTERVAL = 0.25  # seconds between looks at running jobs; at queues, where nothing tells
-HEARTBEAT_INTERVAL = 5.0  # seconds between recoveries, and full scans of the queues
-RETRY_DELAY = 1.0  # seconds until what failed is tried again; between rounds of KILL, too
-PRUNE_TIME = 0.02  # seconds of deleting old jobs at each beat
-FIRE_TIME = 0.1  # seconds of firing schedules in one pass of the loop
+POLL_INTERVAL = 0.25  # between checks of running jobs; of queues, if the system cannot notify
+HEARTBEAT_INTERVAL = 5.0  # between heartbeats, each with a recovery and a full scan of the queues
+RETRY_DELAY = 1.0  # until a failed step is tried again; also between rounds of KILL
+KILL_DELAY = 10.0  # from TERM to KILL
+PRUNE_TIME = 0.02  # for deleting old jobs, at each heartbeat
+FIRE_TIME = 0.1  # for starting saved commands, in one pass of the loop

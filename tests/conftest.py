@@ -399,7 +399,10 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
 def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
     """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
     through the 5 s until it looks at everything again."""
-    times = [f"worker.KILL_DELAY={grace}", "tailboard.intervals.HEARTBEAT_INTERVAL=0.5"]
+    times = [
+        f"tailboard.intervals.KILL_DELAY={grace}",
+        "tailboard.intervals.HEARTBEAT_INTERVAL=0.5",
+    ]
     times.append(f"tailboard.folder.folder_store.SCAN_INTERVAL={scan}")
     return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 

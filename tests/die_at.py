@@ -91,7 +91,8 @@ def live(
     watching.watch(subprocess, "_fork_exec", and_after=True)
     kind, *arguments = do
     if kind == "worker":
-        worker.KILL_DELAY, intervals.HEARTBEAT_INTERVAL, intervals.POLL_INTERVAL = 0.5, 0.5, 0.05
+        intervals.KILL_DELAY = intervals.HEARTBEAT_INTERVAL = 0.5
+        intervals.POLL_INTERVAL = 0.05
         judge_module.START_DELAY = 0.05
         shim.SHELL = env.get("TEST_SHELL", shim.SHELL)
         worker.main(arguments)

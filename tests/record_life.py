@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import worker
 from tailboard import intervals
 from tailboard.files import append_line
 from tailboard.folder import retention
@@ -182,11 +181,11 @@ class Life:
 
     def end(self, led: Worker) -> None:
         """Let its job end, and claim none."""
-        while led.running:
+        while led.supervisor.running:
             led.pause()
-            led.reap()
-            led.supervise_all()
-            led.record_ends()
+            led.supervisor.reap()
+            led.supervisor.supervise_all()
+            led.supervisor.record_ends()
 
     def run(self) -> None:
         self.end(self.begin())
@@ -318,7 +317,7 @@ SCENES: list[Callable[[Life], None]] = [
 
 def main(scene_name: str, base: str) -> None:
     scene = next(scene for scene in SCENES if scene.__name__ == scene_name)
-    worker.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # little patience
+    intervals.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # little patience
     life = Life(base)
     if scene is not is_the_first:
         life.recorder.mark("settled")  # the storage was made long ago, and is on the disk

@@ -260,14 +260,15 @@ def recover(root: Path) -> list[tuple[str, int]]:
     started = []
     try:
         recover_orphans(worker)
-        assert not worker.running, f"it is neither over nor alive: {worker.running}"
+        running = worker.supervisor.running
+        assert not running, f"it is neither over nor alive: {running}"
         while claim := store.claim("next", HOST):
             with claim:
                 started.append((claim.job.id, claim.job.attempt))
                 claim.finish(Outcome(Status.SUCCEEDED, 0))
         recover_orphans(worker)  # what was put back into running/
     finally:
-        for entry in worker.running.values():
+        for entry in worker.supervisor.running.values():
             entry.claim.release()
         worker.selector.close()
         store.close()
@@ -276,8 +277,8 @@ def recover(root: Path) -> list[tuple[str, int]]:
 
 def recover_orphans(worker: Worker) -> None:
     worker.adopt_orphans()
-    worker.supervise_all()
-    worker.record_ends()
+    worker.supervisor.supervise_all()
+    worker.supervisor.record_ends()
 
 
 def work(root: Path, tally: Path) -> list[tuple[str, int]]:

@@ -55,7 +55,7 @@ PLAIN_OPENS: dict[str, str] = {
     "Claim.open_log_for_append": "a descriptor of open_regular",
     "FolderStore._remove_dead_workers": "a descriptor of lock_file",
     "boot_id": "a file of the kernel",
-    "Worker.peak_rss": "a file of the kernel",
+    "PeakMemory.of_child": "a file of the kernel",
     "export_command": "a folder that the user of the command names",
     "read_exported": "likewise",
     "locked_folder": "O_DIRECTORY: only a folder can be opened",

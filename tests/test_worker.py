@@ -23,6 +23,7 @@ from conftest import PROGRAMS, ROOT, Gate, Processes, all_end, is_alive, pids_in
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.run import shim
 from tailboard.run.processes import ProcessTable
 from tailboard.settings import Settings, foreign_settings
 from tailboard.status import Status
@@ -377,18 +378,18 @@ def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
     led.claim()
     for pid in pids_in(tmp_path / "pids", 5):
         assert is_alive(pid)
-    for job_id in led.running:
+    for job_id in led.supervisor.running:
         storage.cancel(job_id, "why")
     passes = 0
 
     def is_over() -> bool:
         nonlocal passes
         passes += 1
-        led.next_poll = 0.0
-        led.reap()
-        led.supervise_all()
-        led.record_ends()
-        return not led.running
+        led.supervisor.next_poll = 0.0
+        led.supervisor.reap()
+        led.supervisor.supervise_all()
+        led.supervisor.record_ends()
+        return not led.supervisor.running
 
     wait_until(is_over, 30)
     assert 1 <= len(scans) <= passes
@@ -961,7 +962,7 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
     job = storage.submit(Job(command=["touch", str(tmp_path / "ran")]))
     info = WorkerInfo("w", socket.gethostname(), os.getpid(), 1, [])
     led = Worker(storage, Settings(), True, "leave", info)
-    start_shim, fsync = led.start_shim, os.fsync
+    start_shim, fsync = shim.start_shim, os.fsync
     shims: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: Any) -> subprocess.Popen[bytes]:
@@ -975,17 +976,17 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
             all_end(shims[0].pid)
         fsync(fd)
 
-    monkeypatch.setattr(led, "start_shim", start)
+    monkeypatch.setattr(shim, "start_shim", start)
     monkeypatch.setattr(os, "fsync", kill_first)
     claim = storage.claim("w", info.host)
     assert claim
     led.start(claim)
 
     def is_over() -> bool:
-        led.reap()
-        led.supervise_all()
-        led.record_ends()
-        return not led.running
+        led.supervisor.reap()
+        led.supervisor.supervise_all()
+        led.supervisor.record_ends()
+        return not led.supervisor.running
 
     wait_until(is_over, 30)
     found = storage.get(job.id)

@@ -87,6 +87,23 @@ def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None
             process.send_signal(number)
 
 
+class PeakMemory:
+    """The peak memory of children, from what wait4 reports."""
+
+    def __init__(self) -> None:
+        self.own_peak = 0  # bytes: the worker's own, as last read
+
+    def of_child(self, maxrss: int) -> int | None:
+        """ru_maxrss in bytes; None if it is not above the worker's own peak. On Linux every child
+        starts with that: until its exec, a vfork shares the parent's memory (getrusage(2))."""
+        if psutil.MACOS:
+            return maxrss  # in bytes there
+        if maxrss * 1024 > self.own_peak:
+            with open("/proc/self/status") as file:
+                self.own_peak = int(file.read().partition("VmHWM:")[2].split()[0]) * 1024
+        return maxrss * 1024 if maxrss * 1024 > self.own_peak else None
+
+
 def needed_descriptors(jobs: int) -> int:
     """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
     return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
+
+from tailboard.folder.claim import Claim
 
 SHELL = "/bin/sh"  # the program that runs the shim
 SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
 
-
-# Lets a command outlive the worker. Its standard input is the job's locked journal: the lock is
-# free once the shim is dead. Its standard error is the log. Its standard output is its gate, a pipe
-# from which it reads a line before it does anything: so it can start while the claim is on its way
-# to the disk. If the worker dies meanwhile, the pipe ends, and the shim with it. The traps are
-# no-ops and not "ignore", which the command would inherit. A line that a full disk refuses is tried
-# again until it is written. Its first argument, from `shim_environment`, gives the command its
-# environment and runs it. The command inherits neither the journal nor the gate nor a variable of
-# ours, and the shell's own words about a signal stay out of the log.
+# The shim lets a command outlive the worker. Its standard input is the locked journal of the job:
+# once the shim is dead, the lock is free. Its standard error is the log. Its standard output is its
+# gate, a pipe from which it reads a line before it does anything, so that it can start while its
+# claim is being written to the disk. If the worker dies meanwhile, the pipe ends, and so does the
+# shim. The traps are no-ops instead of "ignore", which the command would inherit. If a full disk
+# refuses a line, the shim tries again until the line is written. Its first argument, made by
+# `shim_environment`, sets the environment of the command and runs it. The command inherits neither
+# the journal nor the gate nor any of our variables, and the shell's messages about signals do not
+# reach the log.
 SHIM = r"""trap : TERM INT HUP; exec 3>&2 2>/dev/null
 read -r _ <&1 || exit
 until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 (eval "$1") </dev/null >&3 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
-JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark what belongs to a job
+JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark the processes of a job
 DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
-# Variables that have no effect on a shell: the shim gets them, too.
+# Variables that have no effect on a shell, so the shim can have them, too.
 SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")
-
-
 # The variables that a shell can export: identifiers that are not read-only and whose values do not
 # change by themselves, in dash, bash from 3.2 on (which macOS has) and busybox ash.
 EXPORTED_RE = re.compile(
@@ -41,6 +43,55 @@ EXPORTED_RE = re.compile(
 )
 LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they act on every program
 ENV_PROGRAM = b"/usr/bin/env --"
+
+
+def spawn(claim: Claim, env: Mapping[bytes, bytes]) -> subprocess.Popen[bytes]:
+    """Start the shim of a claimed job, whose command gets `env`, and open its gate once the claim
+    is durable. So the disk and the start of the shim take their time in parallel. OSError,
+    ValueError or TypeError if the job cannot start; then nothing of it has run."""
+    gate, opener = os.pipe()
+    try:
+        process = start_shim(claim, env, gate)
+    except BaseException:
+        os.close(opener)
+        raise
+    finally:
+        os.close(gate)
+    try:
+        claim.make_durable()
+        with suppress(BrokenPipeError):  # it was killed: `reap` finds that it never started
+            os.write(opener, b"\n")
+    except OSError:
+        os.close(opener)
+        process.wait()  # it ends, since its gate has ended
+        raise
+    os.close(opener)
+    return process
+
+
+def start_shim(claim: Claim, env: Mapping[bytes, bytes], gate: int) -> subprocess.Popen[bytes]:
+    """A shim that waits at this gate, the reading end of a pipe."""
+    command = claim.job.command
+    words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+    with claim.open_log_for_append() as out:
+        return subprocess.Popen(
+            **shim_options(words, env),
+            stdin=claim.shim_input(),
+            stdout=gate,
+            stderr=out,
+            cwd=claim.job.cwd,
+            start_new_session=True,
+        )
+
+
+def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Options of Popen for a shim that runs a program with its arguments (`words`) in this
+    environment. ValueError if the program cannot get that environment."""
+    text, own = shim_environment(env)
+    if ENV_PROGRAM in text and "=" in words[0]:
+        raise ValueError("the program's name contains '=', which `env` takes for a variable")
+    arguments = ["/bin/sh", "-c", SHIM, "tailboard", text, *words]
+    return {"args": arguments, "executable": SHELL, "env": own}
 
 
 def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
@@ -83,22 +134,13 @@ def can_export(name: bytes) -> bool:
     return EXPORTED_RE.fullmatch(name) is not None
 
 
-def shim_options(words: Sequence[str], env: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Options of Popen for a shim that runs a program with its arguments (`words`) in this
-    environment. ValueError if the program cannot get that environment."""
-    text, own = shim_environment(env)
-    if ENV_PROGRAM in text and "=" in words[0]:
-        raise ValueError("the program's name contains '=', which `env` takes for a variable")
-    arguments = ["/bin/sh", "-c", SHIM, "tailboard", text, *words]
-    return {"args": arguments, "executable": SHELL, "env": own}
-
-
 def base_environment() -> dict[bytes, bytes]:
-    """The worker's environment for its jobs, encoded once here and not by Popen for each job."""
+    """The environment that every job gets from its worker. It is encoded once, here, instead of by
+    Popen for each job."""
     kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
     return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
 
 
 def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """As bytes; TypeError or ValueError for a name or a value that cannot be one."""
+    """The same as bytes. TypeError or ValueError for a name or value that cannot be encoded."""
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}

@@ -1,4 +1,4 @@
-"""The webhook: a POST when a job has ended badly."""
+"""The webhook: a POST for each job that has ended badly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Container
 from contextlib import suppress
 from typing import Any
 
@@ -15,37 +16,71 @@ from tailboard.job import Job
 log = logging.getLogger("worker")
 
 WEBHOOK_BACKOFF = (0, 1, 5, 25, 125)  # seconds before each try of the webhook
-WEBHOOK_TIME = 10.0  # seconds for one try, whatever the other side does
+WEBHOOK_TIME = 10.0  # seconds for one try, whatever the receiver does
+MAX_QUEUED = 1_000  # jobs: a dead URL must not fill the memory
+STOP_TIME = 0.5  # seconds for sending the last jobs, when the worker stops
 
 
-def send_webhooks(url: str, jobs: queue.Queue[Job | None]) -> None:
-    """Tell a URL which jobs ended, as JSON whose `text` Slack and Mattermost show. In a thread of
-    its own, so that a slow or dead URL is never in the way of jobs."""
-    for job in iter(jobs.get, None):
-        code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-        fields = job.as_dict()
-        why = f": {fields['reason']}" if fields["reason"] else ""
-        text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
-        if job.hint:
-            text += f"\n{job.hint}"
-        del fields["env"]  # env may hold secrets
-        for pause in WEBHOOK_BACKOFF:
-            time.sleep(pause)
-            error = post(url, {"text": text, "job": fields})
-            if error is None:
-                break
-            log.error("webhook failed job=%s error=%s", job.id, error)
+class Webhook:
+    """Reports jobs that ended to the URL of TAILBOARD_WEBHOOK. It sends from a thread of its own,
+    so that a slow or dead URL never delays jobs. Without a URL it does nothing."""
+
+    def __init__(self, url: str, statuses: Container[str]) -> None:
+        """`statuses`: of the jobs that are reported."""
+        self.url, self.statuses = url, statuses
+        self.jobs: queue.Queue[Job | None] = queue.Queue(MAX_QUEUED)
+        self.thread = threading.Thread(target=self._send_all, daemon=True)
+
+    def start(self) -> None:
+        if self.url:
+            self.thread.start()
+
+    def notify(self, job: Job) -> None:
+        """Report a job that has ended, if it has one of the statuses. Any thread can call this."""
+        if self.url and job.status in self.statuses:
+            with suppress(queue.Full):
+                self.jobs.put_nowait(job)
+
+    def stop(self) -> None:
+        """Send what is queued, for STOP_TIME at most."""
+        if self.url:
+            with suppress(queue.Full):
+                self.jobs.put_nowait(None)
+            self.thread.join(STOP_TIME)
+
+    def _send_all(self) -> None:
+        for job in iter(self.jobs.get, None):
+            body = webhook_body(job)
+            for pause in WEBHOOK_BACKOFF:
+                time.sleep(pause)
+                error = post(self.url, body)
+                if error is None:
+                    break
+                log.error("webhook failed job=%s error=%s", job.id, error)
+
+
+def webhook_body(job: Job) -> dict[str, Any]:
+    """The JSON that reports a job: `text`, which Slack and Mattermost show, and `job`."""
+    code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
+    fields = job.as_dict()
+    why = f": {fields['reason']}" if fields["reason"] else ""
+    text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+    if job.hint:
+        text += f"\n{job.hint}"
+    del fields["env"]  # it may contain secrets
+    return {"text": text, "job": fields}
 
 
 def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
-    """Send it; None, or the error's name: its text would reveal the URL, which is a secret. It runs
-    in a thread because the time-outs of requests start anew with each byte received; `seconds` is
-    for all of it. The body of the answer, which may be endless, is not read."""
-    answer: queue.Queue[str | None] = queue.Queue()
+    """POST a JSON body. Returns None, or the name of the error: its text would reveal the URL,
+    which is a secret. All of it takes `seconds` at most: it runs in a thread, because the timeouts
+    of requests start anew with each byte received. The response body, which may be endless, is not
+    read."""
+    result: queue.Queue[str | None] = queue.Queue()
     connections: list[Any] = []
 
     def send() -> None:
-        import requests  # here: it needs 15 MB, and few workers have a webhook
+        import requests  # here, because it takes 15 MB and few workers have a webhook
 
         try:
             with requests.Session() as session:
@@ -53,14 +88,14 @@ def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str |
                 with session.post(
                     url, json=body, timeout=seconds, allow_redirects=False, stream=True
                 ) as response:
-                    is_taken = response.ok and not response.is_redirect
-                    answer.put(None if is_taken else str(response.status_code))
+                    is_accepted = response.ok and not response.is_redirect
+                    result.put(None if is_accepted else str(response.status_code))
         except Exception as error:
-            answer.put(type(error).__name__)
+            result.put(type(error).__name__)
 
     threading.Thread(target=send, daemon=True).start()
     try:
-        return answer.get(timeout=seconds)
+        return result.get(timeout=seconds)
     except queue.Empty:
         for connection in connections:  # else a receiver that sends headers slowly keeps the thread
             with suppress(OSError, AttributeError):  # it has no socket

@@ -1,0 +1,34 @@
+"""A job that this worker supervises."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+
+import psutil
+
+from tailboard.folder.claim import Claim
+from tailboard.job import Job
+from tailboard.judge import Verdict
+from tailboard.status import Status
+
+
+@dataclass
+class Running:
+    """A job that this worker has started, or adopted from a dead worker, until its end is
+    recorded."""
+
+    claim: Claim
+    pid: int | None  # of the shim; None: unknown, because the journal is damaged
+    process: subprocess.Popen[bytes] | None = None  # None: adopted
+    stop_outcome: tuple[Status, str] | None = None  # why this worker ended it: status, reason
+    kill_at: float = 0.0  # when to send KILL, on the monotonic clock; 0: it got no TERM
+    retry_at: float = 0.0  # after an error, on the monotonic clock
+    ended: bool = False  # the shim is dead
+    verdict: Verdict | None = None  # how it ended, if that is still to be recorded
+    usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
+    started: set[psutil.Process] = field(default_factory=set)  # found when it was stopped
+
+    @property
+    def job(self) -> Job:
+        return self.claim.job

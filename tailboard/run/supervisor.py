@@ -1,0 +1,236 @@
+"""The running jobs of a worker: each is watched, ended if necessary, and its end is recorded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from tailboard import intervals
+from tailboard.errors import JobDamaged
+from tailboard.folder.claim import Claim
+from tailboard.job import Job
+from tailboard.journal import Outcome
+from tailboard.judge import RETRIED, Verdict
+from tailboard.run.hint import HINT_BYTES, find_hint
+from tailboard.run.processes import PeakMemory
+from tailboard.run.running import Running
+from tailboard.run.terminator import Terminator
+from tailboard.settings import RepeatedErrors
+from tailboard.status import Status
+from tailboard.workers import FENCED_REASON
+
+log = logging.getLogger("worker")
+
+NO_HOLES_REASON = (
+    "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
+)
+STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # some processes may be left to kill
+
+
+class Supervisor:
+    """Supervises the jobs that a worker has started or adopted. In each pass of its loop the worker
+    calls `reap`, `supervise_all` and, after its claims, `record_ends`. An error of one job is
+    logged once and tried again after RETRY_DELAY; it never stops the others."""
+
+    def __init__(
+        self, terminator: Terminator, log_max_bytes: int, notify: Callable[[Job], None]
+    ) -> None:
+        """`log_max_bytes`: how much of a log is kept on the disk. `notify` is called with each job
+        that has ended."""
+        self.terminator, self.log_max_bytes, self.notify = terminator, log_max_bytes, notify
+        self.running: dict[str, Running] = {}  # by job ID
+        self.next_poll = 0.0  # on the monotonic clock
+        self.errors = RepeatedErrors(log)  # by job
+        self.peak_memory = PeakMemory()
+
+    def add(self, entry: Running) -> None:
+        self.running[entry.job.id] = entry
+
+    def busy_slots(self) -> int:
+        """How many jobs hold a slot. A job that has ended holds none, although its record is due or
+        has failed."""
+        over = [e for e in self.running.values() if e.ended and (e.verdict or e.retry_at)]
+        return len(self.running) - len(over)
+
+    def reap(self) -> None:
+        """Collect the children that ended: shims, and orphaned processes if this is PID 1."""
+        by_pid = {entry.pid: entry for entry in self.running.values() if entry.process}
+        with suppress(ChildProcessError):
+            while True:
+                pid, _, used = os.wait4(-1, os.WNOHANG)  # Popen.poll would lose the usage
+                if not pid:
+                    return
+                if (entry := by_pid.get(pid)) and entry.process:
+                    entry.ended, entry.process.returncode = True, 0
+                    seconds = round(used.ru_utime + used.ru_stime, 6)
+                    entry.usage = seconds, self.peak_memory.of_child(used.ru_maxrss)
+
+    def supervise_all(self, cancels_all: bool = False) -> None:
+        """Judge the jobs that ended. Every POLL_INTERVAL, also check those that still run.
+
+        `cancels_all`: end them all, because this worker stops."""
+        now = time.monotonic()
+        is_due = now >= self.next_poll
+        if is_due:
+            self.next_poll = now + intervals.POLL_INTERVAL
+        self.terminator.begin_pass()
+        for entry in list(self.running.values()):
+            if now >= entry.retry_at:
+                with self._isolated(entry):
+                    self._check_job(entry, now, is_due, cancels_all)
+
+    @contextmanager
+    def _isolated(self, entry: Running) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # for example a full disk
+            self.errors.report(f"job={entry.job.id}", error)
+            entry.retry_at = time.monotonic() + intervals.RETRY_DELAY
+        else:
+            self.errors.resolved(f"job={entry.job.id}")
+
+    def _check_job(self, entry: Running, now: float, is_due: bool, cancels_all: bool) -> None:
+        try:
+            if self._lock_if_ended(entry):
+                self._handle_exit(entry)
+            elif is_due:
+                self._supervise(entry, now, cancels_all)
+        except FileNotFoundError:
+            if entry.claim.is_there():
+                raise
+            self._abandon(entry)
+        except JobDamaged as error:
+            self._record_damaged(entry, error)
+
+    def _lock_if_ended(self, entry: Running) -> bool:
+        """Take the lock of a job whose shim is dead. Returns False if the shim is alive."""
+        if entry.process is not None and not entry.ended:
+            return False
+        return entry.claim.acquire_lock()
+
+    # --- While it runs ---
+
+    def _supervise(self, entry: Running, now: float, cancels_all: bool) -> None:
+        """End the job if this was requested or its time is up, kill it if it has not ended by then,
+        and sample and trim its log. Ending comes first, so that no other error can prevent it."""
+        claim, job = entry.claim, entry.job
+        if not claim.is_there():
+            raise FileNotFoundError(job.id)
+        if entry.kill_at:
+            if now >= entry.kill_at:
+                self.terminator.kill(entry)
+        elif claim.cancel_requested() or claim.attempt.stopping:
+            self.terminator.terminate(entry)
+        elif job.timeout and now >= (claim.attempt.started_monotonic or now) + job.timeout:
+            reason = f"ran longer than its timeout of {job.timeout:g} s"
+            self._stop_job(entry, Status.TIMED_OUT, reason)
+        elif cancels_all:
+            self._stop_job(entry, Status.CANCELLED, "its worker was told to stop")
+        if not claim.sample_and_trim(self.log_max_bytes) and not entry.kill_at:
+            self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(self.log_max_bytes))
+
+    def _stop_job(self, entry: Running, status: Status, reason: str) -> None:
+        """End a job that nobody has cancelled. Its journal keeps the reason in case this worker
+        dies first."""
+        entry.stop_outcome = status, reason
+        try:
+            entry.claim.write_stopping(status, reason)
+        finally:  # a full disk must not protect the job that fills it
+            self.terminator.terminate(entry)
+
+    def _abandon(self, entry: Running) -> None:
+        """Kill a job whose folder was removed or moved away, and free its slot."""
+        log.error("gone job=%s reason=%r", entry.job.id, "its folder was removed or moved")
+        self.terminator.kill_abandoned(entry)
+        self._remove(entry)
+
+    # --- When it has ended ---
+
+    def _handle_exit(self, entry: Running) -> None:
+        """Judge how a job ended, as soon as none of its processes is left, and append that to its
+        journal. `record_ends` does the rest, which waits for the disk."""
+        entry.ended = True
+        try:
+            verdict = entry.claim.read_verdict()
+        except JobDamaged as error:
+            self._record_damaged(entry, error)
+            return
+        has_not_started = verdict.outcome.status is Status.QUEUED and not verdict.recorded
+        if has_not_started and entry.process is not None:  # its gate was opened
+            verdict = entry.claim.failed_start_verdict()
+        if verdict.outcome.status in STOPPED and not self.terminator.sweep(entry, verdict):
+            return
+        self._complete_outcome(entry, verdict.outcome)
+        if has_not_started and verdict.status is Status.FAILED:
+            with suppress(OSError):  # the log itself may be the trouble
+                entry.claim.write_notice(f"tailboard: {verdict.outcome.reason}")
+        if verdict.status is Status.QUEUED:
+            self._record(entry, verdict)  # before the next claim, since it may be the oldest
+        else:
+            # On ext4 with a journal, the next claim's fsync brings this line to the disk, too.
+            entry.claim.write_ended(verdict.outcome)
+            entry.verdict = verdict
+
+    def _complete_outcome(self, entry: Running, outcome: Outcome) -> None:
+        """Add what the job used, and the line of its log that explains a bad end; trim its log, in
+        case it has grown since the last poll."""
+        outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
+        if entry.claim.log_usage() > self.log_max_bytes:
+            with suppress(OSError):  # its end must be recorded in any case
+                entry.claim.sample_and_trim(self.log_max_bytes)
+        if outcome.status in RETRIED and outcome.hint is None:
+            attempt = entry.claim.attempt.number
+            outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
+
+    def _record_damaged(self, entry: Running, error: JobDamaged) -> None:
+        """Record a job whose journal was destroyed: nobody knows how it ended. It is cancelled if
+        that was requested, and lost otherwise."""
+        entry.ended = True
+        lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
+        if not self.terminator.sweep(entry, lost):
+            return
+        # Checked last: a request may have arrived during the sweep.
+        status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
+        entry.claim.finish_damaged(status)
+        log.error("%s job=%s reason=%r", status, entry.job.id, str(error))
+        self._remove(entry)
+
+    def record_ends(self) -> None:
+        """Record how jobs ended. The worker has given their slots to the next jobs by now, which
+        run while this waits for the disk. If it fails, the job is judged again later."""
+        for entry in list(self.running.values()):
+            verdict, entry.verdict = entry.verdict, None
+            if verdict is not None:
+                with self._isolated(entry):
+                    self._record(entry, verdict)
+
+    def _record(self, entry: Running, verdict: Verdict) -> None:
+        """Finish or requeue a job whose shim is dead and whose lock is held here."""
+        if verdict.status is Status.QUEUED:
+            self._requeue(entry.claim, verdict.outcome)
+        else:
+            self.finish(entry.claim, verdict.outcome)
+        self._remove(entry)
+
+    def _requeue(self, claim: Claim, outcome: Outcome) -> None:
+        job = claim.requeue(outcome)
+        if outcome.status in RETRIED:
+            log.info("retried job=%s after=%s attempt=%d", job.id, outcome.status, job.attempt)
+        else:
+            log.info("requeued job=%s reason=%r", job.id, "it had not started")
+        if outcome.failed_starts:
+            log.warning("cannot start job=%s tries=%d", job.id, outcome.failed_starts)
+
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        """Finish a job whose lock is held here. It need not have been added."""
+        job = claim.finish(outcome)
+        log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
+        if job.reason != FENCED_REASON:
+            self.notify(job)
+
+    def _remove(self, entry: Running) -> None:
+        entry.claim.release()
+        del self.running[entry.job.id]
