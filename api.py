@@ -46,7 +46,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.auth import ANY_LOG, METHODS, guard, make_ticket, visitor
+from tailboard.web.auth import ANY_LOG, guard, make_ticket, visitor
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
@@ -315,7 +315,7 @@ def healthz() -> tuple[dict[str, Any], int]:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    return Response(generate_latest(state()), mimetype="text/plain")
+    return Response(generate_latest(state().metrics), mimetype="text/plain")
 
 
 @routes.get("/openapi.json")
@@ -327,12 +327,10 @@ def start_clock() -> None:
     g.begun = time.monotonic()
 
 
-def observe_request(response: Response) -> Response:
-    """Count the request for /metrics. Unknown methods and routes are counted as one: clients must
-    not make up labels."""
-    method = request.method if request.method in METHODS else "other"
-    labels = method, str(request.url_rule or "none"), response.status_code
-    state().request_seconds.labels(*labels).observe(time.monotonic() - g.begun)
+def count_request(response: Response) -> Response:
+    route = str(request.url_rule or "none")
+    seconds = time.monotonic() - g.begun
+    state().metrics.count_request(request.method, route, response.status_code, seconds)
     return response
 
 
@@ -352,10 +350,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.before_request(start_clock)
     try:
         access = guard(app)
-        app.extensions["tailboard"] = AppState(Settings.read(env), access)
+        settings = Settings.read(env)
+        store = storage.open_store(settings.storage, settings.unreachable)
+        app.extensions["tailboard"] = AppState(settings, store, access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
-    app.after_request(observe_request)
+    app.after_request(count_request)
     for name in foreign_settings(env):
         app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
     return app

@@ -647,7 +647,10 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with a token, which its output never tells. A follower that is not told of news looks
     for them after ten minutes only, and a search waits a minute for its turn."""
     base = tmp_path_factory.mktemp("locked")
-    times = ("tailboard.web.log_follow.KEEPALIVE_INTERVAL=600", "tailboard.web.state.TURN_WAIT=60")
+    times = (
+        "tailboard.web.log_follow.KEEPALIVE_INTERVAL=600",
+        "tailboard.web.search_turns.TURN_WAIT=60",
+    )
     with serve_site(base, *times, TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()

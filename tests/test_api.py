@@ -43,7 +43,7 @@ from tailboard.journal import Outcome
 from tailboard.machines.redis_store import RedisStore
 from tailboard.status import FINISHED, Status
 from tailboard.values import utc
-from tailboard.web.state import FinishedJobs
+from tailboard.web.metrics import FinishedJobs
 
 FIELDS = {  # of a job on the wire, with what each may be
     "id": str,
@@ -670,7 +670,7 @@ def test_each_job_that_ends_is_found_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also one whose ID is below all that are remembered, because it ran long."""
-    monkeypatch.setattr("tailboard.web.state.RECENT_FINISHED", 3)
+    monkeypatch.setattr("tailboard.web.metrics.RECENT_FINISHED", 3)
     before = [bring(Status.SUCCEEDED).id for _ in range(5)]
     store.submit(Job(command="true"))
     finished = FinishedJobs(store)

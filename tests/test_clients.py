@@ -41,7 +41,7 @@ from tailboard.folder.claim import Claim
 from tailboard.web import asgi
 from tailboard.web import server as server_module
 from tailboard.web.log_search import searcher
-from tailboard.web.state import Searcher, SearchTurns
+from tailboard.web.search_turns import Searcher, SearchTurns
 
 LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
 
@@ -322,7 +322,7 @@ def test_long_searches_take_turns(locked: Site) -> None:
 def test_a_log_above_a_mebibyte_is_searched_in_turn(
     client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.web.state.TURN_WAIT", 0)
+    monkeypatch.setattr("tailboard.web.search_turns.TURN_WAIT", 0)
     long, short = hand.ended(b"a" * (1 << 20) + b"\n"), hand.ended(b"a" * (1 << 20))
     turns = client.application.extensions["tailboard"].searches
     with turns.turn(Searcher("one", "one")), turns.turn(Searcher("two", "two")):
@@ -373,7 +373,7 @@ class Searches:
 
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Searches]:
-    monkeypatch.setattr("tailboard.web.state.TURN_WAIT", 60)
+    monkeypatch.setattr("tailboard.web.search_turns.TURN_WAIT", 60)
     with ThreadPoolExecutor(30) as pool:
         searches = Searches(pool)
         yield searches
@@ -403,7 +403,7 @@ def test_a_client_that_makes_up_visitors_does_not_get_their_turns(searches: Sear
 def test_too_many_searches_of_one_client_are_refused_and_no_others(
     searches: Searches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.web.state.MAX_WAITING_SEARCHES", 3)
+    monkeypatch.setattr("tailboard.web.search_turns.MAX_WAITING_SEARCHES", 3)
     for number in range(5):
         searches.begin(f"greedy {number}", Searcher("192.0.2.1", "192.0.2.1"))
     assert searches.refused == []

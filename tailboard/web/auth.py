@@ -21,7 +21,6 @@ TICKET_AGE = 600  # seconds
 ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 READING = ("GET", "HEAD", "OPTIONS")
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 TICKET_SALT = "tailboard log ticket"

@@ -18,7 +18,8 @@ from tailboard.values import RESOURCE_ERRNOS
 from tailboard.web.auth import visitor
 from tailboard.web.log_read import LINE_NUMBER_TIME, open_log
 from tailboard.web.models import PLACE, Grep, LogQuery
-from tailboard.web.state import Searcher, state
+from tailboard.web.search_turns import Searcher
+from tailboard.web.state import state
 from tailboard.web.views import job_summary
 
 COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted

@@ -1,0 +1,166 @@
+"""The metrics that the API reports to Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice, takewhile
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+import storage
+from tailboard.job import Job
+from tailboard.status import FINISHED
+from tailboard.values import age_of
+
+RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
+BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+
+
+class Metrics:
+    """Counters of this process, which begin with it, and, at each scrape, the content of the
+    storage. `prometheus_client` calls `collect`."""
+
+    def __init__(self, store: storage.Store) -> None:
+        self.store = store
+        self.finished = FinishedJobs(store)
+        self.counting = threading.Lock()  # so that two scrapes at once count no job twice
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.job_seconds = Histogram(
+            "tailboard_job_seconds",
+            "Start to end.",
+            ["status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "tailboard_request_seconds",
+            "Until the answer began.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.log_bytes = Counter(
+            "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
+        )
+
+    def start(self) -> None:
+        """Count the jobs that end from now on. StoreUnreachable: the first scrape starts it."""
+        self.finished.start()
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request. `route` is the path with its placeholders, or "none"; clients must not
+        be able to make up labels, so unknown methods share one."""
+        known = method if method in METHODS else "other"
+        self.request_seconds.labels(known, route, status).observe(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics. StoreUnreachable."""
+        self._count_finished()
+        yield from self.registry.collect()
+        yield from self._jobs()
+        yield from self._queues()
+        yield from self._workers()
+
+    def _count_finished(self) -> None:
+        """Count the jobs that have ended since the last scrape."""
+        with self.counting:
+            for job in self.finished.iter_new():
+                self.log_bytes.inc(job.log_size)
+                with suppress(ValueError, TypeError):  # a job can end without having started
+                    begun = datetime.fromisoformat(str(job.started_at))
+                    lasted = datetime.fromisoformat(str(job.finished_at)) - begun
+                    self.job_seconds.labels(job.status).observe(lasted.total_seconds())
+
+    def _jobs(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("tailboard_jobs", "Jobs by status.", labels=["status"])
+        for status, count in self.store.counts().items():
+            jobs.add_metric([status], count)
+        yield jobs
+        text = "Jobs that have ended, by final status."
+        ended = CounterMetricFamily("tailboard_jobs_ended", text, labels=["status"])
+        for status, count in self.store.finished_totals().items():
+            ended.add_metric([status], count)
+        yield ended
+
+    def _queues(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("tailboard_queue_jobs", "Queued jobs.", labels=["queue"])
+        text = "Age of the oldest queued job."
+        age = GaugeMetricFamily("tailboard_queue_oldest_seconds", text, labels=["queue"])
+        for queue, names in self.store.queued_by_queue().items():
+            depth.add_metric([queue], len(names))
+            age.add_metric([queue], age_of(names[0]))
+        text = "1 if the queue is paused."
+        paused = GaugeMetricFamily("tailboard_queue_paused", text, labels=["queue"])
+        for pause in self.store.pauses.list():
+            paused.add_metric([pause.queue], 1)
+        yield from (depth, age, paused)
+
+    def _workers(self) -> Iterator[Metric]:
+        alive = self.store.workers()
+        slots = sum(worker.slots for worker in alive)
+        busy = sum(worker.running for worker in alive)
+        yield GaugeMetricFamily("tailboard_workers", "Living workers.", len(alive))
+        yield GaugeMetricFamily("tailboard_slots", "Slots of all workers.", slots)
+        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+
+
+class FinishedJobs:
+    """Finds each job that ends after `start`, once.
+
+    IDs sort by the time of submission, so a job that has just ended either has one of the highest
+    IDs or was unfinished at the last look. Only these IDs are remembered: memory and the time of
+    a look depend on the number of unfinished jobs, not on the history. An old job that is put back
+    by hand (from a backup, say) is not new."""
+
+    def __init__(self, store: storage.Store) -> None:
+        self.store = store
+        self.has_started = False
+        self.unfinished: set[str] = set()  # IDs at the last look
+        self.known: set[str] = set()  # IDs of jobs that have ended, RECENT_FINISHED at most
+        # Each job that ended before the last look and has this ID, or a higher one, is known.
+        self.mark = ""
+
+    def start(self) -> None:
+        """Take the jobs that have ended so far as known. Reads names, but no record."""
+        unfinished = self.store.unfinished_ids()  # first: a job that ends now is then in both
+        self.known = set(islice(self.store.iter_finished_ids(), RECENT_FINISHED))
+        self.unfinished = unfinished - self.known
+        if len(self.known) == RECENT_FINISHED:
+            self.mark = min(self.known)
+        self.has_started = True
+
+    def iter_new(self) -> Iterator[Job]:
+        """The jobs that have ended since the last call; those deleted in between are left out."""
+        if not self.has_started:  # Redis was away
+            self.start()
+        unfinished = self.store.unfinished_ids()
+        recent = set(takewhile(lambda job_id: job_id >= self.mark, self.store.iter_finished_ids()))
+        left = self.unfinished - unfinished - recent
+        for job in self.store.get_many(sorted((recent - self.known) | left)):
+            if job.status in FINISHED:
+                self.known.add(job.id)
+                self.unfinished.discard(job.id)
+                yield job
+            else:  # it moved from one folder to another while they were listed
+                unfinished.add(job.id)
+        self.unfinished = unfinished - recent
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        if len(self.known) > RECENT_FINISHED:
+            newest = sorted(self.known)[-RECENT_FINISHED:]
+            self.mark, self.known = newest[0], set(newest)
