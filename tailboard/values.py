@@ -21,6 +21,7 @@ DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY_RE = re.compile(DATE)
+ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
 # Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.

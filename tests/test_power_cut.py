@@ -37,11 +37,11 @@ from conftest import ROOT, clean_environment
 from record_life import SCENES
 
 from tailboard.folder.folder_store import FolderStore
-from tailboard.folder.saved_files import ID_RE
 from tailboard.job import Job
 from tailboard.journal import Outcome, parse_journal
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
+from tailboard.values import ID_RE
 from tailboard.workers import WorkerInfo
 from worker import Worker
 

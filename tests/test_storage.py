@@ -29,14 +29,13 @@ from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim, read_cancel_request
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import Retention
-from tailboard.folder.saved_files import ID_RE
 from tailboard.job import Job
 from tailboard.journal import CancelRequest, Outcome, parse_journal
 from tailboard.judge import judge
 from tailboard.saved_command import SavedCommand
 from tailboard.scheduler import fire_due
 from tailboard.status import FINISHED, Status
-from tailboard.values import first_id, utc
+from tailboard.values import ID_RE, first_id, utc
 from tailboard.workers import WorkerInfo
 
 UNKNOWN = "20200101-000000-00000000"

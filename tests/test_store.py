@@ -101,7 +101,7 @@ def test_an_id_sorts_by_time_and_says_it(store: WorkerStore) -> None:
     assert ids == sorted(ids) and len(set(ids)) == 20
     for job in jobs:
         assert job.submitted_at
-        assert saved_files.ID_RE.fullmatch(job.id)
+        assert values.ID_RE.fullmatch(job.id)
         assert job.id[:8] == job.submitted_at[:10].replace("-", "")
 
 

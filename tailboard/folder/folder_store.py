@@ -59,7 +59,7 @@ from tailboard.folder.claim import (
 from tailboard.folder.listing import IDs, Listing
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.retention import Bound, Retention, Sweep, is_being_read
-from tailboard.folder.saved_files import ID_RE, SavedFiles
+from tailboard.folder.saved_files import SavedFiles
 from tailboard.job import RECORD, VERSION, Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, Outcome, parse_journal
 from tailboard.judge import Verdict, delay_before_start, judge
@@ -73,6 +73,7 @@ from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
     FULL_ERRNOS,
+    ID_RE,
     QUEUE_NAMES,
     QUEUE_RE,
     RESOURCE_ERRNOS,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,9 +22,8 @@ from tailboard.saved_command import (
 )
 from tailboard.schedules import Schedule, encode_schedule, parse_schedule
 from tailboard.settings import RepeatedErrors
-from tailboard.values import DATE, RESOURCE_ERRNOS, is_json_name, utc
+from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_json_name, utc
 
-ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
 from tailboard.files import SMALL_FILE
-from tailboard.folder.saved_files import ID_RE, RUNS_KEPT
+from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.messages import DAMAGE_RE, none_if_damaged
 from tailboard.settings import RepeatedErrors
+from tailboard.values import ID_RE
 
 log = logging.getLogger("storage")
 

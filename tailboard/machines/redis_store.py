@@ -20,7 +20,6 @@ from tailboard.errors import EvictionAllowed, JobNotFound, cannot_cancel, cannot
 from tailboard.folder import folder_store
 from tailboard.folder.claim import fill_finished, fill_running
 from tailboard.folder.folder_store import SECRET_BYTES
-from tailboard.folder.saved_files import ID_RE
 from tailboard.job import Job, encode_record, matches, parse_record, shorten
 from tailboard.journal import parse_journal
 from tailboard.judge import judge
@@ -48,6 +47,7 @@ from tailboard.schedules import Schedule, ScheduleDecision, encode_schedule
 from tailboard.settings import UNREACHABLE, RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
+    ID_RE,
     LAST_TIME,
     QUEUE_RE,
     check_queue,

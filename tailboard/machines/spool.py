@@ -30,7 +30,6 @@ from tailboard.files import (
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import LOOKUPS, FolderStore, naming_setting
 from tailboard.folder.retention import Retention
-from tailboard.folder.saved_files import ID_RE
 from tailboard.job import parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
@@ -39,7 +38,14 @@ from tailboard.machines.messages import Assignment, Instance, LogTail, SpoolEntr
 from tailboard.machines.redis_store import SPOOL_RE
 from tailboard.notifier import Notifier
 from tailboard.status import FINISHED, Status
-from tailboard.values import FULL_ERRNOS, RESOURCE_ERRNOS, is_queue_name, known_fields, whole_number
+from tailboard.values import (
+    FULL_ERRNOS,
+    ID_RE,
+    RESOURCE_ERRNOS,
+    is_queue_name,
+    known_fields,
+    whole_number,
+)
 from tailboard.workers import parse_pause
 
 INSTANCES_KEPT = 20  # runs of its relay that a spool remembers

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import psutil
 
-from tailboard.folder.saved_files import ID_RE
 from tailboard.run.shim import DETACHED, JOB_VARIABLES
+from tailboard.values import ID_RE
 
 JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
 OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record

@@ -12,11 +12,10 @@ from flask import abort
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
-from tailboard.folder.saved_files import ID_RE
 from tailboard.job import MAX_RETRY_DELAY
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE
 from tailboard.status import Status
-from tailboard.values import QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
+from tailboard.values import ID_RE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
 
 MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
