@@ -14,6 +14,7 @@ bench_against.py compares two commits.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -120,6 +121,7 @@ def main() -> None:
     parser = make_parser()
     asked = parser.parse_args()
     figures = choose_figures(parser, asked)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end what was started, as at Ctrl-C
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         print(f"{'':56}  {'ours':>10}  {'bare':>10}", flush=True)
         failed = take_figures(figures, Path(name))

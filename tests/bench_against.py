@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import statistics
 import subprocess
 import sys
@@ -41,12 +42,15 @@ def main() -> None:
     parser.add_argument("other", help="a commit of this repository, or the folder of a checkout")
     parser.add_argument("--rounds", type=int, default=3)
     asked, options = parser.parse_known_args()
-    with checkout(asked.other) as other:
-        rounds, failures = measure_in_turn({"this": ROOT, "other": other}, asked.rounds, options)
-    print_comparison(rounds["this"], rounds["other"])
-    for failure in failures:
-        print(failure)
-    if failures:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # remove the copy, as at Ctrl-C
+    comparison = Comparison()
+    try:
+        with checkout(asked.other) as other:
+            comparison.measure({"this": ROOT, "other": other}, asked.rounds, options)
+    except KeyboardInterrupt:
+        comparison.failures.append("interrupted")
+    comparison.print()
+    if comparison.failures:
         sys.exit(1)
 
 
@@ -66,48 +70,65 @@ def checkout(other: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure_in_turn(
-    sides: dict[str, Path], count: int, options: list[str]
-) -> tuple[dict[str, Rounds], list[str]]:
-    """The figures of each side, and what failed."""
-    rounds: dict[str, Rounds] = {name: {} for name in sides}
-    failures = []
-    for number in range(count):
-        for name, folder in sides.items():
-            print(f"round {number + 1} of {count}: {name}", file=sys.stderr, flush=True)
-            printed, failed = run_bench(folder, options)
-            failures += [f"round {number + 1}, {name}: {line}" for line in failed]
-            for value in parse_figures(printed):
-                rounds[name].setdefault(value.what, {})[number] = value
-    return rounds, failures
+class Comparison:
+    """What both sides have measured until now, and what failed."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[str, Rounds] = {"this": {}, "other": {}}
+        self.failures: list[str] = []
+
+    def measure(self, folders: dict[str, Path], count: int, options: list[str]) -> None:
+        """Run the bench of each side in turn, so many rounds."""
+        for number in range(1, count + 1):
+            for side, folder in folders.items():
+                print(f"round {number} of {count}: {side}", file=sys.stderr, flush=True)
+                printed, failures = run_bench(folder, options)
+                self.failures += [f"round {number}, {side}: {failure}" for failure in failures]
+                for value in parse_figures(printed):
+                    self.rounds[side].setdefault(value.what, {})[number] = value
+
+    def print(self) -> None:
+        """A line for each figure that both sides have, and then the failures."""
+        print(f"{'':56}  {'this':>10}  {'other':>10}  {'':12}  better   lowest  highest")
+        for what, these in self.rounds["this"].items():
+            others = self.rounds["other"].get(what, {})
+            pairs = [(these[number], others[number]) for number in these.keys() & others.keys()]
+            if pairs:
+                print_pairs(pairs)
+        for failure in self.failures:
+            print(failure)
 
 
 def run_bench(folder: Path, options: list[str]) -> tuple[str, list[str]]:
     """What the bench of a checkout prints, and why it failed, if it did."""
     command = [sys.executable, "tests/bench.py", *options]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    failures = parse_failures(ended.stdout)
-    if ended.returncode != 0 and not failures:
-        last = ended.stderr.strip().rpartition("\n")[2]
-        failures = [f"bench.py ended with exit code {ended.returncode}: {last}"]
-    return ended.stdout, failures
+    pipe = subprocess.PIPE
+    bench = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    try:
+        printed, errors = bench.communicate()
+    finally:  # also if this program was interrupted: the bench ends what it has started
+        if bench.poll() is None:
+            bench.terminate()
+        bench.wait()
+    failures = parse_failures(printed)
+    if bench.returncode != 0 and not failures:
+        last = errors.strip().rpartition("\n")[2]
+        failures = [f"bench.py ended with exit code {bench.returncode}: {last}"]
+    return printed, failures
 
 
-def print_comparison(this: Rounds, other: Rounds) -> None:
-    """A line for each figure that both sides have."""
-    print(f"{'':56}  {'this':>10}  {'other':>10}  {'':12}  better   lowest  highest")
-    for what, values in this.items():
-        both = values.keys() & other.get(what, {}).keys()
-        if not both:
-            continue
-        unit = next(iter(values.values())).unit
-        medians = [statistics.median(side[what][n].value for n in both) for side in (this, other)]
-        ratios = sorted(times_better(values[number], other[what][number]) for number in both)
-        median = statistics.median(ratios)
-        print(
-            f"{what:56}  {medians[0]:10.4g}  {medians[1]:10.4g}  {unit:12}  {median:6.3f}  "
-            f"{ratios[0]:7.3f}  {ratios[-1]:7.3f}{'  WORSE' if median < WORSE else ''}"
-        )
+def print_pairs(pairs: list[tuple[Value, Value]]) -> None:
+    """A line for one figure, from the values of this side and the other in each round."""
+    what, unit = pairs[0][0].what, pairs[0][0].unit
+    this, other = (
+        statistics.median(value.value for value in side) for side in zip(*pairs, strict=True)
+    )
+    better = sorted(times_better(*pair) for pair in pairs)
+    median = statistics.median(better)
+    print(
+        f"{what:56}  {this:10.4g}  {other:10.4g}  {unit:12}  {median:6.3f}  "
+        f"{better[0]:7.3f}  {better[-1]:7.3f}{'  WORSE' if median < WORSE else ''}"
+    )
 
 
 def times_better(this: Value, other: Value) -> float:
