@@ -1,40 +1,56 @@
-"""Jobs: what one is, where it lives, how it moves from state to state, how its log is read.
+"""The storage: the map of the jobs folder, the contracts of a storage, `open_store`, `load_logs`.
 
-A job is a folder; its state is the folder that it stands in; every transition is one rename:
+A job is a folder. Its state is the folder that it is in, and every transition is one rename:
 
     jobs/
       queued/QUEUE/ID/     waits for a worker
       running/ID/          claimed by a worker
-      succeeded/DAY/ID/    ended; likewise failed/ cancelled/ timed_out/ lost/
-      workers/NAME.json    one for each worker, flock-ed while it lives
+      succeeded/DAY/ID/    ended; also failed/ cancelled/ timed_out/ lost/
+      workers/NAME.json    one for each worker, flocked while the worker lives
       keys/HASH            of an Idempotency-Key: the ID of its job, a hash of its request
-      paused/QUEUE.json    of a queue from which nothing is claimed, by anybody
-      set-aside/           folders of an ID that stands elsewhere already, for a person to look at
+      paused/QUEUE.json    a paused queue, from which no worker claims jobs
+      set-aside/           folders with a duplicate ID, kept for inspection
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
       secret               random bytes, with which the API signs tickets
-      saved/NAME.json      saved commands: what POST /jobs takes, with params, cron and zone
-      schedules/           NAME.state: which of its times are settled; NAME.runs: its jobs
-    ID/job.json      what was asked: written once, at submit        by who submits
-       journal       what happened: lines, only ever appended to    by who holds its flock
-       output.log    what the job said, untouched                   by the job
+      saved/NAME.json      saved commands: the fields of POST /jobs, with params, cron and zone
+      schedules/           NAME.state: which of its times are done; NAME.runs: its jobs
+    ID/job.json      the job as it was submitted: written once      by the process that submits it
+       journal       what happened: lines, only ever appended       by the holder of its flock
+       output.log    the job's output, unmodified                   by the job
        times         (time, size) samples of the log                by its supervisor
-       cancel        a person's wish                                by anybody
+       cancel        a request to cancel the job                    by anybody
 
-A journal, whole: {"claimed": {…}} by the claimer, fsynced before the shim goes on; {"pid": 4242}
-and {"exit": 3} by the shim, which has the journal as its standard input; {"stopping": {…}} by the
-supervisor before it signals; {"ended": {…}} by who records the end, before the rename. Each
-line is one write with a newline before and after it, so that a torn one spoils only itself.
+The lines of a journal, in order: {"claimed": {…}} by the worker that claims the job, fsynced before
+the shim starts the command; {"pid": 4242} and {"exit": 3} by the shim, which has the journal as its
+standard input; {"stopping": {…}} by the supervisor before it signals; {"ended": {…}} by the process
+that records the end, before the rename. Each line is one write with a newline before and after it,
+so a torn line spoils only itself.
 
-Lock rule: only the holder of the journal's flock moves the folder or says in the journal how things
-stand. The shim holds it as long as it lives, so a free lock proves that the shim is dead.
+Lock rule: only the holder of the journal's flock moves the folder or appends `claimed` and `ended`.
+The shim holds it as long as it lives, so a free lock proves that the shim is dead.
 Supervisor rule: only the holder of the flock on `times` signals, writes `stopping` and records.
-Crash rule: whoever gets the lock reads the folder anew and asks `judge`, one pure function, where
-it belongs. What a crash or a power cut undid, the function does again, so any moment is harmless.
-A job is looked up in the order it moves (queued, running, finished), so it cannot slip past.
+Crash rule: whoever gets the lock reads the folder again and asks `judge`, one pure function, where
+it belongs. Whatever a crash or a power cut undid is then done again, so no moment is dangerous.
+A job is looked up in the order in which it moves (queued, running, finished), so it cannot be
+missed.
 
-This module imports none of our others, nor Flask or Streamlit.
+Which file of tailboard/ contains what:
+
+    job.py, journal.py, judge.py    a job's fields, what happened to it, where it belongs
+    status.py, errors.py            the states; the errors of a storage
+    logs.py, log_limit.py           reading a log; its samples and its limit
+    saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
+    settings.py, intervals.py       the environment's settings; the times that tests change
+    files.py, values.py, keys.py, notifier.py                tools for the above
+    folder/      jobs in a folder: submit, claim, cancel, delete, retention
+    machines/    several machines: Redis, each machine's spool, the relay between them
+    run/         a job at work: the shim, supervision, signals, the webhook
+    web/         what the API's routes use      cli/    the commands      page/    the page
+
+This module must not import the roles (api, worker, dashboard), Flask or Streamlit. It imports
+machines/ only if the storage is in Redis.
 """
 
 from __future__ import annotations
@@ -57,14 +73,15 @@ from tailboard.workers import Machine, Pause, WorkerInfo
 if TYPE_CHECKING:
     from tailboard.machines.redis_store import RedisStore
 
+# --- The contracts --------------------------------------------------------------------------------
 #
-# What a backend must provide, by subject. A backend needs these, a `Log` and a `Notifier`. It does
-# not repeat these docstrings; it documents only how it differs. tests/test_store.py checks every
-# backend.
+# What a backend must provide, by subject. A backend also needs a `Log` and a `Notifier` of its own.
+# It does not repeat these docstrings; it documents only how it differs. tests/test_store.py checks
+# every backend.
 #
 # In all methods:
-# - IDs are as `new_id` makes them and sort by the time of submission. A text that is no such ID is
-#   the ID of no job.
+# - IDs are as `new_id` makes them and sort by the time of submission. A text of another form
+#   is not the ID of any job, so the job is not found.
 # - OSError: the storage is full, damaged or out of reach. The change may have been made or not.
 # - Damage affects only the job, command or file in question. A job whose record cannot be read is
 #   still found and listed, with version 0 and a `reason` that says what is wrong with it.
@@ -79,7 +96,7 @@ class Jobs(Protocol):
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         """Queue a job (new -> queued) durably. Returns it with its new `id` and `submitted_at`;
-        whatever these two were in `job` is ignored, all other fields of RECORD are stored.
+        their values in `job` are ignored; all other fields of RECORD are stored.
 
         `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
         still exists, in whatever state, nothing is submitted and that job is returned. Of several
@@ -164,7 +181,7 @@ class Jobs(Protocol):
         self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         """Carry out what `due` has decided about the saved command's times: store the schedule
-        `firing.schedule` and, if it has a key, submit `job` under that key. Both or neither: after
+        `decision.schedule` and, if `decision` has a key, submit `job` under that key. Both or neither: after
         a crash in between, a later call does the rest, and the job is never submitted twice.
 
         `job`: None if times are skipped or only the schedule changes. Returns the submitted job.
@@ -206,8 +223,8 @@ class Pauses(Protocol):
         `pause`."""
 
     def list(self) -> Sequence[Pause]:
-        """The paused queues, by name. A pause whose text is damaged is one nevertheless, with a
-        `why` that says so."""
+        """The paused queues, by name. If the text of a pause is damaged, the queue is
+        paused nevertheless, and `why` says so."""
 
 
 class SavedCommands(Protocol):
@@ -225,7 +242,7 @@ class SavedCommands(Protocol):
         if it is damaged; the message says which."""
 
     def list(self) -> Sequence[SavedCommand]:
-        """All saved commands, by name. Damaged ones are left out and reported by
+        """All saved commands, by name. Damaged ones are omitted, and reported by
         `Health.unreadable`."""
 
     def delete(self, name: str) -> None:
@@ -242,7 +259,7 @@ class SavedCommands(Protocol):
 
 
 class Workers(Protocol):
-    """Who runs the jobs."""
+    """The workers, and the machines that they run on."""
 
     def workers(self) -> Sequence[WorkerInfo]:
         """The living workers, by name; on Redis those of all machines that are not unreachable."""
@@ -266,11 +283,11 @@ class Health(Protocol):
         """Why no job can start now, in half a sentence; None if no reason is known."""
 
     def unreadable(self) -> Sequence[str]:
-        """Jobs folders, workers, saved commands and schedules that are damaged and were left out,
-        each as "NAME: reason", sorted."""
+        """The damaged jobs folders, workers, saved commands and schedules, which were omitted, each
+        as "NAME: reason", sorted."""
 
     def describe(self) -> dict[str, Any]:
-        """`kind` ("folder" or "redis") and what else is known of the storage, as JSON: for Redis
+        """`kind` ("folder" or "redis") and what else is known about the storage, as JSON; for Redis
         `version`, `used_bytes`, `max_bytes` (None: no limit) and `rolled_back_at`, when it last
         returned to an older state (None: never)."""
 
@@ -308,20 +325,19 @@ class WorkerStore(Store, Protocol):
 
     def claim(self, worker: str, host: str) -> Claim | None:
         """Claim the oldest job of our queues that may start now (queued -> running), for this
-        worker on this host. None if there is none. Jobs of paused queues, and jobs whose time has
-        not come, are left alone, except that a request to cancel one is carried out. A job that
-        cannot run (it was cancelled, it is damaged, it has ended already) is moved to where it
-        belongs. The caller releases the claim."""
+        worker on this host. None if there is none. Skips jobs of paused queues and jobs that
+        are not due yet, except that a request to cancel one is carried out. A job that cannot run
+        (it was cancelled, it is damaged, it has ended already) is moved to where it belongs. The caller releases the claim."""
 
     def next_due(self) -> float:
-        """When the next of the jobs that wait for their time may start, on the monotonic clock
-        (seconds); infinity if none waits. Known after `claim`."""
+        """When the next job that is not due yet may start, on the monotonic clock (seconds);
+        infinity if there is none. Known after `claim`."""
 
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
         """The running jobs of this host that no living worker supervises: their worker has died.
         `ours` are the IDs that the caller supervises. Each claim makes the caller its supervisor;
         the job's processes may still be alive, and then they hold the lock of its journal. Jobs of
-        another PID namespace are left out while they are alive."""
+        another PID namespace are skipped while they are alive."""
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
         """The environment variables that mark a job's processes, also those that have left its
@@ -330,15 +346,18 @@ class WorkerStore(Store, Protocol):
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
         """Delete jobs that ended more than `days` days ago (0: no limit). If the logs of all jobs
         exceed `max_bytes` on the disk (0: no limit), trim the large ones and then delete the oldest
-        jobs that ended more than an hour ago. No job whose log is being read is deleted. Deletes
-        half-made jobs, too. Does nothing by age while the clock cannot be trusted, see Retention.
+        jobs that ended more than an hour ago. Skips jobs whose log is being read. Also deletes
+        half-made jobs. Does nothing by age while the clock cannot be trusted, see Retention.
         A generator, so that the caller can spread the work over time; if another worker is pruning,
         it ends at once."""
 
 
+# --- Entry points ---------------------------------------------------------------------------------
+
+
 def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
-    """The last `tail` lines of a job's log, at most TAIL_BYTES, with U+FFFD instead of what is not
-    UTF-8. JobNotFound; FileNotFoundError if the job has no log."""
+    """The last `tail` lines of a job's log, at most TAIL_BYTES, with U+FFFD instead of bytes that
+    are not UTF-8. JobNotFound; FileNotFoundError if the job has no log."""
     with store.open_log(job_id) as log:
         return log.read_tail(tail, log.size)[1].decode(errors="replace")
 
