@@ -181,8 +181,9 @@ class Jobs(Protocol):
         self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
     ) -> Job | None:
         """Carry out what `due` has decided about the saved command's times: store the schedule
-        `decision.schedule` and, if `decision` has a key, submit `job` under that key. Both or neither: after
-        a crash in between, a later call does the rest, and the job is never submitted twice.
+        `decision.schedule` and, if `decision` has a key, submit `job` under that key. Both or
+        neither: after a crash in between, a later call does the rest, and the job is never
+        submitted twice.
 
         `job`: None if times are skipped or only the schedule changes. Returns the submitted job.
         Returns None, and changes nothing, if the stored command or schedule no longer equals
@@ -325,9 +326,10 @@ class WorkerStore(Store, Protocol):
 
     def claim(self, worker: str, host: str) -> Claim | None:
         """Claim the oldest job of our queues that may start now (queued -> running), for this
-        worker on this host. None if there is none. Skips jobs of paused queues and jobs that
-        are not due yet, except that a request to cancel one is carried out. A job that cannot run
-        (it was cancelled, it is damaged, it has ended already) is moved to where it belongs. The caller releases the claim."""
+        worker on this host. None if there is none. Skips jobs of paused queues and jobs that are
+        not due yet, except that a request to cancel one is carried out. A job that cannot run (it
+        was cancelled, it is damaged, it has ended already) is moved to where it belongs. The caller
+        releases the claim."""
 
     def next_due(self) -> float:
         """When the next job that is not due yet may start, on the monotonic clock (seconds);
