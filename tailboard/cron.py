@@ -1,15 +1,15 @@
-"""Cron expressions and time zones."""
+"""Cron expressions and time zones.
+
+CronSim reads cron expressions as Debian's cron does. A fixed time (neither its minute nor its hour
+begins with a star) that the clock skips in spring runs once, at the first moment after the gap. One
+that occurs twice in autumn runs the first time. Times with a star go by elapsed time.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-
-#
-# CronSim reads them as Debian's cron does. A fixed time (neither minute nor hour begins with a
-# star) that the clock leaves out in spring runs once, at the first moment after the gap, and one
-# that comes twice in autumn runs the first time. What begins with a star goes by elapsed time.
 
 CRON_FIELDS = [
     ("minute", "0 to 59"),
@@ -34,8 +34,9 @@ ZONE_RE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}")
 
 
 def check_cron(cron: str) -> None:
-    """ValueError, naming the field and what is allowed there, where it cannot be read."""
-    from cronsim import CronSim, CronSimError  # here: who has no schedules does without it
+    """ValueError if this is not a cron expression, or is never due. The error names the field and
+    what is allowed there."""
+    from cronsim import CronSim, CronSimError  # here: not needed without schedules
 
     parts = CRON_ALIASES.get(cron, cron).split()
     if len(parts) != len(CRON_FIELDS):
@@ -58,7 +59,7 @@ def check_cron(cron: str) -> None:
 
 
 def check_zone(zone: str) -> None:
-    """ValueError where this machine knows no such time zone."""
+    """ValueError if this machine does not know the time zone."""
     try:
         _zone(zone)
     except (ValueError, LookupError, OSError):
@@ -66,7 +67,7 @@ def check_zone(zone: str) -> None:
 
 
 def _zone(zone: str) -> tzinfo:
-    from zoneinfo import ZoneInfo  # here, as cronsim
+    from zoneinfo import ZoneInfo  # here: not needed without schedules
 
     if zone == "UTC":
         return UTC  # needs no data
@@ -76,14 +77,15 @@ def _zone(zone: str) -> tzinfo:
 
 
 def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
-    """The times after a moment, oldest first, each a whole minute; seconds since 1970."""
-    from cronsim import CronSim
+    """The times after the moment `after`, oldest first, without end unless the expression has one.
+    Each is a whole minute, in seconds since 1970."""
+    from cronsim import CronSim  # here: not needed without schedules
 
-    after = max(after, 0.0)  # the first year has no time in a zone west of UTC
+    after = max(after, 0.0)  # year 1 cannot be expressed in a zone west of UTC
     begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))
     last = after
     for moment in CronSim(CRON_ALIASES.get(cron, cron), begin):
-        # In an hour that comes twice it begins with the first again: what is past is left out.
+        # In an hour that occurs twice, CronSim begins with the first of the two: skip the past.
         if moment.timestamp() > last:
             last = moment.timestamp()
             yield last

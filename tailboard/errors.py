@@ -1,4 +1,4 @@
-"""The errors that a storage raises, about a job or about itself."""
+"""The errors that a storage raises, and their sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class JobNotFound(JobError):
 
 
 class JobDamaged(JobError):
-    """What stands in the job's folder is not what we wrote there."""
+    """The files in the job's folder are not as Tailboard wrote them."""
 
 
 class WrongState(JobError):
@@ -22,10 +22,12 @@ class WrongState(JobError):
 
 
 def cannot_cancel(job_id: str, status: Status) -> WrongState:
+    """The error for a cancellation of a job that has ended with this status."""
     return WrongState(f"job {job_id} {ENDED_WORDS[status]} and can no longer be cancelled")
 
 
 def cannot_delete(job_id: str, status: str) -> WrongState:
+    """The error for the deletion of a job that has not ended, and has this status."""
     return WrongState(f"job {job_id} is still {status}: only a job that has ended can be deleted")
 
 
@@ -38,22 +40,22 @@ class CommandNotFound(JobNotFound):
 
 
 class TooManySaved(WrongState):
-    """No room is left for another saved command, or for a larger one."""
+    """There is no room for another saved command, or for a larger one."""
 
 
 class StoreError(OSError):
-    """The storage refuses or fails; the text is a sentence."""
+    """The storage refuses an operation or fails. The text is a sentence."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 class RecordDamaged(StoreError):
-    """A key in Redis does not hold what Tailboard stores there."""
+    """A key in Redis does not contain what Tailboard stores there."""
 
 
 class EvictionAllowed(StoreError):
-    """Redis may drop jobs to make room, so it must not get new ones."""
+    """Redis is set up to drop keys when its memory is full. It must not get jobs."""
 
 
 class StoreUnreachable(StoreError, ConnectionError):

@@ -1,4 +1,4 @@
-"""Idempotency-Keys: how a key finds the job that an earlier request submitted."""
+"""Idempotency-Keys, by which a repeated request finds the job that it has already submitted."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ OWN_KEY = "\x1f"
 
 
 def own_key(text: str) -> str:
+    """The key of a job that Tailboard itself submits, for the purpose that `text` names."""
     return OWN_KEY + text
 
 
 def earlier_key(key: str) -> str | None:
-    """The key that earlier versions used instead of this key of ours; None for a client's key."""
+    """The key that earlier versions used instead of this `own_key`; None for a client's key."""
     return key.removeprefix(OWN_KEY) if key.startswith(OWN_KEY) else None
 
 
 def hash_key(key: str) -> str:
-    from hashlib import sha256  # here, because most workers have no use for its 3 MB
+    """SHA-256 in hexadecimal: the name of the key's file in keys/."""
+    from hashlib import sha256  # here: it takes 3 MB, and most workers have no use for it
 
     return sha256(key.encode(errors="replace")).hexdigest()
 
 
 def check_request(job: Job, sent: str | None, request: str | None) -> None:
-    """KeyReused if `sent`, the hash of the request that submitted the job, is not that of this
-    `request`. None for either: not known."""
+    """KeyReused if another request than this one has submitted the job. `sent` is the hash of the
+    request that did, `request` the hash of this one; None: not known, which fits any."""
     if sent is not None and request is not None and sent != request:
         raise KeyReused(
             f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "

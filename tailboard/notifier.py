@@ -1,4 +1,4 @@
-"""Waiting for a change of a file or folder."""
+"""Waiting until a file or folder changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ except (ImportError, OSError):
 
 
 class Notifier:
-    """Waits for changes in folders: the worker for jobs that enter a queue, a follower for a log
-    that grows or a job that moves. Without inotify it reports none, and `wait` sleeps for longer
-    each time, up to a second."""
+    """Waits for changes in folders. The worker waits for jobs that enter a queue, a follower for a
+    log that grows or a job that moves. If the system has no inotify, a notifier reports no changes,
+    and `wait` sleeps longer each time, up to a second."""
 
     def __init__(self, *folders: str) -> None:
         self.inotify: Any = None
@@ -31,8 +31,8 @@ class Notifier:
             raise
 
     def add(self, folder: str, removals: bool = False) -> int:
-        """Watch a folder; returns the number that its changes carry. OSError if it is missing.
-        `removals`: report also what leaves it."""
+        """Watch a folder. Returns the number that `changes` reports with its changes; -1 without
+        inotify. OSError if the folder is missing. `removals`: also report entries that leave it."""
         if self.inotify is None:
             return -1
         changes = flags.CREATE | flags.MOVED_TO | flags.MODIFY | flags.MOVE_SELF
@@ -41,21 +41,22 @@ class Notifier:
         return int(self.inotify.add_watch(folder, changes | flags.DELETE_SELF | flags.ONLYDIR))
 
     def fileno(self) -> int | None:
-        """Readable when something has changed."""
+        """A descriptor that is readable when something has changed; None without inotify."""
         return None if self.inotify is None else self.inotify.fileno()
 
     def drop(self, number: int) -> None:
-        """Stop watching a folder."""
-        with suppress(OSError):  # it is gone
+        """Stop watching the folder that `add` has given this number."""
+        with suppress(OSError):  # the folder was deleted
             if self.inotify is not None:
                 self.inotify.rm_watch(number)
 
     def changes(self) -> Iterator[tuple[int, str]]:
-        """(folder's number, file name) of each change since the last call."""
+        """(number of the folder, name of the file) of each change since the last call."""
         return ((e.wd, e.name) for e in (self.inotify.read(0) if self.inotify else ()))
 
     def wait(self, timeout: float, *others: int) -> Sequence[int]:
-        """Wait up to `timeout` seconds; returns which of the other descriptors are readable."""
+        """Wait up to `timeout` seconds for a change, or until one of the `others` is readable.
+        Forgets the changes. Returns those of the `others` that are readable."""
         own = self.fileno()
         if own is None:
             timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)

@@ -1,4 +1,4 @@
-"""When a saved command is due: which of its times are settled, missed or next."""
+"""When a saved command is due: which of its scheduled times are done, missed or next."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from datetime import UTC, datetime
 from tailboard.cron import cron_times
 from tailboard.keys import own_key
 from tailboard.saved_command import SavedCommand
-from tailboard.values import is_count, is_text, known_fields, utc
+from tailboard.values import is_count, is_text, known_fields, parse_time, utc
 
-SCHEDULE = "schedule"  # as whom schedules submit
-ON_TIME = 60.0  # seconds by which a run may be late without a word
-CLOCK_AHEAD = 3_600.0  # seconds: a schedule that begins further ahead is a wrong clock's
-MAX_COUNTED = 1_000  # missed times that are counted
+SCHEDULE = "schedule"  # the `submitted_by` of scheduled jobs
+ON_TIME = 60.0  # seconds: a run that is later than this says so in its `submit_reason`
+CLOCK_AHEAD = 3_600.0  # seconds: if a schedule begins further ahead, a wrong clock wrote it
+MAX_COUNTED = 1_000  # missed times are counted up to this number
 LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
 
 
 @dataclass(slots=True, kw_only=True)
 class Schedule:
-    """What is remembered of a saved command's times, which are RFC 3339 in UTC."""
+    """The stored state of a saved command's scheduled times. Each time is RFC 3339 in UTC."""
 
-    cron: str | None = None  # as it was when this was written, and likewise the next two
+    cron: str | None = None  # the command's own `cron`, `zone` and `paused` when this was written
     zone: str = "UTC"
     paused: bool = False
-    since: str | None = None  # when the three became so: no time before it counts
-    settled: str | None = None  # times up to it have run, were skipped, or are not wanted
-    firing: str | None = None  # the time whose job is just being submitted
-    skipped: int = 0  # times at which a run before it still waited or ran
+    since: str | None = None  # when these three were set: earlier times do not count
+    settled: str | None = None  # times up to this one have run, were skipped, or do not count
+    firing: str | None = None  # the time whose job is being submitted at this moment
+    skipped: int = 0  # how many times were skipped because an earlier run was still active
     skipped_at: str | None = None  # the last of them
-    skipped_for: str | None = None  # the ID of the job that was still there
+    skipped_for: str | None = None  # the ID of the job that was still active then
 
     def is_of(self, command: SavedCommand) -> bool:
-        """Was it written for the times that the command has now?"""
+        """Was this written for the times that the command has now?"""
         known = (self.cron, self.zone, self.paused)
         return known == (command.cron, command.zone, command.paused)
 
     def adapted(self, command: SavedCommand, since: str | None) -> Schedule:
-        """The same for the times that the command has now."""
+        """The same, but for the times that the command has now, of which those before `since` do
+        not count."""
         return replace(
             self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
         )
@@ -49,24 +50,26 @@ class ScheduleDecision:
     """Whether to submit a job, skip a run, or only advance the schedule; and the schedule
     afterwards."""
 
-    schedule: Schedule  # as it is afterwards
-    submits: bool = False  # a job is to be submitted
-    skipped: int = 0  # times that are skipped
-    key: str | None = None  # of the job, see firing_key
-    reason: str | None = None  # of the job, where it stands for more than its own time
+    schedule: Schedule  # the schedule afterwards
+    submits: bool = False  # submit a job
+    skipped: int = 0  # how many times are skipped
+    key: str | None = None  # the key of the job, see firing_key
+    reason: str | None = None  # the `submit_reason` of the job, if it is late or replaces others
 
 
 def due(
     command: SavedCommand, schedule: Schedule, now: float, active: str | None = None
 ) -> ScheduleDecision | None:
-    """What is to be done at this moment (seconds since 1970); None: nothing. `active` is the ID of
-    a job of the command that waits or runs: then the times that have come are skipped."""
+    """What to do for a saved command at the moment `now` (seconds since 1970); None: nothing is
+    due. `active`: the ID of a job of this command that is queued or running, if there is one; then
+    the times that are due are skipped."""
     if command.cron is None or command.paused:
         return None
     schedule = _current_schedule(command, schedule)
     begin = _counts_from(schedule, now)
     if begin is None:
-        # Replace both: the later one counts, and a clock that was ahead may have written either.
+        # Replace both, because the later one counts and either may have been written by a clock
+        # that was ahead.
         return ScheduleDecision(schedule=replace(schedule, since=None, settled=utc(now)))
     count, first, last = missed_times(command.cron, command.zone, begin, now)
     if not count:
@@ -94,25 +97,22 @@ def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
 def _counts_from(schedule: Schedule, now: float) -> float | None:
     """The moment after which times count; None if none is known, or if it is so far ahead that a
     wrong clock wrote it."""
-    found = [parse_timestamp(text) for text in (schedule.since, schedule.settled) if text]
+    found = [parse_time(text) for text in (schedule.since, schedule.settled) if text]
     begin = max(found, default=None)
     if begin is None or begin > now + CLOCK_AHEAD:
         return None
     return begin
 
 
-def parse_timestamp(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
 def firing_key(command: SavedCommand, moment: float) -> str:
-    """Under which one time is run once, however many workers on however many machines try to."""
+    """The key of the job for one time of a command (seconds since 1970). It makes sure that the job
+    is submitted once, however many workers on however many machines try."""
     return own_key(f"{command.saved}@{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%MZ}")
 
 
 def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, float, float]:
-    """How many times there are after `begin` and up to `now`, the first and the last of them; more
-    than MAX_COUNTED are counted as one more than that."""
+    """(how many times there are after `begin` and up to `now`, the first, the last), in seconds
+    since 1970; (0, 0.0, 0.0) if there are none. The count ends at MAX_COUNTED + 1."""
     count, first, last = 0, 0.0, 0.0
     for moment in cron_times(cron, zone, begin):
         if moment > now:
@@ -125,8 +125,8 @@ def missed_times(cron: str, zone: str, begin: float, now: float) -> tuple[int, f
 
 
 def _last_time(cron: str, zone: str, begin: float, now: float) -> float:
-    """The last of many times. Looking from a little before `now` spares years of minutes; CronSim
-    backwards would pass over a time in an hour that comes twice."""
+    """The last of many times. The search begins shortly before `now`, so that it need not step
+    through years of minutes. CronSim backwards would miss a time in an hour that occurs twice."""
     for seconds in (*LOOK_BACK, now - begin):
         last = 0.0
         for moment in cron_times(cron, zone, max(begin, now - seconds)):
@@ -148,7 +148,7 @@ def _missed(count: int, first: float, last: float) -> str:
 
 
 def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | None:
-    """The next of its times that counts (seconds since 1970); None if there is none."""
+    """The next time of a command (seconds since 1970); None if it has none, or is paused."""
     if command.cron is None or command.paused:
         return None
     begin = _counts_from(_current_schedule(command, schedule), now)
@@ -157,11 +157,12 @@ def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | 
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
+    """The content of the file schedules/NAME.state: a line of JSON."""
     return json.dumps(asdict(schedule)).encode() + b"\n"
 
 
 def parse_schedule(data: bytes) -> Schedule:
-    """ValueError, saying why, where it is none."""
+    """The schedule in this content of a file; ValueError with the reason if it is not one."""
     schedule = Schedule(**known_fields(Schedule, json.loads(data)))
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)

@@ -1,4 +1,4 @@
-"""The states of a job."""
+"""The statuses of a job."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import StrEnum
 
 class Status(StrEnum):
     QUEUED = "queued"  # waits for a worker
-    RUNNING = "running"  # a worker claimed it; its process runs, or is about to
+    RUNNING = "running"  # claimed by a worker; its process runs or is about to start
     SUCCEEDED = "succeeded"  # ended with exit code 0
-    FAILED = "failed"  # ended with another code, or could not start
-    CANCELLED = "cancelled"  # stopped because somebody asked
+    FAILED = "failed"  # ended with another exit code, or could not start
+    CANCELLED = "cancelled"  # stopped at a user's request
     TIMED_OUT = "timed_out"  # stopped because it ran longer than its timeout
-    LOST = "lost"  # its process is gone and nobody could record how it ended
+    LOST = "lost"  # its process disappeared without an exit code
 
 
 FINISHED = (

@@ -1,4 +1,4 @@
-"""Small values and their checks: IDs, times, numbers, texts."""
+"""Small values and their checks: IDs, times, numbers, texts. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 DAY_RE = re.compile(DATE)
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
+# Errors that are not a job's fault, and pass when the machine has room again.
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
-# Control characters of ASCII and Latin-1, and what turns or breaks the line that text stands in.
+# Control characters of ASCII and Latin-1, and characters that reverse or break the line in which a
+# text is shown.
 CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
@@ -45,7 +47,7 @@ def utc(timestamp: float | None = None) -> str:
 
 
 def parse_time(text: str) -> float:
-    """An RFC 3339 time as seconds since 1970; ValueError where it is none, or has no zone."""
+    """An RFC 3339 time as seconds since 1970; ValueError if it is not one, or has no zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("it has no zone")
@@ -53,7 +55,8 @@ def parse_time(text: str) -> float:
 
 
 def new_id() -> str:
-    """UTC date, time, microseconds in 4 base-32 characters, 4 random ones."""
+    """A new job ID: UTC date and time, the microseconds in 4 characters of base 32, 4 random
+    characters. IDs sort by the time when they were made."""
     return _make_id(datetime.now(UTC), int.from_bytes(os.urandom(3)) >> 4)
 
 
@@ -94,14 +97,17 @@ def cut_text(text: str, size: int) -> str:
 
 
 def is_text(value: Any) -> bool:
+    """Is this a text, or None?"""
     return value is None or isinstance(value, str)
 
 
 def is_count(value: Any) -> bool:
+    """Is this an int from 0 to 2^31 - 1?"""
     return type(value) is int and 0 <= value < 1 << 31
 
 
 def is_time(value: Any) -> bool:
+    """Is this an RFC 3339 time with a zone, before LAST_TIME, or None?"""
     with suppress(ValueError, TypeError, OverflowError):
         return value is None or parse_time(value) < LAST_TIME
     return False
@@ -116,24 +122,27 @@ def is_json_name(name: str) -> bool:
 
 
 def is_day(name: str) -> bool:
+    """Is this a date as in the names of DAY folders, like 20261129?"""
     with suppress(ValueError):
         return DAY_RE.fullmatch(name) is not None and bool(date.fromisoformat(name))
     return False
 
 
 def check_queue(name: str) -> None:
-    """ValueError for what is no queue's name."""
+    """ValueError if this is not a valid name for a queue."""
     if not is_queue_name(name):
         raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
 
 
 def whole_number(value: Any, least: int, most: int) -> int:
+    """The value itself; ValueError if it is not an int (a bool is not) from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
     return value
 
 
 def finite_number(value: Any) -> float | int:
+    """The value itself; ValueError if it is not an int or a float, or is infinite or NaN."""
     if type(value) not in (int, float) or not isfinite(value):
         raise ValueError(f"{value!r:.50} is no number")
     found: float | int = value
@@ -141,11 +150,12 @@ def finite_number(value: Any) -> float | int:
 
 
 def is_env(value: Any) -> bool:
+    """Is this an object whose values are texts? JSON allows only texts as names."""
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def age_of(job_id: str) -> float:
-    """Seconds since a job was submitted, by its ID; 0 where that holds no such date."""
+    """Seconds since a job was submitted, by the date in its ID; 0 if there is no valid one."""
     with suppress(ValueError):
         then = datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
         return max(0.0, time.time() - then.timestamp())

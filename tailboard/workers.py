@@ -1,4 +1,4 @@
-"""What a storage knows of workers, machines and paused queues."""
+"""Records of workers, machines and paused queues, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from tailboard.status import FINISHED, Status
 from tailboard.values import check_queue, finite_number, is_count, is_text, known_fields, utc
 
-UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat, of which one is due every 5
+UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat; one is due every 5
 # Why a machine that was silent for long ends a job that Redis has given to another one.
 FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
 
 
 @dataclass(slots=True)
 class WorkerInfo:
-    """A worker as others see it; no `queues` means all."""
+    """A worker as others see it. An empty `queues` means all queues."""
 
     name: str
     host: str
@@ -34,7 +34,7 @@ class WorkerInfo:
 
 @dataclass(slots=True)
 class Pause:
-    """A queue from which nothing is claimed; what was said of it, null where it was not."""
+    """A paused queue. A field that nobody gave is None."""
 
     queue: str
     why: str | None = None
@@ -43,20 +43,20 @@ class Pause:
 
     @property
     def words(self) -> str:
-        """By whom and why, behind "is paused"."""
+        """By whom and why, to append to "is paused"; empty if neither is known."""
         by = f" by {self.by}" if self.by else ""
         why = f": {self.why}" if self.why else ""
         return by + why
 
     @property
     def reason(self) -> str:
-        """What a job says that waits in it."""
+        """The `reason` of the jobs that wait in this queue."""
         return f"its queue is paused{self.words}"
 
     def encode(self) -> bytes:
-        """As a file's content."""
-        said = {"why": self.why, "by": self.by, "since": self.since}
-        return json.dumps(said, ensure_ascii=False).encode() + b"\n"
+        """The content of the file paused/QUEUE.json: a line of JSON."""
+        texts = {"why": self.why, "by": self.by, "since": self.since}
+        return json.dumps(texts, ensure_ascii=False).encode() + b"\n"
 
 
 @dataclass(slots=True)
@@ -68,17 +68,17 @@ class Machine:
     slots: int
     running: int
     heard_at: str
-    state: str  # "heard of", or "unreachable" since a while
+    state: str  # "heard of" or "unreachable"
 
 
 def parse_pause(queue: str, content: bytes) -> Pause:
-    """What the content of a pause says. An empty one says nothing, and one that is none of ours
-    that: a queue that somebody has paused must not run because a file is damaged."""
+    """The pause that this content of a file describes. Empty or damaged content is a pause, too: a
+    queue that somebody has paused must not run because a file is damaged."""
     if not content.strip():
         return Pause(queue)
     try:
-        said = json.loads(content)
-        pause = Pause(queue, said.get("why"), said.get("by"), said.get("since"))
+        texts = json.loads(content)
+        pause = Pause(queue, texts.get("why"), texts.get("by"), texts.get("since"))
         if all(map(is_text, (pause.why, pause.by, pause.since))):
             return pause
     except (ValueError, AttributeError, RecursionError):
@@ -87,8 +87,8 @@ def parse_pause(queue: str, content: bytes) -> Pause:
 
 
 def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Pause]) -> Pause:
-    """The pause of a queue, since now, or since when one of the `known` pauses began. ValueError
-    for a bad queue name."""
+    """A new pause of a queue. If one of the `known` pauses is of the same queue, the new one keeps
+    its `since`; otherwise it begins now. ValueError for a bad queue name."""
     check_queue(queue)
     began = {pause.queue: pause.since for pause in known}
     return Pause(queue, why, by, began.get(queue) or utc())
@@ -104,7 +104,8 @@ def encode_worker(info: WorkerInfo) -> dict[str, Any]:
 
 
 def parse_worker(content: bytes, boot: str) -> WorkerInfo:
-    """The worker in such a file; ValueError if it is not one."""
+    """The worker that a file workers/NAME.json describes. `boot`: the ID of this boot, see
+    `boot_id`. ValueError if the content does not describe a worker."""
     try:
         record = json.loads(content)
         info = _make_worker(record)
@@ -115,8 +116,8 @@ def parse_worker(content: bytes, boot: str) -> WorkerInfo:
 
 
 def _make_worker(record: Any) -> WorkerInfo:
-    """The worker that a record describes, perhaps of another version; ValueError if it is not
-    one."""
+    """The worker that a record describes, which another version may have written. ValueError if
+    it does not describe one."""
     known = known_fields(WorkerInfo, record)
     info = WorkerInfo(**{"name": None, "host": None, "pid": None} | known)
     words = [info.name, info.host, info.started_at, info.seen_at]
@@ -131,8 +132,9 @@ def _make_worker(record: Any) -> WorkerInfo:
 
 
 def _is_recent(heartbeat: Any, boot: str) -> bool:
-    """Was this heartbeat sent lately? True for one of another boot, whose clock is not known here:
-    the monotonic clock alone is compared, since the wall clock may be set at any time."""
+    """Was this heartbeat sent in the last UNRESPONSIVE_AFTER seconds? Only the monotonic clock is
+    compared, since the wall clock may be set at any time. A heartbeat of another boot, whose clock
+    is not known here, counts as recent."""
     if not isinstance(heartbeat, dict) or not boot or heartbeat.get("boot") != boot:
         return True
     return time.monotonic() - finite_number(heartbeat.get("monotonic")) < UNRESPONSIVE_AFTER
@@ -151,6 +153,7 @@ def parse_workers(content: bytes) -> Sequence[WorkerInfo]:
 
 
 def parse_counts(data: bytes) -> dict[Status, int]:
+    """The counts in the file `deleted`, by final status; all 0 if it is damaged."""
     try:
         return {status: int(json.loads(data)[status]) for status in FINISHED}
     except (ValueError, KeyError, TypeError):

@@ -68,7 +68,7 @@ from tailboard.log_limit import trim_ended_log
 from tailboard.logs import FileLog, Log, disk_usage, is_sparse, log_size, log_start
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
-from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key, parse_timestamp
+from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
 from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
@@ -82,6 +82,7 @@ from tailboard.values import (
     is_day,
     is_queue_name,
     new_id,
+    parse_time,
     utc,
 )
 from tailboard.workers import Machine, WorkerInfo, encode_worker, parse_counts, parse_worker
@@ -1016,7 +1017,7 @@ class FolderStore:
     def _has_fired(self, command: SavedCommand, moment: str) -> bool:
         """Was the job of this time (RFC 3339) submitted?"""
         job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
-        return self._job_of_key(firing_key(command, parse_timestamp(moment)), job) is not None
+        return self._job_of_key(firing_key(command, parse_time(moment)), job) is not None
 
     # Workers
 

@@ -9,9 +9,9 @@ from tailboard.errors import CommandNotFound, JobDamaged
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.saved_command import SavedCommand, check_room, parse_command
-from tailboard.schedules import Schedule, encode_schedule, parse_schedule, parse_timestamp
+from tailboard.schedules import Schedule, encode_schedule, parse_schedule
 from tailboard.settings import RepeatedErrors
-from tailboard.values import utc
+from tailboard.values import parse_time, utc
 
 
 class RedisSaved:
@@ -68,7 +68,7 @@ class RedisSaved:
             command = parse_command(data, name)
             saved_at = json.loads(data).get("saved_at")
             if saved_at is not None:
-                command.saved_at = utc(parse_timestamp(str(saved_at)))
+                command.saved_at = utc(parse_time(str(saved_at)))
             known = self._commands[name] = (data, command)
         return known[1]
 
