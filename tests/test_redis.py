@@ -1169,13 +1169,13 @@ def test_nothing_is_taken_while_a_machine_restores(team: Team, api: str) -> None
 def test_a_take_notices_that_redis_is_older(team: Team, redis: RedisServer) -> None:
     """Also before the machine's next report, and after a restart of its worker."""
     spool = team.spool("a")
-    instance = spool.begin_instance()
+    instance = spool.instances.begin()
     for _ in range(3):
         team.store.beat(spool.name, [], instance)
-    spool.note_instance(instance, True)
+    spool.instances.save(instance, True)
     job = team.submit("true")
     redis.do("HSET", "tailboard:instances", spool.name, f"{instance.name} 2 {instance.since} 1")
-    for each in (instance, spool.begin_instance()):
+    for each in (instance, spool.instances.begin()):
         with pytest.raises(RedisIsOlder):
             team.store.take(spool.name, 1, [], each)
     orders = team.store.beat(spool.name, [], instance)

@@ -1,34 +1,24 @@
-"""What the relay of a machine and Redis exchange."""
+"""What a machine's relay and Redis exchange, as Python sees it."""
 
 from __future__ import annotations
 
 import errno
-import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
-from tailboard.errors import RecordDamaged, StoreError
+from tailboard.errors import StoreError
 from tailboard.job import parse_record
 from tailboard.journal import parse_journal
 from tailboard.judge import delay_before_start, judge
-from tailboard.logs import LAST_SIZE
 from tailboard.status import FINISHED, Status
-from tailboard.values import LAST_TIME, utc
 from tailboard.workers import WorkerInfo
 
 RESTORE_TIME = 30.0  # seconds without starts, at most, after Redis returned to an older state
-# Errors of Redis if a key holds something other than our command or script expects.
-DAMAGE_RE = re.compile(
-    "WRONGTYPE|attempt to |bad argument|not an integer|equal or smaller|no such key"
-)
-STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
-NO_STATE = (None,) * 6  # these fields of a damaged state
-DAMAGED = "its record in Redis is damaged"
+SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")  # the name of a spool
 
 
 @dataclass(slots=True)
@@ -38,12 +28,8 @@ class Assignment:
     id: str
     token: str
     log_size: int | None  # of earlier attempts on other machines; None: there is no log
-    record: bytes  # what was asked, as a line
+    record: bytes  # the line of job.json
     journal: bytes
-
-    @property
-    def queue(self) -> str:
-        return parse_record(self.record, self.id).queue
 
 
 @dataclass(slots=True)
@@ -57,16 +43,17 @@ class LogTail:
 
 @dataclass(slots=True)
 class Instance:
-    """One run of a spool's relay. Redis knows the one that speaks for a spool."""
+    """One run of a spool's relay. Redis accepts one instance of each spool."""
 
     name: str  # random
     since: float = 0.0  # seconds since 1970, by the clock of Redis; 0: not accepted yet
-    beats: int = 0  # the number of the last report of this spool that is known to be accepted
-    epoch: str = ""  # of Redis then
+    beats: int = 0  # the number of this spool's last report that Redis is known to have accepted
+    epoch: str = ""  # of Redis at that report
 
     @property
     def known(self) -> tuple[str, int, float]:
-        """What shows whether Redis has returned to an older state, and how long restoring lasts."""
+        """The arguments by which a script finds out whether Redis has returned to an older state,
+        and for how many seconds jobs are restored then."""
         return self.epoch, self.beats, RESTORE_TIME
 
 
@@ -89,12 +76,12 @@ class SpoolInUse(OSError):
 class MachineOrders:
     """The orders of Redis for a machine."""
 
-    epoch: str  # it changes when Redis was emptied
-    cancel_requests: dict[str, str]  # jobs to cancel, and why
-    deletions: list[str]  # jobs to delete
-    paused: dict[str, bytes]  # queues, and what is said of each
-    restoring: int  # machines that are putting back what an older state of Redis lacks
-    must_restore: bool  # this one is among them
+    epoch: str  # it changes if Redis is emptied or returns to an older state
+    cancel_requests: dict[str, str]  # the IDs of jobs to cancel, each with the reason
+    deletions: list[str]  # the IDs of jobs to delete
+    paused: dict[str, bytes]  # the paused queues, each with its pause as JSON
+    restoring: int  # how many machines are restoring what an older state of Redis lacks
+    must_restore: bool  # this machine is one of them
 
 
 @dataclass(slots=True)
@@ -107,72 +94,13 @@ class MachineReport:
     workers: Sequence[WorkerInfo]
 
 
-def is_full(error: Exception) -> bool:
-    """Has Redis refused to write because of its maxmemory?"""
-    return isinstance(error, StoreError) and error.errno == errno.ENOSPC
-
-
-def none_if_damaged(answer: Any) -> Any:
-    """An answer about one job; None if its key holds something else. Other errors are raised."""
-    if isinstance(answer, RecordDamaged):
-        return None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
-
-
-def parse_count(text: bytes | str | None) -> int:
-    """A number of bytes or jobs from Redis; 0 if it is not a number."""
-    with suppress(ValueError):
-        return max(0, min(int(text or 0), LAST_SIZE))
-    return 0
-
-
-def parse_score(text: bytes | str | None) -> float:
-    """A time in seconds since 1970 from Redis; 0 if it is not a valid time."""
-    with suppress(ValueError):
-        found = float(text or 0)
-        return found if 0 <= found < LAST_TIME else 0.0
-    return 0.0
-
-
-def parse_status(text: str) -> tuple[Status, str | None]:
-    """(status, problem) from the text in Redis. A job with a damaged status is lost; the problem of
-    a good one is None."""
-    with suppress(ValueError):
-        return Status(text), None
-    why = f"its status is {text[:40]!r}" if text else "it has no status"
-    return Status.LOST, f"{DAMAGED}: {why}"
-
-
-def damaged_line(why: str) -> str:
-    """The journal's line for a job whose record is damaged."""
-    ended = {"status": Status.LOST, "reason": f"{DAMAGED}: {why}", "finished_at": utc()}
-    return f"\n{json.dumps({'ended': ended})}\n"
-
-
-def flat_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """The pairs in a flat list, as Redis sends them."""
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-@dataclass(slots=True)
-class SpoolInstances:
-    """The file `instances` of a spool, beside what differs in a copy."""
-
-    names: list[str]  # of the last instances, the newest last
-    admitted: bool  # Redis has accepted one
-    beats: int = 0  # see Instance, as are
-    epoch: str = ""
-
-
 @dataclass(slots=True)
 class SpoolEntry:
     """One job in the spool, as the relay read it at one moment."""
 
     id: str
     status: Status
-    place: str  # the spool's folder that holds it: taken, returned or its status
+    place: str  # the spool's folder that contains it: "taken", "returned" or its status
     folder: str
     token: str
     queue: str
@@ -184,12 +112,12 @@ class SpoolEntry:
 
     @property
     def is_waiting(self) -> bool:
-        """Does it wait for a worker of this machine, confirmed or about to be?"""
+        """Does it wait for a worker of this machine? It is confirmed, or is about to be."""
         return self.place in ("taken", "queued")
 
     @property
     def is_over(self) -> bool:
-        """Has its attempt ended, and may Redis know of that only with its whole log?"""
+        """Has its attempt ended? Redis accepts that only after the whole log."""
         return self.status in FINISHED or self.place == "returned"
 
     @property
@@ -198,8 +126,8 @@ class SpoolEntry:
         return Status.RUNNING if self.is_waiting else self.status
 
     def seconds_to_retry(self) -> float:
-        """Seconds until its next attempt may start, where it has had one that ended badly."""
-        with suppress(ValueError, RecursionError):  # a job's doing
+        """Seconds until its next attempt can start; 0 if its last attempt needs no delay."""
+        with suppress(ValueError, RecursionError):  # a job can write into its own record
             job = parse_record(self.record, self.id)
             verdict = judge(job.retries, parse_journal(self.journal)[-1], None, "", 0.0)
             delay = delay_before_start(job, verdict, 0.0)

@@ -6,7 +6,7 @@ import logging
 import time
 
 from tailboard.errors import StoreError
-from tailboard.machines.messages import is_full
+from tailboard.machines.answers import is_full
 
 log = logging.getLogger("worker")
 

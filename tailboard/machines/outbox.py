@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tailboard.errors import JobDamaged, JobNotFound, RecordDamaged, WrongState
-from tailboard.machines.messages import Assignment, SpoolEntry, is_full
+from tailboard.machines.answers import is_full
+from tailboard.machines.messages import Assignment, SpoolEntry
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_machines import REDIS_LOG_KEPT
 from tailboard.machines.relay_store import RelayStore

@@ -48,17 +48,17 @@ class Presence:
         SpoolInUse while another instance of its spool may live; SpoolCopied once one is known
         to."""
         if self.instance is None:
-            self.instance = self.spool.begin_instance()
+            self.instance = self.spool.instances.begin()
         try:
             orders = self.store.beat(self.spool.name, workers, self.instance)
         except SpoolInUse as other:
-            has_ended = self.spool.has_run(other.instance)
+            has_ended = self.spool.instances.has_run(other.instance)
             if not has_ended and self._observe(other) < redis_machines.INSTANCE_SILENCE:
                 raise
             orders = self.store.beat(self.spool.name, workers, self.instance, other.instance)
         self.rival = None
         if not self.is_admitted:
-            self.spool.note_instance(self.instance, True)
+            self.spool.instances.save(self.instance, True)
             self.is_admitted = True
         return orders
 
@@ -78,7 +78,7 @@ class Presence:
     def save(self) -> None:
         """Store the number of the last accepted report in the spool."""
         if self.instance is not None and self.is_admitted:
-            self.spool.note_instance(self.instance, True)
+            self.spool.instances.save(self.instance, True)
 
     def end(self, workers: Sequence[WorkerInfo]) -> None:
         """Report the workers that remain, as the relay ends."""

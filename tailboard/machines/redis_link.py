@@ -1,4 +1,4 @@
-"""The connection to Redis and its scripts."""
+"""The connection to Redis and the loader of its scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
 from tailboard.files import SMALL_FILE
 from tailboard.folder.saved_files import RUNS_KEPT
-from tailboard.machines.messages import DAMAGE_RE, none_if_damaged
+from tailboard.machines.answers import DAMAGE_RE
 from tailboard.settings import RepeatedErrors
 from tailboard.values import ID_RE
 
@@ -26,7 +26,7 @@ Command = tuple[Any, ...]
 @cache
 def load_scripts() -> Mapping[str, str]:
     """The Lua scripts that Redis runs, by name. The files are read at the first call."""
-    from pathlib import Path  # here: a folder needs no scripts
+    from pathlib import Path  # here: its import takes time, and a folder needs no scripts
 
     folder = Path(__file__).parent / "lua"
     texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
@@ -36,11 +36,11 @@ def load_scripts() -> Mapping[str, str]:
 
 
 class RedisLink:
-    """Sends commands and scripts, several in one round trip. Errors are OSErrors in our own words,
-    because the client's may show the URL, which holds a password."""
+    """Sends commands and scripts, several in one round trip. Errors are OSErrors with a text of
+    ours, because the client's text may show the URL, which contains a password."""
 
     def __init__(self, url: str) -> None:
-        import redis  # here: a folder needs neither its memory nor its start-up time
+        import redis  # here: it takes memory and time, and a folder does not need it
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -64,21 +64,23 @@ class RedisLink:
 
         scripts = load_scripts().items()
         self.names = {name: sha1(text.encode()).hexdigest() for name, text in scripts}
-        self._foreign_names = RepeatedErrors(log)  # names in Redis that are not ours
+        self._foreign_names = RepeatedErrors(log)  # invalid names in Redis, each logged once
 
     def key(self, name: str) -> str:
-        """A key of ours, with the prefix of all."""
+        """One of our keys, with the prefix that all have."""
         return REDIS_PREFIX + name
 
     def script(self, name: str, *arguments: Any) -> Command:
+        """The command that runs a script."""
         return ("EVALSHA", self.names[name], 1, REDIS_PREFIX, *arguments)
 
     def run(self, name: str, *arguments: Any) -> Any:
-        """The answer of one script."""
+        """Run a script; returns its answer. OSError as `ask`."""
         return self.ask(self.script(name, *arguments))[0]
 
     def ask(self, *commands: Command) -> list[Any]:
-        """The answers; OSError if one failed."""
+        """Send these commands; returns their answers. OSError if one of them failed; the others
+        may have taken effect."""
         answers = self.try_all(commands)
         for answer in answers:
             if isinstance(answer, OSError):
@@ -86,11 +88,12 @@ class RedisLink:
         return answers
 
     def try_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers, with an OSError in place of each that failed."""
+        """Send these commands; returns their answers, with an OSError instead of each that failed.
+        StoreUnreachable if the connection broke: any of them may have taken effect."""
         answers = self._execute(commands)
         if any(isinstance(answer, self.errors.NoScriptError) for answer in answers):
             self._execute([("SCRIPT LOAD", text) for text in load_scripts().values()])
-            answers = self._execute(commands)  # safe, as each may be carried out twice
+            answers = self._execute(commands)  # each command can safely be carried out twice
         return [self._translate_error(a) if isinstance(a, Exception) else a for a in answers]
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -103,26 +106,27 @@ class RedisLink:
             raise self._translate_error(error) from None
 
     def _translate_error(self, error: Exception) -> OSError:
-        """The client's error in our own words, without secrets."""
+        """The client's error as one of ours, with a text that contains no secret."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
             return StoreError(errno.ENOSPC, "Redis is full (maxmemory)")
         if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
             return StoreUnreachable(errno.EACCES, "Redis refuses our user or password")
         if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
-            words = re.findall("the '([a-z|]{1,30})'", text)
-            return StoreError(errno.EACCES, f"Redis' ACL forbids {words[0] if words else 'that'}")
+            commands = re.findall("the '([a-z|]{1,30})'", text)
+            forbidden = commands[0] if commands else "that"
+            return StoreError(errno.EACCES, f"Redis' ACL forbids {forbidden}")
         if isinstance(error, (known.TimeoutError, TimeoutError)):
             return StoreUnreachable(errno.ETIMEDOUT, "Redis does not answer in time")
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
-            said = text.partition(", with args")[0]  # the address may hold a password
-            if DAMAGE_RE.search(said):
-                return RecordDamaged(errno.EIO, f"Redis says: {said[:200]}")
-            return StoreError(errno.EIO, f"Redis says: {said[:200]}")
+            message = text.partition(", with args")[0]  # the arguments may be secret
+            if DAMAGE_RE.search(message):
+                return RecordDamaged(errno.EIO, f"Redis says: {message[:200]}")
+            return StoreError(errno.EIO, f"Redis says: {message[:200]}")
         return StoreUnreachable(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:
-        """ValueError if its eviction policy may drop keys."""
+        """ValueError if the eviction policy of Redis allows it to drop keys."""
         (memory,) = self.ask(("INFO", "memory"))
         policy = memory.get("maxmemory_policy")
         if policy != "noeviction":
@@ -134,8 +138,8 @@ class RedisLink:
         return float(seconds) + int(microseconds) / 1e6
 
     def checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
-        """Those names from Redis that are IDs, or match `known`: only these become paths and keys.
-        Each other name is logged once."""
+        """Those of these names from Redis that are IDs of jobs, or match `known`. Only such names
+        may become parts of paths and keys. Each other name is logged once."""
         found = []
         for raw in names:
             name = raw.decode(errors="replace")
@@ -146,8 +150,3 @@ class RedisLink:
                     f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
                 )
         return found
-
-
-def text_of(answer: Any) -> str:
-    """The text in an answer about one job; "" if there is none, or if its key is damaged."""
-    return (none_if_damaged(answer) or b"").decode(errors="replace")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tailboard.errors import JobNotFound
 from tailboard.logs import SAMPLE, Log, SizeSamples
-from tailboard.machines.messages import none_if_damaged, parse_count, parse_score
+from tailboard.machines.answers import none_if_damaged, parse_count, parse_score
 from tailboard.machines.redis_link import REDIS_PREFIX, RedisLink
 from tailboard.notifier import Notifier
 from tailboard.values import LAST_TIME

@@ -21,8 +21,15 @@ from tailboard.folder.retention import Retention, Sweep
 from tailboard.job import VERSION, Job, parse_record
 from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start, judge
-from tailboard.machines.messages import (
+from tailboard.machines.answers import (
     DAMAGED,
+    damaged_line,
+    flat_pairs,
+    none_if_damaged,
+    parse_count,
+    parse_score,
+)
+from tailboard.machines.messages import (
     Assignment,
     Instance,
     LogTail,
@@ -30,11 +37,6 @@ from tailboard.machines.messages import (
     RedisIsOlder,
     SpoolEntry,
     SpoolInUse,
-    damaged_line,
-    flat_pairs,
-    none_if_damaged,
-    parse_count,
-    parse_score,
 )
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_store import SEARCH_STEP, RedisStore

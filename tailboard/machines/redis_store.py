@@ -7,7 +7,6 @@ import heapq
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,19 +24,17 @@ from tailboard.journal import parse_journal
 from tailboard.judge import judge
 from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.logs import Log
-from tailboard.machines.messages import (
+from tailboard.machines.answers import (
     DAMAGED,
-    NO_STATE,
-    RESTORE_TIME,
-    STATE_FIELDS,
-    MachineReport,
     flat_pairs,
     none_if_damaged,
     parse_count,
     parse_score,
     parse_status,
+    text_of,
 )
-from tailboard.machines.redis_link import Command, RedisLink, text_of
+from tailboard.machines.messages import RESTORE_TIME, SPOOL_RE, MachineReport
+from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
@@ -61,11 +58,12 @@ from tailboard.workers import Machine, WorkerInfo, parse_workers
 
 log = logging.getLogger("storage")
 
-SEARCH_STEP = 200  # records asked of Redis in one trip
-ID_STEP = 1_000  # IDs asked of Redis in one trip
-RECORD_STEP = 100  # records asked of Redis in one trip for a list: each may have a megabyte
-SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")
-POLICY_INTERVAL = 60.0  # seconds between looks at the eviction policy of Redis
+SEARCH_STEP = 200  # records read in one trip to Redis
+ID_STEP = 1_000  # IDs read in one trip
+RECORD_STEP = 100  # records read in one trip for a list: each may have a megabyte
+POLICY_INTERVAL = 60.0  # seconds between checks of the eviction policy of Redis
+STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
+NO_STATE = (None,) * 6  # these fields of a damaged state
 
 
 class RedisStore:

@@ -104,7 +104,7 @@ class Relay:
     def is_admitted(self) -> bool:
         """Has Redis accepted this very folder as the spool? Before, it may be a copy, whose jobs
         another machine runs."""
-        return self.presence.is_admitted or self.spool.is_admitted()
+        return self.presence.is_admitted or self.spool.instances.is_admitted()
 
     def leave(self, worker: str) -> None:
         """Fetch no more jobs for this worker, which is stopping, and fire no more schedules. A

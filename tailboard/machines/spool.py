@@ -8,8 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from tailboard.errors import JobDamaged, JobError
 from tailboard.files import (
@@ -33,22 +32,14 @@ from tailboard.folder.retention import Retention
 from tailboard.job import parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
-from tailboard.logs import LAST_SIZE, FileLog
-from tailboard.machines.messages import Assignment, Instance, LogTail, SpoolEntry, SpoolInstances
-from tailboard.machines.redis_store import SPOOL_RE
+from tailboard.logs import FileLog
+from tailboard.machines.messages import SPOOL_RE, Assignment, LogTail, SpoolEntry
+from tailboard.machines.spool_instances import SpoolInstances
 from tailboard.notifier import Notifier
 from tailboard.status import FINISHED, Status
-from tailboard.values import (
-    FULL_ERRNOS,
-    ID_RE,
-    RESOURCE_ERRNOS,
-    is_queue_name,
-    known_fields,
-    whole_number,
-)
+from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
 from tailboard.workers import parse_pause
 
-INSTANCES_KEPT = 20  # runs of its relay that a spool remembers
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
 
 
@@ -70,6 +61,7 @@ class Spool(FolderStore):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         super().__init__(root)
         self.name = self._read_name()
+        self.instances = SpoolInstances(self.root, self.name, self.boot)
 
     def _make_folders(self) -> None:
         super()._make_folders()
@@ -116,61 +108,6 @@ class Spool(FolderStore):
         """OSError if the folder is missing or another one. Its jobs are not lost by that."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
             raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
-
-    def _identity(self) -> dict[str, Any]:
-        """What differs in every copy of this folder: on one file system its inode, on another
-        machine the ID of the boot. It also changes with a restart of the machine."""
-        found = os.stat(self.root)
-        return {"boot": self.boot, "device": found.st_dev, "inode": found.st_ino}
-
-    def _read_instances(self) -> SpoolInstances:
-        """The stored use of this very folder by its relays. In a copy, or after a restart of the
-        machine, no instance is known; under a new name, no report is."""
-        with suppress(OSError, ValueError, TypeError, RecursionError):
-            record = json.loads(read_small(f"{self.root}/instances"))
-            use = SpoolInstances(**known_fields(SpoolInstances, record))
-            names = use.names if isinstance(use.names, list) else []
-            identity = self._identity()
-            is_here = {name: record.get(name) for name in identity} == identity
-            seen = 0, ""
-            if record.get("spool") == self.name:  # else it has got a new name, which Redis lacks
-                seen = whole_number(use.beats, 0, LAST_SIZE), str(use.epoch)
-            return SpoolInstances(names if is_here else [], is_here and use.admitted is True, *seen)
-        return SpoolInstances([], False)
-
-    def begin_instance(self) -> Instance:
-        """A new run of the relay, which has the relay's lock."""
-        use = self._read_instances()
-        instance = Instance(os.urandom(8).hex(), beats=use.beats, epoch=use.epoch)
-        self.note_instance(instance, self.is_admitted())
-        return instance
-
-    def note_instance(self, instance: Instance, admitted: bool) -> None:
-        """Store that this instance runs in this very folder. Not fsynced: after a power cut the
-        machine has another boot ID."""
-        names = [name for name in self._read_instances().names if name != instance.name]
-        names = [*names[-INSTANCES_KEPT:], instance.name]
-        use = SpoolInstances(names, admitted, instance.beats, instance.epoch)
-        draft = f"{self.root}/tmp/instances-{os.urandom(4).hex()}"
-        try:
-            with open(draft, "x", opener=open_private) as file:
-                json.dump(asdict(use) | self._identity() | {"spool": self.name}, file)
-            os.rename(draft, f"{self.root}/instances")
-        except OSError as error:  # a worker starts on a full disk, too
-            if error.errno not in FULL_ERRNOS:
-                raise
-            with suppress(OSError):
-                os.unlink(draft)
-
-    def is_admitted(self) -> bool:
-        """Has Redis accepted an instance of this very folder? Before, it may be a copy, whose jobs
-        another machine runs."""
-        return self._read_instances().admitted
-
-    def has_run(self, instance: str) -> bool:
-        """Has this instance run in this very folder? It has ended, since it no longer holds the
-        relay's lock."""
-        return instance in self._read_instances().names
 
     def lock_relay(self) -> int | None:
         """Lock the right to speak with Redis for this spool until the descriptor is closed; None if
