@@ -1,4 +1,4 @@
-"""Logs of jobs that run on other machines, read from Redis."""
+"""The logs in Redis: waiting for news of them, and reading them."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ READER_LEASE = 60  # seconds for which an open log is not pruned
 
 
 class RedisFeed:
-    """Waits on behalf of all followers of this process, with one thread and one connection: XREAD
-    over the streams of all followed logs and `changes`."""
+    """Waits for news on behalf of all followers in this process, with one thread and one
+    connection: XREAD over the stream `changes` and the streams of all followed logs."""
 
     def __init__(self, link: RedisLink) -> None:
         self.link = link
         self.changed = threading.Condition()
         self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
-        self.places: dict[str, str] = {}  # stream -> the last entry seen
-        self.version = self.read_version = 0  # of `places`: the newest, and what the thread reads
-        self.client_id: int | None = None
+        self.places: dict[str, str] = {}  # stream -> ID of the last entry read
+        self.version = self.read_version = 0  # of `places`: the newest; the one the thread uses
+        self.client_id: int | None = None  # of the thread's connection
         self.thread: threading.Thread | None = None
         self.is_closed = False
 
     def close(self) -> None:
-        """Tell the thread to end."""
+        """End the thread."""
         self.is_closed = True
         if self.client_id is not None:
             with suppress(OSError):
                 self.link.ask(("CLIENT UNBLOCK", self.client_id))
 
     def add(self, notifier: RedisNotifier, job_id: str) -> None:
-        """Wake this notifier from now on; what is written after this call is not missed."""
+        """Wake this notifier from now on: no entry that is written after this call is missed."""
         streams = [f"log:{job_id}", "changes"] if job_id else ["changes"]
         lasts = self.link.ask(
             *(("XREVRANGE", REDIS_PREFIX + s, "+", "-", "COUNT", 1) for s in streams)
@@ -59,7 +59,8 @@ class RedisFeed:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Unblock the thread until it reads the new stream: it may be about to wait without it."""
+        """Unblock the thread until it reads the new streams. It may be about to wait without them,
+        so it is unblocked repeatedly. The caller holds `changed`."""
         deadline = time.monotonic() + REDIS_BLOCK
         while self.read_version < self.version and time.monotonic() < deadline:
             if self.client_id is not None:
@@ -68,6 +69,7 @@ class RedisFeed:
             self.changed.wait(0.005)
 
     def remove(self, notifier: RedisNotifier, job_id: str) -> None:
+        """Do not wake this notifier any more."""
         with self.changed:
             notifiers = self.waiting.get(job_id, set())
             notifiers.discard(notifier)
@@ -81,13 +83,14 @@ class RedisFeed:
             try:
                 self._read()
                 pause = 0.05
-            except Exception:  # away: the woken followers ask Redis themselves and get the error
+            except Exception:  # Redis is away: the woken followers ask it and get the error
                 self.client_id = None
                 self._wake_all()
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
     def _read(self) -> None:
+        """Read the streams and wake the notifiers until an error or `close`."""
         with self.link.client.client() as client:  # a connection of its own
             self.client_id = client.client_id()
             while not self.is_closed:
@@ -101,6 +104,7 @@ class RedisFeed:
                         self._wake(key.decode().removeprefix(REDIS_PREFIX), entries)
 
     def _wake(self, stream: str, entries: Sequence[Any]) -> None:
+        """Wake the notifiers that these new entries concern."""
         if stream in self.places:
             self.places[stream] = entries[-1][0].decode()
         jobs = {stream.removeprefix("log:")}
@@ -118,7 +122,7 @@ class RedisFeed:
 
 
 class RedisNotifier(Notifier):
-    """Waits for changes of a job and its log, or ("") of any job."""
+    """A Notifier for the changes of a job and its log, or of any job if `job_id` is ""."""
 
     def __init__(self, feed: RedisFeed, job_id: str) -> None:
         self.inotify, self.feed, self.job_id = None, feed, job_id
@@ -137,7 +141,7 @@ class RedisNotifier(Notifier):
         self.pipe.wake()
 
     def pop_news(self) -> bool:
-        """Forget the news that came since the last call; returns whether there was any."""
+        """Forget the news since the last call. Returns True if there was any."""
         return self.pipe.clear()
 
     def changes(self) -> Iterator[tuple[int, str]]:
@@ -152,7 +156,7 @@ class RedisNotifier(Notifier):
 
 
 class MemorySamples(SizeSamples):
-    """Samples in memory, as fetched from Redis."""
+    """The samples of a log, as read from Redis."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(-1)
@@ -166,19 +170,21 @@ class MemorySamples(SizeSamples):
 
 
 class RedisLog(Log):
-    """The mirror of a log in Redis. `size` asks Redis; `start` and `changed_at` are as of then."""
+    """A log as Redis has it. `size` asks Redis; `start` and `changed_at` are those of that time.
+    While it is open, a key in Redis prevents that the job is pruned."""
 
     def __init__(self, link: RedisLink, job_id: str) -> None:
-        """JobNotFound; FileNotFoundError where the job has written none."""
+        """JobNotFound; FileNotFoundError if the job has no log."""
         self.link, self.job_id = link, job_id
         self.leased_until = 0.0  # on the monotonic clock
         self.state = self._read_state()
-        reading = f"{REDIS_PREFIX}reading:{job_id}"
+        reading = link.key(f"reading:{job_id}")
         link.try_all([("INCR", reading), ("EXPIRE", reading, READER_LEASE)])
         self.leased_until = time.monotonic() + READER_LEASE / 2
 
     def _read_state(self) -> tuple[int, int, float]:
-        key = f"{REDIS_PREFIX}state:{self.job_id}"
+        """(size, start, time of the last change) of the log."""
+        key = self.link.key(f"state:{self.job_id}")
         fields = ("status", "log_size", "log_start", "log_at")
         (found,) = self.link.try_all([("HMGET", key, *fields)])
         status, size, start, at = none_if_damaged(found) or (b"", None, None, None)
@@ -209,7 +215,7 @@ class RedisLog(Log):
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         commands = [self.link.script("read", self.job_id, offset, limit)]
         if time.monotonic() > self.leased_until:
-            commands.append(("EXPIRE", f"{REDIS_PREFIX}reading:{self.job_id}", READER_LEASE))
+            commands.append(("EXPIRE", self.link.key(f"reading:{self.job_id}"), READER_LEASE))
             self.leased_until = time.monotonic() + READER_LEASE / 2
         answer = self.link.try_all(commands)[0]
         if isinstance(answer, OSError):
@@ -218,10 +224,10 @@ class RedisLog(Log):
         return int(begin), data
 
     def pread(self, limit: int, offset: int) -> bytes:
-        """Bytes that are gone read as zeros, like a hole in a file."""
+        """Bytes that no longer exist are zeros, like a hole in a file."""
         begin, data = self.read(offset, limit)
         return (bytes(min(begin - offset, limit)) + data)[:limit] if data else b""
 
     def samples(self) -> SizeSamples:
-        (data,) = self.link.try_all([("GET", f"{REDIS_PREFIX}times:{self.job_id}")])
+        (data,) = self.link.try_all([("GET", self.link.key(f"times:{self.job_id}"))])
         return MemorySamples(none_if_damaged(data) or b"")

@@ -19,7 +19,7 @@ class RedisSaved:
     `saved-runs:NAME`."""
 
     def __init__(self, link: RedisLink, errors: RepeatedErrors) -> None:
-        """`troubles`: where damaged values are reported, as saved/NAME or schedules/NAME."""
+        """`errors` logs damaged values, as saved/NAME or schedules/NAME."""
         self.link, self._errors = link, errors
         self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # by name: as stored, parsed
 
@@ -32,12 +32,12 @@ class RedisSaved:
             raw, seen = self.read_schedule(name)
             after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
             answer = self.link.run("save", name, record, raw, after)
-            if answer is not None:  # else a worker has just written the schedule
+            if answer is not None:  # else a worker has just changed the schedule: try again
                 return bool(answer)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of each saved command, by name. Commands that others save at the same moment are
-        not counted, so all together may exceed the limit a little."""
+        """Bytes of each saved command, by name. Commands that other processes save at the same
+        moment are not counted, so the total may exceed the limit a little."""
         records = self._read_all()
         return {name.decode(errors="replace"): len(data) for name, data in records.items()}
 
@@ -61,8 +61,8 @@ class RedisSaved:
         return dict(records)
 
     def parse(self, name: str, data: bytes) -> SavedCommand:
-        """The command in `data`, which is parsed only after it has changed. ValueError if it is
-        damaged."""
+        """The command in `data`, which is parsed only if it has changed since the last call.
+        ValueError or RecursionError if it is damaged."""
         known = self._commands.get(name)
         if known is None or known[0] != data:
             command = parse_command(data, name)
@@ -108,8 +108,9 @@ class RedisSaved:
         return self.read_schedule(name)[1]
 
     def read_schedule(self, name: str) -> tuple[bytes, Schedule]:
-        """(the schedule as it is stored, b"" if there is none; the same, parsed). Redis does not
-        know when a damaged one was written: its times count from when a worker looks at it."""
+        """(the schedule as it is stored, or b"" if there is none; the same, parsed). A damaged one
+        is parsed as the default `Schedule()`: its times count from the moment a worker reads
+        it."""
         (data,) = self.link.ask(("HGET", self.link.key("schedules"), name))
         if data is None:
             return b"", Schedule()

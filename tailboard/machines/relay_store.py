@@ -1,4 +1,4 @@
-"""What a relay needs of the storage that all machines share."""
+"""The contract between a machine's relay and the storage that all machines share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class RelayPauses(Protocol):
 
 
 class RelayStore(Protocol):
-    """The jobs as all machines share them. A machine's relay takes jobs from it into the machine's
-    spool, reports what happens to them, and carries out its orders. The relay uses nothing else
-    of Redis.
+    """The jobs as all machines share them. A machine's relay takes jobs from this store into the
+    machine's spool, reports what happens to them, and carries out the store's orders. The relay
+    uses nothing else of Redis.
 
     A spool is named as SPOOL_RE allows. A job has a token, SPOOL:N, from the moment at which a
     spool takes it. N grows whenever the job is taken, or changed without its spool, which makes the

@@ -1,4 +1,4 @@
-"""A machine's spool: the folder of the jobs that it took from Redis."""
+"""A machine's spool: the jobs folder of the jobs that it took from Redis."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each s
 
 
 class Spool(FolderStore):
-    """The jobs from Redis that this machine runs or has run: a jobs folder like any other, into
-    which the relay puts jobs for the workers. In addition:
+    """The jobs from Redis that this machine runs or has run. It is a jobs folder like any other,
+    into which the relay puts jobs for the workers. It also contains:
 
         name            this folder's name in Redis, made once
-        epoch           that of Redis, as its jobs and pauses were compared with it last
-        relay           flock-ed by the one relay
-        instances       the last runs of the relay in this very folder, of which a copy has none
-        taken/ID/       taken from Redis, not confirmed: no worker sees it yet
-        returned/QUEUE/ID/    to be queued in Redis again, for whichever machine
+        epoch           the epoch of Redis with which the spool's jobs and pauses were compared last
+        relay           the relay holds its flock
+        instances       the last runs of the relay in this very folder, see SpoolInstances
+        taken/ID/       a job that was taken from Redis and is not confirmed: no worker sees it yet
+        returned/QUEUE/ID/    a job to be queued in Redis again, for any machine
 
-    A journal that begins with {"taken": "SPOOL:N"} is of a job that Redis knows by that token."""
+    If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token."""
 
     EXTRA = ("taken", "returned")
 
@@ -69,7 +69,8 @@ class Spool(FolderStore):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     def _read_name(self) -> str:
-        """The host's name and a random part: hosts, and spools of one host, may be named alike."""
+        """The spool's name. It is made once, from the host's name and a random part, because hosts
+        can have equal names, and a host can have several spools."""
         path = f"{self.root}/name"
         host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
         with suppress(FileExistsError):
@@ -80,7 +81,7 @@ class Spool(FolderStore):
                 self._set_aside_foreign()
             finally:
                 os.unlink(draft)
-        # Also if another worker made it: Redis must learn of no name that a power cut may undo.
+        # Also if another worker made it: a power cut must not undo a name that Redis knows.
         fsync_folder(self.root)
         fsync_folder(os.path.dirname(self.root))
         name = read_small(path).decode(errors="replace")
@@ -89,8 +90,8 @@ class Spool(FolderStore):
         return name
 
     def _set_aside_foreign(self) -> None:
-        """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they are
-        those of another machine, and must not run here as well."""
+        """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they
+        belong to another machine and must not run here as well."""
         for home in (f"{self.root}/taken", f"{self.root}/running", *self._queue_folders()):
             for job_id in self._listing(home):
                 with suppress(BlockingIOError, FileNotFoundError):  # supervised here, or moving
@@ -105,18 +106,19 @@ class Spool(FolderStore):
             self._set_aside(folder, "its spool got a new name")
 
     def check_name(self) -> None:
-        """OSError if the folder is missing or another one. Its jobs are not lost by that."""
+        """OSError if the folder is missing, or another spool is in its place. Its jobs are not lost
+        then."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
             raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
 
     def lock_relay(self) -> int | None:
-        """Lock the right to speak with Redis for this spool until the descriptor is closed; None if
-        another worker has it."""
+        """Lock the right to report to Redis for this spool, until the returned descriptor is
+        closed. None if another worker has the lock."""
         return lock_file(f"{self.root}/relay", os.O_RDWR | os.O_CREAT)
 
     @contextmanager
     def retention(self, redis_clock: float) -> Iterator[Retention]:
-        """What is known of Redis' clock, for deleting from Redis by age."""
+        """What this machine knows about the clock of Redis, for deleting jobs from Redis by age."""
         fd = open_regular(f"{self.root}/retention-redis", os.O_RDWR | os.O_CREAT)
         try:
             retention = Retention.read(fd, self.boot, redis_clock)
@@ -138,10 +140,10 @@ class Spool(FolderStore):
         """A job that is to run again goes back to Redis: any machine may run it."""
         return f"{self.root}/returned/{queue}"
 
-    # What the relay looks at
+    # What the relay reads
 
     def ids(self) -> list[str]:
-        """All jobs here; those that have not ended come first."""
+        """The IDs of all jobs here, first those that have not ended."""
         found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
         for folder in self._queue_folders():
             found += self._listing(folder)
@@ -151,10 +153,11 @@ class Spool(FolderStore):
         return found
 
     def taken(self) -> Sequence[str]:
+        """The IDs of the jobs that are taken and not confirmed."""
         return self._listing(f"{self.root}/taken")
 
     def active(self) -> set[str]:
-        """The jobs that wait here for a worker, run, or are to be returned."""
+        """The IDs of the jobs that wait here for a worker, run, or are to be returned."""
         found = set(self._listing(f"{self.root}/running"))
         for folder in self._queue_folders():
             found.update(self._listing(folder))
@@ -165,7 +168,7 @@ class Spool(FolderStore):
         return [*paths_in(f"{self.root}/queued"), *paths_in(f"{self.root}/returned")]
 
     def watch_active(self) -> Notifier:
-        """A watch on those folders; the folders of running jobs are added to it."""
+        """A notifier for the folders of active jobs. The caller adds the folder of each job."""
         names = ("running", "queued", "returned", "workers", "returned/default", "queued/default")
         os.makedirs(f"{self.root}/returned/default", mode=0o700, exist_ok=True)
         return Notifier(*(f"{self.root}/{name}" for name in names))
@@ -173,9 +176,10 @@ class Spool(FolderStore):
     def read_entry(
         self, job_id: str, known: SpoolEntry | None = None, must_read: bool = False
     ) -> SpoolEntry | None:
-        """The job as it is now; None if not here or not from Redis. `known`: an earlier look.
-        `must_read`: OSError if the disk prevents it."""
-        for _ in range(LOOKUPS):  # a job may move past the search
+        """The job as it is now; None if it is not here, is not from Redis, or cannot be read.
+        `known`: an earlier result, whose record need not be read again. `must_read`: raise an
+        OSError if the disk prevents reading."""
+        for _ in range(LOOKUPS):  # a job can move past the search
             for place, folder in self._places(job_id):
                 try:
                     return self._read_entry_at(job_id, place, folder, known)
@@ -198,8 +202,8 @@ class Spool(FolderStore):
         return any(os.path.isdir(folder) for _, folder in self._places(job_id))
 
     def _places(self, job_id: str) -> Iterator[tuple[str, str]]:
-        """(taken, returned or a status; the folder) of each possible place, in the order in which a
-        job moves. Nothing for a text that is not an ID: it might lead out of the spool."""
+        """("taken", "returned" or a status; the folder) of each possible place, in the order in
+        which a job moves. None for a text that is not an ID: it might lead out of the spool."""
         if not ID_RE.fullmatch(job_id):
             return
         yield "taken", f"{self.root}/taken/{job_id}"
@@ -212,14 +216,15 @@ class Spool(FolderStore):
     def _read_entry_at(
         self, job_id: str, place: str, folder: str, known: SpoolEntry | None
     ) -> SpoolEntry | None:
-        """Read the journal before the log's size: once a job has ended, no byte is missed."""
+        """Read the job in this folder. The journal is read before the log's size, so that the size
+        is final if the journal says that the job has ended."""
         journal = self._read_journal(folder)
         size, start, at = None, 0, 0.0
         with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
             size, start, at = file.size, file.start, file.changed_at
         status = Status.QUEUED if place in self.EXTRA else Status(place)
         token = token_in(journal)
-        if known is not None and token in (known.token, ""):  # "": its journal was destroyed
+        if known is not None and token in (known.token, ""):  # "": the journal was destroyed
             new = replace(known, status=status, place=place, folder=folder, journal=journal)
             new.log_size, new.log_start, new.log_at = size, start, at
             return new
@@ -227,7 +232,7 @@ class Spool(FolderStore):
         if not token.startswith(f"{self.name}:"):
             return None
         queue = "default"
-        with suppress(ValueError, RecursionError):  # a job's doing
+        with suppress(ValueError, RecursionError):  # the job has changed its own record
             queue = parse_record(record, job_id).queue
         return SpoolEntry(
             job_id, status, place, folder, token, queue, record, journal, size, start, at
@@ -242,18 +247,19 @@ class Spool(FolderStore):
         except OSError as error:
             if not is_damage(error):
                 raise
-            return b""  # nothing is known of it
+            return b""  # it was destroyed
 
     @staticmethod
     def read_log(entry: SpoolEntry, offset: int, limit: int) -> bytes:
+        """Up to `limit` bytes of the job's log, from `offset`."""
         with FileLog(f"{entry.folder}/output.log") as file:
             return file.pread(limit, offset)
 
     @staticmethod
     def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:
-        """(offset, bytes from there on) of its samples after the first `known` bytes, or of all of
-        them if samples have been removed. Only the first TIMES_KEPT bytes of the file count,
-        because a job can put a file of any size there."""
+        """(offset, the job's samples from there on). The offset is `known`, or 0 if samples have
+        been removed. Only the first TIMES_KEPT bytes of the file count, because a job can put a
+        file of any size there."""
         with suppress(OSError):
             fd = open_regular(f"{entry.folder}/times", os.O_RDONLY)
             try:
@@ -264,11 +270,11 @@ class Spool(FolderStore):
                 os.close(fd)
         return known, b""
 
-    # What the relay does
+    # What the relay changes
 
     def receive(self, found: Sequence[tuple[Assignment, LogTail]]) -> None:
-        """Write taken jobs down durably, where no worker sees them yet. All are written before the
-        first fsync, so that the file system can flush them together."""
+        """Write taken jobs durably into taken/, where no worker sees them. All are written before
+        the first fsync, so that the file system can flush them together."""
         if not found:
             return
         drafts = [self._draft(assignment, past) for assignment, past in found]
@@ -282,6 +288,7 @@ class Spool(FolderStore):
         fsync_folder(f"{self.root}/taken")
 
     def _draft(self, assignment: Assignment, past: LogTail) -> str:
+        """Write a job into tmp/; returns its folder. `past`: the end of its earlier log."""
         if not ID_RE.fullmatch(assignment.id):
             raise ValueError(f"{assignment.id[:80]!r} is not the ID of a job")
         draft = f"{self.root}/tmp/{assignment.id}"
@@ -300,13 +307,13 @@ class Spool(FolderStore):
                 file.write(content)
         if assignment.log_size is not None:
             with open(f"{draft}/output.log", "xb", opener=open_private) as file:
-                file.truncate(assignment.log_size)  # what is not here is a hole, as after a trim
+                file.truncate(assignment.log_size)  # the bytes before `past` are a hole
                 file.seek(past.offset)
                 file.write(past.end)
         return draft
 
     def admit(self, entry: SpoolEntry) -> SpoolEntry:
-        """Let a confirmed job run."""
+        """Let the workers see a confirmed job. Returns the job at its new place."""
         home = f"{self.root}/queued/{entry.queue}"
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
@@ -314,18 +321,19 @@ class Spool(FolderStore):
         return replace(entry, place="queued", folder=f"{home}/{entry.id}")
 
     def discard(self, entry: SpoolEntry) -> None:
-        """Remove a job that is no longer this machine's."""
+        """Delete a job that no longer belongs to this machine."""
         grave = f"{self.root}/tmp/{entry.id}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             os.rename(entry.folder, grave)
-            with suppress(OSError):  # retention tries it again
+            with suppress(OSError):  # pruning tries it again
                 remove_tree(grave)
 
     def leave_request(self, job_id: str, reason: str) -> None:
-        """Leave a request to cancel a job that has not ended here. Redis has accepted it, so it
-        holds even if the exit is in the journal. Unlike `cancel`, this never waits for a recorder
-        that may have looked for a request already: Redis refuses what that records. JobNotFound
-        also for a job in taken/ or returned/; FileNotFoundError if it moves."""
+        """Leave a request to cancel a job that has not ended here. Redis has accepted the request,
+        so it applies even if the job's exit is in the journal. Unlike `cancel`, this does not wait
+        for a worker that is recording the job's end and may have missed the request: Redis refuses
+        that end. JobNotFound also for a job in taken/ or returned/; FileNotFoundError if the job
+        moves."""
         status, folder = self._find(job_id)
         if status in FINISHED:
             return
@@ -335,14 +343,14 @@ class Spool(FolderStore):
         fsync_folder(folder)
 
     def set_aside(self, entry: SpoolEntry) -> None:
-        """Move a job that is no longer this machine's to set-aside/: it ran here, and its log may
-        be the only whole one."""
+        """Move a job that no longer belongs to this machine to set-aside/: it ran here, and its log
+        may be the only complete one."""
         self._set_aside(entry.folder)
 
     def end_cancelled(self, entry: SpoolEntry, reason: str) -> None:
-        """Record as cancelled a job that has ended otherwise or waits in taken/ or returned/: Redis
-        accepted a request first. The exit code stays. Durable on return. BlockingIOError while the
-        job is being recorded; OSError if the disk refuses."""
+        """Record as cancelled a job that has ended otherwise, or waits in taken/ or returned/:
+        Redis accepted a cancel request first. The exit code stays. Durable on return.
+        BlockingIOError while a worker records the job; OSError if the disk refuses."""
         with Claim(self, entry.folder, self._lock_times(entry.folder), None) as claim:
             with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
                 if not claim.acquire_lock():
@@ -361,6 +369,7 @@ class Spool(FolderStore):
             self._return(job_id, os.path.basename(home))
 
     def _return(self, job_id: str, queue: str) -> None:
+        """Return a queued job, unless a worker claims it at this moment."""
         with (
             suppress(OSError, JobError),
             self._lock_queued(f"{self.root}/queued/{queue}/{job_id}") as claim,
@@ -368,7 +377,7 @@ class Spool(FolderStore):
             claim.move_to(Status.QUEUED, self.requeue_home(queue))
 
     def known_epoch(self) -> str:
-        """The epoch of Redis that `note_epoch` stored last; "" before the first."""
+        """The epoch of Redis that `note_epoch` stored last; "" if it never did."""
         with suppress(OSError):
             return read_small(f"{self.root}/epoch").decode(errors="replace")
         return ""
@@ -376,15 +385,16 @@ class Spool(FolderStore):
     def note_epoch(self, epoch: str) -> None:
         replace_file(f"{self.root}/epoch", epoch.encode())
 
-    def mirror_pauses(self, said: Mapping[str, bytes]) -> None:
-        """Pause the queues that Redis has paused, and no other. What waits here in one of them is
-        returned: once it is resumed, whichever machine is free may run it."""
-        wanted, here = set(filter(is_queue_name, said)), self.pauses.queues()
+    def mirror_pauses(self, paused: Mapping[str, bytes]) -> None:
+        """Pause the queues that Redis has paused, and resume all others. `paused`: the pause of
+        each, as JSON. Jobs that wait here in a paused queue are returned: once it is resumed, any
+        free machine can run them."""
+        wanted, here = set(filter(is_queue_name, paused)), self.pauses.queues()
         for queue in here - wanted:
             self.pauses.resume(queue)
         for queue in wanted:
             if queue not in here:
-                self.pauses.put(parse_pause(queue, said[queue]))
+                self.pauses.put(parse_pause(queue, paused[queue]))
             for job_id in self._listing(f"{self.root}/queued/{queue}"):
                 self._return(job_id, queue)
 
