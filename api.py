@@ -16,11 +16,6 @@ from typing import Any
 
 import click
 from flask import Blueprint, Flask, Response, abort, current_app, g, request
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.common import AbstractServer
 from prometheus_client import generate_latest
 
 import storage
@@ -47,13 +42,14 @@ from tailboard.web.actions import (
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import ANY_LOG, guard, make_ticket, visitor
+from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
 from tailboard.web.log_search import GrepPage, search_in_turn, searcher
 from tailboard.web.models import Bulk, Grep, Listing, LogQuery, PauseRequest, RunQuery, Submission
 from tailboard.web.openapi import describe_operations
-from tailboard.web.problems import MAX_BODY_BYTES, add_error_handlers
+from tailboard.web.problems import add_error_handlers
 from tailboard.web.requests import (
     canonical,
     hash_request,
@@ -61,7 +57,7 @@ from tailboard.web.requests import (
     json_body,
     query_parameters,
 )
-from tailboard.web.server import connection_limit, resolve_bind, share_heaps
+from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.state import AppState, state
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import pauses_by_queue, shown_job, some_names, whole_command, whole_job
@@ -361,11 +357,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     return app
 
 
-HEADER_TIME = 10  # seconds for the whole head of a request, and until an idle connection is closed
-STOP_TIME = 2  # seconds for requests to end once the server stops; followers come back
-MAX_HEAD_BYTES = 64 << 10
-
-
 def serve_app() -> FlaskOverAsgi:
     """What the server's second process serves."""
     share_heaps()
@@ -377,34 +368,23 @@ def serve_app() -> FlaskOverAsgi:
         sys.exit(f"api: {error.message}")
 
 
-def make_server() -> AbstractServer[Any]:
-    """The server as the settings want it; OSError and ValueError say what is wrong with them."""
-    settings = Settings.read()
-    host, port = resolve_bind(settings.bind)
+def check_storage(settings: Settings) -> None:
+    """OSError or ValueError, in one sentence, if the API could not start with this storage or these
+    tokens. `create_app` would find out only in the server's second process."""
     if not is_redis(settings.storage):
         check_private("TAILBOARD_STORAGE", settings.storage)
     storage.open_store(settings.storage)
     if settings.tokens:
         TokenFile(settings.tokens).check()
-    connections = connection_limit(settings)
-    return Granian(
-        "api",  # its name; serve_app gives what it serves
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES),
-        websockets=False,
-        backpressure=connections,
-        workers_kill_timeout=STOP_TIME,
-        log_level=LogLevels.error,
-    )
 
 
 def main() -> None:
     """`python api.py`"""
     try:
-        server = make_server()
+        settings = Settings.read()
+        address = resolve_bind(settings.bind)
+        check_storage(settings)
+        server = make_server(address, connection_limit(settings))
     except (OSError, ValueError) as error:
         sys.exit(f"api: {error}")
     server.serve(target_loader=serve_app, wrap_loader=False)

@@ -506,8 +506,8 @@ BY_WORKER = "by-worker"  # the queue that the worker of all tests of the API ser
 # In seconds, for tests that wait until one of them is over.
 SHORT_TIMES = (
     "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1",
-    "api.HEADER_TIME=4",
-    "tailboard.web.asgi.BODY_TIME=4",
+    "tailboard.web.server.HEADER_TIME=4",
+    "tailboard.web.bodies.BODY_TIME=4",
 )
 TOKEN = "correct-horse-battery-staple"
 

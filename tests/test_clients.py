@@ -38,8 +38,7 @@ from werkzeug.exceptions import HTTPException
 
 import api
 from tailboard.folder.claim import Claim
-from tailboard.web import asgi
-from tailboard.web import server as server_module
+from tailboard.web import asgi, connections
 from tailboard.web.log_search import searcher
 from tailboard.web.search_turns import Searcher, SearchTurns
 
@@ -111,8 +110,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An API of few connections, which closes none because its client is slow."""
     times = (
         "tailboard.web.server.MAX_CONNECTIONS=120",
-        "api.HEADER_TIME=600",
-        "tailboard.web.asgi.BODY_TIME=600",
+        "tailboard.web.server.HEADER_TIME=600",
+        "tailboard.web.bodies.BODY_TIME=600",
     )
     with serve_site(tmp_path_factory.mktemp("narrow"), *times) as site:
         yield site
@@ -167,10 +166,10 @@ def follow_from(site: Site, job_id: str) -> socket.socket:
 
 def test_the_oldest_of_the_address_that_has_the_most_are_closed_first() -> None:
     peers = [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("b", 2), ("a", 3)]
-    assert server_module.excess_peers(peers, 0) == []
-    assert server_module.excess_peers(peers, 1) == [("a", 1)]
-    assert set(server_module.excess_peers(peers, 3)) == {("a", 1), ("a", 2), ("b", 1)}
-    assert len(server_module.excess_peers(peers, 9)) == 6
+    assert connections.excess_peers(peers, 0) == []
+    assert connections.excess_peers(peers, 1) == [("a", 1)]
+    assert set(connections.excess_peers(peers, 3)) == {("a", 1), ("a", 2), ("b", 1)}
+    assert len(connections.excess_peers(peers, 9)) == 6
 
 
 def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:

@@ -13,6 +13,7 @@ from tailboard.job import Job
 from tailboard.logs import TAIL_BYTES, EmptyLog, Log
 from tailboard.status import FINISHED
 from tailboard.web.models import LogQuery
+from tailboard.web.problems import DownloadBroken
 from tailboard.web.state import state
 
 COUNT_TIME = 0.02  # seconds of a request for counting lines
@@ -168,7 +169,3 @@ def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
             raise DownloadBroken(f"bytes {at} to {end} of the log are not all there any more")
         yield data
         at += len(data)
-
-
-class DownloadBroken(Exception):
-    """Bytes that Content-Length has promised are gone: the connection has to close early."""

@@ -22,11 +22,11 @@ from werkzeug.exceptions import (
 )
 
 from tailboard.errors import JobNotFound, KeyReused, StoreError, WrongState
+from tailboard.web.bodies import MAX_BODY_BYTES, BodiesTooMany, BodyBroken, BodyLate
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.requests import has_body
 from tailboard.web.state import state
 
-MAX_BODY_BYTES = 1 << 20
 RETRY_AFTER = "5"  # seconds
 ERROR_SENTENCES = {
     400: "the request is not valid HTTP",
@@ -35,16 +35,8 @@ ERROR_SENTENCES = {
 MAX_GUESSED_PATH = 200  # characters
 
 
-class BodyBroken(Exception):
-    """The client went away in the middle of a body, or sent invalid chunks."""
-
-
-class BodyLate(Exception):
-    """The body did not arrive in time."""
-
-
-class BodiesTooMany(Exception):
-    """The bodies that are arriving now take too much memory."""
+class DownloadBroken(Exception):
+    """Bytes that Content-Length has promised no longer exist: the connection has to close early."""
 
 
 def add_error_handlers(app: Flask) -> None:

@@ -1,173 +1,53 @@
-"""The HTTP server: its sockets, limits and connections."""
+"""The HTTP server: its address, its limits, its listening sockets, and its second process."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import heapq
-import logging
 import os
 import re
 import resource
 import socket
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import psutil
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.common import AbstractServer
 
 from tailboard.settings import Settings
+from tailboard.web.connections import Connections
 
+HEADER_TIME = 10  # seconds for the whole head of a request, and until an idle connection is closed
+STOP_TIME = 2  # seconds for requests to end once the server stops; followers reconnect
+MAX_HEAD_BYTES = 64 << 10
 CLIENT_TIME = 30  # seconds for a client to take the next bytes, or to prove that it lives
 MAX_CONNECTIONS = 4_000
-WATCH_INTERVAL = 0.25  # seconds between looks at how many wait
-OTHER_THREADS = 36  # beside the followers'
+OTHER_THREADS = 36  # in addition to those of the followers
+DESCRIPTORS = 4  # of each follower, and of each other thread
 M_ARENA_MAX = -8  # in malloc.h; see mallopt(3)
 MAX_HEAPS = 2
-OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
-LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
-DESCRIPTORS = 4  # of each follower, and of each other thread
-Peer = tuple[str, int]  # the address and port of a client
 
 
-class Connections:
-    """Closes connections if too many wait for their clients: for a request, or for the rest of its
-    head or body. A client needs no token to open them, and the server has a limited number. Those
-    of the address that has the most are closed first, and of these the oldest: a well-behaved
-    client sends its request at once."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit  # connections that may wait
-        self.busy: set[Peer] = set()  # clients whose requests are being answered
-        self.known: list[Peer] = []  # clients that waited at the last look, the oldest first
-        self.closed = 0  # since the last line in the log
-        self.logged_at = -LOG_INTERVAL  # on the monotonic clock
-
-    @contextmanager
-    def answering(self, client: Sequence[Any]) -> Iterator[None]:
-        """For the time in which this client waits for the server, and not the reverse."""
-        peer = client[0], int(client[1])  # granian gives the port as text
-        self.busy.add(peer)
-        try:
-            yield
-        finally:
-            self.busy.discard(peer)
-
-    async def watch(self, port: int) -> None:
-        """Close the excess connections to our `port` until the server ends."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            with suppress(OSError):  # no descriptor is free to look with: try again
-                if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
-                    await asyncio.to_thread(self._close_excess, port)
-
-    def _close_excess(self, port: int) -> None:
-        found = client_sockets(port)
-        busy = self.busy.copy()
-        waiting = {peer: fd for peer, fd in found.items() if peer not in busy}
-        known = [peer for peer in self.known if peer in waiting]
-        self.known = known + list(waiting.keys() - set(known))
-        excess = excess_peers(self.known, len(waiting) - self.limit)
-        for peer in excess:
-            close_connection(waiting[peer], peer)
-        self._log(excess)
-
-    def _log(self, closed: list[Peer]) -> None:
-        self.closed += len(closed)
-        now = time.monotonic()
-        if closed and now >= self.logged_at + LOG_INTERVAL:
-            logging.getLogger("tailboard").warning(
-                "closed %d connections that waited for their clients, the last of %s",
-                self.closed,
-                closed[-1][0],
-            )
-            self.closed, self.logged_at = 0, now
-
-
-def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
-    """`count` of these peers: each time the first one of the address that has the most left."""
-    by_address: dict[str, deque[Peer]] = {}
-    for peer in peers:
-        by_address.setdefault(peer[0], deque()).append(peer)
-    heap = [(-len(theirs), address) for address, theirs in by_address.items()]
-    heapq.heapify(heap)
-    chosen: list[Peer] = []
-    while heap and len(chosen) < count:
-        left, address = heapq.heappop(heap)
-        chosen.append(by_address[address].popleft())
-        if left < -1:
-            heapq.heappush(heap, (left + 1, address))
-    return chosen
-
-
-def client_sockets(port: int) -> dict[Peer, int]:
-    """The descriptors of the connections that clients have made to our port."""
-    found = {}
-    for name in os.listdir(OPEN_FILES):
-        with suppress(OSError):  # not a socket, not connected, or just closed
-            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, int(name))
-            try:
-                ours, peer = connection.getsockname(), connection.getpeername()
-            finally:
-                connection.detach()  # the server's: it closes it
-            if isinstance(peer, tuple) and ours[1] == port:
-                found[peer[0], peer[1]] = int(name)
-    return found
-
-
-def close_connection(fd: int, peer: Peer) -> None:
-    """Close the connection with this client; the server notices that it has ended."""
-    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
-        if connection.getpeername()[:2] == peer:  # else the number is another connection's by now
-            connection.shutdown(socket.SHUT_RDWR)
-
-
-async def set_up_listeners(connections: Connections) -> None:
-    """Set up the listening sockets as soon as they exist, and print the address: from now on
-    clients can connect, and their connections are watched."""
-    while not (listeners := listening_sockets()):
-        await asyncio.sleep(0.01)
-    bound_clients(listeners)
-    host, port = listeners[0].getsockname()[:2]
-    print(f"api: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-    for listener in listeners:
-        listener.close()
-    await connections.watch(port)
-
-
-def bound_clients(listeners: list[socket.socket]) -> None:
-    """Close connections whose client reads nothing or has vanished: accepted connections inherit
-    the time-outs of the listening socket."""
-    for listener in listeners:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            timeout = CLIENT_TIME * 1000
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
-
-
-def listening_sockets() -> list[socket.socket]:
-    found = psutil.Process().net_connections("tcp")
-    fds = [connection.fd for connection in found if connection.status == psutil.CONN_LISTEN]
-    return [socket.socket(fileno=os.dup(fd)) for fd in fds]
-
-
-async def leave_with_parent() -> None:
-    """End with the server's first process: it watches this one, but where it is killed, this one
-    would go on and keep the port."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        await asyncio.sleep(1)
-    os._exit(1)
-
-
-def share_heaps() -> None:
-    """Make all threads allocate from the same heaps. glibc would give each thread its own, and each
-    heap would keep the space of the longest list that its thread ever made."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_HEAPS)
+def make_server(address: tuple[str, int], connections: int) -> AbstractServer[Any]:
+    """The server for an IP address and a port, with so many connections at a time. It runs the
+    application in a second process."""
+    host, port = address
+    return Granian(
+        "api",  # only its name: `target_loader` of `serve` returns the application
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(HEADER_TIME * 1000, max_buffer_size=MAX_HEAD_BYTES),
+        websockets=False,
+        backpressure=connections,
+        workers_kill_timeout=STOP_TIME,
+        log_level=LogLevels.error,
+    )
 
 
 def resolve_bind(bind: str) -> tuple[str, int]:
@@ -188,15 +68,6 @@ def resolve_bind(bind: str) -> tuple[str, int]:
     return str(address[0]), port
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as is allowed, and return it."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # macOS says unlimited and means less
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
-
-
 def connection_limit(settings: Settings) -> int:
     """How many connections the server has at a time; ValueError if too few files may be open."""
     threads = settings.followers + OTHER_THREADS
@@ -208,3 +79,58 @@ def connection_limit(settings: Settings) -> int:
             f"files, and the limit is {limit} (ulimit -n)"
         )
     return min(connections, MAX_CONNECTIONS)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the limit of open files as far as is allowed, and return it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS says unlimited and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
+
+
+def share_heaps() -> None:
+    """Make all threads allocate from the same heaps. glibc would give each thread its own, and each
+    heap would keep the space of the longest list that its thread ever made."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_HEAPS)
+
+
+async def set_up_listeners(connections: Connections) -> None:
+    """Set up the listening sockets as soon as they exist, and print the address: from now on
+    clients can connect, and their connections are watched."""
+    while not (listeners := listening_sockets()):
+        await asyncio.sleep(0.01)
+    bound_clients(listeners)
+    host, port = listeners[0].getsockname()[:2]
+    print(f"api: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    for listener in listeners:
+        listener.close()
+    await connections.watch(port)
+
+
+def listening_sockets() -> list[socket.socket]:
+    found = psutil.Process().net_connections("tcp")
+    fds = [connection.fd for connection in found if connection.status == psutil.CONN_LISTEN]
+    return [socket.socket(fileno=os.dup(fd)) for fd in fds]
+
+
+def bound_clients(listeners: list[socket.socket]) -> None:
+    """Close connections whose client reads nothing or has vanished: accepted connections inherit
+    the time-outs of the listening socket."""
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout = CLIENT_TIME * 1000
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
+
+
+async def leave_with_parent() -> None:
+    """Exit when the server's first process has exited. It ends this process when it stops itself;
+    but if it is killed, this process would continue to run and keep the port."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1)
+    os._exit(1)

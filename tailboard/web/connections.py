@@ -1,0 +1,111 @@
+"""The connections of clients: which ones to close if too many wait."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+WATCH_INTERVAL = 0.25  # seconds between looks at how many wait
+OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
+LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
+Peer = tuple[str, int]  # the address and port of a client
+
+
+class Connections:
+    """Closes connections if too many wait for their clients: for a request, or for the rest of its
+    head or body. A client needs no token to open them, and the server has a limited number. Those
+    of the address that has the most are closed first, and of these the oldest: a well-behaved
+    client sends its request at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit  # connections that may wait
+        self.busy: set[Peer] = set()  # clients whose requests are being answered
+        self.known: list[Peer] = []  # clients that waited at the last look, the oldest first
+        self.closed = 0  # since the last line in the log
+        self.logged_at = -LOG_INTERVAL  # on the monotonic clock
+
+    @contextmanager
+    def answering(self, client: Sequence[Any]) -> Iterator[None]:
+        """Do not close this client's connection meanwhile: it waits for us, not we for it."""
+        peer = client[0], int(client[1])  # granian gives the port as text
+        self.busy.add(peer)
+        try:
+            yield
+        finally:
+            self.busy.discard(peer)
+
+    async def watch(self, port: int) -> None:
+        """Close the excess connections to our `port` until the server ends."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            with suppress(OSError):  # no descriptor is free to look with: try again
+                if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
+                    await asyncio.to_thread(self._close_excess, port)
+
+    def _close_excess(self, port: int) -> None:
+        found = client_sockets(port)
+        busy = self.busy.copy()
+        waiting = {peer: fd for peer, fd in found.items() if peer not in busy}
+        known = [peer for peer in self.known if peer in waiting]
+        self.known = known + list(waiting.keys() - set(known))
+        excess = excess_peers(self.known, len(waiting) - self.limit)
+        for peer in excess:
+            close_connection(waiting[peer], peer)
+        self._log(excess)
+
+    def _log(self, closed: list[Peer]) -> None:
+        self.closed += len(closed)
+        now = time.monotonic()
+        if closed and now >= self.logged_at + LOG_INTERVAL:
+            logging.getLogger("tailboard").warning(
+                "closed %d connections that waited for their clients, the last of %s",
+                self.closed,
+                closed[-1][0],
+            )
+            self.closed, self.logged_at = 0, now
+
+
+def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
+    """`count` of these peers: each time the first one of the address that has the most left."""
+    by_address: dict[str, deque[Peer]] = {}
+    for peer in peers:
+        by_address.setdefault(peer[0], deque()).append(peer)
+    heap = [(-len(theirs), address) for address, theirs in by_address.items()]
+    heapq.heapify(heap)
+    chosen: list[Peer] = []
+    while heap and len(chosen) < count:
+        left, address = heapq.heappop(heap)
+        chosen.append(by_address[address].popleft())
+        if left < -1:
+            heapq.heappush(heap, (left + 1, address))
+    return chosen
+
+
+def client_sockets(port: int) -> dict[Peer, int]:
+    """The descriptors of the connections that clients have made to our port."""
+    found = {}
+    for name in os.listdir(OPEN_FILES):
+        with suppress(OSError):  # not a socket, not connected, or just closed
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, int(name))
+            try:
+                ours, peer = connection.getsockname(), connection.getpeername()
+            finally:
+                connection.detach()  # the server's: it closes it
+            if isinstance(peer, tuple) and ours[1] == port:
+                found[peer[0], peer[1]] = int(name)
+    return found
+
+
+def close_connection(fd: int, peer: Peer) -> None:
+    """Close the connection with this client; the server notices that it has ended."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        if connection.getpeername()[:2] == peer:  # else the number is another connection's by now
+            connection.shutdown(socket.SHUT_RDWR)
