@@ -1,4 +1,5 @@
-"""A job's journal: the attempts and the end that its lines report."""
+"""A job's journal: its lines, and the attempts that they describe. See storage.py for who writes
+which line."""
 
 from __future__ import annotations
 
@@ -11,26 +12,26 @@ from typing import Any
 from tailboard.status import Status
 from tailboard.values import CONTROL_RE, finite_number, is_text, utc, whole_number
 
-HINT_LENGTH = 200  # characters of the line that tells why a job ended badly
+HINT_LENGTH = 200  # characters of the line that explains why a job ended badly
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How an attempt ended: the journal's line `ended`."""
+    """How an attempt ended: the line `ended` of the journal."""
 
-    status: Status  # a final one; QUEUED for a claim whose command never started
+    status: Status  # a final one; QUEUED if the command of the claim never started
     exit_code: int | None = None  # 128+n after signal n
     reason: str | None = None
     finished_at: str | None = None  # None: now
     cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
     log_start: int = 0
-    final: bool = False  # not to be retried: the command cannot start
-    hint: str | None = None  # the line of its log that tells why it ended badly
-    failed_starts: int = 0  # with QUEUED: how many shims of this attempt ended before their command
+    final: bool = False  # never retried, because the command cannot start
+    hint: str | None = None  # the line of its log that explains why it ended badly
+    failed_starts: int = 0  # if QUEUED: how many shims of this attempt ended before their command
 
     def ended_line(self) -> dict[str, Any]:
-        """The value of its `ended` line, without what most have not."""
+        """The value of the line `ended`, without the fields that most lines do not need."""
         line: dict[str, Any] = {
             "status": self.status,
             "exit_code": self.exit_code,
@@ -56,18 +57,18 @@ class Outcome:
 class Attempt:
     """One attempt: a `claimed` line of the journal and the lines after it."""
 
-    number: int = 0  # 0: nobody has claimed the job yet
+    number: int = 0  # 0: the job was never claimed
     worker: str | None = None
     host: str | None = None
     boot: str | None = None
     started_at: str | None = None
     started_monotonic: float | None = None  # on the clock of that boot
     pid: int | None = None
-    stopping: Outcome | None = None  # why its supervisor ended it, before the exit
+    stopping: Outcome | None = None  # why its supervisor ended it, written before the exit
     exit_code: int | None = None
     ended: Outcome | None = None  # the last `ended` line
-    result: Outcome | None = None  # the attempt's own end, where a later cancel added another
-    pid_namespace: str | None = None  # in which `pid` counts; None or "": unknown
+    result: Outcome | None = None  # the attempt's own end, even if a later cancel added another
+    pid_namespace: str | None = None  # the one in which `pid` is valid; None or "": unknown
 
     def claimed_line(self) -> dict[str, Any]:
         """The value of the line `claimed`."""
@@ -89,7 +90,7 @@ class Attempt:
         return self.ended is not None and self.ended.status is Status.QUEUED
 
     def as_dict(self) -> dict[str, Any]:
-        """The attempt as JSON on the wire; what is not known (yet) is null."""
+        """The attempt as the API shows it; fields that are not known (yet) are None."""
         result = self.result
         return {
             "number": self.number,
@@ -109,8 +110,8 @@ class CancelRequest:
 
 
 def parse_journal(data: bytes) -> list[Attempt]:
-    """The attempts in a journal, oldest first. The first has number 0 and holds the lines before
-    any claim. Lines that are torn, foreign or impossible are passed over."""
+    """The attempts in a journal, oldest first. The first one has number 0 and contains the lines
+    before any claim. Lines that are torn, foreign or impossible are skipped."""
     attempts = [Attempt()]
     for line in filter(None, data.split(b"\n")):
         with suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
@@ -138,8 +139,9 @@ def _parse_line(attempts: list[Attempt], line: Any) -> None:
 
 
 def _parse_claimed(value: Any) -> Attempt:
-    """Another version may leave out any field but the attempt: a claim that is skipped would let
-    the job start twice."""
+    """The attempt that a line `claimed` begins. Another version may omit any field except
+    `attempt`: if the line were skipped, the job could start twice. ValueError, TypeError or
+    KeyError for a bad line."""
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     names = ("worker", "host", "boot", "started_at", "pid_namespace")
@@ -152,7 +154,8 @@ def _parse_claimed(value: Any) -> Attempt:
 
 
 def _parse_outcome(value: Any) -> Outcome:
-    """ValueError or TypeError for a bad field; a missing one is None."""
+    """The outcome in a line `ended` or `stopping`. A missing field has its default. ValueError,
+    TypeError or KeyError for a bad line."""
     outcome = Outcome(Status(value["status"]))
     if (code := value.get("exit_code")) is not None:
         outcome.exit_code = whole_number(code, 0, 255)
@@ -174,8 +177,8 @@ def _parse_outcome(value: Any) -> Outcome:
 
 
 def shorten_hint(text: str) -> str | None:
-    """A line of a log as it is kept with its job: without control characters, HINT_LENGTH
-    characters at the most; None where that leaves nothing."""
+    """A line of a log as a hint: without control characters, HINT_LENGTH characters at most. None
+    if nothing is left of it."""
     text = CONTROL_RE.sub("", text.replace("\t", " ")).strip()
     if len(text) > HINT_LENGTH:
         text = text[: HINT_LENGTH - 1].rstrip() + "…"
@@ -183,8 +186,9 @@ def shorten_hint(text: str) -> str | None:
 
 
 def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
-    """The value of the line `ended` that makes a job's end a cancellation. The result of its last
-    attempt stays: for a job in taken/, which waits for its next one, as the attempt's own."""
+    """The value of the line `ended` that makes a job's end a cancellation. `place`: the folder that
+    the job is in. The line repeats the result of the last attempt, except for a job in taken/: that
+    one waits for its next attempt, and the journal already contains the result of the last."""
     if place == "taken" or last.ended is None:
         return {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
     outcome = replace(last.ended, status=Status.CANCELLED, reason=reason, hint=None)
@@ -193,7 +197,8 @@ def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
 
 
 def token_in(journal: bytes) -> str:
-    """The token in the last `taken` line, by which Redis knows the job; "" without one."""
+    """The token in the last line `taken`, by which Redis identifies the job's run on this machine;
+    "" if there is no such line."""
     token = ""
     for line in journal.split(b"\n"):
         with suppress(ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where a job belongs (one pure function decides every end), and when it may start."""
+"""Where a job belongs, which one pure function decides, and when a queued job may start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
 
 @dataclass(slots=True)
 class Verdict:
-    """Where the folder of a job that has not ended belongs, and why."""
+    """To which state a job belongs, and why."""
 
     status: Status  # QUEUED or a final one
     outcome: Outcome  # how the last attempt ended
-    recorded: bool  # an `ended` line says so already
-    next_attempt: int = 1  # where it is queued
+    recorded: bool  # a line `ended` says so already
+    next_attempt: int = 1  # if it is queued
 
 
 def judge(
@@ -32,11 +32,13 @@ def judge(
     boot: str,
     changed_at: float,
 ) -> Verdict:
-    """Where the folder of a job that has not ended belongs, judged by its last attempt.
+    """To which state a job belongs whose folder is not in a final one. It presumes that the shim
+    is dead: a caller that acts on the verdict holds the journal's lock.
 
-    A request to cancel overrides every other outcome: whoever accepts one makes sure that it came
-    before the end (see `FolderStore.cancel`). `changed_at` is the journal's mtime, which is the
-    time of the exit until an `ended` follows."""
+    `retries`: of the job. `attempt`: its last one. `cancel`: a request to cancel it, which
+    overrides every other outcome: `FolderStore.cancel` accepts it only before the end. `boot`: the
+    ID of this boot, "" if unknown. `changed_at`: the journal's mtime, in seconds since 1970, which
+    is the time of the exit as long as no line `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
     if cancel and outcome.status is not Status.CANCELLED:
@@ -54,19 +56,20 @@ class Delay:
     """How long a queued job has to wait."""
 
     until: float = 0.0  # seconds since 1970
-    at_most: float = 0.0  # seconds that this takes at the most, wherever the wall clock jumps
+    at_most: float = 0.0  # seconds: the limit of the rest, in case the wall clock jumps
 
     def seconds_left(self, now: float) -> float:
-        """Seconds that are left of it at this time of the wall clock; 0: none."""
+        """Seconds left at `now` (seconds since 1970); 0 if the delay is over."""
         return max(0.0, min(self.until - now, self.at_most))
 
 
 def delay_before_start(job: Job, verdict: Verdict, changed_at: float) -> Delay:
-    """What a queued job waits for, by what stands in its folder: the first attempt for the time
-    that was asked for, a retry until a while after the end of the attempt before. One that was put
-    back because its command never started has waited already.
+    """How long a queued job has to wait: before its first attempt until `not_before`, before a
+    retry for the retry delay, counted from the end of the attempt before. A job that was put back
+    because its command never started has already waited.
 
-    `changed_at` is the journal's mtime: the time of the end, while no `ended` stands there."""
+    `changed_at` is the journal's mtime, in seconds since 1970. It is the time of the end as long
+    as the journal has no line `ended`."""
     outcome = verdict.outcome
     if verdict.status is not Status.QUEUED:
         return Delay()
@@ -85,13 +88,13 @@ def delay_before_start(job: Job, verdict: Verdict, changed_at: float) -> Delay:
 
 
 def retry_pause(delay: float, attempt: int) -> float:
-    """Seconds between the end of an attempt and this one, which follows it: `delay` before the
-    second, twice as many before the third, and so on."""
+    """Seconds between the end of the attempt before and this `attempt`: `delay` before the second
+    attempt, twice as many before the third, and so on, up to MAX_RETRY_DELAY."""
     return min(delay * 2.0 ** min(attempt - 2, 60), MAX_RETRY_DELAY)
 
 
 def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
-    """How an attempt whose lock is free ended, if nobody had cancelled it."""
+    """How an attempt ended whose lock is free, apart from requests to cancel it."""
     if attempt.ended:
         return attempt.ended
     if attempt.number == 0:

@@ -1,4 +1,4 @@
-"""A running job's log: the samples of its size, and its limit."""
+"""What a worker does to the log of its job: it samples the size, and keeps it below a limit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tailboard.values import RESOURCE_ERRNOS
 
 
 class LogSupervisor:
-    """What a worker does for the log of a running job."""
+    """Samples and trims the log of a running job."""
 
     def __init__(self, path: str, times: int) -> None:
-        """`times`: the descriptor of that file; who made it closes it."""
+        """`path`: the log. `times`: the descriptor of the file `times`, which the caller closes."""
         self.log = open_regular(path, os.O_RDWR)
         self.samples = SizeSamples(times)
         self.time, self.size = (0.0, 0)
@@ -30,8 +30,8 @@ class LogSupervisor:
         os.close(self.log)
 
     def sample_and_trim(self, limit: int) -> bool:
-        """Note (time, size) if the log has grown, at most once a second; give all but its newest
-        `limit` bytes back to the file system. False if the file system cannot do that."""
+        """Append a sample if the log has grown, at most once per second. Free all but its newest
+        `limit` bytes. Returns False if the file system cannot do that."""
         size, now = os.fstat(self.log).st_size, time.time()
         if size < self.size:
             self._forget_above(size)
@@ -43,38 +43,39 @@ class LogSupervisor:
         return trim_log(self.log, limit)
 
     def _forget_above(self, size: int) -> None:
-        """The log was truncated: remove the samples above `size`, which would date new lines."""
+        """The log was truncated to `size` bytes. Remove the samples above that: they would give
+        their times to new lines."""
         self.samples.keep(bisect_right(self.samples, size, key=lambda sample: sample[1]))
         self.size = size
 
     def _pull_back_to(self, now: float) -> None:
-        """Move later samples to `now`: the clock was set back, and no line is from the future."""
+        """The clock was set back. Move later samples to `now`, as no line is from the future."""
         self.samples.keep(bisect_right(self.samples, now, key=lambda sample: sample[0]))
         self.samples.append(now, self.size)
         self.time = now
 
 
 def trim_log(fd: int, limit: int) -> bool:
-    """Give all but the newest `limit` bytes of a log back to the file system, if it takes more on
-    the disk; so twice the limit at most. False if the file system cannot do that."""
+    """Free all but the newest `limit` bytes of a log, if it takes more than that on the disk.
+    Returns False if the file system cannot do that."""
     if os.fstat(fd).st_blocks * 512 <= limit:
         return True
     _free_past_end(fd, limit)
     length = (os.fstat(fd).st_size - limit) // values.BLOCK * values.BLOCK
-    if length <= 0:  # which fallocate would refuse
+    if length <= 0:  # fallocate would refuse it
         return True
     return _punch_hole(fd, 0, length)
 
 
 def _free_past_end(fd: int, limit: int) -> None:
-    """Give back the blocks past the end of a log if they are more than `limit` bytes: a job can
-    allocate them by fallocate(2), and XFS does so for each file that grows."""
+    """Free the blocks past the end of a log if they are more than `limit` bytes. A job can allocate
+    such blocks by fallocate(2), and XFS does so for each file that grows."""
     if _bytes_past_end(fd) <= limit:
         return
-    # At a distance from the end, so that nothing that the job writes meanwhile is lost.
+    # Begin at a distance from the end, so that no output that the job writes meanwhile is lost.
     _punch_hole(fd, os.fstat(fd).st_size + limit // 2, _bytes_past_end(fd))
     if _bytes_past_end(fd) > limit:
-        # ext4 punches no holes there. A line that the job writes at this very moment may be lost.
+        # ext4 punches no holes past the end. A line that the job writes at this moment may be lost.
         os.ftruncate(fd, os.fstat(fd).st_size)
 
 
@@ -84,11 +85,11 @@ def _bytes_past_end(fd: int) -> int:
 
 
 def _punch_hole(fd: int, begin: int, length: int) -> bool:
-    """Make a hole in a file, or free the blocks past its end, without changing its size. False if
-    the file system cannot do that, OSError for an error that may be over soon."""
+    """Make a hole in a file, or free blocks past its end, without changing its size. Returns False
+    if the file system cannot do that. OSError for an error that may be over soon."""
     try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-    except AttributeError:  # not on this system
+    except AttributeError:  # this system has no fallocate
         return False
     if fallocate(fd, 3, ctypes.c_int64(begin), ctypes.c_int64(length)) == 0:
         return True
@@ -99,8 +100,8 @@ def _punch_hole(fd: int, begin: int, length: int) -> bool:
 
 
 def trim_ended_log(path: str, limit: int) -> int:
-    """Trim the log of an ended job; returns the bytes freed, 0 if somebody reads it or if the file
-    system cannot do that."""
+    """Trim the log of a job that has ended. Returns how many bytes that has freed: 0 if somebody
+    reads the log or if the file system cannot do it."""
     with suppress(OSError), lock_log(path, os.O_RDWR) as fd:
         before = os.fstat(fd)
         trim_log(fd, limit)

@@ -1,4 +1,4 @@
-"""Reading a job's log: from an offset, its last lines, its lines that match."""
+"""Reading a job's log: from an offset, the last lines, the lines that match a text."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from tailboard import values
 from tailboard.files import NOT_A_FILE, open_regular
 from tailboard.values import LAST_TIME, utc
 
-TAIL_BYTES = 1 << 20  # the most that a tail returns: \r progress bars make one endless line
+TAIL_BYTES = 1 << 20  # limit of a tail: a progress bar that uses \r is one endless line
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
-SHORT_NEEDLE = 16  # bytes up to which `rfind`, which is faster, cannot take long
+SHORT_NEEDLE = 16  # bytes; up to this length `rfind` is faster and cannot take long
 EXCERPT = 1_000  # bytes of a line that a search shows
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 class Log(AbstractContextManager["Log"], ABC):
-    """A job's log, open for reading. An offset counts raw bytes and never changes its meaning. The
-    head of a runaway log may have been given back to the disk: the log then begins at `start`.
+    """A job's log, open for reading. An offset counts raw bytes and always refers to the same
+    place. The oldest part of a runaway log may have been freed; then the log begins at `start`.
 
-    Each store implements the methods without a body; the others build on them."""
+    A backend implements the abstract methods, and `close` if it opens files. The others build on
+    them. All read methods raise OSError if the storage fails."""
 
     @property
     @abstractmethod
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The offset after the last byte, as it is now."""
 
     @property
     @abstractmethod
     def start(self) -> int:
-        """The offset of the first byte kept."""
+        """The offset of the oldest byte that is left."""
 
     @property
     @abstractmethod
     def changed_at(self) -> float:
-        """When it was written to last, in seconds since 1970."""
+        """When the log was last written to, in seconds since 1970."""
 
     @abstractmethod
     def pread(self, limit: int, offset: int) -> bytes:
-        """Up to `limit` bytes that stand at `offset`."""
+        """Up to `limit` bytes from `offset` on; none if the log ends before it."""
 
     @abstractmethod
     def samples(self) -> SizeSamples:
-        """Which size it had when, sorted, to be closed."""
+        """The samples of its size over time, sorted. The caller closes them."""
 
     def close(self) -> None:
         """Close its files."""
@@ -62,17 +64,17 @@ class Log(AbstractContextManager["Log"], ABC):
         self.close()
 
     def is_truncated_below(self, offset: int) -> bool:
-        """Is this offset past the end because the job truncated its log? False for a mirror, which
-        may only be behind."""
+        """Is this offset past the end because the job has truncated its log? Always False for a
+        copy, such as the one in Redis: it may simply be behind."""
         return False
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
         """(offset of the first byte, up to `limit` bytes) from `offset` on, or from `start` on if
-        what was there is gone."""
+        the bytes at `offset` have been freed."""
         while True:
             offset = max(offset, self.start)
             data = self.pread(limit, offset)
-            passed = max(0, self.start - offset)  # looked up again: it may have moved meanwhile
+            passed = max(0, self.start - offset)  # read again: it may have moved meanwhile
             if not data:
                 return offset, b""
             if passed < len(data):
@@ -87,7 +89,7 @@ class Log(AbstractContextManager["Log"], ABC):
         """The offset where the last `lines` lines before `size` begin, at most `limit` bytes
         back. Reads backwards in blocks, so that the length of the log does not matter."""
         floor, end = max(self.start, size - limit), size
-        wanted = lines + (self.pread(1, max(0, size - 1)) == b"\n")  # ends the last line
+        wanted = lines + (self.pread(1, max(0, size - 1)) == b"\n")  # which ends the last line
         while lines > 0 and end > floor:
             begin = max(floor, end - values.BLOCK)
             block = self.pread(end - begin, begin)
@@ -102,7 +104,7 @@ class Log(AbstractContextManager["Log"], ABC):
         return floor if lines > 0 else size
 
     def line_at(self, offset: int) -> int:
-        """The offset where the line around `offset` begins, TAIL_BYTES before it at most."""
+        """The offset where the line that contains `offset` begins, TAIL_BYTES before it at most."""
         if offset <= self.start or self.pread(1, offset - 1) == b"\n":
             return offset
         return self.tail(1, offset)
@@ -110,9 +112,11 @@ class Log(AbstractContextManager["Log"], ABC):
     def search(
         self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
     ) -> tuple[list[tuple[int, bytes]], int | None]:
-        """(offset of the line, an excerpt with the match) of up to `limit` lines that hold the
-        bytes, in ASCII capitals or not, newest first, from below `before`; and the offset to go
-        on below, None at the beginning. Stops at `deadline` on the monotonic clock, and at the
+        """([(offset of a line, excerpt of EXCERPT bytes with the match)], the `before` with which
+        to continue, or None if the search has reached the beginning).
+
+        Finds up to `limit` lines that contain `needle`, whatever the case of ASCII letters, below
+        the offset `before`, newest first. Stops at `deadline` on the monotonic clock, and at the
         offset `floor`."""
         found: list[tuple[int, bytes]] = []
         needle, start, end = needle.lower(), max(self.start, floor), before
@@ -133,7 +137,8 @@ class Log(AbstractContextManager["Log"], ABC):
         return found, min(end, start) if start > self.start else None
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
-        """(the offset reached by the deadline, how many lines end between `begin` and there)."""
+        """(the offset reached, how many lines end between `begin` and that offset). It reaches
+        `end` unless the `deadline` on the monotonic clock comes first."""
         count = 0
         while begin < end and time.monotonic() < deadline:
             block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
@@ -142,8 +147,8 @@ class Log(AbstractContextManager["Log"], ABC):
         return begin, count
 
     def offset_at_time(self, moment: float) -> int:
-        """The offset where the lines written since `moment` (seconds since 1970) begin. None is
-        missed; some that are older, by one sample at most, may come first."""
+        """The offset where the lines written since `moment` (seconds since 1970) begin. No line is
+        missed; a few older ones, by one sample at most, may come first."""
         if moment > self.changed_at:
             return self.size
         with self.samples() as samples:
@@ -152,8 +157,8 @@ class Log(AbstractContextManager["Log"], ABC):
             return self.line_at(min(max(self.start, begin), self.size))
 
     def add_timestamps(self, offset: int, data: bytes) -> bytes:
-        """Put before each line of the data at `offset` the time when it was first seen, which is
-        never earlier than it was written."""
+        """`data`, which was read at `offset`, with a time before each line that begins in it: when
+        the line was first seen, which is never before it was written. RFC 3339 in UTC, a space."""
         written = self.changed_at
         at, known, text, out = offset, -1, b"", []
         with self.samples() as samples:
@@ -170,9 +175,9 @@ class Log(AbstractContextManager["Log"], ABC):
 
 
 def last_match_finder(block: bytes, needle: bytes) -> Callable[[int], int]:
-    """A function that returns where the last match within the first N bytes of the block begins, or
-    -1. `rfind` compares up to len(needle) bytes at each place and blocks all threads meanwhile:
-    30 ms for a MiB and 200 bytes. `find` takes linear time."""
+    """A function that returns where the last match in the first N bytes of the block begins, or -1.
+    `rfind` compares up to len(needle) bytes at each place, while all other threads are blocked:
+    30 ms for a block of 1 MiB and a needle of 200 bytes. `find` takes linear time."""
     if len(needle) <= SHORT_NEEDLE:
         return lambda end: block.rfind(needle, 0, end)
     if needle not in block:
@@ -187,7 +192,7 @@ def last_match_finder(block: bytes, needle: bytes) -> Callable[[int], int]:
 
 
 class EmptyLog(Log):
-    """The log of a job that has not written one."""
+    """The log of a job that has written nothing."""
 
     size = 0
     start = 0
@@ -204,6 +209,7 @@ class FileLog(Log):
     """A log in a file."""
 
     def __init__(self, path: str) -> None:
+        """FileNotFoundError if there is no regular file; OSError if the disk prevents a look."""
         self.times = f"{os.path.dirname(path)}/times"
         try:
             self.fd = open_regular(path, os.O_RDONLY)
@@ -211,8 +217,9 @@ class FileLog(Log):
             if error.errno not in NOT_A_FILE:
                 raise
             raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
-        with suppress(BlockingIOError):  # it is being deleted
-            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # keeps retention away
+        with suppress(BlockingIOError):  # the job is being deleted
+            # As long as this lock is held, retention does not delete the job.
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -234,8 +241,8 @@ class FileLog(Log):
 
     def pread(self, limit: int, offset: int) -> bytes:
         data = os.pread(self.fd, limit, offset)
-        # Linux reduces the size before it clears the pages: a read that a truncation overtakes may
-        # have copied zeros from behind the new end.
+        # Linux reduces the size before it clears the pages, so a read during a truncation may have
+        # copied zeros from behind the new end.
         return data[: max(0, self.size - offset)]
 
     def samples(self) -> SizeSamples:
@@ -243,15 +250,17 @@ class FileLog(Log):
 
 
 class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSamples"]):
-    """The (time, size) samples of a log, read one by one from the open file `times` (-1: there is
-    none). Times and sizes only grow."""
+    """The (time, size) samples of a log: seconds since 1970, bytes. They are read one by one from
+    the file `times`. Times and sizes only grow."""
 
     def __init__(self, fd: int) -> None:
+        """`fd`: the open file; -1: there is none, and no sample."""
         self.fd = fd
         self.length = os.fstat(fd).st_size // SAMPLE.size if fd >= 0 else 0
 
     @classmethod
     def open(cls, path: str) -> Self:
+        """The samples in a file; none if it cannot be read."""
         with suppress(OSError):
             return cls(open_regular(path, os.O_RDONLY))
         return cls(-1)
@@ -274,7 +283,7 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         return (time if 0 <= time < LAST_TIME else 0.0), size
 
     def append(self, time: float, size: int) -> None:
-        # Not at the end of the file, where a crash may have left half a sample.
+        # Not at the end of the file: a crash may have left half a sample there.
         os.pwrite(self.fd, SAMPLE.pack(time, size), self.length * SAMPLE.size)
         self.length += 1
 
@@ -286,7 +295,8 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
 
 @contextmanager
 def lock_log(path: str, flags: int) -> Iterator[int]:
-    """A log that nobody reads, locked; BlockingIOError if somebody does."""
+    """The descriptor of a log that nobody reads, locked, so that no reader of FileLog holds its
+    lock. BlockingIOError if somebody reads it."""
     fd = open_regular(path, flags)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -296,6 +306,7 @@ def lock_log(path: str, flags: int) -> Iterator[int]:
 
 
 def disk_usage(path: str) -> int:
+    """Bytes that a file takes on the disk; 0 if it cannot be read."""
     with suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0
@@ -310,12 +321,14 @@ def is_sparse(folder: str) -> bool:
 
 
 def log_size(folder: str) -> int:
+    """Bytes of a job's log, the freed ones included; 0 if there is none."""
     with suppress(OSError):
         return os.lstat(f"{folder}/output.log").st_size
     return 0
 
 
 def log_start(folder: str) -> int:
+    """The offset of the oldest byte that is left of a job's log; 0 if there is none."""
     with suppress(OSError):
         fd = open_regular(f"{folder}/output.log", os.O_RDONLY)
         try:
@@ -326,7 +339,7 @@ def log_start(folder: str) -> int:
 
 
 def data_start(fd: int) -> int:
-    """Offset of the first byte that is not in a hole (lseek(2), SEEK_DATA)."""
+    """The offset of the first byte of an open file that is not in a hole (lseek(2), SEEK_DATA)."""
     try:
         return os.lseek(fd, 0, os.SEEK_DATA)
     except OSError:  # ENXIO: there is no data, since it is empty or one hole

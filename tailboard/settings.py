@@ -1,4 +1,4 @@
-"""The settings that the environment gives, and the log of the program itself."""
+"""The settings from the environment, and the program's own log."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ DAYS_100_YEARS = 36_500
 SECONDS_A_YEAR = 366 * 86_400
 UNREACHABLE = 30  # seconds without a report, after which a machine is called unreachable
 
-
-# Of each number: its unit, its minimum and its maximum (None: no maximum).
+# The settings that are numbers: unit, minimum, maximum (None: no maximum).
 SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
     "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
@@ -29,14 +28,14 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
 }
-# A variable that was forgotten in a unit or a compose file is empty. It must not open what it is
-# meant to protect.
+# If a systemd unit or a compose file refers to a variable that nobody has set, the setting is
+# empty. That must not give access to everybody.
 SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
-# As browsers send it: no path, no capitals, no default port.
+# An origin as browsers send it: no path, no capitals, no default port.
 ORIGIN_RE = re.compile(
     r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 )
-# The URL of an API, as dashboard.py allows it: no user, query or fragment.
+# The URL of an API: no user, query or fragment.
 API_URL_RE = re.compile(
     r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
 )
@@ -44,7 +43,7 @@ API_URL_RE = re.compile(
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment's TAILBOARD_* variables say; the README has them in a table."""
+    """The values of the TAILBOARD_* variables; the README explains them in a table."""
 
     storage: str = "jobs"
     spool: str = "spool"
@@ -53,13 +52,13 @@ class Settings:
     token: str = ""
     tokens: str = ""
     followers: int = 64
-    dashboard: str = ""  # the page's own address, which its server reports to the API
+    dashboard: str = ""  # origins that the page is served at, with commas between them
     log_max_bytes: int = 1 << 30
     keep_days: int = 30
     keep_bytes: int = 0
     webhook: str = ""
     webhook_on: str = "failed,timed_out,lost"
-    # Read elsewhere: by dashboard.py, which imports nothing of ours, and as the API starts.
+    # Used elsewhere: by the page, which reads them itself, and when the API starts.
     api: str = ""
     public_api: str = ""
     bind: str = "127.0.0.1:5000"
@@ -100,8 +99,8 @@ def is_set(variable: str, text: str) -> bool:
 
 
 def parse_setting(variable: str, text: str) -> str | int:
-    """The value of a setting; ValueError names the variable and what is allowed. The error repeats
-    no value that may be a secret."""
+    """The value of a setting. ValueError names the variable and the allowed values. It never
+    repeats a value that may be a secret."""
     if text != text.strip():
         raise ValueError(f"{variable} must not begin or end with white space")
     if variable in SETTING_NUMBERS:
@@ -137,7 +136,8 @@ def _parse_number(variable: str, text: str) -> int:
 
 
 def _check_webhook(variable: str, url: str) -> None:
-    """ValueError if no POST can be sent there. The URL may be a secret."""
+    """ValueError if no POST can be sent to this URL. It does not repeat the URL, which may be a
+    secret."""
     from urllib.parse import urlsplit  # here: few starts need it
 
     allowed = f"{variable} must be a URL like https://chat.example.org/hooks/1"
@@ -175,7 +175,7 @@ def _parse_origins(variable: str, text: str) -> str:
 
 
 def _near_miss(variable: str) -> str | None:
-    """The setting that was probably meant by this name."""
+    """The setting that this misspelt name probably means; None if it is not similar to any."""
     from difflib import get_close_matches  # here: few starts need it
 
     name = variable.removeprefix("TAILBOARD_")
@@ -192,8 +192,8 @@ def is_redis(storage: str) -> bool:
 
 
 def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The TAILBOARD_* variables that are not our settings. They may belong to another program
-    (TAILBOARD_HOME), so each deserves a warning and not an error."""
+    """The TAILBOARD_* variables that are not settings, sorted. They may belong to another program
+    (TAILBOARD_HOME, for example), so each is worth a warning but not an error."""
     known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
     return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
 
@@ -206,22 +206,24 @@ def start_logging(stream: TextIO) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    # No line names them, and finding them out costs a fifth of its time (Python's logging HOWTO,
-    # "Optimization").
+    # The lines do not contain the source file, the thread and the process. To find them out would
+    # cost a fifth of the time for a line (Python's logging HOWTO, "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class RepeatedErrors:
-    """Logs an error about a thing once, and again only if it changes or comes back."""
+    """Logs an error about a thing once, and again only if it changes or recurs."""
 
     LIMIT = 1_000  # things known at once; the oldest are forgotten
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
-        self.current: dict[str, str] = {}  # thing -> what is wrong with it
+        self.current: dict[str, str] = {}  # by thing, such as "job=ID": the text of its error
 
     def report(self, thing: str, error: Exception) -> None:
+        """Log this error unless it is the current one of this thing. Errors other than OSError,
+        ValueError and JobError are logged with their traceback."""
         text = str(error) or type(error).__name__
         if self.current.get(thing) == text:
             return
@@ -232,4 +234,5 @@ class RepeatedErrors:
         self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
 
     def resolved(self, thing: str) -> None:
+        """The thing has no error now."""
         self.current.pop(thing, None)

@@ -1,1 +1,1 @@
-"""What a worker uses to run jobs."""
+"""A job at work: the shim, its supervision, signals, the webhook. Only workers use it."""

@@ -1,4 +1,4 @@
-"""The line of a log that explains why a job ended badly."""
+"""The hint: the line of a log that explains why a job ended badly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from tailboard.journal import shorten_hint
 
 log = logging.getLogger("worker")
 
-ERROR_PATTERNS = Path(__file__).parents[2] / "static" / "error_patterns.json"  # the page's, too
-HINT_BYTES = 1 << 16  # of a log's end, in which the line is looked for that tells why a job failed
-HINT_TIME = 0.05  # seconds for looking: a log may be made to take long
-#
-# What is a line's text, and whether that tells of an error, is for the page to say: the expressions
-# are those of static/log_text.js.
-
-LINE_LIMIT = 1_000  # characters of a line that are looked at; some patterns take the square of it
+ERROR_PATTERNS = Path(__file__).parents[2] / "static" / "error_patterns.json"  # the page uses it
+HINT_BYTES = 1 << 16  # of the end of a log, in which the hint is searched for
+HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
+LINE_LIMIT = 1_000  # characters of a line that are searched; some patterns take quadratic time
+# The page decides what the text of a line is, and whether it reports an error: these expressions
+# are copies of those in static/log_text.js.
 ESCAPE_RE = re.compile(
     r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
 )
@@ -31,11 +29,11 @@ UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def find_hint(data: bytes, attempt: int) -> str | None:
-    """Of the end of a log, the last line of this attempt that looks like an error, or else its last
-    line that is not empty; None where there is none."""
+    """The last line of this attempt that looks like an error, or else its last line that is not
+    empty; None if there is none. `data`: the last HINT_BYTES of the log, or all of it."""
     lines = data.split(b"\n")
     if len(data) >= HINT_BYTES and len(lines) > 1:
-        del lines[0]  # only its end is here
+        del lines[0]  # which is only the end of a line
     deadline = time.monotonic() + HINT_TIME
     last = None
     for line in filter(None, reversed(lines)):
@@ -51,27 +49,27 @@ def find_hint(data: bytes, attempt: int) -> str | None:
 
 
 def is_error(raw: str, text: str) -> bool:
-    """Does a line tell of an error: has its program made it red, or does a pattern fit its text?"""
+    """Does a line report an error: is it red, or does one of the patterns match its text?"""
     if RED_RE.search(raw[-LINE_LIMIT:]):
         return True
     return any(pattern.search(text) for pattern in error_patterns())
 
 
 def attempt_notice(number: int) -> str:
-    """The line in a job's log before what a further attempt writes."""
+    """The line in a job's log before the output of its second or a later attempt."""
     return f"--- attempt {number} ---"
 
 
 def visible_text(raw: str) -> str:
-    """What a terminal would show of a line: what was written last over the rest, with neither
-    escape sequences nor control characters."""
+    """A line as a terminal would show it: the text after the last carriage return, without escape
+    sequences and control characters."""
     shown = raw.rstrip("\r").rpartition("\r")[2][:LINE_LIMIT]
     return UNSEEN_RE.sub("", COLOUR_RE.sub("", ESCAPE_RE.sub("", shown)))
 
 
 @cache
 def error_patterns() -> Sequence[re.Pattern[str]]:
-    """The patterns of lines that tell of an error; none where their file cannot be read."""
+    """The patterns of lines that report an error; none if their file cannot be read."""
     try:
         texts = json.loads(ERROR_PATTERNS.read_bytes())
         if not isinstance(texts, list):

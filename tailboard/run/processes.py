@@ -1,4 +1,4 @@
-"""The processes of a job."""
+"""The processes of jobs, and the limits of this process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 from tailboard.run.shim import DETACHED, JOB_VARIABLES
 from tailboard.values import ID_RE
 
-JOB_DESCRIPTORS = 3  # that a supervised job holds: its times, its log, its shim's pidfd
-OWN_DESCRIPTORS = 36  # of the worker itself, with those it needs to start, to kill and to record
+JOB_DESCRIPTORS = 3  # for each supervised job: its `times`, its log, its shim's pidfd
+OWN_DESCRIPTORS = 36  # for the worker itself, and for starting, killing and recording a job
 
 
 class ProcessTable:
@@ -30,7 +30,7 @@ class ProcessTable:
         self.members: dict[int, list[int]] = defaultdict(list)  # pids by process group and session
         self.children: dict[int, list[int]] = defaultdict(list)  # pids by parent
         for pid in psutil.pids():
-            with suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            with suppress(psutil.Error, OSError):  # it has ended, or belongs to another user
                 self._add(psutil.Process(pid))
 
     def _add(self, process: psutil.Process) -> None:
@@ -74,14 +74,14 @@ class ProcessTable:
 
 
 def group_of(process: psutil.Process) -> int:
-    """Its process group; 0 if it has ended."""
+    """The process group of a process; 0 if it has ended."""
     with suppress(OSError):
         return os.getpgid(process.pid)
     return 0
 
 
 def send_to(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Signal those that are still alive; psutil notices if a pid has been reused."""
+    """Signal the processes that are still alive. psutil notices if a pid has been reused."""
     for process in processes:
         with suppress(psutil.Error, OSError):
             process.send_signal(number)
@@ -105,7 +105,8 @@ class PeakMemory:
 
 
 def needed_descriptors(jobs: int) -> int:
-    """Descriptors for supervising `jobs` jobs and starting, killing and recording any of them."""
+    """How many descriptors a worker needs to supervise `jobs` jobs, and to start, kill and record
+    any of them."""
     return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
 
 
