@@ -1,4 +1,4 @@
-"""A machine of several: Redis, a spool and its relay, as one store for the storage's contract."""
+"""One of several machines (Redis, a spool and its relay), as one store for the contract tests."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Answer = TypeVar("Answer")
 
 
 def open_backend(url: str) -> WorkerStore:
-    """What the API and a worker see of the storage at a URL. Of Redis they see two parts, which
-    RedisMachine joins."""
+    """The storage at a URL as the API and a worker use it together. On Redis they use different
+    parts, which RedisMachine joins."""
     if url.startswith("redis"):
         return RedisMachine(url, os.environ["TAILBOARD_SPOOL"])
     return FolderStore(url)
 
 
 class SyncedPauses:
-    """The pauses in Redis. The spool has heard of each when the call returns."""
+    """The pauses in Redis. When a call returns, the spool has the same pauses."""
 
     def __init__(self, pauses: Pauses, sync: Callable[[], None]) -> None:
         self.pauses, self.sync = pauses, sync
@@ -59,9 +59,10 @@ class SyncedPauses:
 
 
 class RedisMachine:
-    """What the API asks goes to Redis, what a worker does to the spool, and the relay's rounds,
-    which a worker leaves to a thread, are made before and after: nothing has to be waited for.
-    Several of one spool, also in other processes, take turns by the relay's lock."""
+    """Sends the calls of the API to Redis and those of a worker to the spool. A worker runs the
+    relay in a thread; this class runs the relay's rounds before and after each call instead, so
+    that tests need not wait. Several machines on one spool, also in other processes, take turns by
+    the relay's lock."""
 
     def __init__(self, url: str, spool: str) -> None:
         self.redis, self.spool = RedisMachines(url), Spool(spool)
@@ -69,24 +70,25 @@ class RedisMachine:
         self.saved = self.redis.saved  # all of it is in Redis
         self.relay = Relay(self.redis, Spool(spool), Settings())
         self.queues: list[str] = []
-        self.heard: Notifier | None = None
-        self.turning: threading.Thread | None = None
+        self.news: Notifier | None = None
+        self.thread: threading.Thread | None = None
         self.is_closed = threading.Event()
 
-    def keep_turning(self) -> None:
-        """Who waits for news has them as from a worker: by a thread."""
-        if self.turning is None:
-            self.turning = threading.Thread(target=self.turn)
-            self.turning.start()
+    def start_thread(self) -> None:
+        """From now on run the rounds in a thread, as a worker does, for those that wait for
+        news."""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.run_rounds)
+            self.thread.start()
 
-    def turn(self) -> None:
+    def run_rounds(self) -> None:
         while not self.is_closed.wait(0.02):
             self.sync()
 
     def close(self) -> None:
         self.is_closed.set()
-        if self.turning is not None:
-            self.turning.join()
+        if self.thread is not None:
+            self.thread.join()
         self.relay.close()
         self.relay.spool.close()
         self.spool.close()
@@ -106,7 +108,7 @@ class RedisMachine:
         while self.relay.outbox.has_work():
             self.relay.round()
 
-    # What the API asks
+    # What the API calls
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         if key is not None:
@@ -153,11 +155,11 @@ class RedisMachine:
 
     def open_log(self, job_id: str) -> Log:
         self.sync()
-        self.keep_turning()
+        self.start_thread()
         return self.redis.open_log(job_id)
 
     def watch(self, job_id: str) -> Notifier:
-        self.keep_turning()
+        self.start_thread()
         return self.redis.watch(job_id)
 
     def workers(self) -> Sequence[WorkerInfo]:
@@ -204,7 +206,7 @@ class RedisMachine:
         self.sync()
         return self.redis.fire(command, seen, decision, job)
 
-    # What a worker does
+    # What a worker calls
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
         self.spool.heartbeat(info, running)
@@ -212,19 +214,20 @@ class RedisMachine:
     def listen(self, queues: Iterable[str]) -> Notifier:
         self.queues = list(queues)
         self.spool.listen(self.queues)
-        self.heard = self.redis.watch_all()
-        return self.heard
+        self.news = self.redis.watch_all()
+        return self.news
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """A worker without a heartbeat, which the relay does not know to have a free slot."""
+        """Fetch a job and claim it. This worker sends no heartbeat, so the relay does not know of
+        its free slot and fetches nothing by itself."""
 
         def claim() -> Claim | None:
             self.relay.round()
             self.relay.fetch_some(self.queues, 1)
             return self.spool.claim(worker, host)
 
-        if self.heard is not None:
-            for _ in self.heard.changes():
+        if self.news is not None:
+            for _ in self.news.changes():
                 pass
         held = self.in_turn(claim)
         if held is not None:

@@ -1,4 +1,4 @@
-"""Reading what Redis answers. Anybody can change a key, so each value may be damaged."""
+"""Parsers for the answers of Redis. Anybody can change a key, so each value may be damaged."""
 
 from __future__ import annotations
 
@@ -63,12 +63,17 @@ def parse_status(text: str) -> tuple[Status, str | None]:
     return Status.LOST, f"{DAMAGED}: {why}"
 
 
-def damaged_line(why: str) -> str:
-    """The line for the journal of a job whose record is damaged: it is lost."""
-    ended = {"status": Status.LOST, "reason": f"{DAMAGED}: {why}", "finished_at": utc()}
-    return f"\n{json.dumps({'ended': ended})}\n"
-
-
 def flat_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """The pairs in a flat list, as Redis sends them."""
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+def ended_line(status: Status, reason: str) -> str:
+    """The line for the journal of a job that ends now without its machine."""
+    ended = {"status": status, "reason": reason, "finished_at": utc()}
+    return f"\n{json.dumps({'ended': ended})}\n"
+
+
+def damaged_line(why: str) -> str:
+    """The line for the journal of a job whose record is damaged: the job is lost."""
+    return ended_line(Status.LOST, f"{DAMAGED}: {why}")

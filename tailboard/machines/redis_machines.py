@@ -110,12 +110,13 @@ class RedisMachines(RedisStore):
             if answer is None:
                 raise RedisIsOlder
             given, next_due = answer
-            found = [assignment for each in given if (assignment := self._usable(spool, *each))]
+            checked = [self._check_assignment(spool, *each) for each in given]
+            found = [assignment for assignment in checked if assignment is not None]
             if len(found) == len(given):
                 break
         return found, float(next_due or "inf")
 
-    def _usable(
+    def _check_assignment(
         self, spool: str, raw_id: bytes, raw_token: bytes, size: bytes, content: bytes
     ) -> Assignment | None:
         """A job that was taken; None if it cannot run here. One whose ID is not valid is removed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import heapq
-import json
 import logging
 import os
 import time
@@ -26,6 +25,7 @@ from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.logs import Log
 from tailboard.machines.answers import (
     DAMAGED,
+    ended_line,
     flat_pairs,
     none_if_damaged,
     parse_count,
@@ -322,8 +322,8 @@ class RedisStore:
         job = replace(job, id=new_id(), submitted_at=utc())
         name = "" if key is None else hash_key(key)
         at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
-        asked = (job.id, job.queue, encode_record(job), name, job.saved or "", at, request or "")
-        given = self.link.run("submit", *asked).decode()
+        arguments = job.id, job.queue, encode_record(job), name, job.saved or "", at, request or ""
+        given = self.link.run("submit", *arguments).decode()
         if given == job.id:
             return job
         known = self.get(given)
@@ -356,10 +356,9 @@ class RedisStore:
                     return self.get(job_id)
                 if answer != b"damaged":
                     continue
-            ended = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
-            line = f"\n{json.dumps({'ended': ended})}\n"
-            asked = self.cancel_reason(job_id) if found is Status.RUNNING else ""
-            if self.override(job_id, found, "*", Status.CANCELLED, line, cancel=asked):
+            line = ended_line(Status.CANCELLED, reason)
+            earlier = self.cancel_reason(job_id) if found is Status.RUNNING else ""
+            if self.override(job_id, found, "*", Status.CANCELLED, line, cancel=earlier):
                 return self.get(job_id)
         raise cannot_cancel(job_id, found)
 
@@ -401,8 +400,8 @@ class RedisStore:
             return None
         self.check_policy()
         job = replace(job, id=new_id(), submitted_at=utc())
-        asked = (job.id, job.queue, encode_record(job), hash_key(decision.key), name, "", "")
-        given = self.link.run("fire", *as_seen, *asked)
+        submitted = (job.id, job.queue, encode_record(job), hash_key(decision.key), name, "", "")
+        given = self.link.run("fire", *as_seen, *submitted)
         if given is None:
             return None
         return job if given.decode() == job.id else self.get(given.decode())

@@ -189,14 +189,14 @@ class Relay:
             # Join what is written within moments, and jobs that end in quick succession.
             time.sleep(BUSY_BATCH_WINDOW if self.outbox.ends.count() else BATCH_WINDOW)
             watches = [w for w in (self.outbox.folders, self.redis_watch) if w is not None]
-            files = [fd for w in watches if (fd := w.fileno()) is not None]
-            due = max(0.0, self._next_due() - time.monotonic())
+            files = [fd for fd in (watch.fileno() for watch in watches) if fd is not None]
+            due = max(0.0, self._next_round_at() - time.monotonic())
             if len(files) < 2:
                 due = min(due, intervals.POLL_INTERVAL)
             wait_readable([self.wake_pipe.fd, *files], due)
         self.wake_pipe.clear()
 
-    def _next_due(self) -> float:
+    def _next_round_at(self) -> float:
         """When the next round is due if nothing changes, on the monotonic clock."""
         if self.outbox.has_work():
             return 0.0

@@ -109,7 +109,7 @@ class Spool(FolderStore):
         """OSError if the folder is missing, or another spool is in its place. Its jobs are not lost
         then."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
-            raise OSError(errno.ENOENT, "another spool stands in its place", self.root)
+            raise OSError(errno.ENOENT, "another spool is in its place", self.root)
 
     def lock_relay(self) -> int | None:
         """Lock the right to report to Redis for this spool, until the returned descriptor is
