@@ -1,7 +1,8 @@
-"""The API: jobs and their logs over HTTP.
+"""The API: the routes over HTTP, and the application and the server that serve them.
 
-A route parses, asks the storage once, and answers; errors rise to a handler for their class and
-leave as problem details (RFC 9457). It imports nothing of ours but storage.
+A route parses the request, calls the storage, and returns the answer. Errors rise, and the handlers
+of tailboard/web/problems.py turn each into problem details (RFC 9457). OPERATIONS in
+tailboard/web/operations.py declares who can call which route.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import generate_latest
 
 import storage
-from tailboard import workers
 from tailboard.cli import jobs as jobs_commands
 from tailboard.cli import logs as logs_commands
 from tailboard.cli import many as many_commands
@@ -28,7 +28,6 @@ from tailboard.cli import service as service_commands
 from tailboard.folder.access import check_private
 from tailboard.job import Job
 from tailboard.settings import Settings, foreign_settings, is_redis, start_logging
-from tailboard.values import age_of
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,
@@ -44,6 +43,7 @@ from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import ANY_LOG, guard, make_ticket, visitor
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
+from tailboard.web.health import check_health
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
 from tailboard.web.log_search import GrepPage, search_in_turn, searcher
@@ -60,10 +60,10 @@ from tailboard.web.requests import (
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.state import AppState, state
 from tailboard.web.tokens import TokenFile
-from tailboard.web.views import pauses_by_queue, shown_job, some_names, whole_command, whole_job
+from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_job
 
-BULK_TIME = 2.0  # seconds for finding the jobs that many are to be rerun, cancelled or deleted of
-BULK_LIMIT = 2_000  # of these jobs in one answer
+BULK_TIME = 2.0  # seconds for finding the jobs of one answer of GET /bulk
+BULK_LIMIT = 2_000  # jobs in one answer of GET /bulk
 COMMANDS = (  # of `flask`
     jobs_commands.commands,
     logs_commands.commands,
@@ -74,22 +74,7 @@ COMMANDS = (  # of `flask`
 routes = Blueprint("tailboard", __name__)
 
 
-class CannotStart(click.ClickException):
-    """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
-    message is one sentence that says why; `flask` and `python api.py` print it."""
-
-
-@routes.post("/jobs/<job_id>/ticket")
-def ticket(job_id: str) -> tuple[dict[str, Any], int]:
-    """A ticket, for a few minutes, for reading this one log."""
-    return make_ticket(state().store.get(job_id).id)
-
-
-@routes.post("/ticket")
-def ticket_for_any_log() -> tuple[dict[str, Any], int]:
-    """A ticket, for a few minutes, for reading any log and nothing else: a page that shows many
-    jobs has it at hand before a visitor chooses one."""
-    return make_ticket(ANY_LOG)
+# --- Jobs -----------------------------------------------------------------------------------------
 
 
 @routes.post("/jobs")
@@ -102,22 +87,9 @@ def create() -> Created:
     return created(state().store.submit(job, key, hash_request(canonical(wanted, body))))
 
 
-@routes.post("/jobs/<job_id>/rerun")
-def rerun(job_id: str) -> Created:
-    """Submit a job like another one."""
-    key = idempotency_key()
-    if key == f"rerun {job_id}":  # documented: what `flask rerun` and the page use for many jobs
-        return created(run_again(job_id, bulk_key(job_id)))
-    return created(run_again(job_id, key, hash_request(None)))
-
-
-def created(job: Job) -> Created:
-    location = current_app.url_for("tailboard.show", job_id=job.id)
-    return whole_job(job), 201, {"Location": location}
-
-
 @routes.get("/jobs")
 def index() -> Response:
+    """A page of the list of jobs, newest first."""
     query = Listing.parse(query_parameters())
     store = state().store
     jobs, following = store.list(
@@ -132,25 +104,100 @@ def index() -> Response:
 
 @routes.get("/jobs/<job_id>")
 def show(job_id: str) -> dict[str, Any]:
+    """One job, with its attempts."""
     return whole_job(state().store.get(job_id))
 
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
+    """Request that the job is cancelled."""
     name = visitor()
     reason = f"cancelled by {name}" if name else "cancelled through the API"
     return whole_job(state().store.cancel(job_id, reason)), 202
 
 
+@routes.post("/jobs/<job_id>/rerun")
+def rerun(job_id: str) -> Created:
+    """Submit a job like this one."""
+    key = idempotency_key()
+    if key == f"rerun {job_id}":  # documented: `flask rerun` and the page send it for many jobs
+        return created(run_again(job_id, bulk_key(job_id)))
+    return created(run_again(job_id, key, hash_request(None)))
+
+
 @routes.delete("/jobs/<job_id>")
 def delete(job_id: str) -> tuple[str, int]:
+    """Delete a job that has ended."""
     state().store.delete(job_id)
     return "", 204
 
 
+@routes.get("/bulk")
+def bulk() -> dict[str, Any]:
+    """The IDs of the jobs to rerun, cancel or delete. It does nothing to them: the client then
+    sends one request per job."""
+    query = Bulk.parse(query_parameters())
+    chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
+    ids = [job.id for job in chosen.jobs]
+    return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+
+
+def created(job: Job) -> Created:
+    location = current_app.url_for("tailboard.show", job_id=job.id)
+    return whole_job(job), 201, {"Location": location}
+
+
+# --- Logs -----------------------------------------------------------------------------------------
+
+
+@routes.get("/jobs/<job_id>/logs")
+def logs(job_id: str) -> Response | dict[str, Any]:
+    """A job's log: its end, a part of it, all of it, the lines that match, or what is written from
+    now on."""
+    query = LogQuery.parse(query_parameters())
+    selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
+    if len(selectors) > 1:
+        abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
+    if query.count and query.q is None:
+        abort(400, "count goes with q, the text whose matches are counted")
+    job = state().store.get(job_id)  # before the size of the log, so that no last line is missed
+    if query.download and not query.follow:
+        return download(job)
+    with open_log(job_id) as log:
+        if query.follow:
+            return follow(job, log, query)
+        if query.q is None:
+            return read_range(job, log, query)
+        return search_in_turn(log, query.q, query)
+
+
+@routes.get("/logs")
+def search_logs() -> dict[str, Any]:
+    """The lines of all logs that contain a text, newest jobs first."""
+    query = Grep.parse(query_parameters())
+    with state().searches.turn(searcher()):
+        return GrepPage(query, log_search.SEARCH_TIME).search().as_dict()
+
+
+@routes.post("/jobs/<job_id>/ticket")
+def ticket(job_id: str) -> tuple[dict[str, Any], int]:
+    """A ticket with which a browser can read the log of this job for a few minutes."""
+    return make_ticket(state().store.get(job_id).id)
+
+
+@routes.post("/ticket")
+def ticket_for_any_log() -> tuple[dict[str, Any], int]:
+    """A ticket with which a browser can read any log for a few minutes, and nothing else. A page
+    that lists many jobs gets one before a visitor chooses a job."""
+    return make_ticket(ANY_LOG)
+
+
+# --- Saved commands -------------------------------------------------------------------------------
+
+
 @routes.get("/saved")
 def list_saved() -> Response:
-    """All saved commands, by name; without `env`, which may be large."""
+    """All saved commands, by name; without `env`, which can be large."""
     listed = [whole_command(command) for command in state().store.saved.list()]
     for row in listed:
         del row["env"]
@@ -159,12 +206,13 @@ def list_saved() -> Response:
 
 @routes.get("/saved/<name>")
 def show_saved(name: str) -> dict[str, Any]:
+    """One saved command, with its next run and its last ones."""
     return whole_command(state().store.saved.load(name))
 
 
 @routes.put("/saved/<name>")
 def save(name: str) -> Created:
-    """Keep the command that the body describes under this name: 201 where that is new, else 200."""
+    """Save the command that the body describes: 201 if the name is new, else 200."""
     body = json_body(None)
     is_new = save_command(name, body)
     location = current_app.url_for("tailboard.show_saved", name=name)
@@ -174,17 +222,21 @@ def save(name: str) -> Created:
 
 @routes.delete("/saved/<name>")
 def delete_saved(name: str) -> tuple[str, int]:
+    """Delete a saved command; its jobs are kept."""
     state().store.saved.delete(name)
     return "", 204
 
 
 @routes.post("/saved/<name>/run")
 def run_saved(name: str) -> Created:
-    """Submit a job of a saved command; the body holds the values of its params."""
+    """Submit a job of a saved command; the body contains the values of its params."""
     by = name_of_visitor(RunQuery.parse(query_parameters()).submitted_by, "submitted_by")
     values = json_body({})
     job = make_run(name, values, by)
     return created(state().store.submit(job, idempotency_key(), hash_request(values)))
+
+
+# --- Queues ---------------------------------------------------------------------------------------
 
 
 @routes.get("/queues")
@@ -204,53 +256,52 @@ def list_queues() -> dict[str, Any]:
 
 @routes.put("/queues/<queue>/pause")
 def pause(queue: str) -> dict[str, Any]:
-    """Claim nothing from a queue until it is resumed; what runs goes on."""
-    body = json_body({})
-    asked = PauseRequest.parse(with_visitor(body, "by"))
-    return asdict(state().store.pauses.pause(known_queue(queue), asked.why, asked.by))
+    """Start no more jobs from a queue until it is resumed; running jobs continue."""
+    wanted = PauseRequest.parse(with_visitor(json_body({}), "by"))
+    return asdict(state().store.pauses.pause(known_queue(queue), wanted.why, wanted.by))
 
 
 @routes.delete("/queues/<queue>/pause")
 def resume(queue: str) -> tuple[str, int]:
+    """End the pause of a queue."""
     state().store.pauses.resume(known_queue(queue))
     return "", 204
 
 
-@routes.get("/jobs/<job_id>/logs")
-def logs(job_id: str) -> Response | dict[str, Any]:
-    """A job's log: its end, a part, all of it, what matches, or what comes."""
-    query = LogQuery.parse(query_parameters())
-    selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
-    if len(selectors) > 1:
-        abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
-    if query.count and query.q is None:
-        abort(400, "count goes with q, the text whose matches are counted")
-    job = state().store.get(job_id)  # before the log's size: the last lines are not missed
-    if query.download and not query.follow:
-        return download(job)
-    with open_log(job_id) as log:
-        if query.follow:
-            return follow(job, log, query)
-        if query.q is None:
-            return read_range(job, log, query)
-        return search_in_turn(log, query.q, query)
+# --- The service ----------------------------------------------------------------------------------
 
 
-@routes.get("/logs")
-def search_logs() -> dict[str, Any]:
-    """The lines of all logs that hold a text, newest jobs first."""
-    query = Grep.parse(query_parameters())
-    with state().searches.turn(searcher()):
-        return GrepPage(query, log_search.SEARCH_TIME).search().as_dict()
+@routes.get("/workers")
+def list_workers() -> dict[str, Any]:
+    """The living workers, the machines that share the jobs, the paused queues, the storage, and
+    the entries of it that cannot be read."""
+    store = state().store
+    return {
+        "workers": list(store.workers()),
+        "machines": list(store.machines()),
+        "paused": list(store.pauses.list()),
+        "storage": store.describe(),
+        "unreadable": list(store.unreadable()),
+    }
 
 
-@routes.get("/bulk")
-def bulk() -> dict[str, Any]:
-    """The IDs of the jobs to rerun, cancel or delete one after another; nothing is done to them."""
-    query = Bulk.parse(query_parameters())
-    chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
-    ids = [job.id for job in chosen.jobs]
-    return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+@routes.get("/healthz")
+def healthz() -> tuple[dict[str, Any], int]:
+    """The health of the service: 503 if something needs attention, with the reason."""
+    health = check_health()
+    return health, 503 if health["reason"] else 200
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    """The metrics for Prometheus."""
+    return Response(generate_latest(state().metrics), mimetype="text/plain")
+
+
+@routes.get("/openapi.json")
+def openapi() -> dict[str, Any]:
+    """The description of this API."""
+    return describe_operations()
 
 
 @routes.get("/")
@@ -265,69 +316,12 @@ def describe_api() -> dict[str, Any]:
     }
 
 
-@routes.get("/workers")
-def list_workers() -> dict[str, Any]:
-    """The living workers, the machines that share the jobs, the queues that are paused, and what
-    cannot be read."""
-    store = state().store
-    return {
-        "workers": list(store.workers()),
-        "machines": list(store.machines()),
-        "paused": list(store.pauses.list()),
-        "storage": store.describe(),
-        "unreadable": list(store.unreadable()),
-    }
+# --- The application ------------------------------------------------------------------------------
 
 
-@routes.get("/healthz")
-def healthz() -> tuple[dict[str, Any], int]:
-    """200, or 503 with a reason: nothing can be written, a worker does not respond, or jobs wait
-    that no worker serves, in a queue that is not paused. It needs no token, so it names nothing
-    but a few of these queues: what cannot be read is counted, and /workers names it."""
-    waiting, alive = state().store.queued_by_queue(), state().store.workers()
-    for paused in state().store.pauses.list():  # they wait because somebody wants them to
-        waiting.pop(paused.queue, None)
-    reason = None
-    if unserved := waiting.keys() - {q for w in alive for q in w.queues or waiting}:
-        reason = f"jobs wait in {some_names(unserved)}, and no worker serves that"
-    if silent := sum(not worker.responds for worker in alive):
-        period = f"{workers.UNRESPONSIVE_AFTER:g} s"
-        reason = f"workers that have not responded for {period}: {silent} of {len(alive)}"
-    reason = state().store.problem() or reason
-    try:
-        state().store.check_writable()
-    except OSError as error:
-        reason = f"the storage cannot be written: {error.strerror}"
-    age = max((age_of(names[0]) for names in waiting.values()), default=None)
-    body = {
-        "status": "unhealthy" if reason else "ok",
-        "reason": reason,
-        "workers": len(alive),
-        "oldest_queued_seconds": age,
-        "unreadable": len(state().store.unreadable()),
-    }
-    return body, 503 if reason else 200
-
-
-@routes.get("/metrics")
-def metrics() -> Response:
-    return Response(generate_latest(state().metrics), mimetype="text/plain")
-
-
-@routes.get("/openapi.json")
-def openapi() -> dict[str, Any]:
-    return describe_operations()
-
-
-def start_clock() -> None:
-    g.begun = time.monotonic()
-
-
-def count_request(response: Response) -> Response:
-    route = str(request.url_rule or "none")
-    seconds = time.monotonic() - g.begun
-    state().metrics.count_request(request.method, route, response.status_code, seconds)
-    return response
+class CannotStart(click.ClickException):
+    """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
+    message is one sentence that says why; `flask` and `python api.py` print it."""
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
@@ -336,7 +330,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     a route declares no access."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     env = {**os.environ, **given}
-    app = Flask(__name__, static_folder=None)  # static/ is the page's, which serves it itself
+    app = Flask(__name__, static_folder=None)  # the page serves static/ itself
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(routes)
@@ -357,25 +351,19 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     return app
 
 
-def serve_app() -> FlaskOverAsgi:
-    """What the server's second process serves."""
-    share_heaps()
-    start_logging(sys.stdout)
-    ACCESS.setLevel(logging.INFO)
-    try:
-        return FlaskOverAsgi(create_app())
-    except CannotStart as error:
-        sys.exit(f"api: {error.message}")
+def start_clock() -> None:
+    g.begun = time.monotonic()
 
 
-def check_storage(settings: Settings) -> None:
-    """OSError or ValueError, in one sentence, if the API could not start with this storage or these
-    tokens. `create_app` would find out only in the server's second process."""
-    if not is_redis(settings.storage):
-        check_private("TAILBOARD_STORAGE", settings.storage)
-    storage.open_store(settings.storage)
-    if settings.tokens:
-        TokenFile(settings.tokens).check()
+def count_request(response: Response) -> Response:
+    """Count the request for /metrics."""
+    route = str(request.url_rule or "none")
+    seconds = time.monotonic() - g.begun
+    state().metrics.count_request(request.method, route, response.status_code, seconds)
+    return response
+
+
+# --- The server -----------------------------------------------------------------------------------
 
 
 def main() -> None:
@@ -388,6 +376,27 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"api: {error}")
     server.serve(target_loader=serve_app, wrap_loader=False)
+
+
+def check_storage(settings: Settings) -> None:
+    """OSError or ValueError, in one sentence, if the API could not start with this storage or these
+    tokens. `create_app` would find out only in the server's second process."""
+    if not is_redis(settings.storage):
+        check_private("TAILBOARD_STORAGE", settings.storage)
+    storage.open_store(settings.storage)
+    if settings.tokens:
+        TokenFile(settings.tokens).check()
+
+
+def serve_app() -> FlaskOverAsgi:
+    """The application as the server's second process runs it."""
+    share_heaps()
+    start_logging(sys.stdout)
+    ACCESS.setLevel(logging.INFO)
+    try:
+        return FlaskOverAsgi(create_app())
+    except CannotStart as error:
+        sys.exit(f"api: {error.message}")
 
 
 if __name__ == "__main__":

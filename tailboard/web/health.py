@@ -1,0 +1,55 @@
+"""Whether something needs attention: what GET /healthz answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tailboard import workers
+from tailboard.values import age_of
+from tailboard.web.state import state
+from tailboard.web.views import some_names
+from tailboard.workers import WorkerInfo
+
+
+def check_health() -> dict[str, Any]:
+    """The health of the service; `reason` is None if nothing needs attention. Anyone can read this
+    without a token, so it names nothing but a few queues: it only counts what cannot be read, and
+    GET /workers names it."""
+    store = state().store
+    waiting, alive = store.queued_by_queue(), store.workers()
+    for paused in store.pauses.list():  # somebody wants these jobs to wait
+        waiting.pop(paused.queue, None)
+    reason = find_reason(waiting, alive)
+    return {
+        "status": "unhealthy" if reason else "ok",
+        "reason": reason,
+        "workers": len(alive),
+        "oldest_queued_seconds": max((age_of(ids[0]) for ids in waiting.values()), default=None),
+        "unreadable": len(store.unreadable()),
+    }
+
+
+def find_reason(waiting: Mapping[str, Sequence[str]], alive: Sequence[WorkerInfo]) -> str | None:
+    """The most serious problem, in half a sentence; None if there is none. `waiting`: the IDs of
+    queued jobs by queue, without the paused queues."""
+    store = state().store
+    try:
+        store.check_writable()
+    except OSError as error:
+        return f"the storage cannot be written: {error.strerror}"
+    if problem := store.problem():
+        return problem
+    if silent := sum(not worker.responds for worker in alive):
+        period = f"{workers.UNRESPONSIVE_AFTER:g} s"
+        return f"workers that have not responded for {period}: {silent} of {len(alive)}"
+    if unserved := set(waiting) - served_queues(waiting, alive):
+        return f"jobs wait in {some_names(unserved)}, and no worker serves that"
+    return None
+
+
+def served_queues(waiting: Mapping[str, object], alive: Sequence[WorkerInfo]) -> set[str]:
+    """The queues that a living worker serves. A worker that names no queues serves all of them."""
+    if any(not worker.queues for worker in alive):
+        return set(waiting)
+    return {queue for worker in alive for queue in worker.queues}
