@@ -35,14 +35,7 @@ from tailboard.page.client import (
     load_workers,
     saved_path,
 )
-from tailboard.page.components import (
-    errands,
-    job_list,
-    log_pane,
-    page_header,
-    read_static,
-    saved_commands,
-)
+from tailboard.page.components import load_components, read_static
 from tailboard.page.forms import (
     SAVED_FIELDS,
     SAVED_NAME,
@@ -71,6 +64,7 @@ from tailboard.page.rows import (
 from tailboard.page.settings import PUBLIC_API
 
 DEFAULT_INTERVAL = "5 s"
+components = load_components()
 
 
 def set_up_session() -> None:
@@ -304,7 +298,7 @@ def show_list(every: float | None) -> None:
     show_header(client, problem, what_changed(state["listing"], filters))
     sent = state["sent_list"]
     data = {"number": sent["number"], "rows": sent["rows"]}
-    job_list(key="job_list", data=data, on_filters_change=refresh_only)
+    components.job_list(key="job_list", data=data, on_filters_change=refresh_only)
     show_saved(client, problem)
     if INTERVALS[chosen_interval()] != every:
         st.rerun()
@@ -338,7 +332,7 @@ def show_header(client: ApiClient, problem: str, changes: dict[str, Any]) -> Non
         "answer": state["answer"],
         "changes": changes,
     }
-    page_header(
+    components.page_header(
         key="page_header",
         data=data | load_totals(client, problem),
         on_submit_change=submit_form,
@@ -360,7 +354,7 @@ def show_saved(client: ApiClient, problem: str) -> None:
             state["saved"], state["saved_error"] = load_saved(client), ""
         except ApiError as error:
             state["saved_error"] = str(error)
-    saved_commands(
+    components.saved_commands(
         key="saved_commands",
         data={
             "wanted": is_wanted,
@@ -415,7 +409,7 @@ def show_log(every: float | None) -> None:
         data["job"] = job_details(state["shown_job"])
     data |= {"past": previous, "error": state["shown_error"], "every": INTERVALS[chosen_interval()]}
     data["revealed"] = state["revealed"].get(wanted["job"], {})
-    log_pane(
+    components.log_pane(
         key="log_pane",
         data=data,
         on_wanted_change=refresh_only,
@@ -429,7 +423,7 @@ def show_log(every: float | None) -> None:
 def show_errands() -> None:
     """What the browser asks for and waits for, in a fragment of its own: its answers may be large,
     and are sent once."""
-    errands(key="errands", data=st.session_state["told"], on_ask_change=on_ask)
+    components.errands(key="errands", data=st.session_state["told"], on_ask_change=on_ask)
 
 
 def load_log(client: ApiClient, wanted: Mapping[str, Any]) -> tuple[Job, dict[str, Any] | None]:

@@ -692,6 +692,16 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
+def test_visitors_share_what_the_api_has_answered(site: Site, context: BrowserContext) -> None:
+    for _ in range(2):
+        page = context.new_page()
+        visit(page, site.url)
+        choose_interval(page, "1 s")
+    wait_until(lambda: site.listed() > 8, 120)
+    tickets = re.findall(r'"POST /ticket" 201', site.processes.text())
+    assert 1 <= len(tickets) <= 2  # the page may ask for another one while this test runs
+
+
 def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, new_page: Page) -> None:
     page = new_page
     received: list[bytes] = []
@@ -1529,6 +1539,7 @@ def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
     home = tmp_path / "home"
     shutil.copytree(ROOT / "static", home / "static")
     shutil.copytree(ROOT / ".streamlit", home / ".streamlit")
+    shutil.copytree(ROOT / "tailboard", home / "tailboard")
     shutil.copy(ROOT / "dashboard.py", home)
     modules = [home / "static" / name for name in ("log_pane.js", "format.js", "log_text.js")]
     url = site.serve_dashboard(home)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
@@ -132,16 +133,7 @@ def job_path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, '')}"
 
 
-def cache_answers(function: Callable[..., Job]) -> Callable[..., Job]:
-    """Cache for all visitors. The server and tests import this file and cache nothing; for them
-    Streamlit would log a warning."""
-    if __name__ != "__main__":
-        return function
-    return st.cache_data(ttl=600, max_entries=1000, show_spinner=False)(function)
-
-
-@cache_answers
-def cached_request(
+def fetch_json(
     _client: ApiClient,
     token: str,
     path: str,
@@ -149,8 +141,27 @@ def cached_request(
     body: Job | None = None,
     period: Any = 0,
 ) -> dict[str, Any]:
-    """An answer that all with this token share, for ten minutes or until `period` is another."""
+    """The API's answer. `token` and `period` only distinguish the answers that are cached."""
     return parse_json(_client.request(method, path, body=body))
+
+
+@cache
+def cached_fetch() -> Callable[..., dict[str, Any]]:
+    """fetch_json with a cache for all visitors. It is made at the first visit, because Streamlit
+    logs a warning if a cache is made before its server runs."""
+    return st.cache_data(ttl=600, max_entries=1000, show_spinner=False)(fetch_json)
+
+
+def cached_request(
+    client: ApiClient,
+    path: str,
+    method: str = "GET",
+    body: Job | None = None,
+    period: Any = 0,
+) -> dict[str, Any]:
+    """An answer that all visitors with the same token share, for ten minutes or until `period`
+    changes."""
+    return cached_fetch()(client, client.token, path, method, body, period)
 
 
 def load_listing(client: ApiClient, filters: Mapping[str, str]) -> dict[str, Any]:
@@ -177,14 +188,14 @@ def listing_path(parameters: Mapping[str, str]) -> str:
 def load_workers(client: ApiClient, counts: Mapping[str, int]) -> dict[str, Any]:
     """Who works: at once when they are more or less busy, else a few times a minute."""
     period = (time.time() // WORKERS_PERIOD, counts.get("running"))
-    return cached_request(client, client.token, "/workers", period=period)
+    return cached_request(client, "/workers", period=period)
 
 
 def load_failed_today(client: ApiClient, counts: Mapping[str, int], zone: str | None) -> str:
     """How many jobs have failed since the visitor's midnight; "100+" where there are more."""
     today = datetime.now(ZoneInfo(zone) if zone else UTC)
     period = (counts.get("failed"), today.date())
-    listing = cached_request(client, client.token, "/jobs?status=failed&limit=100", period=period)
+    listing = cached_request(client, "/jobs?status=failed&limit=100", period=period)
     count = count_on_day(listing["jobs"], today.date(), today)
     if count == len(listing["jobs"]) and listing["next"] is not None:
         return f"{count}+"
@@ -197,7 +208,7 @@ def load_ticket(client: ApiClient) -> str:
     period = time.time() // TICKET_PERIOD
     body = {"origin": client.visitor.origin} if client.visitor.origin else {}
     with suppress(ApiError):
-        made = cached_request(client, client.token, "/ticket", "POST", body, period)
+        made = cached_request(client, "/ticket", "POST", body, period)
         return str(made["ticket"])
     return ""
 
@@ -206,7 +217,7 @@ def load_previous_runs(client: ApiClient, job: Job) -> list[Job]:
     """Earlier jobs of the same name that succeeded, oldest first."""
     title = job_title(job)
     parameters = {"status": "succeeded", "limit": 100, "before": job["id"], "q": title}
-    listing = cached_request(client, client.token, f"/jobs?{urlencode(parameters)}")
+    listing = cached_request(client, f"/jobs?{urlencode(parameters)}")
     same = [job_row(other) for other in listing["jobs"] if job_title(other) == title]
     return same[:PREVIOUS_LIMIT][::-1]
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
 STATIC = Path(__file__).parents[2] / "static"
+
+Component = Callable[..., Any]
 
 
 def read_static(name: str) -> str:
@@ -45,16 +47,26 @@ def component_script(name: str, files: list[str], version: str) -> str:
     return "\n".join([*lines, read_static("loader.js")])
 
 
-def make_component(name: str, files: list[str], version: str) -> Callable[..., Any]:
+def make_component(name: str, files: list[str], version: str) -> Component:
     script = component_script(name, files, version)
-    component: Callable[..., Any] = st.components.v2.component(name, js=script)
+    component: Component = st.components.v2.component(name, js=script)
     return component
 
 
-files = static_files()
-version = static_version(files)
-page_header = make_component("page_header", files, version)
-job_list = make_component("job_list", files, version)
-log_pane = make_component("log_pane", files, version)
-errands = make_component("errands", files, version)
-saved_commands = make_component("saved_commands", files, version)
+class Components(NamedTuple):
+    """The components, each as a function that draws it. They bear the names of files in static/."""
+
+    page_header: Component
+    job_list: Component
+    log_pane: Component
+    errands: Component
+    saved_commands: Component
+
+
+def load_components() -> Components:
+    """The components, made from the files that static/ contains now. dashboard.py calls this at
+    each visit, so a visitor gets the new files after an upgrade, whether or not the page's server
+    was restarted."""
+    files = static_files()
+    version = static_version(files)
+    return Components(*(make_component(name, files, version) for name in Components._fields))
