@@ -27,7 +27,7 @@ from tailboard.cli import saved as saved_commands
 from tailboard.cli import service as service_commands
 from tailboard.folder.access import check_private
 from tailboard.job import Job
-from tailboard.settings import Settings, foreign_settings, is_redis, start_logging
+from tailboard.settings import Settings, is_redis, start_logging, warn_of_foreign_settings
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,
@@ -346,8 +346,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
     app.after_request(count_request)
-    for name in foreign_settings(env):
-        app.logger.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
+    warn_of_foreign_settings(app.logger, env)
     return app
 
 

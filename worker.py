@@ -39,9 +39,9 @@ from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import (
     RepeatedErrors,
     Settings,
-    foreign_settings,
     is_redis,
     start_logging,
+    warn_of_foreign_settings,
 )
 from tailboard.slices import SlicedWork
 from tailboard.status import Status
@@ -349,8 +349,7 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     info = WorkerInfo(f"{host}-{pid}", host, pid, slots, names)
     try:
         settings = Settings.read()
-        for name in foreign_settings():
-            log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
+        warn_of_foreign_settings(log)
         if needed_descriptors(slots) > descriptor_limit():
             raise ValueError(
                 f"--slots {slots} needs {needed_descriptors(slots)} open files, "

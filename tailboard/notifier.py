@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,15 @@ try:  # Linux only; elsewhere the queues are polled
     from inotify_simple import INotify, flags
 except (ImportError, OSError):
     INotify = None
+
+
+def wait_readable(descriptors: Iterable[int], timeout: float) -> Sequence[int]:
+    """Wait up to `timeout` seconds until a descriptor can be read; returns those that can. Unlike
+    select, poll takes descriptors above 1,023, which a worker with about 340 jobs has."""
+    poller = select.poll()
+    for fd in descriptors:
+        poller.register(fd, select.POLLIN)
+    return [fd for fd, _ in poller.poll(timeout * 1000)]
 
 
 class Notifier:
@@ -60,13 +69,10 @@ class Notifier:
         own = self.fileno()
         if own is None:
             timeout = self.pause = min(timeout, self.pause * 1.5, 1.0)
-        poller = select.poll()
-        for fd in others if own is None else (own, *others):
-            poller.register(fd, select.POLLIN)
-        ready = poller.poll(timeout * 1000)
+        ready = wait_readable(others if own is None else (own, *others), timeout)
         for _ in self.changes():
             pass
-        return [fd for fd, _ in ready if fd in others]
+        return [fd for fd in ready if fd in others]
 
     def close(self) -> None:
         if self.inotify is not None:

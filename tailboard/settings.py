@@ -52,7 +52,7 @@ class Settings:
     token: str = ""
     tokens: str = ""
     followers: int = 64
-    dashboard: str = ""  # origins that the page is served at, with commas between them
+    dashboard: str = ""  # origins whose pages may read the API, with commas between
     log_max_bytes: int = 1 << 30
     keep_days: int = 30
     keep_bytes: int = 0
@@ -66,7 +66,8 @@ class Settings:
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
         """The settings of this environment. ValueError, in one sentence, for a bad value or a
-        misspelt name. Other unknown variables may be another program's: see `foreign_settings`."""
+        misspelt name. Other unknown variables may be another program's: see
+        `warn_of_foreign_settings`."""
         names = {f"TAILBOARD_{name.upper()}": name for name in SETTING_NAMES}
         given: dict[str, Any] = {}
         for variable, text in env.items():
@@ -118,7 +119,7 @@ def parse_setting(variable: str, text: str) -> str | int:
     if variable == "TAILBOARD_WEBHOOK_ON":
         return _parse_statuses(variable, text)
     if variable == "TAILBOARD_DASHBOARD":
-        return _parse_origins(variable, text)
+        return ",".join(parse_origins(variable, text))
     if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
         raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
     return text
@@ -163,7 +164,8 @@ def _parse_statuses(variable: str, text: str) -> str:
     return ",".join(statuses)
 
 
-def _parse_origins(variable: str, text: str) -> str:
+def parse_origins(variable: str, text: str) -> list[str]:
+    """The origins in this text, which have commas between them; ValueError if one is invalid."""
     origins = [part.strip().removesuffix("/") for part in text.split(",")]
     for origin in origins:
         if not ORIGIN_RE.fullmatch(origin):
@@ -171,7 +173,7 @@ def _parse_origins(variable: str, text: str) -> str:
                 f"{variable} must be origins as browsers send them, like https://page.example.org "
                 f"or http://localhost:8501, with commas between them, not {origin!r:.80}"
             )
-    return ",".join(origins)
+    return origins
 
 
 def _near_miss(variable: str) -> str | None:
@@ -191,11 +193,13 @@ def is_redis(storage: str) -> bool:
     return storage.startswith(("redis://", "rediss://"))
 
 
-def foreign_settings(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The TAILBOARD_* variables that are not settings, sorted. They may belong to another program
-    (TAILBOARD_HOME, for example), so each is worth a warning but not an error."""
+def warn_of_foreign_settings(log: logging.Logger, env: Mapping[str, str] = os.environ) -> None:
+    """Log a warning for each TAILBOARD_* variable that is not a setting. It may belong to another
+    program (TAILBOARD_HOME, for example), so it is not an error."""
     known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
-    return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
+    for name in sorted(env.keys() - known):
+        if name.startswith("TAILBOARD_"):
+            log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
 
 
 def start_logging(stream: TextIO) -> None:

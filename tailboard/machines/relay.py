@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from tailboard.machines.presence import Presence, SpoolCopied
 from tailboard.machines.redis_logs import RedisNotifier
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
+from tailboard.notifier import wait_readable
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import RepeatedErrors, Settings
 from tailboard.slices import SlicedWork
@@ -43,15 +43,6 @@ BUSY_BATCH_WINDOW = 0.008  # seconds: the same, while many jobs end
 MAX_PREFETCHED = 64  # jobs
 PREFETCH_RETURN_DELAY = 1.0  # seconds without an end until prefetched jobs are returned
 NEVER = float("inf")  # on the monotonic clock
-
-
-def wait_readable(descriptors: Iterable[int], timeout: float) -> None:
-    """Wait up to `timeout` seconds until one of the descriptors can be read. Unlike select, poll
-    accepts descriptors above 1,023, which a worker with about 340 jobs has."""
-    poller = select.poll()
-    for fd in descriptors:
-        poller.register(fd, select.POLLIN)
-    poller.poll(timeout * 1000)
 
 
 class Relay:
