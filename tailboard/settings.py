@@ -193,13 +193,16 @@ def is_redis(storage: str) -> bool:
     return storage.startswith(("redis://", "rediss://"))
 
 
-def warn_of_foreign_settings(log: logging.Logger, env: Mapping[str, str] = os.environ) -> None:
-    """Log a warning for each TAILBOARD_* variable that is not a setting. It may belong to another
-    program (TAILBOARD_HOME, for example), so it is not an error."""
+def foreign_settings(env: Mapping[str, str]) -> list[str]:
+    """The TAILBOARD_* variables that are not settings, sorted. They may belong to another program
+    (TAILBOARD_HOME, for example), so each is worth a warning but not an error."""
     known = {f"TAILBOARD_{name.upper()}" for name in SETTING_NAMES}
-    for name in sorted(env.keys() - known):
-        if name.startswith("TAILBOARD_"):
-            log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
+    return sorted(name for name in env if name.startswith("TAILBOARD_") and name not in known)
+
+
+def warn_of_foreign_settings(log: logging.Logger, env: Mapping[str, str] = os.environ) -> None:
+    for name in foreign_settings(env):
+        log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
 
 
 def start_logging(stream: TextIO) -> None:
