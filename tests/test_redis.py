@@ -1945,10 +1945,11 @@ def test_a_folder_needs_no_redis(tmp_path: Path) -> None:
         import sys
         opened = []
         sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
-        import worker
+        import api, worker
         settings = worker.Settings(storage=sys.argv[1])
         info = worker.WorkerInfo("w", "h", 1, 1)
         worker.make_worker(settings, True, "leave", info).run()
+        api.create_app({"STORAGE": sys.argv[1]})
         print(*sys.modules, *opened)
     """
     command = [sys.executable, "-c", code, str(tmp_path / "jobs")]

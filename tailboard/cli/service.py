@@ -9,7 +9,6 @@ from getpass import getuser
 import click
 
 from tailboard.cli.terminal import Commands, echo_line
-from tailboard.machines.redis_machines import RedisMachines
 from tailboard.settings import is_redis
 from tailboard.web.actions import known_queue
 from tailboard.web.models import PauseRequest
@@ -101,6 +100,8 @@ def mark_lost_command(spool: str) -> None:
     url = state().settings.storage
     if not is_redis(url):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
+    from tailboard.machines.redis_machines import RedisMachines  # here: a folder needs no Redis
+
     reason = f"its machine {spool} was given up by {getuser()}"
     with closing(RedisMachines(url)) as machines:
         try:

@@ -180,8 +180,8 @@ class RedisMachines(RedisStore):
     def restore(self, entry: SpoolEntry) -> Command:
         status = Status.RUNNING if entry.status is Status.QUEUED else entry.status
         content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
-        asked = read_cancel_request(entry.folder)
-        reason = asked.reason if asked else ""
+        request = read_cancel_request(entry.folder)
+        reason = request.reason if request else ""
         return self.link.script(
             "restore", entry.id, status, entry.queue, content, entry.token, reason
         )
@@ -264,19 +264,9 @@ class RedisMachines(RedisStore):
         if not token.startswith(f"{spool}:"):
             return None
         job = self.get(job_id)
-        attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
-        if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started
-            attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
-            lines.append({"claimed": attempt.claimed_line()})
-        outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
-        verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
-        if cancel:
-            outcome = replace(outcome, status=Status.CANCELLED, reason=cancel)
-            verdict = Verdict(Status.CANCELLED, outcome, recorded=False)
-        lines.append({"ended": outcome.ended_line()})
-        text = "".join(f"\n{json.dumps(line)}\n" for line in lines)
+        verdict, lines = verdict_of_lost(job, spool, reason, cancel)
         delay = delay_before_start(job, verdict, 0.0).seconds_left(time.time())
-        if not self.override(job_id, Status.RUNNING, token, verdict.status, text, delay, cancel):
+        if not self.override(job_id, Status.RUNNING, token, verdict.status, lines, delay, cancel):
             is_cancelled_since = self.cancel_reason(job_id) != cancel
             return self._lose(job_id, spool, reason) if is_cancelled_since else None
         log.warning("lost job=%s machine=%s now=%s", job_id, spool, verdict.status)
@@ -318,3 +308,19 @@ class RedisMachines(RedisStore):
 
     def _is_read(self, job_id: str) -> bool:
         return bool(self.link.ask(("EXISTS", self.link.key(f"reading:{job_id}")))[0])
+
+
+def verdict_of_lost(job: Job, spool: str, reason: str, cancel: str) -> tuple[Verdict, str]:
+    """(what becomes of a running job whose machine is given up, the lines for its journal).
+    `cancel`: the reason of an accepted cancel request; "" if there is none."""
+    attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
+    if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started
+        attempt = Attempt(job.attempt, spool, spool, "", utc(), 0.0)
+        lines.append({"claimed": attempt.claimed_line()})
+    outcome = Outcome(Status.LOST, reason=reason, finished_at=utc())
+    verdict = judge(job.retries, replace(attempt, ended=outcome), None, "", 0.0)
+    if cancel:
+        outcome = replace(outcome, status=Status.CANCELLED, reason=cancel)
+        verdict = Verdict(Status.CANCELLED, outcome, recorded=False)
+    lines.append({"ended": outcome.ended_line()})
+    return verdict, "".join(f"\n{json.dumps(line)}\n" for line in lines)
