@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the table of operations."""
+"""The OpenAPI document, generated from the table of operations."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tailboard.saved_command import SAVED_NAMES
+from tailboard.values import QUEUE_NAMES
 from tailboard.web.auth import needs_token
-from tailboard.web.operations import (
-    ANSWER_HEADERS,
-    ERRORS,
-    IDEMPOTENCY_KEY,
-    OPERATIONS,
-    OVERVIEW,
-    PATH_PARAMETERS,
-    TAGS,
-    TEXT,
-    Access,
-    Operation,
-)
+from tailboard.web.operations import OPERATIONS, Access, Operation
 from tailboard.web.schemas import (
+    COUNT,
+    TEXT,
     answer_schemas,
     body_schemas,
-    describe_problem,
     refer,
     request_schema,
     without_default,
 )
 
+TAGS = {
+    "jobs": "Submit, list, cancel, rerun and delete jobs.",
+    "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
+    "saved commands": "Commands that are kept under a name, run with values, or run at times.",
+    "queues": "Pause and resume queues.",
+    "service": "Workers, health, metrics, and this description.",
+}
+OVERVIEW = (
+    "Jobs and their logs. Times are RFC 3339 in UTC; a value that is unknown or does not apply is "
+    "null. Errors are problem details (RFC 9457); `detail` is one sentence that says what is wrong "
+    "and what is allowed."
+)
 SECURITY_SCHEMES = {
     "token": {
         "type": "http",
@@ -43,10 +47,34 @@ SECURITY_SCHEMES = {
         "logs, and nothing else.",
     },
 }
-SCHEMES = {  # access -> SECURITY_SCHEMES, of which each is enough
+SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
     Access.OPEN: (),
     Access.TICKET_OR_TOKEN: ("token", "ticket"),
     Access.TOKEN: ("token",),
+}
+ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
+    "Location": (TEXT, "The path of what was created."),
+    "ETag": (TEXT, "For If-None-Match."),
+    "Retry-After": (COUNT, "Seconds after which to try again."),
+    "WWW-Authenticate": (TEXT, "Bearer"),
+    "X-Log-Offset": (COUNT, "Offset of the first byte of the answer."),
+    "X-Log-Next": (COUNT, "Offset from which to read next."),
+    "X-Log-Size": (COUNT, "Bytes of the log."),
+    "X-Log-Start": (COUNT, "Offset of the first byte that is kept."),
+    "X-Log-Line": (COUNT, "Number of the first line of the answer, if it is known soon enough."),
+    "X-Log-Lines": (COUNT, "Lines of the log, if they are counted."),
+    "X-Log-Complete": ({"type": "boolean"}, "The job has ended, and this is the end of its log."),
+    "X-Job-Status": (TEXT, "The job's status."),
+}
+PATH_PARAMETERS = {
+    "job_id": TEXT | {"description": "the ID of a job"},
+    "name": TEXT | {"description": f"the name of a saved command, {SAVED_NAMES}"},
+    "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
+}
+IDEMPOTENCY_KEY = TEXT | {
+    "minLength": 1,
+    "description": "Any text without control characters other than a tab. A request that is sent "
+    "again with the same key creates nothing new; another request with that key is a 422.",
 }
 STATUSES = {
     "200": "Done",
@@ -57,6 +85,19 @@ STATUSES = {
     "304": "Unchanged since If-None-Match; no body",
     "503": "Something needs attention",
 }
+ERRORS = {
+    400: "A value is wrong; `detail` names it and says what is allowed.",
+    401: "The token is missing or wrong.",
+    403: "Without a token the API serves only programs of its own machine, and never other sites.",
+    404: "It does not exist.",
+    408: "The body did not arrive in time.",
+    409: "Its state does not allow that.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    416: "The offset is past the end of the log.",
+    422: "The Idempotency-Key belongs to a job that another request has submitted.",
+    503: "Not possible now; try again later.",
+}
 MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {
     "text/plain": TEXT,
     "text/event-stream": TEXT,
@@ -65,7 +106,7 @@ MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 def describe_operations() -> dict[str, Any]:
-    """The OpenAPI 3.1 document of this API, made of the models that check the requests."""
+    """The OpenAPI 3.1 document of this API."""
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
         paths.setdefault(path, {})[method] = describe_operation(path, operation)
@@ -101,7 +142,7 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
 
 
 def describe_security(operation: Operation) -> list[dict[str, list[str]]]:
-    """Each of these is enough. Without a token in the settings none is needed."""
+    """The ways to authenticate, of which one is enough; an empty one if no token is needed."""
     enough: list[dict[str, list[str]]] = [{name: []} for name in SCHEMES[operation.access]]
     if enough and not needs_token():
         enough.append({})
@@ -131,7 +172,7 @@ def parameter(
 
 
 def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
-    """The answers by their statuses; those that are no errors first."""
+    """The answers by status: the successful ones first, then the errors."""
     described = {
         status: describe_answer(status, answer, operation.headers)
         for status, answer in operation.answers.items()
@@ -144,7 +185,7 @@ def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
 
 
 def error_statuses(path: str, operation: Operation) -> list[int]:
-    """The errors that an operation may answer with, because of what it takes."""
+    """The errors with which an operation can answer, by what it accepts."""
     statuses = {403, 503, *operation.errors}
     if operation.access is not Access.OPEN:
         statuses.add(401)
@@ -186,3 +227,8 @@ def describe_error_answer(status: int) -> dict[str, Any]:
     if status in headers:
         described["headers"] = describe_headers(headers[status])
     return described
+
+
+def describe_problem(text: str) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": refer("Problem")}}
+    return {"description": text, "content": content}

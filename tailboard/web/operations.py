@@ -1,4 +1,6 @@
-"""The table of the API's operations."""
+"""The table of the API's operations: who can call each, what it takes and what it answers.
+
+`authorize` reads from it what access a route needs, and openapi.py describes the API from it."""
 
 from __future__ import annotations
 
@@ -10,8 +12,6 @@ from typing import NamedTuple
 from flask import Flask
 from werkzeug.routing import Rule
 
-from tailboard.saved_command import SAVED_NAMES
-from tailboard.values import QUEUE_NAMES
 from tailboard.web.models import (
     Bulk,
     Grep,
@@ -26,98 +26,21 @@ from tailboard.web.models import (
     TicketRequest,
 )
 
-TAGS = {
-    "jobs": "Submit, list, cancel, rerun and delete jobs.",
-    "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
-    "saved commands": "Commands that are kept under a name, run with values, or run at times.",
-    "queues": "Pause and resume queues.",
-    "service": "Workers, health, metrics, and this description.",
-}
-OVERVIEW = (
-    "Jobs and their logs. Times are RFC 3339 in UTC; a value that is unknown or does not apply is "
-    "null. Errors are problem details (RFC 9457); `detail` is one sentence that says what is wrong "
-    "and what is allowed."
+LOG_HEADERS = (
+    "ETag",
+    "X-Log-Offset",
+    "X-Log-Next",
+    "X-Log-Size",
+    "X-Log-Start",
+    "X-Log-Line",
+    "X-Log-Lines",
+    "X-Log-Complete",
+    "X-Job-Status",
 )
-REF = "#/components/schemas/{model}"
-TEXT = {"type": "string"}
-COUNT = {"type": "integer", "minimum": 0}
-
-
-ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
-    "Location": (TEXT, "The path of what was created."),
-    "ETag": (TEXT, "For If-None-Match."),
-    "Retry-After": (COUNT, "Seconds after which to try again."),
-    "WWW-Authenticate": (TEXT, "Bearer"),
-    "X-Log-Offset": (COUNT, "Offset of the first byte of the answer."),
-    "X-Log-Next": (COUNT, "Offset from which to read next."),
-    "X-Log-Size": (COUNT, "Bytes of the log."),
-    "X-Log-Start": (COUNT, "Offset of the first byte that is kept."),
-    "X-Log-Line": (COUNT, "Number of the first line of the answer, if it is known soon enough."),
-    "X-Log-Lines": (COUNT, "Lines of the log, if they are counted."),
-    "X-Log-Complete": ({"type": "boolean"}, "The job has ended, and this is the end of its log."),
-    "X-Job-Status": (TEXT, "The job's status."),
-}
-LOG_HEADERS = ["ETag", *(name for name in ANSWER_HEADERS if name.startswith("X-"))]
 TICKET_USE = (
     "For `GET /jobs/{job_id}/logs?ticket=…`. A page of the `origin` may read that answer, too,"
     " unless TAILBOARD_DASHBOARD lists the origins that may."
 )
-
-
-ERRORS = {
-    400: "A value is wrong; `detail` names it and says what is allowed.",
-    401: "The token is missing or wrong.",
-    403: "Without a token the API serves only programs of its own machine, and never other sites.",
-    404: "It does not exist.",
-    408: "The body did not arrive in time.",
-    409: "Its state does not allow that.",
-    413: "The body is too large.",
-    415: "The body is not application/json.",
-    416: "The offset is past the end of the log.",
-    422: "The Idempotency-Key belongs to a job that another request has submitted.",
-    503: "Not possible now; try again later.",
-}
-PATH_PARAMETERS = {
-    "job_id": TEXT | {"description": "the ID of a job"},
-    "name": TEXT | {"description": f"the name of a saved command, {SAVED_NAMES}"},
-    "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
-}
-IDEMPOTENCY_KEY = TEXT | {
-    "minLength": 1,
-    "description": "Any text without control characters other than a tab. A request that is sent "
-    "again with the same key creates nothing new; another request with that key is a 422.",
-}
-
-
-# The meaning of the fields of answers that their names do not make clear.
-NOTES = {
-    "command": "A shell line, or a program and its arguments.",
-    "cwd": "The folder to run in; null: the worker's.",
-    "timeout": "Seconds that an attempt may run.",
-    "retry_delay": "Seconds before the first retry, doubled before each further one.",
-    "not_before": "The next attempt does not start before this time.",
-    "attempt": "Number of the current or last attempt, from 1.",
-    "exit_code": "128+n after signal n.",
-    "reason": "A sentence, if the status needs one.",
-    "hint": "The line of the log that says why it ended badly.",
-    "pid": "Of the process that leads the job's process group.",
-    "rerun_of": "The ID of the job that this one repeats.",
-    "saved": "The name of the saved command.",
-    "max_rss_bytes": "The most memory that one of its processes used.",
-    "log_size": "Bytes of the log.",
-    "log_start": "Offset of the first byte of the log that is kept.",
-    "slots": "Jobs that can run at a time.",
-    "running": "Jobs that run now.",
-    "queues": "The queues that it serves; empty: all.",
-    "seen_at": "Time of its last heartbeat.",
-    "responds": "False: it lives, but sends no heartbeats.",
-    "heard_at": "Time of its last report.",
-    "state": "`heard of`, or `unreachable` and since when.",
-    "spool": "The machine's name.",
-    "cron": "A cron expression; null: it has no times.",
-    "zone": "The IANA time zone of `cron`.",
-    "paused": "Its times pass without a run.",
-}
 
 
 class Access(StrEnum):
@@ -131,165 +54,184 @@ class Access(StrEnum):
 
 
 class Operation(NamedTuple):
-    """One method of one path: who may call it, what it takes and what it answers."""
+    """One method of one path."""
 
     access: Access
-    id: str  # for the names of functions in generated clients
-    tag: str  # one of TAGS
+    id: str  # names the function in generated clients
+    tag: str  # one of TAGS in openapi.py
     summary: str
-    answers: dict[str, str]  # status -> names of schemas (of JSON) and media types; "": no body
+    answers: dict[str, str]  # status -> schemas of answer_schemas() or media types; "": no body
     description: str = ""
     query: type[RequestModel] | None = None
     body: type[RequestModel] | None = None
-    keyed: bool = False  # takes an Idempotency-Key
-    needs_body: bool = True  # if it takes one
-    headers: Sequence[str] = ()  # of answers with a body, from ANSWER_HEADERS
-    errors: tuple[int, ...] = ()  # besides those of every operation of its kind
+    keyed: bool = False  # accepts an Idempotency-Key
+    needs_body: bool = True  # False: `body` can be left out
+    headers: Sequence[str] = ()  # of answers with a body, from ANSWER_HEADERS in openapi.py
+    errors: tuple[int, ...] = ()  # in addition to those of openapi.error_statuses
 
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/jobs"): Operation(
         Access.TOKEN,
-        "listJobs",
-        "jobs",
-        "List jobs, newest first",
-        {"200": "Jobs", "304": ""},
-        "A page may be short and have a `next` nevertheless: at most 2,000 jobs are read for it.",
+        id="listJobs",
+        tag="jobs",
+        summary="List jobs, newest first",
+        answers={"200": "Jobs", "304": ""},
+        description=(
+            "A page may be short and have a `next` nevertheless: at most 2,000 jobs are read for "
+            "it."
+        ),
         query=Listing,
     ),
     ("post", "/jobs"): Operation(
         Access.TOKEN,
-        "submitJob",
-        "jobs",
-        "Submit a job",
-        {"201": "Job"},
-        "With an Idempotency-Key that was used before, the answer is the job of that time.",
+        id="submitJob",
+        tag="jobs",
+        summary="Submit a job",
+        answers={"201": "Job"},
+        description=(
+            "With an Idempotency-Key that was used before, the answer is the job of that time."
+        ),
         body=Submission,
         keyed=True,
         headers=["Location"],
     ),
     ("get", "/jobs/{job_id}"): Operation(
-        Access.TOKEN, "getJob", "jobs", "Show a job", {"200": "Job"}
+        Access.TOKEN, id="getJob", tag="jobs", summary="Show a job", answers={"200": "Job"}
     ),
     ("delete", "/jobs/{job_id}"): Operation(
-        Access.TOKEN, "deleteJob", "jobs", "Delete a job that has ended", {"204": ""}, errors=(409,)
+        Access.TOKEN,
+        id="deleteJob",
+        tag="jobs",
+        summary="Delete a job that has ended",
+        answers={"204": ""},
+        errors=(409,),
     ),
     ("post", "/jobs/{job_id}/cancel"): Operation(
         Access.TOKEN,
-        "cancelJob",
-        "jobs",
-        "Cancel a job",
-        {"202": "Job"},
-        "A queued job is cancelled at once. A running job is still running in the answer; its "
-        "worker ends all of its processes.",
+        id="cancelJob",
+        tag="jobs",
+        summary="Cancel a job",
+        answers={"202": "Job"},
+        description=(
+            "A queued job is cancelled at once. A running job is still running in the answer; "
+            "its worker ends all of its processes."
+        ),
         errors=(409,),
     ),
     ("post", "/jobs/{job_id}/rerun"): Operation(
         Access.TOKEN,
-        "rerunJob",
-        "jobs",
-        "Submit a job like this one",
-        {"201": "Job"},
-        "`rerun_of` of the new job is the ID of this one.",
+        id="rerunJob",
+        tag="jobs",
+        summary="Submit a job like this one",
+        answers={"201": "Job"},
+        description="`rerun_of` of the new job is the ID of this one.",
         keyed=True,
         headers=["Location"],
     ),
     ("get", "/bulk"): Operation(
         Access.TOKEN,
-        "chooseJobs",
-        "jobs",
-        "List the jobs to rerun, cancel or delete",
-        {"200": "Chosen"},
-        "It does nothing to them: ask for each of the IDs, in this order, on its own.",
+        id="chooseJobs",
+        tag="jobs",
+        summary="List the jobs to rerun, cancel or delete",
+        answers={"200": "Chosen"},
+        description="It does nothing to them: ask for each of the IDs, in this order, on its own.",
         query=Bulk,
     ),
     ("get", "/jobs/{job_id}/logs"): Operation(
         Access.TICKET_OR_TOKEN,
-        "readLog",
-        "logs",
-        "Read, follow, search or download a log",
-        {
+        id="readLog",
+        tag="logs",
+        summary="Read, follow, search or download a log",
+        answers={
             "200": "text/plain LogSearch text/event-stream",
             "206": "text/plain",
             "304": "",
         },
-        "At most one of `tail`, `offset`, `since` and `q`. With `q` the answer is JSON. With "
-        "`follow=1` it ends when the job does; with `Accept: text/event-stream` it consists of "
-        "events. A `ticket` replaces the token.",
+        description=(
+            "At most one of `tail`, `offset`, `since` and `q`. With `q` the answer is JSON. With "
+            "`follow=1` it ends when the job does; with `Accept: text/event-stream` it consists "
+            "of events. A `ticket` replaces the token."
+        ),
         query=LogQuery,
         headers=LOG_HEADERS,
         errors=(416,),
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,
-        "searchLogs",
-        "logs",
-        "Find lines in all logs, newest jobs first",
-        {"200": "Hits"},
-        "If `next` is not null, the search is not over: repeat it with that as `before`.",
+        id="searchLogs",
+        tag="logs",
+        summary="Find lines in all logs, newest jobs first",
+        answers={"200": "Hits"},
+        description=(
+            "If `next` is not null, the search is not over: repeat it with that as `before`."
+        ),
         query=Grep,
     ),
     ("post", "/jobs/{job_id}/ticket"): Operation(
         Access.TOKEN,
-        "createLogTicket",
-        "logs",
-        "Create a ticket for the log of one job",
-        {"201": "Ticket"},
-        TICKET_USE,
+        id="createLogTicket",
+        tag="logs",
+        summary="Create a ticket for the log of one job",
+        answers={"201": "Ticket"},
+        description=TICKET_USE,
         body=TicketRequest,
         needs_body=False,
     ),
     ("post", "/ticket"): Operation(
         Access.TOKEN,
-        "createTicket",
-        "logs",
-        "Create a ticket for the log of any job",
-        {"201": "Ticket"},
-        TICKET_USE,
+        id="createTicket",
+        tag="logs",
+        summary="Create a ticket for the log of any job",
+        answers={"201": "Ticket"},
+        description=TICKET_USE,
         body=TicketRequest,
         needs_body=False,
     ),
     ("get", "/saved"): Operation(
         Access.TOKEN,
-        "listSavedCommands",
-        "saved commands",
-        "List saved commands",
-        {"200": "SavedCommands", "304": ""},
+        id="listSavedCommands",
+        tag="saved commands",
+        summary="List saved commands",
+        answers={"200": "SavedCommands", "304": ""},
     ),
     ("get", "/saved/{name}"): Operation(
         Access.TOKEN,
-        "getSavedCommand",
-        "saved commands",
-        "Show a saved command",
-        {"200": "SavedCommand"},
+        id="getSavedCommand",
+        tag="saved commands",
+        summary="Show a saved command",
+        answers={"200": "SavedCommand"},
     ),
     ("put", "/saved/{name}"): Operation(
         Access.TOKEN,
-        "saveCommand",
-        "saved commands",
-        "Save a command",
-        {"200": "SavedCommand", "201": "SavedCommand"},
-        "201 if the name is new, 200 if it replaces a saved command. The body may also contain the "
-        "fields that only the answers have; they are ignored. 409 if there is no room.",
+        id="saveCommand",
+        tag="saved commands",
+        summary="Save a command",
+        answers={"200": "SavedCommand", "201": "SavedCommand"},
+        description=(
+            "201 if the name is new, 200 if it replaces a saved command. The body may also "
+            "contain the fields that only the answers have; they are ignored. 409 if there is no "
+            "room."
+        ),
         body=SavedRequest,
         headers=["Location"],
         errors=(409,),
     ),
     ("delete", "/saved/{name}"): Operation(
         Access.TOKEN,
-        "deleteSavedCommand",
-        "saved commands",
-        "Delete a saved command",
-        {"204": ""},
-        "Its jobs are kept.",
+        id="deleteSavedCommand",
+        tag="saved commands",
+        summary="Delete a saved command",
+        answers={"204": ""},
+        description="Its jobs are kept.",
     ),
     ("post", "/saved/{name}/run"): Operation(
         Access.TOKEN,
-        "runSavedCommand",
-        "saved commands",
-        "Run a saved command",
-        {"201": "Job"},
-        "The body has values for its params, by their names.",
+        id="runSavedCommand",
+        tag="saved commands",
+        summary="Run a saved command",
+        answers={"201": "Job"},
+        description="The body has values for its params, by their names.",
         query=RunQuery,
         body=RunValues,
         keyed=True,
@@ -298,54 +240,71 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/queues"): Operation(
         Access.TOKEN,
-        "listQueues",
-        "queues",
-        "List queues",
-        {"200": "Queues"},
-        "The queues in which jobs wait, that a worker serves by name, or that are paused.",
+        id="listQueues",
+        tag="queues",
+        summary="List queues",
+        answers={"200": "Queues"},
+        description=(
+            "The queues in which jobs wait, that a worker serves by name, or that are paused."
+        ),
     ),
     ("put", "/queues/{queue}/pause"): Operation(
         Access.TOKEN,
-        "pauseQueue",
-        "queues",
-        "Pause a queue",
-        {"200": "Pause"},
-        "No more jobs start from it; running jobs continue.",
+        id="pauseQueue",
+        tag="queues",
+        summary="Pause a queue",
+        answers={"200": "Pause"},
+        description="No more jobs start from it; running jobs continue.",
         body=PauseRequest,
         needs_body=False,
         errors=(400,),
     ),
     ("delete", "/queues/{queue}/pause"): Operation(
-        Access.TOKEN, "resumeQueue", "queues", "Resume a queue", {"204": ""}, errors=(400,)
+        Access.TOKEN,
+        id="resumeQueue",
+        tag="queues",
+        summary="Resume a queue",
+        answers={"204": ""},
+        errors=(400,),
     ),
     ("get", "/workers"): Operation(
         Access.TOKEN,
-        "listWorkers",
-        "service",
-        "List workers and machines",
-        {"200": "Workers"},
-        "Also the storage, the queues that are paused, and the entries that cannot be read.",
+        id="listWorkers",
+        tag="service",
+        summary="List workers and machines",
+        answers={"200": "Workers"},
+        description=(
+            "Also the storage, the queues that are paused, and the entries that cannot be read."
+        ),
     ),
     ("get", "/healthz"): Operation(
         Access.OPEN,
-        "getHealth",
-        "service",
-        "Report health",
-        {"200": "Health", "503": "Health"},
-        "503 if something needs attention; `reason` says what. It needs no token.",
+        id="getHealth",
+        tag="service",
+        summary="Report health",
+        answers={"200": "Health", "503": "Health"},
+        description="503 if something needs attention; `reason` says what. It needs no token.",
     ),
     ("get", "/metrics"): Operation(
         Access.TOKEN,
-        "getMetrics",
-        "service",
-        "Report metrics for Prometheus",
-        {"200": "text/plain"},
+        id="getMetrics",
+        tag="service",
+        summary="Report metrics for Prometheus",
+        answers={"200": "text/plain"},
     ),
     ("get", "/"): Operation(
-        Access.TOKEN, "getRoot", "service", "Say what this is", {"200": "Root"}
+        Access.TOKEN,
+        id="getRoot",
+        tag="service",
+        summary="Say what this is",
+        answers={"200": "Root"},
     ),
     ("get", "/openapi.json"): Operation(
-        Access.TOKEN, "getOpenapi", "service", "Describe this API", {"200": "application/json"}
+        Access.TOKEN,
+        id="getOpenapi",
+        tag="service",
+        summary="Describe this API",
+        answers={"200": "application/json"},
     ),
 }
 

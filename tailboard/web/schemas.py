@@ -1,4 +1,6 @@
-"""The JSON schemas of the API's answers."""
+"""The JSON schemas of answers and of requests' bodies, for openapi.py.
+
+Jobs, saved commands and the like get theirs from their dataclasses, bodies from their models."""
 
 from __future__ import annotations
 
@@ -11,55 +13,56 @@ from tailboard.job import WIRE, Job
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
 from tailboard.web.models import RequestModel, SavedParam
-from tailboard.web.operations import COUNT, NOTES, OPERATIONS, REF, TEXT
+from tailboard.web.operations import OPERATIONS
 from tailboard.web.views import RUN_FIELDS
 from tailboard.workers import Machine, Pause, WorkerInfo
 
+REF = "#/components/schemas/{model}"
+TEXT = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
 MAYBE_TEXT = {"type": ["string", "null"]}
 NUMBER = {"type": "integer"}
 MAYBE_NUMBER = {"type": ["integer", "null"]}
 TIME = {"type": ["string", "null"], "format": "date-time"}
 TEXTS = {"type": "array", "items": TEXT}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # and no title or default
-
-
-def without_default(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, with its default only in the description: generated clients send every `default`
-    that they find, and some parameters exclude each other."""
-    schema = dict(schema)
-    default = schema.pop("default", None)
-    if default not in (None, False, ""):
-        schema["description"] += f"; default: {default}"
-    return schema
-
-
-def describe_problem(text: str) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": refer("Problem")}}
-    return {"description": text, "content": content}
-
-
-def request_schema(model: type[RequestModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(ref_template=REF)
-    schema.pop("$defs", None)  # Status, which is among the answers' schemas
-    return schema | {"additionalProperties": False}
-
-
-def body_schemas() -> dict[str, Any]:
-    """The bodies of requests, and what they contain."""
-    models = (operation.body for operation in OPERATIONS.values())
-    bodies = {model.__name__: request_schema(model) for model in models if model}
-    return bodies | {
-        "SavedParam": SavedParam.model_json_schema(),
-        "RunValues": {"type": "object", "additionalProperties": TEXT},
-    }
+# The meaning of the fields of answers that their names do not make clear.
+NOTES = {
+    "command": "A shell line, or a program and its arguments.",
+    "cwd": "The folder to run in; null: the worker's.",
+    "timeout": "Seconds that an attempt may run.",
+    "retry_delay": "Seconds before the first retry, doubled before each further one.",
+    "not_before": "The next attempt does not start before this time.",
+    "attempt": "Number of the current or last attempt, from 1.",
+    "exit_code": "128+n after signal n.",
+    "reason": "A sentence, if the status needs one.",
+    "hint": "The line of the log that says why it ended badly.",
+    "pid": "Of the process that leads the job's process group.",
+    "rerun_of": "The ID of the job that this one repeats.",
+    "saved": "The name of the saved command.",
+    "max_rss_bytes": "The most memory that one of its processes used.",
+    "log_size": "Bytes of the log.",
+    "log_start": "Offset of the first byte of the log that is kept.",
+    "slots": "Jobs that can run at a time.",
+    "running": "Jobs that run now.",
+    "queues": "The queues that it serves; empty: all.",
+    "seen_at": "Time of its last heartbeat.",
+    "responds": "False: it lives, but sends no heartbeats.",
+    "heard_at": "Time of its last report.",
+    "state": "`heard of`, or `unreachable` and since when.",
+    "spool": "The machine's name.",
+    "cron": "A cron expression; null: it has no times.",
+    "zone": "The IANA time zone of `cron`.",
+    "paused": "Its times pass without a run.",
+}
 
 
 def answer_schemas() -> dict[str, Any]:
-    """What routes answer with, by the names that OPERATIONS uses, and what these consist of."""
+    """The answers of the routes, by the names that OPERATIONS uses, and the parts of answers."""
     return {
         "Status": {"type": "string", "enum": list(Status)},
-        "Ticket": an_object(ticket=TEXT, expires_in=COUNT | {"description": "Seconds."}),
-        "Problem": an_object(
+        "Ticket": object_schema(ticket=TEXT, expires_in=COUNT | {"description": "Seconds."}),
+        "Problem": object_schema(
             type=TEXT, title=TEXT, status=NUMBER, detail=TEXT | {"description": "One sentence."}
         ),
         **job_schemas(),
@@ -71,9 +74,9 @@ def answer_schemas() -> dict[str, Any]:
 
 
 def job_schemas() -> dict[str, Any]:
-    """A job on its own and in a list, made of the dataclass that it is."""
-    job = answer_fields(Job, WIRE)
-    attempt = an_object(
+    """A job on its own and in a list."""
+    job = field_schemas(Job, WIRE)
+    attempt = object_schema(
         number=COUNT,
         started_at=TIME,
         finished_at=TIME,
@@ -81,22 +84,22 @@ def job_schemas() -> dict[str, Any]:
         status={"anyOf": [refer("Status"), {"type": "null"}]},
         hint=MAYBE_TEXT,
     )
-    whole = an_object(**job, attempts=list_of("Attempt"))
+    whole = object_schema(**job, attempts=array_of("Attempt"))
     whole["properties"]["queued_before"] = COUNT | {
         "description": "Jobs of its queue that come before it, while it is queued."
     }
     return {
         "Job": whole,
         "Attempt": attempt,
-        "ListedJob": listed_schema(job),
-        "Jobs": an_object(
-            jobs=list_of("ListedJob"),
+        "ListedJob": listed_job(job),
+        "Jobs": object_schema(
+            jobs=array_of("ListedJob"),
             next=MAYBE_TEXT | {"description": "The `before` of the next page; null: the end."},
             counts=refer("Counts"),
-            paused=list_of("Pause"),
+            paused=array_of("Pause"),
         ),
-        "Counts": an_object(**dict.fromkeys(Status, COUNT)),
-        "Chosen": an_object(
+        "Counts": object_schema(**dict.fromkeys(Status, COUNT)),
+        "Chosen": object_schema(
             ids=TEXTS,
             left_out=COUNT | {"description": "Jobs that ran again already."},
             complete={"type": "boolean", "description": "False: these are only the newest."},
@@ -104,9 +107,9 @@ def job_schemas() -> dict[str, Any]:
     }
 
 
-def listed_schema(job: dict[str, Any]) -> dict[str, Any]:
-    """A job in a list; `job`: the properties of one on its own."""
-    listed = an_object(**{name: job[name] for name in job if name != "env"})
+def listed_job(job: dict[str, Any]) -> dict[str, Any]:
+    """A job in a list. `job`: the properties of a job on its own."""
+    listed = object_schema(**{name: job[name] for name in job if name != "env"})
     listed["properties"]["command_cut"] = {
         "type": "boolean",
         "description": "True: `command` is only the beginning, which has the same type; "
@@ -116,62 +119,62 @@ def listed_schema(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_schemas() -> dict[str, Any]:
-    """What searches of logs answer with."""
-    job = answer_fields(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
+    """The answers of searches of one log (Matches) and of all logs (Hits)."""
+    job = field_schemas(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
     line = MAYBE_NUMBER | {"description": "Its number, from 1; null: not known."}
     following = MAYBE_TEXT | {"description": "The `before` with which to continue; null: the end."}
     following_offset = following | {"type": ["integer", "null"]}
     return {
-        "HitJob": an_object(title=TEXT, **job),
-        "Hit": an_object(job=refer("HitJob"), offset=COUNT, line=line, text=TEXT),
-        "Searched": an_object(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
-        "Hits": an_object(
-            hits=list_of("Hit"),
+        "HitJob": object_schema(title=TEXT, **job),
+        "Hit": object_schema(job=refer("HitJob"), offset=COUNT, line=line, text=TEXT),
+        "Searched": object_schema(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
+        "Hits": object_schema(
+            hits=array_of("Hit"),
             more_in=TEXTS | {"description": "IDs of jobs that may have more such lines."},
             next=following,
             searched=refer("Searched"),
         ),
-        "Match": an_object(offset=COUNT, line=line, text=TEXT),
-        "Matches": an_object(matches=list_of("Match"), next=following_offset),
+        "Match": object_schema(offset=COUNT, line=line, text=TEXT),
+        "Matches": object_schema(matches=array_of("Match"), next=following_offset),
         "LogSearch": {"anyOf": [refer("Matches"), refer("MatchCount")]},
-        "MatchCount": an_object(count=COUNT, complete={"type": "boolean"}),
+        "MatchCount": object_schema(count=COUNT, complete={"type": "boolean"}),
     }
 
 
 def queue_schemas() -> dict[str, Any]:
     paused = {"anyOf": [refer("Pause"), {"type": "null"}]}
     return {
-        "Pause": an_object(**answer_fields(Pause)),
-        "Queue": an_object(queue=TEXT, queued=COUNT, paused=paused),
-        "Queues": an_object(queues=list_of("Queue")),
+        "Pause": object_schema(**field_schemas(Pause)),
+        "Queue": object_schema(queue=TEXT, queued=COUNT, paused=paused),
+        "Queues": object_schema(queues=array_of("Queue")),
     }
 
 
 def saved_schemas() -> dict[str, Any]:
-    """A saved command on its own and in a list, made of the dataclass that it is."""
+    """A saved command on its own and in a list."""
     command = {
         "saved": TEXT,
-        **answer_fields(SavedCommand, DEFINITION),
+        **field_schemas(SavedCommand, DEFINITION),
         "saved_at": TIME,
         "next_run": TIME,
         "last_run": {"anyOf": [refer("SavedRun"), {"type": "null"}]},
-        "runs": list_of("SavedRun"),
+        "runs": array_of("SavedRun"),
         "skipped": refer("Skipped"),
     }
     listed = {name: command[name] for name in command if name != "env"}
     return {
-        "SavedCommand": an_object(**command),
-        "ListedCommand": an_object(**listed),
-        "SavedCommands": an_object(saved=list_of("ListedCommand")),
-        "SavedRun": an_object(**answer_fields(Job, RUN_FIELDS)),
-        "Skipped": an_object(count=COUNT, last_at=TIME, for_job=MAYBE_TEXT),
-        "Param": an_object(**answer_fields(Param)),
+        "SavedCommand": object_schema(**command),
+        "ListedCommand": object_schema(**listed),
+        "SavedCommands": object_schema(saved=array_of("ListedCommand")),
+        "SavedRun": object_schema(**field_schemas(Job, RUN_FIELDS)),
+        "Skipped": object_schema(count=COUNT, last_at=TIME, for_job=MAYBE_TEXT),
+        "Param": object_schema(**field_schemas(Param)),
     }
 
 
 def service_schemas() -> dict[str, Any]:
     size = MAYBE_NUMBER | {"description": "Only of Redis."}
-    store = an_object(kind={"enum": ["folder", "redis"]})
+    store = object_schema(kind={"enum": ["folder", "redis"]})
     store["properties"] |= {
         "version": MAYBE_TEXT | {"description": "Only of Redis."},
         "used_bytes": size,
@@ -180,18 +183,18 @@ def service_schemas() -> dict[str, Any]:
         | {"description": "When Redis was seen to have returned to an older state. Only of Redis."},
     }
     return {
-        "Worker": an_object(**answer_fields(WorkerInfo)),
-        "Machine": an_object(**answer_fields(Machine)),
-        "Root": an_object(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
+        "Worker": object_schema(**field_schemas(WorkerInfo)),
+        "Machine": object_schema(**field_schemas(Machine)),
+        "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
         "Storage": store,
-        "Workers": an_object(
-            workers=list_of("Worker"),
-            machines=list_of("Machine"),
-            paused=list_of("Pause"),
+        "Workers": object_schema(
+            workers=array_of("Worker"),
+            machines=array_of("Machine"),
+            paused=array_of("Pause"),
             storage=refer("Storage"),
             unreadable=TEXTS,
         ),
-        "Health": an_object(
+        "Health": object_schema(
             status={"enum": ["ok", "unhealthy"]},
             reason=MAYBE_TEXT | {"description": "Why it is unhealthy."},
             workers=COUNT,
@@ -201,8 +204,8 @@ def service_schemas() -> dict[str, Any]:
     }
 
 
-def answer_fields(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
-    """The schemas of these fields of a dataclass (none given: of all), as answers have them."""
+def field_schemas(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
+    """The schemas of these fields of a dataclass, as answers contain them; no names: of all."""
     known = TypeAdapter(kind).json_schema(ref_template=REF)["properties"]
     described = {}
     for name in names or known:
@@ -215,13 +218,42 @@ def answer_fields(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
     return described
 
 
-def list_of(name: str) -> dict[str, Any]:
+def body_schemas() -> dict[str, Any]:
+    """The bodies of requests, by the names of their models, and the parts of bodies."""
+    models = (operation.body for operation in OPERATIONS.values())
+    bodies = {model.__name__: request_schema(model) for model in models if model}
+    return bodies | {
+        "SavedParam": SavedParam.model_json_schema(),
+        "RunValues": {"type": "object", "additionalProperties": TEXT},
+    }
+
+
+def request_schema(model: type[RequestModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template=REF)
+    schema.pop("$defs", None)  # Status, which is among the answers' schemas
+    return schema | {"additionalProperties": False}
+
+
+def without_default(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its default moved into the description. Generated clients send every
+    `default` that they find, and some parameters exclude each other."""
+    schema = dict(schema)
+    default = schema.pop("default", None)
+    if default not in (None, False, ""):
+        schema["description"] += f"; default: {default}"
+    return schema
+
+
+def array_of(name: str) -> dict[str, Any]:
+    """An array of the objects that the schema of this name describes."""
     return {"type": "array", "items": refer(name)}
 
 
 def refer(name: str) -> dict[str, Any]:
+    """A reference to the schema of this name."""
     return {"$ref": REF.format(model=name)}
 
 
-def an_object(**properties: Any) -> dict[str, Any]:
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """An object that has all of these properties."""
     return {"type": "object", "properties": properties, "required": list(properties)}
