@@ -6,6 +6,7 @@ tuned_api.py MODULE.NAME=SECONDS...
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import api
 
@@ -13,7 +14,7 @@ import api
 for setting in sys.argv[1:]:
     place, seconds = setting.split("=")
     home, _, name = place.rpartition(".")
-    module = sys.modules[home]
+    module = import_module(home)
     kind = type(getattr(module, name))  # sockets take whole seconds only
     setattr(module, name, kind(seconds))
 

@@ -56,7 +56,7 @@
 local P = KEYS[1]
 
 -- Wakes the clients that wait for a change of this job ('': of the queues).
-local function say(id, status)
+local function announce(id, status)
   redis.call('XADD', P..'changes', 'MAXLEN', '~', 10000, '*', 'id', id, 'status', status)
 end
 
@@ -165,7 +165,7 @@ local function enter(id, s, queue, token, at)
   elseif s == 'running' then
     redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
   end
-  say(id, s)
+  announce(id, s)
 end
 
 -- Is the state of Redis older than the one that a spool has seen? `seen`: the epoch that the spool

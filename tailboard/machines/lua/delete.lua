@@ -20,5 +20,5 @@ if spool then
   redis.call('SADD', P..'gone:'..spool, id)
   redis.call('EXPIRE', P..'gone:'..spool, 7776000)  -- 90 days: its machine might never return
 end
-say(id, 'deleted')
+announce(id, 'deleted')
 return 'deleted'

@@ -8,4 +8,4 @@
 
 redis.call('HDEL', P..'paused', ARGV[1])
 redis.call('HSET', P..'paused', ARGV[1], ARGV[2])
-say('', 'paused')
+announce('', 'paused')

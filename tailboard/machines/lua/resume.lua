@@ -5,4 +5,4 @@
 --
 -- Returns nothing.
 
-if redis.call('HDEL', P..'paused', ARGV[1]) == 1 then say('', 'resumed') end
+if redis.call('HDEL', P..'paused', ARGV[1]) == 1 then announce('', 'resumed') end

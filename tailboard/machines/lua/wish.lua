@@ -13,6 +13,6 @@ local s = fields(id, 'status', 'token', 'cancel')
 if s[1] == 'running' then
   if not spool_of(s[2]) then return 'damaged' end
   request_cancel(id, s[2], s[3] or reason)
-  say(id, s[1])
+  announce(id, s[1])
 end
 return s[1] or 'absent'
