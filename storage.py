@@ -31,10 +31,10 @@ so a torn line spoils only itself.
 Lock rule: only the holder of the journal's flock moves the folder or appends `claimed` and `ended`.
 The shim holds it as long as it lives, so a free lock proves that the shim is dead.
 Supervisor rule: only the holder of the flock on `times` signals, writes `stopping` and records.
-Crash rule: whoever gets the lock reads the folder again and asks `judge`, one pure function, where
-it belongs. Whatever a crash or a power cut undid is then done again, so no moment is dangerous.
-A job is looked up in the order in which it moves (queued, running, finished), so it cannot be
-missed.
+Crash rule: the process that gets the lock reads the folder again, and `judge`, one pure function,
+decides where it belongs. Whatever a crash or a power cut undid is then done again, so a crash is
+harmless at any moment.
+A job is looked up in the order in which it moves (queued, running, finished), so none is missed.
 
 Which file of tailboard/ contains what:
 
@@ -43,7 +43,9 @@ Which file of tailboard/ contains what:
     logs.py, log_limit.py           reading a log; its samples and its limit
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
     settings.py, intervals.py       the environment's settings; the times that tests change
-    files.py, values.py, keys.py, notifier.py                tools for the above
+    workers.py, keys.py             records of workers and pauses; Idempotency-Keys
+    notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
+    files.py, values.py             writing and locking files; IDs, times, checks
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
     machines/    several machines: Redis, each machine's spool, the relay between them
     run/         a job at work: the shim, supervision, signals, the webhook

@@ -270,6 +270,7 @@ def recover(root: Path) -> list[tuple[str, int]]:
     finally:
         for entry in worker.supervisor.running.values():
             entry.claim.release()
+        worker.wake_pipe.close()
         worker.selector.close()
         store.close()
     return started
