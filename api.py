@@ -40,7 +40,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.auth import ANY_LOG, guard, make_ticket, visitor
+from tailboard.web.auth import guard, visitor
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.health import check_health
@@ -59,6 +59,7 @@ from tailboard.web.requests import (
 )
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.state import AppState, state
+from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_job
 

@@ -27,7 +27,7 @@ from tailboard.folder.claim import Claim
 from tailboard.journal import Outcome
 from tailboard.logs import FileLog, last_match_finder
 from tailboard.status import Status
-from tailboard.web import log_read
+from tailboard.web import line_counts
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
 MANY = 150_000_000  # bytes of a log that no request may hold
@@ -809,7 +809,7 @@ def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
     all lines up to them."""
     content, hand = b"a line of a log\n" * 10_000, Hand(folder)
     small, large = hand.ended(content), hand.ended(b"first\n")
-    os.truncate(hand.log(large), log_read.COUNT_LIMIT - len(content))  # the rest is a hole
+    os.truncate(hand.log(large), line_counts.COUNT_LIMIT - len(content))  # the rest is a hole
     with open(hand.log(large), "ab") as log:
         log.write(b"\n" + content)
 
@@ -835,7 +835,7 @@ def test_the_line_numbers_of_a_growing_log_are_known_beyond_the_counting_limit(
         return client.get(f"/jobs/{claim.job.id}/logs?tail=1").headers.get("X-Log-Line")
 
     for number, size in enumerate((0.75, 1.5, 2.25), 2):
-        os.truncate(path, int(size * log_read.COUNT_LIMIT))  # a hole
+        os.truncate(path, int(size * line_counts.COUNT_LIMIT))  # a hole
         hand.write(claim, b"\n")
         hand.write(claim, b"last\n")
         wait_until(lambda expected=str(number * 2 - 1): last_line() == expected)

@@ -1,29 +1,23 @@
-"""Who may do what."""
+"""Which requests are served: authentication, and protection against other sites."""
 
 from __future__ import annotations
 
 import hmac
 import re
-from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, NamedTuple
 
 from flask import Flask, Response, abort, current_app, g, request
-from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from tailboard.web.models import TicketRequest
 from tailboard.web.operations import Access, match_operations
-from tailboard.web.requests import has_body, json_body
+from tailboard.web.requests import has_body
 from tailboard.web.state import state
+from tailboard.web.tickets import ANY_LOG, Ticket, read_ticket
 from tailboard.web.tokens import NamedToken
 
-TICKET_AGE = 600  # seconds
-ANY_LOG = "*"  # what a ticket for all logs is for; no job has this ID
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 READING = ("GET", "HEAD", "OPTIONS")
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
-TICKET_SALT = "tailboard log ticket"
 
 
 def visitor() -> str | None:
@@ -44,9 +38,9 @@ def guard(app: Flask) -> dict[str, Access]:
 
 
 def authorize() -> None:
-    """Refuse a request that lacks the access that its route declares. If no token is set, serve
-    only programs of this machine. 401 and 403 come before every other answer, also before the 415
-    for a body of another type."""
+    """Refuse a request that lacks the access that its route declares. If the settings have no
+    token, serve only programs of this machine. A 401 or 403 precedes every other answer, including
+    the 415 for a body of another type."""
     refuse_other_sites()
     if required_access() is not Access.OPEN:
         if needs_token():
@@ -59,7 +53,7 @@ def authorize() -> None:
 def required_access() -> Access:
     """The access that the requested route declares. If no route serves the request, it needs the
     token, so that only clients with the token learn which paths exist. The exception is a method
-    that an open path lacks: everybody gets its 405, as everybody may know that path."""
+    that an open path does not have: everybody gets its 405, since the path is no secret."""
     declared = state().access
     if request.endpoint is not None:
         return declared.get(request.endpoint, Access.TOKEN)
@@ -74,13 +68,13 @@ def needs_token() -> bool:
 
 
 def refuse_other_sites() -> None:
-    """403 for a request that a page of another site makes the visitor's browser send: the browser
-    may be on this machine, or hold a ticket. The dashboard's origins are allowed."""
+    """403 for a request that a page of another site makes a visitor's browser send: the browser may
+    run on this machine, or have a ticket. The dashboard's origins are allowed."""
     origin = request.headers.get("Origin")
     if is_dashboards(origin):
         return
     is_foreign = origin is not None and origin != request.host_url.rstrip("/")
-    # Browsers do not always send Origin. Reading is allowed: a link to a log may stand anywhere.
+    # Browsers do not always send Origin. Reading is allowed: any page can link to a log.
     if request.method not in READING and request.headers.get("Sec-Fetch-Site") in OTHER_SITES:
         is_foreign = True
     if is_foreign:
@@ -88,8 +82,8 @@ def refuse_other_sites() -> None:
 
 
 def is_dashboards(origin: str | None) -> bool:
-    """Is this an origin of the dashboard's page? If no setting lists them, it is the origin in the
-    request's ticket: the page's server names it, and no other site gets a ticket."""
+    """Is this an origin of the dashboard's page? If no setting lists them, the request's ticket
+    names it: the page's server asks for the ticket, and no other site can get one."""
     listed = state().origins
     if origin is None or listed:
         return origin in listed
@@ -98,7 +92,8 @@ def is_dashboards(origin: str | None) -> bool:
 
 
 def require_token() -> None:
-    """401 without the token that all share, a named one, or a ticket for what is asked."""
+    """401 without the shared token, a named token, or a ticket for this request. Remembers the
+    named token for `visitor`."""
     shared, tokens = state().settings.token, state().tokens
     given = request.headers.get("Authorization", "").encode()
     is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
@@ -110,8 +105,8 @@ def require_token() -> None:
 
 
 def require_this_machine() -> None:
-    """403 for other machines, for what a proxy forwards from them, and for a Host that another
-    site's DNS points at this machine (DNS rebinding)."""
+    """403 for other machines, for requests that a proxy forwards, and for a Host name of another
+    site that its DNS points at this machine (DNS rebinding)."""
     if not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
         abort(403, "without TAILBOARD_TOKEN only this machine is served")
     if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
@@ -128,18 +123,11 @@ def refuse_other_bodies() -> None:
         abort(415, "a body with Content-Encoding is not supported")
 
 
-class Ticket(NamedTuple):
-    """What a ticket allows: to read a log, also from a page of this origin."""
-
-    log: str  # a job's ID, or ANY_LOG
-    origin: str | None = None
-
-
 def request_ticket() -> Ticket | None:
-    """The valid ticket of this request, if its route accepts tickets and reads the log that this
-    one is for. A browser's EventSource and its download links cannot send headers."""
+    """The valid ticket of this request, if its route accepts tickets and reads a log that the
+    ticket is for."""
     if "ticket" not in g:
-        g.ticket = None  # also for the headers of the 503 if the storage is away
+        g.ticket = None  # also for the headers of the 503 if the storage is unreachable
         if required_access() is Access.TICKET_OR_TOKEN and request.args.get("ticket"):
             ticket = read_ticket(request.args["ticket"])
             job_id = (request.view_args or {}).get("job_id")
@@ -148,44 +136,8 @@ def request_ticket() -> Ticket | None:
     return found
 
 
-def read_ticket(given: str) -> Ticket | None:
-    """What a ticket allows; None if it is invalid, too old, or its token has been revoked."""
-    tokens, secret = state().tokens, state().store.secret()
-    tokens.refresh()
-    keys = [ticket_key(secret, each) for each in tokens.known]
-    if state().settings.token or not state().settings.tokens:
-        keys.append(ticket_key(secret, None))
-    with suppress(BadSignature):
-        signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
-        match signer.loads(given, max_age=TICKET_AGE):
-            case str(log):
-                return Ticket(log)
-            case [str(log), str(origin)]:
-                return Ticket(log, origin)
-    return None
-
-
-def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:
-    """The key that signs the tickets of the owner of this token (None: of the shared one). They end
-    when the token changes or is revoked. The store's secret is needed: anyone with a ticket could
-    test guesses of the shared token against its signature, and a file of hashes need not be
-    secret."""
-    own = state().settings.token if named is None else named.sha256
-    return secret + own.encode()
-
-
-def make_ticket(log: str) -> tuple[dict[str, Any], int]:
-    """A ticket for the log of this job, or for ANY_LOG; also for a page, if the body names its
-    origin."""
-    origin = TicketRequest.parse(json_body({})).origin
-    key = ticket_key(state().store.secret(), g.get("named_token"))
-    signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
-    ticket = signer.dumps(log if origin is None else Ticket(log, origin))
-    return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
-
-
 def add_security_headers(response: Response) -> Response:
-    """No answer is a page, and only the dashboard's page may read one in a browser."""
+    """Keep browsers from showing an answer as a page, and let only the dashboard's page read it."""
     if response.status_code == 308:  # from /jobs//x to /jobs/x; werkzeug adds an HTML page
         response.data = b""
     response.headers["X-Content-Type-Options"] = "nosniff"

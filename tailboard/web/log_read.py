@@ -1,9 +1,8 @@
-"""Reading a log over HTTP: a range, a tail, a download, a line's number."""
+"""Reading a log over HTTP: its end, a range of it, or all of it as a download."""
 
 from __future__ import annotations
 
 import codecs
-import time
 from collections.abc import Iterator
 
 from flask import Response, abort, request
@@ -16,16 +15,12 @@ from tailboard.web.models import LogQuery
 from tailboard.web.problems import DownloadBroken
 from tailboard.web.state import state
 
-COUNT_TIME = 0.02  # seconds of a request for counting lines
-COUNT_LIMIT = 256 << 20  # bytes whose lines are counted
-LINE_COUNT_CACHE_SIZE = 1_000  # logs whose lines stay counted
-LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first
-MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log, with times: these may make 26 bytes of each
-BLOCK = 1 << 16  # bytes of a download's block, and of one event
+MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log with times: an empty line grows from 1 to 26 bytes
+BLOCK = 1 << 16  # bytes of a download that are read at a time, and of one event
 
 
 def open_log(job_id: str) -> Log:
-    """The job's log; an empty one where it has none yet, since that is no error here."""
+    """The job's log. If the job has no log yet, an empty one: that is no error here."""
     try:
         return state().store.open_log(job_id)
     except FileNotFoundError:
@@ -33,7 +28,7 @@ def open_log(job_id: str) -> Log:
 
 
 def begin_at(log: Log, query: LogQuery, size: int) -> int:
-    """The offset at which the answer begins; 416 where that is past the end."""
+    """The offset at which the answer begins; 416 if it is past the end of the log."""
     if query.offset is not None:
         if query.offset > size:
             message = f"offset must be at most {size}, the size of the log"
@@ -45,6 +40,7 @@ def begin_at(log: Log, query: LogQuery, size: int) -> int:
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
+    """The headers of an answer that contains the bytes of the log from `begin` to `end`."""
     return {
         "ETag": f'"{job.id}.{job.attempt}.{job.status}.{size}.{log.start}"',
         "X-Log-Offset": str(begin),
@@ -58,6 +54,7 @@ def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str
 
 
 def read_range(job: Job, log: Log, query: LogQuery) -> Response:
+    """The part of the log that the query selects; 304 if the client has it already."""
     size = log.size
     etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
@@ -67,17 +64,18 @@ def read_range(job: Job, log: Log, query: LogQuery) -> Response:
     kept = trim_partial_utf8(data, job.status in FINISHED and not cut)
     data = kept if kept or not cut else data  # not even one character fits into the limit
     headers = log_headers(job, log, begin, begin + len(data), size)
+    line_counts = state().line_counts
     by_lines = query.offset is None and query.since is None
-    if by_lines and (lines := count_lines(job.id, log, size)) is not None:
+    if by_lines and (lines := line_counts.total(job.id, log, size)) is not None:
         headers["X-Log-Lines"] = str(lines)
-    if (number := line_number(job.id, log, begin)) is not None:
+    if (number := line_counts.number_at(job.id, log, begin)) is not None:
         headers["X-Log-Line"] = str(number)
     body = log.add_timestamps(begin, data) if query.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
 
 
 def read_asked(log: Log, query: LogQuery, size: int) -> tuple[int, bytes]:
-    """The bytes that are asked for; first, the offset at which they begin."""
+    """The offset at which the selected bytes begin, and these bytes."""
     most = MAX_TIMESTAMPED_BYTES if query.timestamps else TAIL_BYTES
     if query.offset is None and query.since is None:
         return log.read_tail(query.tail, size, most)
@@ -86,57 +84,16 @@ def read_asked(log: Log, query: LogQuery, size: int) -> tuple[int, bytes]:
     return log.read(begin, min(limit, most) if query.timestamps else limit)
 
 
-def count_lines(job_id: str, log: Log, size: int) -> int | None:
-    """How many lines the log has; None where its head is gone, it is too large, or until a few
-    requests have counted on from where the last one stopped."""
-    if log.start > 0 or size > COUNT_LIMIT:
-        return None
-    at, lines = state().lines.get(job_id, (0, 0))
-    at, more = log.count_lines(at, size, time.monotonic() + COUNT_TIME)
-    remember_count(job_id, at, lines + more)
-    unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
-    return lines + more + unfinished if at == size else None
-
-
-def line_number(job_id: str, log: Log, offset: int) -> int | None:
-    """The number, from 1, of the line that the byte at an offset is part of. None if the head of
-    the log was removed, if counting up to there would take too long, or until a few requests have
-    each continued the count of the one before."""
-    if log.start > 0:
-        return None
-    known, lines = state().lines.get(job_id, (0, 0))
-    counted = known
-    if offset < counted - offset:  # the beginning is nearer
-        counted, lines = 0, 0
-    if abs(offset - counted) > COUNT_LIMIT:  # in vain, and again with each request
-        return None
-    deadline = time.monotonic() + LINE_NUMBER_TIME
-    at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)
-    if at > known:
-        remember_count(job_id, at, lines + more)
-    if at < max(counted, offset):
-        return None
-    return 1 + (lines + more if offset >= counted else lines - more)
-
-
-def remember_count(job_id: str, at: int, lines: int) -> None:
-    """Remember how many lines end before this offset of a job's log, for the next request."""
-    counts = state().lines
-    counts.pop(job_id, None)  # the last one of the dictionary is the one used last
-    counts[job_id] = at, lines
-    while len(counts) > LINE_COUNT_CACHE_SIZE:
-        counts.pop(next(iter(counts)), None)
-
-
 def trim_partial_utf8(data: bytes, ended: bool) -> bytes:
-    """The bytes without an unfinished UTF-8 character at their end, whose rest may follow."""
+    """The bytes without an incomplete UTF-8 character at their end: its rest can still be written.
+    If the log has `ended`, nothing follows, and the bytes are returned as they are."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-3:], final=ended)
     return data[: len(data) - len(decoder.getstate()[0])]
 
 
 def download(job: Job) -> Response:
-    """The log as a file, or a Range of it. Of one that grows, what is there now."""
+    """The log as a file, or a Range of it. A log that still grows is sent as far as it exists."""
     log = open_log(job.id)
     start, size = log.start, log.size
     begin, end, length = start, size, size - start
@@ -161,11 +118,12 @@ def download(job: Job) -> Response:
 
 
 def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
-    """The bytes of a log. DownloadBroken where some are gone, since the head of the log was given
-    back or the job has truncated it: nothing else may stand in their place."""
+    """The bytes of a log. DownloadBroken if some no longer exist, because the beginning of the log
+    was removed or the job has truncated it: the download must not contain anything else instead.
+    """
     while at < end:
         begin, data = log.read(at, min(BLOCK, end - at))
         if begin > at or not data:
-            raise DownloadBroken(f"bytes {at} to {end} of the log are not all there any more")
+            raise DownloadBroken(f"bytes {at} to {end} of the log no longer all exist")
         yield data
         at += len(data)

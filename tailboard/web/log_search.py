@@ -16,7 +16,8 @@ from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.values import RESOURCE_ERRNOS
 from tailboard.web.auth import visitor
-from tailboard.web.log_read import LINE_NUMBER_TIME, open_log
+from tailboard.web.line_counts import LINE_NUMBER_TIME
+from tailboard.web.log_read import open_log
 from tailboard.web.models import PLACE, Grep, LogQuery
 from tailboard.web.search_turns import Searcher
 from tailboard.web.state import state

@@ -13,6 +13,7 @@ from flask import current_app
 import storage
 from tailboard.errors import StoreUnreachable
 from tailboard.settings import Settings
+from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
 from tailboard.web.operations import Access
 from tailboard.web.search_turns import SearchTurns
@@ -35,7 +36,7 @@ class AppState:
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
-        self.lines: dict[str, tuple[int, int]] = {}  # job ID -> (offset, lines that end before it)
+        self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):

@@ -1,0 +1,62 @@
+"""Tickets: with one, a browser can read logs for a few minutes without the token. EventSource and
+download links cannot send headers, so a ticket is a parameter of the URL."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from flask import g
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from tailboard.web.models import TicketRequest
+from tailboard.web.requests import json_body
+from tailboard.web.state import state
+from tailboard.web.tokens import NamedToken
+
+TICKET_AGE = 600  # seconds
+ANY_LOG = "*"  # instead of a job's ID: the ticket is for all logs
+TICKET_SALT = "tailboard log ticket"
+
+
+class Ticket(NamedTuple):
+    """What a ticket allows: reading a log, also for a page of this origin."""
+
+    log: str  # a job's ID, or ANY_LOG
+    origin: str | None = None
+
+
+def make_ticket(log: str) -> tuple[dict[str, Any], int]:
+    """The answer to a request for a ticket: it reads the log of this job, or any log (ANY_LOG). If
+    the body names the origin of a page, that page can read the log, too."""
+    origin = TicketRequest.parse(json_body({})).origin
+    key = ticket_key(state().store.secret(), g.get("named_token"))
+    signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
+    ticket = signer.dumps(log if origin is None else Ticket(log, origin))
+    return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
+
+
+def read_ticket(given: str) -> Ticket | None:
+    """What a ticket allows; None if it is invalid, too old, or its token has been revoked."""
+    tokens, secret = state().tokens, state().store.secret()
+    tokens.refresh()
+    keys = [ticket_key(secret, each) for each in tokens.known]
+    if state().settings.token or not state().settings.tokens:
+        keys.append(ticket_key(secret, None))
+    with suppress(BadSignature):
+        signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
+        match signer.loads(given, max_age=TICKET_AGE):
+            case str(log):
+                return Ticket(log)
+            case [str(log), str(origin)]:
+                return Ticket(log, origin)
+    return None
+
+
+def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:
+    """The key that signs the tickets of this token's owner (None: of the shared token). The tickets
+    become invalid when the token changes or is revoked. The key contains the store's secret:
+    otherwise anyone with a ticket could test guesses of the shared token against its signature, and
+    anyone who can read the file of hashes could sign tickets."""
+    own = state().settings.token if named is None else named.sha256
+    return secret + own.encode()
