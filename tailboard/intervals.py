@@ -1,5 +1,7 @@
-"""How often the worker and the relay do things, and how long they wait, in seconds. Tests change
-these, so import the module and not its names."""
+"""The times of the worker and the relay, in seconds.
+
+Tests change them, so import this module and not the names in it: `intervals.RETRY_DELAY`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A job's journal: its lines, and the attempts that they describe. See storage.py for who writes
-which line."""
+"""A job's journal: its lines, and the attempts that they describe.
+
+The top of storage.py says which process writes which line.
+"""
 
 from __future__ import annotations
 
