@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from flask import abort
@@ -58,9 +57,7 @@ def parse_since(given: str) -> float:
     """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
     if age := re.fullmatch(r"([0-9]{1,9})([smhd])", given):
         return time.time() - int(age[1]) * UNITS[age[2]]
-    if (then := datetime.fromisoformat(given)).tzinfo is None:
-        raise ValueError
-    return then.timestamp()
+    return parse_time(given)
 
 
 def parse_not_before(given: str) -> str:
