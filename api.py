@@ -27,7 +27,8 @@ from tailboard.cli import saved as saved_commands
 from tailboard.cli import service as service_commands
 from tailboard.folder.access import check_private
 from tailboard.job import Job
-from tailboard.settings import Settings, is_redis, start_logging, warn_of_foreign_settings
+from tailboard.program_log import start_logging
+from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,

@@ -42,7 +42,8 @@ Which file of tailboard/ contains what:
     status.py, errors.py            the states; the errors of a storage
     logs.py, log_limit.py           reading a log; its samples and its limit
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
-    settings.py, intervals.py       the environment's settings; the times that tests change
+    settings.py, program_log.py     the settings from the environment; the log of the program
+    intervals.py                    the times that tests change
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
     files.py, values.py             writing and locking files; IDs, times, checks

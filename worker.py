@@ -28,6 +28,7 @@ from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.hint import attempt_notice
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
@@ -36,13 +37,7 @@ from tailboard.run.supervisor import Supervisor
 from tailboard.run.terminator import Terminator
 from tailboard.run.webhook import Webhook
 from tailboard.scheduler import Scheduler, is_soon
-from tailboard.settings import (
-    RepeatedErrors,
-    Settings,
-    is_redis,
-    start_logging,
-    warn_of_foreign_settings,
-)
+from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
 from tailboard.slices import SlicedWork
 from tailboard.status import Status
 from tailboard.values import RESOURCE_ERRNOS

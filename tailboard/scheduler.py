@@ -12,9 +12,9 @@ from typing import Protocol
 from tailboard import intervals
 from tailboard.errors import JobNotFound
 from tailboard.job import MAX_RETRY_DELAY, Job
+from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, due, next_time
-from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 
 log = logging.getLogger("worker")

@@ -67,9 +67,9 @@ from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.log_limit import trim_ended_log
 from tailboard.logs import FileLog, Log, disk_usage, is_sparse, log_size, log_start
 from tailboard.notifier import Notifier
+from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
-from tailboard.settings import RepeatedErrors
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
     FULL_ERRNOS,

@@ -12,6 +12,7 @@ from typing import Any
 
 from tailboard.errors import CommandNotFound, JobDamaged
 from tailboard.files import fsync_folder, mtime, open_regular, read_small, write_new
+from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import (
     SAVED_NAMES,
     SAVED_RE,
@@ -21,7 +22,6 @@ from tailboard.saved_command import (
     parse_command,
 )
 from tailboard.schedules import Schedule, encode_schedule, parse_schedule
-from tailboard.settings import RepeatedErrors
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_json_name, utc
 
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own

@@ -18,7 +18,7 @@ from tailboard.machines.redis_machines import REDIS_LOG_KEPT
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
-from tailboard.settings import RepeatedErrors
+from tailboard.program_log import RepeatedErrors
 from tailboard.status import FINISHED
 from tailboard.workers import FENCED_REASON
 

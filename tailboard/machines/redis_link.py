@@ -13,7 +13,7 @@ from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
 from tailboard.files import SMALL_FILE
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.answers import DAMAGE_RE
-from tailboard.settings import RepeatedErrors
+from tailboard.program_log import RepeatedErrors
 from tailboard.values import ID_RE
 
 log = logging.getLogger("storage")

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from tailboard.errors import CommandNotFound, JobDamaged
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.redis_link import Command, RedisLink
+from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand, check_room, parse_command
 from tailboard.schedules import Schedule, encode_schedule, parse_schedule
-from tailboard.settings import RepeatedErrors
 from tailboard.values import parse_time, utc
 
 

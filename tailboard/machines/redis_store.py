@@ -39,9 +39,10 @@ from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.notifier import Notifier
+from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision, encode_schedule
-from tailboard.settings import UNREACHABLE, RepeatedErrors
+from tailboard.settings import UNREACHABLE
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
     ID_RE,

@@ -28,8 +28,9 @@ from tailboard.machines.redis_logs import RedisNotifier
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import wait_readable
+from tailboard.program_log import RepeatedErrors
 from tailboard.scheduler import Scheduler, is_soon
-from tailboard.settings import RepeatedErrors, Settings
+from tailboard.settings import Settings
 from tailboard.slices import SlicedWork
 from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo

@@ -14,11 +14,11 @@ from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
+from tailboard.program_log import RepeatedErrors
 from tailboard.run.hint import HINT_BYTES, find_hint
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
 from tailboard.run.terminator import Terminator
-from tailboard.settings import RepeatedErrors
 from tailboard.status import Status
 from tailboard.workers import FENCED_REASON
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from tailboard.files import read_small, replace_file
-from tailboard.settings import RepeatedErrors
+from tailboard.program_log import RepeatedErrors
 
 TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
 TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"

@@ -1,0 +1,49 @@
+"""The log that a program writes about itself, and errors in it that recur."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TextIO
+
+from tailboard.errors import JobError
+
+
+def start_logging(stream: TextIO) -> None:
+    """Write log lines to the stream, with the time in UTC and the level."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_msec_format = "%s.%03dZ"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    # The lines do not contain the source file, the thread and the process. To find them out would
+    # cost a fifth of the time for a line (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class RepeatedErrors:
+    """Logs an error about a thing once, and again only if it changes or recurs."""
+
+    LIMIT = 1_000  # things known at once; the oldest are forgotten
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.current: dict[str, str] = {}  # by thing, such as "job=ID": the text of its error
+
+    def report(self, thing: str, error: Exception) -> None:
+        """Log this error unless it is the current one of this thing. Errors other than OSError,
+        ValueError and JobError are logged with their traceback."""
+        text = str(error) or type(error).__name__
+        if self.current.get(thing) == text:
+            return
+        self.current[thing] = text
+        while len(self.current) > self.LIMIT:
+            self.current.pop(next(iter(self.current)))
+        is_expected = isinstance(error, (OSError, ValueError, JobError))
+        self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
+
+    def resolved(self, thing: str) -> None:
+        """The thing has no error now."""
+        self.current.pop(thing, None)
