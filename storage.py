@@ -83,8 +83,8 @@ if TYPE_CHECKING:
 # every backend.
 #
 # In all methods:
-# - IDs are as `new_id` makes them and sort by the time of submission. A text of another form
-#   is not the ID of any job, so the job is not found.
+# - IDs are made by `new_id` and sort by the time of submission. If a text is not of that form, it
+#   is not the ID of any job.
 # - OSError: the storage is full, damaged or out of reach. The change may have been made or not.
 # - Damage affects only the job, command or file in question. A job whose record cannot be read is
 #   still found and listed, with version 0 and a `reason` that says what is wrong with it.
@@ -98,15 +98,16 @@ class Jobs(Protocol):
     start from; a worker makes all others (see WorkerStore)."""
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
-        """Queue a job (new -> queued) durably. Returns it with its new `id` and `submitted_at`;
-        their values in `job` are ignored; all other fields of RECORD are stored.
+        """Queue a job (new -> queued) durably. Returns it with its new `id` and `submitted_at`,
+        whose values in `job` are ignored. All other fields of RECORD are stored.
 
         `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
-        still exists, in whatever state, nothing is submitted and that job is returned. Of several
-        calls at once, one submits. A key made by `own_key` also finds the job that an earlier
-        version has submitted under the `earlier_key` for the same purpose, see `is_same_run`.
-        `request`: a SHA-256 in hexadecimal of what the client sent, stored with the key; None if it
-        is not known. KeyReused if the earlier call with this key had another one.
+        still exists, in whatever state, nothing is submitted and that job is returned. If several
+        calls run at once, only one of them submits. A key made by `own_key` also finds the job that
+        an earlier version has submitted under the `earlier_key` for the same purpose, see
+        `is_same_run`. `request`: a SHA-256 in hexadecimal of what the client sent, stored with the
+        key; None if it is not known. KeyReused if the earlier call with this key passed another
+        hash.
 
         If `job.saved` is the name of a saved command, `SavedCommands.runs` returns the new job from
         then on. `job.not_before`: no attempt starts before this time.
