@@ -151,6 +151,35 @@ def write_new(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def make_once(path: str, content: bytes, drafts: str) -> bool:
+    """Make a file that is never changed again; it appears with its whole content. Returns False if
+    the path exists: its content stays. `drafts`: a folder on the same file system. The caller
+    fsyncs the folder of `path`."""
+    draft = f"{drafts}/{os.path.basename(path)}-{os.urandom(8).hex()}"
+    write_new(draft, content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True
+
+
+def replace_whole(path: str, content: bytes, drafts: str) -> None:
+    """Write a file as a whole, durably: a reader finds either the old content or the new. `drafts`:
+    a folder on the same file system, in which the new file is written first."""
+    draft = f"{drafts}/{os.path.basename(path)}-{os.urandom(4).hex()}"
+    try:
+        write_new(draft, content)
+        os.rename(draft, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
+    fsync_folder(os.path.dirname(path))
+
+
 def replace_file(path: str, content: bytes, private: bool = False) -> None:
     """Put this in place of what a file holds, at once and durably; others must not do so at the
     same time. A new file is private; another keeps its owner and, unless it is to be `private`,

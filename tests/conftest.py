@@ -403,7 +403,7 @@ def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
         f"tailboard.intervals.KILL_DELAY={grace}",
         "tailboard.intervals.HEARTBEAT_INTERVAL=0.5",
     ]
-    times.append(f"tailboard.folder.folder_store.SCAN_INTERVAL={scan}")
+    times.append(f"tailboard.folder.backlog.SCAN_INTERVAL={scan}")
     return [sys.executable, "-m", "tests.programs.tuned_worker", *times, "--"]
 
 

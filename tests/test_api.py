@@ -712,7 +712,7 @@ def test_requests_that_wait_for_the_names_in_a_folder_share_one_reading(
 
     def is_asking(thread: int) -> bool:
         frame = sys._current_frames()[thread]
-        return frame.f_code.co_name == "_listing" and frame.f_locals.get("folder") == str(day)
+        return frame.f_code.co_name == "names_in" and frame.f_locals.get("folder") == str(day)
 
     def all_others_ask() -> bool:
         return all(is_asking(thread) for thread in threads - {threading.get_ident()})

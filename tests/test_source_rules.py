@@ -53,7 +53,7 @@ PLAIN_OPENS: dict[str, str] = {
     "write_new": "O_EXCL: it makes the file",
     "open_private": "the opener of files that are made, by mode x",
     "Claim.open_log_for_append": "a descriptor of open_regular",
-    "FolderStore._remove_dead_workers": "a descriptor of lock_file",
+    "WorkerFiles._remove_dead": "a descriptor of lock_file",
     "boot_id": "a file of the kernel",
     "PeakMemory.of_child": "a file of the kernel",
     "export_command": "a folder that the user of the command names",

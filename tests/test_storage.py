@@ -24,7 +24,7 @@ from conftest import ROOT, Processes, free_port, run_program, run_under_shim
 from storage import Store, load_logs, open_store
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
 from tailboard.files import append_line
-from tailboard.folder import folder_store
+from tailboard.folder import job_folders
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim, read_cancel_request
 from tailboard.folder.folder_store import FolderStore
@@ -79,7 +79,7 @@ def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: 
 def test_a_search_that_finds_little_says_where_to_go_on(
     storage: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_store, "SCAN_LIMIT", 10)
+    monkeypatch.setattr(job_folders, "SCAN_LIMIT", 10)
     rare = storage.submit(Job(command="rare"))
     for _ in range(25):
         storage.submit(Job(command="true"))

@@ -455,9 +455,9 @@ def test_those_that_wait_are_not_read_at_each_look(
     for job in jobs:
         record = folder / "queued" / BY_HAND / job.id / "job.json"
         record.rename(record.with_name("hidden"))
-    looking._scanned_at = 0.0  # look at everything again
+    looking._backlog.scanned_at = 0.0  # look at everything again
     assert looking.claim("w", "h") is None
-    assert not looking._errors.current
+    assert not looking.errors.current
     other = hand.queued()
     held = looking.claim("w", "h")
     assert held and held.job.id == other.id
@@ -491,7 +491,7 @@ def test_a_job_that_waits_may_be_moved_by_hand(
     job = hand.queued(not_before=utc(time.time() + 9_000))
     assert looking.claim("w", "h") is None
     (folder / "queued" / BY_HAND / job.id).rename(folder / "tmp" / job.id)
-    looking._scanned_at = 0.0  # look at everything again
+    looking._backlog.scanned_at = 0.0  # look at everything again
     assert looking.claim("w", "h") is None
     assert looking.next_due() == float("inf")
     record = folder / "tmp" / job.id / "job.json"
@@ -527,7 +527,7 @@ def test_a_worker_wakes_when_a_time_has_come(
     """By itself it would look again after an hour."""
     times = (
         "tailboard.intervals.HEARTBEAT_INTERVAL=3600",
-        "tailboard.folder.folder_store.SCAN_INTERVAL=3600",
+        "tailboard.folder.backlog.SCAN_INTERVAL=3600",
     )
     processes.start(sys.executable, "-m", "tests.programs.tuned_worker", *times, "--")
     at = utc(time.time() + 1.5)

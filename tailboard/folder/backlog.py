@@ -1,14 +1,27 @@
-"""The queued jobs that wait for a time."""
+"""The queues as a claimer watches them: which jobs it may claim now, and which wait for a time."""
 
 from __future__ import annotations
 
 import heapq
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 
+from tailboard.errors import JobError
+from tailboard.folder.cancel import cancel_queued
+from tailboard.folder.claim import read_cancel_request
+from tailboard.folder.job_folders import JobFolders
+from tailboard.folder.pauses import PauseFiles
 from tailboard.judge import Delay
+from tailboard.notifier import Notifier
+from tailboard.status import Status
+from tailboard.values import ID_RE, QUEUE_NAMES, QUEUE_RE, RESOURCE_ERRNOS
+
+SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 
 
 @dataclass(slots=True)
@@ -74,3 +87,113 @@ class DelayedJobs:
                 return due
             heapq.heappop(self.heap)
         return float("inf")
+
+
+class Backlog:
+    """The queued jobs that a claimer is to try, as (ID, queue), oldest first."""
+
+    def __init__(self, folders: JobFolders, pauses: PauseFiles) -> None:
+        self._folders, self._pauses = folders, pauses
+        self._entries: list[tuple[str, str]] = []  # a heap
+        self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
+        self.delayed = DelayedJobs()
+        self.scanned_at = -SCAN_INTERVAL  # on the monotonic clock
+        self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
+        self._paused: set[str] = set()  # from which nothing is claimed, as last seen
+        self._notifier: Notifier | None = None
+        self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
+
+    def listen(self, queues: Iterable[str]) -> Notifier | None:
+        self._queues = frozenset(queues)
+        if not all(map(QUEUE_RE.fullmatch, self._queues)):
+            raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
+        self.close()
+        self._notifier = Notifier()
+        self._scan_queues()
+        return None if self._notifier.fileno() is None else self._notifier
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
+
+    def refresh(self) -> None:
+        """Add the jobs that have entered the queues. The folders are read again every few seconds,
+        or on each call where the system reports no changes."""
+        needs_scan = time.monotonic() > self.scanned_at + SCAN_INTERVAL
+        if self._notifier is None or self._notifier.fileno() is None:
+            needs_scan = True
+        else:
+            for number, name in self._notifier.changes():
+                queue = self._watched.get(number)
+                if queue and ID_RE.fullmatch(name):
+                    self.delayed.forget((name, queue))
+                    heapq.heappush(self._entries, (name, queue))
+                else:  # a queue was made, removed, paused or resumed, or events were lost
+                    needs_scan = True
+        if (paused := self._pauses.queues()) != self._paused:
+            self._paused, needs_scan = paused, True
+        if needs_scan:
+            self._scan_queues()
+        for entry in chain(self._busy, self.delayed.pop_due()):
+            heapq.heappush(self._entries, entry)
+        self._busy.clear()
+
+    def pop(self) -> tuple[str, str] | None:
+        """The oldest job to try; None if there is none. Jobs of paused queues are left out: the
+        scan after a queue is resumed finds them again."""
+        while self._entries:
+            job_id, queue = heapq.heappop(self._entries)
+            if queue not in self._paused:
+                return job_id, queue
+        return None
+
+    def retry_later(self, entry: tuple[str, str]) -> None:
+        """Try a job again after the next `refresh`: it was locked."""
+        self._busy.append(entry)
+
+    def next_due(self) -> float:
+        """When the delay of the next job ends, on the monotonic clock; infinity if none waits."""
+        return self.delayed.next_due()
+
+    def _scan_queues(self) -> None:
+        self.scanned_at = time.monotonic()
+        backlog = []
+        if self._notifier is not None:
+            self._notifier.add(f"{self._folders.root}/queued")
+            with suppress(FileNotFoundError):
+                self._notifier.add(f"{self._folders.root}/paused", removals=True)
+        for folder in self._folders.folders_of(Status.QUEUED):
+            queue = os.path.basename(folder)
+            if self._queues and queue not in self._queues:
+                continue
+            if queue in self._paused:
+                self._finish_requested((job_id, queue) for job_id in self._folders.names_in(folder))
+                continue
+            try:
+                if self._notifier is not None:
+                    # Watch first, then list, so that no job is missed in between.
+                    self._watched[self._notifier.add(folder)] = queue
+            except OSError as error:
+                if error.errno in RESOURCE_ERRNOS:
+                    raise
+                continue  # gone or not a folder; `_listing` reports one that cannot be read
+            backlog += [(job_id, queue) for job_id in self._folders.names_in(folder)]
+        self._entries = sorted(self.delayed.without_delayed(backlog))
+        self._finish_requested(list(self.delayed.jobs))
+
+    def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
+        """Cancel the jobs that no claim looks at for now, since their queue is paused or they are
+        not due, but that carry a request: the disk was full when somebody cancelled them."""
+        for job_id, queue in held_back:
+            folder = f"{self._folders.root}/queued/{queue}/{job_id}"
+            try:
+                if request := read_cancel_request(folder):
+                    cancel_queued(self._folders, folder, request.reason)
+            except (FileNotFoundError, JobError):
+                pass  # another worker was faster
+            except OSError as error:  # of this job alone: it must not prevent claims
+                if error.errno in RESOURCE_ERRNOS:
+                    raise
+                self._folders.errors.report(f"queued/{queue}/{job_id}", error)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-import time
 from contextlib import AbstractContextManager, suppress
-from math import isfinite
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
 from tailboard.files import (
@@ -20,17 +19,14 @@ from tailboard.files import (
     open_regular,
     read_small,
 )
+from tailboard.folder.job_folders import JobFolders, fill_finished
 from tailboard.job import Job
 from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
-from tailboard.judge import Verdict, delay_before_start, judge
+from tailboard.judge import Verdict, judge
 from tailboard.log_limit import LogSupervisor
 from tailboard.logs import FileLog, disk_usage, log_size, log_start
 from tailboard.status import Status
 from tailboard.values import utc
-
-if TYPE_CHECKING:
-    from tailboard.folder.folder_store import FolderStore
-
 
 MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -55,8 +51,8 @@ class Claim(AbstractContextManager["Claim"]):
     journal's flock it holds before the shim starts (`shim_input` hands it on) and after the shim's
     death (`acquire_lock`); finish and requeue need it."""
 
-    def __init__(self, store: FolderStore, folder: str, times: int, journal: int | None) -> None:
-        self.store, self.folder = store, folder
+    def __init__(self, folders: JobFolders, folder: str, times: int, journal: int | None) -> None:
+        self.folders, self.folder = folders, folder
         self._times, self._journal = times, journal
         self._supervisor: LogSupervisor | None = None
         self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
@@ -67,7 +63,7 @@ class Claim(AbstractContextManager["Claim"]):
     def read(self) -> Self:
         """Read the job and its last attempt; JobNotFound if it was deleted, OSError if the disk
         prevents it."""
-        job = self.store.load_folder(self.status, self.folder, must_read=True)
+        job = self.folders.load_folder(self.status, self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         self.job = job
@@ -77,7 +73,7 @@ class Claim(AbstractContextManager["Claim"]):
     def read_record(self) -> Self:
         """Read what was asked of a queued job: `judge` is to read what happened since. JobNotFound
         if it was deleted, OSError if the disk prevents it."""
-        job = self.store.load_record(self.folder, must_read=True)
+        job = self.folders.load_record(self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
         job.queue = os.path.basename(os.path.dirname(self.folder))
@@ -87,7 +83,7 @@ class Claim(AbstractContextManager["Claim"]):
     @property
     def status(self) -> Status:
         """The status that its folder stands for."""
-        place = self.folder.removeprefix(f"{self.store.root}/")
+        place = self.folder.removeprefix(f"{self.folders.root}/")
         return Status(place.partition("/")[0])
 
     # Starting it
@@ -195,7 +191,7 @@ class Claim(AbstractContextManager["Claim"]):
         if self.attempt.stopping is None:
             self.attempt.stopping = self._stopping  # decided before the exit, but not written
         cancel = read_cancel_request(self.folder)
-        return judge(self.job.retries, self.attempt, cancel, self.store.boot, journal.st_mtime)
+        return judge(self.job.retries, self.attempt, cancel, self.folders.boot, journal.st_mtime)
 
     def failed_start_verdict(self) -> Verdict:
         """Where a job belongs whose shim passed its gate and ended before it wrote its pid: in the
@@ -253,8 +249,8 @@ class Claim(AbstractContextManager["Claim"]):
                 self._append_ended(verdict.outcome)
                 outcome = verdict.outcome
         os.fsync(self.shim_input())
-        home = f"{self.store.root}/{outcome.status}/{self.day}"
-        self.folder = self.store.move_folder(self.folder, home)
+        home = f"{self.folders.root}/{outcome.status}/{self.day}"
+        self.folder = self.folders.move_folder(self.folder, home)
         job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
         job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
         if job.attempts:
@@ -274,11 +270,13 @@ class Claim(AbstractContextManager["Claim"]):
                 return self.finish(verdict.outcome)
         if outcome.status is Status.QUEUED:
             os.fsync(self.shim_input())
-        return self.move_to(Status.QUEUED, self.store.requeue_home(self.job.queue))
+        return self.move_to(
+            Status.QUEUED, f"{self.folders.root}/{self.folders.requeue_home}/{self.job.queue}"
+        )
 
     def finish_damaged(self, status: Status) -> Job:
         """Finish a job whose journal is damaged and takes no line: only the folder moves."""
-        return self.move_to(status, f"{self.store.root}/{status}/{self.day}")
+        return self.move_to(status, f"{self.folders.root}/{status}/{self.day}")
 
     @property
     def day(self) -> str:
@@ -299,8 +297,8 @@ class Claim(AbstractContextManager["Claim"]):
 
     def move_to(self, status: Status, home: str) -> Job:
         """Move the folder into `home` and read the job again."""
-        self.folder = self.store.move_folder(self.folder, home)
-        job = self.store.load_folder(status, self.folder)
+        self.folder = self.folders.move_folder(self.folder, home)
+        job = self.folders.load_folder(status, self.folder)
         if job is not None:
             self.job = job
         return self.job
@@ -319,35 +317,28 @@ class Claim(AbstractContextManager["Claim"]):
         self.release()
 
 
-def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
-    verdict = judge(job.retries, attempt, None, boot, changed_at)
-    job.attempt = verdict.next_attempt
-    delay, now = delay_before_start(job, verdict, changed_at), time.time()
-    if isfinite(delay.at_most) and delay.until > 0:
-        job.retried_at = utc(min(delay.until, now + delay.at_most))
+def lock_queued(folders: JobFolders, folder: str) -> Claim:
+    """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
+    if os.path.islink(folder):
+        raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
+    times = lock_times(folder)
+    claim = Claim(folders, folder, times, None)
+    try:
+        if not claim.acquire_lock(os.O_CREAT):  # a folder made by hand has no journal
+            raise BlockingIOError(errno.EAGAIN, "its journal is locked", folder)
+        return claim.read_record()
+    except BaseException:
+        claim.release()
+        raise
 
 
-def fill_running(job: Job, attempt: Attempt) -> None:
-    job.attempt = max(attempt.number, 1)
-    job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
-    job.started_at = attempt.started_at
-
-
-def fill_finished(job: Job, attempt: Attempt) -> None:
-    """Fields whose values the journal does not tell stay None."""
-    job.attempt = max(attempt.number, 1)
-    ended = attempt.ended
-    if ended is None:
-        return
-    job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
-    job.reason, job.hint = job.reason or ended.reason, ended.hint
-    job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
-    job.log_start = max(job.log_start, ended.log_start)
-    if attempt.result is None or ended is attempt.result:
-        job.worker, job.host, job.started_at = (
-            attempt.worker,
-            attempt.host,
-            attempt.started_at,
-        )
-    else:  # cancelled while it waited for its next attempt
-        job.attempt += 1
+def lock_times(folder: str) -> int:
+    """Lock `times`, which is the right to supervise the job; BlockingIOError if it is taken."""
+    path = f"{folder}/times"
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # a job's doing
+            os.rename(path, f"{path}.damaged-{os.urandom(4).hex()}")
+    times = lock_file(path, os.O_RDWR | os.O_CREAT)
+    if times is None:
+        raise BlockingIOError(errno.EAGAIN, "somebody supervises it", folder)
+    return times

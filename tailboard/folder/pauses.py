@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from tailboard.files import fsync_folder, mtime, read_small, write_new
+from tailboard.files import fsync_folder, mtime, read_small, replace_whole
 from tailboard.values import check_queue, is_queue_name, utc
 from tailboard.workers import Pause, make_pause, parse_pause
 
@@ -23,17 +23,9 @@ class PauseFiles:
         return pause
 
     def put(self, pause: Pause) -> None:
-        draft = f"{self.root}/tmp/pause-{os.urandom(8).hex()}"
         os.makedirs(self.home, mode=0o700, exist_ok=True)
-        try:
-            write_new(draft, pause.encode())
-            os.rename(draft, self._path(pause.queue))
-        except OSError:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
-        for folder in (self.home, self.root):
-            fsync_folder(folder)
+        replace_whole(self._path(pause.queue), pause.encode(), f"{self.root}/tmp")
+        fsync_folder(self.root)
 
     def resume(self, queue: str) -> None:
         check_queue(queue)

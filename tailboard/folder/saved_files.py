@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailboard.errors import CommandNotFound, JobDamaged
-from tailboard.files import fsync_folder, mtime, open_regular, read_small, write_new
+from tailboard.files import fsync_folder, mtime, open_regular, read_small, replace_whole
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import (
     SAVED_NAMES,
@@ -37,7 +37,7 @@ class SavedFiles:
         errors: RepeatedErrors,
         list_names: Callable[[str, Callable[[str], object]], Sequence[str]],
     ) -> None:
-        """`troubles`: where damaged files are reported, by path below `root`. `list_names` returns
+        """`errors`: where damaged files are reported, by path below `root`. `list_names` returns
         the names in a folder that a check accepts, sorted."""
         self.root, self._errors, self._list_names = root, errors, list_names
         self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # by name: stamp, content
@@ -201,17 +201,8 @@ class SavedFiles:
             fsync_folder(self.root)
 
     def _replace_file(self, path: str, content: bytes) -> None:
-        """Write a file as a whole, durably: a reader finds either the old content or the new."""
         self._make_durable(os.path.dirname(path))
-        draft = f"{self.root}/tmp/{os.path.basename(path)}-{os.urandom(4).hex()}"
-        try:
-            write_new(draft, content)
-            os.rename(draft, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(draft)
-            raise
-        fsync_folder(os.path.dirname(path))
+        replace_whole(path, content, f"{self.root}/tmp")
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each saved command, by name."""

@@ -16,7 +16,7 @@ from tailboard import values
 from tailboard.errors import JobError
 from tailboard.files import SMALL_FILE
 from tailboard.folder.claim import read_cancel_request
-from tailboard.folder.folder_store import LOOKUPS
+from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.retention import Retention, Sweep
 from tailboard.job import VERSION, Job, parse_record
 from tailboard.journal import Attempt, Outcome

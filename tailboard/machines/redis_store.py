@@ -15,9 +15,9 @@ from math import inf
 from typing import Any
 
 from tailboard.errors import EvictionAllowed, JobNotFound, cannot_cancel, cannot_delete
-from tailboard.folder import folder_store
-from tailboard.folder.claim import fill_finished, fill_running
+from tailboard.folder import job_folders
 from tailboard.folder.folder_store import SECRET_BYTES
+from tailboard.folder.job_folders import fill_finished, fill_running
 from tailboard.job import Job, encode_record, matches, parse_record, shorten
 from tailboard.journal import parse_journal
 from tailboard.judge import judge
@@ -210,7 +210,7 @@ class RedisStore:
         needle, read = text.casefold(), 0
         step = SEARCH_STEP if text or queue else limit + 1
         place = before.encode() if before else None
-        while read < folder_store.SCAN_LIMIT:
+        while read < job_folders.SCAN_LIMIT:
             ids = self.ids_before(place, step, status, since)
             for job in self._load_in_steps(self.link.checked(ids), RECORD_STEP):
                 if len(jobs) == limit:

@@ -18,16 +18,18 @@ from tailboard.files import (
     fsync_folder,
     is_damage,
     lock_file,
+    make_once,
     open_private,
     open_regular,
     paths_in,
     read_small,
     remove_tree,
     replace_file,
-    write_new,
 )
-from tailboard.folder.claim import Claim
-from tailboard.folder.folder_store import LOOKUPS, FolderStore, naming_setting
+from tailboard.folder.cancel import cancel_queued, request_cancel
+from tailboard.folder.claim import Claim, lock_queued, lock_times
+from tailboard.folder.folder_store import FolderStore, naming_setting
+from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.retention import Retention
 from tailboard.job import parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
@@ -57,6 +59,9 @@ class Spool(FolderStore):
     If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token."""
 
     EXTRA = ("taken", "returned")
+    requeue_home = (
+        "returned"  # a job that is to run again goes back to Redis: any machine may run it
+    )
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         super().__init__(root)
@@ -73,14 +78,10 @@ class Spool(FolderStore):
         can have equal names, and a host can have several spools."""
         path = f"{self.root}/name"
         host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
-        with suppress(FileExistsError):
-            draft = f"{self.root}/tmp/name-{os.urandom(4).hex()}"
-            write_new(draft, f"{host}-{os.urandom(4).hex()}".encode())
-            try:
-                os.link(draft, path)
+        if not os.path.lexists(path):
+            own_name = f"{host}-{os.urandom(4).hex()}".encode()
+            if make_once(path, own_name, f"{self.root}/tmp"):
                 self._set_aside_foreign()
-            finally:
-                os.unlink(draft)
         # Also if another worker made it: a power cut must not undo a name that Redis knows.
         fsync_folder(self.root)
         fsync_folder(os.path.dirname(self.root))
@@ -93,17 +94,17 @@ class Spool(FolderStore):
         """Set aside the unfinished jobs of a folder that gets a new name, as a copy does: they
         belong to another machine and must not run here as well."""
         for home in (f"{self.root}/taken", f"{self.root}/running", *self._queue_folders()):
-            for job_id in self._listing(home):
+            for job_id in self.names_in(home):
                 with suppress(BlockingIOError, FileNotFoundError):  # supervised here, or moving
                     self._set_aside_unless_alive(f"{home}/{job_id}")
 
     def _set_aside_unless_alive(self, folder: str) -> None:
         """Set aside a job unless its shim is alive; BlockingIOError if a worker supervises it."""
-        with Claim(self, folder, self._lock_times(folder), None) as claim:
+        with Claim(self, folder, lock_times(folder), None) as claim:
             with suppress(JobDamaged):  # without a journal it cannot be alive
                 if not claim.acquire_lock():
                     return
-            self._set_aside(folder, "its spool got a new name")
+            self.move_aside(folder, "its spool got a new name")
 
     def check_name(self) -> None:
         """OSError if the folder is missing, or another spool is in its place. Its jobs are not lost
@@ -136,31 +137,27 @@ class Spool(FolderStore):
         with each start."""
         return True
 
-    def requeue_home(self, queue: str) -> str:
-        """A job that is to run again goes back to Redis: any machine may run it."""
-        return f"{self.root}/returned/{queue}"
-
     # What the relay reads
 
     def ids(self) -> list[str]:
         """The IDs of all jobs here, first those that have not ended."""
-        found = [*self._listing(f"{self.root}/taken"), *self._listing(f"{self.root}/running")]
+        found = [*self.names_in(f"{self.root}/taken"), *self.names_in(f"{self.root}/running")]
         for folder in self._queue_folders():
-            found += self._listing(folder)
+            found += self.names_in(folder)
         for status in FINISHED:
-            for folder in self._folders(status):
-                found += self._listing(folder)
+            for folder in self.folders_of(status):
+                found += self.names_in(folder)
         return found
 
     def taken(self) -> Sequence[str]:
         """The IDs of the jobs that are taken and not confirmed."""
-        return self._listing(f"{self.root}/taken")
+        return self.names_in(f"{self.root}/taken")
 
     def active(self) -> set[str]:
         """The IDs of the jobs that wait here for a worker, run, or are to be returned."""
-        found = set(self._listing(f"{self.root}/running"))
+        found = set(self.names_in(f"{self.root}/running"))
         for folder in self._queue_folders():
-            found.update(self._listing(folder))
+            found.update(self.names_in(folder))
         return found
 
     def _queue_folders(self) -> list[str]:
@@ -188,7 +185,7 @@ class Spool(FolderStore):
                 except OSError as error:
                     if error.errno in RESOURCE_ERRNOS or (must_read and not is_damage(error)):
                         raise
-                    self._errors.report(f"{place}/{job_id}", error)
+                    self.errors.report(f"{place}/{job_id}", error)
                     return None
         return None
 
@@ -208,9 +205,9 @@ class Spool(FolderStore):
             return
         yield "taken", f"{self.root}/taken/{job_id}"
         for status in Status:
-            for home in self._folders(status, job_id[:8]):
+            for home in self.folders_of(status, job_id[:8]):
                 yield status, f"{home}/{job_id}"
-        for queue in self._listing(f"{self.root}/returned", is_queue_name):
+        for queue in self.names_in(f"{self.root}/returned", is_queue_name):
             yield "returned", f"{self.root}/returned/{queue}/{job_id}"
 
     def _read_entry_at(
@@ -334,24 +331,24 @@ class Spool(FolderStore):
         for a worker that is recording the job's end and may have missed the request: Redis refuses
         that end. JobNotFound also for a job in taken/ or returned/; FileNotFoundError if the job
         moves."""
-        status, folder = self._find(job_id)
+        status, folder = self.locate(job_id)
         if status in FINISHED:
             return
-        if status is Status.QUEUED and self._cancel_queued(folder, reason):
+        if status is Status.QUEUED and cancel_queued(self, folder, reason):
             return
-        self._request_cancel(folder, reason)
+        request_cancel(self, folder, reason)
         fsync_folder(folder)
 
     def set_aside(self, entry: SpoolEntry) -> None:
         """Move a job that no longer belongs to this machine to set-aside/: it ran here, and its log
         may be the only complete one."""
-        self._set_aside(entry.folder)
+        self.move_aside(entry.folder)
 
     def end_cancelled(self, entry: SpoolEntry, reason: str) -> None:
         """Record as cancelled a job that has ended otherwise, or waits in taken/ or returned/:
         Redis accepted a cancel request first. The exit code stays. Durable on return.
         BlockingIOError while a worker records the job; OSError if the disk refuses."""
-        with Claim(self, entry.folder, self._lock_times(entry.folder), None) as claim:
+        with Claim(self, entry.folder, lock_times(entry.folder), None) as claim:
             with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
                 if not claim.acquire_lock():
                     raise BlockingIOError(errno.EAGAIN, "its journal is locked", entry.folder)
@@ -364,7 +361,7 @@ class Spool(FolderStore):
     def return_waiting(self, count: int) -> None:
         """Return up to `count` jobs that no worker here has claimed, the newest first."""
         homes = paths_in(f"{self.root}/queued")
-        waiting = sorted((job_id, home) for home in homes for job_id in self._listing(home))
+        waiting = sorted((job_id, home) for home in homes for job_id in self.names_in(home))
         for job_id, home in waiting[::-1][:count]:
             self._return(job_id, os.path.basename(home))
 
@@ -372,9 +369,9 @@ class Spool(FolderStore):
         """Return a queued job, unless a worker claims it at this moment."""
         with (
             suppress(OSError, JobError),
-            self._lock_queued(f"{self.root}/queued/{queue}/{job_id}") as claim,
+            lock_queued(self, f"{self.root}/queued/{queue}/{job_id}") as claim,
         ):
-            claim.move_to(Status.QUEUED, self.requeue_home(queue))
+            claim.move_to(Status.QUEUED, f"{self.root}/{self.requeue_home}/{queue}")
 
     def known_epoch(self) -> str:
         """The epoch of Redis that `note_epoch` stored last; "" if it never did."""
@@ -395,7 +392,7 @@ class Spool(FolderStore):
         for queue in wanted:
             if queue not in here:
                 self.pauses.put(parse_pause(queue, paused[queue]))
-            for job_id in self._listing(f"{self.root}/queued/{queue}"):
+            for job_id in self.names_in(f"{self.root}/queued/{queue}"):
                 self._return(job_id, queue)
 
 

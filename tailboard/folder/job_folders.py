@@ -1,0 +1,404 @@
+"""The folders of jobs: finding, reading, listing and moving them.
+
+It changes no job: the transitions are in folder_store.py and claim.py."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import logging
+import os
+import re
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from math import isfinite
+
+from tailboard.errors import JobDamaged, JobNotFound
+from tailboard.files import boot_id, is_damage, mtime, own_pid_namespace, paths_in, read_small
+from tailboard.folder.listing import IDs, Listing
+from tailboard.job import Job, matches, parse_record, shorten
+from tailboard.journal import Attempt, parse_journal
+from tailboard.judge import delay_before_start, judge
+from tailboard.logs import FileLog, Log, is_sparse, log_size, log_start
+from tailboard.notifier import Notifier
+from tailboard.program_log import RepeatedErrors
+from tailboard.status import FINISHED, Status
+from tailboard.values import (
+    FULL_ERRNOS,
+    ID_RE,
+    RESOURCE_ERRNOS,
+    ids_with,
+    is_day,
+    is_queue_name,
+    utc,
+)
+
+log = logging.getLogger("storage")
+
+RESERVE = 8  # empty folders kept for when the disk has no inode left
+LOOKUPS = 8  # until a job that is found in no state counts as missing
+SCAN_LIMIT = 2_000  # records read for one page of a filtered list
+MAX_LISTINGS = 4_000  # folders whose names are remembered
+LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
+
+
+class JobFolders:
+    """The folders of jobs below `root`. What cannot be read is reported to `errors`, by its path
+    below `root`."""
+
+    requeue_home = "queued"  # the folder whose QUEUE/ takes a job that is to run again
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(root)
+        self.boot = boot_id()
+        self.pid_namespace = own_pid_namespace()
+        self.errors = RepeatedErrors(log)
+        self._listings: dict[str, Listing] = {}  # by folder
+        self._listing_lock = threading.Lock()
+        self._make_folders()
+
+    def _make_folders(self) -> None:
+        for name in (
+            "",
+            *Status,
+            "queued/default",
+            "workers",
+            "keys",
+            "paused",
+            "set-aside",
+            "tmp",
+        ):
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+        self._fill_reserve()
+
+    def _fill_reserve(self) -> None:
+        """Make the folders of the reserve that are missing. On a full disk that must wait: a worker
+        has to start there, too, to end and to record what runs."""
+        try:
+            for name in ("", *range(RESERVE)):
+                os.makedirs(f"{self.root}/reserve/{name}", mode=0o700, exist_ok=True)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+
+    # Finding
+
+    def locate(self, job_id: str) -> tuple[Status, str]:
+        # A requeue moves a job backwards, past this search: search again before giving up.
+        for _ in range(LOOKUPS if ID_RE.fullmatch(job_id) else 0):
+            for status in Status:
+                for folder in self.folders_of(status, job_id[:8]):
+                    path = f"{folder}/{job_id}"
+                    if os.path.isdir(path) and not os.path.islink(path):
+                        return status, path
+        raise JobNotFound(f"there is no job {job_id!r}")
+
+    def folders_of(self, status: Status, day: str | None = None) -> list[str]:
+        """The folders that hold the jobs of this status (and day), newest first."""
+        home = f"{self.root}/{status}"
+        if status is Status.RUNNING:
+            return [home]
+        if day and status is not Status.QUEUED:
+            return [f"{home}/{day}"]
+        is_wanted = is_queue_name if status is Status.QUEUED else is_day
+        return [f"{home}/{name}" for name in reversed(self.names_in(home, is_wanted))]
+
+    def names_in(
+        self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
+    ) -> Sequence[str]:
+        """The wanted names in a folder, sorted, cached until the folder changes. A folder that
+        cannot be read counts as empty and is listed by `unreadable`."""
+        thing = folder.removeprefix(f"{self.root}/")
+        asked_at = time.monotonic()
+        try:
+            stamp = os.stat(folder).st_mtime_ns
+            known = self._listings.get(folder)
+            if known and known.stamp == stamp:
+                return known.names
+            # One thread at a time, whose listing serves all that wait: else each of many requests
+            # would read all names while jobs end, and hold them in memory.
+            with self._listing_lock:
+                known = self._listings.get(folder)
+                if known is None or known.read_at < asked_at:
+                    known = self._read_listing(folder, thing, is_wanted)
+        except FileNotFoundError:
+            self.errors.resolved(thing)
+            return []
+        except OSError as error:
+            if error.errno in RESOURCE_ERRNOS:
+                raise
+            self.errors.report(thing, JobDamaged(error.strerror))
+            return []
+        self.errors.resolved(thing)
+        return known.names
+
+    def _read_listing(self, folder: str, thing: str, is_wanted: Callable[[str], object]) -> Listing:
+        read_at, stamp = time.monotonic(), os.stat(folder).st_mtime_ns
+        names: Sequence[str]
+        others: list[str] = []
+        names = []
+        for name in os.listdir(folder):
+            (names if is_wanted(name) else others).append(name)
+        names.sort()
+        for name in others:
+            if LIKE_A_DATE_RE.fullmatch(name):
+                self.errors.report(f"{thing}/{name}", JobDamaged("there is no such date"))
+        if is_wanted == ID_RE.fullmatch:
+            names = IDs(names)
+        # A very recent time stamp is not trusted: another change in the same clock tick would not
+        # show.
+        if time.time_ns() - stamp <= 100_000_000:
+            stamp = -1
+        listing = self._listings[folder] = Listing(stamp, read_at, names)
+        if len(self._listings) > MAX_LISTINGS:  # such as days that were deleted long ago
+            self._listings.pop(next(iter(self._listings)), None)
+        return listing
+
+    def is_own_host(self, claimed: str | None, host: str) -> bool:
+        """Was an attempt claimed on this host? If its claim is damaged (None), any host may judge
+        it."""
+        return claimed in (None, host)
+
+    def is_elsewhere(self, job_id: str) -> bool:
+        """Is there a running or finished folder with this ID?"""
+        return os.access(f"{self.root}/running/{job_id}", os.F_OK) or self.has_ended(job_id)
+
+    def has_ended(self, job_id: str) -> bool:
+        places = (f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED)
+        return any(os.access(place, os.F_OK) for place in places)
+
+    def status(self, job_id: str) -> Status:
+        return self.locate(job_id)[0]
+
+    def watch(self, job_id: str) -> Notifier:
+        while True:
+            with suppress(FileNotFoundError):
+                return Notifier(self.locate(job_id)[1])
+
+    def open_log(self, job_id: str) -> Log:
+        while True:
+            folder = self.locate(job_id)[1]
+            try:
+                return FileLog(f"{folder}/output.log")
+            except FileNotFoundError:
+                if os.path.isdir(folder):  # and has not just moved
+                    raise
+
+    # Reading
+
+    def get(self, job_id: str) -> Job:
+        while True:
+            if job := self.load_folder(*self.locate(job_id)):
+                return job
+
+    def get_many(self, ids: Sequence[str]) -> Iterator[Job]:
+        for job_id in ids:
+            with suppress(JobNotFound):
+                yield self.get(job_id)
+
+    def load_folder(self, status: Status, folder: str, must_read: bool = False) -> Job | None:
+        """The job in this folder; None if it has just moved, or is not a job. `must_read`: see
+        load_record."""
+        if os.path.islink(folder):
+            return None
+        job = self.load_record(folder, must_read)
+        if job is None:
+            return None
+        job.status = status
+        job.log_size = log_size(folder)
+        attempts = self.read_attempts(folder, must_read)
+        job.attempts = attempts[1:]
+        if status is Status.QUEUED:
+            job.queue = os.path.basename(os.path.dirname(folder))
+            changed_at = mtime(f"{folder}/journal") if job.retry_delay else None
+            fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
+        elif status is Status.RUNNING:
+            fill_running(job, attempts[-1])
+            job.log_start = log_start(folder)
+        else:
+            if is_sparse(folder):  # retention may have trimmed it since
+                job.log_start = log_start(folder)
+            fill_finished(job, attempts[-1])
+        return job
+
+    def load_record(self, folder: str, must_read: bool = False) -> Job | None:
+        """The job as it was submitted, without what happened since; None if it has just moved.
+        `must_read`: OSError if the disk prevents it, for those who act on what they read."""
+        job_id = os.path.basename(folder)
+        try:
+            job = parse_record(read_small(f"{folder}/job.json"), job_id)
+        except (OSError, ValueError, RecursionError) as error:
+            if not os.path.isdir(folder):
+                return None
+            if must_read and isinstance(error, OSError) and not is_damage(error):
+                raise
+            why = error.strerror if isinstance(error, OSError) else error
+            reason = f"its job.json cannot be read: {why}"
+            self.errors.report(os.path.relpath(folder, self.root), JobDamaged(reason))
+            job = Job(id=job_id, command="", reason=reason, version=0)
+        return job
+
+    @staticmethod
+    def read_attempts(folder: str, must_read: bool = False) -> list[Attempt]:
+        try:
+            return parse_journal(read_small(f"{folder}/journal"))
+        except OSError as error:
+            if must_read and not is_damage(error):
+                raise
+            return [Attempt()]  # none, or damaged: nothing is known
+
+    # Listing
+
+    def list(
+        self,
+        status: Status | None = None,
+        queue: str | None = None,
+        text: str = "",
+        limit: int = 50,
+        before: str | None = None,
+        since: str | None = None,
+        short: bool = False,
+    ) -> tuple[Sequence[Job], str | None]:
+        jobs: list[Job] = []
+        last = ""
+        needle = text.casefold()
+        merged = heapq.merge(
+            *(self.iter_newest_first(s, before) for s in ([status] if status else Status)),
+            reverse=True,
+        )
+        for read, (job_id, found, folder) in enumerate(merged):
+            if since is not None and job_id < since:  # so are all that follow
+                return jobs, None
+            if len(jobs) == limit or read == SCAN_LIMIT:
+                return jobs, last
+            if job_id == last:  # it moved while we listed
+                continue
+            last = job_id
+            job = self.load_folder(found, folder)
+            if job is None:
+                with suppress(JobNotFound):
+                    job = self.get(job_id)
+            if job is not None and matches(job, status, queue, needle):
+                jobs.append(shorten(job) if short else job)
+        return jobs, None
+
+    def iter_newest_first(
+        self, status: Status, before: str | None
+    ) -> Iterator[tuple[str, Status, str]]:
+        """(ID, status, folder), newest first; days that the caller does not reach are not read."""
+        parts = (self._iter_folder(folder, status, before) for folder in self.folders_of(status))
+        if status is Status.QUEUED:  # jobs of several queues interleave, days do not
+            return heapq.merge(*parts, reverse=True)
+        return chain.from_iterable(parts)
+
+    def _iter_folder(
+        self, folder: str, status: Status, before: str | None
+    ) -> Iterator[tuple[str, Status, str]]:
+        names = self.names_in(folder)
+        count = bisect_left(names, before) if before else len(names)
+        for place in reversed(range(count)):
+            name = names[place]
+            yield name, status, f"{folder}/{name}"
+
+    def find(self, part: str) -> Sequence[str]:
+        folders = (folder for status in Status for folder in self.folders_of(status))
+        return ids_with(part, (name for folder in folders for name in self.names_in(folder)))
+
+    def unfinished_ids(self) -> set[str]:
+        states = (Status.QUEUED, Status.RUNNING)  # the order in which jobs move
+        folders = (folder for status in states for folder in self.folders_of(status))
+        return {name for folder in folders for name in self.names_in(folder)}
+
+    def iter_finished_ids(self) -> Iterator[str]:
+        streams = (self.iter_newest_first(status, None) for status in FINISHED)
+        return (job_id for job_id, _, _ in heapq.merge(*streams, reverse=True))
+
+    def queued_by_queue(self) -> dict[str, Sequence[str]]:
+        listings = {os.path.basename(f): self.names_in(f) for f in self.folders_of(Status.QUEUED)}
+        return {queue: names for queue, names in sorted(listings.items()) if names}
+
+    def counts(self) -> dict[Status, int]:
+        return {s: sum(len(self.names_in(f)) for f in self.folders_of(s)) for s in Status}
+
+    # Moving
+
+    def move_folder(self, folder: str, home: str) -> str:
+        """Move a job's folder into `home`; returns its new path. If that ID is there already, this
+        folder is set aside."""
+        target = f"{home}/{os.path.basename(folder)}"
+        try:
+            try:
+                os.rename(folder, target)
+            except FileNotFoundError:  # the first job of its day, or the home was removed
+                self._make_home(home)
+                os.rename(folder, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return self.move_aside(folder)
+        return target
+
+    def _make_home(self, home: str) -> None:
+        try:
+            os.makedirs(home, mode=0o700, exist_ok=True)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            self.use_reserve(home)
+
+    def use_reserve(self, path: str) -> None:
+        """Move a reserve folder to `path`, which needs no new inode; OSError if none is left."""
+        for spare in paths_in(f"{self.root}/reserve"):
+            with suppress(FileNotFoundError):
+                os.utime(spare)
+                os.rename(spare, path)
+                return
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    def move_aside(self, folder: str, reason: str = "its ID is taken") -> str:
+        """Move a folder to set-aside/, say a second one with the same ID. It is kept for inspection
+        and never runs."""
+        name = os.path.basename(folder)
+        target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            os.rename(folder, target)
+            log.warning("set aside job=%s reason=%r to=%s", name, reason, target)
+        return target
+
+
+def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
+    verdict = judge(job.retries, attempt, None, boot, changed_at)
+    job.attempt = verdict.next_attempt
+    delay, now = delay_before_start(job, verdict, changed_at), time.time()
+    if isfinite(delay.at_most) and delay.until > 0:
+        job.retried_at = utc(min(delay.until, now + delay.at_most))
+
+
+def fill_running(job: Job, attempt: Attempt) -> None:
+    job.attempt = max(attempt.number, 1)
+    job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
+    job.started_at = attempt.started_at
+
+
+def fill_finished(job: Job, attempt: Attempt) -> None:
+    """Fields whose values the journal does not tell stay None."""
+    job.attempt = max(attempt.number, 1)
+    ended = attempt.ended
+    if ended is None:
+        return
+    job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
+    job.reason, job.hint = job.reason or ended.reason, ended.hint
+    job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
+    job.log_start = max(job.log_start, ended.log_start)
+    if attempt.result is None or ended is attempt.result:
+        job.worker, job.host, job.started_at = (
+            attempt.worker,
+            attempt.host,
+            attempt.started_at,
+        )
+    else:  # cancelled while it waited for its next attempt
+        job.attempt += 1

@@ -1,0 +1,80 @@
+"""Orphans: running jobs whose worker is dead. Another worker of the same host takes them over."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Container, Iterator
+
+from tailboard.errors import JobNotFound
+from tailboard.folder.claim import Claim, lock_times
+from tailboard.folder.job_folders import JobFolders
+from tailboard.folder.worker_files import WorkerFiles
+from tailboard.journal import Attempt
+from tailboard.values import RESOURCE_ERRNOS
+
+log = logging.getLogger("storage")
+
+
+class Orphans:
+    """The orphans of a jobs folder, as a worker looks for them."""
+
+    def __init__(self, folders: JobFolders, workers: WorkerFiles) -> None:
+        self._folders, self._workers = folders, workers
+        self._left_alone: set[str] = set()  # jobs of other PID namespaces, which were logged
+
+    def take_over(self, host: str, ours: Container[str]) -> Iterator[Claim]:
+        """See `WorkerStore.orphans`, the contract."""
+        alive = {info.name for info in self._workers.list()} - {self._workers.own_name}
+        running = self._folders.names_in(f"{self._folders.root}/running")
+        self._left_alone.intersection_update(running)
+        for job_id in running:
+            folder = f"{self._folders.root}/running/{job_id}"
+            if job_id in ours or os.path.islink(folder):
+                continue
+            try:
+                if claim := self._lock(folder, host, alive):
+                    yield claim
+            except (BlockingIOError, FileNotFoundError, JobNotFound):
+                pass  # another worker was faster
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
+                    raise
+                self._folders.errors.report(f"running/{job_id}", error)
+
+    def _lock(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
+        """None if it belongs to another host, is a copy of a job that has ended, or runs in another
+        PID namespace."""
+        claimed = self._folders.read_attempts(folder, must_read=True)[-1]
+        if not self._folders.is_own_host(claimed.host, host):
+            return None
+        if claimed.worker in alive and not self._workers.is_namesake(claimed):
+            return None
+        times = lock_times(folder)
+        claim = Claim(self._folders, folder, times, None)
+        try:
+            if self._folders.has_ended(os.path.basename(folder)) and claim.acquire_lock():
+                self._folders.move_aside(folder)
+                claim.release()
+                return None
+            if self._is_foreign(claimed) and not claim.acquire_lock():
+                self._leave_alone(os.path.basename(folder))
+                claim.release()
+                return None
+            return claim.read()
+        except BaseException:
+            claim.release()
+            raise
+
+    def _is_foreign(self, claimed: Attempt) -> bool:
+        """Does the pid of its shim belong to another PID namespace, such as another container's?
+        Here the same pid may be an unrelated process."""
+        own = self._folders.pid_namespace
+        return bool(own and claimed.pid_namespace and claimed.pid_namespace != own)
+
+    def _leave_alone(self, job_id: str) -> None:
+        """Log, once for each job, that only a worker of its own namespace can stop it."""
+        if job_id not in self._left_alone:
+            self._left_alone.add(job_id)
+            reason = "it runs in another PID namespace, whose workers supervise it"
+            log.warning("left alone job=%s reason=%r", job_id, reason)

@@ -1,0 +1,87 @@
+"""The house: which part may import which, and how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# From the top. A part imports from itself and from the floors below; parts of one floor do not know
+# each other.
+FLOORS = [
+    {"api", "worker", "dashboard"},
+    {"tailboard.cli"},
+    {"tailboard.web", "tailboard.run", "tailboard.page"},
+    {"storage"},
+    {"tailboard.machines"},
+    {"tailboard.folder"},
+    {"tailboard"},  # the core: the files directly in tailboard/
+]
+ROLES = ("api.py", "worker.py", "dashboard.py", "storage.py")
+LONGEST_ROLE, LONGEST_PART = 700, 600  # lines
+
+
+def modules() -> dict[str, Path]:
+    """The path of each of our modules, by its name."""
+    files = [*(ROOT / role for role in ROLES), *(ROOT / "tailboard").rglob("*.py")]
+    found = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    return {name.removesuffix(".__init__"): file for name, file in found.items()}
+
+
+MODULES = modules()
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to: `tailboard.web` for `tailboard.web.auth`, `tailboard` for
+    a module of the core."""
+    package = module.rpartition(".")[0]
+    return package if package.startswith("tailboard") else module
+
+
+def floor_of(module: str) -> int:
+    """0 is the top."""
+    return next(n for n, floor in enumerate(FLOORS) if part_of(module) in floor)
+
+
+def imports_of(module: str) -> set[str]:
+    """Our modules that this one imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found.add(node.module or "")
+    return (found & MODULES.keys()) - {"tailboard", *(f"tailboard.{n}" for n in folders())}
+
+
+def folders() -> list[str]:
+    return [path.name for path in (ROOT / "tailboard").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_part_imports_only_what_is_below_it(module: str) -> None:
+    for imported in imports_of(module):
+        above, below = floor_of(module), floor_of(imported)
+        assert above <= below, f"{module} imports {imported}, which is on a higher floor"
+        if above == below and part_of(module) != part_of(imported):
+            raise AssertionError(f"{module} imports {imported}, another part of its floor")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = {module: imports_of(module) for module in MODULES}
+    while ready := [module for module, needed in left.items() if not needed & left.keys()]:
+        for module in ready:
+            del left[module]
+    assert not left, f"in or above a circle: {', '.join(sorted(left))}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_is_short_and_begins_with_what_it_contains(module: str) -> None:
+    text = MODULES[module].read_text()
+    longest = LONGEST_ROLE if MODULES[module].name in ROLES else LONGEST_PART
+    assert text.count("\n") <= longest, "it covers two subjects: divide it between them"
+    assert ast.get_docstring(ast.parse(text)), "its docstring is missing"
