@@ -1,4 +1,6 @@
-"""What a route and a command do alike."""
+"""What both routes and commands do: submit jobs, run them again, and save commands.
+
+Errors are HTTP errors with one sentence; commands print the sentence."""
 
 from __future__ import annotations
 
@@ -24,15 +26,16 @@ def make_job(body: object) -> Job:
 
 
 def with_visitor(body: object, field: str) -> object:
-    """What is asked, with the name of whose token came with it in this field."""
+    """The body with the name behind the request's token in this field. Without a named token, the
+    body as it is. 400 if the client gives another name."""
     if visitor() is None or not isinstance(body, dict):
         return body
     return body | {field: name_of_visitor(body.get(field), field)}
 
 
 def name_of_visitor(claimed: Any, field: str) -> Any:
-    """Whose token came with the request; without a named one, who is claimed. 400 where the two
-    differ."""
+    """The name behind the request's token; without a named token, the name that the client claims.
+    400 if the two differ."""
     name = visitor()
     if name is not None and claimed not in (None, name):
         abort(400, f"{field} must be {name!r}, whose token this is, or be left out")
@@ -40,7 +43,8 @@ def name_of_visitor(claimed: Any, field: str) -> Any:
 
 
 def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Job:
-    """Submit a job like another one. `sent`: the hash of the client's request."""
+    """Submit a job like another one. `key`: the request's Idempotency-Key, and `sent` the hash of
+    the request, see `Jobs.submit`."""
     old = state().store.get(job_id)
     options = {name: getattr(old, name) for name in Submission.model_fields}
     options["not_before"] = None  # that time was the other job's
@@ -50,7 +54,7 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
 
 
 def unless_known(answer: dict[str, Any]) -> Response:
-    """The answer as JSON with an ETag; 304 for who has it already."""
+    """The answer as JSON with an ETag; 304 if the client has it already."""
     response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)
@@ -58,7 +62,8 @@ def unless_known(answer: dict[str, Any]) -> Response:
 
 
 def save_command(name: str, body: object) -> bool:
-    """True where the name is new; 400 with a sentence where it is none that could run."""
+    """Save the command that the body describes. Returns True if the name is new. 400 if the command
+    could not run."""
     try:
         return state().store.saved.save(make_command(name, body))
     except ValueError as error:
@@ -66,18 +71,19 @@ def save_command(name: str, body: object) -> bool:
 
 
 def make_command(name: str, body: object) -> SavedCommand:
-    """The saved command that a body describes; ValueError, or 400, where it is none."""
+    """The saved command that a body describes. ValueError or 400 if the command could not run."""
     if isinstance(body, dict):
         body = {field: value for field, value in body.items() if field not in READ_ONLY_FIELDS}
-    said = SavedRequest.parse(body).model_dump()
-    said["params"] = [Param(**param) for param in said["params"]]
-    command = SavedCommand(**said, saved=name)
+    fields = SavedRequest.parse(body).model_dump()
+    fields["params"] = [Param(**param) for param in fields["params"]]
+    command = SavedCommand(**fields, saved=name)
     command.check()
     return command
 
 
 def make_run(name: str, values: object, by: str | None) -> Job:
-    """A job of a saved command with these values; 400 names one that is missing or bad."""
+    """A job of a saved command with these values, for the submitter `by`. 400 if a value is missing
+    or bad."""
     command = state().store.saved.load(name)
     if not isinstance(values, dict):
         abort(400, "the body must be a JSON object of the params' values")
@@ -95,7 +101,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
 
 
 def known_queue(name: str) -> str:
-    """The name, if it can be a queue's; 400."""
+    """The name of a queue; 400 if no queue can have it."""
     try:
         check_queue(name)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""One action on many jobs."""
+"""Finding the jobs for one action on many: rerun, cancel or delete."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
 
 
 class Chosen(NamedTuple):
-    """The jobs that filters choose for an action, in the order in which to do it."""
+    """The jobs that filters choose for an action, in the order in which to act on them."""
 
     jobs: list[Job]
-    left_out: int  # jobs that were run again already
-    complete: bool  # False: these are the newest of them
+    left_out: int  # jobs that have a rerun already
+    complete: bool  # False: the limit or the deadline was reached, and these are the newest jobs
 
 
 def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
-    """Find the jobs; 400 for a status whose jobs do not allow that."""
+    """Find at most `limit` jobs until the deadline, on the monotonic clock. 400 if the status is
+    one whose jobs do not allow the action."""
     allowed = BULK_STATUSES[query.to]
     if query.status not in (None, *allowed):
         message = f"only such jobs can be {BULK_DONE[query.to]}"
         abort(400, f"status must be one of {', '.join(allowed)}: {message}")
     statuses = [query.status] if query.status else allowed
-    found: dict[str, Job] = {}  # by ID: one that moves meanwhile is met twice
+    found: dict[str, Job] = {}  # by ID, because a job that changes its status is listed twice
     complete = True
     for status in statuses:
         count = 0
@@ -54,13 +55,14 @@ def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
 
 
 def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> Chosen:
-    """Of jobs that are newest first. Reruns stand in line as the jobs did. What waits is cancelled
-    before what runs, else a free worker would start it."""
+    """The jobs, which come newest first, in the order of the action. Reruns are queued in the order
+    of the old jobs. Queued jobs are cancelled before running ones: a worker that becomes free would
+    start them."""
     if action == "cancel":
         return Chosen(sorted(jobs, key=lambda job: job.status is Status.RUNNING), 0, complete)
     if action == "delete" or not jobs:
         return Chosen(jobs[::-1], 0, complete)
-    again: set[str | None] = set()  # a rerun is younger than its job
+    again: set[str | None] = set()  # jobs that have a rerun, which is younger than the job
     for page in iter_pages(None, None, "", jobs[-1].id):
         again |= {job.rerun_of for job in page}
         if time.monotonic() > deadline:
@@ -73,7 +75,7 @@ def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> C
 def iter_pages(
     status: Status | None, queue: str | None, text: str, since: str | None
 ) -> Iterator[Sequence[Job]]:
-    """All jobs, as Store.list gives them, a few at a time."""
+    """All jobs that the filters of `Jobs.list` select, BULK_STEP at a time."""
     before = None
     while True:
         jobs, before = state().store.list(status, queue, text, BULK_STEP, before, since, short=True)
@@ -83,6 +85,6 @@ def iter_pages(
 
 
 def bulk_key(job_id: str) -> str:
-    """The key of a rerun among many: each job is run again once, also if two people do it at a
-    time."""
+    """The key for the rerun of one of many jobs. It makes each job run again only once, even if two
+    people rerun the same jobs at the same time."""
     return own_key(f"rerun {job_id}")

@@ -1,4 +1,4 @@
-"""Following a log over HTTP."""
+"""Following a log over HTTP, as text or as server-sent events."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from tailboard.web.models import LogQuery
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
-KEEPALIVE_INTERVAL = 5.0  # seconds; a follower that is gone is noticed when something is sent to it
-RECONNECT = 1_000  # milliseconds until a browser comes back
+KEEPALIVE_INTERVAL = 5.0  # seconds; only sending shows that a follower has disconnected
+RECONNECT = 1_000  # milliseconds until a browser reconnects
 
 
 class Chunk(NamedTuple):
     """What to send next to a follower of a log. Without data and gap it is a keepalive."""
 
-    at: int  # the offset to go on from
+    at: int  # the offset after it, from which to continue
     data: bytes = b""
-    gap: tuple[int, int] | None = None  # (from, to): bytes not kept, or backwards: truncated
+    # (from, to): these bytes are not kept; if `to` is lower, the log was truncated.
+    gap: tuple[int, int] | None = None
 
 
 def follow(job: Job, log: Log, query: LogQuery) -> Response:
-    """Send the log from where it is asked for, and what is written, until the job has ended."""
+    """Send the log from the selected place, and then what is written, until the job has ended. 503
+    if too many clients follow logs."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
         if not re.fullmatch("[0-9]{1,18}", last):
             abort(400, "Last-Event-ID must be the id of an event, a whole number of bytes")
@@ -53,10 +55,10 @@ def follow(job: Job, log: Log, query: LogQuery) -> Response:
 
 
 def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Iterator[bytes]:
-    """The text, or server-sent events: `data` is a JSON string, for log text holds \\r and \\n;
-    `id` is the offset to resume from; the event `gap` tells what is missing, the event `end`
-    carries the job."""
-    yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers leave at once
+    """The text, or server-sent events: `data` is a JSON string, because log text contains \\r and
+    \\n; `id` is the offset to resume from; the event `gap` reports bytes that no longer exist; the
+    event `end` contains the job."""
+    yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers are sent at once
     with suppress(JobNotFound):
         if not events:
             yield from plain_text(chunks)
@@ -79,8 +81,8 @@ def make_event(chunk: Chunk) -> bytes:
 
 
 def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
-    """The bytes, with a line of its own for a gap. An empty piece sends nothing, but lets the
-    server notice that the client is gone."""
+    """The bytes, with a separate line for each gap. An empty chunk sends nothing, but lets the
+    server notice that the client has disconnected."""
     last = b"\n"
     for chunk in chunks:
         if chunk.gap:
@@ -95,14 +97,14 @@ def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
 
 
 def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Chunk]:
-    """What is written to a log from an offset on, as it is written, or only what is there.
-    JobNotFound when the job is gone."""
+    """The log from an offset on, and then what is written, as it is written, until the job has
+    ended. Without `wait`, only what exists now. JobNotFound if the job is deleted meanwhile."""
     watch, log = state().store.watch(job_id), open_log(job_id)
     sent_at = time.monotonic()
     try:
         while True:
             ended = not wait or state().store.status(job_id) in FINISHED  # before the size
-            if at == 0:  # perhaps it had no log when we opened it
+            if at == 0:  # perhaps the job had no log yet when we opened it
                 log.close()
                 log = open_log(job_id)
             for chunk in read_on(log, at, timestamps, ended):
@@ -120,7 +122,7 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
 
 
 def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]:
-    """The pieces of a log from an offset to its end."""
+    """The chunks of a log from an offset to its present end. `ended`: nothing can follow."""
     if log.is_truncated_below(at):
         size = log.size
         yield Chunk(size, gap=(at, size))

@@ -1,4 +1,4 @@
-"""Searching one log and many."""
+"""Searching one log, or all logs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
 
 
 def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
-    """The matches, or how many they are; 503 where the log is long and others are searched."""
+    """The matches in a log, or their number. 503 if the log is long and too many searches run."""
     if log.size - log.start <= LONG_LOG_BYTES:
         return search_or_count(log, needle, query)
     with state().searches.turn(searcher()):
@@ -40,7 +40,7 @@ def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
 
 
 def searcher() -> Searcher:
-    """Who sent this request, as far as turns are counted."""
+    """Whose turn this request uses."""
     if name := visitor():
         return Searcher(name, name)
     peer = request.remote_addr or ""
@@ -48,8 +48,8 @@ def searcher() -> Searcher:
 
 
 def last_hop() -> str:
-    """The last address in X-Forwarded-For, which our own proxy or the page has added; a client may
-    have made up all others. Empty if the header has no address."""
+    """The last address in X-Forwarded-For, which our own proxy or the page has added; the client
+    can have made up all others. Empty if the header has no address."""
     added = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     with suppress(ValueError):
         return str(ip_address(added))
@@ -61,8 +61,8 @@ def search_or_count(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
 
 
 def search(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
-    """The lines that hold a text, newest first. `line` counts from 1; null where it is not known:
-    the head of the log is gone, or counting took too long."""
+    """The lines that contain a text, newest first. `line` counts from 1; it is None if the
+    beginning of the log was removed or if counting took too long."""
     deadline = time.monotonic() + SEARCH_TIME
     before = log.size if query.before is None else min(query.before, log.size)
     hits, following = log.search(needle.encode(), before, query.limit, deadline)
@@ -72,7 +72,7 @@ def search(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
 def number_hits(
     log: Log, hits: Sequence[tuple[int, bytes]], deadline: float
 ) -> list[dict[str, Any]]:
-    """The lines found by Log.search, newest first, as JSON on the wire."""
+    """The lines that Log.search found, newest first, as the API shows them."""
     numbered: list[dict[str, Any]] = []
     at, line = 0, 1
     for offset, excerpt in reversed(hits):
@@ -85,32 +85,32 @@ def number_hits(
 
 
 def count_matches(log: Log, needle: str) -> dict[str, Any]:
-    """How often a text stands in the log, in ASCII capitals or not; as far as time allowed, and
-    `complete` says whether that was all of it."""
+    """How often the log contains a text; ASCII case is ignored. `complete` is False if the time was
+    not enough for the whole log."""
     wanted = needle.encode().lower()
     deadline = time.monotonic() + SEARCH_TIME
     at, size, count = log.start, log.size, 0
     while at < size and time.monotonic() < deadline:
         length = min(COUNT_BLOCK, size - at)
-        overlap = len(wanted) - 1  # a match may reach over the end of its block
+        overlap = len(wanted) - 1  # a match can extend beyond its block
         count += log.pread(length + overlap, at).lower().count(wanted)
         at += length
     return {"count": count, "complete": at >= size}
 
 
 class GrepPage:
-    """One answer's worth of a search of all logs, newest jobs first: it ends once so many lines are
-    found or so many bytes read, or time is up, and then `next` says where to go on."""
+    """One page of a search of all logs, newest jobs first. It ends when enough lines are found,
+    when GREP_BYTES are searched, or when time is up. Then `next` says where to continue."""
 
     def __init__(self, query: Grep, seconds: float, is_numbered: bool = True) -> None:
         self.query = query
-        self.is_numbered = is_numbered  # are the lines' numbers wished for?
+        self.is_numbered = is_numbered  # whether lines get their numbers
         self.deadline = time.monotonic() + seconds
         self.hits: list[dict[str, Any]] = []
-        self.more_in: list[str] = []  # IDs of jobs that hold `per_job` lines, and perhaps more
+        self.more_in: list[str] = []  # IDs of jobs with `per_job` such lines, and perhaps more
         self.unreadable: list[str] = []  # IDs of jobs whose logs cannot be read
-        self.jobs = self.bytes = 0  # that were searched
-        self.next: str | None = None  # as `before`; None: that was all
+        self.jobs = self.bytes = 0  # searched so far
+        self.next: str | None = None  # the `before` of the next page; None: no log is left
 
     def as_dict(self) -> dict[str, Any]:
         counts = {"jobs": self.jobs, "bytes": self.bytes, "unreadable": len(self.unreadable)}
@@ -150,8 +150,8 @@ class GrepPage:
         return self
 
     def _search_begun_job(self) -> str | None:
-        """The ID of the job below which to go on; if the page before ended in its log, that is
-        searched first."""
+        """Search the rest of the log in which the page before has ended, if it was in the middle of
+        one. Returns the ID of the job below which to continue; None: with the newest job."""
         place = re.fullmatch(PLACE, self.query.before or "")
         if place is None:
             return None
@@ -181,10 +181,10 @@ class GrepPage:
             self.unreadable.append(job.id)
 
     def _search_log(self, job: Job, log: Log, before: int, found: int) -> None:
-        """Search a log from below an offset, where so many lines of it are found already."""
+        """Search a log backwards from an offset. Pages before have `found` so many of its lines."""
         size = log.size
         end = min(before, size)
-        lowest = size - GREP_JOB_BYTES  # a log may be one huge hole
+        lowest = size - GREP_JOB_BYTES  # a log can be one huge hole
         floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
         wanted = max(0, min(self.query.per_job - found, self.query.limit - len(self.hits)))
         lines, following = log.search(self.query.q.encode(), end, wanted, self.deadline, floor)

@@ -53,7 +53,7 @@ def add_error_handlers(app: Flask) -> None:
 
 
 def problem_response(error: HTTPException) -> Response:
-    """Any error as problem details (RFC 9457)."""
+    """The error as problem details."""
     response = error.get_response(request.environ)
     detail = describe_http_error(error)
     body = encode_problem(error.code or response.status_code, error.name, detail)
@@ -74,7 +74,7 @@ def encode_problem(status: int, title: str, detail: str) -> bytes:
 
 
 def describe_http_error(error: HTTPException) -> str:
-    """The error in one sentence: ours instead of werkzeug's, which are for browsers."""
+    """The error in one sentence. Werkzeug's own sentences are for people with a browser."""
     if error.description and error.description != type(error).description:
         return str(error.description)
     if isinstance(error, NotFound):
@@ -90,7 +90,7 @@ def describe_http_error(error: HTTPException) -> str:
 
 
 def describe_unknown_path(path: str) -> str:
-    """A sentence: the path does not exist, which one was probably meant, where all are listed."""
+    """A sentence: the path does not exist, which path was probably meant, and where to find all."""
     meant, asked = "", path.rstrip("/")
     if len(asked) < MAX_GUESSED_PATH:  # guessing takes time
         parts = asked.split("/")
@@ -101,7 +101,7 @@ def describe_unknown_path(path: str) -> str:
 
 
 def fill_template(template: str, parts: Sequence[str]) -> str:
-    """The template of a path, with its {names} replaced by these parts."""
+    """The template of a path with its {names} replaced by the parts of a real path."""
     filled = [
         part if template_part.startswith("{") else template_part
         for template_part, part in zip_longest(template.split("/"), parts, fillvalue="")
@@ -110,7 +110,7 @@ def fill_template(template: str, parts: Sequence[str]) -> str:
 
 
 def job_not_found(error: JobNotFound) -> Response:
-    return problem_response(NotFound(str(error)[:200]))  # it repeats what was asked for
+    return problem_response(NotFound(str(error)[:200]))  # it repeats the ID of the request
 
 
 def wrong_state(error: WrongState) -> Response:

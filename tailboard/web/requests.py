@@ -1,4 +1,4 @@
-"""A request's body, key and query."""
+"""The parts of a request: its JSON body, its query, its Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask import abort, request
 
 from tailboard.web.models import Submission, bounded_int
 
-KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # with storage.OWN_KEY
+KEY_CONTROL_RE = re.compile("[\x00-\x08\x0a-\x1f]")  # also refuses our own keys, see keys.py
 
 
 def json_body(default: object) -> object:
@@ -25,7 +25,7 @@ def json_body(default: object) -> object:
 
 
 def parse_json(content: bytes) -> Any:
-    """The JSON; ValueError names the mistake and its place."""
+    """The JSON value. ValueError names the mistake and its place."""
     try:
         return json.loads(content, object_pairs_hook=unique_fields, parse_int=bounded_int)
     except json.JSONDecodeError as error:
@@ -59,26 +59,28 @@ def has_body() -> bool:
 
 
 def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
-    """The content of a body, the same however it is written. Fields with default values are left
-    out: a field that a later version adds must not change the content of a repeated request."""
+    """The content of a body, independent of how the client writes it. Fields with their defaults
+    are left out: a field that a later version adds must not change the content of a request that is
+    sent again."""
     content = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
     if wanted.not_before is not None:
-        content["not_before"] = body["not_before"]  # as sent: +10m is another time each time
+        content["not_before"] = body["not_before"]  # as sent: +10m gives another time each time
     return content
 
 
 def idempotency_key() -> str | None:
+    """The request's Idempotency-Key; 400 if it is empty or contains control characters."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not key.strip():
         abort(400, "Idempotency-Key must not be empty")
-    if key is not None and KEY_CONTROL_RE.search(key):  # some servers let them pass
+    if key is not None and KEY_CONTROL_RE.search(key):  # some servers accept them
         abort(400, "Idempotency-Key must not contain control characters")
     return key
 
 
 def hash_request(content: object) -> str:
-    """The hash that distinguishes this request from others with the same Idempotency-Key: of its
-    route and its content. The sender is left out: if two people, or two machines of a CI, send the
-    same request with the same key, they want one job."""
+    """The hash of the request's method, path and content, which distinguishes it from others with
+    the same Idempotency-Key. The sender is left out: two people, or two machines of a CI, that send
+    the same request with the same key want one job."""
     text = json.dumps([request.method, request.path, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

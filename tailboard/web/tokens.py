@@ -1,4 +1,4 @@
-"""The file of named tokens."""
+"""The file of named tokens, TAILBOARD_TOKENS."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one t
 
 
 class NamedToken(NamedTuple):
-    """Whose it is, and its SHA-256. A token is 32 random bytes, so one plain hash is enough: no
-    list of likely ones could be tried, which is what slow and salted hashes of passwords are for.
-    """
+    """The name of a token's owner, and the token's SHA-256. A token is 32 random bytes, so one
+    plain hash is enough. Slow and salted hashes protect passwords, of which an attacker can try a
+    list of likely ones."""
 
     name: str
     sha256: str  # in lower-case hexadecimal
 
 
 def parse_tokens(content: bytes) -> list[NamedToken]:
-    """The tokens in a file; ValueError, which tells the number of the bad line and not what stands
-    there: that may be a token."""
+    """The tokens in a file. ValueError if a line is bad; it gives the number of the line and not
+    its content, which may be a token."""
     found = []
     for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
         line = line.strip()
@@ -47,16 +47,16 @@ def parse_tokens(content: bytes) -> list[NamedToken]:
 
 
 class TokenFile:
-    """The named tokens, read again when their file has changed."""
+    """The named tokens. The file is read again after each change."""
 
     def __init__(self, path: str) -> None:
-        self.path = path  # "": there is none
-        self.known: list[NamedToken] = []  # those of the last time that all could be read
-        self.stamp: tuple[int, ...] = ()  # of the file that was read
+        self.path = path  # "": the settings name no file
+        self.known: list[NamedToken] = []  # from the last time that the whole file could be read
+        self.stamp: tuple[int, ...] = ()  # of the file when it was read, see _stamp
         self.errors = RepeatedErrors(logging.getLogger("tailboard"))
 
     def read(self) -> list[NamedToken]:
-        """The tokens that the file holds now; ValueError, in one sentence, where it is bad."""
+        """The tokens that the file contains now; ValueError, in one sentence, if it is bad."""
         try:
             return parse_tokens(read_small(os.path.realpath(self.path)))
         except (OSError, ValueError) as error:
@@ -64,14 +64,14 @@ class TokenFile:
             raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
 
     def check(self) -> None:
-        """ValueError where nobody could come in with what the file holds."""
+        """ValueError if the file is bad or contains no token, so that nobody could use the API."""
         if not self.read():
             message = f"{self.path} holds no token: `flask token NAME` makes one"
             raise ValueError(f"TAILBOARD_TOKENS: {message}")
 
     def refresh(self) -> None:
-        """Read the file if it has changed. One that is bad or gone, half-written say, changes
-        nothing: who may come in stays as it was, and the log says once what is wrong."""
+        """Read the file if it has changed. If it is missing or bad (because it is half-written,
+        say), the tokens stay as they were, and the log reports once what is wrong."""
         if not self.path:
             return
         stamp = self._stamp()
@@ -85,7 +85,7 @@ class TokenFile:
             self.errors.report("tokens", error)
 
     def _stamp(self) -> tuple[int, ...]:
-        """What differs once the file has changed; () where that cannot be told."""
+        """A value that changes when the file does; () if a change could go unnoticed."""
         with suppress(OSError):
             found = os.stat(self.path)
             if time.time_ns() - found.st_mtime_ns > FRESH:
@@ -93,7 +93,7 @@ class TokenFile:
         return ()
 
     def find(self, token: bytes) -> NamedToken | None:
-        """The entry of this token. All are compared, so that the time it takes tells nothing."""
+        """The entry of this token. All entries are compared, so that the time reveals nothing."""
         given = hashlib.sha256(token).hexdigest()
         found = None
         for each in self.known:
@@ -103,8 +103,9 @@ class TokenFile:
 
 
 def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
-    """Give NAME this token, or none. ValueError where it has one that is not to be replaced, or
-    none that could be; and where the file is bad, which stays as it is."""
+    """Give `name` this token; None revokes its token. ValueError if it has a token and
+    `is_replaced` is false, if it has none and `is_replaced` is true, or if the file is bad, which
+    then stays as it is."""
     path = os.path.realpath(tokens.path)
     with locked_folder(os.path.dirname(path)):
         is_there = os.path.exists(path)
@@ -122,7 +123,8 @@ def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: b
 
 @contextmanager
 def locked_folder(path: str) -> Iterator[None]:
-    """Hold a folder's lock, so that two commands at once do not undo each other's change."""
+    """Hold a folder's lock, so that of two commands at the same time neither undoes the other's
+    change."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""How jobs and saved commands are shown."""
+"""How the API shows jobs and saved commands."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ RUN_FIELDS = (
 )
 
 
+def whole_job(job: Job) -> dict[str, Any]:
+    """A job on its own. Lists leave out env, attempts and the place in the queue."""
+    shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
+    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
+
+
+def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
+    """A job as in a list. If it waits in a paused queue, its reason says so."""
+    shown = job.as_dict()
+    if job.status is Status.QUEUED and job.queue in pauses:
+        reasons = [shown["reason"], pauses[job.queue].reason]
+        shown["reason"] = "; ".join(filter(None, reasons))
+    return shown
+
+
 def queue_position(job: Job) -> dict[str, int]:
     """How many jobs of its queue are older than a queued job; nothing for any other job."""
     if job.status != Status.QUEUED:
@@ -38,27 +53,12 @@ def queue_position(job: Job) -> dict[str, int]:
     return {"queued_before": sum(other < job.id for other in waiting)}
 
 
-def whole_job(job: Job) -> dict[str, Any]:
-    """A job on its own; in a list it stands without env, attempts and its place in the queue."""
-    shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
-    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
-
-
-def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
-    """A job; one that waits in a paused queue says so."""
-    shown = job.as_dict()
-    if job.status is Status.QUEUED and job.queue in pauses:
-        said = [shown["reason"], pauses[job.queue].reason]
-        shown["reason"] = "; ".join(filter(None, said))
-    return shown
-
-
 def pauses_by_queue() -> dict[str, Pause]:
     return {pause.queue: pause for pause in state().store.pauses.list()}
 
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
-    """A saved command with its next run, its last ones, and how many of its times were skipped."""
+    """A saved command with its next run, its last runs, and how many scheduled times it skipped."""
     schedule = state().store.saved.load_schedule(command.saved)
     upcoming = next_time(command, schedule, time.time())
     runs = last_runs(command)
@@ -71,7 +71,7 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
 
 
 def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
-    """Its newest jobs, in short; those that were deleted are left out."""
+    """The newest jobs of a saved command, in short. Deleted jobs are left out."""
     store, runs = state().store, []
     for job_id in store.saved.runs(command.saved):
         with suppress(JobNotFound):
@@ -83,7 +83,7 @@ def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
 
 
 def skipped_times(schedule: Schedule) -> dict[str, Any]:
-    """How many times were skipped; the last of them, and the job that still waited or ran."""
+    """How many scheduled times were skipped, the last of them, and the job that was active then."""
     return {
         "count": schedule.skipped,
         "last_at": schedule.skipped_at,
@@ -92,12 +92,12 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
 
 
 def job_title(job: Job) -> str:
-    """What to call it, on one line."""
+    """The job's name, or else its command, on one line of at most 80 characters."""
     return " ".join((job.name or str(job.command)).split())[:80]
 
 
 def job_summary(job: Job) -> dict[str, Any]:
-    """What a hit tells of its job."""
+    """The part of a job that is shown with a line of its log."""
     return {
         "id": job.id,
         "name": job.name,
