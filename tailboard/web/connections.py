@@ -20,10 +20,10 @@ Peer = tuple[str, int]  # the address and port of a client
 
 
 class Connections:
-    """Closes connections if too many wait for their clients: for a request, or for the rest of its
-    head or body. A client needs no token to open them, and the server has a limited number. Those
-    of the address that has the most are closed first, and of these the oldest: a well-behaved
-    client sends its request at once."""
+    """Closes connections if too many wait for their clients: for a request, or for the rest of one.
+    A client needs no token to open connections, and the server can have a limited number of them.
+    The address with the most connections loses its oldest ones first: a well-behaved client sends
+    its request at once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit  # connections that may wait
@@ -35,7 +35,7 @@ class Connections:
     @contextmanager
     def answering(self, client: Sequence[Any]) -> Iterator[None]:
         """Do not close this client's connection meanwhile: it waits for us, not we for it."""
-        peer = client[0], int(client[1])  # granian gives the port as text
+        peer = client[0], int(client[1])  # granian has the port as text
         self.busy.add(peer)
         try:
             yield
@@ -46,8 +46,8 @@ class Connections:
         """Close the excess connections to our `port` until the server ends."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            with suppress(OSError):  # no descriptor is free to look with: try again
-                if len(os.listdir(OPEN_FILES)) > self.limit:  # else there can be no excess
+            with suppress(OSError):  # no free descriptor to look with: try again later
+                if len(os.listdir(OPEN_FILES)) > self.limit:  # else no connection can be in excess
                     await asyncio.to_thread(self._close_excess, port)
 
     def _close_excess(self, port: int) -> None:
@@ -74,7 +74,7 @@ class Connections:
 
 
 def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
-    """`count` of these peers: each time the first one of the address that has the most left."""
+    """`count` of these peers: each time the first peer of the address with the most left."""
     by_address: dict[str, deque[Peer]] = {}
     for peer in peers:
         by_address.setdefault(peer[0], deque()).append(peer)
@@ -90,7 +90,7 @@ def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
 
 
 def client_sockets(port: int) -> dict[Peer, int]:
-    """The descriptors of the connections that clients have made to our port."""
+    """The descriptors of the connections of clients to our port."""
     found = {}
     for name in os.listdir(OPEN_FILES):
         with suppress(OSError):  # not a socket, not connected, or just closed
@@ -98,14 +98,14 @@ def client_sockets(port: int) -> dict[Peer, int]:
             try:
                 ours, peer = connection.getsockname(), connection.getpeername()
             finally:
-                connection.detach()  # the server's: it closes it
+                connection.detach()  # the descriptor stays the server's
             if isinstance(peer, tuple) and ours[1] == port:
                 found[peer[0], peer[1]] = int(name)
     return found
 
 
 def close_connection(fd: int, peer: Peer) -> None:
-    """Close the connection with this client; the server notices that it has ended."""
+    """Shut down the connection of this client; the server then notices its end and closes it."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
-        if connection.getpeername()[:2] == peer:  # else the number is another connection's by now
+        if connection.getpeername()[:2] == peer:  # else the number is another one's now
             connection.shutdown(socket.SHUT_RDWR)

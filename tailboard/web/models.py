@@ -1,4 +1,7 @@
-"""The requests' bodies and query parameters, and their checks."""
+"""The bodies and query parameters of requests, with their checks.
+
+The description of a field says what is allowed. It ends the sentence of the error: "limit must be a
+whole number from 1 to 500". OpenAPI shows it, too."""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tailboard.status import Status
 from tailboard.values import ID_RE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
 
 MAX_ENV_BYTES = 64 << 10
-MAX_AHEAD = 366 * 86_400  # seconds for which a job may be put off
+MAX_AHEAD = 366 * 86_400  # seconds by which the start of a job can be delayed
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
@@ -33,8 +36,6 @@ Flag = Annotated[bool, Field(description="0 or 1")]
 MAX_DIGITS = 4_000  # Python's default limit is 4,300
 
 
-# The description of a field says what is allowed. It ends the sentence of the error: "limit must be
-# a whole number from 1 to 500".
 def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:
     return Field(pattern=pattern, max_length=most, description=allowed)
 
@@ -44,7 +45,8 @@ def int_field(least: int, most: int) -> Any:
 
 
 def check_digits(given: Any) -> Any:
-    """A number of a query has digits only; pydantic would also take `+5`, ` 5` and `1_000`."""
+    """ValueError unless a number in a query has only digits. Pydantic would also accept `+5`, ` 5`
+    and `1_000`."""
     if isinstance(given, str) and not re.fullmatch("[0-9]{1,20}", given):
         raise ValueError
     return given
@@ -54,14 +56,15 @@ DIGITS = BeforeValidator(check_digits, json_schema_input_type=int)
 
 
 def parse_since(given: str) -> float:
-    """`since` as seconds since 1970: an age such as 30s, or an RFC 3339 time."""
+    """`since`, an age such as 30s or an RFC 3339 time, as seconds since 1970. ValueError."""
     if age := re.fullmatch(r"([0-9]{1,9})([smhd])", given):
         return time.time() - int(age[1]) * UNITS[age[2]]
     return parse_time(given)
 
 
 def parse_not_before(given: str) -> str:
-    """`not_before` as RFC 3339 in UTC: such a time with its zone, or one from now, such as +10m."""
+    """`not_before`, an RFC 3339 time or a delay such as +10m, as an RFC 3339 time in UTC.
+    ValueError if it is neither, or more than MAX_AHEAD away."""
     if ahead := re.fullmatch(r"\+([0-9]{1,9})([smhd])", given):
         then = time.time() + int(ahead[1]) * UNITS[ahead[2]]
     elif RFC_3339.fullmatch(given):
@@ -74,7 +77,7 @@ def parse_not_before(given: str) -> str:
 
 
 def bounded_env(env: dict[str, str]) -> dict[str, str]:
-    """ValueError, naming the largest variable, if it is too large in all."""
+    """`env` itself; ValueError, which names the largest variable, if it is too large in all."""
     sizes = {name: len(name.encode()) + len(value.encode()) for name, value in env.items()}
     if sum(sizes.values()) > MAX_ENV_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
@@ -137,13 +140,13 @@ class RequestModel(BaseModel):
 
 
 def find_mistake(error: ValidationError) -> tuple[str, str]:
-    """(the field that is wrong, the end of the sentence, which names the wrong part of the field,
-    or "")."""
+    """The wrong field, and the end of the sentence about it: it names the wrong part of the field,
+    or is empty."""
     found = error.errors(include_url=False, include_input=False)
     field = found[0]["loc"][0]
     if field == "env":
         return "env", wrong_variable(found[0])
-    # If a value may have one of two types, the error of the more likely type is nested deeper.
+    # If a value can have one of two types, the error of the more likely type is nested deeper.
     deepest = max((each for each in found if each["loc"][0] == field), key=lambda e: len(e["loc"]))
     path = [part for part in deepest["loc"][1:] if not is_type_name(part)]
     if not path:
@@ -153,7 +156,7 @@ def find_mistake(error: ValidationError) -> tuple[str, str]:
 
 
 def is_type_name(part: int | str) -> bool:
-    """Is it one of the types that `command` may have, and not a name or an index?"""
+    """Is this part of an error's place the name of a type, not of a field or an index?"""
     return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
 
 
@@ -164,7 +167,7 @@ def describe_place(path: Sequence[int | str]) -> str:
 
 
 class JobRequest(RequestModel):
-    """What is asked of a job, whether it is submitted or saved."""
+    """The options of a job, whether it is submitted or saved."""
 
     model_config = ConfigDict(strict=True)
 
@@ -206,7 +209,7 @@ class Submission(JobRequest):
 
 
 class Filters(RequestModel):
-    """Which jobs are meant; `since` is about when they were submitted."""
+    """Which jobs to choose. `since`: only those submitted since then."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None
@@ -286,7 +289,7 @@ class Bulk(Filters):
 
 
 class SavedParam(BaseModel):
-    """A param in the body of PUT /saved/NAME. What its name may be, `storage` says."""
+    """A param in the body of PUT /saved/NAME."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -311,7 +314,7 @@ class SavedRequest(JobRequest):
 
 
 class RunValues(RequestModel):
-    """The body of POST /saved/NAME/run: what its fields are, the saved command says."""
+    """The body of POST /saved/NAME/run. Its fields are the params of the saved command."""
 
 
 class RunQuery(RequestModel):

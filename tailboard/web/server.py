@@ -51,7 +51,8 @@ def make_server(address: tuple[str, int], connections: int) -> AbstractServer[An
 
 
 def resolve_bind(bind: str) -> tuple[str, int]:
-    """`host:port` as an IP address and a port that are free; ValueError."""
+    """The IP address and the port of HOST:PORT. ValueError, in one sentence, if it is malformed or
+    cannot be used, for example because another server uses it."""
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})", bind)
     if not found or not 0 < int(found[3]) < 65_536:
         allowed = "HOST:PORT with a port from 1 to 65535"
@@ -69,7 +70,8 @@ def resolve_bind(bind: str) -> tuple[str, int]:
 
 
 def connection_limit(settings: Settings) -> int:
-    """How many connections the server has at a time; ValueError if too few files may be open."""
+    """How many connections the server can have at a time. ValueError if this process is not allowed
+    to open enough files."""
     threads = settings.followers + OTHER_THREADS
     limit = raise_descriptor_limit()
     connections = limit - DESCRIPTORS * threads
@@ -82,24 +84,24 @@ def connection_limit(settings: Settings) -> int:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as is allowed, and return it."""
+    """Raise this process's limit of open files as far as allowed, and return it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # macOS says unlimited and means less
+    with suppress(ValueError, OSError):  # macOS reports unlimited and allows less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
 
 
 def share_heaps() -> None:
-    """Make all threads allocate from the same heaps. glibc would give each thread its own, and each
-    heap would keep the space of the longest list that its thread ever made."""
+    """Make all threads allocate from the same heaps. By default glibc gives each thread a heap, and
+    each heap keeps the space of the longest list that its thread ever made."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_HEAPS)
 
 
 async def set_up_listeners(connections: Connections) -> None:
-    """Set up the listening sockets as soon as they exist, and print the address: from now on
-    clients can connect, and their connections are watched."""
+    """Wait for the server's listening sockets and set them up. Then print the address, because
+    clients can connect from now on, and watch the connections."""
     while not (listeners := listening_sockets()):
         await asyncio.sleep(0.01)
     bound_clients(listeners)
@@ -111,14 +113,15 @@ async def set_up_listeners(connections: Connections) -> None:
 
 
 def listening_sockets() -> list[socket.socket]:
+    """Copies of the sockets on which this process listens; granian does not hand them out."""
     found = psutil.Process().net_connections("tcp")
     fds = [connection.fd for connection in found if connection.status == psutil.CONN_LISTEN]
     return [socket.socket(fileno=os.dup(fd)) for fd in fds]
 
 
 def bound_clients(listeners: list[socket.socket]) -> None:
-    """Close connections whose client reads nothing or has vanished: accepted connections inherit
-    the time-outs of the listening socket."""
+    """Make the kernel close connections whose client reads nothing or has vanished. Accepted
+    connections inherit the timeouts of the listening socket."""
     for listener in listeners:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -128,8 +131,8 @@ def bound_clients(listeners: list[socket.socket]) -> None:
 
 
 async def leave_with_parent() -> None:
-    """Exit when the server's first process has exited. It ends this process when it stops itself;
-    but if it is killed, this process would continue to run and keep the port."""
+    """Exit when the server's first process has exited. It stops this process before it exits, but
+    not if it is killed: then this process would continue to run and keep the port."""
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
