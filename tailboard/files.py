@@ -181,11 +181,11 @@ def replace_whole(path: str, content: bytes, drafts: str) -> None:
 
 
 def replace_file(path: str, content: bytes, private: bool = False) -> None:
-    """Put this in place of what a file holds, at once and durably; others must not do so at the
-    same time. A new file is private; another keeps its owner and, unless it is to be `private`,
-    its permissions."""
+    """Replace the content of a file that a person may have made, at once and durably. Only one
+    process may do so at a time. A new file is private; an old one keeps its owner and, unless
+    `private`, its permissions."""
     draft = f"{path}.new"
-    with suppress(FileNotFoundError):  # of one who was killed here
+    with suppress(FileNotFoundError):  # a process was killed here and left it
         os.unlink(draft)
     write_new(draft, content)
     with suppress(FileNotFoundError):
@@ -199,7 +199,7 @@ def replace_file(path: str, content: bytes, private: bool = False) -> None:
 
 
 def boot_id() -> str:
-    """The ID of this boot of the machine (random(4)); "" where the system has none."""
+    """The ID of this boot of the machine (random(4)); "" if the system has none."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""
@@ -219,7 +219,7 @@ def mtime(path: str) -> float | None:
 
 
 def append_line(journal: int, line: dict[str, Any]) -> None:
-    """Append with one write. OSError if the disk takes only a part, which readers pass over."""
+    """Append a line with one write. OSError if the disk takes only a part; readers skip that."""
     data = b"\n" + json.dumps(line).encode() + b"\n"
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -229,7 +229,7 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
 
 
 def is_empty_file(path: str) -> bool:
-    """Is it an empty regular file, or none?"""
+    """Is this an empty regular file, or does it not exist?"""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

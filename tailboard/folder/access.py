@@ -1,4 +1,4 @@
-"""Who else may read and write a jobs folder."""
+"""Whether other users of the machine can put jobs into a jobs folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_private(variable: str, root: str) -> None:
     """ValueError, which names the setting, the folder and the remedy, if users other than root can
     put jobs into a jobs folder: they would run as the user of this process. A missing folder is
     fine: it will be made private. So is one like /tmp, as a new tmpfs is: others cannot replace
-    what we have made in it."""
+    what we made in it."""
     root = os.path.abspath(root)
     if _is_like_tmp(root):
         FolderStore(root).make_all_names()
@@ -39,7 +39,7 @@ def check_private(variable: str, root: str) -> None:
 
 
 def _is_like_tmp(path: str) -> bool:
-    """Can everybody make files there, but rename and remove only their own?"""
+    """Can every user make files in this folder, but rename and remove only their own?"""
     with suppress(OSError):
         found = os.stat(path)
         is_safe = found.st_mode & stat.S_ISVTX and found.st_uid in (os.geteuid(), 0)

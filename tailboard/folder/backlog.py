@@ -28,18 +28,20 @@ SCAN_INTERVAL = 5.0  # seconds between full scans of the queues
 class DelayedJob:
     """A queued job that is not due yet."""
 
-    attempt: int  # that waits
+    attempt: int  # the number of the attempt that is delayed
     delay: Delay
     due: float = float("inf")  # on the monotonic clock
 
 
 class DelayedJobs:
-    """The queued jobs whose time has not come, as a claimer remembers them: each is read once, and
-    not at every look at its queue. They are known by (ID, queue)."""
+    """The queued jobs whose delay has not ended, by (ID, queue). A claimer reads each of them once
+    and not in every scan of its queue."""
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], DelayedJob] = {}
-        self.heap: list[tuple[float, str, str]] = []  # (due, ID, queue), also of some forgotten
+        self.heap: list[
+            tuple[float, str, str]
+        ] = []  # (due, ID, queue); forgotten jobs may remain in it
 
     def hold_until_due(self, key: tuple[str, str], attempt: int, delay: Delay) -> bool:
         """Remember this job until its delay ends. Returns True, and forgets it, if it has ended."""
@@ -54,15 +56,15 @@ class DelayedJobs:
     def _hold(self, key: tuple[str, str], delayed: DelayedJob) -> bool:
         """Remember until when it is delayed. Returns False if it is due."""
         due = time.monotonic() + delayed.delay.seconds_left(time.time())
-        # The wall clock may have been set back since it was seen first: a pause stays as long as
-        # it is. What waits for a time of the wall clock goes by that alone.
+        # The wall clock may have been set back since the job was first seen: the pause before a
+        # retry must not grow. A job that waits for a time of day follows the wall clock alone.
         delayed.due = min(due, delayed.due) if isfinite(delayed.delay.at_most) else due
         self.jobs[key] = delayed
         heapq.heappush(self.heap, (delayed.due, *key))
         return delayed.due > time.monotonic()
 
     def forget(self, key: tuple[str, str]) -> None:
-        """Read it again at the next claim: it starts, or has entered its queue anew."""
+        """Forget a job that starts, or that has entered its queue anew: the next claim reads it."""
         self.jobs.pop(key, None)
 
     def without_delayed(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
@@ -73,13 +75,13 @@ class DelayedJobs:
         return [k for k in found if k not in known or not self._hold(k, known[k])]
 
     def pop_due(self) -> Iterator[tuple[str, str]]:
-        """Those whose time has come since the last call."""
+        """The jobs whose delay has ended since the last call."""
         while self.next_due() <= time.monotonic():
             _, *key = heapq.heappop(self.heap)
             yield key[0], key[1]
 
     def next_due(self) -> float:
-        """When the next one's time comes, on the monotonic clock; infinity where none waits."""
+        """When the next delay ends, on the monotonic clock; infinity if no job is delayed."""
         while self.heap:
             due, *key = self.heap[0]
             delayed = self.jobs.get((key[0], key[1]))
@@ -120,7 +122,7 @@ class Backlog:
 
     def refresh(self) -> None:
         """Add the jobs that have entered the queues. The folders are read again every few seconds,
-        or on each call where the system reports no changes."""
+        or on each call if the system reports no changes."""
         needs_scan = time.monotonic() > self.scanned_at + SCAN_INTERVAL
         if self._notifier is None or self._notifier.fileno() is None:
             needs_scan = True
@@ -184,8 +186,8 @@ class Backlog:
         self._finish_requested(list(self.delayed.jobs))
 
     def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
-        """Cancel the jobs that no claim looks at for now, since their queue is paused or they are
-        not due, but that carry a request: the disk was full when somebody cancelled them."""
+        """Cancel those of these jobs that have a request: the disk was full when somebody cancelled
+        them. No claim reads them for now, because their queue is paused or they are not due."""
         for job_id, queue in held_back:
             folder = f"{self._folders.root}/queued/{queue}/{job_id}"
             try:

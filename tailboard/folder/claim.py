@@ -56,7 +56,7 @@ class Claim(AbstractContextManager["Claim"]):
         self._times, self._journal = times, journal
         self._supervisor: LogSupervisor | None = None
         self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
-        self._written: Outcome | None = None  # how it ended, where the journal says so already
+        self._written: Outcome | None = None  # how it ended, if the journal has the line already
         self.job = Job(command="")
         self.attempt = Attempt()
 
@@ -71,8 +71,8 @@ class Claim(AbstractContextManager["Claim"]):
         return self
 
     def read_record(self) -> Self:
-        """Read what was asked of a queued job: `judge` is to read what happened since. JobNotFound
-        if it was deleted, OSError if the disk prevents it."""
+        """Read what a queued job was submitted with; `read_verdict` reads what happened since.
+        JobNotFound if it was deleted, OSError if the disk prevents it."""
         job = self.folders.load_record(self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
@@ -82,7 +82,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     @property
     def status(self) -> Status:
-        """The status that its folder stands for."""
+        """The status of the folder that it is in."""
         place = self.folder.removeprefix(f"{self.folders.root}/")
         return Status(place.partition("/")[0])
 
@@ -91,12 +91,12 @@ class Claim(AbstractContextManager["Claim"]):
     def shim_input(self) -> int:
         """The locked journal, for the shim's standard input; the shim appends to it. The lock is
         free once both the shim and this process have closed it: see `release_journal`."""
-        assert self._journal is not None, "the lock was let go"
+        assert self._journal is not None, "the lock was released"
         return self._journal
 
     def make_durable(self) -> None:
-        """Make the claim outlast a power cut, which else might start the job twice: to be called
-        before anything of the job runs."""
+        """Fsync the claim. Without it, a power cut could make the job start twice: call this before
+        any part of the job runs."""
         os.fsync(self.shim_input())
 
     def release_journal(self) -> None:
@@ -136,8 +136,8 @@ class Claim(AbstractContextManager["Claim"]):
             return False
 
     def write_stopping(self, status: Status, reason: str) -> None:
-        """Write down why this process is about to end the job, in case it dies before the record.
-        OSError if it cannot be written; this process remembers it anyway."""
+        """Record why this process is about to end the job, in case it dies before it records the
+        end. OSError if that cannot be written; this process remembers it anyway."""
         self._stopping = Outcome(status, reason=reason)
         fd = open_regular(f"{self.folder}/journal", APPEND_FLAGS)
         try:
@@ -146,7 +146,7 @@ class Claim(AbstractContextManager["Claim"]):
             os.close(fd)
 
     def sample_and_trim(self, limit: int) -> bool:
-        """See LogSupervisor.sample_and_trim. True also where there is no log."""
+        """See LogSupervisor.sample_and_trim. Also returns True if the job has no log."""
         if self._supervisor is None:
             try:
                 self._supervisor = LogSupervisor(f"{self.folder}/output.log", self._times)
@@ -161,15 +161,15 @@ class Claim(AbstractContextManager["Claim"]):
         return disk_usage(f"{self.folder}/output.log")
 
     def read_log_end(self, limit: int) -> bytes:
-        """The last `limit` bytes of its log at the most; none where there is no log to read."""
+        """The last bytes of its log, `limit` at most; b"" if the log cannot be read."""
         with suppress(OSError), FileLog(f"{self.folder}/output.log") as file:
             return file.read(max(0, file.size - limit), limit)[1]
         return b""
 
     def acquire_lock(self, flags: int = 0) -> bool:
-        """Take the journal's lock without waiting; False: the shim is alive. FileNotFoundError if
-        the folder is gone, JobDamaged if the journal is not the file that we made, another OSError
-        if the disk prevents it. `flags` are added to those that it is opened with."""
+        """Lock the journal without waiting. Returns False if the shim is alive. FileNotFoundError
+        if the folder is gone, JobDamaged if the journal is not the file that we made, another
+        OSError if the disk prevents it. `flags` are added when the journal is opened."""
         if self._journal is None:
             try:
                 self._journal = lock_file(f"{self.folder}/journal", APPEND_FLAGS | flags)
@@ -180,7 +180,7 @@ class Claim(AbstractContextManager["Claim"]):
         return self._journal is not None
 
     def read_verdict(self) -> Verdict:
-        """Where the job belongs, by what its folder holds now; needs the lock."""
+        """Where the job belongs, judged by what its folder contains now. Needs the lock."""
         journal = os.fstat(self.shim_input())
         if journal.st_size > SMALL_FILE:
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
@@ -189,7 +189,7 @@ class Claim(AbstractContextManager["Claim"]):
             self._check_claimed(attempts)
         self.attempt, self.job.attempts = attempts[-1], attempts[1:]
         if self.attempt.stopping is None:
-            self.attempt.stopping = self._stopping  # decided before the exit, but not written
+            self.attempt.stopping = self._stopping  # decided before the job exited, but not written
         cancel = read_cancel_request(self.folder)
         return judge(self.job.retries, self.attempt, cancel, self.folders.boot, journal.st_mtime)
 
@@ -232,8 +232,8 @@ class Claim(AbstractContextManager["Claim"]):
         attempts.append(claimed)
 
     def write_ended(self, outcome: Outcome) -> None:
-        """Append to the journal how the job ended, without waiting for the disk; `finish`, with the
-        same outcome, does the rest."""
+        """Append to the journal how the job ended, without waiting for the disk. `finish` with the
+        same outcome does the rest."""
         self._append_ended(outcome)
         self._written = outcome
 

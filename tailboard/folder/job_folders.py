@@ -88,7 +88,7 @@ class JobFolders:
     # Finding
 
     def locate(self, job_id: str) -> tuple[Status, str]:
-        # A requeue moves a job backwards, past this search: search again before giving up.
+        # A requeue moves a job backwards, past this search: search again before it is missing.
         for _ in range(LOOKUPS if ID_RE.fullmatch(job_id) else 0):
             for status in Status:
                 for folder in self.folders_of(status, job_id[:8]):
@@ -371,6 +371,7 @@ class JobFolders:
 
 
 def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
+    """Fill in which attempt comes next, and when it may start at the earliest."""
     verdict = judge(job.retries, attempt, None, boot, changed_at)
     job.attempt = verdict.next_attempt
     delay, now = delay_before_start(job, verdict, changed_at), time.time()
@@ -379,13 +380,14 @@ def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> Non
 
 
 def fill_running(job: Job, attempt: Attempt) -> None:
+    """Fill in who runs it, and since when."""
     job.attempt = max(attempt.number, 1)
     job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
     job.started_at = attempt.started_at
 
 
 def fill_finished(job: Job, attempt: Attempt) -> None:
-    """Fields whose values the journal does not tell stay None."""
+    """Fill in how the job ended. Fields that the journal does not contain stay None."""
     job.attempt = max(attempt.number, 1)
     ended = attempt.ended
     if ended is None:

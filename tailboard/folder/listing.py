@@ -7,7 +7,7 @@ from typing import NamedTuple, overload
 
 
 class IDs(Sequence[str]):
-    """Sorted IDs in 24 bytes each, where a list of strings takes 90."""
+    """Sorted IDs in 24 bytes each; a list of strings takes 90."""
 
     LENGTH = 24  # characters
 
