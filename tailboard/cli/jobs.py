@@ -15,11 +15,12 @@ from tailboard.cli.options import job_options, parse_pairs, read_script
 from tailboard.cli.terminal import Commands, cut_to, echo_line
 from tailboard.job import Job
 from tailboard.status import Status
+from tailboard.titles import short_title
 from tailboard.values import parse_time
 from tailboard.web.actions import make_job
 from tailboard.web.models import UNITS
 from tailboard.web.state import state
-from tailboard.web.views import job_title, pauses_by_queue, shown_job
+from tailboard.web.views import pauses_by_queue, shown_job
 
 commands = Commands()
 
@@ -57,7 +58,7 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
 def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]:
     """A job as text. For programs, which have no columns, it is one line."""
     code = "" if job.exit_code is None else job.exit_code
-    line = f"{job.id}  {job.status:9}  {code!s:>3}  {job_title(job)}"
+    line = f"{job.id}  {job.status:9}  {code!s:>3}  {short_title(job.name, job.command)}"
     if columns is None:
         return [line]
     lines = [line]

@@ -15,11 +15,11 @@ from tailboard.cli.options import filter_options
 from tailboard.cli.terminal import INTERRUPTED, Commands, describe_error, echo_line, find
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
+from tailboard.titles import short_title
 from tailboard.web.actions import run_again
 from tailboard.web.bulk import BULK_DONE, Chosen, bulk_key, choose
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
-from tailboard.web.views import job_title
 
 SHOWN_JOBS = 10  # of many, before the question
 PROGRESS_INTERVAL = 1.0  # seconds
@@ -93,7 +93,7 @@ def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
 def show_chosen(chosen: Chosen) -> None:
     echo_line(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
     for job in chosen.jobs[:SHOWN_JOBS]:
-        echo_line(f"  {job.id}  {job.status:9}  {job_title(job)}", err=True)
+        echo_line(f"  {job.id}  {job.status:9}  {short_title(job.name, job.command)}", err=True)
     if len(chosen.jobs) > SHOWN_JOBS:
         echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
     if chosen.left_out:

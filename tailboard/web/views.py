@@ -12,6 +12,7 @@ from tailboard.job import Job
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, next_time
 from tailboard.status import Status
+from tailboard.titles import short_title
 from tailboard.values import utc
 from tailboard.web.state import state
 from tailboard.workers import Pause
@@ -91,17 +92,12 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def job_title(job: Job) -> str:
-    """The job's name, or else its command, on one line of at most 80 characters."""
-    return " ".join((job.name or str(job.command)).split())[:80]
-
-
 def job_summary(job: Job) -> dict[str, Any]:
     """The part of a job that is shown with a line of its log."""
     return {
         "id": job.id,
         "name": job.name,
-        "title": job_title(job),
+        "title": short_title(job.name, job.command),
         "queue": job.queue,
         "status": job.status,
         "submitted_at": job.submitted_at,
