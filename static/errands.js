@@ -56,7 +56,7 @@ class Errands {
 
 const errands = new Errands();
 
-/** Ask the server for an errand of ERRANDS in dashboard.py. Its answer has an `error`, a sentence,
+/** Ask the server for an errand of ERRANDS in tailboard/page/errands.py. Its answer has an `error`, a sentence,
     where it could not be done; never rejects. */
 export function ask(errand, details = {}) {
   return errands.ask(errand, details);

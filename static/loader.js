@@ -1,7 +1,7 @@
-/* The script of each component. dashboard.py puts three constants before it: NAME, the component's,
-   after which its module and its HTML are called; FILES, all that is imported; VERSION, which is
-   another when any file here is. It is short, and fetches all else, because Streamlit sends a
-   component's own texts with each change of its data.
+/* The script of each component. tailboard/page/components.py puts three constants before it: NAME,
+   the component's, after which its module and its HTML are called; FILES, all that is imported;
+   VERSION, which is another when any file here is. It is short, and fetches all else, because
+   Streamlit sends a component's own texts with each change of its data.
 
    The server sends no Cache-Control, so that a browser may keep a file for days. On a new version
    each is fetched anew before any is imported, or old and new ones would meet in one page. */

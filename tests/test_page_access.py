@@ -43,7 +43,7 @@ from test_dashboard import (
 )
 
 from tailboard.page import client as client_module
-from tailboard.page import rows, settings
+from tailboard.page import loads, rows, settings
 
 VISIT = re.compile(r"visit-\d+")
 REFUSED = "requests from another site's page are refused"
@@ -328,6 +328,6 @@ def test_a_session_keeps_of_a_job_what_its_row_shows(
     site.submit("true", "kept")
     monkeypatch.setattr(settings, "API", site.api)
     client = client_module.ApiClient("", client_module.Visitor(is_remote=False), {})
-    listing = client_module.load_listing(client, {})
-    assert set(listing) == {"rows", "counts", "next", "more"}
+    listing = loads.load_listing(client, {})
+    assert set(listing) == {"rows", "counts", "next", "more", "all_counts", "paused"}
     assert set(listing["rows"][0]) == {*rows.ROW_FIELDS, "title"}

@@ -325,7 +325,7 @@ def test_what_changed_makes_the_new_list_of_the_old_one(script: Script) -> None:
     lists = [jobs, other, jobs[:3], jobs[6:], [*jobs[:2], *jobs[4:]], []]
     for old in lists:
         for new in lists:
-            changes = rows.list_changes(new, old)
+            changes = rows.row_changes(new, old)
             assert script("applyChanges(old, changes)", old=old, changes=changes) == new
 
 

@@ -1,16 +1,16 @@
-"""What the page's lists show."""
+"""What the page shows of jobs, saved commands and machines. Imports nothing of Streamlit."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-MOST_CHANGES = 20  # rows and IDs that are sent beside a list before it is sent anew
+from tailboard.page.shapes import Filters, Job, RowChanges, SentList
+from tailboard.titles import command_text, long_title
+
+MOST_CHANGES = 20  # rows and IDs; if more have changed, the whole list is sent again
 INTERVALS = {"off": None, "1 s": 1, "5 s": 5, "10 s": 10}  # seconds between refreshes
-
-
 STATUSES = {
     "queued": {"icon": "◌", "colour": "#64748b"},
     "running": {"icon": "▶", "colour": "#2563eb"},
@@ -20,14 +20,13 @@ STATUSES = {
     "timed_out": {"icon": "!", "colour": "#b4480a"},
     "lost": {"icon": "?", "colour": "#7c3aed"},
 }
-Job = dict[str, Any]  # as the API sends it
 FILTERS = ("status", "queue", "q", "before")
 ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
     *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
 )
 JOB_FIELDS = ("command", "name", "queue", "cwd", "env", "timeout", "retries", "retry_delay")
-LISTED_TEXT = 2000  # characters of a saved command's line that the page is sent
+LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
 
 
 def is_ended(job: Job | None) -> bool:
@@ -35,64 +34,54 @@ def is_ended(job: Job | None) -> bool:
 
 
 def log_interval(chosen: str, job: Job | None, error: str) -> float | None:
-    """Seconds between refreshes of the log; None once its job has ended, unless something is
-    wrong, or no job is shown."""
+    """Seconds between refreshes of the log; None if it is not refreshed, because no job is shown or
+    because the job has ended. While there is an error, the refreshes continue."""
     if job is None and not error:
         return None
     return None if is_ended(job) and not error else INTERVALS[chosen]
 
 
-def command_text(job: Job) -> str:
-    """A command as one would type it."""
-    command = job.get("command") or ""
-    return command if isinstance(command, str) else shlex.join(map(str, command))
-
-
 def job_title(job: Job) -> str:
-    """What a job is called: its name, else the first line of its command."""
-    first_line = command_text(job).strip().partition("\n")[0][:200]
-    return str(job.get("name") or first_line or job["id"])
+    """A job's name, or else the first line of its command, or else its ID."""
+    return long_title(job.get("name"), job.get("command")) or str(job["id"])
 
 
 def job_row(job: Job) -> Job:
-    """What the list shows of a job: little, because every visitor gets 200 of them."""
+    """What the list shows of a job. It is small, because each visitor receives 200 of them."""
     return {name: job.get(name) for name in ROW_FIELDS} | {"title": job_title(job)}
 
 
-def list_changes(rows: Iterable[Job], sent: Iterable[Job]) -> dict[str, Any]:
-    """What makes these rows of those that were sent before: rows that are new or other, and the IDs
-    of those that are gone."""
+def row_changes(rows: Sequence[Job], sent: Iterable[Job]) -> RowChanges:
+    """The difference between these rows and those that were sent before."""
     before = {row["id"]: row for row in sent}
-    rows = list(rows)
     changed = [row for row in rows if before.get(row["id"]) != row]
     gone = before.keys() - {row["id"] for row in rows}
     return {"rows": changed, "gone": sorted(gone)}
 
 
-def is_list_to_send(
-    changes: Mapping[str, Any], filters: Mapping[str, str], sent: Mapping[str, Any]
-) -> bool:
-    """Is the list to be sent anew, rather than what has changed since it was?"""
-    many = len(changes["rows"]) + len(changes["gone"]) > MOST_CHANGES
-    return many or filters != sent["filters"]
+def must_send_list(changes: RowChanges, filters: Filters, sent: SentList) -> bool:
+    """Must the page send the whole list again, rather than only what has changed in it?"""
+    has_many_changes = len(changes["rows"]) + len(changes["gone"]) > MOST_CHANGES
+    return has_many_changes or filters != sent["filters"]
 
 
 def job_details(job: Job) -> Job:
-    """What the log pane shows of a job. Values of its environment stay here."""
+    """What the log pane shows of a job: of its environment only the names, since values can be
+    secret."""
     hidden = ("env", "command")
     shown = {name: value for name, value in job.items() if name not in hidden}
-    texts = {"title": job_title(job), "command_text": command_text(job)}
+    texts = {"title": job_title(job), "command_text": command_text(job.get("command"))}
     return shown | texts | {"env_names": sorted(job.get("env") or {})}
 
 
 def count_on_day(jobs: Iterable[Job], day: date, now: datetime) -> int:
-    """How many of some jobs ended on a day, in the zone of `now`."""
+    """How many of the jobs ended on a day, in the time zone of `now`."""
     ends = [datetime.fromisoformat(job["finished_at"]) for job in jobs if job.get("finished_at")]
     return sum(end.astimezone(now.tzinfo).date() == day for end in ends)
 
 
-def count_slots(workers: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    workers = list(workers)
+def count_slots(workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The slots of all workers: how many are `busy`, and how many there are."""
     return {
         "busy": sum(worker["running"] for worker in workers),
         "all": sum(worker["slots"] for worker in workers),
@@ -100,8 +89,8 @@ def count_slots(workers: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any]) -> str:
-    """The machines that share their jobs, in a line each: how busy they are, when a silent one was
-    last heard of, and the memory of Redis. Empty where one folder holds all."""
+    """One line for each machine that shares its jobs: how busy it is and, if it is unreachable,
+    when it was last seen. Then the memory of Redis. Empty if the jobs are in a folder."""
     if not machines:
         return ""
     lines = []
@@ -118,11 +107,11 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
 
 
 def saved_row(command: Job) -> Job:
-    """What the page shows of a saved command, cut to what it needs: there may be hundreds."""
+    """What the page shows of a saved command. It is small, because there can be hundreds."""
     names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped")
     run_names = ("id", "status", "submitted_at", "started_at", "finished_at")
     runs = [{name: run.get(name) for name in run_names} for run in command.get("runs", ())]
-    text = command_text(command)
+    text = command_text(command.get("command"))
     if len(text) > LISTED_TEXT:
         text = f"{text[:LISTED_TEXT]}…"
     return {name: command.get(name) for name in names} | {"command_text": text, "runs": runs}

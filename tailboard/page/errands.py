@@ -1,0 +1,101 @@
+"""Errands: the requests that the page's server sends to the API for static/errands.js."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from tailboard.page.client import ApiClient, ApiError, Refused, job_path
+from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer
+
+SEARCH_LIMIT = 50  # lines of one part of a search of all logs
+STEP_TIME = 1.0  # seconds of a change of many jobs until the browser gets an answer
+
+
+def load_search(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """A part of a search of all logs; its `next` is the `before` of the part that follows."""
+    path = query_path("/logs", errand, "q", "status", "queue", "before")
+    return client.get_json(f"{path}&limit={SEARCH_LIMIT}", "hits", "next", "searched")
+
+
+def load_chosen(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """Which jobs to run again, cancel or delete. This changes none of them."""
+    path = query_path("/bulk", errand, "to", "status", "queue", "q")
+    return client.get_json(path, "ids", "left_out", "complete")
+
+
+def change_some(client: ApiClient, errand: Errand) -> ChangeAnswer:
+    """Run again, cancel or delete as many of the jobs as STEP_TIME allows."""
+    until = time.monotonic() + STEP_TIME
+    result: ChangeAnswer = {"tried": 0, "declined": []}
+    for job_id in errand["ids"]:
+        try:
+            change_one(client, errand["to"], job_id)
+        except ApiError as error:
+            if error.may_pass or isinstance(error, Refused):
+                return {**result, **describe_error(error)}
+            result["declined"].append(describe_declined(error, job_id))
+        result["tried"] += 1
+        if time.monotonic() > until:
+            break
+    return result
+
+
+def describe_declined(error: ApiError, job_id: str) -> str:
+    """Why the API did not change a job. The text does not contain the job's ID, so the browser can
+    count the jobs with the same reason."""
+    if error.status == 404:
+        return "it is gone"
+    return str(error).replace(f"job {job_id}", "it")
+
+
+def change_one(client: ApiClient, action: str, job_id: str) -> None:
+    """Run one job again, cancel it or delete it. A rerun has the same Idempotency-Key as one of
+    `flask rerun`. So each job is run again only once, even if the visitor reloads the page halfway
+    or two visitors do the same."""
+    if action == "delete":
+        client.request("DELETE", job_path(job_id))
+    elif action == "cancel":
+        client.request("POST", f"{job_path(job_id)}/cancel", body={})
+    else:
+        client.request("POST", f"{job_path(job_id)}/rerun", body={}, key=f"rerun {job_id}")
+
+
+def load_queues(client: ApiClient, _errand: Errand) -> dict[str, Any]:
+    return client.get_json("/queues", "queues")
+
+
+def pause_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    body = {"why": errand["why"]} if errand["why"] else {}
+    client.request("PUT", pause_path(errand), body=body)
+    return load_queues(client, errand)
+
+
+def resume_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    client.request("DELETE", pause_path(errand))
+    return load_queues(client, errand)
+
+
+def pause_path(errand: Errand) -> str:
+    return f"/queues/{quote(errand['queue'], '')}/pause"
+
+
+def query_path(path: str, parameters: Mapping[str, object], *names: str) -> str:
+    """A path with those of the named parameters that have a value."""
+    return f"{path}?{urlencode({name: parameters[name] for name in names if parameters.get(name)})}"
+
+
+def describe_error(error: ApiError) -> ErrorAnswer:
+    return {"error": str(error), "busy": error.status == 503, "may_pass": error.may_pass}
+
+
+ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
+    "search": load_search,
+    "choose": load_chosen,
+    "change": change_some,
+    "queues": load_queues,
+    "pause": pause_queue,
+    "resume": resume_queue,
+}

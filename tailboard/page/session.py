@@ -1,0 +1,69 @@
+"""What the page remembers of one visitor, until the visitor closes the tab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+import streamlit as st
+
+from tailboard.page.shapes import (
+    HeaderAnswer,
+    Job,
+    Listing,
+    SavedAnswer,
+    SentList,
+    Totals,
+    UnconfirmedSubmit,
+)
+
+
+def empty_listing() -> Listing:
+    return {"rows": [], "counts": {}, "next": None, "more": False, "all_counts": {}, "paused": []}
+
+
+def empty_totals() -> Totals:
+    return {
+        "counts": {},
+        "paused": [],
+        "workers": [],
+        "machines": "",
+        "slots": {"busy": 0, "all": 0},
+        "failed_today": "",
+        "ticket": "",
+    }
+
+
+def no_list() -> SentList:
+    return {"number": "", "filters": None, "rows": []}
+
+
+@dataclass
+class Session:
+    """The state of one visitor's tab."""
+
+    token: str = ""  # that the visitor has typed
+    refused: int = 0  # the API's 401 or 403, if the page has to ask for the token
+    etag_cache: dict[str, requests.Response] = field(default_factory=dict)
+    listing: Listing = field(default_factory=empty_listing)
+    totals: Totals = field(default_factory=empty_totals)
+    sent_list: SentList = field(default_factory=no_list)
+    answer: HeaderAnswer | None = None
+    saved: list[Job] | None = None  # the saved commands; None until the visitor opens them
+    saved_error: str = ""  # why the saved commands could not be loaded
+    saved_answer: SavedAnswer | None = None
+    shown_job: Job | None = None  # the job whose log is shown, as last loaded
+    shown_error: str = ""  # why that job or its log could not be loaded
+    unconfirmed: UnconfirmedSubmit | None = None
+    errand_answer: dict[str, Any] = field(default_factory=dict)
+    # Job ID -> name -> value: the environment variables that the visitor has asked to see.
+    revealed: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def session() -> Session:
+    """The session of the visitor whose page is being drawn or whose event is being handled."""
+    if "session" not in st.session_state:
+        st.session_state["session"] = Session()
+    found: Session = st.session_state["session"]
+    return found

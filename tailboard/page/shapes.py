@@ -1,0 +1,176 @@
+"""The dictionaries that the page keeps, receives from the browser, and sends to it.
+
+Their keys are an interface: the files in static/ use the same names.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, Required, TypedDict
+
+Job = dict[str, Any]  # a job, or a saved command, as the API sends it
+Filters = dict[str, str]  # name of a filter, see rows.FILTERS -> its text, empty if not set
+
+
+class Listing(TypedDict):
+    """The jobs that match the filters, newest first."""
+
+    rows: list[Job]
+    counts: dict[str, int]  # by status; if a search or a queue is chosen, only of its jobs
+    next: str | None  # the `before` of the next part; None if there is none
+    more: bool  # True if `counts` covers only a part of the jobs that match
+    all_counts: dict[str, int]  # by status, of all jobs
+    paused: list[dict[str, Any]]  # the pauses of queues, as the API sends them
+
+
+class RowChanges(TypedDict):
+    """How a list differs from the list that the browser has."""
+
+    rows: list[Job]  # that are new or have changed
+    gone: list[str]  # IDs of the jobs that are no longer listed
+
+
+class ListChanges(RowChanges):
+    """What the header receives at each refresh to bring the job list up to date."""
+
+    next: str | None
+    counts: dict[str, int]
+    more: bool
+    since: str  # the number of the list that `rows` and `gone` refer to
+    filters: Filters
+
+
+class SentList(TypedDict):
+    """The list that the job list has received in full."""
+
+    number: str  # another for each list; empty before the first
+    filters: Filters | None
+    rows: list[Job]
+
+
+class Totals(TypedDict):
+    """What the header shows beside the list."""
+
+    counts: dict[str, int]  # by status, of all jobs
+    paused: list[dict[str, Any]]
+    workers: list[dict[str, Any]]
+    machines: str
+    slots: dict[str, int]  # `busy` and `all`
+    failed_today: str  # a number, "100+", or empty if no job has failed
+    ticket: str  # for reading logs; empty if the API could not make one
+
+
+class WantedLog(TypedDict):
+    """Which log the pane shows, and whether the page's server has to bring it."""
+
+    job: str  # empty if no job is chosen
+    tail: bool  # True if the browser does not reach the API
+    stamped: bool  # True if the lines of this tail begin with their times
+
+
+class LogTail(TypedDict):
+    """The end of a log. Offsets count the bytes of the whole log."""
+
+    text: str
+    offset: int  # where `text` begins
+    next: int  # where `text` ends
+    lines: int | None  # in the whole log; None if the API has not counted them
+    stamped: bool
+
+
+class HeaderResult(TypedDict, total=False):
+    """What came of a click in the header."""
+
+    job: str  # the ID of the new job
+    submitted: bool  # True if the run form submitted that job
+    wrong: dict[str, str]  # field of the run form -> error message
+    edit: dict[str, str]  # field of the run form -> text to fill in
+    source: str  # the ID of the job that `edit` was made from
+    notice: str  # an error message to show as a toast
+
+
+class HeaderAnswer(HeaderResult):
+    """The result of the last click, with a number: the header takes each number once."""
+
+    number: Required[int]
+
+
+class SubmitEvent(TypedDict, total=False):
+    """A click on Run in the run form."""
+
+    values: dict[str, Any]  # field -> what was typed
+    source: str  # the ID of the job that the form was filled from, or empty
+
+
+class ParamValue(TypedDict):
+    """A param of a command that is being saved."""
+
+    name: str
+    default: str | None
+
+
+class SavedChange(TypedDict, total=False):
+    """What the dialogs of saved commands send. A key that is missing changes nothing."""
+
+    name: str  # of the saved command
+    job: str  # the ID of the job whose command is saved
+    values: dict[str, Any]  # param -> its value for one run
+    params: list[ParamValue]
+    defaults: dict[str, Any]  # param -> its new default
+    cron: str | None
+    zone: str
+    paused: bool
+
+
+class SavedResult(TypedDict, total=False):
+    """What came of a click in the saved commands. Empty if all went well and no job was made."""
+
+    job: str  # the ID of the new job
+    wrong: dict[str, str]  # field -> error message; of the whole dialog if the field is empty
+
+
+class SavedAnswer(SavedResult):
+    """The result of the last click, with a number: the component takes each number once."""
+
+    to: Required[str]  # run, save, change, pause or delete
+    name: Required[str]  # of the saved command
+    number: Required[int]
+
+
+class UnconfirmedSubmit(TypedDict):
+    """A submit that is not known to have reached the API."""
+
+    path: str
+    body: Job
+    key: str  # the Idempotency-Key that it was sent with
+
+
+class Errand(TypedDict):
+    """A request from static/errands.js, whose sender waits for the answer."""
+
+    errand: str  # a name in ERRANDS
+    number: int  # which the answer repeats
+    q: NotRequired[str]
+    status: NotRequired[str]
+    queue: NotRequired[str]
+    before: NotRequired[str]
+    to: NotRequired[str]  # rerun, cancel or delete
+    ids: NotRequired[list[str]]
+    why: NotRequired[str]
+
+
+class ErrorAnswer(TypedDict):
+    """The answer to an errand that failed."""
+
+    error: str
+    busy: bool  # True if the API asks its clients to try again later
+    may_pass: bool  # True if it makes sense to try again
+
+
+class ChangeAnswer(TypedDict):
+    """The answer to the errand `change`. The last three are present if it ended early."""
+
+    tried: int  # of the jobs, from the first
+    declined: list[str]  # why the API did not change a job, for each such job
+    error: NotRequired[str]
+    busy: NotRequired[bool]
+    may_pass: NotRequired[bool]
