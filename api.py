@@ -32,12 +32,12 @@ from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,
-    known_queue,
     make_run,
     name_of_visitor,
     run_again,
     save_command,
-    unless_known,
+    valid_queue,
+    with_etag,
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
@@ -101,7 +101,7 @@ def index() -> Response:
     listed = [shown_job(job, pauses) for job in jobs]
     paused = list(pauses.values())
     answer = {"jobs": listed, "next": following, "counts": store.counts(), "paused": paused}
-    return unless_known(answer)
+    return with_etag(answer)
 
 
 @routes.get("/jobs/<job_id>")
@@ -203,7 +203,7 @@ def list_saved() -> Response:
     listed = [whole_command(command) for command in state().store.saved.list()]
     for row in listed:
         del row["env"]
-    return unless_known({"saved": listed})
+    return with_etag({"saved": listed})
 
 
 @routes.get("/saved/<name>")
@@ -260,13 +260,13 @@ def list_queues() -> dict[str, Any]:
 def pause(queue: str) -> dict[str, Any]:
     """Start no more jobs from a queue until it is resumed; running jobs continue."""
     wanted = PauseRequest.parse(with_visitor(json_body({}), "by"))
-    return asdict(state().store.pauses.pause(known_queue(queue), wanted.why, wanted.by))
+    return asdict(state().store.pauses.pause(valid_queue(queue), wanted.why, wanted.by))
 
 
 @routes.delete("/queues/<queue>/pause")
 def resume(queue: str) -> tuple[str, int]:
     """End the pause of a queue."""
-    state().store.pauses.resume(known_queue(queue))
+    state().store.pauses.resume(valid_queue(queue))
     return "", 204
 
 

@@ -10,7 +10,7 @@ import click
 
 from tailboard.cli.terminal import Commands, echo_line
 from tailboard.settings import is_redis
-from tailboard.web.actions import known_queue
+from tailboard.web.actions import valid_queue
 from tailboard.web.models import PauseRequest
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.state import state
@@ -43,14 +43,14 @@ def workers_command() -> None:
 def pause_command(queue: str, why: str | None) -> None:
     """Claim nothing from QUEUE until it is resumed; what runs goes on."""
     request = PauseRequest.parse({"why": why, "by": getuser()})
-    state().store.pauses.pause(known_queue(queue), request.why, request.by)
+    state().store.pauses.pause(valid_queue(queue), request.why, request.by)
 
 
 @commands.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
     """End the pause of QUEUE."""
-    state().store.pauses.resume(known_queue(queue))
+    state().store.pauses.resume(valid_queue(queue))
 
 
 @commands.command("access")

@@ -53,7 +53,7 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
     return state().store.submit(job, key, sent)
 
 
-def unless_known(answer: dict[str, Any]) -> Response:
+def with_etag(answer: dict[str, Any]) -> Response:
     """The answer as JSON with an ETag; 304 if the client has it already."""
     response = current_app.make_response(answer)
     response.add_etag()
@@ -100,7 +100,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
     return job
 
 
-def known_queue(name: str) -> str:
+def valid_queue(name: str) -> str:
     """The name of a queue; 400 if no queue can have it."""
     try:
         check_queue(name)

@@ -34,7 +34,7 @@ from tailboard.web.problems import ERROR_SENTENCES, DownloadBroken
 from tailboard.web.server import (
     OTHER_THREADS,
     connection_limit,
-    leave_with_parent,
+    exit_with_parent,
     set_up_listeners,
 )
 from tailboard.web.state import AppState
@@ -61,16 +61,16 @@ class FlaskOverAsgi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self.live(receive, send)
+            await self.handle_lifespan(receive, send)
         else:
             await self.answer(scope, receive, send)
 
-    async def live(self, receive: Receive, send: Send) -> None:
+    async def handle_lifespan(self, receive: Receive, send: Send) -> None:
         """Run the background tasks from the start of the server to its end."""
         await receive()
         tasks = [
             asyncio.create_task(set_up_listeners(self.connections)),
-            asyncio.create_task(leave_with_parent()),
+            asyncio.create_task(exit_with_parent()),
         ]
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -83,9 +83,9 @@ class FlaskOverAsgi:
         environ = make_environ(scope)
         environ["wsgi.input"] = await self.bodies.read(environ, receive)
         with self.connections.answering(scope["client"]):
-            await self.answer_whole(scope, environ, receive, send, begun)
+            await self.answer_complete(scope, environ, receive, send, begun)
 
-    async def answer_whole(
+    async def answer_complete(
         self, scope: Scope, environ: dict[str, Any], receive: Receive, send: Send, begun: float
     ) -> None:
         """Answer a request whose body has arrived. `begun`: its start, on the monotonic clock."""
@@ -117,7 +117,7 @@ async def stream_chunks(
 ) -> None:
     """Send the chunks until the end, or until the client disconnects. The next chunk is made when
     the client has taken the ones before."""
-    gone = asyncio.create_task(disconnected(receive))
+    gone = asyncio.create_task(wait_for_disconnect(receive))
     try:
         while chunk is not None and not gone.done():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -131,7 +131,7 @@ async def stream_chunks(
     await send({"type": "http.response.body", "body": b""})
 
 
-async def disconnected(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -14,9 +14,15 @@ from tailboard.web.state import state
 from tailboard.web.tickets import ANY_LOG, Ticket, read_ticket
 from tailboard.web.tokens import NamedToken
 
-FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
+PROXY_HEADERS = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-Ip",
+)
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-READING = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 
 
@@ -71,17 +77,17 @@ def refuse_other_sites() -> None:
     """403 for a request that a page of another site makes a visitor's browser send: the browser may
     run on this machine, or have a ticket. The dashboard's origins are allowed."""
     origin = request.headers.get("Origin")
-    if is_dashboards(origin):
+    if is_dashboard_origin(origin):
         return
     is_foreign = origin is not None and origin != request.host_url.rstrip("/")
     # Browsers do not always send Origin. Reading is allowed: any page can link to a log.
-    if request.method not in READING and request.headers.get("Sec-Fetch-Site") in OTHER_SITES:
+    if request.method not in SAFE_METHODS and request.headers.get("Sec-Fetch-Site") in OTHER_SITES:
         is_foreign = True
     if is_foreign:
         abort(403, "requests from another site's page are refused")
 
 
-def is_dashboards(origin: str | None) -> bool:
+def is_dashboard_origin(origin: str | None) -> bool:
     """Is this an origin of the dashboard's page? If no setting lists them, the request's ticket
     names it: the page's server asks for the ticket, and no other site can get one."""
     listed = state().origins
@@ -111,7 +117,7 @@ def require_this_machine() -> None:
         abort(403, "without TAILBOARD_TOKEN only this machine is served")
     if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
         abort(403, "without TAILBOARD_TOKEN the Host must be localhost or 127.0.0.1")
-    if any(name in request.headers for name in FORWARDING):
+    if any(name in request.headers for name in PROXY_HEADERS):
         abort(403, "without TAILBOARD_TOKEN no proxy may forward requests")
 
 
@@ -145,7 +151,7 @@ def add_security_headers(response: Response) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     response.vary.add("Origin")
     origin = request.headers.get("Origin")
-    if origin is not None and is_dashboards(origin):
+    if origin is not None and is_dashboard_origin(origin):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "*"
     return response

@@ -104,7 +104,7 @@ async def set_up_listeners(connections: Connections) -> None:
     clients can connect from now on, and watch the connections."""
     while not (listeners := listening_sockets()):
         await asyncio.sleep(0.01)
-    bound_clients(listeners)
+    set_client_timeouts(listeners)
     host, port = listeners[0].getsockname()[:2]
     print(f"api: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     for listener in listeners:
@@ -119,7 +119,7 @@ def listening_sockets() -> list[socket.socket]:
     return [socket.socket(fileno=os.dup(fd)) for fd in fds]
 
 
-def bound_clients(listeners: list[socket.socket]) -> None:
+def set_client_timeouts(listeners: list[socket.socket]) -> None:
     """Make the kernel close connections whose client reads nothing or has vanished. Accepted
     connections inherit the timeouts of the listening socket."""
     for listener in listeners:
@@ -130,7 +130,7 @@ def bound_clients(listeners: list[socket.socket]) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_TIME)
 
 
-async def leave_with_parent() -> None:
+async def exit_with_parent() -> None:
     """Exit when the server's first process has exited. It stops this process before it exits, but
     not if it is killed: then this process would continue to run and keep the port."""
     parent = os.getppid()
