@@ -44,10 +44,11 @@ from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import guard, visitor
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
+from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
-from tailboard.web.log_search import GrepPage, search_in_turn, searcher
+from tailboard.web.log_search import search_in_turn, searcher
 from tailboard.web.models import Bulk, Grep, Listing, LogQuery, PauseRequest, RunQuery, Submission
 from tailboard.web.openapi import describe_operations
 from tailboard.web.problems import add_error_handlers

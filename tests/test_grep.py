@@ -18,6 +18,7 @@ from api import create_app
 from storage import WorkerStore
 from tailboard.cli import logs as logs_module
 from tailboard.status import Status
+from tailboard.web import grep as grep_module
 from tailboard.web import log_search
 
 
@@ -169,7 +170,7 @@ def ask(local: Hand) -> Callable[..., dict[str, Any]]:
 def test_an_answer_reads_so_many_bytes_and_no_more(
     local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_search, "GREP_BYTES", 100_000)
+    monkeypatch.setattr(grep_module, "GREP_BYTES", 100_000)
     line = b"." * 99 + b"\n"
     jobs = [local.ended(b"far\n" + line * 2_400 + b"far\n") for _ in range(2)]
     local.ended(line * 500)
@@ -197,7 +198,7 @@ def test_only_the_newest_part_of_a_huge_log_is_searched(
     local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may have made its log one hole of a terabyte."""
-    monkeypatch.setattr(log_search, "GREP_JOB_BYTES", 1 << 20)
+    monkeypatch.setattr(grep_module, "GREP_JOB_BYTES", 1 << 20)
     old, huge = local.ended(b"whole\n"), local.ended(b"whole\n")
     with open(local.log(huge), "ab") as log:
         log.truncate(1 << 40)

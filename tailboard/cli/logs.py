@@ -10,9 +10,9 @@ import click
 from tailboard.cli.options import filter_options
 from tailboard.cli.terminal import INTERRUPTED, Commands, echo_line, find, printable
 from tailboard.job import Job
+from tailboard.web.grep import GrepPage
 from tailboard.web.log_follow import follow_log, plain_text
 from tailboard.web.log_read import begin_at, open_log
-from tailboard.web.log_search import GrepPage
 from tailboard.web.models import Grep, LogQuery
 from tailboard.web.state import state
 
