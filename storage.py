@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 # --- The contracts --------------------------------------------------------------------------------
 #
 # What a backend must provide, by subject. A backend also needs a `Log` and a `Notifier` of its own.
-# It does not repeat these docstrings; it documents only how it differs. tests/test_store.py checks
+# It does not repeat these docstrings; it documents only how it differs. tests/test_store_contract.py checks
 # every backend.
 #
 # In all methods:

@@ -1,5 +1,5 @@
 """Saved commands and their schedules: what a run may be told, when one is due, and what becomes of
-times that nobody was there for. What every storage promises of them, test_store.py says."""
+times that nobody was there for. What every storage promises of them, test_store_contract.py says."""
 
 from __future__ import annotations
 
