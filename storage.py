@@ -79,8 +79,8 @@ if TYPE_CHECKING:
 # --- The contracts --------------------------------------------------------------------------------
 #
 # What a backend must provide, by subject. A backend also needs a `Log` and a `Notifier` of its own.
-# It does not repeat these docstrings; it documents only how it differs. tests/test_store_contract.py checks
-# every backend.
+# It does not repeat these docstrings; it documents only how it differs.
+# tests/test_store_contract.py checks every backend.
 #
 # In all methods:
 # - IDs are made by `new_id` and sort by the time of submission. If a text is not of that form, it

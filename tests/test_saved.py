@@ -1,5 +1,5 @@
-"""Saved commands and their schedules: what a run may be told, when one is due, and what becomes of
-times that nobody was there for. What every storage promises of them, test_store_contract.py says."""
+"""Saved commands and their schedules: which settings a run may change, when a run is due, and what
+becomes of times at which no worker ran. test_store_contract.py checks what every store promises."""
 
 from __future__ import annotations
 
