@@ -20,11 +20,13 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import generate_latest
 
 import storage
+from tailboard.cli import access as access_commands
 from tailboard.cli import jobs as jobs_commands
 from tailboard.cli import logs as logs_commands
 from tailboard.cli import many as many_commands
+from tailboard.cli import queues as queues_commands
 from tailboard.cli import saved as saved_commands
-from tailboard.cli import service as service_commands
+from tailboard.cli import workers as workers_commands
 from tailboard.folder.access import check_private
 from tailboard.job import Job
 from tailboard.program_log import start_logging
@@ -72,7 +74,9 @@ COMMANDS = (  # of `flask`
     logs_commands.commands,
     many_commands.commands,
     saved_commands.commands,
-    service_commands.commands,
+    queues_commands.commands,
+    workers_commands.commands,
+    access_commands.commands,
 )
 routes = Blueprint("tailboard", __name__)
 

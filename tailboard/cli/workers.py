@@ -1,0 +1,52 @@
+"""`flask workers` and `flask mark-lost`: the workers and their machines."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from getpass import getuser
+
+import click
+
+from tailboard.cli.terminal import Commands, echo_line
+from tailboard.settings import is_redis
+from tailboard.web.state import state
+
+commands = Commands()
+
+
+@commands.command("workers")
+def workers_command() -> None:
+    """List the living workers."""
+    alive = state().store.workers()
+    if not alive:
+        echo_line("no worker is running: `python worker.py` starts one", err=True)
+    for info in alive:
+        queues = ", ".join(info.queues) or "all queues"
+        silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
+        echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
+    for pause in state().store.pauses.list():
+        echo_line(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
+    for machine in state().store.machines():
+        heard = f"heard of at {machine.heard_at}"
+        echo_line(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+
+
+@commands.command("mark-lost")
+@click.argument("spool")
+def mark_lost_command(spool: str) -> None:
+    """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
+    or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
+    of those that have ended."""
+    url = state().settings.storage
+    if not is_redis(url):
+        raise click.ClickException("only machines that share their jobs by Redis can be given up")
+    from tailboard.machines.redis_machines import RedisMachines  # here: a folder needs no Redis
+
+    reason = f"its machine {spool} was given up by {getuser()}"
+    with closing(RedisMachines(url)) as machines:
+        try:
+            lost = machines.mark_lost(spool, reason)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    for job in lost:
+        echo_line(job.id)
