@@ -27,10 +27,11 @@ def access_command() -> None:
 
 @commands.command("token")
 @click.argument("name")
-@click.option("--replace", is_flag=True, help="NAME's token until now is good no more.")
-@click.option("--revoke", is_flag=True, help="NAME's token is good no more; no other is made.")
+@click.option("--replace", is_flag=True, help="Replace NAME's token, which stops working.")
+@click.option("--revoke", is_flag=True, help="Revoke NAME's token and make no new one.")
 def token_command(name: str, replace: bool, revoke: bool) -> None:
-    """Make a token for NAME, in the file that TAILBOARD_TOKENS names, and print it this once."""
+    """Make a token for NAME in the file that TAILBOARD_TOKENS names, and print it. It is shown only
+    once."""
     tokens = state().tokens
     if not tokens.path:
         raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")

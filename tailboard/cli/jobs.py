@@ -1,4 +1,4 @@
-"""`flask submit` and `flask jobs`."""
+"""`flask submit` and `flask jobs`: submit a job, list jobs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ commands = Commands()
 @click.argument("command")
 @click.option("--name")
 @job_options
-@click.option("--not-before", metavar="TIME", help="Like +10m, +2h, or 2026-11-23T18:00:00Z.")
+@click.option(
+    "--not-before", metavar="TIME", help="When it may start: +10m, +2h, or 2026-11-23T18:00:00Z."
+)
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
-    """Queue COMMAND, a shell line (-: a script from standard input), and print its ID."""
+    """Submit COMMAND, a shell line (-: a script from standard input), and print the job's ID."""
     given["command"] = read_script() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
     job = state().store.submit(make_job(given | {"submitted_by": getuser()}))
@@ -44,9 +46,10 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
 @commands.command("jobs")
 @click.option("--status", type=click.Choice([str(status) for status in Status]))
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first. On a terminal a line below says why one ended badly, or waits."""
+    """List jobs, newest first. On a terminal, a second line says why a job failed or
+    waits."""
     pauses, columns = pauses_by_queue(), terminal.terminal_columns()
     for job in state().store.list(Status(status) if status else None, limit=limit)[0]:
         shown = shown_job(job, pauses)
@@ -56,7 +59,7 @@ def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
 
 
 def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]:
-    """A job as text. For programs, which have no columns, it is one line."""
+    """A job as text. Without `columns`, for programs, it is always one line."""
     code = "" if job.exit_code is None else job.exit_code
     line = f"{job.id}  {job.status:9}  {code!s:>3}  {short_title(job.name, job.command)}"
     if columns is None:
@@ -68,13 +71,13 @@ def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]
 
 
 def what_happened(job: dict[str, Any]) -> str:
-    """Why a job ended badly, or waits; nothing where there is nothing to say."""
+    """Why a job failed, or why it waits; empty if there is nothing to explain."""
     explanation = [" ".join(text.split()) for text in (job["reason"], job["hint"]) if text]
     return ": ".join(explanation) or time_to_wait(job)
 
 
 def time_to_wait(job: dict[str, Any]) -> str:
-    """In how long a queued job may start that waits for its time; nothing for any other."""
+    """How long a queued job still waits for its time; empty for any other job."""
     if job["status"] != Status.QUEUED or job["not_before"] is None:
         return ""
     left = parse_time(job["not_before"]) - time.time()

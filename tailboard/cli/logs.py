@@ -1,4 +1,4 @@
-"""`flask logs` and `flask grep`."""
+"""`flask logs` and `flask grep`: print one log, search all logs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tailboard.web.log_read import begin_at, open_log
 from tailboard.web.models import Grep, LogQuery
 from tailboard.web.state import state
 
-GREP_COMMAND_TIME = 0.5  # seconds until `flask grep` prints what it has found
-GREP_COMMAND_LINES = 1_000  # and no more lines than this
+GREP_COMMAND_TIME = 0.5  # seconds after which `flask grep` prints what it has found so far
+GREP_COMMAND_LINES = 1_000  # after which it prints them, too
 commands = Commands()
 
 
 def follow_to_end(job: Job) -> None:
-    """Print a job's log as it is written; exit with its exit code."""
+    """Print a job's log as the job writes it; exit with the job's exit code, or 1."""
     for data in plain_text(follow_log(job.id, 0, False)):
         click.echo(data, nl=False)
     code = state().store.get(job.id).exit_code
@@ -31,9 +31,9 @@ def follow_to_end(job: Job) -> None:
 
 @commands.command("logs")
 @click.argument("job_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
-@click.option("--tail", metavar="N", help="The last N lines (default: 1000).")
-@click.option("--since", metavar="AGE", help="Like 30s, 5m, or a time.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
+@click.option("--tail", metavar="N", help="Only the last N lines (default: 1000).")
+@click.option("--since", metavar="AGE", help="Only lines written since then: 30s, 5m, or a time.")
 def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     """Print a job's log."""
     if all(place.values()):
@@ -48,11 +48,11 @@ def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
 @commands.command("grep")
 @click.argument("text")
 @filter_options
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N lines.")
-@click.option("--per-job", type=click.IntRange(1), metavar="N", help="At most N lines of a job.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N lines.")
+@click.option("--per-job", type=click.IntRange(1), metavar="N", help="At most N lines per job.")
 def grep_command(text: str, limit: int | None, per_job: int | None, **filters: str | None) -> None:
-    """Print the lines of all logs that hold TEXT, in ASCII capitals or not, as `ID name: line`, the
-    newest job and the newest line first. Exit code 1: there is none."""
+    """Print every log line that contains TEXT (ASCII case is ignored) as `ID name: line`, newest
+    job and newest line first. Exits with 1 if there is none."""
     query = Grep.parse(filters | {"q": text})
     count = 0
     try:
@@ -65,7 +65,7 @@ def grep_command(text: str, limit: int | None, per_job: int | None, **filters: s
 
 
 def grep_pages(query: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
-    """A search of all logs to its end, or until so many lines are found."""
+    """The parts of a search of all logs, until it has found `limit` lines or reached its end."""
     while limit > 0:
         now = {"limit": min(limit, GREP_COMMAND_LINES), "per_job": per_job}
         page = GrepPage(query.model_copy(update=now), GREP_COMMAND_TIME, False).search()
@@ -78,7 +78,7 @@ def grep_pages(query: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
 
 def print_hits(page: GrepPage) -> None:
     for hit in page.hits:
-        line = " ".join(hit["text"].splitlines())  # of a progress bar, say, which has \r
+        line = " ".join(hit["text"].splitlines())  # a progress bar, for example, contains \r
         click.echo(f"{hit['job']['id']} {printable(hit['job']['title'])}: {line}")
     for job_id in page.unreadable:
         echo_line(f"{job_id}: its log cannot be read", err=True)

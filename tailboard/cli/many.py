@@ -1,4 +1,4 @@
-"""The commands that act on many jobs."""
+"""`flask cancel`, `flask rerun` and `flask delete`: change one job or many."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ from tailboard.web.bulk import BULK_DONE, Chosen, bulk_key, choose
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
 
-SHOWN_JOBS = 10  # of many, before the question
-PROGRESS_INTERVAL = 1.0  # seconds
+SHOWN_JOBS = 10  # jobs that are listed before the question
+PROGRESS_INTERVAL = 1.0  # seconds between messages about the progress
 commands = Commands()
 
 
 class Action(NamedTuple):
-    """What a command does to a job, or to many."""
+    """A command that changes jobs. Its functions return the new job, or None."""
 
     name: str
-    one: Callable[[Job], Job | None]
-    of_many: Callable[[Job], Job | None]
+    one: Callable[[Job], Job | None]  # the job that the user has named
+    of_many: Callable[[Job], Job | None]  # each of the jobs that options select
 
 
 def add_action(action: Action) -> None:
+    """Add the command of an action to `commands`."""
     name = action.name.capitalize()
-    help_text = f"{name} the job of this ID, or all jobs that the options choose."
+    help_text = f"{name} the job with this ID, or all jobs that the options select."
 
     @commands.command(action.name, help=help_text)
     @click.argument("job_id", metavar="[ID]", required=False)
     @filter_options
-    @click.option("--q", metavar="TEXT", help="In name, command or ID.")
+    @click.option(
+        "--q", metavar="TEXT", help="Only jobs whose name, command or ID contains this text."
+    )
     @click.option("--yes", is_flag=True, help="Do not ask.")
     def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
         is_filtered = any(filters.values())
@@ -64,12 +67,17 @@ def delete_job(job: Job) -> None:
     state().store.delete(job.id)
 
 
+def rerun_job(job: Job) -> Job:
+    return run_again(job.id)
+
+
+def rerun_once(job: Job) -> Job:
+    """The rerun of one of many jobs. If it is repeated, it returns the same new job."""
+    return run_again(job.id, bulk_key(job.id))
+
+
 add_action(Action("cancel", cancel_as_user, cancel_as_user))
-
-
-add_action(Action("rerun", lambda j: run_again(j.id), lambda j: run_again(j.id, bulk_key(j.id))))
-
-
+add_action(Action("rerun", rerun_job, rerun_once))
 add_action(Action("delete", delete_job, delete_job))
 
 
@@ -78,7 +86,7 @@ def count_of(jobs: int) -> str:
 
 
 def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
-    """Say which jobs these are, ask, do it, and say what could not be done."""
+    """Show the selected jobs, ask, change them, and report what could not be done."""
     chosen = choose(query, sys.maxsize, float("inf"))
     show_chosen(chosen)
     if not chosen.jobs:
@@ -102,8 +110,8 @@ def show_chosen(chosen: Chosen) -> None:
 
 
 class Progress:
-    """An action on many jobs: what was done goes to standard output, an ID a line, all else to
-    standard error."""
+    """An action on many jobs. It prints the IDs of the changed jobs, one per line, on standard
+    output, and everything else on standard error."""
 
     def __init__(self, action: Action, jobs: Sequence[Job]) -> None:
         self.action, self.jobs = action, jobs
@@ -112,7 +120,7 @@ class Progress:
         self.shown_at = time.monotonic()
 
     def run(self) -> None:
-        """Exit code 1 where something could not be done."""
+        """Change the jobs and exit: with 1 if one of them could not be changed."""
         try:
             for number, job in enumerate(self.jobs, 1):
                 self._act(job)
@@ -120,7 +128,7 @@ class Progress:
         except KeyboardInterrupt:
             self._sum_up()
             sys.exit(INTERRUPTED)
-        except StoreUnreachable as error:  # so it would be for all others
+        except StoreUnreachable as error:  # the other jobs would fail in the same way
             self.failures.append(f"broken off: {error}")
         self._sum_up()
         sys.exit(1 if self.failures else 0)

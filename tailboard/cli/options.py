@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""The options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def job_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how a job runs, whether it is submitted or saved."""
+    """Add the options that say how a job runs, for `flask submit` and `flask save`."""
     folder = click.Path(resolve_path=True)
     pause = "Seconds, doubled with each retry."
     options: list[Option] = [
         click.option("--queue"),
         click.option("--cwd", type=folder, help="The folder to run in."),
-        click.option("--env", multiple=True, metavar="K=V", help="May be given several times."),
+        click.option("--env", multiple=True, metavar="K=V", help="Can be given several times."),
         click.option("--timeout", type=float, help="Seconds."),
         click.option("--retries", type=int),
         click.option("--retry-delay", type=float, metavar="S", help=pause),
@@ -31,7 +31,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_script() -> str:
-    """The text on standard input, whatever the locale."""
+    """The text on standard input, as UTF-8 in any locale."""
     content = io.BytesIO(sys.stdin.buffer.read())
     try:
         return io.TextIOWrapper(content, "utf-8").read()
@@ -41,11 +41,11 @@ def read_script() -> str:
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options by which a command chooses jobs, as GET /jobs has them."""
+    """Add the options that select jobs, which GET /jobs has, too."""
     status = click.Choice([str(status) for status in Status])
     options: list[Option] = [
         click.option("--status", type=status),
-        click.option("--since", metavar="AGE", help="Submitted since: like 30s, 1d, or a time."),
+        click.option("--since", metavar="AGE", help="Submitted since then: 30s, 1d, or a time."),
         click.option("--queue"),
     ]
     for option in reversed(options):
@@ -54,6 +54,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Texts such as NAME=VALUE as a mapping. An error message begins with `option`."""
     if bad := [pair for pair in pairs if "=" not in pair]:
         raise click.ClickException(f"{option} must be NAME=VALUE, not {bad[0][:80]!r}")
     values: dict[str, str] = {}

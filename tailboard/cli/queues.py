@@ -16,9 +16,11 @@ commands = Commands()
 
 @commands.command("pause")
 @click.argument("queue")
-@click.option("--why", metavar="TEXT", help="Shown to who waits for it.")
+@click.option(
+    "--why", metavar="TEXT", help="The reason, shown with the jobs that wait in the queue."
+)
 def pause_command(queue: str, why: str | None) -> None:
-    """Claim nothing from QUEUE until it is resumed; what runs goes on."""
+    """Start no more jobs from QUEUE until it is resumed; running jobs continue."""
     request = PauseRequest.parse({"why": why, "by": getuser()})
     state().store.pauses.pause(valid_queue(queue), request.why, request.by)
 
@@ -26,5 +28,5 @@ def pause_command(queue: str, why: str | None) -> None:
 @commands.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
-    """End the pause of QUEUE."""
+    """Start jobs from QUEUE again."""
     state().store.pauses.resume(valid_queue(queue))

@@ -1,4 +1,8 @@
-"""The commands about saved commands."""
+"""`flask save`, `flask start` and `flask saved`: the saved commands.
+
+`flask run` is a command of Flask, so a saved command is run by `flask start`. `flask pause` is for
+queues, so a schedule is paused by `flask saved pause`.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,6 @@ from tailboard.web.requests import parse_json
 from tailboard.web.state import state
 from tailboard.web.views import whole_command
 
-# Saved commands. `flask run` is Flask's own, hence `flask start`; `flask pause` and `resume` are
-# left to queues, hence `flask saved pause`.
 commands = Commands()
 
 
@@ -38,13 +40,13 @@ commands = Commands()
 @click.argument("name")
 @click.argument("command", required=False)
 @click.option(
-    "--from", "job_id", metavar="ID", help="Save what this job ran, where COMMAND is none."
+    "--from", "job_id", metavar="ID", help="Save what this job ran, instead of giving COMMAND."
 )
-@click.option("--name", "label", help="Of its jobs (default: NAME).")
+@click.option("--name", "label", help="Name for its jobs (default: NAME).")
 @job_options
-@click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="May be given several times.")
-@click.option("--cron", help="Like '0 3 * * *', or @daily.")
-@click.option("--zone", help="Of its times, like Europe/Berlin (default: UTC).")
+@click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="Can be given several times.")
+@click.option("--cron", help="Its schedule, such as '0 3 * * *' or @daily.")
+@click.option("--zone", help="Time zone of the schedule, such as Europe/Berlin (default: UTC).")
 def save_command_line(
     name: str,
     command: str | None,
@@ -54,24 +56,28 @@ def save_command_line(
     param: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Keep COMMAND, a shell line (-: a script from standard input), under NAME, in place of what
-    it was. A variable of a job's env that becomes a param gives its default."""
+    """Save COMMAND, a shell line (-: a script from standard input), as NAME, instead of what NAME
+    was. With --from, a variable of the job that becomes a param supplies the param's default."""
     if (command is None) == (job_id is None):
         raise click.ClickException("give either a COMMAND or --from ID")
-    said: dict[str, Any] = {"command": read_script() if command == "-" else command, "env": {}}
+    definition: dict[str, Any] = {
+        "command": read_script() if command == "-" else command,
+        "env": {},
+    }
     if job_id is not None:
         job = find(job_id)
-        said = {field: getattr(job, field) for field in JobRequest.model_fields}
-    said |= {field: value for field, value in given.items() if value is not None}
-    said["name"] = label or said.get("name")
-    said["env"] = said["env"] | parse_pairs("--env", env)
-    said["params"] = [parse_param(text, said["env"]) for text in param]
-    is_new = save_command(name, said)
+        definition = {field: getattr(job, field) for field in JobRequest.model_fields}
+    definition |= {field: value for field, value in given.items() if value is not None}
+    definition["name"] = label or definition.get("name")
+    definition["env"] = definition["env"] | parse_pairs("--env", env)
+    definition["params"] = [parse_param(text, definition["env"]) for text in param]
+    is_new = save_command(name, definition)
     echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
 def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
-    """`P=DEFAULT`, or `P`, whose default is the value that env has for it: it leaves env."""
+    """A param from `P=DEFAULT`, or from `P`: its default is then the value of P in `env`. P leaves
+    `env`."""
     name, has_default, default = text.partition("=")
     known = env.pop(name, None)
     return {"name": name, "default": default if has_default else known}
@@ -93,7 +99,7 @@ def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
 @click.pass_context
 @with_appcontext
 def saved_commands(context: click.Context) -> None:
-    """List saved commands; keep them, or their times, by the commands below."""
+    """List saved commands, or manage them and their schedules with the commands below."""
     if context.invoked_subcommand is not None:
         return
     for command in state().store.saved.list():
@@ -104,7 +110,7 @@ saved_commands.command_class = Command
 
 
 def describe_command(shown: dict[str, Any]) -> str:
-    """A saved command in one line: name, times, last run, what it runs."""
+    """A saved command in one line: its name, schedule, last run, params and command."""
     times = "no times" if shown["cron"] is None else f"{shown['cron']} {shown['zone']}"
     if shown["paused"]:
         times += ", paused"
@@ -124,7 +130,7 @@ def describe_command(shown: dict[str, Any]) -> str:
 
 
 def time_in_zone(text: str, zone: str) -> str:
-    """A time in UTC, as it is on the wire, to the minute in a zone, which is named."""
+    """A time from the wire, to the minute, in a time zone, with the name of that zone."""
     if zone == "UTC":
         return f"{text[:16]}Z"
     return f"{datetime.fromisoformat(text).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
@@ -133,31 +139,36 @@ def time_in_zone(text: str, zone: str) -> str:
 @saved_commands.command("delete")
 @click.argument("name")
 def delete_saved_command(name: str) -> None:
-    """Forget a saved command; its jobs stay."""
+    """Delete a saved command and keep its jobs."""
     state().store.saved.delete(name)
     echo_line(name)
 
 
-def switch_times(word: str, paused: bool, text: str) -> None:
-    @saved_commands.command(word, help=text)
-    @click.argument("name")
-    def switch(name: str) -> None:
-        command = state().store.saved.load(name)
-        state().store.saved.save(replace(command, paused=paused))
-        echo_line(name)
+@saved_commands.command("pause")
+@click.argument("name")
+def pause_saved_command(name: str) -> None:
+    """Pause a saved command's schedule; it can still be started by hand."""
+    set_paused(name, True)
 
 
-switch_times("pause", True, "Let a saved command's times pass; it can still be started.")
+@saved_commands.command("resume")
+@click.argument("name")
+def resume_saved_command(name: str) -> None:
+    """Resume a saved command's schedule, from now on."""
+    set_paused(name, False)
 
 
-switch_times("resume", False, "Let its times count again, from now on.")
+def set_paused(name: str, paused: bool) -> None:
+    command = state().store.saved.load(name)
+    state().store.saved.save(replace(command, paused=paused))
+    echo_line(name)
 
 
 @saved_commands.command("export")
 @click.argument("folder", type=click.Path(file_okay=False))
 def export_command(folder: str) -> None:
-    """Write each saved command into FOLDER/NAME.json, for git to keep. Only you can read the files:
-    `env` may contain secrets."""
+    """Write each saved command to FOLDER/NAME.json, for example to keep it in git. Only you can
+    read the files: `env` can contain secrets."""
     os.makedirs(folder, exist_ok=True)
     commands = {
         os.path.join(folder, f"{command.saved}.json"): command
@@ -174,7 +185,7 @@ def export_command(folder: str) -> None:
 @saved_commands.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def import_command(folder: str) -> None:
-    """Save each FOLDER/NAME.json, as `export` writes them: all, or none where one is bad."""
+    """Save each FOLDER/NAME.json, as `export` writes them. If one is bad, none is saved."""
     store = state().store
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
     commands = [read_exported(os.path.join(folder, name)) for name in names]
@@ -192,7 +203,8 @@ def import_command(folder: str) -> None:
 
 
 def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
-    """The bytes of a definition; an error if there is no room for it beside those of `sizes`."""
+    """The size of a definition in bytes. An error if there is no room for it; `sizes` are those of
+    all saved commands, by name."""
     size = len(encode_command(make_command(name, definition)))
     try:
         check_room(name, size, sizes)
@@ -202,7 +214,7 @@ def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]
 
 
 def read_exported(path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the definition in a file; an error names the file."""
+    """The name and the definition of the saved command in a file. An error names the file."""
     name = os.path.basename(path).removesuffix(".json")
     try:
         return name, make_command(name, parse_json(read_small(path))).definition()

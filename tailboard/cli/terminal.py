@@ -1,4 +1,4 @@
-"""What every command uses: errors, lines, columns."""
+"""What every command uses: error messages, output lines, the width of the terminal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tailboard.job import Job
 from tailboard.values import CONTROL_RE
 from tailboard.web.state import state
 
-SHOWN_IDS = 5  # of the jobs that an ambiguous ID fits
-INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
+SHOWN_IDS = 5  # of the jobs that match an ambiguous ID
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
 
 
 class Command(click.Command):
-    """A command that prints an error as one sentence and ends with exit code 1."""
+    """A command that prints an error as one sentence and exits with 1."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except BrokenPipeError:  # `flask jobs | head`: click knows what to do
+        except BrokenPipeError:  # `flask jobs | head`: click handles it
             raise
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
             raise click.ClickException(printable(describe_error(error))) from None
@@ -41,8 +41,8 @@ class Commands(AppGroup):
 
 
 def printable(text: str) -> str:
-    """The text without control characters. Clients choose the names of jobs, reasons and more: on a
-    terminal they could write to its clipboard (OSC 52), or over other lines."""
+    """The text without control characters. Clients choose names, reasons and more. On a terminal,
+    control characters could write to the clipboard (OSC 52) or overwrite other lines."""
     return CONTROL_RE.sub("\ufffd", text)
 
 
@@ -58,7 +58,7 @@ def describe_error(error: Exception) -> str:
 
 
 def find(part: str) -> Job:
-    """The job whose ID starts or ends with this."""
+    """The job whose ID starts or ends with this text. An error if there is not exactly one."""
     found = state().store.find(part)
     if len(found) == 1:
         return state().store.get(found[0])
@@ -71,12 +71,12 @@ def find(part: str) -> Job:
 
 
 def terminal_columns() -> int | None:
-    """How wide the terminal is that is written to; None where it is none."""
+    """The width of the terminal; None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def cut_to(text: str, columns: int) -> str:
-    """The text, so far as it fits into a line of a terminal, where CJK characters are wide."""
+    """The part of a text that fits into one line of a terminal. CJK characters take two columns."""
     for place, character in enumerate(text):
         columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
         if columns < 0:

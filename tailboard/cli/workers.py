@@ -16,7 +16,7 @@ commands = Commands()
 
 @commands.command("workers")
 def workers_command() -> None:
-    """List the living workers."""
+    """List the running workers, the paused queues and the machines."""
     alive = state().store.workers()
     if not alive:
         echo_line("no worker is running: `python worker.py` starts one", err=True)
@@ -34,9 +34,9 @@ def workers_command() -> None:
 @commands.command("mark-lost")
 @click.argument("spool")
 def mark_lost_command(spool: str) -> None:
-    """Give up a machine, by the name of its SPOOL that `workers` shows: its running jobs are lost,
-    or queued again if they have retries left, or cancelled if a cancel was accepted. Prints the IDs
-    of those that have ended."""
+    """Give up on a machine. SPOOL is its name, as `flask workers` shows it. Its running jobs become
+    lost; they are queued again if they have retries left, or cancelled if a cancel was accepted.
+    Prints the IDs of the jobs that have ended."""
     url = state().settings.storage
     if not is_redis(url):
         raise click.ClickException("only machines that share their jobs by Redis can be given up")
