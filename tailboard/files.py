@@ -29,9 +29,8 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and everything below it, however deep: without recursion, without long paths,
-    and without following links. OSError if something cannot be removed; the rest is removed all the
-    same."""
+    """Remove a folder and everything below it, at any depth: without recursion, long paths or
+    following links. OSError if something cannot be removed; everything else is removed anyway."""
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     stuck: set[str] = set()
     try:
@@ -73,8 +72,8 @@ def _remove_files(fd: int) -> Sequence[str]:
 
 
 def open_regular(path: str, flags: int) -> int:
-    """Open a regular file; OSError for a link, a folder, a FIFO, or nothing. A hostile job may
-    have put anything into its folder."""
+    """Open a regular file. OSError if the path is a link, a folder or a FIFO, or does not exist: a
+    hostile job can put anything into its folder."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -83,12 +82,12 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def is_damage(error: OSError) -> bool:
-    """Can a job have caused this error? It can also take the permissions from its files."""
+    """Can a job have caused this error? A job can also remove the permissions of its files."""
     return error.errno in (*DAMAGE_ERRNOS, errno.EACCES)
 
 
 def read_descriptor(fd: int) -> bytes:
-    """All bytes that a small file has now; OSError above SMALL_FILE."""
+    """All bytes of an open file. OSError if the file is larger than SMALL_FILE."""
     size = os.fstat(fd).st_size
     if size > SMALL_FILE:
         raise OSError(errno.EFBIG, f"it is larger than {SMALL_FILE:,} bytes")
@@ -96,7 +95,7 @@ def read_descriptor(fd: int) -> bytes:
 
 
 def read_small(path: str) -> bytes:
-    """All bytes of a small regular file; OSError for anything else."""
+    """All bytes of a regular file. OSError if it is not one, or above SMALL_FILE."""
     fd = open_regular(path, os.O_RDONLY)
     try:
         return read_descriptor(fd)
@@ -105,12 +104,12 @@ def read_small(path: str) -> bytes:
 
 
 def lock_file(path: str, flags: int) -> int | None:
-    """Open a regular file and take its flock without waiting; None if another process holds it.
-
-    Its folder may move between the open and the lock; then the lock is worth nothing: None."""
+    """Open a regular file and take its flock without waiting. Returns the descriptor; None if
+    another process holds the lock, or if the folder moved between the open and the lock: then the
+    lock protects nothing."""
     try:
         fd = open_regular(path, flags)
-    except PermissionError:  # a job may have changed the mode, and only of a file that is ours
+    except PermissionError:  # a job may have changed the mode; chmod works only if we own the file
         with suppress(OSError):
             os.chmod(path, 0o600)
         fd = open_regular(path, flags)
@@ -126,8 +125,8 @@ def lock_file(path: str, flags: int) -> int | None:
 
 
 def paths_in(folder: str, suffix: str = "") -> Sequence[str]:
-    """The paths of a folder's entries except hidden ones; empty if it cannot be read. glob() would
-    take a `[` in the folder's own name for a pattern."""
+    """The paths of a folder's entries except hidden ones; empty if the folder cannot be read. Not
+    glob(), which reads a `[` in the folder's own path as a pattern."""
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -152,9 +151,12 @@ def write_new(path: str, content: bytes) -> None:
 
 
 def make_once(path: str, content: bytes, drafts: str) -> bool:
-    """Make a file that is never changed again; it appears with its whole content. Returns False if
-    the path exists: its content stays. `drafts`: a folder on the same file system. The caller
-    fsyncs the folder of `path`."""
+    """Make a file that never changes again; readers see it only with its whole content. Returns
+    False, and changes nothing, if the path exists. `drafts`: a folder on the same file system, in
+    which the file is written first.
+
+    The caller fsyncs the folder of `path`, also after False: the process that made the file may
+    have died before its fsync."""
     draft = f"{drafts}/{os.path.basename(path)}-{os.urandom(8).hex()}"
     write_new(draft, content)
     try:
@@ -167,8 +169,9 @@ def make_once(path: str, content: bytes, drafts: str) -> bool:
 
 
 def replace_whole(path: str, content: bytes, drafts: str) -> None:
-    """Write a file as a whole, durably: a reader finds either the old content or the new. `drafts`:
-    a folder on the same file system, in which the new file is written first."""
+    """Replace a file durably: a reader finds either the whole old content or the whole new. Several
+    processes may do so at the same time; the last one wins. `drafts`: a folder on the same file
+    system, in which the new file is written first."""
     draft = f"{drafts}/{os.path.basename(path)}-{os.urandom(4).hex()}"
     try:
         write_new(draft, content)
@@ -213,6 +216,7 @@ def own_pid_namespace() -> str:
 
 
 def mtime(path: str) -> float | None:
+    """When the file, folder or link was last changed, in seconds since 1970; None if unknown."""
     with suppress(OSError):
         return os.lstat(path).st_mtime
     return None
@@ -229,7 +233,7 @@ def append_line(journal: int, line: dict[str, Any]) -> None:
 
 
 def is_empty_file(path: str) -> bool:
-    """Is this an empty regular file, or does it not exist?"""
+    """Is the path an empty regular file, or does it not exist?"""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -238,7 +242,7 @@ def is_empty_file(path: str) -> bool:
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file that only its owner may read."""
+    """For open(opener=…): only its owner may read the file."""
     return os.open(path, flags, 0o600)
 
 

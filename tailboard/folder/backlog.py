@@ -1,4 +1,4 @@
-"""The queues as a claimer watches them: which jobs it may claim now, and which wait for a time."""
+"""The queues as a worker watches them: which jobs it can try to claim, and which are delayed."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class DelayedJobs:
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], DelayedJob] = {}
-        self.heap: list[
-            tuple[float, str, str]
-        ] = []  # (due, ID, queue); forgotten jobs may remain in it
+        # (due, ID, queue); forgotten jobs may remain in it
+        self.heap: list[tuple[float, str, str]] = []
 
     def hold_until_due(self, key: tuple[str, str], attempt: int, delay: Delay) -> bool:
-        """Remember this job until its delay ends. Returns True, and forgets it, if it has ended."""
+        """Remember this job until its delay ends. Returns True, and forgets the job, if the delay
+        has ended."""
         delayed = self.jobs.get(key)
         if delayed is None or delayed.attempt != attempt:
             delayed = DelayedJob(attempt, delay)
@@ -54,7 +54,7 @@ class DelayedJobs:
         return True
 
     def _hold(self, key: tuple[str, str], delayed: DelayedJob) -> bool:
-        """Remember until when it is delayed. Returns False if it is due."""
+        """Remember until when this job is delayed. Returns False if it is due."""
         due = time.monotonic() + delayed.delay.seconds_left(time.time())
         # The wall clock may have been set back since the job was first seen: the pause before a
         # retry must not grow. A job that waits for a time of day follows the wall clock alone.
@@ -68,9 +68,9 @@ class DelayedJobs:
         self.jobs.pop(key, None)
 
     def without_delayed(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """Those of all queued jobs (`found`) that are not known to be delayed. Forgets the delayed
-        jobs that are not queued any more; computes the delays of the others again, since the wall
-        clock may have been set."""
+        """Those of `found`, which lists all queued jobs, that are not known to be delayed. Forgets
+        delayed jobs that are no longer queued, and computes the delays of the others again, since
+        the wall clock may have been set."""
         known, self.jobs, self.heap = self.jobs, {}, []
         return [k for k in found if k not in known or not self._hold(k, known[k])]
 
@@ -92,20 +92,21 @@ class DelayedJobs:
 
 
 class Backlog:
-    """The queued jobs that a claimer is to try, as (ID, queue), oldest first."""
+    """The queued jobs that a worker has yet to try to claim, as (ID, queue), oldest first."""
 
     def __init__(self, folders: JobFolders, pauses: PauseFiles) -> None:
         self._folders, self._pauses = folders, pauses
         self._entries: list[tuple[str, str]] = []  # a heap
-        self._busy: list[tuple[str, str]] = []  # those of it that were locked when tried
+        self._busy: list[tuple[str, str]] = []  # were locked when they were tried
         self.delayed = DelayedJobs()
         self.scanned_at = -SCAN_INTERVAL  # on the monotonic clock
-        self._queues: frozenset[str] = frozenset()  # those that this worker serves; none: all
-        self._paused: set[str] = set()  # from which nothing is claimed, as last seen
+        self._queues: frozenset[str] = frozenset()  # that this worker serves; empty: all
+        self._paused: set[str] = set()  # queues, as last seen; nothing is claimed from them
         self._notifier: Notifier | None = None
         self._watched: dict[int, str] = {}  # the notifier's numbers -> queue
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
+        """See `WorkerStore.listen`, the contract."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
             raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
@@ -155,6 +156,9 @@ class Backlog:
         """Try a job again after the next `refresh`: it was locked."""
         self._busy.append(entry)
 
+    def is_delayed(self, job_id: str, queue: str) -> bool:
+        return (job_id, queue) in self.delayed.jobs
+
     def next_due(self) -> float:
         """When the delay of the next job ends, on the monotonic clock; infinity if none waits."""
         return self.delayed.next_due()
@@ -180,7 +184,7 @@ class Backlog:
             except OSError as error:
                 if error.errno in RESOURCE_ERRNOS:
                     raise
-                continue  # gone or not a folder; `_listing` reports one that cannot be read
+                continue  # deleted, or not a folder; `names_in` reports an unreadable one
             backlog += [(job_id, queue) for job_id in self._folders.names_in(folder)]
         self._entries = sorted(self.delayed.without_delayed(backlog))
         self._finish_requested(list(self.delayed.jobs))
@@ -195,7 +199,7 @@ class Backlog:
                     cancel_queued(self._folders, folder, request.reason)
             except (FileNotFoundError, JobError):
                 pass  # another worker was faster
-            except OSError as error:  # of this job alone: it must not prevent claims
+            except OSError as error:  # it concerns this job alone and must not prevent claims
                 if error.errno in RESOURCE_ERRNOS:
                     raise
                 self._folders.errors.report(f"queued/{queue}/{job_id}", error)

@@ -1,4 +1,7 @@
-"""Cancelling a job: at once if it waits, else by a request that its recorder sees."""
+"""Cancelling a job: at once if it is queued, else by a request that its worker finds.
+
+The recorder of a job is the process that writes its end into the journal: its worker, or the worker
+that adopted it."""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def cancel(folders: JobFolders, job_id: str, reason: str) -> Job:
             if is_requested:  # too late: the recorder had already looked for one
                 _withdraw_request(folder)
             raise cannot_cancel(job_id, found)
-        with suppress(FileNotFoundError, JobNotFound):  # it has moved: look again
+        with suppress(FileNotFoundError, JobNotFound):  # the job has moved: look again
             if found is Status.QUEUED and (job := cancel_queued(folders, folder, reason)):
                 return job
             if _has_just_ended(folders, folder):
@@ -40,7 +43,8 @@ def cancel(folders: JobFolders, job_id: str, reason: str) -> Job:
             request_cancel(folders, folder, reason)
             is_requested = True
             fsync_folder(folder)
-            # Whoever had its lock may have released it, since it is not due yet: try again.
+            # A worker that held the lock may have released it, because the job is not due: try
+            # again.
             if found is Status.QUEUED and (job := cancel_queued(folders, folder, reason)):
                 return job
             if _will_be_seen(folders, folder):
@@ -51,8 +55,8 @@ def cancel(folders: JobFolders, job_id: str, reason: str) -> Job:
 
 
 def _has_just_ended(folders: JobFolders, folder: str) -> bool:
-    """Does the journal contain the end of the last attempt, which neither an earlier request to
-    cancel it nor another attempt follows?"""
+    """Has the last attempt ended, with no earlier cancel request and no further attempt to
+    come?"""
     attempt = folders.read_attempts(folder, must_read=True)[-1]
     if attempt.exit_code is None and attempt.ended is None:
         return False
@@ -65,11 +69,12 @@ def _has_just_ended(folders: JobFolders, folder: str) -> bool:
 
 
 def _will_be_seen(folders: JobFolders, folder: str) -> bool:
-    """Is whoever records or claims this job next certain to see the request in its folder?
+    """Is the process that records or claims this job next certain to see the request in its folder?
 
-    A recorder looks for one after it has written `ended`, so a journal without that line is
-    enough. So is a job that nobody supervises: whoever does next judges it again. Otherwise its
-    recorder moves the folder within milliseconds. FileNotFoundError if it has moved."""
+    It is if the journal has no `ended` line, because a recorder looks for a request after it has
+    written that line. It is also if no process supervises the job, because the next one judges the
+    job again. Otherwise the recorder moves the folder within milliseconds. FileNotFoundError if the
+    folder has moved."""
     attempt = folders.read_attempts(folder, must_read=True)[-1]
     if attempt.ended is None and os.path.isdir(folder):
         return True
@@ -81,7 +86,7 @@ def _will_be_seen(folders: JobFolders, folder: str) -> bool:
 
 
 def _withdraw_request(folder: str) -> None:
-    """Remove a request that came too late, so that it cannot change the end that was seen."""
+    """Remove a request that came too late, so that it cannot change the recorded end."""
     with suppress(OSError):
         os.unlink(f"{folder}/cancel")
     with suppress(OSError):  # a folder of the reserve
@@ -89,8 +94,9 @@ def _withdraw_request(folder: str) -> None:
 
 
 def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
-    """None if the job is locked, because somebody is about to start or move it, or if the disk
-    is too full for a line. The file `cancel` stays in the folder for the next one to see."""
+    """Cancel a queued job and return it. Returns None if the job is locked, because another process
+    is about to start or move it, or if the disk is too full for a line. A file `cancel` stays in
+    the folder, for the process that reads the job next."""
     with suppress(BlockingIOError), lock_queued(folders, folder) as claim:
         verdict = claim.read_verdict()
         is_to_cancel = verdict.status is Status.CANCELLED and not verdict.recorded
@@ -111,8 +117,8 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
 
 
 def request_cancel(folders: JobFolders, folder: str, reason: str) -> None:
-    """Make the file `cancel`, unless there is a request already. It appears with its content:
-    whoever found it empty would record the cancel without its reason."""
+    """Make the file `cancel`, unless there is a request already. Readers see it only with its
+    content: one that found it empty would record the cancel without its reason."""
     path, draft = f"{folder}/cancel", f"{folder}/cancel-{os.urandom(4).hex()}"
     if os.path.lexists(path):
         return

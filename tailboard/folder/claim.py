@@ -1,4 +1,4 @@
-"""A claim: one job whose lock this process holds."""
+"""A claim: one job that this process has locked, to start it, supervise it and record its end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 
 
 def read_cancel_request(folder: str) -> CancelRequest | None:
-    """The request in the file `cancel`; None if there is no such file. Anything with that name is a
-    request. OSError if the disk prevents a look."""
+    """The request in the file `cancel`; None if it does not exist. Anything with that name counts
+    as a request. OSError if the disk prevents the check."""
     try:
         os.lstat(f"{folder}/cancel")
     except FileNotFoundError:
@@ -47,9 +47,9 @@ def read_cancel_request(folder: str) -> CancelRequest | None:
 class Claim(AbstractContextManager["Claim"]):
     """A job that this process supervises, from its claim to the record of its end.
 
-    It holds the flock on `times` for all that time: nobody else signals the job or records it. The
-    journal's flock it holds before the shim starts (`shim_input` hands it on) and after the shim's
-    death (`acquire_lock`); finish and requeue need it."""
+    It holds the flock on `times` all that time, so that no other process signals the job or records
+    its end. It holds the journal's flock before the shim starts (`shim_input` passes it on) and
+    after the shim has died (`acquire_lock`); `finish` and `requeue` need it."""
 
     def __init__(self, folders: JobFolders, folder: str, times: int, journal: int | None) -> None:
         self.folders, self.folder = folders, folder
@@ -124,12 +124,12 @@ class Claim(AbstractContextManager["Claim"]):
     # While it runs
 
     def cancel_requested(self) -> bool:
-        """Has somebody left the file `cancel`?"""
+        """Does the file `cancel` exist?"""
         return os.path.lexists(f"{self.folder}/cancel")
 
     def is_there(self) -> bool:
         """Is the folder still in its place, neither moved nor removed by hand? OSError if the disk
-        prevents a look."""
+        prevents the check."""
         try:
             return stat.S_ISDIR(os.stat(self.folder).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -194,9 +194,9 @@ class Claim(AbstractContextManager["Claim"]):
         return judge(self.job.retries, self.attempt, cancel, self.folders.boot, journal.st_mtime)
 
     def failed_start_verdict(self) -> Verdict:
-        """Where a job belongs whose shim passed its gate and ended before it wrote its pid: in the
-        queue for a while, and in failed/ after some tries, which the journal counts. A start that
-        failed because its worker died is not the job's fault and is not counted."""
+        """Where a job belongs if its shim passed the gate but ended before it wrote its pid: in the
+        queue at first, in failed/ after MAX_FAILED_STARTS tries, which the journal counts. A start
+        that failed because the worker died is not the job's fault and does not count."""
         claims = [a.ended for a in self.job.attempts if a.number == self.attempt.number]
         count = 1 + max((ended.failed_starts for ended in claims if ended), default=0)
         if count < MAX_FAILED_STARTS:
@@ -238,8 +238,9 @@ class Claim(AbstractContextManager["Claim"]):
         self._written = outcome
 
     def finish(self, outcome: Outcome) -> Job:
-        """Record how the job ended (queued, running -> finished); a cancel that came meanwhile may
-        still win, as `judge` says. The line is fsynced: a job seen as ended stays ended."""
+        """Record how the job ended (queued, running -> finished). If a cancel request has arrived
+        meanwhile, `judge` decides which of the two counts. The line is fsynced: once a client has
+        seen the job ended, it stays ended."""
         self._expect("finished", Status.RUNNING, Status.QUEUED)
         if outcome is not self._written:
             self._append_ended(outcome)
@@ -259,9 +260,10 @@ class Claim(AbstractContextManager["Claim"]):
         return job
 
     def requeue(self, outcome: Outcome) -> Job:
-        """Put the job back into its queue (queued, running -> queued) for its next attempt, or,
-        with an outcome of status QUEUED, because it never started. That line is fsynced: after a
-        power cut without it, the job would look started. A cancel that came meanwhile ends it."""
+        """Put the job back into its queue (queued, running -> queued): for its next attempt or, if
+        the outcome's status is QUEUED, because it never started. Then the line is fsynced: if a
+        power cut lost it, the job would look started. A cancel request that has arrived meanwhile
+        ends the job instead."""
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
         self._append_ended(outcome)
         if self.cancel_requested():
@@ -287,7 +289,7 @@ class Claim(AbstractContextManager["Claim"]):
             append_line(self.shim_input(), {"ended": outcome.ended_line()})
             return
         outcome.log_start = log_start(self.folder)
-        # Never before its start, even if the clock was set back meanwhile.
+        # A job never ends before its start, even if the clock was set back meanwhile.
         outcome.finished_at = max(outcome.finished_at or utc(), self.attempt.started_at or "")
         append_line(self.shim_input(), {"ended": outcome.ended_line()})
 
@@ -304,7 +306,8 @@ class Claim(AbstractContextManager["Claim"]):
         return self.job
 
     def release(self) -> None:
-        """Release both locks; if the job still runs, the next worker that looks adopts it."""
+        """Release both locks. If the job still runs, the next worker that looks for orphans adopts
+        it."""
         self.release_journal()
         if self._supervisor is not None:
             self._supervisor.close()

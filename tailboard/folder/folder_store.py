@@ -1,8 +1,9 @@
-"""The storage in a folder: submits, claims, cancels and deletes jobs.
+"""The storage in a folder: it submits, claims, cancels and deletes jobs.
 
-It builds on job_folders.py, which finds, reads and moves jobs. Its parts are claim.py (one job and
-its locks), backlog.py (the queues), orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py
-and saved_files.py."""
+It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
+job and its locks), backlog.py (the queues), orphans.py, cancel.py, pruning.py, worker_files.py,
+pauses.py and saved_files.py. The docstring of storage.py describes the files on disk and the rules
+for locks and crashes; read it first."""
 
 from __future__ import annotations
 
@@ -81,8 +82,9 @@ class FolderStore(JobFolders):
             known = self._job_of_key(key, job, request)
             if known is not None:
                 return known
-            # The ID first: after a crash here the key names no job and may be used again.
-            file.truncate()  # an ID must not be followed by the hash of another one's request
+            # Write the ID before the job exists: after a crash here the key names no job, and a
+            # client may use it again.
+            file.truncate()  # the hash of an earlier request must not follow the ID
             file.write(f"{job.id} {request or ''}".strip().encode())
             file.flush()
             os.fsync(file.fileno())
@@ -113,14 +115,15 @@ class FolderStore(JobFolders):
         return self.get(job_id), request if HASH_RE.fullmatch(request) else None
 
     def _enqueue(self, job: Job) -> Job:
+        """Put a job into its queue. It is durable when this returns."""
         draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
         record = {name: getattr(job, name) for name in RECORD}
         try:
             os.mkdir(draft, mode=0o700)
             make_empty(f"{draft}/journal")
             make_empty(f"{draft}/times")
-            # Last: on ext4 its fsync writes the names in the folder, too, and the next finds little
-            # left to do.
+            # Write job.json last: on ext4 its fsync also writes the names in the folder, which
+            # leaves the next fsync little to do.
             write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
             fsync_folder(draft)
             self._make_queue(job.queue)
@@ -165,7 +168,7 @@ class FolderStore(JobFolders):
             job_id, queue = entry
             try:
                 claim = self.claim_job(job_id, queue, worker, host)
-            except BlockingIOError:  # by its recorder, a canceller or another claimer
+            except BlockingIOError:  # another process records, cancels or claims it
                 self._backlog.retry_later(entry)
             except FileNotFoundError:
                 pass  # another worker was faster
@@ -181,12 +184,12 @@ class FolderStore(JobFolders):
         return None
 
     def claim_job(self, job_id: str, queue: str, worker: str, host: str) -> Claim | None:
-        """Claim this queued job (queued -> running). None if it is not to run; it is then moved to
-        where it belongs. BlockingIOError if it is locked."""
+        """Claim this queued job (queued -> running). None if it must not run now; if it does not
+        belong in the queue, it has been moved. BlockingIOError if it is locked."""
         folder = f"{self.root}/queued/{queue}/{job_id}"
         claim = lock_queued(self, folder)
         try:
-            # Under the lock: before it, a requeue could bring the job here after this look.
+            # Check under the lock: otherwise a requeue could move the job here after the check.
             if self.is_elsewhere(job_id):
                 self.move_aside(folder)
             elif self._begin_attempt(claim, worker, host):
@@ -195,19 +198,20 @@ class FolderStore(JobFolders):
             claim.release()
             raise
         claim.release()
-        if (job_id, queue) in self._backlog.delayed.jobs and claim.cancel_requested():
+        if self._backlog.is_delayed(job_id, queue) and claim.cancel_requested():
             # A cancel arrived while we held the lock. Nobody else checks this job before its delay
             # ends, so claim it again now.
             return self.claim_job(job_id, queue, worker, host)
         return None
 
     def _begin_attempt(self, claim: Claim, worker: str, host: str) -> bool:
-        """Claim the job if it belongs in the queue; else move it to where it belongs."""
+        """Begin the job's next attempt and return True, if it is due. Returns False if it is not; a
+        job that does not belong in the queue is moved."""
         if claim.job.version == 0 and os.path.exists(f"{claim.folder}/job.json"):
             claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
             return False
         if claim.job.version != VERSION:
-            return False  # half copied, or made by another version: left alone
+            return False  # half copied, or made by another version: leave it
         verdict = claim.read_verdict()
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
@@ -232,7 +236,8 @@ class FolderStore(JobFolders):
         return True
 
     def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
-        """Returns True if its delay has ended; else remembers it: no claim reads it before."""
+        """Returns True if the job's delay has ended. If not, the backlog remembers the job, and no
+        claim reads it before the delay ends."""
         delay = delay_before_start(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
         if not delay.until:
             return True
@@ -240,7 +245,8 @@ class FolderStore(JobFolders):
         return self._backlog.delayed.hold_until_due(key, verdict.next_attempt, delay)
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
-        """Move a job that ended already out of the queue; a person or a power cut put it there."""
+        """Move a job that has already ended out of the queue: a person or a power cut put it
+        there."""
         if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
             # Its processes may be alive: recovery in running/ ends them first.
             claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
@@ -263,7 +269,7 @@ class FolderStore(JobFolders):
                 claim.finish_damaged(Status.FAILED)
 
     def tracking_env(self, job_id: str) -> dict[str, str]:
-        # The folder's place on the disk is a part: a restored backup has jobs with the same IDs.
+        # Includes the inode of the jobs folder: a restored backup has jobs with the same IDs.
         found = os.stat(self.root)
         return {"JOB_ID": job_id, "JOB_STORAGE": f"{found.st_dev}-{found.st_ino}"}
 
@@ -287,26 +293,28 @@ class FolderStore(JobFolders):
             raise WrongState(f"job {job_id} is being recorded: try again") from None
 
     def _delete(self, status: Status, folder: str) -> None:
-        """BlockingIOError if the job is locked, for example while it is being recorded."""
+        """Delete the ended job in this folder and count it. BlockingIOError if it is locked, for
+        example while its end is being recorded."""
         journal = None
         try:
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
         except OSError as error:
             if not is_damage(error):
                 raise
-            # Missing or damaged: nobody can hold its lock.
+            # The journal is missing or damaged, so no process can hold its lock.
         try:
             if journal is not None:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
             os.rename(folder, grave)
-            fsync_folder(f"{self.root}/tmp")  # else it may come back without journal, and run
+            # Otherwise a power cut could bring the job back without its journal, and it would run.
+            fsync_folder(f"{self.root}/tmp")
         finally:
             if journal is not None:
                 os.close(journal)
-        with suppress(OSError):  # retention tries it again
+        with suppress(OSError):  # retention tries again
             remove_tree(grave)
-        self._count_deleted(status)  # on a full disk there is room for it now
+        self._count_deleted(status)  # last: even a full disk has room for it now
 
     def _count_deleted(self, status: Status) -> None:
         with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
@@ -342,8 +350,8 @@ class FolderStore(JobFolders):
             if job is None or decision.key is None:
                 self.saved.write_schedule(name, decision.schedule)
                 return None
-            # Written before the job is submitted: whoever finds it after a crash checks whether a
-            # job has the key.
+            # Write `firing` before submitting the job: a worker that finds it after a crash checks
+            # whether a job has the key.
             self.saved.write_schedule(name, replace(seen, firing=decision.schedule.settled))
             submitted = self.submit(job, decision.key)
             self.saved.write_schedule(name, decision.schedule)
@@ -379,7 +387,7 @@ class FolderStore(JobFolders):
         """Nothing to check: a folder does not lose jobs."""
 
     def check_writable(self) -> None:
-        path = f"{self.root}/tmp/check-{new_id()}"  # not of another check
+        path = f"{self.root}/tmp/check-{new_id()}"  # several checks can run at once
         try:
             with open(path, "xb", opener=open_private) as file:
                 file.write(b"x" * 4096)
@@ -400,19 +408,17 @@ class FolderStore(JobFolders):
     def secret(self) -> bytes:
         path = f"{self.root}/secret"
         if not os.path.lexists(path):
-            self._make_secret(path)
+            make_once(path, os.urandom(SECRET_BYTES), f"{self.root}/tmp")
+            fsync_folder(self.root)
         found = read_small(path)
-        if len(found) != SECRET_BYTES:  # an empty one, say, could be guessed
+        if len(found) != SECRET_BYTES:  # an empty secret, for example, could be guessed
             raise OSError(errno.EINVAL, f"{path} is damaged: remove it", path)
         return found
 
-    def _make_secret(self, path: str) -> None:
-        make_once(path, os.urandom(SECRET_BYTES), f"{self.root}/tmp")
-        fsync_folder(self.root)
-
     def make_all_names(self) -> None:
-        """Make the files and folders that are otherwise made when they are first needed, so that no
-        other user can make them. A full disk has room for nobody's, and a worker must start."""
+        """Make the files and folders that are otherwise made when first needed, so that no other
+        user can make them. A full disk is not an error: other users cannot make files on it
+        either, and a worker must start."""
         try:
             self.saved.make_folders()
             for name in ("deleted", "retention"):
@@ -425,7 +431,7 @@ class FolderStore(JobFolders):
 
 @contextmanager
 def naming_setting(variable: str, path: str) -> Iterator[None]:
-    """Make an OSError while a folder is opened name the setting that it comes from."""
+    """Turn an OSError while a folder is opened into a StoreError that names its setting."""
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:

@@ -1,6 +1,7 @@
 """The folders of jobs: finding, reading, listing and moving them.
 
-It changes no job: the transitions are in folder_store.py and claim.py."""
+Nothing here writes a job's files. folder_store.py, claim.py and cancel.py contain the transitions
+between states; they import this file, and it imports none of them."""
 
 from __future__ import annotations
 
@@ -47,10 +48,10 @@ LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 
 
 class JobFolders:
-    """The folders of jobs below `root`. What cannot be read is reported to `errors`, by its path
-    below `root`."""
+    """The folders of jobs below `root`. `errors` collects what cannot be read, by path below
+    `root`."""
 
-    requeue_home = "queued"  # the folder whose QUEUE/ takes a job that is to run again
+    requeue_home = "queued"  # a job that is to run again moves to QUEUE/ in this folder
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
@@ -76,8 +77,8 @@ class JobFolders:
         self._fill_reserve()
 
     def _fill_reserve(self) -> None:
-        """Make the folders of the reserve that are missing. On a full disk that must wait: a worker
-        has to start there, too, to end and to record what runs."""
+        """Make the missing folders of the reserve. A full disk is not an error: a worker must start
+        even then, to end the running jobs and to record their ends."""
         try:
             for name in ("", *range(RESERVE)):
                 os.makedirs(f"{self.root}/reserve/{name}", mode=0o700, exist_ok=True)
@@ -110,8 +111,8 @@ class JobFolders:
     def names_in(
         self, folder: str, is_wanted: Callable[[str], object] = ID_RE.fullmatch
     ) -> Sequence[str]:
-        """The wanted names in a folder, sorted, cached until the folder changes. A folder that
-        cannot be read counts as empty and is listed by `unreadable`."""
+        """The names in a folder that `is_wanted` accepts, sorted, cached until the folder changes.
+        A folder that cannot be read counts as empty and is reported to `errors`."""
         thing = folder.removeprefix(f"{self.root}/")
         asked_at = time.monotonic()
         try:
@@ -119,8 +120,8 @@ class JobFolders:
             known = self._listings.get(folder)
             if known and known.stamp == stamp:
                 return known.names
-            # One thread at a time, whose listing serves all that wait: else each of many requests
-            # would read all names while jobs end, and hold them in memory.
+            # One thread reads; the others wait and use its listing. Otherwise, while jobs end, each
+            # of many requests would read all names and keep them in memory.
             with self._listing_lock:
                 known = self._listings.get(folder)
                 if known is None or known.read_at < asked_at:
@@ -149,8 +150,8 @@ class JobFolders:
                 self.errors.report(f"{thing}/{name}", JobDamaged("there is no such date"))
         if is_wanted == ID_RE.fullmatch:
             names = IDs(names)
-        # A very recent time stamp is not trusted: another change in the same clock tick would not
-        # show.
+        # Do not trust a very recent time stamp: it would hide another change in the same clock
+        # tick.
         if time.time_ns() - stamp <= 100_000_000:
             stamp = -1
         listing = self._listings[folder] = Listing(stamp, read_at, names)
@@ -159,8 +160,8 @@ class JobFolders:
         return listing
 
     def is_own_host(self, claimed: str | None, host: str) -> bool:
-        """Was an attempt claimed on this host? If its claim is damaged (None), any host may judge
-        it."""
+        """Was an attempt claimed on this host? If its claim is damaged (`claimed` is None), every
+        host may judge the job."""
         return claimed in (None, host)
 
     def is_elsewhere(self, job_id: str) -> bool:
@@ -227,7 +228,7 @@ class JobFolders:
 
     def load_record(self, folder: str, must_read: bool = False) -> Job | None:
         """The job as it was submitted, without what happened since; None if it has just moved.
-        `must_read`: OSError if the disk prevents it, for those who act on what they read."""
+        `must_read`: OSError if the disk prevents reading, for callers that act on the result."""
         job_id = os.path.basename(folder)
         try:
             job = parse_record(read_small(f"{folder}/job.json"), job_id)
@@ -244,12 +245,14 @@ class JobFolders:
 
     @staticmethod
     def read_attempts(folder: str, must_read: bool = False) -> list[Attempt]:
+        """The attempts in a job's journal, as parse_journal returns them. `must_read`: see
+        load_record."""
         try:
             return parse_journal(read_small(f"{folder}/journal"))
         except OSError as error:
             if must_read and not is_damage(error):
                 raise
-            return [Attempt()]  # none, or damaged: nothing is known
+            return [Attempt()]  # no journal, or a damaged one: nothing is known
 
     # Listing
 
@@ -271,7 +274,7 @@ class JobFolders:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
-            if since is not None and job_id < since:  # so are all that follow
+            if since is not None and job_id < since:  # all that follow are older
                 return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
@@ -289,7 +292,8 @@ class JobFolders:
     def iter_newest_first(
         self, status: Status, before: str | None
     ) -> Iterator[tuple[str, Status, str]]:
-        """(ID, status, folder), newest first; days that the caller does not reach are not read."""
+        """(ID, status, folder) of the jobs below the ID `before`, newest first. The folder of a day
+        is read only if the caller gets that far."""
         parts = (self._iter_folder(folder, status, before) for folder in self.folders_of(status))
         if status is Status.QUEUED:  # jobs of several queues interleave, days do not
             return heapq.merge(*parts, reverse=True)
@@ -327,8 +331,8 @@ class JobFolders:
     # Moving
 
     def move_folder(self, folder: str, home: str) -> str:
-        """Move a job's folder into `home`; returns its new path. If that ID is there already, this
-        folder is set aside."""
+        """Move a job's folder into `home`; returns its new path. If `home` already contains that
+        ID, this folder is set aside."""
         target = f"{home}/{os.path.basename(folder)}"
         try:
             try:
@@ -351,7 +355,8 @@ class JobFolders:
             self.use_reserve(home)
 
     def use_reserve(self, path: str) -> None:
-        """Move a reserve folder to `path`, which needs no new inode; OSError if none is left."""
+        """Move a folder of the reserve to `path`, which needs no new inode. OSError if none is
+        left."""
         for spare in paths_in(f"{self.root}/reserve"):
             with suppress(FileNotFoundError):
                 os.utime(spare)
@@ -360,8 +365,8 @@ class JobFolders:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def move_aside(self, folder: str, reason: str = "its ID is taken") -> str:
-        """Move a folder to set-aside/, say a second one with the same ID. It is kept for inspection
-        and never runs."""
+        """Move a folder to set-aside/, for example a second one with the same ID. It is kept for
+        inspection and never runs. Returns its new path."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Orphans: running jobs whose worker is dead. Another worker of the same host takes them over."""
+"""Orphans: running jobs whose worker is dead. Another worker on the same host adopts them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Orphans:
                 self._folders.errors.report(f"running/{job_id}", error)
 
     def _lock(self, folder: str, host: str, alive: Container[str]) -> Claim | None:
-        """None if it belongs to another host, is a copy of a job that has ended, or runs in another
-        PID namespace."""
+        """Lock and read this job if it is an orphan. None if its worker is alive, or if it belongs
+        to another host, is a copy of a job that has ended, or runs in another PID namespace."""
         claimed = self._folders.read_attempts(folder, must_read=True)[-1]
         if not self._folders.is_own_host(claimed.host, host):
             return None
@@ -73,7 +73,7 @@ class Orphans:
         return bool(own and claimed.pid_namespace and claimed.pid_namespace != own)
 
     def _leave_alone(self, job_id: str) -> None:
-        """Log, once for each job, that only a worker of its own namespace can stop it."""
+        """Log, once per job, that only a worker of its own namespace can stop it."""
         if job_id not in self._left_alone:
             self._left_alone.add(job_id)
             reason = "it runs in another PID namespace, whose workers supervise it"

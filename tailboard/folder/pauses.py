@@ -23,6 +23,7 @@ class PauseFiles:
         return pause
 
     def put(self, pause: Pause) -> None:
+        """Store a pause durably, in place of an earlier one of its queue."""
         os.makedirs(self.home, mode=0o700, exist_ok=True)
         replace_whole(self._path(pause.queue), pause.encode(), f"{self.root}/tmp")
         fsync_folder(self.root)

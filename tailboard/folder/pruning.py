@@ -1,4 +1,6 @@
-"""Pruning: deletes ended jobs that are too old or take too many bytes, step by step."""
+"""Pruning: deleting ended jobs that are too old or whose logs are too large, step by step.
+
+retention.py decides which jobs; this file finds, trims and deletes."""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ log = logging.getLogger("storage")
 
 
 class Pruning:
-    """One pass over a jobs folder. Each step of `run` deletes one job at most."""
+    """One pass over a jobs folder. Each step of `run` deletes at most one job."""
 
     def __init__(self, folders: JobFolders, delete: Callable[[Status, str], None]) -> None:
         """`delete` deletes the ended job of this status in this folder; BlockingIOError if it is
@@ -82,9 +84,11 @@ class Pruning:
         size = disk_usage(f"{folder}/output.log")
         self._delete(status, folder)
         sweep.count_deleted(os.path.basename(folder), status, size, bound)
-        os.rmdir(os.path.dirname(folder))  # fails while it holds other jobs
+        os.rmdir(os.path.dirname(folder))  # the day; OSError while it contains other jobs
 
     def _delete_leftovers(self, oldest: float) -> Iterator[None]:
+        """Delete drafts that are older than a day, and keys as old as the jobs that are deleted by
+        age."""
         for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
             for path in paths_in(f"{self._folders.root}/{name}"):
                 if (seen := mtime(path)) is not None and seen < limit:

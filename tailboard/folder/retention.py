@@ -1,4 +1,6 @@
-"""Which ended jobs are deleted, and when."""
+"""Which ended jobs may be deleted, and when.
+
+It decides and counts; pruning.py deletes."""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ class Retention:
 
     @classmethod
     def read(cls, ledger: int, boot: str, wall_clock: float) -> Self:
-        """What the file says; a fresh start if it says nothing, after a reboot or a clock jump.
-        `wall_clock`: seconds since 1970, by the clock that ages are measured with."""
+        """Read the file; start anew if it is empty or damaged, after a reboot, or after a clock
+        jump. `wall_clock`: seconds since 1970, by the clock that measures ages."""
         now = time.monotonic()
         offset = wall_clock - now
         fresh = cls(boot, offset, now, now)
@@ -102,7 +104,7 @@ class Sweep:
         """The bound for which a job that ended then is to be deleted, once its bytes are in `kept`;
         None if it is kept. Both times are in seconds since 1970, by the same clock. A job that
         ended within the last hour is never deleted to save bytes."""
-        is_recent = abs(now - ended_at) < MIN_KEPT  # one of the future has a wrong time
+        is_recent = abs(now - ended_at) < MIN_KEPT  # a time in the future is wrong
         if self.is_full() and not is_recent:
             return "bytes"
         if ended_at < self.oldest and self.retention.may_delete(self.total):
@@ -134,7 +136,7 @@ class Sweep:
         self.trimmed_bytes += freed
 
     def write_log(self) -> None:
-        """One line, if it has changed anything."""
+        """Log one line if this pass has changed anything."""
         if self.by_age or self.by_bytes or self.trimmed:
             log.info(
                 "retention deleted_by_age=%d deleted_by_bytes=%d deleted_bytes=%d trimmed_logs=%d "
@@ -150,7 +152,7 @@ class Sweep:
 
 
 def is_being_read(path: str) -> bool:
-    """Is somebody reading this log? Nobody reads one that is not a regular file."""
+    """Is a process reading this log? A log that is not a regular file is never read."""
     try:
         with lock_log(path, os.O_RDONLY):
             return False

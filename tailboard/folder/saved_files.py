@@ -121,8 +121,8 @@ class SavedFiles:
         return []
 
     def note_run(self, name: str, job_id: str) -> None:
-        """Remember a job as a run of this command, durably. Called before the job is queued, so
-        that `runs` misses none."""
+        """Remember a job as a run of this command, durably. Call this before the job is queued, so
+        that `runs` misses no job."""
         if not SAVED_RE.fullmatch(name):
             return
         self._make_schedules()
@@ -155,7 +155,7 @@ class SavedFiles:
         return schedule
 
     def write_schedule(self, name: str, schedule: Schedule) -> None:
-        """Replace the stored schedule, durably. For the holder of `lock`."""
+        """Replace the stored schedule durably. The caller holds `lock`."""
         self._make_schedules()
         self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
 
@@ -168,15 +168,15 @@ class SavedFiles:
         return False
 
     def finish_interrupted(self, name: str, seen: Schedule, is_submitted: bool) -> None:
-        """End a firing that was interrupted: its worker died, or the disk was full. `is_submitted`:
-        its job exists. If not, its time is due again. For the holder of `lock`."""
+        """End a firing that was interrupted because its worker died or the disk was full.
+        `is_submitted`: its job exists; if not, its time is due again. The caller holds `lock`."""
         settled = seen.firing if is_submitted else seen.settled
         self.write_schedule(name, replace(seen, firing=None, settled=settled))
 
     @contextmanager
     def lock(self, wait: bool = True) -> Iterator[None]:
-        """The right to change saved commands and schedules. BlockingIOError if another process has
-        it and we do not `wait`."""
+        """Lock the saved commands and schedules, to change them. BlockingIOError if another process
+        holds the lock and `wait` is False."""
         self._make_schedules()
         path = f"{self.root}/schedules/lock"
         fd = open_regular(path, os.O_RDWR | os.O_CREAT)
@@ -187,7 +187,7 @@ class SavedFiles:
             os.close(fd)
 
     def make_folders(self) -> None:
-        """Make the two folders, which are otherwise made when they are first needed."""
+        """Make the two folders, which are otherwise made when first needed."""
         self._make_durable(f"{self.root}/saved")
         self._make_schedules()
 

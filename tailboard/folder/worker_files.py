@@ -27,7 +27,7 @@ WORKER_RECORD = 1 << 12  # bytes of a worker's file, always
 
 
 class WorkerFiles:
-    """The files of the workers of a jobs folder. One of them may belong to this process."""
+    """The files of all workers of a jobs folder. One of them can belong to this process."""
 
     def __init__(self, root: str, boot: str, pid_namespace: str, errors: RepeatedErrors) -> None:
         """`errors`: where damaged files are reported, by path below `root`."""
@@ -41,17 +41,20 @@ class WorkerFiles:
         return self._registration is not None and os.path.exists(f"{self.root}/workers/{name}.json")
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
+        """See `WorkerStore.heartbeat`, the contract. workers/ must exist."""
         info.running, info.seen_at = running, utc()
         if not self.is_registered(info.name):
             self._register(info)
         assert self._registration is not None
-        # In place and of the same length always: a rename would leave the lock on the old file.
+        # Write in place, always with the same length: a rename would leave the lock on the old
+        # file.
         record = encode_worker(info)
         record["heartbeat"] = {"boot": self._boot, "monotonic": time.monotonic()}
         record["pid_namespace"] = self._pid_namespace
         os.pwrite(self._registration, json.dumps(record).encode().ljust(WORKER_RECORD), 0)
 
     def _register(self, info: WorkerInfo) -> None:
+        """Lock a file of our own. If a living worker has our name, `info.name` gets a number."""
         self._remove_dead()
         wanted = info.name
         for number in range(2, 100):
@@ -66,7 +69,7 @@ class WorkerFiles:
         raise OSError(errno.EBUSY, f"a hundred workers are called {wanted}")
 
     def _remove_dead(self) -> None:
-        """Remove the files whose lock is free, but no file that is not ours."""
+        """Remove the files of dead workers: their lock is free. Keep files that no worker wrote."""
         for path in paths_in(f"{self.root}/workers", ".json"):
             with suppress(OSError, ValueError):
                 dead = lock_file(path, os.O_RDWR)
@@ -77,6 +80,7 @@ class WorkerFiles:
                         os.unlink(path)
 
     def list(self) -> Sequence[WorkerInfo]:
+        """The living workers, by name. Damaged files are reported to `errors`."""
         found = []
         for path in paths_in(f"{self.root}/workers", ".json"):
             thing = os.path.relpath(path, self.root)
@@ -86,7 +90,7 @@ class WorkerFiles:
                     info = parse_worker(content, self._boot) if content else None
                     try:
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    except BlockingIOError:  # a file whose lock is free belongs to a dead one
+                    except BlockingIOError:  # the lock is taken: its worker is alive
                         found += [info] if info else []
                 self._errors.resolved(thing)
             except FileNotFoundError:
@@ -96,7 +100,8 @@ class WorkerFiles:
         return sorted(found, key=lambda info: info.name)
 
     def is_namesake(self, claimed: Attempt) -> bool:
-        """Is the living worker of this name another one, in another PID namespace?"""
+        """Is the living worker with the name in this claim a different one, in another PID
+        namespace?"""
         found = None
         with suppress(OSError, ValueError, AttributeError, RecursionError):
             record = json.loads(read_small(f"{self.root}/workers/{claimed.worker}.json"))

@@ -59,9 +59,7 @@ class Spool(FolderStore):
     If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token."""
 
     EXTRA = ("taken", "returned")
-    requeue_home = (
-        "returned"  # a job that is to run again goes back to Redis: any machine may run it
-    )
+    requeue_home = "returned"  # Redis queues the job again, for any machine
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         super().__init__(root)
