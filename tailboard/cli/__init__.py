@@ -1,1 +1,1 @@
-"""The `flask` commands."""
+"""The `flask` commands, one file for each subject. COMMANDS in api.py registers them."""

@@ -1,1 +1,1 @@
-"""What the dashboard's page uses."""
+"""What dashboard.py uses. It imports nothing of the storage: the page knows only the API."""

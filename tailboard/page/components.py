@@ -1,4 +1,4 @@
-"""The page's components: JavaScript, HTML and CSS of static/."""
+"""The page's components, made from the JavaScript, HTML and CSS in static/."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def read_static(name: str) -> str:
 
 
 def static_files() -> list[str]:
-    """All that the page is made of, by its path below static/."""
+    """The paths of all files in static/, relative to it."""
     found = [path for path in STATIC.rglob("*") if path.is_file()]
     return sorted(path.relative_to(STATIC).as_posix() for path in found)
 
 
-def is_fetched_anew(name: str) -> bool:
-    """Does the loader fetch this file anew on a new version, before anything imports it? For the
-    others it has other ways, and Streamlit takes some 8 ms for each file."""
+def must_refetch(name: str) -> bool:
+    """Must the loader fetch this file again for a new version, before anything imports it? The
+    other files are loaded in other ways, and Streamlit takes some 8 ms for each file."""
     return name.endswith((".js", ".json")) and name != "loader.js"
 
 
 def static_version(names: Iterable[str]) -> str:
-    """Another text whenever one of the files is another."""
+    """A text that changes if the name or the content of a file changes."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}\0{read_static(name)}\0".encode())
@@ -40,8 +40,8 @@ def static_version(names: Iterable[str]) -> str:
 
 
 def component_script(name: str, files: list[str], version: str) -> str:
-    """The script that loads a component from static/, and never some old and some new files."""
-    imported = [file for file in files if is_fetched_anew(file)]
+    """The script that loads a component from static/. It never mixes files of two versions."""
+    imported = [file for file in files if must_refetch(file)]
     constants = {"NAME": name, "FILES": imported, "VERSION": version}
     lines = [f"const {key} = {json.dumps(value)};" for key, value in constants.items()]
     return "\n".join([*lines, read_static("loader.js")])

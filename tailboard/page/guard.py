@@ -1,4 +1,4 @@
-"""The middleware that refuses other sites' pages."""
+"""Where a request comes from: which visitor has sent it, and whether another site's page has."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNO
 
 
 def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
-    """The visitor whose browser has sent these headers. `peer` is the address that it has connected
-    from, or that a proxy on this machine reports; None: this machine."""
+    """The visitor whose browser has sent these headers. `peer` is the address from which it has
+    connected, or the address that a proxy on this machine reports; None: this machine."""
     address = "" if peer is None else remote_address(peer)
     forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
     is_local = bool(LOCAL_HOST.fullmatch(headers.get("Host", ""))) and not forwarded and not address
@@ -30,7 +30,7 @@ def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
 
 
 def remote_address(text: str) -> str:
-    """The IP address in this text; empty if it is not one, or is a loopback address."""
+    """The IP address in a text; empty if it is a loopback address or not an address."""
     with suppress(ValueError):
         address = ip_address(text)
         address = getattr(address, "ipv4_mapped", None) or address
@@ -42,10 +42,10 @@ class OriginGuard:
     """ASGI middleware: refuses requests from other sites' pages with 403, before Streamlit sees
     them, and forbids every site to show the page in a frame.
 
-    Streamlit accepts a WebSocket from any loopback origin, whatever its port. So a page of a
+    Streamlit accepts a WebSocket from any loopback origin, with any port. So a page of a
     development server, of a notebook or behind `ssh -L` could run commands. A request without an
-    Origin is accepted: browsers send one with each WebSocket, and any other program could send the
-    right one, or ask the API itself.
+    Origin is accepted: browsers send an Origin with each WebSocket, and any other program could
+    send the right one or use the API itself.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +58,7 @@ class OriginGuard:
         headers = MutableHeaders(scope=scope)
         origin = headers.get("Origin")
         if origin in LISTED_ORIGINS:
-            # Streamlit compares the two, and a proxy may have sent its own address as Host.
+            # Streamlit compares Origin and Host, and a proxy can send its own address as Host.
             headers["Host"] = origin.partition("://")[2]
         elif origin is not None and not is_own_origin(origin, headers.get("Host"), scope["scheme"]):
             log.warning(
@@ -74,15 +74,15 @@ class OriginGuard:
 
 
 def is_own_origin(origin: str, host: str | None, scheme: str) -> bool:
-    """Is this the origin of a page that this server has sent, as the request's Host names it?"""
+    """Is this the origin of a page from this server, according to the Host of the request?"""
     if scheme in ("https", "wss"):
         return origin == f"https://{host}"
-    return origin in (f"http://{host}", f"https://{host}")  # https: a proxy may not report its TLS
+    return origin in (f"http://{host}", f"https://{host}")  # a proxy does not always report TLS
 
 
 def forbid_frames(send: Send) -> Send:
-    """Each HTTP response gets the headers that keep the page out of frames: a site that frames it
-    could make a visitor click on Run."""
+    """Add the headers that forbid frames to each HTTP response. A site that shows the page in a
+    frame could trick a visitor into clicking on Run."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

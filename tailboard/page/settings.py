@@ -1,4 +1,5 @@
-"""The page's settings."""
+"""The page's settings, read from the environment when the page starts. An invalid one prevents the
+start, with a one-line error."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from tailboard.settings import API_URL_RE, parse_origins
 
 
 def url_setting(name: str, default: str) -> str:
-    """The URL in this variable; an invalid one prevents the start."""
+    """The URL in a variable, without a slash at its end."""
     text = os.environ.get(name) or default
     if not API_URL_RE.fullmatch(text):
         sys.exit(f"{name} must be a URL like {default}, not {text!r:.200}")
@@ -17,7 +18,7 @@ def url_setting(name: str, default: str) -> str:
 
 
 def origins_setting(name: str) -> list[str]:
-    """The origins in this variable, none if it is not set; invalid ones prevent the start."""
+    """The origins in a variable; none if it is not set."""
     text = os.environ.get(name)
     try:
         return parse_origins(name, text) if text else []
@@ -26,6 +27,6 @@ def origins_setting(name: str) -> list[str]:
 
 
 API = url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
-PUBLIC_API = url_setting("TAILBOARD_PUBLIC_API", API)  # as the browser reaches it
-# Of the page, besides the address that it is served at.
+PUBLIC_API = url_setting("TAILBOARD_PUBLIC_API", API)  # the URL by which browsers reach the API
+# The page's origins, besides the address at which it is served.
 LISTED_ORIGINS = origins_setting("TAILBOARD_DASHBOARD")
