@@ -3,112 +3,164 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tailboard.job_option import (
+    Check,
+    CommandLine,
+    option,
+    options_of,
+    places_of,
+    recorded,
+    unrecorded,
+)
 from tailboard.journal import Attempt
 from tailboard.status import Status
-from tailboard.values import cut_text, is_count, is_queue_name, is_text, is_time, plain_number
+from tailboard.values import (
+    LINE,
+    QUEUE_NAMES,
+    QUEUE_RE,
+    cut_text,
+    is_count,
+    is_env,
+    is_queue_name,
+    is_text,
+    is_time,
+    plain_number,
+)
 
 VERSION = 2  # of job.json; a record of another one is shown, but never run
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
 LISTED_TEXT = 4_000  # characters of any other text in a list
-SECONDS = ("timeout", "retry_delay")  # fields that clients may send as 60 or as 60.0
 
 
-WIRE = [
-    "id",
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "not_before",
-    "attempt",
-    "status",
-    "submitted_at",
-    "started_at",
-    "finished_at",
-    "exit_code",
-    "reason",
-    "hint",
-    "worker",
-    "host",
-    "pid",
-    "submitted_by",
-    "rerun_of",
-    "saved",
-    "cpu_seconds",
-    "max_rss_bytes",
-    "log_size",
-    "log_start",
-]
-RECORD = [
-    "id",
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "not_before",
-    "submitted_at",
-    "submitted_by",
-    "rerun_of",
-    "saved",
-    "submit_reason",
-    "version",
-]
+def is_command(value: Any) -> bool:
+    words = [value] if isinstance(value, str) else value
+    return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
+
+
+def is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def is_timeout(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
+
+
+def is_retry_delay(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
 
 
 @dataclass(slots=True, kw_only=True)
-class Job:
-    """One job. Times are RFC 3339 in UTC; None where a thing is not known or does not apply."""
+class JobOptions:
+    """What a client can ask of a job, now or in a saved command. To add an option, declare it here:
+    .github/CONTRIBUTING.md lists what else it needs."""
 
-    # What was asked, as job.json has it:
-    id: str = ""
-    command: str | list[str]  # a shell line, or a program and its arguments
-    name: str | None = None
-    queue: str = "default"
-    cwd: str | None = None  # None: the worker's own folder
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float | int | None = None  # seconds
-    retries: int = 0
-    retry_delay: float | int = 0  # seconds before the first retry, doubled before each further one
-    not_before: str | None = None  # when its first attempt may start at the earliest
-    submitted_at: str | None = None
-    submitted_by: str | None = None
-    rerun_of: str | None = None
-    saved: str | None = None  # the saved command that it was started from
-    submit_reason: str | None = None  # why it was submitted, where that needs a sentence
-    # What happened, as its folder and its journal have it:
-    status: Status = Status.QUEUED
-    attempt: int = 1
-    started_at: str | None = None
-    finished_at: str | None = None
-    exit_code: int | None = None  # 128+n after signal n, as shells say it
-    reason: str | None = None  # a sentence where the status needs one
-    hint: str | None = None  # the line of its log that tells why it ended badly
-    worker: str | None = None
-    host: str | None = None
-    pid: int | None = None  # of the shim, which leads the job's process group
-    cpu_seconds: float | int | None = None
-    max_rss_bytes: int | None = None
-    log_size: int = 0  # bytes
-    log_start: int = 0  # offset of the first byte that is kept
+    command: str | list[str] = option(
+        kind="command",
+        check=is_command,
+        allowed="a shell line, or a list of a program and its arguments, "
+        "not empty, of up to 30,000 characters each",
+        meaning="A shell line, or a program and its arguments.",
+    )
+    name: str | None = option(
+        None,
+        kind="text",
+        check=is_text,
+        allowed="text of 1 to 200 characters",
+        limits={"pattern": LINE, "max_length": 200},
+    )
+    queue: str = option(
+        "default",
+        kind="text",
+        check=is_queue_name,
+        allowed=QUEUE_NAMES,
+        limits={"pattern": f"^{QUEUE_RE.pattern}$", "max_length": 32},
+        command_line=CommandLine(),
+    )
+    cwd: str | None = option(  # None: the worker's own folder
+        None,
+        kind="folder",
+        check=is_text,
+        allowed="an absolute path of up to 4,000 characters",
+        limits={"pattern": r"^/[^\x00]*$", "max_length": 4_000},
+        meaning="The folder to run in; null: the worker's.",
+        command_line=CommandLine(help="The folder to run in."),
+    )
+    env: dict[str, str] = option(
+        dict,
+        kind="variables",
+        check=is_env,
+        record_check=is_object,
+        allowed="an object of texts, of up to 64 KiB in all, "
+        "with names other than JOB_… and TAILBOARD_…",
+        command_line=CommandLine(help="May be given several times.", metavar="K=V"),
+    )
+    timeout: float | int | None = option(
+        None,
+        kind="seconds",
+        check=is_timeout,
+        allowed="a number of seconds above 0 and up to 1,000,000,000",
+        limits={"gt": 0, "le": 1e9},
+        meaning="Seconds that an attempt may run.",
+        command_line=CommandLine(help="Seconds."),
+    )
+    retries: int = option(
+        0,
+        kind="count",
+        check=is_count,
+        allowed="a whole number from 0 to 100",
+        limits={"ge": 0, "le": 100},
+        command_line=CommandLine(),
+    )
+    retry_delay: float | int = option(
+        0,
+        kind="seconds",
+        check=is_retry_delay,
+        allowed="a number of seconds from 0 to 3,600, which doubles with each retry",
+        limits={"ge": 0, "le": MAX_RETRY_DELAY},
+        meaning="Seconds before the first retry, doubled before each further one.",
+        command_line=CommandLine(help="Seconds, doubled with each retry.", metavar="S"),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Job(JobOptions):
+    """One job. Times are RFC 3339 in UTC; None if something is not known or does not apply.
+
+    A recorded field is in job.json; the others come from the job's folder and its journal. The
+    fields are in the order of the JSON."""
+
+    id: str = recorded("", check=is_text)
+    not_before: str | None = recorded(None, check=is_time)  # earliest time of its first attempt
+    attempt: int = unrecorded(1)
+    status: Status = unrecorded(Status.QUEUED)
+    submitted_at: str | None = recorded(None, check=is_text)
+    started_at: str | None = unrecorded(None)
+    finished_at: str | None = unrecorded(None)
+    exit_code: int | None = unrecorded(None)  # 128+n after signal n, as in a shell
+    reason: str | None = unrecorded(None)  # a sentence, if the status needs one
+    hint: str | None = unrecorded(None)  # the line of its log that says why it ended badly
+    worker: str | None = unrecorded(None)
+    host: str | None = unrecorded(None)
+    pid: int | None = unrecorded(None)  # of the shim, which leads the job's process group
+    submitted_by: str | None = recorded(None, check=is_text)
+    rerun_of: str | None = recorded(None, check=is_text)
+    saved: str | None = recorded(None, check=is_text)  # the saved command that started it
+    cpu_seconds: float | int | None = unrecorded(None)
+    max_rss_bytes: int | None = unrecorded(None)
+    log_size: int = unrecorded(0)  # bytes
+    log_start: int = unrecorded(0)  # offset of the first byte that is kept
     # Not on the wire as they are:
-    version: int = VERSION  # of job.json; 0: it is damaged
-    retried_at: str | None = None  # of one that is queued again: when its next attempt may start
-    attempts: list[Attempt] = field(default_factory=list)  # claimed ones, oldest first
-    is_short: bool = False  # as `shorten` makes it
-    is_command_cut: bool = False
+    submit_reason: str | None = recorded(None, check=is_text, on_wire=False)  # why, in a sentence
+    version: int = recorded(VERSION, check=is_count, on_wire=False)  # of job.json; 0: damaged
+    # When the next attempt of a job that is queued again can start:
+    retried_at: str | None = unrecorded(None, on_wire=False)
+    attempts: list[Attempt] = unrecorded(list, on_wire=False)  # claimed ones, oldest first
+    is_short: bool = unrecorded(False, on_wire=False)  # `shorten` made it
+    is_command_cut: bool = unrecorded(False, on_wire=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON on the wire; while it is queued, `not_before` is of its next attempt."""
@@ -125,7 +177,7 @@ class Job:
 
     @property
     def whole_reason(self) -> str | None:
-        """Why it was submitted and why it is as it is, where there is anything to say."""
+        """Why it was submitted and why it is as it is, if there is anything to say."""
         said = [reason for reason in (self.submit_reason, self.reason) if reason]
         return "; ".join(said) or None
 
@@ -135,6 +187,16 @@ class Job:
         if self.status is Status.RUNNING and dicts:
             dicts[-1]["status"] = Status.RUNNING
         return dicts
+
+
+PLACES_OF_JOB = {"id": places_of(Job)["id"]} | places_of(Job)  # JSON begins with the ID
+WIRE = [name for name, places in PLACES_OF_JOB.items() if places.is_on_wire]
+RECORD_CHECKS: dict[str, Check] = {  # a person may have edited a record
+    name: places.record_check for name, places in PLACES_OF_JOB.items() if places.record_check
+}
+RECORD = list(RECORD_CHECKS)
+# Fields that clients can send as 60 or as 60.0:
+SECONDS = [name for name, declared in options_of(Job).items() if declared.kind == "seconds"]
 
 
 def parse_record(data: bytes, job_id: str) -> Job:
@@ -186,38 +248,6 @@ def cut_command(command: str | list[str]) -> str | list[str]:
             break
         room -= len(json.dumps(word))
     return kept or [""]
-
-
-def is_command(value: Any) -> bool:
-    words = [value] if isinstance(value, str) else value
-    return isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
-
-
-def is_timeout(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
-
-
-def is_retry_delay(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
-
-
-RECORD_CHECKS: dict[str, Callable[[Any], bool]] = {  # a record may be written by hand
-    "command": is_command,
-    "name": is_text,
-    "queue": is_queue_name,
-    "cwd": is_text,
-    "env": lambda value: isinstance(value, dict),
-    "timeout": is_timeout,
-    "retries": is_count,
-    "retry_delay": is_retry_delay,
-    "not_before": is_time,
-    "submitted_at": is_text,
-    "submitted_by": is_text,
-    "rerun_of": is_text,
-    "saved": is_text,
-    "submit_reason": is_text,
-    "version": is_count,
-}
 
 
 def encode_record(job: Job) -> bytes:

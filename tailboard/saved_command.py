@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tailboard.cron import check_cron, check_zone
 from tailboard.errors import TooManySaved
-from tailboard.job import SECONDS, Job, is_command, is_retry_delay, is_timeout
-from tailboard.values import is_count, is_env, is_queue_name, is_text, plain_number
+from tailboard.job import SECONDS, Job, JobOptions
+from tailboard.job_option import Check, options_of, places_of, recorded, unrecorded
+from tailboard.values import is_text, plain_number
 
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
@@ -23,36 +24,18 @@ MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in ex
 MAX_SAVED = 1_000  # saved commands
 MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
 MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
-DEFINITION = [
-    "command",
-    "name",
-    "queue",
-    "cwd",
-    "env",
-    "timeout",
-    "retries",
-    "retry_delay",
-    "params",
-    "cron",
-    "zone",
-    "paused",
-]
 
 
-COMMAND_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "command": is_command,
-    "name": is_text,
-    "queue": is_queue_name,
-    "cwd": is_text,
-    "env": is_env,
-    "timeout": is_timeout,
-    "retries": is_count,
-    "retry_delay": is_retry_delay,
-    "params": lambda value: isinstance(value, list),
-    "cron": is_text,
-    "zone": lambda value: isinstance(value, str),
-    "paused": lambda value: isinstance(value, bool),
-}
+def is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,23 +70,17 @@ class Param:
 
 
 @dataclass(slots=True, kw_only=True)
-class SavedCommand:
-    """What POST /jobs takes, kept under a name, with what may be said at each run."""
+class SavedCommand(JobOptions):
+    """Options of jobs, kept under a name, with the params that each run can set and times to
+    start it. If `name` is None, its jobs are called as the saved command."""
 
-    saved: str  # its name
-    command: str | list[str]
-    name: str | None = None  # of its jobs; None: as `saved`
-    queue: str = "default"
-    cwd: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float | int | None = None
-    retries: int = 0
-    retry_delay: float | int = 0  # seconds
-    params: list[Param] = field(default_factory=list)
-    cron: str | None = None  # five fields, or @daily and the like; None: it has no times
-    zone: str = "UTC"  # in which the times are meant: an IANA name
-    paused: bool = False  # its times pass, and nothing runs
-    saved_at: str | None = None  # RFC 3339; by the store
+    saved: str = unrecorded()  # its own name
+    params: list[Param] = recorded(list, check=is_list)
+    # Five fields, or @daily and the like; None: it has no times:
+    cron: str | None = recorded(None, check=is_text)
+    zone: str = recorded("UTC", check=is_string)  # of the times: an IANA name
+    paused: bool = recorded(False, check=is_bool)  # its times pass, and nothing runs
+    saved_at: str | None = unrecorded(None)  # RFC 3339; by the store
 
     def check(self) -> None:
         """ValueError, in one sentence, where its parts do not go together."""
@@ -144,17 +121,9 @@ class SavedCommand:
         for unknown in given:
             known = ", ".join(param.name for param in self.params) or "none"
             raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
-        return Job(
-            command=self.command,
-            name=self.name or self.saved,
-            queue=self.queue,
-            cwd=self.cwd,
-            env=self.env | chosen,
-            timeout=self.timeout,
-            retries=self.retries,
-            retry_delay=self.retry_delay,
-            saved=self.saved,
-        )
+        options = {name: getattr(self, name) for name in options_of(JobOptions)}
+        changes = {"name": self.name or self.saved, "env": self.env | chosen}
+        return Job(**options | changes, saved=self.saved)
 
     def definition(self) -> dict[str, Any]:
         """What a person has said, as JSON in a file: without its name, and when it was saved."""
@@ -165,6 +134,14 @@ class SavedCommand:
     def as_dict(self) -> dict[str, Any]:
         """The saved command as JSON on the wire."""
         return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
+
+
+COMMAND_CHECKS: dict[str, Check] = {  # a person may have edited the file
+    name: places.saved_check
+    for name, places in places_of(SavedCommand).items()
+    if places.saved_check
+}
+DEFINITION = list(COMMAND_CHECKS)
 
 
 def encode_command(command: SavedCommand) -> bytes:

@@ -154,6 +154,7 @@ RECORDS: dict[str, str] = {
     "create": "a request that a model has checked",
     "make_job": "a request that a model has checked",
     "make_command": "a request that a model has checked",
+    "SavedCommand.job": "options of a saved command, which a model or parse_command has checked",
 }
 
 

@@ -1,0 +1,112 @@
+"""How the fields of a job and of a saved command are declared. Imports nothing of ours.
+
+`option` declares what a client can ask of a job. The request models, the commands, the run form and
+the schemas are made from these declarations; `recorded` and `unrecorded` declare the other fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+Check = Callable[[Any], bool]
+# What a value is. For each kind, web/models.py has a type and cli/options.py has one, too.
+Kind = Literal["command", "text", "folder", "variables", "count", "seconds"]
+OPTION = "option"  # keys of a field's metadata
+PLACES = "places"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """An option of `flask submit` and `flask save`, which is named like the field."""
+
+    help: str | None = None
+    metavar: str | None = None  # None: click's own name of the type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What the other parts of the program need to know of an option, beside its name."""
+
+    kind: Kind
+    allowed: str  # ends the sentence "NAME must be …" in errors and in OpenAPI
+    limits: Mapping[str, Any]  # of pydantic's Field: ge, le, gt, pattern, max_length
+    meaning: str | None  # in OpenAPI's answers, if the name does not make it clear
+    default: Any  # MISSING: a request must give the option
+    command_line: CommandLine | None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise TypeError(f"no kind of option is called {self.kind!r}")
+        if not self.allowed:
+            raise TypeError("an option needs a sentence that says what is allowed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a field appears."""
+
+    record_check: Check | None  # of its value in job.json; None: the file does not have it
+    saved_check: Check | None  # of its value in the file of a saved command; None: as above
+    is_on_wire: bool
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    kind: Kind,
+    check: Check,
+    allowed: str,
+    limits: Mapping[str, Any] | None = None,
+    meaning: str | None = None,
+    record_check: Check | None = None,
+    command_line: CommandLine | None = None,
+) -> Any:
+    """A field that clients can set. It is in job.json, in saved commands and on the wire. `check`
+    is for files, which people can edit; `record_check` replaces it for job.json. A type as the
+    default, such as dict, makes a new value for each job."""
+    declared = Option(
+        kind=kind,
+        allowed=allowed,
+        limits=limits or {},
+        meaning=meaning,
+        default=default() if isinstance(default, type) else default,
+        command_line=command_line,
+    )
+    places = Places(record_check=record_check or check, saved_check=check, is_on_wire=True)
+    return _field(default, {OPTION: declared, PLACES: places})
+
+
+def recorded(default: Any = MISSING, *, check: Check, on_wire: bool = True) -> Any:
+    """Another field of job.json, or of a saved command's file. `check` accepts its value. A type as
+    the default, such as list, makes a new value for each object."""
+    places = Places(record_check=check, saved_check=check, is_on_wire=on_wire)
+    return _field(default, {PLACES: places})
+
+
+def unrecorded(default: Any = MISSING, *, on_wire: bool = True) -> Any:
+    """A field that these files do not contain: its value comes from elsewhere."""
+    places = Places(record_check=None, saved_check=None, is_on_wire=on_wire)
+    return _field(default, {PLACES: places})
+
+
+def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options_of(cls: Any) -> dict[str, Option]:
+    """The options among the fields of a dataclass, in their order."""
+    return {f.name: f.metadata[OPTION] for f in fields(cls) if OPTION in f.metadata}
+
+
+def places_of(cls: Any) -> dict[str, Places]:
+    """Where each field of a dataclass appears. TypeError if a field does not declare it."""
+    for each in fields(cls):
+        if PLACES not in each.metadata:
+            raise TypeError(
+                f"{cls.__name__}.{each.name} must be declared by option, recorded or unrecorded"
+            )
+    return {each.name: each.metadata[PLACES] for each in fields(cls)}
