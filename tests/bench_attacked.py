@@ -27,7 +27,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def download_slowly(site: Site) -> AbstractContextManager[object]:
-    ended = site.hand.ended(b"a line of a log\n" * 4_000_000)
+    ended = site.job_maker.ended(b"a line of a log\n" * 4_000_000)
     return attacks.slow_downloads(site, ended, 90)
 
 
@@ -50,8 +50,8 @@ def slowest(url: str) -> float:
 def attacked(folder: Path, name: str) -> None:
     """How long others wait while clients do what they should not."""
     with serve_site(folder) as site:
-        claim = site.hand.running(b"begin\n")
+        claim = site.job_maker.running(b"begin\n")
         with ATTACKS[name](site, claim):
             took = slowest(site.url)
-        site.hand.finish(claim)
+        site.job_maker.finish(claim)
     say_alone(f"slowest /healthz or /jobs beside {name}", took, "ms", "target 1,000")

@@ -512,8 +512,8 @@ SHORT_TIMES = (
 TOKEN = "correct-horse-battery-staple"
 
 
-class Hand:
-    """Brings jobs into any state, doing a worker's part, so that a test writes a log itself."""
+class JobMaker:
+    """Brings jobs into any state. It does a worker's part, so that the test writes the logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -523,7 +523,7 @@ class Hand:
         return self.storage.submit(Job(**{"command": "true", "queue": BY_HAND} | fields))
 
     def start(self, job: Job) -> Claim:
-        claim = self.storage.claim_job(job.id, job.queue, "hand", "another-host")
+        claim = self.storage.claim_job(job.id, job.queue, "job-maker", "another-host")
         assert claim is not None
         return claim
 
@@ -554,7 +554,7 @@ class Site:
 
     url: str
     folder: Path
-    hand: Hand
+    job_maker: JobMaker
     processes: Processes
     headers: dict[str, str]
 
@@ -616,16 +616,16 @@ def serve_site(base: Path, *times: str, **env: str) -> Iterator[Site]:
     """The API over a new folder, with these times (see Processes.api) and settings; it, what else
     was started, and the jobs are ended."""
     folder = base / "jobs"
-    hand = Hand(folder)
+    job_maker = JobMaker(folder)
     processes = Processes(base / "output.txt", clean_environment(folder, **env))
     token = env.get("TAILBOARD_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        yield Site(processes.api(*times), folder, hand, processes, headers)
+        yield Site(processes.api(*times), folder, job_maker, processes, headers)
     finally:
         processes.end()
-        end_jobs(hand.storage)
-        hand.storage.close()
+        end_jobs(job_maker.storage)
+        job_maker.storage.close()
 
 
 @pytest.fixture(scope="session")
@@ -660,13 +660,13 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def hand(folder: Path) -> Hand:
-    return Hand(folder)
+def job_maker(folder: Path) -> JobMaker:
+    return JobMaker(folder)
 
 
 @pytest.fixture
-def client(hand: Hand, folder: Path) -> FlaskClient:
-    """The API's application without a server, over the folder that `hand` works on."""
+def client(job_maker: JobMaker, folder: Path) -> FlaskClient:
+    """The API's application without a server, over the folder that `job_maker` works on."""
     from api import create_app  # takes a while, which other tests need not wait for
 
     return create_app({"STORAGE": folder}).test_client()

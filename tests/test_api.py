@@ -23,7 +23,7 @@ from conftest import (
     BY_WORKER,
     ROOT,
     Gate,
-    Hand,
+    JobMaker,
     RedisServer,
     Site,
     clean_environment,
@@ -76,9 +76,9 @@ FIELDS = {  # of a job on the wire, with what each may be
 
 
 @pytest.fixture
-def running(hand: Hand) -> Iterator[Claim]:
+def running(job_maker: JobMaker) -> Iterator[Claim]:
     """A job whose lock we hold: it runs, and does nothing."""
-    with hand.running() as held:
+    with job_maker.running() as held:
         yield held
 
 
@@ -232,8 +232,8 @@ def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> Non
         assert submit(key).json["id"] == submit(key).json["id"]
 
 
-def test_a_rerun_honours_the_idempotency_key(client: FlaskClient, hand: Hand) -> None:
-    old = hand.ended()
+def test_a_rerun_honours_the_idempotency_key(client: FlaskClient, job_maker: JobMaker) -> None:
+    old = job_maker.ended()
 
     def rerun(key: str) -> Any:
         return client.post(f"/jobs/{old}/rerun", json={}, headers={"Idempotency-Key": key})
@@ -246,8 +246,10 @@ def test_a_rerun_honours_the_idempotency_key(client: FlaskClient, hand: Hand) ->
 
 
 @pytest.mark.parametrize("key", ["", " ", "\t"])
-def test_an_empty_idempotency_key_is_refused(client: FlaskClient, hand: Hand, key: str) -> None:
-    for path in ("/jobs", f"/jobs/{hand.ended()}/rerun"):
+def test_an_empty_idempotency_key_is_refused(
+    client: FlaskClient, job_maker: JobMaker, key: str
+) -> None:
+    for path in ("/jobs", f"/jobs/{job_maker.ended()}/rerun"):
         body = {"command": "true"}
         answer = client.post(path, json=body, headers={"Idempotency-Key": key})
         is_problem(answer, 400, "Idempotency-Key must not be empty")
@@ -283,7 +285,7 @@ def test_a_relative_time_is_the_same_request_when_it_is_repeated(client: FlaskCl
 
 
 def test_a_key_with_another_request_is_422_and_names_its_job(
-    client: FlaskClient, hand: Hand
+    client: FlaskClient, job_maker: JobMaker
 ) -> None:
     headers = {"Idempotency-Key": "k"}
     job_id = client.post("/jobs", json=SAME_BODY, headers=headers).json["id"]
@@ -292,7 +294,7 @@ def test_a_key_with_another_request_is_422_and_names_its_job(
         ("/jobs", SAME_BODY | {"command": "false"}),
         ("/jobs", SAME_BODY | {"not_before": "+10m"}),
         ("/jobs", {"command": "true"}),
-        (f"/jobs/{hand.ended()}/rerun", {}),
+        (f"/jobs/{job_maker.ended()}/rerun", {}),
         ("/saved/x/run", {}),
     ]
     for path, body in others:
@@ -342,8 +344,10 @@ def test_one_key_sent_by_many_at_once_is_one_job(site: Site) -> None:
     assert len(site.get("/jobs?q=once+only").json()["jobs"]) == 1
 
 
-def test_the_list_is_newest_first_and_paged_to_its_end(client: FlaskClient, hand: Hand) -> None:
-    made = [hand.queued(name=f"job {n}").id for n in range(7)]
+def test_the_list_is_newest_first_and_paged_to_its_end(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    made = [job_maker.queued(name=f"job {n}").id for n in range(7)]
     seen: list[str] = []
     path, pages = "/jobs?limit=3", 0
     while path:
@@ -358,19 +362,23 @@ def test_the_list_is_newest_first_and_paged_to_its_end(client: FlaskClient, hand
         check_job(job, "env")
 
 
-def test_a_list_leaves_out_env_which_the_job_itself_has(client: FlaskClient, hand: Hand) -> None:
-    job = hand.queued(env={"A": "x" * 10_000})
+def test_a_list_leaves_out_env_which_the_job_itself_has(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    job = job_maker.queued(env={"A": "x" * 10_000})
     answer = client.get("/jobs")
     assert [listed["id"] for listed in answer.json["jobs"]] == [job.id]
     assert len(answer.data) < 10_000
     assert client.get(f"/jobs/{job.id}").json["env"] == job.env
 
 
-def test_the_list_is_filtered_by_status_queue_and_text(client: FlaskClient, hand: Hand) -> None:
-    ids = {status: hand.ended(status=status, name=f"It {status}") for status in FINISHED}
-    with hand.running(name="Läuft gerade") as held:
-        deploy = hand.queued(queue="deploy", command=["./deploy", "日本"]).id
-        waits = hand.queued().id
+def test_the_list_is_filtered_by_status_queue_and_text(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    ids = {status: job_maker.ended(status=status, name=f"It {status}") for status in FINISHED}
+    with job_maker.running(name="Läuft gerade") as held:
+        deploy = job_maker.queued(queue="deploy", command=["./deploy", "日本"]).id
+        waits = job_maker.queued().id
 
         def listed(query: str) -> set[str]:
             return {job["id"] for job in client.get(f"/jobs?{query}").json["jobs"]}
@@ -396,21 +404,21 @@ def test_an_empty_list_has_all_counts_at_zero(client: FlaskClient) -> None:
 
 
 def test_an_unchanged_list_is_a_304_and_a_changed_one_is_not(
-    client: FlaskClient, hand: Hand
+    client: FlaskClient, job_maker: JobMaker
 ) -> None:
-    hand.queued()
+    job_maker.queued()
     first = client.get("/jobs")
     same = client.get("/jobs", headers={"If-None-Match": first.headers["ETag"]})
     assert (same.status_code, same.data) == (304, b"")
     assert same.headers["ETag"] == first.headers["ETag"]
-    hand.queued()
+    job_maker.queued()
     changed = client.get("/jobs", headers={"If-None-Match": first.headers["ETag"]})
     assert changed.status_code == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
 
 
-def test_a_queued_job_is_cancelled_at_once(client: FlaskClient, hand: Hand) -> None:
-    job = hand.queued()
+def test_a_queued_job_is_cancelled_at_once(client: FlaskClient, job_maker: JobMaker) -> None:
+    job = job_maker.queued()
     answer = client.post(f"/jobs/{job.id}/cancel", json={})
     assert answer.status_code == 202
     check_job(answer.json)
@@ -435,9 +443,9 @@ def test_a_running_job_is_cancelled_by_its_worker(served: Site, gate: Gate) -> N
 
 @pytest.mark.parametrize("status", FINISHED)
 def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
-    client: FlaskClient, hand: Hand, status: Status
+    client: FlaskClient, job_maker: JobMaker, status: Status
 ) -> None:
-    job_id = hand.ended(b"text\n", status)
+    job_id = job_maker.ended(b"text\n", status)
     is_problem(client.post(f"/jobs/{job_id}/cancel", json={}), 409, job_id, status)
     answer = client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.data) == (204, b"")
@@ -447,14 +455,16 @@ def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
 
 
 def test_a_job_that_has_not_ended_cannot_be_deleted(
-    client: FlaskClient, hand: Hand, running: Claim
+    client: FlaskClient, job_maker: JobMaker, running: Claim
 ) -> None:
-    for job in (hand.queued(), running.job):
+    for job in (job_maker.queued(), running.job):
         is_problem(client.delete(f"/jobs/{job.id}"), 409, job.id, job.status)
         assert client.get(f"/jobs/{job.id}").status_code == 200
 
 
-def test_a_rerun_is_a_new_job_with_the_same_wishes(client: FlaskClient, hand: Hand) -> None:
+def test_a_rerun_is_a_new_job_with_the_same_wishes(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
     wishes = {
         "command": ["echo", "日本"],
         "name": "again",
@@ -465,7 +475,7 @@ def test_a_rerun_is_a_new_job_with_the_same_wishes(client: FlaskClient, hand: Ha
         "retries": 1,
         "submitted_by": "somebody",
     }
-    old = hand.ended(b"text\n", Status.FAILED, **wishes)
+    old = job_maker.ended(b"text\n", Status.FAILED, **wishes)
     answer = client.post(f"/jobs/{old}/rerun", json={})
     assert answer.status_code == 201
     job = answer.json
@@ -483,18 +493,18 @@ def test_files_of_the_page_are_not_the_apis(client: FlaskClient) -> None:
     assert client.get("/static/format.js").status_code == 404
 
 
-def test_a_queued_job_says_how_many_are_before_it(client: FlaskClient, hand: Hand) -> None:
-    jobs = [hand.queued() for _ in range(3)]
-    hand.queued(queue="another")
+def test_a_queued_job_says_how_many_are_before_it(client: FlaskClient, job_maker: JobMaker) -> None:
+    jobs = [job_maker.queued() for _ in range(3)]
+    job_maker.queued(queue="another")
     for number, job in enumerate(jobs):
         assert client.get(f"/jobs/{job.id}").json["queued_before"] == number
-    hand.finish(hand.start(jobs[0]))
+    job_maker.finish(job_maker.start(jobs[0]))
     assert client.get(f"/jobs/{jobs[2].id}").json["queued_before"] == 1
     assert "queued_before" not in client.get(f"/jobs/{jobs[0].id}").json
 
 
-def test_a_queued_job_has_an_empty_log(client: FlaskClient, hand: Hand) -> None:
-    answer = client.get(f"/jobs/{hand.queued().id}/logs")
+def test_a_queued_job_has_an_empty_log(client: FlaskClient, job_maker: JobMaker) -> None:
+    answer = client.get(f"/jobs/{job_maker.queued().id}/logs")
     assert (answer.status_code, answer.data) == (200, b"")
     assert answer.headers["X-Job-Status"] == "queued"
     assert answer.headers["X-Log-Size"] == answer.headers["X-Log-Next"] == "0"
@@ -520,9 +530,9 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
     }
 
 
-def test_health_names_a_few_of_many_queues(client: FlaskClient, hand: Hand) -> None:
+def test_health_names_a_few_of_many_queues(client: FlaskClient, job_maker: JobMaker) -> None:
     for number in range(12):
-        hand.queued(queue=f"queue-{number:02}")
+        job_maker.queued(queue=f"queue-{number:02}")
     told = client.get("/healthz").json["reason"]
     named = ", ".join(f"queue-{number:02}" for number in range(5))
     assert told == f"jobs wait in {named} and 7 more, and no worker serves that"
@@ -536,10 +546,12 @@ def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> 
     assert {(answer.status_code, answer.json["reason"]) for answer in answers} == {(200, None)}
 
 
-def test_a_list_of_jobs_with_large_commands_is_small(client: FlaskClient, hand: Hand) -> None:
+def test_a_list_of_jobs_with_large_commands_is_small(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
     command = ["true", *["x" * 29_000] * 34]
-    ended = {hand.ended(command=command, cwd="/" + "d" * 3_999) for _ in range(20)}
-    plain = hand.queued(command="echo plain").id
+    ended = {job_maker.ended(command=command, cwd="/" + "d" * 3_999) for _ in range(20)}
+    plain = job_maker.queued(command="echo plain").id
     answer = client.get("/jobs")
     assert len(answer.data) < 30 * 7_000
     jobs = {job["id"]: job for job in answer.json["jobs"]}
@@ -555,9 +567,9 @@ def test_a_list_of_jobs_with_large_commands_is_small(client: FlaskClient, hand: 
 
 
 def test_texts_that_a_job_writes_into_its_record_are_cut_in_a_list(
-    client: FlaskClient, hand: Hand
+    client: FlaskClient, job_maker: JobMaker
 ) -> None:
-    path = hand.log(ended := hand.ended()).with_name("job.json")
+    path = job_maker.log(ended := job_maker.ended()).with_name("job.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "n" * 900_000}))
     (job,) = client.get("/jobs").json["jobs"]
     assert job["name"] == "n" * 4_000
@@ -574,9 +586,9 @@ def samples(client: FlaskClient) -> dict[str, float]:
     return told
 
 
-def test_scrapes_at_once_count_an_end_once(client: FlaskClient, hand: Hand) -> None:
+def test_scrapes_at_once_count_an_end_once(client: FlaskClient, job_maker: JobMaker) -> None:
     for _ in range(60):
-        hand.ended(b"text\n")
+        job_maker.ended(b"text\n")
     clients = [client.application.test_client() for _ in range(8)]
     with ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(samples, clients))
@@ -595,17 +607,17 @@ def test_each_application_counts_its_own_requests(client: FlaskClient, folder: P
     assert samples(client)["process_open_fds"] > 0
 
 
-def test_deleted_jobs_stay_counted(client: FlaskClient, hand: Hand) -> None:
-    ended = [hand.ended() for _ in range(5)]
+def test_deleted_jobs_stay_counted(client: FlaskClient, job_maker: JobMaker) -> None:
+    ended = [job_maker.ended() for _ in range(5)]
     samples(client)
     for job_id in ended:
         client.delete(f"/jobs/{job_id}")
     assert samples(client)['tailboard_job_seconds_count{status="succeeded"}'] == 5
 
 
-def test_the_application_starts_without_reading_a_record(hand: Hand, folder: Path) -> None:
-    ended = {hand.ended() for _ in range(20)}
-    waiting = hand.queued().id
+def test_the_application_starts_without_reading_a_record(job_maker: JobMaker, folder: Path) -> None:
+    ended = {job_maker.ended() for _ in range(20)}
+    waiting = job_maker.queued().id
 
     def opened(act: Callable[[], object]) -> set[str]:
         """The IDs of the jobs whose files are opened by this thread."""
@@ -696,11 +708,11 @@ def test_each_job_that_ends_is_found_once(
 
 
 def test_requests_that_wait_for_the_names_in_a_folder_share_one_reading(
-    hand: Hand, folder: Path
+    job_maker: JobMaker, folder: Path
 ) -> None:
     """Else each of many would hold all names in memory while jobs end."""
     for _ in range(3):
-        hand.ended()
+        job_maker.ended()
     store, asking = FolderStore(folder), threading.Barrier(8)
     (day,) = (folder / "succeeded").iterdir()
     for path in (folder, *folder.rglob("*")):
@@ -734,11 +746,13 @@ def test_requests_that_wait_for_the_names_in_a_folder_share_one_reading(
     assert len(read) <= 2, "one that began before the others asked, and one for all these"
 
 
-def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, hand: Hand) -> None:
-    damaged, newer, fine = hand.ended(), hand.ended(), hand.ended()
-    hand.log(damaged).with_name("job.json").write_bytes(b'{"command": "tru\xff')
+def test_a_damaged_or_newer_record_is_shown_with_a_reason(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    damaged, newer, fine = job_maker.ended(), job_maker.ended(), job_maker.ended()
+    job_maker.log(damaged).with_name("job.json").write_bytes(b'{"command": "tru\xff')
     record = {"command": "true", "version": 99, "colour": "blue"}
-    hand.log(newer).with_name("job.json").write_text(json.dumps(record))
+    job_maker.log(newer).with_name("job.json").write_text(json.dumps(record))
     jobs = {job["id"]: job for job in client.get("/jobs").json["jobs"]}
     assert set(jobs) == {damaged, newer, fine}
     assert "job.json" in jobs[damaged]["reason"]
@@ -765,10 +779,10 @@ def test_a_damaged_or_newer_record_is_shown_with_a_reason(client: FlaskClient, h
     ],
 )
 def test_no_record_makes_a_request_end_in_an_error(
-    client: FlaskClient, hand: Hand, record: bytes
+    client: FlaskClient, job_maker: JobMaker, record: bytes
 ) -> None:
-    job_id = hand.ended(b"text\n")
-    hand.log(job_id).with_name("job.json").write_bytes(record)
+    job_id = job_maker.ended(b"text\n")
+    job_maker.log(job_id).with_name("job.json").write_bytes(record)
     for path in ("/jobs", "/jobs?q=x", f"/jobs/{job_id}", f"/jobs/{job_id}/logs?timestamps=1"):
         answer = client.get(path)
         assert answer.status_code == 200, (path, answer.text)
@@ -896,8 +910,10 @@ def test_a_number_in_a_query_has_digits_only(client: FlaskClient, number: str) -
         is_problem(client.get(path.replace("+", "%2B")), 400, "must be a whole number from 1")
 
 
-def test_a_parameter_that_is_given_twice_is_refused(client: FlaskClient, hand: Hand) -> None:
-    logs = f"/jobs/{hand.ended(b'x')}/logs?tail=1&tail=2"
+def test_a_parameter_that_is_given_twice_is_refused(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    logs = f"/jobs/{job_maker.ended(b'x')}/logs?tail=1&tail=2"
     for path in ("/jobs?queue=a&queue=b", "/bulk?to=rerun&to=delete", "/logs?q=a&q=b", logs):
         is_problem(client.get(path), 400, "appears twice")
 
@@ -908,8 +924,8 @@ def test_a_body_that_is_compressed_is_refused(client: FlaskClient) -> None:
     is_problem(answer, 415, "Content-Encoding is not supported")
 
 
-def test_a_wrong_id_of_the_last_event_is_named(client: FlaskClient, hand: Hand) -> None:
-    path = f"/jobs/{hand.ended(b'x')}/logs?follow=1"
+def test_a_wrong_id_of_the_last_event_is_named(client: FlaskClient, job_maker: JobMaker) -> None:
+    path = f"/jobs/{job_maker.ended(b'x')}/logs?follow=1"
     is_problem(client.get(path, headers={"Last-Event-ID": "x"}), 400, "Last-Event-ID must be")
 
 
@@ -1071,9 +1087,9 @@ def test_a_storage_that_cannot_write_is_a_503_until_it_can(
 
 @pytest.mark.parametrize("instead", ["nothing", "a file"])
 def test_a_storage_that_is_gone_is_never_a_500(
-    client: FlaskClient, hand: Hand, folder: Path, instead: str
+    client: FlaskClient, job_maker: JobMaker, folder: Path, instead: str
 ) -> None:
-    job_id = hand.ended(b"text\n")
+    job_id = job_maker.ended(b"text\n")
     shutil.rmtree(folder)
     if instead == "a file":
         folder.write_text("in the way")
@@ -1088,13 +1104,13 @@ def test_a_storage_that_is_gone_is_never_a_500(
 
 
 def test_a_full_disk_is_a_503(
-    client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's own refusal of a file too large stands in for a full disk."""
     import resource
     import signal
 
-    job = hand.queued()
+    job = job_maker.queued()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -1111,21 +1127,21 @@ def test_a_full_disk_is_a_503(
 
 
 def test_a_head_request_is_answered_as_get_but_for_the_body(site: Site) -> None:
-    job_id = site.hand.ended(b"text\n")
+    job_id = site.job_maker.ended(b"text\n")
     for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/logs", "/workers", "/healthz"):
         answer = site.ask("HEAD", path)
         assert (answer.status_code, answer.content) == (site.get(path).status_code, b""), path
 
 
 def test_answers_are_json_that_keeps_its_characters(site: Site) -> None:
-    job = site.hand.queued(name="報告 🎉 \u2028 \x7f")
+    job = site.job_maker.queued(name="報告 🎉 \u2028 \x7f")
     check: Callable[[str], Any] = lambda path: site.get(path).json()  # noqa: E731
     assert check(f"/jobs/{job.id}")["name"] == job.name
     assert site.get(f"/jobs/{job.id}").headers["Content-Type"] == "application/json"
 
 
-def test_outcomes_are_told_as_they_were_recorded(client: FlaskClient, hand: Hand) -> None:
-    with hand.running() as held:
+def test_outcomes_are_told_as_they_were_recorded(client: FlaskClient, job_maker: JobMaker) -> None:
+    with job_maker.running() as held:
         outcome = Outcome(Status.FAILED, 137, "ended by SIGKILL")
         held.finish(outcome)
     job = client.get(f"/jobs/{held.job.id}").json

@@ -16,7 +16,15 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from conftest import TOKEN, Hand, Processes, Site, address_of_this_machine, free_port, wait_until
+from conftest import (
+    TOKEN,
+    JobMaker,
+    Processes,
+    Site,
+    address_of_this_machine,
+    free_port,
+    wait_until,
+)
 from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from web import JSON, UNKNOWN, count_jobs, is_problem, raw, status_of
@@ -109,7 +117,7 @@ def test_a_loopback_host_is_served(site: Site, host: str) -> None:
 def test_what_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None) -> None:
     """A form needs no permission of the browser for these kinds."""
     before = count_jobs(site)
-    job = site.hand.queued()
+    job = site.job_maker.queued()
     headers = {} if kind is None else {"Content-Type": kind}
     for path in ("/jobs", f"/jobs/{job.id}/cancel", f"/jobs/{job.id}/rerun"):
         answer = site.ask("POST", path, data=b'{"command": "true"}', headers=headers)
@@ -121,7 +129,7 @@ def test_what_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None
 @pytest.mark.parametrize("source", ["cross-site", "same-site"])
 def test_what_another_sites_page_makes_a_browser_do_is_refused(site: Site, source: str) -> None:
     """A browser says where a request comes from, also where it sends no Origin."""
-    job = site.hand.queued()
+    job = site.job_maker.queued()
     before = count_jobs(site)
     headers = {"Sec-Fetch-Site": source}
     for method, path in (
@@ -147,7 +155,7 @@ def test_what_another_sites_page_makes_a_browser_do_is_refused(site: Site, sourc
     ],
 )
 def test_a_post_without_a_body_needs_no_type(site: Site, headers: dict[str, str]) -> None:
-    job = site.hand.queued()
+    job = site.job_maker.queued()
     answer = site.ask("POST", f"/jobs/{job.id}/cancel", headers=headers)
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     assert site.ask("POST", f"/jobs/{job.id}/rerun", headers=headers).status_code == 201
@@ -171,7 +179,7 @@ http://localhost:8501@evil.example http://localhost:8501/ undefined""".split()
 
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_a_page_of_another_site_is_refused(site: Site, origin: str) -> None:
-    job = site.hand.queued()
+    job = site.job_maker.queued()
     before = count_jobs(site)
     headers = {"Origin": origin}
     for method, path in (
@@ -198,7 +206,7 @@ def test_a_page_reads_logs_by_the_ticket_for_its_origin(
     request: pytest.FixtureRequest, name: str, origin: str
 ) -> None:
     site: Site = request.getfixturevalue(name)
-    job_id, other = site.hand.ended(b"text\n"), site.hand.ended(b"other\n")
+    job_id, other = site.job_maker.ended(b"text\n"), site.job_maker.ended(b"other\n")
     for path, gone in (("/ticket", UNKNOWN), (f"/jobs/{job_id}/ticket", job_id)):
         key = site.post(path, {"origin": origin}).json()["ticket"]
         for query in ("", "&follow=1"):
@@ -220,7 +228,7 @@ def test_a_page_reads_logs_by_the_ticket_for_its_origin(
 
 
 def test_a_ticket_lets_no_other_page_read_and_no_page_change_anything(site: Site) -> None:
-    job_id = site.hand.ended(b"text\n")
+    job_id = site.job_maker.ended(b"text\n")
     key = site.post("/ticket", {"origin": DASHBOARD}).json()["ticket"]
     plain = site.post("/ticket").json()["ticket"]
     for_log = f"/jobs/{job_id}/logs?ticket={key}"
@@ -257,9 +265,11 @@ def test_a_ticket_is_for_an_origin_and_nothing_else(site: Site) -> None:
     is_problem(site.post("/ticket", {"page": DASHBOARD}), 400, "'page'", "origin")
 
 
-def test_a_listed_page_may_read_and_a_ticket_adds_no_other(hand: Hand, folder: Path) -> None:
+def test_a_listed_page_may_read_and_a_ticket_adds_no_other(
+    job_maker: JobMaker, folder: Path
+) -> None:
     client = create_app({"STORAGE": folder, "DASHBOARD": "https://a.example"}).test_client()
-    job_id = hand.ended(b"text\n")
+    job_id = job_maker.ended(b"text\n")
     key = client.post("/ticket", json={"origin": DASHBOARD}).json["ticket"]  # type: ignore[index]
     for query in ("", f"?ticket={key}"):
         path = f"/jobs/{job_id}/logs{query}"
@@ -282,7 +292,7 @@ def test_without_an_origin_no_page_is_let_in(site: Site) -> None:
     assert "Origin" in answer.headers["Vary"]  # a cache keeps the answers apart
 
 
-def test_the_dashboards_origin_is_a_setting(hand: Hand, folder: Path) -> None:
+def test_the_dashboards_origin_is_a_setting(job_maker: JobMaker, folder: Path) -> None:
     config = {"STORAGE": folder, "DASHBOARD": "https://a.example/, https://b.example:8443"}
     client = create_app(config).test_client()
     for origin in ("https://a.example", "https://b.example:8443"):
@@ -396,7 +406,7 @@ def test_without_the_token_no_route_is_served(locked: Site) -> None:
             assert answer.headers["WWW-Authenticate"].lower().startswith("bearer")
             if method != "HEAD":
                 is_problem(answer, 401, "token")
-    assert count_jobs(locked) == len(locked.hand.storage.list()[0])
+    assert count_jobs(locked) == len(locked.job_maker.storage.list()[0])
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: repr(key)[:30])
@@ -409,7 +419,7 @@ def test_a_wrong_token_is_refused(locked: Site, key: str | bytes | None) -> None
 @pytest.mark.parametrize("query", ["token", "access_token", "ticket", "Authorization"])
 def test_the_token_in_the_address_is_no_key(locked: Site, query: str) -> None:
     """There it would be logged."""
-    job_id = locked.hand.ended(b"text\n")
+    job_id = locked.job_maker.ended(b"text\n")
     for path in ("/jobs", f"/jobs/{job_id}/logs"):
         answer = requests.get(f"{locked.url}{path}", params={query: TOKEN}, timeout=30)
         # The test's own output check below looks for the names of tickets only.
@@ -449,7 +459,7 @@ def test_a_method_that_no_route_serves_needs_the_token_except_where_nobody_is_as
 
 
 def test_the_token_is_compared_in_constant_time(
-    hand: Hand, folder: Path, monkeypatch: pytest.MonkeyPatch
+    job_maker: JobMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = []
     compare = hmac.compare_digest
@@ -485,7 +495,7 @@ def with_ticket(site: Site, path: str, value: str, method: str = "GET") -> reque
 
 
 def test_a_ticket_opens_the_one_log_that_it_is_for(locked: Site) -> None:
-    job_id, other = locked.hand.ended(b"text\n"), locked.hand.ended(b"other\n")
+    job_id, other = locked.job_maker.ended(b"text\n"), locked.job_maker.ended(b"other\n")
     key = ticket(locked, job_id)
     for query, expected in (("", "text\n"), ("?download=1", "text\n"), ("?offset=2", "xt\n")):
         answer = with_ticket(locked, f"/jobs/{job_id}/logs{query}", key)
@@ -507,7 +517,7 @@ def ticket_for_any_log(site: Site) -> str:
 def test_a_ticket_for_any_log_opens_every_log(locked: Site) -> None:
     key = ticket_for_any_log(locked)
     for text in (b"one\n", b"two\n"):
-        job_id = locked.hand.ended(text)
+        job_id = locked.job_maker.ended(text)
         answer = with_ticket(locked, f"/jobs/{job_id}/logs?tail=5", key)
         assert (answer.status_code, answer.content) == (200, text)
     is_problem(with_ticket(locked, f"/jobs/{UNKNOWN}/logs", key), 404)
@@ -515,7 +525,7 @@ def test_a_ticket_for_any_log_opens_every_log(locked: Site) -> None:
 
 @pytest.mark.parametrize("make", [ticket, lambda site, _: ticket_for_any_log(site)])
 def test_a_ticket_opens_no_other_route(locked: Site, make: Callable[[Site, str], str]) -> None:
-    job_id = locked.hand.ended(b"text\n")
+    job_id = locked.job_maker.ended(b"text\n")
     key = make(locked, job_id)
     for method, path in (
         ("GET", "/jobs"),
@@ -554,10 +564,10 @@ def signed(job_id: object, ago: int, key: bytes, salt: str = TICKET_SALT) -> str
 
 
 def test_a_ticket_expires(locked: Site) -> None:
-    job_id = locked.hand.ended(b"text\n")
+    job_id = locked.job_maker.ended(b"text\n")
     path = f"/jobs/{job_id}/logs"
     lasts = locked.post(f"/jobs/{job_id}/ticket").json()["expires_in"]
-    key = locked.hand.storage.secret() + TOKEN.encode()
+    key = locked.job_maker.storage.secret() + TOKEN.encode()
     for what in (job_id, "*"):
         assert with_ticket(locked, path, signed(what, lasts - 60, key)).status_code == 200
         for ago in (lasts + 2, lasts + 86_400, -86_400):
@@ -565,10 +575,10 @@ def test_a_ticket_expires(locked: Site) -> None:
 
 
 def test_a_forged_ticket_is_refused(locked: Site) -> None:
-    job_id = locked.hand.ended(b"text\n")
+    job_id = locked.job_maker.ended(b"text\n")
     good = ticket(locked, job_id)
     body, stamp, signature = good.rsplit(".", 2)
-    secret = locked.hand.storage.secret()
+    secret = locked.job_maker.storage.secret()
     key = secret + TOKEN.encode()
     forged = [
         "",
@@ -666,7 +676,7 @@ TRICKS: list[bytes] = [
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: ascii(trick)[2:34])
 def test_no_path_leads_out_of_the_jobs_folder(site: Site, trick: bytes) -> None:
-    job_id = site.hand.ended(b"text\n")
+    job_id = site.job_maker.ended(b"text\n")
     outside = site.folder.parent / "secret"
     outside.mkdir(exist_ok=True)
     for name in ("job.json", "output.log"):
@@ -713,10 +723,10 @@ def everything(client: FlaskClient, job_id: str) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("name", ["output.log", "job.json", "times", "journal", "cancel"])
 def test_a_link_in_a_jobs_folder_is_not_followed(
-    client: FlaskClient, hand: Hand, outside: Path, name: str
+    client: FlaskClient, job_maker: JobMaker, outside: Path, name: str
 ) -> None:
-    job_id = hand.ended(b"text\n")
-    place = hand.log(job_id).with_name(name)
+    job_id = job_maker.ended(b"text\n")
+    place = job_maker.log(job_id).with_name(name)
     place.unlink(missing_ok=True)
     place.symlink_to(outside / (name if (outside / name).exists() else "output.log"))
     for path, answer in everything(client, job_id):
@@ -729,11 +739,11 @@ def test_a_link_in_a_jobs_folder_is_not_followed(
 
 @pytest.mark.parametrize("status", ["queued/default", "running", "succeeded/DAY"])
 def test_a_link_in_place_of_a_jobs_folder_is_not_followed(
-    client: FlaskClient, hand: Hand, folder: Path, outside: Path, status: str
+    client: FlaskClient, job_maker: JobMaker, folder: Path, outside: Path, status: str
 ) -> None:
-    job_id = hand.ended(b"text\n")
+    job_id = job_maker.ended(b"text\n")
     home = folder / status.replace("DAY", job_id[:8])
-    shutil.rmtree(hand.log(job_id).parent)
+    shutil.rmtree(job_maker.log(job_id).parent)
     (home / job_id).symlink_to(outside)
     for path, answer in everything(client, job_id):
         assert SECRET not in answer.text, path
@@ -744,10 +754,10 @@ def test_a_link_in_place_of_a_jobs_folder_is_not_followed(
 @pytest.mark.parametrize("name", ["output.log", "job.json", "times"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
-    client: FlaskClient, hand: Hand, name: str, kind: str
+    client: FlaskClient, job_maker: JobMaker, name: str, kind: str
 ) -> None:
-    job_id = hand.ended(b"text\n")
-    place = hand.log(job_id).with_name(name)
+    job_id = job_maker.ended(b"text\n")
+    place = job_maker.log(job_id).with_name(name)
     place.unlink(missing_ok=True)
     if kind == "fifo":
         os.mkfifo(place)
@@ -767,7 +777,7 @@ def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
 
 
 def test_every_answer_has_the_security_headers(locked: Site) -> None:
-    job_id = locked.hand.ended(b"<script>alert(1)</script>\n")
+    job_id = locked.job_maker.ended(b"<script>alert(1)</script>\n")
     tag = locked.get(f"/jobs/{job_id}/logs").headers["ETag"]
     json_headers = {"Content-Type": "application/json"}
     cases: list[tuple[int, str, str, dict[str, Any]]] = [
@@ -808,7 +818,7 @@ def test_every_answer_has_the_security_headers(locked: Site) -> None:
 
 def test_the_token_and_tickets_stay_out_of_the_servers_output(locked: Site) -> None:
     """The fixture looks at the whole output once more, when all tests are over."""
-    job_id = locked.hand.ended(b"text\n")
+    job_id = locked.job_maker.ended(b"text\n")
     key = ticket(locked, job_id)
     assert with_ticket(locked, f"/jobs/{job_id}/logs", key).status_code == 200
     host = ("Host", "localhost")

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 import requests
-from conftest import Hand, Site, receive
+from conftest import JobMaker, Site, receive
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -235,7 +235,7 @@ def test_a_body_that_is_too_large_is_answered_with_the_limit(site: Site) -> None
 
 
 def test_a_range_past_the_end_is_answered_with_the_end(site: Site) -> None:
-    job_id = site.hand.ended(b"12345")
+    job_id = site.job_maker.ended(b"12345")
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": "bytes=9-"})
     assert answer.status_code == 416
     assert answer.json()["detail"] == "Range must begin before byte 5, the end of the log"
@@ -334,9 +334,9 @@ class WildRequest:
     body: bytes
     as_json: bool
 
-    def path(self, hand: Hand) -> str:
-        done = hand.storage.list(Status.SUCCEEDED, limit=1)[0]
-        job_id = done[0].id if done else hand.ended("日本\r\nlast\n".encode() * 9)
+    def path(self, job_maker: JobMaker) -> str:
+        done = job_maker.storage.list(Status.SUCCEEDED, limit=1)[0]
+        job_id = done[0].id if done else job_maker.ended("日本\r\nlast\n".encode() * 9)
         return self.route.replace("{}", job_id if self.name == "JOB" else self.name)
 
 
@@ -363,9 +363,9 @@ def fine(status: int, body: bytes, kind: str, method: str) -> None:
     )
 )
 def test_no_wrong_request_is_answered_as_our_mistake(
-    client: FlaskClient, hand: Hand, wild: WildRequest
+    client: FlaskClient, job_maker: JobMaker, wild: WildRequest
 ) -> None:
-    target = "/" + quote(wild.path(hand)).lstrip("/")  # //name would be another server
+    target = "/" + quote(wild.path(job_maker)).lstrip("/")  # //name would be another server
     answer = client.open(
         target,
         method=wild.method,
@@ -382,7 +382,7 @@ def test_no_wrong_request_is_answered_as_our_mistake(
 def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
     site: Site, wild: WildRequest, noise: bytes
 ) -> None:
-    target = quote(wild.path(site.hand)).encode()
+    target = quote(wild.path(site.job_maker)).encode()
     target += b"?" + urlencode(wild.query).encode() + noise.translate(None, b" \r\n#")
     headers = {"Host": "localhost"} | (JSON if wild.as_json else {}) | wild.headers
     fields = [(name, value.encode("latin-1", "replace")) for name, value in headers.items()]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import ROOT, Hand, Site, clean_environment
+from conftest import ROOT, JobMaker, Site, clean_environment
 from flask.testing import FlaskClient
 from web import is_problem
 
@@ -26,19 +26,19 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(hand: Hand) -> Run:
+def run(job_maker: JobMaker) -> Run:
     """A `flask` command, without a terminal."""
-    runner = create_app({"STORAGE": hand.folder}).test_cli_runner()
+    runner = create_app({"STORAGE": job_maker.folder}).test_cli_runner()
     return lambda *words: runner.invoke(args=list(words))
 
 
-def failed(hand: Hand, count: int, **fields: Any) -> list[str]:
-    return [hand.ended(status=Status.FAILED, **fields) for _ in range(count)]
+def failed(job_maker: JobMaker, count: int, **fields: Any) -> list[str]:
+    return [job_maker.ended(status=Status.FAILED, **fields) for _ in range(count)]
 
 
-def reruns(hand: Hand) -> list[str | None]:
+def reruns(job_maker: JobMaker) -> list[str | None]:
     """What each job is a rerun of, the oldest job first."""
-    return [job.rerun_of for job in hand.storage.list(limit=500)[0][::-1]]
+    return [job.rerun_of for job in job_maker.storage.list(limit=500)[0][::-1]]
 
 
 # --- Which jobs -----------------------------------------------------------------------------------
@@ -52,13 +52,13 @@ def chosen(site: Site, queue: str, **query: str) -> tuple[list[str], int, bool]:
 
 
 def test_jobs_that_were_run_again_are_left_out(site: Site) -> None:
-    first, second, third = failed(site.hand, 3, queue="bulk-rerun", name="deploy")
-    site.hand.ended(queue="bulk-rerun")
+    first, second, third = failed(site.job_maker, 3, queue="bulk-rerun", name="deploy")
+    site.job_maker.ended(queue="bulk-rerun")
     query = {"to": "rerun", "status": "failed"}
     assert chosen(site, "bulk-rerun", **query) == ([first, second, third], 0, True)
     again = site.post(f"/jobs/{second}/rerun").json()["id"]
     assert chosen(site, "bulk-rerun", **query) == ([first, third], 1, True)
-    site.hand.finish(site.hand.start(site.hand.storage.get(again)), Status.FAILED)
+    site.job_maker.finish(site.job_maker.start(site.job_maker.storage.get(again)), Status.FAILED)
     assert chosen(site, "bulk-rerun", **query) == ([first, third, again], 1, True)
     assert chosen(site, "bulk-rerun", q="nothing", **query) == ([], 0, True)
     assert chosen(site, "bulk-rerun", since="0s", **query) == ([], 0, True)
@@ -66,21 +66,24 @@ def test_jobs_that_were_run_again_are_left_out(site: Site) -> None:
 
 def test_what_waits_is_cancelled_before_what_runs(site: Site) -> None:
     def make() -> str:
-        return site.hand.queued(queue="bulk-cancel").id
+        return site.job_maker.queued(queue="bulk-cancel").id
 
     old = make()
-    held = site.hand.start(site.hand.queued(queue="bulk-cancel"))
+    held = site.job_maker.start(site.job_maker.queued(queue="bulk-cancel"))
     new = make()
-    failed(site.hand, 1, queue="bulk-cancel")
+    failed(site.job_maker, 1, queue="bulk-cancel")
     assert chosen(site, "bulk-cancel", to="cancel") == ([new, old, held.job.id], 0, True)
     query = {"to": "cancel", "status": "running"}
     assert chosen(site, "bulk-cancel", **query) == ([held.job.id], 0, True)
-    site.hand.finish(held)
+    site.job_maker.finish(held)
 
 
 def test_only_jobs_that_have_ended_are_deleted(site: Site) -> None:
-    ended = [*failed(site.hand, 1, queue="bulk-delete"), site.hand.ended(queue="bulk-delete")]
-    site.hand.queued(queue="bulk-delete")
+    ended = [
+        *failed(site.job_maker, 1, queue="bulk-delete"),
+        site.job_maker.ended(queue="bulk-delete"),
+    ]
+    site.job_maker.queued(queue="bulk-delete")
     assert chosen(site, "bulk-delete", to="delete") == (ended, 0, True)
 
 
@@ -102,21 +105,21 @@ def test_what_cannot_be_done_is_one_sentence(
 
 
 def test_an_answer_holds_the_newest_jobs_up_to_a_bound(
-    hand: Hand, monkeypatch: pytest.MonkeyPatch
+    job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "BULK_LIMIT", 3)
     monkeypatch.setattr(bulk, "BULK_STEP", 2)
-    client = create_app({"STORAGE": hand.folder}).test_client()
-    jobs = failed(hand, 3)
+    client = create_app({"STORAGE": job_maker.folder}).test_client()
+    jobs = failed(job_maker, 3)
     whole = {"ids": jobs, "left_out": 0, "complete": True}
     assert client.get("/bulk?to=rerun").get_json() == whole
-    jobs += failed(hand, 2)
+    jobs += failed(job_maker, 2)
     part = {"ids": jobs[2:], "left_out": 0, "complete": False}
     assert client.get("/bulk?to=rerun").get_json() == part
 
 
 def test_jobs_are_listed_since_a_time(site: Site) -> None:
-    job_id = site.hand.ended(queue="listed-since")
+    job_id = site.job_maker.ended(queue="listed-since")
     for since, expected in (("1h", [job_id]), ("0s", []), ("2020-01-01T00:00:00Z", [job_id])):
         listed = site.get("/jobs", params={"queue": "listed-since", "since": since}).json()
         assert [job["id"] for job in listed["jobs"]] == expected
@@ -127,90 +130,92 @@ def test_jobs_are_listed_since_a_time(site: Site) -> None:
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def test_all_that_failed_are_run_again_in_their_order(run: Run, hand: Hand) -> None:
-    jobs = failed(hand, 3)
-    hand.ended()
+def test_all_that_failed_are_run_again_in_their_order(run: Run, job_maker: JobMaker) -> None:
+    jobs = failed(job_maker, 3)
+    job_maker.ended()
     done = run("rerun", "--status", "failed", "--since", "1d", "--yes")
     assert done.exit_code == 0
     assert done.stderr.startswith("3 jobs:\n") and "3 jobs are run again\n" in done.stderr
-    new = [hand.storage.get(job_id) for job_id in done.stdout.split()]
+    new = [job_maker.storage.get(job_id) for job_id in done.stdout.split()]
     assert [job.rerun_of for job in new] == jobs and new == sorted(new, key=lambda job: job.id)
 
 
-def test_a_repeated_rerun_runs_nothing_twice(run: Run, hand: Hand) -> None:
+def test_a_repeated_rerun_runs_nothing_twice(run: Run, job_maker: JobMaker) -> None:
     """Also not the reruns and their jobs, once the reruns have failed, too."""
-    jobs = failed(hand, 2)
+    jobs = failed(job_maker, 2)
     assert run("rerun", jobs[0]).exit_code == 0
     first = run("rerun", "--status", "failed", "--yes")
     assert "1 job:" in first.stderr and "left out: 1 job that ran again since" in first.stderr
     again = run("rerun", "--status", "failed", "--yes")
     assert (again.exit_code, again.stdout) == (0, "")
     assert again.stderr == "no jobs\nleft out: 2 jobs that ran again since\n"
-    for job in hand.storage.list(Status.QUEUED)[0]:
-        hand.finish(hand.start(job), Status.FAILED)
+    for job in job_maker.storage.list(Status.QUEUED)[0]:
+        job_maker.finish(job_maker.start(job), Status.FAILED)
     newest = run("rerun", "--status", "failed", "--yes")
     assert len(newest.stdout.split()) == 2
-    assert sorted(filter(None, reruns(hand)[-2:])) == sorted(
-        job.id for job in hand.storage.list(Status.FAILED)[0][:2]
+    assert sorted(filter(None, reruns(job_maker)[-2:])) == sorted(
+        job.id for job in job_maker.storage.list(Status.FAILED)[0][:2]
     )
 
 
-def test_two_reruns_at_once_run_each_job_once(hand: Hand) -> None:
-    jobs = failed(hand, 15)
+def test_two_reruns_at_once_run_each_job_once(job_maker: JobMaker) -> None:
+    jobs = failed(job_maker, 15)
     command = [sys.executable, "-m", "flask", "rerun", "--status", "failed", "--yes"]
     both = [
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=clean_environment(hand.folder),
+            env=clean_environment(job_maker.folder),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         for _ in range(2)
     ]
     assert [each.wait(60) for each in both] == [0, 0]
-    assert sorted(filter(None, reruns(hand))) == jobs
+    assert sorted(filter(None, reruns(job_maker))) == jobs
 
 
 def test_the_page_and_a_command_share_the_key_of_a_rerun(site: Site) -> None:
-    [job_id] = failed(site.hand, 1)
+    [job_id] = failed(site.job_maker, 1)
     headers = {"Idempotency-Key": f"rerun {job_id}"}
     made = {site.post(f"/jobs/{job_id}/rerun", headers=headers).json()["id"] for _ in range(2)}
-    store, key = site.hand.storage, bulk.bulk_key(job_id)
+    store, key = site.job_maker.storage, bulk.bulk_key(job_id)
     made.add(store.submit(Job(command="true", rerun_of=job_id), key).id)
     assert len(made) == 1
 
 
-def test_a_clients_key_cannot_prevent_a_rerun(run: Run, hand: Hand, client: FlaskClient) -> None:
-    [job_id] = failed(hand, 1)
+def test_a_clients_key_cannot_prevent_a_rerun(
+    run: Run, job_maker: JobMaker, client: FlaskClient
+) -> None:
+    [job_id] = failed(job_maker, 1)
     headers = {"Idempotency-Key": f"rerun {job_id}"}
     taken = client.post("/jobs", json={"command": "true", "queue": "by-hand"}, headers=headers)
     assert taken.status_code == 201
     done = run("rerun", "--status", "failed", "--yes")
     assert done.exit_code == 0
     assert done.stdout.split() != [taken.get_json()["id"]]
-    assert hand.storage.get(done.stdout.strip()).rerun_of == job_id
+    assert job_maker.storage.get(done.stdout.strip()).rerun_of == job_id
 
 
-def test_all_that_wait_or_run_are_cancelled(run: Run, hand: Hand) -> None:
-    kept = hand.queued(queue="other").id
-    held, waiting = hand.running(), hand.queued()
+def test_all_that_wait_or_run_are_cancelled(run: Run, job_maker: JobMaker) -> None:
+    kept = job_maker.queued(queue="other").id
+    held, waiting = job_maker.running(), job_maker.queued()
     done = run("cancel", "--queue", "by-hand", "--yes")
     assert (done.exit_code, done.stdout.split()) == (0, [waiting.id, held.job.id])
-    assert held.cancel_requested and hand.storage.status(waiting.id) is Status.CANCELLED
-    assert hand.storage.status(kept) is Status.QUEUED
+    assert held.cancel_requested and job_maker.storage.status(waiting.id) is Status.CANCELLED
+    assert job_maker.storage.status(kept) is Status.QUEUED
     held.release()
 
 
-def test_what_could_not_be_done_is_said_at_the_end(run: Run, hand: Hand) -> None:
-    first, second, third = failed(hand, 3, name="deploy")
-    with open(hand.log(second).parent / "journal") as journal:
+def test_what_could_not_be_done_is_said_at_the_end(run: Run, job_maker: JobMaker) -> None:
+    first, second, third = failed(job_maker, 3, name="deploy")
+    with open(job_maker.log(second).parent / "journal") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
         done = run("delete", "--q", "DEPLOY", "--yes")
     assert (done.exit_code, done.stdout.split()) == (1, [first, third])
     told = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded: try again\n"
     assert done.stderr.endswith(told)
-    assert [job.id for job in hand.storage.list()[0]] == [second]
+    assert [job.id for job in job_maker.storage.list()[0]] == [second]
 
 
 @pytest.mark.parametrize(
@@ -224,16 +229,16 @@ def test_what_could_not_be_done_is_said_at_the_end(run: Run, hand: Hand) -> None
     ],
 )
 def test_a_command_that_cannot_begin_is_one_sentence(
-    run: Run, hand: Hand, words: list[str], sentence: str
+    run: Run, job_maker: JobMaker, words: list[str], sentence: str
 ) -> None:
-    [job_id] = failed(hand, 1)
+    [job_id] = failed(job_maker, 1)
     told = run(*words)
     assert told.exit_code == 1 and sentence in told.stderr
-    assert [job.id for job in hand.storage.list()[0]] == [job_id]
+    assert [job.id for job in job_maker.storage.list()[0]] == [job_id]
 
 
-def test_a_terminal_is_asked(hand: Hand) -> None:
-    failed(hand, 12)
+def test_a_terminal_is_asked(job_maker: JobMaker) -> None:
+    failed(job_maker, 12)
 
     def answer(text: bytes) -> str:
         terminal, theirs = pty.openpty()
@@ -241,7 +246,7 @@ def test_a_terminal_is_asked(hand: Hand) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "flask", "delete", "--status", "failed"],
             cwd=ROOT,
-            env=clean_environment(hand.folder),
+            env=clean_environment(job_maker.folder),
             stdin=theirs,
             capture_output=True,
             text=True,
@@ -254,6 +259,6 @@ def test_a_terminal_is_asked(hand: Hand) -> None:
 
     told = answer(b"n\n")
     assert told.startswith("12 jobs:\n") and "  and 2 more\nDelete them? [y/N]: " in told
-    assert len(hand.storage.list()[0]) == 12
+    assert len(job_maker.storage.list()[0]) == 12
     assert answer(b"y\n").endswith("12 jobs are deleted\n")
-    assert hand.storage.list()[0] == []
+    assert job_maker.storage.list()[0] == []

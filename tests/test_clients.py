@@ -23,7 +23,7 @@ import pytest
 import requests
 from conftest import (
     SHORT_TIMES,
-    Hand,
+    JobMaker,
     Processes,
     Site,
     free_port,
@@ -48,14 +48,14 @@ LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
 @pytest.fixture(scope="module")
 def large(site: Site) -> str:
     """A job with a log larger than all that the kernel keeps for a connection."""
-    return site.hand.ended(b"a line of a log\n" * 4_000_000)
+    return site.job_maker.ended(b"a line of a log\n" * 4_000_000)
 
 
 @pytest.fixture
 def running(site: Site) -> Iterator[Claim]:
-    claim = site.hand.running(b"begin\n")
+    claim = site.job_maker.running(b"begin\n")
     yield claim
-    site.hand.finish(claim)
+    site.job_maker.finish(claim)
 
 
 def everybody_is_served(site: Site) -> None:
@@ -65,7 +65,7 @@ def everybody_is_served(site: Site) -> None:
 
 def a_follower_is_fed(site: Site, claim: Claim, word: bytes) -> None:
     stream = admitted(site, f"/jobs/{claim.job.id}/logs?follow=1", **EVENTS)
-    site.hand.write(claim, word + b"\n")
+    site.job_maker.write(claim, word + b"\n")
     stream.has(word)
     stream.close()
 
@@ -99,7 +99,7 @@ def read_until(client: socket.socket, word: bytes) -> None:
 def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Claim) -> None:
     with attacks.followers(site, running.job.id) as clients, attacks.idle(site, 1_000):
         everybody_is_served(site)
-        site.hand.write(running, b"for all\n")
+        site.job_maker.write(running, b"for all\n")
         for client in clients:
             read_until(client, b"for all")
     admitted(site, f"/jobs/{running.job.id}/logs?follow=1").close()
@@ -132,7 +132,7 @@ BODY_BEGUN = attacks.HEADER.replace(b"GET", b"POST") + b"x\r\nContent-Length: 9\
 def test_clients_that_never_finish_a_request_do_not_take_all_connections(
     narrow: Site, data: bytes, addresses: int
 ) -> None:
-    claim = narrow.hand.running(b"begin\n")
+    claim = narrow.job_maker.running(b"begin\n")
     sources = [f"127.0.0.{2 + number}" for number in range(addresses)]
     with requests.Session() as honest, follow_from(narrow, claim.job.id) as follower:
         assert honest.get(f"{narrow.url}/workers").status_code == 200
@@ -141,19 +141,19 @@ def test_clients_that_never_finish_a_request_do_not_take_all_connections(
             wait_until(lambda: "that waited for their clients" in narrow.processes.text())
             assert honest.get(f"{narrow.url}/workers", timeout=10).status_code == 200
             everybody_is_served(narrow)
-            narrow.hand.write(claim, b"more\n")
+            narrow.job_maker.write(claim, b"more\n")
             read_until(follower, b"more\n")
-    narrow.hand.finish(claim)
+    narrow.job_maker.finish(claim)
 
 
 def test_followers_are_kept_when_idle_connections_are_closed(narrow: Site) -> None:
     """It is the oldest connection of the address that has the most."""
-    claim = narrow.hand.running(b"begin\n")
+    claim = narrow.job_maker.running(b"begin\n")
     with follow_from(narrow, claim.job.id) as follower, attacks.connections(narrow, 300):
         everybody_is_served(narrow)
-        narrow.hand.write(claim, b"more\n")
+        narrow.job_maker.write(claim, b"more\n")
         read_until(follower, b"more\n")
-    narrow.hand.finish(claim)
+    narrow.job_maker.finish(claim)
 
 
 def follow_from(site: Site, job_id: str) -> socket.socket:
@@ -229,9 +229,9 @@ def test_a_server_of_few_descriptors_survives_many_clients(
     site: Site, running: Claim, processes: Processes
 ) -> None:
     url, process = start_with_limit(processes, site.folder, "-n 1024")
-    few = Site(url, site.folder, site.hand, processes, {})
+    few = Site(url, site.folder, site.job_maker, processes, {})
     with attacks.followers(few, running.job.id) as clients, attacks.idle(few, 1_100):
-        site.hand.write(running, b"for all\n")
+        site.job_maker.write(running, b"for all\n")
         for client in clients:
             read_until(client, b"for all")
         # Those that wait to be let in take their turns as idle ones are closed.
@@ -253,14 +253,14 @@ def test_too_few_descriptors_end_the_start_with_a_sentence(processes: Processes)
 
 def test_sigterm_ends_a_server_with_64_followers(tmp_path: Path) -> None:
     with serve_site(tmp_path) as own:
-        claim = own.hand.running(b"begin\n")
+        claim = own.job_maker.running(b"begin\n")
         server = psutil.Process(own.processes.started[-1].pid)
         parts = [server, *server.children()]
         with attacks.followers(own, claim.job.id):
             server.terminate()
             assert own.processes.started[-1].wait(30) == 0
             gone, alive = psutil.wait_procs(parts, 30)
-        own.hand.finish(claim)
+        own.job_maker.finish(claim)
     assert not alive and len(gone) == 2
 
 
@@ -303,8 +303,8 @@ def heaps_of_threads(pid: int) -> list[str]:
 
 def test_long_searches_take_turns(locked: Site) -> None:
     """Also those of one client: it waits for itself, and gets its answers."""
-    job_id, short = locked.hand.ended(b"begin\n"), locked.hand.ended(b"needle\n")
-    os.truncate(locked.hand.log(job_id), LONG)
+    job_id, short = locked.job_maker.ended(b"begin\n"), locked.job_maker.ended(b"needle\n")
+    os.truncate(locked.job_maker.log(job_id), LONG)
 
     def search(client: str) -> int:
         headers = {"X-Forwarded-For": client}
@@ -319,10 +319,10 @@ def test_long_searches_take_turns(locked: Site) -> None:
 
 
 def test_a_log_above_a_mebibyte_is_searched_in_turn(
-    client: FlaskClient, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailboard.web.search_turns.TURN_WAIT", 0)
-    long, short = hand.ended(b"a" * (1 << 20) + b"\n"), hand.ended(b"a" * (1 << 20))
+    long, short = job_maker.ended(b"a" * (1 << 20) + b"\n"), job_maker.ended(b"a" * (1 << 20))
     turns = client.application.extensions["tailboard"].searches
     with turns.turn(Searcher("one", "one")), turns.turn(Searcher("two", "two")):
         for query in (f"/jobs/{long}/logs?q=a", f"/jobs/{long}/logs?q=a&count=1", "/logs?q=a"):

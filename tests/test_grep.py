@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import Hand, Processes, Site, wait_until
+from conftest import JobMaker, Processes, Site, wait_until
 from web import UNKNOWN, is_problem
 
 from api import create_app
@@ -23,8 +23,8 @@ from tailboard.web import log_search
 
 
 @pytest.fixture
-def hand(site: Site) -> Hand:
-    return site.hand
+def job_maker(site: Site) -> JobMaker:
+    return site.job_maker
 
 
 def grep(site: Site, text: str, **query: object) -> dict[str, Any]:
@@ -41,10 +41,12 @@ def places(page: dict[str, Any]) -> list[tuple[str, str]]:
 # --- What is found --------------------------------------------------------------------------------
 
 
-def test_the_newest_job_and_line_come_first_with_their_places(site: Site, hand: Hand) -> None:
-    old = hand.ended(b"start\nAlpha: no \xff\n", Status.FAILED, name="deploy")
-    hand.ended(b"nothing\n")
-    new = hand.running(b"ALPHA: \xe6\x97\xa5\nx\nalpha: three").job.id
+def test_the_newest_job_and_line_come_first_with_their_places(
+    site: Site, job_maker: JobMaker
+) -> None:
+    old = job_maker.ended(b"start\nAlpha: no \xff\n", Status.FAILED, name="deploy")
+    job_maker.ended(b"nothing\n")
+    new = job_maker.running(b"ALPHA: \xe6\x97\xa5\nx\nalpha: three").job.id
     page = grep(site, "alpha: ")
     assert places(page) == [(new, "alpha: three"), (new, "ALPHA: 日"), (old, "Alpha: no �")]
     assert [(hit["offset"], hit["line"]) for hit in page["hits"]] == [(13, 3), (0, 1), (6, 2)]
@@ -57,10 +59,10 @@ def test_the_newest_job_and_line_come_first_with_their_places(site: Site, hand: 
     assert page["searched"]["jobs"] >= 3 and page["searched"]["bytes"] >= 50
 
 
-def test_filters_choose_the_jobs(site: Site, hand: Hand) -> None:
+def test_filters_choose_the_jobs(site: Site, job_maker: JobMaker) -> None:
     for status, queue in ((Status.FAILED, "grep-a"), (Status.FAILED, "grep-b"),
                           (Status.SUCCEEDED, "grep-a")):  # fmt: skip
-        hand.ended(b"filtered\n", status, queue=queue)
+        job_maker.ended(b"filtered\n", status, queue=queue)
     for query, count in (
         ({}, 3),
         ({"status": "failed"}, 2),
@@ -121,8 +123,8 @@ def all_pages(ask: Callable[..., dict[str, Any]], **query: object) -> list[dict[
     return pages
 
 
-def test_pages_go_on_where_they_ended(site: Site, hand: Hand) -> None:
-    jobs = [hand.ended(b"".join(b"paged %d\n" % n for n in range(7))) for _ in range(3)]
+def test_pages_go_on_where_they_ended(site: Site, job_maker: JobMaker) -> None:
+    jobs = [job_maker.ended(b"".join(b"paged %d\n" % n for n in range(7))) for _ in range(3)]
     expected = [(job_id, f"paged {n}") for job_id in jobs[::-1] for n in range(6, -1, -1)]
 
     def ask(**query: object) -> dict[str, Any]:
@@ -134,8 +136,8 @@ def test_pages_go_on_where_they_ended(site: Site, hand: Hand) -> None:
         assert all(len(page["hits"]) <= limit for page in pages)
 
 
-def test_a_job_with_many_lines_does_not_hide_the_others(site: Site, hand: Hand) -> None:
-    old, loud = hand.ended(b"chatty\n"), hand.ended(b"chatty\n" * 1_000)
+def test_a_job_with_many_lines_does_not_hide_the_others(site: Site, job_maker: JobMaker) -> None:
+    old, loud = job_maker.ended(b"chatty\n"), job_maker.ended(b"chatty\n" * 1_000)
 
     def ask(**query: object) -> dict[str, Any]:
         return grep(site, "chatty", per_job=3, **query)
@@ -148,13 +150,13 @@ def test_a_job_with_many_lines_does_not_hide_the_others(site: Site, hand: Hand) 
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Hand:
+def local(tmp_path: Path) -> JobMaker:
     """Over a folder of its own, for what would be in the way of others."""
-    return Hand(tmp_path / "jobs")
+    return JobMaker(tmp_path / "jobs")
 
 
 @pytest.fixture
-def ask(local: Hand) -> Callable[..., dict[str, Any]]:
+def ask(local: JobMaker) -> Callable[..., dict[str, Any]]:
     """Search that folder."""
     client = create_app({"STORAGE": local.folder}).test_client()
 
@@ -168,7 +170,7 @@ def ask(local: Hand) -> Callable[..., dict[str, Any]]:
 
 
 def test_an_answer_reads_so_many_bytes_and_no_more(
-    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grep_module, "GREP_BYTES", 100_000)
     line = b"." * 99 + b"\n"
@@ -183,7 +185,7 @@ def test_an_answer_reads_so_many_bytes_and_no_more(
 
 
 def test_an_answer_takes_so_long_and_no_longer(
-    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no time at all each answer still comes a little further."""
     jobs = [local.ended(b"slow\n") for _ in range(3)]
@@ -195,7 +197,7 @@ def test_an_answer_takes_so_long_and_no_longer(
 
 
 def test_only_the_newest_part_of_a_huge_log_is_searched(
-    local: Hand, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may have made its log one hole of a terabyte."""
     monkeypatch.setattr(grep_module, "GREP_JOB_BYTES", 1 << 20)
@@ -209,7 +211,7 @@ def test_only_the_newest_part_of_a_huge_log_is_searched(
 
 
 def test_a_log_whose_head_is_gone_has_no_line_numbers(
-    local: Hand, ask: Callable[..., dict[str, Any]]
+    local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     job_id = local.ended()
     with open(local.log(job_id), "wb") as log:
@@ -223,7 +225,7 @@ def test_a_log_whose_head_is_gone_has_no_line_numbers(
 # --- Whatever stands there ------------------------------------------------------------------------
 
 
-def test_hostile_logs_are_passed_over(local: Hand, ask: Callable[..., dict[str, Any]]) -> None:
+def test_hostile_logs_are_passed_over(local: JobMaker, ask: Callable[..., dict[str, Any]]) -> None:
     good = local.ended(b"found\n")
     secret = local.folder.parent / "secret"
     secret.write_text("found\n")
@@ -245,7 +247,7 @@ def test_hostile_logs_are_passed_over(local: Hand, ask: Callable[..., dict[str, 
 
 
 def test_a_job_that_is_deleted_meanwhile_is_passed_over(
-    local: Hand, ask: Callable[..., dict[str, Any]]
+    local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     old, new = local.ended(b"gone\n"), local.ended(b"gone\n" * 9)
     page = ask("gone", limit=4)
@@ -254,7 +256,7 @@ def test_a_job_that_is_deleted_meanwhile_is_passed_over(
 
 
 def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
-    local: Hand, ask: Callable[..., dict[str, Any]]
+    local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     held = local.running(b"first\nfirst\nfirst\n")
     place = ask("first", limit=1)["next"]
@@ -269,13 +271,13 @@ def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
 
 
 @pytest.fixture
-def flask_grep(local: Hand) -> Callable[..., Result]:
+def flask_grep(local: JobMaker) -> Callable[..., Result]:
     runner = create_app({"STORAGE": local.folder}).test_cli_runner()
     return lambda *words: runner.invoke(args=["grep", *words])
 
 
 def test_grep_prints_every_line_with_its_job(
-    local: Hand, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    local: JobMaker, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs_module, "GREP_COMMAND_LINES", 2)
     old = local.ended(b"needle 1\r50%\r\n", command="echo\nx")
@@ -293,7 +295,7 @@ def test_grep_prints_every_line_with_its_job(
 
 
 def test_grep_ends_with_1_where_nothing_is_found(
-    local: Hand, flask_grep: Callable[..., Result]
+    local: JobMaker, flask_grep: Callable[..., Result]
 ) -> None:
     local.ended(b"hay\n")
     assert (flask_grep("needle").exit_code, flask_grep("needle").output) == (1, "")
@@ -301,7 +303,7 @@ def test_grep_ends_with_1_where_nothing_is_found(
     assert told.exit_code == 1 and "since must be like 30s" in told.stderr
 
 
-def test_grep_is_interrupted_without_a_traceback(local: Hand, processes: Processes) -> None:
+def test_grep_is_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:
     for _ in range(40):  # a while to search, at no cost of disk
         os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
     local.ended(b"needle\n")

@@ -1,6 +1,6 @@
 """Whatever stands in one job's folder, or in a store's, harms that job or that file at most.
 
-Each case is made by a real job or a real hand, beside a job that must not notice."""
+Each case is made by a real job or a real job_maker, beside a job that must not notice."""
 
 from __future__ import annotations
 

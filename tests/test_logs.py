@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import BY_WORKER, PROGRAMS, Gate, Hand, Site, need, serve_site, wait_until
+from conftest import BY_WORKER, PROGRAMS, Gate, JobMaker, Site, need, serve_site, wait_until
 from flask.testing import FlaskClient
 from web import EVENTS, UNKNOWN, Stream, admitted, admitted_answer, follow, is_problem, stalled
 
@@ -44,17 +44,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def hand(site: Site) -> Hand:
-    return site.hand
+def job_maker(site: Site) -> JobMaker:
+    return site.job_maker
 
 
 @pytest.fixture
-def held(hand: Hand) -> Iterator[Claim]:
+def held(job_maker: JobMaker) -> Iterator[Claim]:
     """A running job whose log the test writes."""
-    held = hand.running()
+    held = job_maker.running()
     yield held
     if held.job.status is Status.RUNNING:
-        hand.finish(held)
+        job_maker.finish(held)
 
 
 def parse(data: bytes) -> list[dict[str, str]]:
@@ -92,9 +92,9 @@ def check_headers(answer: requests.Response, status: str, complete: bool) -> Non
 # --- The end, and parts -------------------------------------------------------------------------
 
 
-def test_without_parameters_the_last_1000_lines_come(site: Site, hand: Hand) -> None:
+def test_without_parameters_the_last_1000_lines_come(site: Site, job_maker: JobMaker) -> None:
     lines = [f"line {n}\n".encode() for n in range(1_500)]
-    job_id = hand.ended(b"".join(lines))
+    job_id = job_maker.ended(b"".join(lines))
     answer = site.get(f"/jobs/{job_id}/logs")
     assert answer.content == b"".join(lines[500:])
     check_headers(answer, "succeeded", True)
@@ -103,10 +103,10 @@ def test_without_parameters_the_last_1000_lines_come(site: Site, hand: Hand) -> 
 
 @pytest.mark.parametrize("end", [b"\n", b"", b"\r", b"\n\n"])
 def test_a_tail_counts_lines_the_last_of_which_may_lack_its_end(
-    site: Site, hand: Hand, end: bytes
+    site: Site, job_maker: JobMaker, end: bytes
 ) -> None:
     content = b"a\nb\n\xe6\x97\xa5\nlast" + end
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
     for tail in range(7):
         answer = site.get(f"/jobs/{job_id}/logs?tail={tail}")
@@ -114,17 +114,17 @@ def test_a_tail_counts_lines_the_last_of_which_may_lack_its_end(
         check_headers(answer, "succeeded", True)
 
 
-def test_a_tail_of_an_endless_line_is_at_most_1_mib(site: Site, hand: Hand) -> None:
+def test_a_tail_of_an_endless_line_is_at_most_1_mib(site: Site, job_maker: JobMaker) -> None:
     content = b"".join(b"\r%d %%" % n for n in range(400_000))
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     answer = site.get(f"/jobs/{job_id}/logs")
     assert answer.content == content[-(1 << 20) :]
     check_headers(answer, "succeeded", True)
 
 
-def test_parts_by_offset_put_together_are_the_log(site: Site, hand: Hand) -> None:
+def test_parts_by_offset_put_together_are_the_log(site: Site, job_maker: JobMaker) -> None:
     content = random.Random(1).randbytes(700_000)
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     for limit in (None, 100_000, 4 << 20):
         got, sizes = b"", []
         while True:
@@ -140,9 +140,11 @@ def test_parts_by_offset_put_together_are_the_log(site: Site, hand: Hand) -> Non
         assert max(sizes) <= (limit or 256 << 10)
 
 
-def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(site: Site, hand: Hand) -> None:
+def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(
+    site: Site, job_maker: JobMaker
+) -> None:
     content = "日本語🎉\n".encode() + b"\xe6\x97"
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     for limit in (1, 2, 3, 4):
         got = b""
         while len(got) < len(content):
@@ -153,21 +155,21 @@ def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(site: Site, hand: H
 
 
 def test_half_a_character_is_held_back_until_it_is_whole(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
     whole = "日🎉".encode()
     path, got = f"/jobs/{held.job.id}/logs?offset=", b""
     for n in range(len(whole)):
-        hand.write(held, whole[n : n + 1])
+        job_maker.write(held, whole[n : n + 1])
         answer = site.get(f"{path}{len(got)}")
         assert numbers(answer) == (len(got), len(got) + len(answer.content), n + 1)
         assert answer.headers["X-Log-Complete"] == "false"
         got += answer.content
         assert got == whole[: 0 if n < 2 else 3 if n < 6 else 7]
-    hand.write(held, "語".encode()[:2])
+    job_maker.write(held, "語".encode()[:2])
     assert site.get(f"{path}{len(got)}").content == b""
     assert site.get(f"/jobs/{held.job.id}/logs").content == whole
-    hand.finish(held)
+    job_maker.finish(held)
     answer = site.get(f"{path}{len(got)}")
     assert answer.content == "語".encode()[:2]  # it never became whole
     check_headers(answer, "succeeded", True)
@@ -187,11 +189,13 @@ def test_a_client_that_polls_has_every_random_byte(served: Site) -> None:
     while not whole:
         whole = poll() or (len(got) == 0 and wait_until(poll))
     assert served.get(f"/jobs/{job_id}").json()["log_size"] == len(got) == 8 * 300_001
-    assert bytes(got) == served.hand.log(job_id).read_bytes()
+    assert bytes(got) == served.job_maker.log(job_id).read_bytes()
 
 
-def test_a_log_is_a_304_until_it_grows_or_its_job_ends(site: Site, hand: Hand, held: Claim) -> None:
-    hand.write(held, b"one\n")
+def test_a_log_is_a_304_until_it_grows_or_its_job_ends(
+    site: Site, job_maker: JobMaker, held: Claim
+) -> None:
+    job_maker.write(held, b"one\n")
     path = f"/jobs/{held.job.id}/logs"
 
     def poll(tag: str) -> requests.Response:
@@ -202,12 +206,12 @@ def test_a_log_is_a_304_until_it_grows_or_its_job_ends(site: Site, hand: Hand, h
     same = poll(tag)
     assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", tag)
     assert poll(f'"other", {tag}').status_code == 304
-    hand.write(held, b"two\n")
+    job_maker.write(held, b"two\n")
     grown = poll(tag)
     assert (grown.status_code, grown.content) == (200, b"one\ntwo\n")
     tag = grown.headers["ETag"]
     assert poll(tag).status_code == 304
-    hand.finish(held)
+    job_maker.finish(held)
     ended = poll(tag)
     assert ended.status_code == 200
     check_headers(ended, "succeeded", True)
@@ -233,8 +237,8 @@ def test_places_exclude_each_other(site: Site, query: str) -> None:
     is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
 
 
-def test_the_first_line_of_an_answer_is_numbered(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"".join(b"line %d\n" % n for n in range(1, 5_001)))
+def test_the_first_line_of_an_answer_is_numbered(site: Site, job_maker: JobMaker) -> None:
+    job_id = job_maker.ended(b"".join(b"line %d\n" % n for n in range(1, 5_001)))
     tail = site.get(f"/jobs/{job_id}/logs?tail=10")
     assert (tail.text.split("\n")[0], tail.headers["X-Log-Line"]) == ("line 4991", "4991")
     for offset, line in ((0, 1), (3, 1), (7, 2), (int(tail.headers["X-Log-Offset"]) + 2, 4991)):
@@ -242,11 +246,11 @@ def test_the_first_line_of_an_answer_is_numbered(site: Site, hand: Hand) -> None
         assert answer.headers["X-Log-Line"] == str(line)
 
 
-def test_an_offset_past_the_end_is_a_416(site: Site, hand: Hand, held: Claim) -> None:
-    ended = f"/jobs/{hand.ended(b'text')}/logs"
+def test_an_offset_past_the_end_is_a_416(site: Site, job_maker: JobMaker, held: Claim) -> None:
+    ended = f"/jobs/{job_maker.ended(b'text')}/logs"
     assert site.get(f"{ended}?offset=4").content == b""
     is_problem(site.get(f"{ended}?offset=5"), 416, "offset", "4")
-    is_problem(site.get(f"/jobs/{hand.queued().id}/logs?offset=1"), 416)
+    is_problem(site.get(f"/jobs/{job_maker.queued().id}/logs?offset=1"), 416)
     path = f"/jobs/{held.job.id}/logs"
     assert site.get(f"{path}?offset=0").status_code == 200
     for query in ("offset=1", "offset=1&follow=1", f"offset={1 << 62}"):
@@ -258,9 +262,9 @@ def test_an_offset_past_the_end_is_a_416(site: Site, hand: Hand, held: Claim) ->
 # --- The whole file -----------------------------------------------------------------------------
 
 
-def test_a_download_is_the_whole_file_as_an_attachment(site: Site, hand: Hand) -> None:
+def test_a_download_is_the_whole_file_as_an_attachment(site: Site, job_maker: JobMaker) -> None:
     content = random.Random(2).randbytes(3_000_000)
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     answer = site.get(f"/jobs/{job_id}/logs?download=1")
     assert answer.status_code == 200
     assert answer.content == content
@@ -285,10 +289,10 @@ def test_a_download_is_the_whole_file_as_an_attachment(site: Site, hand: Hand) -
     ],
 )
 def test_a_range_of_a_download_is_a_206(
-    site: Site, hand: Hand, wanted: str, begin: int, end: int
+    site: Site, job_maker: JobMaker, wanted: str, begin: int, end: int
 ) -> None:
     content = random.Random(3).randbytes(1_000)
-    job_id = hand.ended(content)
+    job_id = job_maker.ended(content)
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
     assert answer.status_code == 206
     assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/1000"
@@ -297,8 +301,10 @@ def test_a_range_of_a_download_is_a_206(
 
 
 @pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=5000-6000"])
-def test_a_range_that_lies_past_the_end_is_a_416(site: Site, hand: Hand, wanted: str) -> None:
-    job_id = hand.ended(b"x" * 1_000)
+def test_a_range_that_lies_past_the_end_is_a_416(
+    site: Site, job_maker: JobMaker, wanted: str
+) -> None:
+    job_id = job_maker.ended(b"x" * 1_000)
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
     is_problem(answer, 416)
     assert answer.headers["Content-Range"] == "bytes */1000"
@@ -308,44 +314,46 @@ def test_a_range_that_lies_past_the_end_is_a_416(site: Site, hand: Hand, wanted:
     "wanted", ["lines=0-5", "bytes", "bytes=", "bytes=x-y", "bytes=9-5", "=", "日"]
 )
 def test_a_range_that_makes_no_sense_here_gives_the_whole(
-    site: Site, hand: Hand, wanted: str
+    site: Site, job_maker: JobMaker, wanted: str
 ) -> None:
     """RFC 9110, 14.2: a server ignores an unknown unit and may ignore what is not valid."""
-    job_id = hand.ended(b"x" * 1_000)
+    job_id = job_maker.ended(b"x" * 1_000)
     headers = {"Range": wanted.encode()}
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"x" * 1_000)
+def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(
+    site: Site, job_maker: JobMaker
+) -> None:
+    job_id = job_maker.ended(b"x" * 1_000)
     headers = {"Range": "bytes=0-4", "If-Range": '"old"'}
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers=headers)
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
 def test_a_download_is_resumed_unless_the_log_has_grown(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
-    hand.write(held, b"0123456789")
+    job_maker.write(held, b"0123456789")
     path = f"/jobs/{held.job.id}/logs?download=1"
     tag = site.get(path).headers["ETag"]
     headers = {"Range": "bytes=4-", "If-Range": tag}
     answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (206, b"456789")
-    hand.write(held, b"more")
+    job_maker.write(held, b"more")
     answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"0123456789more")
     assert answer.headers["ETag"] != tag
 
 
 def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
     path = f"/jobs/{held.job.id}/logs?download=1"
     empty = site.get(path)
     assert (empty.status_code, empty.content) == (200, b"")
-    hand.write(held, b"half a li")
+    job_maker.write(held, b"half a li")
     answer = site.get(path)
     assert answer.content == b"half a li"
     assert answer.headers["X-Log-Complete"] == "false"
@@ -355,35 +363,35 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 
 
 def test_a_follower_gets_the_tail_then_news_then_the_end(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
-    hand.write(held, b"before\n")
+    job_maker.write(held, b"before\n")
     stream = follow(site, held.job.id)
     assert stream.answer.headers["X-Job-Status"] == "running"
     assert stream.answer.headers["X-Accel-Buffering"] == "no"
     assert stream.answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     stream.has(b"before\n")
     for n in range(20):
-        hand.write(held, b"%d\n" % n)
+        job_maker.write(held, b"%d\n" % n)
         stream.has(b"\n%d\n" % n)
-    hand.write(held, b"no newline")
-    hand.finish(held)
+    job_maker.write(held, b"no newline")
+    job_maker.finish(held)
     numbers = b"".join(b"%d\n" % n for n in range(20))
     assert stream.rest() == b"before\n" + numbers + b"no newline"
 
 
 def test_events_carry_json_text_offsets_and_the_job_at_the_end(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
-    hand.write(held, "前\r\n".encode())
+    job_maker.write(held, "前\r\n".encode())
     stream = follow(site, held.job.id, **EVENTS)
     assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
     assert stream.answer.headers["Cache-Control"] == "no-cache"
     wait_until(lambda: text_of(parse(stream.data)) == "前\r\n")
-    hand.write(held, "進捗 10%\r進捗 20%\r\u2028\0\x1b[31m🎉 no newline".encode())
-    hand.finish(held, Status.FAILED, 3)
+    job_maker.write(held, "進捗 10%\r進捗 20%\r\u2028\0\x1b[31m🎉 no newline".encode())
+    job_maker.finish(held, Status.FAILED, 3)
     events = parse(stream.rest())
-    content = hand.log(held.job.id).read_bytes()
+    content = job_maker.log(held.job.id).read_bytes()
     assert text_of(events) == content.decode()
     ids = [int(event["id"]) for event in events if "id" in event]
     assert ids == sorted(ids) and ids[-1] == len(content)
@@ -396,10 +404,10 @@ def test_events_carry_json_text_offsets_and_the_job_at_the_end(
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
 def test_a_follower_of_a_finished_job_gets_its_log_at_once(
-    site: Site, hand: Hand, headers: dict[str, str]
+    site: Site, job_maker: JobMaker, headers: dict[str, str]
 ) -> None:
     for content in (b"", b"one\ntwo", b"x\n" * 100_000):
-        stream = follow(site, hand.ended(content), "&offset=0", **headers)
+        stream = follow(site, job_maker.ended(content), "&offset=0", **headers)
         data = stream.rest()
         assert content.decode() == (text_of(parse(data)) if headers else data.decode())
         assert not headers or parse(data)[-1]["event"] == "end"
@@ -407,50 +415,54 @@ def test_a_follower_of_a_finished_job_gets_its_log_at_once(
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
 def test_a_follower_of_a_queued_job_sees_it_from_its_first_byte(
-    site: Site, hand: Hand, headers: dict[str, str]
+    site: Site, job_maker: JobMaker, headers: dict[str, str]
 ) -> None:
-    job = hand.queued()
+    job = job_maker.queued()
     stream = follow(site, job.id, **headers)
     assert stream.answer.headers["X-Job-Status"] == "queued"
-    held = hand.start(job)
-    hand.write(held, b"first ")
+    held = job_maker.start(job)
+    job_maker.write(held, b"first ")
     stream.has(b"first ")
-    hand.write(held, b"last")
-    hand.finish(held)
+    job_maker.write(held, b"last")
+    job_maker.finish(held)
     data = stream.rest()
     assert (text_of(parse(data)).encode() if headers else data) == b"first last"
 
 
-def test_a_follower_of_a_queued_job_that_is_cancelled_ends(site: Site, hand: Hand) -> None:
-    job = hand.queued()
+def test_a_follower_of_a_queued_job_that_is_cancelled_ends(site: Site, job_maker: JobMaker) -> None:
+    job = job_maker.queued()
     stream = follow(site, job.id, **EVENTS)
     assert site.post(f"/jobs/{job.id}/cancel").status_code == 202
     end = parse(stream.rest())[-1]
     assert (end["event"], json.loads(end["data"])["status"]) == ("end", "cancelled")
 
 
-def test_a_follower_of_a_job_that_is_deleted_ends(site: Site, hand: Hand, held: Claim) -> None:
+def test_a_follower_of_a_job_that_is_deleted_ends(
+    site: Site, job_maker: JobMaker, held: Claim
+) -> None:
     stream = follow(site, held.job.id)
-    hand.finish(held)
+    job_maker.finish(held)
     assert site.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
     assert stream.rest() == b""
 
 
-def test_a_follower_stays_with_a_job_through_its_next_attempt(site: Site, hand: Hand) -> None:
-    held = hand.running(b"first attempt\n", retries=1)
+def test_a_follower_stays_with_a_job_through_its_next_attempt(
+    site: Site, job_maker: JobMaker
+) -> None:
+    held = job_maker.running(b"first attempt\n", retries=1)
     stream = follow(site, held.job.id)
     stream.has(b"first attempt\n")
     with held:
         job = held.requeue(Outcome(Status.FAILED, 1))
-    held = hand.start(job)
-    hand.write(held, b"second attempt\n")
+    held = job_maker.start(job)
+    job_maker.write(held, b"second attempt\n")
     stream.has(b"second attempt\n")
-    hand.finish(held)
+    job_maker.finish(held)
     assert stream.rest() == b"first attempt\nsecond attempt\n"
 
 
-def test_a_follower_may_say_where_to_begin(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"0123\n5678\nabcd\n")
+def test_a_follower_may_say_where_to_begin(site: Site, job_maker: JobMaker) -> None:
+    job_id = job_maker.ended(b"0123\n5678\nabcd\n")
     for query, expected in (
         ("&offset=3", b"3\n5678\nabcd\n"),
         ("&offset=15", b""),
@@ -468,9 +480,9 @@ def test_a_follower_may_say_where_to_begin(site: Site, hand: Hand) -> None:
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "99999999999999999999", "日"])
-def test_a_wrong_last_event_id_is_a_400(site: Site, hand: Hand, last: str) -> None:
+def test_a_wrong_last_event_id_is_a_400(site: Site, job_maker: JobMaker, last: str) -> None:
     headers: dict[str, Any] = EVENTS | {"Last-Event-ID": last.encode()}
-    job_id = hand.ended(b"text\n")
+    job_id = job_maker.ended(b"text\n")
     is_problem(site.get(f"/jobs/{job_id}/logs?follow=1", headers=headers), 400)
 
 
@@ -495,24 +507,26 @@ def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) 
         cuts += 1
         wanted = 0 if events else wanted * 2  # on a busy machine an event may be a large one
     assert cuts > 2
-    assert text == served.hand.log(job_id).read_bytes().decode(errors="replace")
+    assert text == served.job_maker.log(job_id).read_bytes().decode(errors="replace")
 
 
 def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
     job_id = served.submit("for i in 1 2 3 4 5 6 7 8 9; do head -c 200001 /dev/urandom; done")
     stream = follow(served, job_id, "&offset=0")
-    assert stream.rest() == served.hand.log(job_id).read_bytes()
+    assert stream.rest() == served.job_maker.log(job_id).read_bytes()
     assert len(stream.data) == 9 * 200_001
 
 
-def test_half_a_character_is_followed_once_it_is_whole(site: Site, hand: Hand, held: Claim) -> None:
+def test_half_a_character_is_followed_once_it_is_whole(
+    site: Site, job_maker: JobMaker, held: Claim
+) -> None:
     stream = follow(site, held.job.id, **EVENTS)
     for n in range(1, 4):
-        hand.write(held, "a日".encode()[:1] if n == 1 else b"")
-        hand.write(held, "日".encode()[n - 1 : n])
+        job_maker.write(held, "a日".encode()[:1] if n == 1 else b"")
+        job_maker.write(held, "日".encode()[n - 1 : n])
     wait_until(lambda: text_of(parse(stream.data)) == "a日")
-    hand.write(held, b"\xe6\x97")
-    hand.finish(held)
+    job_maker.write(held, b"\xe6\x97")
+    job_maker.finish(held)
     events = parse(stream.rest())
     assert text_of(events) == "a日\ufffd"
     assert events[-1]["id"] == "6"
@@ -520,12 +534,12 @@ def test_half_a_character_is_followed_once_it_is_whole(site: Site, hand: Hand, h
 
 def test_a_follower_is_told_of_output_and_end_at_once(locked: Site) -> None:
     """Not when it is time for the next ping, which comes after minutes on this site."""
-    held = locked.hand.running()
+    held = locked.job_maker.running()
     stream = follow(locked, held.job.id, **EVENTS)
     for word in ("one ", "two "):
-        locked.hand.write(held, word.encode())
+        locked.job_maker.write(held, word.encode())
         stream.has(word.encode())
-    locked.hand.finish(held)
+    locked.job_maker.finish(held)
     assert text_of(parse(stream.rest())) == "one two "
 
 
@@ -545,11 +559,11 @@ def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path, gat
 @pytest.fixture
 def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
     """A running job with as many followers as there may be."""
-    held = small.hand.running(b"text\n")
+    held = small.job_maker.running(b"text\n")
     path = f"/jobs/{held.job.id}/logs?follow=1"
     streams = [admitted(small, path) for _ in range(2)]
     yield small, path, streams
-    small.hand.finish(held)
+    small.job_maker.finish(held)
     for stream in streams:
         stream.rest()
 
@@ -622,7 +636,7 @@ def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path
     written: list[tuple[float, str, float]] = []
 
     def samples() -> int:
-        times = served.hand.log(job_id).with_name("times")
+        times = served.job_maker.log(job_id).with_name("times")
         return times.stat().st_size // 16 if times.exists() else 0
 
     commands = open(gate, "w", buffering=1)
@@ -654,16 +668,16 @@ def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path
 
 
 def test_every_line_is_stamped_once_wherever_the_text_is_cut(
-    site: Site, hand: Hand, held: Claim
+    site: Site, job_maker: JobMaker, held: Claim
 ) -> None:
-    hand.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
+    job_maker.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
     stream = follow(site, held.job.id, "&timestamps=1&offset=0")
     for piece in ("四", "四\n五", "\n", "\n六"):
-        hand.write(held, piece.encode())
+        job_maker.write(held, piece.encode())
         stream.has(piece.rpartition("\n")[2].encode())
-    hand.finish(held)
+    job_maker.finish(held)
     stamp = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
-    content = hand.log(held.job.id).read_bytes().decode()
+    content = job_maker.log(held.job.id).read_bytes().decode()
     lines = content.count("\n") + 1
     for text in (
         stream.rest().decode(),
@@ -674,8 +688,8 @@ def test_every_line_is_stamped_once_wherever_the_text_is_cut(
         assert (bare, count) == (content, lines)
 
 
-def test_offsets_with_timestamps_count_bytes_of_the_log(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"one\ntwo\n")
+def test_offsets_with_timestamps_count_bytes_of_the_log(site: Site, job_maker: JobMaker) -> None:
+    job_id = job_maker.ended(b"one\ntwo\n")
     path = f"/jobs/{job_id}/logs?timestamps=1&limit_bytes=4&offset="
     assert numbers(site.get(f"{path}0")) == (0, 4, 8)
     assert numbers(site.get(f"{path}4")) == (4, 8, 8)
@@ -735,9 +749,11 @@ def search(site: Site, job_id: str, **query: object) -> tuple[list[dict[str, Any
     return body["matches"], body["next"]
 
 
-def test_a_search_finds_lines_newest_first_with_their_places(site: Site, hand: Hand) -> None:
+def test_a_search_finds_lines_newest_first_with_their_places(
+    site: Site, job_maker: JobMaker
+) -> None:
     content = "start\nError: 一\nfine\nAN ERROR, and an error\n日本語 error"
-    job_id = hand.ended(content.encode())
+    job_id = job_maker.ended(content.encode())
     matches, following = search(site, job_id, q="error")
     assert following is None
     assert [(m["line"], m["text"]) for m in matches] == [
@@ -757,8 +773,8 @@ def test_a_search_finds_lines_newest_first_with_their_places(site: Site, hand: H
         assert search(site, job_id, q=absent) == ([], None)
 
 
-def test_a_search_goes_on_where_it_stopped(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"".join(b"%d %s\n" % (n, b"odd" * (n % 2)) for n in range(1, 1_001)))
+def test_a_search_goes_on_where_it_stopped(site: Site, job_maker: JobMaker) -> None:
+    job_id = job_maker.ended(b"".join(b"%d %s\n" % (n, b"odd" * (n % 2)) for n in range(1, 1_001)))
     got: list[int] = []
     following: int | None = None
     while True:
@@ -772,15 +788,15 @@ def test_a_search_goes_on_where_it_stopped(site: Site, hand: Hand) -> None:
     assert len(search(site, job_id, q="odd")[0]) == 100
 
 
-def test_a_search_of_an_empty_or_missing_log_finds_nothing(site: Site, hand: Hand) -> None:
-    assert search(site, hand.queued().id, q="x") == ([], None)
-    assert search(site, hand.ended(b""), q="x") == ([], None)
+def test_a_search_of_an_empty_or_missing_log_finds_nothing(site: Site, job_maker: JobMaker) -> None:
+    assert search(site, job_maker.queued().id, q="x") == ([], None)
+    assert search(site, job_maker.ended(b""), q="x") == ([], None)
 
 
-def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, hand: Hand) -> None:
+def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, job_maker: JobMaker) -> None:
     for shift in range(1, 9):
         rest = (1 << 20) - shift
-        job_id = hand.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
+        job_id = job_maker.ended(b"a" * 100 + b"\nneedle!\n" + b"b" * (rest - 1) + b"\n")
         [match], _ = search(site, job_id, q="needle!")
         assert (match["offset"], match["line"], match["text"]) == (101, 2, "needle!")
 
@@ -788,10 +804,10 @@ def test_a_match_is_found_across_any_boundary_of_blocks(site: Site, hand: Hand) 
 def test_the_end_of_a_huge_log_costs_no_more_than_that_of_a_small_one(
     client: FlaskClient, folder: Path
 ) -> None:
-    content, hand = b"a line of a log\n" * 10_000, Hand(folder)
-    small, huge = hand.ended(content), hand.ended(content)
-    os.truncate(hand.log(huge), 4 << 30)  # most of it is a hole
-    with open(hand.log(huge), "ab") as log:
+    content, job_maker = b"a line of a log\n" * 10_000, JobMaker(folder)
+    small, huge = job_maker.ended(content), job_maker.ended(content)
+    os.truncate(job_maker.log(huge), 4 << 30)  # most of it is a hole
+    with open(job_maker.log(huge), "ab") as log:
         log.write(b"\n" + content)
 
     def seconds(job_id: str) -> float:
@@ -807,10 +823,10 @@ def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
 ) -> None:
     """The log is too long, but its last lines begin below the limit. Before, each request counted
     all lines up to them."""
-    content, hand = b"a line of a log\n" * 10_000, Hand(folder)
-    small, large = hand.ended(content), hand.ended(b"first\n")
-    os.truncate(hand.log(large), line_counts.COUNT_LIMIT - len(content))  # the rest is a hole
-    with open(hand.log(large), "ab") as log:
+    content, job_maker = b"a line of a log\n" * 10_000, JobMaker(folder)
+    small, large = job_maker.ended(content), job_maker.ended(b"first\n")
+    os.truncate(job_maker.log(large), line_counts.COUNT_LIMIT - len(content))  # the rest is a hole
+    with open(job_maker.log(large), "ab") as log:
         log.write(b"\n" + content)
 
     def seconds(job_id: str) -> float:
@@ -827,19 +843,19 @@ def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
 def test_the_line_numbers_of_a_growing_log_are_known_beyond_the_counting_limit(
     client: FlaskClient, folder: Path
 ) -> None:
-    hand = Hand(folder)
-    claim = hand.running(b"first\n")
-    path = hand.log(claim.job.id)
+    job_maker = JobMaker(folder)
+    claim = job_maker.running(b"first\n")
+    path = job_maker.log(claim.job.id)
 
     def last_line() -> str | None:
         return client.get(f"/jobs/{claim.job.id}/logs?tail=1").headers.get("X-Log-Line")
 
     for number, size in enumerate((0.75, 1.5, 2.25), 2):
         os.truncate(path, int(size * line_counts.COUNT_LIMIT))  # a hole
-        hand.write(claim, b"\n")
-        hand.write(claim, b"last\n")
+        job_maker.write(claim, b"\n")
+        job_maker.write(claim, b"last\n")
         wait_until(lambda expected=str(number * 2 - 1): last_line() == expected)
-    hand.finish(claim)
+    job_maker.finish(claim)
 
 
 def test_each_search_takes_time_in_proportion_to_the_log(tmp_path: Path) -> None:
@@ -873,23 +889,23 @@ def test_the_last_match_is_found_as_rfind_finds_it() -> None:
     assert found > 5_000
 
 
-def test_matches_are_counted_over_the_whole_log(site: Site, hand: Hand) -> None:
-    job_id = hand.ended(b"Needle needle\n" * 200_000 + b"nee")  # blocks end within matches
+def test_matches_are_counted_over_the_whole_log(site: Site, job_maker: JobMaker) -> None:
+    job_id = job_maker.ended(b"Needle needle\n" * 200_000 + b"nee")  # blocks end within matches
     answer = site.get(f"/jobs/{job_id}/logs?q=needle&count=1")
     assert answer.json() == {"count": 400_000, "complete": True}
     assert site.get(f"/jobs/{job_id}/logs?q=x&count=1").json()["count"] == 0
 
 
-def test_counting_without_a_text_is_a_400(site: Site, hand: Hand) -> None:
-    is_problem(site.get(f"/jobs/{hand.ended()}/logs?count=1"), 400, "count goes with q")
+def test_counting_without_a_text_is_a_400(site: Site, job_maker: JobMaker) -> None:
+    is_problem(site.get(f"/jobs/{job_maker.ended()}/logs?count=1"), 400, "count goes with q")
 
 
-def test_50_mb_are_searched_and_the_answer_is_bounded(site: Site, hand: Hand) -> None:
+def test_50_mb_are_searched_and_the_answer_is_bounded(site: Site, job_maker: JobMaker) -> None:
     line = b"%09d " + b"x" * 40 + b"\n"
-    held = hand.running()
+    held = job_maker.running()
     for n in range(10):
-        hand.write(held, b"".join(line % i for i in range(n * 100_000, (n + 1) * 100_000)))
-    job_id = hand.finish(held).id
+        job_maker.write(held, b"".join(line % i for i in range(n * 100_000, (n + 1) * 100_000)))
+    job_id = job_maker.finish(held).id
     for number in (0, 123_456, 999_999):
         matches, following = [], None
         while not matches:  # its time may be up before its end on a busy machine
@@ -928,11 +944,11 @@ def memory(pid: int, name: str) -> int:
 def test_a_huge_log_is_served_in_little_memory(small: Site) -> None:
     line = b"2026-11-23 18:00:00 INFO a line as programs write them, number %09d\n"
     block = b"".join(line % n for n in range(15_000))
-    held = small.hand.running()
+    held = small.job_maker.running()
     for _ in range(MANY // len(block) + 1):
-        small.hand.write(held, block)
-    job_id = small.hand.finish(held).id
-    size = small.hand.log(job_id).stat().st_size
+        small.job_maker.write(held, block)
+    job_id = small.job_maker.finish(held).id
+    size = small.job_maker.log(job_id).stat().st_size
     path = f"/jobs/{job_id}/logs"
     [worker] = children(small.processes.started[0].pid)
     for _ in range(2):  # the second time, all modules are loaded and buffers have their size

@@ -281,7 +281,7 @@ def test_the_description_has_every_field_of_machines(
 
 
 def test_a_generated_client_reads_a_log_with_a_ticket(generated: Generated, locked: Site) -> None:
-    job_id = locked.hand.ended(b"hello\n")
+    job_id = locked.job_maker.ended(b"hello\n")
     with generated.connect(locked) as client:
         created = Caller(generated, client)("create_log_ticket", job_id, expect=201)
     with generated.root.Client(base_url=locked.url) as client:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Hand, Processes, RedisServer, quick_worker, wait_until
+from conftest import JobMaker, Processes, RedisServer, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case
 
@@ -273,13 +273,13 @@ def test_values_are_variables_and_never_part_of_the_line() -> None:
     ],
 )
 def test_a_value_that_is_missing_or_wrong_is_named(
-    client: FlaskClient, hand: Hand, values: dict[str, Any], sentence: str
+    client: FlaskClient, job_maker: JobMaker, values: dict[str, Any], sentence: str
 ) -> None:
-    hand.storage.saved.save(deploy())
+    job_maker.storage.saved.save(deploy())
     answer = client.post("/saved/deploy/run", json=values)
     assert answer.status_code == 400 and answer.mimetype == "application/problem+json"
     assert answer.get_json()["detail"].startswith(sentence)
-    assert hand.storage.list()[0] == []
+    assert job_maker.storage.list()[0] == []
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
         ("tailboard.web.server.CLIENT_TIME=2", "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1"),
     )
     with serve_site(base, *times, TAILBOARD_FOLLOWERS="3") as site:
-        silent, busy = site.hand.running(), site.hand.running(b"text\n" * 8_000_000)
+        silent, busy = site.job_maker.running(), site.job_maker.running(b"text\n" * 8_000_000)
         idle = follow(site, silent.job.id, **EVENTS)
         path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
         with stalled(site, path) as one, stalled(site, path) as two:
             assert site.get(path).status_code == 503
             yield Patient(site, idle, [one, two], silent.job.id)
-        site.hand.finish(silent)
-        site.hand.finish(busy)
+        site.job_maker.finish(silent)
+        site.job_maker.finish(busy)
 
 
 def test_an_idle_follower_is_pinged(patient: Patient) -> None:

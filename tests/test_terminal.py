@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from click.testing import Result
-from conftest import ROOT, Hand, Processes, free_port, wait_until
+from conftest import ROOT, JobMaker, Processes, free_port, wait_until
 
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
@@ -256,12 +256,14 @@ def typed(folder: Path) -> Typed:
     ],
 )
 def test_a_wrong_word_is_answered_with_what_is_wrong(
-    folder: Path, hand: Hand, words: list[str], told: str
+    folder: Path, job_maker: JobMaker, words: list[str], told: str
 ) -> None:
     from api import create_app
 
-    hand.storage.saved.save(SavedCommand(saved="there", command="true", params=[Param(name="A")]))
-    job_id = hand.ended(b"log\n")
+    job_maker.storage.saved.save(
+        SavedCommand(saved="there", command="true", params=[Param(name="A")])
+    )
+    job_id = job_maker.ended(b"log\n")
     app = create_app({"STORAGE": folder, "TOKENS": "/nowhere/tokens"})
     words = [job_id if word == "JOB" else word for word in words]
     found = app.test_cli_runner().invoke(args=words)

@@ -78,7 +78,7 @@ def test_a_named_token_names_who_submits(site: Site) -> None:
         assert answer.json()["submitted_by"] == "anna"
     told = site.post("/jobs", {"command": "true", "submitted_by": "ben"})
     is_problem(told, 400, "submitted_by must be 'anna'")
-    old = site.hand.ended(submitted_by="ben")
+    old = site.job_maker.ended(submitted_by="ben")
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
 
@@ -91,7 +91,7 @@ def test_a_named_token_names_who_runs_a_saved_command(site: Site) -> None:
 
 
 def test_a_named_token_names_who_cancels(site: Site) -> None:
-    job = site.hand.queued()
+    job = site.job_maker.queued()
     assert site.post(f"/jobs/{job.id}/cancel").json()["reason"] == "cancelled by anna"
 
 
@@ -134,7 +134,7 @@ def read_with(site: Site, job_id: str, ticket: str) -> int:
 
 def test_a_ticket_ends_when_its_token_is_revoked(site: Site, tokens: Path) -> None:
     tokens.write_text(entry("anna", ANNA) + entry("ben", BEN))
-    job_id = site.hand.ended(b"text\n")
+    job_id = site.job_maker.ended(b"text\n")
     made = {
         name: site.post(path, headers=bearer(token)).json()["ticket"]
         for name, token, path in (("anna", ANNA, "/ticket"), ("ben", BEN, f"/jobs/{job_id}/ticket"))
@@ -145,7 +145,7 @@ def test_a_ticket_ends_when_its_token_is_revoked(site: Site, tokens: Path) -> No
 
 
 def test_a_ticket_cannot_be_made_from_the_file(site: Site) -> None:
-    job_id = site.hand.ended(b"text\n")
+    job_id = site.job_maker.ended(b"text\n")
     for key in ("", hashlib.sha256(ANNA.encode()).hexdigest()):
         forged = URLSafeTimedSerializer(key, salt="tailboard log ticket").dumps(job_id)
         assert read_with(site, job_id, str(forged)) == 401

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BY_HAND, ROOT, Gate, Hand, Processes, wait_until
+from conftest import BY_HAND, ROOT, Gate, JobMaker, Processes, wait_until
 from flask.testing import FlaskClient
 from web import is_problem
 
@@ -116,14 +116,14 @@ def test_each_attempt_that_ended_badly_keeps_its_hint(storage: FolderStore, run:
     assert storage.list()[0][0].as_dict()["hint"] == "ValueError: 3"
 
 
-def test_a_job_that_succeeds_or_is_cancelled_has_no_hint(run: Run, hand: Hand) -> None:
+def test_a_job_that_succeeds_or_is_cancelled_has_no_hint(run: Run, job_maker: JobMaker) -> None:
     assert run("echo error: none").hint is None
-    held = hand.running(b"error: x\n", retries=1)
-    hand.storage.cancel(held.job.id, "enough")
+    held = job_maker.running(b"error: x\n", retries=1)
+    job_maker.storage.cancel(held.job.id, "enough")
     with held:
         ended = held.requeue(Outcome(Status.FAILED, 1, hint="error: x"))
     assert (ended.status, ended.hint) == (Status.CANCELLED, None)
-    assert hand.storage.get(ended.id).hint is None
+    assert job_maker.storage.get(ended.id).hint is None
 
 
 def test_a_job_that_timed_out_tells_how_far_it_got(run: Run, tmp_path: Path) -> None:
@@ -150,32 +150,32 @@ def test_a_log_that_its_job_spoils_harms_nobody(
 
 
 @pytest.mark.parametrize("hint", ["x" * 999, "\x1b[31m\u202eerror", 7, ["x"], {}])
-def test_a_hint_in_a_journal_is_read_as_one_line(hand: Hand, hint: object) -> None:
-    held = hand.running()
-    job = hand.finish(held, Status.FAILED, 1)
+def test_a_hint_in_a_journal_is_read_as_one_line(job_maker: JobMaker, hint: object) -> None:
+    held = job_maker.running()
+    job = job_maker.finish(held, Status.FAILED, 1)
     ended = {"status": "failed", "exit_code": 1, "hint": hint}
     with open(f"{held.folder}/journal", "a") as journal:
         journal.write(f"\n{json.dumps({'ended': ended})}\n")
-    found = hand.storage.get(job.id).hint
+    found = job_maker.storage.get(job.id).hint
     assert found and len(found) <= HINT_LENGTH and found.isprintable()
 
 
-def test_the_hint_is_told_in_list_and_job(client: FlaskClient, hand: Hand) -> None:
-    held = hand.running()
+def test_the_hint_is_told_in_list_and_job(client: FlaskClient, job_maker: JobMaker) -> None:
+    held = job_maker.running()
     with held:
         job = held.finish(Outcome(Status.FAILED, 1, hint="error: x"))
     assert client.get("/jobs").get_json()["jobs"][0]["hint"] == "error: x"
     found = client.get(f"/jobs/{job.id}").get_json()
     assert (found["hint"], found["attempts"][0]["hint"]) == ("error: x", "error: x")
-    assert client.get(f"/jobs/{hand.queued().id}").get_json()["hint"] is None
+    assert client.get(f"/jobs/{job_maker.queued().id}").get_json()["hint"] is None
 
 
-def test_a_terminal_shows_the_hint_below_its_job(hand: Hand, processes: Processes) -> None:
-    held = hand.running(name="deploy 本番")
+def test_a_terminal_shows_the_hint_below_its_job(job_maker: JobMaker, processes: Processes) -> None:
+    held = job_maker.running(name="deploy 本番")
     with held:
         held.finish(Outcome(Status.FAILED, 1, hint="error: " + "長い" * 60))
-    hand.storage.pauses.pause(BY_HAND, "freeze", "anna")
-    hand.queued(name="next")
+    job_maker.storage.pauses.pause(BY_HAND, "freeze", "anna")
+    job_maker.queued(name="next")
     lines = on_a_terminal(processes, 80, "jobs").splitlines()
     assert lines[0].endswith("  queued          next")
     assert lines[1] == "    its queue is paused by anna: freeze"
@@ -207,8 +207,8 @@ def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
 # --- A paused queue -------------------------------------------------------------------------------
 
 
-def test_a_queue_is_paused_and_resumed_over_http(client: FlaskClient, hand: Hand) -> None:
-    job = hand.queued()
+def test_a_queue_is_paused_and_resumed_over_http(client: FlaskClient, job_maker: JobMaker) -> None:
+    job = job_maker.queued()
     answer = client.put(f"/queues/{BY_HAND}/pause", json={"why": "freeze 凍結", "by": "anna"})
     said = answer.get_json()
     assert answer.status_code == 200
@@ -267,8 +267,10 @@ def test_a_pause_comes_as_json_or_not_at_all(client: FlaskClient) -> None:
     is_problem(answer, 415, "Content-Type must be application/json")
 
 
-def test_jobs_of_a_paused_queue_do_not_make_it_unwell(client: FlaskClient, hand: Hand) -> None:
-    hand.queued()
+def test_jobs_of_a_paused_queue_do_not_make_it_unwell(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    job_maker.queued()
     assert client.get("/healthz").status_code == 503
     client.put(f"/queues/{BY_HAND}/pause")
     assert client.get("/healthz").get_json()["status"] == "ok"
@@ -286,10 +288,10 @@ def test_jobs_of_a_paused_queue_do_not_make_it_unwell(client: FlaskClient, hand:
     ],
 )
 def test_a_pause_by_hand_or_damaged_is_a_pause(
-    hand: Hand, folder: Path, content: str, why: str | None
+    job_maker: JobMaker, folder: Path, content: str, why: str | None
 ) -> None:
     """A queue that somebody has paused must not run because a file is damaged."""
-    job = hand.queued()
+    job = job_maker.queued()
     file = folder / "paused" / f"{BY_HAND}.json"
     if content == "folder":
         file.mkdir()
@@ -298,14 +300,14 @@ def test_a_pause_by_hand_or_damaged_is_a_pause(
     else:
         file.write_text(content)
     (folder / "paused" / "No queue.json").touch()
-    (found,) = hand.storage.pauses.list()
+    (found,) = job_maker.storage.pauses.list()
     assert (found.queue, found.why) == (BY_HAND, why)
     assert found.since
-    assert hand.storage.claim("w", "h") is None
+    assert job_maker.storage.claim("w", "h") is None
     if content == "folder":
         file.rmdir()
-    hand.storage.pauses.resume(BY_HAND)
-    claimed = hand.storage.claim("w", "h")
+    job_maker.storage.pauses.resume(BY_HAND)
+    claimed = job_maker.storage.claim("w", "h")
     assert claimed and claimed.job.id == job.id
     claimed.release()
 
@@ -410,47 +412,47 @@ def test_a_cut_journal_waits_as_its_whole_lines_say() -> None:
     assert found[::2] == found[1::2] == WAITS
 
 
-def ended_at(hand: Hand, finished_at: str, **fields: object) -> Job:
+def ended_at(job_maker: JobMaker, finished_at: str, **fields: object) -> Job:
     """A job that waits for its next attempt, the last one of which ended then."""
-    held = hand.running(retries=1, **fields)
+    held = job_maker.running(retries=1, **fields)
     with held:
         return held.requeue(Outcome(Status.FAILED, 1, finished_at=finished_at))
 
 
-def test_a_clock_that_was_set_back_prolongs_no_pause(hand: Hand) -> None:
-    job = ended_at(hand, "2199-01-01T00:00:00.000Z", retry_delay=0.5)
+def test_a_clock_that_was_set_back_prolongs_no_pause(job_maker: JobMaker) -> None:
+    job = ended_at(job_maker, "2199-01-01T00:00:00.000Z", retry_delay=0.5)
     began = time.monotonic()
-    shown = parse_time(hand.storage.get(job.id).as_dict()["not_before"])
+    shown = parse_time(job_maker.storage.get(job.id).as_dict()["not_before"])
     assert shown < time.time() + 1
-    assert hand.storage.claim("w", "h") is None
-    held = wait_until(lambda: hand.storage.claim("w", "h"))
+    assert job_maker.storage.claim("w", "h") is None
+    held = wait_until(lambda: job_maker.storage.claim("w", "h"))
     held.release()
     assert time.monotonic() - began >= 0.5, "nor shortens it"
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "x"])
-def test_no_time_in_a_journal_hurts(client: FlaskClient, hand: Hand, at: str) -> None:
-    job = ended_at(hand, utc(), retry_delay=30)
+def test_no_time_in_a_journal_hurts(client: FlaskClient, job_maker: JobMaker, at: str) -> None:
+    job = ended_at(job_maker, utc(), retry_delay=30)
     line = {"ended": {"status": "failed", "exit_code": 1, "finished_at": at}}
-    with open(f"{hand.folder}/queued/{BY_HAND}/{job.id}/journal", "a") as journal:
+    with open(f"{job_maker.folder}/queued/{BY_HAND}/{job.id}/journal", "a") as journal:
         journal.write(f"\n{json.dumps(line)}\n")
     shown = client.get("/jobs").get_json()["jobs"][0]
     assert shown["not_before"] is None or parse_time(shown["not_before"]) <= time.time() + 30
 
 
 @pytest.fixture
-def looking(hand: Hand) -> Iterator[FolderStore]:
+def looking(job_maker: JobMaker) -> Iterator[FolderStore]:
     """A store that looks at all queues, as a worker's does."""
-    hand.storage.listen([])
-    yield hand.storage
-    hand.storage.close()
+    job_maker.storage.listen([])
+    yield job_maker.storage
+    job_maker.storage.close()
 
 
 def test_those_that_wait_are_not_read_at_each_look(
-    hand: Hand, looking: FolderStore, folder: Path
+    job_maker: JobMaker, looking: FolderStore, folder: Path
 ) -> None:
     """What stands in their folders does not matter meanwhile: it is not looked at."""
-    jobs = [hand.queued(not_before=utc(time.time() + 9_000)) for _ in range(20)]
+    jobs = [job_maker.queued(not_before=utc(time.time() + 9_000)) for _ in range(20)]
     assert looking.claim("w", "h") is None
     for job in jobs:
         record = folder / "queued" / BY_HAND / job.id / "job.json"
@@ -458,13 +460,15 @@ def test_those_that_wait_are_not_read_at_each_look(
     looking._backlog.scanned_at = 0.0  # look at everything again
     assert looking.claim("w", "h") is None
     assert not looking.errors.current
-    other = hand.queued()
+    other = job_maker.queued()
     held = looking.claim("w", "h")
     assert held and held.job.id == other.id
     held.release()
 
 
-def test_a_cancel_and_a_look_at_once_leave_no_job_waiting(hand: Hand, folder: Path) -> None:
+def test_a_cancel_and_a_look_at_once_leave_no_job_waiting(
+    job_maker: JobMaker, folder: Path
+) -> None:
     """Who finds a job locked leaves a wish, which somebody has to see before the job's time."""
     looker, meet = FolderStore(folder), threading.Barrier(2)
     jobs: list[Job] = []
@@ -478,17 +482,17 @@ def test_a_cancel_and_a_look_at_once_leave_no_job_waiting(hand: Hand, folder: Pa
     thread = threading.Thread(target=look)
     thread.start()
     for _ in range(100):
-        jobs.append(hand.queued(not_before=utc(time.time() + 9_000)))
+        jobs.append(job_maker.queued(not_before=utc(time.time() + 9_000)))
         meet.wait(60)
-        hand.storage.cancel(jobs[-1].id, "enough")
+        job_maker.storage.cancel(jobs[-1].id, "enough")
     thread.join()
-    assert {hand.storage.status(job.id) for job in jobs} == {Status.CANCELLED}
+    assert {job_maker.storage.status(job.id) for job in jobs} == {Status.CANCELLED}
 
 
 def test_a_job_that_waits_may_be_moved_by_hand(
-    hand: Hand, looking: FolderStore, folder: Path
+    job_maker: JobMaker, looking: FolderStore, folder: Path
 ) -> None:
-    job = hand.queued(not_before=utc(time.time() + 9_000))
+    job = job_maker.queued(not_before=utc(time.time() + 9_000))
     assert looking.claim("w", "h") is None
     (folder / "queued" / BY_HAND / job.id).rename(folder / "tmp" / job.id)
     looking._backlog.scanned_at = 0.0  # look at everything again
@@ -509,13 +513,13 @@ def test_a_job_that_waits_may_be_moved_by_hand(
      {"retry_delay": 10**400}, {"retry_delay": True}],
 )  # fmt: skip
 def test_a_damaged_time_ends_its_job_with_a_reason(
-    hand: Hand, folder: Path, damage: dict[str, object]
+    job_maker: JobMaker, folder: Path, damage: dict[str, object]
 ) -> None:
-    job = hand.queued()
+    job = job_maker.queued()
     record = folder / "queued" / BY_HAND / job.id / "job.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | damage))
-    assert hand.storage.claim("w", "h") is None
-    found = hand.storage.get(job.id)
+    assert job_maker.storage.claim("w", "h") is None
+    found = job_maker.storage.get(job.id)
     (name,) = damage
     assert found.status is Status.FAILED
     assert found.reason and f"its {name} is not what it should be" in found.reason
