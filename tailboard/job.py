@@ -96,7 +96,7 @@ class JobOptions:
         record_check=is_object,
         allowed="an object of texts, of up to 64 KiB in all, "
         "with names other than JOB_… and TAILBOARD_…",
-        command_line=CommandLine(help="May be given several times.", metavar="K=V"),
+        command_line=CommandLine(help="Can be given several times.", metavar="K=V"),
     )
     timeout: float | int | None = option(
         None,

@@ -8,27 +8,34 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from dataclasses import MISSING
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from flask import abort
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
-from tailboard.job import MAX_RETRY_DELAY
+from tailboard.job import JobOptions
+from tailboard.job_option import Option, options_of
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE
 from tailboard.status import Status
-from tailboard.values import ID_RE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
+from tailboard.values import ID_RE, LINE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
 
 MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds by which the start of a job can be delayed
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
-# Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
-LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 RFC_3339 = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
-CWD = "an absolute path of up to 4,000 characters"
 SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
 PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
@@ -99,6 +106,7 @@ def wrong_variable(error: Any) -> str:
     return f"; the value of {name} is not a text of up to 30,000 characters without NUL"
 
 
+# Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
 Line = Annotated[str, text_field(LINE, 30_000)]
 Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
 
@@ -166,34 +174,45 @@ def describe_place(path: Sequence[int | str]) -> str:
     return " of ".join(reversed(words))
 
 
-class JobRequest(RequestModel):
-    """The options of a job, whether it is submitted or saved."""
+OPTION_TYPES: dict[str, Any] = {  # for each kind of option
+    "command": Line | Words,
+    "text": str,
+    "folder": str,
+    "variables": Annotated[
+        dict[Annotated[str, text_field(VARIABLE, 200)], Text], AfterValidator(bounded_env)
+    ],
+    "count": int,
+    "seconds": float,
+}
+
+
+class OptionsRequest(RequestModel):
+    """A body whose values must have the right JSON types: "1" is not a number."""
 
     model_config = ConfigDict(strict=True)
 
-    command: Line | Words = Field(
-        description="a shell line, or a list of a program and its arguments, "
-        "not empty, of up to 30,000 characters each"
-    )
-    name: Label = None
-    queue: Annotated[str, QUEUE] = "default"
-    cwd: Annotated[str | None, text_field(r"^/[^\x00]*$", 4_000, CWD)] = None
-    env: Annotated[
-        dict[Annotated[str, text_field(VARIABLE, 200)], Text], AfterValidator(bounded_env)
-    ] = Field(
-        {},
-        description="an object of texts, of up to 64 KiB in all, "
-        "with names other than JOB_… and TAILBOARD_…",
-    )
-    timeout: float | None = Field(
-        None, gt=0, le=1e9, description="a number of seconds above 0 and up to 1,000,000,000"
-    )
-    retries: Annotated[int, int_field(0, 100)] = 0
-    retry_delay: float = Field(
-        0,
-        ge=0,
-        le=MAX_RETRY_DELAY,
-        description="a number of seconds from 0 to 3,600, which doubles with each retry",
+
+def option_field(option: Option) -> tuple[Any, Any]:
+    """The type and the default of an option's field in a request, as `create_model` takes them."""
+    value_type = OPTION_TYPES[option.kind]
+    if option.default is None:
+        value_type = value_type | None
+    limits = Field(**option.limits, description=option.allowed)
+    default = ... if option.default is MISSING else option.default
+    return Annotated[value_type, limits], default
+
+
+OPTION_FIELDS: dict[str, Any] = {
+    name: option_field(option) for name, option in options_of(JobOptions).items()
+}
+if TYPE_CHECKING:
+    JobRequest = OptionsRequest  # mypy cannot follow a class that is made at run time
+else:
+    JobRequest = create_model(
+        "JobRequest",
+        __base__=OptionsRequest,
+        __doc__="The options of a job, whether it is submitted or saved.",
+        **OPTION_FIELDS,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tailboard.job import WIRE, Job
+from tailboard.job import WIRE, Job, JobOptions
+from tailboard.job_option import options_of
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
 from tailboard.web.models import RequestModel, SavedParam
@@ -28,10 +29,6 @@ TEXTS = {"type": "array", "items": TEXT}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # and no title or default
 # The meaning of the fields of answers that their names do not make clear.
 NOTES = {
-    "command": "A shell line, or a program and its arguments.",
-    "cwd": "The folder to run in; null: the worker's.",
-    "timeout": "Seconds that an attempt may run.",
-    "retry_delay": "Seconds before the first retry, doubled before each further one.",
     "not_before": "The next attempt does not start before this time.",
     "attempt": "Number of the current or last attempt, from 1.",
     "exit_code": "128+n after signal n.",
@@ -54,7 +51,7 @@ NOTES = {
     "cron": "A cron expression; null: it has no times.",
     "zone": "The IANA time zone of `cron`.",
     "paused": "Its times pass without a run.",
-}
+} | {name: option.meaning for name, option in options_of(JobOptions).items() if option.meaning}
 
 
 def answer_schemas() -> dict[str, Any]:
