@@ -5,28 +5,34 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
+from tailboard.job import JobOptions
+from tailboard.job_option import options_of
 from tailboard.status import Status
 
-Option = Callable[[Callable[..., None]], Callable[..., None]]
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+# How a command reads each kind of job option. `command` is an argument and has no entry.
+OPTION_TYPES: dict[str, dict[str, Any]] = {
+    "text": {"type": str},
+    "folder": {"type": click.Path(resolve_path=True)},
+    "variables": {"multiple": True},
+    "count": {"type": int},
+    "seconds": {"type": float},
+}
 
 
 def job_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how a job runs, for `flask submit` and `flask save`."""
-    folder = click.Path(resolve_path=True)
-    pause = "Seconds, doubled with each retry."
-    options: list[Option] = [
-        click.option("--queue"),
-        click.option("--cwd", type=folder, help="The folder to run in."),
-        click.option("--env", multiple=True, metavar="K=V", help="Can be given several times."),
-        click.option("--timeout", type=float, help="Seconds."),
-        click.option("--retries", type=int),
-        click.option("--retry-delay", type=float, metavar="S", help=pause),
-    ]
-    for option in reversed(options):
-        command = option(command)
+    for name, declared in reversed(options_of(JobOptions).items()):
+        line = declared.command_line
+        if line is None:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        reading = OPTION_TYPES[declared.kind]
+        command = click.option(flag, metavar=line.metavar, help=line.help, **reading)(command)
     return command
 
 
@@ -43,7 +49,7 @@ def read_script() -> str:
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select jobs, which GET /jobs has, too."""
     status = click.Choice([str(status) for status in Status])
-    options: list[Option] = [
+    options: list[Decorator] = [
         click.option("--status", type=status),
         click.option("--since", metavar="AGE", help="Submitted since then: 30s, 1d, or a time."),
         click.option("--queue"),
