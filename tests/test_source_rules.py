@@ -155,6 +155,7 @@ RECORDS: dict[str, str] = {
     "make_job": "a request that a model has checked",
     "make_command": "a request that a model has checked",
     "SavedCommand.job": "options of a saved command, which a model or parse_command has checked",
+    "option_field": "the limits of a declaration",
 }
 
 
