@@ -159,7 +159,7 @@ class Recorder:
 
 
 class Life:
-    """A storage, a worker that is led step by step, and what is told to those who ask."""
+    """A storage, a worker that the test runs step by step, and what callers are told."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -175,17 +175,17 @@ class Life:
     def begin(self) -> Worker:
         """A worker that has started the oldest job."""
         info = WorkerInfo(f"{HOST}-{os.getpid()}", HOST, os.getpid(), 1, [])
-        led = Worker(self.store, Settings(), True, "leave", info)
-        led.claim()
-        return led
+        worker = Worker(self.store, Settings(), True, "leave", info)
+        worker.claim()
+        return worker
 
-    def end(self, led: Worker) -> None:
+    def end(self, worker: Worker) -> None:
         """Let its job end, and claim none."""
-        while led.supervisor.running:
-            led.pause()
-            led.supervisor.reap()
-            led.supervisor.supervise_all()
-            led.supervisor.record_ends()
+        while worker.supervisor.running:
+            worker.pause()
+            worker.supervisor.reap()
+            worker.supervisor.supervise_all()
+            worker.supervisor.record_ends()
 
     def run(self) -> None:
         self.end(self.begin())
@@ -269,9 +269,9 @@ def is_cancelled_by_one_who_is_killed(life: Life) -> None:
 
 def is_cancelled_while_it_runs(life: Life) -> None:
     job = life.submit("exec sleep 60", retries=1)
-    led = life.begin()
+    worker = life.begin()
     life.cancel(job)
-    life.end(led)
+    life.end(worker)
 
 
 def is_cancelled_between_attempts(life: Life) -> None:

@@ -1,5 +1,5 @@
-"""Requests that are too much, too long, too slow, or no HTTP at all: the client hears so, and
-nobody else notices."""
+"""Requests that are too large, too long, too slow, or not HTTP: the client gets an error that says
+so, and the API serves everybody else as before."""
 
 from __future__ import annotations
 
@@ -362,7 +362,7 @@ def fine(status: int, body: bytes, kind: str, method: str) -> None:
         "GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False
     )
 )
-def test_no_wrong_request_is_answered_as_our_mistake(
+def test_bad_requests_never_get_a_500(
     client: FlaskClient, job_maker: JobMaker, wild: WildRequest
 ) -> None:
     target = "/" + quote(wild.path(job_maker)).lstrip("/")  # //name would be another server
@@ -379,7 +379,7 @@ def test_no_wrong_request_is_answered_as_our_mistake(
 
 @settings(MANY, max_examples=150)
 @given(WILD_REQUESTS, st.binary(max_size=20))
-def test_no_wrong_request_over_http_hangs_or_is_our_mistake(
+def test_bad_requests_over_http_never_hang_or_get_a_500(
     site: Site, wild: WildRequest, noise: bytes
 ) -> None:
     target = quote(wild.path(site.job_maker)).encode()

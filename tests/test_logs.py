@@ -49,12 +49,12 @@ def job_maker(site: Site) -> JobMaker:
 
 
 @pytest.fixture
-def held(job_maker: JobMaker) -> Iterator[Claim]:
+def running(job_maker: JobMaker) -> Iterator[Claim]:
     """A running job whose log the test writes."""
-    held = job_maker.running()
-    yield held
-    if held.job.status is Status.RUNNING:
-        job_maker.finish(held)
+    running = job_maker.running()
+    yield running
+    if running.job.status is Status.RUNNING:
+        job_maker.finish(running)
 
 
 def parse(data: bytes) -> list[dict[str, str]]:
@@ -155,21 +155,21 @@ def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(
 
 
 def test_half_a_character_is_held_back_until_it_is_whole(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     whole = "日🎉".encode()
-    path, got = f"/jobs/{held.job.id}/logs?offset=", b""
+    path, got = f"/jobs/{running.job.id}/logs?offset=", b""
     for n in range(len(whole)):
-        job_maker.write(held, whole[n : n + 1])
+        job_maker.write(running, whole[n : n + 1])
         answer = site.get(f"{path}{len(got)}")
         assert numbers(answer) == (len(got), len(got) + len(answer.content), n + 1)
         assert answer.headers["X-Log-Complete"] == "false"
         got += answer.content
         assert got == whole[: 0 if n < 2 else 3 if n < 6 else 7]
-    job_maker.write(held, "語".encode()[:2])
+    job_maker.write(running, "語".encode()[:2])
     assert site.get(f"{path}{len(got)}").content == b""
-    assert site.get(f"/jobs/{held.job.id}/logs").content == whole
-    job_maker.finish(held)
+    assert site.get(f"/jobs/{running.job.id}/logs").content == whole
+    job_maker.finish(running)
     answer = site.get(f"{path}{len(got)}")
     assert answer.content == "語".encode()[:2]  # it never became whole
     check_headers(answer, "succeeded", True)
@@ -193,10 +193,10 @@ def test_a_client_that_polls_has_every_random_byte(served: Site) -> None:
 
 
 def test_a_log_is_a_304_until_it_grows_or_its_job_ends(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    job_maker.write(held, b"one\n")
-    path = f"/jobs/{held.job.id}/logs"
+    job_maker.write(running, b"one\n")
+    path = f"/jobs/{running.job.id}/logs"
 
     def poll(tag: str) -> requests.Response:
         return site.get(path, headers={"If-None-Match": tag})
@@ -206,12 +206,12 @@ def test_a_log_is_a_304_until_it_grows_or_its_job_ends(
     same = poll(tag)
     assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", tag)
     assert poll(f'"other", {tag}').status_code == 304
-    job_maker.write(held, b"two\n")
+    job_maker.write(running, b"two\n")
     grown = poll(tag)
     assert (grown.status_code, grown.content) == (200, b"one\ntwo\n")
     tag = grown.headers["ETag"]
     assert poll(tag).status_code == 304
-    job_maker.finish(held)
+    job_maker.finish(running)
     ended = poll(tag)
     assert ended.status_code == 200
     check_headers(ended, "succeeded", True)
@@ -246,12 +246,12 @@ def test_the_first_line_of_an_answer_is_numbered(site: Site, job_maker: JobMaker
         assert answer.headers["X-Log-Line"] == str(line)
 
 
-def test_an_offset_past_the_end_is_a_416(site: Site, job_maker: JobMaker, held: Claim) -> None:
+def test_an_offset_past_the_end_is_a_416(site: Site, job_maker: JobMaker, running: Claim) -> None:
     ended = f"/jobs/{job_maker.ended(b'text')}/logs"
     assert site.get(f"{ended}?offset=4").content == b""
     is_problem(site.get(f"{ended}?offset=5"), 416, "offset", "4")
     is_problem(site.get(f"/jobs/{job_maker.queued().id}/logs?offset=1"), 416)
-    path = f"/jobs/{held.job.id}/logs"
+    path = f"/jobs/{running.job.id}/logs"
     assert site.get(f"{path}?offset=0").status_code == 200
     for query in ("offset=1", "offset=1&follow=1", f"offset={1 << 62}"):
         is_problem(site.get(f"{path}?{query}"), 416, "offset", "0")
@@ -333,27 +333,27 @@ def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(
 
 
 def test_a_download_is_resumed_unless_the_log_has_grown(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    job_maker.write(held, b"0123456789")
-    path = f"/jobs/{held.job.id}/logs?download=1"
+    job_maker.write(running, b"0123456789")
+    path = f"/jobs/{running.job.id}/logs?download=1"
     tag = site.get(path).headers["ETag"]
     headers = {"Range": "bytes=4-", "If-Range": tag}
     answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (206, b"456789")
-    job_maker.write(held, b"more")
+    job_maker.write(running, b"more")
     answer = site.get(path, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"0123456789more")
     assert answer.headers["ETag"] != tag
 
 
 def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    path = f"/jobs/{held.job.id}/logs?download=1"
+    path = f"/jobs/{running.job.id}/logs?download=1"
     empty = site.get(path)
     assert (empty.status_code, empty.content) == (200, b"")
-    job_maker.write(held, b"half a li")
+    job_maker.write(running, b"half a li")
     answer = site.get(path)
     assert answer.content == b"half a li"
     assert answer.headers["X-Log-Complete"] == "false"
@@ -363,42 +363,42 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 
 
 def test_a_follower_gets_the_tail_then_news_then_the_end(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    job_maker.write(held, b"before\n")
-    stream = follow(site, held.job.id)
+    job_maker.write(running, b"before\n")
+    stream = follow(site, running.job.id)
     assert stream.answer.headers["X-Job-Status"] == "running"
     assert stream.answer.headers["X-Accel-Buffering"] == "no"
     assert stream.answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     stream.has(b"before\n")
     for n in range(20):
-        job_maker.write(held, b"%d\n" % n)
+        job_maker.write(running, b"%d\n" % n)
         stream.has(b"\n%d\n" % n)
-    job_maker.write(held, b"no newline")
-    job_maker.finish(held)
+    job_maker.write(running, b"no newline")
+    job_maker.finish(running)
     numbers = b"".join(b"%d\n" % n for n in range(20))
     assert stream.rest() == b"before\n" + numbers + b"no newline"
 
 
 def test_events_carry_json_text_offsets_and_the_job_at_the_end(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    job_maker.write(held, "前\r\n".encode())
-    stream = follow(site, held.job.id, **EVENTS)
+    job_maker.write(running, "前\r\n".encode())
+    stream = follow(site, running.job.id, **EVENTS)
     assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
     assert stream.answer.headers["Cache-Control"] == "no-cache"
     wait_until(lambda: text_of(parse(stream.data)) == "前\r\n")
-    job_maker.write(held, "進捗 10%\r進捗 20%\r\u2028\0\x1b[31m🎉 no newline".encode())
-    job_maker.finish(held, Status.FAILED, 3)
+    job_maker.write(running, "進捗 10%\r進捗 20%\r\u2028\0\x1b[31m🎉 no newline".encode())
+    job_maker.finish(running, Status.FAILED, 3)
     events = parse(stream.rest())
-    content = job_maker.log(held.job.id).read_bytes()
+    content = job_maker.log(running.job.id).read_bytes()
     assert text_of(events) == content.decode()
     ids = [int(event["id"]) for event in events if "id" in event]
     assert ids == sorted(ids) and ids[-1] == len(content)
     assert [event.get("event") for event in events].count("end") == 1
     assert events[-1]["event"] == "end"
     job = json.loads(events[-1]["data"])
-    assert job == site.get(f"/jobs/{held.job.id}").json()
+    assert job == site.get(f"/jobs/{running.job.id}").json()
     assert (job["status"], job["exit_code"]) == ("failed", 3)
 
 
@@ -438,11 +438,11 @@ def test_a_follower_of_a_queued_job_that_is_cancelled_ends(site: Site, job_maker
 
 
 def test_a_follower_of_a_job_that_is_deleted_ends(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    stream = follow(site, held.job.id)
-    job_maker.finish(held)
-    assert site.ask("DELETE", f"/jobs/{held.job.id}").status_code == 204
+    stream = follow(site, running.job.id)
+    job_maker.finish(running)
+    assert site.ask("DELETE", f"/jobs/{running.job.id}").status_code == 204
     assert stream.rest() == b""
 
 
@@ -518,15 +518,15 @@ def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
 
 
 def test_half_a_character_is_followed_once_it_is_whole(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    stream = follow(site, held.job.id, **EVENTS)
+    stream = follow(site, running.job.id, **EVENTS)
     for n in range(1, 4):
-        job_maker.write(held, "a日".encode()[:1] if n == 1 else b"")
-        job_maker.write(held, "日".encode()[n - 1 : n])
+        job_maker.write(running, "a日".encode()[:1] if n == 1 else b"")
+        job_maker.write(running, "日".encode()[n - 1 : n])
     wait_until(lambda: text_of(parse(stream.data)) == "a日")
-    job_maker.write(held, b"\xe6\x97")
-    job_maker.finish(held)
+    job_maker.write(running, b"\xe6\x97")
+    job_maker.finish(running)
     events = parse(stream.rest())
     assert text_of(events) == "a日\ufffd"
     assert events[-1]["id"] == "6"
@@ -668,21 +668,21 @@ def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path
 
 
 def test_every_line_is_stamped_once_wherever_the_text_is_cut(
-    site: Site, job_maker: JobMaker, held: Claim
+    site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
-    job_maker.write(held, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
-    stream = follow(site, held.job.id, "&timestamps=1&offset=0")
+    job_maker.write(running, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
+    stream = follow(site, running.job.id, "&timestamps=1&offset=0")
     for piece in ("四", "四\n五", "\n", "\n六"):
-        job_maker.write(held, piece.encode())
+        job_maker.write(running, piece.encode())
         stream.has(piece.rpartition("\n")[2].encode())
-    job_maker.finish(held)
+    job_maker.finish(running)
     stamp = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
-    content = job_maker.log(held.job.id).read_bytes().decode()
+    content = job_maker.log(running.job.id).read_bytes().decode()
     lines = content.count("\n") + 1
     for text in (
         stream.rest().decode(),
-        site.get(f"/jobs/{held.job.id}/logs?timestamps=1").content.decode(),
-        site.get(f"/jobs/{held.job.id}/logs?timestamps=1&offset=0").content.decode(),
+        site.get(f"/jobs/{running.job.id}/logs?timestamps=1").content.decode(),
+        site.get(f"/jobs/{running.job.id}/logs?timestamps=1&offset=0").content.decode(),
     ):
         bare, count = stamp.subn("", text)
         assert (bare, count) == (content, lines)

@@ -1,4 +1,4 @@
-"""Followers that take their time, on a server that is soon out of patience with them."""
+"""Followers that read slowly or not at all, on a server that soon drops them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from web import EVENTS, Stream, admitted, follow, stalled
 
 
 @dataclass
-class Patient:
+class SlowFollowers:
     """A follower of a job that writes nothing; two that stopped reading; no place is free."""
 
     site: Site
@@ -22,9 +22,9 @@ class Patient:
 
 
 @pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+def slow_followers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowFollowers]:
     base, times = (
-        tmp_path_factory.mktemp("patient"),
+        tmp_path_factory.mktemp("slow"),
         ("tailboard.web.server.CLIENT_TIME=2", "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1"),
     )
     with serve_site(base, *times, TAILBOARD_FOLLOWERS="3") as site:
@@ -33,17 +33,17 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
         path = f"/jobs/{busy.job.id}/logs?follow=1&offset=0"
         with stalled(site, path) as one, stalled(site, path) as two:
             assert site.get(path).status_code == 503
-            yield Patient(site, idle, [one, two], silent.job.id)
+            yield SlowFollowers(site, idle, [one, two], silent.job.id)
         site.job_maker.finish(silent)
         site.job_maker.finish(busy)
 
 
-def test_an_idle_follower_is_pinged(patient: Patient) -> None:
-    wait_until(lambda: b"\n\n: ping\n\n" in patient.idle.data, 40)
+def test_an_idle_follower_is_pinged(slow_followers: SlowFollowers) -> None:
+    wait_until(lambda: b"\n\n: ping\n\n" in slow_followers.idle.data, 40)
 
 
-def test_a_follower_that_stops_reading_is_dropped(patient: Patient) -> None:
+def test_a_follower_that_stops_reading_is_dropped(slow_followers: SlowFollowers) -> None:
     """The server lets a client take nothing for its time, twice where it took a part at first."""
-    path = f"/jobs/{patient.job_id}/logs?follow=1"
-    for stream in [admitted(patient.site, path, **EVENTS) for _ in patient.stalled]:
+    path = f"/jobs/{slow_followers.job_id}/logs?follow=1"
+    for stream in [admitted(slow_followers.site, path, **EVENTS) for _ in slow_followers.stalled]:
         stream.close()

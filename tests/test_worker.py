@@ -372,24 +372,24 @@ def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
 
     monkeypatch.setattr(psutil, "pids", count)
     info = WorkerInfo("w", socket.gethostname(), os.getpid(), 5, [])
-    led = Worker(storage, Settings(), True, "leave", info)
+    worker = Worker(storage, Settings(), True, "leave", info)
     for _ in range(5):
         storage.submit(Job(command=f"echo $$ >>{tmp_path}/pids; sleep 600 & setsid sleep 600"))
-    led.claim()
+    worker.claim()
     for pid in pids_in(tmp_path / "pids", 5):
         assert is_alive(pid)
-    for job_id in led.supervisor.running:
+    for job_id in worker.supervisor.running:
         storage.cancel(job_id, "why")
     passes = 0
 
     def is_over() -> bool:
         nonlocal passes
         passes += 1
-        led.supervisor.next_poll = 0.0
-        led.supervisor.reap()
-        led.supervisor.supervise_all()
-        led.supervisor.record_ends()
-        return not led.supervisor.running
+        worker.supervisor.next_poll = 0.0
+        worker.supervisor.reap()
+        worker.supervisor.supervise_all()
+        worker.supervisor.record_ends()
+        return not worker.supervisor.running
 
     wait_until(is_over, 30)
     assert 1 <= len(scans) <= passes
@@ -961,7 +961,7 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
 ) -> None:
     job = storage.submit(Job(command=["touch", str(tmp_path / "ran")]))
     info = WorkerInfo("w", socket.gethostname(), os.getpid(), 1, [])
-    led = Worker(storage, Settings(), True, "leave", info)
+    worker = Worker(storage, Settings(), True, "leave", info)
     start_shim, fsync = shim.start_shim, os.fsync
     shims: list[subprocess.Popen[bytes]] = []
 
@@ -980,13 +980,13 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
     monkeypatch.setattr(os, "fsync", kill_first)
     claim = storage.claim("w", info.host)
     assert claim
-    led.start(claim)
+    worker.start(claim)
 
     def is_over() -> bool:
-        led.supervisor.reap()
-        led.supervisor.supervise_all()
-        led.supervisor.record_ends()
-        return not led.supervisor.running
+        worker.supervisor.reap()
+        worker.supervisor.supervise_all()
+        worker.supervisor.record_ends()
+        return not worker.supervisor.running
 
     wait_until(is_over, 30)
     found = storage.get(job.id)
