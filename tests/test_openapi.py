@@ -343,6 +343,14 @@ def test_an_api_without_a_token_describes_that_none_is_needed(site: Site) -> Non
         assert security == SECURITY[operation.access] + nothing_needed, (method, path)
 
 
+def test_a_route_that_is_added_later_needs_the_token(app: Flask) -> None:
+    """It has no entry in OPERATIONS, so nothing declares that it needs less."""
+    app.add_url_rule("/later", view_func=lambda: "done")
+    client = app.test_client()
+    assert client.get("/later").status_code == 401
+    assert client.get("/later", headers={"Authorization": f"Bearer {TOKEN}"}).text == "done"
+
+
 def test_a_route_without_an_entry_prevents_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
