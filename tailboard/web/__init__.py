@@ -1,1 +1,2 @@
-"""What the API's routes use."""
+"""What the API's routes and the commands use. api.py hands it the store, so it imports neither
+folder/ nor machines/."""
