@@ -2,31 +2,21 @@
    the job runs. The server checks it and says at which field something is wrong. */
 
 import { showWrong, submitByKey } from "./dom.js";
-import { DEFAULT_QUEUE, readSetting, writeSetting } from "./page_state.js";
+import { readSetting, writeSetting } from "./page_state.js";
 
 const DRAFT_STORAGE = "sessionStorage"; // of this tab: it may hold what others must not see
-const EMPTY = {
-  command: "",
-  name: "",
-  cwd: "",
-  timeout: "",
-  env: "",
-  retries: "0",
-  retry_delay: "0",
-  not_before: "",
-  queue: DEFAULT_QUEUE,
-};
 
 export class RunForm {
   /** `send(values)` brings what is typed to the server. */
   constructor(dialog, send) {
     this.dialog = dialog;
     this.form = dialog.querySelector(".new-job");
+    this.empty = emptyValues(this.form);
     this.send = send;
     this.source = ""; // the ID of the job that the form was filled from
     this.sentAt = 0; // number of the submission that an answer is awaited for
     this.onOpen = () => {}; // what else the dialog shows steps back
-    this.fill({ ...EMPTY, ...readSetting("draft", {}, DRAFT_STORAGE) });
+    this.fill({ ...this.empty, ...readSetting("draft", {}, DRAFT_STORAGE) });
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", () => this.keepDraft());
     dialog.addEventListener("keydown", (event) => this.onKey(event));
@@ -44,7 +34,7 @@ export class RunForm {
 
   /** Fill the form from a job's values, to be changed; `source` is that job's ID. */
   edit(values, source) {
-    this.fill({ ...EMPTY, ...values });
+    this.fill({ ...this.empty, ...values });
     this.source = source;
     this.showWrong({});
     this.form.querySelector("details").open = Boolean(values.env);
@@ -53,7 +43,7 @@ export class RunForm {
 
   fill(values) {
     for (const [name, value] of Object.entries(values)) {
-      if (name in EMPTY) {
+      if (name in this.empty) {
         this.form.elements[name].value = value ?? "";
       }
     }
@@ -61,7 +51,7 @@ export class RunForm {
 
   values() {
     return Object.fromEntries(
-      Object.keys(EMPTY).map((name) => [name, this.form.elements[name].value]),
+      Object.keys(this.empty).map((name) => [name, this.form.elements[name].value]),
     );
   }
 
@@ -82,7 +72,7 @@ export class RunForm {
 
   /** The server has taken the job: the next one begins with an empty form. */
   accept() {
-    this.fill(EMPTY);
+    this.fill(this.empty);
     this.source = "";
     this.showWrong({});
     this.keepDraft();
@@ -91,11 +81,15 @@ export class RunForm {
 
   showWrong(wrong) {
     showWrong(this.form, wrong);
-    const hidden = ["env", "retries", "retry_delay", "not_before", "queue"].some(
-      (name) => wrong[name],
-    );
-    if (hidden) {
-      this.form.querySelector("details").open = true;
+    const more = this.form.querySelector("details");
+    if (more.querySelector('[aria-invalid="true"]')) {
+      more.open = true;
     }
   }
+}
+
+/** The values that the HTML gives to the fields, by name. */
+function emptyValues(form) {
+  const fields = [...form.elements].filter((element) => element.name);
+  return Object.fromEntries(fields.map((field) => [field.name, field.defaultValue]));
 }

@@ -9,6 +9,7 @@ from typing import Any
 from tailboard.job_option import (
     Check,
     CommandLine,
+    FormField,
     option,
     options_of,
     places_of,
@@ -64,6 +65,7 @@ class JobOptions:
         allowed="a shell line, or a list of a program and its arguments, "
         "not empty, of up to 30,000 characters each",
         meaning="A shell line, or a program and its arguments.",
+        form=FormField(),
     )
     name: str | None = option(
         None,
@@ -71,6 +73,7 @@ class JobOptions:
         check=is_text,
         allowed="text of 1 to 200 characters",
         limits={"pattern": LINE, "max_length": 200},
+        form=FormField(),
     )
     queue: str = option(
         "default",
@@ -79,6 +82,7 @@ class JobOptions:
         allowed=QUEUE_NAMES,
         limits={"pattern": f"^{QUEUE_RE.pattern}$", "max_length": 32},
         command_line=CommandLine(),
+        form=FormField(),
     )
     cwd: str | None = option(  # None: the worker's own folder
         None,
@@ -88,6 +92,7 @@ class JobOptions:
         limits={"pattern": r"^/[^\x00]*$", "max_length": 4_000},
         meaning="The folder to run in; null: the worker's.",
         command_line=CommandLine(help="The folder to run in."),
+        form=FormField(),
     )
     env: dict[str, str] = option(
         dict,
@@ -97,6 +102,7 @@ class JobOptions:
         allowed="an object of texts, of up to 64 KiB in all, "
         "with names other than JOB_… and TAILBOARD_…",
         command_line=CommandLine(help="Can be given several times.", metavar="K=V"),
+        form=FormField(),
     )
     timeout: float | int | None = option(
         None,
@@ -106,6 +112,7 @@ class JobOptions:
         limits={"gt": 0, "le": 1e9},
         meaning="Seconds that an attempt may run.",
         command_line=CommandLine(help="Seconds."),
+        form=FormField(error="The timeout must be a number of seconds."),
     )
     retries: int = option(
         0,
@@ -114,6 +121,7 @@ class JobOptions:
         allowed="a whole number from 0 to 100",
         limits={"ge": 0, "le": 100},
         command_line=CommandLine(),
+        form=FormField(error="Retries must be a whole number."),
     )
     retry_delay: float | int = option(
         0,
@@ -123,6 +131,7 @@ class JobOptions:
         limits={"ge": 0, "le": MAX_RETRY_DELAY},
         meaning="Seconds before the first retry, doubled before each further one.",
         command_line=CommandLine(help="Seconds, doubled with each retry.", metavar="S"),
+        form=FormField(error="The delay must be a number of seconds."),
     )
 
 

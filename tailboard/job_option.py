@@ -26,6 +26,13 @@ class CommandLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormField:
+    """A field of the page's run form. static/page_header.html has its label and its input."""
+
+    error: str = ""  # a sentence that the page shows if the text is not a number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """What the other parts of the program need to know of an option, beside its name."""
 
@@ -34,13 +41,16 @@ class Option:
     limits: Mapping[str, Any]  # of pydantic's Field: ge, le, gt, pattern, max_length
     meaning: str | None  # in OpenAPI's answers, if the name does not make it clear
     default: Any  # MISSING: a request must give the option
-    command_line: CommandLine | None
+    command_line: CommandLine | None  # None: the commands have no such option
+    form: FormField | None  # None: the run form has no such field
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise TypeError(f"no kind of option is called {self.kind!r}")
         if not self.allowed:
             raise TypeError("an option needs a sentence that says what is allowed")
+        if self.kind in ("count", "seconds") and self.form is not None and not self.form.error:
+            raise TypeError("the form field of a number needs an error message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +72,7 @@ def option(
     meaning: str | None = None,
     record_check: Check | None = None,
     command_line: CommandLine | None = None,
+    form: FormField | None = None,
 ) -> Any:
     """A field that clients can set. It is in job.json, in saved commands and on the wire. `check`
     is for files, which people can edit; `record_check` replaces it for job.json. A type as the
@@ -73,6 +84,7 @@ def option(
         meaning=meaning,
         default=default() if isinstance(default, type) else default,
         command_line=command_line,
+        form=form,
     )
     places = Places(record_check=record_check or check, saved_check=check, is_on_wire=True)
     return _field(default, {OPTION: declared, PLACES: places})

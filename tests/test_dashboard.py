@@ -45,7 +45,12 @@ from tailboard.page import rows as rows_module
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
-CORE_MODULES = {"tailboard.settings", "tailboard.titles"}  # which the page may import, too
+CORE_MODULES = {  # which the page may import, too
+    "tailboard.settings",
+    "tailboard.titles",
+    "tailboard.job",  # the declaration of the options
+    "tailboard.job_option",
+}
 
 
 class Site:

@@ -25,7 +25,6 @@ ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
     *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
 )
-JOB_FIELDS = ("command", "name", "queue", "cwd", "env", "timeout", "retries", "retry_delay")
 LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
 
 
