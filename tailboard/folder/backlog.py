@@ -98,7 +98,7 @@ class Backlog:
         self._folders, self._pauses = folders, pauses
         self._entries: list[tuple[str, str]] = []  # a heap
         self._busy: list[tuple[str, str]] = []  # were locked when they were tried
-        self.delayed = DelayedJobs()
+        self._delayed = DelayedJobs()
         self.scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # that this worker serves; empty: all
         self._paused: set[str] = set()  # queues, as last seen; nothing is claimed from them
@@ -131,7 +131,7 @@ class Backlog:
             for number, name in self._notifier.changes():
                 queue = self._watched.get(number)
                 if queue and ID_RE.fullmatch(name):
-                    self.delayed.forget((name, queue))
+                    self._delayed.forget((name, queue))
                     heapq.heappush(self._entries, (name, queue))
                 else:  # a queue was made, removed, paused or resumed, or events were lost
                     needs_scan = True
@@ -139,7 +139,7 @@ class Backlog:
             self._paused, needs_scan = paused, True
         if needs_scan:
             self._scan_queues()
-        for entry in chain(self._busy, self.delayed.pop_due()):
+        for entry in chain(self._busy, self._delayed.pop_due()):
             heapq.heappush(self._entries, entry)
         self._busy.clear()
 
@@ -156,12 +156,17 @@ class Backlog:
         """Try a job again after the next `refresh`: it was locked."""
         self._busy.append(entry)
 
+    def hold_until_due(self, job_id: str, queue: str, attempt: int, delay: Delay) -> bool:
+        """Offer a job again only when its delay ends. Returns True if the delay has already
+        ended."""
+        return self._delayed.hold_until_due((job_id, queue), attempt, delay)
+
     def is_delayed(self, job_id: str, queue: str) -> bool:
-        return (job_id, queue) in self.delayed.jobs
+        return (job_id, queue) in self._delayed.jobs
 
     def next_due(self) -> float:
         """When the delay of the next job ends, on the monotonic clock; infinity if none waits."""
-        return self.delayed.next_due()
+        return self._delayed.next_due()
 
     def _scan_queues(self) -> None:
         self.scanned_at = time.monotonic()
@@ -186,8 +191,8 @@ class Backlog:
                     raise
                 continue  # deleted, or not a folder; `names_in` reports an unreadable one
             backlog += [(job_id, queue) for job_id in self._folders.names_in(folder)]
-        self._entries = sorted(self.delayed.without_delayed(backlog))
-        self._finish_requested(list(self.delayed.jobs))
+        self._entries = sorted(self._delayed.without_delayed(backlog))
+        self._finish_requested(list(self._delayed.jobs))
 
     def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
         """Cancel those of these jobs that have a request: the disk was full when somebody cancelled

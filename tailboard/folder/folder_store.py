@@ -241,8 +241,8 @@ class FolderStore(JobFolders):
         delay = delay_before_start(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
         if not delay.until:
             return True
-        key = claim.job.id, os.path.basename(os.path.dirname(claim.folder))
-        return self._backlog.delayed.hold_until_due(key, verdict.next_attempt, delay)
+        queue = os.path.basename(os.path.dirname(claim.folder))
+        return self._backlog.hold_until_due(claim.job.id, queue, verdict.next_attempt, delay)
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
         """Move a job that has already ended out of the queue: a person or a power cut put it
