@@ -1,5 +1,5 @@
-"""The worker as it is, but for some of its times, so that tests need not sit through them, or for
-the shell that runs its shims:
+"""The worker with other times, so that tests need not wait so long, or with another shell for its
+shims:
 
 tuned_worker.py MODULE.NAME=SECONDS... -- OPTION...
 TEST_SHELL=/bin/bash tuned_worker.py ...
@@ -17,8 +17,10 @@ from tailboard.run import shim
 separator = sys.argv.index("--")
 for setting in sys.argv[1:separator]:
     place, seconds = setting.split("=")
-    module, _, name = place.rpartition(".")
-    setattr(import_module(module), name, float(seconds))
+    home, _, name = place.rpartition(".")
+    module = import_module(home)
+    kind = type(getattr(module, name))  # AttributeError if nothing has this name
+    setattr(module, name, kind(seconds))
 del sys.argv[1 : separator + 1]
 shim.SHELL = os.environ.get("TEST_SHELL", shim.SHELL)
 
