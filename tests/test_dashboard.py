@@ -704,9 +704,9 @@ def test_visitors_share_what_the_api_has_answered(site: Site, context: BrowserCo
         page = context.new_page()
         visit(page, site.url)
         choose_interval(page, "1 s")
-    wait_until(lambda: site.listed() > 8, 120)
+    wait_until(lambda: site.listed() > 12, 120)
     tickets = re.findall(r'"POST /ticket" 201', site.processes.text())
-    assert 1 <= len(tickets) <= 2  # the page may ask for another one while this test runs
+    assert 1 <= len(tickets) <= 4  # at worst one for each page, and again when the period ends
 
 
 def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, new_page: Page) -> None:
