@@ -187,8 +187,8 @@ class Job(JobOptions):
     @property
     def whole_reason(self) -> str | None:
         """Why it was submitted and why it is as it is, if there is anything to say."""
-        said = [reason for reason in (self.submit_reason, self.reason) if reason]
-        return "; ".join(said) or None
+        reasons = [reason for reason in (self.submit_reason, self.reason) if reason]
+        return "; ".join(reasons) or None
 
     def attempts_as_dicts(self) -> list[dict[str, Any]]:
         """Its attempts as JSON on the wire, oldest first, without claims that never started."""

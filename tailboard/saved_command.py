@@ -40,7 +40,7 @@ def is_bool(value: Any) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Param:
-    """What may be said at each run; the job has it as an environment variable of this name."""
+    """A parameter of a run; the job gets its value as an environment variable of this name."""
 
     name: str
     label: str | None = None  # for people
@@ -48,7 +48,7 @@ class Param:
     choices: list[str] | None = None  # None: any text
 
     def check(self) -> None:
-        """ValueError where it is none that a run could use."""
+        """ValueError if no run could use the param."""
         if not PARAM_RE.fullmatch(self.name):
             raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
         if self.default is not None:
@@ -58,7 +58,7 @@ class Param:
                 raise ValueError(f"params: the default of {error}") from None
 
     def check_value(self, value: Any) -> None:
-        """ValueError, naming the param and what is allowed, where a run cannot have it."""
+        """ValueError, which names the param and what is allowed, if a run cannot use the value."""
         if self.choices is not None and value not in self.choices:
             shown = f"{value!r:.80}"
             raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
@@ -83,7 +83,7 @@ class SavedCommand(JobOptions):
     saved_at: str | None = unrecorded(None)  # RFC 3339; by the store
 
     def check(self) -> None:
-        """ValueError, in one sentence, where its parts do not go together."""
+        """ValueError, with one sentence, if a part is invalid or does not fit another."""
         if not SAVED_RE.fullmatch(self.saved):
             raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
         self._check_params()
@@ -108,7 +108,7 @@ class SavedCommand(JobOptions):
             names.add(param.name)
 
     def job(self, values: Mapping[str, Any]) -> Job:
-        """A job with these values of its params. ValueError where one is missing or unknown."""
+        """A job with these values of its params. ValueError if one is missing or unknown."""
         given = dict(values)
         chosen = {}
         for param in self.params:
@@ -126,10 +126,10 @@ class SavedCommand(JobOptions):
         return Job(**options | changes, saved=self.saved)
 
     def definition(self) -> dict[str, Any]:
-        """What a person has said, as JSON in a file: without its name, and when it was saved."""
-        said = asdict(self)
-        said |= {name: plain_number(said[name]) for name in SECONDS}
-        return {name: said[name] for name in DEFINITION}
+        """The saved command as JSON in a file: without its name and the time when it was saved."""
+        values = asdict(self)
+        values |= {name: plain_number(values[name]) for name in SECONDS}
+        return {name: values[name] for name in DEFINITION}
 
     def as_dict(self) -> dict[str, Any]:
         """The saved command as JSON on the wire."""
@@ -145,7 +145,7 @@ DEFINITION = list(COMMAND_CHECKS)
 
 
 def encode_command(command: SavedCommand) -> bytes:
-    """The file of a saved command, for people and for git. ValueError where it is too large."""
+    """The file of a saved command, for people and for git. ValueError if it is too large."""
     text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
     return text.encode() + b"\n"
 
@@ -171,8 +171,8 @@ def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
 
 
 def parse_command(data: bytes, name: str) -> SavedCommand:
-    """The saved command in the bytes of a file; ValueError, saying why, where there is none. The
-    file may be by another hand: git's, or an editor's."""
+    """The saved command in the bytes of a file; ValueError says why if it is invalid: a person may
+    have edited the file, or git may have changed it."""
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
