@@ -1,4 +1,4 @@
-"""The house: which part may import which, and how long a file may be."""
+"""The layout: which part may import which, and how long files and functions may be."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOORS = [
     {"tailboard"},  # the core: the files directly in tailboard/
 ]
 ROLES = ("api.py", "worker.py", "dashboard.py", "storage.py")
-LONGEST_ROLE, LONGEST_PART = 700, 600  # lines
+LONGEST_ROLE, LONGEST_PART, LONGEST_FUNCTION = 700, 600, 40  # lines
 
 
 def modules() -> dict[str, Path]:
@@ -85,3 +85,14 @@ def test_a_file_is_short_and_begins_with_what_it_contains(module: str) -> None:
     longest = LONGEST_ROLE if MODULES[module].name in ROLES else LONGEST_PART
     assert text.count("\n") <= longest, "it covers two subjects: divide it between them"
     assert ast.get_docstring(ast.parse(text)), "its docstring is missing"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short(module: str) -> None:
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(MODULES[module].read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert not long, f"divide {', '.join(long)} into steps"
