@@ -397,8 +397,8 @@ def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
 
 
 def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
-    """The worker's command, but for its patience: tests need not sit through 10 s of grace, nor
-    through the 5 s until it looks at everything again."""
+    """The command of a worker with short times, so that tests need not wait 10 s until it kills a
+    job, or 5 s for its next full scan."""
     times = [
         f"tailboard.intervals.KILL_DELAY={grace}",
         "tailboard.intervals.HEARTBEAT_INTERVAL=0.5",
@@ -409,7 +409,7 @@ def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
 
 @pytest.fixture
 def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start a worker with little patience."""
+    """Start a worker with short times."""
 
     def start(
         *options: str, grace: float = 0.5, scan: float = 0.5, **env: str

@@ -317,7 +317,7 @@ SCENES: list[Callable[[Life], None]] = [
 
 def main(scene_name: str, base: str) -> None:
     scene = next(scene for scene in SCENES if scene.__name__ == scene_name)
-    intervals.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # little patience
+    intervals.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # so that the test need not wait
     life = Life(base)
     if scene is not is_the_first:
         life.recorder.mark("settled")  # the storage was made long ago, and is on the disk

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: what each route takes and gives, and how each wrong request is told so."""
+"""Jobs over HTTP: what each route accepts and returns, and the error for each bad request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in: each way that is known to get past a door like this one, tried."""
+"""Who is let in: the tests try every known way around authentication, for each route."""
 
 from __future__ import annotations
 

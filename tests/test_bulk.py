@@ -1,4 +1,4 @@
-"""Many jobs run again, cancelled or deleted: which ones, in which order, and what is said."""
+"""Rerunning, cancelling or deleting many jobs: which ones, in which order, with which messages."""
 
 from __future__ import annotations
 

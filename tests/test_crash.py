@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: each job runs once, and each exit code is the true one."""
+"""Whatever is killed at any moment, each job runs once, and each exit code is the real one."""
 
 from __future__ import annotations
 

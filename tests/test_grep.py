@@ -1,4 +1,4 @@
-"""A text looked for in all logs at once: what is found, in which order, and within which bounds."""
+"""Searching all logs for a text: what is found, in which order, and within which limits."""
 
 from __future__ import annotations
 

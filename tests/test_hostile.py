@@ -1,6 +1,5 @@
-"""Whatever stands in one job's folder, or in a store's, harms that job or that file at most.
-
-Each case is made by a real job or a real job_maker, beside a job that must not notice."""
+"""Whatever is in the folder of one job, or in a store, can harm only that job or that file. In each
+case a real job or a real person does it, beside a job that must not be affected."""
 
 from __future__ import annotations
 

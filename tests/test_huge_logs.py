@@ -1,4 +1,4 @@
-"""Logs that grow without bound: the head is given back, the newest bytes and all offsets stay."""
+"""Logs that grow without bound: their heads are freed; the newest bytes and all offsets stay."""
 
 from __future__ import annotations
 

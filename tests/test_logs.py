@@ -1,4 +1,4 @@
-"""Logs on the wire: every byte, once, in order; nothing held that need not be; bounded."""
+"""Logs over HTTP: every byte arrives once and in order, and memory and files stay bounded."""
 
 from __future__ import annotations
 

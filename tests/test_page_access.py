@@ -1,4 +1,4 @@
-"""Who may open the page, from where: its WebSocket byte by byte, and in real Chromium."""
+"""Who can open the page, and from where: its WebSocket byte by byte, and in real Chromium."""
 # ruff: noqa: F811  (an argument is the fixture that is imported under its name)
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lets a team leave it alone for a year: retention, health, metrics, the webhook."""
+"""What runs for a year without anybody: retention, health, metrics and the webhook."""
 
 from __future__ import annotations
 

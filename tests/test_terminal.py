@@ -1,4 +1,4 @@
-"""The `flask` commands, as one types them."""
+"""The `flask` commands, as people type them."""
 
 from __future__ import annotations
 

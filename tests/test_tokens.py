@@ -1,4 +1,4 @@
-"""Named tokens: who has which, what one opens, what it names, and how it ends."""
+"""Named tokens: who has which, what each permits, what it is shown as, and how it is revoked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one needs when something failed in the night: why it failed, a pause, another try later."""
+"""Jobs that fail: the hint that explains why, paused queues, retries and delayed starts."""
 
 from __future__ import annotations
 
