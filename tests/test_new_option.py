@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import requests
+from browser import chromium
+from conftest import ROOT, Processes, free_port, wait_until
+from playwright.sync_api import Page, expect
 
 from tailboard.page.forms import FORM_FIELDS
-from tests.conftest import ROOT, Processes, free_port
 
 GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
-END_OF_OPTIONS = "\n\n\n@dataclass(slots=True, kw_only=True)\nclass Job(JobOptions):"
+NEXT_LINES = {  # for each file that the guide adds lines to: the text before which they belong
+    "tailboard/job.py": "\n\n@dataclass(slots=True, kw_only=True)\nclass Job(JobOptions):",
+    "tailboard/run/shim.py": "    with claim.open_log_for_append() as out:\n",
+    "static/page_header.html": '      <label for="not_before">',
+    "static/job_details.js": '    ["Run again from",',
+}
 READ_FORM = """
 import json, sys
 from tailboard.page.forms import form_values, parse_form
@@ -28,30 +37,32 @@ print(json.dumps({"values": values, "body": parse_form(values)[0], "wrong": wron
 """
 
 
-def lines_of_guide(language: str) -> str:
-    """The lines that the guide adds in this language, as they are in the file."""
-    found = re.search(rf"^   ```{language}\n(.*?)^   ```$", GUIDE, re.MULTILINE | re.DOTALL)
-    assert found
+def lines_of_guide(path: str) -> str:
+    """The lines that the guide adds to this file."""
+    step = rf"^[0-9]\. `{re.escape(path)}`.*?^   ```\w+\n(.*?)^   ```$"
+    found = re.search(step, GUIDE, re.MULTILINE | re.DOTALL)
+    assert found, path
     return re.sub("^   ", "", found[1], flags=re.MULTILINE)
 
 
 def copy_code(home: Path) -> Path:
-    """A copy of the programs and of the package."""
+    """A copy of the programs, the package and the files of the page."""
     home.mkdir()
-    for name in ("api.py", "storage.py", "worker.py"):
+    for name in ("api.py", "storage.py", "worker.py", "dashboard.py"):
         shutil.copy(ROOT / name, home)
     skipped = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "tailboard", home / "tailboard", ignore=skipped)
     shutil.copytree(ROOT / "static", home / "static")
+    shutil.copytree(ROOT / ".streamlit", home / ".streamlit")
     return home
 
 
-def declare(home: Path, lines: str) -> None:
-    """Add a field at the end of JobOptions in a copy."""
-    path = home / "tailboard" / "job.py"
+def insert(home: Path, name: str, lines: str) -> None:
+    """Add lines to a file of a copy."""
+    path, following = home / name, NEXT_LINES[name]
     before = path.read_text()
-    assert before.count(END_OF_OPTIONS) == 1
-    path.write_text(before.replace(END_OF_OPTIONS, f"\n{lines.rstrip()}{END_OF_OPTIONS}"))
+    assert before.count(following) == 1, f"{name} has changed"
+    path.write_text(before.replace(following, lines + following))
 
 
 class Copy(NamedTuple):
@@ -65,6 +76,11 @@ class Copy(NamedTuple):
         answer = requests.request(method, self.url + path, json=body, timeout=30)
         assert answer.status_code == expect, answer.text
         return answer.json()
+
+    def log_to_end(self, job_id: str) -> str:
+        """The log of a job that succeeds, once it has ended."""
+        wait_until(lambda: self.ask("GET", f"/jobs/{job_id}", 200)["status"] == "succeeded")
+        return requests.get(f"{self.url}/jobs/{job_id}/logs", timeout=30).text
 
     def run(self, *command: str, text: str = "") -> str:
         done = subprocess.run(
@@ -83,11 +99,18 @@ class Copy(NamedTuple):
 @pytest.fixture
 def copy(tmp_path: Path, processes: Processes) -> Copy:
     home = copy_code(tmp_path / "copy")
-    declare(home, lines_of_guide("python"))
+    for name in NEXT_LINES:
+        insert(home, name, lines_of_guide(name))
     url = f"http://127.0.0.1:{free_port()}"
     bind = url.removeprefix("http://")
     processes.serve(f"{url}/healthz", sys.executable, "api.py", home=home, TAILBOARD_BIND=bind)
     return Copy(home, url, processes)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with chromium() as browser:
+        yield browser.new_page()
 
 
 def record_of(folder: Path, job_id: str) -> dict[str, Any]:
@@ -114,11 +137,11 @@ def test_a_new_option_can_be_saved(copy: Copy, folder: Path) -> None:
     assert record_of(folder, job["id"])["nice"] == 9
 
 
-@pytest.mark.parametrize("value", [20, -1, "7", 1.5])
-def test_a_wrong_value_of_a_new_option_is_refused(copy: Copy, value: object) -> None:
-    for method, path in (("POST", "/jobs"), ("PUT", "/saved/quiet")):
-        problem = copy.ask(method, path, 400, {"command": "true", "nice": value})
-        assert problem["detail"] == "nice must be a whole number from 0 to 19"
+def test_a_wrong_value_of_a_new_option_is_refused(copy: Copy) -> None:
+    for value in (20, -1, "7", 1.5):
+        for method, path in (("POST", "/jobs"), ("PUT", "/saved/quiet")):
+            problem = copy.ask(method, path, 400, {"command": "true", "nice": value})
+            assert problem["detail"] == "nice must be a whole number from 0 to 19"
 
 
 def test_a_new_option_is_documented(copy: Copy) -> None:
@@ -138,6 +161,33 @@ def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy, folder: Pat
     assert form["wrong"] == {"nice": "Nice must be a whole number."}
 
 
+def test_a_new_option_takes_effect(copy: Copy) -> None:
+    copy.processes.start(sys.executable, "worker.py", "--slots=2", home=copy.home)
+    for nice in (0, 3):
+        job = copy.ask("POST", "/jobs", 201, {"command": "nice", "nice": nice})
+        assert int(copy.log_to_end(job["id"])) == min(os.nice(0) + nice, 19)
+
+
+def test_the_page_has_a_new_option_in_its_form_and_in_the_details(copy: Copy, page: Page) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    port = f"--server.port={url.rpartition(':')[2]}"
+    copy.processes.serve(
+        f"{url}/_stcore/health",
+        *(sys.executable, "-m", "streamlit", "run", "dashboard.py", port),
+        home=copy.home,
+        TAILBOARD_API=copy.url,
+    )
+    page.goto(url)
+    page.get_by_role("button", name="+ Run").click()
+    page.get_by_label("Command", exact=True).fill("true")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Nice", exact=True).fill("5")
+    page.get_by_role("button", name="Run job").click()
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("row", name="Nice")).to_have_text("Nice5")
+    assert [job["nice"] for job in copy.ask("GET", "/jobs", 200)["jobs"]] == [5]
+
+
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
@@ -153,7 +203,7 @@ def test_an_incomplete_declaration_prevents_the_start(
     tmp_path: Path, processes: Processes, lines: str, error: str
 ) -> None:
     home = copy_code(tmp_path / "copy")
-    declare(home, lines)
+    insert(home, "tailboard/job.py", f"{lines}\n")
     started = subprocess.run(
         [sys.executable, "api.py"],
         cwd=home,
@@ -170,5 +220,5 @@ def test_the_html_of_the_run_form_has_a_field_for_each_option() -> None:
     html = (ROOT / "static" / "page_header.html").read_text()
     (form,) = re.findall(r'<form class="new-job".*?</form>', html, re.DOTALL)
     assert set(re.findall(r'(?<= name=")\w+', form)) == set(FORM_FIELDS)
-    new = lines_of_guide("html")
+    new = lines_of_guide("static/page_header.html")
     assert set(re.findall(r'(?<= name=")\w+', new)) == {"nice"}
