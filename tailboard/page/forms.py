@@ -4,20 +4,16 @@ body of a request. Imports nothing of Streamlit."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING
+from typing import Any, NamedTuple
 
 from tailboard.job import JobOptions
-from tailboard.job_option import Option, options_of
+from tailboard.job_option import Kind, options_of
 from tailboard.page.client import ApiError
 from tailboard.page.shapes import Job, SavedChange
 from tailboard.titles import command_text
 
-JOB_OPTIONS = options_of(JobOptions)
-# The options that the run form has a field for. Each is in static/page_header.html, too.
-FORM_OPTIONS = {name: option for name, option in JOB_OPTIONS.items() if option.form is not None}
-FORM_FIELDS = (*FORM_OPTIONS, "not_before")
-NUMBER_TYPES: dict[str, type] = {"count": int, "seconds": float}  # by kind
 SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = (
     "The name must be 1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first."
@@ -25,57 +21,37 @@ SAVED_NAMES = (
 SAVED_FIELDS = ("cron", "zone", "params")  # fields of the dialog that saves, as the API names them
 
 
-def form_values(job: Job) -> dict[str, str]:
-    """The text of each field of the run form, filled from a job."""
-    return {name: field_text(option, job.get(name)) for name, option in FORM_OPTIONS.items()}
+# --- What the fields of the run form show and accept ----------------------------------------------
 
 
-def field_text(option: Option, value: Any) -> str:
-    """The text of a field that shows this value of an option."""
-    if option.kind == "command":
-        return command_text(value)
-    if option.kind == "variables":
-        return "\n".join(f"{name}={text}" for name, text in (value or {}).items())
-    if option.kind in NUMBER_TYPES:
-        number = option.default if value is None else value
-        return "" if number is None else f"{number:g}"
+def show_text(value: str | None) -> str:
     return value or ""
 
 
-def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
-    """The body of POST /jobs that the run form describes; and the errors, field -> sentence."""
-    given = {name: str(values.get(name, "")) for name in FORM_FIELDS}
-    body: Job = {}
-    wrong: dict[str, str] = {}
-    for name, option in FORM_OPTIONS.items():
-        try:
-            value = parse_field(option, given[name])
-        except ValueError as error:
-            wrong[name] = str(error)
-        else:
-            if value is not None:
-                body[name] = value
-    if given["not_before"]:
-        body["not_before"] = given["not_before"]
-    return body, wrong
+def show_number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
-def parse_field(option: Option, text: str) -> Any:
-    """The value of an option in the text of its field; None if the field is empty. ValueError with
-    the sentence to show at the field."""
-    if option.kind == "variables":
-        return parse_environment(text)
-    if option.kind == "command" and not text.strip():
+def show_environment(env: Mapping[str, str] | None) -> str:
+    return "\n".join(f"{name}={value}" for name, value in (env or {}).items())
+
+
+def parse_text(text: str) -> str | None:
+    return text or None
+
+
+def parse_command(text: str) -> str:
+    if not text.strip():
         raise ValueError("There is no command yet.")
-    if not text:
-        return None
-    if option.kind not in NUMBER_TYPES:
-        return text
-    try:
-        return NUMBER_TYPES[option.kind](text)
-    except ValueError:
-        assert option.form is not None
-        raise ValueError(option.form.error) from None
+    return text
+
+
+def parse_count(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def parse_seconds(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def parse_environment(text: str) -> dict[str, str]:
@@ -84,6 +60,82 @@ def parse_environment(text: str) -> dict[str, str]:
     if not all(name and equals for name, equals, _ in pairs):
         raise ValueError("Each line must be NAME=value.")
     return {name: value for name, _, value in pairs}
+
+
+class FieldKind(NamedTuple):
+    """How the run form shows the values of a kind of option, and how it reads a text. `parse`
+    returns None if the field is empty; its ValueError has the sentence to show at the field, unless
+    the option has one of its own."""
+
+    show: Callable[[Any], str]
+    parse: Callable[[str], Any]
+
+
+FIELD_KINDS: dict[Kind, FieldKind] = {
+    "command": FieldKind(command_text, parse_command),
+    "text": FieldKind(show_text, parse_text),
+    "folder": FieldKind(show_text, parse_text),
+    "variables": FieldKind(show_environment, parse_environment),
+    "count": FieldKind(show_number, parse_count),
+    "seconds": FieldKind(show_number, parse_seconds),
+}
+
+
+class Field(NamedTuple):
+    """A field of the run form. static/page_header.html has its label and its input."""
+
+    kind: FieldKind
+    default: Any  # what the job has if it does not give a value
+    error: str  # the sentence to show if the text is wrong; empty: the kind's own sentence
+
+
+def form_fields() -> dict[str, Field]:
+    """The fields that the declaration of the options asks for, by name. KeyError if the form cannot
+    show an option's kind."""
+    return {
+        name: Field(
+            kind=FIELD_KINDS[option.kind],
+            default=None if option.default is MISSING else option.default,
+            error=option.form.error,
+        )
+        for name, option in JOB_OPTIONS.items()
+        if option.form is not None
+    }
+
+
+JOB_OPTIONS = options_of(JobOptions)
+FIELDS = form_fields()
+FORM_FIELDS = (*FIELDS, "not_before")
+
+
+# --- The run form ---------------------------------------------------------------------------------
+
+
+def form_values(job: Job) -> dict[str, str]:
+    """The text of each field of the run form, filled from a job."""
+    values = {}
+    for name, field in FIELDS.items():
+        value = job.get(name)
+        values[name] = field.kind.show(field.default if value is None else value)
+    return values
+
+
+def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
+    """The body of POST /jobs that the run form describes; and the errors, field -> sentence."""
+    given = {name: str(values.get(name, "")) for name in FORM_FIELDS}
+    body: Job = {}
+    wrong: dict[str, str] = {}
+    for name, field in FIELDS.items():
+        try:
+            value = field.kind.parse(given[name])
+        except ValueError as error:
+            wrong[name] = field.error or str(error)
+        else:
+            if value is not None:
+                body[name] = value
+    if given["not_before"]:
+        body["not_before"] = given["not_before"]
+    return body, wrong
 
 
 def is_same_job(body: Job, job: Job) -> bool:
@@ -95,6 +147,9 @@ def form_errors(error: ApiError) -> dict[str, str]:
     """The API's error message, under the field that it begins with, or else under no field."""
     name = str(error).partition(" ")[0]
     return {name if name in FORM_FIELDS else "": str(error)}
+
+
+# --- The dialogs of saved commands ----------------------------------------------------------------
 
 
 def command_of_job(job: Job, changes: SavedChange) -> Job:
