@@ -293,6 +293,7 @@ def is_pruned(life: Life) -> None:
     retention.MIN_KEPT = 0.0  # as if it had ended long ago
     for _ in life.store.prune(days=0, max_bytes=1):
         pass
+    assert life.store.list()[0] == [], "otherwise the scene would record no deletion"
 
 
 SCENES: list[Callable[[Life], None]] = [
