@@ -1665,6 +1665,13 @@ def test_forms_and_jobs_translate_into_each_other() -> None:
     assert not forms.is_same_job(body | {"name": "another"}, job)
 
 
+@pytest.mark.parametrize("timeout", [1_234_567, 1_000_000_000, 0.25, 86_400.5])
+def test_a_number_that_the_form_shows_is_the_number_that_it_sends(timeout: float) -> None:
+    values = forms.form_values({"command": "true", "timeout": timeout})
+    assert "e" not in values["timeout"]
+    assert forms.parse_form(values)[0]["timeout"] == timeout
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("command", " "), ("env", "=x"), ("timeout", "soon"), ("retries", "1.5")]
 )

@@ -29,7 +29,7 @@ def show_text(value: str | None) -> str:
 
 
 def show_number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.15g}"  # `:g` alone keeps six digits
 
 
 def show_environment(env: Mapping[str, str] | None) -> str:
