@@ -7,7 +7,7 @@ The third fragment answers errands: requests from the browser that need the visi
 JavaScript in static/ draws everything; it also loads and follows logs itself, with a ticket that
 allows reading logs and nothing else.
 
-In this file, from top to bottom: the session, the events of each component, the fragments, `main`,
+In this file, from top to bottom: the visitor, the events of each component, the fragments, `main`,
 and the ASGI application.
 """
 

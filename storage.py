@@ -79,6 +79,8 @@ if TYPE_CHECKING:
 # --- The contracts --------------------------------------------------------------------------------
 #
 # What a backend must provide, by subject. A backend also needs a `Log` and a `Notifier` of its own.
+# Workers run jobs from folders: a `Claim` is one. A backend without folders therefore also provides
+# a `RelayStore` (machines/relay_store.py), and each machine's worker runs jobs from a spool.
 # It does not repeat these docstrings; it documents only how it differs.
 # tests/test_store_contract.py checks every backend.
 #

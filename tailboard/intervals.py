@@ -6,8 +6,8 @@ Tests change them, so import this module and not the names in it: `intervals.RET
 from __future__ import annotations
 
 POLL_INTERVAL = 0.25  # between checks of running jobs; of queues, if the system cannot notify
-HEARTBEAT_INTERVAL = 5.0  # between heartbeats, each with a recovery and a full scan of the queues
-RETRY_DELAY = 1.0  # until a failed step is tried again; also between rounds of KILL
+HEARTBEAT_INTERVAL = 5.0  # between heartbeats; with each, the worker adopts the jobs of dead ones
+RETRY_DELAY = 1.0  # until a failed step is tried again
 KILL_DELAY = 10.0  # from TERM to KILL
 PRUNE_TIME = 0.02  # for deleting old jobs, at each heartbeat
 FIRE_TIME = 0.1  # for starting saved commands, in one pass of the loop

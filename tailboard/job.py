@@ -1,4 +1,4 @@
-"""What a job is: its states, its fields, its record on disk and its form on the wire."""
+"""What a job is: its fields, its record on disk and its form on the wire."""
 
 from __future__ import annotations
 

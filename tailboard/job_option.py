@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Check = Callable[[Any], bool]
-# What a value is. For each kind, web/models.py has a type and cli/options.py has one, too.
+# What a value is. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
 Kind = Literal["command", "text", "folder", "variables", "count", "seconds"]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"

@@ -21,7 +21,7 @@ class Verdict:
 
     status: Status  # QUEUED or a final one
     outcome: Outcome  # how the last attempt ended
-    recorded: bool  # a line `ended` says so already
+    recorded: bool  # the journal needs no line: it has `ended` already, or no attempt began
     next_attempt: int = 1  # if it is queued
 
 

@@ -217,7 +217,7 @@ class FileLog(Log):
             if error.errno not in NOT_A_FILE:
                 raise
             raise FileNotFoundError(errno.ENOENT, "the log is not a file", path) from None
-        with suppress(BlockingIOError):  # the job is being deleted
+        with suppress(BlockingIOError):  # retention deletes the job or trims its log now
             # As long as this lock is held, retention does not delete the job.
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 

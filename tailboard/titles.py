@@ -1,4 +1,4 @@
-"""What a job is called where it is shown. Imports nothing of ours, so that the page can use it."""
+"""What a job is called where it is shown. The API and the page use it."""
 
 from __future__ import annotations
 

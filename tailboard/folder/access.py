@@ -19,8 +19,8 @@ TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name", "deleted",
 def check_private(variable: str, root: str) -> None:
     """ValueError, which names the setting, the folder and the remedy, if users other than root can
     put jobs into a jobs folder: they would run as the user of this process. A missing folder is
-    fine: it will be made private. So is one like /tmp, as a new tmpfs is: others cannot replace
-    what we made in it."""
+    fine: it will be made private. So is one like /tmp, as a new tmpfs is: this function makes all
+    its folders and files at once, and others cannot replace them."""
     root = os.path.abspath(root)
     if _is_like_tmp(root):
         FolderStore(root).make_all_names()

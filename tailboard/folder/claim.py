@@ -186,7 +186,7 @@ class Claim(AbstractContextManager["Claim"]):
             raise JobDamaged(f"its journal is larger than {SMALL_FILE:,} bytes")
         attempts = parse_journal(os.pread(self.shim_input(), journal.st_size, 0))
         if self.status is Status.RUNNING:
-            self._check_claimed(attempts)
+            self._ensure_claimed(attempts)
         self.attempt, self.job.attempts = attempts[-1], attempts[1:]
         if self.attempt.stopping is None:
             self.attempt.stopping = self._stopping  # decided before the job exited, but not written
@@ -206,7 +206,7 @@ class Claim(AbstractContextManager["Claim"]):
         outcome = Outcome(Status.FAILED, reason=reason, final=True)
         return Verdict(Status.FAILED, outcome, recorded=False)
 
-    def _check_claimed(self, attempts: list[Attempt]) -> None:
+    def _ensure_claimed(self, attempts: list[Attempt]) -> None:
         """JobDamaged if the journal has lost its claim: the job may have started and must not start
         again. A job moved into running/ by hand is different: it has neither claim nor log. A job
         whose first claim was lost in a power cut gets a new claim, so that this attempt is lost."""

@@ -216,7 +216,7 @@ class FolderStore(JobFolders):
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
             return False
-        if not self._wait_is_over(claim, verdict):
+        if not self._hold_until_due(claim, verdict):
             return False
         attempt = Attempt(
             number=verdict.next_attempt,
@@ -235,7 +235,7 @@ class FolderStore(JobFolders):
         fill_running(claim.job, attempt)
         return True
 
-    def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
+    def _hold_until_due(self, claim: Claim, verdict: Verdict) -> bool:
         """Returns True if the job's delay has ended. If not, the backlog remembers the job, and no
         claim reads it before the delay ends."""
         delay = delay_before_start(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)

@@ -58,7 +58,7 @@ class Pruning:
                 bound = self._look_for_room(sweep, folder)
                 if bound is not None and not is_being_read(f"{folder}/output.log"):
                     if bound == "age":
-                        retention.deleted += 1
+                        retention.count_deleted()
                         retention.write(ledger)
                     self._delete_job(sweep, status, folder, bound)
             yield

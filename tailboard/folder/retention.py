@@ -74,9 +74,17 @@ class Retention:
 
     def may_delete(self, total: int) -> bool:
         """May one more of `total` jobs be deleted by age in this hour?"""
-        if time.monotonic() - self.hour_began >= CLOCK_TRIAL:
+        deleted = 0 if self._hour_is_over() else self.deleted
+        return deleted < max(DELETED_AN_HOUR, total // 10)
+
+    def count_deleted(self) -> None:
+        """Count one job that was deleted by age."""
+        if self._hour_is_over():
             self.hour_began, self.deleted = time.monotonic(), 0
-        return self.deleted < max(DELETED_AN_HOUR, total // 10)
+        self.deleted += 1
+
+    def _hour_is_over(self) -> bool:
+        return time.monotonic() - self.hour_began >= CLOCK_TRIAL
 
 
 @dataclass(slots=True)

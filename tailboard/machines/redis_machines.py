@@ -301,7 +301,7 @@ class RedisMachines(RedisStore):
         if bound is None or self._is_read(job.id):
             return
         if bound == "age":
-            sweep.retention.deleted += 1
+            sweep.retention.count_deleted()
         with suppress(JobError):
             self.delete(job.id)
             sweep.count_deleted(job.id, job.status, size, bound)

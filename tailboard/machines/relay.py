@@ -50,7 +50,8 @@ class Relay:
     """Connects a machine's spool with Redis, in a thread of its own: the worker's loop works on the
     folder and never waits for Redis. Each round sends the changes in the folder, carries out what
     Redis orders, and fetches jobs for free slots: take them, write them down, confirm them, admit
-    them. For jobs that this machine has taken, the spool is the truth, not Redis.
+    them. For jobs that this machine has taken, the spool is the truth, except that Redis
+    decides on cancels that it has accepted and on jobs that it has given to another machine.
     A lock makes sure that a spool has one relay.
 
     The worker reads `is_idle`, `has_failed` and `failure`, and sets `on_idle` and `notify` before

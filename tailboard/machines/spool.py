@@ -126,7 +126,7 @@ class Spool(FolderStore):
         finally:
             os.close(fd)
 
-    def _wait_is_over(self, claim: Claim, verdict: Verdict) -> bool:
+    def _hold_until_due(self, claim: Claim, verdict: Verdict) -> bool:
         """Redis, whose clock is one for all machines, gave it when its time had come."""
         return True
 

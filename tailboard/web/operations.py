@@ -1,6 +1,7 @@
 """The table of the API's operations: who can call each, what it takes and what it answers.
 
-`authorize` reads from it what access a route needs, and openapi.py describes the API from it."""
+At the start the API reads from it which access each route needs; openapi.py describes the API
+from it."""
 
 from __future__ import annotations
 
