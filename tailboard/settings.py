@@ -199,5 +199,7 @@ def foreign_settings(env: Mapping[str, str]) -> list[str]:
 
 
 def warn_of_foreign_settings(log: logging.Logger, env: Mapping[str, str] = os.environ) -> None:
+    """Log a warning for each, in the name of the calling module: Flask's log lines show it."""
     for name in foreign_settings(env):
-        log.warning("ignored variable=%s reason=%r", name, "it is no setting of Tailboard")
+        reason = "it is no setting of Tailboard"
+        log.warning("ignored variable=%s reason=%r", name, reason, stacklevel=2)
