@@ -164,9 +164,9 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     query = LogQuery.parse(query_parameters())
     selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
     if len(selectors) > 1:
-        abort(400, f"{' and '.join(sorted(selectors))} exclude each other")
+        abort(400, f"use only one of {' and '.join(sorted(selectors))}")
     if query.count and query.q is None:
-        abort(400, "count goes with q, the text whose matches are counted")
+        abort(400, "count needs q, the text whose matches are counted")
     job = state().store.get(job_id)  # before the size of the log, so that no last line is missed
     if query.download and not query.follow:
         return download(job)
@@ -248,7 +248,7 @@ def run_saved(name: str) -> Created:
 
 @routes.get("/queues")
 def list_queues() -> dict[str, Any]:
-    """The queues in which jobs wait, that a worker serves by name, or that are paused."""
+    """Lists queues that are paused, have waiting jobs, or are named by a worker."""
     store = state().store
     waiting, pauses = store.queued_by_queue(), pauses_by_queue()
     served = {name for worker in store.workers() for name in worker.queues}
@@ -317,7 +317,7 @@ def describe_api() -> dict[str, Any]:
     page_port = os.environ.get("STREAMLIT_SERVER_PORT") or "8501"  # as Streamlit reads it
     return {
         "name": "Tailboard",
-        "description": "This is the API of Tailboard, for programs; people use the page.",
+        "description": "This is Tailboard's API, for programs. People use the page.",
         "page": next(iter(state().origins), f"http://localhost:{page_port}"),
         "openapi": "/openapi.json",
     }

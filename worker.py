@@ -332,10 +332,24 @@ def log_claimed(job: Job) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--slots", type=click.IntRange(1), default=os.cpu_count() or 1, help="Jobs at once.")
-@click.option("--queues", metavar="A,B", help="Serve these queues, not all.")
-@click.option("--drain", is_flag=True, help="Exit once nothing is queued or running here.")
-@click.option("--on-stop", type=ON_STOP, default="leave", help="What SIGTERM means for jobs.")
+@click.option(
+    "--slots",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    help="How many jobs to run at once.",
+)
+@click.option("--queues", metavar="A,B", help="Serve only these queues.")
+@click.option(
+    "--drain",
+    is_flag=True,
+    help="Exit when no job is running and none is due within the next hour.",
+)
+@click.option(
+    "--on-stop",
+    type=ON_STOP,
+    default="leave",
+    help="What happens to running jobs on SIGTERM or Ctrl-C.",
+)
 def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     """Runs Tailboard's queued jobs."""
     start_logging(sys.stderr)

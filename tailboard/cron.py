@@ -40,7 +40,7 @@ def check_cron(cron: str) -> None:
 
     parts = CRON_ALIASES.get(cron, cron).split()
     if len(parts) != len(CRON_FIELDS):
-        raise ValueError(f"cron must be {CRON_FORM}, and {cron[:80]!r} is not")
+        raise ValueError(f"cron must be {CRON_FORM}, not {cron[:80]!r}")
     for place, (name, allowed) in enumerate(CRON_FIELDS):
         alone = ["*" for _ in CRON_FIELDS]
         alone[place] = parts[place]
@@ -55,7 +55,7 @@ def check_cron(cron: str) -> None:
         next(CronSim(" ".join(parts), datetime.now()))
     except (CronSimError, StopIteration):
         days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
-        raise ValueError(f"cron: its {days} never come in month {parts[3]!r}") from None
+        raise ValueError(f"cron: its {days} do not exist in month {parts[3]!r}") from None
 
 
 def check_zone(zone: str) -> None:
@@ -63,7 +63,9 @@ def check_zone(zone: str) -> None:
     try:
         _zone(zone)
     except (ValueError, LookupError, OSError):
-        raise ValueError(f"zone must be {ZONE_FORM}, and {zone[:80]!r} is none here") from None
+        raise ValueError(
+            f"zone must be {ZONE_FORM}; this system does not know {zone[:80]!r}"
+        ) from None
 
 
 def _zone(zone: str) -> tzinfo:

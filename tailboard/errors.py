@@ -28,11 +28,11 @@ def cannot_cancel(job_id: str, status: Status) -> WrongState:
 
 def cannot_delete(job_id: str, status: str) -> WrongState:
     """The error for the deletion of a job that has not ended, and has this status."""
-    return WrongState(f"job {job_id} is still {status}: only a job that has ended can be deleted")
+    return WrongState(f"job {job_id} is still {status}: only jobs that have ended can be deleted")
 
 
 class KeyReused(JobError):
-    """The Idempotency-Key belongs to a job that another request has submitted."""
+    """The Idempotency-Key belongs to a job that a different request submitted."""
 
 
 class CommandNotFound(JobNotFound):

@@ -62,16 +62,16 @@ class JobOptions:
     command: str | list[str] = option(
         kind="command",
         check=is_command,
-        allowed="a shell line, or a list of a program and its arguments, "
-        "not empty, of up to 30,000 characters each",
-        meaning="A shell line, or a program and its arguments.",
+        allowed="a shell command line, or a list of a program and its arguments; each not empty "
+        "and at most 30,000 characters",
+        meaning="A shell command line, or a program and its arguments.",
         form=FormField(),
     )
     name: str | None = option(
         None,
         kind="text",
         check=is_text,
-        allowed="text of 1 to 200 characters",
+        allowed="a string of 1 to 200 characters",
         limits={"pattern": LINE, "max_length": 200},
         form=FormField(),
     )
@@ -99,8 +99,8 @@ class JobOptions:
         kind="variables",
         check=is_env,
         record_check=is_object,
-        allowed="an object of texts, of up to 64 KiB in all, "
-        "with names other than JOB_… and TAILBOARD_…",
+        allowed="an object of strings, at most 64 KiB in total; names may not begin with JOB_ or "
+        "TAILBOARD_",
         command_line=CommandLine(help="Can be given several times.", metavar="K=V"),
         form=FormField(),
     )
@@ -110,7 +110,7 @@ class JobOptions:
         check=is_timeout,
         allowed="a number of seconds above 0 and up to 1,000,000,000",
         limits={"gt": 0, "le": 1e9},
-        meaning="Seconds that an attempt may run.",
+        meaning="Seconds that an attempt may run before it is ended.",
         command_line=CommandLine(help="Seconds."),
         form=FormField(error="The timeout must be a number of seconds."),
     )
@@ -127,10 +127,12 @@ class JobOptions:
         0,
         kind="seconds",
         check=is_retry_delay,
-        allowed="a number of seconds from 0 to 3,600, which doubles with each retry",
+        allowed="a number of seconds from 0 to 3,600; it doubles with each retry",
         limits={"ge": 0, "le": MAX_RETRY_DELAY},
-        meaning="Seconds before the first retry, doubled before each further one.",
-        command_line=CommandLine(help="Seconds, doubled with each retry.", metavar="S"),
+        meaning="Seconds before the first retry; doubled for each further retry.",
+        command_line=CommandLine(
+            help="Seconds before the first retry; doubled for each further retry.", metavar="S"
+        ),
         form=FormField(error="The delay must be a number of seconds."),
     )
 
@@ -217,9 +219,10 @@ def parse_record(data: bytes, job_id: str) -> Job:
     job = Job(**{"command": None, "version": None} | known | {"id": job_id})
     for name, is_good in RECORD_CHECKS.items():
         if not is_good(getattr(job, name)):
-            raise ValueError(f"its {name} is not what it should be")
+            raise ValueError(f"its {name} is invalid")
     if job.version != VERSION:
-        job.reason = f"its record is of version {job.version}, made by another version of Tailboard"
+        job.reason = f"its record has version {job.version}, which another version of Tailboard "
+        "wrote"
     return job
 
 

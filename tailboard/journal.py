@@ -123,7 +123,7 @@ def parse_journal(data: bytes) -> list[Attempt]:
 
 def _parse_line(attempts: list[Attempt], line: Any) -> None:
     if not isinstance(line, dict) or len(line) != 1:
-        raise ValueError("it is not an object of one key")
+        raise ValueError("it is not an object with one key")
     key, value = next(iter(line.items()))
     current = attempts[-1]
     if key == "claimed":

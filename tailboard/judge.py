@@ -104,7 +104,7 @@ def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
     if attempt.stopping:
         return replace(attempt.stopping)
     if attempt.pid is not None or not boot or attempt.boot != boot:
-        reason = "its process was gone and no exit code was recorded"
+        reason = "its process disappeared without an exit code"
         return Outcome(Status.LOST, reason=reason)
     return Outcome(Status.QUEUED)
 

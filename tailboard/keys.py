@@ -32,8 +32,8 @@ def check_request(job: Job, sent: str | None, request: str | None) -> None:
     request that did, `request` the hash of this one; None: not known, which fits any."""
     if sent is not None and request is not None and sent != request:
         raise KeyReused(
-            f"this Idempotency-Key belongs to job {job.id}, which another request has submitted: "
-            "send that request again, or use a new key"
+            f"this Idempotency-Key belongs to job {job.id}, which a different request submitted: "
+            "repeat that request, or use a new key"
         )
 
 

@@ -63,9 +63,9 @@ class Param:
             shown = f"{value!r:.80}"
             raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
         if not isinstance(value, str):
-            raise ValueError(f"{self.name} must be a text, in quotes, and {value!r:.80} is none")
+            raise ValueError(f"{self.name} must be a string, in quotes, not {value!r:.80}")
         if not VALUE_RE.fullmatch(value) or len(value) > MAX_VALUE:
-            allowed = f"a text of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
+            allowed = f"a string of up to {MAX_VALUE:,} characters without NUL or lone surrogates"
             raise ValueError(f"{self.name} must be {allowed}")
 
 
@@ -93,18 +93,18 @@ class SavedCommand(JobOptions):
         check_cron(self.cron)
         for param in self.params:
             if param.default is None:
-                raise ValueError(f"cron needs a default for each param, and {param.name} has none")
+                raise ValueError(f"cron needs a default for each param; {param.name} has none")
 
     def _check_params(self) -> None:
         if len(self.params) > MAX_PARAMS:
-            raise ValueError(f"params must be {MAX_PARAMS} at most, not {len(self.params)}")
+            raise ValueError(f"there can be at most {MAX_PARAMS} params, not {len(self.params)}")
         names: set[str] = set()
         for param in self.params:
             param.check()
             if param.name in names:
-                raise ValueError(f"params: {param.name} stands there twice")
+                raise ValueError(f"params: {param.name} appears twice")
             if param.name in self.env:
-                raise ValueError(f"params: {param.name} is set by env already")
+                raise ValueError(f"params: {param.name} is already set in env")
             names.add(param.name)
 
     def job(self, values: Mapping[str, Any]) -> Job:
@@ -115,7 +115,7 @@ class SavedCommand(JobOptions):
             value = given.pop(param.name, param.default)
             if value is None:
                 allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
-                raise ValueError(f"{param.name} must be given: {allowed}")
+                raise ValueError(f"{param.name} is required: {allowed}")
             param.check_value(value)
             chosen[param.name] = value
         for unknown in given:
@@ -162,7 +162,7 @@ def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
             f"a saved command must have at most {MAX_DEFINITION:,} bytes as JSON, not {size:,}"
         )
     if known is None and len(sizes) >= MAX_SAVED:
-        raise TooManySaved(f"there are {len(sizes):,} saved commands already: delete one first")
+        raise TooManySaved(f"there are already {len(sizes):,} saved commands: delete one first")
     if sum(sizes.values()) - (known or 0) + size > MAX_SAVED_BYTES:
         raise TooManySaved(
             f"all saved commands together must have at most {MAX_SAVED_BYTES:,} bytes as JSON: "
@@ -180,7 +180,7 @@ def parse_command(data: bytes, name: str) -> SavedCommand:
     command = SavedCommand(**{"command": None} | known | {"saved": name})
     for key, is_good in COMMAND_CHECKS.items():
         if not is_good(getattr(command, key)):
-            raise ValueError(f"its {key} is not what it should be")
+            raise ValueError(f"its {key} is invalid")
     command.params = [_parse_param(param) for param in command.params]
     command.check()
     return command
@@ -188,11 +188,11 @@ def parse_command(data: bytes, name: str) -> SavedCommand:
 
 def _parse_param(record: Any) -> Param:
     if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-        raise ValueError("its params are not what they should be")
+        raise ValueError("its params are invalid")
     name, label, default = record["name"], record.get("label"), record.get("default")
     choices = record.get("choices")
     if not is_text(label) or not is_text(default) or not _is_choices(choices):
-        raise ValueError(f"its param {name[:80]!r} is not what it should be")
+        raise ValueError(f"its param {name[:80]!r} is invalid")
     return Param(name=name, label=label, default=default, choices=choices)
 
 

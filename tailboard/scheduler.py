@@ -62,7 +62,7 @@ def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | 
         return None
     if not decision.submits:
         log.warning(
-            "times count from now on saved=%s since=%s settled=%s",
+            "schedule counts from now saved=%s since=%s settled=%s",
             command.saved,
             seen.since,
             seen.settled,

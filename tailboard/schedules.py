@@ -81,7 +81,7 @@ def due(
         return ScheduleDecision(schedule=after, skipped=count)
     reason = None
     if count > 1 or now - last >= ON_TIME:
-        reason = f"stands for {_missed(count, first, last)} that no worker was there for"
+        reason = f"replaces {_missed(count, first, last)}, when no worker was running"
     return ScheduleDecision(
         schedule=after, submits=True, key=firing_key(command, last), reason=reason
     )
@@ -141,10 +141,10 @@ def _last_time(cron: str, zone: str, begin: float, now: float) -> float:
 def _missed(count: int, first: float, last: float) -> str:
     begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
     if count == 1:
-        return f"the run of {end:%Y-%m-%d %H:%M} UTC"
+        return f"the scheduled run of {end:%Y-%m-%d %H:%M} UTC"
     number = f"more than {MAX_COUNTED:,}" if count > MAX_COUNTED else str(count)
     until = f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
-    return f"{number} runs from {begin:%Y-%m-%d %H:%M} to {until} UTC"
+    return f"{number} scheduled runs between {begin:%Y-%m-%d %H:%M} and {until} UTC"
 
 
 def next_time(command: SavedCommand, schedule: Schedule, now: float) -> float | None:
@@ -167,8 +167,8 @@ def parse_schedule(data: bytes) -> Schedule:
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
     if not all(map(is_text, (*words, *times))) or not is_count(schedule.skipped):
-        raise ValueError("it is not what it should be")
+        raise ValueError("it is invalid")
     for text in times:
         if text is not None and datetime.fromisoformat(text).tzinfo is None:
-            raise ValueError(f"{text!r} is no time")
+            raise ValueError(f"{text!r} is not a timestamp")
     return schedule

@@ -92,7 +92,7 @@ def is_set(variable: str, text: str) -> bool:
     if not text and variable in SETTINGS_NEVER_EMPTY:
         raise ValueError(
             f"{variable} must not be empty: give it a value, or remove the variable to serve only "
-            f"programs of this machine"
+            "programs on this machine"
         )
     return bool(text)
 
@@ -105,13 +105,16 @@ def parse_setting(variable: str, text: str) -> str | int:
     if variable in SETTING_NUMBERS:
         return _parse_number(variable, text)
     if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
-        raise ValueError(f"{variable} must consist of ASCII letters, digits and signs, no spaces")
+        raise ValueError(
+            f"{variable} must consist of ASCII letters, digits and punctuation, without spaces"
+        )
     if variable == "TAILBOARD_TOKEN" and len(text) < MIN_TOKEN:
         raise ValueError(
-            f"{variable} must have at least {MIN_TOKEN} characters, as `openssl rand -hex 32` makes"
+            f"{variable} must have at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes "
+            "one"
         )
     if variable == "TAILBOARD_SPOOL" and "://" in text:
-        raise ValueError(f"{variable} must be a folder of this machine, not a URL")
+        raise ValueError(f"{variable} must be a folder on this machine, not a URL")
     if variable == "TAILBOARD_WEBHOOK":
         _check_webhook(variable, text)
     if variable == "TAILBOARD_WEBHOOK_ON":
@@ -158,7 +161,7 @@ def _parse_statuses(variable: str, text: str) -> str:
     for status in statuses:
         if status not in FINISHED:
             allowed = ", ".join(FINISHED)
-            raise ValueError(f"{variable} must be some of {allowed}, not {status!r:.60}")
+            raise ValueError(f"{variable} must be one or more of {allowed}, not {status!r:.60}")
     return ",".join(statuses)
 
 
@@ -168,8 +171,8 @@ def parse_origins(variable: str, text: str) -> list[str]:
     for origin in origins:
         if not ORIGIN_RE.fullmatch(origin):
             raise ValueError(
-                f"{variable} must be origins as browsers send them, like https://page.example.org "
-                f"or http://localhost:8501, with commas between them, not {origin!r:.80}"
+                f"{variable} must be comma-separated origins as browsers send them, such as "
+                f"https://page.example.org or http://localhost:8501, not {origin!r:.80}"
             )
     return origins
 
@@ -201,5 +204,5 @@ def foreign_settings(env: Mapping[str, str]) -> list[str]:
 def warn_of_foreign_settings(log: logging.Logger, env: Mapping[str, str] = os.environ) -> None:
     """Log a warning for each, in the name of the calling module: Flask's log lines show it."""
     for name in foreign_settings(env):
-        reason = "it is no setting of Tailboard"
+        reason = "it is not a setting of Tailboard"
         log.warning("ignored variable=%s reason=%r", name, reason, stacklevel=2)

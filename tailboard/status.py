@@ -28,6 +28,6 @@ ENDED_WORDS = {  # the predicate of a sentence about a job that has ended
     Status.SUCCEEDED: "has already succeeded",
     Status.FAILED: "has already failed",
     Status.CANCELLED: "has already been cancelled",
-    Status.TIMED_OUT: "has already ended as timed_out",
+    Status.TIMED_OUT: "has already timed out",
     Status.LOST: "is already lost",
 }

@@ -51,7 +51,7 @@ def parse_time(text: str) -> float:
     """An RFC 3339 time as seconds since 1970; ValueError if it is not one, or has no zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("it has no zone")
+        raise ValueError("it has no time zone")
     return moment.timestamp()
 
 
@@ -132,20 +132,20 @@ def is_day(name: str) -> bool:
 def check_queue(name: str) -> None:
     """ValueError if this is not a valid name for a queue."""
     if not is_queue_name(name):
-        raise ValueError(f"queue must be {QUEUE_NAMES}, and {name!r} is not")
+        raise ValueError(f"queue must be {QUEUE_NAMES}, not {name!r}")
 
 
 def whole_number(value: Any, least: int, most: int) -> int:
     """The value itself; ValueError if it is not an int (a bool is not) from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{value!r:.50} is no whole number from {least} to {most}")
+        raise ValueError(f"{value!r:.50} is not a whole number from {least} to {most}")
     return value
 
 
 def finite_number(value: Any) -> float | int:
     """The value itself; ValueError if it is not an int or a float, or is infinite or NaN."""
     if type(value) not in (int, float) or not isfinite(value):
-        raise ValueError(f"{value!r:.50} is no number")
+        raise ValueError(f"{value!r:.50} is not a number")
     found: float | int = value
     return found
 

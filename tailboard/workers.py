@@ -14,7 +14,7 @@ from tailboard.values import check_queue, finite_number, is_count, is_text, know
 
 UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat; one is due every 5
 # Why a machine that was silent for long ends a job that Redis has given to another one.
-FENCED_REASON = "its machine was not heard of for long, and the job is another's by now"
+FENCED_REASON = "its machine did not report for a long time, and another machine now has the job"
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def parse_pause(queue: str, content: bytes) -> Pause:
             return pause
     except (ValueError, AttributeError, RecursionError):
         pass
-    return Pause(queue, "what was said of it cannot be read")
+    return Pause(queue, "its record cannot be read")
 
 
 def make_pause(queue: str, why: str | None, by: str | None, known: Sequence[Pause]) -> Pause:

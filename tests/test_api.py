@@ -193,10 +193,10 @@ def test_each_answer_has_seconds_as_the_same_number(client: FlaskClient) -> None
 
 
 ENV_RULE = (
-    "env must be an object of texts, of up to 64 KiB in all, with names other than JOB_… and "
-    "TAILBOARD_…"
+    "env must be an object of strings, at most 64 KiB in total; names may not begin with JOB_ or "
+    "TAILBOARD_"
 )
-NO_TEXT = "is not a text of up to 30,000 characters without NUL"
+NO_TEXT = "is not a string of up to 30,000 characters without NUL"
 
 
 @pytest.mark.parametrize(

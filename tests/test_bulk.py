@@ -213,7 +213,7 @@ def test_what_could_not_be_done_is_said_at_the_end(run: Run, job_maker: JobMaker
         fcntl.flock(journal, fcntl.LOCK_EX)
         done = run("delete", "--q", "DEPLOY", "--yes")
     assert (done.exit_code, done.stdout.split()) == (1, [first, third])
-    told = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded: try again\n"
+    told = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded; try again\n"
     assert done.stderr.endswith(told)
     assert [job.id for job in job_maker.storage.list()[0]] == [second]
 
@@ -222,8 +222,11 @@ def test_what_could_not_be_done_is_said_at_the_end(run: Run, job_maker: JobMaker
     ("words", "sentence"),
     [
         (["rerun"], "give an ID, or options such as --status failed --since 1d"),
-        (["delete", "2026", "--status", "failed"], "exclude each other"),
-        (["delete", "--status", "failed"], "nobody can be asked here: --yes does it unasked"),
+        (["delete", "2026", "--status", "failed"], "not both"),
+        (
+            ["delete", "--status", "failed"],
+            "there is no terminal to ask on; --yes skips the question",
+        ),
         (["cancel", "--status", "failed", "--yes"], "status must be one of queued, running"),
         (["rerun", "--since", "x", "--yes"], "since must be like 30s"),
     ],

@@ -769,7 +769,7 @@ def test_a_folder_that_others_can_write_in_is_refused(private: Path, name: str) 
     place.chmod(0o702)
     us = pwd.getpwuid(os.geteuid()).pw_name
     assert refusal(private) == (
-        f"TAILBOARD_STORAGE: other users can write in {place}, and so run commands as {us}: "
+        f"TAILBOARD_STORAGE: other users can write in {place}, and therefore run commands as {us}: "
         f"chmod go-w {place}"
     )
 
@@ -788,7 +788,7 @@ def test_a_folder_of_another_user_is_refused(private: Path) -> None:
         pytest.skip("needs to give files to others")
     for place in (private, private / "queued"):
         os.chown(place, 12_345, 12_345)
-        told = f"{place} belongs to 12345, who could run commands as root: start this as 12345"
+        told = f"{place} belongs to 12345, who can run commands as root: start this as 12345"
         assert told in refusal(private)
         os.chown(place, 0, 0)
 
@@ -828,7 +828,7 @@ def test_worker_and_api_do_not_start_on_a_folder_that_others_can_write_in(
     ]
     assert [process.wait(30) for process in started] == [1, 1, 1]
     told = processes.text()
-    assert told.count(f"other users can write in {folder}, and so run commands as") == 2
+    assert told.count(f"other users can write in {folder}, and therefore run commands as") == 2
     assert told.count(f"TAILBOARD_SPOOL: other users can write in {spool},") == 1
     assert "Traceback" not in told
 

@@ -576,7 +576,7 @@ def test_an_unreachable_machine_is_shown_and_its_job_left(team: Team, gate: Gate
     watcher = RedisMachines(team.url, unreachable=1)
     try:
         why = wait_until(lambda: watcher.get(job.id).reason, 30)
-        assert team.spool("a").name in why and "not been heard of" in why
+        assert team.spool("a").name in why and "has not reported" in why
         (machine,) = watcher.machines()
         assert machine.state == "unreachable" and machine.running == 1
         assert list(watcher.workers()) == []
@@ -1040,7 +1040,7 @@ def test_a_copy_without_its_name_is_another_spool(team: Team, gate: Gate, tmp_pa
 
 
 def test_a_new_name_leaves_a_job_to_the_worker_that_records_it(tmp_path: Path) -> None:
-    """Its shim has ended, so only the lock on `times` says that somebody supervises it."""
+    """Its shim has ended, so only the lock on `times` says that another process supervises it."""
     spool = Spool(tmp_path)
     job = spool.submit(Job(command="true"))
     claim = spool.claim("worker", "host")

@@ -129,12 +129,13 @@ def test_a_time_that_has_come_is_run_on_its_own_account() -> None:
     ("begin", "now", "reason"),
     [
         ("2026-11-25T03:00", "2026-11-25T04:00", None),
-        ("2026-11-25T03:00", "2026-11-25T04:07", "the run of 2026-11-25 04:00 UTC"),
-        ("2026-11-25T01:00", "2026-11-25T04:07", "3 runs from 2026-11-25 02:00 to 04:00 UTC"),
+        ("2026-11-25T03:00", "2026-11-25T04:07", "the scheduled run of 2026-11-25 04:00 UTC"),
+        ("2026-11-25T01:00", "2026-11-25T04:07",
+         "3 scheduled runs between 2026-11-25 02:00 and 04:00 UTC"),
         ("2026-11-24T22:00", "2026-11-25T00:40",
-         "2 runs from 2026-11-24 23:00 to 2026-11-25 00:00 UTC"),
+         "2 scheduled runs between 2026-11-24 23:00 and 2026-11-25 00:00 UTC"),
         ("2026-01-01T00:00", "2026-11-25T04:07",
-         "more than 1,000 runs from 2026-01-01 01:00 to 2026-11-25 04:00 UTC"),
+         "more than 1,000 scheduled runs between 2026-01-01 01:00 and 2026-11-25 04:00 UTC"),
     ],
 )  # fmt: skip
 def test_times_that_were_missed_are_one_run_that_says_so(
@@ -144,7 +145,7 @@ def test_times_that_were_missed_are_one_run_that_says_so(
     decision = due(command, settled(begin, command), at(now))
     assert decision and decision.submits
     assert decision.key == own_key(f"hourly@{now[:13]}:00Z")
-    told = reason and f"stands for {reason} that no worker was there for"
+    told = reason and f"replaces {reason}, when no worker was running"
     assert decision.reason == told
 
 
@@ -447,8 +448,8 @@ def test_a_file_copied_into_the_folder_is_a_saved_command(
     [
         ("bad", "{", "Expecting property name"),
         ("bad", "[]", "it is not a JSON object"),
-        ("bad", '{"command": 5}', "its command is not what it should be"),
-        ("bad", '{"command": "a", "env": {"A": 1}}', "its env is not what it should be"),
+        ("bad", '{"command": 5}', "its command is invalid"),
+        ("bad", '{"command": "a", "env": {"A": 1}}', "its env is invalid"),
         ("bad", '{"command": "a", "cron": "x"}', "cron must be five fields"),
         ("bad", '{"command": "a", "params": [{"name": "JOB_ID"}]}', "params: 'JOB_ID' must be"),
         ("bad", '{"command": "a", "params": [{"name": "A", "choices": []}]}', "its param 'A' is"),
@@ -479,7 +480,9 @@ def test_a_damaged_state_counts_as_settled_when_it_was_written(
     os.utime(saved, (at("2026-11-24T01:10"),) * 2)
     job = fire_due(storage, storage.saved.load("hourly"), at("2026-11-25T03:10"))
     assert (
-        job and job.submit_reason and "2 runs from 2026-11-25 02:00 to 03:00" in job.submit_reason
+        job
+        and job.submit_reason
+        and "2 scheduled runs between 2026-11-25 02:00 and 03:00" in job.submit_reason
     )
     assert storage.unreadable() == []
 
@@ -556,7 +559,7 @@ def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
         scheduler.fire_all_due()
         files.add(state.stat().st_ino)
     assert len(files) == 1, "each write makes a new file"
-    assert caplog.text.count("times count from now on saved=hourly") == 1
+    assert caplog.text.count("schedule counts from now saved=hourly") == 1
     clock.now += 3600
     scheduler.fire_all_due()
     (job,) = storage.list()[0]
@@ -615,7 +618,9 @@ def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
     job = ended(wait_until(lambda: storage.list()[0], 60, processes.text)[0])
     assert (job.status, load_logs(storage, job.id)) == (Status.SUCCEEDED, "grüße\n")
     reason = str(job.as_dict()["reason"])
-    assert re.fullmatch(r"stands for [34] runs from .* UTC that no worker was there for", reason)
+    assert re.fullmatch(
+        r"replaces [34] scheduled runs between .* UTC, when no worker was running", reason
+    )
     assert len(storage.saved.runs("hourly")) == 1
 
 
@@ -709,7 +714,7 @@ def test_workers_of_two_machines_start_one_run(
     job_id = wait_until(lambda: store.saved.runs("hourly"), 60, processes.text)[0]
     wait_until(lambda: store.status(job_id) is Status.SUCCEEDED, 60, processes.text)
     assert processes.text().count("fired saved=hourly") == 1
-    assert "stands for 2 runs" in str(store.get(job_id).as_dict()["reason"])
+    assert "replaces 2 scheduled runs" in str(store.get(job_id).as_dict()["reason"])
     store.close()
 
 

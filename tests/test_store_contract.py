@@ -475,7 +475,7 @@ def test_a_claimed_job_is_running_and_says_by_whom(
         assert (found.status, found.worker, found.host) == (Status.RUNNING, "worker", "host")
         assert found.started_at and found.started_at >= (job.submitted_at or "")
         assert claim() is None
-        assert list(store.orphans("host", ())) == [], "somebody supervises it"
+        assert list(store.orphans("host", ())) == [], "another process supervises it"
     with next(store.orphans("host", ())) as held:
         assert held.acquire_lock() and held.job == store.get(job.id)
 
@@ -579,7 +579,7 @@ def test_what_has_ended_can_only_be_deleted(
         (Status.SUCCEEDED, "has already succeeded"),
         (Status.FAILED, "has already failed"),
         (Status.CANCELLED, "has already been cancelled"),
-        (Status.TIMED_OUT, "has already ended as timed_out"),
+        (Status.TIMED_OUT, "has already timed out"),
         (Status.LOST, "is already lost"),
     ],
 )
@@ -596,7 +596,7 @@ def test_why_a_job_cannot_be_deleted_is_a_sentence(
     store: WorkerStore, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
-    told = f"^job {job.id} is still {status}: only a job that has ended can be deleted$"
+    told = f"^job {job.id} is still {status}: only jobs that have ended can be deleted$"
     with pytest.raises(WrongState, match=told):
         store.delete(job.id)
 
@@ -1659,7 +1659,9 @@ def test_a_schedule_that_was_saved_while_the_clock_was_ahead_fires(store: Worker
     assert fire_due(store, command, then + 60) is None
     assert store.saved.load_schedule("hourly") == corrected
     job = fire_due(store, command, then + 3600)
-    assert job and job.submit_reason and job.submit_reason.startswith("stands for the run of")
+    assert (
+        job and job.submit_reason and job.submit_reason.startswith("replaces the scheduled run of")
+    )
 
 
 def test_a_catch_up_run_says_so_from_the_start_to_its_end(
@@ -1669,7 +1671,8 @@ def test_a_catch_up_run_says_so_from_the_start_to_its_end(
     job = fire_due(store, store.saved.load("hourly"), hours_from_now(3))
     assert job
     said = store.get(job.id).as_dict()["reason"]
-    assert said.startswith("stands for 3 runs from ") and said.endswith("no worker was there for")
+    assert said.startswith("replaces 3 scheduled runs between ")
+    assert said.endswith("when no worker was running")
     with claim() as held:
         assert held.job.as_dict()["reason"] == said
         assert held.finish(Outcome(Status.FAILED, 143, "ended by SIGTERM")).status is Status.FAILED

@@ -244,13 +244,16 @@ def typed(folder: Path) -> Typed:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is given twice"),
+        (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is set twice"),
         (["submit", "true", "--env", "=x"], "; the name '' is not allowed"),
-        (["start", "there", "A=1", "A=2"], "'A' is given twice"),
+        (["start", "there", "A=1", "A=2"], "'A' is set twice"),
         (["start", "there", "A=\udcff"], "A must be a text of up to 30,000 characters"),
-        (["logs", "JOB", "--tail", "1", "--since", "1d"], "--tail and --since exclude each other"),
+        (
+            ["logs", "JOB", "--tail", "1", "--since", "1d"],
+            "give either --tail or --since, not both",
+        ),
         (["logs", "x" * 999], "no jobs have an ID that starts or ends with 'xxx"),
-        (["token", "ana", "--replace", "--revoke"], "--replace and --revoke exclude each other"),
+        (["token", "ana", "--replace", "--revoke"], "give either --replace or --revoke, not both"),
         (["token", "ana"], "TAILBOARD_TOKENS: /nowhere/tokens cannot be used: No such file"),
         (["saved", "export", "/proc/nowhere"], "/proc/nowhere: No such file or directory"),
     ],

@@ -248,9 +248,9 @@ def test_a_pause_needs_no_body_and_no_queue(client: FlaskClient) -> None:
     [
         ("/queues/A B/pause", {}, "queue must be 1 to 32 of the characters"),
         (f"/queues/{'x' * 33}/pause", {}, "queue must be 1 to 32 of the characters"),
-        ("/queues/a/pause", {"why": ""}, "why must be text of 1 to 200 characters"),
-        ("/queues/a/pause", {"why": 7}, "why must be text of 1 to 200 characters"),
-        ("/queues/a/pause", {"by": "x" * 201}, "by must be text of 1 to 200 characters"),
+        ("/queues/a/pause", {"why": ""}, "why must be a string of 1 to 200 characters"),
+        ("/queues/a/pause", {"why": 7}, "why must be a string of 1 to 200 characters"),
+        ("/queues/a/pause", {"by": "x" * 201}, "by must be a string of 1 to 200 characters"),
         ("/queues/a/pause", {"who": "anna"}, "unknown field 'who'; allowed fields: why, by"),
         ("/queues/a/pause", [], "the body must be a JSON object"),
     ],
@@ -280,9 +280,9 @@ def test_jobs_of_a_paused_queue_do_not_make_it_unwell(
     ("content", "why"),
     [
         ("", None),
-        ("no JSON", "what was said of it cannot be read"),
-        ("[]", "what was said of it cannot be read"),
-        ('{"why": 7}', "what was said of it cannot be read"),
+        ("no JSON", "its record cannot be read"),
+        ("[]", "its record cannot be read"),
+        ('{"why": 7}', "its record cannot be read"),
         ("folder", "its file cannot be read: it is not a regular file"),
         ("fifo", "its file cannot be read: it is not a regular file"),
     ],
@@ -347,7 +347,7 @@ def test_the_commands_pause_and_resume(processes: Processes, storage: FolderStor
     assert on_a_terminal(processes, 80, "pause", "deploy", "--why", "freeze") == ""
     (said,) = storage.pauses.list()
     assert (said.queue, said.why) == ("deploy", "freeze") and said.by
-    shown = f"queue deploy is paused since {said.since} by {said.by}: freeze"
+    shown = f"queue deploy has been paused since {said.since} by {said.by}: freeze"
     assert shown in on_a_terminal(processes, 80, "workers").splitlines()
     assert on_a_terminal(processes, 80, "resume", "deploy") == ""
     assert list(storage.pauses.list()) == []
@@ -522,7 +522,7 @@ def test_a_damaged_time_ends_its_job_with_a_reason(
     found = job_maker.storage.get(job.id)
     (name,) = damage
     assert found.status is Status.FAILED
-    assert found.reason and f"its {name} is not what it should be" in found.reason
+    assert found.reason and f"its {name} is invalid" in found.reason
 
 
 def test_a_worker_wakes_when_a_time_has_come(

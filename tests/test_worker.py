@@ -607,7 +607,7 @@ def test_on_stop_kill_cancels_what_runs(
     ends = [storage.get(job.id) for job in jobs]
     assert [job.status for job in ends] == [Status.CANCELLED] * 2
     assert [job.exit_code for job in ends] == [137, 143]
-    assert [job.reason for job in ends] == ["its worker was told to stop"] * 2
+    assert [job.reason for job in ends] == ["its worker was stopped"] * 2
 
 
 @pytest.mark.parametrize("on_stop", ["wait", "kill"])
@@ -707,7 +707,7 @@ NUMBER = "must be a whole number of"
         ("TOKEN", "p\u00e4ssword-p\u00e4ssword", "must consist of ASCII letters"),
         ("TOKEN", "fifteen-letters", "must have at least 16 characters"),
         ("STORAGE", "jobs ", "must not begin or end with white space"),
-        ("SPOOL", "redis://localhost/0", "must be a folder of this machine, not a URL"),
+        ("SPOOL", "redis://localhost/0", "must be a folder on this machine, not a URL"),
         ("WEBHOOK", "foo", "this one does not begin with http:// or https://"),
         ("WEBHOOK", "ftp://host/path", "this one does not begin with http:// or https://"),
         ("WEBHOOK", "https://", "this one has a wrong host or port"),

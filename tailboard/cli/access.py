@@ -34,11 +34,11 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
     once."""
     tokens = state().tokens
     if not tokens.path:
-        raise click.ClickException("TAILBOARD_TOKENS must name the file of the tokens")
+        raise click.ClickException("TAILBOARD_TOKENS must name the token file")
     if not TOKEN_NAME.fullmatch(name):
         raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
     if replace and revoke:
-        raise click.ClickException("--replace and --revoke exclude each other")
+        raise click.ClickException("give either --replace or --revoke, not both")
     token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
     try:
         change_token(tokens, name, token, replace or revoke)
@@ -48,7 +48,9 @@ def token_command(name: str, replace: bool, revoke: bool) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if token is None:
-        echo_line(f"{name}'s token is good no more", err=True)
+        echo_line(f"{name}'s token has been revoked", err=True)
         return
     echo_line(token)
-    echo_line(f"{tokens.path} holds its SHA-256 only: it is shown this once", err=True)
+    echo_line(
+        f"{tokens.path} keeps only its SHA-256, so this token cannot be shown again", err=True
+    )

@@ -30,7 +30,9 @@ commands = Commands()
 @click.option("--name")
 @job_options
 @click.option(
-    "--not-before", metavar="TIME", help="When it may start: +10m, +2h, or 2026-11-23T18:00:00Z."
+    "--not-before",
+    metavar="TIME",
+    help="Do not start before this time: +10m, +2h, or 2026-11-23T18:00:00Z.",
 )
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:

@@ -33,11 +33,13 @@ def follow_to_end(job: Job) -> None:
 @click.argument("job_id", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
 @click.option("--tail", metavar="N", help="Only the last N lines (default: 1000).")
-@click.option("--since", metavar="AGE", help="Only lines written since then: 30s, 5m, or a time.")
+@click.option(
+    "--since", metavar="AGE", help="Only lines written since then: 30s, 5m, or a timestamp."
+)
 def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
     """Print a job's log."""
     if all(place.values()):
-        raise click.ClickException("--tail and --since exclude each other")
+        raise click.ClickException("give either --tail or --since, not both")
     job, query = find(job_id), LogQuery.parse(place)
     with open_log(job.id) as log:
         offset = begin_at(log, query, log.size)

@@ -45,11 +45,11 @@ def add_action(action: Action) -> None:
     @click.option(
         "--q", metavar="TEXT", help="Only jobs whose name, command or ID contains this text."
     )
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
     def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
         is_filtered = any(filters.values())
         if job_id is not None and is_filtered:
-            raise click.ClickException("an ID and options that choose jobs exclude each other")
+            raise click.ClickException("give either an ID or options that select jobs, not both")
         if job_id is not None:
             job = find(job_id)
             echo_line((action.one(job) or job).id)
@@ -92,7 +92,7 @@ def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
     if not chosen.jobs:
         return
     if not yes and not sys.stdin.isatty():
-        raise click.ClickException("nobody can be asked here: --yes does it unasked")
+        raise click.ClickException("there is no terminal to ask on; --yes skips the question")
     if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
         return
     Progress(action, chosen.jobs).run()
@@ -105,7 +105,7 @@ def show_chosen(chosen: Chosen) -> None:
     if len(chosen.jobs) > SHOWN_JOBS:
         echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
     if chosen.left_out:
-        message = f"left out: {count_of(chosen.left_out)} that ran again since"
+        message = f"skipped: {count_of(chosen.left_out)} that have already been rerun"
         echo_line(message, err=True)
 
 
@@ -129,7 +129,7 @@ class Progress:
             self._sum_up()
             sys.exit(INTERRUPTED)
         except StoreUnreachable as error:  # the other jobs would fail in the same way
-            self.failures.append(f"broken off: {error}")
+            self.failures.append(f"interrupted: {error}")
         self._sum_up()
         sys.exit(1 if self.failures else 0)
 

@@ -42,7 +42,7 @@ def read_script() -> str:
     try:
         return io.TextIOWrapper(content, "utf-8").read()
     except UnicodeDecodeError as error:
-        message = f"the script must be UTF-8 text, and its byte {error.start} is not"
+        message = f"the script must be UTF-8 text, but byte {error.start} is not"
         raise click.ClickException(message) from None
 
 
@@ -51,7 +51,11 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     status = click.Choice([str(status) for status in Status])
     options: list[Decorator] = [
         click.option("--status", type=status),
-        click.option("--since", metavar="AGE", help="Submitted since then: 30s, 1d, or a time."),
+        click.option(
+            "--since",
+            metavar="AGE",
+            help="Only jobs submitted since then: 30s, 1d, or a timestamp.",
+        ),
         click.option("--queue"),
     ]
     for option in reversed(options):
@@ -66,6 +70,6 @@ def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, _, value in (pair.partition("=") for pair in pairs):
         if name in values:
-            raise click.ClickException(f"{name[:80]!r} is given twice")
+            raise click.ClickException(f"{name[:80]!r} is set twice")
         values[name] = value
     return values

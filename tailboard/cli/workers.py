@@ -25,10 +25,11 @@ def workers_command() -> None:
         silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
         echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
     for pause in state().store.pauses.list():
-        echo_line(f"queue {pause.queue} is paused since {pause.since}{pause.words}")
+        echo_line(f"queue {pause.queue} has been paused since {pause.since}{pause.words}")
     for machine in state().store.machines():
-        heard = f"heard of at {machine.heard_at}"
-        echo_line(f"machine {machine.spool}  {machine.running} running  {machine.state}, {heard}")
+        state = "reachable" if machine.state == "heard of" else machine.state
+        seen = f"last seen at {machine.heard_at}"
+        echo_line(f"machine {machine.spool}  {machine.running} running  {state}, {seen}")
 
 
 @commands.command("mark-lost")
@@ -39,7 +40,9 @@ def mark_lost_command(spool: str) -> None:
     Prints the IDs of the jobs that have ended."""
     url = state().settings.storage
     if not is_redis(url):
-        raise click.ClickException("only machines that share their jobs by Redis can be given up")
+        raise click.ClickException(
+            "only machines that share their jobs through Redis can be given up"
+        )
     from tailboard.machines.redis_machines import RedisMachines  # here: a folder needs no Redis
 
     reason = f"its machine {spool} was given up by {getuser()}"

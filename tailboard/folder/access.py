@@ -33,7 +33,7 @@ def check_private(variable: str, root: str) -> None:
         mode = os.stat(parent).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ValueError(
-                f"{variable}: every user can replace {root}, and so run commands as "
+                f"{variable}: every user can replace {root}, and therefore run commands as "
                 f"{_user(os.geteuid())}: chmod o-w {parent}"
             )
 
@@ -56,13 +56,13 @@ def _check_access(variable: str, path: str) -> None:
     if found.st_uid not in (os.geteuid(), 0):
         owner = _user(found.st_uid)
         raise ValueError(
-            f"{variable}: {path} belongs to {owner}, who could run commands as {us}: start this as "
+            f"{variable}: {path} belongs to {owner}, who can run commands as {us}: start this as "
             f"{owner}, or chown -R {us} {path}"
         )
     is_shared = found.st_mode & stat.S_IWGRP and not _is_private_group(found)
     if is_shared or found.st_mode & stat.S_IWOTH:
         raise ValueError(
-            f"{variable}: other users can write in {path}, and so run commands as {us}: "
+            f"{variable}: other users can write in {path}, and therefore run commands as {us}: "
             f"chmod go-w {path}"
         )
 

@@ -109,7 +109,7 @@ class Backlog:
         """See `WorkerStore.listen`, the contract."""
         self._queues = frozenset(queues)
         if not all(map(QUEUE_RE.fullmatch, self._queues)):
-            raise ValueError(f"queues must be {QUEUE_NAMES}, with commas between them")
+            raise ValueError(f"queues must be separated by commas, and each must be {QUEUE_NAMES}")
         self.close()
         self._notifier = Notifier()
         self._scan_queues()

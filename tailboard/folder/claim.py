@@ -211,14 +211,14 @@ class Claim(AbstractContextManager["Claim"]):
         again. A job moved into running/ by hand is different: it has neither claim nor log. A job
         whose first claim was lost in a power cut gets a new claim, so that this attempt is lost."""
         if attempts[-1].number != self.attempt.number:
-            raise JobDamaged("its journal does not hold its claim")
+            raise JobDamaged("its journal does not contain its claim")
         if attempts[-1].number:
             return
         log = f"{self.folder}/output.log"
         if os.fstat(self.shim_input()).st_size == 0 and not os.path.lexists(log):
             return  # by hand
         if attempts[-1] != Attempt() or not is_empty_file(log):
-            raise JobDamaged("its journal does not hold its claim")
+            raise JobDamaged("its journal does not contain its claim")
         claimed = Attempt(
             number=1,
             worker="unknown",
@@ -323,7 +323,7 @@ class Claim(AbstractContextManager["Claim"]):
 def lock_queued(folders: JobFolders, folder: str) -> Claim:
     """Lock a queued job: first `times`, then the journal. BlockingIOError if it is locked."""
     if os.path.islink(folder):
-        raise FileNotFoundError(errno.ENOENT, "it is a link", folder)
+        raise FileNotFoundError(errno.ENOENT, "it is a symbolic link", folder)
     times = lock_times(folder)
     claim = Claim(folders, folder, times, None)
     try:
@@ -343,5 +343,5 @@ def lock_times(folder: str) -> int:
             os.rename(path, f"{path}.damaged-{os.urandom(4).hex()}")
     times = lock_file(path, os.O_RDWR | os.O_CREAT)
     if times is None:
-        raise BlockingIOError(errno.EAGAIN, "somebody supervises it", folder)
+        raise BlockingIOError(errno.EAGAIN, "another process supervises it", folder)
     return times

@@ -290,7 +290,7 @@ class FolderStore(JobFolders):
         except FileNotFoundError:
             raise JobNotFound(f"there is no job {job_id!r}") from None
         except BlockingIOError:
-            raise WrongState(f"job {job_id} is being recorded: try again") from None
+            raise WrongState(f"job {job_id} is being recorded; try again") from None
 
     def _delete(self, status: Status, folder: str) -> None:
         """Delete the ended job in this folder and count it. BlockingIOError if it is locked, for

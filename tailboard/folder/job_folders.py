@@ -364,7 +364,7 @@ class JobFolders:
                 return
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    def move_aside(self, folder: str, reason: str = "its ID is taken") -> str:
+    def move_aside(self, folder: str, reason: str = "another job has its ID") -> str:
         """Move a folder to set-aside/, for example a second one with the same ID. It is kept for
         inspection and never runs. Returns its new path."""
         name = os.path.basename(folder)

@@ -66,7 +66,7 @@ class WorkerFiles:
                 self._registration, self.own_name = registration, info.name
                 return
             info.name = f"{wanted}-{number}"
-        raise OSError(errno.EBUSY, f"a hundred workers are called {wanted}")
+        raise OSError(errno.EBUSY, f"a hundred workers are already named {wanted}")
 
     def _remove_dead(self) -> None:
         """Remove the files of dead workers: their lock is free. Keep files that no worker wrote."""

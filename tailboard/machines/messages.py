@@ -68,7 +68,7 @@ class SpoolInUse(OSError):
     """Another instance of this spool reported to Redis a moment ago."""
 
     def __init__(self, instance: str, beats: int) -> None:
-        super().__init__(errno.EBUSY, "another worker reported for this spool a moment ago")
+        super().__init__(errno.EBUSY, "another worker has just reported for this spool")
         self.instance, self.beats = instance, beats
 
 

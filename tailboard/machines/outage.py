@@ -36,7 +36,9 @@ class Outage:
             self.logged_at = now
             what = "redis away" if isinstance(error, (StoreError, ValueError)) else "relay trouble"
             info = None if isinstance(error, (OSError, ValueError)) else error
-            log.error("%s=%r: jobs go on, none is claimed", what, str(error), exc_info=info)
+            log.error(
+                "%s=%r: running jobs continue, no new ones start", what, str(error), exc_info=info
+            )
 
     def end(self) -> None:
         """A round has succeeded."""

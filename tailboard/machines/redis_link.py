@@ -111,7 +111,7 @@ class RedisLink:
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
             return StoreError(errno.ENOSPC, "Redis is full (maxmemory)")
         if isinstance(error, known.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
-            return StoreUnreachable(errno.EACCES, "Redis refuses our user or password")
+            return StoreUnreachable(errno.EACCES, "Redis rejects the user or password")
         if isinstance(error, known.NoPermissionError) or "NOPERM" in text:
             commands = re.findall("the '([a-z|]{1,30})'", text)
             forbidden = commands[0] if commands else "that"
@@ -121,8 +121,8 @@ class RedisLink:
         if isinstance(error, known.ResponseError) and not isinstance(error, known.BusyLoadingError):
             message = text.partition(", with args")[0]  # the arguments may be secret
             if DAMAGE_RE.search(message):
-                return RecordDamaged(errno.EIO, f"Redis says: {message[:200]}")
-            return StoreError(errno.EIO, f"Redis says: {message[:200]}")
+                return RecordDamaged(errno.EIO, f"Redis reports: {message[:200]}")
+            return StoreError(errno.EIO, f"Redis reports: {message[:200]}")
         return StoreUnreachable(errno.EHOSTUNREACH, "Redis cannot be reached")
 
     def check_server(self) -> None:
@@ -130,7 +130,7 @@ class RedisLink:
         (memory,) = self.ask(("INFO", "memory"))
         policy = memory.get("maxmemory_policy")
         if policy != "noeviction":
-            raise ValueError(f"Redis' maxmemory-policy must be noeviction, and it is {policy}")
+            raise ValueError(f"Redis' maxmemory-policy must be noeviction, not {policy}")
 
     def now(self) -> float:
         """Seconds since 1970 by the clock of Redis."""
@@ -147,6 +147,6 @@ class RedisLink:
                 found.append(name)
             else:
                 self._foreign_names.report(
-                    f"redis={name[:80]!r}", ValueError("ignored: it is not a name of ours")
+                    f"redis={name[:80]!r}", ValueError("ignored: it is not a valid name")
                 )
         return found

@@ -105,7 +105,7 @@ class RedisMachines(RedisStore):
     ) -> tuple[Sequence[Assignment], float]:
         known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
-            line = damaged_line("it is missing, or much too large")
+            line = damaged_line("it is missing or far too large")
             answer = self.link.run("take", spool, want, VERSION, line, *known, *queues)
             if answer is None:
                 raise RedisIsOlder
@@ -132,12 +132,12 @@ class RedisMachines(RedisStore):
                 raise ValueError(f"it is larger than {SMALL_FILE:,} bytes")
             version = parse_record(record, job_id).version
             if version < VERSION:
-                raise ValueError(f"it is of version {version}")
+                raise ValueError(f"it has version {version}")
         except (ValueError, RecursionError) as error:
             self.drop(job_id, str(error))
             return None
         if version > VERSION:
-            log.info("skipped job=%s reason='its record is of version %d'", job_id, version)
+            log.info("skipped job=%s reason='its record has version %d'", job_id, version)
             self.link.run("defer", job_id, token, version)
             return None
         log_size = parse_count(size) if size else None
@@ -233,7 +233,7 @@ class RedisMachines(RedisStore):
             if spool == own_spool:
                 continue
             if silence >= lost_after:
-                jobs += self.mark_lost(spool, f"its machine {spool} was gone for {silence} s")
+                jobs += self.mark_lost(spool, f"its machine {spool} did not report for {silence} s")
             elif silence >= self.unreachable:
                 self.give_back(spool)
         return jobs
@@ -248,7 +248,7 @@ class RedisMachines(RedisStore):
             ("ZRANGE", self.link.key(f"runs:{spool}"), 0, -1),
         )
         if reported_at is None and not taken and not running:
-            raise ValueError(f"there is no machine {spool!r}; /workers has their names")
+            raise ValueError(f"there is no machine {spool!r}; GET /workers lists them")
         self.give_back(spool)
         lost = [self._lose(job_id, spool, reason) for job_id in self.link.checked(running)]
         self.link.ask(

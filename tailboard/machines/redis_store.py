@@ -179,10 +179,10 @@ class RedisStore:
         spool = token.rpartition(":")[0]
         seconds = silences.get(spool)
         if seconds is None:
-            return f"its machine {spool} has not been heard of since Redis was emptied"
+            return f"its machine {spool} has not reported since Redis was emptied"
         if seconds < self.unreachable:
             return None
-        return f"its machine {spool} has not been heard of for {seconds} s"
+        return f"its machine {spool} has not reported for {seconds} s"
 
     def status(self, job_id: str) -> Status:
         if ID_RE.fullmatch(job_id):

@@ -383,7 +383,7 @@ class Relay:
     def receive_again(self, assignment: Assignment, entry: SpoolEntry | None) -> None:
         """Handle an assigned job that is here already."""
         if entry is None:  # else Redis would give it to this spool again and again
-            self.store.drop(assignment.id, "the spool has another folder with its ID")
+            self.store.drop(assignment.id, "another folder in the spool has its ID")
             return
         self.outbox.follow(assignment.id)
         if entry.token != assignment.token:  # an attempt that was declared lost must end first

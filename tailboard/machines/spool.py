@@ -85,7 +85,7 @@ class Spool(FolderStore):
         fsync_folder(os.path.dirname(self.root))
         name = read_small(path).decode(errors="replace")
         if not SPOOL_RE.fullmatch(name):
-            raise ValueError(f"{path} does not hold the name of a spool")
+            raise ValueError(f"{path} does not contain the name of a spool")
         return name
 
     def _set_aside_foreign(self) -> None:
@@ -102,13 +102,13 @@ class Spool(FolderStore):
             with suppress(JobDamaged):  # without a journal it cannot be alive
                 if not claim.acquire_lock():
                     return
-            self.move_aside(folder, "its spool got a new name")
+            self.move_aside(folder, "its spool was renamed")
 
     def check_name(self) -> None:
-        """OSError if the folder is missing, or another spool is in its place. Its jobs are not lost
+        """OSError if the folder is missing, or another spool has replaced it. Its jobs are not lost
         then."""
         if read_small(f"{self.root}/name").decode(errors="replace") != self.name:
-            raise OSError(errno.ENOENT, "another spool is in its place", self.root)
+            raise OSError(errno.ENOENT, "another spool has replaced it", self.root)
 
     def lock_relay(self) -> int | None:
         """Lock the right to report to Redis for this spool, until the returned descriptor is

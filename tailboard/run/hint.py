@@ -76,5 +76,5 @@ def error_patterns() -> Sequence[re.Pattern[str]]:
             raise ValueError("it is not a list")
         return [re.compile(text, re.ASCII) for text in texts]
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, re.error) as error:
-        log.warning("no patterns of errors path=%s error=%r", ERROR_PATTERNS, str(error))
+        log.warning("error patterns not read path=%s error=%r", ERROR_PATTERNS, str(error))
         return []

@@ -25,7 +25,8 @@ from tailboard.workers import FENCED_REASON
 log = logging.getLogger("worker")
 
 NO_HOLES_REASON = (
-    "its log grew above TAILBOARD_LOG_MAX_BYTES ({}), and its head cannot be given back here"
+    "its log exceeded TAILBOARD_LOG_MAX_BYTES ({}), and this file system cannot free the oldest "
+    "part"
 )
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # some processes may be left to kill
 
@@ -128,7 +129,7 @@ class Supervisor:
             reason = f"ran longer than its timeout of {job.timeout:.15g} s"
             self._stop_job(entry, Status.TIMED_OUT, reason)
         elif cancels_all:
-            self._stop_job(entry, Status.CANCELLED, "its worker was told to stop")
+            self._stop_job(entry, Status.CANCELLED, "its worker was stopped")
         if not claim.sample_and_trim(self.log_max_bytes) and not entry.kill_at:
             self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(self.log_max_bytes))
 

@@ -38,7 +38,7 @@ def name_of_visitor(claimed: Any, field: str) -> Any:
     400 if the two differ."""
     name = visitor()
     if name is not None and claimed not in (None, name):
-        abort(400, f"{field} must be {name!r}, whose token this is, or be left out")
+        abort(400, f"{field} must be {name!r}, the owner of this token, or left out")
     return name or claimed
 
 
@@ -86,7 +86,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
     or bad."""
     command = state().store.saved.load(name)
     if not isinstance(values, dict):
-        abort(400, "the body must be a JSON object of the params' values")
+        abort(400, "the body must be a JSON object with values of the params")
     try:
         job = command.job(values)
     except ValueError as error:
@@ -94,7 +94,7 @@ def make_run(name: str, values: object, by: str | None) -> Job:
     try:
         bounded_env(job.env)
     except ValueError as error:
-        allowed = f"the values and env must be {MAX_ENV_BYTES >> 10} KiB at most in all"
+        allowed = f"the values and env must be at most {MAX_ENV_BYTES >> 10} KiB in total"
         abort(400, f"{allowed}; {error}")
     job.submitted_by = by
     return job

@@ -93,10 +93,12 @@ class FlaskOverAsgi:
         try:
             chunk = await answer.begin(self.app, environ)
         except DownloadBroken:
-            chunk = await answer.fail(503, "the log has lost its beginning meanwhile; try again")
+            chunk = await answer.fail(
+                503, "the beginning of the log has just been deleted; try again"
+            )
         except StoreError as error:
             self.outages.report(error)
-            chunk = await answer.fail(503, f"the storage cannot do that now: {error}")
+            chunk = await answer.fail(503, f"storage unavailable: {error}")
         except Exception:  # in our own code: Flask answers those of a route
             self.app.logger.exception("no answer to %s %r", scope["method"], scope["raw_path"])
             chunk = await answer.fail(500, ERROR_SENTENCES[500])
@@ -123,7 +125,7 @@ async def stream_chunks(
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             chunk = await answer.next_chunk()
     except DownloadBroken as error:
-        ACCESS.info("broken off: %s", error)
+        ACCESS.info("interrupted: %s", error)
         return  # without the final message, so the server closes the connection
     finally:
         gone.cancel()

@@ -114,9 +114,9 @@ def require_this_machine() -> None:
     """403 for other machines, for requests that a proxy forwards, and for a Host name of another
     site that its DNS points at this machine (DNS rebinding)."""
     if not ip_address(request.remote_addr or "0.0.0.0").is_loopback:
-        abort(403, "without TAILBOARD_TOKEN only this machine is served")
+        abort(403, "without TAILBOARD_TOKEN only programs on this machine are served")
     if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
-        abort(403, "without TAILBOARD_TOKEN the Host must be localhost or 127.0.0.1")
+        abort(403, "without TAILBOARD_TOKEN the Host header must be localhost or 127.0.0.1")
     if any(name in request.headers for name in PROXY_HEADERS):
         abort(403, "without TAILBOARD_TOKEN no proxy may forward requests")
 

@@ -66,7 +66,7 @@ class Connections:
         now = time.monotonic()
         if closed and now >= self.logged_at + LOG_INTERVAL:
             logging.getLogger("tailboard").warning(
-                "closed %d connections that waited for their clients, the last of %s",
+                "closed %d connections whose clients were too slow, most recently %s",
                 self.closed,
                 closed[-1][0],
             )

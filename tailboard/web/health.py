@@ -37,14 +37,14 @@ def find_reason(waiting: Mapping[str, Sequence[str]], alive: Sequence[WorkerInfo
     try:
         store.check_writable()
     except OSError as error:
-        return f"the storage cannot be written: {error.strerror}"
+        return f"the storage is not writable: {error.strerror}"
     if problem := store.problem():
         return problem
     if silent := sum(not worker.responds for worker in alive):
         period = f"{workers.UNRESPONSIVE_AFTER:g} s"
         return f"workers that have not responded for {period}: {silent} of {len(alive)}"
     if unserved := set(waiting) - served_queues(waiting, alive):
-        return f"jobs wait in {some_names(unserved)}, and no worker serves that"
+        return f"jobs wait in {some_names(unserved)}, which no worker serves"
     return None
 
 

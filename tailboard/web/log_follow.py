@@ -44,7 +44,7 @@ def follow(job: Job, log: Log, query: LogQuery) -> Response:
     begin = begin_at(log, query, size)
     headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
     if not state().followers.acquire(blocking=False):
-        abort(503, "no more followers are admitted now")
+        abort(503, "too many clients are following logs; try again later")
     chunks = follow_log(job.id, begin, query.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
     body = stream_with_context(stream(job.id, begin, chunks, events))
@@ -87,7 +87,8 @@ def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk.gap:
             begin, end = chunk.gap
-            message = "the log was truncated" if end < begin else f"{end - begin} bytes not kept"
+            message = "the log was "
+            "truncated" if end < begin else f"{end - begin} bytes no longer exist"
             line = f"[{message}]\n".encode()
             yield line if last == b"\n" else b"\n" + line
             last = b"\n"

@@ -42,19 +42,19 @@ class Metrics:
             collector(registry=self.registry)
         self.job_seconds = Histogram(
             "tailboard_job_seconds",
-            "Start to end.",
+            "From start to end.",
             ["status"],
             buckets=BUCKETS,
             registry=self.registry,
         )
         self.request_seconds = Histogram(
             "tailboard_request_seconds",
-            "Until the answer began.",
+            "Until the response began.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self.log_bytes = Counter(
-            "tailboard_log_bytes", "Log bytes of jobs that ended.", registry=self.registry
+            "tailboard_log_bytes", "Log bytes of jobs that have ended.", registry=self.registry
         )
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Metrics:
         busy = sum(worker.running for worker in alive)
         yield GaugeMetricFamily("tailboard_workers", "Living workers.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all workers.", slots)
-        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that run a job.", busy)
+        yield GaugeMetricFamily("tailboard_slots_busy", "Slots that are running a job.", busy)
 
 
 class FinishedJobs:

@@ -36,7 +36,7 @@ RFC_3339 = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
-SINCE = "like 30s, 5m, 2h or 1d, or a time like 2026-11-23T18:00:00Z"
+SINCE = "like 30s, 5m, 2h or 1d, or a timestamp like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
 PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
@@ -88,7 +88,7 @@ def bounded_env(env: dict[str, str]) -> dict[str, str]:
     sizes = {name: len(name.encode()) + len(value.encode()) for name, value in env.items()}
     if sum(sizes.values()) > MAX_ENV_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
-        raise ValueError(f"{sum(sizes.values()):,} bytes are too many; {largest!r} has the most")
+        raise ValueError(f"{sum(sizes.values()):,} bytes are too many; {largest!r} is the largest")
     return env
 
 
@@ -103,7 +103,7 @@ def wrong_variable(error: Any) -> str:
     name = repr(str(place[0])[:80])
     if place[-1] == "[key]":
         return f"; the name {name} is not allowed"
-    return f"; the value of {name} is not a text of up to 30,000 characters without NUL"
+    return f"; the value of {name} is not a string of up to 30,000 characters without NUL"
 
 
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
@@ -119,14 +119,14 @@ def check_program(words: list[str]) -> list[str]:
 
 
 Words = Annotated[list[Text], Field(min_length=1, max_length=1_000), AfterValidator(check_program)]
-Label = Annotated[str | None, text_field(LINE, 200, "text of 1 to 200 characters")]
+Label = Annotated[str | None, text_field(LINE, 200, "a string of 1 to 200 characters")]
 QUEUE = text_field(f"^{QUEUE_RE.pattern}$", 32, QUEUE_NAMES)
 Offset = Annotated[
     int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
 ]
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
-Filter = Annotated[str, text_field("", 200, "text of up to 200 characters")]
+Filter = Annotated[str, text_field("", 200, "a string of up to 200 characters")]
 
 
 class RequestModel(BaseModel):
@@ -221,7 +221,8 @@ class Submission(JobRequest):
 
     not_before: Annotated[str | None, AfterValidator(parse_not_before)] = Field(
         None,
-        description="a time like 2026-11-23T18:00:00Z, or like +30s, +10m, +2h or +1d from now, "
+        description="a timestamp like 2026-11-23T18:00:00Z, or an offset like +30s, +10m, +2h or "
+        "+1d from now, "
         "at most 366 days ahead",
     )
     submitted_by: Label = None
@@ -295,9 +296,9 @@ class Grep(Filters):
     q: Needle
     limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
     per_job: Annotated[int, DIGITS, int_field(1, 1_000)] = 10
-    before: Annotated[str | None, text_field(PLACE, 70, "what `next` said, or the ID of a job")] = (
-        None
-    )
+    before: Annotated[
+        str | None, text_field(PLACE, 70, "the value of `next`, or the ID of a job")
+    ] = None
 
 
 class Bulk(Filters):
@@ -324,8 +325,8 @@ class SavedRequest(JobRequest):
     params: list[SavedParam] = Field(
         [],
         max_length=MAX_PARAMS,
-        description=f"a list of up to {MAX_PARAMS} objects, each with a name and perhaps "
-        "a label, a default (a text) and choices (a list of texts)",
+        description=f"a list of up to {MAX_PARAMS} objects, each with a name and optionally a "
+        "label, a default (a string) and choices (a list of strings)",
     )
     cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
     zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"

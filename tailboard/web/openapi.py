@@ -23,28 +23,28 @@ from tailboard.web.schemas import (
 TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",
     "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
-    "saved commands": "Commands that are kept under a name, run with values, or run at times.",
+    "saved commands": "Commands saved under a name, which can be run with values or on a schedule.",
     "queues": "Pause and resume queues.",
     "service": "Workers, health, metrics, and this description.",
 }
 OVERVIEW = (
     "Jobs and their logs. Times are RFC 3339 in UTC; a value that is unknown or does not apply is "
-    "null. Errors are problem details (RFC 9457); `detail` is one sentence that says what is wrong "
+    "null. Errors are problem details (RFC 9457); `detail` is a sentence that says what is wrong "
     "and what is allowed."
 )
 SECURITY_SCHEMES = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The token of TAILBOARD_TOKEN, or a named one of TAILBOARD_TOKENS. An API "
-        "that has neither needs no token, and serves only programs of its own machine.",
+        "description": "The token of TAILBOARD_TOKEN, or a named one of TAILBOARD_TOKENS. "
+        "An API with neither setting needs no token and serves only programs on its own machine.",
     },
     "ticket": {
         "type": "apiKey",
         "in": "query",
         "name": "ticket",
-        "description": "From POST /ticket or POST /jobs/{job_id}/ticket. For ten minutes it reads "
-        "logs, and nothing else.",
+        "description": "From POST /ticket or POST /jobs/{job_id}/ticket. "
+        "It is valid for ten minutes and can only read logs.",
     },
 }
 SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
@@ -53,16 +53,16 @@ SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
     Access.TOKEN: ("token",),
 }
 ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
-    "Location": (TEXT, "The path of what was created."),
+    "Location": (TEXT, "The path of the new resource."),
     "ETag": (TEXT, "For If-None-Match."),
-    "Retry-After": (COUNT, "Seconds after which to try again."),
+    "Retry-After": (COUNT, "Seconds to wait before the next try."),
     "WWW-Authenticate": (TEXT, "Bearer"),
-    "X-Log-Offset": (COUNT, "Offset of the first byte of the answer."),
+    "X-Log-Offset": (COUNT, "Offset of the first byte of the response."),
     "X-Log-Next": (COUNT, "Offset from which to read next."),
-    "X-Log-Size": (COUNT, "Bytes of the log."),
-    "X-Log-Start": (COUNT, "Offset of the first byte that is kept."),
-    "X-Log-Line": (COUNT, "Number of the first line of the answer, if it is known soon enough."),
-    "X-Log-Lines": (COUNT, "Lines of the log, if they are counted."),
+    "X-Log-Size": (COUNT, "Size of the log in bytes."),
+    "X-Log-Start": (COUNT, "Offset of the first byte that still exists."),
+    "X-Log-Line": (COUNT, "Number of the first line of the response, if it is known in time."),
+    "X-Log-Lines": (COUNT, "Number of lines in the log, if they have been counted."),
     "X-Log-Complete": ({"type": "boolean"}, "The job has ended, and this is the end of its log."),
     "X-Job-Status": (TEXT, "The job's status."),
 }
@@ -73,8 +73,8 @@ PATH_PARAMETERS = {
 }
 IDEMPOTENCY_KEY = TEXT | {
     "minLength": 1,
-    "description": "Any text without control characters other than a tab. A request that is sent "
-    "again with the same key creates nothing new; another request with that key is a 422.",
+    "description": "Any text without control characters other than a tab. Repeating a request with "
+    "the same key creates nothing new; a different request with that key gets a 422.",
 }
 STATUSES = {
     "200": "Done",
@@ -88,14 +88,14 @@ STATUSES = {
 ERRORS = {
     400: "A value is wrong; `detail` names it and says what is allowed.",
     401: "The token is missing or wrong.",
-    403: "Without a token the API serves only programs of its own machine, and never other sites.",
+    403: "Without a token the API serves only programs on its own machine, and never other sites.",
     404: "It does not exist.",
     408: "The body did not arrive in time.",
     409: "Its state does not allow that.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     416: "The offset is past the end of the log.",
-    422: "The Idempotency-Key belongs to a job that another request has submitted.",
+    422: "The Idempotency-Key belongs to a job that a different request submitted.",
     503: "Not possible now; try again later.",
 }
 MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {

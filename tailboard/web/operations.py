@@ -39,8 +39,8 @@ LOG_HEADERS = (
     "X-Job-Status",
 )
 TICKET_USE = (
-    "For `GET /jobs/{job_id}/logs?ticket=…`. A page of the `origin` may read that answer, too,"
-    " unless TAILBOARD_DASHBOARD lists the origins that may."
+    "For `GET /jobs/{job_id}/logs?ticket=…`. Pages of the `origin` may read that response too, "
+    "unless TAILBOARD_DASHBOARD lists the allowed origins."
 )
 
 
@@ -79,7 +79,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="List jobs, newest first",
         answers={"200": "Jobs", "304": ""},
         description=(
-            "A page may be short and have a `next` nevertheless: at most 2,000 jobs are read for "
+            "A page can be short and still have a `next`, because at most 2,000 jobs are read for "
             "it."
         ),
         query=Listing,
@@ -91,7 +91,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Submit a job",
         answers={"201": "Job"},
         description=(
-            "With an Idempotency-Key that was used before, the answer is the job of that time."
+            "With an Idempotency-Key that was used before, the response is the job that was "
+            "submitted then."
         ),
         body=Submission,
         keyed=True,
@@ -115,8 +116,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Cancel a job",
         answers={"202": "Job"},
         description=(
-            "A queued job is cancelled at once. A running job is still running in the answer; "
-            "its worker ends all of its processes."
+            "A queued job is cancelled at once. The response still shows a running job as "
+            "running; its worker then ends all of its processes."
         ),
         errors=(409,),
     ),
@@ -136,7 +137,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="jobs",
         summary="List the jobs to rerun, cancel or delete",
         answers={"200": "Chosen"},
-        description="It does nothing to them: ask for each of the IDs, in this order, on its own.",
+        description="This does not change the jobs: send one request per ID, in the order of "
+        "`ids`.",
         query=Bulk,
     ),
     ("get", "/jobs/{job_id}/logs"): Operation(
@@ -150,9 +152,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "304": "",
         },
         description=(
-            "At most one of `tail`, `offset`, `since` and `q`. With `q` the answer is JSON. With "
-            "`follow=1` it ends when the job does; with `Accept: text/event-stream` it consists "
-            "of events. A `ticket` replaces the token."
+            "At most one of `tail`, `offset`, `since` and `q`. With `q` the response is JSON. "
+            "With `follow=1` it ends when the job does; with `Accept: text/event-stream` it "
+            "consists of events. A `ticket` replaces the token."
         ),
         query=LogQuery,
         headers=LOG_HEADERS,
@@ -165,7 +167,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Find lines in all logs, newest jobs first",
         answers={"200": "Hits"},
         description=(
-            "If `next` is not null, the search is not over: repeat it with that as `before`."
+            "If `next` is not null, the search is not complete: repeat it with that value as "
+            "`before`."
         ),
         query=Grep,
     ),
@@ -211,8 +214,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"200": "SavedCommand", "201": "SavedCommand"},
         description=(
             "201 if the name is new, 200 if it replaces a saved command. The body may also "
-            "contain the fields that only the answers have; they are ignored. 409 if there is no "
-            "room."
+            "contain the fields that only responses have; they are ignored. 409 if there are too "
+            "many saved commands."
         ),
         body=SavedRequest,
         headers=["Location"],
@@ -232,7 +235,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="saved commands",
         summary="Run a saved command",
         answers={"201": "Job"},
-        description="The body has values for its params, by their names.",
+        description="The body maps names of params to their values.",
         query=RunQuery,
         body=RunValues,
         keyed=True,
@@ -245,9 +248,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="queues",
         summary="List queues",
         answers={"200": "Queues"},
-        description=(
-            "The queues in which jobs wait, that a worker serves by name, or that are paused."
-        ),
+        description=("Lists queues that are paused, have waiting jobs, or are named by a worker."),
     ),
     ("put", "/queues/{queue}/pause"): Operation(
         Access.TOKEN,
@@ -274,9 +275,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="service",
         summary="List workers and machines",
         answers={"200": "Workers"},
-        description=(
-            "Also the storage, the queues that are paused, and the entries that cannot be read."
-        ),
+        description=("Also shows the storage, paused queues, and entries that cannot be read."),
     ),
     ("get", "/healthz"): Operation(
         Access.OPEN,
@@ -284,7 +283,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="service",
         summary="Report health",
         answers={"200": "Health", "503": "Health"},
-        description="503 if something needs attention; `reason` says what. It needs no token.",
+        description="503 if something needs attention; `reason` explains it. Needs no token.",
     ),
     ("get", "/metrics"): Operation(
         Access.TOKEN,
@@ -297,7 +296,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         Access.TOKEN,
         id="getRoot",
         tag="service",
-        summary="Say what this is",
+        summary="Identify this API",
         answers={"200": "Root"},
     ),
     ("get", "/openapi.json"): Operation(

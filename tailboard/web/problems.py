@@ -83,7 +83,7 @@ def describe_http_error(error: HTTPException) -> str:
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return f"{request.method[:20]} is not allowed for {request.path[:100]}; allowed: {allowed}"
     if isinstance(error, RequestEntityTooLarge):
-        return f"the body must have at most {MAX_BODY_BYTES:,} bytes"
+        return f"the body can have at most {MAX_BODY_BYTES:,} bytes"
     if isinstance(error, RequestedRangeNotSatisfiable):
         return f"Range must begin before byte {error.length}, the end of the log"
     return ERROR_SENTENCES.get(error.code or 500, error.name)
@@ -122,7 +122,7 @@ def key_reused(error: KeyReused) -> Response:
 
 
 def body_broken(_: BodyBroken) -> Response:
-    message = "the body broke off, or its chunks are not what they should be"
+    message = "the body is incomplete, or its chunks are invalid"
     return problem_response(BadRequest(message))
 
 
@@ -131,7 +131,9 @@ def body_late(_: BodyLate) -> Response:
 
 
 def bodies_too_many(_: BodiesTooMany) -> Response:
-    return problem_response(ServiceUnavailable("too many large bodies arrive now"))
+    return problem_response(
+        ServiceUnavailable("too many large request bodies are arriving; try again later")
+    )
 
 
 def body_too_deep(error: RecursionError) -> Response:
@@ -146,4 +148,4 @@ def storage_unavailable(error: OSError) -> Response:
     else:
         current_app.logger.error("storage: %s", error)
     why = error.strerror or "it failed"
-    return problem_response(ServiceUnavailable(f"the storage cannot do that now: {why}"))
+    return problem_response(ServiceUnavailable(f"storage unavailable: {why}"))

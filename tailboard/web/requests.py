@@ -47,7 +47,7 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def query_parameters() -> dict[str, str]:
-    """The parameters of the request; 400 if one is given twice, since either might be meant."""
+    """The parameters of the request; 400 if one is set twice, since either might be meant."""
     for name, values in request.args.lists():
         if len(values) > 1:
             abort(400, f"the parameter {name[:80]!r} appears twice")

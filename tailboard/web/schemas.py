@@ -29,28 +29,28 @@ TEXTS = {"type": "array", "items": TEXT}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # and no title or default
 # The meaning of the fields of answers that their names do not make clear.
 NOTES = {
-    "not_before": "The next attempt does not start before this time.",
+    "not_before": "The next attempt starts no earlier than this.",
     "attempt": "Number of the current or last attempt, from 1.",
     "exit_code": "128+n after signal n.",
-    "reason": "A sentence, if the status needs one.",
-    "hint": "The line of the log that says why it ended badly.",
-    "pid": "Of the process that leads the job's process group.",
+    "reason": "A sentence that explains the status, if needed.",
+    "hint": "The log line that probably shows why the job failed.",
+    "pid": "ID of the process that leads the job's process group.",
     "rerun_of": "The ID of the job that this one repeats.",
     "saved": "The name of the saved command.",
-    "max_rss_bytes": "The most memory that one of its processes used.",
-    "log_size": "Bytes of the log.",
-    "log_start": "Offset of the first byte of the log that is kept.",
-    "slots": "Jobs that can run at a time.",
-    "running": "Jobs that run now.",
-    "queues": "The queues that it serves; empty: all.",
+    "max_rss_bytes": "Peak memory of its largest process.",
+    "log_size": "Size of the log in bytes.",
+    "log_start": "Offset of the first log byte that still exists.",
+    "slots": "How many jobs can run at once.",
+    "running": "How many jobs are running.",
+    "queues": "The queues that it serves; all if empty.",
     "seen_at": "Time of its last heartbeat.",
-    "responds": "False: it lives, but sends no heartbeats.",
+    "responds": "False if the process exists but sends no heartbeats.",
     "heard_at": "Time of its last report.",
-    "state": "`heard of`, or `unreachable` and since when.",
+    "state": "`heard of` while it reports, otherwise `unreachable`.",
     "spool": "The machine's name.",
-    "cron": "A cron expression; null: it has no times.",
+    "cron": "A cron expression; null if it has no schedule.",
     "zone": "The IANA time zone of `cron`.",
-    "paused": "Its times pass without a run.",
+    "paused": "True if scheduled runs are skipped.",
 } | {name: option.meaning for name, option in options_of(JobOptions).items() if option.meaning}
 
 
@@ -83,7 +83,7 @@ def job_schemas() -> dict[str, Any]:
     )
     whole = object_schema(**job, attempts=array_of("Attempt"))
     whole["properties"]["queued_before"] = COUNT | {
-        "description": "Jobs of its queue that come before it, while it is queued."
+        "description": "While it is queued: how many jobs are ahead of it in its queue."
     }
     return {
         "Job": whole,
@@ -91,15 +91,15 @@ def job_schemas() -> dict[str, Any]:
         "ListedJob": listed_job(job),
         "Jobs": object_schema(
             jobs=array_of("ListedJob"),
-            next=MAYBE_TEXT | {"description": "The `before` of the next page; null: the end."},
+            next=MAYBE_TEXT | {"description": "The `before` of the next page; null at the end."},
             counts=refer("Counts"),
             paused=array_of("Pause"),
         ),
         "Counts": object_schema(**dict.fromkeys(Status, COUNT)),
         "Chosen": object_schema(
             ids=TEXTS,
-            left_out=COUNT | {"description": "Jobs that ran again already."},
-            complete={"type": "boolean", "description": "False: these are only the newest."},
+            left_out=COUNT | {"description": "How many jobs have already been rerun."},
+            complete={"type": "boolean", "description": "False if these are only the newest jobs."},
         ),
     }
 
@@ -109,8 +109,8 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
     listed = object_schema(**{name: job[name] for name in job if name != "env"})
     listed["properties"]["command_cut"] = {
         "type": "boolean",
-        "description": "True: `command` is only the beginning, which has the same type; "
-        "GET /jobs/ID has all of it. Left out if the command is whole.",
+        "description": "True if `command` is only the beginning, in the same type; "
+        "GET /jobs/ID returns all of it. Left out if the command is complete.",
     }
     return listed
 
@@ -118,8 +118,10 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
 def log_schemas() -> dict[str, Any]:
     """The answers of searches of one log (Matches) and of all logs (Hits)."""
     job = field_schemas(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
-    line = MAYBE_NUMBER | {"description": "Its number, from 1; null: not known."}
-    following = MAYBE_TEXT | {"description": "The `before` with which to continue; null: the end."}
+    line = MAYBE_NUMBER | {"description": "Its number, from 1; null if unknown."}
+    following = MAYBE_TEXT | {
+        "description": "The `before` with which to continue; null at the end."
+    }
     following_offset = following | {"type": ["integer", "null"]}
     return {
         "HitJob": object_schema(title=TEXT, **job),
@@ -127,7 +129,7 @@ def log_schemas() -> dict[str, Any]:
         "Searched": object_schema(jobs=COUNT, bytes=COUNT, unreadable=COUNT),
         "Hits": object_schema(
             hits=array_of("Hit"),
-            more_in=TEXTS | {"description": "IDs of jobs that may have more such lines."},
+            more_in=TEXTS | {"description": "IDs of jobs that might have more such lines."},
             next=following,
             searched=refer("Searched"),
         ),
@@ -170,14 +172,14 @@ def saved_schemas() -> dict[str, Any]:
 
 
 def service_schemas() -> dict[str, Any]:
-    size = MAYBE_NUMBER | {"description": "Only of Redis."}
+    size = MAYBE_NUMBER | {"description": "Only with Redis."}
     store = object_schema(kind={"enum": ["folder", "redis"]})
     store["properties"] |= {
-        "version": MAYBE_TEXT | {"description": "Only of Redis."},
+        "version": MAYBE_TEXT | {"description": "Only with Redis."},
         "used_bytes": size,
         "max_bytes": size,
         "rolled_back_at": MAYBE_TEXT
-        | {"description": "When Redis was seen to have returned to an older state. Only of Redis."},
+        | {"description": "When Redis returned to an older state. Only with Redis."},
     }
     return {
         "Worker": object_schema(**field_schemas(WorkerInfo)),

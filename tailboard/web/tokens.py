@@ -66,7 +66,7 @@ class TokenFile:
     def check(self) -> None:
         """ValueError if the file is bad or contains no token, so that nobody could use the API."""
         if not self.read():
-            message = f"{self.path} holds no token: `flask token NAME` makes one"
+            message = f"{self.path} contains no token: `flask token NAME` makes one"
             raise ValueError(f"TAILBOARD_TOKENS: {message}")
 
     def refresh(self) -> None:
@@ -111,7 +111,7 @@ def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: b
         is_there = os.path.exists(path)
         names = [each.name for each in tokens.read()] if is_there else []
         if name in names and not is_replaced:
-            raise ValueError(f"{name} has a token already: --replace makes another")
+            raise ValueError(f"{name} already has a token: --replace makes a new one")
         if name not in names and is_replaced:
             raise ValueError(f"{name} has no token")
         kept = read_small(path).splitlines() if is_there else []
