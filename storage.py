@@ -373,7 +373,9 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
 def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
     """The storage at a URL: a folder or Redis; ValueError for anything else."""
     if is_redis(url):
-        from tailboard.machines.redis_store import RedisStore  # here: a folder does without it
+        from tailboard.machines.redis_store import (
+            RedisStore,
+        )  # imported here: a folder does not need it
 
         return RedisStore(url, unreachable)
     return open_folder(url)

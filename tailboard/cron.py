@@ -1,9 +1,8 @@
 """Cron expressions and time zones.
 
 CronSim reads cron expressions as Debian's cron does. A fixed time (neither its minute nor its hour
-begins with a star) that the clock skips in spring runs once, at the first moment after the gap. One
-that occurs twice in autumn runs the first time. Times with a star go by elapsed time.
-"""
+begins with a star) that the clock skips in spring runs once, at the first moment after the gap. If
+it occurs twice in autumn, it runs the first time only. Times with a star follow elapsed time."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ ZONE_RE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,3}")
 def check_cron(cron: str) -> None:
     """ValueError if this is not a cron expression, or is never due. The error names the field and
     what is allowed there."""
-    from cronsim import CronSim, CronSimError  # here: not needed without schedules
+    from cronsim import CronSim, CronSimError  # imported here: not needed without schedules
 
     parts = CRON_ALIASES.get(cron, cron).split()
     if len(parts) != len(CRON_FIELDS):
@@ -55,7 +54,7 @@ def check_cron(cron: str) -> None:
         next(CronSim(" ".join(parts), datetime.now()))
     except (CronSimError, StopIteration):
         days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
-        raise ValueError(f"cron: its {days} do not exist in month {parts[3]!r}") from None
+        raise ValueError(f"cron: {days} never occur in month {parts[3]!r}") from None
 
 
 def check_zone(zone: str) -> None:
@@ -69,19 +68,19 @@ def check_zone(zone: str) -> None:
 
 
 def _zone(zone: str) -> tzinfo:
-    from zoneinfo import ZoneInfo  # here: not needed without schedules
+    from zoneinfo import ZoneInfo  # imported here: not needed without schedules
 
     if zone == "UTC":
-        return UTC  # needs no data
+        return UTC  # needs no time zone data
     if not ZONE_RE.fullmatch(zone):
         raise ValueError(zone)
     return ZoneInfo(zone)
 
 
 def cron_times(cron: str, zone: str, after: float) -> Iterator[float]:
-    """The times after the moment `after`, oldest first, without end unless the expression has one.
-    Each is a whole minute, in seconds since 1970."""
-    from cronsim import CronSim  # here: not needed without schedules
+    """The times after the moment `after`, oldest first. The iterator is endless unless the
+    expression has a last time. Each is a whole minute, in seconds since 1970."""
+    from cronsim import CronSim  # imported here: not needed without schedules
 
     after = max(after, 0.0)  # year 1 cannot be expressed in a zone west of UTC
     begin = datetime.fromtimestamp(after, UTC).astimezone(_zone(zone))

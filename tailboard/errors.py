@@ -1,4 +1,4 @@
-"""The errors that a storage raises, and their sentences."""
+"""The errors that a storage raises, and their messages."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class CommandNotFound(JobNotFound):
 
 
 class TooManySaved(WrongState):
-    """There is no room for another saved command, or for a larger one."""
+    """There are too many saved commands, or they are too large."""
 
 
 class StoreError(OSError):
-    """The storage refuses an operation or fails. The text is a sentence."""
+    """The storage refuses an operation or fails. The message is a sentence."""
 
     def __str__(self) -> str:
         return str(self.strerror)

@@ -1,4 +1,5 @@
-"""Files and folders on disk: durable writes, locks, and reads that no job can misuse."""
+"""Files and folders on disk: durable writes, locks, and safe reads of files that a job can tamper
+with."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from typing import Any
 
 from tailboard.values import RESOURCE_ERRNOS
 
-SMALL_FILE = 1 << 20  # bytes of a file in a job's folder, above which it is not read
+SMALL_FILE = 1 << 20  # bytes: larger files in a job's folder are not read
 NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when opened
-# Errors that a job can cause for a file of its folder. All others come from the disk or the network
-# (EIO, ESTALE, ENOLCK …) and may soon be over: no job is judged or ended because of them.
+# Errors that a job can cause for a file in its own folder. All others come from the disk or the
+# network (EIO, ESTALE, ENOLCK …) and might be temporary, so they never decide how a job ended.
 DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
 
 
@@ -29,8 +30,9 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and everything below it, at any depth: without recursion, long paths or
-    following links. OSError if something cannot be removed; everything else is removed anyway."""
+    """Remove a folder and everything below it, at any depth, without recursion and long paths, and
+    without following links. OSError if something cannot be removed; everything else is removed
+    anyway."""
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     stuck: set[str] = set()
     try:
@@ -48,11 +50,11 @@ def remove_tree(path: str) -> None:
 def _remove_level(top: int, name: str) -> None:
     """Remove a folder of the folder `top`, after moving its own folders up into `top`."""
     with suppress(OSError):
-        os.chmod(name, 0o700, dir_fd=top)  # a job may have taken the permission from us
+        os.chmod(name, 0o700, dir_fd=top)  # a job may have removed our permission
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
     try:
         for folder in _remove_files(fd):
-            with suppress(OSError):  # a folder moves only if it can be written
+            with suppress(OSError):  # only a writable folder can be moved
                 os.chmod(folder, 0o700, dir_fd=fd)
             os.rename(folder, os.urandom(12).hex(), src_dir_fd=fd, dst_dir_fd=top)
     finally:
@@ -66,7 +68,7 @@ def _remove_files(fd: int) -> Sequence[str]:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_folder in entries:
         if not is_folder:
-            with suppress(OSError):  # then its folder cannot be removed, either
+            with suppress(OSError):  # then its folder cannot be removed either
                 os.unlink(name, dir_fd=fd)
     return [name for name, is_folder in entries if is_folder]
 
@@ -105,8 +107,8 @@ def read_small(path: str) -> bytes:
 
 def lock_file(path: str, flags: int) -> int | None:
     """Open a regular file and take its flock without waiting. Returns the descriptor; None if
-    another process holds the lock, or if the folder moved between the open and the lock: then the
-    lock protects nothing."""
+    another process holds the lock, or if the folder moved between the open and the lock: in that
+    case the lock protects nothing."""
     try:
         fd = open_regular(path, flags)
     except PermissionError:  # a job may have changed the mode; chmod works only if we own the file
@@ -185,10 +187,10 @@ def replace_whole(path: str, content: bytes, drafts: str) -> None:
 
 def replace_file(path: str, content: bytes, private: bool = False) -> None:
     """Replace the content of a file that a person may have made, at once and durably. Only one
-    process may do so at a time. A new file is private; an old one keeps its owner and, unless
+    process may do so at a time. A new file is private; an existing one keeps its owner and, unless
     `private`, its permissions."""
     draft = f"{path}.new"
-    with suppress(FileNotFoundError):  # a process was killed here and left it
+    with suppress(FileNotFoundError):  # left by a process that was killed here
         os.unlink(draft)
     write_new(draft, content)
     with suppress(FileNotFoundError):
@@ -223,7 +225,7 @@ def mtime(path: str) -> float | None:
 
 
 def append_line(journal: int, line: dict[str, Any]) -> None:
-    """Append a line with one write. OSError if the disk takes only a part; readers skip that."""
+    """Append a line with one write. OSError if only a part was written; readers skip that."""
     data = b"\n" + json.dumps(line).encode() + b"\n"
     if os.write(journal, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -242,7 +244,7 @@ def is_empty_file(path: str) -> bool:
 
 
 def open_private(path: str, flags: int) -> int:
-    """For open(opener=…): only its owner may read the file."""
+    """For open(opener=…): makes a file that only its owner can read."""
     return os.open(path, flags, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""What a job is: its fields, its record on disk and its form on the wire."""
+"""A job: its fields, its record on disk and its JSON form."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class JobOptions:
     command: str | list[str] = option(
         kind="command",
         check=is_command,
-        allowed="a shell command line, or a list of a program and its arguments; each not empty "
-        "and at most 30,000 characters",
+        allowed="a non-empty shell command line, or a non-empty list of a program and its "
+        "arguments, each at most 30,000 characters",
         meaning="A shell command line, or a program and its arguments.",
         form=FormField(),
     )
@@ -152,8 +152,8 @@ class Job(JobOptions):
     started_at: str | None = unrecorded(None)
     finished_at: str | None = unrecorded(None)
     exit_code: int | None = unrecorded(None)  # 128+n after signal n, as in a shell
-    reason: str | None = unrecorded(None)  # a sentence, if the status needs one
-    hint: str | None = unrecorded(None)  # the line of its log that says why it ended badly
+    reason: str | None = unrecorded(None)  # explains the status, if it needs explaining
+    hint: str | None = unrecorded(None)  # the log line that probably shows why it failed
     worker: str | None = unrecorded(None)
     host: str | None = unrecorded(None)
     pid: int | None = unrecorded(None)  # of the shim, which leads the job's process group
@@ -164,7 +164,7 @@ class Job(JobOptions):
     max_rss_bytes: int | None = unrecorded(None)
     log_size: int = unrecorded(0)  # bytes
     log_start: int = unrecorded(0)  # offset of the first byte that is kept
-    # Not on the wire as they are:
+    # Not in the JSON as they are:
     submit_reason: str | None = recorded(None, check=is_text, on_wire=False)  # why, in a sentence
     version: int = recorded(VERSION, check=is_count, on_wire=False)  # of job.json; 0: damaged
     # When the next attempt of a job that is queued again can start:
@@ -174,7 +174,8 @@ class Job(JobOptions):
     is_command_cut: bool = unrecorded(False, on_wire=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """The job as JSON on the wire; while it is queued, `not_before` is of its next attempt."""
+        """The job as JSON for clients; while it is queued, `not_before` is that of its next
+        attempt."""
         shown = {name: getattr(self, name) for name in WIRE}
         shown["not_before"] = self.retried_at or self.not_before
         shown["reason"] = self.whole_reason
@@ -193,7 +194,7 @@ class Job(JobOptions):
         return "; ".join(reasons) or None
 
     def attempts_as_dicts(self) -> list[dict[str, Any]]:
-        """Its attempts as JSON on the wire, oldest first, without claims that never started."""
+        """Its attempts as JSON for clients, oldest first, without claims that never started."""
         dicts = [attempt.as_dict() for attempt in self.attempts if not attempt.never_started]
         if self.status is Status.RUNNING and dicts:
             dicts[-1]["status"] = Status.RUNNING
@@ -211,7 +212,7 @@ SECONDS = [name for name, declared in options_of(Job).items() if declared.kind =
 
 
 def parse_record(data: bytes, job_id: str) -> Job:
-    """The Job in the bytes of a job.json; ValueError says why they are not one."""
+    """The Job in the bytes of a job.json; ValueError says why they are invalid."""
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
@@ -221,8 +222,7 @@ def parse_record(data: bytes, job_id: str) -> Job:
         if not is_good(getattr(job, name)):
             raise ValueError(f"its {name} is invalid")
     if job.version != VERSION:
-        job.reason = f"its record has version {job.version}, which another version of Tailboard "
-        "wrote"
+        job.reason = f"another version of Tailboard wrote its record (version {job.version})"
     return job
 
 
@@ -234,8 +234,8 @@ def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> 
 
 
 def shorten(job: Job) -> Job:
-    """The job as a list shows it: without env and attempts, and with long texts cut. A command may
-    have a megabyte, and what a job writes into its own journal may, too."""
+    """The job as a list shows it: without env and attempts, and with long texts cut. A command can
+    be a megabyte long, and so can the text that a job writes into its own journal."""
     texts = {name: getattr(job, name) for name in WIRE if isinstance(getattr(job, name), str)}
     cut = {name: text[:LISTED_TEXT] for name, text in texts.items() if len(text) > LISTED_TEXT}
     command = cut_command(job.command)

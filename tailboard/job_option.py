@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Check = Callable[[Any], bool]
-# What a value is. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
+# The kind of a value. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
 Kind = Literal["command", "text", "folder", "variables", "count", "seconds"]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"
@@ -34,12 +34,12 @@ class FormField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What the other parts of the program need to know of an option, beside its name."""
+    """What the other parts of the program need to know about an option besides its name."""
 
     kind: Kind
     allowed: str  # ends the sentence "NAME must be …" in errors and in OpenAPI
     limits: Mapping[str, Any]  # of pydantic's Field: ge, le, gt, pattern, max_length
-    meaning: str | None  # in OpenAPI's answers, if the name does not make it clear
+    meaning: str | None  # in OpenAPI's responses, if the name does not make it clear
     default: Any  # MISSING: a request must give the option
     command_line: CommandLine | None  # None: the commands have no such option
     form: FormField | None  # None: the run form has no such field
@@ -74,9 +74,9 @@ def option(
     command_line: CommandLine | None = None,
     form: FormField | None = None,
 ) -> Any:
-    """A field that clients can set. It is in job.json, in saved commands and on the wire. `check`
-    is for files, which people can edit; `record_check` replaces it for job.json. A type as the
-    default, such as dict, makes a new value for each job."""
+    """A field that clients can set. It is in job.json, in saved commands and in requests and
+    responses. `check` is for files, which people can edit; `record_check` replaces it for job.json.
+    A type as the default, such as dict, makes a new value for each job."""
     declared = Option(
         kind=kind,
         allowed=allowed,
@@ -91,8 +91,8 @@ def option(
 
 
 def recorded(default: Any = MISSING, *, check: Check, on_wire: bool = True) -> Any:
-    """Another field of job.json, or of a saved command's file. `check` accepts its value. A type as
-    the default, such as list, makes a new value for each object."""
+    """A field of job.json, or of a saved command's file, that clients cannot set. `check` accepts
+    its value. A type as the default, such as list, makes a new value for each object."""
     places = Places(record_check=check, saved_check=check, is_on_wire=on_wire)
     return _field(default, {PLACES: places})
 

@@ -14,7 +14,7 @@ from typing import Any
 from tailboard.status import Status
 from tailboard.values import CONTROL_RE, finite_number, is_text, utc, whole_number
 
-HINT_LENGTH = 200  # characters of the line that explains why a job ended badly
+HINT_LENGTH = 200  # characters of the log line that explains why a job failed
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Outcome:
     max_rss_bytes: int | None = None
     log_start: int = 0
     final: bool = False  # never retried, because the command cannot start
-    hint: str | None = None  # the line of its log that explains why it ended badly
+    hint: str | None = None  # the log line that explains why it failed
     failed_starts: int = 0  # if QUEUED: how many shims of this attempt ended before their command
 
     def ended_line(self) -> dict[str, Any]:

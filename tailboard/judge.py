@@ -1,4 +1,4 @@
-"""Where a job belongs, which one pure function decides, and when a queued job may start."""
+"""`judge`, the pure function that decides where a job belongs; and when a queued job may start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
 
 @dataclass(slots=True)
 class Verdict:
-    """To which state a job belongs, and why."""
+    """The state that a job belongs to, and why."""
 
     status: Status  # QUEUED or a final one
     outcome: Outcome  # how the last attempt ended
-    recorded: bool  # the journal needs no line: it has `ended` already, or no attempt began
+    recorded: bool  # the journal needs no line: it already has `ended`, or no attempt began
     next_attempt: int = 1  # if it is queued
 
 
@@ -32,13 +32,13 @@ def judge(
     boot: str,
     changed_at: float,
 ) -> Verdict:
-    """To which state a job belongs whose folder is not in a final one. It presumes that the shim
-    is dead: a caller that acts on the verdict holds the journal's lock.
+    """The state that a job belongs to, if its folder is not in a final one. It presumes that the
+    shim is dead: a caller that acts on the verdict holds the journal's lock.
 
     `retries`: of the job. `attempt`: its last one. `cancel`: a request to cancel it, which
     overrides every other outcome: `FolderStore.cancel` accepts it only before the end. `boot`: the
     ID of this boot, "" if unknown. `changed_at`: the journal's mtime, in seconds since 1970, which
-    is the time of the exit as long as no line `ended` follows."""
+    is the time of the exit if no line `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
     if cancel and outcome.status is not Status.CANCELLED:
@@ -68,8 +68,8 @@ def delay_before_start(job: Job, verdict: Verdict, changed_at: float) -> Delay:
     retry for the retry delay, counted from the end of the attempt before. A job that was put back
     because its command never started has already waited.
 
-    `changed_at` is the journal's mtime, in seconds since 1970. It is the time of the end as long
-    as the journal has no line `ended`."""
+    `changed_at` is the journal's mtime, in seconds since 1970. It is the time of the exit if the
+    journal has no line `ended`."""
     outcome = verdict.outcome
     if verdict.status is not Status.QUEUED:
         return Delay()

@@ -1,4 +1,4 @@
-"""Idempotency-Keys, by which a repeated request finds the job that it has already submitted."""
+"""Idempotency-Keys, with which a repeated request finds the job that it has already submitted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OWN_KEY = "\x1f"
 
 
 def own_key(text: str) -> str:
-    """The key of a job that Tailboard itself submits, for the purpose that `text` names."""
+    """The key of a job that Tailboard itself submits, for the purpose given in `text`."""
     return OWN_KEY + text
 
 
@@ -22,14 +22,14 @@ def earlier_key(key: str) -> str | None:
 
 def hash_key(key: str) -> str:
     """SHA-256 in hexadecimal: the name of the key's file in keys/."""
-    from hashlib import sha256  # here: it takes 3 MB, and most workers have no use for it
+    from hashlib import sha256  # imported here: it takes 3 MB, and most workers do not need it
 
     return sha256(key.encode(errors="replace")).hexdigest()
 
 
 def check_request(job: Job, sent: str | None, request: str | None) -> None:
-    """KeyReused if another request than this one has submitted the job. `sent` is the hash of the
-    request that did, `request` the hash of this one; None: not known, which fits any."""
+    """KeyReused if a different request has submitted the job. `sent` is the hash of the request
+    that did, `request` the hash of this one; None means unknown, which matches any request."""
     if sent is not None and request is not None and sent != request:
         raise KeyReused(
             f"this Idempotency-Key belongs to job {job.id}, which a different request submitted: "

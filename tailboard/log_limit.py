@@ -1,4 +1,4 @@
-"""What a worker does to the log of its job: it samples the size, and keeps it below a limit."""
+"""How a worker supervises the log of its job: it samples the size and keeps it below a limit."""
 
 from __future__ import annotations
 
@@ -49,14 +49,15 @@ class LogSupervisor:
         self.size = size
 
     def _pull_back_to(self, now: float) -> None:
-        """The clock was set back. Move later samples to `now`, as no line is from the future."""
+        """The clock was set back. Move later samples to `now`, because no line is from the
+        future."""
         self.samples.keep(bisect_right(self.samples, now, key=lambda sample: sample[0]))
         self.samples.append(now, self.size)
         self.time = now
 
 
 def trim_log(fd: int, limit: int) -> bool:
-    """Free all but the newest `limit` bytes of a log, if it takes more than that on the disk.
+    """Free all but the newest `limit` bytes of a log, if it takes up more than that on disk.
     Returns False if the file system cannot do that."""
     if os.fstat(fd).st_blocks * 512 <= limit:
         return True
@@ -86,7 +87,7 @@ def _bytes_past_end(fd: int) -> int:
 
 def _punch_hole(fd: int, begin: int, length: int) -> bool:
     """Make a hole in a file, or free blocks past its end, without changing its size. Returns False
-    if the file system cannot do that. OSError for an error that may be over soon."""
+    if the file system cannot do that. OSError for an error that might be temporary."""
     try:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     except AttributeError:  # this system has no fallocate
@@ -100,8 +101,8 @@ def _punch_hole(fd: int, begin: int, length: int) -> bool:
 
 
 def trim_ended_log(path: str, limit: int) -> int:
-    """Trim the log of a job that has ended. Returns how many bytes that has freed: 0 if somebody
-    reads the log or if the file system cannot do it."""
+    """Trim the log of a job that has ended. Returns how many bytes that has freed: 0 if a process
+    is reading the log or if the file system cannot do it."""
     with suppress(OSError), lock_log(path, os.O_RDWR) as fd:
         before = os.fstat(fd)
         trim_log(fd, limit)

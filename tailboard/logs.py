@@ -22,7 +22,7 @@ TAIL_BYTES = 1 << 20  # limit of a tail: a progress bar that uses \r is one endl
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
-SHORT_NEEDLE = 16  # bytes; up to this length `rfind` is faster and cannot take long
+SHORT_NEEDLE = 16  # bytes; up to this length, `rfind` is faster and always quick
 EXCERPT = 1_000  # bytes of a line that a search shows
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
 
@@ -42,7 +42,7 @@ class Log(AbstractContextManager["Log"], ABC):
     @property
     @abstractmethod
     def start(self) -> int:
-        """The offset of the oldest byte that is left."""
+        """The offset of the oldest byte that still exists."""
 
     @property
     @abstractmethod
@@ -51,7 +51,7 @@ class Log(AbstractContextManager["Log"], ABC):
 
     @abstractmethod
     def pread(self, limit: int, offset: int) -> bytes:
-        """Up to `limit` bytes from `offset` on; none if the log ends before it."""
+        """Up to `limit` bytes from `offset` on; empty if the log ends before it."""
 
     @abstractmethod
     def samples(self) -> SizeSamples:
@@ -254,13 +254,13 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
     the file `times`. Times and sizes only grow."""
 
     def __init__(self, fd: int) -> None:
-        """`fd`: the open file; -1: there is none, and no sample."""
+        """`fd`: the open file; -1 if there is no file, and therefore no samples."""
         self.fd = fd
         self.length = os.fstat(fd).st_size // SAMPLE.size if fd >= 0 else 0
 
     @classmethod
     def open(cls, path: str) -> Self:
-        """The samples in a file; none if it cannot be read."""
+        """The samples in a file; empty if it cannot be read."""
         with suppress(OSError):
             return cls(open_regular(path, os.O_RDONLY))
         return cls(-1)
@@ -295,8 +295,8 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
 
 @contextmanager
 def lock_log(path: str, flags: int) -> Iterator[int]:
-    """The descriptor of a log that nobody reads, locked, so that no reader of FileLog holds its
-    lock. BlockingIOError if somebody reads it."""
+    """The descriptor of a log, locked, so that no FileLog is reading it.
+    BlockingIOError if one is."""
     fd = open_regular(path, flags)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -306,7 +306,7 @@ def lock_log(path: str, flags: int) -> Iterator[int]:
 
 
 def disk_usage(path: str) -> int:
-    """Bytes that a file takes on the disk; 0 if it cannot be read."""
+    """Bytes that a file takes up on disk; 0 if it cannot be read."""
     with suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0
@@ -321,14 +321,14 @@ def is_sparse(folder: str) -> bool:
 
 
 def log_size(folder: str) -> int:
-    """Bytes of a job's log, the freed ones included; 0 if there is none."""
+    """Size of a job's log in bytes, including freed ones; 0 if there is no log."""
     with suppress(OSError):
         return os.lstat(f"{folder}/output.log").st_size
     return 0
 
 
 def log_start(folder: str) -> int:
-    """The offset of the oldest byte that is left of a job's log; 0 if there is none."""
+    """The offset of the oldest byte of a job's log that still exists; 0 if there is no log."""
     with suppress(OSError):
         fd = open_regular(f"{folder}/output.log", os.O_RDONLY)
         try:

@@ -132,7 +132,7 @@ class SavedCommand(JobOptions):
         return {name: values[name] for name in DEFINITION}
 
     def as_dict(self) -> dict[str, Any]:
-        """The saved command as JSON on the wire."""
+        """The saved command as JSON for clients."""
         return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
 
 

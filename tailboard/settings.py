@@ -140,7 +140,7 @@ def _parse_number(variable: str, text: str) -> int:
 def _check_webhook(variable: str, url: str) -> None:
     """ValueError if no POST can be sent to this URL. It does not repeat the URL, which may be a
     secret."""
-    from urllib.parse import urlsplit  # here: few starts need it
+    from urllib.parse import urlsplit  # imported here: it is rarely needed
 
     allowed = f"{variable} must be a URL like https://chat.example.org/hooks/1"
     if not re.match("https?://", url, re.IGNORECASE):
@@ -179,7 +179,7 @@ def parse_origins(variable: str, text: str) -> list[str]:
 
 def _near_miss(variable: str) -> str | None:
     """The setting that this misspelt name probably means; None if it is not similar to any."""
-    from difflib import get_close_matches  # here: few starts need it
+    from difflib import get_close_matches  # imported here: it is rarely needed
 
     name = variable.removeprefix("TAILBOARD_")
     if name == variable:

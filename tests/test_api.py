@@ -207,7 +207,7 @@ NO_TEXT = "is not a string of up to 30,000 characters without NUL"
         ({"A": "1", "JOB_ID": "2"}, "; the name 'JOB_ID' is not allowed"),
         ({"A": "1", "": "2"}, "; the name '' is not allowed"),
         ({"A": "1", "B": "x" * 25_000, "C": "x" * 29_000, "D": "x" * 20_000},
-         "; 74,005 bytes are too many; 'C' has the most"),
+         "; 74,005 bytes are too many; 'C' is the largest"),
         (["A"], ""),
     ],
 )  # fmt: skip
@@ -302,8 +302,8 @@ def test_a_key_with_another_request_is_422_and_names_its_job(
         is_problem(
             answer,
             422,
-            f"this Idempotency-Key belongs to job {job_id}, which another request has submitted: "
-            "send that request again, or use a new key",
+            f"this Idempotency-Key belongs to job {job_id}, which a different request submitted: "
+            "repeat that request, or use a new key",
         )
     assert client.get("/jobs").json["counts"]["queued"] == 1
 
@@ -446,7 +446,8 @@ def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
     client: FlaskClient, job_maker: JobMaker, status: Status
 ) -> None:
     job_id = job_maker.ended(b"text\n", status)
-    is_problem(client.post(f"/jobs/{job_id}/cancel", json={}), 409, job_id, status)
+    words = "timed out" if status is Status.TIMED_OUT else status
+    is_problem(client.post(f"/jobs/{job_id}/cancel", json={}), 409, job_id, words)
     answer = client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.data) == (204, b"")
     is_problem(client.get(f"/jobs/{job_id}"), 404, job_id)
@@ -535,7 +536,7 @@ def test_health_names_a_few_of_many_queues(client: FlaskClient, job_maker: JobMa
         job_maker.queued(queue=f"queue-{number:02}")
     told = client.get("/healthz").json["reason"]
     named = ", ".join(f"queue-{number:02}" for number in range(5))
-    assert told == f"jobs wait in {named} and 7 more, and no worker serves that"
+    assert told == f"jobs wait in {named} and 7 more, which no worker serves"
 
 
 def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> None:
@@ -824,7 +825,7 @@ WRONG["command"] += [[LONG], ["x"] * 1_001]
 WRONG["env"] += [{"A": "x" * 30_000, "B": "日" * 10_000, "C": "x" * (35_536 - 30_000 - 2)}]
 WRONG["env"] += [{"TAILBOARD_X": "x"}, {"JOB_ID": "x"}, {"JOB_ATTEMPT": "1"}, {"x" * 201: "y"}]
 ALLOWED = {
-    "command": "shell line",
+    "command": "shell command line",
     "name": "200",
     "queue": "a-z",
     "cwd": "absolute",
@@ -869,8 +870,14 @@ def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> 
     [
         ({"command": ["echo", 5]}, "; wrong: item 2"),
         ({"command": ["echo", "a\0"]}, "; wrong: item 2"),
-        ({"command": ["", "a"]}, "command must be a shell line, or a list of a program"),
-        ({"command": [" "]}, "command must be a shell line, or a list of a program"),
+        (
+            {"command": ["", "a"]},
+            "command must be a non-empty shell command line, or a non-empty list of a program",
+        ),
+        (
+            {"command": [" "]},
+            "command must be a non-empty shell command line, or a non-empty list of a program",
+        ),
     ],
     ids=str,
 )
@@ -901,7 +908,7 @@ def test_a_value_of_a_param_that_no_variable_can_have_is_named(client: FlaskClie
     client.put("/saved/name", json={"command": "true", "params": [{"name": "A"}]})
     for value in ("\ud800", "a\0"):
         answer = client.post("/saved/name/run", json={"A": value})
-        is_problem(answer, 400, "A must be a text of up to 30,000 characters without NUL")
+        is_problem(answer, 400, "A must be a string of up to 30,000 characters without NUL")
 
 
 @pytest.mark.parametrize("number", ["+5", "%205", "1_0", "%EF%BC%95", "5.0", "9" * 30])

@@ -145,10 +145,10 @@ def test_a_repeated_rerun_runs_nothing_twice(run: Run, job_maker: JobMaker) -> N
     jobs = failed(job_maker, 2)
     assert run("rerun", jobs[0]).exit_code == 0
     first = run("rerun", "--status", "failed", "--yes")
-    assert "1 job:" in first.stderr and "left out: 1 job that ran again since" in first.stderr
+    assert "1 job:" in first.stderr and "skipped: 1 job already rerun" in first.stderr
     again = run("rerun", "--status", "failed", "--yes")
     assert (again.exit_code, again.stdout) == (0, "")
-    assert again.stderr == "no jobs\nleft out: 2 jobs that ran again since\n"
+    assert again.stderr == "no jobs\nskipped: 2 jobs already rerun\n"
     for job in job_maker.storage.list(Status.QUEUED)[0]:
         job_maker.finish(job_maker.start(job), Status.FAILED)
     newest = run("rerun", "--status", "failed", "--yes")

@@ -301,7 +301,7 @@ def test_a_record_of_an_older_version_is_shown_and_never_run(
     place = old_job(folder, OLD_RECORD.replace('"version": 2', '"version": 1'))
     job = storage.get(place.name)
     assert (job.command, job.status) == ("python train.py", Status.QUEUED)
-    assert job.reason and "made by another version" in job.reason
+    assert job.reason and "another version of Tailboard wrote" in job.reason
     assert claim() is None
     assert storage.get(place.name).status is Status.QUEUED
 

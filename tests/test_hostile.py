@@ -488,7 +488,7 @@ def test_a_follower_is_told_what_was_not_kept(
     with requests.get(url, stream=True, timeout=20, headers=EVENTS) as events:
         kind, at, gap = next(read_events(events))
     assert (kind, gap) == ("gap", {"from": 0, "to": at})
-    assert first == f"[{at} bytes no longer exist]" and LARGE - at <= 2 << 20
+    assert first == f"[{at} bytes missing]" and LARGE - at <= 2 << 20
 
 
 # --- A full disk ----------------------------------------------------------------------------------

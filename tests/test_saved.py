@@ -91,10 +91,10 @@ def test_the_times_of_an_expression(cron: str, zone: str, after: str, times: lis
         ("0 0 0 * *", "cron: its day of the month '0' cannot be read; allowed are * and 1 to 31"),
         ("0 0 * 13 *", "cron: its month '13' cannot be read; allowed are * and 1 to 12"),
         ("0 0 * * mo", "cron: its day of the week 'mo' cannot be read; allowed are * and 0 to 7"),
-        ("0 0 31 2 *", "cron: its day of the month '31' and day of the week '*' never come in"),
+        ("0 0 31 2 *", "cron: day of the month '31' and day of the week '*' never occur in"),
         ("* * * *", "cron must be five fields"),
         ("* * * * * *", "cron must be five fields"),
-        ("@reboot", "or one of @hourly, @daily, @weekly, @monthly, @yearly, and '@reboot' is not"),
+        ("@reboot", "or one of @hourly, @daily, @weekly, @monthly, @yearly, not '@reboot'"),
         ("@daily 1", "cron must be five fields"),
         ("²/² * * * 5L#L", "cron: its minute"),
     ],
@@ -260,17 +260,17 @@ def test_values_are_variables_and_never_part_of_the_line() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "VERSION must be given: a text"),
+        ({}, "VERSION is required: a string"),
         (
             {"VERSION": "1", "PLCE": "x"},
             "deploy has no param 'PLCE'; its params are VERSION, PLACE",
         ),
         ({"VERSION": "1", "PLACE": "mars"}, "PLACE must be one of test, live, not 'mars'"),
-        ({"VERSION": 1.2}, "VERSION must be a text, in quotes, and 1.2 is none"),
-        ({"VERSION": True}, "VERSION must be a text, in quotes, and True is none"),
-        ({"VERSION": None}, "VERSION must be given: a text"),
-        ({"VERSION": "a\0"}, "VERSION must be a text of up to 30,000 characters without NUL"),
-        ({"VERSION": "a" * 30_001}, "VERSION must be a text of up to 30,000 characters"),
+        ({"VERSION": 1.2}, "VERSION must be a string, in quotes, not 1.2"),
+        ({"VERSION": True}, "VERSION must be a string, in quotes, not True"),
+        ({"VERSION": None}, "VERSION is required: a string"),
+        ({"VERSION": "a\0"}, "VERSION must be a string of up to 30,000 characters without NUL"),
+        ({"VERSION": "a" * 30_001}, "VERSION must be a string of up to 30,000 characters"),
     ],
 )
 def test_a_value_that_is_missing_or_wrong_is_named(
@@ -289,10 +289,10 @@ def test_a_value_that_is_missing_or_wrong_is_named(
         ([Param(name="version")], "params: 'version' must be named [A-Z][A-Z0-9_]*"),
         ([Param(name="JOB_ID")], "params: 'JOB_ID' must be named"),
         ([Param(name="TAILBOARD_TOKEN")], "params: 'TAILBOARD_TOKEN' must be named"),
-        ([Param(name="B"), Param(name="B")], "params: B stands there twice"),
-        ([Param(name="A")], "params: A is set by env already"),
+        ([Param(name="B"), Param(name="B")], "params: B appears twice"),
+        ([Param(name="A")], "params: A is already set in env"),
         ([Param(name="B", default="c", choices=["d"])], "params: the default of B must be one"),
-        ([Param(name=f"P{n}") for n in range(33)], "params must be 32 at most, not 33"),
+        ([Param(name=f"P{n}") for n in range(33)], "there can be at most 32 params, not 33"),
     ],
 )  # fmt: skip
 def test_params_that_do_not_go_together_are_told(params: list[Param], sentence: str) -> None:
@@ -301,7 +301,7 @@ def test_params_that_do_not_go_together_are_told(params: list[Param], sentence: 
 
 
 def test_a_param_without_a_default_cannot_have_times() -> None:
-    with pytest.raises(ValueError, match="cron needs a default for each param, and VERSION has"):
+    with pytest.raises(ValueError, match="cron needs a default for each param; VERSION has"):
         replace(deploy(), cron="@daily").check()
 
 
@@ -392,7 +392,7 @@ def test_an_unknown_saved_command_is_404(client: FlaskClient, method: str, path:
     ("name", "change", "sentence"),
     [
         ("Backup", {}, "the name of a saved command must be 1 to 64 of the characters"),
-        ("backup", {"command": None}, "command must be a shell line"),
+        ("backup", {"command": None}, "command must be a non-empty shell command line"),
         ("backup", {"cron": "0 25 * * *"}, "cron: its hour '25' cannot be read"),
         ("backup", {"cron": 5}, "cron must be five fields"),
         ("backup", {"zone": "Mars"}, "zone must be an IANA name"),
@@ -422,7 +422,7 @@ def test_a_saved_command_that_is_too_large_or_one_too_many_is_refused(
     monkeypatch.setattr("tailboard.saved_command.MAX_SAVED", 0)
     answer = client.put("/saved/x", json={"command": "true"})
     assert (answer.status_code, answer.get_json()["status"]) == (409, 409)
-    assert answer.get_json()["detail"].endswith("saved commands already: delete one first")
+    assert answer.get_json()["detail"].endswith("0 saved commands: delete one first")
 
 
 def test_a_body_of_another_type_is_not_saved(client: FlaskClient) -> None:

@@ -208,7 +208,7 @@ def test_a_key_with_another_request_is_refused(store: WorkerStore, store_url: st
     for again in (store, open_store(store_url)):
         assert again.submit(Job(command="echo one"), "k", one).id == job.id
         assert again.submit(Job(command="echo one"), "k").id == job.id
-        with pytest.raises(KeyReused, match=f"belongs to job {job.id}, which another request"):
+        with pytest.raises(KeyReused, match=f"belongs to job {job.id}, which a different request"):
             again.submit(Job(command="echo two"), "k", two)
     assert store.counts()[Status.QUEUED] == 1
 
@@ -1495,7 +1495,7 @@ def test_saved_commands_are_bounded_in_number_and_in_all(
     with pytest.raises(TooManySaved, match="all saved commands together"):
         store.saved.save(large("a", 7_000))
     store.saved.save(SavedCommand(saved="c", command="true"))
-    with pytest.raises(TooManySaved, match="there are 3 saved commands already: delete one first"):
+    with pytest.raises(TooManySaved, match="there are 3 0 saved commands: delete one first"):
         store.saved.save(SavedCommand(saved="d", command="true"))
     assert [each.saved for each in store.saved.list()] == ["a", "b", "c"]
     store.saved.delete("b")

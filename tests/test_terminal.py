@@ -82,7 +82,7 @@ def test_a_script_is_read_from_standard_input(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["submit", " "], "command must be a shell line"),
+        (["submit", " "], "command must be a non-empty shell command line"),
         (["submit", "true", "--retries", "-1"], "retries must be a whole number"),
         (["submit", "true", "--queue", "A B"], "queue must be 1 to 32"),
         (["submit", "true", "--env", "A"], "--env must be NAME=VALUE"),
@@ -107,7 +107,7 @@ def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderSto
     assert flask("cancel", first.id[-8:]).returncode == 0
     assert storage.get(first.id).status is Status.CANCELLED
     assert flask("delete", first.id).returncode == 0
-    assert "only a job that has ended" in flask("delete", second.id).stderr
+    assert "only jobs that have ended" in flask("delete", second.id).stderr
     assert flask("rerun", second.id).returncode == 0
     listed = flask("jobs", "--json", "--status", "queued").stdout.splitlines()
     assert [json.loads(line)["rerun_of"] for line in listed] == [second.id, None]
@@ -247,7 +247,7 @@ def typed(folder: Path) -> Typed:
         (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is set twice"),
         (["submit", "true", "--env", "=x"], "; the name '' is not allowed"),
         (["start", "there", "A=1", "A=2"], "'A' is set twice"),
-        (["start", "there", "A=\udcff"], "A must be a text of up to 30,000 characters"),
+        (["start", "there", "A=\udcff"], "A must be a string of up to 30,000 characters"),
         (
             ["logs", "JOB", "--tail", "1", "--since", "1d"],
             "give either --tail or --since, not both",
@@ -280,7 +280,7 @@ def test_a_script_that_is_no_text_is_refused_in_one_sentence(processes: Processe
     env = processes.env | {"LC_ALL": "C.UTF-8"}
     done = subprocess.run(command, cwd=ROOT, env=env, input=b"echo \xff", capture_output=True)
     assert done.returncode == 1
-    assert done.stderr == b"Error: the script must be UTF-8 text, and its byte 5 is not\n"
+    assert done.stderr == b"Error: the script must be UTF-8 text, but byte 5 is not\n"
 
 
 def test_an_exported_file_that_is_no_json_is_answered_with_the_place(

@@ -187,7 +187,7 @@ def test_a_bad_file_changes_nothing_and_is_told_once(
     ("content", "sentence"),
     [
         (None, "No such file or directory"),
-        ("", "holds no token: `flask token NAME` makes one"),
+        ("", "contains no token: `flask token NAME` makes one"),
         (f"#\n{entry('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_token_is_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> No
     path.write_text(entry("ben", BEN) + entry("anna", ANNA))
     refused = flask_token("anna")
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "anna has a token already" in refused.stderr
+    assert "anna already has a token" in refused.stderr
     replaced = flask_token("anna", "--replace")
     assert path.read_text() == entry("ben", BEN) + entry("anna", replaced.stdout.strip())
     revoked = flask_token("anna", "--revoke")
@@ -280,4 +280,4 @@ def test_tokens_made_at_once_are_all_kept(tmp_path: Path) -> None:
 
 def test_without_a_file_no_token_is_made(client: FlaskClient) -> None:
     told = client.application.test_cli_runner().invoke(args=["token", "anna"])
-    assert told.exit_code == 1 and "TAILBOARD_TOKENS must name the file" in told.stderr
+    assert told.exit_code == 1 and "TAILBOARD_TOKENS must name the token file" in told.stderr

@@ -19,7 +19,7 @@ commands = Commands()
 def access_command() -> None:
     """List the routes of the API: method, path, and what a request must present. Without
     TAILBOARD_TOKEN and TAILBOARD_TOKENS the API asks for neither token nor ticket; it then serves
-    only programs of its own machine."""
+    only programs on its own machine."""
     width = max(len(path) for _, path in OPERATIONS)
     for (method, path), operation in OPERATIONS.items():
         echo_line(f"{method.upper():6}  {path:{width}}  {operation.access}")

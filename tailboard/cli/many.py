@@ -105,7 +105,7 @@ def show_chosen(chosen: Chosen) -> None:
     if len(chosen.jobs) > SHOWN_JOBS:
         echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
     if chosen.left_out:
-        message = f"skipped: {count_of(chosen.left_out)} that have already been rerun"
+        message = f"skipped: {count_of(chosen.left_out)} already rerun"
         echo_line(message, err=True)
 
 

@@ -47,7 +47,7 @@ def read_script() -> str:
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that select jobs, which GET /jobs has, too."""
+    """Add the options that select jobs, the same as those of GET /jobs."""
     status = click.Choice([str(status) for status in Status])
     options: list[Decorator] = [
         click.option("--status", type=status),
@@ -64,7 +64,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
-    """Texts such as NAME=VALUE as a mapping. An error message begins with `option`."""
+    """Strings such as NAME=VALUE as a mapping. An error message begins with `option`."""
     if bad := [pair for pair in pairs if "=" not in pair]:
         raise click.ClickException(f"{option} must be NAME=VALUE, not {bad[0][:80]!r}")
     values: dict[str, str] = {}

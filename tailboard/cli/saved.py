@@ -56,8 +56,9 @@ def save_command_line(
     param: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Save COMMAND, a shell line (-: a script from standard input), as NAME, instead of what NAME
-    was. With --from, a variable of the job that becomes a param supplies the param's default."""
+    """Save COMMAND, a shell line (-: a script from standard input), as NAME. An existing command
+    NAME is replaced. With --from, a variable of the job that becomes a param supplies the param's
+    default."""
     if (command is None) == (job_id is None):
         raise click.ClickException("give either a COMMAND or --from ID")
     definition: dict[str, Any] = {
@@ -130,7 +131,7 @@ def describe_command(shown: dict[str, Any]) -> str:
 
 
 def time_in_zone(text: str, zone: str) -> str:
-    """A time from the wire, to the minute, in a time zone, with the name of that zone."""
+    """An RFC 3339 time as local time in a zone, to the minute, followed by the name of the zone."""
     if zone == "UTC":
         return f"{text[:16]}Z"
     return f"{datetime.fromisoformat(text).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
@@ -185,7 +186,7 @@ def export_command(folder: str) -> None:
 @saved_commands.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def import_command(folder: str) -> None:
-    """Save each FOLDER/NAME.json, as `export` writes them. If one is bad, none is saved."""
+    """Save each FOLDER/NAME.json, as written by `export`. If one is invalid, none is saved."""
     store = state().store
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
     commands = [read_exported(os.path.join(folder, name)) for name in names]
@@ -203,8 +204,8 @@ def import_command(folder: str) -> None:
 
 
 def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
-    """The size of a definition in bytes. An error if there is no room for it; `sizes` are those of
-    all saved commands, by name."""
+    """The size of a definition in bytes. An error if there are too many saved commands or they are
+    too large; `sizes` are those of all saved commands, by name."""
     size = len(encode_command(make_command(name, definition)))
     try:
         check_room(name, size, sizes)

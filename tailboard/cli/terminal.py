@@ -34,15 +34,15 @@ class Command(click.Command):
 
 
 class Commands(AppGroup):
-    """The commands of one module. `create_app` adds them to `flask`. They work on the storage
-    itself, so the API need not be running."""
+    """The commands of one module. `create_app` adds them to `flask`. They work directly on the
+    storage, so the API need not be running."""
 
     command_class = Command
 
 
 def printable(text: str) -> str:
-    """The text without control characters. Clients choose names, reasons and more. On a terminal,
-    control characters could write to the clipboard (OSC 52) or overwrite other lines."""
+    """The text without control characters. Names, reasons and other texts come from clients. On a
+    terminal, control characters could write to the clipboard (OSC 52) or overwrite other lines."""
     return CONTROL_RE.sub("\ufffd", text)
 
 
@@ -76,7 +76,8 @@ def terminal_columns() -> int | None:
 
 
 def cut_to(text: str, columns: int) -> str:
-    """The part of a text that fits into one line of a terminal. CJK characters take two columns."""
+    """The part of a text that fits into one line of a terminal. CJK characters are two columns
+    wide."""
     for place, character in enumerate(text):
         columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
         if columns < 0:

@@ -27,9 +27,9 @@ def workers_command() -> None:
     for pause in state().store.pauses.list():
         echo_line(f"queue {pause.queue} has been paused since {pause.since}{pause.words}")
     for machine in state().store.machines():
-        state = "reachable" if machine.state == "heard of" else machine.state
+        reach = "reachable" if machine.state == "heard of" else machine.state
         seen = f"last seen at {machine.heard_at}"
-        echo_line(f"machine {machine.spool}  {machine.running} running  {state}, {seen}")
+        echo_line(f"machine {machine.spool}  {machine.running} running  {reach}, {seen}")
 
 
 @commands.command("mark-lost")
@@ -43,7 +43,8 @@ def mark_lost_command(spool: str) -> None:
         raise click.ClickException(
             "only machines that share their jobs through Redis can be given up"
         )
-    from tailboard.machines.redis_machines import RedisMachines  # here: a folder needs no Redis
+    # Imported here: a folder needs no Redis.
+    from tailboard.machines.redis_machines import RedisMachines
 
     reason = f"its machine {spool} was given up by {getuser()}"
     with closing(RedisMachines(url)) as machines:

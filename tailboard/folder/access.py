@@ -17,10 +17,10 @@ TRUSTED_NAMES += ("set-aside", "taken", "returned", "secret", "name", "deleted",
 
 
 def check_private(variable: str, root: str) -> None:
-    """ValueError, which names the setting, the folder and the remedy, if users other than root can
-    put jobs into a jobs folder: they would run as the user of this process. A missing folder is
-    fine: it will be made private. So is one like /tmp, as a new tmpfs is: this function makes all
-    its folders and files at once, and others cannot replace them."""
+    """ValueError if users other than root can put jobs into a jobs folder, since those jobs would
+    run as the user of this process. The error names the setting, the folder and the remedy. A
+    missing folder is fine: it will be made private. A folder like /tmp (a new tmpfs is one) is fine
+    too: this function makes all its folders and files at once, and others cannot replace them."""
     root = os.path.abspath(root)
     if _is_like_tmp(root):
         FolderStore(root).make_all_names()
@@ -68,7 +68,7 @@ def _check_access(variable: str, path: str) -> None:
 
 
 def _is_private_group(found: os.stat_result) -> bool:
-    """Is its group one that many systems create for each user alone, with a umask of 002? Such a
+    """Is its group a user's private group, which many systems combine with a umask of 002? Such a
     group has the user's number and no other member."""
     if found.st_gid != found.st_uid:
         return False

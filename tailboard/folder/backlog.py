@@ -1,4 +1,4 @@
-"""The queues as a worker watches them: which jobs it can try to claim, and which are delayed."""
+"""A worker's view of the queues: which jobs it can try to claim, and which are delayed."""
 
 from __future__ import annotations
 
@@ -57,18 +57,19 @@ class DelayedJobs:
         """Remember until when this job is delayed. Returns False if it is due."""
         due = time.monotonic() + delayed.delay.seconds_left(time.time())
         # The wall clock may have been set back since the job was first seen: the pause before a
-        # retry must not grow. A job that waits for a time of day follows the wall clock alone.
+        # retry must not grow. A job that waits for a time of day follows only the wall clock.
         delayed.due = min(due, delayed.due) if isfinite(delayed.delay.at_most) else due
         self.jobs[key] = delayed
         heapq.heappush(self.heap, (delayed.due, *key))
         return delayed.due > time.monotonic()
 
     def forget(self, key: tuple[str, str]) -> None:
-        """Forget a job that starts, or that has entered its queue anew: the next claim reads it."""
+        """Forget a job that starts, or that has entered its queue again: the next claim reads
+        it."""
         self.jobs.pop(key, None)
 
     def without_delayed(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """Those of `found`, which lists all queued jobs, that are not known to be delayed. Forgets
+        """The jobs of `found`, a list of all queued jobs, that are not known to be delayed. Forgets
         delayed jobs that are no longer queued, and computes the delays of the others again, since
         the wall clock may have been set."""
         known, self.jobs, self.heap = self.jobs, {}, []
@@ -97,7 +98,7 @@ class Backlog:
     def __init__(self, folders: JobFolders, pauses: PauseFiles) -> None:
         self._folders, self._pauses = folders, pauses
         self._entries: list[tuple[str, str]] = []  # a heap
-        self._busy: list[tuple[str, str]] = []  # were locked when they were tried
+        self._busy: list[tuple[str, str]] = []  # found locked when they were tried
         self._delayed = DelayedJobs()
         self.scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._queues: frozenset[str] = frozenset()  # that this worker serves; empty: all
@@ -204,7 +205,7 @@ class Backlog:
                     cancel_queued(self._folders, folder, request.reason)
             except (FileNotFoundError, JobError):
                 pass  # another worker was faster
-            except OSError as error:  # it concerns this job alone and must not prevent claims
+            except OSError as error:  # it affects only this job and must not prevent claims
                 if error.errno in RESOURCE_ERRNOS:
                     raise
                 self._folders.errors.report(f"queued/{queue}/{job_id}", error)

@@ -70,9 +70,8 @@ def _has_just_ended(folders: JobFolders, folder: str) -> bool:
 
 def _will_be_seen(folders: JobFolders, folder: str) -> bool:
     """Is the process that records or claims this job next certain to see the request in its folder?
-
-    It is if the journal has no `ended` line, because a recorder looks for a request after it has
-    written that line. It is also if no process supervises the job, because the next one judges the
+    Yes if the journal has no `ended` line, because a recorder looks for a request after it has
+    written that line. Yes also if no process supervises the job, because the next one judges the
     job again. Otherwise the recorder moves the folder within milliseconds. FileNotFoundError if the
     folder has moved."""
     attempt = folders.read_attempts(folder, must_read=True)[-1]
@@ -117,8 +116,8 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
 
 
 def request_cancel(folders: JobFolders, folder: str, reason: str) -> None:
-    """Make the file `cancel`, unless there is a request already. Readers see it only with its
-    content: one that found it empty would record the cancel without its reason."""
+    """Make the file `cancel`, unless there is a request already. It appears only with its content:
+    a reader that found it empty would record the cancel without its reason."""
     path, draft = f"{folder}/cancel", f"{folder}/cancel-{os.urandom(4).hex()}"
     if os.path.lexists(path):
         return

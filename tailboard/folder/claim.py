@@ -28,7 +28,7 @@ from tailboard.logs import FileLog, disk_usage, log_size, log_start
 from tailboard.status import Status
 from tailboard.values import utc
 
-MAX_FAILED_STARTS = 3  # after so many, a job whose shim never starts its command has failed
+MAX_FAILED_STARTS = 3  # failed starts of its shim after which a job has failed
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -56,7 +56,7 @@ class Claim(AbstractContextManager["Claim"]):
         self._times, self._journal = times, journal
         self._supervisor: LogSupervisor | None = None
         self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
-        self._written: Outcome | None = None  # how it ended, if the journal has the line already
+        self._written: Outcome | None = None  # how it ended, if the journal already says so
         self.job = Job(command="")
         self.attempt = Attempt()
 
@@ -90,7 +90,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     def shim_input(self) -> int:
         """The locked journal, for the shim's standard input; the shim appends to it. The lock is
-        free once both the shim and this process have closed it: see `release_journal`."""
+        released once both the shim and this process have closed it: see `release_journal`."""
         assert self._journal is not None, "the lock was released"
         return self._journal
 
@@ -100,8 +100,8 @@ class Claim(AbstractContextManager["Claim"]):
         os.fsync(self.shim_input())
 
     def release_journal(self) -> None:
-        """Close this process's copy of the locked journal. LOCK_UN would release the shim's lock,
-        too (flock(2))."""
+        """Close this process's copy of the locked journal. LOCK_UN would also release the shim's
+        lock (flock(2))."""
         if self._journal is not None:
             os.close(self._journal)
             self._journal = None
@@ -110,7 +110,7 @@ class Claim(AbstractContextManager["Claim"]):
         """The job's log, for its output and our notices; OSError if it is not a regular file."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         fd = open_regular(f"{self.folder}/output.log", flags)
-        os.set_blocking(fd, True)  # the job inherits it, and may look at its flags
+        os.set_blocking(fd, True)  # the job inherits the descriptor and can see its flags
         return open(fd, "ab", buffering=0)
 
     def write_notice(self, line: str) -> None:
@@ -157,7 +157,7 @@ class Claim(AbstractContextManager["Claim"]):
     # Its end
 
     def log_usage(self) -> int:
-        """Bytes that its log takes on the disk."""
+        """How many bytes its log takes up on disk."""
         return disk_usage(f"{self.folder}/output.log")
 
     def read_log_end(self, limit: int) -> bytes:
@@ -277,7 +277,7 @@ class Claim(AbstractContextManager["Claim"]):
         )
 
     def finish_damaged(self, status: Status) -> Job:
-        """Finish a job whose journal is damaged and takes no line: only the folder moves."""
+        """Finish a job whose journal is damaged and cannot be written: only the folder moves."""
         return self.move_to(status, f"{self.folders.root}/{status}/{self.day}")
 
     @property
@@ -339,7 +339,7 @@ def lock_times(folder: str) -> int:
     """Lock `times`, which is the right to supervise the job; BlockingIOError if it is taken."""
     path = f"{folder}/times"
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # a job's doing
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # caused by the job
             os.rename(path, f"{path}.damaged-{os.urandom(4).hex()}")
     times = lock_file(path, os.O_RDWR | os.O_CREAT)
     if times is None:

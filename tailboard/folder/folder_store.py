@@ -88,7 +88,7 @@ class FolderStore(JobFolders):
             file.write(f"{job.id} {request or ''}".strip().encode())
             file.flush()
             os.fsync(file.fileno())
-            fsync_folder(f"{self.root}/keys")  # else a power cut may forget the key
+            fsync_folder(f"{self.root}/keys")  # otherwise a power cut could lose the key
             return self._enqueue(job)
 
     def _key_path(self, key: str) -> str:
@@ -211,7 +211,7 @@ class FolderStore(JobFolders):
             claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
             return False
         if claim.job.version != VERSION:
-            return False  # half copied, or made by another version: leave it
+            return False  # incomplete, or made by another version: leave it
         verdict = claim.read_verdict()
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
@@ -314,7 +314,7 @@ class FolderStore(JobFolders):
                 os.close(journal)
         with suppress(OSError):  # retention tries again
             remove_tree(grave)
-        self._count_deleted(status)  # last: even a full disk has room for it now
+        self._count_deleted(status)  # last, because by now even a full disk has room for it
 
     def _count_deleted(self, status: Status) -> None:
         with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
@@ -358,7 +358,7 @@ class FolderStore(JobFolders):
             return submitted
 
     def _has_fired(self, command: SavedCommand, moment: str) -> bool:
-        """Was the job of this time (RFC 3339) submitted?"""
+        """Was the job for this scheduled time (RFC 3339) submitted?"""
         job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
         return self._job_of_key(firing_key(command, parse_time(moment)), job) is not None
 
@@ -416,9 +416,9 @@ class FolderStore(JobFolders):
         return found
 
     def make_all_names(self) -> None:
-        """Make the files and folders that are otherwise made when first needed, so that no other
-        user can make them. A full disk is not an error: other users cannot make files on it
-        either, and a worker must start."""
+        """Make in advance the files and folders that are otherwise made when first needed, so that
+        no other user can make them. A full disk is not an error: other users cannot make files on
+        it either, and a worker must start."""
         try:
             self.saved.make_folders()
             for name in ("deleted", "retention"):

@@ -41,7 +41,7 @@ from tailboard.values import (
 log = logging.getLogger("storage")
 
 RESERVE = 8  # empty folders kept for when the disk has no inode left
-LOOKUPS = 8  # until a job that is found in no state counts as missing
+LOOKUPS = 8  # searches until a job that is found in no state counts as missing
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
@@ -274,7 +274,7 @@ class JobFolders:
             reverse=True,
         )
         for read, (job_id, found, folder) in enumerate(merged):
-            if since is not None and job_id < since:  # all that follow are older
+            if since is not None and job_id < since:  # all the rest are older
                 return jobs, None
             if len(jobs) == limit or read == SCAN_LIMIT:
                 return jobs, last
@@ -295,7 +295,7 @@ class JobFolders:
         """(ID, status, folder) of the jobs below the ID `before`, newest first. The folder of a day
         is read only if the caller gets that far."""
         parts = (self._iter_folder(folder, status, before) for folder in self.folders_of(status))
-        if status is Status.QUEUED:  # jobs of several queues interleave, days do not
+        if status is Status.QUEUED:  # jobs of several queues interleave; days do not
             return heapq.merge(*parts, reverse=True)
         return chain.from_iterable(parts)
 
@@ -376,7 +376,7 @@ class JobFolders:
 
 
 def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:
-    """Fill in which attempt comes next, and when it may start at the earliest."""
+    """Fill in the number of the next attempt, and the earliest time at which it can start."""
     verdict = judge(job.retries, attempt, None, boot, changed_at)
     job.attempt = verdict.next_attempt
     delay, now = delay_before_start(job, verdict, changed_at), time.time()
@@ -385,7 +385,7 @@ def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> Non
 
 
 def fill_running(job: Job, attempt: Attempt) -> None:
-    """Fill in who runs it, and since when."""
+    """Fill in which worker runs it, and since when."""
     job.attempt = max(attempt.number, 1)
     job.worker, job.host, job.pid = attempt.worker, attempt.host, attempt.pid
     job.started_at = attempt.started_at

@@ -73,7 +73,7 @@ class Orphans:
         return bool(own and claimed.pid_namespace and claimed.pid_namespace != own)
 
     def _leave_alone(self, job_id: str) -> None:
-        """Log, once per job, that only a worker of its own namespace can stop it."""
+        """Log once per job that only a worker in its own namespace can stop it."""
         if job_id not in self._left_alone:
             self._left_alone.add(job_id)
             reason = "it runs in another PID namespace, whose workers supervise it"

@@ -23,7 +23,7 @@ class PauseFiles:
         return pause
 
     def put(self, pause: Pause) -> None:
-        """Store a pause durably, in place of an earlier one of its queue."""
+        """Store a pause durably. It replaces an earlier pause of its queue."""
         os.makedirs(self.home, mode=0o700, exist_ok=True)
         replace_whole(self._path(pause.queue), pause.encode(), f"{self.root}/tmp")
         fsync_folder(self.root)
@@ -38,7 +38,7 @@ class PauseFiles:
         return [self._read(queue) for queue in sorted(self.queues())]
 
     def queues(self) -> set[str]:
-        """The names of the paused queues. OSError if the folder cannot be read: then no job may be
+        """The names of the paused queues. OSError if the folder cannot be read; then no job may be
         claimed from any queue."""
         try:
             names = os.listdir(self.home)

@@ -1,6 +1,4 @@
-"""Which ended jobs may be deleted, and when.
-
-It decides and counts; pruning.py deletes."""
+"""Which ended jobs may be deleted, and when. This file decides and counts; pruning.py deletes."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ class Retention:
 
     @classmethod
     def read(cls, ledger: int, boot: str, wall_clock: float) -> Self:
-        """Read the file; start anew if it is empty or damaged, after a reboot, or after a clock
+        """Read the file; start over if it is empty or damaged, after a reboot, or after a clock
         jump. `wall_clock`: seconds since 1970, by the clock that measures ages."""
         now = time.monotonic()
         offset = wall_clock - now
@@ -109,9 +107,9 @@ class Sweep:
         return max(self.max_bytes // LARGE_LOG_SHARE, values.BLOCK)
 
     def bound(self, ended_at: float, now: float) -> Bound | None:
-        """The bound for which a job that ended then is to be deleted, once its bytes are in `kept`;
-        None if it is kept. Both times are in seconds since 1970, by the same clock. A job that
-        ended within the last hour is never deleted to save bytes."""
+        """The bound that requires a job that ended at this time to be deleted, once its bytes are
+        counted in `kept`; None if it is kept. Both times are in seconds since 1970, by the same
+        clock. A job that ended within the last hour is never deleted to save bytes."""
         is_recent = abs(now - ended_at) < MIN_KEPT  # a time in the future is wrong
         if self.is_full() and not is_recent:
             return "bytes"
@@ -120,7 +118,7 @@ class Sweep:
         return None
 
     def _reason(self, bound: Bound) -> str:
-        """The bound as the reason of a deletion."""
+        """The bound, as the reason for a deletion."""
         if bound == "bytes":
             return f"the logs are above {self.max_bytes:,} bytes"
         return f"it ended before {utc(self.oldest)}"

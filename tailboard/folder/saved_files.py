@@ -160,7 +160,7 @@ class SavedFiles:
         self._replace_file(f"{self.root}/schedules/{name}.state", encode_schedule(schedule))
 
     def is_as_seen(self, command: SavedCommand, seen: Schedule) -> bool:
-        """Are the command and its schedule stored exactly so?"""
+        """Are exactly this command and this schedule stored?"""
         with suppress(CommandNotFound):
             return self.load(command.saved) == command and (
                 self.load_schedule(command.saved) == seen

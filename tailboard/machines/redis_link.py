@@ -26,7 +26,7 @@ Command = tuple[Any, ...]
 @cache
 def load_scripts() -> Mapping[str, str]:
     """The Lua scripts that Redis runs, by name. The files are read at the first call."""
-    from pathlib import Path  # here: its import takes time, and a folder needs no scripts
+    from pathlib import Path  # imported here: it takes time, and a folder needs no scripts
 
     folder = Path(__file__).parent / "lua"
     texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
@@ -40,7 +40,7 @@ class RedisLink:
     ours, because the client's text may show the URL, which contains a password."""
 
     def __init__(self, url: str) -> None:
-        import redis  # here: it takes memory and time, and a folder does not need it
+        import redis  # imported here: it takes memory and time, and a folder does not need it
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 

@@ -80,7 +80,7 @@ def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str |
     connections: list[Any] = []
 
     def send() -> None:
-        import requests  # here, because it takes 15 MB and few workers have a webhook
+        import requests  # imported here: it takes 15 MB, and few workers have a webhook
 
         try:
             with requests.Session() as session:

@@ -87,8 +87,7 @@ def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk.gap:
             begin, end = chunk.gap
-            message = "the log was "
-            "truncated" if end < begin else f"{end - begin} bytes no longer exist"
+            message = "the log was truncated" if end < begin else f"{end - begin} bytes missing"
             line = f"[{message}]\n".encode()
             yield line if last == b"\n" else b"\n" + line
             last = b"\n"
