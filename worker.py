@@ -322,7 +322,7 @@ class Worker:
             self.spawn_pause = min(pause, MAX_SPAWN_PAUSE)
             raise error
         reason = f"cannot start: {error}"
-        with suppress(OSError):  # the log itself may be the trouble
+        with suppress(OSError):  # the log itself may be the cause
             claim.write_notice(f"tailboard: {reason}")
         self.supervisor.finish(claim, Outcome(Status.FAILED, reason=reason, final=True))
 
@@ -393,7 +393,7 @@ def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: Worke
     check_private("TAILBOARD_SPOOL", settings.spool)
     store = RedisMachines(settings.storage, settings.unreachable)
     scheduler = None if drain else Scheduler(store, store.now)
-    with suppress(OSError):  # Redis is away: the relay logs that and tries again
+    with suppress(OSError):  # Redis is unreachable: the relay logs that and tries again
         store.check()
     spool = open_spool(settings.spool)  # a thread needs a spool of its own
     relay = Relay(store, spool, settings, scheduler=scheduler)

@@ -1,1 +1,1 @@
-"""The parts of Tailboard, from which the modules at the top level are built."""
+"""The parts from which the modules at the top level are built."""

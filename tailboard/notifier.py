@@ -1,4 +1,4 @@
-"""Waiting until a file or folder changes."""
+"""Waiting for changes of files and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log that a program writes about itself, and errors in it that recur."""
+"""The log of the program itself, and the handling of errors that recur."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def start_logging(stream: TextIO) -> None:
 
 
 class RepeatedErrors:
-    """Logs an error about a thing once, and again only if it changes or recurs."""
+    """Logs an error about a subject (such as a job) once, and again only if it changes or
+    recurs."""
 
     LIMIT = 1_000  # things known at once; the oldest are forgotten
 

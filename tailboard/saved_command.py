@@ -1,4 +1,4 @@
-"""A saved command: a job's options with parameters, and times to start it."""
+"""A saved command: a job's options, parameters, and a schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tailboard.values import is_text, plain_number
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
 PARAM_RE = re.compile(r"(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}")
-VALUE_RE = re.compile("[^\0\ud800-\udfff]*")  # what a variable and UTF-8 can hold
+VALUE_RE = re.compile("[^\0\ud800-\udfff]*")  # what an environment variable in UTF-8 can contain
 PARAM_NAMES = "[A-Z][A-Z0-9_]* of up to 64 characters, and not JOB_… or TAILBOARD_…"
 MAX_PARAMS = 32
 MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
@@ -71,15 +71,15 @@ class Param:
 
 @dataclass(slots=True, kw_only=True)
 class SavedCommand(JobOptions):
-    """Options of jobs, kept under a name, with the params that each run can set and times to
-    start it. If `name` is None, its jobs are called as the saved command."""
+    """Job options that are saved under a name, with the params that each run can set and a
+    schedule. If `name` is None, its jobs have the name of the saved command."""
 
     saved: str = unrecorded()  # its own name
     params: list[Param] = recorded(list, check=is_list)
     # Five fields, or @daily and the like; None: it has no times:
     cron: str | None = recorded(None, check=is_text)
     zone: str = recorded("UTC", check=is_string)  # of the times: an IANA name
-    paused: bool = recorded(False, check=is_bool)  # its times pass, and nothing runs
+    paused: bool = recorded(False, check=is_bool)  # scheduled runs are skipped
     saved_at: str | None = unrecorded(None)  # RFC 3339; by the store
 
     def check(self) -> None:
@@ -151,9 +151,10 @@ def encode_command(command: SavedCommand) -> bytes:
 
 
 def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:
-    """ValueError if a definition of this size (bytes) is too large; TooManySaved if there is no
-    room for it beside the others. `sizes` has the sizes of all saved commands, by name. A command
-    that does not grow is always accepted: one from before these limits must remain pausable."""
+    """ValueError if a definition of this size (bytes) is too large; TooManySaved if all of them
+    together would exceed a limit. `sizes` has the sizes of all saved commands, by name. A command
+    that does not grow is always accepted: it must be possible to pause one that is older than these
+    limits."""
     known = sizes.get(name)
     if known is not None and size <= known:
         return

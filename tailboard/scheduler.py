@@ -1,4 +1,4 @@
-"""The scheduler: submits the jobs of saved commands when their times come."""
+"""The scheduler: submits the jobs of saved commands when they are due."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ log = logging.getLogger("worker")
 
 
 class ScheduledCommands(Protocol):
-    """What the scheduler reads of the saved commands; the contract is `storage.SavedCommands`."""
+    """The methods for saved commands that the scheduler needs; the contract is
+    `storage.SavedCommands`."""
 
     def list(self) -> Sequence[SavedCommand]: ...
 
@@ -31,7 +32,7 @@ class ScheduledCommands(Protocol):
 
 
 class SchedulerStore(Protocol):
-    """What the scheduler needs of a storage; the contract is `storage.Store`."""
+    """The methods of a storage that the scheduler needs; the contract is `storage.Store`."""
 
     @property
     def saved(self) -> ScheduledCommands: ...
@@ -79,8 +80,9 @@ def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | 
 
 class Scheduler:
     """Fires saved commands when they are due. Every worker has one, except those that drain. The
-    store makes sure that only one of them fires a time. The scheduler plans when to look at each
-    command again, and checks every few seconds whether commands were saved, changed or deleted."""
+    store makes sure that only one of them fires each scheduled time. The scheduler plans when to
+    look at each command again, and checks every few seconds whether commands were saved, changed or
+    deleted."""
 
     def __init__(self, store: SchedulerStore, clock: Callable[[], float] | None = None) -> None:
         """`clock` returns seconds since 1970; None: this machine's clock."""
@@ -105,7 +107,7 @@ class Scheduler:
     def fire_all_due(self) -> None:
         """Fire the saved commands that are due, for FIRE_TIME seconds at most, so that running jobs
         are not neglected. Commands left over are looked at in the next call."""
-        self.next_look = time.monotonic() + intervals.RETRY_DELAY  # if an error ends this call
+        self.next_look = time.monotonic() + intervals.RETRY_DELAY  # in case an error ends this call
         now = self.clock()
         if now < self.looked_at:  # the clock was set back
             self.plans.clear()
@@ -151,6 +153,6 @@ class Scheduler:
 
 
 def is_soon(due: float) -> bool:
-    """Is this time of the monotonic clock near enough for `--drain` to wait for it? It is near
-    enough for every retry, because no retry delay is longer than MAX_RETRY_DELAY."""
+    """Is this time on the monotonic clock close enough for `--drain` to wait for it? Every retry
+    is, because no retry delay exceeds MAX_RETRY_DELAY."""
     return due <= time.monotonic() + MAX_RETRY_DELAY

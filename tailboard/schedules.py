@@ -33,12 +33,12 @@ class Schedule:
     skipped_for: str | None = None  # the ID of the job that was still active then
 
     def is_of(self, command: SavedCommand) -> bool:
-        """Was this written for the times that the command has now?"""
+        """Was this written for the command's current cron, zone and `paused`?"""
         known = (self.cron, self.zone, self.paused)
         return known == (command.cron, command.zone, command.paused)
 
     def adapted(self, command: SavedCommand, since: str | None) -> Schedule:
-        """The same, but for the times that the command has now, of which those before `since` do
+        """The same state for the command's current cron, zone and `paused`; times before `since` do
         not count."""
         return replace(
             self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
@@ -88,7 +88,7 @@ def due(
 
 
 def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
-    """The schedule for the times that the command has now."""
+    """The schedule, adapted to the command's current cron, zone and `paused`."""
     if schedule.is_of(command):
         return schedule
     return schedule.adapted(command, command.saved_at)  # its file was changed by hand
@@ -162,7 +162,7 @@ def encode_schedule(schedule: Schedule) -> bytes:
 
 
 def parse_schedule(data: bytes) -> Schedule:
-    """The schedule in this content of a file; ValueError with the reason if it is not one."""
+    """The schedule in the content of its file; ValueError says why if it is invalid."""
     schedule = Schedule(**known_fields(Schedule, json.loads(data)))
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)

@@ -15,7 +15,7 @@ from tailboard.status import FINISHED
 MIN_TOKEN = 16  # characters
 DAYS_100_YEARS = 36_500
 SECONDS_A_YEAR = 366 * 86_400
-UNREACHABLE = 30  # seconds without a report, after which a machine is called unreachable
+UNREACHABLE = 30  # seconds without a report until a machine counts as unreachable
 
 # The settings that are numbers: unit, minimum, maximum (None: no maximum).
 SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
@@ -27,7 +27,7 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
 }
 # If a systemd unit or a compose file refers to a variable that nobody has set, the setting is
-# empty. That must not give access to everybody.
+# empty. That must not let everybody in.
 SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
 # An origin as browsers send it: no path, no capitals, no default port.
 ORIGIN_RE = re.compile(
@@ -63,8 +63,8 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """The settings of this environment. ValueError, in one sentence, for a bad value or a
-        misspelt name. Other unknown variables may be another program's: see
+        """The settings of this environment. ValueError, with a one-sentence message, for a bad
+        value or a misspelt name. Other unknown variables may be another program's: see
         `warn_of_foreign_settings`."""
         names = {f"TAILBOARD_{name.upper()}": name for name in SETTING_NAMES}
         given: dict[str, Any] = {}
@@ -87,7 +87,7 @@ SETTING_NAMES = tuple(f.name for f in fields(Settings))
 
 
 def is_set(variable: str, text: str) -> bool:
-    """Returns False for an empty text, which counts as not set; ValueError if that would be
+    """Returns False for an empty value, which counts as not set; ValueError if that would be
     dangerous."""
     if not text and variable in SETTINGS_NEVER_EMPTY:
         raise ValueError(
@@ -166,7 +166,7 @@ def _parse_statuses(variable: str, text: str) -> str:
 
 
 def parse_origins(variable: str, text: str) -> list[str]:
-    """The origins in this text, which have commas between them; ValueError if one is invalid."""
+    """The comma-separated origins in this text; ValueError if one is invalid."""
     origins = [part.strip().removesuffix("/") for part in text.split(",")]
     for origin in origins:
         if not ORIGIN_RE.fullmatch(origin):
@@ -178,7 +178,7 @@ def parse_origins(variable: str, text: str) -> list[str]:
 
 
 def _near_miss(variable: str) -> str | None:
-    """The setting that this misspelt name probably means; None if it is not similar to any."""
+    """The setting that this misspelt name probably means; None if no name is similar."""
     from difflib import get_close_matches  # imported here: it is rarely needed
 
     name = variable.removeprefix("TAILBOARD_")

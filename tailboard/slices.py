@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 class SlicedWork:
-    """Work that repeats without end. `begin` returns a generator that does the work once and yields
+    """Work that is repeated forever. `begin` returns a generator that does the work once and yields
     after each small part of it."""
 
     def __init__(self, begin: Callable[[], Iterator[None]]) -> None:
@@ -15,8 +15,9 @@ class SlicedWork:
         self.rest: Iterator[None] = iter(())
 
     def continue_for(self, seconds: float) -> None:
-        """Continue the work for about this long. If it ends earlier, it begins anew with the next
-        call. An error of the work is raised here; then, too, it begins anew."""
+        """Continue the work for about this long. If the work ends earlier, the next call starts it
+        again. An error of the work is raised here, and the next call then starts it again as
+        well."""
         until = time.monotonic() + seconds
         for _ in self.rest:
             if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""What a job is called where it is shown. The API and the page use it."""
+"""The titles under which jobs are shown. The API and the page use it."""
 
 from __future__ import annotations
 

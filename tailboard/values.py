@@ -23,11 +23,11 @@ QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
 LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"  # a text that is not blank and has no NUL
 DAY_RE = re.compile(DATE)
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
-# Errors that are not a job's fault, and pass when the machine has room again.
+# Errors that are not a job's fault, and end when the machine has free resources again.
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
-# Control characters of ASCII and Latin-1, and characters that reverse or break the line in which a
-# text is shown.
+# Control characters of ASCII and Latin-1, and characters that reverse or break the line that
+# contains them.
 CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 that sorts
 
@@ -48,7 +48,7 @@ def utc(timestamp: float | None = None) -> str:
 
 
 def parse_time(text: str) -> float:
-    """An RFC 3339 time as seconds since 1970; ValueError if it is not one, or has no zone."""
+    """An RFC 3339 time as seconds since 1970; ValueError if it is invalid or has no zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("it has no time zone")
@@ -83,7 +83,7 @@ def known_fields(cls: Any, record: Any) -> dict[str, Any]:
 
 
 def ids_with(part: str, ids: Iterable[str]) -> Sequence[str]:
-    """The IDs that `Jobs.find` returns, of all `ids`, which are not read if the text is empty."""
+    """The IDs among `ids` that `Jobs.find` returns. `ids` are not read if the text is empty."""
     if not part:
         return []
     return [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
@@ -98,7 +98,7 @@ def cut_text(text: str, size: int) -> str:
 
 
 def is_text(value: Any) -> bool:
-    """Is this a text, or None?"""
+    """Is this a string, or None?"""
     return value is None or isinstance(value, str)
 
 
@@ -151,7 +151,7 @@ def finite_number(value: Any) -> float | int:
 
 
 def is_env(value: Any) -> bool:
-    """Is this an object whose values are texts? JSON allows only texts as names."""
+    """Is this an object whose values are strings? JSON allows only strings as names."""
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 

@@ -1,4 +1,4 @@
-"""A pipe by which a signal handler or another thread ends a wait for descriptors."""
+"""A pipe with which a signal handler or another thread ends a wait for descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WakePipe:
             os.write(self.write_fd, b"x")
 
     def clear(self) -> bool:
-        """Forget the calls of `wake` so far. Returns True if there were any."""
+        """Forget all earlier calls of `wake`. Returns True if there were any."""
         with suppress(BlockingIOError):
             return bool(os.read(self.fd, 1 << 16))
         return False

@@ -1,4 +1,4 @@
-"""Parsers for the answers of Redis. Anybody can change a key, so each value may be damaged."""
+"""Parsers for the replies of Redis. Anybody can change a key, so any value may be damaged."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def flat_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def ended_line(status: Status, reason: str) -> str:
-    """The line for the journal of a job that ends now without its machine."""
+    """The journal line of a job that ends now without its machine."""
     ended = {"status": status, "reason": reason, "finished_at": utc()}
     return f"\n{json.dumps({'ended': ended})}\n"
 
 
 def damaged_line(why: str) -> str:
-    """The line for the journal of a job whose record is damaged: the job is lost."""
+    """The journal line of a job whose record is damaged: the job is lost."""
     return ended_line(Status.LOST, f"{DAMAGED}: {why}")

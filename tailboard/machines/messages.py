@@ -1,4 +1,4 @@
-"""What a machine's relay and Redis exchange, as Python sees it."""
+"""The Python types for what a machine's relay and Redis exchange."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Instance:
 
     @property
     def known(self) -> tuple[str, int, float]:
-        """The arguments by which a script finds out whether Redis has returned to an older state,
-        and for how many seconds jobs are restored then."""
+        """The arguments that let a script find out whether Redis has returned to an older state,
+        and for how many seconds jobs are then restored."""
         return self.epoch, self.beats, RESTORE_TIME
 
 
@@ -65,7 +65,7 @@ class RedisIsOlder(StoreError):
 
 
 class SpoolInUse(OSError):
-    """Another instance of this spool reported to Redis a moment ago."""
+    """Another instance of this spool has just reported to Redis."""
 
     def __init__(self, instance: str, beats: int) -> None:
         super().__init__(errno.EBUSY, "another worker has just reported for this spool")
@@ -80,7 +80,7 @@ class MachineOrders:
     cancel_requests: dict[str, str]  # the IDs of jobs to cancel, each with the reason
     deletions: list[str]  # the IDs of jobs to delete
     paused: dict[str, bytes]  # the paused queues, each with its pause as JSON
-    restoring: int  # how many machines are restoring what an older state of Redis lacks
+    restoring: int  # how many machines are restoring what Redis has lost
     must_restore: bool  # this machine is one of them
 
 
@@ -112,12 +112,12 @@ class SpoolEntry:
 
     @property
     def is_waiting(self) -> bool:
-        """Does it wait for a worker of this machine? It is confirmed, or is about to be."""
+        """Is it waiting for a worker of this machine? If so, it is confirmed or about to be."""
         return self.place in ("taken", "queued")
 
     @property
     def is_over(self) -> bool:
-        """Has its attempt ended? Redis accepts that only after the whole log."""
+        """Has its attempt ended? Redis accepts the end only after the whole log."""
         return self.status in FINISHED or self.place == "returned"
 
     @property

@@ -14,16 +14,17 @@ OUTAGE_LOG_INTERVAL = 60.0  # seconds between log lines about an outage
 
 
 class Outage:
-    """Logs that Redis is away or full: at once, every minute, and when it is back."""
+    """Logs that Redis is unreachable or full: immediately, every minute, and when it is back."""
 
     def __init__(self) -> None:
-        self.since = 0.0  # when it began, on the monotonic clock; 0: there is none
+        self.since = 0.0  # when it began, on the monotonic clock; 0: no outage
         self.logged_at = 0.0  # on the monotonic clock; 0: not logged
         self.full_logged_at = float("-inf")  # on the monotonic clock
 
     def report(self, error: Exception) -> None:
-        """A round of the relay has failed. Rounds without output succeed while Redis is full, so
-        that is logged once a minute, whether or not rounds succeed in between."""
+        """A round of the relay has failed. While Redis is full, rounds without output still
+        succeed, so a full Redis is logged once a minute, whether or not rounds succeed in
+        between."""
         now = time.monotonic()
         self.since = self.since or now
         if is_full(error):

@@ -1,4 +1,4 @@
-"""The outbox of a machine: the changes in its spool that Redis must still learn about."""
+"""The outbox of a machine: the changes in its spool that Redis does not know about yet."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ NEVER = float("inf")  # on the monotonic clock
 class Sent:
     """What Redis knows of a job that this machine runs."""
 
-    watch: int = -1  # the number that changes of its folder carry; -1: not watched
+    watch: int = -1  # the number that the notifier gives changes of its folder; -1: not watched
     moves: int = 0  # how often its folder has moved: it started, it ended
-    entry: SpoolEntry | None = None  # as it was read last
+    entry: SpoolEntry | None = None  # as last read
     offset: int | None = None  # bytes of its log; None: ask Redis
     has_log: bool = False
     journal: bytes | None = None  # None: send it again
@@ -47,7 +47,7 @@ class Sent:
     times: int = 0  # bytes of its samples
     worker: str | None = None  # the worker that claimed it
     queue: str = ""
-    is_fenced: bool = False  # declared lost: kill its run, record nothing
+    is_fenced: bool = False  # declared lost: kill its processes, record nothing
     is_cut: bool = False  # it ended while Redis was full: Redis gets only the end of its log
 
     def send_again(self) -> None:

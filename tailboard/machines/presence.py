@@ -1,4 +1,5 @@
-"""The presence of a machine: that it lives, and that its spool has no second instance."""
+"""The presence of a machine: reports that it is alive, and makes sure that its spool has no second
+instance."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ class SpoolCopied(Exception):
 
 @dataclass
 class Rival:
-    """Another instance that reports for this spool: an earlier one of this folder, which has ended
-    without our knowledge, or the instance of a copy."""
+    """Another instance that reports for this spool: an earlier one of this folder, which ended
+    unnoticed, or the instance of a copy."""
 
     instance: str
     beats: int  # the number of its last report
@@ -34,8 +35,8 @@ class Rival:
 
 
 class Presence:
-    """Reports to Redis that this machine lives. Each run of the relay is an instance of the spool,
-    and Redis accepts one instance at a time."""
+    """Reports to Redis that this machine is alive. Each run of the relay is an instance of the
+    spool, and Redis accepts one instance at a time."""
 
     def __init__(self, store: RelayStore, spool: Spool) -> None:
         self.store, self.spool = store, spool
@@ -44,9 +45,8 @@ class Presence:
         self.rival: Rival | None = None
 
     def report(self, workers: Sequence[WorkerInfo]) -> MachineOrders:
-        """Report that this machine lives and has these workers. Returns what it is to do.
-        SpoolInUse while another instance of its spool may live; SpoolCopied once one is known
-        to."""
+        """Report that this machine is alive and has these workers. Returns its orders. SpoolInUse
+        while another instance of its spool may be alive; SpoolCopied once one is known to be."""
         if self.instance is None:
             self.instance = self.spool.instances.begin()
         try:

@@ -36,8 +36,8 @@ def load_scripts() -> Mapping[str, str]:
 
 
 class RedisLink:
-    """Sends commands and scripts, several in one round trip. Errors are OSErrors with a text of
-    ours, because the client's text may show the URL, which contains a password."""
+    """Sends commands and scripts, several in one round trip. Errors are OSErrors with our own
+    message, because the client's message may show the URL, which contains a password."""
 
     def __init__(self, url: str) -> None:
         import redis  # imported here: it takes memory and time, and a folder does not need it
@@ -67,7 +67,7 @@ class RedisLink:
         self._foreign_names = RepeatedErrors(log)  # invalid names in Redis, each logged once
 
     def key(self, name: str) -> str:
-        """One of our keys, with the prefix that all have."""
+        """One of our keys, with the common prefix."""
         return REDIS_PREFIX + name
 
     def script(self, name: str, *arguments: Any) -> Command:
@@ -106,7 +106,7 @@ class RedisLink:
             raise self._translate_error(error) from None
 
     def _translate_error(self, error: Exception) -> OSError:
-        """The client's error as one of ours, with a text that contains no secret."""
+        """The client's error as one of ours, with a message that contains no secret."""
         text, known = str(error), self.errors
         if isinstance(error, known.OutOfMemoryError) or "OOM" in text[:80]:
             return StoreError(errno.ENOSPC, "Redis is full (maxmemory)")

@@ -69,7 +69,7 @@ class RedisFeed:
             self.changed.wait(0.005)
 
     def remove(self, notifier: RedisNotifier, job_id: str) -> None:
-        """Do not wake this notifier any more."""
+        """Stop waking this notifier."""
         with self.changed:
             notifiers = self.waiting.get(job_id, set())
             notifiers.discard(notifier)
@@ -83,7 +83,7 @@ class RedisFeed:
             try:
                 self._read()
                 pause = 0.05
-            except Exception:  # Redis is away: the woken followers ask it and get the error
+            except Exception:  # Redis is unreachable: the woken followers ask it and get the error
                 self.client_id = None
                 self._wake_all()
                 time.sleep(pause)
@@ -170,8 +170,8 @@ class MemorySamples(SizeSamples):
 
 
 class RedisLog(Log):
-    """A log as Redis has it. `size` asks Redis; `start` and `changed_at` are those of that time.
-    While it is open, a key in Redis prevents that the job is pruned."""
+    """A log stored in Redis. `size` asks Redis; `start` and `changed_at` are from that moment.
+    While it is open, a key in Redis keeps the job from being pruned."""
 
     def __init__(self, link: RedisLink, job_id: str) -> None:
         """JobNotFound; FileNotFoundError if the job has no log."""

@@ -51,8 +51,8 @@ REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 
 
 class RedisMachines(RedisStore):
-    """A RelayStore. It adds to the store what machines report, take and give back, and the
-    giving up of machines that are silent."""
+    """A RelayStore. It adds to the store the reports of machines, taking and returning jobs, and
+    giving up silent machines."""
 
     # Reports and orders
 
@@ -241,7 +241,7 @@ class RedisMachines(RedisStore):
     def mark_lost(self, spool: str, reason: str) -> Sequence[Job]:
         """Give up a machine. Its running jobs become lost, or are queued again if they have retries
         left; jobs that it has taken and not confirmed are queued. If the machine returns, it drops
-        them. Returns the jobs that this ended; ValueError if no such machine is known."""
+        them. Returns the jobs that this ended. ValueError if no such machine is known."""
         reported_at, taken, running = self.link.ask(
             ("ZSCORE", self.link.key("heard"), spool),
             ("ZRANGE", self.link.key(f"taken:{spool}"), 0, -1),
@@ -281,7 +281,7 @@ class RedisMachines(RedisStore):
         day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
         before = None if max_bytes else day.encode()
         total = sum(self.finished_totals().values())
-        sweep = Sweep(max_bytes, oldest, retention, total)  # Redis keeps little of each log
+        sweep = Sweep(max_bytes, oldest, retention, total)  # Redis keeps only the end of each log
         while ids := self.ids_before(before, SEARCH_STEP, None):
             before = ids[-1]
             now = self.now()
@@ -311,7 +311,7 @@ class RedisMachines(RedisStore):
 
 
 def verdict_of_lost(job: Job, spool: str, reason: str, cancel: str) -> tuple[Verdict, str]:
-    """(what becomes of a running job whose machine is given up, the lines for its journal).
+    """(the new status of a running job whose machine is given up, the lines for its journal).
     `cancel`: the reason of an accepted cancel request; "" if there is none."""
     attempt, lines = job.attempts[-1] if job.attempts else Attempt(), []
     if attempt.ended is not None or attempt.number == 0:  # confirmed: it may have started

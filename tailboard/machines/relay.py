@@ -1,4 +1,4 @@
-"""The relay: the worker's thread that keeps its machine's spool and Redis alike."""
+"""The relay: the worker's thread that keeps its machine's spool and Redis in sync."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tailboard.workers import WorkerInfo
 
 log = logging.getLogger("worker")
 
-RELAY_BEAT = 1.0  # seconds between a machine's reports that it lives
+RELAY_BEAT = 1.0  # seconds between a machine's reports that it is alive
 ORDERS_DELAY = 0.05  # seconds from news of any job until the orders are read
 BATCH_WINDOW = 0.002  # seconds: collect output this long before sending it
 BUSY_BATCH_WINDOW = 0.008  # seconds: the same, while many jobs end
@@ -47,12 +47,12 @@ NEVER = float("inf")  # on the monotonic clock
 
 
 class Relay:
-    """Connects a machine's spool with Redis, in a thread of its own: the worker's loop works on the
+    """Connects a machine's spool with Redis, in its own thread: the worker's loop works on the
     folder and never waits for Redis. Each round sends the changes in the folder, carries out what
-    Redis orders, and fetches jobs for free slots: take them, write them down, confirm them, admit
-    them. For jobs that this machine has taken, the spool is the truth, except that Redis
-    decides on cancels that it has accepted and on jobs that it has given to another machine.
-    A lock makes sure that a spool has one relay.
+    Redis orders, and fetches jobs for free slots: take them, write them to disk, confirm them,
+    admit them. For jobs that this machine has taken, the spool is the truth, except that Redis
+    decides on cancels that it has accepted and on jobs that it has given to another machine. A lock
+    makes sure that a spool has one relay.
 
     The worker reads `is_idle`, `has_failed` and `failure`, and sets `on_idle` and `notify` before
     `start`."""
@@ -83,10 +83,10 @@ class Relay:
         self.must_restore = False  # this machine does
         self.serving: Sequence[WorkerInfo] = ()  # the spool's workers that take jobs
         self.leaving: str | None = None  # a worker that is stopping
-        self.is_idle = False  # nothing waits here or in Redis, runs here, or is still to be sent
+        self.is_idle = False  # nothing waits here or in Redis, runs here, or remains to be sent
         self.is_stopping = False
         self.has_failed = False  # an error has ended its thread
-        self.failure: str | None = None  # the message with which the worker exits then
+        self.failure: str | None = None  # the error message with which the worker then exits
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     # --- What the worker calls ---
@@ -95,7 +95,7 @@ class Relay:
         self.thread.start()
 
     def is_admitted(self) -> bool:
-        """Has Redis accepted this very folder as the spool? Before, it may be a copy, whose jobs
+        """Has Redis accepted this very folder as the spool? Until then it may be a copy, whose jobs
         another machine runs."""
         return self.presence.is_admitted or self.spool.instances.is_admitted()
 
@@ -154,7 +154,7 @@ class Relay:
         while (lock := self.spool.lock_relay()) is None:
             if self.is_stopping:
                 return None
-            with suppress(OSError):  # Redis is away: the other relay logs that
+            with suppress(OSError):  # Redis is unreachable: the other relay logs that
                 self.fire_schedules()
             time.sleep(intervals.RETRY_DELAY)
         return lock
@@ -168,7 +168,8 @@ class Relay:
         self.store.close()
 
     def handle_outage(self, error: Exception) -> None:
-        """Redis is away or full. Jobs continue; once it is back, it may have lost anything."""
+        """Redis is unreachable or full. Jobs continue; once it is back, it may have lost
+        anything."""
         self.is_idle = False
         self.outage.report(error)
         self.outbox.send_again()
@@ -179,7 +180,7 @@ class Relay:
         if self.outage.since:
             wait_readable([self.wake_pipe.fd], intervals.RETRY_DELAY)
         else:
-            # Join what is written within moments, and jobs that end in quick succession.
+            # Send output, and ends of jobs, that follow each other quickly in one message.
             time.sleep(BUSY_BATCH_WINDOW if self.outbox.ends.count() else BATCH_WINDOW)
             watches = [w for w in (self.outbox.folders, self.redis_watch) if w is not None]
             files = [fd for fd in (watch.fileno() for watch in watches) if fd is not None]
@@ -266,7 +267,7 @@ class Relay:
     # --- What Redis orders ---
 
     def carry_out_orders(self) -> None:
-        """Report that this machine lives; pause, cancel and delete what others asked for."""
+        """Report that this machine is alive; pause, cancel and delete as requested."""
         self.next_orders = NEVER
         self.spool.check_name()
         workers = list(self.spool.workers())
@@ -291,12 +292,12 @@ class Relay:
         was_admitted = self.presence.is_admitted
         orders = self.presence.report(workers)
         if not was_admitted:
-            self.on_idle()  # the worker may begin
+            self.on_idle()  # the worker may start
         return orders
 
     def restore_pauses(self, orders: MachineOrders) -> None:
         """If Redis has been emptied since this spool last saw it, pause again the queues that were
-        paused then: nobody has resumed them."""
+        paused then: no user has resumed them."""
         known = self.spool.known_epoch()
         if known == orders.epoch:
             return
@@ -321,8 +322,8 @@ class Relay:
     # --- Fetching jobs ---
 
     def fetch(self) -> bool:
-        """Take jobs for free slots, write them down, confirm them and admit them. Returns True if
-        there was one."""
+        """Take jobs for free slots, write them to disk, confirm them and admit them. Returns True
+        if there was one."""
         self.next_due = NEVER
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
@@ -365,7 +366,7 @@ class Relay:
         return len(found)
 
     def receive(self, found: Sequence[Assignment]) -> None:
-        """Write down the jobs that Redis has assigned."""
+        """Write the jobs that Redis has assigned to disk."""
         new = []
         for assignment in found:
             if not self.spool.holds(assignment.id):
@@ -374,15 +375,15 @@ class Relay:
                 continue
             try:
                 entry = self.spool.read_entry(assignment.id, must_read=True)
-            except OSError as error:  # caused by the disk: Redis gives the job again
+            except OSError as error:  # caused by the disk: Redis assigns the job again
                 self.errors.report(f"job={assignment.id}", error)
                 continue
             self.receive_again(assignment, entry)
         self.spool.receive(new)
 
     def receive_again(self, assignment: Assignment, entry: SpoolEntry | None) -> None:
-        """Handle an assigned job that is here already."""
-        if entry is None:  # else Redis would give it to this spool again and again
+        """Handle an assigned job that is already here."""
+        if entry is None:  # otherwise Redis would assign it to this spool again and again
             self.store.drop(assignment.id, "another folder in the spool has its ID")
             return
         self.outbox.follow(assignment.id)
@@ -390,7 +391,7 @@ class Relay:
             self.outbox.drop_fenced(entry)
 
     def confirm(self, ids: Sequence[str]) -> None:
-        """Confirm and admit jobs that were taken and written down. A job that was cancelled or
+        """Confirm and admit jobs that were taken and written to disk. A job that was cancelled or
         given to another machine meanwhile, or whose queue was paused, does not run here."""
         entries = self.spool.read_entries(ids)
         if not entries:
@@ -426,8 +427,9 @@ class Relay:
     # --- Maintenance ---
 
     def maintain(self) -> None:
-        """If the worker leaves, return what no worker here has claimed. Every few seconds also
-        compare jobs with Redis, give up lost jobs and silent machines, and delete old jobs."""
+        """If the worker is stopping, return the jobs that no worker here has claimed. Every few
+        seconds also compare jobs with Redis, give up lost jobs and silent machines, and delete old
+        jobs."""
         if self.leaving is not None and not self.serving:
             self.spool.return_waiting(len(self.outbox.sent))
         now = time.monotonic()
@@ -436,7 +438,7 @@ class Relay:
         self.next_maintenance = now + intervals.HEARTBEAT_INTERVAL
         self.outbox.compare_again()
         self.presence.save()
-        if self.is_restoring:  # what is missing here may be about to be restored elsewhere
+        if self.is_restoring:  # another machine may be about to restore a job that is missing here
             return
         self.lose_missing()
         self.give_back_unknown()
@@ -454,7 +456,7 @@ class Relay:
                 self.errors.report(f"job={job_id}", error)
                 continue
             if is_missing:
-                self.spool.check_name()  # while the spool itself is away, no job of it is missing
+                self.spool.check_name()  # if the whole spool is missing, its jobs are not lost
                 with self.isolated(job_id):
                     self.notify_lost([self.store.lose_missing(job_id, self.spool.name)])
 
@@ -467,8 +469,8 @@ class Relay:
             self.errors.report(f"job={job_id}", error)
 
     def give_back_unknown(self) -> None:
-        """Return jobs that Redis has given to this machine without its knowledge: the request for
-        them was on its way when the connection broke, and arrived afterwards."""
+        """Return jobs that Redis has assigned to this machine without the machine knowing: the
+        request for them was on its way when the connection broke, and arrived afterwards."""
         taken = self.store.taken_by(self.spool.name)
         unknown = [job_id for job_id in taken if not self.spool.holds(job_id)]
         self.store.give_back(self.spool.name, unknown)

@@ -14,7 +14,7 @@ from tailboard.workers import Pause, WorkerInfo
 
 
 class RelayPauses(Protocol):
-    """What the relay needs of the paused queues; the contract is `storage.Pauses`."""
+    """The methods for paused queues that the relay needs; the contract is `storage.Pauses`."""
 
     def put(self, pause: Pause) -> None: ...
 
@@ -22,7 +22,7 @@ class RelayPauses(Protocol):
 class RelayStore(Protocol):
     """The jobs as all machines share them. A machine's relay takes jobs from this store into the
     machine's spool, reports what happens to them, and carries out the store's orders. The relay
-    uses nothing else of Redis.
+    does not use Redis in any other way.
 
     A spool is named as SPOOL_RE allows. A job has a token, SPOOL:N, from the moment at which a
     spool takes it. N grows whenever the job is taken, or changed without its spool, which makes the
@@ -36,7 +36,7 @@ class RelayStore(Protocol):
 
     @property
     def pauses(self) -> RelayPauses:
-        """The paused queues, of which `take` and `report` take account."""
+        """The paused queues, which `take` and `report` respect."""
 
     def now(self) -> float:
         """The clock of the store."""
@@ -45,9 +45,9 @@ class RelayStore(Protocol):
         """Close its connections."""
 
     def check_policy(self, period: float | None = None) -> None:
-        """EvictionAllowed if the store is set up in such a way that it may drop jobs: none may be
-        taken or submitted then. Asks the server only if the last check failed or is older than
-        `period` (seconds; None: a minute)."""
+        """EvictionAllowed if the store's configuration allows it to drop jobs: then none may be
+        taken or submitted. Asks the server only if the last check failed or is older than `period`
+        (seconds; None: a minute)."""
 
     def watch_all(self) -> RedisNotifier:
         """A notifier that becomes readable with every change of a job, a pause or an order."""
@@ -61,10 +61,10 @@ class RelayStore(Protocol):
         instance: Instance | None = None,
         ended: str = "",
     ) -> MachineOrders:
-        """Report that this machine lives and has these workers; returns what it is to do. Once a
-        second. `instance` is this run of the relay; its `since`, `beats` and `epoch` are updated.
+        """Report once a second that this machine is alive and has these workers; returns its
+        orders. `instance` is this run of the relay; its `since`, `beats` and `epoch` are updated.
         SpoolInUse if another instance has reported for this spool within INSTANCE_SILENCE seconds,
-        unless it is `ended`, the name of an instance that is known to have ended."""
+        unless that is `ended`, the name of an instance that is known to have ended."""
 
     def acknowledge(
         self, spool: str, cancel_requests: Iterable[str], deletions: Iterable[str]
@@ -73,7 +73,7 @@ class RelayStore(Protocol):
         does not return them again."""
 
     def restored(self, spool: str) -> None:
-        """Report that this machine has restored what an older state of the store lacked."""
+        """Report that this machine has restored what the store had lost."""
 
     # Jobs for this machine
 
@@ -84,15 +84,15 @@ class RelayStore(Protocol):
         waits for its time may start, infinity if none waits).
 
         Takes the oldest jobs of these queues (none given: all), but none of paused queues, until
-        there are `want` of them. Asked again, it returns the same ones again. While a machine
+        there are `want` of them. A repeated call returns the same jobs again. While a machine
         restores jobs it returns none. Damaged jobs become lost, and jobs of a newer version stay
         for a machine that knows it. RedisIsOlder if the store has lost what `instance` has
         reported."""
 
     def past_log(self, assignment: Assignment) -> LogTail:
         """The last part of the log of earlier attempts on other machines, which this machine
-        continues. It begins at a multiple of BLOCK bytes, so that the hole that the spool has
-        before it hides no byte."""
+        continues. It begins at a multiple of BLOCK bytes, so that the hole before it in the spool's
+        copy hides no byte."""
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         """Queue a job that was taken with this token and not confirmed (taken -> queued). False if
@@ -119,7 +119,7 @@ class RelayStore(Protocol):
 
     def restore(self, entry: SpoolEntry) -> Command:
         """The message that puts back a job which the store has lost, with its token and a request
-        to cancel it that has reached the spool. What the store knows better stays. The answer is as
+        to cancel it that has reached the spool. Newer data in the store is kept. The answer is as
         for `report`."""
 
     def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
@@ -130,8 +130,8 @@ class RelayStore(Protocol):
         whatever was sent; -1: fenced; -2: absent or behind."""
 
     def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
-        """The message with the bytes at an offset of the file `times`. Ignored if its token is not
-        valid."""
+        """The message with the bytes at an offset of the file `times`. Ignored if the token is
+        invalid."""
 
     def send(self, messages: Sequence[Command]) -> Sequence[Any]:
         """Send these messages in order. Returns their answers (bytes for a word, int for a number),

@@ -72,15 +72,15 @@ class Spool(FolderStore):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     def _read_name(self) -> str:
-        """The spool's name. It is made once, from the host's name and a random part, because hosts
-        can have equal names, and a host can have several spools."""
+        """The spool's name. It is made once, from the host name and a random part, because several
+        hosts can have the same name, and one host can have several spools."""
         path = f"{self.root}/name"
         host = re.sub("[^a-zA-Z0-9-]", "-", os.uname().nodename)[:24]
         if not os.path.lexists(path):
             own_name = f"{host}-{os.urandom(4).hex()}".encode()
             if make_once(path, own_name, f"{self.root}/tmp"):
                 self._set_aside_foreign()
-        # Also if another worker made it: a power cut must not undo a name that Redis knows.
+        # Even if another worker made it: a power cut must not undo a name that Redis knows.
         fsync_folder(self.root)
         fsync_folder(os.path.dirname(self.root))
         name = read_small(path).decode(errors="replace")
@@ -127,7 +127,8 @@ class Spool(FolderStore):
             os.close(fd)
 
     def _hold_until_due(self, claim: Claim, verdict: Verdict) -> bool:
-        """Redis, whose clock is one for all machines, gave it when its time had come."""
+        """Always true: Redis, whose clock counts for all machines, assigned the job when it was
+        due."""
         return True
 
     def is_own_host(self, claimed: str | None, host: str) -> bool:
@@ -338,16 +339,16 @@ class Spool(FolderStore):
         fsync_folder(folder)
 
     def set_aside(self, entry: SpoolEntry) -> None:
-        """Move a job that no longer belongs to this machine to set-aside/: it ran here, and its log
+        """Move a job that no longer belongs to this machine to set-aside/. It ran here, and its log
         may be the only complete one."""
         self.move_aside(entry.folder)
 
     def end_cancelled(self, entry: SpoolEntry, reason: str) -> None:
         """Record as cancelled a job that has ended otherwise, or waits in taken/ or returned/:
         Redis accepted a cancel request first. The exit code stays. Durable on return.
-        BlockingIOError while a worker records the job; OSError if the disk refuses."""
+        BlockingIOError while a worker records the job; OSError if the disk fails."""
         with Claim(self, entry.folder, lock_times(entry.folder), None) as claim:
-            with suppress(JobDamaged):  # its journal takes no line: then only the folder moves
+            with suppress(JobDamaged):  # its journal cannot be written: only the folder moves
                 if not claim.acquire_lock():
                     raise BlockingIOError(errno.EAGAIN, "its journal is locked", entry.folder)
                 journal = claim.shim_input()
@@ -372,7 +373,7 @@ class Spool(FolderStore):
             claim.move_to(Status.QUEUED, f"{self.root}/{self.requeue_home}/{queue}")
 
     def known_epoch(self) -> str:
-        """The epoch of Redis that `note_epoch` stored last; "" if it never did."""
+        """The last epoch of Redis that `note_epoch` stored; "" if there is none."""
         with suppress(OSError):
             return read_small(f"{self.root}/epoch").decode(errors="replace")
         return ""
@@ -381,7 +382,7 @@ class Spool(FolderStore):
         replace_file(f"{self.root}/epoch", epoch.encode())
 
     def mirror_pauses(self, paused: Mapping[str, bytes]) -> None:
-        """Pause the queues that Redis has paused, and resume all others. `paused`: the pause of
+        """Pause the queues that are paused in Redis, and resume all others. `paused`: the pause of
         each, as JSON. Jobs that wait here in a paused queue are returned: once it is resumed, any
         free machine can run them."""
         wanted, here = set(filter(is_queue_name, paused)), self.pauses.queues()

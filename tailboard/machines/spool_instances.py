@@ -52,7 +52,7 @@ class SpoolInstances:
             with open(draft, "x", opener=open_private) as file:
                 json.dump(asdict(use) | self._identity() | {"spool": self.spool}, file)
             os.rename(draft, f"{self.root}/instances")
-        except OSError as error:  # a worker must start on a full disk, too
+        except OSError as error:  # a worker must also start on a full disk
             if error.errno not in FULL_ERRNOS:
                 raise
             with suppress(OSError):

@@ -1,1 +1,1 @@
-"""A job at work: the shim, its supervision, signals, the webhook. Only workers use it."""
+"""Running a job: the shim, its supervision, signals, the webhook. Only workers import this."""

@@ -1,4 +1,4 @@
-"""The hint: the line of a log that explains why a job ended badly."""
+"""The hint: the log line that explains why a job failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tailboard.journal import shorten_hint
 log = logging.getLogger("worker")
 
 ERROR_PATTERNS = Path(__file__).parents[2] / "static" / "error_patterns.json"  # the page uses it
-HINT_BYTES = 1 << 16  # of the end of a log, in which the hint is searched for
+HINT_BYTES = 1 << 16  # of the end of a log that are searched for the hint
 HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
 LINE_LIMIT = 1_000  # characters of a line that are searched; some patterns take quadratic time
 # The page decides what the text of a line is, and whether it reports an error: these expressions
@@ -33,7 +33,7 @@ def find_hint(data: bytes, attempt: int) -> str | None:
     empty; None if there is none. `data`: the last HINT_BYTES of the log, or all of it."""
     lines = data.split(b"\n")
     if len(data) >= HINT_BYTES and len(lines) > 1:
-        del lines[0]  # which is only the end of a line
+        del lines[0]  # drop a line whose beginning is cut off
     deadline = time.monotonic() + HINT_TIME
     last = None
     for line in filter(None, reversed(lines)):

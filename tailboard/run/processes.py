@@ -1,4 +1,4 @@
-"""The processes of jobs, and the limits of this process."""
+"""The processes of jobs, and the resource limits of this process."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class PeakMemory:
 
 
 def needed_descriptors(jobs: int) -> int:
-    """How many descriptors a worker needs to supervise `jobs` jobs, and to start, kill and record
+    """How many descriptors a worker needs to supervise `jobs` jobs and to start, kill and record
     any of them."""
     return OWN_DESCRIPTORS + JOB_DESCRIPTORS * jobs
 
@@ -117,7 +117,7 @@ def descriptor_limit() -> float:
 
 
 def leave_job() -> None:
-    """If a job has started this worker, execute it again without the variables that mark the job's
+    """If a job has started this worker, re-execute it without the variables that mark the job's
     processes, so that it outlives the job: /proc shows the environment of the last exec."""
     if JOB_VARIABLES & os.environ.keys() and sys.executable:
         kept = {k: v for k, v in os.environ.items() if k not in JOB_VARIABLES}

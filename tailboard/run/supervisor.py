@@ -70,9 +70,8 @@ class Supervisor:
                     entry.usage = seconds, self.peak_memory.of_child(used.ru_maxrss)
 
     def supervise_all(self, cancels_all: bool = False) -> None:
-        """Judge the jobs that ended. Every POLL_INTERVAL, also check those that still run.
-
-        `cancels_all`: end them all, because this worker stops."""
+        """Judge the jobs that have ended. Every POLL_INTERVAL, also check those that are still
+        running. `cancels_all`: end them all, because this worker is stopping."""
         now = time.monotonic()
         is_due = now >= self.next_poll
         if is_due:
@@ -139,7 +138,7 @@ class Supervisor:
         entry.stop_outcome = status, reason
         try:
             entry.claim.write_stopping(status, reason)
-        finally:  # a full disk must not protect the job that fills it
+        finally:  # a full disk must not protect the job that is filling it
             self.terminator.terminate(entry)
 
     def _abandon(self, entry: Running) -> None:
@@ -166,7 +165,7 @@ class Supervisor:
             return
         self._complete_outcome(entry, verdict.outcome)
         if has_not_started and verdict.status is Status.FAILED:
-            with suppress(OSError):  # the log itself may be the trouble
+            with suppress(OSError):  # the log itself may be the cause
                 entry.claim.write_notice(f"tailboard: {verdict.outcome.reason}")
         if verdict.status is Status.QUEUED:
             self._record(entry, verdict)  # before the next claim, since it may be the oldest
@@ -176,7 +175,7 @@ class Supervisor:
             entry.verdict = verdict
 
     def _complete_outcome(self, entry: Running, outcome: Outcome) -> None:
-        """Add what the job used, and the line of its log that explains a bad end; trim its log, in
+        """Add the job's resource usage, and the log line that explains a failure; trim its log, in
         case it has grown since the last poll."""
         outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
         if entry.claim.log_usage() > self.log_max_bytes:
@@ -187,7 +186,7 @@ class Supervisor:
             outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
 
     def _record_damaged(self, entry: Running, error: JobDamaged) -> None:
-        """Record a job whose journal was destroyed: nobody knows how it ended. It is cancelled if
+        """Record a job whose journal was destroyed, so that its end is unknown. It is cancelled if
         that was requested, and lost otherwise."""
         entry.ended = True
         lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)

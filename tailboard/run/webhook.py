@@ -1,4 +1,4 @@
-"""The webhook: a POST for each job that has ended badly."""
+"""The webhook: a POST for each job that has ended with one of the chosen statuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Webhook:
                 self.jobs.put_nowait(job)
 
     def stop(self) -> None:
-        """Send what is queued, for STOP_TIME at most."""
+        """Send the queued reports, for at most STOP_TIME."""
         if self.url:
             with suppress(queue.Full):
                 self.jobs.put_nowait(None)

@@ -145,7 +145,7 @@ class FinishedJobs:
 
     def iter_new(self) -> Iterator[Job]:
         """The jobs that have ended since the last call; those deleted in between are left out."""
-        if not self.has_started:  # Redis was away
+        if not self.has_started:  # Redis was unreachable
             self.start()
         unfinished = self.store.unfinished_ids()
         recent = set(takewhile(lambda job_id: job_id >= self.mark, self.store.iter_finished_ids()))
