@@ -1,9 +1,8 @@
 """The API: the routes over HTTP, and the application and the server that serve them.
 
-A route parses the request, calls the storage, and returns the answer. Errors rise, and the handlers
-of tailboard/web/problems.py turn each into problem details (RFC 9457). OPERATIONS in
-tailboard/web/operations.py declares who can call which route.
-"""
+A route parses the request, calls the storage, and returns the answer. Exceptions propagate, and the
+handlers of tailboard/web/problems.py turn each into problem details (RFC 9457). OPERATIONS in
+tailboard/web/operations.py declares who can call which route."""
 
 from __future__ import annotations
 
@@ -117,7 +116,7 @@ def show(job_id: str) -> dict[str, Any]:
 
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
-    """Request that the job is cancelled."""
+    """Request that the job be cancelled."""
     name = visitor()
     reason = f"cancelled by {name}" if name else "cancelled through the API"
     return whole_job(state().store.cancel(job_id, reason)), 202
@@ -141,7 +140,7 @@ def delete(job_id: str) -> tuple[str, int]:
 
 @routes.get("/bulk")
 def bulk() -> dict[str, Any]:
-    """The IDs of the jobs to rerun, cancel or delete. It does nothing to them: the client then
+    """The IDs of the jobs to rerun, cancel or delete. This does not change them: the client then
     sends one request per job."""
     query = Bulk.parse(query_parameters())
     chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
@@ -159,8 +158,8 @@ def created(job: Job) -> Created:
 
 @routes.get("/jobs/<job_id>/logs")
 def logs(job_id: str) -> Response | dict[str, Any]:
-    """A job's log: its end, a part of it, all of it, the lines that match, or what is written from
-    now on."""
+    """A job's log: its end, a part of it, all of it, the lines that match, or new output as the job
+    writes it."""
     query = LogQuery.parse(query_parameters())
     selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
     if len(selectors) > 1:
@@ -213,7 +212,7 @@ def list_saved() -> Response:
 
 @routes.get("/saved/<name>")
 def show_saved(name: str) -> dict[str, Any]:
-    """One saved command, with its next run and its last ones."""
+    """One saved command, with its next run and its latest runs."""
     return whole_command(state().store.saved.load(name))
 
 
@@ -313,7 +312,7 @@ def openapi() -> dict[str, Any]:
 
 @routes.get("/")
 def describe_api() -> dict[str, Any]:
-    """What this is, for anyone who opens the address that the API prints."""
+    """A short description, for anyone who opens the address that the API prints."""
     page_port = os.environ.get("STREAMLIT_SERVER_PORT") or "8501"  # as Streamlit reads it
     return {
         "name": "Tailboard",
@@ -333,8 +332,8 @@ class CannotStart(click.ClickException):
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application. `config` contains settings that override those of the environment: STORAGE,
-    TOKEN …, named as in the README without TAILBOARD_. CannotStart if one is unknown or bad, or if
-    a route declares no access."""
+    TOKEN …, named as in the README but without TAILBOARD_. CannotStart if one is unknown or bad, or
+    if a route declares no access."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     env = {**os.environ, **given}
     app = Flask(__name__, static_folder=None)  # the page serves static/ itself

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 # In all methods:
 # - IDs are made by `new_id` and sort by the time of submission. If a text is not of that form, it
 #   is not the ID of any job.
-# - OSError: the storage is full, damaged or out of reach. The change may have been made or not.
+# - OSError: the storage is full, damaged or unreachable. The change may or may not have been made.
 # - Damage affects only the job, command or file in question. A job whose record cannot be read is
 #   still found and listed, with version 0 and a `reason` that says what is wrong with it.
 # - Several threads and several processes, on Redis also several machines, may call them at once.
@@ -114,8 +114,8 @@ class Jobs(Protocol):
         If `job.saved` is the name of a saved command, `SavedCommands.runs` returns the new job from
         then on. `job.not_before`: no attempt starts before this time.
 
-        ValueError for a bad queue name. After an OSError the job may be queued nevertheless: only
-        a call with a `key` can be repeated safely."""
+        ValueError for a bad queue name. After an OSError the job may still have been queued: only a
+        call with a `key` can be repeated safely."""
 
     def get(self, job_id: str) -> Job:
         """The job with its attempts, as it is now. JobNotFound."""
@@ -173,11 +173,11 @@ class Jobs(Protocol):
         counts of a folder are not durable: a power cut may lose the last deletions."""
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """Cancel a queued job (queued -> cancelled), or request it of a running one's worker. The
-        request is durable on return and always carried out: the job ends as cancelled, with this
-        reason, or with that of an earlier request. Returns the job as it is then: cancelled, or
-        still running. JobNotFound; WrongState if the job has ended, also if its exit is known but
-        not recorded yet. OSError with EBUSY if its end is being recorded for long: try again."""
+        """Cancel a queued job (queued -> cancelled), or request that a running job's worker cancel
+        it. The request is durable on return and always carried out: the job ends as cancelled, with
+        this reason, or with that of an earlier request. Returns the job as it is then: cancelled,
+        or still running. JobNotFound; WrongState if the job has ended, also if its exit is known
+        but not recorded yet. OSError with EBUSY if recording its end takes long: try again."""
 
     def delete(self, job_id: str) -> None:
         """Delete a job with its log (finished -> deleted), durably. JobNotFound; WrongState if it
@@ -222,8 +222,8 @@ class Pauses(Protocol):
         name."""
 
     def put(self, pause: Pause) -> None:
-        """Store a pause as it is, durably, instead of one that its queue may have. For pauses from
-        another store, whose queue names are valid."""
+        """Store a pause unchanged, durably. It replaces the queue's current pause, if any. For
+        pauses from another store, whose queue names are valid."""
 
     def resume(self, queue: str) -> None:
         """End a queue's pause, durably. Does nothing if it is not paused. ValueError as in
@@ -238,11 +238,11 @@ class SavedCommands(Protocol):
     """Saved commands by name, each with its schedule and its last jobs."""
 
     def save(self, command: SavedCommand) -> bool:
-        """Store a command under its name (`command.saved`), durably, instead of one that has this
-        name. Returns True if the name is new. If its cron, zone or `paused` differ from those
-        before, its times count from now on. ValueError if the command could not run or is too
-        large (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED,
-        MAX_SAVED_BYTES). A command that does not grow is always accepted."""
+        """Store a command under its name (`command.saved`), durably. It replaces a command of the
+        same name. Returns True if the name is new. If its cron, zone or `paused` has changed, its
+        schedule counts from now on. ValueError if the command could not run or is too large
+        (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED, MAX_SAVED_BYTES). A
+        command that does not grow is always accepted."""
 
     def load(self, name: str) -> SavedCommand:
         """The saved command, with `saved_at`. Do not change it: it is cached. CommandNotFound, also
@@ -253,8 +253,8 @@ class SavedCommands(Protocol):
         `Health.unreadable`."""
 
     def delete(self, name: str) -> None:
-        """Delete a saved command, its schedule and the list of its runs, durably. Its jobs stay.
-        CommandNotFound; a damaged command can be deleted."""
+        """Delete a saved command, its schedule and the list of its runs, durably. Its jobs are
+        kept. CommandNotFound; a damaged command can be deleted."""
 
     def runs(self, name: str) -> Sequence[str]:
         """The IDs of the last jobs, up to RUNS_KEPT, that were started from a saved command, newest
@@ -277,11 +277,11 @@ class Workers(Protocol):
 
 
 class Health(Protocol):
-    """The condition of the storage."""
+    """The health of the storage."""
 
     def check(self) -> None:
-        """ValueError if the storage is set up in such a way that it may lose jobs; OSError if that
-        cannot be found out now."""
+        """ValueError if the storage's configuration allows it to lose jobs; OSError if that cannot
+        be checked now."""
 
     def check_writable(self) -> None:
         """OSError if nothing can be written."""
@@ -300,7 +300,7 @@ class Health(Protocol):
 
 
 class Store(Jobs, Logs, Workers, Health, Protocol):
-    """What the API and the commands need of a storage."""
+    """The storage as the API and the commands need it."""
 
     @property
     def pauses(self) -> Pauses:
@@ -316,7 +316,7 @@ class Store(Jobs, Logs, Workers, Health, Protocol):
 
 
 class WorkerStore(Store, Protocol):
-    """What a worker needs in addition. A worker calls these from one thread."""
+    """The additional methods that a worker needs. A worker calls them from one thread."""
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
         """Show this worker, which runs `running` jobs, in `workers` for as long as its process
@@ -327,7 +327,7 @@ class WorkerStore(Store, Protocol):
     def listen(self, queues: Iterable[str]) -> Notifier | None:
         """Serve these queues from now on; all if none is given. Returns a notifier that becomes
         readable when a job may have entered one of them or a queue was resumed; None if the system
-        cannot notify, so that the caller must call `claim` now and then. ValueError for a bad queue
+        cannot notify, so that the caller must call `claim` periodically. ValueError for a bad queue
         name."""
 
     def claim(self, worker: str, host: str) -> Claim | None:

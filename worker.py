@@ -44,18 +44,18 @@ from tailboard.values import RESOURCE_ERRNOS
 from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo
 
-if TYPE_CHECKING:  # a worker on one machine does without Redis
+if TYPE_CHECKING:  # a worker on a single machine does not need Redis
     from tailboard.machines.relay import Relay
 
 log = logging.getLogger("worker")
 
-MAX_SPAWN_PAUSE = 60.0  # seconds: the longest pause while the machine has no process to spare
+MAX_SPAWN_PAUSE = 60.0  # seconds: the longest pause while the machine cannot start a process
 FINAL_SEND_TIME = 5.0  # seconds for sending the rest to Redis, when the worker stops
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 
 class Worker:
-    """The loop. It knows the slots and the queues; `supervisor` knows the running jobs."""
+    """The loop. It manages the slots and the queues; `supervisor` manages the running jobs."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Worker:
     ) -> None:
         """`drain`: exit when nothing is left to do. `on_stop`: what happens to running jobs when
         this worker stops, one of ON_STOP. `relay`: brings jobs into the store if that is a spool;
-        then the relay has the scheduler, and there is none here."""
+        then the relay runs the scheduler, and this worker does not."""
         self.store, self.info = store, info
         self.drain, self.on_stop = drain, on_stop
         self.relay, self.scheduler = relay, scheduler
@@ -83,7 +83,7 @@ class Worker:
         self.stop_reason: str | None = None
         self.next_heartbeat = 0.0  # on the monotonic clock
         self.claim_again_at = 0.0  # on the monotonic clock; 0: the last claim had no error
-        self.spawn_pause = 0.0  # seconds, after the machine was short of something
+        self.spawn_pause = 0.0  # seconds, after the machine ran out of a resource
         self.found_nothing = False  # in the queues, when it last looked
         self.has_entered = relay is None  # the jobs in the store are known to be this machine's
         self.selector = selectors.DefaultSelector()
@@ -125,14 +125,15 @@ class Worker:
             signal.signal(number, self._stop)
 
     def _start_relay(self, relay: Relay) -> None:
-        """Start it after the first heartbeat, which says how many jobs it may fetch."""
+        """Start the relay after the first heartbeat, which determines how many jobs it may
+        fetch."""
         self.run_step("heartbeat", self.beat)
         relay.on_idle = self.wake_pipe.wake
         relay.notify = self.webhook.notify
         relay.start()
 
     def _stop(self, number: int, _frame: object) -> None:
-        """Handle a signal: claim nothing more; leave, await or cancel the running jobs. The second
+        """Handle a signal: claim no more jobs; leave, await or cancel the running ones. The second
         signal always leaves them."""
         if self.relay is not None:
             self.relay.leave(self.info.name)
@@ -143,7 +144,7 @@ class Worker:
         self.stop_reason = signal.Signals(number).name
 
     def cancels_all(self) -> bool:
-        """Is this worker stopping in such a way that it cancels its jobs?"""
+        """Is this worker stopping and cancelling its jobs?"""
         return self.stop_reason is not None and self.on_stop == "kill"
 
     def stop_if_drained(self) -> None:
@@ -152,7 +153,7 @@ class Worker:
             self.stop_reason = self.stop_reason or "nothing is queued or running"
 
     def can_get_jobs(self) -> bool:
-        """Can a job still arrive in the store, or is one due soon that waits for its time?"""
+        """Can a job still arrive in the store, or is a delayed one due soon?"""
         if self.relay is not None:
             return not self.relay.is_idle
         return is_soon(self.store.next_due())
@@ -225,7 +226,7 @@ class Worker:
             self.run_step("prune", self.prune)
 
     def _enter(self) -> None:
-        """Once Redis has accepted the spool, start to touch the jobs in it. Until then it might be
+        """Once Redis has accepted the spool, start to handle the jobs in it. Until then it might be
         a copy, whose jobs another machine runs."""
         assert self.relay is not None
         self.has_entered = self.relay.is_admitted()
@@ -245,7 +246,7 @@ class Worker:
             return
         for claim in self.store.orphans(self.info.host, self.supervisor.running):
             self._adopt(claim)
-            if not self.has_descriptors():  # the others must wait until some have ended
+            if not self.has_descriptors():  # the rest must wait until some jobs have ended
                 return
 
     def _adopt(self, claim: Claim) -> None:
@@ -293,7 +294,7 @@ class Worker:
 
     def start(self, claim: Claim) -> None:
         """Run a claimed job. A job that cannot start fails, and its log says why. OSError if the
-        machine is short of something; then the job is back in its queue."""
+        machine has run out of a resource; then the job is back in its queue."""
         job = claim.job
         try:
             if job.attempt > 1:
@@ -314,8 +315,8 @@ class Worker:
         return self.env | encode_environment(job.env | own)
 
     def _record_no_start(self, claim: Claim, error: Exception) -> None:
-        """If the machine is short of something, put the job back and pause, longer each time.
-        Otherwise it is the job's own fault, and the job has failed."""
+        """If the machine has run out of a resource, put the job back and pause, longer each time.
+        Otherwise the cause is the job itself, and it fails."""
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
             claim.requeue(Outcome(Status.QUEUED))
             pause = max(intervals.RETRY_DELAY, self.spawn_pause * 2)
@@ -395,7 +396,7 @@ def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: Worke
     scheduler = None if drain else Scheduler(store, store.now)
     with suppress(OSError):  # Redis is unreachable: the relay logs that and tries again
         store.check()
-    spool = open_spool(settings.spool)  # a thread needs a spool of its own
+    spool = open_spool(settings.spool)  # each thread needs its own spool
     relay = Relay(store, spool, settings, scheduler=scheduler)
     return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)
 

@@ -1,4 +1,4 @@
-"""Records of workers, machines and paused queues, and how they are written and read."""
+"""Records of workers, machines and paused queues, and their encoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import check_queue, finite_number, is_count, is_text, known_fields, utc
 
 UNRESPONSIVE_AFTER = 30.0  # seconds without a heartbeat; one is due every 5
-# Why a machine that was silent for long ends a job that Redis has given to another one.
+# Why a machine that was silent for a long time ends a job that Redis has given to another one.
 FENCED_REASON = "its machine did not report for a long time, and another machine now has the job"
 
 
@@ -34,7 +34,7 @@ class WorkerInfo:
 
 @dataclass(slots=True)
 class Pause:
-    """A paused queue. A field that nobody gave is None."""
+    """A paused queue. Fields that were not given are None."""
 
     queue: str
     why: str | None = None
@@ -43,7 +43,7 @@ class Pause:
 
     @property
     def words(self) -> str:
-        """By whom and why, to append to "is paused"; empty if neither is known."""
+        """Who paused it and why, to append to "is paused"; empty if neither is known."""
         by = f" by {self.by}" if self.by else ""
         why = f": {self.why}" if self.why else ""
         return by + why
@@ -72,8 +72,8 @@ class Machine:
 
 
 def parse_pause(queue: str, content: bytes) -> Pause:
-    """The pause that this content of a file describes. Empty or damaged content is a pause, too: a
-    queue that somebody has paused must not run because a file is damaged."""
+    """The pause in the content of its file. Empty or damaged content is a pause, too: a
+    paused queue must not run because a file is damaged."""
     if not content.strip():
         return Pause(queue)
     try:

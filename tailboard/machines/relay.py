@@ -180,7 +180,7 @@ class Relay:
         if self.outage.since:
             wait_readable([self.wake_pipe.fd], intervals.RETRY_DELAY)
         else:
-            # Send output, and ends of jobs, that follow each other quickly in one message.
+            # Send output, and ends of jobs, that follow each other quickly in one round.
             time.sleep(BUSY_BATCH_WINDOW if self.outbox.ends.count() else BATCH_WINDOW)
             watches = [w for w in (self.outbox.folders, self.redis_watch) if w is not None]
             files = [fd for fd in (watch.fileno() for watch in watches) if fd is not None]

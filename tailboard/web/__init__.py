@@ -1,2 +1,2 @@
-"""What the API's routes and the commands use. api.py hands it the store, so it imports neither
-folder/ nor machines/."""
+"""Code that the API's routes and the commands share. api.py passes in the store, so this package
+imports neither folder/ nor machines/."""

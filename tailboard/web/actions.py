@@ -1,6 +1,5 @@
-"""What both routes and commands do: submit jobs, run them again, and save commands.
-
-Errors are HTTP errors with one sentence; commands print the sentence."""
+"""Actions that routes and commands share: submit jobs, rerun them, and save commands. Errors are
+HTTP errors with a one-sentence message, which commands print."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounde
 from tailboard.web.state import state
 
 Created = tuple[dict[str, Any], int, dict[str, str]]
-# Fields that only answers have. A PUT ignores them, so that the body of a GET can be sent back.
+# Fields that only responses have. A PUT ignores them, so that the body of a GET can be sent back.
 READ_ONLY_FIELDS = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
 
 
@@ -47,14 +46,14 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
     the request, see `Jobs.submit`."""
     old = state().store.get(job_id)
     options = {name: getattr(old, name) for name in Submission.model_fields}
-    options["not_before"] = None  # that time was the other job's
+    options["not_before"] = None  # that was the start time of the other job
     options["submitted_by"] = visitor() or old.submitted_by
     job = replace(make_job(options), rerun_of=old.id, saved=old.saved)
     return state().store.submit(job, key, sent)
 
 
 def with_etag(answer: dict[str, Any]) -> Response:
-    """The answer as JSON with an ETag; 304 if the client has it already."""
+    """The response as JSON with an ETag; 304 if the client already has it."""
     response = current_app.make_response(answer)
     response.add_etag()
     response.make_conditional(request)

@@ -1,10 +1,10 @@
 """Flask behind granian's ASGI interface.
 
 Flask is a WSGI application, which needs a thread for each request. A client that sends its body or
-takes its answer slowly must not hold that thread: a hundred such clients would stop the API. So the
-event loop receives the whole body and sends the answer, and a thread is needed only while Flask
-runs: for the head and the first chunk of an answer, then for each further chunk. (The next chunk of
-a log that a client follows can be long in coming; hence TAILBOARD_FOLLOWERS.)
+reads its response slowly must not hold that thread: a hundred such clients would stop the API. So
+the event loop receives the whole body and sends the response, and a thread is needed only while
+Flask runs: for the head and the first chunk of a response, then for each further chunk. (A client
+that follows a log can wait long for the next chunk; hence TAILBOARD_FOLLOWERS.)
 
 What was tried instead, under 900 idle connections, 100 heads sent byte by byte, 90 slow downloads,
 and 64 followers beside 1,000 idle connections:
@@ -14,7 +14,7 @@ and 64 followers beside 1,000 idle connections:
   or download still holds a thread.
 - a2wsgi was not tried, because it holds a thread while a body arrives.
 
-This file imports nothing about jobs: it would serve any Flask application that has an AppState."""
+This file imports nothing about jobs: it can serve any Flask application that has an AppState."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tailboard.web.server import (
 from tailboard.web.state import AppState
 from tailboard.web.wsgi import WsgiResponse, make_environ
 
-WAITING_SHARE = 2  # one in so many of all connections can wait for its client
+WAITING_SHARE = 2  # one connection in this many can wait for its client
 ACCESS = logging.getLogger("tailboard.access")
 # The names of ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html
 Scope = dict[str, Any]
@@ -109,7 +109,7 @@ class FlaskOverAsgi:
         else:
             try:
                 await stream_chunks(answer, chunk, receive, send)
-            except StoreError as error:  # the answer ends early, and a follower reconnects
+            except StoreError as error:  # the response ends early, and a follower reconnects
                 self.outages.report(error)
         log_access(scope, answer, time.monotonic() - begun)
 

@@ -45,8 +45,8 @@ def guard(app: Flask) -> dict[str, Access]:
 
 def authorize() -> None:
     """Refuse a request that lacks the access that its route declares. If the settings have no
-    token, serve only programs of this machine. A 401 or 403 precedes every other answer, including
-    the 415 for a body of another type."""
+    token, serve only programs on this machine. A 401 or 403 takes precedence over every other
+    response, including the 415 for a body of another type."""
     refuse_other_sites()
     if required_access() is not Access.OPEN:
         if needs_token():
@@ -143,7 +143,8 @@ def request_ticket() -> Ticket | None:
 
 
 def add_security_headers(response: Response) -> Response:
-    """Keep browsers from showing an answer as a page, and let only the dashboard's page read it."""
+    """Keep browsers from showing a response as a page, and let only the dashboard's page read
+    it."""
     if response.status_code == 308:  # from /jobs//x to /jobs/x; werkzeug adds an HTML page
         response.data = b""
     response.headers["X-Content-Type-Options"] = "nosniff"

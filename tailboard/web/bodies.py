@@ -1,4 +1,4 @@
-"""The bodies of requests as they arrive: their limits, and the errors if one does not arrive.
+"""Receiving the bodies of requests: their limits, and the errors if one does not arrive.
 
 The event loop receives a body as a whole before a thread runs Flask, so a client that sends slowly
 holds no thread."""
@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 BODY_TIME = 10  # seconds for a whole body
 MAX_BODY_BYTES = 1 << 20
-MAX_BODIES_BYTES = 64 << 20  # of all that arrive at a time; beyond it only small ones are accepted
+MAX_BODIES_BYTES = (
+    64 << 20
+)  # bytes of all bodies that are arriving; above that, only small ones are accepted
 SMALL_BODY_BYTES = 64 << 10
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -30,8 +32,8 @@ class BodiesTooMany(Exception):
 
 
 class FailedBody:
-    """A file in place of a body that did not arrive. Flask reads it while it handles the request,
-    so the reason becomes the answer only after the request has been authorized."""
+    """A file that replaces a body that did not arrive. Flask reads it while it handles the request,
+    so the error is sent only after the request has been authorized."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -24,10 +24,10 @@ BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
 
 
 class Chosen(NamedTuple):
-    """The jobs that filters choose for an action, in the order in which to act on them."""
+    """The jobs that filters select for an action, in the order in which to act on them."""
 
     jobs: list[Job]
-    left_out: int  # jobs that have a rerun already
+    left_out: int  # jobs that already have a rerun
     complete: bool  # False: the limit or the deadline was reached, and these are the newest jobs
 
 

@@ -1,4 +1,4 @@
-"""The connections of clients: which ones to close if too many wait."""
+"""The connections of clients, and which of them to close if too many are waiting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-WATCH_INTERVAL = 0.25  # seconds between looks at how many wait
+WATCH_INTERVAL = 0.25  # seconds between checks of how many are waiting
 OPEN_FILES = "/dev/fd"  # a folder of the process's descriptors
 LOG_INTERVAL = 60.0  # seconds between two lines about closed connections
 Peer = tuple[str, int]  # the address and port of a client
@@ -23,18 +23,18 @@ class Connections:
     """Closes connections if too many wait for their clients: for a request, or for the rest of one.
     A client needs no token to open connections, and the server can have a limited number of them.
     The address with the most connections loses its oldest ones first: a well-behaved client sends
-    its request at once."""
+    its request immediately."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit  # connections that may wait
         self.busy: set[Peer] = set()  # clients whose requests are being answered
-        self.known: list[Peer] = []  # clients that waited at the last look, the oldest first
+        self.known: list[Peer] = []  # clients that were waiting at the last check, the oldest first
         self.closed = 0  # since the last line in the log
         self.logged_at = -LOG_INTERVAL  # on the monotonic clock
 
     @contextmanager
     def answering(self, client: Sequence[Any]) -> Iterator[None]:
-        """Do not close this client's connection meanwhile: it waits for us, not we for it."""
+        """Do not close this client's connection meanwhile: the client is waiting for us."""
         peer = client[0], int(client[1])  # granian has the port as text
         self.busy.add(peer)
         try:
@@ -46,7 +46,7 @@ class Connections:
         """Close the excess connections to our `port` until the server ends."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            with suppress(OSError):  # no free descriptor to look with: try again later
+            with suppress(OSError):  # no free descriptor for the check: try again later
                 if len(os.listdir(OPEN_FILES)) > self.limit:  # else no connection can be in excess
                     await asyncio.to_thread(self._close_excess, port)
 
@@ -74,7 +74,7 @@ class Connections:
 
 
 def excess_peers(peers: Sequence[Peer], count: int) -> list[Peer]:
-    """`count` of these peers: each time the first peer of the address with the most left."""
+    """`count` of these peers: repeatedly the first peer of the address that has the most left."""
     by_address: dict[str, deque[Peer]] = {}
     for peer in peers:
         by_address.setdefault(peer[0], deque()).append(peer)
@@ -98,7 +98,7 @@ def client_sockets(port: int) -> dict[Peer, int]:
             try:
                 ours, peer = connection.getsockname(), connection.getpeername()
             finally:
-                connection.detach()  # the descriptor stays the server's
+                connection.detach()  # the server keeps the descriptor
             if isinstance(peer, tuple) and ours[1] == port:
                 found[peer[0], peer[1]] = int(name)
     return found
@@ -107,5 +107,5 @@ def client_sockets(port: int) -> dict[Peer, int]:
 def close_connection(fd: int, peer: Peer) -> None:
     """Shut down the connection of this client; the server then notices its end and closes it."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
-        if connection.getpeername()[:2] == peer:  # else the number is another one's now
+        if connection.getpeername()[:2] == peer:  # otherwise the number now belongs to another one
             connection.shutdown(socket.SHUT_RDWR)

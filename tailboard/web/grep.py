@@ -66,8 +66,8 @@ class GrepPage:
         )
 
     def _search_begun_job(self) -> str | None:
-        """Search the rest of the log in which the page before has ended, if it was in the middle of
-        one. Returns the ID of the job below which to continue; None: with the newest job."""
+        """Search the rest of the log in which the previous page ended, if it ended inside one.
+        Returns the ID of the job below which to continue; None: with the newest job."""
         place = re.fullmatch(PLACE, self.query.before or "")
         if place is None:
             return None
@@ -97,7 +97,8 @@ class GrepPage:
             self.unreadable.append(job.id)
 
     def _search_log(self, job: Job, log: Log, before: int, found: int) -> None:
-        """Search a log backwards from an offset. Pages before have `found` so many of its lines."""
+        """Search a log backwards from an offset. `found`: how many of its lines earlier pages have
+        found."""
         size = log.size
         end = min(before, size)
         lowest = size - GREP_JOB_BYTES  # a log can be one huge hole

@@ -1,4 +1,4 @@
-"""Whether something needs attention: what GET /healthz answers."""
+"""Whether something needs attention: the content of GET /healthz."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tailboard.workers import WorkerInfo
 
 def check_health() -> dict[str, Any]:
     """The health of the service; `reason` is None if nothing needs attention. Anyone can read this
-    without a token, so it names nothing but a few queues: it only counts what cannot be read, and
-    GET /workers names it."""
+    without a token, so it names only a few queues. It counts entries that cannot be read; GET
+    /workers lists them."""
     store = state().store
     waiting, alive = store.queued_by_queue(), store.workers()
-    for paused in store.pauses.list():  # somebody wants these jobs to wait
+    for paused in store.pauses.list():  # these jobs wait because a user paused their queue
         waiting.pop(paused.queue, None)
     reason = find_reason(waiting, alive)
     return {

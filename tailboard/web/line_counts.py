@@ -16,7 +16,7 @@ LINE_COUNT_CACHE_SIZE = 1_000  # logs whose counts are remembered
 
 
 class LineCounts:
-    """Counts the lines of logs, and remembers how far the count got for those asked for last."""
+    """Counts the lines of logs, and remembers the progress for the most recently requested logs."""
 
     def __init__(self) -> None:
         # Job ID -> (offset, lines that end before it). The log that was used last comes last.
@@ -45,7 +45,7 @@ class LineCounts:
         counted = known
         if offset < counted - offset:  # the beginning of the log is nearer
             counted, lines = 0, 0
-        if abs(offset - counted) > COUNT_LIMIT:  # each request would count in vain
+        if abs(offset - counted) > COUNT_LIMIT:  # no request would get to the end
             return None
         deadline = time.monotonic() + LINE_NUMBER_TIME
         at, more = log.count_lines(min(counted, offset), max(counted, offset), deadline)

@@ -25,7 +25,7 @@ RECONNECT = 1_000  # milliseconds until a browser reconnects
 
 
 class Chunk(NamedTuple):
-    """What to send next to a follower of a log. Without data and gap it is a keepalive."""
+    """The next thing to send to a follower of a log. Without data and gap it is a keepalive."""
 
     at: int  # the offset after it, from which to continue
     data: bytes = b""
@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
 
 
 def follow(job: Job, log: Log, query: LogQuery) -> Response:
-    """Send the log from the selected place, and then what is written, until the job has ended. 503
+    """Send the log from the selected offset, then new output until the job has ended. 503
     if too many clients follow logs."""
     if (last := request.headers.get("Last-Event-ID")) is not None:
         if not re.fullmatch("[0-9]{1,18}", last):
@@ -97,8 +97,8 @@ def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
 
 
 def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Chunk]:
-    """The log from an offset on, and then what is written, as it is written, until the job has
-    ended. Without `wait`, only what exists now. JobNotFound if the job is deleted meanwhile."""
+    """The log from an offset on, then new output as the job writes it, until the job has ended.
+    Without `wait`, only the existing part. JobNotFound if the job is deleted meanwhile."""
     watch, log = state().store.watch(job_id), open_log(job_id)
     sent_at = time.monotonic()
     try:
@@ -122,7 +122,7 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
 
 
 def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]:
-    """The chunks of a log from an offset to its present end. `ended`: nothing can follow."""
+    """The chunks of a log from an offset to its current end. `ended`: nothing can follow."""
     if log.is_truncated_below(at):
         size = log.size
         yield Chunk(size, gap=(at, size))

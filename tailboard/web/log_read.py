@@ -20,7 +20,7 @@ BLOCK = 1 << 16  # bytes of a download that are read at a time, and of one event
 
 
 def open_log(job_id: str) -> Log:
-    """The job's log. If the job has no log yet, an empty one: that is no error here."""
+    """The job's log. If the job has no log yet, an empty one, which is not an error here."""
     try:
         return state().store.open_log(job_id)
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def open_log(job_id: str) -> Log:
 
 
 def begin_at(log: Log, query: LogQuery, size: int) -> int:
-    """The offset at which the answer begins; 416 if it is past the end of the log."""
+    """The offset at which the response begins; 416 if it is past the end of the log."""
     if query.offset is not None:
         if query.offset > size:
             message = f"offset must be at most {size}, the size of the log"
@@ -40,7 +40,7 @@ def begin_at(log: Log, query: LogQuery, size: int) -> int:
 
 
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
-    """The headers of an answer that contains the bytes of the log from `begin` to `end`."""
+    """The headers of a response that contains the bytes of the log from `begin` to `end`."""
     return {
         "ETag": f'"{job.id}.{job.attempt}.{job.status}.{size}.{log.start}"',
         "X-Log-Offset": str(begin),
@@ -54,7 +54,7 @@ def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str
 
 
 def read_range(job: Job, log: Log, query: LogQuery) -> Response:
-    """The part of the log that the query selects; 304 if the client has it already."""
+    """The part of the log that the query selects; 304 if the client already has it."""
     size = log.size
     etag = log_headers(job, log, 0, 0, size)["ETag"]
     if request.if_none_match.contains_raw(etag):
@@ -85,22 +85,23 @@ def read_asked(log: Log, query: LogQuery, size: int) -> tuple[int, bytes]:
 
 
 def trim_partial_utf8(data: bytes, ended: bool) -> bytes:
-    """The bytes without an incomplete UTF-8 character at their end: its rest can still be written.
-    If the log has `ended`, nothing follows, and the bytes are returned as they are."""
+    """The bytes without an incomplete UTF-8 character at their end, whose rest may still be
+    written. If the log has `ended`, nothing follows, and the bytes are returned as they are."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-3:], final=ended)
     return data[: len(data) - len(decoder.getstate()[0])]
 
 
 def download(job: Job) -> Response:
-    """The log as a file, or a Range of it. A log that still grows is sent as far as it exists."""
+    """The log as a file, or a Range of it. A log that is still growing is sent up to its current
+    end."""
     log = open_log(job.id)
     start, size = log.start, log.size
     begin, end, length = start, size, size - start
     etag = log_headers(job, log, begin, end, size)["ETag"]
     wanted = request.range if request.headers.get("If-Range") in (None, etag) else None
     if wanted and wanted.units == "bytes":
-        first, last = wanted.ranges[0]  # of several, the first is sent
+        first, last = wanted.ranges[0]  # if there are several ranges, only the first is sent
         begin = max(start, size + first) if first < 0 else start + first
         end = min(size, start + last) if last else size
         if begin >= end:

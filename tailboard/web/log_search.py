@@ -22,7 +22,8 @@ LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
 
 
 def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
-    """The matches in a log, or their number. 503 if the log is long and too many searches run."""
+    """The matches in a log, or their number. 503 if the log is long and too many searches are
+    running."""
     if log.size - log.start <= LONG_LOG_BYTES:
         return search_or_count(log, needle, query)
     with state().searches.turn(searcher()):
@@ -30,7 +31,7 @@ def search_in_turn(log: Log, needle: str, query: LogQuery) -> dict[str, Any]:
 
 
 def searcher() -> Searcher:
-    """Whose turn this request uses."""
+    """The searcher whose turn this request uses."""
     if name := visitor():
         return Searcher(name, name)
     peer = request.remote_addr or ""
@@ -39,7 +40,7 @@ def searcher() -> Searcher:
 
 def last_hop() -> str:
     """The last address in X-Forwarded-For, which our own proxy or the page has added; the client
-    can have made up all others. Empty if the header has no address."""
+    can have forged all others. Empty if the header has no address."""
     added = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     with suppress(ValueError):
         return str(ip_address(added))
@@ -75,8 +76,8 @@ def number_hits(
 
 
 def count_matches(log: Log, needle: str) -> dict[str, Any]:
-    """How often the log contains a text; ASCII case is ignored. `complete` is False if the time was
-    not enough for the whole log."""
+    """How often the log contains a text; ASCII case is ignored. `complete` is False if there was
+    not enough time for the whole log."""
     wanted = needle.encode().lower()
     deadline = time.monotonic() + SEARCH_TIME
     at, size, count = log.start, log.size, 0

@@ -30,8 +30,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 
 
 class Metrics:
-    """Counters of this process, which begin with it, and, at each scrape, the content of the
-    storage. `prometheus_client` calls `collect`."""
+    """Counters of this process since its start and, at each scrape, the content of the storage.
+    `prometheus_client` calls `collect`."""
 
     def __init__(self, store: storage.Store) -> None:
         self.store = store
@@ -68,7 +68,7 @@ class Metrics:
         self.request_seconds.labels(known, route, status).observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics. StoreUnreachable."""
+        """All metrics. Raises StoreUnreachable."""
         self._count_finished()
         yield from self.registry.collect()
         yield from self._jobs()
@@ -135,7 +135,7 @@ class FinishedJobs:
         self.mark = ""
 
     def start(self) -> None:
-        """Take the jobs that have ended so far as known. Reads names, but no record."""
+        """Mark all jobs that have ended so far as known. Reads names, but no records."""
         unfinished = self.store.unfinished_ids()  # first: a job that ends now is then in both
         self.known = set(islice(self.store.iter_finished_ids(), RECENT_FINISHED))
         self.unfinished = unfinished - self.known

@@ -84,7 +84,7 @@ def parse_not_before(given: str) -> str:
 
 
 def bounded_env(env: dict[str, str]) -> dict[str, str]:
-    """`env` itself; ValueError, which names the largest variable, if it is too large in all."""
+    """`env` itself; ValueError, which names the largest variable, if it is too large in total."""
     sizes = {name: len(name.encode()) + len(value.encode()) for name, value in env.items()}
     if sum(sizes.values()) > MAX_ENV_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
@@ -148,8 +148,8 @@ class RequestModel(BaseModel):
 
 
 def find_mistake(error: ValidationError) -> tuple[str, str]:
-    """The wrong field, and the end of the sentence about it: it names the wrong part of the field,
-    or is empty."""
+    """The wrong field, and the end of the error sentence: it names the wrong part of the field, or
+    is empty."""
     found = error.errors(include_url=False, include_input=False)
     field = found[0]["loc"][0]
     if field == "env":
@@ -164,7 +164,7 @@ def find_mistake(error: ValidationError) -> tuple[str, str]:
 
 
 def is_type_name(part: int | str) -> bool:
-    """Is this part of an error's place the name of a type, not of a field or an index?"""
+    """Is this part of an error's location the name of a type, not of a field or an index?"""
     return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
 
 
@@ -229,7 +229,7 @@ class Submission(JobRequest):
 
 
 class Filters(RequestModel):
-    """Which jobs to choose. `since`: only those submitted since then."""
+    """Which jobs to select. `since`: only those submitted since then."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None

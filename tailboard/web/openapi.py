@@ -142,7 +142,7 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
 
 
 def describe_security(operation: Operation) -> list[dict[str, list[str]]]:
-    """The ways to authenticate, of which one is enough; an empty one if no token is needed."""
+    """The ways to authenticate, any one of which is enough; an empty one if no token is needed."""
     enough: list[dict[str, list[str]]] = [{name: []} for name in SCHEMES[operation.access]]
     if enough and not needs_token():
         enough.append({})
@@ -172,7 +172,7 @@ def parameter(
 
 
 def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
-    """The answers by status: the successful ones first, then the errors."""
+    """The responses by status: the successful ones first, then the errors."""
     described = {
         status: describe_answer(status, answer, operation.headers)
         for status, answer in operation.answers.items()
@@ -185,7 +185,7 @@ def describe_answers(path: str, operation: Operation) -> dict[str, Any]:
 
 
 def error_statuses(path: str, operation: Operation) -> list[int]:
-    """The errors with which an operation can answer, by what it accepts."""
+    """The error statuses that an operation can return, depending on what it accepts."""
     statuses = {403, 503, *operation.errors}
     if operation.access is not Access.OPEN:
         statuses.add(401)

@@ -1,4 +1,4 @@
-"""The table of the API's operations: who can call each, what it takes and what it answers.
+"""The table of the API's operations: who can call each one, its parameters and its responses.
 
 At the start the API reads from it which access each route needs; openapi.py describes the API
 from it."""
@@ -45,9 +45,9 @@ TICKET_USE = (
 
 
 class Access(StrEnum):
-    """What a request to a route must present if the settings have a token. Without a token in the
-    settings, OPEN still serves everybody, and the others serve programs of the API's own machine.
-    """
+    """The credentials that a request to a route needs if the settings have a token. Without a token
+    in the settings, OPEN routes still serve everybody, and the others serve only programs on the
+    API's own machine."""
 
     OPEN = "nobody is asked"  # anyone who can connect is served
     TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
@@ -327,7 +327,7 @@ def match_operations(app: Flask) -> dict[str, Access]:
 
 
 def served_by(rule: Rule) -> list[tuple[str, str]]:
-    """The keys in OPERATIONS of what this rule serves; Flask adds HEAD and OPTIONS by itself."""
+    """The keys in OPERATIONS that this rule serves. Flask adds HEAD and OPTIONS itself."""
     path = re.sub("<(.*?)>", r"{\1}", rule.rule)
     methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
     return [(method.lower(), path) for method in sorted(methods)]

@@ -40,7 +40,7 @@ class DownloadBroken(Exception):
 
 
 def add_error_handlers(app: Flask) -> None:
-    """Make the application answer with problem details whatever a route raises."""
+    """Make the application turn every exception of a route into problem details."""
     app.register_error_handler(HTTPException, problem_response)
     app.register_error_handler(JobNotFound, job_not_found)
     app.register_error_handler(WrongState, wrong_state)
@@ -74,7 +74,7 @@ def encode_problem(status: int, title: str, detail: str) -> bytes:
 
 
 def describe_http_error(error: HTTPException) -> str:
-    """The error in one sentence. Werkzeug's own sentences are for people with a browser."""
+    """The error in one sentence. Werkzeug's own messages are meant for people with a browser."""
     if error.description and error.description != type(error).description:
         return str(error.description)
     if isinstance(error, NotFound):
@@ -90,7 +90,8 @@ def describe_http_error(error: HTTPException) -> str:
 
 
 def describe_unknown_path(path: str) -> str:
-    """A sentence: the path does not exist, which path was probably meant, and where to find all."""
+    """A sentence that says that the path does not exist, which path was probably meant, and where
+    to find all paths."""
     meant, asked = "", path.rstrip("/")
     if len(asked) < MAX_GUESSED_PATH:  # guessing takes time
         parts = asked.split("/")
@@ -110,7 +111,9 @@ def fill_template(template: str, parts: Sequence[str]) -> str:
 
 
 def job_not_found(error: JobNotFound) -> Response:
-    return problem_response(NotFound(str(error)[:200]))  # it repeats the ID of the request
+    return problem_response(
+        NotFound(str(error)[:200])
+    )  # its message repeats the ID from the request
 
 
 def wrong_state(error: WrongState) -> Response:

@@ -60,11 +60,13 @@ def has_body() -> bool:
 
 def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
     """The content of a body, independent of how the client writes it. Fields with their defaults
-    are left out: a field that a later version adds must not change the content of a request that is
-    sent again."""
+    are left out: a field that a later version adds must not change the content of a repeated
+    request."""
     content = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
     if wanted.not_before is not None:
-        content["not_before"] = body["not_before"]  # as sent: +10m gives another time each time
+        content["not_before"] = body[
+            "not_before"
+        ]  # as sent: +10m is a different time for each request
     return content
 
 
@@ -80,7 +82,7 @@ def idempotency_key() -> str | None:
 
 def hash_request(content: object) -> str:
     """The hash of the request's method, path and content, which distinguishes it from others with
-    the same Idempotency-Key. The sender is left out: two people, or two machines of a CI, that send
-    the same request with the same key want one job."""
+    the same Idempotency-Key. The sender is left out: two people, or two CI machines, that send the
+    same request with the same key want one job."""
     text = json.dumps([request.method, request.path, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

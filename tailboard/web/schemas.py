@@ -1,6 +1,5 @@
-"""The JSON schemas of answers and of requests' bodies, for openapi.py.
-
-Jobs, saved commands and the like get theirs from their dataclasses, bodies from their models."""
+"""The JSON schemas of responses and request bodies, for openapi.py. Schemas of jobs, saved commands
+and similar objects are made from their dataclasses, those of bodies from their models."""
 
 from __future__ import annotations
 
@@ -26,8 +25,14 @@ NUMBER = {"type": "integer"}
 MAYBE_NUMBER = {"type": ["integer", "null"]}
 TIME = {"type": ["string", "null"], "format": "date-time"}
 TEXTS = {"type": "array", "items": TEXT}
-SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # and no title or default
-# The meaning of the fields of answers that their names do not make clear.
+SCHEMA_KEYS = (
+    "type",
+    "anyOf",
+    "items",
+    "additionalProperties",
+    "$ref",
+)  # without title and default
+# Explains the response fields whose names are not self-explanatory.
 NOTES = {
     "not_before": "The next attempt starts no earlier than this.",
     "attempt": "Number of the current or last attempt, from 1.",
@@ -55,7 +60,8 @@ NOTES = {
 
 
 def answer_schemas() -> dict[str, Any]:
-    """The answers of the routes, by the names that OPERATIONS uses, and the parts of answers."""
+    """The responses of the routes, by the names that OPERATIONS uses, and the parts of
+    responses."""
     return {
         "Status": {"type": "string", "enum": list(Status)},
         "Ticket": object_schema(ticket=TEXT, expires_in=COUNT | {"description": "Seconds."}),
@@ -116,7 +122,7 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_schemas() -> dict[str, Any]:
-    """The answers of searches of one log (Matches) and of all logs (Hits)."""
+    """The responses to searches of one log (Matches) and of all logs (Hits)."""
     job = field_schemas(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
     line = MAYBE_NUMBER | {"description": "Its number, from 1; null if unknown."}
     following = MAYBE_TEXT | {
@@ -204,7 +210,8 @@ def service_schemas() -> dict[str, Any]:
 
 
 def field_schemas(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
-    """The schemas of these fields of a dataclass, as answers contain them; no names: of all."""
+    """The schemas of these fields of a dataclass, as responses contain them; of all fields if no
+    names are given."""
     known = TypeAdapter(kind).json_schema(ref_template=REF)["properties"]
     described = {}
     for name in names or known:
@@ -229,13 +236,13 @@ def body_schemas() -> dict[str, Any]:
 
 def request_schema(model: type[RequestModel]) -> dict[str, Any]:
     schema = model.model_json_schema(ref_template=REF)
-    schema.pop("$defs", None)  # Status, which is among the answers' schemas
+    schema.pop("$defs", None)  # Status, which is among the schemas of responses
     return schema | {"additionalProperties": False}
 
 
 def without_default(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with its default moved into the description. Generated clients send every
-    `default` that they find, and some parameters exclude each other."""
+    `default` that they find, and some parameters are mutually exclusive."""
     schema = dict(schema)
     default = schema.pop("default", None)
     if default not in (None, False, ""):

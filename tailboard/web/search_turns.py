@@ -1,4 +1,5 @@
-"""Who may search a long log next. A few searches run at a time; the others wait for their turn."""
+"""Decides whose search of a long log runs next. A few searches run at a time; the others wait for
+their turn."""
 
 from __future__ import annotations
 
@@ -31,9 +32,9 @@ class WaitingSearch:
 
 
 class SearchTurns:
-    """The searches of long logs: a few run at a time, since each keeps a processor and the disk
-    busy for seconds, and a few wait. The searcher with the fewest running searches is next, counted
-    by peer first: only our own proxy can be trusted when it names visitors."""
+    """The searches of long logs: a few run at a time, since each keeps a CPU and the disk busy for
+    seconds, and a few wait. The searcher with the fewest running searches is next, counted by peer
+    first: only our own proxy can be trusted when it names visitors."""
 
     def __init__(self) -> None:
         self.running: list[Searcher] = []
@@ -43,7 +44,7 @@ class SearchTurns:
     @contextmanager
     def turn(self, searcher: Searcher) -> Iterator[None]:
         """Wait for a turn and hold it; 503 if none is free within TURN_WAIT, or if too many others
-        wait."""
+        are waiting."""
         with self.changed:
             self._wait(WaitingSearch(searcher))
             self.running.append(searcher)
@@ -72,7 +73,8 @@ class SearchTurns:
         return waiter is min(accepted, key=lambda other: self._share(other, self.running))
 
     def _refuse_excess(self) -> None:
-        """If too many searches wait, refuse the newest one of the searcher with the most."""
+        """If too many searches are waiting, refuse the newest one of the searcher that has the
+        most."""
         accepted = [other for other in self.waiting if not other.is_refused]
         if len(accepted) > MAX_WAITING_SEARCHES:
             searchers = [other.searcher for other in accepted]
@@ -82,6 +84,6 @@ class SearchTurns:
 
     @staticmethod
     def _share(waiter: WaitingSearch, searchers: Sequence[Searcher]) -> tuple[int, int]:
-        """How many of these have the same peer, and how many are of the same searcher."""
+        """How many of these come from the same peer, and how many from the same searcher."""
         peers = [searcher.peer for searcher in searchers]
         return peers.count(waiter.searcher.peer), searchers.count(waiter.searcher)

@@ -1,4 +1,4 @@
-"""The HTTP server: its address, its limits, its listening sockets, and its second process."""
+"""The HTTP server: its address, limits, listening sockets, and second process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from granian.server.common import AbstractServer
 from tailboard.settings import Settings
 from tailboard.web.connections import Connections
 
-HEADER_TIME = 10  # seconds for the whole head of a request, and until an idle connection is closed
+HEADER_TIME = 10  # seconds for all headers of a request, and until an idle connection is closed
 STOP_TIME = 2  # seconds for requests to end once the server stops; followers reconnect
 MAX_HEAD_BYTES = 64 << 10
-CLIENT_TIME = 30  # seconds for a client to take the next bytes, or to prove that it lives
+CLIENT_TIME = 30  # seconds for a client to read the next bytes, or to prove that it is alive
 MAX_CONNECTIONS = 4_000
 OTHER_THREADS = 36  # in addition to those of the followers
 DESCRIPTORS = 4  # of each follower, and of each other thread
@@ -33,7 +33,7 @@ MAX_HEAPS = 2
 
 
 def make_server(address: tuple[str, int], connections: int) -> AbstractServer[Any]:
-    """The server for an IP address and a port, with so many connections at a time. It runs the
+    """The server for an IP address and a port, with at most this many connections. It runs the
     application in a second process."""
     host, port = address
     return Granian(
@@ -51,8 +51,8 @@ def make_server(address: tuple[str, int], connections: int) -> AbstractServer[An
 
 
 def resolve_bind(bind: str) -> tuple[str, int]:
-    """The IP address and the port of HOST:PORT. ValueError, in one sentence, if it is malformed or
-    cannot be used, for example because another server uses it."""
+    """The IP address and the port of HOST:PORT. ValueError, with a one-sentence message, if it is
+    malformed or cannot be used, for example because another server uses it."""
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})", bind)
     if not found or not 0 < int(found[3]) < 65_536:
         allowed = "HOST:PORT with a port from 1 to 65535"

@@ -1,4 +1,4 @@
-"""The state of the API's process. It uses the store that it is given, of whatever kind."""
+"""The state of the API's process. It works with any kind of store."""
 
 from __future__ import annotations
 

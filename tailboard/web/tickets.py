@@ -1,4 +1,4 @@
-"""Tickets: with one, a browser can read logs for a few minutes without the token. EventSource and
+"""Tickets, with which a browser can read logs for a few minutes without the token. EventSource and
 download links cannot send headers, so a ticket is a parameter of the URL."""
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ TICKET_SALT = "tailboard log ticket"
 
 
 class Ticket(NamedTuple):
-    """What a ticket allows: reading a log, also for a page of this origin."""
+    """What a ticket allows: reading a log, also from a page of this origin."""
 
     log: str  # a job's ID, or ANY_LOG
     origin: str | None = None
 
 
 def make_ticket(log: str) -> tuple[dict[str, Any], int]:
-    """The answer to a request for a ticket: it reads the log of this job, or any log (ANY_LOG). If
-    the body names the origin of a page, that page can read the log, too."""
+    """The response to a request for a ticket, which allows reading the log of this job, or any log
+    (ANY_LOG). If the body names the origin of a page, that page can read the log, too."""
     origin = TicketRequest.parse(json_body({})).origin
     key = ticket_key(state().store.secret(), g.get("named_token"))
     signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
@@ -54,7 +54,7 @@ def read_ticket(given: str) -> Ticket | None:
 
 
 def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:
-    """The key that signs the tickets of this token's owner (None: of the shared token). The tickets
+    """The key that signs the tickets of this token's owner (None: the shared token). The tickets
     become invalid when the token changes or is revoked. The key contains the store's secret:
     otherwise anyone with a ticket could test guesses of the shared token against its signature, and
     anyone who can read the file of hashes could sign tickets."""

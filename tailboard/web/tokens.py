@@ -24,16 +24,16 @@ FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one t
 
 class NamedToken(NamedTuple):
     """The name of a token's owner, and the token's SHA-256. A token is 32 random bytes, so one
-    plain hash is enough. Slow and salted hashes protect passwords, of which an attacker can try a
-    list of likely ones."""
+    plain hash is enough. Slow, salted hashes are for passwords, because an attacker can try a list
+    of likely ones."""
 
     name: str
     sha256: str  # in lower-case hexadecimal
 
 
 def parse_tokens(content: bytes) -> list[NamedToken]:
-    """The tokens in a file. ValueError if a line is bad; it gives the number of the line and not
-    its content, which may be a token."""
+    """The tokens in a file. ValueError if a line is bad; the message contains the line's number but
+    not its content, which may be a token."""
     found = []
     for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
         line = line.strip()
@@ -51,12 +51,13 @@ class TokenFile:
 
     def __init__(self, path: str) -> None:
         self.path = path  # "": the settings name no file
-        self.known: list[NamedToken] = []  # from the last time that the whole file could be read
+        self.known: list[NamedToken] = []  # from the last time that the whole file was readable
         self.stamp: tuple[int, ...] = ()  # of the file when it was read, see _stamp
         self.errors = RepeatedErrors(logging.getLogger("tailboard"))
 
     def read(self) -> list[NamedToken]:
-        """The tokens that the file contains now; ValueError, in one sentence, if it is bad."""
+        """The tokens that the file contains now; ValueError, with a one-sentence message, if it is
+        invalid."""
         try:
             return parse_tokens(read_small(os.path.realpath(self.path)))
         except (OSError, ValueError) as error:
@@ -64,7 +65,8 @@ class TokenFile:
             raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
 
     def check(self) -> None:
-        """ValueError if the file is bad or contains no token, so that nobody could use the API."""
+        """ValueError if the file is invalid or contains no token, because nobody could then use the
+        API."""
         if not self.read():
             message = f"{self.path} contains no token: `flask token NAME` makes one"
             raise ValueError(f"TAILBOARD_TOKENS: {message}")
@@ -93,7 +95,8 @@ class TokenFile:
         return ()
 
     def find(self, token: bytes) -> NamedToken | None:
-        """The entry of this token. All entries are compared, so that the time reveals nothing."""
+        """The entry of this token. Always compares all entries, so that the time it takes reveals
+        nothing."""
         given = hashlib.sha256(token).hexdigest()
         found = None
         for each in self.known:
@@ -123,8 +126,8 @@ def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: b
 
 @contextmanager
 def locked_folder(path: str) -> Iterator[None]:
-    """Hold a folder's lock, so that of two commands at the same time neither undoes the other's
-    change."""
+    """Hold a folder's lock, so that two commands at the same time cannot undo each other's
+    changes."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

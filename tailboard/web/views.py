@@ -38,7 +38,7 @@ def whole_job(job: Job) -> dict[str, Any]:
 
 
 def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
-    """A job as in a list. If it waits in a paused queue, its reason says so."""
+    """A job as shown in a list. If it waits in a paused queue, its reason says so."""
     shown = job.as_dict()
     if job.status is Status.QUEUED and job.queue in pauses:
         reasons = [shown["reason"], pauses[job.queue].reason]
@@ -72,7 +72,7 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
 
 
 def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
-    """The newest jobs of a saved command, in short. Deleted jobs are left out."""
+    """Summaries of the newest jobs of a saved command. Deleted jobs are left out."""
     store, runs = state().store, []
     for job_id in store.saved.runs(command.saved):
         with suppress(JobNotFound):
@@ -93,7 +93,7 @@ def skipped_times(schedule: Schedule) -> dict[str, Any]:
 
 
 def job_summary(job: Job) -> dict[str, Any]:
-    """The part of a job that is shown with a line of its log."""
+    """The fields of a job that are shown with a line of its log."""
     return {
         "id": job.id,
         "name": job.name,

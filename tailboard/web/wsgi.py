@@ -1,4 +1,4 @@
-"""A request and its answer as WSGI (PEP 3333) has them, for an application that is called in
+"""Requests and responses in WSGI's form (PEP 3333), for an application that is called in
 threads."""
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tailboard.web.problems import RETRY_AFTER, encode_problem
 
 
 class WsgiResponse:
-    """The application's answer to one request: its head, then its body chunk by chunk. A thread
+    """The application's response to one request: its head, then its body chunk by chunk. A thread
     makes one chunk and is free again while the event loop sends it."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
-        # One context for all steps, whichever threads take them: Flask keeps its own there.
+        # One context for all steps, whichever thread runs them: Flask stores its context there.
         self.context = contextvars.copy_context()
         self.status, self.size = 500, 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -104,7 +104,7 @@ def make_environ(scope: dict[str, Any]) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope["headers"]:
-        if b"_" in name:  # it would be taken for the header with a hyphen
+        if b"_" in name:  # it would be mistaken for the header with a hyphen
             continue
         variable = name.decode("latin-1").upper().replace("-", "_")
         if variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
