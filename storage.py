@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 # tests/test_store_contract.py checks every backend.
 #
 # In all methods:
-# - IDs are made by `new_id` and sort by the time of submission. If a text is not of that form, it
+# - IDs are made by `new_id` and sort by the time of submission. A string of any other form
 #   is not the ID of any job.
 # - OSError: the storage is full, damaged or unreachable. The change may or may not have been made.
 # - Damage affects only the job, command or file in question. A job whose record cannot be read is

@@ -72,8 +72,8 @@ class Machine:
 
 
 def parse_pause(queue: str, content: bytes) -> Pause:
-    """The pause in the content of its file. Empty or damaged content is a pause, too: a
-    paused queue must not run because a file is damaged."""
+    """The pause in the content of its file. Empty or damaged content is a pause, too: a paused
+    queue must not run because a file is damaged."""
     if not content.strip():
         return Pause(queue)
     try:

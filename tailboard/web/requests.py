@@ -64,9 +64,8 @@ def canonical(wanted: Submission, body: Any) -> dict[str, Any]:
     request."""
     content = wanted.model_dump(exclude_defaults=True, exclude={"submitted_by"})
     if wanted.not_before is not None:
-        content["not_before"] = body[
-            "not_before"
-        ]  # as sent: +10m is a different time for each request
+        # As sent: +10m is a different time for each request.
+        content["not_before"] = body["not_before"]
     return content
 
 

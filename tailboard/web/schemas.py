@@ -25,13 +25,7 @@ NUMBER = {"type": "integer"}
 MAYBE_NUMBER = {"type": ["integer", "null"]}
 TIME = {"type": ["string", "null"], "format": "date-time"}
 TEXTS = {"type": "array", "items": TEXT}
-SCHEMA_KEYS = (
-    "type",
-    "anyOf",
-    "items",
-    "additionalProperties",
-    "$ref",
-)  # without title and default
+SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
     "not_before": "The next attempt starts no earlier than this.",
