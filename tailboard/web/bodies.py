@@ -12,9 +12,7 @@ from typing import Any, NoReturn
 
 BODY_TIME = 10  # seconds for a whole body
 MAX_BODY_BYTES = 1 << 20
-MAX_BODIES_BYTES = (
-    64 << 20
-)  # bytes of all bodies that are arriving; above that, only small ones are accepted
+MAX_BODIES_BYTES = 64 << 20  # of all arriving bodies; above it only small ones may grow
 SMALL_BODY_BYTES = 64 << 10
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 

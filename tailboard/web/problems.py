@@ -111,9 +111,7 @@ def fill_template(template: str, parts: Sequence[str]) -> str:
 
 
 def job_not_found(error: JobNotFound) -> Response:
-    return problem_response(
-        NotFound(str(error)[:200])
-    )  # its message repeats the ID from the request
+    return problem_response(NotFound(str(error)[:200]))  # it contains the ID from the request
 
 
 def wrong_state(error: WrongState) -> Response:
