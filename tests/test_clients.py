@@ -138,7 +138,7 @@ def test_clients_that_never_finish_a_request_do_not_take_all_connections(
         assert honest.get(f"{narrow.url}/workers").status_code == 200
         with attacks.connections_from(narrow, sources, 300, data):
             everybody_is_served(narrow)
-            wait_until(lambda: "that waited for their clients" in narrow.processes.text())
+            wait_until(lambda: "that were waiting for their clients" in narrow.processes.text())
             assert honest.get(f"{narrow.url}/workers", timeout=10).status_code == 200
             everybody_is_served(narrow)
             narrow.job_maker.write(claim, b"more\n")

@@ -1059,7 +1059,7 @@ def test_a_restart_in_the_same_folder_is_never_refused(team: Team, gate: Gate) -
         team.workers[-1].wait()
         team.start("a", "--slots", "2")
         assert team.wait(team.submit("true"), timeout=60).status is Status.SUCCEEDED
-    assert "for this spool a moment ago" not in team.processes.text()
+    assert "has just reported for this spool" not in team.processes.text()
     gate.open()
     assert team.wait(job).status is Status.SUCCEEDED
 
@@ -1818,7 +1818,7 @@ def test_a_password_is_never_printed(team: Team, redis: RedisServer, processes: 
     redis.do("ACL", "SETUSER", "ana", "on", ">right-secret", "~tailboard:*", "+@all")
     url = f"redis://ana:wrong-secret@127.0.0.1:{redis.port}/0"
     team.start("a", url=url)
-    wait_until(lambda: "refuses our user or password" in processes.text(), 30)
+    wait_until(lambda: "rejects the user or password" in processes.text(), 30)
     with pytest.raises(OSError) as error:
         open_store(url).counts()
     command = [sys.executable, "-m", "flask", "--app", "api", "jobs"]

@@ -66,7 +66,7 @@ class Connections:
         now = time.monotonic()
         if closed and now >= self.logged_at + LOG_INTERVAL:
             logging.getLogger("tailboard").warning(
-                "closed %d connections whose clients were too slow, most recently %s",
+                "closed %d connections that were waiting for their clients, most recently %s",
                 self.closed,
                 closed[-1][0],
             )
