@@ -67,7 +67,7 @@ class Worker:
         relay: Relay | None = None,
         scheduler: Scheduler | None = None,
     ) -> None:
-        """`drain`: exit when nothing is left to do. `on_stop`: what happens to running jobs when
+        """`drain`: exit when all work is done. `on_stop`: what happens to running jobs when
         this worker stops, one of ON_STOP. `relay`: brings jobs into the store if that is a spool;
         then the relay runs the scheduler, and this worker does not."""
         self.store, self.info = store, info
@@ -84,7 +84,7 @@ class Worker:
         self.next_heartbeat = 0.0  # on the monotonic clock
         self.claim_again_at = 0.0  # on the monotonic clock; 0: the last claim had no error
         self.spawn_pause = 0.0  # seconds, after the machine ran out of a resource
-        self.found_nothing = False  # in the queues, when it last looked
+        self.found_nothing = False  # in the queues, at the last check
         self.has_entered = relay is None  # the jobs in the store are known to be this machine's
         self.selector = selectors.DefaultSelector()
         self.wake_pipe = WakePipe()
@@ -240,8 +240,8 @@ class Worker:
         self.pruning.continue_for(intervals.PRUNE_TIME)
 
     def adopt_orphans(self) -> None:
-        """Supervise the running jobs of dead workers. If a job's shim is dead, too, only its end is
-        left to be recorded."""
+        """Supervise the running jobs of dead workers. If a job's shim is also dead, only its end
+        remains to be recorded."""
         if not self.has_descriptors():
             return
         for claim in self.store.orphans(self.info.host, self.supervisor.running):

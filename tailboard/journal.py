@@ -149,7 +149,7 @@ def _parse_claimed(value: Any) -> Attempt:
     names = ("worker", "host", "boot", "started_at", "pid_namespace")
     words = {name: value.get(name) for name in names}
     if not all(map(is_text, words.values())):
-        raise ValueError("a claim by somebody")
+        raise ValueError("its fields are invalid")
     clock = value.get("started_monotonic")
     clock = None if clock is None else finite_number(clock)
     return Attempt(whole_number(value["attempt"], 1, 1 << 31), started_monotonic=clock, **words)
@@ -180,7 +180,7 @@ def _parse_outcome(value: Any) -> Outcome:
 
 def shorten_hint(text: str) -> str | None:
     """A line of a log as a hint: without control characters, HINT_LENGTH characters at most. None
-    if nothing is left of it."""
+    if the result is empty."""
     text = CONTROL_RE.sub("", text.replace("\t", " ")).strip()
     if len(text) > HINT_LENGTH:
         text = text[: HINT_LENGTH - 1].rstrip() + "…"
@@ -199,8 +199,8 @@ def cancelled_line(place: str, last: Attempt, reason: str) -> dict[str, Any]:
 
 
 def token_in(journal: bytes) -> str:
-    """The token in the last line `taken`, by which Redis identifies the job's run on this machine;
-    "" if there is no such line."""
+    """The token in the last line `taken`, with which Redis identifies the job's run on this
+    machine; "" if there is no such line."""
     token = ""
     for line in journal.split(b"\n"):
         with suppress(ValueError, RecursionError):

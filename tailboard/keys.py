@@ -39,7 +39,7 @@ def check_request(job: Job, sent: str | None, request: str | None) -> None:
 
 def is_same_run(known: Job, job: Job) -> bool:
     """Was `known`, which has the earlier key of `job`, submitted for the same purpose? A client may
-    have used that key for a job of its own."""
+    have used that key for its own job."""
     if job.rerun_of is not None:
         return known.rerun_of == job.rerun_of
     made_for = (known.rerun_of, known.saved, known.submitted_by)

@@ -106,6 +106,7 @@ def trim_ended_log(path: str, limit: int) -> int:
     with suppress(OSError), lock_log(path, os.O_RDWR) as fd:
         before = os.fstat(fd)
         trim_log(fd, limit)
-        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))  # dates its last lines
+        # The time of the change dates the log's last lines.
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
         return max(0, (before.st_blocks - os.fstat(fd).st_blocks) * 512)
     return 0

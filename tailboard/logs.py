@@ -209,7 +209,7 @@ class FileLog(Log):
     """A log in a file."""
 
     def __init__(self, path: str) -> None:
-        """FileNotFoundError if there is no regular file; OSError if the disk prevents a look."""
+        """FileNotFoundError if there is no regular file; OSError if the disk prevents the check."""
         self.times = f"{os.path.dirname(path)}/times"
         try:
             self.fd = open_regular(path, os.O_RDONLY)

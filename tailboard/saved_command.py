@@ -23,7 +23,7 @@ MAX_PARAMS = 32
 MAX_VALUE = 30_000  # characters; the kernel takes 128 KiB (MAX_ARG_STRLEN in execve(2))
 MAX_SAVED = 1_000  # saved commands
 MAX_DEFINITION = 128 << 10  # bytes of one; a command and an env of full length fit
-MAX_SAVED_BYTES = 8 << 20  # of all: each list and each worker holds them in memory
+MAX_SAVED_BYTES = 8 << 20  # bytes of all of them: each list and each worker keeps them in memory
 
 
 def is_list(value: Any) -> bool:
@@ -80,7 +80,7 @@ class SavedCommand(JobOptions):
     cron: str | None = recorded(None, check=is_text)
     zone: str = recorded("UTC", check=is_string)  # of the times: an IANA name
     paused: bool = recorded(False, check=is_bool)  # scheduled runs are skipped
-    saved_at: str | None = unrecorded(None)  # RFC 3339; by the store
+    saved_at: str | None = unrecorded(None)  # RFC 3339; set by the store
 
     def check(self) -> None:
         """ValueError, with one sentence, if a part is invalid or does not fit another."""

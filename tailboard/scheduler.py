@@ -81,7 +81,7 @@ def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | 
 class Scheduler:
     """Fires saved commands when they are due. Every worker has one, except those that drain. The
     store makes sure that only one of them fires each scheduled time. The scheduler plans when to
-    look at each command again, and checks every few seconds whether commands were saved, changed or
+    handle each command again, and checks every few seconds whether commands were saved, changed or
     deleted."""
 
     def __init__(self, store: SchedulerStore, clock: Callable[[], float] | None = None) -> None:
@@ -90,7 +90,7 @@ class Scheduler:
         self.is_stopped = False
         self.next_look = 0.0  # on the monotonic clock
         self.looked_at = 0.0  # by `clock`
-        self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to look at it next
+        self.plans: dict[str, tuple[SavedCommand, float]] = {}  # by name: when to check it next
         self.errors = RepeatedErrors(log)  # by saved command
 
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class Scheduler:
 
     def fire_all_due(self) -> None:
         """Fire the saved commands that are due, for FIRE_TIME seconds at most, so that running jobs
-        are not neglected. Commands left over are looked at in the next call."""
+        are not neglected. The next call handles the remaining commands."""
         self.next_look = time.monotonic() + intervals.RETRY_DELAY  # in case an error ends this call
         now = self.clock()
         if now < self.looked_at:  # the clock was set back
@@ -129,7 +129,7 @@ class Scheduler:
         )
 
     def fire(self, command: SavedCommand, now: float) -> float:
-        """Fire a command if it is due. Returns when to look at it next, in seconds since 1970. An
+        """Fire a command if it is due. Returns when to check it next, in seconds since 1970. An
         error is logged once, and the command is tried again later; it does not stop others."""
         thing = f"schedule={command.saved}"
         try:

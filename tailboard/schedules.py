@@ -29,7 +29,7 @@ class Schedule:
     settled: str | None = None  # times up to this one have run, were skipped, or do not count
     firing: str | None = None  # the time whose job is being submitted at this moment
     skipped: int = 0  # how many times were skipped because an earlier run was still active
-    skipped_at: str | None = None  # the last of them
+    skipped_at: str | None = None  # when the last of them was skipped
     skipped_for: str | None = None  # the ID of the job that was still active then
 
     def is_of(self, command: SavedCommand) -> bool:

@@ -17,7 +17,7 @@ DAYS_100_YEARS = 36_500
 SECONDS_A_YEAR = 366 * 86_400
 UNREACHABLE = 30  # seconds without a report until a machine counts as unreachable
 
-# The settings that are numbers: unit, minimum, maximum (None: no maximum).
+# Numeric settings: unit, minimum, maximum (None: no maximum).
 SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_UNREACHABLE": ("seconds", 1, SECONDS_A_YEAR),
     "TAILBOARD_LOST_AFTER": ("seconds", 1, SECONDS_A_YEAR),
@@ -26,7 +26,7 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
 }
-# If a systemd unit or a compose file refers to a variable that nobody has set, the setting is
+# If a systemd unit or a compose file refers to an undefined variable, the setting is
 # empty. That must not let everybody in.
 SETTINGS_NEVER_EMPTY = ("TAILBOARD_TOKEN", "TAILBOARD_TOKENS")
 # An origin as browsers send it: no path, no capitals, no default port.

@@ -1,4 +1,4 @@
-"""`flask access` and `flask token`: who may send which requests."""
+"""`flask access` and `flask token`: show the access of each route, and manage tokens."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Action(NamedTuple):
 
 
 def add_action(action: Action) -> None:
-    """Add the command of an action to `commands`."""
+    """Add an action's command to `commands`."""
     name = action.name.capitalize()
     help_text = f"{name} the job with this ID, or all jobs that the options select."
 

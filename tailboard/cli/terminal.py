@@ -1,4 +1,4 @@
-"""What every command uses: error messages, output lines, the width of the terminal."""
+"""Helpers for every command: error messages, output lines, the width of the terminal."""
 
 from __future__ import annotations
 

@@ -196,8 +196,9 @@ class Backlog:
         self._finish_requested(list(self._delayed.jobs))
 
     def _finish_requested(self, held_back: Iterable[tuple[str, str]]) -> None:
-        """Cancel those of these jobs that have a request: the disk was full when somebody cancelled
-        them. No claim reads them for now, because their queue is paused or they are not due."""
+        """Cancel those of these jobs that have a request: the disk was full when they were
+        cancelled. No claim reads them for now, because their queue is paused or they are not
+        due."""
         for job_id, queue in held_back:
             folder = f"{self._folders.root}/queued/{queue}/{job_id}"
             try:

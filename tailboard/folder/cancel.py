@@ -21,7 +21,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import FULL_ERRNOS, utc
 
 RECORDING_PAUSE = 0.005  # seconds between two checks of a job whose end is being recorded
-RECORDING_TIME = 5.0  # seconds after which a cancel gives up on such a job
+RECORDING_TIME = 5.0  # seconds after which a cancel stops waiting for such a job
 
 
 def cancel(folders: JobFolders, job_id: str, reason: str) -> Job:

@@ -99,7 +99,7 @@ class JobFolders:
         raise JobNotFound(f"there is no job {job_id!r}")
 
     def folders_of(self, status: Status, day: str | None = None) -> list[str]:
-        """The folders that hold the jobs of this status (and day), newest first."""
+        """The folders with the jobs of this status (and day), newest first."""
         home = f"{self.root}/{status}"
         if status is Status.RUNNING:
             return [home]
@@ -355,8 +355,8 @@ class JobFolders:
             self.use_reserve(home)
 
     def use_reserve(self, path: str) -> None:
-        """Move a folder of the reserve to `path`, which needs no new inode. OSError if none is
-        left."""
+        """Move a folder of the reserve to `path`, which needs no new inode. OSError if the reserve
+        is empty."""
         for spare in paths_in(f"{self.root}/reserve"):
             with suppress(FileNotFoundError):
                 os.utime(spare)

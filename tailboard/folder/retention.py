@@ -99,7 +99,7 @@ class Sweep:
     deleted_bytes: int = 0
     trimmed: int = 0  # logs
     trimmed_bytes: int = 0
-    large: list[tuple[int, str]] = field(default_factory=list)  # logs: bytes, path
+    large: list[tuple[int, str]] = field(default_factory=list)  # (size in bytes, path) of each log
 
     @property
     def log_limit(self) -> int:

@@ -96,7 +96,7 @@ class MachineReport:
 
 @dataclass(slots=True)
 class SpoolEntry:
-    """One job in the spool, as the relay read it at one moment."""
+    """A snapshot of one job in the spool, as read by the relay."""
 
     id: str
     status: Status

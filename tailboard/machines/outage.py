@@ -1,4 +1,4 @@
-"""The log lines about an outage of Redis."""
+"""Log lines about an outage of Redis."""
 
 from __future__ import annotations
 

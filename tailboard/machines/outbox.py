@@ -38,13 +38,13 @@ class Sent:
     """What Redis knows of a job that this machine runs."""
 
     watch: int = -1  # the number that the notifier gives changes of its folder; -1: not watched
-    moves: int = 0  # how often its folder has moved: it started, it ended
+    moves: int = 0  # how often its folder has moved (once at its start, once at its end)
     entry: SpoolEntry | None = None  # as last read
-    offset: int | None = None  # bytes of its log; None: ask Redis
+    offset: int | None = None  # bytes of its log that Redis has; None: ask Redis
     has_log: bool = False
     journal: bytes | None = None  # None: send it again
     place: str = ""
-    times: int = 0  # bytes of its samples
+    times: int = 0  # bytes of its samples that Redis has
     worker: str | None = None  # the worker that claimed it
     queue: str = ""
     is_fenced: bool = False  # declared lost: kill its processes, record nothing
@@ -90,12 +90,12 @@ class Outbox:
     lost is restored. All methods except `hurry` belong to the relay's thread."""
 
     def __init__(self, store: RelayStore, spool: Spool, errors: RepeatedErrors) -> None:
-        """`errors` logs what concerns one job only."""
+        """`errors` logs errors that affect only one job."""
         self.store, self.spool, self.errors = store, spool, errors
-        self.sent: dict[str, Sent] = {}  # by job ID: those that Redis shows as running here
-        self.changed: set[str] = set()  # those of them to send in the next round
-        self.deferred: set[str] = set()  # those of them that are not urgent
-        self.deferred_until = NEVER  # when those become due, on the monotonic clock
+        self.sent: dict[str, Sent] = {}  # by job ID: jobs that Redis shows as running here
+        self.changed: set[str] = set()  # jobs to send in the next round
+        self.deferred: set[str] = set()  # changed jobs that are not urgent
+        self.deferred_until = NEVER  # when the deferred ones become due, on the monotonic clock
         self.to_compare: list[str] = []  # jobs of which Redis may have lost something
         self.log_sizes: dict[str, int] = {}  # bytes in Redis of the logs of jobs just taken
         self.ended: list[str] = []  # jobs that ended since `compare_again` was called last
@@ -239,7 +239,7 @@ class Outbox:
             raise
         failed = None
         for message, answer in zip(messages, answers, strict=True):
-            if isinstance(answer, RecordDamaged):  # it concerns this job only
+            if isinstance(answer, RecordDamaged):  # it affects only this job
                 self.errors.report(f"job={message.entry.id}", answer)
                 self._defer(message.entry.id)
             elif isinstance(answer, OSError):
@@ -388,7 +388,7 @@ class Outbox:
             self.spool.end_cancelled(entry, reason)
         except (BlockingIOError, FileNotFoundError):  # its worker is recording it or moves it
             self._defer(entry.id)
-        except OSError as error:  # for example a full disk
+        except OSError as error:  # a full disk, for example
             self.errors.report(f"cancel={entry.id}", error)
             self._defer(entry.id)
         else:
@@ -416,11 +416,11 @@ class Outbox:
             self.spool.leave_request(job_id, reason)
         except FileNotFoundError:  # it moves
             return False
-        except JobNotFound:  # or it waits in taken/ or returned/, where no request is left
+        except JobNotFound:  # or it waits in taken/ or returned/, where requests are not allowed
             return not self.spool.holds(job_id)
         except (WrongState, JobDamaged):  # its end is reported, and Redis refuses it
             return True
-        except OSError as error:  # for example a full disk
+        except OSError as error:  # a full disk, for example
             self.errors.report(f"cancel={job_id}", error)
             return False
         return True

@@ -91,7 +91,7 @@ class RedisFeed:
 
     def _read(self) -> None:
         """Read the streams and wake the notifiers until an error or `close`."""
-        with self.link.client.client() as client:  # a connection of its own
+        with self.link.client.client() as client:  # its own connection
             self.client_id = client.client_id()
             while not self.is_closed:
                 with self.changed:

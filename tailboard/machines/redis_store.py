@@ -59,9 +59,9 @@ from tailboard.workers import Machine, WorkerInfo, parse_workers
 
 log = logging.getLogger("storage")
 
-SEARCH_STEP = 200  # records read in one trip to Redis
-ID_STEP = 1_000  # IDs read in one trip
-RECORD_STEP = 100  # records read in one trip for a list: each may have a megabyte
+SEARCH_STEP = 200  # records read in one round trip to Redis
+ID_STEP = 1_000  # IDs read in one round trip
+RECORD_STEP = 100  # records read in one round trip for a list: each may be a megabyte long
 POLICY_INTERVAL = 60.0  # seconds between checks of the eviction policy of Redis
 STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
 NO_STATE = (None,) * 6  # these fields of a damaged state
@@ -225,7 +225,7 @@ class RedisStore:
         return jobs, before
 
     def _last_reports(self, flat: Sequence[Any] | None) -> Sequence[tuple[str, float]]:
-        """(spool, time of its last report) of each machine, from the answer of Redis."""
+        """(spool, time of its last report) of each machine, from the reply of Redis."""
         return [
             (name, float(at))
             for raw, at in flat_pairs(flat or [])

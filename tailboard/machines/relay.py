@@ -256,7 +256,7 @@ class Relay:
             self.scheduler.fire_all_due()
 
     def update_idle(self, has_fetched: bool) -> None:
-        """Find out whether nothing is left to do; `on_idle` reports that once."""
+        """Check whether all work is done; `on_idle` reports that once."""
         was_idle = self.is_idle
         has_jobs = has_fetched or self.outbox.sent or self.spool.active()
         is_busy = has_jobs or self.outbox.has_work() or is_soon(self.next_due)
@@ -366,7 +366,7 @@ class Relay:
         return len(found)
 
     def receive(self, found: Sequence[Assignment]) -> None:
-        """Write the jobs that Redis has assigned to disk."""
+        """Write to disk the jobs that Redis has assigned."""
         new = []
         for assignment in found:
             if not self.spool.holds(assignment.id):
@@ -452,7 +452,7 @@ class Relay:
         for job_id in self.store.running_on(self.spool.name):
             try:
                 is_missing = self.spool.read_entry(job_id, must_read=True) is None
-            except OSError as error:  # caused by the disk: looked at again later
+            except OSError as error:  # caused by the disk: checked again later
                 self.errors.report(f"job={job_id}", error)
                 continue
             if is_missing:

@@ -189,7 +189,7 @@ class Spool(FolderStore):
         return None
 
     def read_entries(self, ids: Iterable[str]) -> Sequence[SpoolEntry]:
-        """Those of these jobs that are here and from Redis, as they are now."""
+        """The current state of those jobs that are here and came from Redis."""
         entries = map(self.read_entry, ids)
         return [entry for entry in entries if entry is not None]
 

@@ -18,8 +18,8 @@ ERROR_PATTERNS = Path(__file__).parents[2] / "static" / "error_patterns.json"  #
 HINT_BYTES = 1 << 16  # of the end of a log that are searched for the hint
 HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
 LINE_LIMIT = 1_000  # characters of a line that are searched; some patterns take quadratic time
-# The page decides what the text of a line is, and whether it reports an error: these expressions
-# are copies of those in static/log_text.js.
+# Copies of the expressions in static/log_text.js, with which the page extracts the text of a line
+# and decides whether it reports an error.
 ESCAPE_RE = re.compile(
     r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
 )

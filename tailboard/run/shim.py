@@ -41,7 +41,7 @@ EXPORTED_RE = re.compile(
     rb"|SECONDS|EPOCH(?:SECONDS|REALTIME)|LINENO|HISTCMD|OPTIND|IFS|COMP_WORDBREAKS|EXECIGNORE)\Z)"
     rb"[A-Za-z_][A-Za-z0-9_]*"
 )
-LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they act on every program
+LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they affect every program
 ENV_PROGRAM = b"/usr/bin/env --"
 
 
@@ -63,7 +63,7 @@ def spawn(claim: Claim, env: Mapping[bytes, bytes]) -> subprocess.Popen[bytes]:
             os.write(opener, b"\n")
     except OSError:
         os.close(opener)
-        process.wait()  # it ends, since its gate has ended
+        process.wait()  # it ends because its gate is closed
         raise
     os.close(opener)
     return process
@@ -105,7 +105,7 @@ def shim_environment(env: Mapping[bytes, bytes]) -> tuple[bytes, dict[bytes, byt
     own = {name: env[name] for name in SHARED_VARIABLES if name in env}
     private = [name for name in env if name not in SHARED_VARIABLES]
     by_env = {name for name in private if not can_export(name)}
-    if by_env:  # these variables must not act on the program `env` either
+    if by_env:  # these variables must not affect the program `env` either
         by_env.update(name for name in private if name.startswith(LINKER_VARIABLES))
     inert = {name: b"TAILBOARD_%d" % number for number, name in enumerate(private)}
     for name in private:
@@ -138,7 +138,8 @@ def base_environment() -> dict[bytes, bytes]:
     """The environment that every job gets from its worker. It is encoded once, here, instead of by
     Popen for each job."""
     kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
-    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})  # else Python's output comes late
+    # Without PYTHONUNBUFFERED, Python's output would appear late.
+    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})
 
 
 def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -28,7 +28,8 @@ NO_HOLES_REASON = (
     "its log exceeded TAILBOARD_LOG_MAX_BYTES ({}), and this file system cannot free the oldest "
     "part"
 )
-STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)  # some processes may be left to kill
+# Some processes of such a job may still have to be killed.
+STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)
 
 
 class Supervisor:
@@ -51,8 +52,8 @@ class Supervisor:
         self.running[entry.job.id] = entry
 
     def busy_slots(self) -> int:
-        """How many jobs hold a slot. A job that has ended holds none, although its record is due or
-        has failed."""
+        """How many jobs hold a slot. A job that has ended holds none, even if its end is still to
+        be recorded."""
         over = [e for e in self.running.values() if e.ended and (e.verdict or e.retry_at)]
         return len(self.running) - len(over)
 
@@ -86,7 +87,7 @@ class Supervisor:
     def _isolated(self, entry: Running) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # for example a full disk
+        except Exception as error:  # a full disk, for example
             self.errors.report(f"job={entry.job.id}", error)
             entry.retry_at = time.monotonic() + intervals.RETRY_DELAY
         else:
@@ -133,8 +134,8 @@ class Supervisor:
             self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(self.log_max_bytes))
 
     def _stop_job(self, entry: Running, status: Status, reason: str) -> None:
-        """End a job that nobody has cancelled. Its journal keeps the reason in case this worker
-        dies first."""
+        """End a job that was not cancelled. Its journal keeps the reason in case this worker dies
+        first."""
         entry.stop_outcome = status, reason
         try:
             entry.claim.write_stopping(status, reason)
@@ -150,8 +151,8 @@ class Supervisor:
     # --- When it has ended ---
 
     def _handle_exit(self, entry: Running) -> None:
-        """Judge how a job ended, as soon as none of its processes is left, and append that to its
-        journal. `record_ends` does the rest, which waits for the disk."""
+        """When no process of the job is left, judge how it ended and append that to its journal.
+        `record_ends` does the rest, which waits for the disk."""
         entry.ended = True
         try:
             verdict = entry.claim.read_verdict()

@@ -28,7 +28,7 @@ class Terminator:
     def __init__(self, tracking_env: Callable[[str], Mapping[str, str]]) -> None:
         """`tracking_env`: see `WorkerStore.tracking_env`."""
         self.tracking_env = tracking_env
-        self.processes: ProcessTable | None = None  # as the current pass has found them, if it has
+        self.processes: ProcessTable | None = None  # found by the current pass, if it has scanned
 
     def begin_pass(self) -> None:
         """Forget the scan of the last pass."""
@@ -52,7 +52,7 @@ class Terminator:
             "signals job=%s signal=%s reason=%r", entry.job.id, number.name, entry.stop_outcome
         )
         started = self._find_started(entry, entry.pid)
-        if number is signal.SIGTERM and entry.pid is not None:  # its group gets it below
+        if number is signal.SIGTERM and entry.pid is not None:  # its group gets the signal below
             started = {process for process in started if group_of(process) != entry.pid}
         send_to(started, number)
         if entry.pid is None:

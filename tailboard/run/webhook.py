@@ -22,8 +22,8 @@ STOP_TIME = 0.5  # seconds for sending the last jobs, when the worker stops
 
 
 class Webhook:
-    """Reports jobs that ended to the URL of TAILBOARD_WEBHOOK. It sends from a thread of its own,
-    so that a slow or dead URL never delays jobs. Without a URL it does nothing."""
+    """Reports jobs that ended to the URL of TAILBOARD_WEBHOOK. It sends from its own thread, so
+    that a slow or dead URL never delays jobs. Does nothing if there is no URL."""
 
     def __init__(self, url: str, statuses: Container[str]) -> None:
         """`statuses`: of the jobs that are reported."""
@@ -67,14 +67,14 @@ def webhook_body(job: Job) -> dict[str, Any]:
     text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
     if job.hint:
         text += f"\n{job.hint}"
-    del fields["env"]  # it may contain secrets
+    del fields["env"]  # it can contain secrets
     return {"text": text, "job": fields}
 
 
 def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str | None:
     """POST a JSON body. Returns None, or the name of the error: its text would reveal the URL,
     which is a secret. All of it takes `seconds` at most: it runs in a thread, because the timeouts
-    of requests start anew with each byte received. The response body, which may be endless, is not
+    of requests restart with each byte received. The response body, which may be endless, is not
     read."""
     result: queue.Queue[str | None] = queue.Queue()
     connections: list[Any] = []
@@ -97,7 +97,8 @@ def post(url: str, body: dict[str, Any], seconds: float = WEBHOOK_TIME) -> str |
     try:
         return result.get(timeout=seconds)
     except queue.Empty:
-        for connection in connections:  # else a receiver that sends headers slowly keeps the thread
+        # Otherwise a receiver that sends its headers slowly would block the thread.
+        for connection in connections:
             with suppress(OSError, AttributeError):  # it has no socket
                 connection.sock.shutdown(socket.SHUT_RDWR)
         return "Timeout"

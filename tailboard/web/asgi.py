@@ -126,7 +126,7 @@ async def stream_chunks(
             chunk = await answer.next_chunk()
     except DownloadBroken as error:
         ACCESS.info("interrupted: %s", error)
-        return  # without the final message, so the server closes the connection
+        return  # omits the final message, so the server closes the connection
     finally:
         gone.cancel()
         await answer.close()

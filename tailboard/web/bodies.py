@@ -26,7 +26,7 @@ class BodyLate(Exception):
 
 
 class BodiesTooMany(Exception):
-    """The bodies that are arriving now take too much memory."""
+    """The request bodies that are arriving now take up too much memory."""
 
 
 class FailedBody:

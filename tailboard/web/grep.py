@@ -36,7 +36,7 @@ class GrepPage:
         self.more_in: list[str] = []  # IDs of jobs with `per_job` such lines, and perhaps more
         self.unreadable: list[str] = []  # IDs of jobs whose logs cannot be read
         self.jobs = self.bytes = 0  # searched so far
-        self.next: str | None = None  # the `before` of the next page; None: no log is left
+        self.next: str | None = None  # the `before` of the next page; None: all logs are searched
 
     def search(self) -> Self:
         """Fill the page. At least one job is searched, so that each page makes progress."""

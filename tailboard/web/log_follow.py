@@ -20,7 +20,7 @@ from tailboard.web.models import LogQuery
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
-KEEPALIVE_INTERVAL = 5.0  # seconds; only sending shows that a follower has disconnected
+KEEPALIVE_INTERVAL = 5.0  # seconds; only a send reveals that a follower has disconnected
 RECONNECT = 1_000  # milliseconds until a browser reconnects
 
 
@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
 
     at: int  # the offset after it, from which to continue
     data: bytes = b""
-    # (from, to): these bytes are not kept; if `to` is lower, the log was truncated.
+    # (from, to): these bytes no longer exist; if `to` is lower, the log was truncated.
     gap: tuple[int, int] | None = None
 
 

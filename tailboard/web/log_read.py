@@ -62,7 +62,7 @@ def read_range(job: Job, log: Log, query: LogQuery) -> Response:
     begin, data = read_asked(log, query, size)
     cut = begin + len(data) < size
     kept = trim_partial_utf8(data, job.status in FINISHED and not cut)
-    data = kept if kept or not cut else data  # not even one character fits into the limit
+    data = kept if kept or not cut else data  # the limit is too small for even one character
     headers = log_headers(job, log, begin, begin + len(data), size)
     line_counts = state().line_counts
     by_lines = query.offset is None and query.since is None

@@ -136,7 +136,7 @@ class FinishedJobs:
 
     def start(self) -> None:
         """Mark all jobs that have ended so far as known. Reads names, but no records."""
-        unfinished = self.store.unfinished_ids()  # first: a job that ends now is then in both
+        unfinished = self.store.unfinished_ids()  # first, so that a job that ends now is in both
         self.known = set(islice(self.store.iter_finished_ids(), RECENT_FINISHED))
         self.unfinished = unfinished - self.known
         if len(self.known) == RECENT_FINISHED:

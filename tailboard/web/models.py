@@ -40,7 +40,7 @@ SINCE = "like 30s, 5m, 2h or 1d, or a timestamp like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
 PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
-MAX_DIGITS = 4_000  # Python's default limit is 4,300
+MAX_DIGITS = 4_000  # digits; Python's default limit is 4,300
 
 
 def text_field(pattern: str | re.Pattern[str], most: int, allowed: str = "") -> Any:

@@ -38,7 +38,7 @@ class SearchTurns:
 
     def __init__(self) -> None:
         self.running: list[Searcher] = []
-        self.waiting: list[WaitingSearch] = []  # the longest first
+        self.waiting: list[WaitingSearch] = []  # in the order in which they began to wait
         self.changed = threading.Condition()
 
     @contextmanager

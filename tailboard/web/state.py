@@ -30,7 +30,7 @@ class AppState:
         unreachable; ValueError if the store could lose jobs, see `Health.check`."""
         self.settings = settings
         self.store = store
-        self.access = access  # endpoint -> what a request to it must present
+        self.access = access  # endpoint -> the access that a request needs
         self.tokens = TokenFile(settings.tokens)
         # Empty: a page may read logs only with a ticket for its own origin.
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
