@@ -1,4 +1,4 @@
-"""The titles under which jobs are shown. The API and the page use it."""
+"""The titles under which jobs are shown. The API and the page use them."""
 
 from __future__ import annotations
 

@@ -422,7 +422,7 @@ def test_a_saved_command_that_is_too_large_or_one_too_many_is_refused(
     monkeypatch.setattr("tailboard.saved_command.MAX_SAVED", 0)
     answer = client.put("/saved/x", json={"command": "true"})
     assert (answer.status_code, answer.get_json()["status"]) == (409, 409)
-    assert answer.get_json()["detail"].endswith("0 saved commands: delete one first")
+    assert answer.get_json()["detail"].endswith("saved commands: delete one first")
 
 
 def test_a_body_of_another_type_is_not_saved(client: FlaskClient) -> None:

@@ -40,7 +40,7 @@ from tailboard.notifier import Notifier
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.scheduler import fire_due
 from tailboard.schedules import due
-from tailboard.status import FINISHED, Status
+from tailboard.status import ENDED_WORDS, FINISHED, Status
 from tailboard.values import utc
 from tailboard.workers import Pause, WorkerInfo
 
@@ -561,7 +561,7 @@ def test_what_has_ended_can_only_be_deleted(
             held.finish(Outcome(Status.FAILED))
         with pytest.raises(WrongState):
             held.requeue(Outcome(Status.FAILED, 1))
-    with pytest.raises(WrongState, match=status):
+    with pytest.raises(WrongState, match=f"{ENDED_WORDS[status]} and can no longer be cancelled"):
         store.cancel(job.id, "why")
     assert store.get(job.id).status is status
     store.delete(job.id)
@@ -1495,7 +1495,7 @@ def test_saved_commands_are_bounded_in_number_and_in_all(
     with pytest.raises(TooManySaved, match="all saved commands together"):
         store.saved.save(large("a", 7_000))
     store.saved.save(SavedCommand(saved="c", command="true"))
-    with pytest.raises(TooManySaved, match="there are 3 0 saved commands: delete one first"):
+    with pytest.raises(TooManySaved, match="there are already 3 saved commands: delete one first"):
         store.saved.save(SavedCommand(saved="d", command="true"))
     assert [each.saved for each in store.saved.list()] == ["a", "b", "c"]
     store.saved.delete("b")
@@ -1621,7 +1621,7 @@ def test_times_are_skipped_while_a_run_waits_and_counted(
     with claim() as held:
         held.finish(Outcome(Status.SUCCEEDED, 0))
     job = fire_due(store, command, hours_from_now(4))
-    assert job and job.submit_reason is not None and "the run of" in job.submit_reason
+    assert job and job.submit_reason is not None and "the scheduled run of" in job.submit_reason
 
 
 def test_a_command_changed_or_deleted_meanwhile_is_not_fired(store: WorkerStore) -> None:
