@@ -473,12 +473,12 @@ def show_token_form() -> None:
     with st.container(key="token"):
         if state.refused == 403:
             st.error(
-                "This page is open to other machines only with a token: "
+                "Access from other machines requires a token: "
                 "set TAILBOARD_TOKEN or TAILBOARD_TOKENS."
             )
         elif state.token:
-            st.error("That is not the token.")
-        with st.form("door"):
+            st.error("This token is not valid.")
+        with st.form("token_form"):
             token = st.text_input("Token", type="password")
             if st.form_submit_button("Open"):
                 state.token, state.refused = token, 0

@@ -29,13 +29,13 @@ export function isPossible(action, status) {
   return status === "" || (action === "cancel" ? isOpen : !isOpen);
 }
 
-/** Which jobs these are: "12 failed jobs of queue deploy with “web”". */
+/** Which jobs these are: "12 failed jobs in queue deploy matching “web”". */
 export function describeJobs(count, action, { status, queue, q }) {
-  const open = action === "cancel" ? "waiting or running" : "ended";
+  const open = action === "cancel" ? "queued or running" : "ended";
   const kind = status ? formatStatus(status) : open;
   const noun = count === 1 ? "job" : "jobs";
-  const where = queue ? ` of queue ${queue}` : "";
-  const text = q ? ` with “${q}”` : "";
+  const where = queue ? ` in queue ${queue}` : "";
+  const text = q ? ` matching “${q}”` : "";
   return `${formatCount(count)} ${kind} ${noun}${where}${text}`;
 }
 
@@ -43,9 +43,9 @@ export function describeJobs(count, action, { status, queue, q }) {
 export function bulkQuestion(action, filters, { ids, left_out: leftOut, complete }) {
   const { first, last } = WORDS[action];
   const newest = complete ? "" : "the newest ";
-  const more = complete ? "" : " There are more.";
+  const more = complete ? "" : " More jobs match.";
   const left = describeLeftOut(leftOut);
-  const logs = action === "delete" ? " Their logs go, too." : "";
+  const logs = action === "delete" ? " Their logs are deleted, too." : "";
   return `${first} ${newest}${describeJobs(ids.length, action, filters)}${last}?${logs}${left}${more}`;
 }
 
@@ -58,8 +58,8 @@ function describeLeftOut(count) {
   if (!count) {
     return "";
   }
-  const were = count === 1 ? "was" : "were";
-  return ` ${formatCount(count)} ${were} run again already.`;
+  const have = count === 1 ? "has" : "have";
+  return ` ${formatCount(count)} ${have} already been run again.`;
 }
 
 /** What was done to how many, and what was not and why: each reason once, the commonest first. */

@@ -77,7 +77,7 @@ export async function copyText(text) {
 /** Copies a text; the button that was pressed says for a moment whether that was allowed. */
 export async function copyByButton(button, text) {
   button.dataset.label ??= button.textContent;
-  button.textContent = (await copyText(text)) ? "Copied" : "Not allowed here";
+  button.textContent = (await copyText(text)) ? "Copied" : "Cannot copy here";
   setTimeout(() => {
     button.textContent = button.dataset.label;
   }, COPIED);

@@ -31,12 +31,12 @@ export function detailRows(job) {
     ["Working folder", job.cwd],
     ["Timeout", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
     ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
-    ["Run again from", job.rerun_of],
+    ["Rerun of", job.rerun_of],
     ["Worker", job.worker],
     ["Host", job.host],
-    ["Process", job.pid],
+    ["Process ID", job.pid],
     ["CPU time", known(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
-    ["Most memory", known(job.max_rss_bytes, formatBytes)],
+    ["Peak memory", known(job.max_rss_bytes, formatBytes)],
     ["Log", known(job.log_size, formatBytes)],
   ];
   return rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
@@ -64,7 +64,7 @@ function savedHtml({ saved }) {
 function variableHtml(name, value) {
   const shown =
     value === undefined
-      ? `<button type="button" class="reveal" data-name="${escapeHtml(name)}">Show the value</button>`
+      ? `<button type="button" class="reveal" data-name="${escapeHtml(name)}">Show value</button>`
       : `<code>${escapeHtml(value)}</code>`;
   return `<tr><th scope="row">${escapeHtml(name)}</th><td>${shown}</td></tr>`;
 }

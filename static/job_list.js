@@ -185,7 +185,7 @@ class JobList {
     queues.add(chosen).delete("");
     const options = [...queues].sort().map((queue) => {
       const selected = queue === chosen ? "selected" : "";
-      const label = page.pausedQueues.has(queue) ? `${queue}, paused` : queue;
+      const label = page.pausedQueues.has(queue) ? `${queue} (paused)` : queue;
       return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(label)}</option>`;
     });
     const select = this.find("queue");
@@ -251,7 +251,7 @@ class JobList {
   drawUpdated() {
     const foot = this.find("updated");
     const seconds = formatRoughly(Date.now() - page.heardAt);
-    const interval = page.status.interval === "off" ? ", refreshing is off" : "";
+    const interval = page.status.interval === "off" ? ", auto-refresh is off" : "";
     foot.textContent = `updated ${seconds} ago${interval}`;
     foot.classList.toggle("late", page.isStale);
   }
@@ -267,13 +267,13 @@ class JobList {
   nothingHtml() {
     if (page.isFiltered) {
       const where = page.next ? " among the newest jobs" : "";
-      return `<p>Nothing matches${where}.</p><p>${this.linkHtml(NO_FILTERS, "Clear", 'data-go="filter" class="button"')}</p>`;
+      return `<p>No jobs match${where}.</p><p>${this.linkHtml(NO_FILTERS, "Clear filters", 'data-go="filter" class="button"')}</p>`;
     }
     const examples = EXAMPLES.map(
       (command) =>
         `<li><button type="button" data-go="example"><code>${escapeHtml(command)}</code></button></li>`,
     );
-    return `<p>No job yet. Run one, for example:</p><ul>${examples.join("")}</ul>`;
+    return `<p>No jobs yet. Try one of these:</p><ul>${examples.join("")}</ul>`;
   }
 
   drawTimeline() {
@@ -294,9 +294,9 @@ class JobList {
     const { workers, counts, problem } = page.status;
     const queued = counts.queued ?? 0;
     if (workers.length === 0 && !problem) {
-      const waiting = queued > 0 ? `Waiting jobs: ${formatCount(queued)}. ` : "";
+      const waiting = queued > 0 ? `Queued jobs: ${formatCount(queued)}. ` : "";
       return (
-        `<p>${waiting}No worker is running: start one.</p><p><code>python worker.py</code> ` +
+        `<p>${waiting}No worker is running. Start one:</p><p><code>python worker.py</code> ` +
         '<button type="button" data-go="copy-worker">Copy</button></p>'
       );
     }
@@ -416,7 +416,7 @@ function makeItem(key) {
 
 async function copyWithAnswer(button, text) {
   const done = await copyText(text);
-  button.textContent = done ? "Copied" : "Copying is not allowed here";
+  button.textContent = done ? "Copied" : "Cannot copy here";
 }
 
 export default function mountJobList(component) {

@@ -89,7 +89,7 @@ export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
   return (
     statusIcon(job.status, statuses) +
     nameHtml(job) +
-    (watched ? '<span class="took" title="Its end will be told">told</span>' : "") +
+    (watched ? '<span class="took" title="You will be notified when it ends">notify</span>' : "") +
     progressHtml(job, usual, now, overdue) +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
     `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now, paused))}</span>` +
@@ -117,7 +117,7 @@ function rowTime(job, now, paused = new Set()) {
     return start;
   }
   if (job.status === "queued") {
-    return `waits ${formatRoughly(now - Date.parse(job.submitted_at))}`;
+    return `queued ${formatRoughly(now - Date.parse(job.submitted_at))}`;
   }
   return formatElapsed(job, now).replace(/ min .*/, " min");
 }
@@ -147,12 +147,12 @@ export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
   const failed = jobs.filter(endedBadly).length;
-  const told = failed > 0 ? `${failed} of them ended badly` : "all ended well";
+  const told = failed > 0 ? `${failed} of them ended badly` : "none ended badly";
   return (
     statusIcon(newest.status, statuses) +
     nameHtml(newest) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
-    `<span class="unseen">${open ? "open" : "folded"}, ${told}</span>` +
+    `<span class="unseen">${open ? "expanded" : "collapsed"}, ${told}</span>` +
     `<span class="took">${escapeHtml(usually)}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(newest), now))}</span>`
   );

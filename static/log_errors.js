@@ -92,10 +92,10 @@ export class LogErrors {
     const count = offsets.length;
     const where = this.describeWhere();
     if (count === 0 && this.isScanning) {
-      return "looking for errors";
+      return "looking for errors…";
     }
     if (count === 0) {
-      return this.view.count > 0 ? `no error line known${where}` : "";
+      return this.view.count > 0 ? `no errors found${where}` : "";
     }
     const place = offsets.indexOf(this.current) + 1;
     const noun = count === 1 ? "error" : "errors";

@@ -153,7 +153,7 @@ export class LogHead {
   }
 
   askToRunAgain() {
-    this.confirm(`Run ${this.job.title} now?`, [
+    this.confirm(`Run ${this.job.title} again?`, [
       ["Run", () => page.act("rerun", this.job.id)],
       ["Edit…", () => this.edit()],
     ]);
@@ -162,9 +162,9 @@ export class LogHead {
   askToCancel() {
     const what =
       this.job.status === "queued"
-        ? "It waits: it will not run."
-        : "Everything it started gets TERM, and after 10 s KILL.";
-    this.confirm(what, [["Yes, stop it", () => page.act("cancel", this.job.id)]]);
+        ? "Cancel this job before it starts?"
+        : "Cancel this job? All its processes get SIGTERM, then SIGKILL after 10 s.";
+    this.confirm(what, [["Yes, cancel it", () => page.act("cancel", this.job.id)]]);
   }
 
   askToDelete() {
@@ -173,7 +173,7 @@ export class LogHead {
       page.act("delete", this.job.id);
       this.close();
     };
-    this.confirm("The job and its log will be gone.", [["Yes, delete it", remove]]);
+    this.confirm("Delete this job and its log?", [["Yes, delete it", remove]]);
   }
 
   /** A question in the place where it was asked, with its answers. */
@@ -201,7 +201,7 @@ export class LogHead {
     const { id } = this.job;
     const on = !page.bells.has(id);
     if (on && !(await askToNotify())) {
-      this.find("bell").querySelector("span").textContent = "The browser does not allow it";
+      this.find("bell").querySelector("span").textContent = "Blocked by the browser";
       return;
     }
     page.toggleBell(id, on);

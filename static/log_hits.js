@@ -60,7 +60,7 @@ export function groupHtml({ job, lines, more }, { statuses, now, wanted, link, a
       `<span class="hit-line">${number}</span><code>${markedHtml(text, wanted)}</code></a>`
     );
   });
-  const rest = more ? '<p class="hit-more">and more in this log</p>' : "";
+  const rest = more ? '<p class="hit-more">more matches in this log</p>' : "";
   return head + found.join("") + rest;
 }
 
@@ -74,10 +74,10 @@ export function describeSearched({ jobs, bytes, unreadable }) {
 /** In which logs a text was looked for. */
 export function describeWhere({ status, queue }) {
   const which = status ? `the logs of ${formatStatus(status)} jobs` : "all logs";
-  return queue ? `${which} of queue ${queue}` : which;
+  return queue ? `${which} in queue ${queue}` : which;
 }
 
 /** That it stands in none of them. */
 export function describeNowhere(filters) {
-  return `In none of ${describeWhere(filters).replace(/^all/, "the")}.`;
+  return `No match in ${describeWhere(filters).replace("all logs", "any log")}.`;
 }

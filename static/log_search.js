@@ -111,7 +111,7 @@ export class LogSearch {
       this.addPart(answer);
     } else if (answer.may_pass) {
       this.state = "waiting";
-      this.problem = answer.busy ? "Another search is under way: this one waits." : answer.error;
+      this.problem = answer.busy ? "Waiting for another search to finish…" : answer.error;
     } else {
       this.next = null;
       this.problem = answer.error;
@@ -180,7 +180,7 @@ export class LogSearch {
     const isNothing = this.count === 0 && !this.next && this.state === "done";
     const nothing = isNothing ? `${describeNowhere(this.wanted)} ` : "";
     const stopped = this.state === "stopped" ? "Stopped. " : "";
-    return `${stopped}${nothing}${told || "There is no log to search."}`;
+    return `${stopped}${nothing}${told || "There are no logs to search."}`;
   }
 
   drawGroups() {

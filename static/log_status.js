@@ -46,21 +46,21 @@ export class LogStatus {
   describeState() {
     const { job, data } = this.pane;
     if (!job) {
-      return data.error && data.id === this.pane.jobId ? ["not there", "bad"] : ["loading", "calm"];
+      return data.error && data.id === this.pane.jobId ? ["unavailable", "bad"] : ["loading", "calm"];
     }
     if (isEnded(job)) {
       const byItself = ["succeeded", "failed"].includes(job.status);
-      const how = (byItself && formatExit(job)) || formatStatus(job.status);
-      return [`ended, ${how}`, endedBadly(job) ? "bad" : "calm"];
+      const facts = [formatStatus(job.status), byItself ? formatExit(job) : ""];
+      return [facts.filter(Boolean).join(", "), endedBadly(job) ? "bad" : "calm"];
     }
     if (this.source.stream?.isOpen) {
       return this.describeOpenStream(job);
     }
     if (this.source.isServed && !page.status.problem) {
-      return data.every ? [`every ${data.every} s`, "calm"] : ["paused", "calm"];
+      return data.every ? [`updates every ${data.every} s`, "calm"] : ["paused", "calm"];
     }
     if (this.source.stream?.brokenAt && this.source.isLoaded) {
-      return [`reconnecting ${formatRoughly(Date.now() - this.source.stream.brokenAt)}`, "late"];
+      return [`reconnecting for ${formatRoughly(Date.now() - this.source.stream.brokenAt)}`, "late"];
     }
     return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
   }
@@ -73,7 +73,7 @@ export class LogStatus {
       return [`paused, ${formatCount(this.source.newLines)} new ↓`, "calm"];
     }
     const quiet = Date.now() - this.source.writtenAt;
-    return quiet > QUIET ? [`quiet for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
+    return quiet > QUIET ? [`no output for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
   }
 
   describeQueue(job) {
@@ -109,7 +109,7 @@ export class LogStatus {
     const gone = this.find("gone");
     const atStart = (this.view.first.offset ?? 0) <= this.source.start;
     gone.hidden = this.source.start === 0 || !atStart;
-    gone.textContent = `The first ${formatBytes(this.source.start)} of this log are gone: it was too long.`;
+    gone.textContent = `The first ${formatBytes(this.source.start)} of this log were deleted because it grew too long.`;
   }
 
   describeSize() {
@@ -143,13 +143,13 @@ export class LogStatus {
   describeBlank() {
     const { job } = this.pane;
     if (job && isEnded(job)) {
-      return "It wrote nothing.";
+      return "No output.";
     }
     if (job?.status !== "queued") {
-      return "Nothing written yet.";
+      return "No output yet.";
     }
     const why = job.reason ?? formatStart(job, page.now);
-    return why ? `It waits: ${why}.` : "It waits for its turn.";
+    return why ? `Waiting: ${why}.` : "Waiting for its turn.";
   }
 
   /** One polite sentence at most every ten seconds, and only where it says something new. */

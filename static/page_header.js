@@ -36,7 +36,7 @@ class PageHeader {
     page.editForm = (command) => this.form.edit({ command }, "");
     addShortcut("/", "search", () => this.find("search").focus());
     addShortcut("c", "run a job", () => this.form.open());
-    addShortcut("?", "these keys", () => this.showShortcuts());
+    addShortcut("?", "show these shortcuts", () => this.showShortcuts());
     this.drawAddress();
     this.find("page-header").inert = false; // until now a click would have been lost
   }
@@ -115,7 +115,7 @@ class PageHeader {
     setHtml(this.find("intervals"), `<legend>Refresh every</legend>${choices.join("")}`);
     const lines = workers.map(({ name, running, slots, queues, responds }) => {
       const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
-      const silent = responds === false ? ", does not respond" : "";
+      const silent = responds === false ? ", not responding" : "";
       return `${name}: ${running} of ${slots} slots busy${served}${silent}`;
     });
     const shown = lines.length > 0 ? lines : ["No worker is running."];

@@ -98,14 +98,14 @@ export class Queues {
   }
 
   rowHtml({ queue, queued, paused }) {
-    const waiting = queued > 0 ? `${formatCount(queued)} waiting` : "";
+    const waiting = queued > 0 ? `${formatCount(queued)} queued` : "";
     const mark = paused ? '<i class="paused-mark"></i> ' : "";
     const name = `<span class="queue-name">${mark}${escapeHtml(queue)} <small>${waiting}</small></span>`;
     if (queue === this.asking) {
       return (
         `<li>${name}<span class="queue-question"><input aria-label="Why is ${escapeHtml(queue)} paused?" ` +
-        `placeholder="Why? (may be empty)" maxlength="500">${buttonHtml("pause", queue, "Pause")}` +
-        `${buttonHtml("no", queue, "No")}</span></li>`
+        `placeholder="Reason (optional)" maxlength="500">${buttonHtml("pause", queue, "Pause")}` +
+        `${buttonHtml("no", queue, "Cancel", "Do not pause")}</span></li>`
       );
     }
     if (paused) {
@@ -116,11 +116,11 @@ export class Queues {
   }
 }
 
-function buttonHtml(act, queue, label) {
+function buttonHtml(act, queue, label, spoken = label.replace("…", "")) {
   const name = escapeHtml(queue);
   return (
     `<button type="button" data-act="${act}" data-queue="${name}" ` +
-    `aria-label="${label.replace("…", "")} ${name}">${label}</button>`
+    `aria-label="${spoken} ${name}">${label}</button>`
   );
 }
 

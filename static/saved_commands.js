@@ -5,7 +5,7 @@ import { closeWhenRemoved, setHtml, showWrong, submitByKey } from "./dom.js";
 import { saved } from "./saved_state.js";
 import { paramCandidates, paramRowsHtml, suggestName } from "./saved_text.js";
 
-const NAMES = "For links and commands: of a-z, 0-9, - _ and the dot.";
+const NAMES = "Used in links and on the command line: a-z, 0-9, - _ and dots.";
 
 class SaveDialog {
   constructor(root) {
@@ -52,7 +52,7 @@ class SaveDialog {
     this.command = null;
     const names = paramCandidates(job.env_names ?? [], job.command_text);
     const params = names.map((name) => {
-      const hint = job.env_names.includes(name) ? "as in this job" : "must be given";
+      const hint = job.env_names.includes(name) ? "same as in this job" : "required";
       return { name, chosen: false, value: "", hint };
     });
     this.fill({
@@ -60,7 +60,7 @@ class SaveDialog {
       text: job.command_text,
       name: job.saved ?? suggestName(job.title),
       params,
-      legend: "Ask for at each run, and the default",
+      legend: "Ask for these at each run (with a default)",
     });
     this.form.elements.name.select();
   }
@@ -69,7 +69,7 @@ class SaveDialog {
     this.job = null;
     this.command = command;
     const params = command.params.map(({ name, default: value, choices }) => {
-      return { name, chosen: null, value: value ?? "", hint: "must be given", choices };
+      return { name, chosen: null, value: value ?? "", hint: "required", choices };
     });
     const { cron, zone } = command;
     const legend = "Defaults";

@@ -26,8 +26,8 @@ import {
 
 const LEAST_FILTERED = 8; // commands from which on there is a field to filter them
 const NONE =
-  "A saved command runs again with other values, by hand or at times. To make one: " +
-  "open a job, then ⋯ and “Save this command”.";
+  "You can run a saved command with other values, by hand or on a schedule. To create one, " +
+  "open a job and choose “Save this command” from its ⋯ menu.";
 
 export class SavedPanel {
   /** In the dialog of the form. */
@@ -195,7 +195,7 @@ export class SavedPanel {
     this.setTabStop(focused);
     this.find("new-command").ariaCurrent = String(this.name === "");
     const isLost = commands.length > 0 && matching.length === 0;
-    this.find("saved-unmatched").textContent = isLost ? "Nothing matches." : "";
+    this.find("saved-unmatched").textContent = isLost ? "No matches." : "";
   }
 
   drawChosen() {

@@ -98,7 +98,7 @@ export function timesHtml(command, now) {
     return "";
   }
   const next = command.paused
-    ? "<b>paused</b>: its times pass without a run"
+    ? "<b>paused</b>: scheduled runs are skipped"
     : escapeHtml(nextText(command, now));
   return `<code>${escapeHtml(command.cron)}</code> ${escapeHtml(command.zone)} · ${next}${skippedHtml(command, now)}`;
 }
@@ -107,9 +107,9 @@ function skippedHtml({ skipped }, now) {
   if (!skipped?.count) {
     return "";
   }
-  const times = skipped.count === 1 ? "1 time" : `${skipped.count} times`;
+  const runs = skipped.count === 1 ? "1 run" : `${skipped.count} runs`;
   const at = formatClock(Date.parse(skipped.last_at), now);
-  return `<br>${times} skipped because a run still waited or ran, last at ${escapeHtml(at)}`;
+  return `<br>${runs} skipped because an earlier run was still queued or running, last at ${escapeHtml(at)}`;
 }
 
 /** Its last runs as links, the newest first. */

@@ -121,7 +121,7 @@ def run_to_first_line(folder: Path) -> None:
             page.keyboard.press("Control+Enter")
             log_of(page).get_by_text(f"run number {n}", exact=True).wait_for()
             times.append(time.perf_counter() - begun)
-            expect(state(page)).to_have_text("ended, exit 0")
+            expect(state(page)).to_have_text("succeeded, exit 0")
     say_times("run to first line", times, "500")
 
 
@@ -202,7 +202,7 @@ def long_log(folder: Path, is_paused: bool) -> None:
             expect(quarter).to_be_visible(timeout=120_000)
         before = heap(session)
         gates[1].touch()
-        expect(state(page)).to_have_text("ended, exit 0", timeout=300_000)
+        expect(state(page)).to_have_text("succeeded, exit 0", timeout=300_000)
         after = heap(session)
         kept = f"{log_of(page).locator('.line').count()} lines kept"
     how = "paused" if is_paused else "followed"

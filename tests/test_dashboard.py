@@ -316,7 +316,7 @@ def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
     gate.touch()
     expect(log_of(page)).to_contain_text("second")
     expect(row(page, "from the form")).to_contain_text("succeeded")
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     page.keyboard.press("c")
     expect(page.get_by_label("Command", exact=True)).to_have_value("")
 
@@ -393,7 +393,7 @@ def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     command = page.get_by_label("Command", exact=True)
     page.get_by_role("textbox", name="Name", exact=True).fill("kept")
     command.press("Control+Enter")
-    expect(page.get_by_text("There is no command yet")).to_be_visible()
+    expect(page.get_by_text("Enter a command")).to_be_visible()
     command.fill("true")
     page.get_by_label("Working folder").fill("not/absolute")
     page.get_by_role("button", name="Run job").click()
@@ -415,7 +415,7 @@ def test_run_again_asks_in_place_and_is_known_as_a_rerun(site: Site, page: Page)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_text("Run to repeat now?")).to_be_visible()
+    expect(page.get_by_text("Run to repeat again?")).to_be_visible()
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page).not_to_have_url(re.compile(job.id))
     again = site.storage.get(submitted(page))
@@ -442,12 +442,12 @@ def test_cancel_and_delete_say_what_they_do_and_ask_once(
     job = site.submit(waiting(gate), "to stop")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("TERM, and after 10 s KILL")).to_be_visible()
-    page.get_by_role("button", name="Yes, stop it").click()
+    expect(page.get_by_text("SIGTERM, then SIGKILL after 10 s")).to_be_visible()
+    page.get_by_role("button", name="Yes, cancel it").click()
     expect(page.get_by_text("cancelled through the API")).to_be_visible()
-    expect(state(page)).to_have_text("ended, cancelled")
+    expect(state(page)).to_have_text("cancelled")
     expect(page.locator(".toast")).to_have_count(0)  # it is the job shown
-    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="More actions").click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Yes, delete it").click()
     expect(row(page, "to stop")).to_have_count(0)
@@ -492,16 +492,16 @@ def test_what_a_job_ran_is_saved_with_a_param_and_times_and_run(site: Site, page
     job = site.submit('echo "to $TARGET"', "Back up", env={"TARGET": "/home", "KEY": "k"})
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="More actions").click()
     page.get_by_role("button", name="Save this command").click()
     expect(page.get_by_label("Save as")).to_have_value("back-up")
     page.get_by_role("checkbox", name="TARGET").check()
-    page.get_by_label("Runs by itself").fill("0 25 * * *")
+    page.get_by_label("Schedule").fill("0 25 * * *")
     page.get_by_label("Time zone").fill("Asia/Tokyo")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("cron: its hour '25' cannot be read")).to_be_visible()
-    expect(page.get_by_label("Runs by itself")).to_be_focused()
-    page.get_by_label("Runs by itself").fill("0 3 1 1 *")
+    expect(page.get_by_label("Schedule")).to_be_focused()
+    page.get_by_label("Schedule").fill("0 3 1 1 *")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", name="back-up")).to_be_visible()
     kept = site.storage.saved.load("back-up")
@@ -515,7 +515,7 @@ def test_what_a_job_ran_is_saved_with_a_param_and_times_and_run(site: Site, page
     page.get_by_role("link", name="back-up").last.click()
     expect(page.get_by_role("textbox", name="TARGET", exact=True)).to_have_value("/home")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="More actions").click()
     page.get_by_role("button", name="Save this command").click()
     expect(page.get_by_text("Replaces the saved command back-up.")).to_be_visible()
 
@@ -549,14 +549,14 @@ def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page
     visit(page, f"{site.url}/?saved=to-change")
     page.get_by_label("TARGET").fill("typed")
     page.locator(".saved-pause").click()
-    expect(page.get_by_text("its times pass without a run")).to_be_visible()
+    expect(page.get_by_text("scheduled runs are skipped")).to_be_visible()
     expect(saved_row(page, "to-change")).to_contain_text("paused")
     expect(page.get_by_label("TARGET")).to_have_value("typed")
     page.locator(".saved-pause").click()
     expect(page.locator(".saved-pause")).to_have_text("Pause")
     page.locator(".saved-edit").click()
     page.get_by_label("Default of TARGET").fill("/srv")
-    page.get_by_label("Runs by itself").fill("@daily")
+    page.get_by_label("Schedule").fill("@daily")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".saved-times")).to_contain_text("@daily")
     expect(page.get_by_label("TARGET", exact=True)).to_have_value("typed")
@@ -564,7 +564,7 @@ def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page
     assert kept.params == [Param(name="TARGET", default="/srv")]
     assert (kept.cron, kept.paused, kept.env, kept.timeout) == ("@daily", False, {"KEY": "k"}, 5)
     page.locator(".saved-delete").click()
-    expect(page.get_by_text("its jobs stay")).to_be_visible()
+    expect(page.get_by_text("Its jobs are kept")).to_be_visible()
     page.get_by_role("button", name="Yes, delete it").click()
     expect(saved_row(page, "to-change")).to_have_count(0)
     expect(page.get_by_label("Command", exact=True)).to_be_visible()
@@ -600,7 +600,7 @@ def test_axe_finds_nothing_serious_in_saved_commands(
     page.locator(".saved-delete").click()
     check_with_axe(page)
     page.locator(".saved-edit").click()
-    page.get_by_label("Runs by itself").fill("never")
+    page.get_by_label("Schedule").fill("never")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("cron must be")).to_be_visible()
     check_with_axe(page)
@@ -623,7 +623,7 @@ def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, g
     before = site.asked(details)
     wait_until(lambda: site.asked(details) > before + 2)
     gate.touch()
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     colleague = site.submit("true", "from a colleague")
     expect(row(page, "from a colleague")).to_be_visible()
     assert colleague.id not in page.url
@@ -733,7 +733,7 @@ def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, new_page: Pag
     expect(row(page, "passing by")).to_contain_text("cancelled")
     sizes.append(largest())
     row(page, "passing by").click()
-    expect(state(page)).to_have_text("ended, cancelled")
+    expect(state(page)).to_have_text("cancelled")
     idle_site.storage.delete(job.id)
     expect(row(page, "passing by")).to_have_count(0)
     sizes.append(largest())
@@ -788,13 +788,13 @@ def test_without_the_stream_refreshes_bring_the_log(site: Site, page: Page, gate
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
-    expect(state(page)).to_have_text("every 5 s")
+    expect(state(page)).to_have_text("updates every 5 s")
     choose_interval(page, "1 s")
     expect(log_of(page)).to_contain_text("line 30")
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
     assert lines == list(range(len(lines)))  # none is missing, none is there twice
     gate.touch()
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
 
 
 def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gate: Path) -> None:
@@ -932,7 +932,7 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
     expect(log.locator("time").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
     page.get_by_label("Times").uncheck()
     expect(log.locator("time")).to_have_count(0)
-    page.get_by_role("button", name="More about this job").click()
+    page.get_by_role("button", name="More actions").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert Path(download.value.path()).read_text().startswith("x" * 3000 + "\n0\n1\n")
@@ -952,7 +952,7 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
 
 def test_the_list_is_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
     visit(page, idle_site.url)
-    expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
+    expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
     status = page.get_by_role("navigation", name="Status")
     expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
     status.get_by_role("link", name="cancelled").click()
@@ -1026,11 +1026,11 @@ def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, pa
     assert scrolled > 2_000
     selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
     assert selected == "true"  # in the same frame
-    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    expect(page.get_by_text("No output.")).to_be_visible()
     page.go_back()
     expect(log_of(page)).to_be_hidden()
     page.go_forward()
-    expect(page.get_by_text("It wrote nothing.")).to_be_visible()
+    expect(page.get_by_text("No output.")).to_be_visible()
     assert rows.evaluate("list => list.scrollTop") == scrolled
     assert target.evaluate("link => link === before")
     expect(target).to_be_focused()
@@ -1063,7 +1063,7 @@ def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: Brow
 
 def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
     visit(page, site.url)
-    divider = page.get_by_role("separator", name="Width of the list")
+    divider = page.get_by_role("separator", name="List width")
     divider.drag_to(page.locator("body"), target_position={"x": 500, "y": 400}, force=True)
     expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
     visit(page, site.url)
@@ -1147,16 +1147,16 @@ def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page:
 def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
     with serve(worker=False) as site:
         visit(page, site.url)
-        expect(page.get_by_text("No worker is running: start one.")).to_be_visible()
-        expect(page.get_by_text("No job yet")).to_be_visible()
+        expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
+        expect(page.get_by_text("No jobs yet")).to_be_visible()
         page.keyboard.press("c")
-        expect(page.get_by_text("A saved command runs again with other values")).to_be_visible()
+        expect(page.get_by_text("You can run a saved command with other values")).to_be_visible()
         page.keyboard.press("Escape")
         page.get_by_role("button", name="df -h").click()
         expect(page.get_by_label("Command", exact=True)).to_have_value("df -h")
         page.get_by_role("button", name="Run job").click()
         expect(state(page)).to_have_text("queued, 1st, no worker")
-        expect(page.get_by_text("It waits for its turn.")).to_be_visible()
+        expect(page.get_by_text("Waiting for its turn.")).to_be_visible()
 
 
 def test_the_parts_of_the_page_may_come_in_any_order(idle_site: Site, page: Page) -> None:
@@ -1294,7 +1294,7 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(current).to_have_text("ValueError: one")
     expect(page.get_by_text("✕ 1 of 2 errors")).to_be_visible()
     row(page, "calm").click()
-    expect(page.get_by_text("no error line known", exact=True)).to_be_visible()
+    expect(page.get_by_text("no errors found", exact=True)).to_be_visible()
 
 
 def test_a_log_that_is_on_its_way_is_not_asked_for_again(site: Site, page: Page) -> None:
@@ -1381,7 +1381,7 @@ def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Pa
     expect(log_of(page)).to_have_text("a word")
     expect(state(page)).to_have_text("live")
     page.evaluate("window.shift = 200_000")
-    expect(state(page)).to_have_text("quiet for 3 min")
+    expect(state(page)).to_have_text("no output for 3 min")
 
 
 def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) -> None:
@@ -1393,7 +1393,7 @@ def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) ->
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("1000000")
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("The first 4.0 MiB of this log are gone")).to_be_visible()
+    expect(page.get_by_text("The first 4.0 MiB of this log were deleted")).to_be_visible()
 
 
 def test_details_are_a_table_and_values_come_on_request(site: Site, page: Page) -> None:
@@ -1434,7 +1434,7 @@ def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
     gate.touch()
     expect(log_of(page)).to_have_text(re.compile(r"^\s*new beginning\s*and on\s*$"))
     Path(f"{gate}2").touch()
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
 
 
 # --- It calls ------------------------------------------------------------------------------------
@@ -1473,10 +1473,10 @@ def test_a_bell_asks_on_click_and_then_tells_the_end(
     visit(page, f"{site.url}/?job={job.id}")
     expect(state(page)).to_have_text("live")
     assert page.evaluate("asked") == 0
-    page.get_by_role("button", name="Tell me").click()
-    expect(page.get_by_role("button", name="Tell me", pressed=True)).to_be_visible()
+    page.get_by_role("button", name="Notify me").click()
+    expect(page.get_by_role("button", name="Notify me", pressed=True)).to_be_visible()
     gate.touch()
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     page.wait_for_function("told.length > 0")
     assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
     page.context.clear_permissions()
@@ -1595,7 +1595,7 @@ def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
     expect(page.get_by_label("Command")).to_have_count(0)
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_text("That is not the token")).to_be_visible()
+    expect(page.get_by_text("This token is not valid")).to_be_visible()
     page.get_by_label("Token").fill(ANNAS_TOKEN)
     page.get_by_role("button", name="Open").click()
     expect(log_of(page)).to_contain_text("line 1")
@@ -1617,7 +1617,7 @@ def test_from_elsewhere_the_page_does_nothing_without_a_token(
     page.get_by_role("button", name="Open").click()
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
     expect(page.get_by_role("heading", name="no bell")).to_be_visible()
-    expect(page.get_by_role("button", name="Tell me")).to_be_hidden()  # plain http
+    expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http
 
 
 def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:

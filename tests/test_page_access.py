@@ -123,7 +123,7 @@ def test_a_listed_origin_may_open_the_page_and_is_not_this_machine(site: Site) -
     assert "Refused a page of 'http://127.0.0.1:2'" in site.processes.text()
     with open_socket(url, Origin=PROXIED) as connection:
         connection.sendall(first_visit())
-        received = read_until(connection, re.compile(b"only with a token"))
+        received = read_until(connection, re.compile(b"requires a token"))
     assert not HEADER_ID.search(received)
 
 
@@ -223,7 +223,7 @@ def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path
         expect(state(page)).to_have_text("live")
     gate.touch()
     expect(log_of(page)).to_contain_text("last")
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
 
 
 # --- The footer of a log --------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_lines_that_refreshes_bring_are_counted_once(
     expect(footer(page)).to_have_text("24 lines")
     gate.touch()
     expect(footer(page)).to_have_text("25 lines")
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     assert numbers(page) == [str(n) for n in range(1, 26)]
 
 
@@ -268,7 +268,7 @@ def test_a_line_that_the_stream_ends_is_counted_once(site: Site, page: Page, gat
     expect(log_of(page)).to_contain_text("unfin")
     expect(footer(page)).to_have_text("4 lines")
     gate.touch()
-    expect(state(page)).to_have_text("ended, exit 0")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     expect(footer(page)).to_have_text("24 lines")
     assert numbers(page) == [str(n) for n in range(1, 25)]
 

@@ -49,16 +49,16 @@ def search_all_logs(page: Page, text: str) -> Locator:
     """Look for a text in all logs; the list of what is found."""
     page.get_by_label("Search jobs").fill(text)
     page.get_by_label("Search jobs").press("Enter")
-    return page.get_by_role("list", name="Lines found")
+    return page.get_by_role("list", name="Matching lines")
 
 
 def all_jobs(page: Page) -> Locator:
     """The line that asks about all jobs that are chosen, and tells what became of them."""
-    return page.get_by_role("group", name="All these jobs")
+    return page.get_by_role("group", name="All matching jobs")
 
 
 def choose_for_all(page: Page, action: str) -> None:
-    button(page, "All these jobs").click()
+    button(page, "All matching jobs").click()
     page.get_by_role("button", name=action).click()
 
 
@@ -81,8 +81,8 @@ def test_why_a_job_failed_is_in_its_row_and_leads_to_the_line(site: Site, page: 
     expect(log_of(page).locator(".line.current")).to_have_text(f"{REFUSED} <b>")
     expect(log_of(page).get_by_text(REFUSED)).to_be_in_viewport()
     visit(page, f"{site.url}/?job={quiet.id}")
-    expect(state(page)).to_have_text("ended, exit 3")
-    expect(page.get_by_text("why it failed")).to_be_hidden()
+    expect(state(page)).to_have_text("failed, exit 3")
+    expect(page.get_by_text("Why it failed")).to_be_hidden()
     assert job.id != quiet.id
 
 
@@ -124,7 +124,7 @@ def test_what_is_not_found_is_told_with_where_it_was_looked_for(site: Site, page
     visit(page, f"{site.url}/?status=failed&queue=vain")
     page.get_by_label("Search jobs").fill("no such words")
     button(page, "Search all logs for “no such words”").click()
-    told = "In none of the logs of failed jobs of queue vain. 1 log searched"
+    told = "No match in the logs of failed jobs in queue vain. 1 log searched"
     expect(page.get_by_text(told)).to_be_visible()
     button(page, "Clear").click()
     expect(row(page, "searched in vain")).to_be_visible()
@@ -140,11 +140,11 @@ def test_of_many_lines_some_come_and_more_on_request(site: Site, page: Page) -> 
     visit(page, site.url)
     found = search_all_logs(page, "too much")
     expect(found.locator("mark")).to_have_count(50)
-    button(page, "Go on").click()
+    button(page, "Continue").click()
     expect(found.locator("mark")).to_have_count(100)
-    button(page, "Go on").click()
+    button(page, "Continue").click()
     expect(found.locator("mark")).to_have_count(110)
-    expect(button(page, "Go on")).to_be_hidden()
+    expect(button(page, "Continue")).to_be_hidden()
 
 
 class BusyProxy(LossyProxy):
@@ -182,7 +182,7 @@ def test_a_search_waits_its_turn_and_lost_answers_double_no_job(
     jobs = [fail(site, "flood in the cellar", f"pump {n}", "cellar") for n in range(3)]
     visit(page, f"{busy_page}/?queue=cellar")
     found = search_all_logs(page, "flood in the cellar")
-    expect(page.get_by_text("Another search is under way: this one waits.")).to_be_visible()
+    expect(page.get_by_text("Waiting for another search to finish…")).to_be_visible()
     expect(found.locator("mark")).to_have_count(3)
     button(page, "Clear").click()
     choose_for_all(page, "Run all again")
@@ -198,10 +198,10 @@ def test_a_search_waits_its_turn_and_lost_answers_double_no_job(
 def test_all_that_failed_is_run_again_once(site: Site, page: Page) -> None:
     jobs = [fail(site, REFUSED, f"deploy {n}", "again") for n in range(3)]
     visit(page, site.url)
-    expect(button(page, "All these jobs")).to_be_hidden()
+    expect(button(page, "All matching jobs")).to_be_hidden()
     visit(page, f"{site.url}/?status=failed&queue=again")
     choose_for_all(page, "Run all again")
-    expect(all_jobs(page)).to_contain_text("Run 3 failed jobs of queue again again?")
+    expect(all_jobs(page)).to_contain_text("Run 3 failed jobs in queue again again?")
     button(page, "No").click()
     expect(all_jobs(page)).to_be_hidden()
     choose_for_all(page, "Run all again")
@@ -209,7 +209,7 @@ def test_all_that_failed_is_run_again_once(site: Site, page: Page) -> None:
     expect(all_jobs(page)).to_contain_text("3 of 3 run again.")
     wait_until(lambda: len(site.storage.list("failed", "again")[0]) == 6)
     choose_for_all(page, "Run all again")
-    told = "Run 3 failed jobs of queue again again? 3 were run again already."
+    told = "Run 3 failed jobs in queue again again? 3 have already been run again."
     expect(all_jobs(page)).to_contain_text(told)
     listed = site.storage.list(queue="again")[0]
     assert {job.rerun_of for job in listed} == {None, *(job.id for job in jobs)}
@@ -220,11 +220,13 @@ def test_what_could_not_be_deleted_is_told_with_the_reason(site: Site, page: Pag
     visit(page, f"{site.url}/?queue=rubbish&status=failed")
     choose_for_all(page, "Delete all")
     expect(all_jobs(page)).to_contain_text(
-        "Delete 3 failed jobs of queue rubbish? Their logs go, too."
+        "Delete 3 failed jobs in queue rubbish? Their logs are deleted, too."
     )
     requests.delete(f"{site.api}/jobs/{jobs[1].id}").raise_for_status()
     button(page, "Delete").last.click()
-    expect(all_jobs(page)).to_contain_text("2 of 3 deleted. Not done: 1 \u00d7 it is gone.")
+    expect(all_jobs(page)).to_contain_text(
+        "2 of 3 deleted. Not done: 1 \u00d7 it no longer exists."
+    )
     expect(row(page, "rubbish")).to_have_count(0)
     choose_for_all(page, "Delete all")
     expect(all_jobs(page)).to_contain_text("There is nothing to delete.")

@@ -460,7 +460,7 @@ def test_many_jobs_are_asked_about_with_their_number(script: Script) -> None:
     assert script(code, action="rerun", **given) == "Run 1 timed out job with “web” again?"
     given |= {"filters": {"status": "", "queue": "gpu", "q": ""}, "ids": ["1"] * 2000}
     assert script(code, action="cancel", **given | {"complete": False}) == (
-        "Cancel the newest 2,000 waiting or running jobs of queue gpu? There are more."
+        "Cancel the newest 2,000 queued or running jobs in queue gpu? More jobs match."
     )
 
 

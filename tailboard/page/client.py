@@ -87,7 +87,7 @@ class ApiClient:
                 method, settings.API + path, json=body, headers=headers, timeout=TIMEOUT
             )
         except (requests.RequestException, ValueError):
-            message = f"The API at {settings.API} does not answer. Trying again by itself."
+            message = f"The API at {settings.API} does not answer. Retrying automatically."
             raise ApiError(message) from None
 
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:
@@ -115,7 +115,7 @@ def parse_json(answer: requests.Response, *names: str) -> dict[str, Any]:
             raise ValueError
         return {name: found[name] for name in names} | found
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ApiError(f"What answers at {settings.API} is not Tailboard's API.") from None
+        raise ApiError(f"The server at {settings.API} is not the Tailboard API.") from None
 
 
 def job_path(job_id: str) -> str:

@@ -47,7 +47,7 @@ def describe_declined(error: ApiError, job_id: str) -> str:
     """Why the API did not change a job. The text does not contain the job's ID, so the browser can
     count the jobs with the same reason."""
     if error.status == 404:
-        return "it is gone"
+        return "it no longer exists"
     return str(error).replace(f"job {job_id}", "it")
 
 

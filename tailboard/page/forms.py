@@ -16,7 +16,7 @@ from tailboard.titles import command_text
 
 SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = (
-    "The name must be 1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first."
+    "A name has 1 to 64 of the characters a-z 0-9 _ - . and begins with a letter or digit."
 )
 SAVED_FIELDS = ("cron", "zone", "params")  # fields of the dialog that saves, as the API names them
 
@@ -42,7 +42,7 @@ def parse_text(text: str) -> str | None:
 
 def parse_command(text: str) -> str:
     if not text.strip():
-        raise ValueError("There is no command yet.")
+        raise ValueError("Enter a command.")
     return text
 
 

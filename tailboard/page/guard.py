@@ -62,8 +62,8 @@ class OriginGuard:
             headers["Host"] = origin.partition("://")[2]
         elif origin is not None and not is_own_origin(origin, headers.get("Host"), scope["scheme"]):
             log.warning(
-                "Refused a page of %.200r: neither the address that was asked, %.200r, nor in"
-                " TAILBOARD_DASHBOARD",
+                "Refused a page of %.200r: it is neither at the requested address, %.200r, nor"
+                " listed in TAILBOARD_DASHBOARD",
                 origin,
                 headers.get("Host"),
             )

@@ -96,7 +96,7 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
     for machine in machines:
         line = f"{machine['spool']}: {machine['running']} of {machine['slots']} slots busy"
         if machine["state"] == "unreachable":
-            line += f", unreachable, last heard of at {machine['heard_at']}"
+            line += f", unreachable, last seen at {machine['heard_at']}"
         lines.append(line)
     limit = f" of {storage['max_bytes'] >> 20} MiB" if storage["max_bytes"] else ""
     lines.append(f"Redis uses {storage['used_bytes'] >> 20} MiB{limit}")
