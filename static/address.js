@@ -1,4 +1,4 @@
-/* The page's own address: its names, and links made of them. Pure. */
+/* The address of the page: its query parameters, and links built from them. Pure. */
 
 const FILTERS = ["status", "queue", "q", "before"]; // which jobs the list shows
 const NAMES = ["status", "queue", "q", "logs", "before", "job", "at"]; // in this order in the URL
@@ -10,7 +10,7 @@ function withoutValues(names) {
   return Object.fromEntries(names.map((name) => [name, ""]));
 }
 
-/** What the query of a URL says: only the names of the page that have a value. */
+/** The parameters of a URL's query that the page knows and that have a value. */
 export function readAddress(search) {
   const given = new URLSearchParams(search);
   const pairs = NAMES.filter((name) => given.get(name)).map((name) => [name, given.get(name)]);
@@ -23,7 +23,7 @@ export function addressLink(address) {
   return `?${new URLSearchParams(pairs)}`;
 }
 
-/** The filters of an address, each with a value, which may be empty. */
+/** All filters of an address; those that are not set are empty. */
 export function filtersOf(address) {
   return Object.fromEntries(FILTERS.map((name) => [name, address[name] ?? ""]));
 }

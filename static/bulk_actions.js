@@ -1,6 +1,7 @@
-/* Something is done to all jobs that the filters choose. Their number is said and asked for in
-   place; then the server goes through them a second at a time, and this says how far it is. Closing
-   the page ends it; begun anew, it goes on with those that are left. */
+/* Run again, cancel or delete all jobs that match the filters. The page first asks, with the number
+   of jobs. Then the server changes as many as it can per second, and a bar shows the progress. If
+   the page is closed, the change stops; if it is started again, it continues with the remaining
+   jobs. */
 
 import {
   ACTIONS,
@@ -17,16 +18,16 @@ import { formatCount } from "./format.js";
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
-const AT_ONCE = 200; // jobs of one step, of which the server does as many as it can in a second
-const PAUSE = 2000; // milliseconds until what could not be done is tried again
+const AT_ONCE = 200; // jobs in one request; the server changes as many as it can in a second
+const PAUSE = 2000; // milliseconds before a failed request is repeated
 
 export class BulkActions {
-  /** `find(name)` gives the list's nodes by class. */
+  /** `find(name)` returns a node of the list by its class. */
   constructor(find) {
     this.find = find;
     this.isRunning = false;
     this.isStopped = false;
-    this.asked = null; // the filters of the question that stands there
+    this.asked = null; // the filters that the question on screen is about
     find("bulk-menu").addEventListener("click", (event) => this.onMenu(event));
   }
 
@@ -81,7 +82,7 @@ export class BulkActions {
         ["No", () => this.hide()],
       ];
       this.show(bulkQuestion(action, filters, chosen), buttons);
-      this.find("bulk-buttons").lastChild.focus(); // the one that does nothing
+      this.find("bulk-buttons").lastChild.focus(); // "No", which changes nothing
     }
   }
 
@@ -122,7 +123,7 @@ export class BulkActions {
 
   stop() {
     this.isStopped = true;
-    this.find("bulk-buttons").replaceChildren(); // the step that is under way is waited for
+    this.find("bulk-buttons").replaceChildren(); // the request that is under way still finishes
   }
 
   // --- The line ---
@@ -138,7 +139,7 @@ export class BulkActions {
     const labels = JSON.stringify(buttons.map(([label]) => label));
     if (labels !== this.labels || !this.find("bulk-buttons").hasChildNodes()) {
       this.find("bulk-buttons").replaceChildren(...buttons.map((each) => makeButton(...each)));
-      this.labels = labels; // what has the focus keeps it
+      this.labels = labels; // the same buttons stay, so that the focused one keeps the focus
     }
   }
 

@@ -1,4 +1,4 @@
-/* What is asked and told when something is done to many jobs at once. Pure. */
+/* The questions and results of changing many jobs at once. Pure. */
 
 import { formatCount, formatStatus, isEnded } from "./format.js";
 
@@ -23,13 +23,14 @@ export function actionButton(action) {
   return WORDS[action].button;
 }
 
-/** Can jobs of the status that is chosen be run again, cancelled, deleted at all? */
+/** Does the action apply to jobs with this status? An empty status stands for jobs of any
+    status. */
 export function isPossible(action, status) {
   const isOpen = !isEnded({ status });
   return status === "" || (action === "cancel" ? isOpen : !isOpen);
 }
 
-/** Which jobs these are: "12 failed jobs in queue deploy matching “web”". */
+/** Names the jobs: "12 failed jobs in queue deploy matching “web”". */
 export function describeJobs(count, action, { status, queue, q }) {
   const open = action === "cancel" ? "queued or running" : "ended";
   const kind = status ? formatStatus(status) : open;
@@ -39,7 +40,7 @@ export function describeJobs(count, action, { status, queue, q }) {
   return `${formatCount(count)} ${kind} ${noun}${where}${text}`;
 }
 
-/** The question, with the number and what a visitor must know before the answer. */
+/** The question, with the number of jobs and what a visitor must know before answering. */
 export function bulkQuestion(action, filters, { ids, left_out: leftOut, complete }) {
   const { first, last } = WORDS[action];
   const newest = complete ? "" : "the newest ";
@@ -49,7 +50,7 @@ export function bulkQuestion(action, filters, { ids, left_out: leftOut, complete
   return `${first} ${newest}${describeJobs(ids.length, action, filters)}${last}?${logs}${left}${more}`;
 }
 
-/** That there is none; jobs that were run again already are why, perhaps. */
+/** The message if no job is left to change, perhaps because all were already run again. */
 export function bulkNothing(action, leftOut) {
   return `There is nothing to ${action === "rerun" ? "run again" : action}.${describeLeftOut(leftOut)}`;
 }
@@ -62,7 +63,8 @@ function describeLeftOut(count) {
   return ` ${formatCount(count)} ${have} already been run again.`;
 }
 
-/** What was done to how many, and what was not and why: each reason once, the commonest first. */
+/** How many jobs were changed, and why others were not: each reason once, the most frequent
+    first. */
 export function bulkResult(action, { count, tried, declined, isStopped }) {
   const done = `${formatCount(tried - declined.length)} of ${formatCount(count)} ${WORDS[action].done}`;
   const stopped = isStopped ? "Stopped: " : "";

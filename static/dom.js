@@ -1,9 +1,10 @@
-/* What several parts of the page do with nodes, events and the clipboard. It knows nothing of jobs. */
+/* Helpers for nodes, events and the clipboard, which several parts of the page share. Must not know
+   about jobs. */
 
-const COPIED = 1500; // milliseconds that a button says so
+const COPIED = 1500; // milliseconds that a button shows the result
 const LIST_STEPS = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
 
-/** Sets a node's HTML only if it has changed: what has the focus, or is selected, stays. */
+/** Sets a node's HTML only if it has changed, so that focus and selection are kept. */
 export function setHtml(node, html) {
   if (node.shownHtml !== html) {
     node.innerHTML = html;
@@ -21,7 +22,8 @@ export function makeButton(label, act, kind = "") {
   return button;
 }
 
-/** Closes a part once Streamlit has taken it out of the page; it also says so at each update. */
+/** Returns a cleanup function for Streamlit, which calls it at each update and when it removes the
+    component. It closes the part only in the second case. */
 export function closeWhenRemoved(root, part) {
   return () => {
     setTimeout(() => {
@@ -32,7 +34,7 @@ export function closeWhenRemoved(root, part) {
   };
 }
 
-/** Does a click on a link ask the browser for another tab or window? */
+/** Does this click open the link in another tab or window? */
 export function opensElsewhere(event) {
   return event.ctrlKey || event.metaKey || event.shiftKey;
 }
@@ -42,12 +44,13 @@ export function listStep(event) {
   return LIST_STEPS[event.key];
 }
 
-/** The item of a list that is so many steps after the one at an index, or the first or last one. */
+/** The item that is `step` places after the one at `index`; beyond an end, the first or last
+    one. */
 export function stepFrom(items, index, step) {
   return items[Math.min(items.length - 1, Math.max(0, index + step))];
 }
 
-/** Ctrl+Enter, or Cmd+Enter, sends a form from any of its fields. */
+/** Ctrl+Enter or Cmd+Enter submits a form from any of its fields. */
 export function submitByKey(event, form) {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
@@ -55,8 +58,8 @@ export function submitByKey(event, form) {
   }
 }
 
-/** Shows sentences below the fields of a form, by the field's name; "" is for what no field is to
-    blame for. */
+/** Shows errors below the fields of a form. `wrong` maps a field's name to a sentence; the name is
+    "" if the error belongs to no field. */
 export function showWrong(form, wrong) {
   for (const node of form.querySelectorAll(".wrong")) {
     const { field } = node.dataset;
@@ -74,7 +77,7 @@ export async function copyText(text) {
   }
 }
 
-/** Copies a text; the button that was pressed says for a moment whether that was allowed. */
+/** Copies a text. The button briefly shows whether the browser allowed it. */
 export async function copyByButton(button, text) {
   button.dataset.label ??= button.textContent;
   button.textContent = (await copyText(text)) ? "Copied" : "Cannot copy here";

@@ -1,23 +1,23 @@
-/* Errands: what the page's server does for a visitor, with the visitor's token, and answers. The
-   component draws nothing: it carries them, one at a time. */
+/* Errands: requests that the page's server sends to the API with the visitor's token. This
+   component draws nothing. It sends one errand at a time and waits for its answer. */
 
 import { closeWhenRemoved } from "./dom.js";
 
-const PATIENCE = 20_000; // milliseconds until an answer is given up, as after a lost connection
+const PATIENCE = 20_000; // milliseconds to wait for an answer, which a lost connection may swallow
 const NO_ANSWER = { error: "The page's server does not answer.", busy: false, may_pass: true };
 
 class Errands {
   constructor() {
     this.component = null;
-    this.waiting = []; // what is asked and not sent yet
-    this.current = null; // what is sent and not answered yet
-    this.number = Date.now(); // of the last one sent; none that a page before it has sent
+    this.waiting = []; // errands that are not sent yet
+    this.current = null; // the errand that was sent and not answered yet
+    this.number = Date.now(); // of the last errand; starts above the numbers of any earlier page
   }
 
   ask(errand, details) {
     return new Promise((resolve) => {
       this.waiting.push({ errand, details, resolve });
-      // Of what two components send in one turn of the event loop Streamlit loses one.
+      // If two components send values in one turn of the event loop, Streamlit loses one of them.
       setTimeout(() => this.sendNext(), 0);
     });
   }
@@ -56,8 +56,8 @@ class Errands {
 
 const errands = new Errands();
 
-/** Ask the server for an errand of ERRANDS in tailboard/page/errands.py. Its answer has an `error`, a sentence,
-    where it could not be done; never rejects. */
+/** Sends an errand, named as in ERRANDS of tailboard/page/errands.py, and resolves to its answer.
+    If the errand failed, the answer has an `error`, a sentence. The promise never rejects. */
 export function ask(errand, details = {}) {
   return errands.ask(errand, details);
 }

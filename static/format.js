@@ -1,12 +1,12 @@
-/* Words and numbers as a visitor reads them. Pure: no document, no clock but the one given. */
+/* Formats durations, times, sizes and statuses for the visitor. Pure: `now` is always passed in. */
 
-const SECOND = 1000; // milliseconds, as everywhere here
+const SECOND = 1000; // milliseconds, as all times in this file
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-const DATE_SHOWN = 20 * HOUR; // further from now than this, a time is shown with its date
+const DATE_SHOWN = 20 * HOUR; // times further from now are shown with their date
 
-/** Text that is safe inside HTML, in an attribute too. All text of a job goes through it. */
+/** Text that is safe inside HTML, in an attribute too. All text of a job passes through it. */
 export function escapeHtml(text) {
   return String(text ?? "").replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
@@ -25,7 +25,7 @@ export function formatDuration(milliseconds) {
   return `${Math.floor(time / HOUR)} h ${Math.floor((time % HOUR) / MINUTE)} min`;
 }
 
-/** The largest unit alone: what fits into a row, or tells roughly how long ago. */
+/** Only the largest unit, for rows of a list and for "… ago". */
 export function formatRoughly(milliseconds) {
   const time = Math.max(0, milliseconds);
   if (time < MINUTE) {
@@ -37,7 +37,7 @@ export function formatRoughly(milliseconds) {
   return time < DAY ? `${Math.floor(time / HOUR)} h` : `${Math.floor(time / DAY)} d`;
 }
 
-/** The time of day, with the date once that is not obvious. */
+/** The time of day, with the date unless it is obvious. */
 export function formatClock(time, now) {
   const options = { hour: "2-digit", minute: "2-digit" };
   if (Math.abs(now - time) > DATE_SHOWN) {
@@ -46,7 +46,7 @@ export function formatClock(time, now) {
   return new Date(time).toLocaleString([], options);
 }
 
-/** A time to come: with its weekday and date if that is not today. */
+/** A future time, with its weekday and date if it is more than 20 hours away. */
 export function formatNext(time, now) {
   const options = { hour: "2-digit", minute: "2-digit" };
   if (time - now > DATE_SHOWN) {
@@ -55,7 +55,8 @@ export function formatNext(time, now) {
   return new Date(time).toLocaleString([], options);
 }
 
-/** When a queued job may start, if it waits for a time: "again in 4 min", "at 18:00"; else "". */
+/** When a queued job can start, if that time is in the future: "again in 4 min", "at 18:00"; else
+    "". */
 export function formatStart(job, now) {
   const time = Date.parse(job.not_before ?? "");
   if (job.status !== "queued" || !(time > now)) {
@@ -107,12 +108,12 @@ export function startTime(job) {
   return Date.parse(job.started_at);
 }
 
-/** When a job ended; for one that runs, now. */
+/** When a job ended; `now` if it has not. */
 export function endTime(job, now) {
   return Date.parse(job.finished_at) || now;
 }
 
-/** How long a job has run, in milliseconds; null while it waits. */
+/** How long a job has run, in milliseconds; null if it has not started. */
 export function elapsed(job, now) {
   return job.started_at ? endTime(job, now) - startTime(job) : null;
 }
@@ -126,7 +127,7 @@ export function formatExit(job) {
   return job.exit_code === null || job.exit_code === undefined ? "" : `exit ${job.exit_code}`;
 }
 
-/** Which attempt of how many: "2 of 3". */
+/** The attempt and the maximum number of attempts: "2 of 3". */
 export function formatAttempt(job) {
   return `${job.attempt} of ${job.retries + 1}`;
 }
@@ -136,12 +137,12 @@ export function median(numbers) {
   return sorted.length > 0 ? sorted[Math.floor(sorted.length / 2)] : null;
 }
 
-/** How a status looks: { icon, colour }. One that is not known looks like a lost job's. */
+/** A status's { icon, colour }. An unknown status looks like `lost`. */
 export function statusLook(status, statuses) {
   return statuses[status] ?? statuses.lost ?? { icon: "?", colour: "#64748b" };
 }
 
-/** A status's icon in its colour; its word is there for those who hear the page. */
+/** A status's icon in its colour, with its name for screen readers. */
 export function statusIcon(status, statuses) {
   const { icon, colour } = statusLook(status, statuses);
   return (

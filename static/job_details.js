@@ -1,4 +1,4 @@
-/* What is known of a job, as a table. Pure. */
+/* The table with the details of a job. Pure. */
 
 import {
   escapeHtml,
@@ -14,7 +14,7 @@ function formatTime(text) {
   return text ? new Date(text).toLocaleString() : null;
 }
 
-/** Name and value of what says something about this job. */
+/** Names and values of the details that this job has. */
 export function detailRows(job) {
   const known = (value, format) => (value === null || value === undefined ? null : format(value));
   const rows = [
@@ -42,7 +42,7 @@ export function detailRows(job) {
   return rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
 }
 
-/** The table; of the environment only the names, each value by a button of its own. */
+/** The table. It shows only the names of environment variables; a button reveals each value. */
 export function detailsHtml(job, revealed) {
   const rows = detailRows(job).map(
     ([name, value]) => `<tr><th scope="row">${name}</th><td>${escapeHtml(value)}</td></tr>`,
@@ -52,7 +52,7 @@ export function detailsHtml(job, revealed) {
   return `<table><tbody>${rows.join("")}</tbody></table>${attemptsHtml(job.attempts ?? [])}`;
 }
 
-/** The saved command that a job was started from, as a link that opens it. */
+/** A link to the saved command that the job was started from. */
 function savedHtml({ saved }) {
   if (!saved) {
     return "";
@@ -69,7 +69,7 @@ function variableHtml(name, value) {
   return `<tr><th scope="row">${escapeHtml(name)}</th><td>${shown}</td></tr>`;
 }
 
-/** How each attempt went, where there were several. */
+/** A table of the attempts, if there were several. */
 function attemptsHtml(attempts) {
   if (attempts.length < 2) {
     return "";

@@ -1,5 +1,5 @@
-/* The list of jobs: filters, rows, and, while no log is open, the timeline. A row is a link. It is
-   drawn once and then changed in place, so that focus and scroll position stay. */
+/* The list of jobs: filters, rows and, while no log is open, the timeline. Each row is a link. A
+   row is changed in place, so that focus and scroll position are kept. */
 
 import { NO_FILTERS } from "./address.js";
 import { BulkActions } from "./bulk_actions.js";
@@ -11,7 +11,7 @@ import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 import { layOutTimeline, timelineHtml } from "./timeline.js";
 
-const ALWAYS_SHOWN = ["running", "failed"]; // statuses whose filter stands first, also with no job
+const ALWAYS_SHOWN = ["running", "failed"]; // these filters come first, even if no job matches
 const LEAST_WIDTH = 240; // pixels
 const WIDTH = 360;
 const EXAMPLES = [
@@ -36,7 +36,7 @@ class JobList {
     this.root = root;
     this.unfolded = new Set();
     this.rows = this.find("rows");
-    this.current = ""; // key of the row that Tab comes to
+    this.current = ""; // key of the row that Tab reaches
     this.logSearch = new LogSearch(
       (name) => this.find(name),
       () => this.drawNothing(),
@@ -74,7 +74,8 @@ class JobList {
     removeEventListener("pointercancel", this.release);
   }
 
-  /** A browser drops the click when what was pressed is replaced before it is released. */
+  /** Stops drawing while a pointer is pressed: a browser drops the click if its target is
+      replaced. */
   holdWhilePressed() {
     this.isPressed = false;
     this.release = () => {
@@ -98,7 +99,7 @@ class JobList {
     });
   }
 
-  // --- What comes from the server, and where a visitor goes ---
+  // --- Data from the server, and navigation ---
 
   update(component) {
     this.component = component;
@@ -108,7 +109,7 @@ class JobList {
   onJobs() {
     this.find("job-list").classList.toggle("stale", page.asksForOtherList);
     this.draw();
-    this.find("job-list").inert = false; // until now a click would have been lost
+    this.find("job-list").inert = false; // before this, a click would have been lost
   }
 
   onAddress() {
@@ -121,7 +122,7 @@ class JobList {
     }
   }
 
-  /** Which of list and log is there where the window has room for one. */
+  /** Chooses between the list and the log if the window has room for only one of them. */
   setView() {
     document.documentElement.classList.toggle("tailboard-log-open", Boolean(page.address.job));
   }
@@ -130,7 +131,7 @@ class JobList {
 
   draw() {
     if (!page.listed || !page.hasStatuses || this.isPressed) {
-      return; // the header, which brings the colours, may come later
+      return; // the statuses come with the header, which may load later
     }
     this.drawFilters();
     this.bulkActions.draw();
@@ -164,7 +165,7 @@ class JobList {
     this.find("more-filters").hidden = scrollWidth <= clientWidth;
   }
 
-  /** On to the filters that do not fit, and from the last back to the first. */
+  /** Scrolls to the filters that do not fit, and from the last back to the first. */
   scrollFilters() {
     const { scrollLeft, scrollWidth, clientWidth } = this.find("filters");
     const isAtEnd = scrollLeft + clientWidth >= scrollWidth - 1;
@@ -250,7 +251,7 @@ class JobList {
 
   drawUpdated() {
     const foot = this.find("updated");
-    const seconds = formatRoughly(Date.now() - page.heardAt);
+    const seconds = formatRoughly(Date.now() - page.refreshedAt);
     const interval = page.status.interval === "off" ? ", auto-refresh is off" : "";
     foot.textContent = `updated ${seconds} ago${interval}`;
     foot.classList.toggle("late", page.isStale);
@@ -357,7 +358,7 @@ class JobList {
     this.setTabStop();
   }
 
-  /** The list is one Tab stop: the row last focused, else the job shown, else the first. */
+  /** Makes the list one Tab stop: the row last focused, else the job shown, else the first row. */
   setTabStop() {
     const links = [...this.rows.querySelectorAll("a")];
     const stop = this.tabStop(links);

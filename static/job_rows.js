@@ -1,4 +1,4 @@
-/* The rows of the list: which jobs fold into one, and the HTML of each. Pure. */
+/* The rows of the list: which jobs are folded into one row, and the HTML of each row. Pure. */
 
 import {
   elapsed,
@@ -18,14 +18,14 @@ import {
   statusLook,
 } from "./format.js";
 
-const LEAST_FOLDED = 3; // neighbours of one name
-const BARS = 20; // of a folded row
-const TENTHS_BELOW = 10_000; // milliseconds
-const OVERDUE = 1.5; // times as long as usual
+const LEAST_FOLDED = 3; // neighbours with the same title
+const BARS = 20; // in a folded row
+const TENTHS_BELOW = 10_000; // milliseconds; longer durations are rounded
+const OVERDUE = 1.5; // times the usual duration
 const LEAST_OVERDUE = 5000; // milliseconds more than usual
 
-/** A list with what has changed in it since: rows that are new or other, and IDs that are gone. The
-    newest stand first, and IDs sort by time. */
+/** Applies changes to a list: rows that are new or have changed, and IDs of jobs that are no longer
+    listed. The result is newest first; IDs sort by time. */
 export function applyChanges(jobs, { rows, gone }) {
   const byId = new Map([...jobs, ...rows].map((job) => [job.id, job]));
   for (const id of gone) {
@@ -34,7 +34,7 @@ export function applyChanges(jobs, { rows, gone }) {
   return [...byId.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
 }
 
-/** The usual duration of each name, in milliseconds, by the jobs that succeeded. */
+/** For each title, the median duration of the jobs that succeeded, in milliseconds. */
 export function usualDurations(jobs) {
   const byTitle = new Map();
   for (const job of jobs) {
@@ -52,8 +52,8 @@ export function isOverdue(job, usual, now) {
   return elapsed(job, now) > Math.max(usual * OVERDUE, usual + LEAST_OVERDUE);
 }
 
-/** Rows of one job each, or of neighbours with one name that have ended, unless the row is among
-    those that a visitor has opened. A row's key stays while newer jobs join it. */
+/** The rows of the list. Neighbours that have ended and have the same title share a row, unless the
+    visitor has unfolded it. A row keeps its key when newer jobs join it. */
 export function foldRows(jobs, unfolded) {
   const rows = [];
   for (const group of groupNeighbours(jobs)) {
@@ -83,7 +83,7 @@ function groupNeighbours(jobs) {
   return groups;
 }
 
-/** The inside of a row of one job. */
+/** The content of a row with one job. */
 export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
   const overdue = isOverdue(job, usual, now);
   return (
@@ -97,7 +97,7 @@ export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
   );
 }
 
-/** What a job is called, and in what room is left the line that tells why it failed. */
+/** The job's title and, in the remaining room, the line that explains why it failed. */
 function nameHtml(job) {
   const hint = job.hint ? `<span class="hint">${escapeHtml(job.hint)}</span>` : "";
   return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}</span>`;
@@ -107,7 +107,7 @@ function rowMoment(job) {
   return Date.parse(job.started_at ?? job.submitted_at);
 }
 
-/** How long a job has run; or why it waits, or how long it has. */
+/** How long a job has run; for a queued job, why or how long it has waited. */
 function rowTime(job, now, paused = new Set()) {
   if (job.status === "queued" && paused.has(job.queue)) {
     return "paused";
@@ -122,13 +122,13 @@ function rowTime(job, now, paused = new Set()) {
   return formatElapsed(job, now).replace(/ min .*/, " min");
 }
 
-/** A duration in short: tenths where it is short itself. */
+/** A short form of a duration, with tenths of a second below TENTHS_BELOW. */
 export function formatUsual(milliseconds) {
   const isShort = milliseconds < TENTHS_BELOW;
   return isShort ? formatDuration(milliseconds) : formatRoughly(milliseconds);
 }
 
-/** How far a running job is, by how long it usually takes. */
+/** A bar that compares the time a job has run with its usual duration. */
 function progressHtml(job, usual, now, overdue) {
   if (job.status !== "running" || !usual) {
     return "";
@@ -141,24 +141,24 @@ function progressHtml(job, usual, now, overdue) {
   );
 }
 
-/** The inside of a row of several jobs: how many, and a bar for each of the last ones. */
+/** The content of a row with several jobs: their number, and a bar for each of the newest. */
 export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const [newest] = jobs;
   const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
   const failed = jobs.filter(endedBadly).length;
-  const told = failed > 0 ? `${failed} of them ended badly` : "none ended badly";
+  const summary = failed > 0 ? `${failed} of them ended badly` : "none ended badly";
   return (
     statusIcon(newest.status, statuses) +
     nameHtml(newest) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
-    `<span class="unseen">${open ? "expanded" : "collapsed"}, ${told}</span>` +
+    `<span class="unseen">${open ? "expanded" : "collapsed"}, ${summary}</span>` +
     `<span class="took">${escapeHtml(usually)}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(newest), now))}</span>`
   );
 }
 
-/** Small bars, oldest first: as high as the job was long, in the colour of its result. */
+/** Small bars, oldest first. The height shows the duration, the colour the status. */
 export function barsHtml(jobs, statuses) {
   const last = jobs.slice(0, BARS).reverse();
   const times = last.map((job) => elapsed(job, 0) ?? 0);
@@ -171,7 +171,7 @@ export function barsHtml(jobs, statuses) {
   return `<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
 }
 
-/** What a pointer that rests on a row is told. */
+/** The tooltip of a row. */
 export function jobTooltip(job, now) {
   const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
   parts.push(

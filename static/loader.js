@@ -1,10 +1,11 @@
 /* The script of each component. tailboard/page/components.py puts three constants before it: NAME,
-   the component's, after which its module and its HTML are called; FILES, all that is imported;
-   VERSION, which is another when any file here is. It is short, and fetches all else, because
-   Streamlit sends a component's own texts with each change of its data.
+   of the component and of its .js and .html files; FILES, all files that are imported; VERSION,
+   which changes if any file in static/ changes. The script is short and fetches everything else,
+   because Streamlit sends it again with each change of the component's data.
 
-   The server sends no Cache-Control, so that a browser may keep a file for days. On a new version
-   each is fetched anew before any is imported, or old and new ones would meet in one page. */
+   The server sends no Cache-Control header, so a browser may cache a file for days. If VERSION is
+   new, the script therefore fetches all files again before it imports any: old and new files must
+   not mix. */
 
 const VERSION_KEY = "tailboard.version";
 const STYLES = [
@@ -21,7 +22,7 @@ function readVersion() {
   try {
     return localStorage.getItem(VERSION_KEY);
   } catch {
-    return null; // a browser that keeps nothing fetches each time
+    return null; // a browser that stores nothing fetches the files each time
   }
 }
 
@@ -33,7 +34,7 @@ function writeVersion() {
   }
 }
 
-async function fetchAnew() {
+async function refetchAll() {
   await Promise.all(FILES.map((name) => fetch(new URL(name, base), { cache: "reload" })));
   writeVersion();
 }
@@ -43,20 +44,21 @@ async function fetchText(name) {
   return answer.text();
 }
 
-/** Awaited before anything is shown: what has no style yet would jump, and take keys unseen. */
+/** Awaited before anything is shown: unstyled content would jump, and would take keys while
+    hidden. */
 async function fetchStyle() {
   const texts = await Promise.all(STYLES.map(fetchText));
   return new CSSStyleSheet().replace(texts.join("\n"));
 }
 
-// A page that stayed open through an upgrade holds the old modules, and no import replaces them.
+// A page that stayed open during an upgrade holds the old modules. No import can replace them.
 window.tailboardVersion ??= VERSION;
 if (window.tailboardVersion !== VERSION) {
   location.reload();
 }
-// Once for all components: each has a copy of this script.
+// Only once for all components, each of which has a copy of this script.
 window.tailboardIsNew ??= readVersion() !== VERSION;
-window.tailboardFetched ??= window.tailboardIsNew ? fetchAnew() : Promise.resolve();
+window.tailboardFetched ??= window.tailboardIsNew ? refetchAll() : Promise.resolve();
 window.tailboardStyle ??= fetchStyle();
 const html = fetch(new URL(`${NAME}.html`, base), {
   cache: window.tailboardIsNew ? "reload" : "default",

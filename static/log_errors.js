@@ -1,6 +1,6 @@
-/* To the error: how many lines of a log tell of one, the way from one to the next, and ticks
-   beside the scrollbar. Which lines these are log_text.js says; those of a job that ended badly are
-   counted in all of its log, others in the lines that are here. */
+/* The errors in a log: their number, steps from one to the next, and ticks beside the scrollbar.
+   log_text.js decides which lines are errors. If a job ended badly, the whole log is searched,
+   otherwise only the lines in the view. */
 
 import { formatCount } from "./format.js";
 import { SCAN_BYTES, scanLog } from "./log_scan.js";
@@ -8,38 +8,40 @@ import { expectUnreachable } from "./log_stream.js";
 
 const DRAW_DELAY = 300; // milliseconds between drawings
 const MOST_TICKS = 200;
-const KNOWN = 20; // logs whose errors stay known
+const KNOWN = 20; // logs whose errors are remembered
 
 export class LogErrors {
-  /** `goTo(offset)` shows another place of the log. */
+  /** `goTo(offset)` shows another place in the log. */
   constructor(find, view, patterns, goTo) {
     this.find = find;
     this.view = view;
     this.patterns = patterns;
     this.goTo = goTo;
     this.known = new Map(); // job ID -> the errors of its log
-    this.shown = false; // is this a job whose errors matter?
+    this.shown = false; // is the number of errors shown?
     this.setJob("");
     find("previous-error").addEventListener("click", () => this.step(-1));
     find("next-error").addEventListener("click", () => this.step(1));
   }
 
-  /** Another log: nothing is pointed at. */
+  /** Switches to another log, with no error selected. */
   setJob(jobId) {
     this.aborter?.abort();
-    this.aborter = null; // of the scan that is under way
+    this.aborter = null; // aborts the scan that is under way
     this.jobId = jobId;
     this.isScanning = false;
-    this.current = null; // offset of the line that is pointed at
+    this.current = null; // offset of the selected line
   }
 
-  /** Of a job that ended badly the errors are counted, and that there are none is said. */
+  /** Shows or hides the number of errors. It is shown for jobs that ended badly, even if it is
+      0. */
   setShown(shown) {
     this.shown = shown;
     this.update();
   }
 
-  /** Count in the whole log, once; `start` and `size` are its first byte and its end. */
+  /** Scans the whole log for errors, once. `start` is the offset of its first byte, `size` its
+      end. */
   async scan(start, size) {
     const { jobId } = this;
     if (this.aborter || this.known.has(jobId)) {
@@ -51,7 +53,7 @@ export class LogErrors {
     try {
       this.keep(jobId, await scanLog({ jobId, start, size, patterns: this.patterns, signal }));
     } catch (error) {
-      expectUnreachable(error); // then those that are here are all that is known
+      expectUnreachable(error); // then only the errors in the view are known
     }
     if (!signal.aborted) {
       this.isScanning = false;
@@ -66,7 +68,7 @@ export class LogErrors {
     }
   }
 
-  /** Where the errors are that are known: all of them, or those that are here. */
+  /** The offsets of the known errors: of the whole log if it was scanned, else of the view. */
   get offsets() {
     const here = this.view.errors.filter((line) => line.dataset.offset !== undefined);
     return this.known.get(this.jobId)?.offsets ?? here.map((line) => Number(line.dataset.offset));
@@ -110,7 +112,7 @@ export class LogErrors {
     return errors.isWhole ? "" : ` in the last ${SCAN_BYTES >> 20} MiB`;
   }
 
-  /** Beside the scrollbar, which is that of the lines that are here. */
+  /** Draws the ticks beside the scrollbar, which covers the lines in the view. */
   drawTicks(lines) {
     const { scrollHeight } = this.view.element;
     const every = Math.ceil(lines.length / MOST_TICKS);
@@ -121,9 +123,10 @@ export class LogErrors {
     this.find("error-ticks").innerHTML = html.join("");
   }
 
-  // --- From one to the next ---
+  // --- Stepping ---
 
-  /** To the next error below (or above) the one pointed at, or the middle of what is in sight. */
+  /** Steps to the next error below (or above) the selected one or, if none is, the visible
+      middle. */
   async step(by) {
     const { offsets } = this;
     if (offsets.length === 0) {
@@ -135,7 +138,7 @@ export class LogErrors {
     await this.stepTo(by > 0 ? (below ?? offsets[0]) : (above ?? offsets.at(-1)));
   }
 
-  /** To the last error; false where none is known. */
+  /** Steps to the last error; resolves to false if none is known. */
   async stepToLast() {
     const last = this.offsets.at(-1);
     if (last !== undefined) {

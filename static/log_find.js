@@ -1,25 +1,25 @@
-/* Finding in a log: in the lines that are here first, then in all of it through the API. */
+/* Finds text in a log: first in the lines in the view, then in the whole log through the API. */
 
 import { formatCount } from "./format.js";
 import { expectUnreachable, fetchMatches } from "./log_stream.js";
 import { findMatches, linesAround } from "./log_text.js";
 
 const COUNT_DELAY = 300; // milliseconds after the last key
-const REDRAW_DELAY = 200; // milliseconds between searches while lines come
-const AROUND = 2; // lines around each, where only matches are shown
-const PAGE = 1000; // matches of one answer, which the API allows at most
-const PAGES = 10; // asked for at most on the way down
+const REDRAW_DELAY = 200; // milliseconds between searches while lines arrive
+const AROUND = 2; // lines shown around each match with "Only matches"
+const PAGE = 1000; // matches in one answer, the most that the API allows
+const PAGES = 10; // pages to request at most when stepping down
 
 export class LogFind {
-  /** `goTo(offset)` shows another place of the log. */
+  /** `goTo(offset)` shows another place in the log. */
   constructor(find, view, goTo) {
     this.find = find;
     this.view = view;
     this.goTo = goTo;
     this.jobId = "";
-    this.ranges = []; // matches that are here, in order
-    this.place = 0; // of the match that is pointed at
-    this.total = null; // in the whole log: { count, complete }
+    this.ranges = []; // matches in the view, in order
+    this.place = 0; // index of the selected match in `ranges`
+    this.total = null; // matches in the whole log: { count, complete }
     this.field = find("find-field");
     this.field.addEventListener("input", () => this.start());
     this.field.addEventListener("keydown", (event) => this.onKey(event));
@@ -32,7 +32,7 @@ export class LogFind {
     return this.field.value;
   }
 
-  /** Another log: the text stays, what was found does not. */
+  /** Switches to another log. The text to find is kept, the matches are not. */
   setJob(jobId) {
     this.jobId = jobId;
     this.total = null;
@@ -61,7 +61,7 @@ export class LogFind {
     this.countAll();
   }
 
-  /** The lines have changed: what is pointed at stays, unless it is gone. */
+  /** The lines have changed. The selected match stays selected if it still exists. */
   update() {
     if (this.wanted) {
       this.redrawTimer ??= setTimeout(() => this.redraw(), REDRAW_DELAY);
@@ -76,7 +76,7 @@ export class LogFind {
     this.showOnlyMatches();
   }
 
-  // --- Here ---
+  // --- In the view ---
 
   search() {
     this.ranges = [];
@@ -94,7 +94,7 @@ export class LogFind {
     }
   }
 
-  /** The match nearest to the middle of what is in sight. */
+  /** The index of the match nearest to the visible middle. */
   nearest() {
     const { top, height } = this.view.element.getBoundingClientRect();
     const eye = top + height / 2;
@@ -185,10 +185,10 @@ export class LogFind {
     }
   }
 
-  /** Go to the next match beyond what is here; false where there is none. */
+  /** Goes to the next match outside the view; resolves to false if there is none. */
   async stepOutside(by) {
     try {
-      const offset = by < 0 ? await this.offsetBefore() : await this.offsetBehind();
+      const offset = by < 0 ? await this.offsetBefore() : await this.offsetAfter();
       if (offset === null) {
         return false;
       }
@@ -212,14 +212,15 @@ export class LogFind {
     return matches[0]?.offset ?? null;
   }
 
-  /** The API searches from the end: the last of its matches that lies behind what is here. */
-  async offsetBehind() {
-    const behind = this.view.last.offset;
+  /** The first match after the view. The API searches from the end, so this keeps the last one
+      found. */
+  async offsetAfter() {
+    const after = this.view.last.offset;
     const parameters = { q: this.wanted, limit: PAGE };
     let found = null;
     for (let asked = 0; asked < PAGES; asked += 1) {
       const { matches, next } = await fetchMatches(this.jobId, parameters);
-      const further = matches.filter((match) => match.offset > behind);
+      const further = matches.filter((match) => match.offset > after);
       found = further.at(-1)?.offset ?? found;
       if (further.length < matches.length || next === null) {
         break;
@@ -229,7 +230,7 @@ export class LogFind {
     return found;
   }
 
-  /** The first (or, upwards, the last) match in the line at an offset. */
+  /** The index of the first (or, upwards, the last) match in the line at an offset. */
   placeAt(offset, by) {
     const line = this.view.lineAt(offset);
     const inLine = this.ranges.flatMap((range, index) =>

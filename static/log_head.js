@@ -1,4 +1,4 @@
-/* What stands above a log: the job, its command, and what can be done with it. */
+/* The head above a log: the job, its command, and the buttons that act on it. */
 
 import { copyByButton, makeButton, setHtml } from "./dom.js";
 import {
@@ -19,7 +19,7 @@ import { askToNotify, canNotify } from "./page_title.js";
 import { onSavedLink, saved } from "./saved_state.js";
 
 export class LogHead {
-  /** `pane` is the log pane; `find(name)` its nodes by class. */
+  /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
     this.find = find;
@@ -45,7 +45,7 @@ export class LogHead {
     find("details-panel").addEventListener("click", onSavedLink);
   }
 
-  /** Another job is shown. */
+  /** Clears what belongs to the previous job. */
   reset() {
     this.hideConfirm();
     this.find("command").classList.remove("whole");
@@ -60,7 +60,7 @@ export class LogHead {
 
   // --- Drawing ---
 
-  /** `job` is what is known of it, which may be no more than its row in the list. */
+  /** `job` holds what is known of the job, perhaps only its row in the list. */
   draw(job, past, revealed) {
     this.job = job;
     const title = `${statusIcon(job.status, page.statuses)}<span>${escapeHtml(job.title)}</span>`;
@@ -77,7 +77,7 @@ export class LogHead {
     this.find("why").hidden = !job.hint;
     this.find("hint-text").textContent = job.hint ?? "";
     this.find("to-hint").title = job.hint ?? "";
-    this.find("save-command").hidden = !job.env_names; // until more than its row is known
+    this.find("save-command").hidden = !job.env_names; // until its details are loaded
     if (job.env_names && !this.find("details-panel").hidden) {
       setHtml(this.find("details-panel"), detailsHtml(job, revealed));
     }
@@ -101,7 +101,7 @@ export class LogHead {
     this.find("context").textContent = context.filter(Boolean).join(" · ");
   }
 
-  /** How long earlier ones took, as bars, and whether this one is late. */
+  /** The usual duration of this job, and a bar for each earlier run. */
   drawPast(past) {
     const times = past.map((job) => elapsed(job, 0));
     const usual = median(times);
@@ -117,7 +117,7 @@ export class LogHead {
     setHtml(this.find("head-past"), html);
   }
 
-  // --- What can be done ---
+  // --- Actions ---
 
   close() {
     page.go({ job: "", at: "" });
@@ -176,7 +176,7 @@ export class LogHead {
     this.confirm("Delete this job and its log?", [["Yes, delete it", remove]]);
   }
 
-  /** A question in the place where it was asked, with its answers. */
+  /** Shows a question beside the buttons, with its answers and "No". */
   confirm(question, answers) {
     const node = this.find("confirm");
     const text = document.createElement("span");

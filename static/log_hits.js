@@ -1,4 +1,4 @@
-/* What a search of all logs has found: by job, and as HTML. Pure. */
+/* The results of a search of all logs, grouped by job, and their HTML. Pure. */
 
 import {
   escapeHtml,
@@ -10,10 +10,10 @@ import {
 } from "./format.js";
 import { findMatches, plainLine } from "./log_text.js";
 
-const BEFORE = 24; // characters of a line that are shown before its first match, at the least
-const SHOWN = 300; // characters of a line
+const BEFORE = 24; // characters of a long line to show before its first match
+const SHOWN = 300; // characters of a line at most
 
-/** Add lines that were found to the jobs they are of: { job, lines, more }, newest first. */
+/** Adds matching lines to the groups { job, lines, more }, newest first. */
 export function addHits(groups, { hits, more_in: moreIn = [] }) {
   const byId = new Map(groups.map((group) => [group.job.id, { ...group }]));
   for (const { job, ...line } of hits) {
@@ -29,7 +29,7 @@ export function addHits(groups, { hits, more_in: moreIn = [] }) {
   return [...byId.values()];
 }
 
-/** A line with its matches marked; of a long one the part that has the first match. */
+/** A line with its matches marked. A long line is cut to the part with the first match. */
 export function markedHtml(text, wanted) {
   const line = plainLine(text);
   const [first] = findMatches(line, wanted);
@@ -37,14 +37,15 @@ export function markedHtml(text, wanted) {
   const shown = line.slice(from, from + SHOWN);
   let html = from > 0 ? "…" : "";
   let end = 0;
-  for (const [begin, behind] of findMatches(shown, wanted)) {
-    html += `${escapeHtml(shown.slice(end, begin))}<mark>${escapeHtml(shown.slice(begin, behind))}</mark>`;
-    end = behind;
+  for (const [begin, after] of findMatches(shown, wanted)) {
+    html += `${escapeHtml(shown.slice(end, begin))}<mark>${escapeHtml(shown.slice(begin, after))}</mark>`;
+    end = after;
   }
   return html + escapeHtml(shown.slice(end)) + (from + SHOWN < line.length ? "…" : "");
 }
 
-/** A job's lines. `link(change)` is the address of a place in its log, `at` the place shown. */
+/** The HTML of a group. `link(change)` returns the address of a place in a log; `at` is the place
+    that the log pane shows. */
 export function groupHtml({ job, lines, more }, { statuses, now, wanted, link, at }) {
   const when = formatClock(Date.parse(job.submitted_at), now);
   const head =
@@ -64,20 +65,20 @@ export function groupHtml({ job, lines, more }, { statuses, now, wanted, link, a
   return head + found.join("") + rest;
 }
 
-/** How far a search has come. */
+/** The progress of a search. */
 export function describeSearched({ jobs, bytes, unreadable }) {
   const noun = jobs === 1 ? "log" : "logs";
   const text = `${formatCount(jobs)} ${noun} searched, ${formatBytes(bytes)}`;
   return unreadable > 0 ? `${text}; ${formatCount(unreadable)} could not be read` : text;
 }
 
-/** In which logs a text was looked for. */
+/** Which logs are searched. */
 export function describeWhere({ status, queue }) {
   const which = status ? `the logs of ${formatStatus(status)} jobs` : "all logs";
   return queue ? `${which} in queue ${queue}` : which;
 }
 
-/** That it stands in none of them. */
+/** The message if no log has a match. */
 export function describeNowhere(filters) {
   return `No match in ${describeWhere(filters).replace("all logs", "any log")}.`;
 }

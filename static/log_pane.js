@@ -1,5 +1,5 @@
-/* The pane with a job's log: which job it shows, the places in its log, the settings of the view.
-   log_source.js brings the lines, log_view.js shows them. */
+/* The log pane: which job it shows, which place in the log, and the view's settings. log_source.js
+   loads the lines, log_view.js shows them. */
 
 import { closeWhenRemoved } from "./dom.js";
 import { endedBadly, isEnded } from "./format.js";
@@ -24,10 +24,10 @@ class LogPane {
     const goTo = (offset) => this.loadAround(offset);
     this.finder = new LogFind(find, this.view, goTo);
     this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
-    this.details = new Map(); // what the server has told of jobs, by ID
+    this.details = new Map(); // job ID -> the job as the server sent it
     this.data = { every: null, error: "", past: [], revealed: {}, tail: null };
     this.at = ""; // the offset that the address names
-    this.hasBegun = false; // has the list been refreshed because this queued job wrote something?
+    this.hasBegun = false; // was the list refreshed because this queued job wrote something?
     this.listen();
     this.addShortcuts();
   }
@@ -48,7 +48,7 @@ class LogPane {
       written: () => this.onWritten(),
       ended: (job) => this.onEnd(job),
       changed: () => this.status.draw(),
-      served: () => this.tellServer(),
+      served: () => this.requestFromServer(),
     };
   }
 
@@ -96,12 +96,12 @@ class LogPane {
     this.component = component;
     const { data } = component;
     if (data.job) {
-      this.details.clear(); // one is enough: the list knows the others
+      this.details.clear(); // only the last job is kept; the list has the others
       this.details.set(data.job.id, data.job);
     }
     this.data = data;
     this.onAddress();
-    this.tellServer();
+    this.requestFromServer();
     this.takeServerTail();
     this.drawHead();
   }
@@ -119,7 +119,7 @@ class LogPane {
       this.head.reset();
       this.finder.setJob(job);
       this.errors.setJob(job);
-      this.tellServer();
+      this.requestFromServer();
     }
     this.at = at;
     if (job) {
@@ -129,10 +129,11 @@ class LogPane {
     }
   }
 
-  /** Asks the server for the details of this job and, if the API is out of reach, for its tail. */
-  tellServer() {
+  /** Asks the server for the job's details and, if the browser cannot reach the API, for its
+      tail. */
+  requestFromServer() {
     if (!this.component) {
-      return; // the first update comes back to this
+      return; // the first update calls this again
     }
     const { jobId, isServed, stamped } = this.source;
     const wanted = { job: jobId, tail: isServed, stamped: isServed && stamped };
@@ -161,12 +162,12 @@ class LogPane {
     }
   }
 
-  // --- What happens to its log ---
+  // --- Events of the log ---
 
   onWritten() {
     if (this.job?.status === "queued" && !this.hasBegun) {
       this.hasBegun = true;
-      page.refresh(); // the list does not know that the job has begun
+      page.refresh(); // the list still shows the job as queued
     }
   }
 
@@ -176,8 +177,8 @@ class LogPane {
       ...["status", "started_at", "finished_at"],
       ...["exit_code", "reason", "hint", "attempt"],
     ];
-    const told = Object.fromEntries(names.map((name) => [name, job[name]]));
-    page.local.set(job.id, { ...listed, ...told });
+    const end = Object.fromEntries(names.map((name) => [name, job[name]]));
+    page.local.set(job.id, { ...listed, ...end });
     this.component.setTriggerValue("ended", job.id);
     page.refreshLater();
     this.drawHead();
@@ -185,10 +186,10 @@ class LogPane {
 
   // --- Places ---
 
-  /** Shows the log at the place that the address names, else at its end. */
+  /** Shows the log at the place in the address, else at its end. */
   open() {
     if (!page.status.api) {
-      return; // the header has not come yet; its first refresh opens
+      return; // the header has not loaded yet; its first refresh calls this again
     }
     if (this.at) {
       this.loadAround(Number(this.at));
@@ -197,7 +198,7 @@ class LogPane {
     }
   }
 
-  /** Shows the lines around an offset, with its line in the middle and marked. */
+  /** Shows the lines around an offset, with its line marked and in the middle. */
   async loadAround(offset) {
     if (!(await this.source.loadPlace(offset))) {
       return;
@@ -218,7 +219,7 @@ class LogPane {
     }
   }
 
-  /** To the line that shows why the job failed: the last error, else the last line. */
+  /** Goes to the line that explains why the job failed: the last error, else the last line. */
   async toHint() {
     if (!(await this.errors.stepToLast())) {
       this.toEnd();
@@ -271,7 +272,7 @@ class LogPane {
     writeSetting("times", on);
     this.source.setStamped(on);
     this.hasBegun = false;
-    this.tellServer();
+    this.requestFromServer();
     this.open();
   }
 
@@ -279,7 +280,7 @@ class LogPane {
 
   onStatus() {
     if (this.jobId && this.source.mode === "idle" && !this.source.isServed) {
-      this.open(); // while it is served, the server's tail comes by itself
+      this.open(); // otherwise the server sends the tail at each refresh
     }
     this.drawHead();
   }
@@ -316,7 +317,7 @@ class LogPane {
     this.status.draw();
   }
 
-  /** Of a job that ended badly, once its lines are shown. */
+  /** Counts the errors of a job that ended badly, once its lines are shown. */
   countErrors() {
     const { isLoaded, isServed, start, size } = this.source;
     if (isLoaded && !isServed && this.job && endedBadly(this.job)) {

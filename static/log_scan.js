@@ -1,15 +1,15 @@
-/* Reads a log in the background, for the lines in it that tell of an error. */
+/* Reads a log in the background to find the lines that report an error. */
 
 import { fetchPart } from "./log_stream.js";
 import { isErrorLine, lastOverwrite, splitBytes } from "./log_text.js";
 import { pause } from "./pause.js";
 
 export const SCAN_BYTES = 8 << 20; // at most, from the end of the log
-const READ_BYTES = 1 << 20; // of one request
-const SLICE = 8; // milliseconds of work before the page has its turn
+const READ_BYTES = 1 << 20; // per request
+const SLICE = 8; // milliseconds of work before other code of the page can run
 
-/** The offsets of these lines, in order, and whether they are those of the whole log. `start` is
-    the first byte that is kept, `size` the end, as far as that is known. */
+/** The offsets of the error lines, in order, and whether the whole log was read. `start` is the
+    offset of the first byte that is kept, `size` the end of the log as last known. */
 export async function scanLog({ jobId, start, size, patterns, signal }) {
   const from = Math.max(start, size - SCAN_BYTES);
   const offsets = [];
@@ -28,8 +28,8 @@ export async function scanLog({ jobId, start, size, patterns, signal }) {
   return { offsets, isWhole: from === start };
 }
 
-/** The lines of a part but for one that began before it, and one that goes on behind it: that is
-    read with the next part, unless it is all there is. */
+/** The lines of a part, without a first line that begins before it and a last line that continues
+    after it. The next part includes the last line again. A part's only line is always kept. */
 function takeWholeLines(part, beginsInside) {
   const lines = splitBytes(part.bytes, part.offset, null);
   if (beginsInside && lines.length > 1) {

@@ -1,5 +1,5 @@
-/* The search of all logs: what is found stands in place of the list. It goes on part by part until
-   there is enough to read; the address says what is looked for. */
+/* The search of all logs. Its results replace the list. It requests part after part until there are
+   enough lines to read. The text to find is in the address. */
 
 import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
@@ -14,22 +14,22 @@ import {
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
-const ENOUGH = 50; // lines until a visitor is asked whether to go on
-const LIST_PATIENCE = 2000; // milliseconds until a search begins without the list
-const LIST_LOOK = 50; // milliseconds between looks whether that has come
-const PAUSE = 1500; // milliseconds until what could not be done is tried again
+const ENOUGH = 50; // lines to find before the search pauses and offers to continue
+const LIST_PATIENCE = 2000; // milliseconds to wait for the list before a search begins
+const LIST_LOOK = 50; // milliseconds between checks whether the list has arrived
+const PAUSE = 1500; // milliseconds before a failed request is repeated
 const NOTHING_SEARCHED = { jobs: 0, bytes: 0, unreadable: 0 };
 
 export class LogSearch {
-  /** `find(name)` gives the list's nodes by class; `drawn()` is called with each part. */
+  /** `find(name)` returns a node of the list by its class; `drawn()` is called after each part. */
   constructor(find, drawn) {
     this.find = find;
     this.drawn = drawn;
-    this.run = 0; // number of the search that is under way: answers to others are passed over
+    this.run = 0; // number of the current search; answers to earlier ones are ignored
     this.reset({ q: "" });
     find("search-logs").addEventListener("click", () => searchLogs(page.address.q));
     find("search-stop").addEventListener("click", () => this.stop());
-    find("search-more").addEventListener("click", () => this.goOn());
+    find("search-more").addEventListener("click", () => this.continueSearch());
     find("search-clear").addEventListener("click", () => clearSearch());
     find("results").addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
@@ -42,8 +42,8 @@ export class LogSearch {
     this.wanted = wanted; // { q, status, queue }
     this.groups = [];
     this.searched = NOTHING_SEARCHED;
-    this.next = null; // where to go on
-    this.state = "done"; // or "searching", "waiting" for its turn, "stopped"
+    this.next = null; // `before` of the next part; null at the end
+    this.state = "done"; // or "searching", "waiting" to repeat a request, "stopped"
     this.problem = "";
   }
 
@@ -51,7 +51,7 @@ export class LogSearch {
     return Boolean(page.address.logs);
   }
 
-  /** What the address asks for: a search that is known is not begun anew. */
+  /** Begins the search in the address, unless it is the current one. */
   onAddress() {
     const { logs: q = "", status = "", queue = "" } = page.address;
     const wanted = { q, status, queue };
@@ -60,7 +60,7 @@ export class LogSearch {
       this.find("results").scrollTop = 0;
       this.begin();
     } else if (!q && this.state !== "done") {
-      this.reset({ q: "" }); // who has left it does not wait for it
+      this.reset({ q: "" }); // the visitor has left the search
       this.run += 1;
     }
     this.draw();
@@ -68,7 +68,7 @@ export class LogSearch {
 
   // --- Searching ---
 
-  /** The list comes first: the server does one thing at a time, and that is quickly done. */
+  /** Waits for the list first: the server does one thing at a time, and the list is quick. */
   async begin() {
     this.run += 1;
     this.state = "searching";
@@ -78,12 +78,12 @@ export class LogSearch {
       await pause(LIST_LOOK);
     }
     if (run === this.run) {
-      this.goOn();
+      this.continueSearch();
     }
   }
 
-  /** On from where it stands, until there is enough to read. */
-  async goOn() {
+  /** Continues from `next` until ENOUGH more lines are found. */
+  async continueSearch() {
     this.run += 1;
     const { run } = this;
     const until = this.count + ENOUGH;
@@ -103,7 +103,8 @@ export class LogSearch {
     this.draw();
   }
 
-  /** A part, or that it could not be had: what may pass is tried again after a while. */
+  /** Takes a part or an error. After an error that may pass, waits before the request is
+      repeated. */
   async take(answer) {
     this.problem = "";
     this.state = "searching";
@@ -165,22 +166,22 @@ export class LogSearch {
     this.find("search-state").textContent = this.describe();
     this.find("search-bar").classList.toggle("busy", isBusy);
     this.find("search-stop").hidden = !isBusy;
-    const isUnbegun = this.state === "stopped" && this.searched.jobs === 0;
-    this.find("search-more").hidden = isBusy || !(this.next || isUnbegun);
+    const hasNotBegun = this.state === "stopped" && this.searched.jobs === 0;
+    this.find("search-more").hidden = isBusy || !(this.next || hasNotBegun);
   }
 
   describe() {
     if (this.problem) {
       return this.problem;
     }
-    const told = this.searched.jobs > 0 ? describeSearched(this.searched) : "";
+    const progress = this.searched.jobs > 0 ? describeSearched(this.searched) : "";
     if (this.state === "searching") {
-      return told ? `${told} …` : `searching ${describeWhere(this.wanted)} …`;
+      return progress ? `${progress} …` : `searching ${describeWhere(this.wanted)} …`;
     }
     const isNothing = this.count === 0 && !this.next && this.state === "done";
     const nothing = isNothing ? `${describeNowhere(this.wanted)} ` : "";
     const stopped = this.state === "stopped" ? "Stopped. " : "";
-    return `${stopped}${nothing}${told || "There are no logs to search."}`;
+    return `${stopped}${nothing}${progress || "There are no logs to search."}`;
   }
 
   drawGroups() {
@@ -204,7 +205,7 @@ export class LogSearch {
   }
 }
 
-/** Look for a text in all logs; the status and the queue that are chosen stay. */
+/** Searches all logs for a text. The chosen status and queue are kept. */
 export function searchLogs(text) {
   if (text) {
     page.go({ logs: text, q: "", before: "" });

@@ -1,14 +1,14 @@
-/* Brings one job's log to the view: parts of it by requests, what the job writes by an event stream,
-   and, while the browser does not reach the API, the tail that the page's server sends. It feeds the
-   view and draws nothing itself.
+/* Loads one job's log into the view: parts of it by requests, new output by an event stream and,
+   while the browser cannot reach the API, the tail that the page's server sends. It draws nothing
+   itself.
 
    `mode` says which lines of the log the view shows:
 
-     "idle"       none of this job's log, and no request for it is under way
-     "loading"    none yet; the first request is under way
-     "following"  its end; what the job writes is added to the view
-     "reading"    another place; what the job writes is only counted, and a reader who scrolls down
-                  gets more (loadLater) until the end is reached
+     "idle"       none, and no request for them is under way
+     "loading"    none yet; a request is under way
+     "following"  the end of the log; new output is added to the view
+     "reading"    another place; new output is only counted, and scrolling down loads more lines
+                  (loadLater) until the end is reached
 
    idle → loading             load() begins
    loading → idle             the request failed
@@ -19,23 +19,23 @@
    reading → following        loadLater(), showPart() or showServerTail() has reached the end
    any mode → idle            forget()
 
-   `isServed` is independent of the mode: it says that the page's server has to send the tail. A tail
-   that does not join the lines that the view shows replaces them, in any mode. */
+   `isServed` is independent of the mode: if true, the page's server has to send the tail. In any
+   mode, a tail that does not join the lines in the view replaces them. */
 
 import { isEnded } from "./format.js";
 import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";
 import { countLines, countNewlines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { page } from "./page_state.js";
 
-const ABOVE = 65_536; // bytes fetched above a place that a link leads to
-const MOST_LINES = 2000; // put into the view at a time
-const GIVE_UP = 2; // failures of the stream until the server's tail is asked for
+const ABOVE = 65_536; // bytes to fetch above the place that a link points to
+const MOST_LINES = 2000; // to put into the view at a time
+const GIVE_UP = 2; // failures of the stream before the server is asked for the tail
 const WHOLE_LINE_BYTES = 1 << 20;
 
 export class LogSource {
-  /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other lines,
-      written() when the job has written something, ended(job), changed() when the connection has
-      changed, and served() when `isServed` has. */
+  /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other
+      lines, written() when the job has written something, ended(job), changed() when the connection
+      has changed, and served() when `isServed` has. */
   constructor(view, handlers) {
     this.view = view;
     this.handlers = handlers;
@@ -46,7 +46,7 @@ export class LogSource {
 
   // --- Which log ---
 
-  /** Another job: nothing of the one before is kept. */
+  /** Switches to another job and forgets the previous one. */
   setJob(jobId) {
     this.isServed = false;
     this.forget(jobId);
@@ -58,7 +58,7 @@ export class LogSource {
     this.forget(this.jobId);
   }
 
-  /** Forgets everything about a log. Its lines stay in the view until others replace them. */
+  /** Forgets everything about the log. Its lines stay in the view until others replace them. */
   forget(jobId) {
     this.stop();
     this.jobId = jobId;
@@ -104,7 +104,7 @@ export class LogSource {
     return this.load({ offset: from, limit_bytes: PART_BYTES }, offset);
   }
 
-  /** Begins again at the end of the log. */
+  /** Starts over at the end of the log. */
   reload() {
     this.stop();
     this.loadTail();
@@ -128,7 +128,7 @@ export class LogSource {
     }
   }
 
-  /** A part of the log; undefined if another job was chosen meanwhile or the API is out of reach. */
+  /** A part of the log; undefined if another job was chosen meanwhile or the API is unreachable. */
   async fetch(parameters) {
     const { signal } = this.aborter;
     const wanted = { ...parameters, timestamps: Number(this.stamped) };
@@ -153,8 +153,8 @@ export class LogSource {
     this.lineCount = part.lines ?? this.lineCount;
   }
 
-  /** Replaces the lines of the view by those of a part. `target` is the offset that the reader wants
-      to see, or null for the end. */
+  /** Replaces the lines in the view with those of a part. `target` is the offset that the reader
+      wants to see, or null for the end. */
   showPart(part, target) {
     const lines = splitStamped(part.bytes, part.offset, part.line);
     if (target !== null && part.offset > part.start && lines.length > 1) {
@@ -174,7 +174,7 @@ export class LogSource {
     } else {
       this.mode = "reading";
       this.view.stopTaking(); // which calls stopFollowing
-      this.countWhatComes(part);
+      this.countNewOutput(part);
     }
     this.handlers.shown();
   }
@@ -205,7 +205,7 @@ export class LogSource {
     this.view.prepend(whole.slice(-MOST_LINES));
   }
 
-  /** For a reader who has scrolled down to the last line that the view took. */
+  /** Loads more lines when the reader has scrolled down to the last line in the view. */
   async loadLater() {
     if (this.isPaging || this.mode !== "reading") {
       return;
@@ -233,7 +233,7 @@ export class LogSource {
 
   // --- The stream ---
 
-  /** The view shows the end of the log: from now on it gets what the job writes. */
+  /** The view shows the end of the log: from now on, new output is added to it. */
   followFrom(last, unfinished, part) {
     this.mode = "following";
     this.isMidLine = unfinished !== null;
@@ -249,8 +249,8 @@ export class LogSource {
     }
   }
 
-  /** The view takes no more lines: what the job writes is only counted, and loadLater continues
-      after the last line of the view. The view calls this also for lines of the log before. */
+  /** The view takes no more lines: new output is only counted, and loadLater continues after the
+      last line in the view. The view also calls this for lines of the previous log. */
   stopFollowing() {
     const { end, number } = this.view.dropUnplacedTail();
     if (this.mode === "following") {
@@ -260,8 +260,8 @@ export class LogSource {
     this.nextNumber = numberAfter(number);
   }
 
-  /** The end of the log is not in the view. */
-  countWhatComes(part) {
+  /** Counts new output while the end of the log is not in the view. */
+  countNewOutput(part) {
     if (!this.stream && !isEnded(part)) {
       this.openStream(part.size);
     }
@@ -310,8 +310,8 @@ export class LogSource {
     }
   }
 
-  /** The view's lines do not join what comes: the API no longer has the bytes between them, or the
-      job has truncated its log. */
+  /** The new output does not join the lines in the view: the API no longer has the bytes between
+      them, or the job has truncated its log. */
   onGap(jobId) {
     if (jobId === this.jobId) {
       this.reload();
@@ -327,7 +327,7 @@ export class LogSource {
     this.handlers.changed();
   }
 
-  // --- The server's tail, while the browser does not reach the API ---
+  // --- The server's tail, while the browser cannot reach the API ---
 
   setServed(isServed) {
     if (this.isServed !== isServed) {
@@ -339,11 +339,11 @@ export class LogSource {
   askServer() {
     if (!this.isServed) {
       this.setServed(true);
-      page.refreshLater(); // which brings another ticket, in case this one was too old
+      page.refreshLater(); // which also brings a new ticket, in case this one has expired
     }
   }
 
-  /** `tail` is one that the server has sent of this job; `isOver` says whether the job has ended. */
+  /** Takes a tail of this job's log from the server; `isOver` is true if the job has ended. */
   takeServerTail(tail, isOver) {
     if (!this.isServed || (this.isLoaded && tail.next === this.next)) {
       return;
@@ -358,9 +358,9 @@ export class LogSource {
     } else if (this.mode === "following") {
       this.onText(this.jobId, more, tail.next);
     }
-    this.lineCount = tail.lines ?? this.lineCount; // of the whole log, and so of this text, too
+    this.lineCount = tail.lines ?? this.lineCount; // covers the whole log, including this text
     if (!isOver) {
-      this.openStream(this.next); // it would bring this text again if it reconnected by itself
+      this.openStream(this.next); // the old stream would resume before this text
     }
     this.handlers.changed();
   }
@@ -376,7 +376,7 @@ export class LogSource {
   }
 }
 
-/** Of many lines those around the target, else the last ones. */
+/** At most MOST_LINES of the lines: those around the target. Without a target, all lines. */
 function boundLines(lines, target) {
   if (lines.length <= MOST_LINES || target === null) {
     return lines;
@@ -386,8 +386,8 @@ function boundLines(lines, target) {
   return lines.slice(from, from + MOST_LINES);
 }
 
-/** Takes the last line out if it is unfinished, and returns it, else null. An only line stays unless
-    it is the end of the log: its own end may be far away. */
+/** Removes and returns the last line if it is unfinished; else null. A single line is removed only
+    at the end of the log, since elsewhere its own end may be far away. */
 function popUnfinished(lines, isEnd) {
   const last = lines.at(-1);
   return last && !last.ended && (isEnd || lines.length > 1) ? lines.pop() : null;

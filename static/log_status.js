@@ -1,5 +1,5 @@
-/* What is said of a log beside its lines: the one state pill, which lines these are, that there is
-   none, and a sentence for those who hear the page. */
+/* The texts beside a log's lines: the state pill, the range of lines, the empty state, and a
+   sentence for screen readers. */
 
 import {
   endedBadly,
@@ -14,11 +14,11 @@ import {
 } from "./format.js";
 import { page } from "./page_state.js";
 
-const QUIET = 60_000; // milliseconds without a line until that is said
-const SPOKEN = 10_000; // milliseconds between two sentences for those who hear the page
+const QUIET = 60_000; // milliseconds without output before the pill says so
+const SPOKEN = 10_000; // milliseconds between two sentences for screen readers
 
 export class LogStatus {
-  /** `pane` is the log pane; `find(name)` its nodes by class. */
+  /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
     this.source = pane.source;
@@ -42,15 +42,17 @@ export class LogStatus {
     this.drawBlank();
   }
 
-  /** The one sentence about how things stand, and the kind that decides its colour. */
+  /** The text of the state pill, and the kind that decides its colour. */
   describeState() {
     const { job, data } = this.pane;
     if (!job) {
-      return data.error && data.id === this.pane.jobId ? ["unavailable", "bad"] : ["loading", "calm"];
+      return data.error && data.id === this.pane.jobId
+        ? ["unavailable", "bad"]
+        : ["loading", "calm"];
     }
     if (isEnded(job)) {
-      const byItself = ["succeeded", "failed"].includes(job.status);
-      const facts = [formatStatus(job.status), byItself ? formatExit(job) : ""];
+      const hasExited = ["succeeded", "failed"].includes(job.status);
+      const facts = [formatStatus(job.status), hasExited ? formatExit(job) : ""];
       return [facts.filter(Boolean).join(", "), endedBadly(job) ? "bad" : "calm"];
     }
     if (this.source.stream?.isOpen) {
@@ -60,7 +62,10 @@ export class LogStatus {
       return data.every ? [`updates every ${data.every} s`, "calm"] : ["paused", "calm"];
     }
     if (this.source.stream?.brokenAt && this.source.isLoaded) {
-      return [`reconnecting for ${formatRoughly(Date.now() - this.source.stream.brokenAt)}`, "late"];
+      return [
+        `reconnecting for ${formatRoughly(Date.now() - this.source.stream.brokenAt)}`,
+        "late",
+      ];
     }
     return job.status === "queued" ? [this.describeQueue(job), "calm"] : ["loading", "calm"];
   }
@@ -152,7 +157,8 @@ export class LogStatus {
     return why ? `Waiting: ${why}.` : "Waiting for its turn.";
   }
 
-  /** One polite sentence at most every ten seconds, and only where it says something new. */
+  /** Announces the job's state to screen readers: at most every ten seconds, and only if it is
+      new. */
   speak() {
     const { job } = this.pane;
     if (!job || Date.now() - this.spokenAt < SPOKEN) {
@@ -169,7 +175,7 @@ export class LogStatus {
   }
 }
 
-/** Why a job waits: nobody works, or all are busy. */
+/** Why a job is still queued: no worker runs, or all slots are busy. */
 function describeSlots({ busy, all }) {
   if (all === 0) {
     return "no worker";

@@ -1,20 +1,20 @@
-/* How a log comes to the browser: parts of it by requests, and what is written meanwhile by an
-   event stream. It knows nothing of how a log is drawn. */
+/* Requests for parts of a log, and the event stream of its new output. Must not know how a log is
+   drawn. */
 
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
-const RETRY_DELAY = 2000; // milliseconds until a stream that was refused is tried again
+const RETRY_DELAY = 2000; // milliseconds before a refused stream reconnects
 const SEARCH_TRIES = 6;
-const SEARCH_PAUSE = 1000; // milliseconds until a search whose turn it was not is tried again
-export const PART_BYTES = 262_144; // at most, of one request
-export const TAIL_LINES = 1000; // fetched of the end of a log
+const SEARCH_PAUSE = 1000; // milliseconds before a refused search is repeated
+export const PART_BYTES = 262_144; // per request, at most
+export const TAIL_LINES = 1000; // to fetch at the end of a log
 
-/** The browser does not reach the API, or is not let in. */
+/** The browser cannot reach the API, or the API refuses it. */
 export class Unreachable extends Error {}
 
-/** Throws an error again unless a request failed or was aborted: the caller then makes do with the
-    lines that it has. */
+/** Rethrows an error, unless it means that a request failed or was aborted. The caller then
+    continues with the lines that it has. */
 export function expectUnreachable(error) {
   if (!(error instanceof Unreachable) && error.name !== "AbortError") {
     throw error;
@@ -40,7 +40,7 @@ async function request(jobId, parameters, signal) {
   }
 }
 
-/** A part of a log: its bytes and where they stand. */
+/** A part of a log: its bytes and their position. */
 export async function fetchPart(jobId, parameters, signal) {
   const answer = await request(jobId, parameters, signal);
   if (answer.status === 416) {
@@ -79,7 +79,7 @@ async function isRefusedAsPastEnd(jobId, offset) {
   }
 }
 
-/** The API's JSON about a text in the whole log. */
+/** The API's answer to a search for a text in the whole log. */
 export async function fetchMatches(jobId, parameters, signal) {
   for (let tries = 0; tries < SEARCH_TRIES; tries += 1) {
     const answer = await request(jobId, parameters, signal);
@@ -89,16 +89,17 @@ export async function fetchMatches(jobId, parameters, signal) {
     if (answer.status !== 503) {
       break;
     }
-    // Long logs are searched in turns, and it was another's.
+    // The API searches long logs in turn, and another search had its turn.
     await pause(SEARCH_PAUSE);
   }
   throw new Unreachable();
 }
 
-/** What is written to a log from an offset on. The browser resumes by itself, to the byte, after
-    a lost connection; what the API refuses (an old ticket, too many followers) is tried again. */
+/** The output that is written to a log from an offset on. After a lost connection, the browser
+    resumes at the exact byte. If the API refuses the stream (an expired ticket, too many
+    followers), it is opened again after a delay. */
 export class LogStream {
-  /** `handlers`: text(text, next), end(job), gap() when bytes are missing or the log was truncated,
+  /** `handlers`: text(text, next), end(job), gap() if bytes are missing or the log was truncated,
       change() when it opens or breaks. */
   constructor(jobId, offset, stamped, handlers) {
     this.jobId = jobId;
@@ -146,7 +147,8 @@ export class LogStream {
     this.handlers.change();
   }
 
-  /** An event source does not tell why it was refused: perhaps the log now ends before the place. */
+  /** An EventSource does not report why it was refused. Perhaps the log now ends before the
+      offset. */
   async reconnect() {
     const { source } = this;
     const isPastEnd = await isRefusedAsPastEnd(this.jobId, this.offset);

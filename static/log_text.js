@@ -1,15 +1,16 @@
-/* What a log's text means: lines, carriage returns, escape sequences, matches, errors. Pure. */
+/* Interprets the text of a log: lines, carriage returns, escape sequences, matches, errors.
+   Pure. */
 
-export const LINE_LIMIT = 4000; // characters of a line that are shown before a click shows all
+export const LINE_LIMIT = 4000; // characters of a line that are shown until a click shows the rest
 
-const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /; // which the API leads lines by
+const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /; // the API puts it before lines
 const CONTROL = /[\0-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
-// Any sequence but those for colours, which ansi_up would show in part.
+// Any sequence except those for colours. ansi_up would show parts of these sequences.
 const ESCAPE =
   /\x1b(?!\[[\d;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?/g;
 const COLOUR = /\x1b\[[\d;]*m/g;
-const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, also the bright one
-const REST_LIMIT = 100_000; // characters kept of a line that does not end
+const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, normal or bright
+const REST_LIMIT = 100_000; // characters to keep of an unfinished line
 const NEWLINE = 10;
 const ASCII = /^[\0-\x7f]*$/;
 
@@ -20,31 +21,31 @@ export function byteLength(text) {
   return ASCII.test(text) ? text.length : encoder.encode(text).length;
 }
 
-/** A line led by the API's time, as the two. */
+/** Splits a line into the time that the API put before it, or "", and its text. */
 export function splitStamp(line) {
   const stamp = STAMP.exec(line);
   return stamp ? [stamp[1], line.slice(stamp[0].length)] : ["", line];
 }
 
-/** What a terminal would show of a line that a progress bar has written over and over: the text
-    behind the last carriage return. */
+/** What a terminal shows of a line that a progress bar has overwritten: the text after the last
+    carriage return. */
 export function lastOverwrite(line) {
   const text = line.replace(/\r+$/, "");
   return text.slice(text.lastIndexOf("\r") + 1);
 }
 
-/** Without escape sequences but those for colours, and without control characters. */
+/** A line without control characters, and with no escape sequences except those for colours. */
 export function cleanLine(line) {
   return lastOverwrite(line).replace(ESCAPE, "").replace(CONTROL, "");
 }
 
-/** As a reader sees it: no sequences at all. */
+/** A line as a reader sees it, without any escape sequence. */
 export function plainLine(line) {
   return cleanLine(line).replace(COLOUR, "");
 }
 
-/** Does a colour sequence of the line set red? Each is found first and read then: one expression
-    for both would take the square of a hostile line's length. */
+/** Does a colour sequence of the line set red? Sequences are first found and then read: a single
+    expression would take quadratic time for a hostile line. */
 function isRed(line) {
   for (const [sequence] of line.matchAll(COLOUR)) {
     if (RED_PARAMETER.test(sequence.slice(2, -1))) {
@@ -54,7 +55,7 @@ function isRed(line) {
   return false;
 }
 
-/** Does a line tell of an error: by one of the patterns, or because the program made it red? */
+/** Does a line report an error? It does if it matches a pattern, or if the program made it red. */
 export function isErrorLine(line, patterns) {
   if (isRed(line)) {
     return true;
@@ -67,14 +68,14 @@ export function countNewlines(text) {
   return text.split("\n").length - 1;
 }
 
-/** How many lines a text has. The last one may lack its end. */
+/** The number of lines in a text, with an unfinished last line. */
 export function countLines(text) {
   const ended = countNewlines(text);
   return text === "" || text.endsWith("\n") ? ended : ended + 1;
 }
 
-/** The lines of some bytes of a log, each with the offsets where it begins and ends and its number
-    (null where that is not known). The last one may lack its end: `ended` says so. */
+/** The lines in some bytes of a log, each with the offsets where it begins and ends and its number
+    (null if not known). `ended` is false if the last line is unfinished. */
 export function splitBytes(bytes, offset, number) {
   const lines = [];
   let begin = 0;
@@ -93,7 +94,7 @@ export function splitBytes(bytes, offset, number) {
   return lines;
 }
 
-/** `splitBytes` for bytes that the API has led by times: offsets do not count those. */
+/** `splitBytes` for lines with the API's times before them. Offsets do not count the times. */
 export function splitStamped(bytes, offset, number) {
   let stamps = 0;
   return splitBytes(bytes, offset, number).map((line) => {
@@ -104,17 +105,17 @@ export function splitStamped(bytes, offset, number) {
   });
 }
 
-/** Puts the pieces of text that a stream brings together to lines. */
+/** Joins the pieces of text of a stream into lines. */
 export class LineJoiner {
   constructor(offset, number, stamped = false) {
-    this.offset = offset; // where the line begins that is not over
-    this.number = number; // of that line; null where not known
-    this.stamped = stamped; // does the API lead each line by its time?
-    this.rest = ""; // what is there of it
-    this.restBytes = 0; // how long that is in the log
+    this.offset = offset; // where the unfinished line begins
+    this.number = number; // of that line; null if not known
+    this.stamped = stamped; // does the API put a time before each line?
+    this.rest = ""; // the unfinished line so far
+    this.restBytes = 0; // its length in the log
   }
 
-  /** The lines that a piece of text completes; `end` is the offset behind it in the log. */
+  /** The lines that a piece of text completes. `end` is the offset in the log after the piece. */
   add(piece, end) {
     const parts = (this.rest + piece).split("\n");
     const isNew = parts.length > 1 || this.rest === "";
@@ -139,8 +140,8 @@ export class LineJoiner {
     return line;
   }
 
-  /** Bytes that are no text count as three here and as one in the log: then no offset is sure
-      but that of the piece's end. */
+  /** An invalid byte is one byte in the log, but its replacement character has three. If there are
+      any, only the offset at the end of the piece is certain. */
   correctOffset(lines, begin) {
     if (this.offset === begin) {
       return;
@@ -155,7 +156,7 @@ export class LineJoiner {
     this.offset = begin;
   }
 
-  /** The line that is not over yet; null where there is none. */
+  /** The unfinished line; null if there is none. */
   unfinished() {
     if (this.rest === "") {
       return null;
@@ -165,7 +166,7 @@ export class LineJoiner {
   }
 }
 
-/** A progress bar writes one endless line: of what is too long only what shows is kept. */
+/** Shortens the unfinished line of a progress bar, which can be endless, to its visible part. */
 function shortenRest(rest) {
   if (rest.length <= REST_LIMIT) {
     return rest;
@@ -174,8 +175,8 @@ function shortenRest(rest) {
   return shown.length < rest.length ? `\r${shown}`.slice(0, REST_LIMIT) : rest.slice(0, REST_LIMIT);
 }
 
-/** Of a tail that begins at `offset` and ends at `next`, the text behind the byte `shown`; null
-    where the two do not join, or where that cannot be told. */
+/** The text after the byte `shown` in a tail that begins at `offset` and ends at `next`; null if
+    `shown` is outside the tail or the tail contains invalid bytes. */
 export function tailBehind(tail, offset, next, shown) {
   const bytes = encoder.encode(tail);
   if (bytes.length !== next - offset || shown < offset || shown > next) {
@@ -184,7 +185,7 @@ export function tailBehind(tail, offset, next, shown) {
   return decoder.decode(bytes.subarray(shown - offset));
 }
 
-/** Where a text stands in another, in capitals or not: pairs of begin and end. */
+/** Where a text contains another, ignoring case: pairs of begin and end. */
 export function findMatches(text, wanted) {
   if (wanted === "") {
     return [];
@@ -194,7 +195,7 @@ export function findMatches(text, wanted) {
   return [...found].map((match) => [match.index, match.index + match[0].length]);
 }
 
-/** Which of some lines are shown where only matches are, with so many lines around each. */
+/** The indices of matching lines and of `around` lines before and after each. */
 export function linesAround(matching, around, count) {
   const shown = new Set();
   for (const index of matching) {

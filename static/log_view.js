@@ -1,27 +1,27 @@
-/* The lines of a log as nodes: a window onto a log of any length. Lines are added below and above,
-   a few at a time so that no frame is late, and taken away where there are too many. It knows
-   lines and offsets, not where they come from. */
+/* Shows the lines of a log as nodes: a window onto a log of any length. Lines are added below and
+   above, a few at a time so that no frame is late, and removed if there are too many. Must not know
+   where the lines come from. */
 
 import { escapeHtml, formatCount } from "./format.js";
 import { cleanLine, isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
 import { AnsiUp } from "./vendor/ansi_up.js";
 
-const FOLLOWED_LINES = 2000; // kept while the end is followed
-const READ_LINES = 10_000; // kept while somebody reads further up
+const FOLLOWED_LINES = 2000; // to keep while following the end
+const READ_LINES = 10_000; // to keep while the reader looks at an earlier place
 const FRAME = 16; // milliseconds
-const LINES_A_FRAME = 250;
-const CHARACTERS_A_FRAME = 40_000;
-const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet
-// Digits of line numbers for which there is room from the start: more room later is a new layout of
-// all lines, which a flood of them makes a long one.
+const LINES_PER_FRAME = 250;
+const CHARACTERS_PER_FRAME = 40_000;
+const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet, at most
+// Digits of line numbers for which the view has room from the start. More room later means a new
+// layout of all lines, which is slow if there are many.
 const LEAST_DIGITS = 6;
 const LEAST_DIGITS_NARROW = 4;
-const NARROW = "(max-width: 999px)"; // list or log, as in dashboard.css
-const NEAR = 600; // pixels from an end of the window where more is fetched
+const NARROW = "(max-width: 999px)"; // room for the list or the log only, as in dashboard.css
+const NEAR = 600; // pixels from either end at which more lines are fetched
 
 export class LogView {
-  /** `handlers`: nearStart(), nearEnd(), scrolled(), drawn(), and full() when no more lines are
-      taken below. */
+  /** `handlers`: nearStart(), nearEnd(), scrolled(), drawn(), and full() when the view takes
+      no more lines below. */
   constructor(element, errorPatterns, handlers) {
     this.element = element;
     this.errorPatterns = errorPatterns;
@@ -37,35 +37,35 @@ export class LogView {
     this.element.replaceChildren();
     this.element.classList.remove("old");
     clearTimeout(this.timerAbove);
-    this.htmlAbove = []; // of lines that are still to come above
+    this.htmlAbove = []; // of lines still to be added above
     this.waiting = []; // lines to draw below
     this.waitingCharacters = 0;
-    this.unfinished = null; // the line below them all that is not over
+    this.unfinished = null; // the unfinished line below all others
     this.unfinishedNode = null;
     this.ansi = makeAnsi();
     this.following = true;
-    this.previousEnd = 0; // scroll position at the end, when it was last there
+    this.previousEnd = 0; // scroll position when the end was last visible
     this.isFull = false;
   }
 
-  /** Dims the lines, which are of another log or place, until others replace them. */
+  /** Dims the lines, which belong to another log or place, until others replace them. */
   dim() {
     this.element.classList.add("old");
   }
 
-  /** Show other lines, and nothing of what was there. */
+  /** Replaces all lines. */
   replace(lines, unfinished = null) {
     this.replaceFromEnd(lines, unfinished);
     this.drawAllAbove();
   }
 
-  /** The same for who looks at the end: those above come in the next frames, because it takes long
-      to lay out all of them. */
+  /** Replaces all lines and shows the end. The lines above are added in the next frames, because
+      the layout of all of them takes long. */
   replaceFromEnd(lines, unfinished = null) {
     this.clear();
     this.makeRoom(lines.at(-1)?.number);
     this.htmlAbove = lines.map((line) => this.lineHtml(line, this.ansi));
-    const html = this.htmlAbove.splice(-LINES_A_FRAME);
+    const html = this.htmlAbove.splice(-LINES_PER_FRAME);
     this.element.insertAdjacentHTML("beforeend", html.join(""));
     this.unfinished = unfinished;
     this.drawUnfinished();
@@ -75,9 +75,9 @@ export class LogView {
     }
   }
 
-  /** Some of the lines that are still to come above. */
+  /** Adds some of the lines that are still missing above. */
   drawAbove() {
-    this.insertAbove(this.htmlAbove.splice(-LINES_A_FRAME));
+    this.insertAbove(this.htmlAbove.splice(-LINES_PER_FRAME));
     this.scrollToEnd();
     if (this.htmlAbove.length > 0) {
       this.timerAbove = setTimeout(() => this.drawAbove(), FRAME);
@@ -93,7 +93,7 @@ export class LogView {
     }
   }
 
-  // --- What it shows ---
+  // --- The lines in the view ---
 
   get lines() {
     return this.element.children;
@@ -103,7 +103,8 @@ export class LogView {
     return this.element.childElementCount;
   }
 
-  /** Offset, end and number of the first line; null where there is none, or it is not known. */
+  /** Offset, end and number of the first line; each is null if it is not known or there is no
+      line. */
   get first() {
     return describeLine(this.element.firstElementChild);
   }
@@ -125,12 +126,13 @@ export class LogView {
     this.waiting.push(...lines);
     this.waitingCharacters += lines.reduce((sum, line) => sum + line.text.length, 0);
     this.unfinished = unfinished;
-    this.dropWhatWouldNotStay();
+    this.dropExcess();
     this.timer ??= setTimeout(() => this.draw(), FRAME);
   }
 
-  /** Of a flood only the end is drawn; what is there goes, so that there is no gap. */
-  dropWhatWouldNotStay() {
+  /** If more lines arrive than the view keeps, draws only the last ones and removes those before,
+      so that there is no gap. */
+  dropExcess() {
     if (!this.following) {
       return;
     }
@@ -144,7 +146,7 @@ export class LogView {
       drop = Math.max(drop, index + 1);
     }
     if (drop > 0) {
-      this.updateFollowing(); // somebody may have scrolled up, and the event is still to come
+      this.updateFollowing(); // the event of a scroll may not have arrived yet
     }
     if (drop > 0 && this.following) {
       this.waiting.splice(0, drop);
@@ -158,7 +160,7 @@ export class LogView {
   draw() {
     this.timer = null;
     this.drawAllAbove();
-    this.updateFollowing(); // somebody may have scrolled up, and the event is still to come
+    this.updateFollowing(); // the event of a scroll may not have arrived yet
     this.insertAtEnd(this.takeBatch());
     if (this.waiting.length > 0) {
       this.timer = setTimeout(() => this.draw(), FRAME);
@@ -175,8 +177,8 @@ export class LogView {
     let count = 0;
     while (
       count < this.waiting.length &&
-      count < LINES_A_FRAME &&
-      characters < CHARACTERS_A_FRAME
+      count < LINES_PER_FRAME &&
+      characters < CHARACTERS_PER_FRAME
     ) {
       characters += Math.min(LINE_LIMIT, this.waiting[count].text.length);
       this.waitingCharacters -= this.waiting[count].text.length;
@@ -193,7 +195,7 @@ export class LogView {
     this.element.insertAdjacentHTML("beforeend", html.join(""));
   }
 
-  /** As wide a column of numbers as the largest needs. */
+  /** Makes the column of line numbers wide enough for this number. */
   makeRoom(number) {
     const least = matchMedia(NARROW).matches ? LEAST_DIGITS_NARROW : LEAST_DIGITS;
     const digits = Math.max(least, String(number ?? 0).length);
@@ -203,7 +205,8 @@ export class LogView {
     }
   }
 
-  /** The line that is not over will be drawn again: what it changes of the colours is undone. */
+  /** Draws the unfinished line. It will be drawn again, so its changes to the colours are
+      undone. */
   drawUnfinished() {
     this.unfinishedNode?.remove();
     this.unfinishedNode = null;
@@ -225,7 +228,8 @@ export class LogView {
     }
   }
 
-  /** No more below: who reads far up must neither lose his place nor fill the memory. */
+  /** Takes no more lines below, so that a reader far up keeps the place and the memory stays
+      bounded. */
   stopTaking() {
     this.waiting = [];
     this.waitingCharacters = 0;
@@ -237,12 +241,12 @@ export class LogView {
     this.handlers.full();
   }
 
-  /** The lines below have caught up with the log: more can be appended. */
+  /** Takes lines below again, because the view has caught up with the log. */
   takeAgain() {
     this.isFull = false;
   }
 
-  /** Take lines away below until one whose end is known: reading goes on behind it. */
+  /** Removes lines below until one whose end is known, so that reading can continue after it. */
   dropUnplacedTail() {
     while (this.count > 0 && this.last.end === null) {
       this.element.lastElementChild.remove();
@@ -250,7 +254,8 @@ export class LogView {
     return this.last;
   }
 
-  /** Take lines away above until one whose beginning is known: reading goes on before it. */
+  /** Removes lines above until one whose offset is known, so that reading can continue before
+      it. */
   dropUnplacedHead() {
     this.drawAllAbove();
     while (this.count > 0 && this.first.offset === null) {
@@ -261,7 +266,7 @@ export class LogView {
 
   // --- Lines above ---
 
-  /** Add lines above; the reader's place stays, and what is then too much below goes. */
+  /** Adds lines above, keeps the reader's place, and removes lines below if there are too many. */
   prepend(lines) {
     this.insertAbove(lines.map((line) => this.lineHtml(line, makeAnsi())));
     if (this.count > READ_LINES) {
@@ -280,7 +285,8 @@ export class LogView {
     this.element.scrollTop = scrollTop + this.element.scrollHeight - scrollHeight;
   }
 
-  /** Add lines below for a reader who has come there; as many go above. */
+  /** Adds lines below for a reader who has scrolled there, and removes lines above if there are too
+      many. */
   extend(lines, unfinished) {
     this.isFull = false;
     this.insertAtEnd(lines);
@@ -305,7 +311,7 @@ export class LogView {
     return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
   }
 
-  /** Show all of a long line. */
+  /** Shows all of a long line. */
   showWhole(node, text) {
     const html = makeAnsi().ansi_to_html(cleanLine(text));
     node.querySelector("span").innerHTML = html;
@@ -326,7 +332,8 @@ export class LogView {
     this.handlers.scrolled();
   }
 
-  /** Does the view follow? Until somebody scrolls up, and from the end on again. */
+  /** Updates `following`: the view follows the end until the reader scrolls up, and again from the
+      end. */
   updateFollowing() {
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     const atEnd = scrollHeight - scrollTop - clientHeight < 3;
@@ -337,7 +344,7 @@ export class LogView {
     }
   }
 
-  /** Another height of the view is no wish of the reader's to leave the end. */
+  /** Keeps the end visible when the height of the view changes. */
   keepEnd() {
     if (this.following) {
       this.element.scrollTop = this.element.scrollHeight;
@@ -359,7 +366,7 @@ export class LogView {
     this.updateFollowing();
   }
 
-  /** Bring a line into the middle; it is marked for a moment. */
+  /** Scrolls a line into the middle. */
   scrollToLine(node) {
     this.leaveEnd();
     const { clientHeight } = this.element;
@@ -367,7 +374,7 @@ export class LogView {
     this.updateFollowing();
   }
 
-  /** Gives a class to one line and takes it from all others; null only takes it. */
+  /** Moves a class to one line; null removes it from all lines. */
   moveMark(name, line) {
     for (const other of this.element.querySelectorAll(`.${name}`)) {
       other.classList.remove(name);
@@ -375,13 +382,13 @@ export class LogView {
     line?.classList.add(name);
   }
 
-  /** Follow no more, as if somebody had scrolled up. */
+  /** Stops following, as if the reader had scrolled up. */
   leaveEnd() {
     this.following = false;
     this.previousEnd = Infinity;
   }
 
-  /** The line that holds the byte at an offset; undefined where it is not here. */
+  /** The line with the byte at an offset; undefined if all lines in the view begin after it. */
   lineAt(offset) {
     const known = [...this.lines].filter((node) => node.dataset.offset !== undefined);
     return known.filter((node) => Number(node.dataset.offset) <= offset).at(-1);
@@ -391,14 +398,14 @@ export class LogView {
     return this.element.querySelector(`[data-offset="${Number(offset)}"]`) !== null;
   }
 
-  /** The offset of the line in the middle of what is in sight; 0 where it is not known. */
+  /** The offset of the line in the visible middle; 0 if it is not known. */
   get middleOffset() {
     const { scrollTop, clientHeight } = this.element;
     const line = lineAtHeight(this.lines, scrollTop + clientHeight / 2);
     return Number(line?.dataset.offset ?? 0);
   }
 
-  /** Change how lines are laid out and keep the line at the top where it is. */
+  /** Changes the layout of the lines and keeps the top line where it is. */
   keepPlace(change) {
     const top = this.element.scrollTop;
     const line = [...this.lines].find((node) => node.offsetTop + node.offsetHeight > top);
@@ -410,7 +417,7 @@ export class LogView {
     this.scrollToEnd();
   }
 
-  /** The first and last line that are in sight. */
+  /** The first and the last visible line. */
   get visible() {
     const top = this.element.scrollTop;
     const bottom = top + this.element.clientHeight;
@@ -418,7 +425,7 @@ export class LogView {
   }
 }
 
-/** The line at a height, found by halves: there may be thousands. */
+/** The line at a height, by binary search, since there can be thousands of lines. */
 function lineAtHeight(lines, height) {
   let low = 0;
   let high = lines.length - 1;

@@ -1,5 +1,5 @@
-/* The top of the page: how many jobs run, the search, the form and the menu. Its component also
-   carries everything that a visitor wants from the server, and tells when a refresh has come. */
+/* The top of the page: the numbers of jobs, the search, the run form and the menu. Its component
+   also sends most of the visitor's actions to the server and receives each refresh. */
 
 import { EMPTY_ADDRESS } from "./address.js";
 import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
@@ -18,7 +18,7 @@ const SEARCH_DELAY = 200; // milliseconds after the last key
 class PageHeader {
   constructor(root) {
     this.root = root;
-    this.answered = null; // number of the last answer that was taken
+    this.answered = null; // number of the last answer that was handled
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
     this.queues = new Queues((name) => this.find(name));
@@ -38,7 +38,7 @@ class PageHeader {
     addShortcut("c", "run a job", () => this.form.open());
     addShortcut("?", "show these shortcuts", () => this.showShortcuts());
     this.drawAddress();
-    this.find("page-header").inert = false; // until now a click would have been lost
+    this.find("page-header").inert = false; // before this, a click would have been lost
   }
 
   find(name) {
@@ -68,7 +68,7 @@ class PageHeader {
     this.takeAnswer(data.answer);
   }
 
-  /** What became of the last thing that a visitor wanted: each answer is taken once. */
+  /** Handles the answer to the visitor's last action, once. */
   takeAnswer(answer) {
     if (!answer || answer.number === this.answered) {
       return;
@@ -115,8 +115,8 @@ class PageHeader {
     setHtml(this.find("intervals"), `<legend>Refresh every</legend>${choices.join("")}`);
     const lines = workers.map(({ name, running, slots, queues, responds }) => {
       const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
-      const silent = responds === false ? ", not responding" : "";
-      return `${name}: ${running} of ${slots} slots busy${served}${silent}`;
+      const state = responds === false ? ", not responding" : "";
+      return `${name}: ${running} of ${slots} slots busy${served}${state}`;
     });
     const shown = lines.length > 0 ? lines : ["No worker is running."];
     if (machines) {
@@ -132,7 +132,7 @@ class PageHeader {
     }
   }
 
-  /** What is typed chooses jobs at once. While lines of all logs are shown they stay until Enter. */
+  /** Filters the jobs while the visitor types. Results of a search of all logs stay until Enter. */
   onSearch() {
     clearTimeout(this.searchTimer);
     const q = this.find("search").value.trim();
@@ -167,7 +167,7 @@ class PageHeader {
   }
 }
 
-/** The statuses' colours for the style sheet, too. */
+/** Makes the statuses' colours available to the style sheet. */
 function publishColours(statuses) {
   for (const [status, { colour }] of Object.entries(statuses)) {
     document.documentElement.style.setProperty(`--tailboard-${status}`, colour);

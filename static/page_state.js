@@ -1,8 +1,10 @@
-/* What the parts of the page share: the address, the jobs, the way to the API, what a visitor has
-   set. One object, because every part imports this same module. It draws nothing.
+/* The state that the parts of the page share: the address, the jobs, the URL of the API, the
+   visitor's settings. It is one object, because every part imports this same module. It draws
+   nothing.
 
-   Events: "address" (another job, filter or search), "jobs" (a list has come), "status" (a refresh
-   has come), "tick" (each second), "bells" (another set of jobs whose end is to be told). */
+   Events: "address" (another job, filter or search), "jobs" (a list has arrived), "status" (a
+   refresh has arrived), "tick" (each second), "bells" (the set of jobs to notify about has
+   changed). */
 
 import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js";
 import { applyChanges } from "./job_rows.js";
@@ -17,12 +19,12 @@ class PageState extends EventTarget {
     this.address = readAddress(location.search);
     this.statuses = {};
     this.jobs = [];
-    this.sentList = null; // the list that the server has sent: { number, rows }
-    this.changes = null; // what has changed in it since
-    this.next = null; // the ID that older jobs come before
-    this.counts = {}; // jobs by status, of those that are searched
-    this.countsAreMore = false; // are there more than were counted?
-    this.listed = null; // the filters that `jobs` answers; null before the first list
+    this.sentList = null; // the list as the server sent it: { number, rows }
+    this.changes = null; // how the list has changed since
+    this.next = null; // the `before` of the next page of older jobs; null if there is none
+    this.counts = {}; // number of matching jobs by status
+    this.countsAreMore = false; // do more jobs match than were counted?
+    this.listed = null; // the filters of `jobs`; null before the first list
     this.status = {
       counts: {},
       workers: [],
@@ -32,10 +34,10 @@ class PageState extends EventTarget {
       ticket: "",
       paused: [],
     };
-    this.heardAt = Date.now();
-    this.local = new Map(); // jobs that the stream has told the end of, before the list did
-    this.actions = null; // how the header tells the server what a visitor wants
-    this.editForm = null; // how the header opens the form with a command
+    this.refreshedAt = Date.now();
+    this.local = new Map(); // jobs whose end the stream has reported before the list
+    this.actions = null; // the header's component, which sends the visitor's actions
+    this.editForm = null; // opens the run form with a command; set by the header
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress(location.search)));
     setInterval(() => this.emit("tick"), TICK);
@@ -49,7 +51,7 @@ class PageState extends EventTarget {
     this.addEventListener(name, act);
   }
 
-  /** Several events, as { name: act }. */
+  /** Listens to several events: { name: act }. */
   listen(handlers) {
     for (const [name, act] of Object.entries(handlers)) {
       this.addEventListener(name, act);
@@ -67,7 +69,7 @@ class PageState extends EventTarget {
     return addressLink({ ...this.address, ...change });
   }
 
-  /** Go to another address; `replace` leaves no step in the browser's history. */
+  /** Goes to another address; with `replace`, without a step in the browser's history. */
   go(change, { replace = false } = {}) {
     const url = this.link(change);
     if (replace) {
@@ -78,7 +80,7 @@ class PageState extends EventTarget {
     this.setAddress(readAddress(location.search));
   }
 
-  /** Go to the address that a link of the page has. */
+  /** Goes to the address of a link in the page. */
   followLink(link) {
     this.go({ ...EMPTY_ADDRESS, ...readAddress(link.search) });
   }
@@ -88,7 +90,7 @@ class PageState extends EventTarget {
     this.emit("address");
   }
 
-  /** Show a job's log, from its end. */
+  /** Shows a job's log, at its end. */
   show(id) {
     this.go({ job: id, at: "" });
   }
@@ -97,8 +99,8 @@ class PageState extends EventTarget {
     return filtersOf(this.address);
   }
 
-  /** A list and what has changed since it was sent come apart, in any order: each is taken once
-      the other is there. */
+  /** A list and the changes since arrive separately, in any order. They are joined once both are
+      available. */
   receiveList(sentList) {
     this.sentList = sentList;
     this.joinList();
@@ -131,38 +133,38 @@ class PageState extends EventTarget {
     this.status = status;
     this.statuses = status.statuses;
     if (!status.problem) {
-      this.heardAt = Date.now();
+      this.refreshedAt = Date.now();
     }
     this.emit("status");
   }
 
-  /** A job as it is known here, without its details; undefined where it is on no list. */
+  /** A job without its details, as far as the browser knows it; undefined if it is not listed. */
   find(id) {
     return this.local.get(id) ?? this.jobs.find((job) => job.id === id);
   }
 
-  /** Clocks stand still while nobody tells how things are. */
+  /** The current time. It stops while the server cannot reach the API. */
   get now() {
-    return this.status.problem ? this.heardAt : Date.now();
+    return this.status.problem ? this.refreshedAt : Date.now();
   }
 
   get isFiltered() {
     return Object.values(this.filters).some(Boolean);
   }
 
-  /** Does the address ask for another list than the one that came last? Until one has come, the
+  /** Does the address ask for a list other than the last one? Before the first list arrives, the
       address is compared with the list of all jobs. */
   get asksForOtherList() {
     const { filters, listed } = this;
     return Object.keys(filters).some((name) => filters[name] !== (listed?.[name] ?? ""));
   }
 
-  /** Has the list come that the address asks for? */
+  /** Has the list arrived that the address asks for? */
   get isListed() {
     return this.listed !== null && !this.asksForOtherList;
   }
 
-  /** Have the statuses come, with the icon and the colour of each? */
+  /** Have the statuses arrived, with the icon and the colour of each? */
   get hasStatuses() {
     return Boolean(this.statuses.lost);
   }
@@ -172,21 +174,21 @@ class PageState extends EventTarget {
   }
 
   get isStale() {
-    return Date.now() - this.heardAt > STALE;
+    return Date.now() - this.refreshedAt > STALE;
   }
 
-  /** Tell the server what a visitor wants; the header's component carries it. */
+  /** Sends an action of the visitor to the server, through the header's component. */
   act(name, value) {
     this.actions?.setTriggerValue(name, value);
   }
 
-  /** Has the server bring the header and the list again. */
+  /** Asks the server for the header and the list. */
   refresh() {
     this.act("refresh", Date.now());
   }
 
-  /** The same, but after this task: of all that is set in one task, Streamlit reruns one fragment
-      only. */
+  /** The same, but after this task: if several values are set in one task, Streamlit reruns only
+      one fragment. */
   refreshLater() {
     setTimeout(() => this.refresh());
   }
@@ -202,8 +204,8 @@ class PageState extends EventTarget {
   }
 }
 
-/** What this browser keeps under a name; `fallback` if nothing is or may be kept. `storage` is
-    "localStorage", or "sessionStorage" for what only this tab keeps. */
+/** A value that this browser has stored; `fallback` if there is none or storage is blocked.
+    `storage` is "localStorage", or "sessionStorage" for values of this tab only. */
 export function readSetting(name, fallback, storage = "localStorage") {
   try {
     return JSON.parse(window[storage].getItem(`tailboard.${name}`)) ?? fallback;
@@ -216,7 +218,7 @@ export function writeSetting(name, value, storage = "localStorage") {
   try {
     window[storage].setItem(`tailboard.${name}`, JSON.stringify(value));
   } catch {
-    // A browser that keeps nothing forgets it with the page.
+    // If storage is blocked, the value lasts until the page is closed.
   }
 }
 

@@ -1,34 +1,34 @@
-/* What calls a visitor who looks elsewhere: the tab's title, its icon, and notifications. */
+/* What a visitor sees while looking elsewhere: the tab's title, its icon, and notifications. */
 
 import { endedBadly, formatCount, formatStatus, isEnded } from "./format.js";
 import { page } from "./page_state.js";
 
-const IDLE = "#64748b"; // the colour of the icon's dot while nothing runs
+const IDLE = "#64748b"; // the colour of the icon's dot while no job runs
 
 class PageTitle {
   constructor() {
-    this.open = new Set(); // IDs of jobs that had not ended at the last list
-    this.unseen = new Set(); // those that ended badly since somebody last looked
+    this.open = new Set(); // IDs of jobs that had not ended in the last list
+    this.unseen = new Set(); // IDs of jobs that ended badly since the page last had the focus
     page.on("jobs", () => this.receive());
     page.on("status", () => this.draw());
-    page.on("tick", () => this.draw()); // Streamlit writes its own title at times
-    addEventListener("focus", () => this.look());
-    document.addEventListener("visibilitychange", () => this.look());
-    this.receive(); // the list may have come before this file
+    page.on("tick", () => this.draw()); // Streamlit sometimes sets its own title
+    addEventListener("focus", () => this.clearIfSeen());
+    document.addEventListener("visibilitychange", () => this.clearIfSeen());
+    this.receive(); // the list may have arrived before this file
   }
 
   receive() {
     for (const job of page.jobs) {
       if (isEnded(job)) {
-        this.tellEnd(job);
+        this.onEnd(job);
       } else {
         this.open.add(job.id);
       }
     }
-    this.look();
+    this.clearIfSeen();
   }
 
-  tellEnd(job) {
+  onEnd(job) {
     if (page.bells.has(job.id)) {
       page.toggleBell(job.id, false);
       notify(job);
@@ -38,7 +38,7 @@ class PageTitle {
     }
   }
 
-  look() {
+  clearIfSeen() {
     if (document.visibilityState === "visible" && document.hasFocus()) {
       this.unseen.clear();
     }
@@ -47,7 +47,7 @@ class PageTitle {
 
   draw() {
     if (!page.statuses.failed) {
-      return; // the header has not come yet
+      return; // the header has not loaded yet
     }
     const running = page.status.counts.running ?? 0;
     const failed = this.unseen.size;
@@ -88,12 +88,12 @@ function iconSvg(colour) {
   );
 }
 
-/** Can this browser tell the end of a job at all? Over plain http it has no permission to give. */
+/** Can this browser show notifications? Over plain HTTP it cannot ask for permission. */
 export function canNotify() {
   return "Notification" in window && window.isSecureContext;
 }
 
-/** Asks where nobody was asked yet; only ever called by a click. */
+/** Asks for permission unless the visitor has already answered. Must be called by a click. */
 export async function askToNotify() {
   return (await Notification.requestPermission()) === "granted";
 }

@@ -1,4 +1,4 @@
-/* Waiting: between two tries, or so that the page has its turn. */
+/* Waits between two requests, or to let other code of the page run. */
 
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));

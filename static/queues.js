@@ -1,4 +1,5 @@
-/* The queues in the page's menu: what waits in each, which are paused and why; pause and resume. */
+/* The queues in the page's menu: how many jobs are queued in each, which are paused and why, and
+   buttons to pause and resume them. */
 
 import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
@@ -6,11 +7,11 @@ import { escapeHtml, formatClock, formatCount } from "./format.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
 
 export class Queues {
-  /** `find(name)` gives the header's nodes by class. */
+  /** `find(name)` returns a node of the header by its class. */
   constructor(find) {
     this.find = find;
-    this.known = []; // what the server has told of queues
-    this.asking = ""; // the queue whose pause is asked a reason for
+    this.known = []; // the queues as the server sent them
+    this.asking = ""; // the queue that the visitor is about to pause
     this.problem = "";
     find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
     find("queues").addEventListener("click", (event) => this.onClick(event));
@@ -21,7 +22,7 @@ export class Queues {
     this.asking = "";
     if (event.newState === "open") {
       this.draw();
-      this.tell("queues");
+      this.request("queues");
     }
   }
 
@@ -34,7 +35,7 @@ export class Queues {
     } else if (act === "pause") {
       this.pause();
     } else if (act === "resume") {
-      this.tell("resume", { queue });
+      this.request("resume", { queue });
     }
   }
 
@@ -55,11 +56,11 @@ export class Queues {
     const queue = this.asking;
     const why = this.find("queues").querySelector("input").value.trim();
     this.asking = "";
-    this.tell("pause", { queue, why });
+    this.request("pause", { queue, why });
   }
 
-  /** Tell the server, which answers with all queues as they are then. */
-  async tell(errand, details = {}) {
+  /** Sends an errand. The answer contains all queues after the change. */
+  async request(errand, details = {}) {
     const answer = await ask(errand, details);
     this.problem = answer.error ?? "";
     this.known = answer.queues ?? this.known;
@@ -71,7 +72,7 @@ export class Queues {
 
   // --- Drawing ---
 
-  /** What the list's last refresh said of pauses stands in the header. */
+  /** Shows the paused queues of the last refresh in the header. */
   drawPaused(paused) {
     const pill = this.find("paused-pill");
     pill.hidden = paused.length === 0;
@@ -88,7 +89,7 @@ export class Queues {
     setHtml(this.find("queues"), `<h3>Queues</h3><ul>${rows.join("")}</ul>${problem}`);
   }
 
-  /** Those that the server knows of, and those whose jobs are listed, by name. */
+  /** The queues that the server knows and those of listed jobs, by name. */
   all() {
     const known = new Map(this.known.map((each) => [each.queue, each]));
     for (const name of [DEFAULT_QUEUE, ...page.jobs.map((job) => job.queue)]) {

@@ -1,21 +1,22 @@
-/* The form in its dialog. What is typed stays, also when the dialog or the tab is closed, until
-   the job runs. The server checks it and says at which field something is wrong. */
+/* The run form in its dialog. The typed text is kept, even if the dialog is closed or the page is
+   reloaded, until the job is submitted. The server validates it and returns an error for each
+   field. */
 
 import { showWrong, submitByKey } from "./dom.js";
 import { readSetting, writeSetting } from "./page_state.js";
 
-const DRAFT_STORAGE = "sessionStorage"; // of this tab: it may hold what others must not see
+const DRAFT_STORAGE = "sessionStorage"; // of this tab only: the text may contain secrets
 
 export class RunForm {
-  /** `send(values)` brings what is typed to the server. */
+  /** `send({ values, source })` submits the form to the server. */
   constructor(dialog, send) {
     this.dialog = dialog;
     this.form = dialog.querySelector(".new-job");
     this.empty = emptyValues(this.form);
     this.send = send;
     this.source = ""; // the ID of the job that the form was filled from
-    this.sentAt = 0; // number of the submission that an answer is awaited for
-    this.onOpen = () => {}; // what else the dialog shows steps back
+    this.sentAt = 0; // number of the submission whose answer is awaited
+    this.onOpen = () => {}; // lets SavedPanel show the form instead of a saved command
     this.fill({ ...this.empty, ...readSetting("draft", {}, DRAFT_STORAGE) });
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", () => this.keepDraft());
@@ -32,7 +33,7 @@ export class RunForm {
     (wrong ?? this.form.elements.command).focus();
   }
 
-  /** Fill the form from a job's values, to be changed; `source` is that job's ID. */
+  /** Fills the form with the values of the job `source`, an ID, for the visitor to edit. */
   edit(values, source) {
     this.fill({ ...this.empty, ...values });
     this.source = source;
@@ -66,11 +67,11 @@ export class RunForm {
   }
 
   submit(event) {
-    event.preventDefault(); // which would close the dialog before anybody knows
+    event.preventDefault(); // which would close the dialog before the server has answered
     this.send({ values: this.values(), source: this.source });
   }
 
-  /** The server has taken the job: the next one begins with an empty form. */
+  /** The server has accepted the job: clears the form and closes the dialog. */
   accept() {
     this.fill(this.empty);
     this.source = "";
@@ -88,7 +89,7 @@ export class RunForm {
   }
 }
 
-/** The values that the HTML gives to the fields, by name. */
+/** The initial values of the fields in the HTML, by name. */
 function emptyValues(form) {
   const fields = [...form.elements].filter((element) => element.name);
   return Object.fromEntries(fields.map((field) => [field.name, field.defaultValue]));

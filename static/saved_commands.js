@@ -1,5 +1,5 @@
-/* The component that brings the saved commands and carries what a visitor wants of them. Its dialog
-   saves what a job ran under a name, and changes one that is saved. */
+/* The component that receives the saved commands and sends the visitor's actions on them. Its
+   dialog saves a job's command, and edits a saved command. */
 
 import { closeWhenRemoved, setHtml, showWrong, submitByKey } from "./dom.js";
 import { saved } from "./saved_state.js";
@@ -11,8 +11,8 @@ class SaveDialog {
   constructor(root) {
     this.dialog = root.querySelector(".save-dialog");
     this.form = root.querySelector("form");
-    this.job = null; // whose command is to be saved
-    this.command = null; // the saved one that is to be changed
+    this.job = null; // the job whose command is to be saved
+    this.command = null; // the saved command to be edited
     this.onAnswer = (event) => this.takeAnswer(event.detail);
     this.onCommands = () => this.drawNote();
     saved.openSave = (job) => this.openSave(job);
@@ -37,7 +37,7 @@ class SaveDialog {
     this.find(".save-examples").addEventListener("click", (event) => this.onExample(event));
     this.find(".save-params").addEventListener("input", (event) => this.onParam(event));
     this.find(".save-close").addEventListener("click", () => this.dialog.close());
-    this.dialog.addEventListener("close", () => saved.setLooking(this.dialog, false));
+    this.dialog.addEventListener("close", () => saved.setDialogOpen(this.dialog, false));
   }
 
   close() {
@@ -99,13 +99,13 @@ class SaveDialog {
     this.showWrong({});
     this.drawNote();
     this.drawZone();
-    saved.setLooking(this.dialog, true);
+    saved.setDialogOpen(this.dialog, true);
     this.dialog.showModal();
   }
 
   // --- Drawing ---
 
-  /** Is there one of this name already? */
+  /** Warns if a saved command with this name already exists. */
   drawNote() {
     const name = this.form.elements.name.value;
     const note = this.find("#save-name-note");
@@ -123,7 +123,7 @@ class SaveDialog {
     this.form.querySelector('[aria-invalid="true"]')?.focus();
   }
 
-  // --- What is typed ---
+  // --- Input ---
 
   onExample(event) {
     const { cron } = event.target.dataset;
@@ -133,7 +133,7 @@ class SaveDialog {
     }
   }
 
-  /** Who types a default wants to be asked. */
+  /** Ticks the box of a param when its default is typed. */
   onParam({ target }) {
     const box = target.closest("li").querySelector("[name=ask]");
     if (box && target.name === "default" && target.value) {
@@ -146,7 +146,7 @@ class SaveDialog {
   }
 
   submit(event) {
-    event.preventDefault(); // which would close the dialog before anybody knows
+    event.preventDefault(); // which would close the dialog before the server has answered
     const { elements } = this.form;
     const cron = elements.cron.value.trim();
     const times = cron ? { cron, zone: elements.zone.value.trim() } : { cron: null };
@@ -164,7 +164,7 @@ class SaveDialog {
     return fields.map((field) => ({ name: field.dataset.param, default: field.value }));
   }
 
-  /** Those alone that are others: an empty default that was there stays one. */
+  /** Only the defaults that were changed, so that an empty one stays an empty text. */
   newDefaults() {
     const fields = this.defaults.filter((field) => field.value !== field.defaultValue);
     return Object.fromEntries(fields.map((field) => [field.dataset.param, field.value || null]));

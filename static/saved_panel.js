@@ -1,5 +1,5 @@
-/* Saved commands in the dialog that runs a job: their list beside the form, and, in place of the form,
-   the one that was chosen, with a field for each of its params. */
+/* Saved commands in the dialog that runs a job: their list beside the run form. The chosen one
+   replaces the form, with a field for each of its params. */
 
 import {
   copyByButton,
@@ -24,20 +24,20 @@ import {
   timesHtml,
 } from "./saved_text.js";
 
-const LEAST_FILTERED = 8; // commands from which on there is a field to filter them
+const LEAST_FILTERED = 8; // number of commands from which the list has a filter
 const NONE =
   "You can run a saved command with other values, by hand or on a schedule. To create one, " +
   "open a job and choose “Save this command” from its ⋯ menu.";
 
 export class SavedPanel {
-  /** In the dialog of the form. */
+  /** `dialog` is the dialog of the run form. */
   constructor(dialog, runForm) {
     this.dialog = dialog;
     this.runForm = runForm;
-    this.form = dialog.querySelector(".saved-chosen"); // of the one that is chosen
-    this.name = ""; // of the one that is chosen; "" while the form is shown
-    this.linked = {}; // the values that a link has brought
-    this.drawnParams = ""; // whose fields are drawn
+    this.form = dialog.querySelector(".saved-chosen"); // shows the chosen saved command
+    this.name = ""; // of the chosen saved command; "" while the run form is shown
+    this.linked = {}; // the values in the link that opened the command
+    this.drawnParams = ""; // the params whose fields are drawn, as JSON
     runForm.onOpen = () => this.showForm();
     saved.openRun = (name, values) => this.open(name, values);
     this.draw = this.draw.bind(this);
@@ -56,7 +56,7 @@ export class SavedPanel {
     saved.removeEventListener("answer", this.onAnswer);
     page.removeEventListener("status", this.draw);
     removeEventListener("popstate", this.openLink);
-    saved.setLooking(this.dialog, false);
+    saved.setDialogOpen(this.dialog, false);
   }
 
   find(name) {
@@ -94,9 +94,9 @@ export class SavedPanel {
     }
   }
 
-  // --- What is shown ---
+  // --- Opening ---
 
-  /** An address that names a saved command opens it, and never runs it by itself. */
+  /** Opens the saved command that the address names. A link never runs it. */
   openLink() {
     const link = readSavedLink(location.search);
     if (link) {
@@ -108,13 +108,13 @@ export class SavedPanel {
     if (!this.dialog.open) {
       this.dialog.showModal();
     }
-    saved.setLooking(this.dialog, true);
+    saved.setDialogOpen(this.dialog, true);
     this.choose(name, values);
   }
 
-  /** The form is opened, by a key or to be corrected. */
+  /** Shows the run form, which a key or an error has opened. */
   showForm() {
-    saved.setLooking(this.dialog, true);
+    saved.setDialogOpen(this.dialog, true);
     this.name = "";
     this.dialog.classList.remove("listing");
     this.draw();
@@ -131,16 +131,16 @@ export class SavedPanel {
     this.focusField();
   }
 
-  /** Where there is room for one of them, the list takes the place of what was chosen. */
+  /** Shows the list; on a narrow screen, it replaces the form or the chosen command. */
   showList() {
     this.dialog.classList.add("listing");
     this.listStop().focus();
   }
 
   onClose() {
-    saved.setLooking(this.dialog, false);
+    saved.setDialogOpen(this.dialog, false);
     if (readSavedLink(location.search)) {
-      page.go({}, { replace: true }); // or a reload would open it again
+      page.go({}, { replace: true }); // otherwise a reload would open it again
     }
   }
 
@@ -158,7 +158,7 @@ export class SavedPanel {
 
   draw() {
     if (!this.dialog.open || !page.hasStatuses) {
-      return; // the colours may come later
+      return; // the statuses may arrive later
     }
     const { commands } = saved;
     if (commands) {
@@ -185,7 +185,7 @@ export class SavedPanel {
     const matching = matchCommands(commands, filter.value);
     const context = { statuses: page.statuses, now: page.now };
     const items = matching.map((command) => {
-      const name = command.saved; // holds nothing that HTML would read otherwise
+      const name = command.saved; // contains no characters that need escaping
       const current = `aria-current="${name === this.name}"`;
       const row = savedRowHtml(command, context);
       return `<li><button type="button" data-name="${name}" ${current}>${row}</button></li>`;
@@ -229,7 +229,7 @@ export class SavedPanel {
     return saved.error || "Loading…";
   }
 
-  /** Fields are drawn anew only where the params are others; what is typed stays then, too. */
+  /** Draws the fields again only if the params have changed, and keeps the typed values. */
   drawFields(command) {
     const drawn = JSON.stringify(command.params);
     if (drawn === this.drawnParams) {
@@ -244,14 +244,14 @@ export class SavedPanel {
     }
   }
 
-  /** What somebody has typed in place of what stood in the fields. */
+  /** The values that the visitor has typed over the initial ones. */
   typedValues() {
     const fields = [...this.dialog.querySelectorAll(".saved-fields input")];
     const typed = fields.filter((field) => field.value !== field.defaultValue);
     return Object.fromEntries(typed.map((field) => [field.name, field.value]));
   }
 
-  // --- The list's keys: one Tab stop, arrows move ---
+  // --- Keys of the list: one Tab stop, arrow keys move ---
 
   get rows() {
     return [...this.find("saved-list").querySelectorAll("button")];
@@ -265,7 +265,7 @@ export class SavedPanel {
     return this.rows.find((row) => row.tabIndex === 0) ?? this.find("new-command");
   }
 
-  /** Rows that were drawn anew get back the focus that one of them had. */
+  /** Restores the focus of a row that was drawn again. */
   setTabStop(focused) {
     const { rows } = this;
     const stop =
@@ -311,7 +311,7 @@ export class SavedPanel {
     }
   }
 
-  // --- What can be done ---
+  // --- Actions ---
 
   values() {
     const form = new FormData(this.form);
@@ -319,7 +319,7 @@ export class SavedPanel {
   }
 
   run(event) {
-    event.preventDefault(); // which would close the dialog before anybody knows
+    event.preventDefault(); // which would close the dialog before the server has answered
     if (this.command) {
       saved.act("run", { name: this.name, values: this.values() });
     }
@@ -356,7 +356,7 @@ export class SavedPanel {
     const act = {
       run: () => this.takeRun(answer),
       pause: () => showWrong(this.form, answer.wrong ?? {}),
-      change: () => {}, // the dialog that edits says it
+      change: () => {}, // the edit dialog handles it
       delete: () => this.takeDelete(answer),
       save: () => !answer.wrong && this.open(answer.name),
     };

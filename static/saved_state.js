@@ -1,23 +1,24 @@
-/* What the parts of the page share about saved commands. The server sends them while somebody looks
-   at them. It draws nothing.
+/* The state that the parts of the page share about saved commands. The server sends them only while
+   a dialog shows them. It draws nothing.
 
-   Events: "commands" (they have come), "answer" (to the last thing that a visitor wanted; the event's
-   `detail`: `to` says which, `wrong` what is wrong by field, `job` and `name` what became of it). */
+   Events: "commands" (they have arrived), "answer" (to the visitor's last action; the event's
+   `detail` has the action in `to`, the saved command in `name`, the new job in `job` and errors by
+   field in `wrong`). */
 
 import { opensElsewhere } from "./dom.js";
 
 class SavedState extends EventTarget {
   constructor() {
     super();
-    this.commands = null; // by name; null until they have come
-    this.error = ""; // why they have not
-    this.component = null; // how the server is told what a visitor wants
-    this.answered = null; // number of the last answer that was taken
-    this.lookers = new Set(); // the dialogs that are open
-    this.wanted = null; // what the server was last told: does anybody look?
-    this.openRun = () => {}; // (name, values): opens the dialog that runs one
-    this.openSave = () => {}; // (job): opens the dialog that saves what a job ran
-    this.openEdit = () => {}; // (command): opens the same dialog for one that is there
+    this.commands = null; // sorted by name; null until they arrive
+    this.error = ""; // why they could not be loaded
+    this.component = null; // sends the visitor's actions to the server
+    this.answered = null; // number of the last answer that was handled
+    this.openDialogs = new Set(); // the dialogs that are open
+    this.wanted = null; // whether the server was last asked to send them
+    this.openRun = () => {}; // (name, values): opens the dialog that runs a saved command
+    this.openSave = () => {}; // (job): opens the dialog that saves the job's command
+    this.openEdit = () => {}; // (command): opens the same dialog to edit a saved command
   }
 
   receive(component) {
@@ -27,7 +28,7 @@ class SavedState extends EventTarget {
     this.commands = data.commands;
     this.error = data.error;
     this.dispatchEvent(new Event("commands"));
-    this.tellWanted();
+    this.sendWanted();
     const { answer } = data;
     if (answer && answer.number !== this.answered) {
       this.answered = answer.number;
@@ -39,18 +40,18 @@ class SavedState extends EventTarget {
     return this.commands?.find((command) => command.saved === name);
   }
 
-  /** A dialog that shows them has opened or closed. */
-  setLooking(dialog, looks) {
-    if (looks) {
-      this.lookers.add(dialog);
+  /** Records that a dialog that shows saved commands has opened or closed. */
+  setDialogOpen(dialog, isOpen) {
+    if (isOpen) {
+      this.openDialogs.add(dialog);
     } else {
-      this.lookers.delete(dialog);
+      this.openDialogs.delete(dialog);
     }
-    this.tellWanted();
+    this.sendWanted();
   }
 
-  tellWanted() {
-    const wanted = this.lookers.size > 0;
+  sendWanted() {
+    const wanted = this.openDialogs.size > 0;
     if (this.component && wanted !== this.wanted) {
       this.wanted = wanted;
       this.component.setStateValue("wanted", wanted);
@@ -64,7 +65,7 @@ class SavedState extends EventTarget {
 
 export const saved = new SavedState();
 
-/** A click on a link to a saved command opens it here. */
+/** Opens a saved command in this page when its link is clicked. */
 export function onSavedLink(event) {
   const link = event.target.closest("[data-saved]");
   if (link && !opensElsewhere(event)) {

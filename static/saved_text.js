@@ -1,4 +1,4 @@
-/* What the page says of saved commands: links, rows, fields. Pure. */
+/* Texts and HTML of saved commands: links, rows, fields. Pure. */
 
 import { EMPTY_ADDRESS } from "./address.js";
 import { escapeHtml, formatClock, formatNext, formatStatus, statusIcon } from "./format.js";
@@ -10,7 +10,7 @@ const SYSTEM = ["HOME", "PATH", "PWD", "USER", "SHELL", "LANG", "TMPDIR", "HOSTN
 
 // --- Links ---
 
-/** The saved command that an address names, and the values it brings; null where it names none. */
+/** The saved command in an address, and the values of its params; null if the address has none. */
 export function readSavedLink(search) {
   const given = new URLSearchParams(search);
   const name = given.get("saved");
@@ -25,7 +25,7 @@ export function savedLink(name, values = {}) {
   return `?${new URLSearchParams({ saved: name, ...values })}`;
 }
 
-/** What of a link's values cannot be meant, as a sentence; "" where all is well. */
+/** A sentence about the first value of a link that does not fit the params; "" if all fit. */
 export function linkProblem(command, values) {
   const known = new Map(command.params.map((param) => [param.name, param]));
   for (const [name, value] of Object.entries(values)) {
@@ -43,7 +43,8 @@ export function linkProblem(command, values) {
 
 // --- Saving ---
 
-/** A name that a saved command may have, after what a job is called; "" where none comes of it. */
+/** A valid name for a saved command, made from a job's title; "" if nothing remains of the
+    title. */
 export function suggestName(title) {
   const plain = title.toLowerCase().replace(/[^a-z0-9_.-]+/g, "-");
   return plain
@@ -52,8 +53,8 @@ export function suggestName(title) {
     .replace(/[-._]+$/, "");
 }
 
-/** Names that can be asked for at each run: what the job had in its environment, and what else its
-    command reads. */
+/** Names that can become params: the variables in the job's environment, and those that its command
+    uses. */
 export function paramCandidates(envNames, commandText) {
   const read = [...commandText.matchAll(VARIABLE)].map(([, name]) => name);
   const names = new Set([...envNames, ...read.filter((name) => !SYSTEM.includes(name))]);
@@ -62,7 +63,7 @@ export function paramCandidates(envNames, commandText) {
 
 // --- The list ---
 
-/** Those whose name or command holds all of these words. */
+/** The saved commands whose name or command contains all words of the text. */
 export function matchCommands(commands, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   return commands.filter((command) => {
@@ -78,21 +79,21 @@ function nextText(command, now) {
   return command.next_run ? `next ${formatNext(Date.parse(command.next_run), now)}` : "";
 }
 
-/** The inside of a row: its name, how it went, when it runs next, its command in a line. */
+/** The content of a row: name, last runs, next run, and the command on one line. */
 export function savedRowHtml(command, { statuses, now }) {
   const [last] = command.runs;
-  const told = last ? `<span class="unseen">last run: ${formatStatus(last.status)}</span>` : "";
+  const spoken = last ? `<span class="unseen">last run: ${formatStatus(last.status)}</span>` : "";
   const line = command.command_text.replace(/\s+/g, " ");
   return (
-    `<b class="name">${escapeHtml(command.saved)}</b>${barsHtml(command.runs, statuses)}${told}` +
+    `<b class="name">${escapeHtml(command.saved)}</b>${barsHtml(command.runs, statuses)}${spoken}` +
     `<span class="when">${escapeHtml(nextText(command, now))}</span>` +
     `<code>${escapeHtml(line)}</code>`
   );
 }
 
-// --- One of them ---
+// --- One saved command ---
 
-/** When it runs by itself, in a line or two; "" where it does not. */
+/** The schedule, on one or two lines; "" if there is none. */
 export function timesHtml(command, now) {
   if (!command.cron) {
     return "";
@@ -112,7 +113,7 @@ function skippedHtml({ skipped }, now) {
   return `<br>${runs} skipped because an earlier run was still queued or running, last at ${escapeHtml(at)}`;
 }
 
-/** Its last runs as links, the newest first. */
+/** Links to the last runs, newest first. */
 export function runsHtml(runs, statuses, now) {
   const links = runs.map((run) => {
     const at = formatClock(Date.parse(run.submitted_at), now);
@@ -124,7 +125,7 @@ export function runsHtml(runs, statuses, now) {
   return links.length > 0 ? `<span class="faint">Last runs</span>${links.join("")}` : "";
 }
 
-/** A field for each param, filled with the value given, else its default. */
+/** A field for each param, filled with its value or else its default. */
 export function fieldsHtml(params, values) {
   return params.map((param) => fieldHtml(param, values[param.name] ?? param.default)).join("");
 }
@@ -153,14 +154,15 @@ function optionsHtml(param, value) {
   return none + options.join("");
 }
 
-/** The values to run with, of what stands in the fields. One left empty is not given, unless the
-    param has a default, in place of which an empty text is meant. */
+/** The values for a run, from the typed texts. An empty field is left out, unless the param has a
+    default, which the empty text then replaces. */
 export function givenValues(params, typed) {
   const given = params.filter((param) => typed[param.name] !== "" || param.default !== null);
   return Object.fromEntries(given.map(({ name }) => [name, typed[name]]));
 }
 
-/** The rows of the dialog that saves: which variables are asked for, and their defaults. */
+/** The rows of the dialog that saves a command: which variables become params, and their
+    defaults. */
 export function paramRowsHtml(params) {
   const rows = params.map(({ name, chosen, value, hint, choices }) => {
     const shown = escapeHtml(name);

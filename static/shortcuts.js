@@ -1,4 +1,4 @@
-/* The keys. Each part of the page says what its own do; a table shows them all. */
+/* Keyboard shortcuts. Each part of the page adds its own; a table shows them all. */
 
 const shortcuts = new Map(); // key -> { does, act }
 
@@ -23,7 +23,7 @@ function onKey(event) {
     return;
   }
   event.preventDefault();
-  event.stopImmediatePropagation(); // Streamlit has meanings of its own for some
+  event.stopImmediatePropagation(); // Streamlit has shortcuts of its own
   shortcut.act();
 }
 

@@ -1,4 +1,4 @@
-/* The timeline: which bar stands where. Pure; its HTML is made here too, as a string. */
+/* The timeline: the positions of its bars and ticks, and its HTML. Pure. */
 
 import {
   endTime,
@@ -11,12 +11,12 @@ import {
   statusLook,
 } from "./format.js";
 
-const LONGEST = 12 * HOUR; // shown
-const LANES = 2; // at most; what finds none free lies over the last one
-const TICKS = [1, 5, 15, 30, 60, 120]; // minutes between two
-const LEAST_WIDTH = 0.004; // of the whole, so that the shortest job can be clicked
+const LONGEST = 12 * HOUR; // the longest period that is shown
+const LANES = 2; // at most; if none is free, a bar covers others in the last one
+const TICKS = [1, 5, 15, 30, 60, 120]; // minutes between two ticks
+const LEAST_WIDTH = 0.004; // share of the width, so that even the shortest job can be clicked
 
-/** Bars and ticks with places from 0 to 1; null where nothing ran in the last hours. */
+/** Bars and ticks with positions from 0 to 1; null if no job ran in the last 12 hours. */
 export function layOutTimeline(jobs, now) {
   const earliest = now - LONGEST;
   const ran = jobs.filter((job) => job.started_at && endTime(job, now) > earliest);
@@ -58,7 +58,7 @@ function placeTicks(from, now, place) {
 
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
-/** `link(job, html attributes)` makes the opening tag of a link to a job. */
+/** `link(job, attributes)` returns the opening tag of a link to a job. */
 export function timelineHtml({ bars, ticks, lanes }, statuses, now, link) {
   const ticksHtml = ticks.map(
     ({ time, left }) => `<small style="left:${percent(left)}">${formatClock(time, now)}</small>`,

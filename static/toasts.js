@@ -1,4 +1,4 @@
-/* Short messages in a corner, each gone after a while. */
+/* Short messages in a corner, each of which disappears after a while. */
 
 import { formatStatus, isEnded } from "./format.js";
 import { page } from "./page_state.js";
@@ -8,8 +8,8 @@ const SHOWN = 6000; // milliseconds
 export class Toasts {
   constructor(container) {
     this.container = container;
-    this.lookedAt = new Set(); // IDs of jobs that were shown and had not ended
-    page.on("jobs", () => this.tellEnds());
+    this.watched = new Set(); // IDs of jobs that the visitor has opened and that had not ended
+    page.on("jobs", () => this.showEnds());
     page.on("address", () => this.remember());
     this.remember();
   }
@@ -24,14 +24,14 @@ export class Toasts {
 
   remember() {
     if (page.address.job) {
-      this.lookedAt.add(page.address.job);
+      this.watched.add(page.address.job);
     }
   }
 
-  /** The end of a job that was looked at is told, unless it is the one shown. */
-  tellEnds() {
+  /** Shows a message when a job ends that the visitor has opened before and no longer looks at. */
+  showEnds() {
     for (const job of page.jobs) {
-      if (isEnded(job) && this.lookedAt.delete(job.id) && job.id !== page.address.job) {
+      if (isEnded(job) && this.watched.delete(job.id) && job.id !== page.address.job) {
         this.show(`${job.title}: ${formatStatus(job.status)}`);
       }
     }

@@ -457,7 +457,7 @@ def test_many_jobs_are_asked_about_with_their_number(script: Script) -> None:
     code = "bulkQuestion(action, filters, { ids, left_out: left, complete })"
     filters = {"status": "timed_out", "queue": "", "q": "web"}
     given = {"filters": filters, "ids": ["1"], "left": 0, "complete": True}
-    assert script(code, action="rerun", **given) == "Run 1 timed out job with “web” again?"
+    assert script(code, action="rerun", **given) == "Run 1 timed out job matching “web” again?"
     given |= {"filters": {"status": "", "queue": "gpu", "q": ""}, "ids": ["1"] * 2000}
     assert script(code, action="cancel", **given | {"complete": False}) == (
         "Cancel the newest 2,000 queued or running jobs in queue gpu? More jobs match."
