@@ -138,10 +138,10 @@ class LogPane {
     const { jobId, isServed, stamped } = this.source;
     const wanted = { job: jobId, tail: isServed, stamped: isServed && stamped };
     const text = JSON.stringify(wanted);
-    if (text !== (this.told ?? JSON.stringify(this.data.wanted))) {
+    if (text !== (this.lastRequest ?? JSON.stringify(this.data.wanted))) {
       this.component.setStateValue("wanted", wanted);
     }
-    this.told = text;
+    this.lastRequest = text;
   }
 
   /** What is known of the job shown, the newest first. */
