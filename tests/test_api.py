@@ -96,7 +96,7 @@ def check_job(job: dict[str, Any], *absent: str) -> None:
 # --- What succeeds ------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_runs_and_every_field_of_it_is_told(served: Site, tmp_path: Path) -> None:
+def test_a_submitted_job_runs_and_all_its_fields_are_returned(served: Site, tmp_path: Path) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     wishes = {
         "command": ["sh", "-c", "echo $GREETING; pwd"],
@@ -130,7 +130,7 @@ def test_a_submitted_job_runs_and_every_field_of_it_is_told(served: Site, tmp_pa
     assert log.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
-def test_the_least_job_has_defaults_and_nulls(client: FlaskClient) -> None:
+def test_a_minimal_job_has_defaults_and_nulls(client: FlaskClient) -> None:
     answer = client.post("/jobs", json={"command": "true"})
     job = answer.json
     check_job(job)
@@ -142,7 +142,7 @@ def test_the_least_job_has_defaults_and_nulls(client: FlaskClient) -> None:
     assert {name: job[name] for name in others} == dict.fromkeys(others)
 
 
-def test_a_null_is_as_good_as_a_field_left_out(client: FlaskClient) -> None:
+def test_a_null_is_equivalent_to_a_missing_field(client: FlaskClient) -> None:
     answer = client.post("/jobs", json=dict.fromkeys(FIELDS_OF_BODY) | {"command": "true"})
     assert answer.status_code == 201
 
@@ -171,16 +171,14 @@ FIELDS_OF_BODY = (
     ],
     ids=lambda field: json.dumps(field)[:40],
 )
-def test_what_is_allowed_is_kept_as_it_was_given(
-    client: FlaskClient, field: dict[str, Any]
-) -> None:
+def test_valid_values_are_stored_unchanged(client: FlaskClient, field: dict[str, Any]) -> None:
     answer = client.post("/jobs", json={"command": "true"} | field)
     assert answer.status_code == 201, answer.text
     [(name, value)] = field.items()
     assert client.get(answer.headers["Location"]).json[name] == value
 
 
-def test_each_answer_has_seconds_as_the_same_number(client: FlaskClient) -> None:
+def test_every_response_has_seconds_as_the_same_number(client: FlaskClient) -> None:
     body = {"command": "true", "timeout": 60}
     made = client.post("/jobs", json=body)
     again = client.post(f"/jobs/{made.json['id']}/rerun")
@@ -211,13 +209,13 @@ NO_TEXT = "is not a string of up to 30,000 characters without NUL"
         (["A"], ""),
     ],
 )  # fmt: skip
-def test_a_wrong_env_names_the_variable(client: FlaskClient, env: Any, culprit: str) -> None:
+def test_an_error_in_env_names_the_variable(client: FlaskClient, env: Any, culprit: str) -> None:
     for method, path in (("POST", "/jobs"), ("PUT", "/saved/a")):
         answer = client.open(path, method=method, json={"command": "true", "env": env})
         is_problem(answer, 400, ENV_RULE + culprit)
 
 
-def test_the_same_idempotency_key_gives_the_same_job(client: FlaskClient) -> None:
+def test_the_same_idempotency_key_returns_the_same_job(client: FlaskClient) -> None:
     def submit(key: str) -> Any:
         body = {"command": "true"}
         return client.post("/jobs", json=body, headers={"Idempotency-Key": key})
@@ -267,7 +265,7 @@ SAME_BODY: dict[str, Any] = {"command": "true", "env": {"A": "1", "B": "2"}, "ti
         SAME_BODY | {"submitted_by": "ben"},
     ],
 )
-def test_a_key_with_the_same_request_in_other_words_gives_its_job(
+def test_a_key_with_an_equivalent_request_returns_its_job(
     client: FlaskClient, body: dict[str, Any]
 ) -> None:
     headers = {"Idempotency-Key": "k"}
@@ -276,7 +274,7 @@ def test_a_key_with_the_same_request_in_other_words_gives_its_job(
     assert (again.status_code, again.json) == (201, first.json)
 
 
-def test_a_relative_time_is_the_same_request_when_it_is_repeated(client: FlaskClient) -> None:
+def test_a_repeated_relative_time_is_the_same_request(client: FlaskClient) -> None:
     body, headers = {"command": "true", "not_before": "+10m"}, {"Idempotency-Key": "k"}
     first = client.post("/jobs", json=body, headers=headers)
     before = first.json["not_before"]
@@ -284,7 +282,7 @@ def test_a_relative_time_is_the_same_request_when_it_is_repeated(client: FlaskCl
     assert client.post("/jobs", json=body, headers=headers).json["id"] == first.json["id"]
 
 
-def test_a_key_with_another_request_is_422_and_names_its_job(
+def test_a_key_with_another_request_is_a_422_that_names_its_job(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
     headers = {"Idempotency-Key": "k"}
@@ -308,7 +306,7 @@ def test_a_key_with_another_request_is_422_and_names_its_job(
     assert client.get("/jobs").json["counts"]["queued"] == 1
 
 
-def test_a_key_belongs_to_one_run_with_these_values(client: FlaskClient) -> None:
+def test_a_key_is_bound_to_the_values_of_its_run(client: FlaskClient) -> None:
     client.put("/saved/x", json={"command": "true", "params": [{"name": "A"}]})
 
     def run(value: str) -> Any:
@@ -325,7 +323,7 @@ def test_a_key_with_control_characters_is_refused(client: FlaskClient, key: str)
     is_problem(answer, 400, "Idempotency-Key must not contain control characters")
 
 
-def test_one_key_sent_by_many_at_once_is_one_job(site: Site) -> None:
+def test_one_key_sent_by_many_clients_at_once_makes_one_job(site: Site) -> None:
     found: list[str] = []
     barrier = threading.Barrier(12)
 
@@ -362,7 +360,7 @@ def test_the_list_is_newest_first_and_paged_to_its_end(
         check_job(job, "env")
 
 
-def test_a_list_leaves_out_env_which_the_job_itself_has(
+def test_a_list_omits_env_but_a_single_job_includes_it(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
     job = job_maker.queued(env={"A": "x" * 10_000})
@@ -442,7 +440,7 @@ def test_a_running_job_is_cancelled_by_its_worker(served: Site, gate: Gate) -> N
 
 
 @pytest.mark.parametrize("status", FINISHED)
-def test_a_job_that_ended_cannot_be_cancelled_but_be_deleted(
+def test_an_ended_job_cannot_be_cancelled_but_can_be_deleted(
     client: FlaskClient, job_maker: JobMaker, status: Status
 ) -> None:
     job_id = job_maker.ended(b"text\n", status)
@@ -463,7 +461,7 @@ def test_a_job_that_has_not_ended_cannot_be_deleted(
         assert client.get(f"/jobs/{job.id}").status_code == 200
 
 
-def test_a_rerun_is_a_new_job_with_the_same_wishes(
+def test_a_rerun_is_a_new_job_with_the_same_options(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
     wishes = {
@@ -489,12 +487,14 @@ def test_a_rerun_is_a_new_job_with_the_same_wishes(
     assert client.get(f"/jobs/{old}").json["status"] == "failed"
 
 
-def test_files_of_the_page_are_not_the_apis(client: FlaskClient) -> None:
+def test_the_api_does_not_serve_the_pages_files(client: FlaskClient) -> None:
     assert client.application.static_folder is None
     assert client.get("/static/format.js").status_code == 404
 
 
-def test_a_queued_job_says_how_many_are_before_it(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_a_queued_job_shows_how_many_jobs_are_ahead_of_it(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
     jobs = [job_maker.queued() for _ in range(3)]
     job_maker.queued(queue="another")
     for number, job in enumerate(jobs):
@@ -512,7 +512,7 @@ def test_a_queued_job_has_an_empty_log(client: FlaskClient, job_maker: JobMaker)
     assert answer.headers["X-Log-Complete"] == "false"
 
 
-def test_living_workers_are_listed(served: Site) -> None:
+def test_running_workers_are_listed(served: Site) -> None:
     [worker] = wait_until(lambda: served.get("/workers").json()["workers"])
     names = "name host pid slots queues running started_at seen_at responds".split()
     assert set(worker) == set(names)
@@ -531,7 +531,7 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
     }
 
 
-def test_health_names_a_few_of_many_queues(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_health_names_only_a_few_of_many_queues(client: FlaskClient, job_maker: JobMaker) -> None:
     for number in range(12):
         job_maker.queued(queue=f"queue-{number:02}")
     told = client.get("/healthz").json["reason"]
@@ -539,7 +539,7 @@ def test_health_names_a_few_of_many_queues(client: FlaskClient, job_maker: JobMa
     assert told == f"jobs wait in {named} and 7 more, which no worker serves"
 
 
-def test_many_that_ask_for_health_at_once_get_the_truth(client: FlaskClient) -> None:
+def test_many_concurrent_health_checks_get_the_truth(client: FlaskClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(
             pool.map(lambda _: client.application.test_client().get("/healthz"), [0] * 400)
@@ -567,9 +567,7 @@ def test_a_list_of_jobs_with_large_commands_is_small(
     assert again["command"] == command
 
 
-def test_texts_that_a_job_writes_into_its_record_are_cut_in_a_list(
-    client: FlaskClient, job_maker: JobMaker
-) -> None:
+def test_long_texts_in_a_record_are_cut_in_a_list(client: FlaskClient, job_maker: JobMaker) -> None:
     path = job_maker.log(ended := job_maker.ended()).with_name("job.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "n" * 900_000}))
     (job,) = client.get("/jobs").json["jobs"]
@@ -587,7 +585,7 @@ def samples(client: FlaskClient) -> dict[str, float]:
     return told
 
 
-def test_scrapes_at_once_count_an_end_once(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_concurrent_scrapes_count_an_end_once(client: FlaskClient, job_maker: JobMaker) -> None:
     for _ in range(60):
         job_maker.ended(b"text\n")
     clients = [client.application.test_client() for _ in range(8)]
@@ -608,7 +606,7 @@ def test_each_application_counts_its_own_requests(client: FlaskClient, folder: P
     assert samples(client)["process_open_fds"] > 0
 
 
-def test_deleted_jobs_stay_counted(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_deleted_jobs_are_still_counted(client: FlaskClient, job_maker: JobMaker) -> None:
     ended = [job_maker.ended() for _ in range(5)]
     samples(client)
     for job_id in ended:
@@ -676,7 +674,7 @@ def test_an_application_over_redis_starts_without_reading_a_record(redis: RedisS
     assert samples(client)['tailboard_jobs_ended_total{status="cancelled"}'] == 21
 
 
-def test_each_job_that_ends_is_found_once(
+def test_each_ended_job_is_found_once(
     store: WorkerStore,
     bring: Callable[..., Job],
     claim: Callable[[], Claim],
@@ -708,9 +706,7 @@ def test_each_job_that_ends_is_found_once(
     assert finished.unfinished == set()
 
 
-def test_requests_that_wait_for_the_names_in_a_folder_share_one_reading(
-    job_maker: JobMaker, folder: Path
-) -> None:
+def test_requests_waiting_for_a_folder_listing_share_one(job_maker: JobMaker, folder: Path) -> None:
     """Else each of many would hold all names in memory while jobs end."""
     for _ in range(3):
         job_maker.ended()
@@ -779,7 +775,7 @@ def test_a_damaged_or_newer_record_is_shown_with_a_reason(
         b'{"command": "x", "version": 2, "id": 5, "status": "great", "pid": "1", "log_size": -1}',
     ],
 )
-def test_no_record_makes_a_request_end_in_an_error(
+def test_no_record_causes_a_server_error(
     client: FlaskClient, job_maker: JobMaker, record: bytes
 ) -> None:
     job_id = job_maker.ended(b"text\n")
@@ -839,9 +835,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("field", WRONG)
-def test_a_wrong_field_is_named_and_what_is_allowed_is_told(
-    client: FlaskClient, field: str
-) -> None:
+def test_an_invalid_field_is_named_with_its_allowed_values(client: FlaskClient, field: str) -> None:
     for value in WRONG[field]:
         body = json.dumps({"command": "true"} | {field: value})
         answer = client.post("/jobs", data=body, content_type="application/json")
@@ -851,13 +845,13 @@ def test_a_wrong_field_is_named_and_what_is_allowed_is_told(
     assert client.get("/jobs").json["jobs"] == []
 
 
-def test_a_body_without_a_command_is_told_so(client: FlaskClient) -> None:
+def test_a_missing_command_is_reported(client: FlaskClient) -> None:
     is_problem(client.post("/jobs", json={}), 400, "command must be ")
     is_problem(client.post("/jobs", json={"command": None}), 400, "command must be ")
 
 
 @pytest.mark.parametrize("name", ["comand", "id", "status", "", "日本", "a\0b", "\ud800", "x" * 99])
-def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> None:
+def test_an_unknown_field_is_refused_and_named(client: FlaskClient, name: str) -> None:
     for value in (1, None):
         body = json.dumps({"command": "true", name: value})
         answer = client.post("/jobs", data=body, content_type="application/json")
@@ -881,7 +875,7 @@ def test_an_unknown_field_is_refused_by_name(client: FlaskClient, name: str) -> 
     ],
     ids=str,
 )
-def test_a_wrong_part_of_a_field_is_named(
+def test_an_invalid_part_of_a_field_is_named(
     client: FlaskClient, wrong: dict[str, Any], told: str
 ) -> None:
     is_problem(client.post("/jobs", json={"command": "true"} | wrong), 400, told)
@@ -899,12 +893,12 @@ def test_a_wrong_part_of_a_field_is_named(
     ],
     ids=str,
 )
-def test_a_wrong_part_of_a_param_is_named(client: FlaskClient, param: object, told: str) -> None:
+def test_an_invalid_part_of_a_param_is_named(client: FlaskClient, param: object, told: str) -> None:
     body = {"command": "true", "params": [{"name": "A"}, param]}
     is_problem(client.put("/saved/name", json=body), 400, told)
 
 
-def test_a_value_of_a_param_that_no_variable_can_have_is_named(client: FlaskClient) -> None:
+def test_a_param_value_that_no_variable_can_have_is_named(client: FlaskClient) -> None:
     client.put("/saved/name", json={"command": "true", "params": [{"name": "A"}]})
     for value in ("\ud800", "a\0"):
         answer = client.post("/saved/name/run", json={"A": value})
@@ -912,26 +906,24 @@ def test_a_value_of_a_param_that_no_variable_can_have_is_named(client: FlaskClie
 
 
 @pytest.mark.parametrize("number", ["+5", "%205", "1_0", "%EF%BC%95", "5.0", "9" * 30])
-def test_a_number_in_a_query_has_digits_only(client: FlaskClient, number: str) -> None:
+def test_a_number_in_a_query_must_consist_of_digits(client: FlaskClient, number: str) -> None:
     for path in (f"/jobs?limit={number}", f"/logs?q=x&per_job={number}"):
         is_problem(client.get(path.replace("+", "%2B")), 400, "must be a whole number from 1")
 
 
-def test_a_parameter_that_is_given_twice_is_refused(
-    client: FlaskClient, job_maker: JobMaker
-) -> None:
+def test_a_repeated_parameter_is_refused(client: FlaskClient, job_maker: JobMaker) -> None:
     logs = f"/jobs/{job_maker.ended(b'x')}/logs?tail=1&tail=2"
     for path in ("/jobs?queue=a&queue=b", "/bulk?to=rerun&to=delete", "/logs?q=a&q=b", logs):
         is_problem(client.get(path), 400, "appears twice")
 
 
-def test_a_body_that_is_compressed_is_refused(client: FlaskClient) -> None:
+def test_a_compressed_body_is_refused(client: FlaskClient) -> None:
     headers = {"Content-Encoding": "gzip"}
     answer = client.post("/jobs", json={"command": "true"}, headers=headers)
     is_problem(answer, 415, "Content-Encoding is not supported")
 
 
-def test_a_wrong_id_of_the_last_event_is_named(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_an_invalid_last_event_id_is_named(client: FlaskClient, job_maker: JobMaker) -> None:
     path = f"/jobs/{job_maker.ended(b'x')}/logs?follow=1"
     is_problem(client.get(path, headers={"Last-Event-ID": "x"}), 400, "Last-Event-ID must be")
 
@@ -967,13 +959,13 @@ def test_a_wrong_id_of_the_last_event_is_named(client: FlaskClient, job_maker: J
     ],
     ids=lambda body: ascii(body[:40]),
 )
-def test_a_body_that_is_no_good_json_is_a_400(client: FlaskClient, body: bytes) -> None:
+def test_a_body_with_invalid_json_is_a_400(client: FlaskClient, body: bytes) -> None:
     answer = client.post("/jobs", data=body, content_type="application/json")
     is_problem(answer, 400)
     assert client.get("/jobs").json["jobs"] == []
 
 
-def test_a_field_given_twice_is_refused(client: FlaskClient) -> None:
+def test_a_repeated_field_is_refused(client: FlaskClient) -> None:
     body = b'{"command": "one", "command": "two"}'
     answer = client.post("/jobs", data=body, content_type="application/json")
     is_problem(answer, 400, "the field 'command' appears twice")
@@ -1002,7 +994,7 @@ def test_a_field_given_twice_is_refused(client: FlaskClient) -> None:
         ("q=" + "x" * 201, "q"),
     ],
 )
-def test_a_wrong_parameter_of_the_list_is_named(
+def test_an_invalid_parameter_of_the_list_is_named(
     client: FlaskClient, query: str, field: str
 ) -> None:
     details = is_problem(client.get(f"/jobs?{query}"), 400)
@@ -1010,7 +1002,7 @@ def test_a_wrong_parameter_of_the_list_is_named(
 
 
 @pytest.mark.parametrize("path", ["/jobs", f"/jobs/{UNKNOWN}/logs"])
-def test_an_unknown_parameter_is_refused_by_name(client: FlaskClient, path: str) -> None:
+def test_an_unknown_parameter_is_refused_and_named(client: FlaskClient, path: str) -> None:
     is_problem(client.get(f"{path}?colour=blue"), 400, "'colour'")
     is_problem(client.get(f"{path}?%00=1"), 400)
     is_problem(client.get(f"{path}?Limit=1"), 400, "'Limit'")
@@ -1053,7 +1045,7 @@ def test_an_unknown_address_is_a_404(client: FlaskClient) -> None:
         ("BREW", "/jobs", {"GET", "POST"}),
     ],
 )
-def test_a_405_says_which_methods_there_are(
+def test_a_405_lists_the_allowed_methods(
     client: FlaskClient, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = client.open(path, method=method)
@@ -1061,7 +1053,7 @@ def test_a_405_says_which_methods_there_are(
     assert allowed <= set(answer.headers["Allow"].split(", "))
 
 
-def test_json_may_name_its_charset(client: FlaskClient) -> None:
+def test_a_json_content_type_may_name_a_charset(client: FlaskClient) -> None:
     kind = "application/json; charset=utf-8"
     body = '{"command": "echo 日本"}'.encode()
     assert client.post("/jobs", data=body, content_type=kind).json["command"] == "echo 日本"
@@ -1093,7 +1085,7 @@ def test_a_storage_that_cannot_write_is_a_503_until_it_can(
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a file"])
-def test_a_storage_that_is_gone_is_never_a_500(
+def test_a_missing_storage_is_never_a_500(
     client: FlaskClient, job_maker: JobMaker, folder: Path, instead: str
 ) -> None:
     job_id = job_maker.ended(b"text\n")
@@ -1133,21 +1125,23 @@ def test_a_full_disk_is_a_503(
     assert (left["id"], left["status"]) == (job.id, "queued")
 
 
-def test_a_head_request_is_answered_as_get_but_for_the_body(site: Site) -> None:
+def test_a_head_request_is_answered_like_get_without_the_body(site: Site) -> None:
     job_id = site.job_maker.ended(b"text\n")
     for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/logs", "/workers", "/healthz"):
         answer = site.ask("HEAD", path)
         assert (answer.status_code, answer.content) == (site.get(path).status_code, b""), path
 
 
-def test_answers_are_json_that_keeps_its_characters(site: Site) -> None:
+def test_responses_are_json_with_unescaped_characters(site: Site) -> None:
     job = site.job_maker.queued(name="報告 🎉 \u2028 \x7f")
     check: Callable[[str], Any] = lambda path: site.get(path).json()  # noqa: E731
     assert check(f"/jobs/{job.id}")["name"] == job.name
     assert site.get(f"/jobs/{job.id}").headers["Content-Type"] == "application/json"
 
 
-def test_outcomes_are_told_as_they_were_recorded(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_outcomes_are_returned_as_they_were_recorded(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
     with job_maker.running() as held:
         outcome = Outcome(Status.FAILED, 137, "ended by SIGKILL")
         held.finish(outcome)

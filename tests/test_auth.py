@@ -80,7 +80,7 @@ def test_a_host_that_is_not_loopback_is_refused(site: Site, host: str) -> None:
     assert count_jobs(site) == before
 
 
-def test_without_a_host_or_with_two_nobody_is_served(site: Site) -> None:
+def test_a_request_with_no_host_or_two_is_refused(site: Site) -> None:
     assert status_of(raw(site, "GET", "/jobs")) in (400, 403)
     assert status_of(site.raw(b"GET /jobs HTTP/1.0\r\n\r\n")) in (400, 403)
     hosts = [("Host", "localhost"), ("Host", "evil.example")]
@@ -114,7 +114,7 @@ def test_a_loopback_host_is_served(site: Site, host: str) -> None:
         None,
     ],
 )
-def test_what_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None) -> None:
+def test_a_request_that_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None) -> None:
     """A form needs no permission of the browser for these kinds."""
     before = count_jobs(site)
     job = site.job_maker.queued()
@@ -127,7 +127,7 @@ def test_what_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None
 
 
 @pytest.mark.parametrize("source", ["cross-site", "same-site"])
-def test_what_another_sites_page_makes_a_browser_do_is_refused(site: Site, source: str) -> None:
+def test_a_request_from_another_sites_page_is_refused(site: Site, source: str) -> None:
     """A browser says where a request comes from, also where it sends no Origin."""
     job = site.job_maker.queued()
     before = count_jobs(site)
@@ -154,7 +154,7 @@ def test_what_another_sites_page_makes_a_browser_do_is_refused(site: Site, sourc
         {},
     ],
 )
-def test_a_post_without_a_body_needs_no_type(site: Site, headers: dict[str, str]) -> None:
+def test_a_post_without_a_body_needs_no_content_type(site: Site, headers: dict[str, str]) -> None:
     job = site.job_maker.queued()
     answer = site.ask("POST", f"/jobs/{job.id}/cancel", headers=headers)
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
@@ -162,7 +162,7 @@ def test_a_post_without_a_body_needs_no_type(site: Site, headers: dict[str, str]
     is_problem(site.ask("POST", "/jobs", headers=headers), 400, "JSON object")
 
 
-def test_who_may_not_come_in_hears_nothing_else(locked: Site) -> None:
+def test_a_refused_client_learns_nothing_else(locked: Site) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for path in ("/jobs", "/jobs/none/cancel", "/nowhere"):
         answer = requests.post(f"{locked.url}{path}", data="a=b", headers=form, timeout=30)
@@ -202,7 +202,7 @@ def test_a_page_of_another_site_is_refused(site: Site, origin: str) -> None:
 
 @pytest.mark.parametrize("origin", [DASHBOARD, "http://127.0.0.1:9", "https://a.example"])
 @pytest.mark.parametrize("name", ["site", "locked"])
-def test_a_page_reads_logs_by_the_ticket_for_its_origin(
+def test_a_page_can_read_logs_with_the_ticket_for_its_origin(
     request: pytest.FixtureRequest, name: str, origin: str
 ) -> None:
     site: Site = request.getfixturevalue(name)
@@ -227,7 +227,7 @@ def test_a_page_reads_logs_by_the_ticket_for_its_origin(
     is_problem(refused, 403, "another site")  # it was for one log
 
 
-def test_a_ticket_lets_no_other_page_read_and_no_page_change_anything(site: Site) -> None:
+def test_a_ticket_does_not_let_other_pages_read_or_any_page_change_anything(site: Site) -> None:
     job_id = site.job_maker.ended(b"text\n")
     key = site.post("/ticket", {"origin": DASHBOARD}).json()["ticket"]
     plain = site.post("/ticket").json()["ticket"]
@@ -258,14 +258,14 @@ http://a.example?b http://a.example#b ftp://a.example a.example:80""".split()
 NO_ORIGINS += ["", "http://a example", "http://a.example\n", f"http://{'a' * 300}", 5, []]
 
 
-def test_a_ticket_is_for_an_origin_and_nothing_else(site: Site) -> None:
+def test_a_ticket_can_only_be_made_for_an_origin(site: Site) -> None:
     for origin in NO_ORIGINS:
         answer = site.post("/ticket", {"origin": origin})
         is_problem(answer, 400, "origin must be the scheme, host and port of a page")
     is_problem(site.post("/ticket", {"page": DASHBOARD}), 400, "'page'", "origin")
 
 
-def test_a_listed_page_may_read_and_a_ticket_adds_no_other(
+def test_a_listed_page_can_read_and_a_ticket_admits_no_other(
     job_maker: JobMaker, folder: Path
 ) -> None:
     client = create_app({"STORAGE": folder, "DASHBOARD": "https://a.example"}).test_client()
@@ -286,7 +286,7 @@ def test_the_servers_own_origin_needs_no_permission(site: Site) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_without_an_origin_no_page_is_let_in(site: Site) -> None:
+def test_without_an_origin_no_page_is_allowed(site: Site) -> None:
     answer = site.get("/jobs")
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert "Origin" in answer.headers["Vary"]  # a cache keeps the answers apart
@@ -312,7 +312,7 @@ def test_the_dashboards_origin_is_a_setting(job_maker: JobMaker, folder: Path) -
         ("X-Real-IP", "127.0.0.1"),
     ],
 )
-def test_what_came_through_a_proxy_is_refused(site: Site, name: str, value: str) -> None:
+def test_a_request_through_a_proxy_is_refused(site: Site, name: str, value: str) -> None:
     answer = raw(site, "GET", "/jobs", [("Host", "localhost"), (name, value)])
     assert status_of(answer) == 403
     assert b"proxy" in answer
@@ -417,7 +417,7 @@ def test_a_wrong_token_is_refused(locked: Site, key: str | bytes | None) -> None
 
 
 @pytest.mark.parametrize("query", ["token", "access_token", "ticket", "Authorization"])
-def test_the_token_in_the_address_is_no_key(locked: Site, query: str) -> None:
+def test_a_token_in_the_url_is_not_accepted(locked: Site, query: str) -> None:
     """There it would be logged."""
     job_id = locked.job_maker.ended(b"text\n")
     for path in ("/jobs", f"/jobs/{job_id}/logs"):
@@ -426,7 +426,7 @@ def test_the_token_in_the_address_is_no_key(locked: Site, query: str) -> None:
         is_problem(answer, 401, "token")
 
 
-def test_with_the_token_everybody_is_served_from_anywhere(locked: Site) -> None:
+def test_with_the_token_clients_are_served_from_anywhere(locked: Site) -> None:
     headers = {"Host": "tailboard.example", "X-Forwarded-For": "192.0.2.1"}
     answer = locked.post("/jobs", {"command": "true"}, headers=headers)
     assert answer.status_code == 201
@@ -445,7 +445,7 @@ def test_health_needs_no_token(locked: Site) -> None:
         assert b'"jobs"' not in answer
 
 
-def test_a_method_that_no_route_serves_needs_the_token_except_where_nobody_is_asked(
+def test_an_unsupported_method_needs_the_token_unless_its_route_is_open(
     locked: Site,
 ) -> None:
     for method, status in (("HEAD", (200, 503)), ("OPTIONS", (200,)), ("DELETE", (405,))):
@@ -494,7 +494,7 @@ def with_ticket(site: Site, path: str, value: str, method: str = "GET") -> reque
     )
 
 
-def test_a_ticket_opens_the_one_log_that_it_is_for(locked: Site) -> None:
+def test_a_ticket_opens_only_its_own_log(locked: Site) -> None:
     job_id, other = locked.job_maker.ended(b"text\n"), locked.job_maker.ended(b"other\n")
     key = ticket(locked, job_id)
     for query, expected in (("", "text\n"), ("?download=1", "text\n"), ("?offset=2", "xt\n")):
@@ -675,7 +675,7 @@ TRICKS: list[bytes] = [
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: ascii(trick)[2:34])
-def test_no_path_leads_out_of_the_jobs_folder(site: Site, trick: bytes) -> None:
+def test_no_path_escapes_the_jobs_folder(site: Site, trick: bytes) -> None:
     job_id = site.job_maker.ended(b"text\n")
     outside = site.folder.parent / "secret"
     outside.mkdir(exist_ok=True)
@@ -753,7 +753,7 @@ def test_a_link_in_place_of_a_jobs_folder_is_not_followed(
 
 @pytest.mark.parametrize("name", ["output.log", "job.json", "times"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
-def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
+def test_special_files_in_a_jobs_folder_harm_no_other_job(
     client: FlaskClient, job_maker: JobMaker, name: str, kind: str
 ) -> None:
     job_id = job_maker.ended(b"text\n")
@@ -776,7 +776,7 @@ def test_what_is_no_file_in_a_jobs_folder_harms_nobody(
 # --- What every answer has ----------------------------------------------------------------------
 
 
-def test_every_answer_has_the_security_headers(locked: Site) -> None:
+def test_every_response_has_the_security_headers(locked: Site) -> None:
     job_id = locked.job_maker.ended(b"<script>alert(1)</script>\n")
     tag = locked.get(f"/jobs/{job_id}/logs").headers["ETag"]
     json_headers = {"Content-Type": "application/json"}
@@ -816,7 +816,7 @@ def test_every_answer_has_the_security_headers(locked: Site) -> None:
         assert TOKEN not in answer.text
 
 
-def test_the_token_and_tickets_stay_out_of_the_servers_output(locked: Site) -> None:
+def test_the_token_and_tickets_are_never_logged(locked: Site) -> None:
     """The fixture looks at the whole output once more, when all tests are over."""
     job_id = locked.job_maker.ended(b"text\n")
     key = ticket(locked, job_id)
@@ -833,14 +833,14 @@ def test_the_token_and_tickets_stay_out_of_the_servers_output(locked: Site) -> N
     assert key not in output
 
 
-def test_no_request_writes_lines_of_its_own_into_the_log(site: Site) -> None:
+def test_no_request_can_forge_a_line_of_the_servers_log(site: Site) -> None:
     raw(site, "GET", "/jobs/%0a192.0.2.1%20%22GET%20/forged%22%20200", [("Host", "localhost")])
     output = site.processes.text()
     wait_until(lambda: "/jobs/%0a192.0.2.1" in site.processes.text())
     assert "\n192.0.2.1" not in site.processes.text(), output
 
 
-def test_a_header_is_not_known_by_another_name(site: Site) -> None:
+def test_a_header_is_not_accepted_under_another_name(site: Site) -> None:
     """With an underscore it looks like the one with a hyphen to WSGI."""
     headers = [("Host", "localhost"), ("Content_Length", "99"), ("Content_Type", "text/plain")]
     answer = raw(site, "POST", "/jobs", [*headers, *JSON.items()], b'{"command": "true"}')

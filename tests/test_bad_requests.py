@@ -31,13 +31,13 @@ HALVES = [
 ]
 
 
-def test_a_body_too_large_is_refused_before_it_is_sent(site: Site) -> None:
+def test_an_oversized_body_is_refused_before_it_is_sent(site: Site) -> None:
     for size, status in (((1 << 20) + 1, 413), (10**12, 413), (10**30, 400)):
         answer = site.raw(BEGIN + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
         assert status_of(answer) == status, answer
 
 
-def test_a_body_that_is_sent_in_chunks_is_taken(site: Site) -> None:
+def test_a_chunked_body_is_accepted(site: Site) -> None:
     body = b'5\r\n{"com\r\ne\r\nmand": "true"}\r\n0\r\n\r\n'
     answer = site.raw(CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + body)
     assert status_of(answer) == 201, answer
@@ -100,7 +100,7 @@ BAD: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize("request_", [case for _, case in BAD], ids=[name for name, _ in BAD])
-def test_what_is_no_good_http_is_the_clients_mistake(site: Site, request_: bytes) -> None:
+def test_invalid_http_is_a_client_error(site: Site, request_: bytes) -> None:
     before = count_jobs(site)
     with site.connect() as connection:
         try:
@@ -116,7 +116,7 @@ def test_what_is_no_good_http_is_the_clients_mistake(site: Site, request_: bytes
     assert site.get("/jobs").status_code == 200
 
 
-def test_60_requests_that_are_half_sent_keep_nobody_waiting(site: Site) -> None:
+def test_60_incomplete_requests_do_not_delay_others(site: Site) -> None:
     slow = [site.connect(HALVES[n % len(HALVES)]) for n in range(60)]
     try:
         for _ in range(5):
@@ -128,7 +128,7 @@ def test_60_requests_that_are_half_sent_keep_nobody_waiting(site: Site) -> None:
             connection.close()
 
 
-def test_connections_left_open_keep_nobody_waiting(site: Site) -> None:
+def test_idle_connections_do_not_delay_others(site: Site) -> None:
     """The server has answered and said that it closes; these clients do not close."""
     request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     left = [site.connect(request) for _ in range(20)]
@@ -140,7 +140,7 @@ def test_connections_left_open_keep_nobody_waiting(site: Site) -> None:
             connection.close()
 
 
-def test_clients_that_go_in_the_middle_harm_nobody(site: Site) -> None:
+def test_clients_that_disconnect_halfway_do_no_harm(site: Site) -> None:
     before = count_jobs(site)
     for half in HALVES * 5:
         site.connect(half).close()
@@ -153,7 +153,7 @@ def test_clients_that_go_in_the_middle_harm_nobody(site: Site) -> None:
     assert count_jobs(site) == before
 
 
-def test_what_is_half_sent_is_given_up(site: Site) -> None:
+def test_an_incomplete_request_is_dropped(site: Site) -> None:
     """The server waits some seconds for a head, and for a body."""
     begun = [site.connect(half, timeout=60) for half in HALVES]
     for connection in begun:
@@ -180,9 +180,7 @@ NO_JSON = [
 
 
 @pytest.mark.parametrize(("body", "told"), NO_JSON, ids=[str(body[:25]) for body, _ in NO_JSON])
-def test_a_body_that_is_no_json_is_answered_with_the_place(
-    site: Site, body: bytes, told: str
-) -> None:
+def test_an_error_about_invalid_json_shows_the_position(site: Site, body: bytes, told: str) -> None:
     before = count_jobs(site)
     for method, path in (
         ("POST", "/jobs"),
@@ -215,7 +213,7 @@ def test_a_body_that_is_no_json_is_answered_with_the_place(
         ("BREW", "/healthz", 405, "BREW is not allowed for /healthz; allowed: GET, HEAD, OPTIONS"),
     ],
 )
-def test_an_unknown_path_or_method_is_answered_with_those_that_are_known(
+def test_an_error_about_an_unknown_path_or_method_lists_the_known_ones(
     site: Site, method: str, path: str, status: int, told: str
 ) -> None:
     answer = site.ask(method, path)
@@ -228,40 +226,40 @@ def test_an_unknown_path_or_method_is_answered_with_those_that_are_known(
         assert set(answer.headers["Allow"].split(", ")) == set(allowed.split(", "))
 
 
-def test_a_body_that_is_too_large_is_answered_with_the_limit(site: Site) -> None:
+def test_an_error_about_an_oversized_body_shows_the_limit(site: Site) -> None:
     answer = site.ask("POST", "/jobs", data=b" " * ((1 << 20) + 1), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["detail"] == "the body can have at most 1,048,576 bytes"
 
 
-def test_a_range_past_the_end_is_answered_with_the_end(site: Site) -> None:
+def test_an_error_about_a_range_past_the_end_shows_the_end(site: Site) -> None:
     job_id = site.job_maker.ended(b"12345")
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": "bytes=9-"})
     assert answer.status_code == 416
     assert answer.json()["detail"] == "Range must begin before byte 5, the end of the log"
 
 
-def test_a_body_that_does_not_arrive_is_answered_in_our_words(site: Site) -> None:
+def test_a_body_that_does_not_arrive_gets_our_own_error(site: Site) -> None:
     answer = site.raw(BEGIN + b'Content-Length: 50\r\nConnection: close\r\n\r\n{"command": ')
     assert status_of(answer) == 408
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["detail"]
 
 
-def test_the_address_that_the_start_prints_says_what_this_is(site: Site, locked: Site) -> None:
+def test_the_root_address_describes_the_api(site: Site, locked: Site) -> None:
     said = site.get("/").json()
     assert said["name"] == "Tailboard" and said["page"] == "http://localhost:8501"
     assert site.get(said["openapi"]).status_code == 200
     assert locked.get("/", headers={"Authorization": "none"}).status_code == 401
 
 
-def test_the_page_is_named_at_the_port_that_it_was_given(
+def test_the_root_address_names_the_page_with_its_port(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMLIT_SERVER_PORT", "8502")
     assert client.get("/").get_json()["page"] == "http://localhost:8502"
 
 
-def test_slashes_that_are_merged_bring_no_page_of_html(site: Site) -> None:
+def test_doubled_slashes_do_not_return_html(site: Site) -> None:
     answer = site.raw(b"GET /jobs//x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert status_of(answer) == 308 and b"location: http://localhost/jobs/x\r\n" in head.lower()

@@ -13,7 +13,7 @@ from conftest import ROOT, need
 from figures import Figure, parse_figures, say, say_alone, take_figures
 
 
-def test_a_figure_that_fails_is_reported_and_the_others_are_taken(
+def test_a_failed_measurement_is_reported_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_two_checkouts_are_measured_in_turn_and_compared(tmp_path: Path) -> None
     is_comparison(compare(tmp_path / "this", "../other"))
 
 
-def test_a_commit_is_measured_as_it_was_committed(tmp_path: Path) -> None:
+def test_a_commit_is_measured_without_uncommitted_changes(tmp_path: Path) -> None:
     write_bench(tmp_path, rate=100, latency=20)
     author = ("-c", "user.name=a", "-c", "user.email=a@localhost")
     for words in (("init", "-q"), ("add", "."), (*author, "commit", "-q", "-m", "before")):
@@ -106,7 +106,7 @@ def test_a_commit_is_measured_as_it_was_committed(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "tests").iterdir() if path.name.startswith("tmp")]
 
 
-def test_a_bench_that_cannot_run_is_reported_with_its_last_words(tmp_path: Path) -> None:
+def test_a_bench_that_cannot_run_is_reported_with_its_output(tmp_path: Path) -> None:
     write_bench(tmp_path / "this", rate=90, latency=10)
     write_bench(tmp_path / "other", rate=100, latency=20)
     (tmp_path / "other" / "tests" / "bench.py").write_text("import no_such_module")

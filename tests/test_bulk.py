@@ -51,7 +51,7 @@ def chosen(site: Site, queue: str, **query: str) -> tuple[list[str], int, bool]:
     return found["ids"], found["left_out"], found["complete"]
 
 
-def test_jobs_that_were_run_again_are_left_out(site: Site) -> None:
+def test_jobs_that_were_already_rerun_are_left_out(site: Site) -> None:
     first, second, third = failed(site.job_maker, 3, queue="bulk-rerun", name="deploy")
     site.job_maker.ended(queue="bulk-rerun")
     query = {"to": "rerun", "status": "failed"}
@@ -64,7 +64,7 @@ def test_jobs_that_were_run_again_are_left_out(site: Site) -> None:
     assert chosen(site, "bulk-rerun", since="0s", **query) == ([], 0, True)
 
 
-def test_what_waits_is_cancelled_before_what_runs(site: Site) -> None:
+def test_queued_jobs_are_cancelled_before_running_ones(site: Site) -> None:
     def make() -> str:
         return site.job_maker.queued(queue="bulk-cancel").id
 
@@ -98,13 +98,13 @@ def test_only_jobs_that_have_ended_are_deleted(site: Site) -> None:
         ({"to": "rerun", "limit": "5"}, "unknown field 'limit'"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
+def test_an_impossible_bulk_action_is_refused_in_one_sentence(
     site: Site, query: dict[str, str], sentence: str
 ) -> None:
     is_problem(site.get("/bulk", params=query), 400, sentence)
 
 
-def test_an_answer_holds_the_newest_jobs_up_to_a_bound(
+def test_a_response_lists_the_newest_jobs_up_to_a_limit(
     job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "BULK_LIMIT", 3)
@@ -118,7 +118,7 @@ def test_an_answer_holds_the_newest_jobs_up_to_a_bound(
     assert client.get("/bulk?to=rerun").get_json() == part
 
 
-def test_jobs_are_listed_since_a_time(site: Site) -> None:
+def test_jobs_can_be_listed_since_a_time(site: Site) -> None:
     job_id = site.job_maker.ended(queue="listed-since")
     for since, expected in (("1h", [job_id]), ("0s", []), ("2020-01-01T00:00:00Z", [job_id])):
         listed = site.get("/jobs", params={"queue": "listed-since", "since": since}).json()
@@ -130,7 +130,7 @@ def test_jobs_are_listed_since_a_time(site: Site) -> None:
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def test_all_that_failed_are_run_again_in_their_order(run: Run, job_maker: JobMaker) -> None:
+def test_all_failed_jobs_are_run_again_in_order(run: Run, job_maker: JobMaker) -> None:
     jobs = failed(job_maker, 3)
     job_maker.ended()
     done = run("rerun", "--status", "failed", "--since", "1d", "--yes")
@@ -197,7 +197,7 @@ def test_a_clients_key_cannot_prevent_a_rerun(
     assert job_maker.storage.get(done.stdout.strip()).rerun_of == job_id
 
 
-def test_all_that_wait_or_run_are_cancelled(run: Run, job_maker: JobMaker) -> None:
+def test_all_queued_and_running_jobs_are_cancelled(run: Run, job_maker: JobMaker) -> None:
     kept = job_maker.queued(queue="other").id
     held, waiting = job_maker.running(), job_maker.queued()
     done = run("cancel", "--queue", "by-hand", "--yes")
@@ -207,7 +207,7 @@ def test_all_that_wait_or_run_are_cancelled(run: Run, job_maker: JobMaker) -> No
     held.release()
 
 
-def test_what_could_not_be_done_is_said_at_the_end(run: Run, job_maker: JobMaker) -> None:
+def test_failures_of_a_bulk_command_are_reported_at_the_end(run: Run, job_maker: JobMaker) -> None:
     first, second, third = failed(job_maker, 3, name="deploy")
     with open(job_maker.log(second).parent / "journal") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
@@ -231,7 +231,7 @@ def test_what_could_not_be_done_is_said_at_the_end(run: Run, job_maker: JobMaker
         (["rerun", "--since", "x", "--yes"], "since must be like 30s"),
     ],
 )
-def test_a_command_that_cannot_begin_is_one_sentence(
+def test_a_bulk_command_that_cannot_begin_fails_with_one_sentence(
     run: Run, job_maker: JobMaker, words: list[str], sentence: str
 ) -> None:
     [job_id] = failed(job_maker, 1)
@@ -240,7 +240,7 @@ def test_a_command_that_cannot_begin_is_one_sentence(
     assert [job.id for job in job_maker.storage.list()[0]] == [job_id]
 
 
-def test_a_terminal_is_asked(job_maker: JobMaker) -> None:
+def test_a_bulk_command_asks_on_a_terminal(job_maker: JobMaker) -> None:
     failed(job_maker, 12)
 
     def answer(text: bytes) -> str:

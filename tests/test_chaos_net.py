@@ -159,7 +159,7 @@ def disturb(proxies: list[Proxy], dice: random.Random, is_over: Callable[[], boo
     return faults
 
 
-def test_a_bad_network_loses_and_doubles_nothing(
+def test_a_bad_network_loses_and_duplicates_nothing(
     redis: RedisServer, tmp_path: Path, processes: Processes, pytestconfig: pytest.Config
 ) -> None:
     count, seed = int(pytestconfig.getoption("--chaos-net")), random.randrange(1 << 32)

@@ -82,7 +82,7 @@ ATTACKS: dict[str, Callable[[Site, str], AbstractContextManager[Any]]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_everybody_else_is_served(site: Site, large: str, running: Claim, attack: str) -> None:
+def test_all_other_clients_are_served(site: Site, large: str, running: Claim, attack: str) -> None:
     with ATTACKS[attack](site, large):
         everybody_is_served(site)
         a_follower_is_fed(site, running, attack.encode())
@@ -96,7 +96,7 @@ def read_until(client: socket.socket, word: bytes) -> None:
         data += piece
 
 
-def test_64_followers_are_fed_beside_1000_idle_clients(site: Site, running: Claim) -> None:
+def test_64_followers_get_their_logs_despite_1000_idle_clients(site: Site, running: Claim) -> None:
     with attacks.followers(site, running.job.id) as clients, attacks.idle(site, 1_000):
         everybody_is_served(site)
         site.job_maker.write(running, b"for all\n")
@@ -164,7 +164,7 @@ def follow_from(site: Site, job_id: str) -> socket.socket:
     return follower
 
 
-def test_the_oldest_of_the_address_that_has_the_most_are_closed_first() -> None:
+def test_the_oldest_connections_of_the_busiest_address_are_closed_first() -> None:
     peers = [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("b", 2), ("a", 3)]
     assert connections.excess_peers(peers, 0) == []
     assert connections.excess_peers(peers, 1) == [("a", 1)]
@@ -172,7 +172,7 @@ def test_the_oldest_of_the_address_that_has_the_most_are_closed_first() -> None:
     assert len(connections.excess_peers(peers, 9)) == 6
 
 
-def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
+def test_endless_request_bodies_are_limited(site: Site) -> None:
     """Each is held as far as it has come, until its time is up."""
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     body = b"Content-Length: 1048576\r\n\r\n" + b" " * 1_000_000
@@ -185,7 +185,7 @@ def test_large_bodies_that_never_end_are_bounded(site: Site) -> None:
     assert b"retry-after" in refused[0].lower() and b"too many large bodies" in refused[0]
 
 
-def test_an_answer_that_fails_is_a_500_in_our_words(tmp_path: Path) -> None:
+def test_a_response_that_fails_is_our_own_500(tmp_path: Path) -> None:
     app = api.create_app({"STORAGE": tmp_path / "jobs"})
     app.add_url_rule("/broken", view_func=lambda: Response(map(int, ["no number"])))
     scope = {"type": "http", "method": "GET", "raw_path": b"/broken", "query_string": b""}
@@ -218,14 +218,14 @@ def start_with_limit(processes: Processes, folder: Path, limit: str) -> tuple[st
     return url, psutil.Process(process.pid)
 
 
-def test_the_soft_limit_of_descriptors_is_raised(processes: Processes, folder: Path) -> None:
+def test_the_soft_limit_on_descriptors_is_raised(processes: Processes, folder: Path) -> None:
     _, process = start_with_limit(processes, folder, "-Sn 256")
     for part in (process, *process.children()):
         soft, hard = part.rlimit(psutil.RLIMIT_NOFILE)
         assert soft == hard == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def test_a_server_of_few_descriptors_survives_many_clients(
+def test_a_server_with_few_descriptors_survives_many_clients(
     site: Site, running: Claim, processes: Processes
 ) -> None:
     url, process = start_with_limit(processes, site.folder, "-n 1024")
@@ -240,7 +240,7 @@ def test_a_server_of_few_descriptors_survives_many_clients(
     everybody_is_served(few)
 
 
-def test_too_few_descriptors_end_the_start_with_a_sentence(processes: Processes) -> None:
+def test_too_few_descriptors_prevent_the_start_with_one_sentence(processes: Processes) -> None:
     command = ("sh", "-c", f"ulimit -n 128; exec {sys.executable} api.py")
     process = processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
     assert process.wait(60) == 1
@@ -279,7 +279,7 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it has heaps of each thread")
-def test_threads_share_their_heaps(site: Site) -> None:
+def test_threads_share_heaps(site: Site) -> None:
     """Else each keeps the memory of the longest list that its thread ever made."""
     with ThreadPoolExecutor(40) as pool:
         assert set(pool.map(lambda _: site.get("/metrics").status_code, range(200))) == {200}
@@ -318,7 +318,7 @@ def test_long_searches_take_turns(locked: Site) -> None:
         assert [answer.result() for answer in answers] == [200] * 4
 
 
-def test_a_log_above_a_mebibyte_is_searched_in_turn(
+def test_a_log_larger_than_a_mebibyte_is_searched_in_turn(
     client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailboard.web.search_turns.TURN_WAIT", 0)
@@ -379,7 +379,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Searches]:
         searches.end_all()
 
 
-def test_a_client_with_many_searches_delays_another_by_one_at_most(searches: Searches) -> None:
+def test_a_client_with_many_searches_delays_another_by_at_most_one(searches: Searches) -> None:
     greedy, other = Searcher("127.0.0.1", "192.0.2.1"), Searcher("127.0.0.1", "192.0.2.2")
     for number in range(5):
         searches.begin(f"greedy {number}", greedy)
@@ -391,7 +391,7 @@ def test_a_client_with_many_searches_delays_another_by_one_at_most(searches: Sea
     assert searches.began[3:] == ["greedy 2"]
 
 
-def test_a_client_that_makes_up_visitors_does_not_get_their_turns(searches: Searches) -> None:
+def test_a_client_that_invents_visitors_gets_no_extra_turns(searches: Searches) -> None:
     for number in range(6):
         searches.begin(f"made up {number}", Searcher("192.0.2.1", f"10.0.0.{number}"))
     searches.begin("other", Searcher("192.0.2.2", "192.0.2.2"))
@@ -399,7 +399,7 @@ def test_a_client_that_makes_up_visitors_does_not_get_their_turns(searches: Sear
     assert searches.began[2:] == ["other"]
 
 
-def test_too_many_searches_of_one_client_are_refused_and_no_others(
+def test_only_the_excess_searches_of_one_client_are_refused(
     searches: Searches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailboard.web.search_turns.MAX_WAITING_SEARCHES", 3)
@@ -412,7 +412,7 @@ def test_too_many_searches_of_one_client_are_refused_and_no_others(
     wait_until(lambda: searches.refused == ["greedy 4", "greedy 5"])
 
 
-def test_the_last_hop_names_the_visitor(client: FlaskClient) -> None:
+def test_the_last_proxy_hop_identifies_the_visitor(client: FlaskClient) -> None:
     """All others were sent by the client."""
 
     def asked(headers: dict[str, str]) -> Searcher:

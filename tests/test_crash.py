@@ -270,7 +270,7 @@ def never_started(case: Case) -> Callable[[], None]:
     ],
     ids=lambda scene: scene.__name__,
 )
-def test_a_worker_killed_at_any_step_costs_nothing(
+def test_a_worker_killed_at_any_step_loses_nothing(
     tmp_path: Path,
     processes: Processes,
     scene: Callable[[Case], Callable[[], None]],
@@ -282,7 +282,7 @@ def test_a_worker_killed_at_any_step_costs_nothing(
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("scene", [ends, was_lost], ids=lambda scene: scene.__name__)
-def test_a_worker_killed_at_any_step_costs_nothing_where_sh_is_bash(
+def test_a_worker_killed_at_any_step_loses_nothing_if_sh_is_bash(
     tmp_path: Path, processes: Processes, scene: Callable[[Case], Callable[[], None]]
 ) -> None:
     kill_at_any_step(tmp_path, processes, scene, False, need("bash"))
@@ -361,7 +361,7 @@ def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
     return [n for n, name in enumerate(steps, 1) if n > first and any(t in name for t in telling)]
 
 
-def test_an_end_shares_its_wait_for_the_disk_with_the_next_claim(
+def test_recording_an_end_shares_an_fsync_with_the_next_claim(
     tmp_path: Path, processes: Processes
 ) -> None:
     """Its line is written before: ext4 with a journal brings both to the disk at once."""
@@ -375,9 +375,7 @@ def test_an_end_shares_its_wait_for_the_disk_with_the_next_claim(
     assert lines[1] < steps.index(f"fsync {second.id}/journal") < waits[1]
 
 
-def test_a_submit_makes_all_files_before_it_waits_for_the_disk(
-    tmp_path: Path, processes: Processes
-) -> None:
+def test_a_submit_creates_all_files_before_it_syncs(tmp_path: Path, processes: Processes) -> None:
     """So the first wait brings their names to the disk, too, where the file system does that."""
     case = Case(tmp_path, processes)
     steps = case.die_at(0, "submit", str(case.folder), "", "true")
@@ -388,7 +386,7 @@ def test_a_submit_makes_all_files_before_it_waits_for_the_disk(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("key", ["", "key"])
-def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
+def test_a_submit_killed_at_any_step_leaves_a_complete_job_or_none(
     tmp_path: Path, processes: Processes, key: str, full: bool
 ) -> None:
     alive = Case(tmp_path / "0", processes)
@@ -418,7 +416,7 @@ def test_a_submit_killed_at_any_step_leaves_a_whole_job_or_none(
 # --- Adoption -------------------------------------------------------------------------------------
 
 
-def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
+def test_a_job_whose_worker_is_killed_keeps_running_and_is_adopted(
     storage: FolderStore,
     worker: Worker,
     processes: Processes,
@@ -446,7 +444,7 @@ def test_a_job_whose_worker_is_killed_goes_on_and_is_adopted(
         os.close(gate.fd or -1)
 
 
-def test_an_end_that_no_worker_saw_keeps_its_code_and_time(
+def test_a_job_that_ends_without_a_worker_keeps_its_exit_code_and_time(
     storage: FolderStore,
     worker: Worker,
     drain: Callable[..., None],
@@ -468,7 +466,7 @@ def test_an_end_that_no_worker_saw_keeps_its_code_and_time(
     assert job.finished_at == "2096-10-02T07:06:40.000Z"
 
 
-def test_an_adopted_job_has_what_is_left_of_its_timeout(
+def test_an_adopted_job_keeps_the_rest_of_its_timeout(
     storage: FolderStore,
     worker: Worker,
     started: Callable[..., Job],
@@ -500,7 +498,7 @@ def test_an_adopted_job_has_what_is_left_of_its_timeout(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_adopted_job_is_cancelled_with_all_that_it_started(
+def test_an_adopted_job_is_cancelled_with_everything_it_started(
     storage: FolderStore,
     worker: Worker,
     processes: Processes,
@@ -547,7 +545,7 @@ def test_a_job_whose_exit_is_in_its_journal_can_no_longer_be_cancelled(
     assert storage.get(job.id).status is Status.SUCCEEDED
 
 
-def test_a_cancel_that_came_too_late_still_stops_the_retries(
+def test_a_cancel_that_arrives_too_late_still_stops_the_retries(
     storage: FolderStore,
     worker: Worker,
     drain: Callable[..., None],
@@ -571,7 +569,7 @@ def test_a_cancel_that_came_too_late_still_stops_the_retries(
     assert (tmp_path / "tally").read_text() == "1\n"
 
 
-def test_an_adopted_job_whose_folder_vanishes_is_let_go(
+def test_an_adopted_job_whose_folder_vanishes_is_dropped(
     storage: FolderStore,
     worker: Worker,
     processes: Processes,
@@ -592,7 +590,7 @@ def test_an_adopted_job_whose_folder_vanishes_is_let_go(
     assert storage.get(later.id).status is Status.SUCCEEDED
 
 
-def test_adopted_jobs_count_for_the_slots(
+def test_adopted_jobs_occupy_slots(
     storage: FolderStore,
     worker: Worker,
     processes: Processes,
@@ -638,7 +636,7 @@ def failing(processes: Processes) -> Callable[..., AbstractContextManager[None]]
     return failing
 
 
-def test_an_error_of_the_disk_ends_no_adopted_job(
+def test_a_disk_error_does_not_end_an_adopted_job(
     storage: FolderStore,
     folder: Path,
     worker: Worker,
@@ -686,7 +684,7 @@ def test_an_error_of_the_disk_ends_no_adopted_job(
 
 @pytest.mark.parametrize("retries", [0, 2])
 @pytest.mark.parametrize("left", [b"", bytes(200), b'\n{"claimed": {"attempt": 1, "wor'])
-def test_an_attempt_whose_claim_a_power_cut_has_undone_is_lost(
+def test_an_attempt_whose_claim_was_undone_by_a_power_cut_is_lost(
     storage: FolderStore, folder: Path, drain: Callable[..., None], retries: int, left: bytes
 ) -> None:
     """Of the claim's line, nothing is left, or zeros, or its beginning; its log had been made."""
@@ -732,7 +730,7 @@ def job_log(storage: FolderStore, job: Job) -> str:
 
 
 @pytest.mark.parametrize("name", ["journal", "job.json"])
-def test_an_error_of_the_disk_fails_no_queued_job(
+def test_a_disk_error_does_not_fail_a_queued_job(
     storage: FolderStore,
     folder: Path,
     worker: Worker,
@@ -755,7 +753,7 @@ def test_an_error_of_the_disk_fails_no_queued_job(
     assert ended(job).status is Status.SUCCEEDED
 
 
-def test_a_job_that_forbids_others_to_open_its_files_can_be_ended(
+def test_a_job_that_locks_down_its_files_can_still_be_ended(
     storage: FolderStore,
     folder: Path,
     worker: Worker,
@@ -804,7 +802,7 @@ def test_a_job_whose_whole_tree_was_killed_is_lost(
     assert "adopted" not in processes.text()
 
 
-def test_a_lost_job_is_queued_again_where_it_allows_retries(
+def test_a_lost_job_with_retries_left_is_queued_again(
     storage: FolderStore,
     worker: Worker,
     ended: Callable[..., Job],
@@ -878,7 +876,7 @@ def test_a_job_moved_into_running_by_hand_is_queued_and_run(
 # --- Several at once ------------------------------------------------------------------------------
 
 
-def test_workers_that_recover_at_once_do_each_thing_once(
+def test_workers_that_recover_concurrently_do_each_step_once(
     storage: FolderStore, processes: Processes, worker: Worker, tmp_path: Path
 ) -> None:
     case = Case(tmp_path / "case", processes)
@@ -913,7 +911,7 @@ def test_workers_that_recover_at_once_do_each_thing_once(
     os.close(gate.fd or -1)
 
 
-def test_one_of_the_living_workers_adopts(
+def test_one_of_the_running_workers_adopts_the_job(
     storage: FolderStore,
     worker: Worker,
     processes: Processes,
@@ -1015,7 +1013,7 @@ CLOCKS = (0, 0, 40 * 86_400, -40 * 86_400, 3_600)  # seconds
 
 
 @pytest.mark.timeout(3600)
-def test_chaos_on_a_disk_that_fills_with_clocks_that_jump(
+def test_chaos_with_a_full_disk_and_jumping_clocks(
     make_disk: Callable[[int, int], SmallDisk], processes: Processes, folder: Path, chaos: Chaos
 ) -> None:
     """The same; beside it the disk is filled and freed, and each worker has another clock."""
@@ -1105,7 +1103,7 @@ def kill_shim(job: Job) -> bool:
 # --- A full disk ----------------------------------------------------------------------------------
 
 
-def test_a_submit_to_a_full_disk_fails_and_leaves_no_half_job(
+def test_a_submit_to_a_full_disk_fails_and_leaves_no_partial_job(
     small: FolderStore, disk: SmallDisk, folder: Path
 ) -> None:
     kept = small.submit(Job(command="true"), key="kept")
@@ -1177,7 +1175,7 @@ def test_a_cancel_on_a_full_disk_takes_effect_once_there_is_space(
     wait_until(lambda: small.get(job.id).status is Status.CANCELLED)
 
 
-def test_a_worker_starts_where_no_inode_is_left(
+def test_a_worker_starts_when_no_inode_is_left(
     disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
 ) -> None:
     """A folder of the reserve was used, and cannot be made anew before there is space."""
@@ -1193,7 +1191,7 @@ def test_a_worker_starts_where_no_inode_is_left(
     assert process.poll() is None
 
 
-def test_a_job_that_fills_the_disk_ends_by_its_own_error(
+def test_a_job_that_fills_the_disk_ends_with_its_own_error(
     disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
 ) -> None:
     process = worker()
@@ -1206,7 +1204,9 @@ def test_a_job_that_fills_the_disk_ends_by_its_own_error(
     assert process.poll() is None
 
 
-def test_a_job_is_gone_even_if_its_delete_was_cut_short(storage: FolderStore, folder: Path) -> None:
+def test_a_job_is_deleted_even_if_the_delete_was_interrupted(
+    storage: FolderStore, folder: Path
+) -> None:
     """A rename hides it at once; what is left of it is in a folder that nobody reads."""
     job = storage.submit(Job(command="true"))
     storage.cancel(job.id, "why")

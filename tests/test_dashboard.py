@@ -294,7 +294,7 @@ def waiting(gate: Path) -> str:
 # --- From the form to the end -------------------------------------------------------------------
 
 
-def test_a_job_from_the_form_shows_its_log_by_itself_to_its_end(
+def test_a_job_from_the_form_shows_its_log_live_until_it_ends(
     site: Site, page: Page, gate: Path
 ) -> None:
     visit(page, site.url)
@@ -366,7 +366,7 @@ def lossy_page(site: Site) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_second_click_after_a_lost_answer_makes_no_second_job(
+def test_a_second_click_after_a_lost_response_makes_no_second_job(
     site: Site, lossy_page: str, page: Page
 ) -> None:
     visit(page, lossy_page)
@@ -387,7 +387,7 @@ def test_a_second_click_after_a_lost_answer_makes_no_second_job(
     assert [job.id for job in jobs_of(site, "once")] == [submitted(page)]
 
 
-def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Page) -> None:
+def test_an_error_is_shown_at_its_field_and_no_text_is_lost(site: Site, page: Page) -> None:
     visit(page, site.url)
     page.keyboard.press("c")
     command = page.get_by_label("Command", exact=True)
@@ -410,7 +410,7 @@ def test_a_mistake_is_told_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("kept")
 
 
-def test_run_again_asks_in_place_and_is_known_as_a_rerun(site: Site, page: Page) -> None:
+def test_run_again_asks_in_place_and_makes_a_rerun(site: Site, page: Page) -> None:
     job = site.submit(["echo", "a b"], "to repeat", env={"A": "1"}, timeout=9.5)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -422,7 +422,7 @@ def test_run_again_asks_in_place_and_is_known_as_a_rerun(site: Site, page: Page)
     assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
 
 
-def test_edit_fills_the_form_which_unchanged_is_a_rerun(site: Site, page: Page) -> None:
+def test_edit_fills_the_form_and_an_unchanged_form_is_a_rerun(site: Site, page: Page) -> None:
     job = site.submit(["echo", "a b"], "to edit", env={"A": "1"}, timeout=9.5)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -436,9 +436,7 @@ def test_edit_fills_the_form_which_unchanged_is_a_rerun(site: Site, page: Page) 
     assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
 
 
-def test_cancel_and_delete_say_what_they_do_and_ask_once(
-    site: Site, page: Page, gate: Path
-) -> None:
+def test_cancel_and_delete_ask_for_confirmation_once(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(waiting(gate), "to stop")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="Cancel").click()
@@ -454,7 +452,9 @@ def test_cancel_and_delete_say_what_they_do_and_ask_once(
     expect(page).not_to_have_url(re.compile("job="))
 
 
-def test_a_toast_tells_the_end_of_a_job_no_longer_shown(site: Site, page: Page, gate: Path) -> None:
+def test_a_toast_reports_the_end_of_a_job_no_longer_shown(
+    site: Site, page: Page, gate: Path
+) -> None:
     job = site.submit(waiting(gate), "left *behind*")
     other = site.submit("echo other", "other one")
     visit(page, f"{site.url}/?job={job.id}")
@@ -488,7 +488,9 @@ def saved_row(page: Page, name: str) -> Locator:
     return page.get_by_role("list", name="Saved commands").get_by_role("button", name=name)
 
 
-def test_what_a_job_ran_is_saved_with_a_param_and_times_and_run(site: Site, page: Page) -> None:
+def test_a_jobs_command_is_saved_with_a_param_and_a_schedule_and_run(
+    site: Site, page: Page
+) -> None:
     job = site.submit('echo "to $TARGET"', "Back up", env={"TARGET": "/home", "KEY": "k"})
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -543,7 +545,7 @@ def test_a_link_fills_the_fields_on_a_phone_and_runs_nothing(site: Site, page: P
     expect(page.get_by_text("There is no saved command “nobody”.")).to_be_visible()
 
 
-def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page: Page) -> None:
+def test_a_saved_command_can_be_paused_edited_and_deleted(site: Site, page: Page) -> None:
     params = [Param(name="TARGET", default="/home")]
     save(site, "to-change", params=params, env={"KEY": "k"}, cron="0 3 1 1 *", timeout=5)
     visit(page, f"{site.url}/?saved=to-change")
@@ -570,7 +572,7 @@ def test_a_saved_command_is_paused_changed_and_deleted_in_place(site: Site, page
     expect(page.get_by_label("Command", exact=True)).to_be_visible()
 
 
-def test_many_saved_commands_are_filtered_and_run_by_keys(site: Site, page: Page) -> None:
+def test_saved_commands_can_be_filtered_and_run_by_keyboard(site: Site, page: Page) -> None:
     for n in range(20):
         save(site, f"many-{n:02}", command=f"echo 日報 {n}", params=[])
     visit(page, site.url)
@@ -614,7 +616,9 @@ def test_axe_finds_nothing_serious_in_saved_commands(
 # --- Refreshing ---------------------------------------------------------------------------------
 
 
-def test_the_log_stops_at_its_end_and_the_list_goes_on(site: Site, page: Page, gate: Path) -> None:
+def test_the_log_stops_refreshing_at_its_end_but_the_list_does_not(
+    site: Site, page: Page, gate: Path
+) -> None:
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("line 3")
@@ -699,7 +703,7 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
-def test_visitors_share_what_the_api_has_answered(site: Site, context: BrowserContext) -> None:
+def test_visitors_share_the_apis_responses(site: Site, context: BrowserContext) -> None:
     for _ in range(2):
         page = context.new_page()
         visit(page, site.url)
@@ -709,7 +713,7 @@ def test_visitors_share_what_the_api_has_answered(site: Site, context: BrowserCo
     assert 1 <= len(tickets) <= 4  # at worst one for each page, and again when the period ends
 
 
-def test_of_a_long_list_only_what_changed_is_sent(idle_site: Site, new_page: Page) -> None:
+def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, new_page: Page) -> None:
     page = new_page
     received: list[bytes] = []
 
@@ -748,7 +752,7 @@ def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
     )
 
 
-def test_after_the_pages_server_was_away_the_list_is_whole(site: Site, page: Page) -> None:
+def test_the_list_is_complete_after_the_pages_server_was_down(site: Site, page: Page) -> None:
     """The server has then forgotten what this browser has."""
     site.wait(site.submit("true", "from before"), "succeeded")
     url = site.serve_dashboard(ROOT)
@@ -766,9 +770,7 @@ def test_after_the_pages_server_was_away_the_list_is_whole(site: Site, page: Pag
 # --- Live ---------------------------------------------------------------------------------------
 
 
-def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
-    site: Site, page: Page, gate: Path
-) -> None:
+def test_a_line_appears_within_300_ms_of_being_printed(site: Site, page: Page, gate: Path) -> None:
     job = site.python(
         f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n"
         "    print(time.time()); time.sleep(0.1)"
@@ -784,7 +786,7 @@ def test_a_line_is_in_the_pane_within_300_ms_of_its_print(
     assert statistics.median(delays) < 300
 
 
-def test_without_the_stream_refreshes_bring_the_log(site: Site, page: Page, gate: Path) -> None:
+def test_without_the_stream_refreshes_update_the_log(site: Site, page: Page, gate: Path) -> None:
     page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
@@ -815,7 +817,7 @@ def test_100_000_lines_at_once_do_not_freeze_the_tab(site: Site, page: Page, gat
     assert longest < 2_000
 
 
-def test_stream_and_refreshes_neither_lose_nor_repeat_a_line(
+def test_stream_and_refreshes_neither_lose_nor_repeat_lines(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.python(counting(gate).replace("0.1", "0.01"))
@@ -842,7 +844,7 @@ def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path)
 # --- Readable -------------------------------------------------------------------------------------
 
 
-def test_colours_and_progress_bars_are_shown_and_html_is_text(site: Site, page: Page) -> None:
+def test_colours_and_progress_bars_are_shown_and_html_is_escaped(site: Site, page: Page) -> None:
     job = site.submit(
         r"""printf '\033[1;31mred\033[0m plain \033[38;5;208morange\033[m\n'
         printf '10%%\r50%%\r100%%\n日本語 \377\n<img src=x onerror="document.title=1"> &amp;\n'
@@ -873,7 +875,7 @@ def test_colours_and_progress_bars_are_shown_and_html_is_text(site: Site, page: 
     assert page.title() != "1"
 
 
-def test_colours_span_lines_and_other_sequences_leave_nothing(
+def test_colours_span_lines_and_other_sequences_are_removed(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(
@@ -900,7 +902,7 @@ def test_colours_span_lines_and_other_sequences_leave_nothing(
     expect(log.locator("a")).to_have_count(0)
 
 
-def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Path) -> None:
+def test_find_wrap_times_follow_and_download_work(site: Site, page: Page, gate: Path) -> None:
     job = site.python(
         "print('x' * 3000)\nfor n in range(500): print('needle' if n % 100 == 7 else n)\n"
         + counting(gate)
@@ -938,7 +940,7 @@ def test_search_wrap_times_follow_and_download(site: Site, page: Page, gate: Pat
     assert Path(download.value.path()).read_text().startswith("x" * 3000 + "\n0\n1\n")
 
 
-def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
+def test_the_last_1000_of_many_lines_are_loaded_first(site: Site, page: Page) -> None:
     job = site.submit("seq 48112")
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -950,7 +952,7 @@ def test_the_last_1000_of_many_lines_come_first(site: Site, page: Page) -> None:
 # --- At a glance ----------------------------------------------------------------------------------
 
 
-def test_the_list_is_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
+def test_the_list_can_be_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
     visit(page, idle_site.url)
     expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
     status = page.get_by_role("navigation", name="Status")
@@ -980,7 +982,9 @@ def test_the_list_is_filtered_searched_paged_and_linked_to(idle_site: Site, page
     expect(status.get_by_role("link", name="all")).to_have_text("all 206")
 
 
-def test_the_timeline_has_a_bar_a_job_and_usual_times_are_told(site: Site, page: Page) -> None:
+def test_the_timeline_has_a_bar_per_job_and_usual_durations_are_shown(
+    site: Site, page: Page
+) -> None:
     for job in [site.submit("sleep 0.2", "nightly") for _ in range(8)]:
         site.wait(job, "succeeded")
     visit(page, site.url)
@@ -992,7 +996,7 @@ def test_the_timeline_has_a_bar_a_job_and_usual_times_are_told(site: Site, page:
     expect(page.get_by_text(re.compile("of 8 slots busy"))).to_be_visible()
 
 
-def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
+def test_the_times_of_the_timeline_do_not_cover_its_bars(
     site: Site, clocked_page: Page, gate: Path
 ) -> None:
     page = clocked_page
@@ -1016,7 +1020,7 @@ def test_the_times_of_the_timeline_do_not_stand_before_its_bars(
 # --- The list -----------------------------------------------------------------------------------
 
 
-def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, page: Page) -> None:
+def test_a_click_selects_at_once_and_keeps_scroll_and_focus(idle_site: Site, page: Page) -> None:
     visit(page, idle_site.url)
     rows = page.get_by_role("list", name="Jobs")
     target = row(page, "old 020")
@@ -1036,7 +1040,7 @@ def test_a_click_selects_at_once_and_leaves_scroll_and_focus(idle_site: Site, pa
     expect(target).to_be_focused()
 
 
-def test_a_slow_click_on_a_row_that_changes_is_not_lost(site: Site, page: Page, gate: Path) -> None:
+def test_a_slow_click_on_a_changing_row_is_not_lost(site: Site, page: Page, gate: Path) -> None:
     """A browser drops the click when what was pressed is replaced before it is released."""
     job = site.submit(waiting(gate), "slow click")
     site.wait(job, "running")
@@ -1051,7 +1055,9 @@ def test_a_slow_click_on_a_row_that_changes_is_not_lost(site: Site, page: Page, 
     expect(state(page)).to_have_text("live")
 
 
-def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: BrowserContext) -> None:
+def test_a_row_is_a_link_that_opens_in_another_tab(
+    site: Site, page: Page, context: BrowserContext
+) -> None:
     job = site.submit("echo in its own tab", "linked row")
     site.wait(job, "succeeded")
     visit(page, site.url)
@@ -1061,7 +1067,7 @@ def test_a_row_is_a_link_that_opens_beside(site: Site, page: Page, context: Brow
     expect(log_of(page)).to_be_hidden()
 
 
-def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
+def test_the_list_can_be_widened_and_stays_wide(site: Site, page: Page) -> None:
     visit(page, site.url)
     divider = page.get_by_role("separator", name="List width")
     divider.drag_to(page.locator("body"), target_position={"x": 500, "y": 400}, force=True)
@@ -1072,7 +1078,7 @@ def test_the_list_is_made_wider_and_stays_so(site: Site, page: Page) -> None:
     expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
 
 
-def test_the_queue_is_chosen_and_is_in_the_address(site: Site, page: Page) -> None:
+def test_the_chosen_queue_is_in_the_address(site: Site, page: Page) -> None:
     for queue in ("default", "gpu"):
         site.wait(site.submit("true", f"in {queue}", queue=queue), "succeeded")
     visit(page, site.url)
@@ -1087,7 +1093,9 @@ def test_the_queue_is_chosen_and_is_in_the_address(site: Site, page: Page) -> No
     expect(status.get_by_role("link", name="succeeded")).to_have_text("✓succeeded 1")
 
 
-def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page) -> None:
+def test_neighbours_with_the_same_name_fold_and_a_click_unfolds_them(
+    site: Site, page: Page
+) -> None:
     for n in range(4):
         site.wait(site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded")
     visit(page, f"{site.url}/?q=backup+db1")
@@ -1102,7 +1110,7 @@ def test_neighbours_of_one_name_fold_and_a_click_unfolds(site: Site, page: Page)
     expect(row(page, "backup db1")).to_have_count(1)
 
 
-def test_a_key_does_nothing_until_it_can_do_all(idle_site: Site, page: Page) -> None:
+def test_a_shortcut_does_nothing_until_the_page_is_ready(idle_site: Site, page: Page) -> None:
     """A dialog that has no style yet takes no focus, and what is typed into it is lost."""
     held: list[Route] = []
     page.route("**/dashboard.css*", lambda route: held.append(route))
@@ -1119,7 +1127,7 @@ def test_a_key_does_nothing_until_it_can_do_all(idle_site: Site, page: Page) -> 
     expect(page.get_by_label("Command", exact=True)).to_be_focused()
 
 
-def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page: Page) -> None:
+def test_keys_move_through_the_list_and_it_is_one_tab_stop(idle_site: Site, page: Page) -> None:
     visit(page, f"{idle_site.url}/?status=cancelled")
     stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
     expect(stops).to_have_count(1)
@@ -1144,7 +1152,7 @@ def test_keys_move_through_the_list_which_is_one_tab_stop(idle_site: Site, page:
     expect(page.get_by_role("row", name="next error")).to_be_visible()
 
 
-def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
+def test_an_empty_page_explains_what_to_do(serve: Serve, page: Page) -> None:
     with serve(worker=False) as site:
         visit(page, site.url)
         expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
@@ -1159,7 +1167,7 @@ def test_an_empty_page_says_what_to_do(serve: Serve, page: Page) -> None:
         expect(page.get_by_text("Waiting for its turn.")).to_be_visible()
 
 
-def test_the_parts_of_the_page_may_come_in_any_order(idle_site: Site, page: Page) -> None:
+def test_the_parts_of_the_page_may_load_in_any_order(idle_site: Site, page: Page) -> None:
     (job,), _ = idle_site.storage.list(Status.QUEUED)
     held: list[Route] = []
 
@@ -1204,7 +1212,7 @@ def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: P
     expect(log.locator(".line").last).to_have_text("120000")
 
 
-def test_below_a_place_more_lines_come_and_the_end_is_followed(
+def test_scrolling_down_loads_later_lines_and_then_follows_the_end(
     site: Site, page: Page, gate: Path
 ) -> None:
     job = site.submit(f"seq 9000; {waiting(gate)}; echo last", "goes on")
@@ -1238,7 +1246,7 @@ def test_a_place_in_an_endless_line_is_shown(site: Site, page: Page) -> None:
     expect(log_of(page).locator(".line").last).to_have_text("000059999")
 
 
-def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -> None:
+def test_a_click_on_a_line_number_links_to_that_line(site: Site, page: Page) -> None:
     job = site.submit("seq -f 'line %.0f' 50000", "linked")
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -1254,7 +1262,7 @@ def test_a_click_on_a_number_makes_a_link_to_that_line(site: Site, page: Page) -
     expect(marked).to_be_in_viewport()
 
 
-def test_find_counts_the_whole_log_and_jumps_there_and_back(site: Site, page: Page) -> None:
+def test_find_counts_matches_in_the_whole_log_and_jumps_to_them(site: Site, page: Page) -> None:
     script = "for n in range(60000): print('needle' if n % 20000 == 5 or n == 59990 else n)"
     job = site.python(script, "haystack")
     site.wait(job, "succeeded")
@@ -1297,7 +1305,7 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
     expect(page.get_by_text("no errors found", exact=True)).to_be_visible()
 
 
-def test_a_log_that_is_on_its_way_is_not_asked_for_again(site: Site, page: Page) -> None:
+def test_a_log_that_is_being_loaded_is_not_requested_again(site: Site, page: Page) -> None:
     """What came second took the place of the first, and of what was done there meanwhile."""
     job = site.submit("echo once", "slow to come")
     site.wait(job, "succeeded")
@@ -1319,7 +1327,7 @@ def test_a_log_that_is_on_its_way_is_not_asked_for_again(site: Site, page: Page)
     expect(log_of(page)).to_have_text("once")
 
 
-def test_errors_are_counted_in_all_of_a_log_and_led_to(site: Site, page: Page) -> None:
+def test_errors_are_counted_in_the_whole_log_and_can_be_reached(site: Site, page: Page) -> None:
     script = "for n in range(60000): print('ValueError: bad' if n in (7, 30000) else n)\nexit(1)"
     job = site.python(script, "broken early")
     site.wait(job, "failed")
@@ -1335,7 +1343,7 @@ def test_errors_are_counted_in_all_of_a_log_and_led_to(site: Site, page: Page) -
     expect(page.locator(".error-ticks u")).to_have_count(1)
 
 
-def test_errors_of_a_huge_log_are_those_of_its_end(site: Site, page: Page) -> None:
+def test_only_the_end_of_a_huge_log_is_searched_for_errors(site: Site, page: Page) -> None:
     script = (
         "print('ValueError: too early')\nfor n in range(9000): print('x' * 1000)\n"
         "print('ValueError: late')\nexit(1)"
@@ -1346,7 +1354,7 @@ def test_errors_of_a_huge_log_are_those_of_its_end(site: Site, page: Page) -> No
     expect(page.get_by_text("✕ 1 error in the last 8 MiB", exact=True)).to_be_visible()
 
 
-def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate: Path) -> None:
+def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, gate: Path) -> None:
     page = clocked_page
     with serve(slots=1) as site:
         job = site.python("for n in range(200): print(n)\n" + counting(gate), "first")
@@ -1374,7 +1382,7 @@ def test_the_pill_tells_how_things_stand(serve: Serve, clocked_page: Page, gate:
         gate.touch()
 
 
-def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
+def test_silence_is_reported_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
     page = clocked_page
     job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
     visit(page, f"{site.url}/?job={job.id}")
@@ -1384,7 +1392,7 @@ def test_silence_is_told_after_a_minute(site: Site, clocked_page: Page, gate: Pa
     expect(state(page)).to_have_text("no output for 3 min")
 
 
-def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) -> None:
+def test_a_trimmed_log_shows_how_much_was_deleted(site: Site, page: Page) -> None:
     job = site.submit("seq 1000000", "cut")
     site.wait(job, "succeeded")
     (path,) = site.root.glob(f"jobs/succeeded/*/{job.id}/output.log")
@@ -1396,7 +1404,7 @@ def test_a_log_without_its_head_says_how_much_is_gone(site: Site, page: Page) ->
     expect(page.get_by_text("The first 4.0 MiB of this log were deleted")).to_be_visible()
 
 
-def test_details_are_a_table_and_values_come_on_request(site: Site, page: Page) -> None:
+def test_details_are_a_table_and_values_are_shown_on_request(site: Site, page: Page) -> None:
     job = site.submit("true", "with a secret", env={"KEY": "hidden value"})
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -1407,7 +1415,7 @@ def test_details_are_a_table_and_values_come_on_request(site: Site, page: Page) 
     expect(page.get_by_role("row", name="KEY")).to_contain_text("hidden value")
 
 
-def test_a_long_command_is_whole_on_click_and_settings_stay(site: Site, page: Page) -> None:
+def test_a_long_command_expands_on_click_and_settings_are_kept(site: Site, page: Page) -> None:
     command = "echo start\n" + "\n".join(f"echo {n}" for n in range(40))
     job = site.submit(command, "long command")
     site.wait(job, "succeeded")
@@ -1440,7 +1448,7 @@ def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
 # --- It calls ------------------------------------------------------------------------------------
 
 
-def test_the_title_tells_what_runs_and_what_failed_unseen(
+def test_the_title_counts_running_jobs_and_unseen_failures(
     site: Site, new_page: Page, gate: Path
 ) -> None:
     page = new_page
@@ -1458,7 +1466,7 @@ def test_the_title_tells_what_runs_and_what_failed_unseen(
     expect(page).to_have_title(re.compile("^(▶.*)?Tailboard"))
 
 
-def test_a_bell_asks_on_click_and_then_tells_the_end(
+def test_the_bell_asks_on_click_and_then_notifies_of_the_end(
     site: Site, new_page: Page, gate: Path
 ) -> None:
     page = new_page
@@ -1521,7 +1529,7 @@ def check_with_axe(page: Page) -> None:
     assert not told
 
 
-def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, page: Page) -> None:
+def test_the_log_fits_100_columns_and_the_page_does_not_scroll(site: Site, page: Page) -> None:
     page.set_viewport_size({"width": 1360, "height": 800})
     job = site.submit("python3 -c \"print('x' * 100)\"", "wide")
     site.wait(job, "succeeded")
@@ -1539,7 +1547,7 @@ def test_the_log_has_100_columns_and_the_page_does_not_scroll(site: Site, page: 
     assert log and log["height"] > 500
 
 
-def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
+def test_an_upgraded_page_never_mixes_old_and_new_modules(
     site: Site, tmp_path: Path, context: BrowserContext
 ) -> None:
     """The browser would keep files that were last changed long ago, for days."""
@@ -1569,7 +1577,7 @@ def test_an_upgraded_page_has_no_old_module_beside_a_new_one(
 # --- Manners --------------------------------------------------------------------------------------
 
 
-def test_the_api_killed_and_restarted_under_the_page(site: Site, page: Page, gate: Path) -> None:
+def test_the_page_survives_a_restart_of_the_api(site: Site, page: Page, gate: Path) -> None:
     job = site.python(counting(gate), "through it all")
     visit(page, f"{site.url}/?job={job.id}")
     expect(state(page)).to_have_text("live")
@@ -1604,7 +1612,7 @@ def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
     assert ANNAS_TOKEN not in page.content() + page.url
 
 
-def test_from_elsewhere_the_page_does_nothing_without_a_token(
+def test_from_another_machine_the_page_does_nothing_without_a_token(
     site: Site, locked_site: Site, page: Page, gate: Path
 ) -> None:
     """The API would take it for a program of its own machine."""
@@ -1620,7 +1628,9 @@ def test_from_elsewhere_the_page_does_nothing_without_a_token(
     expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http
 
 
-def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None:
+def test_an_unreachable_api_or_unknown_job_is_reported_in_one_sentence(
+    site: Site, page: Page
+) -> None:
     visit(page, f"{site.url}/?job=nonsense")
     expect(page.get_by_text("there is no job 'nonsense'")).to_be_visible()
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
@@ -1629,7 +1639,9 @@ def test_a_wrong_api_or_job_is_one_calm_sentence(site: Site, page: Page) -> None
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, gate: Path) -> None:
+def test_everything_is_available_at_phone_width_and_in_dark_mode(
+    site: Site, page: Page, gate: Path
+) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme="dark")
     job = site.submit(f"echo hello; {waiting(gate)}", "on the phone")
@@ -1654,7 +1666,7 @@ def test_at_phone_width_and_in_the_dark_it_is_all_there(site: Site, page: Page, 
 # --- What decides -------------------------------------------------------------------------------
 
 
-def test_forms_and_jobs_translate_into_each_other() -> None:
+def test_forms_and_jobs_convert_into_each_other() -> None:
     job = {"id": "1", "command": ["a", "b c"], "env": {"A": "x=y"}, "timeout": 2.0, "retries": 1}
     values = forms.form_values(job)
     body, wrong = forms.parse_form(values)
@@ -1675,17 +1687,17 @@ def test_a_number_that_the_form_shows_is_the_number_that_it_sends(timeout: float
 @pytest.mark.parametrize(
     ("field", "value"), [("command", " "), ("env", "=x"), ("timeout", "soon"), ("retries", "1.5")]
 )
-def test_a_wrong_field_of_the_form_is_named(field: str, value: str) -> None:
+def test_an_invalid_field_of_the_form_is_named(field: str, value: str) -> None:
     wrong = forms.parse_form({"command": "true", field: value})[1]
     assert list(wrong) == [field]
 
 
-def test_an_error_stands_at_the_field_that_it_names() -> None:
+def test_an_error_is_shown_at_the_field_that_it_names() -> None:
     assert forms.form_errors(client.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
     assert forms.form_errors(client.ApiError("The API …")) == {"": "The API …"}
 
 
-def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
+def test_a_saved_command_is_made_from_a_job_and_changed() -> None:
     job = {"id": "1", "command": "c", "name": "old", "saved": "old", "env": {"A": "1", "B": "2"}}
     params = [{"name": "A", "default": ""}, {"name": "C", "default": ""}]
     body = forms.command_of_job(job, {"params": params, "cron": "@daily", "zone": "UTC"})
@@ -1697,7 +1709,7 @@ def test_what_is_saved_of_a_job_and_how_it_is_changed() -> None:
     assert [param["default"] for param in changed["params"]] == ["1", "x"]
 
 
-def test_an_error_of_a_saved_command_stands_at_its_field() -> None:
+def test_an_error_in_a_saved_command_is_shown_at_its_field() -> None:
     for text in ("cron: its hour", "cron must be"):
         assert list(forms.saved_form_errors(client.ApiError(text), ("cron",))) == ["cron"]
     assert list(forms.saved_form_errors(client.ApiError("TARGET is"), ("cron",))) == [""]
@@ -1710,7 +1722,7 @@ def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:
     assert rows_module.job_title({"id": "1", "command": None}) == "1"
 
 
-def test_refreshes_stop_only_for_an_ended_job_and_no_problem() -> None:
+def test_refreshes_stop_only_if_the_job_has_ended_without_a_problem() -> None:
     running, lost = {"id": "1", "status": "running"}, {"id": "1", "status": "lost"}
     assert rows_module.log_interval("5 s", running, "") == 5
     assert rows_module.log_interval("off", running, "") is None
@@ -1719,20 +1731,20 @@ def test_refreshes_stop_only_for_an_ended_job_and_no_problem() -> None:
     assert rows_module.log_interval("5 s", None, "") is None
 
 
-def test_values_of_the_environment_do_not_go_to_the_browser() -> None:
+def test_environment_values_are_not_sent_to_the_browser() -> None:
     job = {"id": "1", "command": "c", "env": {"KEY": "secret"}}
     assert rows_module.job_details(job)["env_names"] == ["KEY"]
     assert "secret" not in str(rows_module.job_details(job)) + str(rows_module.job_row(job))
 
 
-def test_failures_are_counted_by_the_visitors_own_day() -> None:
+def test_failures_are_counted_by_the_visitors_local_day() -> None:
     now = datetime(2026, 11, 25, 1, 0, tzinfo=ZoneInfo("Asia/Tokyo"))
     ends = ["2026-11-24T14:59:59Z", "2026-11-24T15:00:00Z", None]
     jobs = [{"finished_at": end} for end in ends]
     assert rows_module.count_on_day(jobs, now.date(), now) == 1
 
 
-def test_the_page_imports_nothing_of_api_worker_and_storage() -> None:
+def test_the_page_imports_nothing_from_api_worker_or_storage() -> None:
     package = (ROOT / "tailboard" / "page").glob("*.py")
     for path in (Path(dashboard.__file__), *package):
         found = re.findall(

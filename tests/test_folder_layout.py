@@ -50,7 +50,7 @@ def store(storage: FolderStore) -> FolderStore:
 # --- What a look reaches, and what it costs -------------------------------------------------------
 
 
-def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path) -> None:
+def test_untrusted_ids_never_become_paths(storage: FolderStore, folder: Path) -> None:
     """A job folder elsewhere, to which such an ID would lead, is neither seen nor touched."""
     outside = folder.parent / "x"
     outside.mkdir()
@@ -65,7 +65,9 @@ def test_ids_from_outside_never_reach_a_path(storage: FolderStore, folder: Path)
     assert sorted(p.name for p in outside.iterdir()) == ["job.json", "output.log"]
 
 
-def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: Path) -> None:
+def test_a_stray_file_among_paused_queues_does_not_prevent_claims(
+    store: FolderStore, folder: Path
+) -> None:
     """It has the name of a job, so a look for a request in it fails."""
     job = store.submit(Job(command="true"))
     store.pauses.pause("frozen", None, None)
@@ -76,7 +78,7 @@ def test_a_file_in_a_paused_queue_prevents_no_claim(store: FolderStore, folder: 
     claim.release()
 
 
-def test_a_search_that_finds_little_says_where_to_go_on(
+def test_a_search_with_few_results_returns_where_to_continue(
     storage: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_folders, "SCAN_LIMIT", 10)
@@ -190,7 +192,7 @@ def test_a_damaged_record_is_shown_with_a_reason_and_kept(
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "FIFO", "directory", "nothing"])
-def test_a_record_that_is_no_file_is_shown_and_never_followed(
+def test_a_record_that_is_not_a_regular_file_is_shown_and_never_followed(
     storage: FolderStore,
     folder: Path,
     tmp_path: Path,
@@ -283,7 +285,7 @@ def old_job(folder: Path, record: str) -> Path:
     return place
 
 
-def test_a_record_of_this_version_is_understood_for_ever(
+def test_a_record_of_this_version_can_always_be_read(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     job = storage.get(old_job(folder, OLD_RECORD).name)
@@ -316,7 +318,7 @@ def test_a_short_record_made_by_hand_is_enough(
         assert (held.job.id, held.job.retries, held.job.env) == (UNKNOWN, 0, {})
 
 
-def test_the_queue_is_the_folder_that_the_job_stands_in(
+def test_the_queue_is_the_folder_that_contains_the_job(
     storage: FolderStore, folder: Path, claim: Callable[[], Claim]
 ) -> None:
     job = storage.submit(Job(command="true", queue="slow"))
@@ -364,7 +366,7 @@ def test_strays_are_ignored_in_every_state_folder(
         storage.get("20200100-000000-0000000f")
 
 
-def test_a_symbolic_link_is_no_job(storage: FolderStore, folder: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_a_job(storage: FolderStore, folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "job.json").write_text('{"command": "true", "version": 2}')
@@ -376,7 +378,7 @@ def test_a_symbolic_link_is_no_job(storage: FolderStore, folder: Path, tmp_path:
     assert [p.name for p in elsewhere.iterdir()] == ["job.json"]
 
 
-def test_folders_are_their_owners_only(storage: FolderStore, folder: Path) -> None:
+def test_folders_are_accessible_only_to_their_owner(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"), key="k")
     storage.heartbeat(WorkerInfo("w", "h", 1, 1, []), 0)
     assert list(storage.prune(1, 1)) == []
@@ -393,16 +395,14 @@ def test_a_submit_that_fails_leaves_nothing(storage: FolderStore, folder: Path) 
     assert list((folder / "tmp").iterdir()) == []
 
 
-def test_a_folder_in_which_nothing_can_be_written_is_told(
-    storage: FolderStore, folder: Path
-) -> None:
+def test_an_unwritable_folder_is_reported(storage: FolderStore, folder: Path) -> None:
     (folder / "tmp").rmdir()
     (folder / "tmp").write_text("in the way")
     with pytest.raises(OSError):
         storage.check_writable()
 
 
-def test_a_worker_that_cannot_be_shown_is_told(storage: FolderStore, folder: Path) -> None:
+def test_a_worker_that_cannot_register_is_reported(storage: FolderStore, folder: Path) -> None:
     (folder / "workers").rmdir()
     (folder / "workers").write_text("in the way")
     with pytest.raises(OSError):
@@ -423,7 +423,7 @@ def test_a_worker_of_another_version_is_shown(storage: FolderStore, folder: Path
     assert list(storage.unreadable()) == []
 
 
-def test_retention_of_another_version_is_read(tmp_path: Path) -> None:
+def test_a_retention_file_of_another_version_is_read(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "retention", os.O_RDWR | os.O_CREAT)
     retention = Retention.read(fd, "boot", time.time())
     retention.deleted = 7
@@ -434,7 +434,7 @@ def test_retention_of_another_version_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "link"])
-def test_a_log_that_is_no_file_takes_no_output(
+def test_a_log_that_is_not_a_regular_file_gets_no_output(
     storage: FolderStore, claim: Callable[[], Claim], tmp_path: Path, kind: str
 ) -> None:
     storage.submit(Job(command="true"))
@@ -453,7 +453,7 @@ def test_a_log_that_is_no_file_takes_no_output(
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_job_that_was_moved_away_by_hand_is_not_there(
+def test_a_job_that_was_moved_away_by_hand_is_not_found(
     storage: FolderStore, claim: Callable[[], Claim], tmp_path: Path
 ) -> None:
     storage.submit(Job(command="true"))
@@ -499,7 +499,7 @@ def test_a_finished_job_in_the_queue_goes_where_it_belongs(
     assert (storage.get(job.id).status, storage.get(job.id).attempt) == (Status.SUCCEEDED, 1)
 
 
-def test_a_job_locked_for_a_moment_is_claimed_afterwards(
+def test_a_briefly_locked_job_is_claimed_afterwards(
     storage: FolderStore, claim: Callable[[], Claim | None], folder: Path
 ) -> None:
     """A recorder moves a job into the queue first and lets its locks go after that."""
@@ -630,7 +630,7 @@ def test_where_a_job_belongs(
     assert belongs(lines(*words.split()), retries, cancel)[:2] == (status, attempt)
 
 
-def test_a_claim_of_another_or_an_unknown_boot_may_have_started() -> None:
+def test_a_claim_from_another_or_unknown_boot_may_have_started() -> None:
     for boot in ("the one before", ""):
         assert belongs(lines("c1", boot=boot))[0] is Status.LOST
         assert belongs(lines("c1", boot=boot), retries=1)[:2] == (Status.QUEUED, 2)
@@ -644,7 +644,7 @@ WHOLE = ("c1 p x0 e:succeeded", "c1 q c1 p s x143 e:timed_out", "c1 p x7 e:faile
 @pytest.mark.parametrize("words", WHOLE)
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("cancel", [None, CANCEL])
-def test_a_cut_journal_means_what_its_whole_lines_mean(
+def test_a_truncated_journal_is_read_by_its_complete_lines(
     words: str, retries: int, cancel: CancelRequest | None
 ) -> None:
     """A crash leaves a prefix; a line that is torn spoils only itself, whatever follows it."""
@@ -668,7 +668,7 @@ def test_a_cut_journal_means_what_its_whole_lines_mean(
      b'{"stopping": {"status": "timed_out", "exit_code": 1e999}}', b'{"exit": ' + b"9" * 9_999,
      b'{"exit": "0"}'],
 )  # fmt: skip
-def test_a_line_that_is_none_of_ours_is_passed_over(foreign: bytes) -> None:
+def test_an_unknown_line_in_a_journal_is_ignored(foreign: bytes) -> None:
     whole = lines("c1", "p", "x7")
     assert parse_journal(whole + foreign + b"\n") == parse_journal(whole)
     assert parse_journal(foreign + whole) == parse_journal(whole)
@@ -713,7 +713,7 @@ def test_a_running_job_with_a_destroyed_journal_can_be_read(
 # --- Around it ------------------------------------------------------------------------------------
 
 
-def test_a_storage_is_a_folder_and_another_url_is_refused(tmp_path: Path) -> None:
+def test_a_storage_is_a_folder_and_other_urls_are_refused(tmp_path: Path) -> None:
     open_store(str(tmp_path / "a"))
     assert (tmp_path / "a" / "queued").is_dir()
     with pytest.raises(ValueError, match="TAILBOARD_STORAGE"):
@@ -729,9 +729,7 @@ def test_a_storage_is_a_folder_and_another_url_is_refused(tmp_path: Path) -> Non
         ("dashboard.py", {"tailboard"}, {"flask"}),
     ],
 )
-def test_each_module_depends_only_on_what_it_may(
-    file: str, ours: set[str], theirs: set[str]
-) -> None:
+def test_each_module_imports_only_what_it_may(file: str, ours: set[str], theirs: set[str]) -> None:
     imported = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.Import):
@@ -755,7 +753,7 @@ def refusal(root: Path) -> str:
     return str(refused.value)
 
 
-def test_a_folder_of_our_own_is_private(private: Path, tmp_path: Path) -> None:
+def test_a_folder_that_we_create_is_private(private: Path, tmp_path: Path) -> None:
     check_private("TAILBOARD_STORAGE", str(private))
     check_private("TAILBOARD_STORAGE", str(tmp_path / "missing"))
     private.chmod(0o755)
@@ -763,7 +761,7 @@ def test_a_folder_of_our_own_is_private(private: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "queued", "saved", "secret"])
-def test_a_folder_that_others_can_write_in_is_refused(private: Path, name: str) -> None:
+def test_a_folder_that_others_can_write_to_is_refused(private: Path, name: str) -> None:
     place = private / name
     place.mkdir(exist_ok=True)
     place.chmod(0o702)
@@ -793,7 +791,7 @@ def test_a_folder_of_another_user_is_refused(private: Path) -> None:
         os.chown(place, 0, 0)
 
 
-def test_in_a_folder_like_tmp_all_names_are_ours(private: Path) -> None:
+def test_in_a_sticky_folder_only_our_own_names_are_accepted(private: Path) -> None:
     """A tmpfs is mounted so: everybody can make files there, and remove only their own."""
     private.chmod(0o1777)
     check_private("TAILBOARD_STORAGE", str(private))
@@ -805,7 +803,7 @@ def test_in_a_folder_like_tmp_all_names_are_ours(private: Path) -> None:
     assert f"{private / 'secret'} belongs to 12345" in refusal(private)
 
 
-def test_a_folder_that_everybody_can_replace_is_refused(private: Path, tmp_path: Path) -> None:
+def test_a_folder_that_others_can_replace_is_refused(private: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)  # as /tmp
     check_private("TAILBOARD_STORAGE", str(private))
     tmp_path.chmod(0o777)
@@ -813,7 +811,7 @@ def test_a_folder_that_everybody_can_replace_is_refused(private: Path, tmp_path:
     tmp_path.chmod(0o700)
 
 
-def test_worker_and_api_do_not_start_on_a_folder_that_others_can_write_in(
+def test_worker_and_api_do_not_start_on_a_folder_that_others_can_write_to(
     processes: Processes, folder: Path
 ) -> None:
     folder.chmod(0o777)
@@ -839,7 +837,7 @@ def test_a_damaged_secret_is_not_used(storage: FolderStore, folder: Path) -> Non
         storage.secret()
 
 
-def test_the_first_id_of_a_moment_divides_older_from_newer(storage: FolderStore) -> None:
+def test_the_first_id_of_a_moment_separates_older_from_newer_jobs(storage: FolderStore) -> None:
     job = storage.submit(Job(command="true"))
     now = time.time()
     assert first_id(now - 5) < job.id < first_id(now + 5)
@@ -878,7 +876,7 @@ def test_a_second_folder_is_set_aside_only_under_its_lock(storage: FolderStore) 
         (float("inf"), "9999-12-31T23:59:59.000Z"),
     ],
 )
-def test_any_number_of_seconds_is_a_time(seconds: float, text: str) -> None:
+def test_any_number_of_seconds_can_be_formatted_as_a_time(seconds: float, text: str) -> None:
     assert utc(seconds) == text
 
 

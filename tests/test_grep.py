@@ -41,7 +41,7 @@ def places(page: dict[str, Any]) -> list[tuple[str, str]]:
 # --- What is found --------------------------------------------------------------------------------
 
 
-def test_the_newest_job_and_line_come_first_with_their_places(
+def test_the_newest_job_and_line_come_first_with_their_offsets(
     site: Site, job_maker: JobMaker
 ) -> None:
     old = job_maker.ended(b"start\nAlpha: no \xff\n", Status.FAILED, name="deploy")
@@ -59,7 +59,7 @@ def test_the_newest_job_and_line_come_first_with_their_places(
     assert page["searched"]["jobs"] >= 3 and page["searched"]["bytes"] >= 50
 
 
-def test_filters_choose_the_jobs(site: Site, job_maker: JobMaker) -> None:
+def test_filters_select_the_jobs(site: Site, job_maker: JobMaker) -> None:
     for status, queue in ((Status.FAILED, "grep-a"), (Status.FAILED, "grep-b"),
                           (Status.SUCCEEDED, "grep-a")):  # fmt: skip
         job_maker.ended(b"filtered\n", status, queue=queue)
@@ -90,7 +90,9 @@ def test_filters_choose_the_jobs(site: Site, job_maker: JobMaker) -> None:
         ({"q": "x", "tail": "1"}, "unknown field 'tail'"),
     ],
 )
-def test_a_bad_search_is_one_sentence(site: Site, query: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_search_is_refused_in_one_sentence(
+    site: Site, query: dict[str, Any], sentence: str
+) -> None:
     is_problem(site.get("/logs", params=query), 400, sentence)
 
 
@@ -123,7 +125,7 @@ def all_pages(ask: Callable[..., dict[str, Any]], **query: object) -> list[dict[
     return pages
 
 
-def test_pages_go_on_where_they_ended(site: Site, job_maker: JobMaker) -> None:
+def test_each_page_continues_where_the_last_one_ended(site: Site, job_maker: JobMaker) -> None:
     jobs = [job_maker.ended(b"".join(b"paged %d\n" % n for n in range(7))) for _ in range(3)]
     expected = [(job_id, f"paged {n}") for job_id in jobs[::-1] for n in range(6, -1, -1)]
 
@@ -169,7 +171,7 @@ def ask(local: JobMaker) -> Callable[..., dict[str, Any]]:
     return ask
 
 
-def test_an_answer_reads_so_many_bytes_and_no_more(
+def test_a_response_reads_at_most_its_limit_of_bytes(
     local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grep_module, "GREP_BYTES", 100_000)
@@ -184,7 +186,7 @@ def test_an_answer_reads_so_many_bytes_and_no_more(
     assert max(read) <= 100_000 and sum(read) == 2 * 240_008 + 50_000
 
 
-def test_an_answer_takes_so_long_and_no_longer(
+def test_a_response_takes_at_most_its_time_limit(
     local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no time at all each answer still comes a little further."""
@@ -210,7 +212,7 @@ def test_only_the_newest_part_of_a_huge_log_is_searched(
     assert sum(page["searched"]["bytes"] for page in pages) < 2 << 20
 
 
-def test_a_log_whose_head_is_gone_has_no_line_numbers(
+def test_a_log_without_its_beginning_has_no_line_numbers(
     local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     job_id = local.ended()
@@ -225,7 +227,7 @@ def test_a_log_whose_head_is_gone_has_no_line_numbers(
 # --- Whatever stands there ------------------------------------------------------------------------
 
 
-def test_hostile_logs_are_passed_over(local: JobMaker, ask: Callable[..., dict[str, Any]]) -> None:
+def test_hostile_logs_are_skipped(local: JobMaker, ask: Callable[..., dict[str, Any]]) -> None:
     good = local.ended(b"found\n")
     secret = local.folder.parent / "secret"
     secret.write_text("found\n")
@@ -246,7 +248,7 @@ def test_hostile_logs_are_passed_over(local: JobMaker, ask: Callable[..., dict[s
     assert page["searched"]["jobs"] == 6 and page["next"] is None
 
 
-def test_a_job_that_is_deleted_meanwhile_is_passed_over(
+def test_a_job_that_is_deleted_meanwhile_is_skipped(
     local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     old, new = local.ended(b"gone\n"), local.ended(b"gone\n" * 9)
@@ -255,7 +257,7 @@ def test_a_job_that_is_deleted_meanwhile_is_passed_over(
     assert places(ask("gone", before=page["next"])) == [(old, "gone")]
 
 
-def test_a_log_truncated_or_grown_meanwhile_is_searched_on(
+def test_a_search_continues_when_a_log_shrinks_or_grows_meanwhile(
     local: JobMaker, ask: Callable[..., dict[str, Any]]
 ) -> None:
     held = local.running(b"first\nfirst\nfirst\n")
@@ -294,7 +296,7 @@ def test_grep_prints_every_line_with_its_job(
         assert (found.stdout.splitlines(), found.exit_code) == (expected, 0), words
 
 
-def test_grep_ends_with_1_where_nothing_is_found(
+def test_grep_exits_with_1_if_nothing_is_found(
     local: JobMaker, flask_grep: Callable[..., Result]
 ) -> None:
     local.ended(b"hay\n")
@@ -303,7 +305,7 @@ def test_grep_ends_with_1_where_nothing_is_found(
     assert told.exit_code == 1 and "since must be like 30s" in told.stderr
 
 
-def test_grep_is_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:
+def test_grep_can_be_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:
     for _ in range(40):  # a while to search, at no cost of disk
         os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
     local.ended(b"needle\n")

@@ -125,7 +125,7 @@ def test_a_job_that_replaces_its_files_can_be_cancelled(
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
-def test_what_a_job_left_for_its_next_worker_harms_nobody(
+def test_hostile_files_that_a_job_leaves_do_not_harm_the_next_worker(
     hostile: Hostile, worker: Worker, processes: Processes, tmp_path: Path
 ) -> None:
     """The worker is killed: another one finds the folders as the jobs have made them."""
@@ -140,7 +140,7 @@ def test_what_a_job_left_for_its_next_worker_harms_nobody(
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
-def test_a_replaced_file_does_not_save_a_job_from_its_timeout(
+def test_replacing_its_files_does_not_save_a_job_from_its_timeout(
     hostile: Hostile, worker: Worker, ended: Ended
 ) -> None:
     worker("--slots", SLOTS)
@@ -149,7 +149,7 @@ def test_a_replaced_file_does_not_save_a_job_from_its_timeout(
         assert status in (Status.TIMED_OUT, Status.LOST, Status.CANCELLED), case
 
 
-def test_the_api_reads_what_a_job_has_left(
+def test_the_api_can_read_what_a_hostile_job_has_left(
     hostile: Hostile, drain: Callable[..., None], processes: Processes
 ) -> None:
     jobs = hostile.submit_all(":")
@@ -168,7 +168,7 @@ def test_the_api_reads_what_a_job_has_left(
 # --- Cancels --------------------------------------------------------------------------------------
 
 
-def test_a_cancel_during_the_grace_of_a_timeout_stops_retries(
+def test_a_cancel_during_the_grace_period_of_a_timeout_stops_retries(
     storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
 ) -> None:
     worker(grace=60)
@@ -184,7 +184,7 @@ def test_a_cancel_during_the_grace_of_a_timeout_stops_retries(
 # --- What a job sees and what it leaves -----------------------------------------------------------
 
 
-def test_no_variable_of_ours_reaches_a_job_or_shadows_its_own(
+def test_our_variables_neither_reach_a_job_nor_shadow_its_own(
     storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     own = dict.fromkeys(("job", "mask", "code", "f", "claim", "journal", "out"), "mine")
@@ -220,7 +220,7 @@ STOPPED_BY_THE_LINKER = [
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-def test_no_variable_of_a_job_acts_on_its_shim(
+def test_a_jobs_variables_do_not_affect_its_shim(
     storage: FolderStore, drain: Callable[..., None], tmp_path: Path, shell: str
 ) -> None:
     """Whatever it is, the command gets it and runs once, or fails by itself."""
@@ -244,7 +244,7 @@ def test_no_variable_of_a_job_acts_on_its_shim(
     assert not (tmp_path / "ps4").exists()
 
 
-def test_a_command_gets_every_byte_of_its_variables(
+def test_a_command_gets_its_variables_byte_for_byte(
     storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     """Each shell gives it the same environment."""
@@ -313,7 +313,7 @@ class Namespace:
         self.process.wait()
 
 
-def test_a_job_of_another_pid_namespace_is_left_to_its_own_workers(
+def test_a_job_in_another_pid_namespace_is_left_to_its_own_workers(
     storage: FolderStore,
     processes: Processes,
     started: Started,
@@ -340,7 +340,7 @@ def test_a_job_of_another_pid_namespace_is_left_to_its_own_workers(
     two.kill()
 
 
-def test_the_jobs_of_a_container_that_ended_are_recovered_in_another(
+def test_the_jobs_of_a_stopped_container_are_recovered_in_another(
     storage: FolderStore, processes: Processes, started: Started, ended: Ended, tmp_path: Path
 ) -> None:
     """Their processes ended with their PID namespace, which the journal's lock proves."""
@@ -359,7 +359,7 @@ def test_the_jobs_of_a_container_that_ended_are_recovered_in_another(
 # --- A log that is truncated ----------------------------------------------------------------------
 
 
-def test_old_samples_do_not_date_what_follows_a_truncation(
+def test_old_size_samples_do_not_date_lines_after_a_truncation(
     storage: FolderStore, worker: Worker, started: Started, ended: Ended, gate: Gate
 ) -> None:
     worker()
@@ -401,7 +401,7 @@ def truncating(
     return started(storage.submit(Job(command=f"{line}; {go_on}")))
 
 
-def test_a_follower_is_told_once_that_the_log_was_truncated(
+def test_a_follower_is_notified_once_that_the_log_was_truncated(
     truncating: Job, processes: Processes, gate: Gate, tmp_path: Path
 ) -> None:
     url = f"{processes.api()}/jobs/{truncating.id}/logs?follow=1&offset=6000"
@@ -455,7 +455,7 @@ def large(storage: FolderStore) -> Iterator[tuple[Job, LogSupervisor]]:
 
 
 @pytest.mark.parametrize("how", ["given back", "truncated"])
-def test_a_download_that_is_overtaken_breaks_off(
+def test_a_download_is_aborted_if_its_bytes_are_trimmed(
     large: tuple[Job, LogSupervisor], processes: Processes, storage: FolderStore, how: str
 ) -> None:
     job, supervisor = large
@@ -477,7 +477,7 @@ def test_a_download_that_is_overtaken_breaks_off(
     assert "Traceback" not in processes.text()
 
 
-def test_a_follower_is_told_what_was_not_kept(
+def test_a_follower_is_notified_of_trimmed_bytes(
     large: tuple[Job, LogSupervisor], processes: Processes
 ) -> None:
     job, supervisor = large
@@ -534,7 +534,7 @@ def test_on_a_full_disk_jobs_are_ended_and_recorded(
 # --- Descriptors ----------------------------------------------------------------------------------
 
 
-def test_too_few_descriptors_for_the_slots_refuse_the_start(processes: Processes) -> None:
+def test_too_few_descriptors_for_the_slots_prevent_the_start(processes: Processes) -> None:
     line = f"ulimit -n 64; exec {sys.executable} worker.py --slots 40"
     process = processes.start("/bin/sh", "-c", line)
     assert process.wait(20) == 1
@@ -568,7 +568,7 @@ def test_with_few_descriptors_dead_jobs_are_still_recorded(
 
 
 @pytest.mark.parametrize("home", ["queued/default", "running"])
-def test_a_copy_of_a_job_that_ended_is_set_aside(
+def test_a_copy_of_an_ended_job_is_set_aside(
     storage: FolderStore, worker: Worker, ended: Ended, processes: Processes, home: str
 ) -> None:
     worker()
@@ -609,7 +609,7 @@ def littered(storage: FolderStore) -> list[str]:
     return sorted([*loops, *days, "queued/default/20261332-256161-abcdefgh", *workers])
 
 
-def test_what_cannot_be_read_is_passed_over_and_named(
+def test_unreadable_files_are_skipped_and_named(
     storage: FolderStore,
     worker: Worker,
     ended: Ended,
@@ -630,7 +630,7 @@ def test_what_cannot_be_read_is_passed_over_and_named(
     assert process.poll() is None and "Traceback" not in processes.text()
 
 
-def test_what_was_tidied_up_is_named_no_more(storage: FolderStore, littered: list[str]) -> None:
+def test_a_fixed_problem_is_no_longer_reported(storage: FolderStore, littered: list[str]) -> None:
     assert len(storage.unreadable()) == len(littered)
     root = Path(storage.root)
     (root / "failed/20260101").unlink()
@@ -716,7 +716,7 @@ def hook() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_the_webhook_tells_no_env_and_follows_no_redirect(
+def test_the_webhook_sends_no_env_and_follows_no_redirect(
     storage: FolderStore, worker: Worker, processes: Processes, hook: HTTPServer
 ) -> None:
     worker(TAILBOARD_WEBHOOK=f"http://127.0.0.1:{hook.server_port}/here")

@@ -47,7 +47,7 @@ def without_holes(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-def test_a_running_jobs_runaway_log_gives_its_head_back(
+def test_the_oldest_part_of_a_running_jobs_runaway_log_is_freed(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -75,7 +75,7 @@ def test_a_running_jobs_runaway_log_gives_its_head_back(
         assert begin == kept.start == found.log_start and data.strip(b"0123456789\n") == b""
 
 
-def test_a_log_that_is_a_few_bytes_too_large_does_not_stop_its_job(
+def test_a_log_slightly_over_the_limit_does_not_stop_its_job(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
 ) -> None:
     """It is given back in blocks, and there is none to give back yet."""
@@ -93,7 +93,7 @@ def test_a_log_that_is_a_few_bytes_too_large_does_not_stop_its_job(
     assert ended(job).status is Status.SUCCEEDED
 
 
-def test_blocks_past_the_end_of_a_running_log_are_given_back(
+def test_blocks_past_the_end_of_a_running_log_are_freed(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
 ) -> None:
     processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
@@ -148,7 +148,7 @@ def test_a_short_job_leaves_no_more_than_the_limit(
     assert load_logs(storage, jobs[1].id, 1) == "1000000\n"
 
 
-def test_a_runaway_job_is_stopped_where_holes_are_impossible(
+def test_a_runaway_job_is_stopped_if_its_log_cannot_be_trimmed(
     without_holes: Path, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     storage = FolderStore(without_holes / "jobs")
@@ -161,7 +161,7 @@ def test_a_runaway_job_is_stopped_where_holes_are_impossible(
     assert found.reason and "TAILBOARD_LOG_MAX_BYTES" in found.reason
 
 
-def test_what_the_limit_holds_is_kept_whole(storage: FolderStore, tmp_path: Path) -> None:
+def test_a_log_within_the_limit_is_kept_whole(storage: FolderStore, tmp_path: Path) -> None:
     data = os.urandom(LIMIT + 300_000)
     (tmp_path / "output.log").write_bytes(data)
     keeper = supervise(tmp_path)
@@ -173,7 +173,7 @@ def test_what_the_limit_holds_is_kept_whole(storage: FolderStore, tmp_path: Path
     assert kept[-LIMIT:] == data[-LIMIT:] and kept.startswith(b"\0" * (1 << 16))
 
 
-def test_a_read_that_is_overtaken_goes_on_behind_the_gap(
+def test_a_read_that_is_overtaken_continues_after_the_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = os.urandom(LIMIT + 300_000)
@@ -192,7 +192,7 @@ def test_a_read_that_is_overtaken_goes_on_behind_the_gap(
     keeper.close()
 
 
-def test_no_sample_is_later_than_a_clock_that_is_set_back(
+def test_no_size_sample_is_later_than_a_clock_that_was_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "output.log"

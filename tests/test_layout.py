@@ -63,7 +63,7 @@ def folders() -> list[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_part_imports_only_what_is_below_it(module: str) -> None:
+def test_a_module_imports_only_from_layers_below_it(module: str) -> None:
     for imported in imports_of(module):
         above, below = floor_of(module), floor_of(imported)
         assert above <= below, f"{module} imports {imported}, which is on a higher floor"
@@ -71,7 +71,7 @@ def test_a_part_imports_only_what_is_below_it(module: str) -> None:
             raise AssertionError(f"{module} imports {imported}, another part of its floor")
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_modules_do_not_import_each_other_in_a_cycle() -> None:
     left = {module: imports_of(module) for module in MODULES}
     while ready := [module for module, needed in left.items() if not needed & left.keys()]:
         for module in ready:
@@ -80,7 +80,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_file_is_short_and_begins_with_what_it_contains(module: str) -> None:
+def test_each_file_is_short_and_begins_with_a_summary(module: str) -> None:
     text = MODULES[module].read_text()
     longest = LONGEST_ROLE if MODULES[module].name in ROLES else LONGEST_PART
     assert text.count("\n") <= longest, "it covers two subjects: divide it between them"

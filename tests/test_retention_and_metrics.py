@@ -219,7 +219,7 @@ def test_one_large_log_is_trimmed_before_other_jobs_are_deleted(
     )
 
 
-def test_blocks_past_the_end_of_a_log_count_and_are_given_back(storage: FolderStore) -> None:
+def test_blocks_past_the_end_of_a_log_count_and_are_freed(storage: FolderStore) -> None:
     others = [finished(storage, 2, 5_000) for _ in range(3)]
     empty = finished(storage, 0, 10)
     path = Path(storage.root, "succeeded", empty.id[:8], empty.id, "output.log")
