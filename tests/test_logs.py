@@ -92,7 +92,9 @@ def check_headers(answer: requests.Response, status: str, complete: bool) -> Non
 # --- The end, and parts -------------------------------------------------------------------------
 
 
-def test_without_parameters_the_last_1000_lines_come(site: Site, job_maker: JobMaker) -> None:
+def test_without_parameters_the_last_1000_lines_are_returned(
+    site: Site, job_maker: JobMaker
+) -> None:
     lines = [f"line {n}\n".encode() for n in range(1_500)]
     job_id = job_maker.ended(b"".join(lines))
     answer = site.get(f"/jobs/{job_id}/logs")
@@ -102,9 +104,7 @@ def test_without_parameters_the_last_1000_lines_come(site: Site, job_maker: JobM
 
 
 @pytest.mark.parametrize("end", [b"\n", b"", b"\r", b"\n\n"])
-def test_a_tail_counts_lines_the_last_of_which_may_lack_its_end(
-    site: Site, job_maker: JobMaker, end: bytes
-) -> None:
+def test_a_tail_counts_an_unfinished_last_line(site: Site, job_maker: JobMaker, end: bytes) -> None:
     content = b"a\nb\n\xe6\x97\xa5\nlast" + end
     job_id = job_maker.ended(content)
     lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
@@ -122,7 +122,7 @@ def test_a_tail_of_an_endless_line_is_at_most_1_mib(site: Site, job_maker: JobMa
     check_headers(answer, "succeeded", True)
 
 
-def test_parts_by_offset_put_together_are_the_log(site: Site, job_maker: JobMaker) -> None:
+def test_parts_read_by_offset_add_up_to_the_log(site: Site, job_maker: JobMaker) -> None:
     content = random.Random(1).randbytes(700_000)
     job_id = job_maker.ended(content)
     for limit in (None, 100_000, 4 << 20):
@@ -140,9 +140,7 @@ def test_parts_by_offset_put_together_are_the_log(site: Site, job_maker: JobMake
         assert max(sizes) <= (limit or 256 << 10)
 
 
-def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(
-    site: Site, job_maker: JobMaker
-) -> None:
+def test_japanese_can_be_read_one_byte_at_a_time(site: Site, job_maker: JobMaker) -> None:
     content = "日本語🎉\n".encode() + b"\xe6\x97"
     job_id = job_maker.ended(content)
     for limit in (1, 2, 3, 4):
@@ -154,7 +152,7 @@ def test_one_byte_at_a_time_even_japanese_is_read_to_its_end(
         assert got == content
 
 
-def test_half_a_character_is_held_back_until_it_is_whole(
+def test_a_partial_character_is_held_back_until_it_is_complete(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     whole = "日🎉".encode()
@@ -175,7 +173,7 @@ def test_half_a_character_is_held_back_until_it_is_whole(
     check_headers(answer, "succeeded", True)
 
 
-def test_a_client_that_polls_has_every_random_byte(served: Site) -> None:
+def test_a_polling_client_gets_every_random_byte(served: Site) -> None:
     job_id = served.submit("for i in 1 2 3 4 5 6 7 8; do head -c 300001 /dev/urandom; done")
     path, got, whole = f"/jobs/{job_id}/logs?offset=", bytearray(), False
 
@@ -225,7 +223,7 @@ follow=x download= q= limit=0 limit=1001 before=-1 before=x offset=9999999999999
 
 
 @pytest.mark.parametrize("query", [*WRONG, "q=%0A", "q=" + "x" * 201, "tail=" + "9" * 4_000])
-def test_a_wrong_parameter_is_named(site: Site, query: str) -> None:
+def test_an_invalid_parameter_is_named(site: Site, query: str) -> None:
     details = is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400)
     assert details["detail"].startswith(f"{query.partition('=')[0]} must be "), details
 
@@ -233,11 +231,11 @@ def test_a_wrong_parameter_is_named(site: Site, query: str) -> None:
 @pytest.mark.parametrize(
     "query", ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1"]
 )
-def test_places_exclude_each_other(site: Site, query: str) -> None:
+def test_parameters_for_a_position_exclude_each_other(site: Site, query: str) -> None:
     is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
 
 
-def test_the_first_line_of_an_answer_is_numbered(site: Site, job_maker: JobMaker) -> None:
+def test_a_response_has_the_number_of_its_first_line(site: Site, job_maker: JobMaker) -> None:
     job_id = job_maker.ended(b"".join(b"line %d\n" % n for n in range(1, 5_001)))
     tail = site.get(f"/jobs/{job_id}/logs?tail=10")
     assert (tail.text.split("\n")[0], tail.headers["X-Log-Line"]) == ("line 4991", "4991")
@@ -301,9 +299,7 @@ def test_a_range_of_a_download_is_a_206(
 
 
 @pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=5000-6000"])
-def test_a_range_that_lies_past_the_end_is_a_416(
-    site: Site, job_maker: JobMaker, wanted: str
-) -> None:
+def test_a_range_past_the_end_is_a_416(site: Site, job_maker: JobMaker, wanted: str) -> None:
     job_id = job_maker.ended(b"x" * 1_000)
     answer = site.get(f"/jobs/{job_id}/logs?download=1", headers={"Range": wanted})
     is_problem(answer, 416)
@@ -313,7 +309,7 @@ def test_a_range_that_lies_past_the_end_is_a_416(
 @pytest.mark.parametrize(
     "wanted", ["lines=0-5", "bytes", "bytes=", "bytes=x-y", "bytes=9-5", "=", "日"]
 )
-def test_a_range_that_makes_no_sense_here_gives_the_whole(
+def test_an_unsupported_range_returns_the_whole_log(
     site: Site, job_maker: JobMaker, wanted: str
 ) -> None:
     """RFC 9110, 14.2: a server ignores an unknown unit and may ignore what is not valid."""
@@ -323,7 +319,7 @@ def test_a_range_that_makes_no_sense_here_gives_the_whole(
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(
+def test_a_range_of_a_log_that_may_have_changed_returns_the_whole_log(
     site: Site, job_maker: JobMaker
 ) -> None:
     job_id = job_maker.ended(b"x" * 1_000)
@@ -332,7 +328,7 @@ def test_a_range_of_a_log_that_may_have_changed_gives_the_whole(
     assert (answer.status_code, len(answer.content)) == (200, 1_000)
 
 
-def test_a_download_is_resumed_unless_the_log_has_grown(
+def test_a_download_can_be_resumed_unless_the_log_has_grown(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     job_maker.write(running, b"0123456789")
@@ -347,7 +343,7 @@ def test_a_download_is_resumed_unless_the_log_has_grown(
     assert answer.headers["ETag"] != tag
 
 
-def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
+def test_a_growing_log_is_downloaded_up_to_its_current_end(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     path = f"/jobs/{running.job.id}/logs?download=1"
@@ -362,7 +358,7 @@ def test_a_log_that_grows_is_downloaded_as_far_as_it_has_got(
 # --- Following ----------------------------------------------------------------------------------
 
 
-def test_a_follower_gets_the_tail_then_news_then_the_end(
+def test_a_follower_gets_the_tail_then_new_output_then_the_end(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     job_maker.write(running, b"before\n")
@@ -461,7 +457,7 @@ def test_a_follower_stays_with_a_job_through_its_next_attempt(
     assert stream.rest() == b"first attempt\nsecond attempt\n"
 
 
-def test_a_follower_may_say_where_to_begin(site: Site, job_maker: JobMaker) -> None:
+def test_a_follower_can_choose_where_to_begin(site: Site, job_maker: JobMaker) -> None:
     job_id = job_maker.ended(b"0123\n5678\nabcd\n")
     for query, expected in (
         ("&offset=3", b"3\n5678\nabcd\n"),
@@ -480,14 +476,14 @@ def test_a_follower_may_say_where_to_begin(site: Site, job_maker: JobMaker) -> N
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "99999999999999999999", "日"])
-def test_a_wrong_last_event_id_is_a_400(site: Site, job_maker: JobMaker, last: str) -> None:
+def test_an_invalid_last_event_id_is_a_400(site: Site, job_maker: JobMaker, last: str) -> None:
     headers: dict[str, Any] = EVENTS | {"Last-Event-ID": last.encode()}
     job_id = job_maker.ended(b"text\n")
     is_problem(site.get(f"/jobs/{job_id}/logs?follow=1", headers=headers), 400)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) -> None:
+def test_resumed_events_give_the_exact_text(served: Site, seed: int) -> None:
     job_id = served.submit([sys.executable, str(PROGRAMS / "write_pieces.py")])
     pick, text, last, cuts, wanted = random.Random(seed), "", "", 0, 0
     while True:
@@ -510,14 +506,14 @@ def test_events_resumed_after_cuts_give_the_exact_text(served: Site, seed: int) 
     assert text == served.job_maker.log(job_id).read_bytes().decode(errors="replace")
 
 
-def test_a_plain_follower_of_random_bytes_has_the_file(served: Site) -> None:
+def test_a_plain_follower_gets_random_bytes_unchanged(served: Site) -> None:
     job_id = served.submit("for i in 1 2 3 4 5 6 7 8 9; do head -c 200001 /dev/urandom; done")
     stream = follow(served, job_id, "&offset=0")
     assert stream.rest() == served.job_maker.log(job_id).read_bytes()
     assert len(stream.data) == 9 * 200_001
 
 
-def test_half_a_character_is_followed_once_it_is_whole(
+def test_a_follower_gets_a_character_once_it_is_complete(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     stream = follow(site, running.job.id, **EVENTS)
@@ -532,7 +528,7 @@ def test_half_a_character_is_followed_once_it_is_whole(
     assert events[-1]["id"] == "6"
 
 
-def test_a_follower_is_told_of_output_and_end_at_once(locked: Site) -> None:
+def test_a_follower_gets_output_and_the_end_at_once(locked: Site) -> None:
     """Not when it is time for the next ping, which comes after minutes on this site."""
     held = locked.job_maker.running()
     stream = follow(locked, held.job.id, **EVENTS)
@@ -568,7 +564,7 @@ def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
         stream.rest()
 
 
-def test_beyond_the_cap_only_followers_get_a_503(
+def test_above_the_limit_only_followers_get_a_503(
     full: tuple[Site, str, list[Stream]],
 ) -> None:
     small, path, streams = full
@@ -584,7 +580,7 @@ def test_beyond_the_cap_only_followers_get_a_503(
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])
-def test_a_follower_that_goes_frees_its_place(
+def test_a_follower_that_disconnects_frees_its_place(
     full: tuple[Site, str, list[Stream]], headers: dict[str, str]
 ) -> None:
     small, path, streams = full
@@ -604,7 +600,7 @@ def test_a_follower_whose_connection_is_reset_frees_its_place(
     streams.append(admitted(small, path))
 
 
-def test_heads_and_wrong_requests_of_followers_take_no_place(
+def test_head_and_invalid_requests_take_no_followers_place(
     full: tuple[Site, str, list[Stream]],
 ) -> None:
     small, path, streams = full
@@ -629,7 +625,7 @@ def stamped(answer: requests.Response) -> list[tuple[float, str]]:
     return lines
 
 
-def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path: Path) -> None:
+def test_lines_get_the_time_of_writing_and_are_found_by_time(served: Site, tmp_path: Path) -> None:
     os.mkfifo(gate := tmp_path / "gate")
     job_id = served.submit(f"while read x; do echo $x; done < {gate}")
     path = f"/jobs/{job_id}/logs"
@@ -667,7 +663,7 @@ def test_lines_are_stamped_when_written_and_found_by_time(served: Site, tmp_path
     assert served.get(f"{path}?since=2000-01-01T00:00:00Z&limit_bytes=5").text == "one\nt"
 
 
-def test_every_line_is_stamped_once_wherever_the_text_is_cut(
+def test_every_line_gets_one_timestamp_wherever_the_text_is_split(
     site: Site, job_maker: JobMaker, running: Claim
 ) -> None:
     job_maker.write(running, "一\n\n二\r三\n".encode() + b"x" * 70_000 + b"\n")
@@ -688,7 +684,7 @@ def test_every_line_is_stamped_once_wherever_the_text_is_cut(
         assert (bare, count) == (content, lines)
 
 
-def test_offsets_with_timestamps_count_bytes_of_the_log(site: Site, job_maker: JobMaker) -> None:
+def test_offsets_do_not_count_timestamps(site: Site, job_maker: JobMaker) -> None:
     job_id = job_maker.ended(b"one\ntwo\n")
     path = f"/jobs/{job_id}/logs?timestamps=1&limit_bytes=4&offset="
     assert numbers(site.get(f"{path}0")) == (0, 4, 8)
@@ -699,7 +695,7 @@ def test_offsets_with_timestamps_count_bytes_of_the_log(site: Site, job_maker: J
 # --- A log whose head was given back ------------------------------------------------------------
 
 
-def test_a_log_whose_head_was_given_back_says_where_it_starts(small: Site, gate: Gate) -> None:
+def test_a_trimmed_log_reports_where_it_starts(small: Site, gate: Gate) -> None:
     job_id = small.submit(f"seq 1000000; {gate.wait}; echo end")
     path = f"/jobs/{job_id}/logs"
     answer = small.get(path)
@@ -749,7 +745,7 @@ def search(site: Site, job_id: str, **query: object) -> tuple[list[dict[str, Any
     return body["matches"], body["next"]
 
 
-def test_a_search_finds_lines_newest_first_with_their_places(
+def test_a_search_returns_lines_newest_first_with_their_offsets(
     site: Site, job_maker: JobMaker
 ) -> None:
     content = "start\nError: 一\nfine\nAN ERROR, and an error\n日本語 error"
@@ -773,7 +769,7 @@ def test_a_search_finds_lines_newest_first_with_their_places(
         assert search(site, job_id, q=absent) == ([], None)
 
 
-def test_a_search_goes_on_where_it_stopped(site: Site, job_maker: JobMaker) -> None:
+def test_a_search_continues_where_it_stopped(site: Site, job_maker: JobMaker) -> None:
     job_id = job_maker.ended(b"".join(b"%d %s\n" % (n, b"odd" * (n % 2)) for n in range(1, 1_001)))
     got: list[int] = []
     following: int | None = None
@@ -873,7 +869,7 @@ def test_each_search_takes_time_in_proportion_to_the_log(tmp_path: Path) -> None
     assert seconds(b"ab" + b"a" * 198) < 25 * plain
 
 
-def test_the_last_match_is_found_as_rfind_finds_it() -> None:
+def test_the_last_match_is_the_one_that_rfind_finds() -> None:
     found = 0
     for seed in range(2_000):
         chance = random.Random(seed)
@@ -896,11 +892,11 @@ def test_matches_are_counted_over_the_whole_log(site: Site, job_maker: JobMaker)
     assert site.get(f"/jobs/{job_id}/logs?q=x&count=1").json()["count"] == 0
 
 
-def test_counting_without_a_text_is_a_400(site: Site, job_maker: JobMaker) -> None:
+def test_counting_without_a_search_text_is_a_400(site: Site, job_maker: JobMaker) -> None:
     is_problem(site.get(f"/jobs/{job_maker.ended()}/logs?count=1"), 400, "count goes with q")
 
 
-def test_50_mb_are_searched_and_the_answer_is_bounded(site: Site, job_maker: JobMaker) -> None:
+def test_50_mb_are_searched_and_the_response_is_limited(site: Site, job_maker: JobMaker) -> None:
     line = b"%09d " + b"x" * 40 + b"\n"
     held = job_maker.running()
     for n in range(10):
@@ -941,7 +937,7 @@ def memory(pid: int, name: str) -> int:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
-def test_a_huge_log_is_served_in_little_memory(small: Site) -> None:
+def test_a_huge_log_is_served_with_little_memory(small: Site) -> None:
     line = b"2026-11-23 18:00:00 INFO a line as programs write them, number %09d\n"
     block = b"".join(line % n for n in range(15_000))
     held = small.job_maker.running()

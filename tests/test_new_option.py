@@ -137,7 +137,7 @@ def test_a_new_option_can_be_saved(copy: Copy, folder: Path) -> None:
     assert record_of(folder, job["id"])["nice"] == 9
 
 
-def test_a_wrong_value_of_a_new_option_is_refused(copy: Copy) -> None:
+def test_an_invalid_value_of_a_new_option_is_refused(copy: Copy) -> None:
     for value in (20, -1, "7", 1.5):
         for method, path in (("POST", "/jobs"), ("PUT", "/saved/quiet")):
             problem = copy.ask(method, path, 400, {"command": "true", "nice": value})

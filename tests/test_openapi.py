@@ -335,7 +335,7 @@ def test_each_route_asks_for_the_access_that_it_declares(locked: Site) -> None:
         assert described[path][method]["security"] == SECURITY[operation.access], (method, path)
 
 
-def test_an_api_without_a_token_describes_that_none_is_needed(site: Site) -> None:
+def test_the_description_of_an_api_without_a_token_requires_none(site: Site) -> None:
     described = site.get("/openapi.json").json()["paths"]
     for (method, path), operation in operations_module.OPERATIONS.items():
         security = described[path][method]["security"]
@@ -372,7 +372,7 @@ def test_an_entry_without_a_route_prevents_the_start(
     assert refused.value.message == "OPERATIONS has GET /nowhere, which no route serves"
 
 
-def test_every_operation_says_what_it_is(app: Flask) -> None:
+def test_every_operation_has_a_summary(app: Flask) -> None:
     described = app.test_client().get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
     found = described.get_json()
     operations = [each for methods in found["paths"].values() for each in methods.values()]

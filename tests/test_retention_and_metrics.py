@@ -100,7 +100,7 @@ def test_after_the_clock_jumped_age_deletes_nothing_for_an_hour(
     assert not all_ids(storage)
 
 
-def test_a_clock_that_is_corrected_a_little_is_believed(storage: FolderStore) -> None:
+def test_a_small_correction_of_the_clock_is_accepted(storage: FolderStore) -> None:
     finished(storage, 3.5)
     move_clock(storage, CLOCK_TOLERANCE / 2)
     prune(storage, 3)
@@ -115,9 +115,7 @@ def test_a_new_folder_deletes_nothing_by_age_for_an_hour(storage: FolderStore) -
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 9_999, b'{"boot": 1e999}', b"\xff\0"])
-def test_a_damaged_ledger_of_retention_deletes_nothing(
-    storage: FolderStore, content: bytes
-) -> None:
+def test_a_damaged_retention_file_deletes_nothing(storage: FolderStore, content: bytes) -> None:
     old = finished(storage, 3.5)
     Path(storage.root, "retention").write_bytes(content)
     prune(storage, 3)
@@ -125,7 +123,7 @@ def test_a_damaged_ledger_of_retention_deletes_nothing(
     assert read_ledger(storage)["boot"] == storage.boot
 
 
-def test_a_ledger_of_a_later_version_is_believed(storage: FolderStore) -> None:
+def test_a_retention_file_of_a_later_version_is_accepted(storage: FolderStore) -> None:
     finished(storage, 3.5)
     path = Path(storage.root, "retention")
     path.write_text(json.dumps(read_ledger(storage) | {"field_of_the_future": 1}))
@@ -133,7 +131,7 @@ def test_a_ledger_of_a_later_version_is_believed(storage: FolderStore) -> None:
     assert not all_ids(storage)
 
 
-def test_age_deletes_no_more_than_its_share_in_an_hour(
+def test_deletion_by_age_stays_within_its_hourly_limit(
     storage: FolderStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailboard.folder.retention.DELETED_AN_HOUR", 3)
@@ -157,7 +155,7 @@ def all_ids(storage: FolderStore) -> set[str]:
     return set(storage.find("2"))
 
 
-def test_jobs_are_deleted_so_many_days_after_their_end(storage: FolderStore) -> None:
+def test_jobs_are_deleted_the_configured_days_after_their_end(storage: FolderStore) -> None:
     old, young = finished(storage, 3.5), finished(storage, 2.5)
     waiting = storage.submit(Job(command="true"))
     prune(storage, 3)
@@ -176,14 +174,14 @@ def test_a_job_whose_log_is_being_read_is_kept(storage: FolderStore) -> None:
     assert not all_ids(storage)
 
 
-def test_a_job_that_ran_for_long_is_kept_from_its_end_on(storage: FolderStore) -> None:
+def test_the_age_of_a_long_job_counts_from_its_end(storage: FolderStore) -> None:
     job = finished(storage, 40)
     os.utime(f"{storage.root}/succeeded/{job.id[:8]}/{job.id}/journal")
     prune(storage, 30)
     assert all_ids(storage) == {job.id}
 
 
-def test_half_made_jobs_and_old_keys_are_removed(storage: FolderStore) -> None:
+def test_incomplete_jobs_and_old_keys_are_removed(storage: FolderStore) -> None:
     root = Path(storage.root)
     storage.submit(Job(command="true"), key="k")
     (root / "tmp" / "half").mkdir()
@@ -230,7 +228,7 @@ def test_blocks_past_the_end_of_a_log_count_and_are_freed(storage: FolderStore) 
     assert path.stat().st_blocks * 512 < 100_000 and path.read_bytes() == b"x" * 10
 
 
-def test_a_log_that_is_read_is_not_trimmed(storage: FolderStore) -> None:
+def test_a_log_that_is_being_read_is_not_trimmed(storage: FolderStore) -> None:
     large = finished(storage, 0, 1_500_000)
     with storage.open_log(large.id):
         prune(storage, 0, 1_000_000)
@@ -301,7 +299,7 @@ def test_a_job_with_deeply_nested_folders_is_deleted_whole(
     assert metric(url, 'tailboard_jobs_ended_total{status="succeeded"}') == 1
 
 
-def test_what_a_delete_has_left_is_removed_later(
+def test_leftovers_of_a_delete_are_removed_later(
     storage: FolderStore, make_deep: Callable[[Path], None]
 ) -> None:
     grave = Path(storage.root, "tmp", "x.deleted")
@@ -320,7 +318,7 @@ def test_the_worker_prunes_while_it_runs(
     wait_until(lambda: not all_ids(storage), describe=processes.text)
 
 
-def test_an_old_job_whose_log_is_no_file_hangs_no_worker(
+def test_an_old_job_whose_log_is_not_a_file_does_not_hang_a_worker(
     storage: FolderStore,
     processes: Processes,
     worker: Callable[..., object],
@@ -346,7 +344,7 @@ def test_an_old_job_whose_log_is_no_file_hangs_no_worker(
     assert ended(storage.submit(Job(command="true"))).status is Status.SUCCEEDED
 
 
-def test_health_tells_jobs_that_nobody_serves(
+def test_health_reports_jobs_that_no_worker_serves(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     url = processes.api()
@@ -363,7 +361,7 @@ def test_health_tells_jobs_that_nobody_serves(
     assert requests.get(f"{url}/healthz").status_code == 200
 
 
-def test_health_tells_of_a_worker_that_lives_but_does_not_respond(
+def test_health_reports_a_worker_that_is_alive_but_does_not_respond(
     processes: Processes, worker: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     url = processes.api("tailboard.workers.UNRESPONSIVE_AFTER=5")
@@ -391,7 +389,7 @@ def test_health_tells_of_a_worker_that_lives_but_does_not_respond(
         ({"heartbeat": None}, True),  # of an earlier version
     ],
 )
-def test_a_worker_responds_by_the_monotonic_clock_alone(
+def test_whether_a_worker_responds_depends_only_on_the_monotonic_clock(
     storage: FolderStore, change: dict[str, Any], responds: bool
 ) -> None:
     storage.heartbeat(WorkerInfo("w", "host", 1, 2, []), 0)
@@ -461,7 +459,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     server.server_close()
 
 
-def test_the_webhook_is_told_of_what_went_wrong_and_tried_again(
+def test_the_webhook_reports_failures_and_is_retried(
     storage: FolderStore, processes: Processes, listener: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, told = listener
@@ -519,7 +517,7 @@ def endless() -> Iterator[Callable[..., Endless]]:
         each.stop()
 
 
-def test_a_webhook_that_drips_headers_is_given_up_and_its_connection_closed(
+def test_a_webhook_that_drips_headers_is_abandoned_and_disconnected(
     endless: Callable[..., Endless],
 ) -> None:
     receiver = endless(b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x", 0.05)
@@ -527,7 +525,7 @@ def test_a_webhook_that_drips_headers_is_given_up_and_its_connection_closed(
     assert receiver.is_closed.wait(30)
 
 
-def test_of_an_endless_answer_to_the_webhook_nothing_is_read(
+def test_an_endless_response_of_the_webhook_is_not_read(
     endless: Callable[..., Endless],
 ) -> None:
     receiver = endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 16))
@@ -536,7 +534,7 @@ def test_of_an_endless_answer_to_the_webhook_nothing_is_read(
     assert receiver.sent < 32 << 20  # what the kernel buffers
 
 
-def test_a_dead_webhook_is_never_in_the_way(
+def test_a_dead_webhook_never_delays_jobs(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     processes.worker(TAILBOARD_WEBHOOK="http://127.0.0.1:9/", TAILBOARD_WEBHOOK_ON="succeeded")

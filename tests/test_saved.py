@@ -78,7 +78,9 @@ def settled(text: str, command: SavedCommand, **fields: Any) -> Schedule:
                      ["2026-11-30T09:00"], id="working-days"),
     ],
 )  # fmt: skip
-def test_the_times_of_an_expression(cron: str, zone: str, after: str, times: list[str]) -> None:
+def test_a_cron_expression_gives_its_times(
+    cron: str, zone: str, after: str, times: list[str]
+) -> None:
     found = [utc(moment)[:16] for moment in islice(cron_times(cron, zone, at(after)), len(times))]
     assert found == times
 
@@ -99,13 +101,13 @@ def test_the_times_of_an_expression(cron: str, zone: str, after: str, times: lis
         ("²/² * * * 5L#L", "cron: its minute"),
     ],
 )
-def test_an_expression_that_cannot_be_read_names_its_field(cron: str, sentence: str) -> None:
+def test_an_error_in_a_cron_expression_names_the_field(cron: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         hourly(cron=cron).check()
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "../etc/passwd", "", "CEST", "a\0"])
-def test_a_time_zone_that_is_unknown_is_told(zone: str) -> None:
+def test_an_unknown_time_zone_is_reported(zone: str) -> None:
     with pytest.raises(ValueError, match="zone must be an IANA name such as UTC"):
         hourly(zone=zone).check()
 
@@ -113,7 +115,7 @@ def test_a_time_zone_that_is_unknown_is_told(zone: str) -> None:
 # --- What is due ----------------------------------------------------------------------------------
 
 
-def test_a_time_that_has_come_is_run_on_its_own_account() -> None:
+def test_a_scheduled_time_starts_a_run() -> None:
     command = hourly()
     seen = settled("2026-11-25T02:00", command, skipped=2)
     assert due(command, seen, at("2026-11-25T03:00") - 0.001) is None
@@ -138,7 +140,7 @@ def test_a_time_that_has_come_is_run_on_its_own_account() -> None:
          "more than 1,000 scheduled runs between 2026-01-01 01:00 and 2026-11-25 04:00 UTC"),
     ],
 )  # fmt: skip
-def test_times_that_were_missed_are_one_run_that_says_so(
+def test_missed_times_are_replaced_by_one_run_that_says_so(
     begin: str, now: str, reason: str | None
 ) -> None:
     command = hourly(saved_at="2026-01-01T00:00:00Z")
@@ -161,7 +163,7 @@ def test_a_doubled_hour_is_found_among_many_missed_ones() -> None:
     assert decision and decision.key == own_key("hourly@2026-10-25T00:30Z")
 
 
-def test_times_are_skipped_while_a_run_is_there() -> None:
+def test_times_are_skipped_while_a_run_is_active() -> None:
     command = hourly()
     seen = settled("2026-11-25T01:00", command, skipped=2)
     decision = due(command, seen, at("2026-11-25T03:00"), active="ID")
@@ -172,20 +174,20 @@ def test_times_are_skipped_while_a_run_is_there() -> None:
 
 
 @pytest.mark.parametrize("change", [{"cron": None}, {"paused": True}])
-def test_a_command_without_times_or_paused_is_never_due(change: dict[str, Any]) -> None:
+def test_a_command_without_a_schedule_or_paused_is_never_due(change: dict[str, Any]) -> None:
     command = hourly(**change)
     assert due(command, settled("2026-11-25T01:00", command), at("2026-11-25T09:00")) is None
     assert next_time(command, Schedule(), at("2026-11-25T09:00")) is None
 
 
-def test_a_new_command_has_no_times_from_before_it_was_saved() -> None:
+def test_a_new_command_has_no_times_before_it_was_saved() -> None:
     command = hourly(saved_at="2026-11-25T02:30:00Z")
     assert due(command, Schedule(), at("2026-11-25T02:59")) is None
     decision = due(command, Schedule(), at("2026-11-25T03:00"))
     assert decision and decision.submits and decision.reason is None
 
 
-def test_a_cron_changed_by_hand_counts_from_its_files_time() -> None:
+def test_a_schedule_changed_by_hand_counts_from_its_files_time() -> None:
     command = hourly(saved_at="2026-11-25T05:30:00Z")
     seen = settled("2026-11-25T01:00", hourly(cron="0 1 * * *"))
     assert due(command, seen, at("2026-11-25T05:59")) is None
@@ -198,7 +200,7 @@ def test_a_cron_changed_by_hand_counts_from_its_files_time() -> None:
     )
 
 
-def test_a_clock_set_back_fires_nothing_twice() -> None:
+def test_a_clock_that_is_set_back_fires_nothing_twice() -> None:
     command = hourly()
     seen = settled("2026-11-25T03:00", command)
     assert due(command, seen, at("2026-11-25T02:10")) is None
@@ -207,7 +209,7 @@ def test_a_clock_set_back_fires_nothing_twice() -> None:
     assert decision and decision.submits and decision.reason is None
 
 
-def test_a_time_settled_far_ahead_does_not_silence_a_schedule() -> None:
+def test_a_time_recorded_far_ahead_does_not_stop_a_schedule() -> None:
     """A clock went to 2036 and came back: from now on times count again, and none is caught up."""
     command = hourly()
     decision = due(command, settled("2036-01-01T00:00", command), at("2026-11-25T04:10"))
@@ -250,7 +252,7 @@ def deploy() -> SavedCommand:
     )
 
 
-def test_values_are_variables_and_never_part_of_the_line() -> None:
+def test_values_are_passed_as_variables_and_never_in_the_command_line() -> None:
     job = deploy().job({"VERSION": '"; rm -rf /'})
     assert job.command == 'echo "$VERSION to $PLACE"'
     assert job.env == {"A": "1", "VERSION": '"; rm -rf /', "PLACE": "test"}
@@ -273,7 +275,7 @@ def test_values_are_variables_and_never_part_of_the_line() -> None:
         ({"VERSION": "a" * 30_001}, "VERSION must be a string of up to 30,000 characters"),
     ],
 )
-def test_a_value_that_is_missing_or_wrong_is_named(
+def test_a_missing_or_invalid_value_is_named(
     client: FlaskClient, job_maker: JobMaker, values: dict[str, Any], sentence: str
 ) -> None:
     job_maker.storage.saved.save(deploy())
@@ -295,12 +297,12 @@ def test_a_value_that_is_missing_or_wrong_is_named(
         ([Param(name=f"P{n}") for n in range(33)], "there can be at most 32 params, not 33"),
     ],
 )  # fmt: skip
-def test_params_that_do_not_go_together_are_told(params: list[Param], sentence: str) -> None:
+def test_inconsistent_params_are_reported(params: list[Param], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         replace(deploy(), params=params).check()
 
 
-def test_a_param_without_a_default_cannot_have_times() -> None:
+def test_a_schedule_needs_defaults_for_all_params() -> None:
     with pytest.raises(ValueError, match="cron needs a default for each param; VERSION has"):
         replace(deploy(), cron="@daily").check()
 
@@ -322,7 +324,7 @@ BODY: dict[str, Any] = {
 }
 
 
-def test_a_command_is_saved_shown_listed_run_and_forgotten(client: FlaskClient) -> None:
+def test_a_command_is_saved_shown_listed_run_and_deleted(client: FlaskClient) -> None:
     answer = client.put("/saved/backup", json=BODY)
     assert (answer.status_code, answer.headers["Location"]) == (201, "/saved/backup")
     told = answer.get_json()
@@ -344,7 +346,7 @@ def test_a_command_is_saved_shown_listed_run_and_forgotten(client: FlaskClient) 
     assert client.get(f"/jobs/{job['id']}").get_json()["saved"] == "backup"
 
 
-def test_what_was_read_can_be_sent_back(client: FlaskClient) -> None:
+def test_a_saved_command_can_be_sent_back_as_it_was_read(client: FlaskClient) -> None:
     client.put("/saved/backup", json=BODY)
     told = client.get("/saved/backup").get_json()
     answer = client.put("/saved/backup", json=told | {"retries": 2})
@@ -404,7 +406,7 @@ def test_an_unknown_saved_command_is_404(client: FlaskClient, method: str, path:
         ("backup", {"queue": "A B"}, "queue must be 1 to 32"),
     ],
 )  # fmt: skip
-def test_a_body_that_cannot_be_saved_is_told_in_one_sentence(
+def test_an_invalid_saved_command_is_refused_in_one_sentence(
     client: FlaskClient, name: str, change: dict[str, Any], sentence: str
 ) -> None:
     answer = client.put(f"/saved/{name}", json=BODY | change)
@@ -413,7 +415,7 @@ def test_a_body_that_cannot_be_saved_is_told_in_one_sentence(
     assert client.get("/saved").get_json() == {"saved": []}
 
 
-def test_a_saved_command_that_is_too_large_or_one_too_many_is_refused(
+def test_too_large_or_too_many_saved_commands_are_refused(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = client.put("/saved/x", json={"command": ["true", *["x" * 30_000] * 5]})
@@ -456,7 +458,7 @@ def test_a_file_copied_into_the_folder_is_a_saved_command(
         ("Bad", '{"command": "a"}', "its name must be 1 to 64"),
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_passed_over_and_named(
+def test_a_damaged_file_is_skipped_and_named(
     client: FlaskClient, folder: Path, name: str, content: str, why: str
 ) -> None:
     client.put("/saved/good", json={"command": "true"})
@@ -469,7 +471,7 @@ def test_a_damaged_file_is_passed_over_and_named(
     assert client.get("/workers").get_json()["unreadable"] == []
 
 
-def test_a_damaged_state_counts_as_settled_when_it_was_written(
+def test_a_damaged_schedule_state_counts_from_its_files_time(
     storage: FolderStore, folder: Path
 ) -> None:
     storage.saved.save(hourly())
@@ -500,7 +502,7 @@ class Clock:
         return self.now
 
 
-def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore) -> None:
+def test_a_scheduler_fires_on_the_minute_and_knows_the_next_one(storage: FolderStore) -> None:
     storage.saved.save(hourly())
     storage.saved.save(SavedCommand(saved="plain", command="true"))
     clock = Clock("2040-11-25T03:00")
@@ -519,7 +521,7 @@ def test_a_scheduler_fires_at_its_minute_and_knows_the_next(storage: FolderStore
     assert len(storage.list()[0]) == 1
 
 
-def test_a_scheduler_leaves_to_the_next_pass_what_takes_too_long(
+def test_a_scheduler_defers_slow_work_to_its_next_pass(
     storage: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker supervises its jobs between two schedules; here, after each command."""
@@ -546,7 +548,7 @@ def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
     path.write_text(json.dumps(state | {"since": None, "settled": utc(at(text))}))
 
 
-def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
+def test_a_schedule_saved_with_a_fast_clock_is_corrected_once(
     storage: FolderStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage.saved.save(hourly())
@@ -566,7 +568,7 @@ def test_a_schedule_saved_by_a_clock_ahead_is_corrected_once(
     assert job.saved == "hourly"
 
 
-def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) -> None:
+def test_a_scheduler_notices_a_changed_command(storage: FolderStore) -> None:
     clock = Clock("2040-11-25T03:10")
     scheduler = Scheduler(storage, clock)
     scheduler.fire_all_due()
@@ -584,7 +586,7 @@ def test_a_scheduler_hears_of_a_command_that_is_changed(storage: FolderStore) ->
     assert len(storage.list()[0]) == 1
 
 
-def test_one_schedule_that_fails_never_stops_the_others(storage: FolderStore, folder: Path) -> None:
+def test_a_failing_schedule_never_stops_the_others(storage: FolderStore, folder: Path) -> None:
     for name in ("a", "b", "c"):
         storage.saved.save(hourly(saved=name))
         settle(storage, "2040-11-25T03:00", name)
@@ -609,7 +611,7 @@ def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) ->
     settle(storage, text[:16])
 
 
-def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
+def test_a_worker_that_returns_replaces_all_missed_runs_by_one(
     storage: FolderStore, worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job], processes: Processes,
 ) -> None:  # fmt: skip
@@ -624,15 +626,13 @@ def test_a_worker_that_comes_back_makes_one_run_of_all_missed(
     assert len(storage.saved.runs("hourly")) == 1
 
 
-def test_a_worker_that_drains_fires_nothing(
-    storage: FolderStore, drain: Callable[..., None]
-) -> None:
+def test_a_draining_worker_fires_nothing(storage: FolderStore, drain: Callable[..., None]) -> None:
     missed(storage, "true")
     drain()
     assert storage.list()[0] == []
 
 
-def test_a_worker_fires_the_minute_that_comes(
+def test_a_worker_fires_at_the_next_minute(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """By a clock that stands a little before the next minute, as it starts."""
@@ -645,7 +645,7 @@ def test_a_worker_fires_the_minute_that_comes(
     assert (job.status, job.as_dict()["reason"]) == (Status.SUCCEEDED, None)
 
 
-def test_a_kill_at_any_step_of_a_firing_starts_one_job(
+def test_a_scheduler_killed_at_any_step_starts_one_job(
     tmp_path: Path, processes: Processes, full: bool
 ) -> None:
     """The worker is killed before each step of the firing; the next one completes it."""
@@ -718,7 +718,7 @@ def test_workers_of_two_machines_start_one_run(
     store.close()
 
 
-def test_a_damaged_command_in_redis_is_passed_over_and_named(redis: RedisServer) -> None:
+def test_a_damaged_command_in_redis_is_skipped_and_named(redis: RedisServer) -> None:
     store = RedisStore(redis.url)
     store.saved.save(hourly())
     redis.do("HSET", "tailboard:saved", "bad", "{")

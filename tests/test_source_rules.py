@@ -74,7 +74,7 @@ def is_glob(call: ast.Call) -> bool:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_path_is_taken_for_a_pattern(module: str) -> None:
+def test_no_path_is_used_as_a_pattern(module: str) -> None:
     new = found(module, is_glob)
     assert not new, (
         f"{module}: {', '.join(sorted(new))} calls glob(), which takes a `[` in the name of the "
@@ -107,7 +107,7 @@ def is_plain_open(call: ast.Call) -> bool:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module: str) -> None:
+def test_files_in_a_jobs_folder_are_opened_only_after_a_type_check(module: str) -> None:
     new = found(module, is_plain_open) - PLAIN_OPENS.keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} calls open() or os.open(). A FIFO in place of the "
@@ -120,7 +120,7 @@ def test_no_file_of_a_jobs_folder_is_opened_without_a_look_at_what_it_is(module:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_waits_by_select(module: str) -> None:
+def test_no_code_waits_with_select(module: str) -> None:
     users = found(module, lambda call: name_of(call) == "select.select")
     assert not users, (
         f"{module}: {', '.join(sorted(users))} calls select.select, which fails with a descriptor "
@@ -171,7 +171,7 @@ def is_filtered(record: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_record_is_taken_with_fields_that_a_newer_version_has_added(module: str) -> None:
+def test_no_record_class_is_built_from_unchecked_fields(module: str) -> None:
     new = found(module, is_unfiltered_record) - RECORDS.keys()
     assert not new, (
         f"{module}: {', '.join(sorted(new))} makes an object with all fields of a record. One that "

@@ -110,7 +110,7 @@ def at(seconds: float) -> str:
         ("a\x00b\x08c\td", "abc\td"),
     ],
 )
-def test_a_line_is_what_a_terminal_would_show(script: Script, raw: str, clean: str) -> None:
+def test_a_line_is_shown_as_in_a_terminal(script: Script, raw: str, clean: str) -> None:
     assert script("cleanLine(raw)", raw=raw) == clean
 
 
@@ -129,19 +129,19 @@ NO_ERRORS = ["0 errors", "no errors found", "errorless", "12 passed, 0 failed", 
 
 
 @pytest.mark.parametrize("line", [*ERRORS, *NO_ERRORS])
-def test_error_lines_are_known_by_patterns_or_by_red(script: Script, line: str) -> None:
+def test_error_lines_match_a_pattern_or_are_red(script: Script, line: str) -> None:
     patterns = json.loads((STATIC / "error_patterns.json").read_text())
     expression = "isErrorLine(line, patterns.map((each) => new RegExp(each)))"
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
 
 
-def test_a_hostile_line_is_judged_in_linear_time(script: Script) -> None:
+def test_a_hostile_line_is_checked_in_linear_time(script: Script) -> None:
     line = "\x1b[" + "31;" * 200_000 + "x"  # its square would take minutes
     assert not script("isErrorLine(line, [])", line=line)
 
 
 @pytest.mark.parametrize("line", ERRORS + NO_ERRORS)
-def test_the_worker_knows_the_same_error_lines(line: str) -> None:
+def test_the_worker_finds_the_same_error_lines(line: str) -> None:
     assert is_error(line, visible_text(line)) == (line in ERRORS)
 
 
@@ -152,7 +152,7 @@ def test_the_worker_reads_a_line_as_the_page_does(script: Script, raw: str) -> N
     assert script("plainLine(raw)", raw=raw) == visible_text(raw)
 
 
-def test_bytes_are_split_into_lines_with_their_places(script: Script) -> None:
+def test_bytes_are_split_into_lines_with_their_offsets(script: Script) -> None:
     lines = script(
         "splitBytes(new TextEncoder().encode(text), 100, 7)", text="one\n日本\n\nthe rest"
     )
@@ -174,7 +174,7 @@ def test_times_before_lines_do_not_count_as_bytes(script: Script) -> None:
     assert [(line["offset"], line["end"]) for line in lines] == [(10, 14), (14, 18)]
 
 
-def test_pieces_join_to_the_lines_of_the_whole_however_cut(script: Script) -> None:
+def test_pieces_join_into_the_same_lines_however_they_are_split(script: Script) -> None:
     text = "one\n日本語 🎉\n\nprogress\r50%\rdone\nlast\n"
     code = """(() => {
         const whole = splitBytes(new TextEncoder().encode(text), 5, 1);
@@ -200,7 +200,7 @@ def test_pieces_join_to_the_lines_of_the_whole_however_cut(script: Script) -> No
         assert lines == found["expected"]
 
 
-def test_after_bytes_that_are_no_text_only_the_end_is_sure(script: Script) -> None:
+def test_after_invalid_bytes_only_the_end_offset_is_certain(script: Script) -> None:
     code = """(() => {
         const joiner = new LineJoiner(0, 1);
         const lines = joiner.add("\\ufffd\\nmore\\n", 7);
@@ -211,7 +211,7 @@ def test_after_bytes_that_are_no_text_only_the_end_is_sure(script: Script) -> No
     assert [(line["offset"], line["end"]) for line in found["next"]] == [(7, 12)]
 
 
-def test_an_endless_progress_bar_keeps_little_in_memory(script: Script) -> None:
+def test_an_endless_progress_bar_needs_little_memory(script: Script) -> None:
     code = """(() => {
         const joiner = new LineJoiner(0, 1);
         let end = 0;
@@ -229,7 +229,7 @@ def test_an_endless_progress_bar_keeps_little_in_memory(script: Script) -> None:
     assert found["offset"] == 0
 
 
-def test_of_a_tail_only_what_is_new_is_taken(script: Script) -> None:
+def test_only_the_new_part_of_a_tail_is_used(script: Script) -> None:
     expression = "tailBehind(tail, offset, next, shown)"
     given = {"tail": "日本\nnew", "offset": 10, "next": 20}
     assert script(expression, shown=17, **given) == "new"
@@ -238,12 +238,12 @@ def test_of_a_tail_only_what_is_new_is_taken(script: Script) -> None:
     assert script(expression, shown=12, **(given | {"next": 19})) is None  # bytes that are no text
 
 
-def test_matches_are_literal_and_ignore_capitals(script: Script) -> None:
+def test_matches_are_literal_and_ignore_case(script: Script) -> None:
     assert script("findMatches('a.b A.B axb', 'a.b')") == [[0, 3], [4, 7]]
     assert script("findMatches('text', '')") == []
 
 
-def test_two_lines_stand_around_each_match(script: Script) -> None:
+def test_two_lines_are_shown_around_each_match(script: Script) -> None:
     assert script("[...linesAround([0, 6], 2, 8)]") == [0, 1, 2, 4, 5, 6, 7]
 
 
@@ -260,7 +260,7 @@ def test_two_lines_stand_around_each_match(script: Script) -> None:
         (7_260_000, "2 h 1 min"),
     ],
 )
-def test_durations_read_well(script: Script, milliseconds: int, text: str) -> None:
+def test_durations_are_formatted_for_people(script: Script, milliseconds: int, text: str) -> None:
     assert script("formatDuration(milliseconds)", milliseconds=milliseconds) == text
 
 
@@ -275,7 +275,7 @@ def test_ordinals_are_english(script: Script) -> None:
 HOSTILE = '"><img src=x onerror="alert(1)">&amp;\'`</b>'
 
 
-def test_hostile_names_reasons_and_values_are_only_text(script: Script) -> None:
+def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
     fields = ("title", "status", "queue", "reason", "id", "cwd", "worker", "exit_code")
     hostile = job(**dict.fromkeys(fields, HOSTILE), retries=0, env_names=[HOSTILE], attempts=[])
     context = {"statuses": STATUSES, "usual": 5_000, "now": NOW}
@@ -298,7 +298,7 @@ def test_hostile_names_reasons_and_values_are_only_text(script: Script) -> None:
     assert all("<img" not in piece["text"].replace(HOSTILE, "") for piece in pieces)
 
 
-def test_a_running_job_shows_how_far_it_is_by_its_usual_time(script: Script) -> None:
+def test_a_running_job_shows_its_progress_by_its_usual_duration(script: Script) -> None:
     running = job(status="running", started_at=at(3590), finished_at=None, exit_code=None)
     context = {"statuses": STATUSES, "now": NOW}
     draw = "jobRowHtml(running, { ...context, usual })"
@@ -309,7 +309,7 @@ def test_a_running_job_shows_how_far_it_is_by_its_usual_time(script: Script) -> 
     assert "progress" not in script(draw, running=running, context=context, usual=None)
 
 
-def test_neighbours_fold_unless_they_run_or_were_opened(script: Script) -> None:
+def test_neighbours_fold_unless_they_run_or_were_unfolded(script: Script) -> None:
     names = ["b", "a", "a", "a", "b", "b"]
     jobs = [job(id=str(9 - n), title=name) for n, name in enumerate(names)]
     jobs.insert(1, job(id="run", title="a", status="running", finished_at=None))
@@ -319,7 +319,7 @@ def test_neighbours_fold_unless_they_run_or_were_opened(script: Script) -> None:
     assert opened == ["9", "run", 3, "8", "7", "6", "5", "4"]
 
 
-def test_what_changed_makes_the_new_list_of_the_old_one(script: Script) -> None:
+def test_changes_turn_the_old_list_into_the_new_one(script: Script) -> None:
     jobs = [job(id=str(n)) for n in range(9, 0, -1)]
     other = [job(id="9", status="failed"), *jobs[1:]]
     lists = [jobs, other, jobs[:3], jobs[6:], [*jobs[:2], *jobs[4:]], []]
@@ -329,7 +329,7 @@ def test_what_changed_makes_the_new_list_of_the_old_one(script: Script) -> None:
             assert script("applyChanges(old, changes)", old=old, changes=changes) == new
 
 
-def test_the_usual_time_is_the_median_of_what_succeeded(script: Script) -> None:
+def test_the_usual_duration_is_the_median_of_successful_jobs(script: Script) -> None:
     jobs = [job(finished_at=at(seconds)) for seconds in (1, 2, 30)]
     jobs.append(job(status="failed", finished_at=at(500)))
     assert script("usualDurations(jobs).get('a job')", jobs=jobs) == 2_000
@@ -345,7 +345,7 @@ def test_an_address_survives_its_link(script: Script) -> None:
     assert script("readAddress('?q=&saved=a&job=1')") == {"job": "1"}
 
 
-def test_the_filters_of_an_address_are_always_all_of_them(script: Script) -> None:
+def test_an_address_always_has_all_filters(script: Script) -> None:
     filters = {"status": "", "queue": "", "q": "x", "before": ""}
     assert script("filtersOf({ q: 'x', job: '1' })") == filters
     assert script("NO_FILTERS") == filters | {"q": ""}
@@ -372,7 +372,7 @@ def test_a_link_to_a_saved_command_is_read_as_it_was_written(script: Script) -> 
     assert script("readSavedLink('?saved=a&job=1&logs=x&A=2').values") == {"A": "2"}
 
 
-def test_a_link_with_what_the_command_does_not_take_is_told(script: Script) -> None:
+def test_a_link_with_invalid_values_is_reported(script: Script) -> None:
     problem = "linkProblem(command, values)"
     assert script(problem, command=COMMAND, values={"VERSION": "1"}) == ""
     assert "no param NOPE" in script(problem, command=COMMAND, values={"NOPE": "1"})
@@ -387,19 +387,19 @@ def test_a_title_suggests_a_name_that_can_be_saved(script: Script, title: str, n
     assert script("suggestName(title)", title=title) == name
 
 
-def test_what_can_be_asked_for_is_in_env_or_read_by_the_command(script: Script) -> None:
+def test_params_come_from_env_or_the_variables_in_the_command(script: Script) -> None:
     line = 'cp $HOME/x ${TO} "$TO" $lower $JOB_ID $1'
     found = script("paramCandidates(names, line)", names=["FROM", "no", "TAILBOARD_X"], line=line)
     assert found == ["FROM", "TO"]
 
 
-def test_an_empty_field_is_a_value_only_in_place_of_a_default(script: Script) -> None:
+def test_an_empty_field_is_a_value_only_if_there_is_a_default(script: Script) -> None:
     given = "givenValues(params, typed)"
     typed = {"VERSION": "", "HOST": ""}
     assert script(given, params=COMMAND["params"], typed=typed) == {"HOST": ""}
 
 
-def test_text_of_saved_commands_is_no_html(script: Script) -> None:
+def test_text_of_saved_commands_is_escaped(script: Script) -> None:
     evil = "<img onerror=x>'\""
     param = {"name": "A", "label": evil, "default": evil, "choices": None}
     chosen = param | {"choices": [evil]}
@@ -413,7 +413,7 @@ def test_text_of_saved_commands_is_no_html(script: Script) -> None:
 # --- The timeline ---------------------------------------------------------------------------------
 
 
-def test_the_timeline_has_two_lanes_at_most(script: Script) -> None:
+def test_the_timeline_has_at_most_two_lanes(script: Script) -> None:
     jobs = [job(id=str(n), started_at=at(n), finished_at=at(100)) for n in range(5)]
     layout = script("layOutTimeline(jobs, now)", jobs=jobs, now=NOW)
     assert layout["lanes"] == 2
@@ -421,7 +421,7 @@ def test_the_timeline_has_two_lanes_at_most(script: Script) -> None:
     assert all(0 <= bar["left"] < bar["right"] <= 1 for bar in layout["bars"])
 
 
-def test_there_is_no_timeline_where_nothing_ran(script: Script) -> None:
+def test_there_is_no_timeline_if_no_job_ran(script: Script) -> None:
     waiting = job(started_at=None, finished_at=None, status="queued")
     long_ago = job(started_at="2020-01-01T00:00:00Z", finished_at="2020-01-01T00:00:01Z")
     assert script("layOutTimeline(jobs, now)", jobs=[waiting, long_ago], now=NOW) is None
@@ -430,7 +430,7 @@ def test_there_is_no_timeline_where_nothing_ran(script: Script) -> None:
 # --- After a failure ------------------------------------------------------------------------------
 
 
-def test_a_match_is_marked_in_sight_and_html_is_text(script: Script) -> None:
+def test_a_match_is_marked_and_visible_and_html_is_escaped(script: Script) -> None:
     assert (
         script("markedHtml('\\x1b[31mFatal\\x1b[m: <b>', 'fatal')")
         == "<mark>Fatal</mark>: &#60;b&#62;"
@@ -440,7 +440,7 @@ def test_a_match_is_marked_in_sight_and_html_is_text(script: Script) -> None:
     assert "<img" not in script("markedHtml(text, text)", text=HOSTILE)
 
 
-def test_lines_found_are_grouped_by_their_jobs(script: Script) -> None:
+def test_matching_lines_are_grouped_by_job(script: Script) -> None:
     first = {"hits": [hit("b", 90), hit("b", 10)], "more_in": []}
     second = {"hits": [hit("b", 5), hit("a", 7)], "more_in": ["a"]}
     groups = script("addHits(addHits([], first), second)", first=first, second=second)
@@ -453,7 +453,7 @@ def hit(job_id: str, offset: int) -> dict[str, Any]:
     return {"job": {"id": job_id}, "offset": offset, "line": None, "text": "found"}
 
 
-def test_many_jobs_are_asked_about_with_their_number(script: Script) -> None:
+def test_the_question_about_many_jobs_has_their_number(script: Script) -> None:
     code = "bulkQuestion(action, filters, { ids, left_out: left, complete })"
     filters = {"status": "timed_out", "queue": "", "q": "web"}
     given = {"filters": filters, "ids": ["1"], "left": 0, "complete": True}
@@ -464,7 +464,7 @@ def test_many_jobs_are_asked_about_with_their_number(script: Script) -> None:
     )
 
 
-def test_what_was_not_done_is_told_by_its_reasons(script: Script) -> None:
+def test_declined_changes_are_counted_by_reason(script: Script) -> None:
     done = {"count": 9, "tried": 6, "isStopped": True, "declined": ["gone", "it runs", "it runs"]}
     told = script("bulkResult('delete', done)", done=done)
     assert told == "Stopped: 3 of 9 deleted. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
@@ -480,14 +480,14 @@ def test_what_was_not_done_is_told_by_its_reasons(script: Script) -> None:
         ({"not_before": at(3700), "status": "cancelled"}, ""),
     ],
 )
-def test_a_job_that_waits_tells_when_it_starts(
+def test_a_delayed_job_shows_when_it_starts(
     script: Script, fields: dict[str, Any], text: str
 ) -> None:
     waiting = job(**({"status": "queued", "attempt": 1} | fields))
     assert script("formatStart(job, now)", job=waiting, now=NOW) == text
 
 
-def test_a_row_tells_why_its_job_failed(script: Script) -> None:
+def test_a_row_shows_why_its_job_failed(script: Script) -> None:
     failed = job(status="failed", hint=HOSTILE)
     code = "jobRowHtml(job, { statuses, usual: null, now, watched: false })"
     row = script(code, job=failed, statuses=STATUSES, now=NOW)
@@ -498,7 +498,7 @@ def test_a_row_tells_why_its_job_failed(script: Script) -> None:
 # --- The files ------------------------------------------------------------------------------------
 
 
-def test_the_pure_files_use_no_document() -> None:
+def test_pure_files_do_not_use_the_document() -> None:
     for name in PURE:
         text = (STATIC / f"{name}.js").read_text()
         assert not re.search(r"\b(document|window|fetch|localStorage|Date\.now)\b\s*[.(]", text), (
@@ -506,7 +506,7 @@ def test_the_pure_files_use_no_document() -> None:
         )
 
 
-def test_everything_in_static_may_be_read_by_anybody() -> None:
+def test_everything_in_static_may_be_public() -> None:
     """It is served without the token, so nothing but code of the page stands there."""
     kinds = {path.suffix for path in STATIC.rglob("*") if path.is_file()}
     assert kinds <= {".js", ".css", ".html", ".json"}

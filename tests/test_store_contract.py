@@ -71,7 +71,7 @@ def is_woken(watch: Notifier) -> bool:
 # --- Submit and look ------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_is_found_with_all_that_was_said_of_it(store: WorkerStore) -> None:
+def test_a_submitted_job_can_be_read_with_all_its_fields(store: WorkerStore) -> None:
     said = {
         "command": ["echo", "grüße", "\n"],
         "name": "nightly\U0001f319",
@@ -95,7 +95,7 @@ def test_a_submitted_job_is_found_with_all_that_was_said_of_it(store: WorkerStor
     assert [getattr(found, name) for name in nothing] == [None] * len(nothing)
 
 
-def test_an_id_sorts_by_time_and_says_it(store: WorkerStore) -> None:
+def test_an_id_contains_the_time_and_sorts_by_it(store: WorkerStore) -> None:
     jobs = [store.submit(Job(command="true")) for _ in range(20)]
     ids = [job.id for job in jobs]
     assert ids == sorted(ids) and len(set(ids)) == 20
@@ -105,7 +105,7 @@ def test_an_id_sorts_by_time_and_says_it(store: WorkerStore) -> None:
         assert job.id[:8] == job.submitted_at[:10].replace("-", "")
 
 
-def test_a_job_has_the_fields_of_the_wire(store: WorkerStore) -> None:
+def test_a_job_is_sent_with_the_documented_fields(store: WorkerStore) -> None:
     wire = store.submit(Job(command="true")).as_dict()
     assert (
         list(wire)
@@ -136,7 +136,7 @@ def test_a_whole_number_of_seconds_is_always_written_as_one(
     [UNKNOWN, "", ".", "..", "../x", "x/../../y", f"{UNKNOWN}/", f"../queued/default/{UNKNOWN}",
      f"{UNKNOWN}\n", "\0", "20200101-000000-\uff100000000", "a" * 5000],
 )  # fmt: skip
-def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_id: str) -> None:
+def test_an_invalid_id_is_an_unknown_job_for_every_method(store: WorkerStore, job_id: str) -> None:
     with pytest.raises(JobNotFound):
         store.get(job_id)
     with pytest.raises(JobNotFound):
@@ -153,7 +153,7 @@ def test_an_id_that_is_none_is_no_job_whatever_is_asked(store: WorkerStore, job_
         store.watch(job_id)
 
 
-def test_jobs_of_many_submitters_are_all_there_in_order_of_ids(
+def test_jobs_of_many_submitters_are_all_listed_in_order_of_ids(
     store: WorkerStore, store_url: str, full: bool
 ) -> None:
     each = 250 if full else 60
@@ -193,7 +193,7 @@ while held := store.claim("worker", "host"):
         assert output == sorted(output)
 
 
-def test_the_same_key_gives_the_same_job(store: WorkerStore) -> None:
+def test_the_same_key_returns_the_same_job(store: WorkerStore) -> None:
     job = store.submit(Job(command="echo one"), key="k")
     again = store.submit(Job(command="echo two"), key="k")
     assert (again.id, again.command) == (job.id, "echo one")
@@ -213,7 +213,7 @@ def test_a_key_with_another_request_is_refused(store: WorkerStore, store_url: st
     assert store.counts()[Status.QUEUED] == 1
 
 
-def test_a_key_of_a_deleted_job_takes_another_request(
+def test_a_key_of_a_deleted_job_can_be_reused(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     for request in ("1" * 64, None, "2" * 64):
@@ -224,12 +224,12 @@ def test_a_key_of_a_deleted_job_takes_another_request(
         store.delete(job.id)
 
 
-def test_a_key_from_before_requests_were_hashed_gives_its_job(store: WorkerStore) -> None:
+def test_a_key_without_a_request_hash_returns_its_job(store: WorkerStore) -> None:
     job = store.submit(Job(command="true"), "k")
     assert store.submit(Job(command="true"), "k", "1" * 64).id == job.id
 
 
-def test_a_key_stays_with_its_job_until_that_is_deleted(
+def test_a_key_belongs_to_its_job_until_that_is_deleted(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"), key="k")
@@ -241,7 +241,9 @@ def test_a_key_stays_with_its_job_until_that_is_deleted(
     assert store.submit(Job(command="true"), key="k").id != job.id
 
 
-def test_one_key_used_by_many_at_once_gives_one_job(store: WorkerStore, store_url: str) -> None:
+def test_one_key_used_by_many_clients_at_once_makes_one_job(
+    store: WorkerStore, store_url: str
+) -> None:
     code = """
 store = open_store(sys.argv[1])
 for n in range(20):
@@ -252,19 +254,19 @@ for n in range(20):
     assert store.counts()[Status.QUEUED] == 20
 
 
-def test_the_status_alone_can_be_asked_for(store: WorkerStore, bring: Callable[..., Job]) -> None:
+def test_the_status_can_be_read_alone(store: WorkerStore, bring: Callable[..., Job]) -> None:
     made = [(bring(status).id, status) for status in (*FINISHED, Status.RUNNING, Status.QUEUED)]
     assert [(job_id, store.status(job_id)) for job_id, _ in made] == made
 
 
-def test_a_queue_whose_name_is_none_is_refused(store: WorkerStore) -> None:
+def test_an_invalid_queue_name_is_refused(store: WorkerStore) -> None:
     for queue in NO_QUEUES:
         with pytest.raises(ValueError, match="queue"):
             store.submit(Job(command="true", queue=queue))
     assert store.list() == ([], None)
 
 
-def test_what_was_stored_is_there_after_a_restart(
+def test_stored_jobs_survive_a_restart(
     store: WorkerStore, store_url: str, bring: Callable[..., Job]
 ) -> None:
     made = [bring(status).id for status in (*FINISHED, Status.RUNNING)]
@@ -276,7 +278,7 @@ def test_what_was_stored_is_there_after_a_restart(
     assert again.submit(Job(command="true"), key="k").id == made[-1]
 
 
-def test_a_store_that_can_be_written_says_so_and_is_unchanged(store: WorkerStore) -> None:
+def test_a_check_of_a_writable_store_succeeds_and_changes_nothing(store: WorkerStore) -> None:
     store.check_writable()
     assert store.list() == ([], None)
 
@@ -291,7 +293,7 @@ def test_a_job_is_found_by_the_start_or_the_end_of_its_id(
 
 
 @pytest.mark.parametrize("part", ["", "no such ID", UNKNOWN, "*", "../"])
-def test_what_no_id_starts_or_ends_with_finds_none(store: WorkerStore, part: str) -> None:
+def test_a_text_that_no_id_starts_or_ends_with_finds_no_job(store: WorkerStore, part: str) -> None:
     store.submit(Job(command="true"))
     assert list(store.find(part)) == []
 
@@ -359,7 +361,7 @@ def test_the_list_is_filtered_by_status_queue_and_text(
     assert ids(text="train", limit=1) == [three.id]
 
 
-def test_a_short_list_has_long_commands_cut(store: WorkerStore) -> None:
+def test_long_commands_are_cut_in_a_short_list(store: WorkerStore) -> None:
     plain = store.submit(Job(command="x" * 1_990, env={"A": "b"}))
     line = store.submit(Job(command="begin " + "\U0001f600" * 30_000))
     words = store.submit(Job(command=["begin", *["\x01" * 30_000] * 5]))
@@ -379,7 +381,7 @@ def test_a_short_list_has_long_commands_cut(store: WorkerStore) -> None:
     assert store.list(short=True, text="\U0001f600" * 500)[0] == [jobs[line.id]]
 
 
-def test_a_store_without_jobs_has_nothing_to_tell(store: WorkerStore) -> None:
+def test_an_empty_store_returns_empty_lists_and_counts(store: WorkerStore) -> None:
     assert store.list() == ([], None)
     assert store.counts() == dict.fromkeys(Status, 0)
     assert store.finished_totals() == dict.fromkeys(FINISHED, 0)
@@ -406,7 +408,7 @@ def test_a_filtered_list_has_every_match_once_over_all_pages(store: WorkerStore)
     assert found == made[::7][::-1]
 
 
-def test_what_is_queued_is_told_by_queue_oldest_first(
+def test_queued_jobs_are_listed_by_queue_oldest_first(
     store: WorkerStore, claim: Callable[[], Claim], bring: Callable[..., Job]
 ) -> None:
     bring(Status.RUNNING, queue="busy")
@@ -452,7 +454,7 @@ def test_the_ids_of_ended_jobs_come_highest_first(
     ]
 
 
-def test_ids_of_many_ended_jobs_come_in_several_trips(
+def test_ids_of_many_ended_jobs_are_read_in_several_batches(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailboard.machines.redis_store.ID_STEP", 3)
@@ -465,7 +467,7 @@ def test_ids_of_many_ended_jobs_come_in_several_trips(
 # --- Transitions ----------------------------------------------------------------------------------
 
 
-def test_a_claimed_job_is_running_and_says_by_whom(
+def test_a_claimed_job_is_running_and_names_its_worker(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -480,7 +482,7 @@ def test_a_claimed_job_is_running_and_says_by_whom(
         assert held.acquire_lock() and held.job == store.get(job.id)
 
 
-def test_claims_are_first_in_first_out_over_all_queues(
+def test_claims_are_first_in_first_out_across_queues(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     ids = [store.submit(Job(command="true", queue=q)).id for q in ("b", "a", "c", "a")]
@@ -489,7 +491,7 @@ def test_claims_are_first_in_first_out_over_all_queues(
             assert held.job.id == job_id
 
 
-def test_only_the_queues_listened_to_are_claimed(store: WorkerStore) -> None:
+def test_jobs_are_claimed_only_from_the_given_queues(store: WorkerStore) -> None:
     jobs = {q: store.submit(Job(command="true", queue=q)) for q in ("a", "b", "c")}
     with listening(store, "c", "b"):
         for queue in ("b", "c"):
@@ -500,7 +502,7 @@ def test_only_the_queues_listened_to_are_claimed(store: WorkerStore) -> None:
         assert store.claim("worker", "host") is None
 
 
-def test_a_listener_is_told_of_new_jobs_also_in_a_new_queue(
+def test_a_listener_is_notified_of_new_jobs_even_in_a_new_queue(
     store: WorkerStore, store_url: str
 ) -> None:
     with listening(store) as watch:
@@ -517,7 +519,7 @@ def test_a_listener_is_told_of_new_jobs_also_in_a_new_queue(
             wait_until(lambda: store.claim("w", "h") or not select.select([ready], [], [], 0)[0])
 
 
-def test_what_is_no_name_of_a_queue_is_not_listened_to(store: WorkerStore) -> None:
+def test_an_invalid_queue_name_is_ignored_by_a_listener(store: WorkerStore) -> None:
     for queue in NO_QUEUES:
         with pytest.raises(ValueError, match="queues"):
             store.listen(["default", queue])
@@ -540,7 +542,7 @@ def test_a_finished_job_records_how_it_ended(
     assert store.counts()[status] == 1
 
 
-def test_an_end_is_not_before_its_start_though_the_clock_jumped(
+def test_an_end_is_never_before_its_start_even_if_the_clock_jumped(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -551,7 +553,7 @@ def test_an_end_is_not_before_its_start_though_the_clock_jumped(
 
 
 @pytest.mark.parametrize("status", FINISHED)
-def test_what_has_ended_can_only_be_deleted(
+def test_an_ended_job_can_only_be_deleted(
     store: WorkerStore, claim: Callable[[], Claim], status: Status
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -583,7 +585,7 @@ def test_what_has_ended_can_only_be_deleted(
         (Status.LOST, "is already lost"),
     ],
 )
-def test_why_a_job_cannot_be_cancelled_is_a_sentence(
+def test_the_error_says_why_a_job_cannot_be_cancelled(
     store: WorkerStore, bring: Callable[..., Job], status: Status, words: str
 ) -> None:
     job = bring(status)
@@ -592,7 +594,7 @@ def test_why_a_job_cannot_be_cancelled_is_a_sentence(
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
-def test_why_a_job_cannot_be_deleted_is_a_sentence(
+def test_the_error_says_why_a_job_cannot_be_deleted(
     store: WorkerStore, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
@@ -602,7 +604,7 @@ def test_why_a_job_cannot_be_deleted_is_a_sentence(
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
-def test_what_has_not_ended_cannot_be_deleted(
+def test_a_job_that_has_not_ended_cannot_be_deleted_from_a_store(
     store: WorkerStore, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
@@ -622,7 +624,7 @@ def test_cancelling_a_queued_job_ends_it_at_once(
     assert claim() is None
 
 
-def test_cancelling_a_running_job_leaves_its_worker_a_note(
+def test_cancelling_a_running_job_leaves_a_request_for_its_worker(
     store: WorkerStore, bring: Callable[..., Job]
 ) -> None:
     job = bring(Status.RUNNING)
@@ -635,7 +637,7 @@ def test_cancelling_a_running_job_leaves_its_worker_a_note(
     assert store.get(job.id).status is Status.RUNNING
 
 
-def test_a_requeued_job_waits_again_and_then_has_attempt_two(
+def test_a_requeued_job_is_queued_and_then_on_its_second_attempt(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", queue="gpu", retries=1))
@@ -659,7 +661,7 @@ def test_a_requeued_job_waits_again_and_then_has_attempt_two(
     assert [(a["number"], a["status"]) for a in attempts] == [(1, "timed_out"), (2, "running")]
 
 
-def test_why_an_attempt_ended_badly_is_kept_with_it(
+def test_each_failed_attempt_keeps_its_reason_and_hint(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="false", retries=1))
@@ -691,7 +693,7 @@ def test_a_cancel_during_a_requeue_is_not_forgotten(
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
-def test_two_that_cancel_and_claim_at_once_agree(store: WorkerStore, store_url: str) -> None:
+def test_concurrent_cancel_and_claim_agree(store: WorkerStore, store_url: str) -> None:
     """Each job is either cancelled in the queue or claimed, with the note where it was asked."""
     jobs = [store.submit(Job(command="true")).id for _ in range(150)]
     other = open_store(store_url)
@@ -756,7 +758,7 @@ def test_a_job_cancelled_between_attempts_keeps_the_first_end(
     assert (attempt["number"], attempt["status"], attempt["exit_code"]) == (1, "failed", 3)
 
 
-def test_a_queue_that_is_not_listened_to_any_more_is_left_alone(store: WorkerStore) -> None:
+def test_a_queue_that_is_no_longer_listened_to_is_left_alone(store: WorkerStore) -> None:
     with listening(store, "a"):
         pass
     job = store.submit(Job(command="true", queue="b"))
@@ -777,7 +779,7 @@ def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: WorkerStore) 
     assert store.get(job.id).reason == "first"
 
 
-def test_a_cancel_that_came_before_the_end_is_how_the_job_ended(
+def test_a_cancel_before_the_end_makes_the_job_cancelled(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     """Its worker has looked for one, and then records an end of another kind."""
@@ -789,7 +791,7 @@ def test_a_cancel_that_came_before_the_end_is_how_the_job_ended(
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
 
 
-def test_a_watch_tells_of_a_claim_of_output_and_of_the_end(
+def test_a_watch_reports_the_claim_output_and_the_end(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -808,7 +810,7 @@ def test_a_watch_tells_of_a_claim_of_output_and_of_the_end(
         watch.close()
 
 
-def test_a_watch_waits_for_descriptors_of_its_caller_as_well(store: WorkerStore) -> None:
+def test_a_watch_also_waits_for_its_callers_descriptors(store: WorkerStore) -> None:
     watch = store.watch(store.submit(Job(command="true")).id)
     reader, writer = os.pipe()
     try:
@@ -855,7 +857,7 @@ def test_how_a_command_ended_is_known_to_the_next_worker(
     assert (found.status, found.exit_code, found.reason) == (status, code, reason)
 
 
-def test_a_job_cannot_be_judged_while_its_shim_lives(
+def test_a_job_has_no_outcome_while_its_shim_is_alive(
     store: WorkerStore, claim: Callable[[], Claim], gate: Gate
 ) -> None:
     store.submit(Job(command=gate.wait))
@@ -871,7 +873,7 @@ def test_a_job_cannot_be_judged_while_its_shim_lives(
         assert held.read_verdict().status is Status.SUCCEEDED
 
 
-def test_a_shim_whose_gate_never_opens_runs_nothing(
+def test_a_shim_runs_nothing_until_it_is_released(
     store: WorkerStore, claim: Callable[[], Claim], tmp_path: Path
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -884,7 +886,7 @@ def test_a_shim_whose_gate_never_opens_runs_nothing(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_job_that_never_started_goes_back_to_its_queue(
+def test_a_job_that_never_started_returns_to_its_queue(
     store: WorkerStore, store_url: str, bring: Callable[..., Job]
 ) -> None:
     job = bring(Status.RUNNING, queue="gpu")
@@ -898,7 +900,7 @@ def test_a_job_that_never_started_goes_back_to_its_queue(
     assert store.get(job.id).attempts_as_dicts() == []
 
 
-def test_why_a_supervisor_stopped_a_job_outlives_it(
+def test_a_supervisors_reason_for_a_stop_survives_it(
     store: WorkerStore, store_url: str, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -912,7 +914,7 @@ def test_why_a_supervisor_stopped_a_job_outlives_it(
     assert (verdict.status, verdict.outcome.reason) == (Status.TIMED_OUT, "too long")
 
 
-def test_a_claim_says_where_its_job_stands_until_its_deletion(
+def test_a_claim_reports_the_status_of_its_job_until_its_deletion(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -946,7 +948,7 @@ def test_a_job_being_recorded_can_be_deleted_now_or_later(
     assert list(store.find(job.id)) == []
 
 
-def test_a_job_nothing_is_known_of_ends_without_details(
+def test_a_job_with_unknown_outcome_ends_without_details(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -972,9 +974,7 @@ def test_a_notice_is_a_line_of_its_own(
         assert load_logs(store, held.job.id) == after.decode()
 
 
-def test_a_log_that_is_not_there_yet_needs_no_looking_after(
-    store: WorkerStore, claim: Callable[[], Claim]
-) -> None:
+def test_a_missing_log_needs_no_supervision(store: WorkerStore, claim: Callable[[], Claim]) -> None:
     job = store.submit(Job(command="true"))
     with claim() as held:
         assert held.sample_and_trim(0)
@@ -1025,7 +1025,7 @@ def test_the_last_lines_of_a_log(
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 200])
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
+def test_the_last_lines_are_right_at_every_block_boundary(
     store: WorkerStore,
     logged: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
@@ -1039,21 +1039,21 @@ def test_the_last_lines_are_right_at_every_seam_of_the_blocks(
         assert load_logs(store, job_id, tail) == "\n".join(lines[-tail:]) + end
 
 
-def test_a_thousand_lines_is_what_one_gets_unasked(
+def test_a_thousand_lines_are_returned_by_default(
     store: WorkerStore, logged: Callable[..., str]
 ) -> None:
     job_id = logged(b"".join(b"%d\n" % n for n in range(5000)))
     assert load_logs(store, job_id).split() == [str(n) for n in range(4000, 5000)]
 
 
-def test_one_endless_line_is_bounded(store: WorkerStore, logged: Callable[..., str]) -> None:
+def test_an_endless_line_is_cut(store: WorkerStore, logged: Callable[..., str]) -> None:
     job_id = logged(b"head\n" + b"\r50%" * (1 << 19) + b"\rlast")
     text = load_logs(store, job_id)
     assert len(text) == 1 << 20 and text.endswith("\rlast")
     assert load_logs(store, job_id, 1) == text
 
 
-def test_the_log_of_an_ended_job_stays(store: WorkerStore, claim: Callable[[], Claim]) -> None:
+def test_the_log_of_an_ended_job_is_kept(store: WorkerStore, claim: Callable[[], Claim]) -> None:
     job = store.submit(Job(command="true"))
     with claim() as held:
         with held.open_log_for_append() as log:
@@ -1076,7 +1076,7 @@ def log_of(store: WorkerStore, logged: Callable[..., str]) -> Iterator[Callable[
         log.close()
 
 
-def test_a_log_is_read_from_any_offset(log_of: Callable[[bytes], Log]) -> None:
+def test_a_log_can_be_read_from_any_offset(log_of: Callable[[bytes], Log]) -> None:
     log = log_of(b"0123456789")
     assert (log.start, log.size) == (0, 10)
     assert log.read(0, 4) == (0, b"0123")
@@ -1086,7 +1086,7 @@ def test_a_log_is_read_from_any_offset(log_of: Callable[[bytes], Log]) -> None:
     assert log.read(99, 4) == (99, b"")
 
 
-def test_a_log_without_a_byte_is_read_to_its_end_at_once(log_of: Callable[[bytes], Log]) -> None:
+def test_an_empty_log_is_read_to_its_end_at_once(log_of: Callable[[bytes], Log]) -> None:
     log = log_of(b"")
     assert (log.start, log.size) == (0, 0)
     assert log.read(0, 100) == (0, b"")
@@ -1111,7 +1111,7 @@ def test_the_line_of_each_byte_is_known(log_of: Callable[[bytes], Log]) -> None:
     assert [log.line_at(offset) for offset in range(10)] == [0, 0, 0, 0, 4, 5, 5, 5, 5, 5]
 
 
-def test_a_search_finds_the_newest_lines_and_where_to_go_on(
+def test_a_search_returns_the_newest_lines_and_where_to_continue(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"Error one\nfine\nan ERROR, an error\nlast")
@@ -1122,12 +1122,14 @@ def test_a_search_finds_the_newest_lines_and_where_to_go_on(
     assert log.search(b"none", log.size, 10, FAR) == ([], None)
 
 
-def test_a_search_out_of_time_says_where_to_go_on(log_of: Callable[[bytes], Log]) -> None:
+def test_a_search_that_runs_out_of_time_returns_where_to_continue(
+    log_of: Callable[[bytes], Log],
+) -> None:
     log = log_of(b"error\n")
     assert log.search(b"error", 6, 10, PAST) == ([], 6)
 
 
-def test_a_match_in_a_long_line_is_shown_with_what_is_around_it(
+def test_a_match_in_a_long_line_is_shown_with_its_surroundings(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"head\n" + b"x" * 5_000 + b"needle" + b"y" * 5_000)
@@ -1136,19 +1138,21 @@ def test_a_match_in_a_long_line_is_shown_with_what_is_around_it(
     assert len(excerpt) <= logs_module.EXCERPT and b"xneedley" in excerpt
 
 
-def test_lines_are_counted_by_their_ends(log_of: Callable[[bytes], Log]) -> None:
+def test_lines_are_counted_by_their_newlines(log_of: Callable[[bytes], Log]) -> None:
     log = log_of(b"one\n\nthree")
     assert log.count_lines(0, log.size, FAR) == (10, 2)
     assert log.count_lines(4, log.size, FAR) == (10, 1)
     assert log.count_lines(5, log.size, FAR) == (10, 0)
 
 
-def test_a_count_out_of_time_says_how_far_it_got(log_of: Callable[[bytes], Log]) -> None:
+def test_a_count_that_runs_out_of_time_reports_how_far_it_got(
+    log_of: Callable[[bytes], Log],
+) -> None:
     log = log_of(b"one\n")
     assert log.count_lines(0, log.size, PAST) == (0, 0)
 
 
-def test_an_open_log_grows_and_outlives_the_move_of_its_job(
+def test_an_open_log_still_grows_after_its_job_has_moved(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -1162,7 +1166,7 @@ def test_an_open_log_grows_and_outlives_the_move_of_its_job(
         assert store.get(held.job.id).log_size == 8
 
 
-def test_lines_are_found_by_their_time_and_stamped_with_it(
+def test_lines_are_found_by_their_time_and_show_it(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.submit(Job(command="true"))
@@ -1193,7 +1197,9 @@ def test_lines_are_found_by_their_time_and_stamped_with_it(
             assert log.add_timestamps(5, b"wo\nthree").startswith(b"wo\n2"), "its stamp came before"
 
 
-def test_every_line_is_stamped_though_no_time_was_noted(log_of: Callable[[bytes], Log]) -> None:
+def test_every_line_has_a_timestamp_even_without_size_samples(
+    log_of: Callable[[bytes], Log],
+) -> None:
     log = log_of(b"one\n\nlast")
     stamped = log.add_timestamps(0, b"one\n\nlast").decode()
     assert re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", ">", stamped) == ">one\n>\n>last"
@@ -1233,7 +1239,7 @@ def worker_info(name: str, running: int = 0) -> WorkerInfo:
     return WorkerInfo(name, "host", 1, 2, ["a", "b"], running, "then")
 
 
-def test_workers_are_shown_while_they_live(store: WorkerStore, store_url: str) -> None:
+def test_workers_are_shown_while_they_run(store: WorkerStore, store_url: str) -> None:
     assert list(store.workers()) == []
     store.heartbeat(worker_info("w"), 0)
     store.heartbeat(worker_info("w"), 12)
@@ -1248,7 +1254,9 @@ assert len(store.workers()) == 2
     assert list(store.workers()) == [shown]
 
 
-def test_a_second_worker_of_one_name_gets_a_number(store: WorkerStore, store_url: str) -> None:
+def test_a_second_worker_with_the_same_name_gets_a_number(
+    store: WorkerStore, store_url: str
+) -> None:
     store.heartbeat(worker_info("w"), 1)
     other, second = open_store(store_url), worker_info("w")
     for running in (2, 3):
@@ -1279,7 +1287,7 @@ print(store.claim("dead", "host").job.id)
         assert list(open_store(store_url).orphans("host", ())) == [], "it has a supervisor again"
 
 
-def test_jobs_of_living_workers_or_other_hosts_are_no_orphans(
+def test_jobs_of_running_workers_or_other_hosts_are_not_orphans(
     store: WorkerStore, store_url: str
 ) -> None:
     job = store.submit(Job(command="true"))
@@ -1297,7 +1305,7 @@ def test_jobs_of_living_workers_or_other_hosts_are_no_orphans(
         assert held.job.id == job.id
 
 
-def test_what_a_job_started_is_told_by_variables_of_its_own(
+def test_a_jobs_processes_are_found_by_their_tracking_variables(
     store: WorkerStore, store_url: str
 ) -> None:
     one, two = (store.submit(Job(command="true")).id for _ in range(2))
@@ -1335,7 +1343,7 @@ def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
         pass
 
 
-def test_the_oldest_logs_go_with_their_jobs_when_too_large(
+def test_the_oldest_jobs_are_deleted_when_logs_take_too_much_space(
     store: WorkerStore, ended: Callable[..., str], long_ago: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -1352,7 +1360,7 @@ def test_the_oldest_logs_go_with_their_jobs_when_too_large(
     assert int(said["deleted_bytes"]) >= 300_000 and said["max_bytes"] == "250000"
 
 
-def test_the_log_of_a_deleted_job_counts_no_more_against_older_ones(
+def test_the_log_of_a_deleted_job_no_longer_counts_against_older_ones(
     store: WorkerStore, ended: Callable[..., str], long_ago: None
 ) -> None:
     oldest, large, newest = ended(30_000), ended(100_000), ended(30_000)
@@ -1370,7 +1378,7 @@ def test_no_job_is_deleted_to_save_bytes_within_an_hour_after_its_end(
     assert [job.id for job in store.list()[0]] == ids[::-1]
 
 
-def test_what_has_not_ended_is_never_pruned(
+def test_jobs_that_have_not_ended_are_never_pruned(
     store: WorkerStore, logged: Callable[..., str], bring: Callable[..., Job], long_ago: None
 ) -> None:
     running = logged(b"x" * 100_000)
@@ -1391,16 +1399,14 @@ def test_a_log_that_is_being_read_is_pruned_afterwards(
         store.status(job_id)
 
 
-def test_what_is_young_and_small_is_not_pruned(
-    store: WorkerStore, ended: Callable[..., str]
-) -> None:
+def test_young_and_small_jobs_are_not_pruned(store: WorkerStore, ended: Callable[..., str]) -> None:
     ids = [ended() for _ in range(2)]
     for days, max_bytes in ((0, 0), (1, 0), (0, 1 << 30), (1, 1 << 30)):
         prune(store, days, max_bytes)
     assert [job.id for job in store.list()[0]] == ids[::-1]
 
 
-def test_a_list_ends_at_the_oldest_that_is_asked_for(store: WorkerStore) -> None:
+def test_a_list_ends_at_the_oldest_requested_job(store: WorkerStore) -> None:
     jobs = [store.submit(Job(command=f"echo {number}")).id for number in range(5)]
     for query in ({}, {"status": Status.QUEUED}, {"queue": "default"}, {"text": "echo"}):
         for limit in (2, 3, 50):
@@ -1414,7 +1420,7 @@ def test_a_list_ends_at_the_oldest_that_is_asked_for(store: WorkerStore) -> None
 # --- What is kept beside the jobs -----------------------------------------------------------------
 
 
-def test_all_who_use_a_store_have_one_secret(store: WorkerStore, store_url: str) -> None:
+def test_all_users_of_a_store_share_one_secret(store: WorkerStore, store_url: str) -> None:
     made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
     assert len(store.secret()) == 32
     assert {text.strip() for text in made} == {store.secret().hex()}
@@ -1448,7 +1454,7 @@ def hours_from_now(hours: float) -> float:
     return (time.time() // 3600 + hours) * 3600 + 1800
 
 
-def test_a_saved_command_is_found_with_all_that_was_said_of_it(
+def test_a_saved_command_can_be_read_with_all_its_fields(
     store: WorkerStore, store_url: str
 ) -> None:
     assert store.saved.save(SavedCommand(**BACKUP))
@@ -1483,7 +1489,7 @@ def test_a_saved_command_that_is_too_large_is_refused(store: WorkerStore) -> Non
     assert len(store.saved.list()) == 1
 
 
-def test_saved_commands_are_bounded_in_number_and_in_all(
+def test_saved_commands_are_limited_in_number_and_total_size(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saved_command, "MAX_SAVED", 3)
@@ -1502,7 +1508,7 @@ def test_saved_commands_are_bounded_in_number_and_in_all(
     store.saved.save(large("a", 7_000))
 
 
-def test_a_saved_command_from_before_the_bounds_can_be_paused(
+def test_a_saved_command_from_before_the_limits_can_be_paused(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = large("a", 4_000, cron="@daily")
@@ -1513,7 +1519,7 @@ def test_a_saved_command_from_before_the_bounds_can_be_paused(
     assert store.saved.load("a").paused
 
 
-def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -> None:
+def test_deleting_a_saved_command_keeps_its_jobs(store: WorkerStore) -> None:
     store.saved.save(SavedCommand(saved="a", command="true"))
     job = store.submit(Job(command="true", saved="a"))
     store.saved.delete("a")
@@ -1526,7 +1532,7 @@ def test_a_deleted_saved_command_is_gone_and_its_jobs_stay(store: WorkerStore) -
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "A", "x" * 65, "a\n", "a\0", ".a"])
-def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) -> None:
+def test_an_invalid_name_is_an_unknown_saved_command(store: WorkerStore, name: str) -> None:
     with pytest.raises(ValueError, match="1 to 64 of the characters"):
         store.saved.save(SavedCommand(saved=name, command="true"))
     with pytest.raises(CommandNotFound):
@@ -1536,7 +1542,7 @@ def test_a_name_that_is_none_is_no_saved_command(store: WorkerStore, name: str) 
     assert store.saved.runs(name) == []
 
 
-def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) -> None:
+def test_the_last_jobs_of_a_saved_command_are_newest_first(store: WorkerStore) -> None:
     store.saved.save(SavedCommand(saved="a", command="true"))
     jobs = [store.submit(Job(command="true", saved="a")) for _ in range(saved_files.RUNS_KEPT + 2)]
     store.submit(Job(command="true", saved="b"))
@@ -1544,7 +1550,7 @@ def test_the_last_jobs_of_a_saved_command_come_newest_first(store: WorkerStore) 
     assert store.saved.runs("a") == [job.id for job in jobs[:1:-1]]
 
 
-def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url: str) -> None:
+def test_a_due_command_is_fired_once_by_any_scheduler(store: WorkerStore, store_url: str) -> None:
     store.saved.save(hourly())
     command, soon = store.saved.load("hourly"), hours_from_now(1)
     assert fire_due(store, command, time.time()) is None
@@ -1560,7 +1566,7 @@ def test_a_due_command_is_fired_once_whoever_asks(store: WorkerStore, store_url:
     assert store.saved.runs("hourly") == [job.id]
 
 
-def test_a_time_whose_key_has_a_job_gets_no_second_one(store: WorkerStore) -> None:
+def test_a_scheduled_time_with_a_job_gets_no_second_one(store: WorkerStore) -> None:
     store.saved.save(hourly())
     command, soon = store.saved.load("hourly"), hours_from_now(1)
     seen = store.saved.load_schedule("hourly")
@@ -1581,7 +1587,7 @@ def test_a_clients_key_cannot_prevent_a_scheduled_run(store: WorkerStore) -> Non
     assert job and job.id != clients.id
 
 
-def test_a_key_that_an_earlier_version_made_itself_still_gives_its_job(store: WorkerStore) -> None:
+def test_a_key_generated_by_an_earlier_version_still_returns_its_job(store: WorkerStore) -> None:
     first = store.submit(Job(command="true", rerun_of=UNKNOWN), f"rerun {UNKNOWN}")
     key = keys.own_key(f"rerun {UNKNOWN}")
     assert store.submit(Job(command="true", rerun_of=UNKNOWN), key).id == first.id
@@ -1607,7 +1613,7 @@ def test_a_time_is_not_fired_again_when_its_job_is_deleted(
     assert store.list()[0] == []
 
 
-def test_times_are_skipped_while_a_run_waits_and_counted(
+def test_times_are_skipped_and_counted_while_a_run_is_queued(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.saved.save(hourly())
@@ -1634,7 +1640,7 @@ def test_a_command_changed_or_deleted_meanwhile_is_not_fired(store: WorkerStore)
     assert store.list()[0] == []
 
 
-def test_a_changed_cron_or_a_resumed_one_counts_from_then_on(store: WorkerStore) -> None:
+def test_a_changed_or_resumed_schedule_counts_from_then_on(store: WorkerStore) -> None:
     store.saved.save(hourly())
     began = store.saved.load_schedule("hourly").since
     store.saved.save(hourly(command="false"))
@@ -1679,7 +1685,9 @@ def test_a_catch_up_run_says_so_from_the_start_to_its_end(
     assert store.get(job.id).as_dict()["reason"] == f"{said}; ended by SIGTERM"
 
 
-def test_many_that_find_a_command_due_start_one_job(store: WorkerStore, store_url: str) -> None:
+def test_many_schedulers_that_find_a_command_due_start_one_job(
+    store: WorkerStore, store_url: str
+) -> None:
     store.saved.save(hourly())
     code = """
 from contextlib import suppress
@@ -1717,7 +1725,7 @@ def test_nothing_is_claimed_from_a_paused_queue(store: WorkerStore, store_url: s
             held.release()
 
 
-def test_a_pause_says_who_why_and_since_when(store: WorkerStore, store_url: str) -> None:
+def test_a_pause_records_who_paused_why_and_since_when(store: WorkerStore, store_url: str) -> None:
     assert list(store.pauses.list()) == []
     first = store.pauses.pause("not-there-yet", "freeze", "anna")
     assert first.since and first.since.endswith("Z")
@@ -1738,7 +1746,7 @@ def test_a_pause_says_who_why_and_since_when(store: WorkerStore, store_url: str)
         assert list(store.pauses.list()) == []
 
 
-def test_what_is_no_name_of_a_queue_is_not_paused(store: WorkerStore) -> None:
+def test_an_invalid_queue_name_cannot_be_paused(store: WorkerStore) -> None:
     for name in NO_QUEUES:
         with pytest.raises(ValueError, match="queue must be 1 to 32 of"):
             store.pauses.pause(name, None, None)
@@ -1746,7 +1754,7 @@ def test_what_is_no_name_of_a_queue_is_not_paused(store: WorkerStore) -> None:
             store.pauses.resume(name)
 
 
-def test_a_listener_is_told_of_a_resumed_queue(store: WorkerStore, store_url: str) -> None:
+def test_a_listener_is_notified_of_a_resumed_queue(store: WorkerStore, store_url: str) -> None:
     store.pauses.pause("deploy", None, None)
     store.submit(Job(command="true", queue="deploy"))
     with listening(store) as watch:
@@ -1759,7 +1767,7 @@ def test_a_listener_is_told_of_a_resumed_queue(store: WorkerStore, store_url: st
         held.release()
 
 
-def test_a_running_job_of_a_paused_queue_ends_its_retry_waits(
+def test_a_running_job_of_a_paused_queue_ends_but_its_retry_waits(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="false", retries=1))
@@ -1774,7 +1782,7 @@ def test_a_running_job_of_a_paused_queue_ends_its_retry_waits(
         assert (held.job.id, held.job.attempt) == (job.id, 2)
 
 
-def test_a_job_in_a_paused_queue_is_cancelled_as_any(
+def test_a_job_in_a_paused_queue_can_be_cancelled(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     store.pauses.pause("default", None, None)
@@ -1789,9 +1797,7 @@ def test_a_job_in_a_paused_queue_is_cancelled_as_any(
 # --- Jobs that wait for their time ----------------------------------------------------------------
 
 
-def test_a_job_starts_when_its_time_has_come(
-    store: WorkerStore, claim: Callable[[], Claim]
-) -> None:
+def test_a_delayed_job_starts_at_its_time(store: WorkerStore, claim: Callable[[], Claim]) -> None:
     at = utc(time.time() + 3)
     later = store.submit(Job(command="true", not_before=at))
     past = store.submit(Job(command="true", not_before="2026-01-01T00:00:00Z"))
@@ -1810,7 +1816,7 @@ def test_a_job_starts_when_its_time_has_come(
     assert store.next_due() == float("inf")
 
 
-def test_jobs_whose_time_has_come_are_first_in_first_out(
+def test_delayed_jobs_that_are_due_are_first_in_first_out(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     now = time.time()
@@ -1825,7 +1831,7 @@ def test_jobs_whose_time_has_come_are_first_in_first_out(
             assert held.job.id == job.id
 
 
-def test_a_retry_waits_twice_as_long_as_the_one_before(
+def test_each_retry_waits_twice_as_long_as_the_previous_one(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="false", retries=2, retry_delay=0.4))
@@ -1847,7 +1853,7 @@ def test_a_retry_waits_twice_as_long_as_the_one_before(
     assert store.get(job.id).as_dict()["not_before"] is None
 
 
-def test_a_job_that_waits_is_cancelled_and_deleted_as_any(
+def test_a_delayed_job_can_be_cancelled_and_deleted(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     planned = store.submit(Job(command="true", not_before=utc(time.time() + 9_000)))
@@ -1902,7 +1908,7 @@ def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
     assert found.reason and "3 times" in found.reason
 
 
-def test_a_job_that_waits_in_a_paused_queue_waits_for_both(
+def test_a_delayed_job_in_a_paused_queue_waits_for_both(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     job = store.submit(Job(command="true", not_before=utc(time.time() + 0.3)))

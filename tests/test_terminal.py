@@ -52,7 +52,7 @@ def flask(processes: Processes) -> Run:
     return run
 
 
-def test_submit_prints_the_id_and_takes_every_option(flask: Run, storage: FolderStore) -> None:
+def test_submit_prints_the_id_and_accepts_every_option(flask: Run, storage: FolderStore) -> None:
     options = "--name n --queue q --cwd tests --env A=1 --env B=x=y --timeout 2.5 --retries 3"
     done = flask("submit", "echo hi", *options.split())
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_a_script_is_read_from_standard_input(
         (["logs", "--since", "x", "2"], "since must be like 30s"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_non_zero_exit(
+def test_an_error_is_one_sentence_and_a_non_zero_exit_code(
     flask: Run, storage: FolderStore, words: list[str], sentence: str
 ) -> None:
     if "--since" in words:
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_one_sentence_and_a_non_zero_exit(
     assert sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderStore) -> None:
+def test_a_unique_prefix_or_suffix_of_an_id_is_enough(flask: Run, storage: FolderStore) -> None:
     first, second = storage.submit(Job(command="a")), storage.submit(Job(command="b"))
     assert "2 jobs" in flask("cancel", first.id[:8]).stderr
     assert flask("cancel", first.id[-8:]).returncode == 0
@@ -114,7 +114,7 @@ def test_a_unique_end_or_start_of_an_id_is_enough(flask: Run, storage: FolderSto
     assert second.id in flask("jobs").stdout
 
 
-def test_logs_prints_a_part_or_follows_to_the_end(
+def test_logs_prints_a_part_or_follows_until_the_end(
     flask: Run, processes: Processes, storage: FolderStore, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -136,9 +136,7 @@ def test_logs_prints_a_part_or_follows_to_the_end(
 
 
 @pytest.mark.parametrize("bind", ["one that no machine has", "one that is taken"])
-def test_an_address_that_cannot_be_used_is_told_in_a_sentence(
-    processes: Processes, bind: str
-) -> None:
+def test_an_unusable_address_is_reported_in_one_sentence(processes: Processes, bind: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -161,7 +159,7 @@ def test_an_address_that_cannot_be_used_is_told_in_a_sentence(
     "bind",
     ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "unix:/tmp/socket", "127.0.0.1:1,127.0.0.1:2"],
 )
-def test_what_is_no_address_is_refused(bind: str) -> None:
+def test_an_invalid_address_is_refused(bind: str) -> None:
     with pytest.raises(
         ValueError, match=f"TAILBOARD_BIND must be HOST:PORT .* 1 to 65535, not '{bind}'"
     ):
@@ -169,7 +167,9 @@ def test_what_is_no_address_is_refused(bind: str) -> None:
 
 
 @pytest.mark.parametrize("bind", ["localhost:{}", "[::1]:{}", ":{}"])
-def test_an_address_may_be_a_name_or_of_ipv6_or_any(processes: Processes, bind: str) -> None:
+def test_an_address_may_be_a_name_an_ipv6_address_or_a_wildcard(
+    processes: Processes, bind: str
+) -> None:
     port = free_port()
     host = bind.partition(":{}")[0] or "127.0.0.1"
     health = f"http://{host}:{port}/healthz"
@@ -177,7 +177,7 @@ def test_an_address_may_be_a_name_or_of_ipv6_or_any(processes: Processes, bind: 
     assert requests.get(health, timeout=20).json()["workers"] == 0
 
 
-def test_flask_run_serves_for_trying_out(processes: Processes) -> None:
+def test_flask_run_serves_the_api(processes: Processes) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     processes.serve(f"{url}/healthz", sys.executable, "-m", "flask", "run", "-p", str(port))
@@ -203,7 +203,7 @@ def test_flask_reads_the_env_file_but_not_in_tests(processes: Processes, tmp_pat
         assert bool(ran.returncode) is bool(said) and said in ran.stderr, ran
 
 
-def test_a_wrong_setting_stops_the_start_with_one_sentence(
+def test_an_invalid_setting_prevents_the_start_with_one_sentence(
     processes: Processes, folder: Path
 ) -> None:
     settings = ("TAILBOARD_KEPDAYS", "1"), ("TAILBOARD_KEEP_DAYS", "-1"), ("TAILBOARD_TOKEN", "")
@@ -258,7 +258,7 @@ def typed(folder: Path) -> Typed:
         (["saved", "export", "/proc/nowhere"], "/proc/nowhere: No such file or directory"),
     ],
 )
-def test_a_wrong_word_is_answered_with_what_is_wrong(
+def test_an_invalid_argument_is_explained(
     folder: Path, job_maker: JobMaker, words: list[str], told: str
 ) -> None:
     from api import create_app
@@ -275,7 +275,7 @@ def test_a_wrong_word_is_answered_with_what_is_wrong(
     assert len(found.output.splitlines()) == 1
 
 
-def test_a_script_that_is_no_text_is_refused_in_one_sentence(processes: Processes) -> None:
+def test_a_binary_script_is_refused_in_one_sentence(processes: Processes) -> None:
     command = [sys.executable, "-m", "flask", "submit", "-"]
     env = processes.env | {"LC_ALL": "C.UTF-8"}
     done = subprocess.run(command, cwd=ROOT, env=env, input=b"echo \xff", capture_output=True)
@@ -283,9 +283,7 @@ def test_a_script_that_is_no_text_is_refused_in_one_sentence(processes: Processe
     assert done.stderr == b"Error: the script must be UTF-8 text, but byte 5 is not\n"
 
 
-def test_an_exported_file_that_is_no_json_is_answered_with_the_place(
-    typed: Typed, tmp_path: Path
-) -> None:
+def test_an_error_in_an_imported_file_shows_the_position(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{\n "command" "x"}')
     told = typed("saved", "import", str(tmp_path)).output
     assert told == f"Error: {tmp_path}/broken.json: expecting ':' delimiter at line 2, column 12\n"
@@ -356,7 +354,7 @@ def test_what_is_exported_can_be_imported_elsewhere(
     assert storage.saved.load("a").definition() == exported
 
 
-def test_an_id_that_is_not_unique_lists_those_that_fit(typed: Typed, storage: FolderStore) -> None:
+def test_an_ambiguous_id_lists_the_matching_ids(typed: Typed, storage: FolderStore) -> None:
     ids = [storage.submit(Job(command="true")).id for _ in range(7)]
     start = ids[0][:2]
     told = f"Error: 7 jobs have an ID that starts or ends with {start!r}: "
@@ -370,7 +368,9 @@ def test_an_id_that_is_not_unique_lists_those_that_fit(typed: Typed, storage: Fo
     assert typed("cancel", start).stderr.endswith(f": {', '.join(storage.find(start))}\n")
 
 
-def test_times_of_saved_commands_are_in_their_zone(typed: Typed, storage: FolderStore) -> None:
+def test_schedules_of_saved_commands_are_shown_in_their_time_zone(
+    typed: Typed, storage: FolderStore
+) -> None:
     typed("save", "a", "true", "--cron", "30 2 * * *", "--zone", "Asia/Tokyo")
     job_id = typed("start", "a").stdout.strip()
     told = typed("saved").stdout
@@ -382,13 +382,13 @@ def test_times_of_saved_commands_are_in_their_zone(typed: Typed, storage: Folder
     assert re.search(r"\(30 2 \* \* \* UTC, next \d{4}-\d\d-\d\dT02:30Z\)", typed("saved").stdout)
 
 
-def test_no_worker_is_said_and_is_no_error(typed: Typed) -> None:
+def test_a_list_without_workers_says_so_and_is_not_an_error(typed: Typed) -> None:
     done = typed("workers")
     told = "no worker is running: `python worker.py` starts one\n"
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", told)
 
 
-def test_access_lists_what_each_route_asks_for(typed: Typed) -> None:
+def test_access_lists_what_each_route_requires(typed: Typed) -> None:
     listed = typed("access")
     lines = listed.output.splitlines()
     assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
@@ -420,7 +420,7 @@ def test_an_export_is_private_and_follows_no_link(typed: Typed, tmp_path: Path) 
     assert (target.read_text(), (kept / "a.json").read_text()) == ("mine", "older")
 
 
-def test_what_is_no_file_is_not_imported(typed: Typed, tmp_path: Path) -> None:
+def test_only_regular_files_are_imported(typed: Typed, tmp_path: Path) -> None:
     kept, path = tmp_path / "[kept]", tmp_path / "[kept]" / "a.json"
     kept.mkdir()
     os.mkfifo(path)
@@ -481,9 +481,7 @@ def test_no_command_prints_control_characters_that_a_client_chose(
         assert "\ufffd" in printed
 
 
-def test_a_title_before_a_found_line_is_cleaned_and_the_line_is_as_it_was_written(
-    typed: Typed, storage: FolderStore
-) -> None:
+def test_grep_cleans_titles_but_prints_lines_unchanged(typed: Typed, storage: FolderStore) -> None:
     job = storage.submit(Job(command="true", name=HOSTILE))
     claim = storage.claim("w", "h")
     assert claim is not None
@@ -497,7 +495,7 @@ def test_a_title_before_a_found_line_is_cleaned_and_the_line_is_as_it_was_writte
     assert typed("logs", job.id).stdout == "\x1b]0;t\x07red\n"
 
 
-def test_only_what_is_a_log_is_printed_as_it_is() -> None:
+def test_only_logs_are_printed_unchanged() -> None:
     """All else goes through `echo_line`."""
     files = [ROOT / "api.py", *(ROOT / "tailboard" / "cli").glob("*.py")]
     lines = [line.strip() for file in files for line in file.read_text().splitlines()]
@@ -520,7 +518,7 @@ def test_only_what_is_a_log_is_printed_as_it_is() -> None:
         (["saved", "delete", "../a"], "there is no saved command '../a'"),
     ],
 )
-def test_a_saved_command_that_cannot_be_is_one_sentence(
+def test_an_invalid_saved_command_is_reported_in_one_sentence(
     typed: Typed, words: list[str], sentence: str
 ) -> None:
     done = typed(*words)

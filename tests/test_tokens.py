@@ -58,13 +58,13 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", [None, "", "Bearer ", "Bearer x", ANNA, f"bearer {ANNA}"])
-def test_without_a_named_token_nobody_comes_in(site: Site, key: str | None) -> None:
+def test_without_a_named_token_nobody_is_let_in(site: Site, key: str | None) -> None:
     is_problem(site.get("/jobs", headers={"Authorization": key}), 401, "token")
     hashed = hashlib.sha256(ANNA.encode()).hexdigest()
     is_problem(site.get("/jobs", headers=bearer(hashed)), 401)
 
 
-def test_a_named_token_names_who_pauses(site: Site) -> None:
+def test_a_named_token_identifies_who_pauses(site: Site) -> None:
     for claimed in (None, {"why": "freeze"}, {"by": "anna"}):
         answer = site.ask("PUT", "/queues/deploy/pause", json=claimed)
         assert answer.json()["by"] == "anna"
@@ -72,7 +72,7 @@ def test_a_named_token_names_who_pauses(site: Site) -> None:
     is_problem(told, 400, "by must be 'anna'")
 
 
-def test_a_named_token_names_who_submits(site: Site) -> None:
+def test_a_named_token_identifies_who_submits(site: Site) -> None:
     for claimed in ({}, {"submitted_by": None}, {"submitted_by": "anna"}):
         answer = site.post("/jobs", {"command": "true", "queue": BY_HAND} | claimed)
         assert answer.json()["submitted_by"] == "anna"
@@ -82,7 +82,7 @@ def test_a_named_token_names_who_submits(site: Site) -> None:
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
 
-def test_a_named_token_names_who_runs_a_saved_command(site: Site) -> None:
+def test_a_named_token_identifies_who_runs_a_saved_command(site: Site) -> None:
     saved = {"command": "true", "queue": BY_HAND}
     assert site.ask("PUT", "/saved/deploy", json=saved).status_code == 201
     assert site.post("/saved/deploy/run", {}).json()["submitted_by"] == "anna"
@@ -90,12 +90,12 @@ def test_a_named_token_names_who_runs_a_saved_command(site: Site) -> None:
     is_problem(told, 400, "submitted_by must be 'anna'")
 
 
-def test_a_named_token_names_who_cancels(site: Site) -> None:
+def test_a_named_token_identifies_who_cancels(site: Site) -> None:
     job = site.job_maker.queued()
     assert site.post(f"/jobs/{job.id}/cancel").json()["reason"] == "cancelled by anna"
 
 
-def test_the_shared_token_still_names_nobody(tmp_path: Path) -> None:
+def test_the_shared_token_identifies_nobody(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(entry("anna", ANNA))
     app = create_app({"STORAGE": tmp_path / "jobs", "TOKEN": TOKEN, "TOKENS": path})
@@ -132,7 +132,7 @@ def read_with(site: Site, job_id: str, ticket: str) -> int:
     return requests.get(url, params={"ticket": ticket}, timeout=30).status_code
 
 
-def test_a_ticket_ends_when_its_token_is_revoked(site: Site, tokens: Path) -> None:
+def test_a_ticket_expires_when_its_token_is_revoked(site: Site, tokens: Path) -> None:
     tokens.write_text(entry("anna", ANNA) + entry("ben", BEN))
     job_id = site.job_maker.ended(b"text\n")
     made = {
@@ -154,7 +154,7 @@ def test_a_ticket_cannot_be_made_from_the_file(site: Site) -> None:
 # --- The file -------------------------------------------------------------------------------------
 
 
-def test_a_change_of_the_file_is_seen_at_once(site: Site, tokens: Path) -> None:
+def test_a_change_of_the_token_file_takes_effect_at_once(site: Site, tokens: Path) -> None:
     assert site.get("/jobs", headers=bearer(BEN)).status_code == 401
     for content, expected in (
         (entry("anna", ANNA) + entry("ben", BEN), 200),
@@ -168,7 +168,7 @@ def test_a_change_of_the_file_is_seen_at_once(site: Site, tokens: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [entry("ben", BEN)[:30], "\0\xff \n", None])
-def test_a_bad_file_changes_nothing_and_is_told_once(
+def test_an_invalid_token_file_changes_nothing_and_is_reported_once(
     site: Site, tokens: Path, bad: str | None
 ) -> None:
     before = site.processes.text().count("trouble tokens")
@@ -191,7 +191,7 @@ def test_a_bad_file_changes_nothing_and_is_told_once(
         (f"#\n{entry('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
     ],
 )
-def test_a_file_that_lets_nobody_in_is_one_sentence(
+def test_a_useless_token_file_is_refused_in_one_sentence(
     tmp_path: Path, content: str | None, sentence: str
 ) -> None:
     path = tmp_path / "tokens"
@@ -201,7 +201,9 @@ def test_a_file_that_lets_nobody_in_is_one_sentence(
         TokenFile(str(path)).check()
 
 
-def test_the_api_does_not_start_with_a_bad_file(processes: Processes, tmp_path: Path) -> None:
+def test_the_api_does_not_start_with_an_invalid_token_file(
+    processes: Processes, tmp_path: Path
+) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"anna {ANNA}\n")
     bind = f"127.0.0.1:{free_port()}"
@@ -223,7 +225,7 @@ def flask_token(tmp_path: Path) -> Run:
     return lambda *words: app.test_cli_runner().invoke(args=["token", *words])
 
 
-def test_a_token_is_printed_once_and_kept_as_its_hash(flask_token: Run, tmp_path: Path) -> None:
+def test_a_token_is_printed_once_and_stored_as_a_hash(flask_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     first = flask_token("anna")
     assert path.read_text() == entry("anna", first.stdout.strip())
@@ -237,7 +239,7 @@ def test_a_token_is_printed_once_and_kept_as_its_hash(flask_token: Run, tmp_path
     assert len(first.stdout.strip()) == 43 and first.stdout != second.stdout
 
 
-def test_a_token_is_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> None:
+def test_a_token_can_be_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(entry("ben", BEN) + entry("anna", ANNA))
     refused = flask_token("anna")
@@ -258,7 +260,7 @@ def test_a_token_is_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> No
         (["anna"], "broken\n", "line 1 is not NAME SHA256"),
     ],
 )
-def test_a_token_that_cannot_be_made_is_one_sentence(
+def test_a_failure_to_make_a_token_is_reported_in_one_sentence(
     flask_token: Run, tmp_path: Path, words: list[str], content: str, sentence: str
 ) -> None:
     (tmp_path / "tokens").write_text(content)

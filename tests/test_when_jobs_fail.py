@@ -68,15 +68,15 @@ def run(storage: FolderStore, drain: Callable[..., None]) -> Run:
         ("ERROR of the first\n--- attempt 2 ---\n", None),
     ],
 )
-def test_the_line_that_tells_why_a_job_failed(log: str, hint: str | None) -> None:
+def test_the_hint_is_the_line_that_explains_the_failure(log: str, hint: str | None) -> None:
     assert find_hint(log.encode(), 2) == hint
 
 
-def test_bytes_that_are_no_text_are_replaced_in_a_hint() -> None:
+def test_invalid_bytes_are_replaced_in_a_hint() -> None:
     assert find_hint(b"error: \xff\xfe\n", 1) == "error: \ufffd\ufffd"
 
 
-def test_the_first_line_of_a_cut_log_is_not_told_in_part() -> None:
+def test_a_partial_first_line_is_never_the_hint() -> None:
     assert find_hint(b"rror: of before\n" + b"\n" * HINT_BYTES + b"end\n", 1) == "end"
     assert find_hint(b"x" * HINT_BYTES, 1) == "x" * (HINT_LENGTH - 1) + "…"
 
@@ -84,7 +84,7 @@ def test_the_first_line_of_a_cut_log_is_not_told_in_part() -> None:
 @pytest.mark.parametrize(
     "piece", [b"a.", b"\n", b"\0\n", b"\x1b[", b"\x1b[31;", b"\x1b]", b"x\n", b" ", b"error[A"]
 )
-def test_no_log_takes_long_to_find_its_hint(piece: bytes) -> None:
+def test_finding_a_hint_never_takes_long(piece: bytes) -> None:
     """A log may be made to be slow: none costs the worker more than the time it allows itself, and
     what one line takes."""
     data = (piece * HINT_BYTES)[:HINT_BYTES]
@@ -126,7 +126,7 @@ def test_a_job_that_succeeds_or_is_cancelled_has_no_hint(run: Run, job_maker: Jo
     assert job_maker.storage.get(ended.id).hint is None
 
 
-def test_a_job_that_timed_out_tells_how_far_it_got(run: Run, tmp_path: Path) -> None:
+def test_a_timed_out_job_shows_how_far_it_got(run: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never")
     job = run(f"echo step 3 of 7; cat {tmp_path}/never", timeout=0.5)
     assert (job.status, job.hint) == (Status.TIMED_OUT, "step 3 of 7")
@@ -142,9 +142,7 @@ def test_a_job_that_timed_out_tells_how_far_it_got(run: Run, tmp_path: Path) -> 
         ("head -c 99999 /dev/urandom >>output.log; echo; echo 'error: y'", "error: y"),
     ],
 )
-def test_a_log_that_its_job_spoils_harms_nobody(
-    run: Run, folder: Path, change: str, hint: str | None
-) -> None:
+def test_a_damaged_log_does_no_harm(run: Run, folder: Path, change: str, hint: str | None) -> None:
     job = run(f"cd {folder}/running/$JOB_ID; {change}; exit 3")
     assert (job.status, job.exit_code, job.hint) == (Status.FAILED, 3, hint)
 
@@ -160,7 +158,7 @@ def test_a_hint_in_a_journal_is_read_as_one_line(job_maker: JobMaker, hint: obje
     assert found and len(found) <= HINT_LENGTH and found.isprintable()
 
 
-def test_the_hint_is_told_in_list_and_job(client: FlaskClient, job_maker: JobMaker) -> None:
+def test_the_hint_is_in_the_list_and_the_job(client: FlaskClient, job_maker: JobMaker) -> None:
     held = job_maker.running()
     with held:
         job = held.finish(Outcome(Status.FAILED, 1, hint="error: x"))
@@ -236,7 +234,7 @@ def test_a_queue_is_paused_and_resumed_over_http(client: FlaskClient, job_maker:
     assert "tailboard_queue_paused{" not in client.get("/metrics").text
 
 
-def test_a_pause_needs_no_body_and_no_queue(client: FlaskClient) -> None:
+def test_a_pause_needs_neither_a_body_nor_an_existing_queue(client: FlaskClient) -> None:
     said = client.put("/queues/later/pause").get_json()
     assert (said["queue"], said["why"], said["by"]) == ("later", None, None)
     again = client.put("/queues/later/pause", json={"why": "now known"}).get_json()
@@ -255,19 +253,19 @@ def test_a_pause_needs_no_body_and_no_queue(client: FlaskClient) -> None:
         ("/queues/a/pause", [], "the body must be a JSON object"),
     ],
 )
-def test_a_wrong_pause_is_told_what_is_allowed(
+def test_an_invalid_pause_is_refused_with_what_is_allowed(
     client: FlaskClient, path: str, body: object, words: str
 ) -> None:
     is_problem(client.put(path, json=body), 400, words)
     assert client.get("/workers").get_json()["paused"] == []
 
 
-def test_a_pause_comes_as_json_or_not_at_all(client: FlaskClient) -> None:
+def test_a_pause_must_be_sent_as_json(client: FlaskClient) -> None:
     answer = client.put("/queues/a/pause", data="why=x", content_type="text/plain")
     is_problem(answer, 415, "Content-Type must be application/json")
 
 
-def test_jobs_of_a_paused_queue_do_not_make_it_unwell(
+def test_jobs_of_a_paused_queue_do_not_make_the_api_unhealthy(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
     job_maker.queued()
@@ -287,7 +285,7 @@ def test_jobs_of_a_paused_queue_do_not_make_it_unwell(
         ("fifo", "its file cannot be read: it is not a regular file"),
     ],
 )
-def test_a_pause_by_hand_or_damaged_is_a_pause(
+def test_a_pause_made_by_hand_or_damaged_still_counts(
     job_maker: JobMaker, folder: Path, content: str, why: str | None
 ) -> None:
     """A queue that somebody has paused must not run because a file is damaged."""
@@ -334,7 +332,7 @@ def test_a_worker_acts_on_a_pause_and_its_end_at_once(
     assert ended(waiting).status is Status.SUCCEEDED
 
 
-def test_a_drain_leaves_what_is_paused(storage: FolderStore, drain: Callable[..., None]) -> None:
+def test_a_drain_leaves_paused_jobs(storage: FolderStore, drain: Callable[..., None]) -> None:
     storage.pauses.pause("deploy", None, None)
     paused = storage.submit(Job(command="true", queue="deploy"))
     other = storage.submit(Job(command="true"))
@@ -356,7 +354,7 @@ def test_the_commands_pause_and_resume(processes: Processes, storage: FolderStor
 # --- A job that waits for its time ----------------------------------------------------------------
 
 
-def test_a_pause_between_attempts_doubles_up_to_an_hour() -> None:
+def test_the_retry_delay_doubles_up_to_an_hour() -> None:
     assert [retry_pause(10, attempt) for attempt in (2, 3, 4, 5)] == [10, 20, 40, 80]
     assert [retry_pause(1_000, attempt) for attempt in (2, 3, 4, 1_000_000)] == [
         1_000,
@@ -399,7 +397,7 @@ WAITS = [
 ]
 
 
-def test_a_cut_journal_waits_as_its_whole_lines_say() -> None:
+def test_a_truncated_journal_delays_a_retry_by_its_complete_lines() -> None:
     """A crash leaves a prefix, whose last line may be torn."""
     job = Job(command="false", retries=9, retry_delay=10, not_before=utc(ASKED))
     found = []
@@ -419,7 +417,7 @@ def ended_at(job_maker: JobMaker, finished_at: str, **fields: object) -> Job:
         return held.requeue(Outcome(Status.FAILED, 1, finished_at=finished_at))
 
 
-def test_a_clock_that_was_set_back_prolongs_no_pause(job_maker: JobMaker) -> None:
+def test_a_clock_that_was_set_back_does_not_prolong_a_delay(job_maker: JobMaker) -> None:
     job = ended_at(job_maker, "2199-01-01T00:00:00.000Z", retry_delay=0.5)
     began = time.monotonic()
     shown = parse_time(job_maker.storage.get(job.id).as_dict()["not_before"])
@@ -431,7 +429,9 @@ def test_a_clock_that_was_set_back_prolongs_no_pause(job_maker: JobMaker) -> Non
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "x"])
-def test_no_time_in_a_journal_hurts(client: FlaskClient, job_maker: JobMaker, at: str) -> None:
+def test_no_time_in_a_journal_causes_an_error(
+    client: FlaskClient, job_maker: JobMaker, at: str
+) -> None:
     job = ended_at(job_maker, utc(), retry_delay=30)
     line = {"ended": {"status": "failed", "exit_code": 1, "finished_at": at}}
     with open(f"{job_maker.folder}/queued/{BY_HAND}/{job.id}/journal", "a") as journal:
@@ -448,7 +448,7 @@ def looking(job_maker: JobMaker) -> Iterator[FolderStore]:
     job_maker.storage.close()
 
 
-def test_those_that_wait_are_not_read_at_each_look(
+def test_delayed_jobs_are_not_read_at_each_check(
     job_maker: JobMaker, looking: FolderStore, folder: Path
 ) -> None:
     """What stands in their folders does not matter meanwhile: it is not looked at."""
@@ -466,9 +466,7 @@ def test_those_that_wait_are_not_read_at_each_look(
     held.release()
 
 
-def test_a_cancel_and_a_look_at_once_leave_no_job_waiting(
-    job_maker: JobMaker, folder: Path
-) -> None:
+def test_a_cancel_during_a_check_leaves_no_job_waiting(job_maker: JobMaker, folder: Path) -> None:
     """Who finds a job locked leaves a wish, which somebody has to see before the job's time."""
     looker, meet = FolderStore(folder), threading.Barrier(2)
     jobs: list[Job] = []
@@ -489,7 +487,7 @@ def test_a_cancel_and_a_look_at_once_leave_no_job_waiting(
     assert {job_maker.storage.status(job.id) for job in jobs} == {Status.CANCELLED}
 
 
-def test_a_job_that_waits_may_be_moved_by_hand(
+def test_a_delayed_job_can_be_moved_by_hand(
     job_maker: JobMaker, looking: FolderStore, folder: Path
 ) -> None:
     job = job_maker.queued(not_before=utc(time.time() + 9_000))
@@ -512,7 +510,7 @@ def test_a_job_that_waits_may_be_moved_by_hand(
      {"not_before": "9999-12-31T23:59:59Z"}, {"retry_delay": -1}, {"retry_delay": "1"},
      {"retry_delay": 10**400}, {"retry_delay": True}],
 )  # fmt: skip
-def test_a_damaged_time_ends_its_job_with_a_reason(
+def test_a_damaged_start_time_ends_the_job_with_a_reason(
     job_maker: JobMaker, folder: Path, damage: dict[str, object]
 ) -> None:
     job = job_maker.queued()
@@ -525,7 +523,7 @@ def test_a_damaged_time_ends_its_job_with_a_reason(
     assert found.reason and f"its {name} is invalid" in found.reason
 
 
-def test_a_worker_wakes_when_a_time_has_come(
+def test_a_worker_wakes_when_a_job_is_due(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
     """By itself it would look again after an hour."""
@@ -544,7 +542,7 @@ def test_a_worker_wakes_when_a_time_has_come(
     assert planned.status is Status.SUCCEEDED and first["started_at"] >= at
 
 
-def test_a_drain_waits_for_retries_and_leaves_what_is_far(
+def test_a_drain_waits_for_retries_but_not_for_distant_jobs(
     storage: FolderStore, drain: Callable[..., None]
 ) -> None:
     far = storage.submit(Job(command="true", not_before=utc(time.time() + 3_700)))
@@ -556,7 +554,7 @@ def test_a_drain_waits_for_retries_and_leaves_what_is_far(
     assert storage.get(retried.id).attempt == 3
 
 
-def test_a_job_is_put_off_over_http(client: FlaskClient) -> None:
+def test_a_job_can_be_delayed_over_http(client: FlaskClient) -> None:
     body = {"command": "true", "retries": 2, "retry_delay": 30, "queue": BY_HAND}
     at = {"not_before": utc(time.time() + 3_600)}
     job = client.post("/jobs", json=body | at).get_json()
@@ -570,7 +568,7 @@ def test_a_job_is_put_off_over_http(client: FlaskClient) -> None:
     assert 590 < parse_time(ahead) - time.time() <= 600
 
 
-def test_submit_puts_off_a_job(processes: Processes, storage: FolderStore) -> None:
+def test_submit_can_delay_a_job(processes: Processes, storage: FolderStore) -> None:
     words = ("submit", "true", "--retries", "3", "--retry-delay", "2.5", "--not-before", "+2h")
     job = storage.get(on_a_terminal(processes, 80, *words).strip())
     assert (job.retry_delay, job.retries) == (2.5, 3)

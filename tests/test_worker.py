@@ -59,13 +59,13 @@ def test_a_shell_line_runs_in_a_shell(storage: FolderStore, run: Callable[..., J
     assert job.log_size == 12
 
 
-def test_a_list_runs_without_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
+def test_a_command_list_runs_without_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
     job = run(["printf", "%s|", "$HOME", "*", "a b", "", "'"])
     assert job.status is Status.SUCCEEDED
     assert load_logs(storage, job.id) == "$HOME|*|a b||'|"
 
 
-def test_a_program_may_be_named_by_a_path_from_its_folder(
+def test_a_program_can_be_named_relative_to_its_working_folder(
     storage: FolderStore, run: Callable[..., Job], tmp_path: Path
 ) -> None:
     script = tmp_path / "bin" / "say it"
@@ -104,7 +104,7 @@ def test_the_environment_of_a_job(storage: FolderStore, drain: Callable[..., Non
     assert "secret" not in env.values()
 
 
-def test_a_job_may_want_its_output_buffered(storage: FolderStore, run: Callable[..., Job]) -> None:
+def test_a_job_can_ask_for_buffered_output(storage: FolderStore, run: Callable[..., Job]) -> None:
     assert environment(storage, run(PRINT_ENV, env={"PYTHONUNBUFFERED": ""})).get(
         "PYTHONUNBUFFERED"
     ) in ("", None)
@@ -131,7 +131,7 @@ def test_a_job_gets_the_workers_umask_and_signals_unchanged(
     assert not ignored & 1 << signal.SIGPIPE - 1
 
 
-def test_output_stands_in_the_log_while_the_job_runs(
+def test_output_is_in_the_log_while_the_job_runs(
     storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
@@ -233,7 +233,7 @@ def test_a_background_process_may_outlive_its_job(
 # --- Cancel and time-out --------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_gets_a_term_and_keeps_its_code(
+def test_a_cancelled_job_gets_sigterm_and_keeps_its_exit_code(
     storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
@@ -251,7 +251,7 @@ def test_a_cancelled_job_gets_a_term_and_keeps_its_code(
     assert load_logs(storage, job.id).endswith("tidying up\n")
 
 
-def test_a_log_holds_nothing_but_what_the_job_wrote(
+def test_a_log_contains_only_what_the_job_wrote(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     """Not "Terminated", which a shell says when the program that it waits for ends by a signal."""
@@ -269,13 +269,13 @@ def test_a_job_that_runs_too_long_is_timed_out(
     assert load_logs(storage, job.id).startswith("started\n")
 
 
-def test_a_stopped_process_is_ended_too(run: Callable[..., Job]) -> None:
+def test_a_stopped_process_is_also_ended(run: Callable[..., Job]) -> None:
     job = run("kill -STOP $$", timeout=0.3)
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-def test_a_cancel_or_time_out_ends_all_that_the_job_started(
+def test_a_cancel_or_timeout_ends_everything_that_the_job_started(
     storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
@@ -299,14 +299,14 @@ def test_a_cancel_or_time_out_ends_all_that_the_job_started(
     unrelated.wait()
 
 
-def test_no_process_is_taken_for_what_a_job_has_started() -> None:
+def test_no_other_process_is_mistaken_for_one_of_a_job() -> None:
     """Not even those of process group 0, which come from outside of a container."""
     nothing = {"JOB_ID": "20200101-000000-00000000", "JOB_STORAGE": "1-1"}
     assert ProcessTable().find(nothing) == set()
 
 
 @pytest.mark.parametrize("is_adopted", [False, True])
-def test_a_cancel_ends_what_has_no_job_id_in_its_environment(
+def test_a_cancel_ends_processes_without_a_job_id_in_their_environment(
     storage: FolderStore,
     worker: Callable[..., Any],
     ended: Callable[..., Job],
@@ -330,7 +330,7 @@ def test_a_cancel_ends_what_has_no_job_id_in_its_environment(
     all_end(*pids)
 
 
-def test_a_worker_that_a_job_has_started_outlives_its_cancel(
+def test_a_worker_started_by_a_job_survives_its_cancel(
     storage: FolderStore,
     worker: Callable[..., Any],
     started: Callable[..., Job],
@@ -396,7 +396,7 @@ def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
     assert storage.counts()[Status.CANCELLED] == 5
 
 
-def test_what_ignores_term_has_its_grace_and_no_more(
+def test_a_process_that_ignores_sigterm_is_killed_after_the_delay(
     storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job], tmp_path: Path
 ) -> None:
     """The command ends at TERM; what it left behind may go on until the grace is over."""
@@ -416,7 +416,7 @@ def test_what_ignores_term_has_its_grace_and_no_more(
 # --- Retries --------------------------------------------------------------------------------------
 
 
-def test_a_failed_job_is_retried_as_often_as_it_allows(
+def test_a_failed_job_is_retried_as_often_as_configured(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run('echo "try $JOB_ATTEMPT"; exit $JOB_ATTEMPT', retries=2)
@@ -430,7 +430,7 @@ def test_a_failed_job_is_retried_as_often_as_it_allows(
     ]
 
 
-def test_a_retry_that_succeeds_is_the_last(run: Callable[..., Job]) -> None:
+def test_no_retry_follows_a_success(run: Callable[..., Job]) -> None:
     job = run("[ $JOB_ATTEMPT = 2 ]", retries=5)
     assert (job.status, job.attempt, job.exit_code) == (Status.SUCCEEDED, 2, 0)
 
@@ -440,11 +440,11 @@ def test_a_job_that_timed_out_is_retried(run: Callable[..., Job], gate: Gate) ->
     assert (job.status, job.attempt, job.reason) == (Status.SUCCEEDED, 2, None)
 
 
-def test_a_command_that_cannot_start_is_not_tried_again(run: Callable[..., Job]) -> None:
+def test_a_command_that_cannot_start_is_not_retried(run: Callable[..., Job]) -> None:
     assert run("true", cwd="/no/such/folder", retries=3).attempt == 1
 
 
-def test_the_line_between_attempts_stands_alone(
+def test_the_notice_between_attempts_is_a_line_of_its_own(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
     job = run("printf 'no newline'; exit 1", retries=1)
@@ -454,7 +454,7 @@ def test_the_line_between_attempts_stands_alone(
 # --- Which jobs it takes --------------------------------------------------------------------------
 
 
-def test_a_drained_worker_leaves_when_nothing_is_left(
+def test_a_draining_worker_exits_when_no_job_is_left(
     storage: FolderStore, drain: Callable[..., None], processes: Processes
 ) -> None:
     drain()
@@ -505,7 +505,7 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(
         assert ended(job).status is Status.SUCCEEDED
 
 
-def test_a_job_that_is_queued_starts_at_once_on_an_idle_worker(
+def test_a_queued_job_starts_at_once_on_an_idle_worker(
     storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job]
 ) -> None:
     """Long before the next look at everything, also in a queue that is new."""
@@ -547,7 +547,7 @@ def test_several_workers_on_one_folder_run_each_job_once(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
+def test_a_stopping_worker_leaves_its_jobs_running(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     processes: Processes,
@@ -572,7 +572,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
     assert ended(waiting).status is Status.SUCCEEDED
 
 
-def test_on_stop_wait_finishes_what_runs_and_claims_no_more(
+def test_on_stop_wait_finishes_running_jobs_and_claims_no_more(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
@@ -590,7 +590,7 @@ def test_on_stop_wait_finishes_what_runs_and_claims_no_more(
     assert storage.get(waiting.id).status is Status.QUEUED
 
 
-def test_on_stop_kill_cancels_what_runs(
+def test_on_stop_kill_cancels_running_jobs(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
@@ -611,7 +611,7 @@ def test_on_stop_kill_cancels_what_runs(
 
 
 @pytest.mark.parametrize("on_stop", ["wait", "kill"])
-def test_a_second_signal_makes_it_leave_at_once(
+def test_a_second_signal_makes_the_worker_exit_at_once(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     started: Callable[..., Job],
@@ -649,7 +649,7 @@ def test_a_second_signal_makes_it_leave_at_once(
         ["argument"],
     ],
 )
-def test_a_bad_option_is_answered_with_one_sentence(
+def test_an_invalid_option_is_refused_in_one_sentence(
     processes: Processes, options: list[str]
 ) -> None:
     assert processes.worker(*options).wait(20) in (1, 2)
@@ -671,7 +671,7 @@ def test_a_bad_option_is_answered_with_one_sentence(
     ],
     ids=str,
 )
-def test_a_bad_setting_is_answered_with_one_sentence(
+def test_an_invalid_setting_is_refused_in_one_sentence(
     processes: Processes, setting: dict[str, str]
 ) -> None:
     assert processes.worker(**setting).wait(20) == 1
@@ -731,7 +731,7 @@ NUMBER = "must be a whole number of"
     ],
     ids=lambda value: value[:30],
 )
-def test_a_bad_setting_names_what_is_allowed(name: str, value: str, told: str) -> None:
+def test_an_error_in_a_setting_names_what_is_allowed(name: str, value: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"^TAILBOARD_{name} .*{told}") as error:
         Settings.read({f"TAILBOARD_{name}": value})
     assert len(str(error.value)) < 250
@@ -739,7 +739,7 @@ def test_a_bad_setting_names_what_is_allowed(name: str, value: str, told: str) -
         assert value not in str(error.value), "it may be a secret"
 
 
-def test_good_settings_are_read() -> None:
+def test_valid_settings_are_read() -> None:
     env = {
         "TAILBOARD_KEEP_DAYS": "007",
         "TAILBOARD_KEEP_BYTES": "0",
@@ -760,7 +760,7 @@ def test_good_settings_are_read() -> None:
     )
 
 
-def test_a_misspelt_setting_is_no_other_programs_variable() -> None:
+def test_a_misspelt_setting_is_an_error() -> None:
     for name, meant in (
         ("STORAG", "STORAGE"),
         ("FOLOWERS", "FOLLOWERS"),
@@ -783,7 +783,7 @@ def test_a_machine_is_not_lost_before_it_is_unreachable() -> None:
     assert Settings.read(same).lost_after == 2
 
 
-def test_another_programs_variable_is_a_warning_and_no_more(
+def test_another_programs_variable_only_causes_a_warning(
     storage: FolderStore, processes: Processes
 ) -> None:
     assert processes.worker("--drain", TAILBOARD_HOME="/srv").wait(20) == 0
@@ -833,7 +833,7 @@ def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("home", ["queued/default", "running"])
-def test_job_folders_nobody_can_run_do_not_block_others(
+def test_invalid_job_folders_do_not_block_others(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job],
@@ -870,7 +870,7 @@ def test_the_folder_of_a_running_job_may_vanish(
     assert process.poll() is None
 
 
-def test_the_whole_jobs_folder_may_vanish_and_come_back(
+def test_the_whole_jobs_folder_may_vanish_and_return(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     processes: Processes,
@@ -918,7 +918,7 @@ def test_jobs_claimed_on_another_host_are_left_alone(
     assert not [line for line in lines if jobs[0].id in line or jobs[1].id in line]
 
 
-def test_workers_come_and_go_and_leave_no_files_behind(
+def test_workers_that_exit_leave_no_files_behind(
     storage: FolderStore, drain: Callable[..., None], folder: Path
 ) -> None:
     for _ in range(3):
@@ -936,7 +936,7 @@ def test_the_peak_memory_of_the_workers_parent_is_not_counted(
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
 
 
-def test_a_claim_that_the_disk_refuses_runs_nothing(
+def test_a_claim_that_fails_on_the_disk_runs_nothing(
     storage: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = storage.submit(Job(command=["touch", str(tmp_path / "ran")]))
@@ -1040,7 +1040,7 @@ def test_a_job_whose_shim_ends_before_its_command_fails_after_three_tries(
     assert len(starts) == 3 and second > first
 
 
-def test_tries_to_start_a_shim_are_counted_across_workers(
+def test_attempts_to_start_a_shim_are_counted_across_workers(
     storage: FolderStore,
     worker: Callable[..., subprocess.Popen[bytes]],
     ended: Callable[..., Job],
