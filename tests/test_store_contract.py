@@ -519,7 +519,7 @@ def test_a_listener_is_notified_of_new_jobs_even_in_a_new_queue(
             wait_until(lambda: store.claim("w", "h") or not select.select([ready], [], [], 0)[0])
 
 
-def test_an_invalid_queue_name_is_ignored_by_a_listener(store: WorkerStore) -> None:
+def test_listening_to_an_invalid_queue_name_is_refused(store: WorkerStore) -> None:
     for queue in NO_QUEUES:
         with pytest.raises(ValueError, match="queues"):
             store.listen(["default", queue])
