@@ -44,7 +44,7 @@ def connections_from(site: Site, addresses: list[str], count: int, data: bytes) 
 
 @contextmanager
 def again_and_again(act: Callable[[], None]) -> Iterator[None]:
-    """Something that a client does beside the test."""
+    """Something that a client does repeatedly in the background."""
     over = threading.Event()
 
     def run() -> None:
@@ -77,7 +77,7 @@ def idle(site: Site, count: int = 900) -> Iterator[None]:
 
 @contextmanager
 def slow_headers(site: Site, count: int = 100) -> Iterator[None]:
-    """Requests whose header comes byte by byte."""
+    """Requests whose headers arrive byte by byte."""
     with connections(site, count, HEADER) as clients:
         with again_and_again(lambda: try_all(clients, lambda client: client.send(b"x"))):
             yield
@@ -85,7 +85,7 @@ def slow_headers(site: Site, count: int = 100) -> Iterator[None]:
 
 @contextmanager
 def slow_bodies(site: Site, count: int = 200) -> Iterator[None]:
-    """Requests whose body comes byte by byte."""
+    """Requests whose body arrives byte by byte."""
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with connections(site, count, head + b"Content-Length: 99999\r\n\r\n ") as clients:
         with again_and_again(lambda: try_all(clients, lambda client: client.send(b" "))):
@@ -94,7 +94,7 @@ def slow_bodies(site: Site, count: int = 200) -> Iterator[None]:
 
 @contextmanager
 def slow_downloads(site: Site, job_id: str, count: int = 150) -> Iterator[None]:
-    """Downloads that are taken sip by sip."""
+    """Downloads by clients that read slowly."""
     request = f"GET /jobs/{job_id}/logs?download=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with connections(site, count, request) as clients:
         with again_and_again(lambda: try_all(clients, lambda client: client.recv(SIP))):

@@ -32,7 +32,7 @@ from figures import Figure, take_figures  # noqa: E402
 
 
 def folder_figures(asked: argparse.Namespace) -> list[Figure]:
-    """Of one machine with a jobs folder."""
+    """The figures of one machine with a jobs folder."""
     large = asked.gigabytes << 30
     figures = [
         Figure("one-slot", lambda folder: bench_jobs.throughput(folder, 1, asked.jobs)),
@@ -88,7 +88,7 @@ def redis_figures(asked: argparse.Namespace) -> list[Figure]:
 
 
 def choose_figures(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> list[Figure]:
-    """The figures that are named, or else all of the kind that is asked for."""
+    """The named figures, or else all figures of the requested kind."""
     kinds = {
         "folder": folder_figures(asked),
         "page": page_figures(),
@@ -121,7 +121,9 @@ def main() -> None:
     parser = make_parser()
     asked = parser.parse_args()
     figures = choose_figures(parser, asked)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end what was started, as at Ctrl-C
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # end the started programs, as Ctrl-C does
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         print(f"{'':56}  {'ours':>10}  {'bare':>10}", flush=True)
         failed = take_figures(figures, Path(name))

@@ -71,7 +71,7 @@ def checkout(other: str) -> Iterator[Path]:
 
 
 class Comparison:
-    """What both sides have measured until now, and what failed."""
+    """The measurements of both sides so far, and the figures that failed."""
 
     def __init__(self) -> None:
         self.rounds: dict[str, Rounds] = {"this": {}, "other": {}}
@@ -100,13 +100,13 @@ class Comparison:
 
 
 def run_bench(folder: Path, options: list[str]) -> tuple[str, list[str]]:
-    """What the bench of a checkout prints, and why it failed, if it did."""
+    """The output of a checkout's bench, and an error message if it failed."""
     command = [sys.executable, "tests/bench.py", *options]
     pipe = subprocess.PIPE
     bench = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
     try:
         printed, errors = bench.communicate()
-    finally:  # also if this program was interrupted: the bench ends what it has started
+    finally:  # even if this program was interrupted: the bench ends its own programs
         if bench.poll() is None:
             bench.terminate()
         bench.wait()
@@ -118,7 +118,7 @@ def run_bench(folder: Path, options: list[str]) -> tuple[str, list[str]]:
 
 
 def print_pairs(pairs: list[tuple[Value, Value]]) -> None:
-    """A line for one figure, from the values of this side and the other in each round."""
+    """Prints a line for one figure, from the values of both sides in each round."""
     what, unit = pairs[0][0].what, pairs[0][0].unit
     this, other = (
         statistics.median(value.value for value in side) for side in zip(*pairs, strict=True)
@@ -132,7 +132,7 @@ def print_pairs(pairs: list[tuple[Value, Value]]) -> None:
 
 
 def times_better(this: Value, other: Value) -> float:
-    """Above 1 if this one is better."""
+    """How many times better this checkout is; above 1 if it is better."""
     better, worse = (this, other) if this.more_is_better else (other, this)
     if better.value == worse.value:
         return 1.0

@@ -11,7 +11,7 @@ import requests
 from conftest import Claim, Site, serve_site
 from figures import each, say_alone
 
-PATIENCE = 60  # seconds that an answer may take
+PATIENCE = 60  # seconds to wait for a response
 
 Attack = Callable[[Site, Claim], AbstractContextManager[object]]
 ATTACKS: dict[str, Attack] = {
@@ -48,7 +48,7 @@ def slowest(url: str) -> float:
 
 
 def attacked(folder: Path, name: str) -> None:
-    """How long others wait while clients do what they should not."""
+    """How long other clients wait while some attack the API."""
     with serve_site(folder) as site:
         claim = site.job_maker.running(b"begin\n")
         with ATTACKS[name](site, claim):

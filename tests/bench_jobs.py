@@ -22,13 +22,14 @@ from tailboard.job import Job
 from tailboard.status import FINISHED
 from tailboard.values import first_id
 
-MOST_SECONDS = 600  # that a worker may take until all jobs are run
+MOST_SECONDS = 600  # seconds to wait until a worker has run all jobs
 DURABLE_TARGETS = {1: 0.85, 2: 0.8}  # by slots: at least so much of the rate of `durable_loop`
 
 
 @contextmanager
 def fresh(folder: Path) -> Iterator[tuple[FolderStore, Processes]]:
-    """A new jobs folder, and what starts programs for it. They and its jobs are ended."""
+    """A new jobs folder, and a way to start programs for it. They and its jobs are ended at the
+    end."""
     folder.mkdir(exist_ok=True)
     processes = Processes(folder / "output.txt", clean_environment(folder / "jobs"))
     storage = FolderStore(folder / "jobs")
@@ -41,14 +42,14 @@ def fresh(folder: Path) -> Iterator[tuple[FolderStore, Processes]]:
 
 
 def run_queued_jobs(processes: Processes, *options: str) -> None:
-    """Let a worker run all jobs that are queued."""
+    """Lets a worker run all queued jobs."""
     code = processes.worker(*options, "--drain").wait(MOST_SECONDS)
     if code != 0:
         raise RuntimeError(f"the worker ended with exit code {code}: {processes.text()[-200:]}")
 
 
 def in_threads(slots: int, jobs: int, run: Callable[[int], None]) -> float:
-    """Jobs a second of so many threads that run one after the other."""
+    """Jobs per second of several threads that each run one job after the other."""
     with ThreadPoolExecutor(slots) as pool:
         begun = time.perf_counter()
         for ended in [pool.submit(run, number) for number in range(jobs)]:
@@ -57,7 +58,7 @@ def in_threads(slots: int, jobs: int, run: Callable[[int], None]) -> float:
 
 
 def bare_loop(folder: Path, slots: int, jobs: int) -> float:
-    """Jobs a second of threads that only start `true`, each with a log of its own."""
+    """Jobs per second of threads that only start `true`, each with its own log."""
     folder.mkdir()
 
     def run(number: int) -> None:
@@ -68,8 +69,8 @@ def bare_loop(folder: Path, slots: int, jobs: int) -> float:
 
 
 def durable_loop(folder: Path, slots: int, jobs: int) -> float:
-    """Jobs a second of threads that do what each of our jobs promises, and no more: append a line
-    and fsync it, run the shim, append a line and fsync it."""
+    """Jobs per second of threads that do only what we promise for each job: append a line and fsync
+    it, run the shim, append a line and fsync it."""
     folder.mkdir()
 
     def run(number: int) -> None:
@@ -88,7 +89,7 @@ def durable_loop(folder: Path, slots: int, jobs: int) -> float:
 
 
 def peer_loop(folder: Path, slots: int, jobs: int, peer: str) -> float:
-    """Jobs a second of nq or task-spooler, all queued before they may start."""
+    """Jobs per second of nq or task-spooler. All jobs are queued before any may start."""
     folder.mkdir()
     if peer == "nq":
         env = os.environ | {"NQDIR": str(folder)}
@@ -134,7 +135,7 @@ def seconds_of_day(moment: str) -> float:
 
 
 def throughput(folder: Path, slots: int, jobs: int) -> None:
-    """Medians of five runs taken in turn; every job is queued before the worker starts."""
+    """Medians of five alternating runs. Every job is queued before the worker starts."""
     rates: dict[str, list[float]] = {"ours": [], "durable": [], "bare": [], "nq": [], "tsp": []}
     for turn in range(5):
         rates["ours"].append(drain(folder / f"ours{turn}", slots, jobs))
@@ -194,16 +195,16 @@ def idle(folder: Path, seconds: float) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of a processor until now."""
+    """The processor time that a process has used so far."""
     numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
-# --- History ------------------------------------------------------------------------------------
+# --- History --------------------------------------------------------------------------------------
 
 
 def add_history(storage: FolderStore, processes: Processes, jobs: int) -> None:
-    """Ended jobs, of two days, which share the files of one that a worker ran."""
+    """Ended jobs of two days, which share the files of one job that a worker ran."""
     model = storage.submit(Job(command="true"))
     run_queued_jobs(processes)
     (path,) = Path(storage.root).glob(f"succeeded/*/{model.id}")
@@ -220,7 +221,8 @@ def storage_id(moment: float, number: int) -> str:
 
 
 def history(folder: Path, jobs: int = 60_000) -> None:
-    """From the start of the API to its first answer, with many ended jobs and with none."""
+    """The time from the start of the API to its first response, with many ended jobs and with
+    none."""
     times: dict[str, list[float]] = {"new": [], "old": []}
     with fresh(folder / "new") as new, fresh(folder / "old") as old:
         add_history(*old, jobs)

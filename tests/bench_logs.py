@@ -24,7 +24,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import FileLog
 
-PATIENCE = 120  # seconds that an answer, or a follower, may take
+PATIENCE = 120  # seconds to wait for a response or a follower
 SMALL = 1 << 20  # bytes of a log
 PAGE_BYTES = 46_000  # as much as 1,000 lines
 
@@ -74,7 +74,7 @@ def a_file(name: str) -> Response:
 
 
 def serve_files(processes: Processes, page: Path) -> str:
-    """Serve files with the server that the API uses; the URL of this one."""
+    """Serves files with the server that the API uses; yields the URL of this file."""
     url = f"http://127.0.0.1:{free_port()}{page}"
     options = "--interface wsgi --blocking-threads 100 --no-access-log --working-dir tests --port"
     port = url.split(":")[2].partition("/")[0]
@@ -84,7 +84,7 @@ def serve_files(processes: Processes, page: Path) -> str:
 
 
 class Client:
-    """One connection that is kept open, as a browser does."""
+    """A connection that is kept open, as in a browser."""
 
     def __init__(self) -> None:
         self.session = requests.Session()
@@ -99,7 +99,7 @@ class Client:
         return each(1, lambda: self.get(url, **headers))[0]
 
     def etag(self, url: str) -> dict[str, str]:
-        """The headers that ask for what has changed since now."""
+        """The headers of a request for changes since the last response."""
         return {"If-None-Match": self.get(url).headers["ETag"]}
 
 
@@ -126,7 +126,8 @@ def median_rates(times: list[tuple[float, ...]]) -> list[float]:
 
 
 def tail_requests(folder: Path, large: int) -> None:
-    """The last lines of a short log, of a huge one, and a static file of their size, in turn."""
+    """Alternating requests for the end of a short log, the end of a huge log, and a static file of
+    that size."""
     (folder / "page").write_bytes(b"x" * PAGE_BYTES)
     with fresh(folder) as (storage, processes):
         jobs = [ended_job(storage, processes, size) for size in (SMALL, large)]
@@ -192,7 +193,7 @@ def follow(url: str, ready: threading.Barrier) -> list[float]:
         lines = answer.iter_lines(chunk_size=None)
         next(lines)
     except Exception:
-        ready.abort()  # the others need not wait for this one
+        ready.abort()  # so that the others need not wait for this one
         raise
     delays: list[float] = []
     with suppress(threading.BrokenBarrierError):
@@ -203,14 +204,14 @@ def follow(url: str, ready: threading.Barrier) -> list[float]:
                 return delays
             if line.startswith(b"data: "):
                 delays += [now - float(text) for text in json.loads(line[6:]).split()]
-            if now > deadline:  # keep-alives come for ever
+            if now > deadline:  # keep-alives never stop
                 raise TimeoutError(f"the log has not ended within {PATIENCE} s")
         raise RuntimeError("the answer ended before the log")
     return []
 
 
 def open_gate(gate: Path) -> bool:
-    """Let a job pass that reads this FIFO; False if it does not read it yet."""
+    """Releases a job that reads this FIFO; False if it does not read it yet."""
     try:
         os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as error:

@@ -55,7 +55,7 @@ CLICK_TO_LINES = """(link) => new Promise((resolve) => {
 
 @contextmanager
 def open_site(folder: Path) -> Iterator[tuple[Site, Browser]]:
-    """A product of its own for one figure, which somebody has visited before, and a browser."""
+    """A site of its own for one figure, with a browser that has visited it before."""
     with served(folder / "site", slots=2) as site, chromium() as browser:
         page = open_page(browser)
         visit(page, site.url)
@@ -160,7 +160,7 @@ def line_to_pane(folder: Path) -> None:
 
 
 def longest_frame(folder: Path, what: str, command: str) -> None:
-    """How long the page has gone without a frame while a flood came."""
+    """The longest time between two frames of the page while lines flood in."""
     gate = folder / "gate"
     with open_site(folder) as (site, browser):
         job = site.submit(f"{waiting(gate)}; {command}; echo the end")
@@ -211,8 +211,8 @@ def long_log(folder: Path, is_paused: bool) -> None:
 
 
 def long_program(quarter: Path, rest: Path) -> str:
-    """A program that writes more lines than the view has room for, a quarter of a day's log once
-    that file exists, and the rest once this one does."""
+    """A program that writes more lines than the view keeps, then a quarter of a day's log once one
+    file exists, and the rest once another does."""
     return (
         "import os, time\n"
         "def wait(path):\n    while not os.path.exists(path): time.sleep(0.05)\n"
@@ -226,7 +226,7 @@ def long_program(quarter: Path, rest: Path) -> str:
 
 
 def idle_requests(folder: Path) -> None:
-    """What a page asks the API for while nobody does anything and nothing happens."""
+    """The requests that an idle page sends to the API."""
     with open_site(folder) as (site, browser):
         site.wait(site.submit("true"), "succeeded")
         visit(open_page(browser), site.url)

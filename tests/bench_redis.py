@@ -22,7 +22,7 @@ from tailboard.job import Job
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.status import FINISHED
 
-PATIENCE = 120  # seconds that a worker may take to end
+PATIENCE = 120  # seconds to wait for a worker to exit
 
 
 class Machines:
@@ -137,7 +137,7 @@ def memory(folder: Path, jobs: int) -> None:
     """Of a finished job with a line of log, and of the byte of a long log."""
     with several_machines(folder) as machines:
         machines.worker("memory", "--slots", "2")
-        run_lines(machines, 50)  # the scripts and what else is stored once
+        run_lines(machines, 50)  # the scripts and other things that are stored once
         before = used(machines)
         run_lines(machines, jobs)
         of_a_job = (used(machines) - before) / jobs
@@ -150,7 +150,7 @@ def memory(folder: Path, jobs: int) -> None:
 
 
 def page(folder: Path, jobs: int) -> None:
-    """The newest 50 of so many; they are queued, and nobody serves their queue."""
+    """The newest 50 of many jobs, which are queued in a queue without workers."""
     with several_machines(folder) as machines:
         for _ in range(jobs):
             machines.store.submit(Job(command="true", queue="nobody"))
@@ -183,7 +183,7 @@ def recovery(folder: Path) -> None:
         begun = time.perf_counter()
         wait_until(lambda: machines.store.status(job.id) in FINISHED, 30)
         ran = time.perf_counter() - begun
-        worker.terminate()  # while the proxy still carries what it says last
+        worker.terminate()  # while the proxy still forwards its last messages
         worker.wait(PATIENCE)
     say_alone("a stall: until it is noticed", noticed, "s")
     say_alone("a stall: from its end to the end of a job", ran, "s", "target 5")

@@ -36,8 +36,9 @@ def launch(playwright: Playwright) -> Browser:
 
 
 def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
-    """A Chromium that keeps its cache in a folder, and there also how it compiled Streamlit's own
-    files: a page takes a third less of the processor. Its first, empty page keeps it open."""
+    """A Chromium with a profile folder that keeps its cache and its compiled copies of Streamlit's
+    files, which saves a third of the processor time per page. Its first, empty page keeps it
+    open."""
     return playwright.chromium.launch_persistent_context(
         folder,
         executable_path=need("chromium"),

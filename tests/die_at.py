@@ -41,7 +41,7 @@ kill, write = os.kill, os.write
 
 
 class Steps:
-    """Counts the steps of this process, writes them down, and kills or stops it before one."""
+    """Counts and records the steps of this process, and kills or stops it before one of them."""
 
     def __init__(self, deadly: int, file: str, gate: str | None) -> None:
         self.deadly, self.gate, self.count = deadly, gate, 0
@@ -71,7 +71,7 @@ class Steps:
 
 
 def short(argument: Any) -> str:
-    """What a path, or a descriptor's file, is called."""
+    """A short name for a path or for the file of a descriptor."""
     if isinstance(argument, int) and os.path.exists(f"/proc/self/fd/{argument}"):
         argument = os.readlink(f"/proc/self/fd/{argument}")
     if isinstance(argument, str):
@@ -106,7 +106,7 @@ def live(
 
 
 def fork(request: dict[str, Any]) -> int:
-    """Do it in a process of its own; its exit code."""
+    """Runs it in a forked process; returns the exit code."""
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

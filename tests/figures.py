@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-FAILED = "FAILED"  # how the line of a figure that could not be taken begins
+FAILED = "FAILED"  # how the line of a figure that could not be measured begins
 REASON_LENGTH = 400  # characters
 NUMBER = r"[-+]?\d[-+.\de]*"
 PRINTED = re.compile(
@@ -53,8 +53,8 @@ def take_figures(figures: Iterable[Figure], root: Path) -> list[str]:
 
 
 def describe_error(error: BaseException) -> str:
-    """The error in one line, and which line of the bench it passed last."""
-    text = str(error).split("Call log:")[0]  # Playwright lists what it tried, over many lines
+    """The error on one line, and the last line of the bench before it."""
+    text = str(error).split("Call log:")[0]  # Playwright lists its attempts, over many lines
     reason = "; ".join(line.strip() for line in text.splitlines() if line.strip())
     frames = traceback.extract_tb(error.__traceback__)
     at = [f for f in frames if Path(f.filename).name.startswith("bench")]
@@ -117,7 +117,7 @@ class Value:
 
 
 def parse_figures(printed: str) -> list[Value]:
-    """The figures in what a bench has printed, in that order."""
+    """The figures in the output of a bench, in the same order."""
     found = []
     for line in printed.splitlines():
         parts = PRINTED.fullmatch(line)

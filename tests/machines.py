@@ -75,7 +75,7 @@ class RedisMachine:
         self.is_closed = threading.Event()
 
     def start_thread(self) -> None:
-        """From now on run the rounds in a thread, as a worker does, for those that wait for
+        """From now on, runs the rounds in a thread, as a worker does, for tests that wait for
         news."""
         if self.thread is None:
             self.thread = threading.Thread(target=self.run_rounds)
@@ -108,7 +108,7 @@ class RedisMachine:
         while self.relay.outbox.has_work():
             self.relay.round()
 
-    # What the API calls
+    # Methods for the API
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         if key is not None:
@@ -206,7 +206,7 @@ class RedisMachine:
         self.sync()
         return self.redis.fire(command, seen, decision, job)
 
-    # What a worker calls
+    # Methods for a worker
 
     def heartbeat(self, info: WorkerInfo, running: int) -> None:
         self.spool.heartbeat(info, running)

@@ -24,25 +24,25 @@ def open_socket(page: str, **headers: str) -> socket.socket:
     lines = ["GET /_stcore/stream HTTP/1.1", *(f"{name}: {text}" for name, text in given.items())]
     connection = socket.create_connection((at.hostname, at.port), 30)
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
-    connection.recv(1, socket.MSG_PEEK)  # frames that come before it has accepted are lost
+    connection.recv(1, socket.MSG_PEEK)  # frames sent before it has accepted are lost
     return connection
 
 
 def frame(message: BackMsg) -> bytes:
-    """A message to the page as one binary frame, whose mask changes nothing."""
+    """A message to the page as one binary frame, with a mask that changes nothing."""
     payload = message.SerializeToString()
     return b"\x82" + bytes([0x80 | 126]) + len(payload).to_bytes(2, "big") + bytes(4) + payload
 
 
 def first_visit(query: str = "") -> bytes:
-    """What a browser sends first: show me the page."""
+    """The first message of a browser, which asks for the page."""
     message = BackMsg()
     message.rerun_script.query_string = query
     return frame(message)
 
 
 def submit(header_id: str, **values: Any) -> bytes:
-    """What a browser sends when a visitor submits the form."""
+    """The message of a browser when a visitor submits the form."""
     message = BackMsg()
     event = message.rerun_script.widget_states.widgets.add()
     event.id = f"$$STREAMLIT_INTERNAL_KEY_{header_id}__events"
@@ -52,7 +52,7 @@ def submit(header_id: str, **values: Any) -> bytes:
 
 
 def read_until(connection: socket.socket, wanted: re.Pattern[bytes]) -> bytes:
-    """Read until this has come; all that came."""
+    """Reads until the pattern has arrived; returns everything received."""
     received = b""
     while not wanted.search(received):
         data = connection.recv(1 << 16)

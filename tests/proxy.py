@@ -10,13 +10,13 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Carries connections to a port of this machine, until told otherwise."""
+    """Forwards connections to a port of this machine, until it is stopped."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
-        self.flows = threading.Event()  # cleared: nothing passes, and nobody is told
+        self.flows = threading.Event()  # if cleared, nothing passes and neither end is notified
         self.flows.set()
         self.delay = 0.0  # seconds for each piece
         self.drops_answers = threading.Event()  # set: answers are lost, and their connections
@@ -34,15 +34,15 @@ class Proxy:
         self.flows.set()
 
     def drop(self) -> None:
-        """Reset every connection; new ones are let in."""
+        """Resets every connection; new ones are accepted."""
         with self.guard:
             for connection in self.open:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def half_open(self) -> None:
-        """Forget the connections without closing them, as a router that restarts does: neither end
-        is notified. New ones are let in."""
+        """Forgets the connections without closing them, like a router that restarts: neither end is
+        notified. New connections are accepted."""
         self.abandoned = time.monotonic()
 
     def close(self) -> None:
@@ -74,7 +74,10 @@ class Proxy:
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         others = {client.fileno(): (client, server), server.fileno(): (server, client)}
-        begun, poller = time.monotonic(), select.poll()  # select takes no descriptor above 1023
+        begun, poller = (
+            time.monotonic(),
+            select.poll(),
+        )  # select does not support descriptors above 1023
         for end in others:
             poller.register(end, select.POLLIN)
         with client, server, suppress(OSError):

@@ -43,14 +43,14 @@ STEPS = {
     "subprocess.Popen",
 }
 HOST = socket.gethostname()
-TALLY = 'echo $JOB_ID $JOB_ATTEMPT >>"$TALLY"; '  # what runs says so
+TALLY = 'echo $JOB_ID $JOB_ATTEMPT >>"$TALLY"; '  # the running job reports that it runs
 
 
-# --- The recorder -------------------------------------------------------------------------------
+# --- The recorder ---------------------------------------------------------------------------------
 
 
 class Found(NamedTuple):
-    """A file or a folder (content None) as it stands now."""
+    """A file or a folder (content None) as it is now."""
 
     parent: int
     name: str
@@ -66,7 +66,7 @@ class Recorder:
         self.count = 0
         self.known: dict[int, Found] = {}
         self.looking = False
-        self.at_gate: dict[str, Any] | None = None  # the attempt whose shim has not gone on yet
+        self.at_gate: dict[str, Any] | None = None  # the attempt whose shim has not continued yet
         self.fsync, self.write = os.fsync, os.write
         os.fsync = self.fsynced  # type: ignore[assignment]  # ours are all descriptors
         os.write = self.written  # type: ignore[assignment]
@@ -93,12 +93,12 @@ class Recorder:
         return self.write(fd, data)
 
     def mark(self, what: str, **facts: Any) -> None:
-        """Note what somebody was told."""
+        """Records a response to a caller."""
         self.look()
         self.operations.append({"do": what} | facts)
 
     def look(self) -> None:
-        """Record what has changed since the last look."""
+        """Records what has changed since the last call."""
         self.looking = True
         try:
             found = self.walk(self.base, {})
@@ -112,7 +112,7 @@ class Recorder:
         self.known = found
 
     def walk(self, folder: str, found: dict[int, Found]) -> dict[int, Found]:
-        """All that stands in a folder, by inode; what holds comes before what it holds."""
+        """Everything in a folder, by inode; folders come before their contents."""
         parent = self.numbers[os.stat(folder).st_ino]
         for name in sorted(os.listdir(folder)):
             path = f"{folder}/{name}"
@@ -155,11 +155,11 @@ class Recorder:
         self.operations.append({"do": do, "node": node} | details)
 
 
-# --- The scenes ---------------------------------------------------------------------------------
+# --- The scenes -----------------------------------------------------------------------------------
 
 
 class Life:
-    """A storage, a worker that the test runs step by step, and what callers are told."""
+    """A storage, a worker that the test runs step by step, and the responses to callers."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -180,7 +180,7 @@ class Life:
         return worker
 
     def end(self, worker: Worker) -> None:
-        """Let its job end, and claim none."""
+        """Lets its job end, and claims no other."""
         while worker.supervisor.running:
             worker.pause()
             worker.supervisor.reap()
@@ -259,7 +259,8 @@ def is_cancelled_in_the_queue(life: Life) -> None:
 
 
 def is_cancelled_by_one_who_is_killed(life: Life) -> None:
-    """Who cancelled it had not fsynced the line, nor moved the folder: the claimer does."""
+    """The client that cancels it is killed before it has fsynced the line and moved the folder. The
+    claimer finishes the cancellation."""
     job = life.submit()
     journal = os.open(f"{life.store.root}/queued/default/{job.id}/journal", os.O_RDWR | os.O_APPEND)
     append_line(journal, {"ended": {"status": Status.CANCELLED, "reason": "somebody asked"}})

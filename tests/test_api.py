@@ -45,7 +45,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import utc
 from tailboard.web.metrics import FinishedJobs
 
-FIELDS = {  # of a job on the wire, with what each may be
+FIELDS = {  # the fields of a job as sent, with their possible types
     "id": str,
     "command": (str, list),
     "name": (str, type(None)),
@@ -83,7 +83,7 @@ def running(job_maker: JobMaker) -> Iterator[Claim]:
 
 
 def check_job(job: dict[str, Any], *absent: str) -> None:
-    """A job as the wire promises it: every field there, of its type, null where not known."""
+    """Checks a job as sent: every field is present, has its type, and is null if unknown."""
     assert FIELDS.keys() - job.keys() == set(absent)
     for name in FIELDS.keys() - set(absent):
         assert isinstance(job[name], FIELDS[name]), (name, job[name])
@@ -93,7 +93,7 @@ def check_job(job: dict[str, Any], *absent: str) -> None:
         assert job[name] is None or RFC3339.fullmatch(job[name]), job[name]
 
 
-# --- What succeeds ------------------------------------------------------------------------------
+# --- Success --------------------------------------------------------------------------------------
 
 
 def test_a_submitted_job_runs_and_all_its_fields_are_returned(served: Site, tmp_path: Path) -> None:
@@ -576,7 +576,7 @@ def test_long_texts_in_a_record_are_cut_in_a_list(client: FlaskClient, job_maker
 
 
 def samples(client: FlaskClient) -> dict[str, float]:
-    """What Prometheus is told, by name and labels."""
+    """The samples in the metrics, by name and labels."""
     told = {}
     for line in client.get("/metrics").text.splitlines():
         if not line.startswith("#"):
@@ -644,7 +644,8 @@ def test_the_address_is_printed_once_clients_can_connect(folder: Path) -> None:
 
 
 def audit(event: str, act: Callable[[], object]) -> list[str]:
-    """The first arguments of such events that Python reports of this thread meanwhile."""
+    """The first arguments of these audit events of Python in this thread, while the context
+    lasts."""
     found: list[str] = []
     thread = threading.get_ident()
     is_over = False
@@ -680,7 +681,7 @@ def test_each_ended_job_is_found_once(
     claim: Callable[[], Claim],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also one whose ID is below all that are remembered, because it ran long."""
+    """Even one whose ID is below all remembered ones, because it ran long."""
     monkeypatch.setattr("tailboard.web.metrics.RECENT_FINISHED", 3)
     before = [bring(Status.SUCCEEDED).id for _ in range(5)]
     store.submit(Job(command="true"))
@@ -707,7 +708,7 @@ def test_each_ended_job_is_found_once(
 
 
 def test_requests_waiting_for_a_folder_listing_share_one(job_maker: JobMaker, folder: Path) -> None:
-    """Else each of many would hold all names in memory while jobs end."""
+    """Otherwise each of many requests would hold all names in memory while jobs end."""
     for _ in range(3):
         job_maker.ended()
     store, asking = FolderStore(folder), threading.Barrier(8)
@@ -787,7 +788,7 @@ def test_no_record_causes_a_server_error(
     assert client.delete(f"/jobs/{job_id}").status_code == 204
 
 
-# --- What is refused ----------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 LONG = "x" * 30_001
 WRONG: dict[str, list[Any]] = {
@@ -1105,7 +1106,7 @@ def test_a_missing_storage_is_never_a_500(
 def test_a_full_disk_is_a_503(
     client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's own refusal of a file too large stands in for a full disk."""
+    """The kernel's refusal of a too large file stands in for a full disk."""
     import resource
     import signal
 

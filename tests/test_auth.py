@@ -35,7 +35,7 @@ DASHBOARD = "http://localhost:8501"
 SECRET = "what stands outside of the jobs folder"
 
 
-# --- Without a token: this machine's programs only ----------------------------------------------
+# --- Without a token: this machine's programs only ------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_request_that_a_cross_site_form_can_send_is_refused(site: Site, kind: 
 
 @pytest.mark.parametrize("source", ["cross-site", "same-site"])
 def test_a_request_from_another_sites_page_is_refused(site: Site, source: str) -> None:
-    """A browser says where a request comes from, also where it sends no Origin."""
+    """A browser reports where a request comes from, even if it sends no Origin."""
     job = site.job_maker.queued()
     before = count_jobs(site)
     headers = {"Sec-Fetch-Site": source}
@@ -222,9 +222,11 @@ def test_a_page_can_read_logs_with_the_ticket_for_its_origin(
                 assert preflight.headers["Access-Control-Allow-Origin"] == origin
         late = site.get(f"/jobs/{gone}/logs?ticket={key}&offset=9", headers={"Origin": origin})
         assert late.status_code in (404, 416)
-        assert late.headers["Access-Control-Allow-Origin"] == origin  # so that it can say why
+        assert (
+            late.headers["Access-Control-Allow-Origin"] == origin
+        )  # so that the response can give the reason
     refused = site.get(f"/jobs/{other}/logs?ticket={key}", headers={"Origin": origin})
-    is_problem(refused, 403, "another site")  # it was for one log
+    is_problem(refused, 403, "another site")  # the ticket was for one log
 
 
 def test_a_ticket_does_not_let_other_pages_read_or_any_page_change_anything(site: Site) -> None:
@@ -350,7 +352,7 @@ def test_without_a_token_only_loopback_is_served_on_any_bind(
     assert requests.get(f"{here}/jobs", timeout=30).json()["jobs"] == []
 
 
-# --- With a token -------------------------------------------------------------------------------
+# --- With a token ---------------------------------------------------------------------------------
 
 ROUTES = [
     ("GET", "/jobs"),
@@ -475,7 +477,7 @@ def test_the_token_is_compared_in_constant_time(
         assert {key.encode(), f"Bearer {TOKEN}".encode()} in compared
 
 
-# --- Tickets ------------------------------------------------------------------------------------
+# --- Tickets --------------------------------------------------------------------------------------
 
 
 def ticket(site: Site, job_id: str) -> str:
@@ -594,7 +596,9 @@ def test_a_forged_ticket_is_refused(locked: Site) -> None:
         f"{body}x.{stamp}.{signature}",
         signed(job_id, 0, secret + b"another token"),
         signed(job_id, 0, secret),
-        signed(job_id, 0, TOKEN.encode()),  # else a ticket would tell whether a guess is right
+        signed(
+            job_id, 0, TOKEN.encode()
+        ),  # otherwise a ticket would reveal whether a guess is right
         signed(job_id, 0, key, salt="itsdangerous"),
         signed([job_id], 0, key),
         signed({"job_id": job_id}, 0, key),
@@ -607,7 +611,7 @@ def test_a_forged_ticket_is_refused(locked: Site) -> None:
         is_problem(with_ticket(locked, f"/jobs/{job_id}/logs", value), 401)
 
 
-# --- Paths --------------------------------------------------------------------------------------
+# --- Paths ----------------------------------------------------------------------------------------
 
 ID_ROUTES = [
     ("GET", "/jobs/{}"),
@@ -696,12 +700,12 @@ def test_no_path_escapes_the_jobs_folder(site: Site, trick: bytes) -> None:
     assert site.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
 
 
-# --- Symbolic links -----------------------------------------------------------------------------
+# --- Symbolic links -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """What a link may lead to: a secret file, and a folder like a job's."""
+    """Targets that a link may point to: a secret file, and a folder like a job's."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "output.log").write_text(SECRET)
@@ -773,7 +777,7 @@ def test_special_files_in_a_jobs_folder_harm_no_other_job(
         assert len(answer.data) < 100_000, path
 
 
-# --- What every answer has ----------------------------------------------------------------------
+# --- Every response -------------------------------------------------------------------------------
 
 
 def test_every_response_has_the_security_headers(locked: Site) -> None:
@@ -841,7 +845,7 @@ def test_no_request_can_forge_a_line_of_the_servers_log(site: Site) -> None:
 
 
 def test_a_header_is_not_accepted_under_another_name(site: Site) -> None:
-    """With an underscore it looks like the one with a hyphen to WSGI."""
+    """WSGI does not distinguish an underscore from a hyphen in a header's name."""
     headers = [("Host", "localhost"), ("Content_Length", "99"), ("Content_Type", "text/plain")]
     answer = raw(site, "POST", "/jobs", [*headers, *JSON.items()], b'{"command": "true"}')
     assert status_of(answer) == 201, answer

@@ -19,7 +19,7 @@ from web import JSON, UNKNOWN, count_jobs, raw, status_of
 
 from tailboard.status import Status
 
-# --- Too much, too long, too slow ---------------------------------------------------------------
+# --- Too much, too long, too slow -----------------------------------------------------------------
 
 BEGIN = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -111,7 +111,7 @@ def test_invalid_http_is_a_client_error(site: Site, request_: bytes) -> None:
         answer = receive(connection)
     assert not answer or 400 <= status_of(answer) < 500, answer
     body = answer.partition(b"\r\n\r\n")[2]
-    assert not body or json.loads(body)["detail"]  # the server's own answers have none
+    assert not body or json.loads(body)["detail"]  # the server's own responses have none
     assert count_jobs(site) == before
     assert site.get("/jobs").status_code == 200
 
@@ -162,7 +162,7 @@ def test_an_incomplete_request_is_dropped(site: Site) -> None:
         assert not answer or 400 <= status_of(answer) < 500, answer
 
 
-# --- What a refusal says --------------------------------------------------------------------------
+# --- Error messages -------------------------------------------------------------------------------
 
 NO_JSON = [
     (b"{", "expecting property name enclosed in double quotes at line 1, column 2"),
@@ -266,7 +266,7 @@ def test_doubled_slashes_do_not_return_html(site: Site) -> None:
     assert not body
 
 
-# --- Thousands of wrong requests ----------------------------------------------------------------
+# --- Thousands of wrong requests ------------------------------------------------------------------
 
 NASTY = """0 1 -1 true x 30s 1d 1e9 NaN 日本 .. queued * " W/ % bytes=0- bytes=-1 bytes=5-1,7-
 2026-11-23T18:00:00Z 0001-01-01T00:00:00+23:59 9999-12-31T23:59:59-23:59 text/event-stream"""
@@ -322,11 +322,11 @@ MANY = settings(
 
 @dataclass
 class WildRequest:
-    """A request that may be wrong in every part of it."""
+    """A request in which every part may be invalid."""
 
     method: str
     route: str
-    name: str  # in place of the {} of the route; JOB is one that there is
+    name: str  # replaces the {} of the route; JOB is an existing job
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
@@ -387,7 +387,9 @@ def test_bad_requests_over_http_never_hang_or_get_a_500(
     answer = raw(site, wild.method, target, [*fields], wild.body)
     head, _, rest = answer.partition(b"\r\n\r\n")
     status = status_of(answer)
-    if not rest and b"content-type" not in head.lower():  # the server's own word on what is no HTTP
+    if (
+        not rest and b"content-type" not in head.lower()
+    ):  # the server's own response to invalid HTTP
         assert status in (204, 304) or 400 <= status < 500, answer
     elif status >= 400 and b"chunked" not in head:
         kind = head.lower().split(b"content-type: ")[1].split(b"\r\n")[0].decode()

@@ -37,7 +37,7 @@ def failed(job_maker: JobMaker, count: int, **fields: Any) -> list[str]:
 
 
 def reruns(job_maker: JobMaker) -> list[str | None]:
-    """What each job is a rerun of, the oldest job first."""
+    """The job that each job is a rerun of, for the oldest job first."""
     return [job.rerun_of for job in job_maker.storage.list(limit=500)[0][::-1]]
 
 

@@ -27,7 +27,7 @@ LIMITS = {"TAILBOARD_UNREACHABLE": "10", "TAILBOARD_LOST_AFTER": "120"}
 
 
 class Clients:
-    """What people and scripts do at the same time, each with its own patience."""
+    """Clients like people and scripts that act at the same time, each with its own patience."""
 
     def __init__(self, url: str, ran: Path, count: int, dice: random.Random) -> None:
         self.url, self.ran, self.count, self.dice = url, ran, count, dice
@@ -76,14 +76,14 @@ class Clients:
             self.cancels[job_id] = "accepted" if answer.status_code == 202 else "refused"
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response | None:
-        """None if no answer came."""
+        """The response; None if there was none."""
         try:
             return requests.request(method, self.url + path, timeout=20, **options)
         except requests.RequestException:
             return None
 
     def follow_some(self) -> None:
-        """Follow one job after another to its end, from where each stream broke off."""
+        """Follows one job after another to its end, resuming each stream where it broke off."""
         while (job_id := self.to_follow.get()) is not None:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": "0"}
             seen: list[str] = []
@@ -100,7 +100,7 @@ class Clients:
 
     @contextmanager
     def running(self) -> Iterator[threading.Thread]:
-        """All of them; the thread is the one that submits."""
+        """Runs all clients; yields the thread that submits."""
 
         def guarded(act: Callable[[], None]) -> None:
             try:
@@ -119,7 +119,8 @@ class Clients:
 
 
 def script(number: int) -> str:
-    """What job `number` does, besides naming itself: output in two pieces and an exit code."""
+    """The command of job `number`: it names itself, writes output in two pieces and ends with an
+    exit code."""
     return f"seq {number % 90}; sleep 0.{number % 3}; seq {number % 70}; exit {number % 5}"
 
 
@@ -129,7 +130,8 @@ def log_of(number: int) -> bytes:
 
 
 def disturb(proxies: list[Proxy], dice: random.Random, is_over: Callable[[], bool]) -> Counter[str]:
-    """One fault after another until all is done; what was done, by kind."""
+    """Causes one fault after another until all clients are done; returns the number of faults by
+    kind."""
     faults: Counter[str] = Counter()
 
     def pause(most: float) -> None:

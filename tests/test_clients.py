@@ -42,7 +42,7 @@ from tailboard.web import asgi, connections
 from tailboard.web.log_search import searcher
 from tailboard.web.search_turns import Searcher, SearchTurns
 
-LONG = 4 << 30  # bytes of a log that takes a while to search, most of it a hole
+LONG = 4 << 30  # bytes of a log, mostly a hole, that takes a while to search
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def a_follower_is_fed(site: Site, claim: Claim, word: bytes) -> None:
     stream.close()
 
 
-# --- Attacks ------------------------------------------------------------------------------------
+# --- Attacks --------------------------------------------------------------------------------------
 
 ATTACKS: dict[str, Callable[[Site, str], AbstractContextManager[Any]]] = {
     "none": lambda site, job_id: nullcontext(),
@@ -107,7 +107,7 @@ def test_64_followers_get_their_logs_despite_1000_idle_clients(site: Site, runni
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """An API of few connections, which closes none because its client is slow."""
+    """An API with few connections, which does not close any because its client is slow."""
     times = (
         "tailboard.web.server.MAX_CONNECTIONS=120",
         "tailboard.web.server.HEADER_TIME=600",
@@ -173,12 +173,12 @@ def test_the_oldest_connections_of_the_busiest_address_are_closed_first() -> Non
 
 
 def test_endless_request_bodies_are_limited(site: Site) -> None:
-    """Each is held as far as it has come, until its time is up."""
+    """The server keeps the part of each body that has arrived, until its time is up."""
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     body = b"Content-Length: 1048576\r\n\r\n" + b" " * 1_000_000
     with attacks.connections(site, 80, head + body) as clients:
         everybody_is_served(site)
-        is_problem(site.post("/jobs", {"command": 5}), 400, "command")  # a small one is taken
+        is_problem(site.post("/jobs", {"command": 5}), 400, "command")  # a small one is accepted
         answers = [receive(client) for client in clients]
     refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503 ")]
     assert 0 < len(refused) < len(answers)
@@ -205,7 +205,7 @@ def test_a_response_that_fails_is_our_own_500(tmp_path: Path) -> None:
     assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
 
 
-# --- Descriptors --------------------------------------------------------------------------------
+# --- Descriptors ----------------------------------------------------------------------------------
 
 
 def start_with_limit(processes: Processes, folder: Path, limit: str) -> tuple[str, psutil.Process]:
@@ -234,7 +234,7 @@ def test_a_server_with_few_descriptors_survives_many_clients(
         site.job_maker.write(running, b"for all\n")
         for client in clients:
             read_until(client, b"for all")
-        # Those that wait to be let in take their turns as idle ones are closed.
+        # Waiting connections are accepted as idle ones are closed.
         wait_until(lambda: requests.get(f"{url}/workers", timeout=60).status_code == 200, 60)
     assert process.is_running() and len(process.children()) == 1
     everybody_is_served(few)
@@ -248,7 +248,7 @@ def test_too_few_descriptors_prevent_the_start_with_one_sentence(processes: Proc
     assert told in processes.text()
 
 
-# --- Start and end ------------------------------------------------------------------------------
+# --- Start and end --------------------------------------------------------------------------------
 
 
 def test_sigterm_ends_a_server_with_64_followers(tmp_path: Path) -> None:
@@ -275,12 +275,12 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
         own.processes.serve(f"{own.url}/healthz", sys.executable, "api.py", TAILBOARD_BIND=bind)
 
 
-# --- Memory -------------------------------------------------------------------------------------
+# --- Memory ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it has heaps of each thread")
 def test_threads_share_heaps(site: Site) -> None:
-    """Else each keeps the memory of the longest list that its thread ever made."""
+    """Otherwise each thread keeps the memory of the longest list that it ever made."""
     with ThreadPoolExecutor(40) as pool:
         assert set(pool.map(lambda _: site.get("/metrics").status_code, range(200))) == {200}
     [serving] = psutil.Process(site.processes.started[0].pid).children()
@@ -298,11 +298,12 @@ def heaps_of_threads(pid: int) -> list[str]:
     return found
 
 
-# --- Searches -----------------------------------------------------------------------------------
+# --- Searches -------------------------------------------------------------------------------------
 
 
 def test_long_searches_take_turns(locked: Site) -> None:
-    """Also those of one client: it waits for itself, and gets its answers."""
+    """This includes searches of one client: later ones wait for earlier ones and get their
+    responses."""
     job_id, short = locked.job_maker.ended(b"begin\n"), locked.job_maker.ended(b"needle\n")
     os.truncate(locked.job_maker.log(job_id), LONG)
 
@@ -334,7 +335,7 @@ def test_a_log_larger_than_a_mebibyte_is_searched_in_turn(
 
 
 class Searches:
-    """Threads that ask for turns one after another, and end on request."""
+    """Threads that each ask for a turn in order, and end on request."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pool, self.turns = pool, SearchTurns()

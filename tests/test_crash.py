@@ -44,20 +44,20 @@ Worker = Callable[..., subprocess.Popen[bytes]]
 
 
 def rewrite(journal: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-    """Change the lines of a journal in place, which keeps its lock; None drops a line."""
+    """Changes the lines of a journal in place, which keeps its lock; None drops a line."""
     lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
     kept = [changed for line in lines if (changed := change(line)) is not None]
     journal.write_text("".join(f"\n{json.dumps(line)}\n" for line in kept))
 
 
 def drop_exit(folder: Path) -> Path:
-    """Let the exit code be lost, as when the shim was killed with the command."""
+    """Drops the exit code, as if the shim had been killed together with the command."""
     rewrite(folder / "journal", lambda line: None if "exit" in line else line)
     return folder
 
 
 def claimed_as(folder: Path, **fields: object) -> None:
-    """Let the claim say something else."""
+    """Changes the contents of the claim."""
 
     def change(line: dict[str, Any]) -> dict[str, Any]:
         return {"claimed": line["claimed"] | fields} if "claimed" in line else line
@@ -78,7 +78,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 class Case:
-    """One scene of the matrix, played in a folder of its own."""
+    """One case of the matrix, played in a folder of its own."""
 
     def __init__(self, place: Path, processes: Processes, shell: str = "/bin/sh") -> None:
         """`shell` runs the shims."""
@@ -110,7 +110,7 @@ class Case:
         return Path(claim.folder)
 
     def die_at(self, number: int, *arguments: str, **options: str) -> list[str]:
-        """Let it die before that step; the names of the steps that it came to."""
+        """Kills it before that step; returns the names of the steps that it reached."""
         steps = self.place / "steps"
         env = {"TAILBOARD_STORAGE": str(self.folder), "TEST_SHELL": self.shell}
         code = self.processes.fork(
@@ -158,7 +158,7 @@ class Case:
         return self.tally.read_text().split() if self.tally.exists() else []
 
     def check(self, status: Status, exit_code: int | None, attempts: int = 1) -> None:
-        """All of the jobs ran so many attempts, each once, and ended so."""
+        """Checks that no job is lost, each attempt ran once, and each exit code is the real one."""
         for job_id in self.ids:
             job = self.storage.get(job_id)
             assert (job.status, job.exit_code, job.attempt) == (status, exit_code, attempts)
@@ -201,7 +201,9 @@ def times_out(case: Case) -> Callable[[], None]:
     os.mkfifo(case.place / "never")
     job = case.tallying(f"exec cat {case.place}/never", timeout=0.3)
 
-    def check() -> None:  # the TERM of a busy machine may come before the command: then the KILL
+    def check() -> (
+        None
+    ):  # on a busy machine, SIGTERM may come before the command; then SIGKILL follows
         code = case.storage.get(job.id).exit_code
         case.check(Status.TIMED_OUT, 137 if code == 137 else 143)
 
@@ -295,7 +297,8 @@ def kill_at_any_step(
     full: bool,
     shell: str,
 ) -> None:
-    """Killed at one step, then a clean worker: the job has run once and ended as it did."""
+    """Kills the worker at one step and starts a clean one: the job must have run once and have its
+    real outcome."""
     alive = Case(tmp_path / "0", processes, shell)
     check = scene(alive)
     steps = alive.worker_dies_at(0)
@@ -316,7 +319,7 @@ def kill_at_any_step(
 
 
 def play_all(play: Callable[[int], Any], numbers: list[int]) -> list[Any]:
-    """A few at a time: each has a folder of its own, and waits more than it works."""
+    """Plays a few at a time: each has its own folder and mostly waits."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(play, numbers))
 
@@ -352,8 +355,8 @@ def test_a_cancel_at_any_step_of_the_worker_is_refused_or_carried_out(
 
 
 def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
-    """Numbers of the steps to die at: all, or those that change the job's folder or start a
-    process, and what follows them."""
+    """The numbers of the steps to die at: all, or those that change the job's folder or start a
+    process, and the steps after them."""
     if full:
         return list(range(1, len(steps) + 1))
     first = next(n for n, name in enumerate(steps) if job_id in name)
@@ -376,7 +379,7 @@ def test_recording_an_end_shares_an_fsync_with_the_next_claim(
 
 
 def test_a_submit_creates_all_files_before_it_syncs(tmp_path: Path, processes: Processes) -> None:
-    """So the first wait brings their names to the disk, too, where the file system does that."""
+    """So the first fsync also brings their names to the disk, if the file system does that."""
     case = Case(tmp_path, processes)
     steps = case.die_at(0, "submit", str(case.folder), "", "true")
     (job,), _ = case.storage.list()
@@ -401,7 +404,7 @@ def test_a_submit_killed_at_any_step_leaves_a_complete_job_or_none(
         jobs, _ = case.storage.list()
         assert len(jobs) == (number > len(steps) - 2), steps[number - 1]
         case.ids = [job.id for job in jobs]
-        if key:  # a client that has heard nothing asks again
+        if key:  # a client without a response asks again
             again = case.storage.submit(Job(command=line), key, "1" * 64)
             assert case.ids in ([], [again.id])
             case.ids = [again.id]
@@ -474,7 +477,7 @@ def test_an_adopted_job_keeps_the_rest_of_its_timeout(
     folder: Path,
     gate: Gate,
 ) -> None:
-    """It follows the monotonic clock; what the wall clock said at its start does not matter."""
+    """The rest follows the monotonic clock; the wall clock at its start does not matter."""
     first = worker()
     jobs = [
         started(storage.submit(Job(command=f"echo started; {gate.wait}", timeout=seconds)))
@@ -615,7 +618,7 @@ def test_adopted_jobs_occupy_slots(
 
 @pytest.fixture
 def failing(processes: Processes) -> Callable[..., AbstractContextManager[None]]:
-    """Let a system call of a process fail, for as long as the context lasts, on these paths."""
+    """Makes a system call of a process fail on these paths while the context lasts."""
     strace = need("strace")
     if subprocess.run([strace, "-o", "/dev/null", "true"], capture_output=True).returncode:
         pytest.skip("no process may be traced here")
@@ -646,8 +649,8 @@ def test_a_disk_error_does_not_end_an_adopted_job(
     gate: Gate,
     tmp_path: Path,
 ) -> None:
-    """Each error goes on until the worker has seen it; then four jobs end, none of which can be
-    locked at that time."""
+    """Each error lasts until the worker has met it. Then four jobs end, none of which can be locked
+    at that time."""
     first = worker("--slots", "4")
     line = f"echo $$ >>{tmp_path}/pids; {gate.wait}; exit 5"
     jobs = [storage.submit(Job(command=line, timeout=600, retries=1)) for _ in range(4)]
@@ -831,7 +834,7 @@ def test_a_command_whose_shim_was_killed_is_ended_and_lost(
     tmp_path: Path,
     worker_lives: bool,
 ) -> None:
-    """Nobody could record how it ends; what is left of it must not run beside a retry."""
+    """Nobody could record its outcome, and its remaining processes must not run beside a retry."""
     first = worker()
     line = f"sh -c 'echo $$ >>{tmp_path}/pids; {gate.wait}' & echo $$ >>{tmp_path}/pids; wait"
     job = storage.submit(Job(command=line))
@@ -972,7 +975,7 @@ class Chaos:
         start: Callable[[], subprocess.Popen[bytes]],
         disturb: Callable[[], None] = lambda: None,
     ) -> None:
-        """Kill one of two workers again and again until all jobs have ended."""
+        """Kills one of two workers again and again until all jobs have ended."""
         workers = [start(), start()]
         kills = 0
         while any(storage.counts()[status] for status in (Status.QUEUED, Status.RUNNING)):
@@ -987,7 +990,7 @@ class Chaos:
         print(f"chaos: {self.count} jobs, {kills} kills, seed {self.seed}")
 
     def check(self, storage: FolderStore) -> None:
-        """None is lost, each attempt ran once, and each exit code is true."""
+        """Checks that no job is lost, each attempt ran once, and each exit code is the real one."""
         found = {job_id: storage.get(job_id) for job_id in self.wanted}
         assert {i: (job.exit_code, job.attempt) for i, job in found.items()} == self.wanted
         attempts = [f"{i}.{n + 1}" for i, (_, tries) in self.wanted.items() for n in range(tries)]
@@ -1003,7 +1006,7 @@ def chaos(pytestconfig: pytest.Config, tmp_path: Path) -> Chaos:
 
 @pytest.mark.timeout(1200)
 def test_chaos(storage: FolderStore, processes: Processes, chaos: Chaos) -> None:
-    """Two workers, one of which is killed every 50 to 700 ms."""
+    """There are two workers, one of which is killed every 50 to 700 ms."""
     chaos.submit(storage)
     chaos.run(storage, processes, lambda: processes.worker("--slots", "2"))
     chaos.check(storage)
@@ -1016,7 +1019,7 @@ CLOCKS = (0, 0, 40 * 86_400, -40 * 86_400, 3_600)  # seconds
 def test_chaos_with_a_full_disk_and_jumping_clocks(
     make_disk: Callable[[int, int], SmallDisk], processes: Processes, folder: Path, chaos: Chaos
 ) -> None:
-    """The same; beside it the disk is filled and freed, and each worker has another clock."""
+    """The same, while the disk is filled and freed and each worker has another clock."""
     disk = make_disk(chaos.count * 20_000 + (1 << 20), chaos.count * 7 + 200)
     storage = FolderStore(folder)
     chaos.submit(storage)
@@ -1040,8 +1043,8 @@ def test_chaos_with_a_full_disk_and_jumping_clocks(
 def test_chaos_among_the_shims(
     storage: FolderStore, processes: Processes, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    """Workers and shims are killed: a job is lost or its exit code is true, none runs twice, and
-    nothing of a lost one goes on."""
+    """Workers and shims are killed. A job is lost or has its real exit code, none runs twice, and
+    no process of a lost job survives."""
     count, seed = pytestconfig.getoption("--chaos") // 2, random.randrange(1 << 32)
     dice = random.Random(seed)
     wanted = {}
@@ -1126,7 +1129,7 @@ def test_an_end_on_a_full_disk_is_recorded_at_once(
     tmp_path: Path,
     gate: Gate,
 ) -> None:
-    """The journal's block is there already; jobs that wait are claimed once there is space."""
+    """The journal already has a block for it; queued jobs are claimed once there is space."""
     process = worker()
     job = small.submit(Job(command=f"echo 1 >{tmp_path}/started; {gate.wait}; exit 7"))
     queued = [small.submit(Job(command="exit 3", queue="later")) for _ in range(3)]
@@ -1181,7 +1184,7 @@ def test_a_worker_starts_when_no_inode_is_left(
     """A folder of the reserve was used, and cannot be made anew before there is space."""
     job, other = small.submit(Job(command="exit 3")), small.submit(Job(command="true"))
     disk.fill_inodes()
-    small.cancel(other.id, "not needed")  # the first one of its day
+    small.cancel(other.id, "not needed")  # the first job of its day
     process = worker()
     wait_until(lambda: "No space" in processes.text(), describe=processes.text)
     disk.free()
@@ -1207,7 +1210,7 @@ def test_a_job_that_fills_the_disk_ends_with_its_own_error(
 def test_a_job_is_deleted_even_if_the_delete_was_interrupted(
     storage: FolderStore, folder: Path
 ) -> None:
-    """A rename hides it at once; what is left of it is in a folder that nobody reads."""
+    """A rename hides it at once; its remains are in a folder that nothing reads."""
     job = storage.submit(Job(command="true"))
     storage.cancel(job.id, "why")
     place = folder / "cancelled" / job.id[:8] / job.id

@@ -45,7 +45,7 @@ from tailboard.page import rows as rows_module
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
-CORE_MODULES = {  # which the page may import, too
+CORE_MODULES = {  # which the page may also import
     "tailboard.settings",
     "tailboard.titles",
     "tailboard.job",  # the declaration of the options
@@ -87,7 +87,7 @@ class Site:
         serving = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         self.api_process.kill()
         self.api_process.wait()
-        for child in serving:  # which would go on for a while
+        for child in serving:  # which would continue for a while
             os.kill(int(child), signal.SIGKILL)
 
     def restart_api(self) -> None:
@@ -128,13 +128,13 @@ def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Itera
             processes.worker("--slots", str(slots))
         yield Site(processes, storage, **env)
     finally:
-        processes.end()  # first, or the worker would start what is queued
+        processes.end()  # first, or the worker would start the queued job
         end_jobs(storage)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all tests that leave it as it is."""
+    """One site for all tests that do not change it."""
     need("chromium")
     with served(tmp_path_factory.mktemp("site")) as site:
         yield site
@@ -142,7 +142,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One without a worker: 205 jobs were cancelled, one waits."""
+    """A site without a worker: 205 jobs were cancelled, one is queued."""
     need("chromium")
     with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
         for n in range(205):
@@ -156,7 +156,7 @@ ANNAS_TOKEN = "a long secret"
 
 @pytest.fixture(scope="module")
 def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One whose API asks for a token; anna has one of her own."""
+    """A site whose API requires a token; anna has a named one."""
     need("chromium")
     home = tmp_path_factory.mktemp("locked")
     tokens = home / "tokens"
@@ -170,7 +170,7 @@ Serve = Callable[..., AbstractContextManager[Site]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """A site of one's own."""
+    """Starts a site for one test."""
     return lambda **options: served(tmp_path / "site", **options)
 
 
@@ -184,13 +184,13 @@ def playwright() -> Iterator[Playwright]:
 def shared_context(
     playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BrowserContext]:
-    """One profile, which has loaded Streamlit's own files once for all tests."""
+    """One browser profile, which has loaded Streamlit's own files once for all tests."""
     context = open_profile(playwright, tmp_path_factory.mktemp("profile"))
     yield context
     context.close()
 
 
-# All but what tells that the browser has the files of static/ already.
+# Everything except the mark that the browser already has the files of static/.
 FORGET = """() => {
     const version = localStorage.getItem("tailboard.version");
     localStorage.clear();
@@ -203,7 +203,7 @@ FORGET = """() => {
 
 @pytest.fixture
 def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
-    """The shared profile; what a test's pages have kept in it is forgotten, and they are closed."""
+    """The shared profile, without the data and pages of earlier tests."""
     yield shared_context
     for page in shared_context.pages[1:]:
         page.evaluate(FORGET)
@@ -212,8 +212,8 @@ def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """The first tab, which one test after the other uses: to open another takes a second of the
-    processor. What a test may have changed is undone."""
+    """The first tab, which the tests use in turn, since opening another takes a second of processor
+    time. Changes by earlier tests are undone."""
     page = context.pages[0]
     yield page
     page.unroute_all(behavior="ignoreErrors")
@@ -248,7 +248,7 @@ def gate(tmp_path: Path) -> Iterator[Path]:
 
 
 def visit(page: Page, url: str) -> None:
-    """Go there and wait until the list is drawn, and takes clicks and keys."""
+    """Opens the page and waits until the list is drawn and accepts clicks and keys."""
     page.goto(url)
     expect(page.locator(".job-list:not([inert])")).to_be_attached()
 
@@ -262,7 +262,7 @@ def row(page: Page, name: str) -> Locator:
 
 
 def state(page: Page) -> Locator:
-    """The one word on how the log stands."""
+    """The pill that shows the state of the log."""
     return page.locator(".pill")
 
 
@@ -291,7 +291,7 @@ def waiting(gate: Path) -> str:
     return f"while [ ! -e {gate} ]; do sleep 0.05; done"
 
 
-# --- From the form to the end -------------------------------------------------------------------
+# --- From the form to the end ---------------------------------------------------------------------
 
 
 def test_a_job_from_the_form_shows_its_log_live_until_it_ends(
@@ -467,7 +467,7 @@ def test_a_toast_reports_the_end_of_a_job_no_longer_shown(
     expect(page.locator(".toast")).to_have_text("left *behind*: succeeded")
 
 
-# --- Saved commands -----------------------------------------------------------------------------
+# --- Saved commands -------------------------------------------------------------------------------
 
 
 def save(site: Site, name: str, **fields: Any) -> SavedCommand:
@@ -613,7 +613,7 @@ def test_axe_finds_nothing_serious_in_saved_commands(
     check_with_axe(page)
 
 
-# --- Refreshing ---------------------------------------------------------------------------------
+# --- Refreshing -----------------------------------------------------------------------------------
 
 
 def test_the_log_stops_refreshing_at_its_end_but_the_list_does_not(
@@ -633,7 +633,7 @@ def test_the_log_stops_refreshing_at_its_end_but_the_list_does_not(
     assert colleague.id not in page.url
 
     def is_quiet() -> bool:
-        """Is the list asked for again, and the job not?"""
+        """Lets pending messages arrive, then allows time for two more."""
         asked, before = site.asked(details), site.listed()
         wait_until(lambda: site.listed() > before + 2)
         return site.asked(details) == asked
@@ -678,7 +678,7 @@ def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, ga
     choose_interval(page, "off")
 
     def is_quiet() -> bool:
-        """What was under way may still arrive; then there is time for two more, were there any."""
+        """Lets pending messages arrive, then allows time for two more."""
         seen, began = site.listed(), time.monotonic()
         wait_until(lambda: time.monotonic() > began + 2.5)
         return site.listed() == seen
@@ -718,7 +718,8 @@ def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, new_page: Pag
     received: list[bytes] = []
 
     def largest() -> int:
-        """Bytes of the largest message since the last call; none of them holds an old row."""
+        """The size of the largest message since the last call, in bytes; none may contain an old
+        row."""
         assert not any(b"old 117" in message for message in received)
         size = max(map(len, received))
         received.clear()
@@ -753,7 +754,7 @@ def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
 
 
 def test_the_list_is_complete_after_the_pages_server_was_down(site: Site, page: Page) -> None:
-    """The server has then forgotten what this browser has."""
+    """The server has then forgotten what it had sent to this browser."""
     site.wait(site.submit("true", "from before"), "succeeded")
     url = site.serve_dashboard(ROOT)
     visit(page, url)
@@ -767,7 +768,7 @@ def test_the_list_is_complete_after_the_pages_server_was_down(site: Site, page: 
     expect(row(page, "from before")).to_be_visible()
 
 
-# --- Live ---------------------------------------------------------------------------------------
+# --- Live -----------------------------------------------------------------------------------------
 
 
 def test_a_line_appears_within_300_ms_of_being_printed(site: Site, page: Page, gate: Path) -> None:
@@ -794,7 +795,7 @@ def test_without_the_stream_refreshes_update_the_log(site: Site, page: Page, gat
     choose_interval(page, "1 s")
     expect(log_of(page)).to_contain_text("line 30")
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
-    assert lines == list(range(len(lines)))  # none is missing, none is there twice
+    assert lines == list(range(len(lines)))  # none is missing or doubled
     gate.touch()
     expect(state(page)).to_have_text("succeeded, exit 0")
 
@@ -1017,7 +1018,7 @@ def test_the_times_of_the_timeline_do_not_cover_its_bars(
     gate.touch()
 
 
-# --- The list -----------------------------------------------------------------------------------
+# --- The list -------------------------------------------------------------------------------------
 
 
 def test_a_click_selects_at_once_and_keeps_scroll_and_focus(idle_site: Site, page: Page) -> None:
@@ -1041,7 +1042,7 @@ def test_a_click_selects_at_once_and_keeps_scroll_and_focus(idle_site: Site, pag
 
 
 def test_a_slow_click_on_a_changing_row_is_not_lost(site: Site, page: Page, gate: Path) -> None:
-    """A browser drops the click when what was pressed is replaced before it is released."""
+    """A browser drops a click if its target is replaced before the button is released."""
     job = site.submit(waiting(gate), "slow click")
     site.wait(job, "running")
     visit(page, site.url)
@@ -1111,7 +1112,7 @@ def test_neighbours_with_the_same_name_fold_and_a_click_unfolds_them(
 
 
 def test_a_shortcut_does_nothing_until_the_page_is_ready(idle_site: Site, page: Page) -> None:
-    """A dialog that has no style yet takes no focus, and what is typed into it is lost."""
+    """A dialog without style gets no focus, and text typed into it would be lost."""
     held: list[Route] = []
     page.route("**/dashboard.css*", lambda route: held.append(route))
     with page.expect_request("**/dashboard.css*"):
@@ -1172,7 +1173,7 @@ def test_the_parts_of_the_page_may_load_in_any_order(idle_site: Site, page: Page
     held: list[Route] = []
 
     def hold(route: Route) -> None:
-        """The module, which is imported, and not what is fetched of a new version."""
+        """Holds back the imported module, but not the files that are fetched for a new version."""
         if route.request.resource_type == "script":
             held.append(route)
         else:
@@ -1186,7 +1187,7 @@ def test_the_parts_of_the_page_may_load_in_any_order(idle_site: Site, page: Page
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-# --- The log ------------------------------------------------------------------------------------
+# --- The log --------------------------------------------------------------------------------------
 
 
 def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: Page) -> None:
@@ -1306,7 +1307,7 @@ def test_errors_are_counted_and_stepped_through(site: Site, page: Page) -> None:
 
 
 def test_a_log_that_is_being_loaded_is_not_requested_again(site: Site, page: Page) -> None:
-    """What came second took the place of the first, and of what was done there meanwhile."""
+    """A second response would replace the first and whatever the visitor did with it."""
     job = site.submit("echo once", "slow to come")
     site.wait(job, "succeeded")
     held: list[Route] = []
@@ -1315,7 +1316,7 @@ def test_a_log_that_is_being_loaded_is_not_requested_again(site: Site, page: Pag
     choose_interval(page, "1 s")
 
     def refresh() -> None:
-        """Wait for three; what is routed comes only while Playwright is asked for something."""
+        """Waits for three refreshes; routed requests arrive only during calls to Playwright."""
         before = site.listed()
         wait_until(lambda: page.evaluate("true") and site.listed() > before + 2)
 
@@ -1333,7 +1334,7 @@ def test_errors_are_counted_in_the_whole_log_and_can_be_reached(site: Site, page
     site.wait(job, "failed")
     visit(page, f"{site.url}/?job={job.id}")
     expect(page.get_by_text("✕ 2 errors", exact=True)).to_be_visible()
-    expect(page.locator(".error-ticks u")).to_have_count(0)  # none of them is here
+    expect(page.locator(".error-ticks u")).to_have_count(0)  # none of them is in the view
     current = log_of(page).locator(".current")
     for key, line, place in (("E", 30_001, 2), ("E", 8, 1), ("e", 30_001, 2), ("e", 8, 1)):
         page.keyboard.press(key)
@@ -1378,7 +1379,9 @@ def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, g
         took = page.locator(".head-facts").inner_text()
         page.evaluate("window.shift = 60_000")
         expect(page.locator(".updated")).to_have_class("updated late")
-        assert page.locator(".head-facts").inner_text() == took  # nobody knows how long it runs
+        assert (
+            page.locator(".head-facts").inner_text() == took
+        )  # it is not known how long it has run
         gate.touch()
 
 
@@ -1445,7 +1448,7 @@ def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
     expect(state(page)).to_have_text("succeeded, exit 0")
 
 
-# --- It calls ------------------------------------------------------------------------------------
+# --- It calls -------------------------------------------------------------------------------------
 
 
 def test_the_title_counts_running_jobs_and_unseen_failures(
@@ -1490,7 +1493,7 @@ def test_the_bell_asks_on_click_and_then_notifies_of_the_end(
     page.context.clear_permissions()
 
 
-# --- For everybody --------------------------------------------------------------------------------
+# --- Accessibility --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -1615,7 +1618,7 @@ def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
 def test_from_another_machine_the_page_does_nothing_without_a_token(
     site: Site, locked_site: Site, page: Page, gate: Path
 ) -> None:
-    """The API would take it for a program of its own machine."""
+    """Otherwise the API would take the visitor for a program on its own machine."""
     page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
     expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
     expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
@@ -1663,7 +1666,7 @@ def test_everything_is_available_at_phone_width_and_in_dark_mode(
     expect(log_of(page)).to_have_text("hello")
 
 
-# --- What decides -------------------------------------------------------------------------------
+# --- Functions without Streamlit ------------------------------------------------------------------
 
 
 def test_forms_and_jobs_convert_into_each_other() -> None:

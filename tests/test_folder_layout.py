@@ -43,15 +43,15 @@ UNKNOWN = "20200101-000000-00000000"
 
 @pytest.fixture
 def store(storage: FolderStore) -> FolderStore:
-    """What `claim` and `bring` work on here: these tests look into the folder itself."""
+    """The store for `claim` and `bring` in this file, whose tests look into the folder itself."""
     return storage
 
 
-# --- What a look reaches, and what it costs -------------------------------------------------------
+# --- What is read, and at what cost ---------------------------------------------------------------
 
 
 def test_untrusted_ids_never_become_paths(storage: FolderStore, folder: Path) -> None:
-    """A job folder elsewhere, to which such an ID would lead, is neither seen nor touched."""
+    """A job folder elsewhere, to which such an ID would point, is neither read nor changed."""
     outside = folder.parent / "x"
     outside.mkdir()
     (outside / "job.json").write_text('{"command": "true", "version": 2}')
@@ -141,7 +141,7 @@ def test_only_the_end_of_a_large_log_is_read(
     assert storage.get(large).log_size == (8 << 30) + 30_000 * len(line)
 
 
-# --- Files as they may be found -------------------------------------------------------------------
+# --- Unusual files --------------------------------------------------------------------------------
 
 DAMAGED = {
     "empty": b"",
@@ -502,7 +502,7 @@ def test_a_finished_job_in_the_queue_goes_where_it_belongs(
 def test_a_briefly_locked_job_is_claimed_afterwards(
     storage: FolderStore, claim: Callable[[], Claim | None], folder: Path
 ) -> None:
-    """A recorder moves a job into the queue first and lets its locks go after that."""
+    """A recorder first moves a job into the queue and then releases its locks."""
     job = storage.submit(Job(command="true"))
     storage.listen(())
     with open(folder / "queued" / "default" / job.id / "times", "r+b") as times:
@@ -792,7 +792,7 @@ def test_a_folder_of_another_user_is_refused(private: Path) -> None:
 
 
 def test_in_a_sticky_folder_only_our_own_names_are_accepted(private: Path) -> None:
-    """A tmpfs is mounted so: everybody can make files there, and remove only their own."""
+    """A tmpfs is mounted like this: everybody can create files, but remove only their own."""
     private.chmod(0o1777)
     check_private("TAILBOARD_STORAGE", str(private))
     for name in ("saved", "schedules", "secret", "deleted", "retention"):
@@ -848,7 +848,8 @@ def test_the_first_id_of_a_moment_separates_older_from_newer_jobs(storage: Folde
 
 
 def test_a_second_folder_is_set_aside_only_under_its_lock(storage: FolderStore) -> None:
-    """A requeue that moves a job to its queue holds it: it may be the first folder by now."""
+    """A requeue that is moving a job to its queue holds the lock: by now it may be the first
+    folder."""
     job = storage.submit(Job(command="true"))
     other = FolderStore(storage.root)
     held = storage.claim("w", "h")
@@ -884,7 +885,7 @@ def test_any_number_of_seconds_can_be_formatted_as_a_time(seconds: float, text: 
 def test_a_file_of_an_impossible_year_harms_nothing(
     small: FolderStore, folder: Path, mtime: int
 ) -> None:
-    """tmpfs keeps such times; a job can give them to its own files, and a person to any other."""
+    """tmpfs stores such times. A job can give them to its own files, and a person to any other."""
     small.submit(Job(command="true"))
     claim = small.claim("w", "h")
     assert claim is not None

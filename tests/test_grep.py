@@ -38,7 +38,7 @@ def places(page: dict[str, Any]) -> list[tuple[str, str]]:
     return [(hit["job"]["id"], hit["text"]) for hit in page["hits"]]
 
 
-# --- What is found --------------------------------------------------------------------------------
+# --- Matches --------------------------------------------------------------------------------------
 
 
 def test_the_newest_job_and_line_come_first_with_their_offsets(
@@ -107,7 +107,7 @@ def test_both_stores_are_searched(
 ) -> None:
     jobs = [logged(b"a\nneedle %d\n" % number) for number in range(2)]
     for job_id in jobs:
-        store.get(job_id)  # its machine has told of it
+        store.get(job_id)  # its machine has reported it
     client = create_app({"STORAGE": store_url}).test_client()
     first = client.get("/logs?q=needle&limit=1").get_json()
     second = client.get(f"/logs?q=needle&before={first['next']}").get_json()
@@ -153,7 +153,7 @@ def test_a_job_with_many_lines_does_not_hide_the_others(site: Site, job_maker: J
 
 @pytest.fixture
 def local(tmp_path: Path) -> JobMaker:
-    """Over a folder of its own, for what would be in the way of others."""
+    """A site of its own, for logs that would disturb other tests."""
     return JobMaker(tmp_path / "jobs")
 
 
@@ -189,7 +189,7 @@ def test_a_response_reads_at_most_its_limit_of_bytes(
 def test_a_response_takes_at_most_its_time_limit(
     local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no time at all each answer still comes a little further."""
+    """Even with no time at all, each response makes some progress."""
     jobs = [local.ended(b"slow\n") for _ in range(3)]
     monkeypatch.setattr(log_search, "SEARCH_TIME", -1.0)
     first = ask("slow")
@@ -201,7 +201,7 @@ def test_a_response_takes_at_most_its_time_limit(
 def test_only_the_newest_part_of_a_huge_log_is_searched(
     local: JobMaker, ask: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job may have made its log one hole of a terabyte."""
+    """A job can turn its log into a hole of a terabyte."""
     monkeypatch.setattr(grep_module, "GREP_JOB_BYTES", 1 << 20)
     old, huge = local.ended(b"whole\n"), local.ended(b"whole\n")
     with open(local.log(huge), "ab") as log:
@@ -224,7 +224,7 @@ def test_a_log_without_its_beginning_has_no_line_numbers(
     assert (hit["offset"], hit["line"]) == (1 << 20, None)
 
 
-# --- Whatever stands there ------------------------------------------------------------------------
+# --- Hostile logs ---------------------------------------------------------------------------------
 
 
 def test_hostile_logs_are_skipped(local: JobMaker, ask: Callable[..., dict[str, Any]]) -> None:
@@ -309,7 +309,7 @@ def test_grep_can_be_interrupted_without_a_traceback(local: JobMaker, processes:
     for _ in range(40):  # a while to search, at no cost of disk
         os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
     local.ended(b"needle\n")
-    # Where the tests run in the background, Ctrl-C is ignored, and so it would be here.
+    # If the tests run in the background, they ignore Ctrl-C, and this program would, too.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     flask = f"{heed}; from flask.cli import main; main()"
     process = processes.start(sys.executable, "-c", flask, "grep", "needle")

@@ -43,7 +43,7 @@ Worker = Callable[..., subprocess.Popen[bytes]]
 Ended = Callable[..., Job]
 Started = Callable[..., Job]
 
-# What a job may put in place of a file of its folder, as shell lines on "$f".
+# Replacements for a file in a job's folder, as shell lines on "$f".
 REPLACEMENTS = {
     "nothing": ":",
     "folder": 'mkdir "$f" && : >"$f/x"',
@@ -61,7 +61,7 @@ FILES = ("times", "output.log", "journal", "cancel", "job.json")
 
 
 def replace(folder: Path, name: str, how: str) -> str:
-    """A shell line by which a running job replaces a file of its own folder."""
+    """A shell line with which a running job replaces a file in its own folder."""
     return f'f={folder}/running/$JOB_ID/{name}; rm -f "$f"; {REPLACEMENTS[how]}'
 
 
@@ -87,13 +87,14 @@ class Hostile:
         return jobs
 
     def start_all(self, ready: Path, **fields: Any) -> tuple[Jobs, list[int]]:
-        """Such jobs that go on, once all of them have done it; they, and their processes."""
+        """Starts such jobs and waits until each has replaced its file; returns the jobs and their
+        processes."""
         jobs = self.submit_all(f"echo $$ >>{ready}; exec sleep 600", **fields)
         return jobs, pids_in(ready, len(jobs))
 
     def cancel_all(self, jobs: Jobs) -> None:
-        """Those that run: one that left a file `cancel` may be over. All have to end, and as
-        cancelled if the request was accepted."""
+        """Cancels the running jobs; one that left a file `cancel` may have ended. All must end, and
+        as cancelled if the request was accepted."""
         accepted = set()
         for case, job in jobs.items():
             with suppress(WrongState):
@@ -128,7 +129,7 @@ def test_a_job_that_replaces_its_files_can_be_cancelled(
 def test_hostile_files_that_a_job_leaves_do_not_harm_the_next_worker(
     hostile: Hostile, worker: Worker, processes: Processes, tmp_path: Path
 ) -> None:
-    """The worker is killed: another one finds the folders as the jobs have made them."""
+    """The worker is killed, and another one finds the folders as the jobs have left them."""
     process = worker("--slots", SLOTS)
     jobs, pids = hostile.start_all(tmp_path / "ready")
     process.kill()
@@ -181,7 +182,7 @@ def test_a_cancel_during_the_grace_period_of_a_timeout_stops_retries(
     assert (found.status, found.attempt, found.reason) == (Status.CANCELLED, 1, "no more")
 
 
-# --- What a job sees and what it leaves -----------------------------------------------------------
+# --- What a job sees and leaves behind ------------------------------------------------------------
 
 
 def test_our_variables_neither_reach_a_job_nor_shadow_its_own(
@@ -212,7 +213,7 @@ ODD_ENVIRONMENTS = [
     {"LC_ALL": "no_SUCH.locale", "POSIXLY_CORRECT": "1", "TMOUT": "1", "HOME": "", "_": "x"},
 ]
 STOPPED_BY_THE_LINKER = [
-    {"LD_LIBRARY_PATH": "."},  # holds a libc.so.6 that is none
+    {"LD_LIBRARY_PATH": "."},  # contains an invalid libc.so.6
     {"LD_LIBRARY_PATH": ".", "a.b": "x"},
     {"LD_DEBUG": "help"},
     {"LD_TRACE_LOADED_OBJECTS": "1"},
@@ -264,7 +265,7 @@ def test_a_command_gets_its_variables_byte_for_byte(
 def test_a_daemon_of_a_job_leaves_no_zombie_under_pid_1(
     storage: FolderStore, processes: Processes, ended: Ended, tmp_path: Path
 ) -> None:
-    """As in a container: what a job leaves behind becomes a child of the worker."""
+    """As in a container, where the remaining processes of a job become children of the worker."""
     unshare = need("unshare")
     probe = subprocess.run([unshare, "--pid", "--fork", "true"], capture_output=True)
     if probe.returncode:
@@ -321,7 +322,8 @@ def test_a_job_in_another_pid_namespace_is_left_to_its_own_workers(
     tmp_path: Path,
     gate: Gate,
 ) -> None:
-    """Two containers with one host name: the pid of one's job is another process in the other."""
+    """Two containers have the same host name, so the pid of a job in one is another process in the
+    other."""
     one, two = (Namespace(processes, tmp_path, queue) for queue in ("one", "two"))
     job = started(storage.submit(Job(command=f"echo started; {gate.wait}; exit 7", queue="one")))
     one.kill_worker()
@@ -393,8 +395,8 @@ EVENTS = {"Accept": "text/event-stream"}
 def truncating(
     storage: FolderStore, worker: Worker, started: Started, gate: Gate, tmp_path: Path
 ) -> Job:
-    """A job that has written 6,008 bytes, truncates its log once the gate is open, and goes on
-    once there is a file `go`."""
+    """A job that has written 6,008 bytes, truncates its log once the gate is open, and continues
+    once a file `go` exists."""
     worker()
     line = f"yes hello | head -n 1000; echo started; {gate.wait}; echo new >/dev/stderr"
     go_on = f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo end"
@@ -440,7 +442,7 @@ LARGE = 32 << 20
 
 @pytest.fixture
 def large(storage: FolderStore) -> Iterator[tuple[Job, LogSupervisor]]:
-    """A running job with a log of 32 MiB, and who looks after it."""
+    """A running job with a log of 32 MiB, and its supervisor."""
     storage.submit(Job(command="true"))
     claim = storage.claim("w", "h")
     assert claim
@@ -545,7 +547,8 @@ def test_too_few_descriptors_for_the_slots_prevent_the_start(processes: Processe
 def test_with_few_descriptors_dead_jobs_are_still_recorded(
     storage: FolderStore, worker: Worker, processes: Processes, gate: Gate, tmp_path: Path
 ) -> None:
-    """More orphans than descriptors: they are taken over one after another, none is forgotten."""
+    """With more orphans than descriptors, they are adopted one after another, and none is
+    forgotten."""
     process = worker("--slots", "40")
     line = f"echo $$ >>{tmp_path}/pids; {gate.wait}; exit 5"
     jobs = [storage.submit(Job(command=line)) for _ in range(40)]
@@ -592,7 +595,7 @@ def test_a_copy_of_an_ended_job_is_set_aside(
 
 @pytest.fixture
 def littered(storage: FolderStore) -> list[str]:
-    """What hands and restored backups leave, which cannot be read; the paths, as they are said."""
+    """Unreadable leftovers of people and restored backups; their paths, as they are reported."""
     root = Path(storage.root)
     loops = ["failed/20260101", "queued/loop"]
     for path in loops:
@@ -658,13 +661,13 @@ def test_the_process_of_a_job_whose_folder_was_removed_is_ended(
         assert f"gone job={job.id}" in processes.text()
 
 
-# --- Two workers of one name ----------------------------------------------------------------------
+# --- Two workers with the same name ---------------------------------------------------------------
 
 
 def test_two_workers_of_one_host_and_pid_have_different_names(
     storage: FolderStore, processes: Processes, ended: Ended
 ) -> None:
-    """Two containers with one hostname, in which each worker is PID 1."""
+    """Two containers have the same hostname, and each worker is PID 1."""
     command = [sys.executable, "-m", "tests.programs.worker_as_pid_1"]
     first = processes.start(*command)
     wait_until(lambda: len(storage.workers()) == 1, describe=processes.text)
@@ -681,7 +684,7 @@ def test_two_workers_of_one_host_and_pid_have_different_names(
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Answers with a redirect, or goes on sending a header byte by byte."""
+    """Answers with a redirect, or keeps sending a header byte by byte."""
 
     bodies: list[dict[str, object]]
     paths: list[str]

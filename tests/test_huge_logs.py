@@ -78,7 +78,7 @@ def test_the_oldest_part_of_a_running_jobs_runaway_log_is_freed(
 def test_a_log_slightly_over_the_limit_does_not_stop_its_job(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
 ) -> None:
-    """It is given back in blocks, and there is none to give back yet."""
+    """A log is freed in blocks, and no whole block is over the limit yet."""
     processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
     job = storage.submit(Job(command=f"head -c {LIMIT + 10} /dev/zero; {gate.wait}; echo end"))
 
@@ -132,7 +132,7 @@ def test_a_log_is_not_truncated_if_the_file_system_frees_blocks_past_its_end(
 def test_a_short_job_leaves_no_more_than_the_limit(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
-    """It ends before anybody has looked at its log."""
+    """It ends before the first check of its log."""
     processes.worker(TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
     fallocate = f"{need('fallocate')} -n -l 200M /proc/self/fd/1"
     jobs = [

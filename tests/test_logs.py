@@ -30,7 +30,7 @@ from tailboard.status import Status
 from tailboard.web import line_counts
 
 TICK = 0.011  # seconds: the kernel stamps files by a clock that ticks 100 to 1,000 times a second
-MANY = 150_000_000  # bytes of a log that no request may hold
+MANY = 150_000_000  # bytes of a log that no request may keep in memory
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def check_headers(answer: requests.Response, status: str, complete: bool) -> Non
     assert answer.headers["Cache-Control"] == "no-cache"
 
 
-# --- The end, and parts -------------------------------------------------------------------------
+# --- The end, and parts ---------------------------------------------------------------------------
 
 
 def test_without_parameters_the_last_1000_lines_are_returned(
@@ -257,7 +257,7 @@ def test_an_offset_past_the_end_is_a_416(site: Site, job_maker: JobMaker, runnin
     is_problem(answer, 416)
 
 
-# --- The whole file -----------------------------------------------------------------------------
+# --- The whole file -------------------------------------------------------------------------------
 
 
 def test_a_download_is_the_whole_file_as_an_attachment(site: Site, job_maker: JobMaker) -> None:
@@ -355,7 +355,7 @@ def test_a_growing_log_is_downloaded_up_to_its_current_end(
     assert answer.headers["X-Log-Complete"] == "false"
 
 
-# --- Following ----------------------------------------------------------------------------------
+# --- Following ------------------------------------------------------------------------------------
 
 
 def test_a_follower_gets_the_tail_then_new_output_then_the_end(
@@ -529,7 +529,7 @@ def test_a_follower_gets_a_character_once_it_is_complete(
 
 
 def test_a_follower_gets_output_and_the_end_at_once(locked: Site) -> None:
-    """Not when it is time for the next ping, which comes after minutes on this site."""
+    """Not only at the next ping, which is minutes away on this site."""
     held = locked.job_maker.running()
     stream = follow(locked, held.job.id, **EVENTS)
     for word in ("one ", "two "):
@@ -549,12 +549,12 @@ def test_curl_ends_by_itself_when_the_job_does(served: Site, tmp_path: Path, gat
     assert (tmp_path / "curl.txt").read_text(encoding="utf-8") == "始\n終"
 
 
-# --- Followers have a cap -----------------------------------------------------------------------
+# --- Followers have a cap -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def full(small: Site) -> Iterator[tuple[Site, str, list[Stream]]]:
-    """A running job with as many followers as there may be."""
+    """A running job with the maximum number of followers."""
     held = small.job_maker.running(b"text\n")
     path = f"/jobs/{held.job.id}/logs?follow=1"
     streams = [admitted(small, path) for _ in range(2)]
@@ -613,7 +613,7 @@ def test_head_and_invalid_requests_take_no_followers_place(
     streams.append(admitted(small, path))
 
 
-# --- The time of a line -------------------------------------------------------------------------
+# --- The time of a line ---------------------------------------------------------------------------
 
 
 def stamped(answer: requests.Response) -> list[tuple[float, str]]:
@@ -692,7 +692,7 @@ def test_offsets_do_not_count_timestamps(site: Site, job_maker: JobMaker) -> Non
     assert site.get(f"{path}5").text == "wo\n"  # the rest of a line: its stamp came before
 
 
-# --- A log whose head was given back ------------------------------------------------------------
+# --- A log whose head was given back --------------------------------------------------------------
 
 
 def test_a_trimmed_log_reports_where_it_starts(small: Site, gate: Gate) -> None:
@@ -712,7 +712,7 @@ def test_a_trimmed_log_reports_where_it_starts(small: Site, gate: Gate) -> None:
     start = int(answer.headers["X-Log-Start"])
     assert start <= len(whole) - (1 << 20)
     assert numbers(answer) == (start, len(whole), len(whole))
-    assert "X-Log-Line" not in answer.headers  # nobody knows how many lines are gone
+    assert "X-Log-Line" not in answer.headers  # the number of deleted lines is not known
     assert answer.content == whole[start:]
     assert small.get(f"{path}?offset={start + 10}").content == whole[start + 10 :][: 256 << 10]
     assert small.get(f"{path}?tail=3").text == "999998\n999999\n1000000\n"
@@ -731,7 +731,7 @@ def test_a_trimmed_log_reports_where_it_starts(small: Site, gate: Gate) -> None:
     assert small.wait(job_id)["log_size"] == len(whole) + 4
 
 
-# --- Search -------------------------------------------------------------------------------------
+# --- Search ---------------------------------------------------------------------------------------
 
 
 def search(site: Site, job_id: str, **query: object) -> tuple[list[dict[str, Any]], int | None]:
@@ -915,7 +915,7 @@ def test_50_mb_are_searched_and_the_response_is_limited(site: Site, job_maker: J
     assert [m["offset"] for m in matches] == [51 * (999_999 - n) for n in range(len(matches))]
 
 
-# --- Bounds -------------------------------------------------------------------------------------
+# --- Bounds ---------------------------------------------------------------------------------------
 
 
 def children(pid: int) -> list[int]:

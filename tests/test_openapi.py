@@ -124,7 +124,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
     folder = tmp_path_factory.mktemp("generated")
     app = api.create_app({"STORAGE": folder / "jobs"})
     (folder / "openapi.json").write_text(app.test_client().get("/openapi.json").text)
-    (folder / "options.yml").write_text("post_hooks: []\n")  # nobody reads the code
+    (folder / "options.yml").write_text("post_hooks: []\n")  # the code need not be readable
     command = [
         *(sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning"),
         *("--path", str(folder / "openapi.json"), "--config", str(folder / "options.yml")),
@@ -166,7 +166,7 @@ class Caller:
         self.called: set[str] = set()
 
     def __call__(self, name: str, *path: str, expect: int = 200, **given: Any) -> Any:
-        """What the client has made of the answer, which must have this status."""
+        """The client's parsed response, which must have this status."""
         operation: Any = self.generated.operation(name)
         answer = operation.sync_detailed(*path, client=self.client, **given)
         assert answer.status_code == expect, answer.content
@@ -291,8 +291,8 @@ def test_a_generated_client_reads_a_log_with_a_ticket(generated: Generated, lock
 
 
 def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
-    """Without a token only what says that it needs none is answered with something else than 401;
-    a ticket is taken where the description says so."""
+    """Without a token, only operations that need none return something other than 401. A ticket is
+    accepted only by the operations whose description says so."""
     described = locked.get("/openapi.json").json()
     ticket = locked.post("/ticket").json()["ticket"]
     for path, methods in described["paths"].items():

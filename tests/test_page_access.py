@@ -55,7 +55,7 @@ def names_of_jobs(site: Site) -> set[str]:
 
 
 def is_accepted(page_url: str, **headers: str) -> bool:
-    """Does the page open its WebSocket? If not, it says why, and nothing else."""
+    """Does the page accept this WebSocket? If not, it gives a reason and nothing else."""
     with open_socket(page_url, **headers) as connection:
         status = connection.recv(12)
         if status == b"HTTP/1.1 101":
@@ -114,7 +114,7 @@ def test_the_pages_own_address_is_the_host_that_the_browser_requested(site: Site
 
 
 def test_a_listed_origin_can_open_the_page_but_is_not_local(site: Site) -> None:
-    """A proxy may have sent its own address as Host. Its visitors are not local all the same."""
+    """A proxy may have sent its own address as Host. Its visitors still do not count as local."""
     listed = "http://127.0.0.1:1"
     url = site.serve_dashboard(TAILBOARD_DASHBOARD=f"{listed}/, {PROXIED}")
     assert is_accepted(url, Origin=listed)
@@ -129,7 +129,7 @@ def test_a_listed_origin_can_open_the_page_but_is_not_local(site: Site) -> None:
 
 @contextmanager
 def serve_http(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """A web server on a port of its own; its URL."""
+    """Starts a web server on a free port; yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -157,11 +157,11 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
 
 
-# --- Where a visitor is -------------------------------------------------------------------------
+# --- The location of a visitor --------------------------------------------------------------------
 
 
 class Recorder(LossyProxy):
-    """Passes all on to the API, and keeps what the page tells it of its visitors."""
+    """Forwards everything to the API, and records what the page reports about its visitors."""
 
     told: ClassVar[dict[str, tuple[str | None, str | None]]] = {}  # by the search of the visit
 
@@ -211,11 +211,12 @@ def test_a_visitor_from_another_machine_is_not_local_whatever_the_host(watched_p
         assert told_of(elsewhere, Host=host) == (address, None)
 
 
-# --- Where the page is ----------------------------------------------------------------------------
+# --- The address of the page ----------------------------------------------------------------------
 
 
 def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path) -> None:
-    """No setting says where: the API learns it from the page's server, by the ticket."""
+    """No setting names the page's address: the API learns it from the page's server, through the
+    ticket."""
     job = site.submit(f"echo first; {waiting(gate)}; echo last")
     moved = site.serve_dashboard()  # `streamlit run dashboard.py --server.port N`
     for url in (site.url, moved, moved.replace("127.0.0.1", "localhost")):

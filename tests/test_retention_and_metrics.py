@@ -75,7 +75,7 @@ def read_ledger(storage: FolderStore) -> dict[str, Any]:
 
 
 def move_clock(storage: FolderStore, seconds: float) -> None:
-    """What retention noted is as if the clock had stood elsewhere before."""
+    """Changes the notes of retention as if the clock had shown another time before."""
     path = Path(storage.root, "retention")
     ledger = read_ledger(storage)
     path.write_text(json.dumps(ledger | {"offset": ledger["offset"] - seconds}))
@@ -238,7 +238,7 @@ def test_a_log_that_is_being_read_is_not_trimmed(storage: FolderStore) -> None:
 
 
 def test_a_jobs_folder_may_have_any_name(tmp_path: Path, processes: Processes) -> None:
-    """Even one that glob() takes for a pattern."""
+    """Even one that glob() would use as a pattern."""
     storage = FolderStore(tmp_path / "jobs[a]*?")
     env = {"TAILBOARD_STORAGE": storage.root}
     url = processes.api(**env)
@@ -248,7 +248,7 @@ def test_a_jobs_folder_may_have_any_name(tmp_path: Path, processes: Processes) -
     first.wait()
     assert requests.get(f"{url}/healthz").json()["workers"] == 0
     processes.worker("--drain", **env).wait(60)
-    assert len(list((Path(storage.root) / "workers").iterdir())) == 1  # the first one's is gone
+    assert len(list((Path(storage.root) / "workers").iterdir())) == 1  # the first one's was deleted
     half = Path(storage.root, "tmp", "half")
     half.mkdir()
     os.utime(half, (0, 0))
@@ -259,7 +259,7 @@ def test_a_jobs_folder_may_have_any_name(tmp_path: Path, processes: Processes) -
 
 @pytest.fixture
 def make_deep(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Make folders in one another, whose path is too long for any system call."""
+    """Creates nested folders whose path is too long for any system call."""
     yield make_deep_folders
     # pytest removes old folders by recursion, and would end with an error for these.
     subprocess.run(["rm", "-rf", tmp_path / "jobs"], check=True)
@@ -434,7 +434,7 @@ def test_metrics_count_jobs_and_survive_a_restart_and_deletion(
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A URL that fails once, then takes what it is told."""
+    """A webhook URL that fails once and then accepts requests."""
     told: list[dict[str, Any]] = []
     failures = iter([500])
 
@@ -531,7 +531,7 @@ def test_an_endless_response_of_the_webhook_is_not_read(
     receiver = endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 16))
     assert post(receiver.url, {"text": "it failed"}, seconds=30) is None
     assert receiver.is_closed.wait(30)
-    assert receiver.sent < 32 << 20  # what the kernel buffers
+    assert receiver.sent < 32 << 20  # the size of the kernel's buffers
 
 
 def test_a_dead_webhook_never_delays_jobs(

@@ -46,7 +46,7 @@ def hourly(**fields: Any) -> SavedCommand:
 
 
 def settled(text: str, command: SavedCommand, **fields: Any) -> Schedule:
-    """A schedule whose times are settled up to this one."""
+    """A schedule whose times up to this one have been dealt with."""
     return replace(Schedule(**fields).adapted(command, None), settled=utc(at(text)))
 
 
@@ -112,7 +112,7 @@ def test_an_unknown_time_zone_is_reported(zone: str) -> None:
         hourly(zone=zone).check()
 
 
-# --- What is due ----------------------------------------------------------------------------------
+# --- Due times ------------------------------------------------------------------------------------
 
 
 def test_a_scheduled_time_starts_a_run() -> None:
@@ -210,7 +210,7 @@ def test_a_clock_that_is_set_back_fires_nothing_twice() -> None:
 
 
 def test_a_time_recorded_far_ahead_does_not_stop_a_schedule() -> None:
-    """A clock went to 2036 and came back: from now on times count again, and none is caught up."""
+    """A clock jumped to 2036 and back: from now on times count again, and none is made up for."""
     command = hourly()
     decision = due(command, settled("2036-01-01T00:00", command), at("2026-11-25T04:10"))
     assert decision and not decision.submits and not decision.skipped
@@ -237,7 +237,7 @@ def test_the_next_run_is_the_first_time_that_counts(since: str, upcoming: str) -
     assert due(command, schedule, at(upcoming) - 1) is None and due_at and due_at.submits
 
 
-# --- What a run may be told -----------------------------------------------------------------------
+# --- The values of a run --------------------------------------------------------------------------
 
 
 def deploy() -> SavedCommand:
@@ -605,7 +605,7 @@ def test_a_failing_schedule_never_stops_the_others(storage: FolderStore, folder:
 
 
 def missed(storage: FolderStore, command: str, hours: int = 3, **fields: Any) -> None:
-    """Save a command so many of whose times nobody was there for."""
+    """Saves a command and lets this many of its times pass without a worker."""
     storage.saved.save(hourly(command=command, **fields))
     text = utc(time.time() // 3600 * 3600 - hours * 3600)
     settle(storage, text[:16])
@@ -635,7 +635,7 @@ def test_a_draining_worker_fires_nothing(storage: FolderStore, drain: Callable[.
 def test_a_worker_fires_at_the_next_minute(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
-    """By a clock that stands a little before the next minute, as it starts."""
+    """The worker starts with a clock that shows a moment before the next minute."""
     storage.saved.save(SavedCommand(saved="often", command="true", cron="* * * * *"))
     shift = 3 * 60 + 57 - time.time() % 60
     settle(storage, utc(time.time() + shift)[:16], "often")
@@ -648,7 +648,7 @@ def test_a_worker_fires_at_the_next_minute(
 def test_a_scheduler_killed_at_any_step_starts_one_job(
     tmp_path: Path, processes: Processes, full: bool
 ) -> None:
-    """The worker is killed before each step of the firing; the next one completes it."""
+    """The worker is killed before each step of starting a run; the next worker completes it."""
 
     def scene(number: int) -> Case:
         place = tmp_path / str(number)

@@ -43,7 +43,8 @@ def test_an_idle_follower_is_pinged(slow_followers: SlowFollowers) -> None:
 
 
 def test_a_follower_that_stops_reading_is_dropped(slow_followers: SlowFollowers) -> None:
-    """The server lets a client take nothing for its time, twice where it took a part at first."""
+    """The server allows a client to read nothing for a limited time, or twice that if it read a
+    part at first."""
     path = f"/jobs/{slow_followers.job_id}/logs?follow=1"
     for stream in [admitted(slow_followers.site, path, **EVENTS) for _ in slow_followers.stalled]:
         stream.close()

@@ -37,7 +37,7 @@ def name_of(call: ast.Call) -> str:
 
 
 def found(module: str, is_forbidden: Callable[[ast.Call], object]) -> set[str]:
-    """The functions that make such a call, with the line of the first one."""
+    """The functions with such a call, each with the line of the first call."""
     return {where for where, call in calls(module) if is_forbidden(call)}
 
 
@@ -97,7 +97,7 @@ def test_no_tree_is_removed_by_recursion(module: str) -> None:
 
 
 def is_plain_open(call: ast.Call) -> bool:
-    """Does this open what may be there already, and not a descriptor from open_regular?"""
+    """Does this call open an existing path, and not a descriptor from open_regular?"""
     if name_of(call) not in OPEN:
         return False
     opened, *rest = call.args
@@ -160,7 +160,7 @@ RECORDS: dict[str, str] = {
 
 
 def is_unfiltered_record(call: ast.Call) -> bool:
-    """Does this make an object of one of our classes with all fields of a record?"""
+    """Does this call build one of our classes from all fields of a record?"""
     is_class = re.fullmatch("cls|_?[A-Z][A-Za-z]+", name_of(call))
     records = [keyword.value for keyword in call.keywords if keyword.arg is None]
     return bool(is_class) and not all(map(is_filtered, records))

@@ -63,7 +63,7 @@ class Script:
         self.page, self.url = page, url
 
     def __call__(self, expression: str, **given: Any) -> Any:
-        """What an expression gives; the names given stand in it."""
+        """The value of an expression, in which the given names are defined."""
         return self.page.evaluate(
             RUN, {"url": self.url, "modules": PURE, "given": given, "expression": expression}
         )
@@ -96,7 +96,7 @@ def at(seconds: float) -> str:
     return then.isoformat().replace("+00:00", "Z")
 
 
-# --- The text of a log ---------------------------------------------------------------------------
+# --- The text of a log ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_error_lines_match_a_pattern_or_are_red(script: Script, line: str) -> No
 
 
 def test_a_hostile_line_is_checked_in_linear_time(script: Script) -> None:
-    line = "\x1b[" + "31;" * 200_000 + "x"  # its square would take minutes
+    line = "\x1b[" + "31;" * 200_000 + "x"  # quadratic time would be minutes
     assert not script("isErrorLine(line, [])", line=line)
 
 
@@ -507,7 +507,7 @@ def test_pure_files_do_not_use_the_document() -> None:
 
 
 def test_everything_in_static_may_be_public() -> None:
-    """It is served without the token, so nothing but code of the page stands there."""
+    """It is served without the token, so it must contain only code of the page."""
     kinds = {path.suffix for path in STATIC.rglob("*") if path.is_file()}
     assert kinds <= {".js", ".css", ".html", ".json"}
     assert not list(Path(STATIC).rglob("*.py"))

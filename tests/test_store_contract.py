@@ -47,12 +47,12 @@ from tailboard.workers import Pause, WorkerInfo
 UNKNOWN = "20200101-000000-00000000"
 NO_QUEUES = ("../../x", "", "a/b", "A", "x" * 33)
 FAR, PAST = float("inf"), 0.0  # deadlines on the monotonic clock
-KEEP_ALL = 1 << 30  # bytes of a log that may be kept
+KEEP_ALL = 1 << 30  # bytes of a log to keep
 
 
 @contextmanager
 def listening(store: WorkerStore, *queues: str) -> Iterator[Notifier | None]:
-    """Listen to these queues (none: all), and let go what that holds."""
+    """Listens to these queues (none: all); at the end, releases the claims."""
     watch = store.listen(queues)
     try:
         yield watch
@@ -62,7 +62,7 @@ def listening(store: WorkerStore, *queues: str) -> Iterator[Notifier | None]:
 
 
 def is_woken(watch: Notifier) -> bool:
-    """Does `wait` come back before its time is up?"""
+    """Does `wait` return before its time is up?"""
     began = time.monotonic()
     watch.wait(20)
     return time.monotonic() - began < 20
@@ -396,7 +396,7 @@ def test_an_empty_store_returns_empty_lists_and_counts(store: WorkerStore) -> No
 
 
 def test_a_filtered_list_has_every_match_once_over_all_pages(store: WorkerStore) -> None:
-    """A page may hold fewer than it could: only the missing ID to go on before says the end."""
+    """A page may hold fewer jobs than its limit; only a missing `next` marks the end."""
     made = [store.submit(Job(command=f"{n % 7 or 'rare'}")).id for n in range(50)]
     found: list[str] = []
     before = None
@@ -683,7 +683,7 @@ def test_each_failed_attempt_keeps_its_reason_and_hint(
 def test_a_cancel_during_a_requeue_is_not_forgotten(
     store: WorkerStore, claim: Callable[[], Claim | None]
 ) -> None:
-    """The worker has looked for one, and then records the next attempt: a disk may be slow."""
+    """The worker has checked for one and then records the next attempt; a disk may be slow."""
     job = store.submit(Job(command="true", retries=1))
     with claim() as held:
         store.cancel(job.id, "enough")
@@ -694,7 +694,7 @@ def test_a_cancel_during_a_requeue_is_not_forgotten(
 
 
 def test_concurrent_cancel_and_claim_agree(store: WorkerStore, store_url: str) -> None:
-    """Each job is either cancelled in the queue or claimed, with the note where it was asked."""
+    """Each job is either cancelled in the queue, or claimed with the cancel request."""
     jobs = [store.submit(Job(command="true")).id for _ in range(150)]
     other = open_store(store_url)
     answers: dict[str, Job] = {}
@@ -782,7 +782,7 @@ def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: WorkerStore) 
 def test_a_cancel_before_the_end_makes_the_job_cancelled(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
-    """Its worker has looked for one, and then records an end of another kind."""
+    """Its worker has checked for one and then records a different outcome."""
     job = store.submit(Job(command="true"))
     with claim() as held:
         store.cancel(job.id, "enough")
@@ -1333,7 +1333,7 @@ def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
 
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs may be deleted to save bytes as if they had ended more than an hour ago."""
+    """Lets jobs be deleted to save bytes, as if they had ended more than an hour ago."""
     monkeypatch.setattr("tailboard.folder.retention.MIN_KEPT", 0.0)
 
 
@@ -1417,7 +1417,7 @@ def test_a_list_ends_at_the_oldest_requested_job(store: WorkerStore) -> None:
                 assert [job.id for job in listed] == jobs[:1:-1][limit:] and following is None
 
 
-# --- What is kept beside the jobs -----------------------------------------------------------------
+# --- Data besides the jobs ------------------------------------------------------------------------
 
 
 def test_all_users_of_a_store_share_one_secret(store: WorkerStore, store_url: str) -> None:
@@ -1450,7 +1450,7 @@ def hourly(**fields: Any) -> SavedCommand:
 
 
 def hours_from_now(hours: float) -> float:
-    """The middle of an hour, so that a test knows which times come before and after it."""
+    """The middle of an hour, so that a test knows which scheduled times are before and after it."""
     return (time.time() // 3600 + hours) * 3600 + 1800
 
 
@@ -1646,7 +1646,7 @@ def test_a_changed_or_resumed_schedule_counts_from_then_on(store: WorkerStore) -
     store.saved.save(hourly(command="false"))
     assert store.saved.load_schedule("hourly").since == began
     for change in ({"cron": "@daily"}, {"cron": "@daily", "zone": "Asia/Tokyo"}, {"paused": True}):
-        wait_until(lambda began=began: utc() > str(began))  # it is told to the millisecond
+        wait_until(lambda began=began: utc() > str(began))  # it is shown to the millisecond
         store.saved.save(hourly(**change))
         schedule = store.saved.load_schedule("hourly")
         assert schedule.since and began and schedule.since > began

@@ -234,7 +234,7 @@ def test_an_invalid_setting_prevents_the_start_with_one_sentence(
 
 @pytest.fixture
 def typed(folder: Path) -> Typed:
-    """The same commands in this process: dozens of programs would take their time."""
+    """Runs the same commands in this process, since dozens of processes would take too long."""
     from api import create_app
 
     app = create_app({"STORAGE": folder})
@@ -496,7 +496,7 @@ def test_grep_cleans_titles_but_prints_lines_unchanged(typed: Typed, storage: Fo
 
 
 def test_only_logs_are_printed_unchanged() -> None:
-    """All else goes through `echo_line`."""
+    """Everything else is printed by `echo_line`."""
     files = [ROOT / "api.py", *(ROOT / "tailboard" / "cli").glob("*.py")]
     lines = [line.strip() for file in files for line in file.read_text().splitlines()]
     assert {line for line in lines if "click.echo(" in line} == {

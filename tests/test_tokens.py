@@ -31,7 +31,7 @@ def entry(name: str, token: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The API with named tokens and no other; its output never tells one."""
+    """The API with named tokens only; no token may appear in its output."""
     base = tmp_path_factory.mktemp("named")
     tokens = base / "tokens"
     tokens.write_text(entry("anna", ANNA))
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def tokens(site: Site) -> Iterator[Path]:
-    """Its file, which a test may change."""
+    """The token file, which a test may change."""
     path = site.folder.parent / "tokens"
     yield path
     path.write_text(entry("anna", ANNA))
@@ -54,7 +54,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-# --- What it opens and names ----------------------------------------------------------------------
+# --- What a named token permits and identifies ----------------------------------------------------
 
 
 @pytest.mark.parametrize("key", [None, "", "Bearer ", "Bearer x", ANNA, f"bearer {ANNA}"])

@@ -34,7 +34,7 @@ Run = Callable[..., Job]
 
 @pytest.fixture
 def run(storage: FolderStore, drain: Callable[..., None]) -> Run:
-    """Run one command to its end."""
+    """Runs one command to its end."""
 
     def run(command: str | list[str], **fields: object) -> Job:
         job = storage.submit(Job(command=command, **fields))  # type: ignore[arg-type]
@@ -85,8 +85,8 @@ def test_a_partial_first_line_is_never_the_hint() -> None:
     "piece", [b"a.", b"\n", b"\0\n", b"\x1b[", b"\x1b[31;", b"\x1b]", b"x\n", b" ", b"error[A"]
 )
 def test_finding_a_hint_never_takes_long(piece: bytes) -> None:
-    """A log may be made to be slow: none costs the worker more than the time it allows itself, and
-    what one line takes."""
+    """A log may be crafted to be slow. It costs the worker at most its own time limit and the time
+    for one line."""
     data = (piece * HINT_BYTES)[:HINT_BYTES]
     began = time.process_time()
     find_hint(data, 1)
@@ -186,7 +186,7 @@ def test_a_terminal_shows_the_hint_below_its_job(job_maker: JobMaker, processes:
 
 
 def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
-    """What a `flask` command writes to a terminal."""
+    """The output of a `flask` command on a terminal."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, columns))
     command = [sys.executable, "-m", "flask", *words]
@@ -195,7 +195,7 @@ def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
         os.close(its)
         assert process.wait(60) == 0
     written = b""
-    with suppress(OSError):  # EIO: nobody has the other end
+    with suppress(OSError):  # EIO: nobody has the other end open
         while piece := os.read(ours, 1 << 16):
             written += piece
     os.close(ours)
@@ -398,7 +398,7 @@ WAITS = [
 
 
 def test_a_truncated_journal_delays_a_retry_by_its_complete_lines() -> None:
-    """A crash leaves a prefix, whose last line may be torn."""
+    """A crash leaves a prefix, whose last line may be incomplete."""
     job = Job(command="false", retries=9, retry_delay=10, not_before=utc(ASKED))
     found = []
     for count in range(len(WHOLE) + 1):
@@ -411,7 +411,7 @@ def test_a_truncated_journal_delays_a_retry_by_its_complete_lines() -> None:
 
 
 def ended_at(job_maker: JobMaker, finished_at: str, **fields: object) -> Job:
-    """A job that waits for its next attempt, the last one of which ended then."""
+    """A job that waits for its next attempt; the last attempt ended at this time."""
     held = job_maker.running(retries=1, **fields)
     with held:
         return held.requeue(Outcome(Status.FAILED, 1, finished_at=finished_at))
@@ -451,7 +451,7 @@ def looking(job_maker: JobMaker) -> Iterator[FolderStore]:
 def test_delayed_jobs_are_not_read_at_each_check(
     job_maker: JobMaker, looking: FolderStore, folder: Path
 ) -> None:
-    """What stands in their folders does not matter meanwhile: it is not looked at."""
+    """The contents of their folders do not matter until they are due."""
     jobs = [job_maker.queued(not_before=utc(time.time() + 9_000)) for _ in range(20)]
     assert looking.claim("w", "h") is None
     for job in jobs:
@@ -467,7 +467,8 @@ def test_delayed_jobs_are_not_read_at_each_check(
 
 
 def test_a_cancel_during_a_check_leaves_no_job_waiting(job_maker: JobMaker, folder: Path) -> None:
-    """Who finds a job locked leaves a wish, which somebody has to see before the job's time."""
+    """A client that finds the job locked leaves a cancel request, which a worker must notice before
+    the job's time."""
     looker, meet = FolderStore(folder), threading.Barrier(2)
     jobs: list[Job] = []
 

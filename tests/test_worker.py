@@ -33,13 +33,13 @@ from worker import Worker
 
 
 def python(program: str, *arguments: object) -> list[str]:
-    """The command of a job that is one of tests/programs."""
+    """The command of a job that runs one of tests/programs."""
     return [sys.executable, str(PROGRAMS / f"{program}.py"), *map(str, arguments)]
 
 
 @pytest.fixture
 def run(storage: FolderStore, drain: Callable[..., None]) -> Callable[..., Job]:
-    """Run one job; how it ended."""
+    """Runs one job; returns it with its outcome."""
 
     def run(command: str | list[str], **fields: Any) -> Job:
         job = storage.submit(Job(command=command, **fields))
@@ -49,7 +49,7 @@ def run(storage: FolderStore, drain: Callable[..., None]) -> Callable[..., Job]:
     return run
 
 
-# --- What a command gets --------------------------------------------------------------------------
+# --- The environment of a command -----------------------------------------------------------------
 
 
 def test_a_shell_line_runs_in_a_shell(storage: FolderStore, run: Callable[..., Job]) -> None:
@@ -185,7 +185,7 @@ def test_a_command_that_cannot_start_says_so_in_its_log(
     text = load_logs(storage, job.id)
     assert text.startswith("tailboard: ") and text.count("\n") == 1
     assert says in text
-    if exit_code is None:  # the shell has none to tell
+    if exit_code is None:  # the shell has no exit code to report
         assert text == f"tailboard: {job.reason}\n"
     assert job.finished_at
     assert storage.get(good.id).status is Status.SUCCEEDED
@@ -221,7 +221,8 @@ def test_cpu_time_and_peak_memory_are_recorded(run: Callable[..., Job]) -> None:
 def test_a_background_process_may_outlive_its_job(
     storage: FolderStore, run: Callable[..., Job], gate: Gate, tmp_path: Path
 ) -> None:
-    """As in a shell: only a cancel, a time-out or a loss ends what the command left behind."""
+    """As in a shell: only a cancel, a timeout or a loss ends processes that the command left
+    behind."""
     job = run(f"({gate.wait}; echo late) & echo $! >{tmp_path}/pids; echo done")
     assert job.status is Status.SUCCEEDED
     (pid,) = pids_in(tmp_path / "pids", 1)
@@ -300,7 +301,7 @@ def test_a_cancel_or_timeout_ends_everything_that_the_job_started(
 
 
 def test_no_other_process_is_mistaken_for_one_of_a_job() -> None:
-    """Not even those of process group 0, which come from outside of a container."""
+    """Not even processes in group 0, which come from outside a container."""
     nothing = {"JOB_ID": "20200101-000000-00000000", "JOB_STORAGE": "1-1"}
     assert ProcessTable().find(nothing) == set()
 
@@ -313,7 +314,7 @@ def test_a_cancel_ends_processes_without_a_job_id_in_their_environment(
     tmp_path: Path,
     is_adopted: bool,
 ) -> None:
-    """It is found by its parents, and remembered when TERM has ended those."""
+    """Such a process is found through its parents, and remembered after SIGTERM has ended them."""
     file = tmp_path / "pids"
     own = f"env -i setsid sh -c 'echo $$ >>{file}; sleep 600; true'"
     stubborn = f"env -i setsid sh -c 'trap \"\" TERM; echo $$ >>{file}; sleep 600; sleep 600'"
@@ -399,7 +400,8 @@ def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
 def test_a_process_that_ignores_sigterm_is_killed_after_the_delay(
     storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job], tmp_path: Path
 ) -> None:
-    """The command ends at TERM; what it left behind may go on until the grace is over."""
+    """The command ends at SIGTERM; processes that it left behind may continue until the delay is
+    over."""
     worker(grace=1.5)
     left = f"trap '' TERM; sh -c 'echo $$ >>{tmp_path}/pids; while :; do sleep 1; done'"
     line = f"({left}) & wait"
@@ -451,7 +453,7 @@ def test_the_notice_between_attempts_is_a_line_of_its_own(
     assert "--- attempt 2 ---" in load_logs(storage, job.id).splitlines()
 
 
-# --- Which jobs it takes --------------------------------------------------------------------------
+# --- Which jobs a worker takes --------------------------------------------------------------------
 
 
 def test_a_draining_worker_exits_when_no_job_is_left(
@@ -793,12 +795,12 @@ def test_another_programs_variable_only_causes_a_warning(
     assert len(said) == 2 and all("WARNING" in line for line in said), processes.text()
 
 
-# --- What must not stop it ------------------------------------------------------------------------
+# --- What must not stop a worker ------------------------------------------------------------------
 
 
 @pytest.fixture
 def nasty(folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """Job folders as nobody should make them, in the folder given; their IDs."""
+    """Malformed job folders in the given folder; returns their IDs."""
 
     def nasty(home: Path) -> list[str]:
         record = {"command": "true", "version": 2}
@@ -930,7 +932,7 @@ def test_workers_that_exit_leave_no_files_behind(
 def test_the_peak_memory_of_the_workers_parent_is_not_counted(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
-    """A process begins with the peak of the one that started it, as far as getrusage(2) knows."""
+    """For getrusage(2), a process begins with the peak of the process that started it."""
     processes.start(*python("swollen_worker"))
     job = ended(storage.submit(Job(command=python("use_memory", 100, 0))), 30)
     assert job.max_rss_bytes and 100 << 20 < job.max_rss_bytes < 190 << 20
@@ -999,7 +1001,7 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
 
 
 def broken_shell(tmp_path: Path) -> str:
-    """A shell that ends at once where the folder `broken` has a file of the job's ID."""
+    """A shell that exits at once if the folder `broken` has a file with the job's ID."""
     script = tmp_path / "sh"
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -1018,7 +1020,7 @@ def test_a_job_whose_shim_ends_before_its_command_fails_after_three_tries(
     tmp_path: Path,
     folder: Path,
 ) -> None:
-    """It is not retried; in the pauses between, which grow, the one slot runs other jobs."""
+    """It is not retried. During the growing pauses between tries, the only slot runs other jobs."""
     shell = broken_shell(tmp_path)
     job = storage.submit(Job(command="echo ran", retries=5))
     (tmp_path / "broken" / job.id).touch()
@@ -1047,7 +1049,7 @@ def test_attempts_to_start_a_shim_are_counted_across_workers(
     tmp_path: Path,
     folder: Path,
 ) -> None:
-    """A claim whose worker died before its shim is not one of them."""
+    """A claim whose worker died before it started the shim does not count."""
     shell = broken_shell(tmp_path)
     job = storage.submit(Job(command="echo ran"))
     (tmp_path / "broken" / job.id).touch()

@@ -63,7 +63,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 
 class Stream:
-    """An answer that goes on, read by a thread as it comes."""
+    """A response that continues, read by a thread as it arrives."""
 
     def __init__(self, site: Site, path: str, **headers: str) -> None:
         self.answer = site.get(path, headers=headers, stream=True)
@@ -100,7 +100,8 @@ def follow(site: Site, job_id: str, query: str = "", **headers: str) -> Stream:
 
 
 def admitted_answer(site: Site, path: str, **headers: str) -> requests.Response:
-    """The answer to a follower that got a place; one that was just freed may take a moment."""
+    """The response to a follower that got a place; a place that was just freed may take a
+    moment."""
 
     def ask() -> requests.Response | None:
         answer = site.get(path, headers=headers, stream=True)
@@ -111,7 +112,7 @@ def admitted_answer(site: Site, path: str, **headers: str) -> requests.Response:
 
 
 def admitted(site: Site, path: str, **headers: str) -> Stream:
-    """A follower that got a place; one that was just freed may take a moment."""
+    """A follower that got a place; a place that was just freed may take a moment."""
 
     def ask() -> Stream | None:
         stream = Stream(site, path, **headers)
