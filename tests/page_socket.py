@@ -46,8 +46,8 @@ def submit(header_id: str, **values: Any) -> bytes:
     message = BackMsg()
     event = message.rerun_script.widget_states.widgets.add()
     event.id = f"$$STREAMLIT_INTERNAL_KEY_{header_id}__events"
-    told = {"event": "submit", "value": {"values": values, "source": ""}}
-    event.json_trigger_value = json.dumps([told])
+    reported = {"event": "submit", "value": {"values": values, "source": ""}}
+    event.json_trigger_value = json.dumps([reported])
     return frame(message)
 
 

@@ -534,7 +534,7 @@ def test_without_workers_the_list_is_empty(client: FlaskClient) -> None:
 def test_health_names_only_a_few_of_many_queues(client: FlaskClient, job_maker: JobMaker) -> None:
     for number in range(12):
         job_maker.queued(queue=f"queue-{number:02}")
-    told = client.get("/healthz").json["reason"]
+    reported = client.get("/healthz").json["reason"]
     named = ", ".join(f"queue-{number:02}" for number in range(5))
     assert told == f"jobs wait in {named} and 7 more, which no worker serves"
 
@@ -577,12 +577,12 @@ def test_long_texts_in_a_record_are_cut_in_a_list(client: FlaskClient, job_maker
 
 def samples(client: FlaskClient) -> dict[str, float]:
     """The samples in the metrics, by name and labels."""
-    told = {}
+    reported = {}
     for line in client.get("/metrics").text.splitlines():
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
-            told[name] = float(value)
-    return told
+            reported[name] = float(value)
+    return reported
 
 
 def test_concurrent_scrapes_count_an_end_once(client: FlaskClient, job_maker: JobMaker) -> None:
@@ -591,9 +591,9 @@ def test_concurrent_scrapes_count_an_end_once(client: FlaskClient, job_maker: Jo
     clients = [client.application.test_client() for _ in range(8)]
     with ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(samples, clients))
-    told = samples(client)
-    assert told["tailboard_log_bytes_total"] == 60 * len(b"text\n")
-    assert told['tailboard_job_seconds_count{status="succeeded"}'] == 60
+    reported = samples(client)
+    assert reported["tailboard_log_bytes_total"] == 60 * len(b"text\n")
+    assert reported['tailboard_job_seconds_count{status="succeeded"}'] == 60
 
 
 def test_each_application_counts_its_own_requests(client: FlaskClient, folder: Path) -> None:
@@ -861,7 +861,7 @@ def test_an_unknown_field_is_refused_and_named(client: FlaskClient, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ({"command": ["echo", 5]}, "; wrong: item 2"),
         ({"command": ["echo", "a\0"]}, "; wrong: item 2"),
@@ -877,14 +877,14 @@ def test_an_unknown_field_is_refused_and_named(client: FlaskClient, name: str) -
     ids=str,
 )
 def test_an_invalid_part_of_a_field_is_named(
-    client: FlaskClient, wrong: dict[str, Any], told: str
+    client: FlaskClient, wrong: dict[str, Any], reported: str
 ) -> None:
-    is_problem(client.post("/jobs", json={"command": "true"} | wrong), 400, told)
-    is_problem(client.put("/saved/name", json={"command": "true"} | wrong), 400, told)
+    is_problem(client.post("/jobs", json={"command": "true"} | wrong), 400, reported)
+    is_problem(client.put("/saved/name", json={"command": "true"} | wrong), 400, reported)
 
 
 @pytest.mark.parametrize(
-    ("param", "told"),
+    ("param", "reported"),
     [
         ({"name": "B", "x": 1}, "; unknown: 'x' of item 2"),
         ({"label": "B"}, "; missing: 'name' of item 2"),
@@ -894,9 +894,11 @@ def test_an_invalid_part_of_a_field_is_named(
     ],
     ids=str,
 )
-def test_an_invalid_part_of_a_param_is_named(client: FlaskClient, param: object, told: str) -> None:
+def test_an_invalid_part_of_a_param_is_named(
+    client: FlaskClient, param: object, reported: str
+) -> None:
     body = {"command": "true", "params": [{"name": "A"}, param]}
-    is_problem(client.put("/saved/name", json=body), 400, told)
+    is_problem(client.put("/saved/name", json=body), 400, reported)
 
 
 def test_a_param_value_that_no_variable_can_have_is_named(client: FlaskClient) -> None:

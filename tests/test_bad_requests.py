@@ -179,8 +179,10 @@ NO_JSON = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), NO_JSON, ids=[str(body[:25]) for body, _ in NO_JSON])
-def test_an_error_about_invalid_json_shows_the_position(site: Site, body: bytes, told: str) -> None:
+@pytest.mark.parametrize(("body", "reported"), NO_JSON, ids=[str(body[:25]) for body, _ in NO_JSON])
+def test_an_error_about_invalid_json_shows_the_position(
+    site: Site, body: bytes, reported: str
+) -> None:
     before = count_jobs(site)
     for method, path in (
         ("POST", "/jobs"),
@@ -190,12 +192,12 @@ def test_an_error_about_invalid_json_shows_the_position(site: Site, body: bytes,
     ):
         answer = site.ask(method, path, data=body, headers=JSON)
         assert answer.status_code == 400, path
-        assert told in answer.json()["detail"], answer.text
+        assert reported in answer.json()["detail"], answer.text
     assert count_jobs(site) == before
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "told"),
+    ("method", "path", "status", "reported"),
     [
         ("GET", "/jobz", 404, "there is no '/jobz'; did you mean /jobs? GET /openapi.json"),
         ("GET", "/jobs/", 404, "there is no '/jobs/'; did you mean /jobs? GET /openapi.json"),
@@ -214,12 +216,12 @@ def test_an_error_about_invalid_json_shows_the_position(site: Site, body: bytes,
     ],
 )
 def test_an_error_about_an_unknown_path_or_method_lists_the_known_ones(
-    site: Site, method: str, path: str, status: int, told: str
+    site: Site, method: str, path: str, status: int, reported: str
 ) -> None:
     answer = site.ask(method, path)
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert told in answer.json()["detail"], answer.text
+    assert reported in answer.json()["detail"], answer.text
     assert len(answer.json()["detail"]) < 250
     if status == 405:
         allowed = answer.json()["detail"].partition("allowed: ")[2]

@@ -235,8 +235,8 @@ def test_a_bulk_command_that_cannot_begin_fails_with_one_sentence(
     run: Run, job_maker: JobMaker, words: list[str], sentence: str
 ) -> None:
     [job_id] = failed(job_maker, 1)
-    told = run(*words)
-    assert told.exit_code == 1 and sentence in told.stderr
+    reported = run(*words)
+    assert reported.exit_code == 1 and sentence in reported.stderr
     assert [job.id for job in job_maker.storage.list()[0]] == [job_id]
 
 
@@ -260,8 +260,8 @@ def test_a_bulk_command_asks_on_a_terminal(job_maker: JobMaker) -> None:
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    told = answer(b"n\n")
-    assert told.startswith("12 jobs:\n") and "  and 2 more\nDelete them? [y/N]: " in told
+    reported = answer(b"n\n")
+    assert reported.startswith("12 jobs:\n") and "  and 2 more\nDelete them? [y/N]: " in reported
     assert len(job_maker.storage.list()[0]) == 12
     assert answer(b"y\n").endswith("12 jobs are deleted\n")
     assert job_maker.storage.list()[0] == []

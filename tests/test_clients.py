@@ -244,8 +244,10 @@ def test_too_few_descriptors_prevent_the_start_with_one_sentence(processes: Proc
     command = ("sh", "-c", f"ulimit -n 128; exec {sys.executable} api.py")
     process = processes.start(*command, TAILBOARD_BIND=f"127.0.0.1:{free_port()}")
     assert process.wait(60) == 1
-    told = "api: TAILBOARD_FOLLOWERS=64 needs 500 open files, and the limit is 128 (ulimit -n)\n"
-    assert told in processes.text()
+    reported = (
+        "api: TAILBOARD_FOLLOWERS=64 needs 500 open files, and the limit is 128 (ulimit -n)\n"
+    )
+    assert reported in processes.text()
 
 
 # --- Start and end --------------------------------------------------------------------------------

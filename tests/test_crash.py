@@ -669,11 +669,11 @@ def test_a_disk_error_does_not_end_an_adopted_job(
     for call, error, path in cases:
         job_id = path.name if path in folders else path.parent.name
         with failing(second.pid, call, error, path):
-            wait_until(lambda told=f"trouble job={job_id}": told in processes.text())
+            wait_until(lambda reported=f"trouble job={job_id}": reported in processes.text())
     assert all(map(is_alive, pids))
-    told = processes.text().count("trouble job=")
+    reported = processes.text().count("trouble job=")
     with failing(second.pid, "flock", "EREMOTEIO", *(each / "journal" for each in folders)):
-        wait_until(lambda: processes.text().count("trouble job=") == told + 4)
+        wait_until(lambda: processes.text().count("trouble job=") == reported + 4)
         gate.open()
         all_end(*shims)
         wait_until(lambda: all(has_exited(each / "journal") for each in folders))
@@ -909,8 +909,8 @@ def test_workers_that_recover_concurrently_do_each_step_once(
     assert sorted(case.tallied()) == sorted(tallied)
     lines = processes.text().splitlines()
     for job_id, job in found.items():
-        told = [line for line in lines if job_id in line and f" {job.status}" in line]
-        assert len(told) == 1, told
+        reported = [line for line in lines if job_id in line and f" {job.status}" in line]
+        assert len(reported) == 1, reported
     os.close(gate.fd or -1)
 
 
@@ -938,9 +938,9 @@ def test_one_of_the_running_workers_adopts_the_job(
         assert ended(job).exit_code == 7
     wait_until(lambda: not any(info.running for info in storage.workers()))
     for job in jobs:
-        told = [line for line in processes.text().splitlines() if job.id in line]
-        assert len([line for line in told if " adopted " in line]) == 1
-        assert len([line for line in told if " failed " in line]) == 1
+        reported = [line for line in processes.text().splitlines() if job.id in line]
+        assert len([line for line in reported if " adopted " in line]) == 1
+        assert len([line for line in reported if " failed " in line]) == 1
     for process in (*others, later):
         process.terminate()
         assert process.wait(20) == 0

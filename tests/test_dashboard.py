@@ -1475,10 +1475,10 @@ def test_the_bell_asks_on_click_and_then_notifies_of_the_end(
     page = new_page
     page.context.grant_permissions(["notifications"])
     page.add_init_script(
-        "window.asked = 0; window.told = [];"
+        "window.asked = 0; window.notified = [];"
         "window.Notification = class { static permission = 'default';"
         " static async requestPermission() { asked += 1; this.permission = 'granted';"
-        " return 'granted' } constructor(text) { told.push(text) } };"
+        " return 'granted' } constructor(text) { notified.push(text) } };"
     )
     job = site.submit(waiting(gate), "ring me")
     visit(page, f"{site.url}/?job={job.id}")
@@ -1488,8 +1488,8 @@ def test_the_bell_asks_on_click_and_then_notifies_of_the_end(
     expect(page.get_by_role("button", name="Notify me", pressed=True)).to_be_visible()
     gate.touch()
     expect(state(page)).to_have_text("succeeded, exit 0")
-    page.wait_for_function("told.length > 0")
-    assert page.evaluate("[asked, told]") == [1, ["ring me: succeeded"]]
+    page.wait_for_function("notified.length > 0")
+    assert page.evaluate("[asked, notified]") == [1, ["ring me: succeeded"]]
     page.context.clear_permissions()
 
 
@@ -1528,8 +1528,8 @@ def test_axe_finds_nothing_serious(
 def check_with_axe(page: Page) -> None:
     found = Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
-    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
-    assert not told
+    reported = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+    assert not reported
 
 
 def test_the_log_fits_100_columns_and_the_page_does_not_scroll(site: Site, page: Page) -> None:

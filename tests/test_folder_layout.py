@@ -554,7 +554,7 @@ CANCEL = CancelRequest("why")
 
 def lines(*words: str, boot: str = BOOT) -> bytes:
     """A journal in short: c2 claims attempt 2, p, x7 exits with 7, s stops, e:STATUS ends."""
-    told = {
+    reported = {
         "c": lambda rest: {
             "claimed": {
                 "attempt": int(rest),
@@ -573,7 +573,7 @@ def lines(*words: str, boot: str = BOOT) -> bytes:
         },
         "q": lambda rest: {"ended": {"status": "queued"}},
     }
-    made = (json.dumps(told[word[0]](word[1:])) for word in words)
+    made = (json.dumps(reported[word[0]](word[1:])) for word in words)
     return b"".join(b"\n" + line.encode() + b"\n" for line in made)
 
 

@@ -301,8 +301,8 @@ def test_grep_exits_with_1_if_nothing_is_found(
 ) -> None:
     local.ended(b"hay\n")
     assert (flask_grep("needle").exit_code, flask_grep("needle").output) == (1, "")
-    told = flask_grep("hay", "--since", "x")
-    assert told.exit_code == 1 and "since must be like 30s" in told.stderr
+    reported = flask_grep("hay", "--since", "x")
+    assert reported.exit_code == 1 and "since must be like 30s" in reported.stderr
 
 
 def test_grep_can_be_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:

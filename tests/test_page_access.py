@@ -163,12 +163,12 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
 class Recorder(LossyProxy):
     """Forwards everything to the API, and records what the page reports about its visitors."""
 
-    told: ClassVar[dict[str, tuple[str | None, str | None]]] = {}  # by the search of the visit
+    reported: ClassVar[dict[str, tuple[str | None, str | None]]] = {}  # by the search of the visit
 
     def do_GET(self) -> None:
         if visit_name := VISIT.search(self.path):
             given = self.headers["X-Forwarded-For"], self.headers["Forwarded"]
-            self.told.setdefault(visit_name[0], given)
+            self.reported.setdefault(visit_name[0], given)
         self.pass_on(None)
 
 
@@ -180,18 +180,18 @@ def watched_page(site: Site) -> Iterator[str]:
         yield site.serve_dashboard(api=api, STREAMLIT_SERVER_ADDRESS="0.0.0.0")
 
 
-def told_of(page_url: str, **headers: str) -> tuple[str | None, str | None]:
+def reported_visitor(page_url: str, **headers: str) -> tuple[str | None, str | None]:
     """X-Forwarded-For and Forwarded of the first request that the page makes for a visitor whose
     browser, or whose proxy, sends these headers."""
-    visit_name = f"visit-{len(Recorder.told)}"  # the page may still work for the last visitor
+    visit_name = f"visit-{len(Recorder.reported)}"  # the page may still work for the last visitor
     with open_socket(page_url, **headers) as connection:
         connection.sendall(first_visit(f"q={visit_name}"))
-        wait_until(lambda: visit_name in Recorder.told)
-    return Recorder.told[visit_name]
+        wait_until(lambda: visit_name in Recorder.reported)
+    return Recorder.reported[visit_name]
 
 
 def test_the_api_is_told_the_true_address_of_a_visitor(watched_page: str) -> None:
-    ask = partial(told_of, watched_page)
+    ask = partial(reported_visitor, watched_page)
     unknown = None, "for=unknown"
     assert ask() == (None, None)  # a program of this machine
     assert ask(X_Forwarded_For="192.0.2.7") == ("192.0.2.7", None)
@@ -208,7 +208,7 @@ def test_a_visitor_from_another_machine_is_not_local_whatever_the_host(watched_p
     port = watched_page.rpartition(":")[2]
     elsewhere = f"http://{address}:{port}"
     for host in (f"localhost:{port}", f"{address}:{port}"):
-        assert told_of(elsewhere, Host=host) == (address, None)
+        assert reported_visitor(elsewhere, Host=host) == (address, None)
 
 
 # --- The address of the page ----------------------------------------------------------------------

@@ -124,8 +124,8 @@ def test_a_search_without_matches_names_what_was_searched(site: Site, page: Page
     visit(page, f"{site.url}/?status=failed&queue=vain")
     page.get_by_label("Search jobs").fill("no such words")
     button(page, "Search all logs for “no such words”").click()
-    told = "No match in the logs of failed jobs in queue vain. 1 log searched"
-    expect(page.get_by_text(told)).to_be_visible()
+    reported = "No match in the logs of failed jobs in queue vain. 1 log searched"
+    expect(page.get_by_text(reported)).to_be_visible()
     button(page, "Clear").click()
     expect(row(page, "searched in vain")).to_be_visible()
     expect(page.get_by_label("Search jobs")).to_have_value("")
@@ -155,12 +155,12 @@ class BusyProxy(LossyProxy):
             super().pass_on(body)
             return
         self.lost.add("search")
-        told = json.dumps({"detail": "another search is under way: try again"}).encode()
+        reported = json.dumps({"detail": "another search is under way: try again"}).encode()
         self.send_response(503)
         self.send_header("Content-Type", "application/problem+json")
-        self.send_header("Content-Length", str(len(told)))
+        self.send_header("Content-Length", str(len(reported)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(reported)
 
 
 @pytest.fixture
@@ -209,8 +209,8 @@ def test_all_failed_jobs_are_run_again_once(site: Site, page: Page) -> None:
     expect(all_jobs(page)).to_contain_text("3 of 3 run again.")
     wait_until(lambda: len(site.storage.list("failed", "again")[0]) == 6)
     choose_for_all(page, "Run all again")
-    told = "Run 3 failed jobs in queue again again? 3 have already been run again."
-    expect(all_jobs(page)).to_contain_text(told)
+    reported = "Run 3 failed jobs in queue again again? 3 have already been run again."
+    expect(all_jobs(page)).to_contain_text(reported)
     listed = site.storage.list(queue="again")[0]
     assert {job.rerun_of for job in listed} == {None, *(job.id for job in jobs)}
 

@@ -553,8 +553,8 @@ def test_the_commands_work_from_any_machine(team: Team, processes: Processes) ->
         command = [sys.executable, "-m", "flask", "--app", "api", *words]
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
-    told = flask("submit", "echo one; sleep 0.2; echo two; exit 5", "--follow")
-    assert (told.returncode, told.stdout) == (5, "one\ntwo\n"), told.stderr
+    reported = flask("submit", "echo one; sleep 0.2; echo two; exit 5", "--follow")
+    assert (reported.returncode, reported.stdout) == (5, "one\ntwo\n"), reported.stderr
     (job,) = team.store.list()[0]
     assert flask("logs", "-f", job.id[-8:]).stdout == "one\ntwo\n"
     assert job.id in flask("jobs").stdout
@@ -772,16 +772,16 @@ def hook() -> Iterator[HTTPServer]:
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told.append((body["job"]["id"], body["job"]["status"]))
+            reported.append((body["job"]["id"], body["job"]["status"]))
             self.send_response(204)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     server = HTTPServer(("127.0.0.1", 0), Hook)
-    server.told = told  # type: ignore[attr-defined]
+    server.reported = reported  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -804,9 +804,9 @@ def test_the_webhook_is_called_once_by_the_machine_that_ended_a_job(
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
     failed = team.submit("exit 1")
     team.wait(failed)
-    told = hook.told  # type: ignore[attr-defined]
-    wait_until(lambda: len(told) >= 2, 30, team.processes.text)
-    assert told == [(job.id, "lost"), (failed.id, "failed")]
+    reported = hook.reported  # type: ignore[attr-defined]
+    wait_until(lambda: len(reported) >= 2, 30, team.processes.text)
+    assert reported == [(job.id, "lost"), (failed.id, "failed")]
 
 
 def test_a_user_can_declare_a_machine_lost(team: Team, gate: Gate) -> None:
@@ -1006,8 +1006,8 @@ def test_a_copy_of_a_spool_in_use_refuses_to_start(team: Team, gate: Gate) -> No
     shutil.copytree(team.place / "a", team.place / "b")
     copy = team.start("b", "--slots", "5")
     assert copy.wait(60) == 1
-    told = team.processes.text().split("\n")
-    (line,) = [line for line in told if line.startswith("Error: ")]
+    reported = team.processes.text().split("\n")
+    (line,) = [line for line in reported if line.startswith("Error: ")]
     assert f"another worker uses a copy of the spool {team.place / 'b'}" in line
     assert "delete the file" in line and worker.poll() is None
     assert os.listdir(team.place / "b" / "running") == [job.id], "it has touched no job"
@@ -1195,8 +1195,8 @@ def test_a_take_notices_that_redis_was_rolled_back(team: Team, redis: RedisServe
 
 # --- Damaged and foreign records ------------------------------------------------------------------
 
-# Possible contents of a job's keys; {} is its ID. With the first ones the job becomes lost, with the
-# others it runs.
+# Possible contents of a job's keys; {} is its ID. With the first ones the job becomes lost, with
+# the others it runs.
 LOSING: list[list[tuple[str, ...]]] = [
     [("DEL", "job:{}")],
     [("SET", "job:{}", "not json")],
@@ -1833,9 +1833,9 @@ def test_a_password_is_never_printed(team: Team, redis: RedisServer, processes: 
         open_store(url).counts()
     command = [sys.executable, "-m", "flask", "--app", "api", "jobs"]
     env = processes.env | {"TAILBOARD_STORAGE": url}
-    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert told.returncode == 1 and "Redis" in told.stderr
-    for text in (processes.text(), str(error.value), told.stderr):
+    reported = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert reported.returncode == 1 and "Redis" in reported.stderr
+    for text in (processes.text(), str(error.value), reported.stderr):
         assert "secret" not in text and "ana" not in text
 
 

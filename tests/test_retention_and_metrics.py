@@ -371,8 +371,8 @@ def test_health_reports_a_worker_that_is_alive_but_does_not_respond(
     process.send_signal(signal.SIGSTOP)
     try:
         wait_until(lambda: requests.get(f"{url}/healthz").status_code == 503)
-        told = requests.get(f"{url}/healthz").json()
-        assert told["reason"] == "workers that have not responded for 5 s: 1 of 1"
+        reported = requests.get(f"{url}/healthz").json()
+        assert reported["reason"] == "workers that have not responded for 5 s: 1 of 1"
         assert [w["responds"] for w in requests.get(f"{url}/workers").json()["workers"]] == [False]
     finally:
         process.send_signal(signal.SIGCONT)
@@ -399,8 +399,10 @@ def test_whether_a_worker_responds_depends_only_on_the_monotonic_clock(
         change = {"heartbeat": {"boot": storage.boot} | change["heartbeat"]}
     path.write_text(json.dumps(record | change))
     assert [info.responds for info in storage.workers()] == [responds]
-    told = create_app({"STORAGE": storage.root}).test_cli_runner().invoke(args=["workers"]).output
-    assert ("does not respond, last seen at" in told) is not responds
+    reported = (
+        create_app({"STORAGE": storage.root}).test_cli_runner().invoke(args=["workers"]).output
+    )
+    assert ("does not respond, last seen at" in reported) is not responds
 
 
 def metric(url: str, line: str) -> float | None:
@@ -435,7 +437,7 @@ def test_metrics_count_jobs_and_survive_a_restart_and_deletion(
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A webhook URL that fails once and then accepts requests."""
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     failures = iter([500])
 
     class Handler(BaseHTTPRequestHandler):
@@ -443,7 +445,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status = next(failures, 200)
             if status == 200:
-                told.append(body)
+                reported.append(body)
             self.send_response(status)
             self.end_headers()
 
@@ -453,7 +455,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", told
+    yield f"http://127.0.0.1:{server.server_port}/hook", reported
     server.shutdown()
     thread.join()
     server.server_close()
@@ -462,15 +464,15 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def test_the_webhook_reports_failures_and_is_retried(
     storage: FolderStore, processes: Processes, listener: tuple[str, list[dict[str, Any]]]
 ) -> None:
-    url, told = listener
+    url, reported = listener
     processes.worker(TAILBOARD_WEBHOOK=url)
     storage.submit(Job(command="true"))
     job = storage.submit(Job(command="echo fatal: 満杯; exit 3", name="deploy 本番"))
-    wait_until(lambda: told, describe=processes.text)
-    assert [message["job"]["id"] for message in told] == [job.id]
-    assert "deploy 本番 failed with exit code 3" in told[0]["text"]
-    assert told[0]["text"].endswith("\nfatal: 満杯")
-    assert told[0]["job"]["hint"] == "fatal: 満杯"
+    wait_until(lambda: reported, describe=processes.text)
+    assert [message["job"]["id"] for message in reported] == [job.id]
+    assert "deploy 本番 failed with exit code 3" in reported[0]["text"]
+    assert reported[0]["text"].endswith("\nfatal: 満杯")
+    assert reported[0]["job"]["hint"] == "fatal: 満杯"
 
 
 class Endless:

@@ -327,20 +327,20 @@ BODY: dict[str, Any] = {
 def test_a_command_is_saved_shown_listed_run_and_deleted(client: FlaskClient) -> None:
     answer = client.put("/saved/backup", json=BODY)
     assert (answer.status_code, answer.headers["Location"]) == (201, "/saved/backup")
-    told = answer.get_json()
-    assert {name: told[name] for name in BODY} == BODY
-    assert (told["saved"], told["last_run"], told["runs"]) == ("backup", None, [])
-    assert told["skipped"] == {"count": 0, "last_at": None, "for_job": None}
-    assert told["next_run"] > utc() and told["next_run"].endswith(":00:00.000Z")
+    reported = answer.get_json()
+    assert {name: reported[name] for name in BODY} == BODY
+    assert (reported["saved"], reported["last_run"], reported["runs"]) == ("backup", None, [])
+    assert reported["skipped"] == {"count": 0, "last_at": None, "for_job": None}
+    assert reported["next_run"] > utc() and reported["next_run"].endswith(":00:00.000Z")
     answer = client.post("/saved/backup/run?submitted_by=anna", json={"DATABASE": "one"})
     job = answer.get_json()
     assert (answer.status_code, answer.headers["Location"]) == (201, f"/jobs/{job['id']}")
     assert (job["saved"], job["name"], job["queue"]) == ("backup", "Backup", "night")
     assert (job["env"], job["submitted_by"]) == ({"A": "1", "DATABASE": "one"}, "anna")
-    told = client.get("/saved/backup").get_json()
-    assert (told["last_run"]["id"], told["last_run"]["status"]) == (job["id"], "queued")
-    del told["env"]
-    assert client.get("/saved").get_json() == {"saved": [told]}
+    reported = client.get("/saved/backup").get_json()
+    assert (reported["last_run"]["id"], reported["last_run"]["status"]) == (job["id"], "queued")
+    del reported["env"]
+    assert client.get("/saved").get_json() == {"saved": [reported]}
     assert client.delete("/saved/backup").status_code == 204
     assert client.get("/saved").get_json() == {"saved": []}
     assert client.get(f"/jobs/{job['id']}").get_json()["saved"] == "backup"
@@ -348,8 +348,8 @@ def test_a_command_is_saved_shown_listed_run_and_deleted(client: FlaskClient) ->
 
 def test_a_saved_command_can_be_sent_back_as_it_was_read(client: FlaskClient) -> None:
     client.put("/saved/backup", json=BODY)
-    told = client.get("/saved/backup").get_json()
-    answer = client.put("/saved/backup", json=told | {"retries": 2})
+    reported = client.get("/saved/backup").get_json()
+    answer = client.put("/saved/backup", json=reported | {"retries": 2})
     assert (answer.status_code, answer.get_json()["retries"]) == (200, 2)
     assert client.get("/saved/backup").get_json()["params"] == BODY["params"]
 
@@ -464,8 +464,8 @@ def test_a_damaged_file_is_skipped_and_named(
     client.put("/saved/good", json={"command": "true"})
     (folder / "saved" / f"{name}.json").write_text(content)
     assert [each["saved"] for each in client.get("/saved").get_json()["saved"]] == ["good"]
-    (told,) = client.get("/workers").get_json()["unreadable"]
-    assert told.startswith(f"saved/{name}.json: ") and why in told
+    (reported,) = client.get("/workers").get_json()["unreadable"]
+    assert reported.startswith(f"saved/{name}.json: ") and why in reported
     assert client.get(f"/saved/{name}").status_code == 404
     (folder / "saved" / f"{name}.json").unlink()
     assert client.get("/workers").get_json()["unreadable"] == []
@@ -724,8 +724,8 @@ def test_a_damaged_command_in_redis_is_skipped_and_named(redis: RedisServer) -> 
     redis.do("HSET", "tailboard:saved", "bad", "{")
     redis.do("HSET", "tailboard:schedules", "hourly", "{")
     assert [command.saved for command in store.saved.list()] == ["hourly"]
-    told = store.unreadable()
-    assert [text.partition(":")[0] for text in told] == ["saved/bad", "schedules/hourly"]
+    reported = store.unreadable()
+    assert [text.partition(":")[0] for text in reported] == ["saved/bad", "schedules/hourly"]
     assert fire_due(store, store.saved.load("hourly"), time.time()) is None
     redis.do("HDEL", "tailboard:saved", "bad")
     fire_due(store, store.saved.load("hourly"), time.time() + 7200)

@@ -466,8 +466,8 @@ def test_the_question_about_many_jobs_has_their_number(script: Script) -> None:
 
 def test_declined_changes_are_counted_by_reason(script: Script) -> None:
     done = {"count": 9, "tried": 6, "isStopped": True, "declined": ["gone", "it runs", "it runs"]}
-    told = script("bulkResult('delete', done)", done=done)
-    assert told == "Stopped: 3 of 9 deleted. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
+    reported = script("bulkResult('delete', done)", done=done)
+    assert reported == "Stopped: 3 of 9 deleted. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
 
 
 @pytest.mark.parametrize(

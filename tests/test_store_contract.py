@@ -126,8 +126,8 @@ def test_a_whole_number_of_seconds_is_always_written_as_one(
 ) -> None:
     job = store.submit(Job(command="true", timeout=given, retry_delay=given))
     store.saved.save(SavedCommand(saved="a", command="true", timeout=given, retry_delay=given))
-    for told in (job, store.get(job.id), store.saved.load("a")):
-        wire = told.as_dict()
+    for reported in (job, store.get(job.id), store.saved.load("a")):
+        wire = reported.as_dict()
         assert [json.dumps(wire[name]) for name in ("timeout", "retry_delay")] == [shown] * 2
 
 
@@ -1557,8 +1557,8 @@ def test_a_due_command_is_fired_once_by_any_scheduler(store: WorkerStore, store_
     seen = store.saved.load_schedule("hourly")
     job = fire_due(store, command, soon)
     assert job and store.get(job.id) == job
-    told = (job.command, job.name, job.saved, job.submitted_by, job.status)
-    assert told == ("true", "hourly", "hourly", "schedule", Status.QUEUED)
+    reported = (job.command, job.name, job.saved, job.submitted_by, job.status)
+    assert reported == ("true", "hourly", "hourly", "schedule", Status.QUEUED)
     assert fire_due(open_store(store_url), command, soon) is None
     decision = due(command, seen, soon)
     assert decision and decision.submits
@@ -1843,8 +1843,8 @@ def test_each_retry_waits_twice_as_long_as_the_previous_one(
         assert claim() is None
         ends.append((values.parse_time(outcome.finished_at or ""), pause))
         shown = store.get(job.id).as_dict()
-        told = values.parse_time(shown["not_before"])
-        assert ends[-1][0] + pause - 0.002 <= told <= ends[-1][0] + pause + 0.3
+        reported = values.parse_time(shown["not_before"])
+        assert ends[-1][0] + pause - 0.002 <= reported <= ends[-1][0] + pause + 0.3
     with wait_until(claim) as held:
         held.finish(Outcome(Status.SUCCEEDED, 0))
     begun = [attempt["started_at"] for attempt in store.get(job.id).attempts_as_dicts()[1:]]

@@ -242,7 +242,7 @@ def typed(folder: Path) -> Typed:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is set twice"),
         (["submit", "true", "--env", "=x"], "; the name '' is not allowed"),
@@ -259,7 +259,7 @@ def typed(folder: Path) -> Typed:
     ],
 )
 def test_an_invalid_argument_is_explained(
-    folder: Path, job_maker: JobMaker, words: list[str], told: str
+    folder: Path, job_maker: JobMaker, words: list[str], reported: str
 ) -> None:
     from api import create_app
 
@@ -271,7 +271,7 @@ def test_an_invalid_argument_is_explained(
     words = [job_id if word == "JOB" else word for word in words]
     found = app.test_cli_runner().invoke(args=words)
     assert found.exit_code == 1 and isinstance(found.exception, SystemExit), found.exception
-    assert found.output.startswith("Error: ") and told in found.output, found.output
+    assert found.output.startswith("Error: ") and reported in found.output, found.output
     assert len(found.output.splitlines()) == 1
 
 
@@ -285,8 +285,10 @@ def test_a_binary_script_is_refused_in_one_sentence(processes: Processes) -> Non
 
 def test_an_error_in_an_imported_file_shows_the_position(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{\n "command" "x"}')
-    told = typed("saved", "import", str(tmp_path)).output
-    assert told == f"Error: {tmp_path}/broken.json: expecting ':' delimiter at line 2, column 12\n"
+    reported = typed("saved", "import", str(tmp_path)).output
+    assert (
+        reported == f"Error: {tmp_path}/broken.json: expecting ':' delimiter at line 2, column 12\n"
+    )
 
 
 def test_a_job_that_ran_is_saved_with_a_param_and_started(
@@ -357,10 +359,10 @@ def test_what_is_exported_can_be_imported_elsewhere(
 def test_an_ambiguous_id_lists_the_matching_ids(typed: Typed, storage: FolderStore) -> None:
     ids = [storage.submit(Job(command="true")).id for _ in range(7)]
     start = ids[0][:2]
-    told = f"Error: 7 jobs have an ID that starts or ends with {start!r}: "
+    reported = f"Error: 7 jobs have an ID that starts or ends with {start!r}: "
     said = typed("cancel", start).stderr
-    listed, rest = said[len(told) :].split(" and ")
-    assert said.startswith(told) and rest == "2 more\n"
+    listed, rest = said[len(reported) :].split(" and ")
+    assert said.startswith(reported) and rest == "2 more\n"
     assert len(listed.split(", ")) == 5 and set(listed.split(", ")) <= set(ids)
     for job_id in ids[2:]:
         storage.cancel(job_id, "")
@@ -373,19 +375,19 @@ def test_schedules_of_saved_commands_are_shown_in_their_time_zone(
 ) -> None:
     typed("save", "a", "true", "--cron", "30 2 * * *", "--zone", "Asia/Tokyo")
     job_id = typed("start", "a").stdout.strip()
-    told = typed("saved").stdout
+    reported = typed("saved").stdout
     begun = datetime.fromisoformat(str(storage.get(job_id).submitted_at))
     ran = f"{begun.astimezone(ZoneInfo('Asia/Tokyo')):%Y-%m-%d %H:%M} Asia/Tokyo"
-    assert re.search(r", next \d{4}-\d\d-\d\d 02:30 Asia/Tokyo\)", told), told
-    assert f"(queued {ran})" in told
+    assert re.search(r", next \d{4}-\d\d-\d\d 02:30 Asia/Tokyo\)", reported), reported
+    assert f"(queued {ran})" in reported
     typed("save", "a", "true", "--cron", "30 2 * * *")
     assert re.search(r"\(30 2 \* \* \* UTC, next \d{4}-\d\d-\d\dT02:30Z\)", typed("saved").stdout)
 
 
 def test_a_list_without_workers_says_so_and_is_not_an_error(typed: Typed) -> None:
     done = typed("workers")
-    told = "no worker is running: `python worker.py` starts one\n"
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", told)
+    reported = "no worker is running: `python worker.py` starts one\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", reported)
 
 
 def test_access_lists_what_each_route_requires(typed: Typed) -> None:
@@ -415,8 +417,8 @@ def test_an_export_is_private_and_follows_no_link(typed: Typed, tmp_path: Path) 
     (kept / "b.json").symlink_to(target)
     (kept / "a.json").write_text("older")
     done = typed("saved", "export", str(kept))
-    told = f"Error: {kept / 'b.json'} is not a regular file: remove it first\n"
-    assert (done.exit_code, done.stderr, done.stdout) == (1, told, "")
+    reported = f"Error: {kept / 'b.json'} is not a regular file: remove it first\n"
+    assert (done.exit_code, done.stderr, done.stdout) == (1, reported, "")
     assert (target.read_text(), (kept / "a.json").read_text()) == ("mine", "older")
 
 

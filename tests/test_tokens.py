@@ -68,16 +68,16 @@ def test_a_named_token_identifies_who_pauses(site: Site) -> None:
     for claimed in (None, {"why": "freeze"}, {"by": "anna"}):
         answer = site.ask("PUT", "/queues/deploy/pause", json=claimed)
         assert answer.json()["by"] == "anna"
-    told = site.ask("PUT", "/queues/deploy/pause", json={"by": "ben"})
-    is_problem(told, 400, "by must be 'anna'")
+    reported = site.ask("PUT", "/queues/deploy/pause", json={"by": "ben"})
+    is_problem(reported, 400, "by must be 'anna'")
 
 
 def test_a_named_token_identifies_who_submits(site: Site) -> None:
     for claimed in ({}, {"submitted_by": None}, {"submitted_by": "anna"}):
         answer = site.post("/jobs", {"command": "true", "queue": BY_HAND} | claimed)
         assert answer.json()["submitted_by"] == "anna"
-    told = site.post("/jobs", {"command": "true", "submitted_by": "ben"})
-    is_problem(told, 400, "submitted_by must be 'anna'")
+    reported = site.post("/jobs", {"command": "true", "submitted_by": "ben"})
+    is_problem(reported, 400, "submitted_by must be 'anna'")
     old = site.job_maker.ended(submitted_by="ben")
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
@@ -86,8 +86,8 @@ def test_a_named_token_identifies_who_runs_a_saved_command(site: Site) -> None:
     saved = {"command": "true", "queue": BY_HAND}
     assert site.ask("PUT", "/saved/deploy", json=saved).status_code == 201
     assert site.post("/saved/deploy/run", {}).json()["submitted_by"] == "anna"
-    told = site.post("/saved/deploy/run?submitted_by=ben", {})
-    is_problem(told, 400, "submitted_by must be 'anna'")
+    reported = site.post("/saved/deploy/run?submitted_by=ben", {})
+    is_problem(reported, 400, "submitted_by must be 'anna'")
 
 
 def test_a_named_token_identifies_who_cancels(site: Site) -> None:
@@ -209,9 +209,11 @@ def test_the_api_does_not_start_with_an_invalid_token_file(
     bind = f"127.0.0.1:{free_port()}"
     settings = {"TAILBOARD_TOKENS": str(path), "TAILBOARD_BIND": bind, "TAILBOARD_TOKEN": TOKEN}
     assert processes.start(sys.executable, "api.py", **settings).wait(60) != 0
-    told = processes.text()
-    assert told.startswith("api: TAILBOARD_TOKENS: ") and "line 1 is not NAME SHA256" in told
-    assert "Traceback" not in told and ANNA not in told
+    reported = processes.text()
+    assert (
+        reported.startswith("api: TAILBOARD_TOKENS: ") and "line 1 is not NAME SHA256" in reported
+    )
+    assert "Traceback" not in reported and ANNA not in reported
 
 
 # --- flask token ----------------------------------------------------------------------------------
@@ -264,9 +266,9 @@ def test_a_failure_to_make_a_token_is_reported_in_one_sentence(
     flask_token: Run, tmp_path: Path, words: list[str], content: str, sentence: str
 ) -> None:
     (tmp_path / "tokens").write_text(content)
-    told = flask_token(*words)
-    assert (told.exit_code, told.stdout) == (1, "")
-    assert sentence in told.stderr and "Traceback" not in told.stderr
+    reported = flask_token(*words)
+    assert (reported.exit_code, reported.stdout) == (1, "")
+    assert sentence in reported.stderr and "Traceback" not in reported.stderr
     assert (tmp_path / "tokens").read_text() == content
 
 

@@ -686,7 +686,7 @@ NUMBER = "must be a whole number of"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "reported"),
     [
         ("KEEP_DAYS", "-1", f"{NUMBER} days from 0 to 36,500, not '-1'"),
         ("KEEP_DAYS", "1.5", f"{NUMBER} days from 0 to 36,500, not '1.5'"),
@@ -733,8 +733,8 @@ NUMBER = "must be a whole number of"
     ],
     ids=lambda value: value[:30],
 )
-def test_an_error_in_a_setting_names_what_is_allowed(name: str, value: str, told: str) -> None:
-    with pytest.raises(ValueError, match=f"^TAILBOARD_{name} .*{told}") as error:
+def test_an_error_in_a_setting_names_what_is_allowed(name: str, value: str, reported: str) -> None:
+    with pytest.raises(ValueError, match=f"^TAILBOARD_{name} .*{reported}") as error:
         Settings.read({f"TAILBOARD_{name}": value})
     assert len(str(error.value)) < 250
     if name in ("TOKEN", "WEBHOOK") and len(value) > 9:
