@@ -1,4 +1,4 @@
-"""Clients that harm a server which is not careful. All are bounded, and on loopback."""
+"""Clients that can harm a careless server. All are bounded, and on loopback."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from conftest import Site
 from web import stalled
 
 HEADER = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-PAUSE = 0.2  # seconds between two bytes, or two sips
+PAUSE = 0.2  # seconds between two bytes, or two reads
 SIP = 4_096  # bytes
 
 
 def allow_sockets() -> None:
-    """These clients need more descriptors than a shell gives."""
+    """Raises the limit on descriptors: these clients need more than a shell allows."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -31,7 +31,7 @@ def connections(site: Site, count: int, data: bytes = b"") -> Iterator[list[sock
 
 @contextmanager
 def connections_from(site: Site, addresses: list[str], count: int, data: bytes) -> Iterator[None]:
-    """So many connections from these addresses of this machine, in turn."""
+    """Opens this many connections from these addresses of this machine, in turn."""
     allow_sockets()
     host, port = site.url.removeprefix("http://").split(":")
     with ExitStack() as stack:
@@ -65,12 +65,12 @@ def try_all(clients: list[socket.socket], act: Callable[[socket.socket], object]
         try:
             act(client)
         except OSError:
-            pass  # the server has had enough of it
+            pass  # the server has closed it
 
 
 @contextmanager
 def idle(site: Site, count: int = 900) -> Iterator[None]:
-    """Connections that say nothing."""
+    """Connections that send nothing."""
     with connections(site, count):
         yield
 
@@ -103,7 +103,7 @@ def slow_downloads(site: Site, job_id: str, count: int = 150) -> Iterator[None]:
 
 @contextmanager
 def followers(site: Site, job_id: str, count: int = 64) -> Iterator[list[socket.socket]]:
-    """Followers of a log, each with its place."""
+    """Followers of a log, each of which takes a place."""
     allow_sockets()
     with ExitStack() as stack:
         path = f"/jobs/{job_id}/logs?follow=1"

@@ -57,7 +57,7 @@ def folder_figures(asked: argparse.Namespace) -> list[Figure]:
 
 
 def page_figures() -> list[Figure]:
-    """Of the page, in Chromium."""
+    """The figures of the page, in Chromium."""
 
     def flood(what: str, command: str) -> Callable[[Path], None]:
         return lambda folder: bench_page.longest_frame(folder, what, command)
@@ -76,7 +76,7 @@ def page_figures() -> list[Figure]:
 
 
 def redis_figures(asked: argparse.Namespace) -> list[Figure]:
-    """Of several machines with a Redis server."""
+    """The figures of several machines with a Redis server."""
     return [
         Figure("redis-jobs", lambda folder: bench_redis.throughput(folder, asked.jobs)),
         Figure("redis-memory", lambda folder: bench_redis.memory(folder, 1_000)),

@@ -56,8 +56,8 @@ def main() -> None:
 
 @contextmanager
 def checkout(other: str) -> Iterator[Path]:
-    """The folder of the other checkout; of a commit, a copy next to what bench.py measures, so that
-    both are on one file system."""
+    """The folder of the other checkout. A commit is copied next to the folder that bench.py
+    measures, so that both are on one file system."""
     if Path(other).is_dir():
         yield Path(other).resolve()
         return
@@ -78,7 +78,7 @@ class Comparison:
         self.failures: list[str] = []
 
     def measure(self, folders: dict[str, Path], count: int, options: list[str]) -> None:
-        """Run the bench of each side in turn, so many rounds."""
+        """Runs the bench of each side in turn, for this many rounds."""
         for number in range(1, count + 1):
             for side, folder in folders.items():
                 print(f"round {number} of {count}: {side}", file=sys.stderr, flush=True)
@@ -88,7 +88,7 @@ class Comparison:
                     self.rounds[side].setdefault(value.what, {})[number] = value
 
     def print(self) -> None:
-        """A line for each figure that both sides have, and then the failures."""
+        """Prints a line for each figure that both sides have, and then the failures."""
         print(f"{'':56}  {'this':>10}  {'other':>10}  {'':12}  better   lowest  highest")
         for what, these in self.rounds["this"].items():
             others = self.rounds["other"].get(what, {})

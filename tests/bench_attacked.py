@@ -39,7 +39,7 @@ def follow_and_idle(site: Site, claim: Claim) -> AbstractContextManager[object]:
 
 
 def slowest(url: str) -> float:
-    """The slowest of some answers, in ms."""
+    """The slowest of several responses, in ms."""
     paths = ("/healthz", "/jobs") * 10
     times = (
         each(1, lambda path=path: requests.get(url + path, timeout=PATIENCE)) for path in paths

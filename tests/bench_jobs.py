@@ -23,7 +23,7 @@ from tailboard.status import FINISHED
 from tailboard.values import first_id
 
 MOST_SECONDS = 600  # seconds to wait until a worker has run all jobs
-DURABLE_TARGETS = {1: 0.85, 2: 0.8}  # by slots: at least so much of the rate of `durable_loop`
+DURABLE_TARGETS = {1: 0.85, 2: 0.8}  # by slots: the minimum share of the rate of `durable_loop`
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def peer_list(env: dict[str, str]) -> bytes:
 
 
 def drain(folder: Path, slots: int, jobs: int) -> float:
-    """Jobs a second of a worker, between its first claim and its last record."""
+    """Jobs per second of a worker, between its first claim and its last record."""
     with fresh(folder) as (storage, processes):
         for _ in range(jobs):
             storage.submit(Job(command=["true"]))
@@ -153,7 +153,7 @@ def throughput(folder: Path, slots: int, jobs: int) -> None:
 
 
 def start_latency(folder: Path, jobs: int) -> None:
-    """From `submit` to the job's first instruction, and the same of the shim alone."""
+    """The time from `submit` to the job's first instruction, and the same of the shim alone."""
     ours, bare = [], []
     with fresh(folder) as (storage, processes):
         processes.worker()

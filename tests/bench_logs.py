@@ -26,7 +26,7 @@ from tailboard.logs import FileLog
 
 PATIENCE = 120  # seconds to wait for a response or a follower
 SMALL = 1 << 20  # bytes of a log
-PAGE_BYTES = 46_000  # as much as 1,000 lines
+PAGE_BYTES = 46_000  # the size of 1,000 lines
 
 
 def in_gib(size: int) -> str:
@@ -52,7 +52,7 @@ def ended_job(storage: FolderStore, processes: Processes, size: int) -> str:
 
 
 def tail_reads(folder: Path, large: int) -> None:
-    """How long the last lines take to read from the file."""
+    """The time to read the last lines from the file."""
     medians = []
     for name, size in (("small", SMALL), ("large", large)):
         write_log(folder / name, size)
@@ -121,7 +121,7 @@ def polls(folder: Path) -> None:
 
 
 def median_rates(times: list[tuple[float, ...]]) -> list[float]:
-    """Answers a second, for each column of seconds."""
+    """Responses per second, for each column of seconds."""
     return [1 / statistics.median(column) for column in zip(*times, strict=True)]
 
 
@@ -144,7 +144,7 @@ def tail_requests(folder: Path, large: int) -> None:
 
 
 def search(folder: Path, large: int) -> None:
-    """For a text that the log does not contain, until the API has no more time."""
+    """Searches for a text that the log does not contain, until the API's time limit."""
     with fresh(folder) as (storage, processes):
         job_id, client = ended_job(storage, processes, large), Client()
         url = f"{processes.api()}/jobs/{job_id}/logs?q=no+such+text"
@@ -159,7 +159,7 @@ def search(folder: Path, large: int) -> None:
 
 
 def following(folder: Path, followers: int) -> None:
-    """From a program's write to each follower's read."""
+    """The time from a program's write to each follower's read."""
     with fresh(folder) as (storage, processes):
         processes.worker()
         measure_followers(storage, processes.api(), folder, followers)
@@ -174,7 +174,7 @@ def measure_followers(storage: Store, url: str, folder: Path, count: int) -> Non
     with ThreadPoolExecutor(count) as pool:
         logs = f"{url}/jobs/{job.id}/logs?follow=1"
         readers = [pool.submit(follow, logs, ready) for _ in range(count)]
-        with suppress(threading.BrokenBarrierError):  # the reader that broke it has the reason
+        with suppress(threading.BrokenBarrierError):  # the reader that broke it reports the reason
             ready.wait()
             wait_until(lambda: open_gate(gate), PATIENCE / 2)
         delays = [delay for reader in readers for delay in reader.result()]
@@ -184,7 +184,7 @@ def measure_followers(storage: Store, url: str, folder: Path, count: int) -> Non
 
 
 def follow(url: str, ready: threading.Barrier) -> list[float]:
-    """The delays, in seconds, of a log whose lines are the times when they were written."""
+    """The delays, in seconds, of a log whose lines contain the times of writing."""
     deadline = time.time() + PATIENCE
     try:
         headers = {"Accept": "text/event-stream"}

@@ -28,7 +28,7 @@ WATCH_FRAMES = """() => {
     };
     requestAnimationFrame(look);
 }"""
-# From the time that a line says to the moment when it is in the page, in seconds.
+# From the time in a line to the moment when the line is in the page, in seconds.
 WATCH_DELAYS = """log => {
     window.delays = [];
     const note = () => delays.push(Date.now() / 1000 - Number(log.lastChild.textContent));
@@ -75,7 +75,8 @@ def open_page(browser: Browser) -> Page:
 
 
 def click_to_lines(folder: Path) -> None:
-    """In a list of 200 jobs; and how much the page's server sends meanwhile."""
+    """The time from a click in a list of 200 jobs to the job's lines, and the bytes that the page's
+    server sends meanwhile."""
     with open_site(folder) as (site, browser):
         names = range(CLICKS)
         jobs = [site.submit(f"seq 3000; echo this is job {n}", f"click {n:02}") for n in names]
@@ -126,7 +127,8 @@ def run_to_first_line(folder: Path) -> None:
 
 
 def cold_link(folder: Path) -> None:
-    """From a link to a job's lines, in a browser that has nothing of the page."""
+    """The time from opening a link to a job's lines, in a browser that has nothing of the page in
+    its cache."""
     times = []
     with open_site(folder) as (site, browser):
         job = site.submit("seq 3000", "cold")
@@ -143,7 +145,7 @@ def cold_link(folder: Path) -> None:
 
 
 def line_to_pane(folder: Path) -> None:
-    """From a program's write of a line to that line in the page."""
+    """The time from a program's write of a line to that line in the page."""
     gate = folder / "gate"
     with open_site(folder) as (site, browser):
         job = site.python(
@@ -174,7 +176,7 @@ def longest_frame(folder: Path, what: str, command: str) -> None:
 
 
 def heap(session: CDPSession) -> float:
-    """MiB in use once nothing is left to collect."""
+    """MiB in use after garbage collection."""
     session.send("HeapProfiler.enable")
     session.send("HeapProfiler.collectGarbage")
     return float(session.send("Runtime.getHeapUsage")["usedSize"]) / (1 << 20)
@@ -182,7 +184,7 @@ def heap(session: CDPSession) -> float:
 
 def long_log(folder: Path, is_paused: bool) -> None:
     """An 8-hour log at speed: the heap after a quarter of it, and at its end. A view that is to be
-    paused is scrolled up before the quarter begins: a flood would move it on."""
+    paused is scrolled up before the quarter begins, since a flood would move it."""
     gates = [folder / name for name in ("quarter", "rest")]
     with open_site(folder) as (site, browser):
         job = site.python(long_program(*gates))

@@ -63,7 +63,8 @@ def several_machines(folder: Path) -> Iterator[Machines]:
 
 
 def rate(done: Callable[[], int], jobs: int) -> float:
-    """Jobs a second, from the tenth part on: no start of a process is counted."""
+    """Jobs per second after the first tenth of the jobs, so that the start of processes does not
+    count."""
     before = done()
     first = wait_until(lambda: max(0, done() - before - jobs // 10), 200)
     begun = time.perf_counter()
@@ -134,7 +135,7 @@ def run_lines(machines: Machines, jobs: int) -> None:
 
 
 def memory(folder: Path, jobs: int) -> None:
-    """Of a finished job with a line of log, and of the byte of a long log."""
+    """The memory for a finished job with a line of log, and for a byte of a long log."""
     with several_machines(folder) as machines:
         machines.worker("memory", "--slots", "2")
         run_lines(machines, 50)  # the scripts and other things that are stored once
@@ -160,14 +161,14 @@ def page(folder: Path, jobs: int) -> None:
 
 
 def following(folder: Path, followers: int) -> None:
-    """From a program's write to each follower's read."""
+    """The time from a program's write to each follower's read."""
     with several_machines(folder) as machines:
         machines.worker("following")
         measure_followers(machines.store, machines.processes.api(), folder, followers)
 
 
 def recovery(folder: Path) -> None:
-    """How soon a network that stalls is noticed, and how soon a job starts after it."""
+    """How soon a stalled network is noticed, and how soon a job starts afterwards."""
     with several_machines(folder) as machines, closing(Proxy(machines.redis.port)) as proxy:
         worker = machines.worker("recovery", url=f"redis://127.0.0.1:{proxy.port}/0")
         first = machines.store.submit(Job(command="true"))

@@ -1,4 +1,4 @@
-"""What the tests that need a browser share."""
+"""Helpers of the tests that need a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Real folders, real processes, real HTTP: what the tests start, they end, by its process ID."""
+"""Fixtures with real folders, real processes and real HTTP. Tests end the processes that they
+start, by process ID."""
 
 from __future__ import annotations
 
@@ -27,9 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start besides the worker and the API
 MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile anew
-# What tests start inherits this environment. The developer's own settings stay out of it, also
-# those in .env, which `flask` would read. That then does not read .flaskenv, which names the app.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile all
+# Programs that tests start inherit this environment, without the developer's own settings. That
+# includes those in .env, which `flask` would read; without it, `flask` does not read .flaskenv
+# either, which names the app.
 for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STREAMLIT_"))]:
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
@@ -63,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Runs the whole suite in several processes, unless `-n` gives their number. If files, tests,
     `-k` or `--lf` are given, or pytest-xdist is missing, everything runs in this process."""
@@ -109,7 +111,7 @@ def wait_until(
 
 
 def need(program: str) -> str:
-    """The path of a program of the system; the test is skipped without it, but not in CI."""
+    """The path of a system program. Without it the test is skipped, or fails in CI."""
     path = shutil.which(program)
     if path is None and os.environ.get("CI") == "true":
         pytest.fail(f"{program} is missing, and CI must have it")
@@ -126,7 +128,7 @@ def free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port // 2 % count == number % count:  # the kernel may give odd ones only
+        if port // 2 % count == number % count:  # the kernel may choose odd ones only
             return port
 
 
@@ -155,7 +157,7 @@ def start_shim(
     is_open: bool = True,
     **options: Any,
 ) -> subprocess.Popen[bytes]:
-    """Run these words as a worker does: under a shim, whose gate is open from the start, or closed
+    """Runs these words under a shim, as a worker does. Its gate is open from the start, or closed
     for ever."""
     gate, opener = os.pipe()
     if is_open:
@@ -169,7 +171,7 @@ def start_shim(
 
 
 class Processes:
-    """Starts programs of this folder; ends them, by their IDs, when the test is over."""
+    """Starts programs of this folder, and ends them by their IDs at the end of the test."""
 
     def __init__(self, output: Path, env: dict[str, str]) -> None:
         self.output, self.env = output, env
@@ -212,7 +214,7 @@ class Processes:
     def serve(
         self, health: str, *command: str, home: Path | str = ROOT, **env: str
     ) -> subprocess.Popen[bytes]:
-        """Start a server and wait until the address `health` answers."""
+        """Starts a server and waits until the address `health` responds."""
         process = self.start(*command, home=home, **env)
 
         def answers() -> bool:
@@ -302,7 +304,7 @@ class RedisServer:
         return False
 
     def do(self, *words: object) -> Any:
-        """A command, as an administrator gives it."""
+        """Runs a command as an administrator would."""
         import redis
 
         with redis.Redis.from_url(self.url) as client:
@@ -349,7 +351,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(folder: Path) -> Iterator[FolderStore]:
-    """The storage; jobs that still run when the test is over are ended."""
+    """The storage; jobs that still run at the end of the test are ended."""
     storage = FolderStore(folder)
     yield storage
     storage.close()
@@ -357,7 +359,7 @@ def storage(folder: Path) -> Iterator[FolderStore]:
 
 
 def end_jobs(storage: Store) -> None:
-    """End the jobs that run, by their process groups."""
+    """Ends the running jobs, by their process groups."""
     for job in storage.list(Status.RUNNING)[0]:
         with suppress(JobNotFound, ProcessLookupError):
             if job.pid and is_shim_of(job):
@@ -381,7 +383,7 @@ def processes(tmp_path: Path, folder: Path, storage: FolderStore) -> Iterator[Pr
 
 @pytest.fixture
 def ended(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
-    """Wait for a job's end."""
+    """Waits for a job's end."""
 
     def wait(job: Job | str, timeout: float = 60.0) -> Job:
         job_id = job if isinstance(job, str) else job.id
@@ -416,7 +418,7 @@ def quick_worker(grace: float = 0.5, scan: float = 0.5) -> list[str]:
 
 @pytest.fixture
 def worker(processes: Processes) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start a worker with short times."""
+    """Starts a worker with short times."""
 
     def start(
         *options: str, grace: float = 0.5, scan: float = 0.5, **env: str
@@ -465,7 +467,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 @pytest.fixture
 def started(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
-    """Wait until a job has written so much to its log."""
+    """Waits until a job has written this much to its log."""
 
     def wait(job: Job, text: str = "started\n") -> Job:
         def look() -> bool:
@@ -482,7 +484,7 @@ def started(storage: FolderStore, processes: Processes) -> Callable[..., Job]:
 
 
 def is_alive(pid: int) -> bool:
-    """A process that runs; a zombie does not."""
+    """Does a process run? A zombie does not count."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
@@ -496,7 +498,7 @@ def all_end(*pids: int) -> None:
 
 
 def pids_in(path: Path, count: int) -> list[int]:
-    """The process IDs that a job writes to a file, once there are so many."""
+    """The process IDs that a job writes to a file, once there are this many."""
 
     def read() -> list[int] | None:
         lines = path.read_text().split("\n") if path.exists() else []
@@ -579,7 +581,7 @@ class Site:
         return self.ask("POST", path, **({"json": body or {}} | options))
 
     def submit(self, command: str | list[str], **fields: Any) -> str:
-        """Submit a job, which a worker is to run."""
+        """Submits a job for a worker to run."""
         answer = self.post("/jobs", {"command": command, "queue": BY_WORKER} | fields)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
@@ -614,7 +616,7 @@ def receive(connection: socket.socket) -> bytes:
         while data := connection.recv(1 << 16):
             answer += data
     except ConnectionResetError:
-        pass  # it closed while we still sent
+        pass  # it closed while we were still sending
     return answer
 
 
@@ -637,14 +639,14 @@ def serve_site(base: Path, *times: str, **env: str) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The API without a token; all tests that do not restart it share it."""
+    """The API without a token, shared by all tests that do not restart it."""
     with serve_site(tmp_path_factory.mktemp("site"), *SHORT_TIMES) as site:
         yield site
 
 
 @pytest.fixture(scope="session")
 def served(site: Site) -> Site:
-    """The same, with a worker for the jobs that a test submits by it."""
+    """The same, with a worker for the jobs that a test submits to it."""
     site.processes.worker("--slots=4", f"--queues={BY_WORKER}")
     return site
 
@@ -662,7 +664,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serve_site(base, *times, TAILBOARD_TOKEN=TOKEN) as site:
         yield site
         output = site.processes.text()
-        assert "GET /" in output  # the access log is there
+        assert "GET /" in output  # the access log has been written
         assert TOKEN not in output
         assert "ticket=" not in output
 
@@ -674,7 +676,7 @@ def job_maker(folder: Path) -> JobMaker:
 
 @pytest.fixture
 def client(job_maker: JobMaker, folder: Path) -> FlaskClient:
-    """The API's application without a server, over the folder that `job_maker` works on."""
+    """The API's application without a server, over the folder of `job_maker`."""
     from api import create_app  # takes a while, for which other tests need not wait
 
     return create_app({"STORAGE": folder}).test_client()
@@ -757,13 +759,13 @@ def shared_redis(
 
 @pytest.fixture
 def redis_url(shared_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A server's, and a spool for the worker's half of the contract."""
+    """The URL of a server, and a spool for the worker's half of the contract."""
     shared_redis.do("FLUSHALL")
     monkeypatch.setenv("TAILBOARD_SPOOL", str(tmp_path / "spool"))
     return shared_redis.url
 
 
-# Each param names the fixture that gives a URL: a backend may need a server that starts and ends.
+# Each param names the fixture of a URL: a backend may need a server to be started and ended.
 @pytest.fixture(
     params=[pytest.param("folder_url", id="folder"), pytest.param("redis_url", id="redis")]
 )
@@ -819,8 +821,8 @@ def bring(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., Job]:
 
 
 def in_processes(count: int, code: str, *arguments: object) -> list[str]:
-    """Run the code in so many processes that start together; their outputs."""
-    # Not from this file, which imports pytest and takes longer to start than what it is to do.
+    """Runs the code in several processes that start together; returns their outputs."""
+    # Not from this file: importing pytest takes longer than the work itself.
     prelude = "import sys; sys.path.insert(0, 'tests')\nfrom storage import *\n"
     prelude += "from machines import open_backend as open_store\nsys.stdin.read()\n"
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
@@ -849,7 +851,7 @@ def run_program(name: str, *arguments: object) -> str:
 
 @pytest.fixture
 def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[..., str]]:
-    """Make the log of a running job; its ID."""
+    """Makes the log of a running job; returns the job's ID."""
     held: list[Claim] = []
 
     def logged(content: bytes) -> str:
@@ -865,6 +867,6 @@ def logged(store: WorkerStore, claim: Callable[[], Claim]) -> Iterator[Callable[
 
 
 def run_under_shim(held: Claim, line: str) -> None:
-    """Run a shell line as a worker runs a claimed job, to its end."""
+    """Runs a shell line to its end, as a worker runs a claimed job."""
     words = "/bin/sh", "-c", line
     start_shim(held.shim_input(), None, *words, start_new_session=True).wait()

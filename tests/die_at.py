@@ -35,7 +35,7 @@ from tailboard import judge as judge_module
 from tailboard.folder import folder_store
 from tailboard.run import shim
 
-REQUEST = "1" * 64  # a hash of what a client sends with a key
+REQUEST = "1" * 64  # a hash of the request that a client sends with a key
 CALLS = "open close write pwrite ftruncate fsync rename unlink mkdir rmdir kill killpg wait4"
 kill, write = os.kill, os.write
 

@@ -29,15 +29,15 @@ PRINTED = re.compile(
 @dataclass(frozen=True)
 class Figure:
     """One or more lines of the bench that are measured together. `measure` prints them; it gets an
-    empty folder of its own, and raises if it cannot measure."""
+    empty folder, and raises an error if it cannot measure."""
 
     name: str  # for --only
     measure: Callable[[Path], None]
 
 
 def take_figures(figures: Iterable[Figure], root: Path) -> list[str]:
-    """Take each figure, in a new folder in `root`. One that fails prints a line with the reason and
-    does not keep the others from running. Returns the names of those that failed."""
+    """Measures each figure, in a new folder in `root`. If one fails, a line with the reason is
+    printed and the others still run. Returns the names of those that failed."""
     failed = []
     for figure in figures:
         folder = root / figure.name
@@ -63,7 +63,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def each(turns: int, call: Callable[[], object]) -> list[float]:
-    """How long each of so many calls took, in seconds."""
+    """The duration of each of these calls, in seconds."""
     times = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -83,17 +83,17 @@ def quantiles(times: list[float]) -> tuple[float, float]:
 
 
 def is_rate(unit: str) -> bool:
-    """Is more of it better? Of all other units, less is."""
+    """Is a higher value better? For all other units, a lower one is."""
     return unit.endswith("/s")
 
 
 def say(what: str, ours: float, bare: float, unit: str, target: str = "") -> None:
-    """A figure beside the same one of something bare."""
+    """Prints a figure and the same figure of a bare equivalent."""
     print_columns(what, ours, f"{bare:.4g}", unit, f"ratio {ours / bare:7.3f}", target)
 
 
 def say_alone(what: str, value: float, unit: str, target: str = "") -> None:
-    """A figure that has nothing to compare it with."""
+    """Prints a figure that has no equivalent."""
     print_columns(what, value, "", unit, "", target)
 
 
@@ -107,7 +107,7 @@ def print_columns(what: str, value: float, bare: str, unit: str, ratio: str, tar
 
 @dataclass(frozen=True)
 class Value:
-    """What was printed for a figure; of one beside something bare, the ratio to that, which is much
+    """A printed figure. If it has a bare equivalent, the value is their ratio, which is much
     steadier on a busy machine."""
 
     what: str

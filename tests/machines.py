@@ -218,8 +218,8 @@ class RedisMachine:
         return self.news
 
     def claim(self, worker: str, host: str) -> Claim | None:
-        """Fetch a job and claim it. This worker sends no heartbeat, so the relay does not know of
-        its free slot and fetches nothing by itself."""
+        """Fetches and claims a job. This worker sends no heartbeat, so the relay does not know its
+        free slot and fetches nothing on its own."""
 
         def claim() -> Claim | None:
             self.relay.round()

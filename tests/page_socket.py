@@ -14,8 +14,8 @@ HEADER_ID = re.compile(rb"\$\$ID-[0-9a-f]+-page_header")
 
 
 def open_socket(page: str, **headers: str) -> socket.socket:
-    """Ask the page at this URL for its WebSocket, and wait for the first byte of the answer, which
-    stays to be read. The headers are named in Python's way: X_Forwarded_Proto."""
+    """Requests the page's WebSocket at this URL and waits for the first byte of the response, which
+    remains to be read. The headers are named in Python's way: X_Forwarded_Proto."""
     at = urlsplit(page)
     given = {"Host": at.netloc, "Connection": "Upgrade", "Upgrade": "websocket"}
     given |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}

@@ -19,9 +19,9 @@ class Proxy:
         self.flows = threading.Event()  # if cleared, nothing passes and neither end is notified
         self.flows.set()
         self.delay = 0.0  # seconds for each piece
-        self.drops_answers = threading.Event()  # set: answers are lost, and their connections
+        self.drops_answers = threading.Event()  # if set, responses and their connections are lost
         self.closing = threading.Event()
-        self.abandoned = 0.0  # connections made before this time carry nothing any more
+        self.abandoned = 0.0  # connections made before this time no longer carry anything
         self.guard = threading.Lock()
         self.open: list[socket.socket] = []
         self.threads = [threading.Thread(target=self._accept)]

@@ -139,7 +139,7 @@ class Recorder:
             self.record_writes(node, old, now)
 
     def record_writes(self, node: int, old: bytes, now: Found) -> None:
-        """An append, in a journal line by line; or a file written anew in place."""
+        """Records an append, in a journal line by line, or a file that was rewritten in place."""
         assert now.content is not None
         offset = len(old) if now.content.startswith(old) else 0
         added = now.content[offset:]
@@ -239,7 +239,7 @@ def cannot_start(life: Life) -> None:
 
 
 def is_put_back(life: Life) -> None:
-    """The machine had no process to spare."""
+    """The machine had no free process."""
     life.submit()
     claim = life.store.claim(f"{HOST}-0", HOST)
     assert claim
@@ -258,7 +258,7 @@ def is_cancelled_in_the_queue(life: Life) -> None:
     life.cancel(life.submit())
 
 
-def is_cancelled_by_one_who_is_killed(life: Life) -> None:
+def is_cancelled_by_a_killed_client(life: Life) -> None:
     """The client that cancels it is killed before it has fsynced the line and moved the folder. The
     claimer finishes the cancellation."""
     job = life.submit()
@@ -309,7 +309,7 @@ SCENES: list[Callable[[Life], None]] = [
     is_put_back,
     is_lost,
     is_cancelled_in_the_queue,
-    is_cancelled_by_one_who_is_killed,
+    is_cancelled_by_a_killed_client,
     is_cancelled_while_it_runs,
     is_cancelled_between_attempts,
     is_deleted,
@@ -322,7 +322,7 @@ def main(scene_name: str, base: str) -> None:
     intervals.KILL_DELAY, intervals.POLL_INTERVAL = 0.5, 0.02  # so that the test need not wait
     life = Life(base)
     if scene is not is_the_first:
-        life.recorder.mark("settled")  # the storage was made long ago, and is on the disk
+        life.recorder.mark("settled")  # the storage was created long ago and is durable
     scene(life)
     life.recorder.mark("over")
     print(json.dumps(life.recorder.operations))

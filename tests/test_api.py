@@ -77,7 +77,7 @@ FIELDS = {  # the fields of a job as sent, with their possible types
 
 @pytest.fixture
 def running(job_maker: JobMaker) -> Iterator[Claim]:
-    """A job whose lock we hold: it runs, and does nothing."""
+    """A job whose lock we hold: it counts as running and does nothing."""
     with job_maker.running() as held:
         yield held
 
@@ -98,7 +98,7 @@ def check_job(job: dict[str, Any], *absent: str) -> None:
 
 def test_a_submitted_job_runs_and_all_its_fields_are_returned(served: Site, tmp_path: Path) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
-    wishes = {
+    options = {
         "command": ["sh", "-c", "echo $GREETING; pwd"],
         "name": "報告書 №1",
         "queue": BY_WORKER,
@@ -108,12 +108,12 @@ def test_a_submitted_job_runs_and_all_its_fields_are_returned(served: Site, tmp_
         "retries": 2,
         "submitted_by": "花子",
     }
-    answer = served.post("/jobs", wishes)
+    answer = served.post("/jobs", options)
     assert answer.status_code == 201
     job = answer.json()
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
     check_job(job)
-    assert {name: job[name] for name in wishes} == wishes
+    assert {name: job[name] for name in options} == options
     assert (job["attempt"], job["status"]) == (1, "queued")
     assert job["started_at"] is job["finished_at"] is job["exit_code"] is job["pid"] is None
     ended = served.wait(job["id"])
@@ -464,7 +464,7 @@ def test_a_job_that_has_not_ended_cannot_be_deleted(
 def test_a_rerun_is_a_new_job_with_the_same_options(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
-    wishes = {
+    options = {
         "command": ["echo", "日本"],
         "name": "again",
         "queue": "by-hand",
@@ -474,13 +474,13 @@ def test_a_rerun_is_a_new_job_with_the_same_options(
         "retries": 1,
         "submitted_by": "somebody",
     }
-    old = job_maker.ended(b"text\n", Status.FAILED, **wishes)
+    old = job_maker.ended(b"text\n", Status.FAILED, **options)
     answer = client.post(f"/jobs/{old}/rerun", json={})
     assert answer.status_code == 201
     job = answer.json
     check_job(job)
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
-    assert {name: job[name] for name in wishes} == wishes
+    assert {name: job[name] for name in options} == options
     assert (job["rerun_of"], job["status"], job["log_size"]) == (old, "queued", 0)
     assert job["id"] > old
     assert job["exit_code"] is job["started_at"] is job["finished_at"] is None
@@ -619,7 +619,7 @@ def test_the_application_starts_without_reading_a_record(job_maker: JobMaker, fo
     waiting = job_maker.queued().id
 
     def opened(act: Callable[[], object]) -> set[str]:
-        """The IDs of the jobs whose files are opened by this thread."""
+        """The IDs of the jobs whose files this thread opens."""
         paths = audit("open", act)
         return {part for path in paths for part in path.split("/") if part in {*ended, waiting}}
 
@@ -654,7 +654,7 @@ def audit(event: str, act: Callable[[], object]) -> list[str]:
         if name == event and not is_over and threading.get_ident() == thread:
             found.append(str(arguments[0]))
 
-    sys.addaudithook(hook)  # for ever: a hook cannot be removed
+    sys.addaudithook(hook)  # permanently: a hook cannot be removed
     act()
     is_over = True
     return found

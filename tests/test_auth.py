@@ -115,7 +115,7 @@ def test_a_loopback_host_is_served(site: Site, host: str) -> None:
     ],
 )
 def test_a_request_that_a_cross_site_form_can_send_is_refused(site: Site, kind: str | None) -> None:
-    """A form needs no permission of the browser for these kinds."""
+    """A form can send these types without the browser's permission."""
     before = count_jobs(site)
     job = site.job_maker.queued()
     headers = {} if kind is None else {"Content-Type": kind}
@@ -291,7 +291,7 @@ def test_the_servers_own_origin_needs_no_permission(site: Site) -> None:
 def test_without_an_origin_no_page_is_allowed(site: Site) -> None:
     answer = site.get("/jobs")
     assert "Access-Control-Allow-Origin" not in answer.headers
-    assert "Origin" in answer.headers["Vary"]  # a cache keeps the answers apart
+    assert "Origin" in answer.headers["Vary"]  # a cache must keep the responses apart
 
 
 def test_the_dashboards_origin_is_a_setting(job_maker: JobMaker, folder: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_wrong_token_is_refused(locked: Site, key: str | bytes | None) -> None
 
 @pytest.mark.parametrize("query", ["token", "access_token", "ticket", "Authorization"])
 def test_a_token_in_the_url_is_not_accepted(locked: Site, query: str) -> None:
-    """There it would be logged."""
+    """A URL would be logged."""
     job_id = locked.job_maker.ended(b"text\n")
     for path in ("/jobs", f"/jobs/{job_id}/logs"):
         answer = requests.get(f"{locked.url}{path}", params={query: TOKEN}, timeout=30)
@@ -821,7 +821,7 @@ def test_every_response_has_the_security_headers(locked: Site) -> None:
 
 
 def test_the_token_and_tickets_are_never_logged(locked: Site) -> None:
-    """The fixture looks at the whole output once more, when all tests are over."""
+    """The fixture checks the whole output once more at the end of all tests."""
     job_id = locked.job_maker.ended(b"text\n")
     key = ticket(locked, job_id)
     assert with_ticket(locked, f"/jobs/{job_id}/logs", key).status_code == 200

@@ -107,7 +107,7 @@ def test_invalid_http_is_a_client_error(site: Site, request_: bytes) -> None:
             connection.sendall(request_)
             connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it was refused before its end
+            pass  # it was refused before it was complete
         answer = receive(connection)
     assert not answer or 400 <= status_of(answer) < 500, answer
     body = answer.partition(b"\r\n\r\n")[2]
@@ -129,7 +129,7 @@ def test_60_incomplete_requests_do_not_delay_others(site: Site) -> None:
 
 
 def test_idle_connections_do_not_delay_others(site: Site) -> None:
-    """The server has answered and said that it closes; these clients do not close."""
+    """The server has responded and announced that it closes; these clients do not close."""
     request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     left = [site.connect(request) for _ in range(20)]
     try:
@@ -154,7 +154,7 @@ def test_clients_that_disconnect_halfway_do_no_harm(site: Site) -> None:
 
 
 def test_an_incomplete_request_is_dropped(site: Site) -> None:
-    """The server waits some seconds for a head, and for a body."""
+    """The server waits some seconds for the headers, and for the body."""
     begun = [site.connect(half, timeout=60) for half in HALVES]
     for connection in begun:
         with connection:
@@ -323,7 +323,7 @@ MANY = settings(
 
 
 @dataclass
-class WildRequest:
+class RandomRequest:
     """A request in which every part may be invalid."""
 
     method: str
@@ -340,11 +340,13 @@ class WildRequest:
         return self.route.replace("{}", job_id if self.name == "JOB" else self.name)
 
 
-WILD_REQUESTS = st.builds(WildRequest, METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans())
+RANDOM_REQUESTS = st.builds(
+    RandomRequest, METHODS, PATHS, IDS, QUERIES, HEADERS, BODIES, st.booleans()
+)
 
 
 def fine(status: int, body: bytes, kind: str, method: str) -> None:
-    """No request is our mistake; a refusal is said in problem details."""
+    """No response is a server error, and every error is problem details."""
     assert b"Traceback" not in body
     if status >= 400:
         assert status < 500 or status == 503, body
@@ -355,15 +357,15 @@ def fine(status: int, body: bytes, kind: str, method: str) -> None:
 
 
 @settings(MANY, max_examples=800)
-@given(WILD_REQUESTS)
-@example(WildRequest("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True))
+@given(RANDOM_REQUESTS)
+@example(RandomRequest("POST", "/jobs", "", {}, {}, b'{"command": "true", "\\ud800": 1}', True))
 @example(
-    WildRequest(
+    RandomRequest(
         "GET", "/jobs/{}/logs", "JOB", {"since": "0001-01-01T00:00:00+23:59"}, {}, b"", False
     )
 )
 def test_bad_requests_never_get_a_500(
-    client: FlaskClient, job_maker: JobMaker, wild: WildRequest
+    client: FlaskClient, job_maker: JobMaker, wild: RandomRequest
 ) -> None:
     target = "/" + quote(wild.path(job_maker)).lstrip("/")  # //name would be another server
     answer = client.open(
@@ -378,9 +380,9 @@ def test_bad_requests_never_get_a_500(
 
 
 @settings(MANY, max_examples=150)
-@given(WILD_REQUESTS, st.binary(max_size=20))
+@given(RANDOM_REQUESTS, st.binary(max_size=20))
 def test_bad_requests_over_http_never_hang_or_get_a_500(
-    site: Site, wild: WildRequest, noise: bytes
+    site: Site, wild: RandomRequest, noise: bytes
 ) -> None:
     target = quote(wild.path(site.job_maker)).encode()
     target += b"?" + urlencode(wild.query).encode() + noise.translate(None, b" \r\n#")

@@ -65,7 +65,7 @@ if turn == 2 and LATENCY == 20:
 
 
 def write_bench(checkout: Path, rate: int, latency: int) -> None:
-    """A bench that measures nothing, and whose rate grows from run to run."""
+    """Writes a bench that measures nothing and whose rate grows from run to run."""
     (checkout / "tests").mkdir(parents=True, exist_ok=True)
     script = BENCH.replace("RATE", str(rate)).replace("LATENCY", str(latency))
     (checkout / "tests" / "bench.py").write_text(script)
@@ -80,7 +80,8 @@ def compare(this: Path, other: str) -> subprocess.CompletedProcess[str]:
 
 
 def is_comparison(result: subprocess.CompletedProcess[str]) -> None:
-    """The rates were 90, 180, 270 and 100, 200, 300; the latencies 10 and 20; all in turn."""
+    """Checks the comparison of rates 90, 180, 270 and 100, 200, 300 and of latencies 10 and 20,
+    taken in turn."""
     lines = [line.split() for line in result.stdout.splitlines()[1:]]
     assert lines[0] == "jobs/s 1.8 2 ratio 0.900 0.900 0.900 WORSE".split(), result
     assert lines[1] == "latency 10 20 ms 2.000 2.000 2.000".split()

@@ -27,7 +27,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(job_maker: JobMaker) -> Run:
-    """A `flask` command, without a terminal."""
+    """Runs a `flask` command without a terminal."""
     runner = create_app({"STORAGE": job_maker.folder}).test_cli_runner()
     return lambda *words: runner.invoke(args=list(words))
 
@@ -141,7 +141,7 @@ def test_all_failed_jobs_are_run_again_in_order(run: Run, job_maker: JobMaker) -
 
 
 def test_a_repeated_rerun_runs_nothing_twice(run: Run, job_maker: JobMaker) -> None:
-    """Also not the reruns and their jobs, once the reruns have failed, too."""
+    """Not even the reruns or their jobs, if the reruns have also failed."""
     jobs = failed(job_maker, 2)
     assert run("rerun", jobs[0]).exit_code == 0
     first = run("rerun", "--status", "failed", "--yes")

@@ -32,14 +32,16 @@ class Clients:
     def __init__(self, url: str, ran: Path, count: int, dice: random.Random) -> None:
         self.url, self.ran, self.count, self.dice = url, ran, count, dice
         self.ids: list[str] = []  # of job 0, 1, …
-        self.cancels: dict[str, str] = {}  # ID -> accepted, refused, or unknown: no answer came
+        self.cancels: dict[
+            str, str
+        ] = {}  # ID -> accepted, refused, or unknown if there was no response
         self.to_follow: queue.Queue[str | None] = queue.Queue()
         self.followed: dict[str, bytes] = {}
         self.errors: list[BaseException] = []
         self.counts: Counter[str] = Counter()
 
     def submit_all(self) -> None:
-        """Submit each job until its submit is known to have arrived; cancel and follow some."""
+        """Submits each job until the submit is known to have arrived; cancels and follows some."""
         for number in range(self.count):
             job_id = self.submit(number)
             self.ids.append(job_id)
@@ -206,7 +208,8 @@ def calm(proxies: Any) -> None:
 
 
 def check(team: Team, clients: Clients) -> None:
-    """Each accepted job ended once, as it should; all logs are equal to the byte."""
+    """Checks that each accepted job ended once with the right outcome, and that all logs are equal
+    to the byte."""
     ran = Counter(clients.ran.read_text().split())
     assert len(set(clients.ids)) == clients.count
     counts = {status: count for status, count in team.store.counts().items() if count}

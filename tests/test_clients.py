@@ -47,7 +47,7 @@ LONG = 4 << 30  # bytes of a log, mostly a hole, that takes a while to search
 
 @pytest.fixture(scope="module")
 def large(site: Site) -> str:
-    """A job with a log larger than all that the kernel keeps for a connection."""
+    """A job with a log larger than the kernel's buffers for a connection."""
     return site.job_maker.ended(b"a line of a log\n" * 4_000_000)
 
 
@@ -147,7 +147,7 @@ def test_clients_that_never_finish_a_request_do_not_take_all_connections(
 
 
 def test_followers_are_kept_when_idle_connections_are_closed(narrow: Site) -> None:
-    """It is the oldest connection of the address that has the most."""
+    """Even though the follower is the oldest connection of the busiest address."""
     claim = narrow.job_maker.running(b"begin\n")
     with follow_from(narrow, claim.job.id) as follower, attacks.connections(narrow, 300):
         everybody_is_served(narrow)
@@ -209,7 +209,7 @@ def test_a_response_that_fails_is_our_own_500(tmp_path: Path) -> None:
 
 
 def start_with_limit(processes: Processes, folder: Path, limit: str) -> tuple[str, psutil.Process]:
-    """A server over the folder, from a shell with this limit of descriptors."""
+    """Starts a server over the folder, from a shell with this limit on descriptors."""
     url = f"http://127.0.0.1:{free_port()}"
     start = f"{sys.executable} -m tests.programs.tuned_api {' '.join(SHORT_TIMES)}"
     settings = {"TAILBOARD_BIND": url.removeprefix("http://"), "TAILBOARD_STORAGE": str(folder)}
@@ -291,7 +291,7 @@ def test_threads_share_heaps(site: Site) -> None:
 
 
 def heaps_of_threads(pid: int) -> list[str]:
-    """The mappings that glibc reserves for further heaps: the unused rest of 64 MiB."""
+    """The mappings that glibc reserves for additional heaps: the unused part of 64 MiB."""
     found = []
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         begin, end = (int(part, 16) for part in line.split()[0].split("-"))
@@ -416,7 +416,7 @@ def test_only_the_excess_searches_of_one_client_are_refused(
 
 
 def test_the_last_proxy_hop_identifies_the_visitor(client: FlaskClient) -> None:
-    """All others were sent by the client."""
+    """The client may have made up all others."""
 
     def asked(headers: dict[str, str]) -> Searcher:
         with client.application.test_request_context("/logs", headers=headers):

@@ -96,7 +96,7 @@ class Case:
         return self.submit(f"echo $JOB_ID.$JOB_ATTEMPT >>{self.tally}; {line}", **fields)
 
     def left_by_a_dead_worker(self, line: str, starts: bool = True, **fields: Any) -> Path:
-        """A job that a worker claimed, and whose shim has ended when the worker was dead."""
+        """A job that a worker claimed and whose shim ended after the worker had died."""
         job = self.tallying(line, **fields)
         claim = self.storage.claim("dead", HOST)
         assert claim
@@ -123,8 +123,8 @@ class Case:
         return self.die_at(number, "worker", "--drain", "--slots", "1")
 
     def cancel_at(self, number: int) -> tuple[bool, list[str]]:
-        """Cancel the job while its worker waits before that step. Was the request accepted, and the
-        names of the worker's steps."""
+        """Cancels the job while its worker waits before that step. Returns whether the request was
+        accepted, and the names of the worker's steps."""
         gate, steps = self.place / "gate", self.place / "steps"
         os.mkfifo(gate)
         with ThreadPoolExecutor(2) as pool:
@@ -367,7 +367,7 @@ def chosen(steps: list[str], job_id: str, full: bool) -> list[int]:
 def test_recording_an_end_shares_an_fsync_with_the_next_claim(
     tmp_path: Path, processes: Processes
 ) -> None:
-    """Its line is written before: ext4 with a journal brings both to the disk at once."""
+    """The line is written before it: ext4 with a journal then brings both to the disk at once."""
     case = Case(tmp_path, processes)
     first, second = (case.tallying("exit 7") for _ in range(2))
     steps = case.worker_dies_at(0)
@@ -509,7 +509,7 @@ def test_an_adopted_job_is_cancelled_with_everything_it_started(
     tmp_path: Path,
     when: str,
 ) -> None:
-    """Be it asked before or after the adoption."""
+    """The request may come before or after the adoption."""
     never = tmp_path / "never"
     os.mkfifo(never)
     stay = f"sh -c 'trap \"\" TERM; echo $$ >>{tmp_path}/pids; read _ <{never}; read _ <{never}'"
@@ -536,7 +536,7 @@ def test_a_job_whose_exit_is_in_its_journal_can_no_longer_be_cancelled(
     folder: Path,
     gate: Gate,
 ) -> None:
-    """No worker runs to record it, so it is still in running/."""
+    """No worker runs to record the end, so the job is still in running/."""
     first = worker()
     job = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
     kill(first)
@@ -557,7 +557,7 @@ def test_a_cancel_that_arrives_too_late_still_stops_the_retries(
     gate: Gate,
     tmp_path: Path,
 ) -> None:
-    """Asked between the end of the first attempt and its being recorded."""
+    """It arrives after the end of the first attempt and before the end is recorded."""
     first = worker()
     line = f"echo $JOB_ATTEMPT >>{tmp_path}/tally; echo started; {gate.wait}; exit 9"
     job = started(storage.submit(Job(command=line, retries=2)))
@@ -690,7 +690,7 @@ def test_a_disk_error_does_not_end_an_adopted_job(
 def test_an_attempt_whose_claim_was_undone_by_a_power_cut_is_lost(
     storage: FolderStore, folder: Path, drain: Callable[..., None], retries: int, left: bytes
 ) -> None:
-    """Of the claim's line, nothing is left, or zeros, or its beginning; its log had been made."""
+    """The claim's line is missing, zeroed or truncated, but its log exists."""
     job = storage.submit(Job(command="echo attempt $JOB_ATTEMPT", retries=retries))
     home = folder / "running" / job.id
     (folder / "queued" / "default" / job.id).rename(home)
@@ -769,7 +769,7 @@ def test_a_job_that_locks_down_its_files_can_still_be_ended(
     kill(first)
     for name in ("journal", "times"):
         (folder / "running" / job.id / name).chmod(0)
-    # Root, too, is to obey the permissions.
+    # The permissions must apply to root, too.
     dropped = "-dac_override,-dac_read_search"
     obeying = [] if os.geteuid() else [need("setpriv"), f"--bounding-set={dropped}"]
     processes.start(*obeying, *quick_worker())
@@ -947,7 +947,7 @@ def test_one_of_the_running_workers_adopts_the_job(
 
 
 class Chaos:
-    """Jobs that count how often each of their attempts ran, and that fail or end as they say."""
+    """Jobs that count the runs of each attempt, and that fail or end as planned."""
 
     def __init__(self, count: int, tally: Path) -> None:
         self.count, self.tally = count, tally
@@ -960,7 +960,7 @@ class Chaos:
             code = n % 8
             pause = self.dice.choice(("", "", "sleep 0.1;", "sleep 0.5;"))
             line = f"echo $JOB_ID.$JOB_ATTEMPT >>{self.tally}; {pause}"
-            if n % 5 == 4:  # fails, then ends as it should
+            if n % 5 == 4:  # fails, then ends as expected
                 line += " [ $JOB_ATTEMPT = 2 ] || exit 99;"
                 delay = self.dice.choice((0, 0.3))
                 job = Job(command=f"{line} exit {code}", retries=1, retry_delay=delay)
@@ -1079,22 +1079,22 @@ def test_chaos_among_the_shims(
             assert job_id in tally
             assert (job.exit_code, job.attempt) == (code, 1)
     environments = Path("/proc").glob("[0-9]*/environ")
-    left = b"".join(content for path in environments if (content := read_if_there(path)))
+    left = b"".join(content for path in environments if (content := read_if_exists(path)))
     assert not [job_id for job_id in wanted if f"JOB_ID={job_id}\0".encode() in left]
 
 
-def read_if_there(path: Path) -> bytes:
+def read_if_exists(path: Path) -> bytes:
     with contextlib.suppress(OSError):
         return path.read_bytes()
     return b""
 
 
 def kill_shim(job: Job) -> bool:
-    """Kill the shim of this job, and by no means a process that has got its ID since."""
+    """Kills the shim of this job, but never a process that got the same ID later."""
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(job.pid or 0)
         try:
-            environment = read_if_there(Path(f"/proc/{job.pid}/environ"))
+            environment = read_if_exists(Path(f"/proc/{job.pid}/environ"))
             if f"JOB_ID={job.id}\0".encode() in environment:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 return True
@@ -1162,7 +1162,7 @@ def test_a_worker_that_starts_on_a_full_disk_waits_for_space(
 def test_a_cancel_on_a_full_disk_takes_effect_once_there_is_space(
     disk: SmallDisk, small: FolderStore, worker: Worker, held_back: str
 ) -> None:
-    """No claim looks at the job, so its worker must find the request."""
+    """No claim reads the job, so its worker must find the request."""
     not_before = None
     if held_back == "by a pause":
         small.pauses.pause("default", None, None)
@@ -1181,7 +1181,7 @@ def test_a_cancel_on_a_full_disk_takes_effect_once_there_is_space(
 def test_a_worker_starts_when_no_inode_is_left(
     disk: SmallDisk, small: FolderStore, worker: Worker, processes: Processes, folder: Path
 ) -> None:
-    """A folder of the reserve was used, and cannot be made anew before there is space."""
+    """A reserve folder was used, and cannot be created again before there is space."""
     job, other = small.submit(Job(command="exit 3")), small.submit(Job(command="true"))
     disk.fill_inodes()
     small.cancel(other.id, "not needed")  # the first job of its day
@@ -1223,7 +1223,7 @@ def test_a_job_is_deleted_even_if_the_delete_was_interrupted(
 def test_a_worker_on_a_copy_leaves_the_original_alone(
     storage: FolderStore, processes: Processes, tmp_path: Path, ended: Callable[..., Job]
 ) -> None:
-    """A backup that is looked into on the same machine has running jobs of the same ID."""
+    """A restored backup on the same machine has running jobs with the same IDs."""
     gate = tmp_path / "open"
     processes.worker()
     job = storage.submit(

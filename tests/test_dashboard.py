@@ -54,7 +54,7 @@ CORE_MODULES = {  # which the page may also import
 
 
 class Site:
-    """A running product, and a browser to look at it."""
+    """A running API, worker and page, and a browser to use it."""
 
     def __init__(self, processes: Processes, storage: FolderStore, **env: str):
         self.processes, self.storage, self.env = processes, storage, env
@@ -76,8 +76,8 @@ class Site:
         )
 
     def serve_dashboard(self, home: Path = ROOT, api: str | None = None, **env: str) -> str:
-        """Another page, of the files in another folder, that asks elsewhere, or with other
-        settings; its URL."""
+        """Serves a second page: with the files of another folder, another API, or other settings.
+        Yields its URL."""
         url = f"http://127.0.0.1:{free_port()}"
         self.start_dashboard(home, url, api, **env)
         return url
@@ -110,7 +110,7 @@ class Site:
         wait_until(lambda: self.storage.get(job.id).status == status)
 
     def asked(self, path: str) -> int:
-        """How often the API was asked for something, or for nothing new of it."""
+        """How often the API was asked for this, with or without a change."""
         return len(re.findall(rf'"GET {path}" (200|304)', self.processes.text()))
 
     def listed(self) -> int:
@@ -226,13 +226,14 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 @pytest.fixture
 def new_page(context: BrowserContext) -> Page:
-    """A tab for a test that changes it for good, as by a script that runs in each page."""
+    """A tab for a test that changes it permanently, for example by a script that runs in each
+    page."""
     return context.new_page()
 
 
 @pytest.fixture
 def clocked_page(new_page: Page) -> Page:
-    """A tab whose clock goes `window.shift` milliseconds ahead."""
+    """A tab whose clock is `window.shift` milliseconds fast."""
     new_page.add_init_script(
         "const now = Date.now; window.shift = 0; Date.now = () => now() + window.shift"
     )
@@ -241,7 +242,7 @@ def clocked_page(new_page: Page) -> Page:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Path]:
-    """A file that ends the jobs which wait for it."""
+    """A file; jobs that wait for it end once it exists."""
     gate = tmp_path / "gate"
     yield gate
     gate.touch()
@@ -322,7 +323,7 @@ def test_a_job_from_the_form_shows_its_log_live_until_it_ends(
 
 
 class LossyProxy(BaseHTTPRequestHandler):
-    """Passes all on to the API, but for the answers to the first POST of each kind."""
+    """Forwards everything to the API, but drops the response to the first POST of each kind."""
 
     api: str
     lost: set[str]
@@ -355,7 +356,7 @@ class LossyProxy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def lossy_page(site: Site) -> Iterator[str]:
-    """The URL of a page whose way to the API loses the first answers."""
+    """The URL of a page that reaches the API through such a proxy."""
     LossyProxy.api, LossyProxy.lost = site.api, set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), LossyProxy)
     thread = Thread(target=server.serve_forever)
@@ -471,7 +472,7 @@ def test_a_toast_reports_the_end_of_a_job_no_longer_shown(
 
 
 def save(site: Site, name: str, **fields: Any) -> SavedCommand:
-    """Keep a command that reads $TARGET and $MODE."""
+    """Saves a command that reads $TARGET and $MODE."""
     mode = Param(name="MODE", default="full", choices=["full", "part"])
     params = [Param(name="TARGET", label="What to back up"), mode]
     command = 'echo "$TARGET, $MODE"'
@@ -916,7 +917,9 @@ def test_find_wrap_times_follow_and_download_work(site: Site, page: Page, gate: 
     page.get_by_label("Wrap").uncheck()
     assert log.evaluate(wide)
     page.get_by_label("Find in log").fill("NEEDLE")
-    expect(page.get_by_text("5 of 5", exact=True)).to_be_visible()  # the nearest to the eye
+    expect(
+        page.get_by_text("5 of 5", exact=True)
+    ).to_be_visible()  # the nearest to the visible middle
     page.get_by_role("button", name="Previous match").click()
     expect(page.get_by_text("4 of 5", exact=True)).to_be_visible()
     page.get_by_role("button", name="Next match").click()
@@ -1003,7 +1006,7 @@ def test_the_times_of_the_timeline_do_not_cover_its_bars(
     page = clocked_page
     job = site.submit(waiting(gate), "takes long")
     site.wait(job, "running")
-    tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is a while away,
+    tick = (time.time() // 60 + 6) // 5 * 5 * 60  # a round time that is some time away,
     shift = (tick + 2 - time.time()) * 1000  # and has just passed for the page
     page.add_init_script(f"window.shift = {shift}")
     visit(page, f"{site.url}/?q=takes+long")
@@ -1553,7 +1556,7 @@ def test_the_log_fits_100_columns_and_the_page_does_not_scroll(site: Site, page:
 def test_an_upgraded_page_never_mixes_old_and_new_modules(
     site: Site, tmp_path: Path, context: BrowserContext
 ) -> None:
-    """The browser would keep files that were last changed long ago, for days."""
+    """The browser caches files for days if they were last changed long ago."""
     home = tmp_path / "home"
     shutil.copytree(ROOT / "static", home / "static")
     shutil.copytree(ROOT / ".streamlit", home / ".streamlit")

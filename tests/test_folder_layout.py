@@ -68,7 +68,7 @@ def test_untrusted_ids_never_become_paths(storage: FolderStore, folder: Path) ->
 def test_a_stray_file_among_paused_queues_does_not_prevent_claims(
     store: FolderStore, folder: Path
 ) -> None:
-    """It has the name of a job, so a look for a request in it fails."""
+    """It is named like a job, so reading a request in it fails."""
     job = store.submit(Job(command="true"))
     store.pauses.pause("frozen", None, None)
     (folder / "queued/frozen").mkdir()
@@ -98,7 +98,8 @@ def test_a_search_with_few_results_returns_where_to_continue(
 def test_pages_and_counts_cost_the_same_with_many_jobs(
     folder: Path, storage: FolderStore, full: bool
 ) -> None:
-    """Counted in files opened and folders listed, of 12 days with few and with many jobs."""
+    """The cost is counted in opened files and listed folders, for 12 days with few and with many
+    jobs."""
 
     def cost(jobs_a_day: int) -> list[int]:
         for day in range(1, 13):
@@ -107,7 +108,7 @@ def test_pages_and_counts_cost_the_same_with_many_jobs(
             for n in range(jobs_a_day):
                 (home / f"202601{day:02}-000000-{n:08}").mkdir(exist_ok=True)
         newest = [home / f"202601{day:02}-000000-{n:08}" for n in range(jobs_a_day)][-200:]
-        for place in newest:  # the others are never looked into
+        for place in newest:  # the others are never read
             (place / "job.json").write_text('{"command": "true", "version": 2}')
         answer: list[int] = json.loads(run_program("cost_of_list", folder))
         return answer
@@ -116,7 +117,7 @@ def test_pages_and_counts_cost_the_same_with_many_jobs(
     few_cost, many_cost = cost(210), cost(many)
     assert few_cost[-1] == 12 * 210 and many_cost[-1] == 12 * many
     for records, folders in (few_cost[0:2], few_cost[2:4], many_cost[0:2], many_cost[2:4]):
-        assert records == 100 and folders < 20  # of each job its job.json and its journal
+        assert records == 100 and folders < 20  # job.json and the journal of each job
     assert few_cost[4] == many_cost[4] == 0
     assert few_cost[5] < 30 and many_cost[5] < 30
     shutil.rmtree(folder)
@@ -125,7 +126,7 @@ def test_pages_and_counts_cost_the_same_with_many_jobs(
 def test_only_the_end_of_a_large_log_is_read(
     storage: FolderStore, logged: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
-    """Counted in bytes that the process reads: 8 GB and 1 MB cost the same."""
+    """The cost is counted in bytes that the process reads: 8 GB and 1 MB cost the same."""
     line = b"0123456789 abcdefghijklmnopqrstuvwxyz\n"
     small, large = logged(line * 30_000), logged(b"head of the log\n")
     with open(folder / "running" / large / "output.log", "r+b") as file:
@@ -468,7 +469,7 @@ def test_a_job_that_was_moved_away_by_hand_is_not_found(
 
 @pytest.fixture
 def ran(storage: Store, claim: Callable[[], Claim]) -> Iterator[Callable[..., Claim]]:
-    """Run a shell line under the shim, to its end; the job, claimed and locked."""
+    """Runs a shell line under the shim to its end; returns the job, claimed and locked."""
     held: list[Claim] = []
 
     def ran(line: str = "exit 0", **fields: Any) -> Claim:
@@ -553,7 +554,7 @@ CANCEL = CancelRequest("why")
 
 
 def lines(*words: str, boot: str = BOOT) -> bytes:
-    """A journal in short: c2 claims attempt 2, p, x7 exits with 7, s stops, e:STATUS ends."""
+    """A journal in short form: c2 claims attempt 2, p, x7 exits with 7, s stops, e:STATUS ends."""
     reported = {
         "c": lambda rest: {
             "claimed": {
@@ -647,7 +648,7 @@ WHOLE = ("c1 p x0 e:succeeded", "c1 q c1 p s x143 e:timed_out", "c1 p x7 e:faile
 def test_a_truncated_journal_is_read_by_its_complete_lines(
     words: str, retries: int, cancel: CancelRequest | None
 ) -> None:
-    """A crash leaves a prefix; a line that is torn spoils only itself, whatever follows it."""
+    """A crash leaves a prefix; an incomplete line spoils only itself, whatever follows it."""
     each = [lines(word) for word in words.split()]
     for count in range(len(each)):
         before, next_line = b"".join(each[:count]), each[count]
@@ -742,7 +743,7 @@ def test_each_module_imports_only_what_it_may(file: str, ours: set[str], theirs:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A jobs folder as we make it."""
+    """A jobs folder as we create it."""
     FolderStore(tmp_path / "jobs")
     return tmp_path / "jobs"
 

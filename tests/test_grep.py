@@ -159,7 +159,7 @@ def local(tmp_path: Path) -> JobMaker:
 
 @pytest.fixture
 def ask(local: JobMaker) -> Callable[..., dict[str, Any]]:
-    """Search that folder."""
+    """Searches that folder."""
     client = create_app({"STORAGE": local.folder}).test_client()
 
     def ask(text: str, **query: object) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def test_grep_exits_with_1_if_nothing_is_found(
 
 
 def test_grep_can_be_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:
-    for _ in range(40):  # a while to search, at no cost of disk
+    for _ in range(40):  # takes a while to search, but no disk space
         os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
     local.ended(b"needle\n")
     # If the tests run in the background, they ignore Ctrl-C, and this program would, too.

@@ -71,14 +71,14 @@ Jobs = dict[tuple[str, str], Job]
 
 @dataclass
 class Hostile:
-    """Jobs that replace the files of their folders, beside jobs that must not notice."""
+    """Jobs that replace the files in their folders, beside jobs that must not be affected."""
 
     storage: FolderStore
     folder: Path
     ended: Ended
 
     def submit_all(self, line: str, **fields: Any) -> Jobs:
-        """For each file, and each thing to put in its place, a job that does so and then `line`."""
+        """For each file and each replacement, a job that replaces the file and then runs `line`."""
         jobs = {}
         for how in REPLACEMENTS:
             for name in FILES:
@@ -224,7 +224,7 @@ STOPPED_BY_THE_LINKER = [
 def test_a_jobs_variables_do_not_affect_its_shim(
     storage: FolderStore, drain: Callable[..., None], tmp_path: Path, shell: str
 ) -> None:
-    """Whatever it is, the command gets it and runs once, or fails by itself."""
+    """Whatever the variable is, the command gets it and runs once, or fails itself."""
     (tmp_path / "libc.so.6").write_bytes(b"no library")
     (tmp_path / "exit").write_text("exit 77")
     jobs = [

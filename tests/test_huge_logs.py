@@ -83,7 +83,7 @@ def test_a_log_slightly_over_the_limit_does_not_stop_its_job(
     job = storage.submit(Job(command=f"head -c {LIMIT + 10} /dev/zero; {gate.wait}; echo end"))
 
     def is_seen() -> bool:
-        """Has the worker looked at the log since?"""
+        """Has the worker checked the log since?"""
         paths = Path(storage.root).glob(f"running/{job.id}/times")
         samples = b"".join(path.read_bytes() for path in paths)
         return any(size > LIMIT for _, size in SAMPLE.iter_unpack(samples))

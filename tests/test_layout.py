@@ -41,7 +41,7 @@ def part_of(module: str) -> str:
 
 
 def floor_of(module: str) -> int:
-    """0 is the top."""
+    """The number of a floor; 0 is the top."""
     return next(n for n, floor in enumerate(FLOORS) if part_of(module) in floor)
 
 

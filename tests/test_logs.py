@@ -35,7 +35,7 @@ MANY = 150_000_000  # bytes of a log that no request may keep in memory
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Two followers at most, and logs of which a MiB is kept."""
+    """At most two followers, and logs of which a MiB is kept."""
     limits = {"TAILBOARD_FOLLOWERS": "2", "TAILBOARD_LOG_MAX_BYTES": str(1 << 20)}
     base = tmp_path_factory.mktemp("small")
     with serve_site(base, "tailboard.web.log_follow.KEEPALIVE_INTERVAL=1.1", **limits) as site:
@@ -58,7 +58,7 @@ def running(job_maker: JobMaker) -> Iterator[Claim]:
 
 
 def parse(data: bytes) -> list[dict[str, str]]:
-    """The whole events in a stream of them."""
+    """The complete events in a stream."""
     events = []
     for block in data.split(b"\n\n")[:-1]:
         fields = [line.partition(": ") for line in block.decode().split("\n")]
@@ -71,7 +71,7 @@ def text_of(events: list[dict[str, str]]) -> str:
 
 
 def numbers(answer: requests.Response) -> tuple[int, int, int]:
-    """Offset, next, size."""
+    """Offset, next and size of a part."""
     names = ("X-Log-Offset", "X-Log-Next", "X-Log-Size")
     offset, following, size = (int(answer.headers[name]) for name in names)
     return offset, following, size
@@ -169,7 +169,7 @@ def test_a_partial_character_is_held_back_until_it_is_complete(
     assert site.get(f"/jobs/{running.job.id}/logs").content == whole
     job_maker.finish(running)
     answer = site.get(f"{path}{len(got)}")
-    assert answer.content == "語".encode()[:2]  # it never became whole
+    assert answer.content == "語".encode()[:2]  # it never became complete
     check_headers(answer, "succeeded", True)
 
 
@@ -817,8 +817,8 @@ def test_the_end_of_a_huge_log_costs_no_more_than_that_of_a_small_one(
 def test_lines_of_a_log_at_the_counting_limit_are_counted_once(
     client: FlaskClient, folder: Path
 ) -> None:
-    """The log is too long, but its last lines begin below the limit. Before, each request counted
-    all lines up to them."""
+    """The log is longer than the limit, but its last lines begin below it. Earlier, each request
+    counted all lines before them."""
     content, job_maker = b"a line of a log\n" * 10_000, JobMaker(folder)
     small, large = job_maker.ended(content), job_maker.ended(b"first\n")
     os.truncate(job_maker.log(large), line_counts.COUNT_LIMIT - len(content))  # the rest is a hole
@@ -951,7 +951,7 @@ def test_a_huge_log_is_served_with_little_memory(small: Site) -> None:
         small.get(f"{path}?offset=0")
         small.get(path)
     before = memory(worker, "VmRSS")
-    Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak begins anew
+    Path(f"/proc/{worker}/clear_refs").write_text("5")  # resets the peak
     assert len(small.get(path).content) == 1_000 * len(line % 0)
     assert small.get(f"{path}?tail=1000000").content
     at = 0

@@ -65,7 +65,7 @@ def test_the_description_needs_the_token(app: Flask) -> None:
 def test_the_api_does_what_its_description_says(
     storage: FolderStore, processes: Processes, tmp_path: Path
 ) -> None:
-    """Made-up requests to all of it, but for `follow`, which need not end."""
+    """Sends generated requests to all operations, without `follow`, which need not end."""
     url = processes.api()
     described = requests.get(f"{url}/openapi.json", timeout=20).json()
     logs = described["paths"]["/jobs/{job_id}/logs"]["get"]
@@ -73,13 +73,13 @@ def test_the_api_does_what_its_description_says(
     job = storage.submit(Job(command="true"))
     param = Param(name="A", default="b")
     storage.saved.save(SavedCommand(saved="saved", command="true", params=[param], cron="@daily"))
-    there = {"job_id": job.id, "name": "saved"}  # which are asked for now and then
+    there = {"job_id": job.id, "name": "saved"}  # which are sometimes requested
     for methods in described["paths"].values():
         for operation in methods.values():
             for each in operation["parameters"]:
                 if each["name"] in there and each["in"] == "path":
                     each["schema"]["examples"] = [there[each["name"]]]
-    del described["paths"]["/healthz"]  # which is unwell, since no worker runs
+    del described["paths"]["/healthz"]  # which is unhealthy, since no worker runs
     (tmp_path / "openapi.json").write_text(json.dumps(described))
     checks = "not_a_server_error,status_code_conformance,content_type_conformance"
     command = [
@@ -138,7 +138,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
 
 
 def undescribed(answer: object) -> list[str]:
-    """The fields of an answer that its description lacks, with the names of their schemas."""
+    """The fields of a response that its description lacks, with the names of their schemas."""
     if isinstance(answer, list):
         return [name for item in answer for name in undescribed(item)]
     if not attrs.has(type(answer)):

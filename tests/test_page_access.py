@@ -174,7 +174,8 @@ class Recorder(LossyProxy):
 
 @pytest.fixture
 def watched_page(site: Site) -> Iterator[str]:
-    """The URL of a page whose requests to the API are recorded; it listens to all addresses."""
+    """The URL of a page whose requests to the API are recorded; the page listens on all
+    addresses."""
     Recorder.api, Recorder.lost = site.api, set()
     with serve_http(Recorder) as api:
         yield site.serve_dashboard(api=api, STREAMLIT_SERVER_ADDRESS="0.0.0.0")
@@ -248,7 +249,7 @@ def test_lines_from_refreshes_are_counted_once(
     job = site.submit(
         f"seq 3; printf unfin; {waiting(more)}; echo ished; seq 20; {waiting(gate)}; echo last"
     )
-    page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
+    page.route(f"{site.api}/**", lambda route: route.abort())  # unreachable for the browser
     visit(page, f"{site.url}/?job={job.id}")
     if times:
         page.get_by_label("Times").check()

@@ -148,7 +148,8 @@ def test_a_search_shows_some_of_many_lines_and_more_on_request(site: Site, page:
 
 
 class BusyProxy(LossyProxy):
-    """Loses the answer to the first rerun, and refuses the first search: it is another's turn."""
+    """Loses the response to the first rerun, and refuses the first search, as if another search had
+    its turn."""
 
     def pass_on(self, body: bytes | None) -> None:
         if not self.path.startswith("/logs?") or "search" in self.lost:
@@ -165,7 +166,7 @@ class BusyProxy(LossyProxy):
 
 @pytest.fixture
 def busy_page(site: Site) -> Iterator[str]:
-    """The URL of a page whose way to the API is like that."""
+    """The URL of a page that reaches the API through such a proxy."""
     BusyProxy.api, BusyProxy.lost = site.api, set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), BusyProxy)
     Thread(target=server.serve_forever, daemon=True).start()

@@ -49,9 +49,9 @@ HOST = socket.gethostname()
 BASE = 0  # the number of the folder that holds the storage
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # there, fsync takes no time
 THREADS = 6  # most of the time is spent waiting for the kernel to close an inotify
-PAIRS = 12  # tried at each prefix, unless all are
-# No promise needs the text of the wish: an empty file, whose name is durable, is one. What is lost
-# is the reason that a person gave.
+PAIRS = 12  # pairs to try at each prefix, unless all are tried
+# No promise needs the text of a cancel request: an empty file with a durable name is enough. Only
+# the reason that a person gave can be lost.
 SUPERFLUOUS = {"fsync jobs/running/ID/cancel"}
 NAMES = [scene.__name__ for scene in SCENES]
 
@@ -81,7 +81,7 @@ def recorded(scene: str) -> list[Operation]:
 
 
 def settled(operations: list[Operation]) -> int:
-    """How many operations at the beginning were durable long before the scene."""
+    """The number of operations at the beginning that were durable long before the scene."""
     return next((n for n, o in enumerate(operations) if o["do"] == "settled"), 0)
 
 
@@ -177,7 +177,7 @@ def path_of(nodes: dict[int, Node], number: int) -> str:
 
 
 def build(tree: Tree, base: Path) -> None:
-    """Put it on the real disk."""
+    """Builds it on the real disk."""
     for path in sorted(tree):
         node = tree[path]
         if node.is_folder:
@@ -239,7 +239,7 @@ def ended_in(tree: Tree) -> dict[str, tuple[Status, int | None]]:
 
 
 def waiting_in(tree: Tree) -> set[str]:
-    """The jobs in a queue that were to be started: not claimed, or put back, or to be retried."""
+    """The jobs in a queue that are to be started: not claimed, put back, or to be retried."""
     found = set()
     for path in tree:
         parts = path.split("/")
@@ -295,7 +295,7 @@ def work(root: Path, tally: Path) -> list[tuple[str, int]]:
 
 
 def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
-    """Was every promise kept?"""
+    """Checks that every promise was kept."""
     store = FolderStore(root)
     places = [path for path in root.glob("*/**") if ID_RE.fullmatch(path.name)]
     here = {path.name for path in places if path.parent.name != "tmp"}
@@ -317,7 +317,7 @@ def check_job(made: Promises, job: Job, started: list[int]) -> None:
     assert len(set(attempts)) == len(attempts), f"started twice: attempts {attempts}"
     allowed = 1 + made.answered.get(job.id, 0)
     assert len(attempts) <= allowed, f"started too often: attempts {attempts}"
-    if job.status is Status.LOST and job.cwd is None:  # without its cwd, no retry would help
+    if job.status is Status.LOST and job.cwd is None:  # without its cwd, no retry would succeed
         assert job.attempt == allowed, "it was lost for good with retries left"
     if job.id in made.waiting:
         assert started, "what waited to be started was not"
@@ -368,7 +368,7 @@ class State:
         return promises_at(self.operations, self.cut)
 
     def fingerprint(self, made: Promises) -> str:
-        """Equal for states that look alike and of which the same was said."""
+        """Equal for states that look the same and with the same responses."""
         tree = self.tree
         return f"{made} {[(path, tree[path].content) for path in sorted(tree)]}"
 
@@ -488,7 +488,7 @@ def newly_at_risk(operations: list[Operation], number: int) -> Iterator[State]:
 
 
 def is_needed(operations: list[Operation], number: int) -> bool:
-    """Does a promise break if this fsync is left out, which is kept with it?"""
+    """Does leaving out this fsync break a promise that holds with it?"""
     for state in newly_at_risk(operations, number):
         made = state.promises
         if broken_promise(state, made):

@@ -64,7 +64,7 @@ LIMITS = {"TAILBOARD_UNREACHABLE": "2", "TAILBOARD_LOST_AFTER": "3"}
 
 
 class Team:
-    """Machines: each is a spool, in which workers are started and killed."""
+    """Machines, each of which is a spool in which workers are started and killed."""
 
     def __init__(self, url: str, place: Path, processes: Processes) -> None:
         self.url, self.place, self.processes = url, place, processes
@@ -88,7 +88,7 @@ class Team:
         return self.store.submit(Job(command=command, **fields))
 
     def begin(self, line: str) -> Job:
-        """A job that says "started" before the line, and that machine a has begun."""
+        """A job that prints "started" before the line, and that machine a has started."""
         job = self.submit(f"echo started; {line}")
         self.start("a")
         self.wait_for_log(job, "started\n")
@@ -335,7 +335,7 @@ def test_no_job_is_lost_while_its_spool_is_unavailable(team: Team, gate: Gate) -
     wait_until(lambda: "relay trouble=" in team.processes.text(), 30)
 
     def is_put_back() -> bool:
-        shutil.rmtree(team.place / "a", ignore_errors=True)  # the worker makes folders there
+        shutil.rmtree(team.place / "a", ignore_errors=True)  # the worker creates folders there
         with suppress(OSError):  # as it has just done again
             (team.place / "elsewhere").rename(team.place / "a")
         return (team.place / "a" / "name").exists()
@@ -664,7 +664,7 @@ def test_a_machines_pending_deletions_are_eventually_dropped(
 
 
 def age(redis: RedisServer, seconds: int, *machines: RedisMachine) -> None:
-    """Make the last reports of these machines so much older."""
+    """Makes the last reports of these machines this much older."""
     for machine in machines:
         redis.do("ZINCRBY", "tailboard:heard", -seconds, machine.spool.name)
 
@@ -700,7 +700,7 @@ def test_a_redis_outage_or_clock_step_does_not_make_a_machine_unreachable(
 def test_no_machine_declares_itself_lost(
     team: Team, redis: RedisServer, machine: RedisMachine
 ) -> None:
-    """It was stopped between its report and its judgement, while others reported."""
+    """It was stopped between its report and its check, while others reported."""
     job = team.submit("true")
     with claim(machine):
         machine.sync()
@@ -712,7 +712,7 @@ def test_no_machine_declares_itself_lost(
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set this machine's clock so many days ahead; that of Redis stays."""
+    """Sets this machine's clock this many days ahead; the clock of Redis stays."""
     real = time.time
 
     def set_clock(days: float) -> None:
@@ -740,7 +740,7 @@ def redis_time(team: Team) -> float:
 
 
 def trust_clock(machine: RedisMachine, now: float) -> None:
-    """As it is after an hour in which this clock did not jump."""
+    """Sets the state after an hour in which this clock did not jump."""
     mono = time.monotonic()
     ledger = Retention(machine.spool.boot, now - mono, mono - CLOCK_TRIAL, mono)
     with open(f"{machine.spool.root}/retention-redis", "wb") as file:
@@ -841,7 +841,7 @@ def claim(machine: RedisMachine) -> Claim:
 
 
 def check_cancelled(machine: RedisMachine, job: Job, code: int | None = None) -> None:
-    """Redis and the machine's spool agree on how it ended."""
+    """Checks that Redis and the machine's spool agree on the outcome."""
     machine.sync()
     for found in (machine.redis.get(job.id), machine.spool.get(job.id)):
         seen = found.status, found.exit_code, found.reason
@@ -850,7 +850,8 @@ def check_cancelled(machine: RedisMachine, job: Job, code: int | None = None) ->
 
 
 def test_jobs_cancelled_while_starting_end_as_cancelled(team: Team, tmp_path: Path) -> None:
-    """Whether the machine has reported the start, is about to, or the first attempt just failed."""
+    """Whether the machine has reported the start, is about to, or the first attempt has just
+    failed."""
     team.start("a", "--slots", "24")
     jobs = [
         team.submit("exec sleep 1000" if number % 2 else "exit 1", retries=number % 2 or 50)
@@ -1173,7 +1174,7 @@ def test_nothing_is_taken_while_a_machine_restores(team: Team, api: str) -> None
 
 
 def test_a_take_notices_that_redis_was_rolled_back(team: Team, redis: RedisServer) -> None:
-    """Also before the machine's next report, and after a restart of its worker."""
+    """Even before the machine's next report, and after a restart of its worker."""
     spool = team.spool("a")
     instance = spool.instances.begin()
     for _ in range(3):
@@ -1279,7 +1280,8 @@ def test_a_damaged_record_of_a_queued_job_affects_only_that_job(
 def test_a_damaged_record_of_a_running_job_is_repaired_by_its_machine(
     team: Team, api: str, redis: RedisServer, gate: Gate
 ) -> None:
-    """A line that is not a record stays and is shown as damaged; the job ends as it did."""
+    """A line that is not a record is kept and shown as damaged; the job still gets its real
+    outcome."""
     damages = [d for d in LOSING + HARMLESS if "token" not in d[0]]
     jobs = [team.submit(f"echo started; {gate.wait}; echo done") for _ in damages]
     team.start("a", "--slots", str(len(jobs) + 1))
@@ -1474,7 +1476,7 @@ def test_pauses_survive_an_emptied_redis(
 def test_a_disk_error_drops_no_job_that_was_taken(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis gives a job again that is not confirmed, and the disk fails as the relay reads it."""
+    """Redis offers an unconfirmed job again, and the disk fails while the relay reads it."""
     machine = RedisMachine(team.url, str(team.place / "m"))
 
     def fail(*_: Any) -> bytes:
@@ -1580,7 +1582,7 @@ def test_a_network_with_stalls_drops_and_delays_duplicates_nothing(
 ) -> None:
     ran, url = tmp_path / "ran", f"redis://127.0.0.1:{proxy.port}/0"
 
-    def is_away() -> bool:
+    def is_unavailable() -> bool:
         text = team.processes.text()
         return text.count("redis away") > text.count("redis back")
 
@@ -1590,9 +1592,9 @@ def test_a_network_with_stalls_drops_and_delays_duplicates_nothing(
     proxy.drop()
     proxy.delay = 0.02
     wait_until(lambda: team.store.counts()[Status.SUCCEEDED] > 10, 60, team.processes.text)
-    wait_until(lambda: not is_away(), 60, team.processes.text)  # it is logged once a minute
+    wait_until(lambda: not is_unavailable(), 60, team.processes.text)  # it is logged once a minute
     proxy.stall()
-    wait_until(is_away, 60, team.processes.text)
+    wait_until(is_unavailable, 60, team.processes.text)
     proxy.drop()
     proxy.go_on()
     proxy.delay = 0.0
@@ -1750,7 +1752,7 @@ def test_an_outage_with_followers_is_one_line_in_the_log(
 def test_a_log_without_its_middle_begins_after_the_gap(
     team: Team, machine: RedisMachine, api: str
 ) -> None:
-    """Its worker has given back the head of the log while Redis was away."""
+    """Its worker has freed the beginning of the log while Redis was unavailable."""
     job = team.submit("true")
     with claim(machine) as held:
         machine.sync()

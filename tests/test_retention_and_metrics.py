@@ -1,4 +1,4 @@
-"""What runs for a year without anybody: retention, health, metrics and the webhook."""
+"""What keeps Tailboard running unattended: retention, health, metrics and the webhook."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def prune(storage: FolderStore, days: int, size: int = 0) -> None:
 
 @pytest.fixture
 def storage(storage: FolderStore) -> FolderStore:
-    """A folder whose retention believes the clock."""
+    """A folder whose retention trusts the clock."""
     trust_clock(storage)
     return storage
 
 
 def trust_clock(storage: FolderStore) -> None:
-    """As it is after an hour in which no clock jumped."""
+    """Sets the state after an hour in which no clock jumped."""
     now = time.monotonic()
     ledger = Retention(storage.boot, time.time() - now, now - CLOCK_TRIAL, now)
     with open(f"{storage.root}/retention", "wb") as file:
@@ -143,7 +143,7 @@ def test_deletion_by_age_stays_within_its_hourly_limit(
     assert len(all_ids(storage)) == 2
     deleted = [r.message for r in caplog.records if r.message.startswith("deleted job=")]
     assert len(deleted) == 3 and all("it ended before" in line for line in deleted)
-    prune(storage, 3, 150_000)  # so many bytes are not slowed
+    prune(storage, 3, 150_000)  # deletion by bytes is not limited
     assert len(all_ids(storage)) == 1
     ledger = read_ledger(storage) | {"hour_began": time.monotonic() - CLOCK_TRIAL}
     Path(storage.root, "retention").write_text(json.dumps(ledger))
@@ -476,8 +476,8 @@ def test_the_webhook_reports_failures_and_is_retried(
 
 
 class Endless:
-    """A receiver that sends the beginning of an answer, and then the same bytes without end, until
-    the other side closes the connection."""
+    """A receiver that sends the beginning of a response and then the same bytes endlessly, until
+    the client closes the connection."""
 
     def __init__(self, begin: bytes, then: bytes, pause: float) -> None:
         self.begin, self.then, self.pause = begin, then, pause

@@ -542,7 +542,7 @@ def test_a_scheduler_defers_slow_work_to_its_next_pass(
 
 
 def settle(storage: FolderStore, text: str, name: str = "hourly") -> None:
-    """Set a schedule back, or forward, by hand."""
+    """Sets the state of a schedule by hand."""
     path = Path(storage.root, "schedules", f"{name}.state")
     state = json.loads(path.read_text())
     path.write_text(json.dumps(state | {"since": None, "settled": utc(at(text))}))
@@ -557,7 +557,7 @@ def test_a_schedule_saved_with_a_fast_clock_is_corrected_once(
     state = folder / "schedules" / "hourly.state"
     files = set()
     for _ in range(5):
-        scheduler.plans.clear()  # as when it looks again
+        scheduler.plans.clear()  # as at its next check
         scheduler.fire_all_due()
         files.add(state.stat().st_ino)
     assert len(files) == 1, "each write makes a new file"
@@ -590,13 +590,13 @@ def test_a_failing_schedule_never_stops_the_others(storage: FolderStore, folder:
     for name in ("a", "b", "c"):
         storage.saved.save(hourly(saved=name))
         settle(storage, "2040-11-25T03:00", name)
-    (folder / "schedules" / "b.runs").mkdir()  # its jobs cannot be noted
+    (folder / "schedules" / "b.runs").mkdir()  # its jobs cannot be recorded
     scheduler = Scheduler(storage, Clock("2040-11-25T04:00"))
     scheduler.fire_all_due()
     assert sorted(str(job.saved) for job in storage.list()[0]) == ["a", "c"]
     assert list(scheduler.errors.current) == ["schedule=b"]
     (folder / "schedules" / "b.runs").rmdir()
-    for _ in range(2):  # it finds that it was interrupted, and then does it
+    for _ in range(2):  # it notices the interruption and completes the run
         scheduler.clock = Clock("2040-11-25T04:01")
         scheduler.plans.clear()
         scheduler.fire_all_due()
@@ -665,7 +665,7 @@ def test_a_scheduler_killed_at_any_step_starts_one_job(
     for number in range(1, len(steps) + 1, 1 if full else 5):
         case = scene(number)
         case.die_at(number, "fire", str(case.folder), "hourly")
-        for _ in range(3):  # another worker finds that it was interrupted, and then does it
+        for _ in range(3):  # another worker notices the interruption and completes the run
             fire_due(case.storage, case.storage.saved.load("hourly"), time.time())
         jobs = case.storage.list()[0]
         assert len(jobs) == 1, steps[:number]

@@ -13,7 +13,8 @@ from web import EVENTS, Stream, admitted, follow, stalled
 
 @dataclass
 class SlowFollowers:
-    """A follower of a job that writes nothing; two that stopped reading; no place is free."""
+    """A follower of a job that writes nothing, and two that have stopped reading; no place is
+    free."""
 
     site: Site
     idle: Stream

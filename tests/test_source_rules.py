@@ -32,7 +32,7 @@ def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
 
 
 def name_of(call: ast.Call) -> str:
-    """As it is written: open, os.open, shutil.rmtree, cls."""
+    """The name as it is written: open, os.open, shutil.rmtree, cls."""
     return ast.unparse(call.func)
 
 

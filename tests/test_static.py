@@ -1,4 +1,4 @@
-"""The page's JavaScript that needs no page: the pure files of static/, run in Chromium."""
+"""The page's pure JavaScript, which needs no document, run in Chromium."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RUN = """async ({ url, modules, given, expression }) => {
 
 
 class Server(SimpleHTTPRequestHandler):
-    """Serves files and does not say so."""
+    """Serves files without logging."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -91,7 +91,7 @@ def job(**fields: Any) -> dict[str, Any]:
 
 
 def at(seconds: float) -> str:
-    """A time so many seconds after an hour before NOW, as the API writes it."""
+    """The time this many seconds after an hour before NOW, as the API writes it."""
     then = datetime.fromtimestamp(NOW / 1000 - 3600 + seconds, UTC)
     return then.isoformat().replace("+00:00", "Z")
 
@@ -235,7 +235,7 @@ def test_only_the_new_part_of_a_tail_is_used(script: Script) -> None:
     assert script(expression, shown=17, **given) == "new"
     assert script(expression, shown=20, **given) == ""
     assert script(expression, shown=9, **given) is None  # a part between them is missing
-    assert script(expression, shown=12, **(given | {"next": 19})) is None  # bytes that are no text
+    assert script(expression, shown=12, **(given | {"next": 19})) is None  # invalid bytes
 
 
 def test_matches_are_literal_and_ignore_case(script: Script) -> None:

@@ -721,7 +721,7 @@ def test_concurrent_cancel_and_claim_agree(store: WorkerStore, store_url: str) -
 def test_a_job_can_be_looked_up_while_it_moves(
     store: WorkerStore, store_url: str, full: bool
 ) -> None:
-    """Backwards, too: neither a look-up nor the list ever misses it."""
+    """Even backwards: neither a look-up nor the list ever misses it."""
     job = store.submit(Job(command="true", retries=99))
     mover = open_store(store_url)
     stop = threading.Event()
@@ -1319,7 +1319,7 @@ def test_a_jobs_processes_are_found_by_their_tracking_variables(
 
 @pytest.fixture
 def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
-    """A job that has ended and has a log of so many bytes; its ID."""
+    """A job that has ended and has a log of this size; returns its ID."""
 
     def ended(size: int = 100_000) -> str:
         store.submit(Job(command="true"))
@@ -1338,7 +1338,7 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
-    """All the looks of it at once."""
+    """Runs all of its checks at once."""
     for _ in store.prune(days, max_bytes):
         pass
 
@@ -1353,7 +1353,7 @@ def test_the_oldest_jobs_are_deleted_when_logs_take_too_much_space(
     assert store.finished_totals()[Status.SUCCEEDED] == 5
     with pytest.raises(JobNotFound):
         load_logs(store, ids[0])
-    prune(store, 0, 250_000)  # which has nothing to say
+    prune(store, 0, 250_000)  # which logs nothing
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("retention ")]
     said = dict(word.split("=") for word in line.split()[1:])
     assert (said["deleted_by_bytes"], said["deleted_by_age"]) == ("3", "0")
@@ -1474,7 +1474,7 @@ def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore
 
 
 def large(name: str, size: int, **fields: Any) -> SavedCommand:
-    """A saved command of about so many bytes."""
+    """A saved command of about this size."""
     command = SavedCommand(**{"saved": name, "command": "true"} | fields)
     return replace(
         command, env={"A": "x" * (size - len(saved_command.encode_command(command)) - 100)}
@@ -1562,7 +1562,7 @@ def test_a_due_command_is_fired_once_by_any_scheduler(store: WorkerStore, store_
     assert fire_due(open_store(store_url), command, soon) is None
     decision = due(command, seen, soon)
     assert decision and decision.submits
-    assert store.fire(command, seen, decision, command.job({})) is None  # it looked before that
+    assert store.fire(command, seen, decision, command.job({})) is None  # it checked before that
     assert store.saved.runs("hourly") == [job.id]
 
 
@@ -1820,7 +1820,7 @@ def test_delayed_jobs_that_are_due_are_first_in_first_out(
     store: WorkerStore, claim: Callable[[], Claim]
 ) -> None:
     now = time.time()
-    times = (now + 3.4, now + 3.2, now + 3.3)  # later than all is submitted
+    times = (now + 3.4, now + 3.2, now + 3.3)  # after everything is submitted
     waiting = [store.submit(Job(command="true", not_before=utc(at))) for at in times]
     at_once = store.submit(Job(command="true"))
     with claim() as held:

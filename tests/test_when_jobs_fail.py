@@ -318,7 +318,8 @@ def test_a_worker_acts_on_a_pause_and_its_end_at_once(
     folder: Path,
     gate: Gate,
 ) -> None:
-    """By the changes of the folder, also made by hand: it would look by itself after an hour."""
+    """It notices changes in the folder, even if made by hand; otherwise it would only check again
+    after an hour."""
     worker("--slots", "2", scan=3_600)
     running = started(storage.submit(Job(command=f"echo started; {gate.wait}")))
     storage.pauses.pause("default", None, None)
@@ -442,7 +443,7 @@ def test_no_time_in_a_journal_causes_an_error(
 
 @pytest.fixture
 def looking(job_maker: JobMaker) -> Iterator[FolderStore]:
-    """A store that looks at all queues, as a worker's does."""
+    """A store that checks all queues, like a worker's."""
     job_maker.storage.listen([])
     yield job_maker.storage
     job_maker.storage.close()
@@ -457,7 +458,7 @@ def test_delayed_jobs_are_not_read_at_each_check(
     for job in jobs:
         record = folder / "queued" / BY_HAND / job.id / "job.json"
         record.rename(record.with_name("hidden"))
-    looking._backlog.scanned_at = 0.0  # look at everything again
+    looking._backlog.scanned_at = 0.0  # check everything again
     assert looking.claim("w", "h") is None
     assert not looking.errors.current
     other = job_maker.queued()
@@ -494,7 +495,7 @@ def test_a_delayed_job_can_be_moved_by_hand(
     job = job_maker.queued(not_before=utc(time.time() + 9_000))
     assert looking.claim("w", "h") is None
     (folder / "queued" / BY_HAND / job.id).rename(folder / "tmp" / job.id)
-    looking._backlog.scanned_at = 0.0  # look at everything again
+    looking._backlog.scanned_at = 0.0  # check everything again
     assert looking.claim("w", "h") is None
     assert looking.next_due() == float("inf")
     record = folder / "tmp" / job.id / "job.json"
@@ -527,7 +528,7 @@ def test_a_damaged_start_time_ends_the_job_with_a_reason(
 def test_a_worker_wakes_when_a_job_is_due(
     storage: FolderStore, processes: Processes, ended: Callable[..., Job]
 ) -> None:
-    """By itself it would look again after an hour."""
+    """On its own it would check again only after an hour."""
     times = (
         "tailboard.intervals.HEARTBEAT_INTERVAL=3600",
         "tailboard.folder.backlog.SCAN_INTERVAL=3600",

@@ -255,7 +255,7 @@ def test_a_cancelled_job_gets_sigterm_and_keeps_its_exit_code(
 def test_a_log_contains_only_what_the_job_wrote(
     storage: FolderStore, run: Callable[..., Job]
 ) -> None:
-    """Not "Terminated", which a shell says when the program that it waits for ends by a signal."""
+    """Not "Terminated", which a shell prints when a signal ends the program that it waits for."""
     job = run(["sh", "-c", "echo started; exec sleep 600"], timeout=0.3)
     assert (job.status, job.exit_code) == (Status.TIMED_OUT, 143)
     assert load_logs(storage, job.id) == "started\n"
@@ -283,7 +283,8 @@ def test_a_cancel_or_timeout_ends_everything_that_the_job_started(
     tmp_path: Path,
     how: str,
 ) -> None:
-    """Children that ignore TERM, that changed group or session, and a daemon that forked twice."""
+    """Including children that ignore SIGTERM, that changed their group or session, and a daemon
+    that forked twice."""
     unrelated = subprocess.Popen(["sleep", "600"], env=os.environ | {"JOB_ID": "20200101-000000-0"})
     worker()
     command = python("flee", tmp_path / "pids")
@@ -339,7 +340,7 @@ def test_a_worker_started_by_a_job_survives_its_cancel(
     tmp_path: Path,
     gate: Gate,
 ) -> None:
-    """With the jobs that it runs, if it has left the job's session."""
+    """With the jobs that it runs, if the worker has left the job's session."""
     worker("--queues", "outer")
     program = shlex.join([sys.executable, str(ROOT / "worker.py"), "--queues", "inner"])
     line = f"setsid {program} --slots 3 & wait"
@@ -510,7 +511,7 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(
 def test_a_queued_job_starts_at_once_on_an_idle_worker(
     storage: FolderStore, worker: Callable[..., Any], ended: Callable[..., Job]
 ) -> None:
-    """Long before the next look at everything, also in a queue that is new."""
+    """Long before the next full scan, even in a new queue."""
     worker("--queues", "default,new", scan=600)
     wait_until(storage.workers)
     for queue in ("default", "new", "default"):
@@ -900,7 +901,7 @@ def test_jobs_claimed_on_another_host_are_left_alone(
     folder: Path,
     gate: Gate,
 ) -> None:
-    """Neither ended, adopted nor queued again, be the lock held as we see it or not."""
+    """They are not ended, adopted or queued again, whether or not their lock is held here."""
     process = worker("--slots", "2")
     jobs = [started(storage.submit(Job(command=f"echo started; {gate.wait}"))) for _ in range(2)]
     process.kill()
@@ -976,7 +977,7 @@ def test_a_shim_killed_before_its_job_started_costs_no_attempt(
         return shims[-1]
 
     def kill_first(fd: int) -> None:
-        """The shim ends while its claim is on the way to the disk."""
+        """The shim ends while its claim is being written to the disk."""
         if shims and is_alive(shims[0].pid):
             shims[0].kill()
             all_end(shims[0].pid)

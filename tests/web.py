@@ -1,4 +1,4 @@
-"""What the tests of the API share: problem details, and answers that go on."""
+"""Helpers of the API's tests: problem details, and responses that continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def is_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
-    """The answer (of requests, or of Flask's test client) is these problem details, which say
+    """Checks that a response (of requests, or of Flask's test client) is these problem details with
     these words."""
     text = answer.text
     assert answer.status_code == status, text
@@ -32,7 +32,7 @@ def is_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
 
 
 def status_of(answer: bytes) -> int:
-    """The status of an answer that came as bytes."""
+    """The status of a response in bytes."""
     assert answer.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), answer[:200]
     return int(answer.split(b" ", 2)[1])
 
@@ -44,7 +44,7 @@ def raw(
     headers: list[tuple[str, str | bytes]] | None = None,
     body: bytes = b"",
 ) -> bytes:
-    """The answer to a request that a well-behaved library would not send."""
+    """The response to a request that a well-behaved library would not send."""
     lines = [f"{method} ".encode() + (path if isinstance(path, bytes) else path.encode())]
     lines[0] += b" HTTP/1.1"
     for name, value in [*(headers or []), ("Connection", "close")]:
@@ -55,7 +55,7 @@ def raw(
 
 
 def count_jobs(site: Site) -> int:
-    """Of every status."""
+    """The number of jobs with each status."""
     return sum(site.get("/jobs").json()["counts"].values())
 
 
@@ -82,7 +82,7 @@ class Stream:
         wait_until(lambda: data in self.data, describe=lambda: self.data[-1_000:])
 
     def rest(self) -> bytes:
-        """All that came, once the server has ended the answer."""
+        """Everything received, once the server has ended the response."""
         wait_until(lambda: not self.thread.is_alive(), describe=lambda: self.data[-1_000:])
         return self.data
 
@@ -123,7 +123,7 @@ def admitted(site: Site, path: str, **headers: str) -> Stream:
 
 
 def stalled(site: Site, path: str) -> socket.socket:
-    """A follower that got a place, and reads no more than that."""
+    """A follower that got a place and reads no further."""
 
     def ask() -> socket.socket | None:
         connection = site.connect(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The worker as in a container, where it believes to be process 1."""
+"""The worker as in a container: it believes that it is process 1."""
 
 from __future__ import annotations
 
