@@ -536,7 +536,7 @@ def test_health_names_only_a_few_of_many_queues(client: FlaskClient, job_maker: 
         job_maker.queued(queue=f"queue-{number:02}")
     reported = client.get("/healthz").json["reason"]
     named = ", ".join(f"queue-{number:02}" for number in range(5))
-    assert told == f"jobs wait in {named} and 7 more, which no worker serves"
+    assert reported == f"jobs wait in {named} and 7 more, which no worker serves"
 
 
 def test_many_concurrent_health_checks_get_the_truth(client: FlaskClient) -> None:

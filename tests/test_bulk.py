@@ -213,8 +213,8 @@ def test_failures_of_a_bulk_command_are_reported_at_the_end(run: Run, job_maker:
         fcntl.flock(journal, fcntl.LOCK_EX)
         done = run("delete", "--q", "DEPLOY", "--yes")
     assert (done.exit_code, done.stdout.split()) == (1, [first, third])
-    told = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded; try again\n"
-    assert done.stderr.endswith(told)
+    reported = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded; try again\n"
+    assert done.stderr.endswith(reported)
     assert [job.id for job in job_maker.storage.list()[0]] == [second]
 
 

@@ -787,8 +787,8 @@ def test_a_folder_of_another_user_is_refused(private: Path) -> None:
         pytest.skip("needs to give files to others")
     for place in (private, private / "queued"):
         os.chown(place, 12_345, 12_345)
-        told = f"{place} belongs to 12345, who can run commands as root: start this as 12345"
-        assert told in refusal(private)
+        reported = f"{place} belongs to 12345, who can run commands as root: start this as 12345"
+        assert reported in refusal(private)
         os.chown(place, 0, 0)
 
 
@@ -826,10 +826,10 @@ def test_worker_and_api_do_not_start_on_a_folder_that_others_can_write_to(
         processes.worker(**redis),
     ]
     assert [process.wait(30) for process in started] == [1, 1, 1]
-    told = processes.text()
-    assert told.count(f"other users can write in {folder}, and therefore run commands as") == 2
-    assert told.count(f"TAILBOARD_SPOOL: other users can write in {spool},") == 1
-    assert "Traceback" not in told
+    reported = processes.text()
+    assert reported.count(f"other users can write in {folder}, and therefore run commands as") == 2
+    assert reported.count(f"TAILBOARD_SPOOL: other users can write in {spool},") == 1
+    assert "Traceback" not in reported
 
 
 def test_a_damaged_secret_is_not_used(storage: FolderStore, folder: Path) -> None:

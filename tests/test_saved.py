@@ -147,8 +147,8 @@ def test_missed_times_are_replaced_by_one_run_that_says_so(
     decision = due(command, settled(begin, command), at(now))
     assert decision and decision.submits
     assert decision.key == own_key(f"hourly@{now[:13]}:00Z")
-    told = reason and f"replaces {reason}, when no worker was running"
-    assert decision.reason == told
+    reported = reason and f"replaces {reason}, when no worker was running"
+    assert decision.reason == reported
 
 
 def test_years_of_missed_minutes_are_found_at_once() -> None:

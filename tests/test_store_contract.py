@@ -598,8 +598,8 @@ def test_the_error_says_why_a_job_cannot_be_deleted(
     store: WorkerStore, bring: Callable[..., Job], status: Status
 ) -> None:
     job = bring(status)
-    told = f"^job {job.id} is still {status}: only jobs that have ended can be deleted$"
-    with pytest.raises(WrongState, match=told):
+    reported = f"^job {job.id} is still {status}: only jobs that have ended can be deleted$"
+    with pytest.raises(WrongState, match=reported):
         store.delete(job.id)
 
 

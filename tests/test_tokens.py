@@ -283,5 +283,7 @@ def test_tokens_made_at_once_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_without_a_file_no_token_is_made(client: FlaskClient) -> None:
-    told = client.application.test_cli_runner().invoke(args=["token", "anna"])
-    assert told.exit_code == 1 and "TAILBOARD_TOKENS must name the token file" in told.stderr
+    reported = client.application.test_cli_runner().invoke(args=["token", "anna"])
+    assert (
+        reported.exit_code == 1 and "TAILBOARD_TOKENS must name the token file" in reported.stderr
+    )
