@@ -182,7 +182,7 @@ def test_endless_request_bodies_are_limited(site: Site) -> None:
         answers = [receive(client) for client in clients]
     refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503 ")]
     assert 0 < len(refused) < len(answers)
-    assert b"retry-after" in refused[0].lower() and b"too many large bodies" in refused[0]
+    assert b"retry-after" in refused[0].lower() and b"too many large request bodies" in refused[0]
 
 
 def test_a_response_that_fails_is_our_own_500(tmp_path: Path) -> None:

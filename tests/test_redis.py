@@ -595,7 +595,7 @@ def test_a_silent_machine_loses_its_job_and_is_fenced(team: Team, gate: Gate) ->
     pid = team.store.get(job.id).pid
     team.start("b", **LIMITS)
     found = team.wait(job)
-    assert found.status is Status.LOST and "gone for" in (found.reason or "")
+    assert found.status is Status.LOST and "did not report for" in (found.reason or "")
     assert pid and is_alive(pid), "its machine cannot be told"
     worker.send_signal(signal.SIGCONT)
     wait_until(lambda: not is_alive(pid), 30, team.processes.text)
