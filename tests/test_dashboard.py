@@ -532,7 +532,7 @@ def test_a_link_fills_the_fields_on_a_phone_and_runs_nothing(site: Site, page: P
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     page.get_by_label("What to back up").fill("")
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.get_by_text("TARGET must be given")).to_be_visible()
+    expect(page.get_by_text("TARGET is required")).to_be_visible()
     expect(page.get_by_label("What to back up")).to_be_focused()
     assert jobs_of(site, "by-link") == []
     page.keyboard.type("/var")

@@ -85,7 +85,7 @@ def test_filters_select_the_jobs(site: Site, job_maker: JobMaker) -> None:
         ({"q": "a\nb"}, "q must be"),
         ({"q": "x", "since": "yesterday"}, "since must be like 30s"),
         ({"q": "x", "per_job": 0}, "per_job must be a whole number from 1 to 1,000"),
-        ({"q": "x", "before": f"{UNKNOWN}.-1.0"}, "before must be what `next` said"),
+        ({"q": "x", "before": f"{UNKNOWN}.-1.0"}, "before must be the value of `next`"),
         ({"q": "x", "before": "x"}, "before must be"),
         ({"q": "x", "tail": "1"}, "unknown field 'tail'"),
     ],
