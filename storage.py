@@ -193,7 +193,7 @@ class Jobs(Protocol):
 
         `job`: None if times are skipped or only the schedule changes. Returns the submitted job.
         Returns None, and changes nothing, if the stored command or schedule no longer equals
-        `command` and `seen`: somebody changed it or another worker was faster. Also returns None if
+        `command` and `seen`: it was changed, or another worker got it first. Also returns None if
         it had to finish an interrupted firing first. BlockingIOError if another worker is changing
         a schedule at this moment. JobError and ValueError as `submit`."""
 

@@ -203,7 +203,7 @@ class Job(JobOptions):
 
 PLACES_OF_JOB = {"id": places_of(Job)["id"]} | places_of(Job)  # JSON begins with the ID
 WIRE = [name for name, places in PLACES_OF_JOB.items() if places.is_on_wire]
-RECORD_CHECKS: dict[str, Check] = {  # a person may have edited a record
+RECORD_CHECKS: dict[str, Check] = {  # a user may have edited a record
     name: places.record_check for name, places in PLACES_OF_JOB.items() if places.record_check
 }
 RECORD = list(RECORD_CHECKS)

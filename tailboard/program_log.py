@@ -27,15 +27,15 @@ class RepeatedErrors:
     """Logs an error about a subject (such as a job) once, and again only if it changes or
     recurs."""
 
-    LIMIT = 1_000  # things known at once; the oldest are forgotten
+    LIMIT = 1_000  # subjects remembered; the oldest are forgotten
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
-        self.current: dict[str, str] = {}  # by thing, such as "job=ID": the text of its error
+        self.current: dict[str, str] = {}  # by subject, such as "job=ID": its error message
 
     def report(self, thing: str, error: Exception) -> None:
-        """Log this error unless it is the current one of this thing. Errors other than OSError,
-        ValueError and JobError are logged with their traceback."""
+        """Log this error unless it is already the current one of this subject. Errors other than
+        OSError, ValueError and JobError are logged with their traceback."""
         text = str(error) or type(error).__name__
         if self.current.get(thing) == text:
             return
@@ -46,5 +46,5 @@ class RepeatedErrors:
         self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
 
     def resolved(self, thing: str) -> None:
-        """The thing has no error now."""
+        """The subject has no error now."""
         self.current.pop(thing, None)

@@ -136,7 +136,7 @@ class SavedCommand(JobOptions):
         return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
 
 
-COMMAND_CHECKS: dict[str, Check] = {  # a person may have edited the file
+COMMAND_CHECKS: dict[str, Check] = {  # a user may have edited the file
     name: places.saved_check
     for name, places in places_of(SavedCommand).items()
     if places.saved_check

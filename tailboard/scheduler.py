@@ -56,7 +56,7 @@ def active_run(store: SchedulerStore, name: str) -> str | None:
 def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | None:
     """Submit the job of a saved command that is due at `now` (seconds since 1970), or store that
     its times are skipped because an earlier run is active. Returns the job; None if none was
-    submitted, also if another worker was faster."""
+    submitted, also if another worker got it first."""
     seen = store.saved.load_schedule(command.saved)
     decision = due(command, seen, now)
     if decision is None:

@@ -20,7 +20,7 @@ YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # seconds since 1970
 DATE = "[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 QUEUE_RE = re.compile(r"[a-z0-9_-]{1,32}")
 QUEUE_NAMES = "1 to 32 of the characters a-z 0-9 _ -"
-LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"  # a text that is not blank and has no NUL
+LINE = r"^[^\x00]*[^\x00\s][^\x00]*$"  # a string that is not blank and has no NUL
 DAY_RE = re.compile(DATE)
 ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 # Errors that are not a job's fault, and end when the machine has free resources again.

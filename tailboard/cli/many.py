@@ -128,7 +128,7 @@ class Progress:
         except KeyboardInterrupt:
             self._sum_up()
             sys.exit(INTERRUPTED)
-        except StoreUnreachable as error:  # the other jobs would fail in the same way
+        except StoreUnreachable as error:  # all other jobs would fail in the same way
             self.failures.append(f"interrupted: {error}")
         self._sum_up()
         sys.exit(1 if self.failures else 0)

@@ -205,7 +205,7 @@ class Backlog:
                 if request := read_cancel_request(folder):
                     cancel_queued(self._folders, folder, request.reason)
             except (FileNotFoundError, JobError):
-                pass  # another worker was faster
+                pass  # another worker got it first
             except OSError as error:  # it affects only this job and must not prevent claims
                 if error.errno in RESOURCE_ERRNOS:
                     raise

@@ -71,8 +71,8 @@ class Claim(AbstractContextManager["Claim"]):
         return self
 
     def read_record(self) -> Self:
-        """Read what a queued job was submitted with; `read_verdict` reads what happened since.
-        JobNotFound if it was deleted, OSError if the disk prevents it."""
+        """Read the record of a queued job, as submitted; `read_verdict` reads what has happened
+        since. JobNotFound if it was deleted, OSError if the disk prevents it."""
         job = self.folders.load_record(self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")

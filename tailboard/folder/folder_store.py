@@ -171,7 +171,7 @@ class FolderStore(JobFolders):
             except BlockingIOError:  # another process records, cancels or claims it
                 self._backlog.retry_later(entry)
             except FileNotFoundError:
-                pass  # another worker was faster
+                pass  # another worker got it first
             except JobDamaged as error:
                 self._fail_damaged(f"{self.root}/queued/{queue}/{job_id}", error)
             except Exception as error:

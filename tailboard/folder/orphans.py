@@ -36,7 +36,7 @@ class Orphans:
                 if claim := self._lock(folder, host, alive):
                     yield claim
             except (BlockingIOError, FileNotFoundError, JobNotFound):
-                pass  # another worker was faster
+                pass  # another worker got it first
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise

@@ -42,7 +42,7 @@ class Outage:
             )
 
     def end(self) -> None:
-        """A round has succeeded."""
+        """A round of the relay has succeeded."""
         if self.logged_at:
             log.info("redis back after=%.0fs", time.monotonic() - self.since)
         self.since = self.logged_at = 0.0

@@ -49,7 +49,7 @@ class RedisLink:
             "protocol": 2,
             "socket_timeout": REDIS_TIMEOUT,
             "socket_connect_timeout": REDIS_TIMEOUT,
-            "retry": Retry(NoBackoff(), 0),  # its own retries would hang through a stall
+            "retry": Retry(NoBackoff(), 0),  # the client's own retries would prolong a hang
             "driver_info": None,  # CLIENT SETINFO, which an ACL of Redis 7.0 cannot allow
         }
         try:

@@ -30,7 +30,9 @@ class RedisFeed:
         self.changed = threading.Condition()
         self.waiting: dict[str, set[RedisNotifier]] = {}  # by job ID; "": any job
         self.places: dict[str, str] = {}  # stream -> ID of the last entry read
-        self.version = self.read_version = 0  # of `places`: the newest; the one the thread uses
+        self.version = self.read_version = (
+            0  # versions of `places`: the newest, and the one that the thread uses
+        )
         self.client_id: int | None = None  # of the thread's connection
         self.thread: threading.Thread | None = None
         self.is_closed = False

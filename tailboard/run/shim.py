@@ -13,7 +13,7 @@ from typing import Any
 from tailboard.folder.claim import Claim
 
 SHELL = "/bin/sh"  # the program that runs the shim
-SHIM_PATH = b"/usr/bin:/bin"  # where it finds `sleep`
+SHIM_PATH = b"/usr/bin:/bin"  # the shim's PATH, to find `sleep`
 
 # The shim lets a command outlive the worker. Its standard input is the locked journal of the job:
 # once the shim is dead, the lock is free. Its standard error is the log. Its standard output is its

@@ -1,4 +1,4 @@
-"""Finding the jobs for one action on many: rerun, cancel or delete."""
+"""Finding the jobs for a bulk action: rerun, cancel or delete."""
 
 from __future__ import annotations
 

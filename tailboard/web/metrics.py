@@ -129,7 +129,7 @@ class FinishedJobs:
     def __init__(self, store: storage.Store) -> None:
         self.store = store
         self.has_started = False
-        self.unfinished: set[str] = set()  # IDs at the last look
+        self.unfinished: set[str] = set()  # IDs at the last check
         self.known: set[str] = set()  # IDs of jobs that have ended, RECENT_FINISHED at most
         # Each job that ended before the last look and has this ID, or a higher one, is known.
         self.mark = ""

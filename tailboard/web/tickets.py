@@ -28,7 +28,7 @@ class Ticket(NamedTuple):
 
 def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     """The response to a request for a ticket, which allows reading the log of this job, or any log
-    (ANY_LOG). If the body names the origin of a page, that page can read the log, too."""
+    (ANY_LOG). If the body names the origin of a page, that page can read the log as well."""
     origin = TicketRequest.parse(json_body({})).origin
     key = ticket_key(state().store.secret(), g.get("named_token"))
     signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)

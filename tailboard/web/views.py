@@ -47,7 +47,7 @@ def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
 
 
 def queue_position(job: Job) -> dict[str, int]:
-    """How many jobs of its queue are older than a queued job; nothing for any other job."""
+    """How many jobs in its queue are older than a queued job; omitted for any other job."""
     if job.status != Status.QUEUED:
         return {}
     waiting = state().store.queued_by_queue().get(job.queue, [])
