@@ -1,7 +1,7 @@
 """The API: the routes over HTTP, and the application and the server that serve them.
 
-A route parses the request, calls the storage, and returns the answer. Exceptions propagate, and the
-handlers of tailboard/web/problems.py turn each into problem details (RFC 9457). OPERATIONS in
+A route parses the request, calls the storage, and returns the response. Exceptions propagate, and
+the handlers of tailboard/web/problems.py turn each into problem details (RFC 9457). OPERATIONS in
 tailboard/web/operations.py declares who can call which route."""
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_job
 
-BULK_TIME = 2.0  # seconds for finding the jobs of one answer of GET /bulk
-BULK_LIMIT = 2_000  # jobs in one answer of GET /bulk
+BULK_TIME = 2.0  # seconds for finding the jobs of one response of GET /bulk
+BULK_LIMIT = 2_000  # jobs in one response of GET /bulk
 COMMANDS = (  # of `flask`
     jobs_commands.commands,
     logs_commands.commands,

@@ -287,7 +287,7 @@ class Health(Protocol):
         """OSError if nothing can be written."""
 
     def problem(self) -> str | None:
-        """Why no job can start now, in half a sentence; None if no reason is known."""
+        """Why no job can start now, as a sentence fragment; None if no reason is known."""
 
     def unreadable(self) -> Sequence[str]:
         """The damaged jobs folders, workers, saved commands and schedules, which were omitted, each

@@ -48,7 +48,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_level(top: int, name: str) -> None:
-    """Remove a folder of the folder `top`, after moving its own folders up into `top`."""
+    """Remove a subfolder of `top`, after moving its own subfolders up into `top`."""
     with suppress(OSError):
         os.chmod(name, 0o700, dir_fd=top)  # a job may have removed our permission
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)

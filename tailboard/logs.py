@@ -115,7 +115,7 @@ class Log(AbstractContextManager["Log"], ABC):
         """([(offset of a line, excerpt of EXCERPT bytes with the match)], the `before` with which
         to continue, or None if the search has reached the beginning).
 
-        Finds up to `limit` lines that contain `needle`, whatever the case of ASCII letters, below
+        Finds up to `limit` lines that contain `needle`, ignoring ASCII case, below
         the offset `before`, newest first. Stops at `deadline` on the monotonic clock, and at the
         offset `floor`."""
         found: list[tuple[int, bytes]] = []

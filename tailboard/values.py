@@ -1,4 +1,4 @@
-"""Small values and their checks: IDs, times, numbers, texts. Imports nothing of ours."""
+"""Small values and their checks: IDs, times, numbers, strings. Imports nothing of ours."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class DelayedJobs:
     def without_delayed(self, found: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         """The jobs of `found`, a list of all queued jobs, that are not known to be delayed. Forgets
         delayed jobs that are no longer queued, and computes the delays of the others again, since
-        the wall clock may have been set."""
+        the wall clock may have been changed."""
         known, self.jobs, self.heap = self.jobs, {}, []
         return [k for k in found if k not in known or not self._hold(k, known[k])]
 

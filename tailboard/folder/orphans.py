@@ -21,7 +21,7 @@ class Orphans:
 
     def __init__(self, folders: JobFolders, workers: WorkerFiles) -> None:
         self._folders, self._workers = folders, workers
-        self._left_alone: set[str] = set()  # jobs of other PID namespaces, which were logged
+        self._left_alone: set[str] = set()  # jobs of other PID namespaces that have been logged
 
     def take_over(self, host: str, ours: Container[str]) -> Iterator[Claim]:
         """See `WorkerStore.orphans`, the contract."""

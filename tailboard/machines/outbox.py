@@ -104,7 +104,7 @@ class Outbox:
         self.by_watch: dict[int, str] = {}  # the number of a watched folder -> job ID
 
     def has_work(self) -> bool:
-        """Can the next round send or compare something at once?"""
+        """Does the next round have anything to send or compare?"""
         return bool(self.changed or self.to_compare)
 
     def hurry(self) -> None:
@@ -341,7 +341,7 @@ class Outbox:
             self._handle_report(sent, message.entry, answer.decode())
 
     def _handle_offset(self, sent: Sent, entry: SpoolEntry, offset: int) -> None:
-        if offset < 0:  # the report finds out why
+        if offset < 0:  # the next report shows why
             sent.journal = sent.offset = None
         else:
             sent.offset = offset

@@ -42,7 +42,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
 from tailboard.workers import parse_pause
 
-TIMES_KEPT = 4 << 20  # bytes of a log's samples: three days of output in each second
+TIMES_KEPT = 4 << 20  # bytes of a log's samples: enough for three days with output every second
 
 
 class Spool(FolderStore):

@@ -209,7 +209,7 @@ class Supervisor:
                     self._record(entry, verdict)
 
     def _record(self, entry: Running, verdict: Verdict) -> None:
-        """Finish or requeue a job whose shim is dead and whose lock is held here."""
+        """Finish or requeue a job whose shim is dead and whose lock this process holds."""
         if verdict.status is Status.QUEUED:
             self._requeue(entry.claim, verdict.outcome)
         else:
@@ -226,7 +226,7 @@ class Supervisor:
             log.warning("cannot start job=%s tries=%d", job.id, outcome.failed_starts)
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
-        """Finish a job whose lock is held here. It need not have been added."""
+        """Finish a job whose lock this process holds. It need not have been added."""
         job = claim.finish(outcome)
         log.info("%s job=%s exit_code=%s reason=%r", job.status, job.id, job.exit_code, job.reason)
         if job.reason != FENCED_REASON:

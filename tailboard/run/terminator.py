@@ -18,7 +18,7 @@ from tailboard.run.running import Running
 
 log = logging.getLogger("worker")
 
-SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for the processes that a job left
+SWEEP_INTERVAL = 0.05  # seconds between rounds of KILL for the processes that a job left behind
 
 
 class Terminator:

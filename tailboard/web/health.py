@@ -31,8 +31,8 @@ def check_health() -> dict[str, Any]:
 
 
 def find_reason(waiting: Mapping[str, Sequence[str]], alive: Sequence[WorkerInfo]) -> str | None:
-    """The most serious problem, in half a sentence; None if there is none. `waiting`: the IDs of
-    queued jobs by queue, without the paused queues."""
+    """The most serious problem, as a sentence fragment; None if there is none. `waiting`: the IDs
+    of queued jobs by queue, without the paused queues."""
     store = state().store
     try:
         store.check_writable()

@@ -16,7 +16,7 @@ from tailboard.web.models import LogQuery
 from tailboard.web.search_turns import Searcher
 from tailboard.web.state import state
 
-COUNT_BLOCK = 1 << 20  # bytes at a time in which matches are counted
+COUNT_BLOCK = 1 << 20  # bytes searched at a time when counting matches
 SEARCH_TIME = 2.0  # seconds for one page of matches; as much again to count lines
 LONG_LOG_BYTES = 1 << 20  # shorter ones are searched in milliseconds
 

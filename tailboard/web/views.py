@@ -17,7 +17,7 @@ from tailboard.values import utc
 from tailboard.web.state import state
 from tailboard.workers import Pause
 
-NAMES_SHOWN = 5  # of queues, in a sentence
+NAMES_SHOWN = 5  # queues named in one sentence
 RUNS_SHOWN = 5  # of a saved command, newest first
 RUN_FIELDS = (
     "id",
