@@ -212,7 +212,7 @@ SECONDS = [name for name, declared in options_of(Job).items() if declared.kind =
 
 
 def parse_record(data: bytes, job_id: str) -> Job:
-    """The Job in the bytes of a job.json; ValueError says why they are invalid."""
+    """The Job that a job.json contains; ValueError says why if it is invalid."""
     record = json.loads(data)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
@@ -227,7 +227,8 @@ def parse_record(data: bytes, job_id: str) -> Job:
 
 
 def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> bool:
-    """Does `Jobs.list` with these conditions list the job? `needle` is its `text`, casefolded."""
+    """Does the job match these conditions of `Jobs.list`? `needle` is the condition `text`,
+    casefolded."""
     if status not in (None, job.status) or queue not in (None, job.queue):
         return False
     return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()

@@ -21,7 +21,7 @@ HINT_LENGTH = 200  # characters of the log line that explains why a job failed
 class Outcome:
     """How an attempt ended: the line `ended` of the journal."""
 
-    status: Status  # a final one; QUEUED if the command of the claim never started
+    status: Status  # a final status; QUEUED if the claim's command never started
     exit_code: int | None = None  # 128+n after signal n
     reason: str | None = None
     finished_at: str | None = None  # None: now

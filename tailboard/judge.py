@@ -35,10 +35,10 @@ def judge(
     """The state that a job belongs to, if its folder is not in a final one. It presumes that the
     shim is dead: a caller that acts on the verdict holds the journal's lock.
 
-    `retries`: of the job. `attempt`: its last one. `cancel`: a request to cancel it, which
-    overrides every other outcome: `FolderStore.cancel` accepts it only before the end. `boot`: the
-    ID of this boot, "" if unknown. `changed_at`: the journal's mtime, in seconds since 1970, which
-    is the time of the exit if no line `ended` follows."""
+    `retries`: the job's option. `attempt`: the job's last one. `cancel`: a request to cancel it,
+    which overrides every other outcome: `FolderStore.cancel` accepts it only before the end.
+    `boot`: the ID of this boot, "" if unknown. `changed_at`: the journal's mtime, in seconds since
+    1970, which is the time of the exit if no line `ended` follows."""
     outcome = _outcome_of(attempt, boot, changed_at)
     recorded = outcome is attempt.ended or attempt.number == 0
     if cancel and outcome.status is not Status.CANCELLED:
@@ -56,7 +56,9 @@ class Delay:
     """How long a queued job has to wait."""
 
     until: float = 0.0  # seconds since 1970
-    at_most: float = 0.0  # seconds: the limit of the rest, in case the wall clock jumps
+    at_most: float = (
+        0.0  # seconds: upper bound of the remaining delay, in case the wall clock jumps
+    )
 
     def seconds_left(self, now: float) -> float:
         """Seconds left at `now` (seconds since 1970); 0 if the delay is over."""

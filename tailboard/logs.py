@@ -242,7 +242,7 @@ class FileLog(Log):
     def pread(self, limit: int, offset: int) -> bytes:
         data = os.pread(self.fd, limit, offset)
         # Linux reduces the size before it clears the pages, so a read during a truncation may have
-        # copied zeros from behind the new end.
+        # copied zeros from beyond the new end.
         return data[: max(0, self.size - offset)]
 
     def samples(self) -> SizeSamples:

@@ -78,7 +78,7 @@ class SavedCommand(JobOptions):
     params: list[Param] = recorded(list, check=is_list)
     # Five fields, or @daily and the like; None: it has no times:
     cron: str | None = recorded(None, check=is_text)
-    zone: str = recorded("UTC", check=is_string)  # of the times: an IANA name
+    zone: str = recorded("UTC", check=is_string)  # IANA time zone of the schedule
     paused: bool = recorded(False, check=is_bool)  # scheduled runs are skipped
     saved_at: str | None = unrecorded(None)  # RFC 3339; set by the store
 

@@ -21,7 +21,7 @@ CLOCK_TOLERANCE = 60.0  # seconds that the clock may differ from the monotonic c
 CLOCK_TRIAL = 3_600.0  # seconds of agreement before jobs are deleted by their age
 MIN_KEPT = 3_600.0  # seconds after its end in which no job is deleted to save bytes
 LARGE_LOG_SHARE = 10  # a log above this share of all bytes is trimmed before a job is deleted
-DELETED_AN_HOUR = 1_000  # jobs deleted by age at most, or a tenth of all if that is more
+DELETED_AN_HOUR = 1_000  # jobs deleted by age per hour at most; a tenth of all if that is more
 Bound = Literal["age", "bytes"]
 
 

@@ -138,7 +138,7 @@ class RedisLink:
         return float(seconds) + int(microseconds) / 1e6
 
     def checked(self, names: Iterable[bytes], known: re.Pattern[str] = ID_RE) -> Sequence[str]:
-        """Those of these names from Redis that are IDs of jobs, or match `known`. Only such names
+        """The names, among these from Redis, that are IDs of jobs or match `known`. Only such names
         may become parts of paths and keys. Each other name is logged once."""
         found = []
         for raw in names:

@@ -465,7 +465,7 @@ class RedisStore:
         key = self.link.key("restoring")
         (names,) = self.link.ask(("ZRANGE", key, oldest, "+inf", "BYSCORE"))
         if names:
-            return f"Redis has returned to an older state: {len(names)} machines are restoring their jobs"
+            return f"Redis has returned to an older state: {len(names)} machines are restoring jobs"
         return None
 
     def describe(self) -> dict[str, Any]:

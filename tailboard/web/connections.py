@@ -47,7 +47,7 @@ class Connections:
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             with suppress(OSError):  # no free descriptor for the check: try again later
-                if len(os.listdir(OPEN_FILES)) > self.limit:  # else no connection can be in excess
+                if len(os.listdir(OPEN_FILES)) > self.limit:  # else no connection must be closed
                     await asyncio.to_thread(self._close_excess, port)
 
     def _close_excess(self, port: int) -> None:

@@ -12,7 +12,7 @@ from flask import abort
 
 TURN_WAIT = 2.5  # seconds for which a search waits for its turn; the page waits 5 for an answer
 MAX_SEARCHES = 2  # of long logs at a time
-MAX_WAITING_SEARCHES = 12  # for their turn; each holds a thread
+MAX_WAITING_SEARCHES = 12  # searches that wait for their turn; each holds a thread
 
 
 class Searcher(NamedTuple):
