@@ -183,6 +183,6 @@ function describeSlots({ busy, all }) {
   if (busy < all) {
     return "";
   }
-  const words = { 1: "the slot", 2: "both slots" };
+  const words = { 1: "slot", 2: "both slots" };
   return `${words[all] ?? `all ${all} slots`} busy`;
 }

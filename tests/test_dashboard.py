@@ -1373,7 +1373,7 @@ def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, g
             re.compile(r"↓ \d+ new")
         )
         row(page, "third").click()
-        expect(state(page)).to_have_text("queued, 2nd, the slot busy")
+        expect(state(page)).to_have_text("queued, 2nd, slot busy")
         row(page, "first").click()
         expect(state(page)).to_have_text("live")
         site.kill_api()

@@ -204,7 +204,9 @@ def test_the_api_is_told_the_true_address_of_a_visitor(watched_page: str) -> Non
     assert ask(Host="tailboard.example.org") == unknown
 
 
-def test_a_visitor_from_another_machine_is_not_local_whatever_the_host(watched_page: str) -> None:
+def test_a_visitor_from_another_machine_is_not_local_whatever_its_host_header(
+    watched_page: str,
+) -> None:
     address = address_of_this_machine()
     port = watched_page.rpartition(":")[2]
     elsewhere = f"http://{address}:{port}"
