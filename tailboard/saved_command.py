@@ -114,7 +114,7 @@ class SavedCommand(JobOptions):
         for param in self.params:
             value = given.pop(param.name, param.default)
             if value is None:
-                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a text"
+                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a string"
                 raise ValueError(f"{param.name} is required: {allowed}")
             param.check_value(value)
             chosen[param.name] = value

@@ -232,7 +232,7 @@ def test_an_invalid_parameter_is_named(site: Site, query: str) -> None:
     "query", ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1"]
 )
 def test_parameters_for_a_position_exclude_each_other(site: Site, query: str) -> None:
-    is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "exclude")
+    is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "use only one of")
 
 
 def test_a_response_has_the_number_of_its_first_line(site: Site, job_maker: JobMaker) -> None:
@@ -570,7 +570,7 @@ def test_above_the_limit_only_followers_get_a_503(
     small, path, streams = full
     for headers in ({}, EVENTS):
         answer = small.get(path, headers=headers)
-        is_problem(answer, 503, "follower")
+        is_problem(answer, 503, "too many clients are following logs")
         assert int(answer.headers["Retry-After"]) > 0
     job = path.removesuffix("/logs?follow=1")
     for other in ("/jobs", job, f"{job}/logs", f"{job}/logs?download=1", "/workers"):
@@ -893,7 +893,7 @@ def test_matches_are_counted_over_the_whole_log(site: Site, job_maker: JobMaker)
 
 
 def test_counting_without_a_search_text_is_a_400(site: Site, job_maker: JobMaker) -> None:
-    is_problem(site.get(f"/jobs/{job_maker.ended()}/logs?count=1"), 400, "count goes with q")
+    is_problem(site.get(f"/jobs/{job_maker.ended()}/logs?count=1"), 400, "count needs q")
 
 
 def test_50_mb_are_searched_and_the_response_is_limited(site: Site, job_maker: JobMaker) -> None:

@@ -296,7 +296,7 @@ def test_the_last_lines_of_a_long_log_are_numbered(site: Site, page: Page) -> No
     [
         ("API", "a URL like http://127.0.0.1:5000"),
         ("PUBLIC_API", "a URL like http://127.0.0.1:5000"),
-        ("DASHBOARD", "origins as browsers send them"),
+        ("DASHBOARD", "comma-separated origins as browsers send them"),
     ],
 )
 def test_a_bad_setting_prevents_the_start(name: str, allowed: str) -> None:
