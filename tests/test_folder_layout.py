@@ -755,6 +755,8 @@ def refusal(root: Path) -> str:
 
 
 def test_a_folder_that_we_create_is_private(private: Path, tmp_path: Path) -> None:
+    made = [private, *(path for path in private.rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o077 for path in made} == {0}
     check_private("TAILBOARD_STORAGE", str(private))
     check_private("TAILBOARD_STORAGE", str(tmp_path / "missing"))
     private.chmod(0o755)

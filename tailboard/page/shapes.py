@@ -42,7 +42,7 @@ class ListChanges(RowChanges):
 class SentList(TypedDict):
     """The list that the job list has received in full."""
 
-    number: str  # another for each list; empty before the first
+    number: str  # changes with each new list; empty until the page has one
     filters: Filters | None
     rows: list[Job]
 
