@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 STATIC = Path(__file__).parents[2] / "static"
+# In loader.js: a comment in /* */, or a line with nothing but a comment.
+COMMENT_RE = re.compile(r"/\*.*?\*/\n*|^ *//[^\n]*\n", re.DOTALL | re.MULTILINE)
 
 Component = Callable[..., Any]
 
@@ -40,11 +43,12 @@ def static_version(names: Iterable[str]) -> str:
 
 
 def component_script(name: str, files: list[str], version: str) -> str:
-    """The script that loads a component from static/. It never mixes files of two versions."""
+    """The script that loads a component from static/. It never mixes files of two versions. It goes
+    without comments, because Streamlit sends it again with each change of the component's data."""
     imported = [file for file in files if must_refetch(file)]
     constants = {"NAME": name, "FILES": imported, "VERSION": version}
     lines = [f"const {key} = {json.dumps(value)};" for key, value in constants.items()]
-    return "\n".join([*lines, read_static("loader.js")])
+    return "\n".join([*lines, COMMENT_RE.sub("", read_static("loader.js"))])
 
 
 def make_component(name: str, files: list[str], version: str) -> Component:
