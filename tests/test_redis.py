@@ -859,7 +859,9 @@ def test_jobs_cancelled_while_starting_end_as_cancelled(team: Team, tmp_path: Pa
     ]
     for job in jobs:
         team.wait(job, Status.RUNNING)
-        assert team.store.cancel(job.id, "enough").status is Status.RUNNING
+        # Between two attempts the job is queued again, and a cancel ends it at once.
+        answered = team.store.cancel(job.id, "enough").status
+        assert answered in (Status.RUNNING, Status.CANCELLED)
     for job in jobs:
         assert team.wait(job).status is Status.CANCELLED
         assert team.spool("a").status(job.id) is Status.CANCELLED
