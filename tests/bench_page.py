@@ -10,8 +10,8 @@ from pathlib import Path
 from browser import chromium
 from conftest import wait_until
 from figures import quantiles, say_alone
+from page_site import Site, log_of, row, served, state, visit, waiting
 from playwright.sync_api import Browser, CDPSession, Page, expect
-from test_dashboard import Site, log_of, row, served, state, visit, waiting
 
 CLICKS = 30
 RUNS = 10

@@ -199,7 +199,9 @@ def test_a_response_that_fails_is_our_own_500(tmp_path: Path) -> None:
         sent.append(message)
 
     ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    asyncio.run(asgi.FlaskOverAsgi(app)(scope | ends, receive, send))
+    served = asgi.FlaskOverAsgi(app)(scope | ends, receive, send)
+    with ThreadPoolExecutor(1) as pool:  # Playwright has a loop in the main thread
+        pool.submit(asyncio.run, served).result()
     assert [message.get("status") for message in sent] == [500, None]
     assert json.loads(sent[1]["body"])["detail"].startswith("the API failed to answer")
     assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"

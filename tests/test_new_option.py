@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
-from browser import chromium
+from browser import launch
 from conftest import ROOT, Processes, free_port, wait_until
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Playwright, expect
 
 from tailboard.page.forms import FORM_FIELDS
 
@@ -108,9 +108,11 @@ def copy(tmp_path: Path, processes: Processes) -> Copy:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    with chromium() as browser:
-        yield browser.new_page()
+def page(playwright: Playwright) -> Iterator[Page]:
+    """A tab of a browser that has nothing of other tests."""
+    browser = launch(playwright)
+    yield browser.new_page()
+    browser.close()
 
 
 def record_of(folder: Path, job_id: str) -> dict[str, Any]:

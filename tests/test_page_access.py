@@ -1,5 +1,4 @@
 """Who can open the page, and from where: its WebSocket byte by byte, and in real Chromium."""
-# ruff: noqa: F811  (an argument is the fixture that is imported under its name)
 
 from __future__ import annotations
 
@@ -24,26 +23,23 @@ from conftest import (
     receive,
     wait_until,
 )
+from page_site import LossyProxy, Site, choose_interval, log_of, state, visit, waiting
 from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
 from playwright.sync_api import Locator, Page, expect
-from test_dashboard import (
-    LossyProxy,
-    Site,
-    choose_interval,
-    context,  # noqa: F401
-    gate,  # noqa: F401
-    log_of,
-    page,  # noqa: F401
-    playwright,  # noqa: F401
-    shared_context,  # noqa: F401
-    site,  # noqa: F401
-    state,
-    visit,
-    waiting,
-)
 
 from tailboard.page import client as client_module
 from tailboard.page import loads, rows, settings
+
+
+@pytest.fixture
+def site(page_site: Site) -> Site:
+    return page_site
+
+
+@pytest.fixture
+def gate(gate_file: Path) -> Path:
+    return gate_file
+
 
 VISIT = re.compile(r"visit-\d+")
 REFUSED = "requests from another site's page are refused"

@@ -1,6 +1,5 @@
 """What the page does once something has failed: why it did, the search of all logs, many jobs at
 once, queues that are paused. In real Chromium, before a real API and a real worker."""
-# ruff: noqa: F811  (an argument is the fixture that is imported under its name)
 
 from __future__ import annotations
 
@@ -13,23 +12,16 @@ from threading import Thread
 import pytest
 import requests
 from conftest import ROOT, wait_until
+from page_site import LossyProxy, Site, check_with_axe, log_of, row, state, visit
 from playwright.sync_api import Locator, Page, expect
-from test_dashboard import (
-    LossyProxy,
-    Site,
-    check_with_axe,
-    context,  # noqa: F401
-    log_of,
-    page,  # noqa: F401
-    playwright,  # noqa: F401
-    row,
-    shared_context,  # noqa: F401
-    site,  # noqa: F401
-    state,
-    visit,
-)
 
 from tailboard.job import Job
+
+
+@pytest.fixture
+def site(page_site: Site) -> Site:
+    return page_site
+
 
 REFUSED = "Error: connection refused by registry.example.com:5000"
 

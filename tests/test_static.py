@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium
-from conftest import ROOT, need
-from playwright.sync_api import Page
+from browser import launch
+from conftest import ROOT
+from playwright.sync_api import Page, Playwright
 
 from tailboard.page import rows
 from tailboard.run.hint import is_error, visible_text
@@ -70,16 +70,16 @@ class Script:
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
-    need("chromium")
+def script(playwright: Playwright) -> Iterator[Script]:
     handler = functools.partial(Server, directory=str(STATIC))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(f"{url}/error_patterns.json")
-        yield Script(page, url)
+    browser = launch(playwright)
+    page = browser.new_page()
+    page.goto(f"{url}/error_patterns.json")
+    yield Script(page, url)
+    browser.close()
     server.shutdown()
     server.server_close()
 

@@ -1,0 +1,319 @@
+"""A running API, worker and page, a browser to use them, and what the tests of the page share.
+
+pytest loads this file as a plugin. Its fixtures last for the whole session, because a site and a
+browser take seconds to start: each job of a test therefore has a name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe
+from browser import WIDE, open_profile
+from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
+from playwright.sync_api import BrowserContext, Locator, Page, Playwright, expect, sync_playwright
+
+from tailboard.folder.folder_store import FolderStore
+from tailboard.job import Job
+
+
+class Site:
+    """A running API, worker and page, and a browser to use it."""
+
+    def __init__(self, processes: Processes, storage: FolderStore, **env: str):
+        self.processes, self.storage, self.env = processes, storage, env
+        self.root = processes.output.parent
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.api = processes.api(**env)
+        self.api_process = processes.started[-1]
+        self.start_dashboard(ROOT, self.url)
+
+    def start_dashboard(self, home: Path, url: str, api: str | None = None, **env: str) -> None:
+        script = str(home / "dashboard.py")
+        port = f"--server.port={url.rpartition(':')[2]}"
+        self.processes.serve(
+            f"{url}/_stcore/health",
+            *(sys.executable, "-m", "streamlit", "run", script, port),
+            home=home,
+            TAILBOARD_API=api or self.api,
+            **env,
+        )
+
+    def serve_dashboard(self, home: Path = ROOT, api: str | None = None, **env: str) -> str:
+        """Serves a second page: with the files of another folder, another API, or other settings.
+        Yields its URL."""
+        url = f"http://127.0.0.1:{free_port()}"
+        self.start_dashboard(home, url, api, **env)
+        return url
+
+    def kill_api(self) -> None:
+        pid = self.api_process.pid
+        serving = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.api_process.kill()
+        self.api_process.wait()
+        for child in serving:  # which would continue for a while
+            os.kill(int(child), signal.SIGKILL)
+
+    def restart_api(self) -> None:
+        bind = self.api.removeprefix("http://")
+        self.processes.serve(
+            f"{self.api}/healthz",
+            *(sys.executable, "api.py"),
+            TAILBOARD_BIND=bind,
+            **self.env,
+        )
+        self.api_process = self.processes.started[-1]
+
+    def submit(self, command: str | list[str], name: str | None = None, **more: Any) -> Job:
+        return self.storage.submit(Job(command=command, name=name, **more))
+
+    def python(self, script: str, name: str | None = None) -> Job:
+        return self.submit([sys.executable, "-c", script], name)
+
+    def wait(self, job: Job, status: str) -> None:
+        wait_until(lambda: self.storage.get(job.id).status == status)
+
+    def asked(self, path: str) -> int:
+        """How often the API was asked for this, with or without a change."""
+        return len(re.findall(rf'"GET {path}" (200|304)', self.processes.text()))
+
+    def listed(self) -> int:
+        return self.asked("/jobs")
+
+
+@contextmanager
+def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Iterator[Site]:
+    root.mkdir(exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
+    kept["TAILBOARD_STORAGE"] = str(root / "jobs")
+    processes, storage = Processes(root / "output.txt", kept), FolderStore(root / "jobs")
+    try:
+        if worker:
+            processes.worker("--slots", str(slots))
+        yield Site(processes, storage, **env)
+    finally:
+        processes.end()  # first, or the worker would start the queued job
+        end_jobs(storage)
+
+
+@pytest.fixture(scope="session")
+def page_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for all tests that do not change it."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site without a worker: 205 jobs were cancelled, one is queued."""
+    need("chromium")
+    with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
+        for n in range(205):
+            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+        site.submit("true", "still waiting")
+        yield site
+
+
+ANNAS_TOKEN = "a long secret"
+
+
+@pytest.fixture(scope="session")
+def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose API requires a token; anna has a named one."""
+    need("chromium")
+    home = tmp_path_factory.mktemp("locked")
+    tokens = home / "tokens"
+    tokens.write_text(f"anna {hashlib.sha256(ANNAS_TOKEN.encode()).hexdigest()}\n")
+    with served(home, TAILBOARD_TOKEN=TOKEN, TAILBOARD_TOKENS=str(tokens)) as site:
+        yield site
+
+
+Serve = Callable[..., AbstractContextManager[Site]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """Starts a site for one test."""
+    return lambda **options: served(tmp_path / "site", **options)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def shared_context(
+    playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
+    """One browser profile, which has loaded Streamlit's own files once for all tests."""
+    context = open_profile(playwright, tmp_path_factory.mktemp("profile"))
+    yield context
+    context.close()
+
+
+# Everything except the mark that the browser already has the files of static/.
+FORGET = """() => {
+    const version = localStorage.getItem("tailboard.version");
+    localStorage.clear();
+    sessionStorage.clear();
+    if (version !== null) {
+        localStorage.setItem("tailboard.version", version);
+    }
+}"""
+
+
+@pytest.fixture
+def context(shared_context: BrowserContext) -> Iterator[BrowserContext]:
+    """The shared profile, without the data and pages of earlier tests."""
+    yield shared_context
+    for page in shared_context.pages[1:]:
+        page.evaluate(FORGET)
+        page.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """The first tab, which the tests use in turn, since opening another takes a second of processor
+    time. Changes by earlier tests are undone."""
+    page = context.pages[0]
+    yield page
+    page.unroute_all(behavior="ignoreErrors")
+    if page.url.startswith("http"):
+        page.evaluate(FORGET)
+    page.goto("about:blank")
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="null")
+
+
+@pytest.fixture
+def new_page(context: BrowserContext) -> Page:
+    """A tab for a test that changes it permanently, for example by a script that runs in each
+    page."""
+    return context.new_page()
+
+
+@pytest.fixture
+def clocked_page(new_page: Page) -> Page:
+    """A tab whose clock is `window.shift` milliseconds fast."""
+    new_page.add_init_script(
+        "const now = Date.now; window.shift = 0; Date.now = () => now() + window.shift"
+    )
+    return new_page
+
+
+@pytest.fixture
+def gate_file(tmp_path: Path) -> Iterator[Path]:
+    """A file; jobs that wait for it end once it exists."""
+    gate = tmp_path / "gate"
+    yield gate
+    gate.touch()
+
+
+def visit(page: Page, url: str) -> None:
+    """Opens the page and waits until the list is drawn and accepts clicks and keys."""
+    page.goto(url)
+    expect(page.locator(".job-list:not([inert])")).to_be_attached()
+
+
+def log_of(page: Page) -> Locator:
+    return page.get_by_role("log")
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.get_by_role("list", name="Jobs").get_by_role("link", name=name)
+
+
+def state(page: Page) -> Locator:
+    """The pill that shows the state of the log."""
+    return page.locator(".pill")
+
+
+def choose_interval(page: Page, name: str) -> None:
+    page.get_by_role("button", name="More", exact=True).click()
+    page.get_by_role("radio", name=name, exact=True).check()
+    page.keyboard.press("Escape")
+
+
+def submitted(page: Page) -> str:
+    """The ID of the job that the page has just submitted and shows."""
+    expect(page).to_have_url(re.compile(r"job=20"))
+    return page.url.rpartition("job=")[2]
+
+
+def counting(gate: Path) -> str:
+    return (
+        "import os, time, itertools\n"
+        "for n in itertools.count():\n"
+        f"    if os.path.exists({str(gate)!r}): break\n"
+        "    print('line', n); time.sleep(0.1)\n"
+    )
+
+
+def waiting(gate: Path) -> str:
+    return f"while [ ! -e {gate} ]; do sleep 0.05; done"
+
+
+class LossyProxy(BaseHTTPRequestHandler):
+    """Forwards everything to the API, but drops the response to the first POST of each kind."""
+
+    api: str
+    lost: set[str]
+
+    def do_GET(self) -> None:
+        self.pass_on(None)
+
+    def do_POST(self) -> None:
+        self.pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def pass_on(self, body: bytes | None) -> None:
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        answer = requests.request(self.command, self.api + self.path, data=body, headers=headers)
+        kind = self.path.rpartition("/")[2]
+        if body is not None and kind in ("jobs", "rerun", "run") and kind not in self.lost:
+            self.lost.add(kind)
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        for name in ("Content-Type", "ETag"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def lossy_page(page_site: Site) -> Iterator[str]:
+    """The URL of a page that reaches the API through such a proxy."""
+    LossyProxy.api, LossyProxy.lost = page_site.api, set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), LossyProxy)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield page_site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def check_with_axe(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    reported = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+    assert not reported
