@@ -92,11 +92,10 @@ class JobList {
   }
 
   addShortcuts() {
-    addShortcut("j", "next job", () => this.moveFocus(1));
-    addShortcut("k", "previous job", () => this.moveFocus(-1));
-    addShortcut("z", "hide or show the list", () => {
-      document.documentElement.classList.toggle("tailboard-list-hidden");
-    });
+    addShortcut("j", "next job", () => this.moveFocus(1), "List");
+    addShortcut("k", "previous job", () => this.moveFocus(-1), "List");
+    const toggleList = () => document.documentElement.classList.toggle("tailboard-list-hidden");
+    addShortcut("z", "hide or show the list", toggleList, "List");
   }
 
   // --- Data from the server, and navigation ---

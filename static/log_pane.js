@@ -74,11 +74,11 @@ class LogPane {
   }
 
   addShortcuts() {
-    addShortcut("g", "start of the log", () => this.toStart());
-    addShortcut("G", "end of the log", () => this.toEnd());
-    addShortcut("f", "follow the log", () => this.toEnd());
-    addShortcut("e", "next error", () => this.errors.step(1));
-    addShortcut("E", "previous error", () => this.errors.step(-1));
+    addShortcut("g", "start of the log", () => this.toStart(), "Log");
+    addShortcut("G", "end of the log", () => this.toEnd(), "Log");
+    addShortcut("f", "follow the log", () => this.toEnd(), "Log");
+    addShortcut("e", "next error", () => this.errors.step(1), "Log");
+    addShortcut("E", "previous error", () => this.errors.step(-1), "Log");
   }
 
   close() {

@@ -34,9 +34,9 @@ class PageHeader {
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
     page.editForm = (command) => this.form.edit({ command }, "");
-    addShortcut("/", "search", () => this.find("search").focus());
-    addShortcut("c", "run a job", () => this.form.open());
-    addShortcut("?", "show these shortcuts", () => this.showShortcuts());
+    addShortcut("/", "search", () => this.find("search").focus(), "Page");
+    addShortcut("c", "run a job", () => this.form.open(), "Page");
+    addShortcut("?", "show these shortcuts", () => this.showShortcuts(), "Page");
     this.drawAddress();
     this.find("page-header").inert = false; // before this, a click would have been lost
   }

@@ -1,10 +1,12 @@
-/* Keyboard shortcuts. Each part of the page adds its own; a table shows them all. */
+/* Keyboard shortcuts. Each part of the page adds its own; a sheet shows them all, by group. */
 
-const shortcuts = new Map(); // key -> { does, act }
+const GROUPS = ["Page", "List", "Job", "Log"]; // in the order of the sheet
+const shortcuts = new Map(); // key -> { does, act, group }
 
-/** `act` is called when the key is pressed outside of any field. */
-export function addShortcut(key, does, act) {
-  shortcuts.set(key, { does, act });
+/** `act` is called when the key is pressed outside of any field. `does` says what it does, and
+    `group` is one of GROUPS. */
+export function addShortcut(key, does, act, group) {
+  shortcuts.set(key, { does, act, group });
 }
 
 function isTyping(event) {
@@ -27,11 +29,18 @@ function onKey(event) {
   shortcut.act();
 }
 
+function rowHtml([key, { does }]) {
+  return `<tr><th scope="row"><kbd>${key}</kbd></th><td>${does}</td></tr>`;
+}
+
+/** The groups of the sheet, each as the body of a table with its name as heading. */
 export function shortcutRowsHtml() {
-  const rows = [...shortcuts].map(
-    ([key, { does }]) => `<tr><th scope="row"><kbd>${key}</kbd></th><td>${does}</td></tr>`,
-  );
-  return `<tbody>${rows.join("")}</tbody>`;
+  const bodies = GROUPS.map((name) => {
+    const rows = [...shortcuts].filter(([, { group }]) => group === name).map(rowHtml);
+    const heading = `<tr><th scope="rowgroup" colspan="2">${name}</th></tr>`;
+    return rows.length > 0 ? `<tbody>${heading}${rows.join("")}</tbody>` : "";
+  });
+  return bodies.join("");
 }
 
 addEventListener("keydown", onKey, { capture: true });
