@@ -50,7 +50,16 @@ from tailboard.web.health import check_health
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
 from tailboard.web.log_search import search_in_turn, searcher
-from tailboard.web.models import Bulk, Grep, Listing, LogQuery, PauseRequest, RunQuery, Submission
+from tailboard.web.models import (
+    Attention,
+    Bulk,
+    Grep,
+    Listing,
+    LogQuery,
+    PauseRequest,
+    RunQuery,
+    Submission,
+)
 from tailboard.web.openapi import describe_operations
 from tailboard.web.problems import add_error_handlers
 from tailboard.web.requests import (
@@ -146,6 +155,18 @@ def bulk() -> dict[str, Any]:
     chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
     ids = [job.id for job in chosen.jobs]
     return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+
+
+@routes.get("/names")
+def names() -> Response:
+    """The last runs of each job name or saved command."""
+    return with_etag(state().history.names())
+
+
+@routes.get("/attention")
+def attention() -> Response:
+    """The jobs that failed, timed out or were lost after a time, folded by name."""
+    return with_etag(state().history.failures(Attention.parse(query_parameters()).since))
 
 
 def created(job: Job) -> Created:

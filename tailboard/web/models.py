@@ -247,6 +247,12 @@ class Listing(Filters):
     before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
 
 
+class Attention(RequestModel):
+    """The parameters of GET /attention."""
+
+    since: Since = Field(0.0, description=SINCE)
+
+
 class TicketRequest(RequestModel):
     """The body of POST /ticket and POST /jobs/ID/ticket."""
 

@@ -14,6 +14,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from tailboard.web.models import (
+    Attention,
     Bulk,
     Grep,
     Listing,
@@ -140,6 +141,29 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description="This does not change the jobs: send one request per ID, in the order of "
         "`ids`.",
         query=Bulk,
+    ),
+    ("get", "/names"): Operation(
+        Access.TOKEN,
+        id="listNames",
+        tag="jobs",
+        summary="List the last runs of each name",
+        answers={"200": "Names", "304": ""},
+        description=(
+            "The jobs of the last 14 days that have ended, 20,000 at most, by the name of their "
+            "saved command or else their title. The name with the newest run comes first."
+        ),
+    ),
+    ("get", "/attention"): Operation(
+        Access.TOKEN,
+        id="listFailures",
+        tag="jobs",
+        summary="List recent failures by name",
+        answers={"200": "Attention", "304": ""},
+        description=(
+            "The jobs of the last 14 days that failed, timed out or were lost, the newest first; "
+            "with `since`, only those that ended after it."
+        ),
+        query=Attention,
     ),
     ("get", "/jobs/{job_id}/logs"): Operation(
         Access.TICKET_OR_TOKEN,

@@ -63,6 +63,7 @@ def answer_schemas() -> dict[str, Any]:
             type=TEXT, title=TEXT, status=NUMBER, detail=TEXT | {"description": "One sentence."}
         ),
         **job_schemas(),
+        **history_schemas(),
         **log_schemas(),
         **queue_schemas(),
         **saved_schemas(),
@@ -113,6 +114,43 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
         "GET /jobs/ID returns all of it. Left out if the command is complete.",
     }
     return listed
+
+
+def history_schemas() -> dict[str, Any]:
+    """The responses that summarize ended jobs, by name."""
+    complete = {
+        "type": "boolean",
+        "description": "False while the API still reads the records of older jobs: ask again.",
+    }
+    run = {
+        "type": "array",
+        "items": {"type": ["string", "number", "null"]},
+        "minItems": 3,
+        "maxItems": 3,
+        "description": "ID, status, seconds from start to end (null: it never started).",
+    }
+    seconds = {"type": ["number", "null"], "description": "Of the runs that succeeded, seconds."}
+    newest = field_schemas(Job, ["id", "status", "exit_code", "reason", "hint", "finished_at"])
+    return {
+        "Names": object_schema(
+            names=array_of("Name"),
+            more=COUNT | {"description": "How many more names there are."},
+            complete=complete,
+        ),
+        "Name": object_schema(
+            name=TEXT,
+            title=TEXT | {"description": "Of the newest run."},
+            saved={"type": "boolean", "description": "Is it the name of a saved command?"},
+            runs={"type": "array", "items": run, "description": "At most 20, oldest first."},
+            median=seconds,
+            succeeded=COUNT,
+            ended=COUNT,
+            last_at=TIME,
+        ),
+        "Attention": object_schema(failures=array_of("Failures"), complete=complete),
+        "Failures": object_schema(name=TEXT, count=COUNT, newest=refer("NewestFailure")),
+        "NewestFailure": object_schema(title=TEXT, **newest),
+    }
 
 
 def log_schemas() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from flask import current_app
 import storage
 from tailboard.errors import StoreUnreachable
 from tailboard.settings import Settings
+from tailboard.web.history import History
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
 from tailboard.web.operations import Access
@@ -38,6 +39,7 @@ class AppState:
         self.searches = SearchTurns()
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
+        self.history = History(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):
             store.check()
