@@ -35,6 +35,7 @@ VERSION = 2  # of job.json; a record of another one is shown, but never run
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
 LISTED_TEXT = 4_000  # characters of any other text in a list
+LISTED_VALUES = 1_000  # characters of all values of params in a list
 
 
 def is_command(value: Any) -> bool:
@@ -160,6 +161,8 @@ class Job(JobOptions):
     submitted_by: str | None = recorded(None, check=is_text)
     rerun_of: str | None = recorded(None, check=is_text)
     saved: str | None = recorded(None, check=is_text)  # the saved command that started it
+    # The values of its params, which are in `env`, too:
+    values: dict[str, str] = recorded(dict, check=is_env)
     cpu_seconds: float | int | None = unrecorded(None)
     max_rss_bytes: int | None = unrecorded(None)
     log_size: int = unrecorded(0)  # bytes
@@ -241,6 +244,7 @@ def shorten(job: Job) -> Job:
     cut = {name: text[:LISTED_TEXT] for name, text in texts.items() if len(text) > LISTED_TEXT}
     command = cut_command(job.command)
     changes: dict[str, Any] = cut | {"command": command, "is_command_cut": command != job.command}
+    changes["values"] = cut_values(job.values)
     if job.submit_reason:
         changes["submit_reason"] = job.submit_reason[:LISTED_TEXT]
     return replace(job, env={}, attempts=[], is_short=True, **changes)
@@ -261,6 +265,11 @@ def cut_command(command: str | list[str]) -> str | list[str]:
             break
         room -= len(json.dumps(word))
     return kept or [""]
+
+
+def cut_values(values: dict[str, str]) -> dict[str, str]:
+    """The values of a job's params, each with at most its share of LISTED_VALUES."""
+    return {name: value[: LISTED_VALUES // len(values)] for name, value in values.items()}
 
 
 def encode_record(job: Job) -> bytes:

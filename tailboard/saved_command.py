@@ -123,7 +123,7 @@ class SavedCommand(JobOptions):
             raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
         options = {name: getattr(self, name) for name in options_of(JobOptions)}
         changes = {"name": self.name or self.saved, "env": self.env | chosen}
-        return Job(**options | changes, saved=self.saved)
+        return Job(**options | changes, saved=self.saved, values=chosen)
 
     def definition(self) -> dict[str, Any]:
         """The saved command as JSON in a file: without its name and the time when it was saved."""

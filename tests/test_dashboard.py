@@ -1464,6 +1464,15 @@ def test_environment_values_are_not_sent_to_the_browser() -> None:
     assert "secret" not in str(rows_module.job_details(job)) + str(rows_module.job_row(job))
 
 
+def test_values_of_params_are_sent_to_the_browser_except_secrets() -> None:
+    values = {"VERSION": "1.2" * 100, "API_TOKEN": "secret", "MONKEY": "george"}
+    job = {"id": "1", "command": "c", "env": values, "values": values}
+    whole, listed = rows_module.job_details(job)["values"], rows_module.job_row(job)["values"]
+    assert whole == values | {"API_TOKEN": "•••"}
+    assert listed == whole | {"VERSION": f"{values['VERSION'][:80]}…"}
+    assert rows_module.job_row({"id": "1", "command": "c"})["values"] == {}
+
+
 def test_failures_are_counted_by_the_visitors_local_day() -> None:
     now = datetime(2026, 11, 25, 1, 0, tzinfo=ZoneInfo("Asia/Tokyo"))
     ends = ["2026-11-24T14:59:59Z", "2026-11-24T15:00:00Z", None]

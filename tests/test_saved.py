@@ -257,6 +257,7 @@ def test_values_are_passed_as_variables_and_never_in_the_command_line() -> None:
     assert job.command == 'echo "$VERSION to $PLACE"'
     assert job.env == {"A": "1", "VERSION": '"; rm -rf /', "PLACE": "test"}
     assert (job.saved, job.name) == ("deploy", "deploy")
+    assert job.values == {"VERSION": '"; rm -rf /', "PLACE": "test"}
 
 
 @pytest.mark.parametrize(
@@ -322,6 +323,7 @@ BODY: dict[str, Any] = {
     "zone": "Europe/Berlin",
     "paused": False,
 }
+TWO_PARAMS = [{"name": "TEXT"}, {"name": "TO", "default": "all"}]
 
 
 def test_a_command_is_saved_shown_listed_run_and_deleted(client: FlaskClient) -> None:
@@ -368,8 +370,17 @@ def test_a_rerun_is_a_job_of_the_same_saved_command(client: FlaskClient) -> None
     job = client.post("/saved/backup/run").get_json()
     again = client.post(f"/jobs/{job['id']}/rerun").get_json()
     assert (again["saved"], again["env"]) == ("backup", job["env"])
+    assert again["values"] == job["values"] == {"DATABASE": "all"}
     runs = client.get("/saved/backup").get_json()["runs"]
     assert [run["id"] for run in runs] == [again["id"], job["id"]]
+
+
+def test_a_list_of_jobs_has_the_values_of_params_and_cuts_long_ones(client: FlaskClient) -> None:
+    client.put("/saved/notify", json={"command": "true", "env": {"KEY": "k"}, "params": TWO_PARAMS})
+    client.post("/saved/notify/run", json={"TEXT": "x" * 30_000})
+    client.post("/jobs", json={"command": "true", "env": {"KEY": "k"}})
+    other, run = client.get("/jobs").get_json()["jobs"]
+    assert (other["values"], run["values"]) == ({}, {"TEXT": "x" * 500, "TO": "all"})
 
 
 def test_an_unchanged_list_of_saved_commands_is_not_sent_again(client: FlaskClient) -> None:

@@ -112,7 +112,7 @@ def test_a_job_is_sent_with_the_documented_fields(store: WorkerStore) -> None:
         == (
             "id command name queue cwd env timeout retries retry_delay not_before attempt status "
             "submitted_at started_at finished_at exit_code reason hint worker host pid "
-            "submitted_by rerun_of saved cpu_seconds max_rss_bytes log_size log_start"
+            "submitted_by rerun_of saved values cpu_seconds max_rss_bytes log_size log_start"
         ).split()
     )
     json.dumps(wire)

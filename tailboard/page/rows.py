@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -26,6 +27,9 @@ ROW_FIELDS = (
     *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
 )
 LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
+LISTED_VALUE = 80  # characters of a param's value in a row
+HIDDEN_VALUE = "•••"  # shown instead of a value that is probably secret
+SECRET_RE = re.compile("TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH(?!OR)|(?:^|_|API)KEY(?:_|$)")
 
 
 def is_ended(job: Job | None) -> bool:
@@ -47,7 +51,22 @@ def job_title(job: Job) -> str:
 
 def job_row(job: Job) -> Job:
     """What the list shows of a job. It is small, because each visitor receives 200 of them."""
-    return {name: job.get(name) for name in ROW_FIELDS} | {"title": job_title(job)}
+    row = {name: job.get(name) for name in ROW_FIELDS}
+    return row | {"title": job_title(job), "values": shown_values(job, LISTED_VALUE)}
+
+
+def shown_values(job: Job, most: int | None = None) -> dict[str, str]:
+    """The values of the params of a saved command that a job was given, each with at most `most`
+    characters. A value whose name suggests a secret is hidden."""
+    given: dict[str, str] = job.get("values") or {}
+    return {
+        name: HIDDEN_VALUE if SECRET_RE.search(name) else cut_value(value, most)
+        for name, value in given.items()
+    }
+
+
+def cut_value(value: str, most: int | None) -> str:
+    return value if most is None or len(value) <= most else f"{value[:most]}…"
 
 
 def row_changes(rows: Sequence[Job], sent: Iterable[Job]) -> RowChanges:
@@ -65,12 +84,13 @@ def must_send_list(changes: RowChanges, filters: Filters, sent: SentList) -> boo
 
 
 def job_details(job: Job) -> Job:
-    """What the log pane shows of a job: of its environment only the names, since values can be
-    secret."""
+    """What the log pane shows of a job: of its environment only the names and the values of params,
+    since other values can be secret."""
     hidden = ("env", "command")
     shown = {name: value for name, value in job.items() if name not in hidden}
     texts = {"title": job_title(job), "command_text": command_text(job.get("command"))}
-    return shown | texts | {"env_names": sorted(job.get("env") or {})}
+    values = shown_values(job)
+    return shown | texts | {"values": values, "env_names": sorted(job.get("env") or {})}
 
 
 def count_on_day(jobs: Iterable[Job], day: date, now: datetime) -> int:

@@ -48,7 +48,7 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
     options = {name: getattr(old, name) for name in Submission.model_fields}
     options["not_before"] = None  # that was the start time of the other job
     options["submitted_by"] = visitor() or old.submitted_by
-    job = replace(make_job(options), rerun_of=old.id, saved=old.saved)
+    job = replace(make_job(options), rerun_of=old.id, saved=old.saved, values=old.values)
     return state().store.submit(job, key, sent)
 
 
