@@ -14,6 +14,8 @@ const STYLES = [
   "saved_commands.css",
   "job_list.css",
   "log_pane.css",
+  "log_head.css",
+  "log_lines.css",
   "touch.css", // overrides the others
 ];
 const base = new URL("app/static/", document.baseURI);

@@ -1,11 +1,32 @@
-/* The log pane: which job it shows, which place in the log, and the view's settings. log_source.js
-   loads the lines, log_view.js shows them. */
+/* The log pane: its parts, and which of them act on which event. log_job.js knows the job,
+   log_places.js the place, log_source.js loads the lines, log_view.js shows them.
+
+   `state` says what the pane shows. It follows from the parts and is stored nowhere else:
+
+     "closed"     nothing: the address names no job
+     "missing"    a sentence: the server cannot show the job
+     "served"     the tail that the page's server sends, because the browser cannot reach the API
+     "waiting"    the job, or the dimmed lines of the previous one: no line was requested yet,
+                  because the API's URL has not arrived, or the request failed
+     "loading"    as "waiting", but the lines were requested
+     "following"  the end of the log, with new output as it arrives
+     "reading"    another place of the log; new output is only counted
+
+   closed → waiting           the address names a job (onAddress)
+   any other state → waiting  the address names another job or place, or times are switched on or off
+   waiting → loading          the API's URL is known: onAddress or the next refresh (onStatus)
+   loading → following, reading, and back and forth: log_source.js, `mode`
+   any state → served         log_source.js cannot reach the API; it returns to its mode once it can
+   any state → missing        the server's answer contains an error and nothing is known of the job
+   any state → closed         the address names no job */
 
 import { closeWhenRemoved } from "./dom.js";
-import { endedBadly, isEnded } from "./format.js";
+import { endedBadly } from "./format.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogHead } from "./log_head.js";
+import { LogJob } from "./log_job.js";
+import { LogPlaces } from "./log_places.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
 import { LogView } from "./log_view.js";
@@ -19,15 +40,17 @@ class LogPane {
     this.find = find;
     this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
     this.source = new LogSource(this.view, this.sourceHandlers());
+    this.shownJob = new LogJob(this.source);
+    this.places = new LogPlaces({
+      view: this.view,
+      source: this.source,
+      shown: () => this.onDrawn(),
+    });
     this.head = new LogHead(this, find);
     this.status = new LogStatus(this, find);
-    const goTo = (offset) => this.loadAround(offset);
+    const goTo = (offset) => this.places.goTo(offset);
     this.finder = new LogFind(find, this.view, goTo);
     this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
-    this.details = new Map(); // job ID -> the job as the server sent it
-    this.data = { every: null, error: "", past: [], revealed: {}, tail: null };
-    this.at = ""; // the offset that the address names
-    this.hasBegun = false; // was the list refreshed because this queued job wrote something?
     this.listen();
     this.addShortcuts();
   }
@@ -45,10 +68,10 @@ class LogPane {
   sourceHandlers() {
     return {
       shown: () => this.onDrawn(),
-      written: () => this.onWritten(),
+      written: () => this.shownJob.onWritten(),
       ended: (job) => this.onEnd(job),
       changed: () => this.status.draw(),
-      served: () => this.requestFromServer(),
+      served: () => this.shownJob.request(),
     };
   }
 
@@ -63,10 +86,9 @@ class LogPane {
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on("wrap", "change", (event) => this.setWrap(event.target.checked));
     on("times", "change", (event) => this.setTimes(event.target.checked));
-    on("jump", "click", () => this.toEnd());
-    on("to-end", "click", () => this.toEnd());
-    on("to-start", "click", () => this.toStart());
-    on("view", "click", (event) => this.onLineClick(event));
+    on("jump", "click", () => this.places.toEnd());
+    on("to-end", "click", () => this.places.toEnd());
+    on("to-start", "click", () => this.places.toStart());
     this.setWrap(readSetting("wrap", true));
     this.find("wrap").checked = readSetting("wrap", true);
     this.find("times").checked = readSetting("times", false);
@@ -74,9 +96,9 @@ class LogPane {
   }
 
   addShortcuts() {
-    addShortcut("g", "start of the log", () => this.toStart(), "Log");
-    addShortcut("G", "end of the log", () => this.toEnd(), "Log");
-    addShortcut("f", "follow the log", () => this.toEnd(), "Log");
+    addShortcut("g", "start of the log", () => this.places.toStart(), "Log");
+    addShortcut("G", "end of the log", () => this.places.toEnd(), "Log");
+    addShortcut("f", "follow the log", () => this.places.toEnd(), "Log");
     addShortcut("e", "next error", () => this.errors.step(1), "Log");
     addShortcut("E", "previous error", () => this.errors.step(-1), "Log");
   }
@@ -86,178 +108,71 @@ class LogPane {
     this.source.stop();
   }
 
-  // --- Which job ---
+  // --- What the pane shows ---
 
   get jobId() {
     return this.source.jobId;
   }
 
-  update(component) {
-    this.component = component;
-    const { data } = component;
-    if (data.job) {
-      this.details.clear(); // only the last job is kept; the list has the others
-      this.details.set(data.job.id, data.job);
+  /** What is known of the job; undefined if nothing is. */
+  get job() {
+    return this.shownJob.shown;
+  }
+
+  get component() {
+    return this.shownJob.component;
+  }
+
+  get state() {
+    if (!this.jobId) {
+      return "closed";
     }
-    this.data = data;
+    if (this.shownJob.error) {
+      return "missing";
+    }
+    if (this.source.isServed) {
+      return "served";
+    }
+    return this.source.mode === "idle" ? "waiting" : this.source.mode;
+  }
+
+  update(component) {
+    this.shownJob.update(component);
     this.onAddress();
-    this.requestFromServer();
-    this.takeServerTail();
+    this.shownJob.request();
+    this.shownJob.takeServerTail();
     this.drawHead();
   }
 
   onAddress() {
     const { job = "", at = "" } = page.address;
     this.find("log-pane").hidden = !job;
-    if (job === this.jobId && at === this.at) {
+    if (job === this.jobId && at === this.places.at) {
       return;
     }
-    const other = job !== this.jobId;
-    if (other) {
-      this.source.setJob(job);
-      this.hasBegun = false;
-      this.head.reset();
-      this.finder.setJob(job);
-      this.errors.setJob(job);
-      this.requestFromServer();
+    if (job !== this.jobId) {
+      this.chooseJob(job);
     }
-    this.at = at;
+    this.places.at = at;
     if (job) {
       this.view.dim();
       this.drawHead();
-      this.open();
+      this.places.open();
     }
   }
 
-  /** Asks the server for the job's details and, if the browser cannot reach the API, for its
-      tail. */
-  requestFromServer() {
-    if (!this.component) {
-      return; // the first update calls this again
-    }
-    const { jobId, isServed, stamped } = this.source;
-    const wanted = { job: jobId, tail: isServed, stamped: isServed && stamped };
-    const text = JSON.stringify(wanted);
-    if (text !== (this.lastRequest ?? JSON.stringify(this.data.wanted))) {
-      this.component.setStateValue("wanted", wanted);
-    }
-    this.lastRequest = text;
-  }
-
-  /** What is known of the job shown, the newest first. */
-  get job() {
-    const listed = page.find(this.jobId);
-    const detailed = this.details.get(this.jobId);
-    if (!listed || !detailed) {
-      return listed ?? detailed;
-    }
-    const newer = isEnded(detailed) && !isEnded(listed) ? {} : listed;
-    return { ...detailed, ...newer };
-  }
-
-  takeServerTail() {
-    const { tail, id } = this.data;
-    if (tail && id === this.jobId) {
-      this.source.takeServerTail(tail, this.job ? isEnded(this.job) : false);
-    }
-  }
-
-  // --- Events of the log ---
-
-  onWritten() {
-    if (this.job?.status === "queued" && !this.hasBegun) {
-      this.hasBegun = true;
-      page.refresh(); // the list still shows the job as queued
-    }
-  }
-
-  onEnd(job) {
-    const listed = page.find(job.id) ?? this.job ?? {};
-    const names = [
-      ...["status", "started_at", "finished_at"],
-      ...["exit_code", "reason", "hint", "attempt"],
-    ];
-    const end = Object.fromEntries(names.map((name) => [name, job[name]]));
-    page.local.set(job.id, { ...listed, ...end });
-    this.component.setTriggerValue("ended", job.id);
-    page.refreshLater();
-    this.drawHead();
-  }
-
-  // --- Places ---
-
-  /** Shows the log at the place in the address, else at its end. */
-  open() {
-    if (!page.status.api) {
-      return; // the header has not loaded yet; its first refresh calls this again
-    }
-    if (this.at) {
-      this.loadAround(Number(this.at));
-    } else {
-      this.source.loadTail();
-    }
-  }
-
-  /** Shows the lines around an offset, with its line marked and in the middle. */
-  async loadAround(offset) {
-    if (!(await this.source.loadPlace(offset))) {
-      return;
-    }
-    const line = this.view.lineAt(offset) ?? this.view.lines[0];
-    if (line) {
-      this.view.moveMark("marked", line);
-      this.view.scrollToLine(line);
-    }
-    this.onDrawn();
-  }
-
-  async toStart() {
-    if (this.jobId && (await this.source.loadPlace(this.source.start))) {
-      this.view.leaveEnd();
-      this.view.element.scrollTop = 0;
-      this.onDrawn();
-    }
+  chooseJob(id) {
+    this.shownJob.choose(id);
+    this.head.reset();
+    this.finder.setJob(id);
+    this.errors.setJob(id);
+    this.shownJob.request();
   }
 
   /** Goes to the line that explains why the job failed: the last error, else the last line. */
   async toHint() {
     if (!(await this.errors.stepToLast())) {
-      this.toEnd();
-    }
-  }
-
-  toEnd() {
-    if (this.source.mode === "following" || this.source.isServed) {
-      this.view.follow();
-      this.source.resetNewLines();
-      this.status.draw();
-    } else if (this.jobId) {
-      this.source.reload();
-    }
-    if (page.address.at) {
-      this.at = "";
-      page.go({ at: "" }, { replace: true });
-    }
-  }
-
-  onLineClick(event) {
-    const line = event.target.closest(".line");
-    if (!line) {
-      return;
-    }
-    if (event.target.closest(".whole")) {
-      this.showWholeLine(line);
-    } else if (event.target === line && event.offsetX < gutterWidth(line)) {
-      this.view.moveMark("marked", line);
-      this.at = line.dataset.offset ?? "";
-      page.go({ at: this.at }, { replace: true });
-    }
-  }
-
-  async showWholeLine(line) {
-    const text = await this.source.fetchWholeLine(Number(line.dataset.offset));
-    if (text !== undefined) {
-      this.view.keepPlace(() => this.view.showWhole(line, text));
+      this.places.toEnd();
     }
   }
 
@@ -271,16 +186,21 @@ class LogPane {
   setTimes(on) {
     writeSetting("times", on);
     this.source.setStamped(on);
-    this.hasBegun = false;
-    this.requestFromServer();
-    this.open();
+    this.shownJob.hasWritten = false;
+    this.shownJob.request();
+    this.places.open();
   }
 
-  // --- Drawing ---
+  // --- Events ---
+
+  onEnd(job) {
+    this.shownJob.onEnd(job);
+    this.drawHead();
+  }
 
   onStatus() {
-    if (this.jobId && this.source.mode === "idle" && !this.source.isServed) {
-      this.open(); // otherwise the server sends the tail at each refresh
+    if (this.state === "waiting") {
+      this.places.open(); // otherwise the server sends the tail at each refresh
     }
     this.drawHead();
   }
@@ -309,8 +229,8 @@ class LogPane {
   drawHead() {
     const { job } = this;
     if (this.jobId && job) {
-      const isShown = this.data.id === this.jobId;
-      this.head.draw(job, isShown ? this.data.past : [], isShown ? this.data.revealed : {});
+      const { data, isSent } = this.shownJob;
+      this.head.draw(job, isSent ? data.past : [], isSent ? data.revealed : {});
       this.errors.setShown(endedBadly(job));
       this.countErrors();
     }
@@ -324,10 +244,6 @@ class LogPane {
       this.errors.scan(start, size);
     }
   }
-}
-
-function gutterWidth(line) {
-  return Number.parseFloat(getComputedStyle(line).paddingLeft);
 }
 
 async function readErrorPatterns() {

@@ -1,7 +1,8 @@
 /* Reads a log in the background to find the lines that report an error. */
 
+import { splitBytes } from "./log_lines.js";
 import { fetchPart } from "./log_stream.js";
-import { isErrorLine, lastOverwrite, splitBytes } from "./log_text.js";
+import { isErrorLine, lastOverwrite } from "./log_text.js";
 import { pause } from "./pause.js";
 
 export const SCAN_BYTES = 8 << 20; // at most, from the end of the log

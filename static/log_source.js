@@ -23,12 +23,23 @@
    mode, a tail that does not join the lines in the view replaces them. */
 
 import { isEnded } from "./format.js";
+import {
+  boundLines,
+  countLines,
+  countNewlines,
+  LineJoiner,
+  lastBefore,
+  MOST_LINES,
+  numberAfter,
+  popUnfinished,
+  splitStamped,
+  stampedText,
+  tailBehind,
+} from "./log_lines.js";
 import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";
-import { countLines, countNewlines, LineJoiner, splitStamped, tailBehind } from "./log_text.js";
 import { page } from "./page_state.js";
 
 const ABOVE = 65_536; // bytes to fetch above the place that a link points to
-const MOST_LINES = 2000; // to put into the view at a time
 const GIVE_UP = 2; // failures of the stream before the server is asked for the tail
 const WHOLE_LINE_BYTES = 1 << 20;
 
@@ -374,33 +385,4 @@ export class LogSource {
     this.newLines = 0;
     this.onText(this.jobId, tail.text, tail.next);
   }
-}
-
-/** At most MOST_LINES of the lines: those around the target. Without a target, all lines. */
-function boundLines(lines, target) {
-  if (lines.length <= MOST_LINES || target === null) {
-    return lines;
-  }
-  const found = lines.findLastIndex((line) => line.offset <= target);
-  const from = Math.max(0, found - MOST_LINES / 2);
-  return lines.slice(from, from + MOST_LINES);
-}
-
-/** Removes and returns the last line if it is unfinished; else null. A single line is removed only
-    at the end of the log, since elsewhere its own end may be far away. */
-function popUnfinished(lines, isEnd) {
-  const last = lines.at(-1);
-  return last && !last.ended && (isEnd || lines.length > 1) ? lines.pop() : null;
-}
-
-function numberAfter(number) {
-  return number === null ? null : number + 1;
-}
-
-function lastBefore(number) {
-  return number === null ? null : number - 1;
-}
-
-function stampedText({ stamp, text }) {
-  return stamp ? `${stamp} ${text}` : text;
 }

@@ -44,11 +44,9 @@ export class LogStatus {
 
   /** The text of the state pill, and the kind that decides its colour. */
   describeState() {
-    const { job, data } = this.pane;
+    const { job, state, shownJob } = this.pane;
     if (!job) {
-      return data.error && data.id === this.pane.jobId
-        ? ["unavailable", "bad"]
-        : ["loading", "calm"];
+      return state === "missing" ? ["unavailable", "bad"] : ["loading", "calm"];
     }
     if (isEnded(job)) {
       const hasExited = ["succeeded", "failed"].includes(job.status);
@@ -58,8 +56,9 @@ export class LogStatus {
     if (this.source.stream?.isOpen) {
       return this.describeOpenStream(job);
     }
-    if (this.source.isServed && !page.status.problem) {
-      return data.every ? [`updates every ${data.every} s`, "calm"] : ["paused", "calm"];
+    if (state === "served" && !page.status.problem) {
+      const { every } = shownJob.data;
+      return every ? [`updates every ${every} s`, "calm"] : ["updates off", "calm"];
     }
     if (this.source.stream?.brokenAt && this.source.isLoaded) {
       return [
@@ -135,18 +134,18 @@ export class LogStatus {
 
   drawBlank() {
     const blank = this.find("blank");
-    blank.hidden = !this.source.isLoaded || this.view.count > 0 || this.view.waiting.length > 0;
+    const isEmpty = this.view.count === 0 && this.view.waiting.length === 0;
+    blank.hidden = this.pane.state !== "missing" && !(this.source.isLoaded && isEmpty);
     if (!blank.hidden) {
       blank.textContent = this.describeBlank();
-    }
-    if (!this.pane.job && this.pane.data.id === this.pane.jobId && this.pane.data.error) {
-      blank.hidden = false;
-      blank.textContent = this.pane.data.error;
     }
   }
 
   describeBlank() {
-    const { job } = this.pane;
+    const { job, shownJob } = this.pane;
+    if (shownJob.error) {
+      return shownJob.error;
+    }
     if (job && isEnded(job)) {
       return "No output.";
     }

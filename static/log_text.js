@@ -1,31 +1,14 @@
-/* Interprets the text of a log: lines, carriage returns, escape sequences, matches, errors.
+/* Interprets the text of a line of a log: carriage returns, escape sequences, matches, errors.
    Pure. */
 
 export const LINE_LIMIT = 4000; // characters of a line that are shown until a click shows the rest
 
-const STAMP = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) /; // the API puts it before lines
 const CONTROL = /[\0-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
 // Any sequence except those for colours. ansi_up would show parts of these sequences.
 const ESCAPE =
   /\x1b(?!\[[\d;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?/g;
 const COLOUR = /\x1b\[[\d;]*m/g;
 const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, normal or bright
-const REST_LIMIT = 100_000; // characters to keep of an unfinished line
-const NEWLINE = 10;
-const ASCII = /^[\0-\x7f]*$/;
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
-
-export function byteLength(text) {
-  return ASCII.test(text) ? text.length : encoder.encode(text).length;
-}
-
-/** Splits a line into the time that the API put before it, or "", and its text. */
-export function splitStamp(line) {
-  const stamp = STAMP.exec(line);
-  return stamp ? [stamp[1], line.slice(stamp[0].length)] : ["", line];
-}
 
 /** What a terminal shows of a line that a progress bar has overwritten: the text after the last
     carriage return. */
@@ -62,127 +45,6 @@ export function isErrorLine(line, patterns) {
   }
   const text = plainLine(line.slice(0, LINE_LIMIT));
   return patterns.some((pattern) => pattern.test(text));
-}
-
-export function countNewlines(text) {
-  return text.split("\n").length - 1;
-}
-
-/** The number of lines in a text, with an unfinished last line. */
-export function countLines(text) {
-  const ended = countNewlines(text);
-  return text === "" || text.endsWith("\n") ? ended : ended + 1;
-}
-
-/** The lines in some bytes of a log, each with the offsets where it begins and ends and its number
-    (null if not known). `ended` is false if the last line is unfinished. */
-export function splitBytes(bytes, offset, number) {
-  const lines = [];
-  let begin = 0;
-  while (begin < bytes.length) {
-    const newline = bytes.indexOf(NEWLINE, begin);
-    const end = newline < 0 ? bytes.length : newline;
-    lines.push({
-      text: decoder.decode(bytes.subarray(begin, end)),
-      offset: offset + begin,
-      end: offset + (newline < 0 ? end : end + 1),
-      number: number === null ? null : number + lines.length,
-      ended: newline >= 0,
-    });
-    begin = end + 1;
-  }
-  return lines;
-}
-
-/** `splitBytes` for lines with the API's times before them. Offsets do not count the times. */
-export function splitStamped(bytes, offset, number) {
-  let stamps = 0;
-  return splitBytes(bytes, offset, number).map((line) => {
-    const [stamp, text] = splitStamp(line.text);
-    const begin = line.offset - stamps;
-    stamps += stamp ? stamp.length + 1 : 0;
-    return { ...line, stamp, text, offset: begin, end: line.end - stamps };
-  });
-}
-
-/** Joins the pieces of text of a stream into lines. */
-export class LineJoiner {
-  constructor(offset, number, stamped = false) {
-    this.offset = offset; // where the unfinished line begins
-    this.number = number; // of that line; null if not known
-    this.stamped = stamped; // does the API put a time before each line?
-    this.rest = ""; // the unfinished line so far
-    this.restBytes = 0; // its length in the log
-  }
-
-  /** The lines that a piece of text completes. `end` is the offset in the log after the piece. */
-  add(piece, end) {
-    const parts = (this.rest + piece).split("\n");
-    const isNew = parts.length > 1 || this.rest === "";
-    const last = parts.pop();
-    const lines = parts.map((part) => this.take(part));
-    this.restBytes = isNew ? byteLength(this.split(last)[1]) : this.restBytes + byteLength(piece);
-    this.rest = shortenRest(last);
-    this.correctOffset(lines, end - this.restBytes);
-    return lines;
-  }
-
-  split(part) {
-    return this.stamped ? splitStamp(part) : ["", part];
-  }
-
-  take(part) {
-    const [stamp, text] = this.split(part);
-    const end = this.offset + byteLength(text) + 1;
-    const line = { text, stamp, offset: this.offset, end, number: this.number };
-    this.offset = end;
-    this.number = this.number === null ? null : this.number + 1;
-    return line;
-  }
-
-  /** An invalid byte is one byte in the log, but its replacement character has three. If there are
-      any, only the offset at the end of the piece is certain. */
-  correctOffset(lines, begin) {
-    if (this.offset === begin) {
-      return;
-    }
-    for (const line of lines) {
-      line.offset = null;
-      line.end = null;
-    }
-    if (lines.length > 0) {
-      lines.at(-1).end = begin;
-    }
-    this.offset = begin;
-  }
-
-  /** The unfinished line; null if there is none. */
-  unfinished() {
-    if (this.rest === "") {
-      return null;
-    }
-    const [stamp, text] = this.split(this.rest);
-    return { text, stamp, offset: this.offset, end: null, number: this.number };
-  }
-}
-
-/** Shortens the unfinished line of a progress bar, which can be endless, to its visible part. */
-function shortenRest(rest) {
-  if (rest.length <= REST_LIMIT) {
-    return rest;
-  }
-  const shown = lastOverwrite(rest);
-  return shown.length < rest.length ? `\r${shown}`.slice(0, REST_LIMIT) : rest.slice(0, REST_LIMIT);
-}
-
-/** The text after the byte `shown` in a tail that begins at `offset` and ends at `next`; null if
-    `shown` is outside the tail or the tail contains invalid bytes. */
-export function tailBehind(tail, offset, next, shown) {
-  const bytes = encoder.encode(tail);
-  if (bytes.length !== next - offset || shown < offset || shown > next) {
-    return null;
-  }
-  return decoder.decode(bytes.subarray(shown - offset));
 }
 
 /** Where a text contains another, ignoring case: pairs of begin and end. */

@@ -2,9 +2,9 @@
    above, a few at a time so that no frame is late, and removed if there are too many. Must not know
    where the lines come from. */
 
-import { escapeHtml, formatCount } from "./format.js";
-import { cleanLine, isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
-import { AnsiUp } from "./vendor/ansi_up.js";
+import { describeLine, lineHtml, makeAnsi, wholeHtml } from "./log_line.js";
+import { LogScroll } from "./log_scroll.js";
+import { LINE_LIMIT } from "./log_text.js";
 
 const FOLLOWED_LINES = 2000; // to keep while following the end
 const READ_LINES = 10_000; // to keep while the reader looks at an earlier place
@@ -17,18 +17,14 @@ const WAITING_CHARACTERS = 2_000_000; // of lines that are not drawn yet, at mos
 const LEAST_DIGITS = 6;
 const LEAST_DIGITS_NARROW = 4;
 const NARROW = "(max-width: 999px)"; // room for the list or the log only, as in dashboard.css
-const NEAR = 600; // pixels from either end at which more lines are fetched
 
-export class LogView {
+export class LogView extends LogScroll {
   /** `handlers`: nearStart(), nearEnd(), scrolled(), drawn(), and full() when the view takes
       no more lines below. */
   constructor(element, errorPatterns, handlers) {
-    this.element = element;
+    super(element, handlers);
     this.errorPatterns = errorPatterns;
-    this.handlers = handlers;
     this.clear();
-    element.addEventListener("scroll", () => this.onScroll());
-    new ResizeObserver(() => this.keepEnd()).observe(element);
   }
 
   clear() {
@@ -43,9 +39,8 @@ export class LogView {
     this.unfinished = null; // the unfinished line below all others
     this.unfinishedNode = null;
     this.ansi = makeAnsi();
-    this.following = true;
-    this.previousEnd = 0; // scroll position when the end was last visible
     this.isFull = false;
+    this.resetScroll();
   }
 
   /** Dims the lines, which belong to another log or place, until others replace them. */
@@ -94,10 +89,6 @@ export class LogView {
   }
 
   // --- The lines in the view ---
-
-  get lines() {
-    return this.element.children;
-  }
 
   get count() {
     return this.element.childElementCount;
@@ -302,170 +293,29 @@ export class LogView {
 
   // --- One line ---
 
-  lineHtml({ text, stamp, offset, end, number }, ansi) {
-    const last = lastOverwrite(text);
-    const shown = ansi.ansi_to_html(cleanLine(last.slice(0, LINE_LIMIT))); // which escapes it
-    const kind = isErrorLine(last, this.errorPatterns) ? "line error" : "line";
-    const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
-    const time = stamp ? `<time>${escapeHtml(timeOfDay(stamp))}</time>` : "";
-    return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
+  lineHtml(line, ansi) {
+    return lineHtml(line, ansi, this.errorPatterns);
   }
 
   /** Shows all of a long line. */
   showWhole(node, text) {
-    const html = makeAnsi().ansi_to_html(cleanLine(text));
-    node.querySelector("span").innerHTML = html;
+    node.querySelector("span").innerHTML = wholeHtml(text);
     node.querySelector(".whole")?.remove();
   }
 
-  // --- Scrolling ---
+  // --- Scrolling, which log_scroll.js does ---
 
-  onScroll() {
-    this.updateFollowing();
-    const { scrollTop, scrollHeight, clientHeight } = this.element;
-    if (scrollTop < NEAR && this.htmlAbove.length === 0) {
-      this.handlers.nearStart();
-    }
-    if (scrollHeight - scrollTop - clientHeight < NEAR) {
-      this.handlers.nearEnd();
-    }
-    this.handlers.scrolled();
+  get canFollow() {
+    return !this.isFull;
   }
 
-  /** Updates `following`: the view follows the end until the reader scrolls up, and again from the
-      end. */
-  updateFollowing() {
-    const { scrollTop, scrollHeight, clientHeight } = this.element;
-    const atEnd = scrollHeight - scrollTop - clientHeight < 3;
-    this.following =
-      !this.isFull && (atEnd || (this.following && scrollTop > this.previousEnd - 3));
-    if (atEnd) {
-      this.previousEnd = scrollTop;
-    }
-  }
-
-  /** Keeps the end visible when the height of the view changes. */
-  keepEnd() {
-    if (this.following) {
-      this.element.scrollTop = this.element.scrollHeight;
-      this.previousEnd = this.element.scrollTop;
-    }
+  get hasAllAbove() {
+    return this.htmlAbove.length === 0;
   }
 
   /** Goes to the end and follows it. */
   follow() {
     this.takeAgain();
-    this.following = true;
-    this.scrollToEnd();
+    this.followEnd();
   }
-
-  scrollToEnd() {
-    if (this.following) {
-      this.element.scrollTop = this.element.scrollHeight;
-    }
-    this.updateFollowing();
-  }
-
-  /** Scrolls a line into the middle. */
-  scrollToLine(node) {
-    this.leaveEnd();
-    const { clientHeight } = this.element;
-    this.element.scrollTop = node.offsetTop - clientHeight / 2 + node.offsetHeight / 2;
-    this.updateFollowing();
-  }
-
-  /** Moves a class to one line; null removes it from all lines. */
-  moveMark(name, line) {
-    for (const other of this.element.querySelectorAll(`.${name}`)) {
-      other.classList.remove(name);
-    }
-    line?.classList.add(name);
-  }
-
-  /** Stops following, as if the reader had scrolled up. */
-  leaveEnd() {
-    this.following = false;
-    this.previousEnd = Infinity;
-  }
-
-  /** The line with the byte at an offset; undefined if all lines in the view begin after it. */
-  lineAt(offset) {
-    const known = [...this.lines].filter((node) => node.dataset.offset !== undefined);
-    return known.filter((node) => Number(node.dataset.offset) <= offset).at(-1);
-  }
-
-  hasOffset(offset) {
-    return this.element.querySelector(`[data-offset="${Number(offset)}"]`) !== null;
-  }
-
-  /** The offset of the line in the visible middle; 0 if it is not known. */
-  get middleOffset() {
-    const { scrollTop, clientHeight } = this.element;
-    const line = lineAtHeight(this.lines, scrollTop + clientHeight / 2);
-    return Number(line?.dataset.offset ?? 0);
-  }
-
-  /** Changes the layout of the lines and keeps the top line where it is. */
-  keepPlace(change) {
-    const top = this.element.scrollTop;
-    const line = [...this.lines].find((node) => node.offsetTop + node.offsetHeight > top);
-    const above = line ? line.offsetTop - top : 0;
-    change();
-    if (line && !this.following) {
-      this.element.scrollTop = line.offsetTop - above;
-    }
-    this.scrollToEnd();
-  }
-
-  /** The first and the last visible line. */
-  get visible() {
-    const top = this.element.scrollTop;
-    const bottom = top + this.element.clientHeight;
-    return [lineAtHeight(this.lines, top), lineAtHeight(this.lines, bottom)];
-  }
-}
-
-/** The line at a height, by binary search, since there can be thousands of lines. */
-function lineAtHeight(lines, height) {
-  let low = 0;
-  let high = lines.length - 1;
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (lines[middle].offsetTop <= height) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return lines[low];
-}
-
-function makeAnsi() {
-  const ansi = new AnsiUp();
-  ansi.use_classes = true;
-  return ansi;
-}
-
-function dataHtml(name, number) {
-  return number === null ? "" : ` data-${name}="${Number(number)}"`;
-}
-
-function describeLine(node) {
-  const read = (name) => (node?.dataset[name] === undefined ? null : Number(node.dataset[name]));
-  return { offset: read("offset"), end: read("end"), number: read("line") };
-}
-
-function timeOfDay(stamp) {
-  return new Date(stamp).toTimeString().slice(0, 8);
-}
-
-function moreHtml(text, offset) {
-  const more = text.length - LINE_LIMIT;
-  if (more <= 0) {
-    return "";
-  }
-  const label = `… ${formatCount(more)} more characters`;
-  return offset === null
-    ? ` <u>${label}</u>`
-    : ` <button type="button" class="whole" tabindex="-1">${label}</button>`;
 }

@@ -28,6 +28,7 @@ PURE = [
     "job_details",
     "job_rows",
     "log_hits",
+    "log_lines",
     "log_text",
     "saved_text",
     "timeline",

@@ -1,0 +1,52 @@
+/* One line of a log as HTML, and what its node says about it. Pure. */
+
+import { escapeHtml, formatCount } from "./format.js";
+import { cleanLine, isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
+import { AnsiUp } from "./vendor/ansi_up.js";
+
+/** Turns colour sequences into HTML, and remembers the colours for the next line. */
+export function makeAnsi() {
+  const ansi = new AnsiUp();
+  ansi.use_classes = true;
+  return ansi;
+}
+
+/** `ansi` escapes the text. A line is an error if it matches one of the patterns or is red. */
+export function lineHtml({ text, stamp, offset, end, number }, ansi, errorPatterns) {
+  const last = lastOverwrite(text);
+  const shown = ansi.ansi_to_html(cleanLine(last.slice(0, LINE_LIMIT))); // which escapes it
+  const kind = isErrorLine(last, errorPatterns) ? "line error" : "line";
+  const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
+  const time = stamp ? `<time>${escapeHtml(timeOfDay(stamp))}</time>` : "";
+  return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
+}
+
+/** The HTML of a whole text, however long. */
+export function wholeHtml(text) {
+  return makeAnsi().ansi_to_html(cleanLine(text));
+}
+
+function dataHtml(name, number) {
+  return number === null ? "" : ` data-${name}="${Number(number)}"`;
+}
+
+/** Offset, end and number of a line's node; each is null if it is not known or there is no line. */
+export function describeLine(node) {
+  const read = (name) => (node?.dataset[name] === undefined ? null : Number(node.dataset[name]));
+  return { offset: read("offset"), end: read("end"), number: read("line") };
+}
+
+function timeOfDay(stamp) {
+  return new Date(stamp).toTimeString().slice(0, 8);
+}
+
+function moreHtml(text, offset) {
+  const more = text.length - LINE_LIMIT;
+  if (more <= 0) {
+    return "";
+  }
+  const label = `… ${formatCount(more)} more characters`;
+  return offset === null
+    ? ` <u>${label}</u>`
+    : ` <button type="button" class="whole" tabindex="-1">${label}</button>`;
+}
