@@ -68,6 +68,7 @@ from tailboard.web.requests import (
     idempotency_key,
     json_body,
     query_parameters,
+    seen_etag,
 )
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.state import AppState, state
@@ -232,19 +233,21 @@ def list_saved() -> Response:
 
 
 @routes.get("/saved/<name>")
-def show_saved(name: str) -> dict[str, Any]:
-    """One saved command, with its next run and its latest runs."""
-    return whole_command(state().store.saved.load(name))
+def show_saved(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """One saved command, with its next run and its latest runs. The ETag is that of its definition,
+    for If-Match."""
+    command = state().store.saved.load(name)
+    return whole_command(command), {"ETag": f'"{command.digest()}"'}
 
 
 @routes.put("/saved/<name>")
 def save(name: str) -> Created:
     """Save the command that the body describes: 201 if the name is new, else 200."""
     body = json_body(None)
-    is_new = save_command(name, body)
+    is_new = save_command(name, body, seen_etag())
+    shown, etag = show_saved(name)
     location = current_app.url_for("tailboard.show_saved", name=name)
-    status = 201 if is_new else 200
-    return whole_command(state().store.saved.load(name)), status, {"Location": location}
+    return shown, 201 if is_new else 200, {"Location": location, **etag}
 
 
 @routes.delete("/saved/<name>")

@@ -237,12 +237,13 @@ class Pauses(Protocol):
 class SavedCommands(Protocol):
     """Saved commands by name, each with its schedule and its last jobs."""
 
-    def save(self, command: SavedCommand) -> bool:
+    def save(self, command: SavedCommand, seen: str | None = None) -> bool:
         """Store a command under its name (`command.saved`), durably. It replaces a command of the
-        same name. Returns True if the name is new. If its cron, zone or `paused` has changed, its
-        schedule counts from now on. ValueError if the command could not run or is too large
-        (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED, MAX_SAVED_BYTES). A
-        command that does not grow is always accepted."""
+        same name; CommandChanged if that does not have the digest `seen` ("": there must be none;
+        None: replace any). Returns True if the name is new. If its cron, zone or `paused` has
+        changed, its schedule counts from now on. ValueError if the command could not run or is too
+        large (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED,
+        MAX_SAVED_BYTES). A command that does not grow is always accepted."""
 
     def load(self, name: str) -> SavedCommand:
         """The saved command, with `saved_at`. Do not change it: it is cached. CommandNotFound, also

@@ -39,7 +39,7 @@ def check_cron(cron: str) -> None:
 
     parts = CRON_ALIASES.get(cron, cron).split()
     if len(parts) != len(CRON_FIELDS):
-        raise ValueError(f"cron must be {CRON_FORM}, not {cron[:80]!r}")
+        raise ValueError(wrong_number_of_fields(cron, len(parts)))
     for place, (name, allowed) in enumerate(CRON_FIELDS):
         alone = ["*" for _ in CRON_FIELDS]
         alone[place] = parts[place]
@@ -55,6 +55,15 @@ def check_cron(cron: str) -> None:
     except (CronSimError, StopIteration):
         days = f"day of the month {parts[2]!r} and day of the week {parts[4]!r}"
         raise ValueError(f"cron: {days} never occur in month {parts[3]!r}") from None
+
+
+def wrong_number_of_fields(cron: str, number: int) -> str:
+    """The error of an expression that does not have five fields but this number."""
+    shown = repr(cron[:80])[1:-1]  # without control characters
+    if cron.startswith("@"):
+        return f"cron: “{shown}” is unknown; allowed are {', '.join(CRON_ALIASES)}"
+    fields = "1 field" if number == 1 else f"{number} fields"
+    return f"cron: “{shown}” has {fields}; cron needs 5: minute hour day month weekday"
 
 
 def check_zone(zone: str) -> None:

@@ -43,6 +43,22 @@ class TooManySaved(WrongState):
     """There are too many saved commands, or they are too large."""
 
 
+class CommandChanged(JobError):
+    """The saved command is not the one that the client has seen."""
+
+
+def check_seen(name: str, seen: str | None, current: str) -> None:
+    """CommandChanged if the saved command that is stored under a name is not the one that the
+    client has seen. Both are digests, or "" if there is none; `seen` is None if the client does not
+    care."""
+    if seen is None or seen == current:
+        return
+    if not seen:
+        raise CommandChanged(f"there is already a saved command {name!r}")
+    happened = "changed" if current else "deleted"
+    raise CommandChanged(f"saved command {name!r} was {happened} after you read it")
+
+
 class StoreError(OSError):
     """The storage refuses an operation or fails. The message is a sentence."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -93,7 +94,7 @@ class SavedCommand(JobOptions):
         check_cron(self.cron)
         for param in self.params:
             if param.default is None:
-                raise ValueError(f"cron needs a default for each param; {param.name} has none")
+                raise ValueError(f"{param.name} needs a default before this can run on a schedule")
 
     def _check_params(self) -> None:
         if len(self.params) > MAX_PARAMS:
@@ -130,6 +131,11 @@ class SavedCommand(JobOptions):
         values = asdict(self)
         values |= {name: plain_number(values[name]) for name in SECONDS}
         return {name: values[name] for name in DEFINITION}
+
+    def digest(self) -> str:
+        """A text that changes with each change of the definition."""
+        text = json.dumps(self.definition(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
         """The saved command as JSON for clients."""

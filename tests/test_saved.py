@@ -94,10 +94,15 @@ def test_a_cron_expression_gives_its_times(
         ("0 0 * 13 *", "cron: its month '13' cannot be read; allowed are * and 1 to 12"),
         ("0 0 * * mo", "cron: its day of the week 'mo' cannot be read; allowed are * and 0 to 7"),
         ("0 0 31 2 *", "cron: day of the month '31' and day of the week '*' never occur in"),
-        ("* * * *", "cron must be five fields"),
-        ("* * * * * *", "cron must be five fields"),
-        ("@reboot", "or one of @hourly, @daily, @weekly, @monthly, @yearly, not '@reboot'"),
-        ("@daily 1", "cron must be five fields"),
+        ("0 3 * *", "cron: “0 3 * *” has 4 fields; cron needs 5: minute hour day month weekday"),
+        ("* * * * * *", "cron: “* * * * * *” has 6 fields; cron needs 5"),
+        ("never", "cron: “never” has 1 field; cron needs 5"),
+        ("\x1b*", "cron: “\\x1b*” has 1 field"),
+        (
+            "@reboot",
+            "cron: “@reboot” is unknown; allowed are @hourly, @daily, @weekly, @monthly, @",
+        ),
+        ("@daily 1", "cron: “@daily 1” is unknown; allowed are @hourly"),
         ("²/² * * * 5L#L", "cron: its minute"),
     ],
 )
@@ -304,7 +309,7 @@ def test_inconsistent_params_are_reported(params: list[Param], sentence: str) ->
 
 
 def test_a_schedule_needs_defaults_for_all_params() -> None:
-    with pytest.raises(ValueError, match="cron needs a default for each param; VERSION has"):
+    with pytest.raises(ValueError, match="VERSION needs a default before this can run on"):
         replace(deploy(), cron="@daily").check()
 
 
@@ -354,6 +359,39 @@ def test_a_saved_command_can_be_sent_back_as_it_was_read(client: FlaskClient) ->
     answer = client.put("/saved/backup", json=reported | {"retries": 2})
     assert (answer.status_code, answer.get_json()["retries"]) == (200, 2)
     assert client.get("/saved/backup").get_json()["params"] == BODY["params"]
+
+
+def test_two_people_who_edit_a_command_do_not_overwrite_each_other(client: FlaskClient) -> None:
+    client.put("/saved/backup", json=BODY)
+    seen = {"If-Match": client.get("/saved/backup").headers["ETag"]}
+    client.post("/saved/backup/run")
+    saved = client.put("/saved/backup", json=BODY | {"retries": 2}, headers=seen)
+    assert saved.status_code == 200
+    assert saved.headers["ETag"] == client.get("/saved/backup").headers["ETag"]
+    late = client.put("/saved/backup", json=BODY | {"retries": 3}, headers=seen)
+    assert (late.status_code, late.mimetype) == (412, "application/problem+json")
+    assert late.get_json()["detail"] == "saved command 'backup' was changed after you read it"
+    assert client.get("/saved/backup").get_json()["retries"] == 2
+    client.delete("/saved/backup")
+    late = client.put("/saved/backup", json=BODY, headers=seen)
+    assert late.get_json()["detail"] == "saved command 'backup' was deleted after you read it"
+
+
+def test_a_command_can_be_saved_only_if_its_name_is_new(client: FlaskClient) -> None:
+    new = {"If-None-Match": "*"}
+    assert client.put("/saved/backup", json=BODY, headers=new).status_code == 201
+    late = client.put("/saved/backup", json=BODY, headers=new)
+    assert late.status_code == 412
+    assert late.get_json()["detail"] == "there is already a saved command 'backup'"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("If-Match", "*"), ("If-Match", '"a", "b"'), ("If-Match", ""), ("If-None-Match", '"a"')],
+)
+def test_an_unknown_condition_is_refused(client: FlaskClient, header: str, value: str) -> None:
+    answer = client.put("/saved/backup", json=BODY, headers={header: value})
+    assert (answer.status_code, answer.get_json()["detail"][: len(header)]) == (400, header)
 
 
 def test_a_run_without_values_needs_no_body_and_keeps_its_key(client: FlaskClient) -> None:
@@ -463,7 +501,7 @@ def test_a_file_copied_into_the_folder_is_a_saved_command(
         ("bad", "[]", "it is not a JSON object"),
         ("bad", '{"command": 5}', "its command is invalid"),
         ("bad", '{"command": "a", "env": {"A": 1}}', "its env is invalid"),
-        ("bad", '{"command": "a", "cron": "x"}', "cron must be five fields"),
+        ("bad", '{"command": "a", "cron": "x"}', "cron: “x” has 1 field"),
         ("bad", '{"command": "a", "params": [{"name": "JOB_ID"}]}', "params: 'JOB_ID' must be"),
         ("bad", '{"command": "a", "params": [{"name": "A", "choices": []}]}', "its param 'A' is"),
         ("Bad", '{"command": "a"}', "its name must be 1 to 64"),

@@ -29,7 +29,14 @@ from storage import WorkerStore, load_logs
 from tailboard import judge as judge_module
 from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
-from tailboard.errors import CommandNotFound, JobNotFound, KeyReused, TooManySaved, WrongState
+from tailboard.errors import (
+    CommandChanged,
+    CommandNotFound,
+    JobNotFound,
+    KeyReused,
+    TooManySaved,
+    WrongState,
+)
 from tailboard.folder import saved_files
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
@@ -1471,6 +1478,23 @@ def test_a_saved_command_is_replaced_whole_and_listed_by_name(store: WorkerStore
     assert [each.saved for each in store.saved.list()] == ["a", BACKUP["saved"]]
     found = store.saved.load(BACKUP["saved"])
     assert (found.command, found.params, found.cron) == ("false", [], None)
+
+
+def test_a_saved_command_is_replaced_only_if_it_is_the_one_that_was_seen(
+    store: WorkerStore,
+) -> None:
+    first, second = SavedCommand(**BACKUP), SavedCommand(saved=BACKUP["saved"], command="false")
+    assert store.saved.save(first, seen="")
+    with pytest.raises(CommandChanged, match="there is already a saved command"):
+        store.saved.save(second, seen="")
+    store.saved.save(second, seen=first.digest())
+    with pytest.raises(CommandChanged, match="was changed after you read it"):
+        store.saved.save(first, seen=first.digest())
+    assert store.saved.load(BACKUP["saved"]).command == "false"
+    store.saved.delete(BACKUP["saved"])
+    with pytest.raises(CommandChanged, match="was deleted after you read it"):
+        store.saved.save(first, seen=second.digest())
+    assert store.saved.list() == []
 
 
 def large(name: str, size: int, **fields: Any) -> SavedCommand:

@@ -513,7 +513,7 @@ def test_only_logs_are_printed_unchanged() -> None:
     [
         (["save", "a"], "give either a COMMAND or --from ID"),
         (["save", "A", "true"], "the name of a saved command must be 1 to 64"),
-        (["save", "a", "true", "--cron", "x"], "cron must be five fields"),
+        (["save", "a", "true", "--cron", "x"], "cron: “x” has 1 field"),
         (["save", "a", "true", "--param", "x"], "params: 'x' must be named [A-Z][A-Z0-9_]*"),
         (["start", "a"], "there is no saved command 'a'"),
         (["saved", "pause", "a"], "there is no saved command 'a'"),

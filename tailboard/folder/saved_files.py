@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from tailboard.errors import CommandNotFound, JobDamaged
+from tailboard.errors import CommandNotFound, JobDamaged, check_seen
 from tailboard.files import fsync_folder, mtime, open_regular, read_small, replace_whole
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import (
@@ -42,10 +42,11 @@ class SavedFiles:
         self.root, self._errors, self._list_names = root, errors, list_names
         self._commands: dict[str, tuple[Any, SavedCommand]] = {}  # by name: stamp, content
 
-    def save(self, command: SavedCommand) -> bool:
+    def save(self, command: SavedCommand, seen: str | None = None) -> bool:
         command.check()
         name, content = command.saved, encode_command(command)
         with self.lock():
+            check_seen(name, seen, self._digest(name))
             check_room(name, len(content), self._sizes())
             is_new = not os.path.lexists(self._path(name))
             self._replace_file(self._path(name), content)
@@ -53,6 +54,12 @@ class SavedFiles:
             if not schedule.is_of(command):
                 self.write_schedule(name, schedule.adapted(command, utc()))
         return is_new
+
+    def _digest(self, name: str) -> str:
+        """The digest of a saved command; "" if there is none that can be read."""
+        with suppress(CommandNotFound):
+            return self.load(name).digest()
+        return ""
 
     def load(self, name: str) -> SavedCommand:
         try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from tailboard.errors import CommandNotFound, JobDamaged
+from tailboard.errors import CommandNotFound, JobDamaged, check_seen
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand, check_room, parse_command
 from tailboard.schedules import Schedule, encode_schedule, parse_schedule
 from tailboard.values import parse_time, utc
+
+ANY = b"*"  # for save.lua, which no record is equal to
 
 
 class RedisSaved:
@@ -23,17 +26,28 @@ class RedisSaved:
         self.link, self._errors = link, errors
         self._commands: dict[str, tuple[bytes, SavedCommand]] = {}  # by name: as stored, parsed
 
-    def save(self, command: SavedCommand) -> bool:
+    def save(self, command: SavedCommand, seen: str | None = None) -> bool:
         command.check()
         name, now = command.saved, utc(self.link.now())
         record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
         check_room(name, len(record), self._sizes())
         while True:
-            raw, seen = self.read_schedule(name)
-            after = b"" if seen.is_of(command) else encode_schedule(seen.adapted(command, now))
-            answer = self.link.run("save", name, record, raw, after)
-            if answer is not None:  # else a worker has just changed the schedule: try again
+            replaced = ANY if seen is None else self._read_seen(name, seen)
+            raw, schedule = self.read_schedule(name)
+            is_same = schedule.is_of(command)
+            after = b"" if is_same else encode_schedule(schedule.adapted(command, now))
+            answer = self.link.run("save", name, record, raw, after, replaced)
+            if answer is not None:  # else the command or its schedule has just changed: try again
                 return bool(answer)
+
+    def _read_seen(self, name: str, seen: str) -> bytes:
+        """The saved command as it is stored, or b"" if there is none. CommandChanged if it does not
+        have the digest `seen`."""
+        record, current = self.read(name) or b"", ""
+        with suppress(ValueError, RecursionError):
+            current = self.parse(name, record).digest()
+        check_seen(name, seen, current)
+        return record
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each saved command, by name. Commands that other processes save at the same

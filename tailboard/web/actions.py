@@ -60,11 +60,11 @@ def with_etag(answer: dict[str, Any]) -> Response:
     return response
 
 
-def save_command(name: str, body: object) -> bool:
+def save_command(name: str, body: object, seen: str | None = None) -> bool:
     """Save the command that the body describes. Returns True if the name is new. 400 if the command
-    could not run."""
+    could not run. `seen`: see `SavedCommands.save`."""
     try:
-        return state().store.saved.save(make_command(name, body))
+        return state().store.saved.save(make_command(name, body), seen)
     except ValueError as error:
         abort(400, str(error))
 

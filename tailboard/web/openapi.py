@@ -54,7 +54,7 @@ SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
 }
 ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
     "Location": (TEXT, "The path of the new resource."),
-    "ETag": (TEXT, "For If-None-Match."),
+    "ETag": (TEXT, "For If-None-Match; that of a saved command for If-Match."),
     "Retry-After": (COUNT, "Seconds to wait before the next try."),
     "WWW-Authenticate": (TEXT, "Bearer"),
     "X-Log-Offset": (COUNT, "Offset of the first byte of the response."),
@@ -76,6 +76,11 @@ IDEMPOTENCY_KEY = TEXT | {
     "description": "Any text without control characters other than a tab. Repeating a request with "
     "the same key creates nothing new; a different request with that key gets a 422.",
 }
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "If-Match": TEXT
+    | {"description": "The ETag of what the request replaces, if it must not have changed."},
+    "If-None-Match": TEXT | {"enum": ["*"], "description": "*: it must not exist yet."},
+}
 STATUSES = {
     "200": "Done",
     "201": "Created",
@@ -92,6 +97,7 @@ ERRORS = {
     404: "It does not exist.",
     408: "The body did not arrive in time.",
     409: "Its state does not allow that.",
+    412: "It is not as If-Match or If-None-Match says.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     416: "The offset is past the end of the log.",
@@ -154,6 +160,8 @@ def describe_parameters(path: str, operation: Operation) -> list[dict[str, Any]]
     parameters = [parameter(name, "path", PATH_PARAMETERS[name], True) for name in names]
     if operation.keyed:
         parameters.append(parameter("Idempotency-Key", "header", IDEMPOTENCY_KEY))
+    if operation.conditional:
+        parameters += [parameter(name, "header", schema) for name, schema in CONDITIONS.items()]
     if operation.query:
         model = request_schema(operation.query)
         for name, schema in model["properties"].items():
@@ -193,6 +201,8 @@ def error_statuses(path: str, operation: Operation) -> list[int]:
         statuses.add(400)
     if operation.keyed:
         statuses.add(422)
+    if operation.conditional:
+        statuses.add(412)
     if operation.body:
         statuses |= {408, 413, 415}
     if "{job_id}" in path or "{name}" in path:

@@ -67,6 +67,7 @@ class Operation(NamedTuple):
     query: type[RequestModel] | None = None
     body: type[RequestModel] | None = None
     keyed: bool = False  # accepts an Idempotency-Key
+    conditional: bool = False  # accepts If-Match and If-None-Match
     needs_body: bool = True  # False: `body` can be left out
     headers: Sequence[str] = ()  # of answers with a body, from ANSWER_HEADERS in openapi.py
     errors: tuple[int, ...] = ()  # in addition to those of openapi.error_statuses
@@ -229,6 +230,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="saved commands",
         summary="Show a saved command",
         answers={"200": "SavedCommand"},
+        description="The ETag changes with its definition, not with its runs.",
+        headers=["ETag"],
     ),
     ("put", "/saved/{name}"): Operation(
         Access.TOKEN,
@@ -239,10 +242,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description=(
             "201 if the name is new, 200 if it replaces a saved command. The body may also "
             "contain the fields that only responses have; they are ignored. 409 if there are too "
-            "many saved commands."
+            "many saved commands. 412 with `If-Match`, if it has another ETag, and with "
+            "`If-None-Match: *`, if it exists."
         ),
         body=SavedRequest,
-        headers=["Location"],
+        conditional=True,
+        headers=["Location", "ETag"],
         errors=(409,),
     ),
     ("delete", "/saved/{name}"): Operation(

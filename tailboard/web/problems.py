@@ -14,6 +14,7 @@ from werkzeug.exceptions import (
     HTTPException,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
     RequestedRangeNotSatisfiable,
     RequestEntityTooLarge,
     RequestTimeout,
@@ -21,7 +22,7 @@ from werkzeug.exceptions import (
     UnprocessableEntity,
 )
 
-from tailboard.errors import JobNotFound, KeyReused, StoreError, WrongState
+from tailboard.errors import CommandChanged, JobNotFound, KeyReused, StoreError, WrongState
 from tailboard.web.bodies import MAX_BODY_BYTES, BodiesTooMany, BodyBroken, BodyLate
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.requests import has_body
@@ -45,6 +46,7 @@ def add_error_handlers(app: Flask) -> None:
     app.register_error_handler(JobNotFound, job_not_found)
     app.register_error_handler(WrongState, wrong_state)
     app.register_error_handler(KeyReused, key_reused)
+    app.register_error_handler(CommandChanged, command_changed)
     app.register_error_handler(BodyBroken, body_broken)
     app.register_error_handler(BodyLate, body_late)
     app.register_error_handler(BodiesTooMany, bodies_too_many)
@@ -116,6 +118,10 @@ def job_not_found(error: JobNotFound) -> Response:
 
 def wrong_state(error: WrongState) -> Response:
     return problem_response(Conflict(str(error)))
+
+
+def command_changed(error: CommandChanged) -> Response:
+    return problem_response(PreconditionFailed(str(error)))
 
 
 def key_reused(error: KeyReused) -> Response:

@@ -79,6 +79,22 @@ def idempotency_key() -> str | None:
     return key
 
 
+def seen_etag() -> str | None:
+    """The ETag that the resource must have according to If-Match, or "" if it must not exist
+    according to If-None-Match; None if the request has neither. 400 if it asks for another
+    condition."""
+    if request.if_none_match.star_tag:
+        return ""
+    if "If-None-Match" in request.headers:
+        abort(400, "If-None-Match must be *")
+    if "If-Match" not in request.headers:
+        return None
+    tags = request.if_match.as_set()
+    if len(tags) != 1 or request.if_match.star_tag:
+        abort(400, "If-Match must be one ETag")
+    return str(tags.pop())
+
+
 def hash_request(content: object) -> str:
     """The hash of the request's method, path and content, which distinguishes it from others with
     the same Idempotency-Key. The sender is left out: two people, or two CI machines, that send the
