@@ -155,7 +155,7 @@ def undescribed(answer: object) -> list[str]:
 
 
 # Objects whose fields have any names.
-MAPPINGS = ("JobEnv", "SavedCommandEnv", "GetOpenapiResponse200")
+MAPPINGS = ("JobEnv", "JobValues", "ListedJobValues", "SavedCommandEnv", "GetOpenapiResponse200")
 
 
 class Caller:
