@@ -109,7 +109,14 @@ def index() -> Response:
     query = Listing.parse(query_parameters())
     store = state().store
     jobs, following = store.list(
-        query.status, query.queue, query.q, query.limit, query.before, query.first_id(), short=True
+        query.status,
+        query.queue,
+        query.q,
+        query.limit,
+        query.before,
+        query.first_id(),
+        short=True,
+        by=query.by,
     )
     pauses = pauses_by_queue()
     listed = [shown_job(job, pauses) for job in jobs]
@@ -296,6 +303,15 @@ def resume(queue: str) -> tuple[str, int]:
     """End the pause of a queue."""
     state().store.pauses.resume(valid_queue(queue))
     return "", 204
+
+
+# --- The visitor ----------------------------------------------------------------------------------
+
+
+@routes.get("/me")
+def me() -> dict[str, Any]:
+    """Whose token the request has."""
+    return {"name": visitor(), "named": bool(state().settings.tokens)}
 
 
 # --- The service ----------------------------------------------------------------------------------

@@ -140,6 +140,7 @@ class Jobs(Protocol):
         before: str | None = None,
         since: str | None = None,
         short: bool = False,
+        by: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         """(up to `limit` jobs that match all the conditions, newest first; the ID to pass as
         `before` for the next page, or None if there are no more).
@@ -149,6 +150,7 @@ class Jobs(Protocol):
         `before`: only jobs whose ID is below it. It need not be the ID of a job.
         `since`: only jobs whose ID is not below it, see `first_id`.
         `short`: long texts are cut, as by `shorten`, and `env` is empty.
+        `by`: only jobs whose `submitted_by` equals it; None: all.
 
         Reads about SCAN_LIMIT records at most, so a page may be short or even empty although more
         follow. A job that changes its state meanwhile appears at most once."""

@@ -1,7 +1,7 @@
 /* The address of the page: its query parameters, and links built from them. Pure. */
 
-const FILTERS = ["status", "queue", "q", "before"]; // which jobs the list shows
-const NAMES = ["status", "queue", "q", "logs", "before", "job", "at"]; // in this order in the URL
+const FILTERS = ["status", "queue", "by", "q", "before"]; // which jobs the list shows
+const NAMES = ["status", "queue", "by", "q", "logs", "before", "job", "at"]; // in this order in the URL
 
 export const NO_FILTERS = withoutValues(FILTERS);
 export const EMPTY_ADDRESS = withoutValues(NAMES);

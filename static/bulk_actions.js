@@ -32,13 +32,13 @@ export class BulkActions {
   }
 
   get filters() {
-    const { status = "", queue = "", q = "" } = page.address;
-    return { status, queue, q };
+    const { status = "", queue = "", by = "", q = "" } = page.address;
+    return { status, queue, by, q };
   }
 
   draw() {
-    const { status, queue, q } = this.filters;
-    const isChosen = Boolean(status || queue || q) && !page.address.logs;
+    const { status, queue, by, q } = this.filters;
+    const isChosen = Boolean(status || queue || by || q) && !page.address.logs;
     this.find("open-bulk").hidden = !isChosen;
     const buttons = ACTIONS.filter((action) => isPossible(action, status)).map(
       (action) => `<button type="button" data-action="${action}">${actionTitle(action)}…</button>`,

@@ -31,13 +31,14 @@ export function isPossible(action, status) {
 }
 
 /** Names the jobs: "12 failed jobs in queue deploy matching “web”". */
-export function describeJobs(count, action, { status, queue, q }) {
+export function describeJobs(count, action, { status, queue, by, q }) {
   const open = action === "cancel" ? "queued or running" : "ended";
   const kind = status ? formatStatus(status) : open;
   const noun = count === 1 ? "job" : "jobs";
   const where = queue ? ` in queue ${queue}` : "";
+  const whose = by ? ` submitted by ${by}` : "";
   const text = q ? ` matching “${q}”` : "";
-  return `${formatCount(count)} ${kind} ${noun}${where}${text}`;
+  return `${formatCount(count)} ${kind} ${noun}${where}${whose}${text}`;
 }
 
 /** The question, with the number of jobs and what a visitor must know before answering. */

@@ -73,9 +73,11 @@ export function describeSearched({ jobs, bytes, unreadable }) {
 }
 
 /** Which logs are searched. */
-export function describeWhere({ status, queue }) {
+export function describeWhere({ status, queue, by }) {
   const which = status ? `the logs of ${formatStatus(status)} jobs` : "all logs";
-  return queue ? `${which} in queue ${queue}` : which;
+  const where = queue ? ` in queue ${queue}` : "";
+  const whose = by ? ` submitted by ${by}` : "";
+  return which + where + whose;
 }
 
 /** The message if no log has a match. */

@@ -39,7 +39,7 @@ export class LogSearch {
   }
 
   reset(wanted) {
-    this.wanted = wanted; // { q, status, queue }
+    this.wanted = wanted; // { q, status, queue, by }
     this.groups = [];
     this.searched = NOTHING_SEARCHED;
     this.next = null; // `before` of the next part; null at the end
@@ -53,8 +53,8 @@ export class LogSearch {
 
   /** Begins the search in the address, unless it is the current one. */
   onAddress() {
-    const { logs: q = "", status = "", queue = "" } = page.address;
-    const wanted = { q, status, queue };
+    const { logs: q = "", status = "", queue = "", by = "" } = page.address;
+    const wanted = { q, status, queue, by };
     if (q && JSON.stringify(wanted) !== JSON.stringify(this.wanted)) {
       this.reset(wanted);
       this.find("results").scrollTop = 0;

@@ -33,6 +33,7 @@ class PageState extends EventTarget {
       api: "",
       ticket: "",
       paused: [],
+      me: { name: "", signed_in: false, named: false },
     };
     this.refreshedAt = Date.now();
     this.local = new Map(); // jobs whose end the stream has reported before the list

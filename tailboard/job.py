@@ -229,10 +229,14 @@ def parse_record(data: bytes, job_id: str) -> Job:
     return job
 
 
-def matches(job: Job, status: Status | None, queue: str | None, needle: str) -> bool:
+def matches(
+    job: Job, status: Status | None, queue: str | None, needle: str, by: str | None = None
+) -> bool:
     """Does the job match these conditions of `Jobs.list`? `needle` is the condition `text`,
     casefolded."""
     if status not in (None, job.status) or queue not in (None, job.queue):
+        return False
+    if by not in (None, job.submitted_by):
         return False
     return not needle or needle in f"{job.name or ''}\n{job.command}\n{job.id}".casefold()
 

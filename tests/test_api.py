@@ -983,6 +983,8 @@ def test_a_repeated_field_is_refused(client: FlaskClient) -> None:
         ("queue=A", "queue"),
         ("queue=", "queue"),
         ("queue=..%2Frunning", "queue"),
+        ("by=", "by"),
+        ("by=" + "x" * 201, "by"),
         ("limit=0", "limit"),
         ("limit=501", "limit"),
         ("limit=x", "limit"),

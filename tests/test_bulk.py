@@ -52,7 +52,9 @@ def chosen(site: Site, queue: str, **query: str) -> tuple[list[str], int, bool]:
 
 
 def test_jobs_that_were_already_rerun_are_left_out(site: Site) -> None:
-    first, second, third = failed(site.job_maker, 3, queue="bulk-rerun", name="deploy")
+    first, second, third = failed(
+        site.job_maker, 3, queue="bulk-rerun", name="deploy", submitted_by="anna"
+    )
     site.job_maker.ended(queue="bulk-rerun")
     query = {"to": "rerun", "status": "failed"}
     assert chosen(site, "bulk-rerun", **query) == ([first, second, third], 0, True)
@@ -62,6 +64,8 @@ def test_jobs_that_were_already_rerun_are_left_out(site: Site) -> None:
     assert chosen(site, "bulk-rerun", **query) == ([first, third, again], 1, True)
     assert chosen(site, "bulk-rerun", q="nothing", **query) == ([], 0, True)
     assert chosen(site, "bulk-rerun", since="0s", **query) == ([], 0, True)
+    assert chosen(site, "bulk-rerun", by="anna", **query) == ([first, third], 1, True)
+    assert chosen(site, "bulk-rerun", by="ben", **query) == ([], 0, True)
 
 
 def test_queued_jobs_are_cancelled_before_running_ones(site: Site) -> None:

@@ -62,12 +62,13 @@ def test_the_newest_job_and_line_come_first_with_their_offsets(
 def test_filters_select_the_jobs(site: Site, job_maker: JobMaker) -> None:
     for status, queue in ((Status.FAILED, "grep-a"), (Status.FAILED, "grep-b"),
                           (Status.SUCCEEDED, "grep-a")):  # fmt: skip
-        job_maker.ended(b"filtered\n", status, queue=queue)
+        job_maker.ended(b"filtered\n", status, queue=queue, submitted_by=f"from {queue}")
     for query, count in (
         ({}, 3),
         ({"status": "failed"}, 2),
         ({"queue": "grep-a"}, 2),
         ({"status": "failed", "queue": "grep-a"}, 1),
+        ({"by": "from grep-b"}, 1),
         ({"since": "1h"}, 3),
         ({"since": "0s"}, 0),
     ):

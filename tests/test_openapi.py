@@ -267,6 +267,8 @@ def call_service(served: Site, call: Caller) -> None:
     assert "tailboard_workers" in call("get_metrics")
     assert call("get_openapi")["openapi"].startswith("3.1")
     assert call("get_root").openapi == "/openapi.json"
+    me = call("get_me")
+    assert (me.name, me.named) == (None, False)
 
 
 def test_the_description_has_every_field_of_machines(

@@ -332,4 +332,4 @@ def test_a_session_keeps_only_what_a_jobs_row_shows(
     client = client_module.ApiClient("", client_module.Visitor(is_remote=False), {})
     listing = loads.load_listing(client, {})
     assert set(listing) == {"rows", "counts", "next", "more", "all_counts", "paused"}
-    assert set(listing["rows"][0]) == {*rows.ROW_FIELDS, "title"}
+    assert set(listing["rows"][0]) == {*rows.ROW_FIELDS, "title", "values"}

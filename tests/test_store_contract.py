@@ -346,10 +346,10 @@ def test_the_list_mixes_all_states_and_queues_by_age(
     assert store.counts() == {s: states.count(s) for s in Status}
 
 
-def test_the_list_is_filtered_by_status_queue_and_text(
+def test_the_list_is_filtered_by_status_queue_person_and_text(
     store: WorkerStore, bring: Callable[..., Job]
 ) -> None:
-    one = bring(Status.SUCCEEDED, command="python Train.py", queue="gpu")
+    one = bring(Status.SUCCEEDED, command="python Train.py", queue="gpu", submitted_by="anna")
     two = bring(Status.FAILED, command=["ls", "-l"], name="Straße")
     three = bring(Status.QUEUED, command="make train", queue="gpu")
 
@@ -366,6 +366,8 @@ def test_the_list_is_filtered_by_status_queue_and_text(
     assert ids(text=two.id) == [two.id]
     assert ids(text="train", queue="gpu", status=Status.SUCCEEDED) == [one.id]
     assert ids(text="train", limit=1) == [three.id]
+    assert ids(by="anna") == [one.id]
+    assert ids(by="ann") == ids(by="anna", status=Status.QUEUED) == []
 
 
 def test_long_commands_are_cut_in_a_short_list(store: WorkerStore) -> None:

@@ -82,6 +82,10 @@ def test_a_named_token_identifies_who_submits(site: Site) -> None:
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
 
+def test_a_named_token_identifies_its_owner(site: Site) -> None:
+    assert site.get("/me").json() == {"name": "anna", "named": True}
+
+
 def test_a_named_token_identifies_who_runs_a_saved_command(site: Site) -> None:
     saved = {"command": "true", "queue": BY_HAND}
     assert site.ask("PUT", "/saved/deploy", json=saved).status_code == 201

@@ -57,6 +57,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Only jobs submitted since then: 30s, 1d, or a timestamp.",
         ),
         click.option("--queue"),
+        click.option("--by", metavar="NAME", help="Only jobs that NAME submitted."),
     ]
     for option in reversed(options):
         command = option(command)

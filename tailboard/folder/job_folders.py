@@ -265,6 +265,7 @@ class JobFolders:
         before: str | None = None,
         since: str | None = None,
         short: bool = False,
+        by: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         jobs: list[Job] = []
         last = ""
@@ -285,7 +286,7 @@ class JobFolders:
             if job is None:
                 with suppress(JobNotFound):
                     job = self.get(job_id)
-            if job is not None and matches(job, status, queue, needle):
+            if job is not None and matches(job, status, queue, needle, by):
                 jobs.append(shorten(job) if short else job)
         return jobs, None
 

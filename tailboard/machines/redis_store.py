@@ -205,10 +205,11 @@ class RedisStore:
         before: str | None = None,
         since: str | None = None,
         short: bool = False,
+        by: str | None = None,
     ) -> tuple[Sequence[Job], str | None]:
         jobs: list[Job] = []
         needle, read = text.casefold(), 0
-        step = SEARCH_STEP if text or queue else limit + 1
+        step = SEARCH_STEP if text or queue or by else limit + 1
         place = before.encode() if before else None
         while read < job_folders.SCAN_LIMIT:
             ids = self.ids_before(place, step, status, since)
@@ -216,7 +217,7 @@ class RedisStore:
                 if len(jobs) == limit:
                     return jobs, before
                 before = job.id
-                if matches(job, status, queue, needle):
+                if matches(job, status, queue, needle, by):
                     jobs.append(shorten(job) if short else job)
             if len(ids) < step:
                 return jobs, None

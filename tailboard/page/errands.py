@@ -16,13 +16,13 @@ STEP_TIME = 1.0  # seconds of a change of many jobs until the browser gets an an
 
 def load_search(client: ApiClient, errand: Errand) -> dict[str, Any]:
     """A part of a search of all logs; its `next` is the `before` of the part that follows."""
-    path = query_path("/logs", errand, "q", "status", "queue", "before")
+    path = query_path("/logs", errand, "q", "status", "queue", "by", "before")
     return client.get_json(f"{path}&limit={SEARCH_LIMIT}", "hits", "next", "searched")
 
 
 def load_chosen(client: ApiClient, errand: Errand) -> dict[str, Any]:
     """Which jobs to run again, cancel or delete. This changes none of them."""
-    path = query_path("/bulk", errand, "to", "status", "queue", "q")
+    path = query_path("/bulk", errand, "to", "status", "queue", "by", "q")
     return client.get_json(path, "ids", "left_out", "complete")
 
 

@@ -24,7 +24,7 @@ from tailboard.page.rows import (
     machines_summary,
     saved_row,
 )
-from tailboard.page.shapes import Filters, Job, Listing, LogTail, Totals, WantedLog
+from tailboard.page.shapes import Filters, Job, Listing, LogTail, Me, Totals, WantedLog
 
 TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
@@ -32,6 +32,7 @@ LIST_LIMIT = 200  # jobs of one page
 PREVIOUS_LIMIT = 20  # earlier runs of a job whose durations are shown
 TICKET_PERIOD = 300  # seconds until the page gets another ticket; each is valid for 600
 WORKERS_PERIOD = 10  # seconds
+ME_PERIOD = 60  # seconds
 
 
 def fetch_json(
@@ -81,7 +82,7 @@ def load_listing(client: ApiClient, filters: Filters) -> Listing:
         "all_counts": answer["counts"],
         "paused": answer.get("paused", []),
     }
-    if parameters.get("q") or parameters.get("queue"):
+    if any(parameters.get(name) for name in ("q", "queue", "by")):
         searched = load_every_status(client, parameters) if parameters.get("status") else answer
         listing["counts"] = dict(Counter(job["status"] for job in searched["jobs"]))
         listing["more"] = searched["next"] is not None
@@ -111,6 +112,17 @@ def load_totals(client: ApiClient, listing: Listing, zone: str | None) -> Totals
         "slots": count_slots(found["workers"]),
         "failed_today": load_failed_today(client, counts, zone),
         "ticket": load_ticket(client),
+        "me": load_me(client),
+    }
+
+
+def load_me(client: ApiClient) -> Me:
+    """Who the visitor is. The API is asked once every ME_PERIOD."""
+    found = cached_request(client, "/me", period=time.time() // ME_PERIOD)
+    return {
+        "name": found.get("name") or "",
+        "signed_in": bool(client.token),
+        "named": bool(found.get("named")),
     }
 
 

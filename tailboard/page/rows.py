@@ -21,10 +21,10 @@ STATUSES = {
     "timed_out": {"icon": "!", "colour": "#b4480a"},
     "lost": {"icon": "?", "colour": "#7c3aed"},
 }
-FILTERS = ("status", "queue", "q", "before")
+FILTERS = ("status", "queue", "by", "q", "before")
 ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
-    *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before"),
+    *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before", "submitted_by"),
 )
 LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
 LISTED_VALUE = 80  # characters of a param's value in a row

@@ -32,6 +32,7 @@ def empty_totals() -> Totals:
         "slots": {"busy": 0, "all": 0},
         "failed_today": "",
         "ticket": "",
+        "me": {"name": "", "signed_in": False, "named": False},
     }
 
 

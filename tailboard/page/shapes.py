@@ -47,6 +47,14 @@ class SentList(TypedDict):
     rows: list[Job]
 
 
+class Me(TypedDict):
+    """Who the visitor is."""
+
+    name: str  # of the named token; empty if there is none
+    signed_in: bool  # False if the API needs no token
+    named: bool  # True if the API accepts named tokens
+
+
 class Totals(TypedDict):
     """What the header shows beside the list."""
 
@@ -57,6 +65,7 @@ class Totals(TypedDict):
     slots: dict[str, int]  # `busy` and `all`
     failed_today: str  # a number, "100+", or empty if no job has failed
     ticket: str  # for reading logs; empty if the API could not make one
+    me: Me
 
 
 class WantedLog(TypedDict):
@@ -152,6 +161,7 @@ class Errand(TypedDict):
     q: NotRequired[str]
     status: NotRequired[str]
     queue: NotRequired[str]
+    by: NotRequired[str]
     before: NotRequired[str]
     to: NotRequired[str]  # rerun, cancel or delete
     ids: NotRequired[list[str]]

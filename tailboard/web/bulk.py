@@ -43,7 +43,7 @@ def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
     complete = True
     for status in statuses:
         count = 0
-        for page in iter_pages(status, query.queue, query.q, query.first_id()):
+        for page in iter_pages(status, query.queue, query.q, query.first_id(), query.by):
             found |= {job.id: job for job in page}
             count += len(page)
             if count > limit or time.monotonic() > deadline:
@@ -73,12 +73,18 @@ def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> C
 
 
 def iter_pages(
-    status: Status | None, queue: str | None, text: str, since: str | None
+    status: Status | None,
+    queue: str | None,
+    text: str,
+    since: str | None,
+    by: str | None = None,
 ) -> Iterator[Sequence[Job]]:
     """All jobs that the filters of `Jobs.list` select, BULK_STEP at a time."""
     before = None
     while True:
-        jobs, before = state().store.list(status, queue, text, BULK_STEP, before, since, short=True)
+        jobs, before = state().store.list(
+            status, queue, text, BULK_STEP, before, since, short=True, by=by
+        )
         yield jobs
         if before is None:
             return

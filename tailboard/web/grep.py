@@ -62,7 +62,14 @@ class GrepPage:
         """The next jobs whose logs are searched, and where the list continues after them."""
         query = self.query
         return state().store.list(
-            query.status, query.queue, "", GREP_STEP, before, query.first_id(), short=True
+            query.status,
+            query.queue,
+            "",
+            GREP_STEP,
+            before,
+            query.first_id(),
+            short=True,
+            by=query.by,
         )
 
     def _search_begun_job(self) -> str | None:

@@ -229,10 +229,12 @@ class Submission(JobRequest):
 
 
 class Filters(RequestModel):
-    """Which jobs to select. `since`: only those submitted since then."""
+    """Which jobs to select. `since`: only those submitted since then; `by`: only those that this
+    person or program submitted."""
 
     status: Status | None = Field(None, description=f"one of {', '.join(Status)}")
     queue: Annotated[str | None, QUEUE] = None
+    by: Label = None
     since: Since | None = Field(None, description=SINCE)
 
     def first_id(self) -> str | None:

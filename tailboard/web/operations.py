@@ -298,6 +298,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"204": ""},
         errors=(400,),
     ),
+    ("get", "/me"): Operation(
+        Access.TOKEN,
+        id="getMe",
+        tag="service",
+        summary="Show whose token this is",
+        answers={"200": "Me"},
+        description="`name` is null unless the request has a named token.",
+    ),
     ("get", "/workers"): Operation(
         Access.TOKEN,
         id="listWorkers",

@@ -223,6 +223,10 @@ def service_schemas() -> dict[str, Any]:
     return {
         "Worker": object_schema(**field_schemas(WorkerInfo)),
         "Machine": object_schema(**field_schemas(Machine)),
+        "Me": object_schema(
+            name=MAYBE_TEXT,
+            named={"type": "boolean", "description": "Does the API accept named tokens?"},
+        ),
         "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
         "Storage": store,
         "Workers": object_schema(
