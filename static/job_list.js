@@ -1,35 +1,23 @@
-/* The list of jobs: filters, rows and, while no log is open, the timeline. Each row is a link. A
-   row is changed in place, so that focus and scroll position are kept. */
+/* The list of jobs. Each row is a link. A row is changed in place, so that focus and scroll position
+   are kept. */
 
 import { NO_FILTERS } from "./address.js";
 import { BulkActions } from "./bulk_actions.js";
-import { closeWhenRemoved, copyText, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
-import { escapeHtml, formatCount, formatRoughly, formatStatus, statusIcon } from "./format.js";
+import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
+import { escapeHtml, formatRoughly } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
+import { ListDivider } from "./list_divider.js";
+import { filterLinkHtml, ListFilters } from "./list_filters.js";
 import { LogSearch } from "./log_search.js";
-import { page, readSetting, writeSetting } from "./page_state.js";
+import { Overview } from "./overview.js";
+import { page } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
-import { layOutTimeline, timelineHtml } from "./timeline.js";
 
-const ALWAYS_SHOWN = ["running", "failed"]; // these filters come first, even if no job matches
-const LEAST_WIDTH = 240; // pixels
-const WIDTH = 360;
 const EXAMPLES = [
   "for i in 1 2 3 4 5; do echo step $i; sleep 1; done",
   "df -h",
   "python3 -m compileall -q /usr/lib/python3; echo done",
 ];
-
-const KEYS = [
-  "<kbd>j</kbd> <kbd>k</kbd> move",
-  "<kbd>Enter</kbd> opens",
-  "<kbd>c</kbd> runs a job",
-  "<kbd>/</kbd> searches",
-  "<kbd>?</kbd> shows all keys",
-];
-const GUIDE =
-  '<p class="faint">Choose a job to see its log.</p>' +
-  `<p class="faint keys">${KEYS.map((key) => `<span>${key}</span>`).join("")}</p>`;
 
 class JobList {
   constructor(root) {
@@ -48,17 +36,15 @@ class JobList {
       bells: () => this.draw(),
       tick: () => this.draw(),
     };
+    this.filters = new ListFilters((name) => this.find(name));
     this.bulkActions = new BulkActions((name) => this.find(name));
+    this.overview = new Overview(this.find("overview"));
+    this.divider = new ListDivider(this.find("divider"));
     page.listen(this.handlers);
     this.holdWhilePressed();
     root.addEventListener("click", (event) => this.onClick(event));
     this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
     this.rows.addEventListener("focusin", (event) => this.onFocus(event));
-    this.find("queue").addEventListener("change", (event) => {
-      page.go({ queue: event.target.value, before: "" });
-    });
-    this.find("more-filters").addEventListener("click", () => this.scrollFilters());
-    this.setUpDivider();
     this.addShortcuts();
     this.setView();
     this.logSearch.onAddress();
@@ -132,65 +118,15 @@ class JobList {
     if (!page.listed || !page.hasStatuses || this.isPressed) {
       return; // the statuses come with the header, which may load later
     }
-    this.drawFilters();
+    this.filters.draw();
     this.bulkActions.draw();
     this.logSearch.draw();
     this.drawRows();
     this.drawNothing();
-    this.drawTimeline();
+    this.overview.draw();
     this.drawUpdated();
     setHtml(this.find("pages"), this.logSearch.isOpen ? "" : this.pagesHtml());
     this.rows.hidden = this.logSearch.isOpen;
-  }
-
-  linkHtml(change, inner, attributes = "") {
-    return `<a href="${escapeHtml(page.link(change))}" ${attributes}>${inner}</a>`;
-  }
-
-  drawFilters() {
-    const chosen = page.address.status ?? "";
-    const all = Object.values(page.counts).reduce((sum, count) => sum + count, 0);
-    const links = [this.filterHtml("", "all", all, chosen)];
-    for (const status of new Set([...ALWAYS_SHOWN, ...Object.keys(page.statuses)])) {
-      const count = page.counts[status] ?? 0;
-      if (count > 0 || status === chosen || ALWAYS_SHOWN.includes(status)) {
-        const label = `${statusIcon(status, page.statuses)}${formatStatus(status)}`;
-        links.push(this.filterHtml(status, label.replace(/<span.*<\/span>/, ""), count, chosen));
-      }
-    }
-    setHtml(this.find("filters"), links.join(""));
-    this.drawQueues();
-    const { scrollWidth, clientWidth } = this.find("filters");
-    this.find("more-filters").hidden = scrollWidth <= clientWidth;
-  }
-
-  /** Scrolls to the filters that do not fit, and from the last back to the first. */
-  scrollFilters() {
-    const { scrollLeft, scrollWidth, clientWidth } = this.find("filters");
-    const isAtEnd = scrollLeft + clientWidth >= scrollWidth - 1;
-    this.find("filters").scrollTo({ left: isAtEnd ? 0 : scrollLeft + clientWidth / 2 });
-  }
-
-  filterHtml(status, label, count, chosen) {
-    const shown = `${formatCount(count)}${page.countsAreMore && count > 0 ? "+" : ""}`;
-    const current = `aria-current="${status === chosen}" data-go="filter"`;
-    return this.linkHtml({ status, before: "" }, `${label} <b>${shown}</b>`, current);
-  }
-
-  drawQueues() {
-    const served = (page.status.workers ?? []).flatMap((worker) => worker.queues);
-    const listed = page.jobs.map((job) => job.queue);
-    const queues = new Set([...listed, ...served, ...page.pausedQueues]);
-    const chosen = page.address.queue ?? "";
-    queues.add(chosen).delete("");
-    const options = [...queues].sort().map((queue) => {
-      const selected = queue === chosen ? "selected" : "";
-      const label = page.pausedQueues.has(queue) ? `${queue} (paused)` : queue;
-      return `<option value="${escapeHtml(queue)}" ${selected}>${escapeHtml(label)}</option>`;
-    });
-    const select = this.find("queue");
-    select.hidden = queues.size < 2 && !chosen;
-    setHtml(select, `<option value="">queue</option>${options.join("")}`);
   }
 
   drawRows() {
@@ -239,12 +175,8 @@ class JobList {
   }
 
   pagesHtml() {
-    const newer = page.address.before
-      ? this.linkHtml({ before: "" }, "Newest jobs", 'data-go="filter"')
-      : "";
-    const older = page.next
-      ? this.linkHtml({ before: page.next }, "Older jobs", 'data-go="filter"')
-      : "";
+    const newer = page.address.before ? filterLinkHtml({ before: "" }, "Newest jobs") : "";
+    const older = page.next ? filterLinkHtml({ before: page.next }, "Older jobs") : "";
     return newer + older;
   }
 
@@ -267,40 +199,13 @@ class JobList {
   nothingHtml() {
     if (page.isFiltered) {
       const where = page.next ? " among the newest jobs" : "";
-      return `<p>No jobs match${where}.</p><p>${this.linkHtml(NO_FILTERS, "Clear filters", 'data-go="filter" class="button"')}</p>`;
+      return `<p>No jobs match${where}.</p><p>${filterLinkHtml(NO_FILTERS, "Clear filters", 'class="button"')}</p>`;
     }
     const examples = EXAMPLES.map(
       (command) =>
         `<li><button type="button" data-go="example"><code>${escapeHtml(command)}</code></button></li>`,
     );
     return `<p>No jobs yet. Try one of these:</p><ul>${examples.join("")}</ul>`;
-  }
-
-  drawTimeline() {
-    const overview = this.find("overview");
-    overview.hidden = Boolean(page.address.job);
-    if (overview.hidden) {
-      return;
-    }
-    const layout = layOutTimeline(page.jobs, page.now);
-    const link = (job, attributes) =>
-      `<a href="${escapeHtml(page.link({ job: job.id, at: "" }))}" data-go="job" ${attributes}>`;
-    const html = layout ? timelineHtml(layout, page.statuses, page.now, link) : "";
-    setHtml(this.find("timeline"), html);
-    setHtml(this.find("guide"), this.guideHtml());
-  }
-
-  guideHtml() {
-    const { workers, counts, problem } = page.status;
-    const queued = counts.queued ?? 0;
-    if (workers.length === 0 && !problem) {
-      const waiting = queued > 0 ? `Queued jobs: ${formatCount(queued)}. ` : "";
-      return (
-        `<p>${waiting}No worker is running. Start one:</p><p><code>python worker.py</code> ` +
-        '<button type="button" data-go="copy-worker">Copy</button></p>'
-      );
-    }
-    return page.jobs.length > 0 ? GUIDE : "";
   }
 
   // --- Clicks and keys ---
@@ -317,7 +222,6 @@ class JobList {
       filter: () => page.followLink(target),
       fold: () => this.toggleFold(target.parentNode.dataset.key),
       example: () => page.editForm(target.textContent),
-      "copy-worker": () => copyWithAnswer(target, "python worker.py"),
     };
     act[target.dataset.go]();
   }
@@ -371,40 +275,6 @@ class JobList {
     const shown = links.findIndex((link) => link.ariaCurrent === "true");
     return Math.max(0, focused >= 0 ? focused : shown);
   }
-
-  // --- The divider ---
-
-  setUpDivider() {
-    const divider = this.find("divider");
-    this.setWidth(readSetting("list-width", WIDTH));
-    divider.addEventListener("pointerdown", (event) => {
-      divider.setPointerCapture(event.pointerId);
-      event.preventDefault();
-    });
-    divider.addEventListener("pointermove", (event) => {
-      if (divider.hasPointerCapture(event.pointerId)) {
-        this.setWidth(event.clientX);
-      }
-    });
-    divider.addEventListener("pointerup", () => writeSetting("list-width", this.width));
-    divider.addEventListener("keydown", (event) => {
-      const steps = { ArrowLeft: -20, ArrowRight: 20 };
-      if (event.key in steps) {
-        this.setWidth(this.width + steps[event.key]);
-        writeSetting("list-width", this.width);
-      }
-    });
-  }
-
-  setWidth(wanted) {
-    const most = Math.max(LEAST_WIDTH, innerWidth / 2);
-    this.width = Math.round(Math.min(most, Math.max(LEAST_WIDTH, wanted)));
-    const divider = this.find("divider");
-    divider.ariaValueNow = String(this.width);
-    divider.ariaValueMin = String(LEAST_WIDTH);
-    divider.ariaValueMax = String(Math.round(most));
-    document.documentElement.style.setProperty("--tailboard-list-width", `${this.width}px`);
-  }
 }
 
 function makeItem(key) {
@@ -412,11 +282,6 @@ function makeItem(key) {
   item.dataset.key = key;
   item.append(document.createElement("a"));
   return item;
-}
-
-async function copyWithAnswer(button, text) {
-  const done = await copyText(text);
-  button.textContent = done ? "Copied" : "Cannot copy here";
 }
 
 export default function mountJobList(component) {

@@ -13,6 +13,8 @@ const STYLES = [
   "page_header.css",
   "saved_commands.css",
   "job_list.css",
+  "log_search.css",
+  "overview.css",
   "log_pane.css",
   "log_head.css",
   "log_lines.css",

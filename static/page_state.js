@@ -36,6 +36,7 @@ class PageState extends EventTarget {
       me: { name: "", signed_in: false, named: false },
     };
     this.refreshedAt = Date.now();
+    this.hasHeard = false; // has the API answered since the page was opened?
     this.local = new Map(); // jobs whose end the stream has reported before the list
     this.actions = null; // the header's component, which sends the visitor's actions
     this.editForm = null; // opens the run form with a command; set by the header
@@ -134,6 +135,7 @@ class PageState extends EventTarget {
     this.status = status;
     this.statuses = status.statuses;
     if (!status.problem) {
+      this.hasHeard = true;
       this.refreshedAt = Date.now();
     }
     this.emit("status");
