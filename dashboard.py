@@ -487,7 +487,7 @@ def show_token_form() -> None:
 
 def main() -> None:
     st.set_page_config("Tailboard", "📋", layout="wide")
-    st.html(f"<style>{read_static('page.css')}</style>")
+    st.html(f"<style>{read_static('theme.css')}{read_static('page.css')}</style>")
     if session().refused:
         show_token_form()
         return

@@ -8,10 +8,10 @@ import { escapeHtml, formatRoughly } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
 import { ListDivider } from "./list_divider.js";
 import { filterLinkHtml, ListFilters } from "./list_filters.js";
+import { ListKeys } from "./list_keys.js";
 import { LogSearch } from "./log_search.js";
 import { Overview } from "./overview.js";
 import { page } from "./page_state.js";
-import { addShortcut } from "./shortcuts.js";
 
 const EXAMPLES = [
   "for i in 1 2 3 4 5; do echo step $i; sleep 1; done",
@@ -45,7 +45,7 @@ class JobList {
     root.addEventListener("click", (event) => this.onClick(event));
     this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
     this.rows.addEventListener("focusin", (event) => this.onFocus(event));
-    this.addShortcuts();
+    this.keys = new ListKeys(this);
     this.setView();
     this.logSearch.onAddress();
   }
@@ -75,13 +75,6 @@ class JobList {
     });
     addEventListener("pointerup", this.release);
     addEventListener("pointercancel", this.release);
-  }
-
-  addShortcuts() {
-    addShortcut("j", "next job", () => this.moveFocus(1), "List");
-    addShortcut("k", "previous job", () => this.moveFocus(-1), "List");
-    const toggleList = () => document.documentElement.classList.toggle("tailboard-list-hidden");
-    addShortcut("z", "hide or show the list", toggleList, "List");
   }
 
   // --- Data from the server, and navigation ---

@@ -9,6 +9,7 @@
 
 const VERSION_KEY = "tailboard.version";
 const STYLES = [
+  "theme.css",
   "dashboard.css",
   "page_header.css",
   "saved_commands.css",
@@ -18,6 +19,7 @@ const STYLES = [
   "log_pane.css",
   "log_head.css",
   "log_lines.css",
+  "key_sheet.css",
   "touch.css", // overrides the others
 ];
 const base = new URL("app/static/", document.baseURI);

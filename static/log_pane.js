@@ -22,6 +22,7 @@
 
 import { closeWhenRemoved } from "./dom.js";
 import { endedBadly } from "./format.js";
+import { addJobKeys } from "./job_keys.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogHead } from "./log_head.js";
@@ -53,6 +54,7 @@ class LogPane {
     this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
     this.listen();
     this.addShortcuts();
+    addJobKeys(find);
   }
 
   viewHandlers() {

@@ -4,13 +4,16 @@
 import { EMPTY_ADDRESS } from "./address.js";
 import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
 import { escapeHtml, formatCount, statusIcon } from "./format.js";
+import { adaptKeyHints } from "./key_names.js";
+import { showKeySheet } from "./key_sheet.js";
 import { clearSearch, searchLogs } from "./log_search.js";
+import { MenuSettings } from "./menu_settings.js";
 import { page } from "./page_state.js";
 import "./page_title.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
-import { addShortcut, shortcutRowsHtml } from "./shortcuts.js";
+import { addKeyNote, addShortcut } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
 
 const SEARCH_DELAY = 200; // milliseconds after the last key
@@ -21,6 +24,7 @@ class PageHeader {
     this.answered = null; // number of the last answer that was handled
     this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.settings = new MenuSettings((name) => this.find(name));
     this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
@@ -37,6 +41,9 @@ class PageHeader {
     addShortcut("/", "search", () => this.find("search").focus(), "Page");
     addShortcut("c", "run a job", () => this.form.open(), "Page");
     addShortcut("?", "show these shortcuts", () => this.showShortcuts(), "Page");
+    addKeyNote("Mod+Enter", "run what the form describes", "Page");
+    page.toast = (text) => this.toasts.show(text);
+    adaptKeyHints(this.root);
     this.drawAddress();
     this.find("page-header").inert = false; // before this, a click would have been lost
   }
@@ -160,10 +167,8 @@ class PageHeader {
   }
 
   showShortcuts() {
-    const dialog = this.find("shortcuts");
-    setHtml(dialog.querySelector("table"), shortcutRowsHtml());
     this.find("page-menu").hidePopover();
-    dialog.showModal();
+    showKeySheet(this.find("shortcuts"));
   }
 }
 

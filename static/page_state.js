@@ -40,6 +40,7 @@ class PageState extends EventTarget {
     this.local = new Map(); // jobs whose end the stream has reported before the list
     this.actions = null; // the header's component, which sends the visitor's actions
     this.editForm = null; // opens the run form with a command; set by the header
+    this.toast = () => {}; // shows a short message for a while; set by the header
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress(location.search)));
     setInterval(() => this.emit("tick"), TICK);
