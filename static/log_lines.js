@@ -63,6 +63,50 @@ export function splitStamped(bytes, offset, number) {
   });
 }
 
+/** Counts the lines of a whole log, with an unfinished last line, while more is written to it. */
+export class LineCounter {
+  constructor() {
+    this.lines = null; // null if not known
+    this.at = 0; // offset of the byte after those that are counted
+    this.isMidLine = false; // do the counted bytes end within a line?
+    this.isUncertain = false; // must the last counted byte be seen again to know `isMidLine`?
+  }
+
+  /** The first `at` bytes have this many lines; null if the API does not know, which keeps a number
+      that is still true. */
+  set(lines, at, isMidLine) {
+    this.lines = lines ?? (this.at === at ? this.lines : null);
+    this.at = at;
+    this.isMidLine = isMidLine;
+    this.isUncertain = false;
+  }
+
+  /** The same if nobody has seen the last byte, so `isMidLine` is not known: the next text has to
+      begin with that byte. */
+  setBlindly(lines, at) {
+    this.set(lines, at, at > 0);
+    this.isUncertain = at > 0;
+  }
+
+  /** The offset at which the next text has to begin. */
+  get next() {
+    return this.at - (this.isUncertain ? 1 : 0);
+  }
+
+  /** Counts a text that begins at `next` and ends at `end`. Returns the number of lines that ended
+      in it. */
+  add(text, end) {
+    const known = this.isUncertain ? text.slice(0, 1) : "";
+    if (this.lines !== null) {
+      this.lines += countLines(text) - (this.isMidLine ? 1 : 0);
+    }
+    this.isMidLine = text === "" ? this.isMidLine : !text.endsWith("\n");
+    this.isUncertain = false;
+    this.at = end;
+    return countNewlines(text) - countNewlines(known);
+  }
+}
+
 /** Joins the pieces of text of a stream into lines. */
 export class LineJoiner {
   constructor(offset, number, stamped = false) {

@@ -16,17 +16,18 @@
    loading → reading          showPart() has shown another place
    following → reading        the view takes no more lines (stopFollowing), or showPart() has shown
                               another place
-   reading → following        loadLater(), showPart() or showServerTail() has reached the end
+   reading → following        loadLater() or showPart() has reached the end
    any mode → idle            forget()
 
-   `isServed` is independent of the mode: if true, the page's server has to send the tail. In any
-   mode, a tail that does not join the lines in the view replaces them. */
+   `isServed` is independent of the mode: if true, the page's server has to send the tail. A tail
+   that does not join the lines in the view replaces them, except while reading: then it is only
+   counted. */
 
 import { isEnded } from "./format.js";
 import {
   boundLines,
   countLines,
-  countNewlines,
+  LineCounter,
   LineJoiner,
   lastBefore,
   MOST_LINES,
@@ -78,8 +79,7 @@ export class LogSource {
     this.next = 0; // offset after the last byte that the view shows
     this.nextNumber = null; // number of the line at `next`, while reading
     this.size = 0; // bytes
-    this.lineCount = null; // of the whole log, with an unfinished last line; null if not known
-    this.isMidLine = false; // does the last counted text end within a line?
+    this.counter = new LineCounter(); // of the whole log, however little of it is in the view
     this.joiner = new LineJoiner(0, 1, this.stamped);
     this.newLines = 0; // written since the view stopped following
     this.writtenAt = Date.now();
@@ -92,6 +92,11 @@ export class LogSource {
     this.aborter = new AbortController();
     this.stream?.close();
     this.stream = null;
+  }
+
+  /** The lines of the whole log; null if not known. */
+  get lineCount() {
+    return this.counter.lines;
   }
 
   get isLoaded() {
@@ -161,7 +166,9 @@ export class LogSource {
     this.setServed(false);
     this.start = part.start;
     this.size = part.size;
-    this.lineCount = part.lines ?? this.lineCount;
+    if (!this.stream) {
+      this.counter.setBlindly(part.lines, part.size); // else the stream's texts are counted
+    }
   }
 
   /** Replaces the lines in the view with those of a part. `target` is the offset that the reader
@@ -247,8 +254,8 @@ export class LogSource {
   /** The view shows the end of the log: from now on, new output is added to it. */
   followFrom(last, unfinished, part) {
     this.mode = "following";
-    this.isMidLine = unfinished !== null;
     this.view.takeAgain();
+    this.counter.set(part.lines, part.next, unfinished !== null);
     this.next = part.next;
     const number = last ? numberAfter(last.number) : part.line;
     this.joiner = new LineJoiner(unfinished?.offset ?? part.next, number, this.stamped);
@@ -274,7 +281,7 @@ export class LogSource {
   /** Counts new output while the end of the log is not in the view. */
   countNewOutput(part) {
     if (!this.stream && !isEnded(part)) {
-      this.openStream(part.size);
+      this.openStream(this.counter.next);
     }
   }
 
@@ -295,23 +302,16 @@ export class LogSource {
     }
     this.writtenAt = Date.now();
     this.size = Math.max(this.size, end);
-    this.countNewLines(text);
+    const ended = this.counter.add(text, end);
+    if (!this.view.following) {
+      this.newLines += ended;
+    }
     if (this.mode === "following") {
       const lines = this.joiner.add(text, end);
       this.next = end;
       this.view.append(lines, this.joiner.unfinished());
     }
     this.handlers.written();
-  }
-
-  countNewLines(text) {
-    if (this.lineCount !== null) {
-      this.lineCount += countLines(text) - (this.isMidLine ? 1 : 0);
-    }
-    this.isMidLine = text === "" ? this.isMidLine : !text.endsWith("\n");
-    if (!this.view.following) {
-      this.newLines += countNewlines(text);
-    }
   }
 
   onEnd(job) {
@@ -356,29 +356,38 @@ export class LogSource {
 
   /** Takes a tail of this job's log from the server; `isOver` is true if the job has ended. */
   takeServerTail(tail, isOver) {
-    if (!this.isServed || (this.isLoaded && tail.next === this.next)) {
+    if (!this.isServed || (this.isLoaded && tail.next === this.counter.at)) {
       return;
     }
     if (tail.stamped !== this.stamped || this.stream?.isOpen) {
       return;
     }
     this.size = tail.next;
-    const more = this.isLoaded ? tailBehind(tail.text, tail.offset, tail.next, this.next) : null;
-    if (more === null || this.stamped) {
-      this.showServerTail(tail);
-    } else if (this.mode === "following") {
-      this.onText(this.jobId, more, tail.next);
+    if (this.mode === "reading") {
+      this.counter.set(tail.lines, tail.next, !tail.text.endsWith("\n"));
+    } else {
+      this.followServerTail(tail);
     }
-    this.lineCount = tail.lines ?? this.lineCount; // covers the whole log, including this text
     if (!isOver) {
-      this.openStream(this.next); // the old stream would resume before this text
+      this.openStream(tail.next); // the old stream would resume before this text
     }
     this.handlers.changed();
   }
 
+  followServerTail(tail) {
+    const isJoining = this.isLoaded && !this.stamped;
+    const more = isJoining ? tailBehind(tail.text, tail.offset, tail.next, this.next) : null;
+    if (more === null) {
+      this.showServerTail(tail);
+    } else {
+      this.onText(this.jobId, more, tail.next);
+    }
+    this.counter.set(tail.lines, tail.next, this.counter.isMidLine);
+  }
+
   showServerTail(tail) {
     this.view.clear();
-    this.lineCount = null;
+    this.counter.set(null, tail.offset, false);
     const number = tail.lines === null ? null : tail.lines - countLines(tail.text) + 1;
     this.joiner = new LineJoiner(tail.offset, number, this.stamped);
     this.mode = "following";

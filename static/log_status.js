@@ -113,23 +113,25 @@ export class LogStatus {
     const gone = this.find("gone");
     const atStart = (this.view.first.offset ?? 0) <= this.source.start;
     gone.hidden = this.source.start === 0 || !atStart;
-    gone.textContent = `The first ${formatBytes(this.source.start)} of this log were deleted because it grew too long.`;
+    gone.textContent = `The first ${formatBytes(this.source.start)} of this log were deleted to limit its size.`;
   }
 
+  /** The visible lines and the number of all. The numbers of a log whose beginning was deleted are
+      not known; then its size is shown. */
   describeSize() {
     const { count } = this.view;
-    const all = this.source.lineCount === null ? null : Math.max(this.source.lineCount, count);
     if (count === 0) {
       return "";
     }
+    const { lineCount, size } = this.source;
     const [first, last] = this.view.visible.map((line) => line?.dataset.line);
-    if (all !== null && all <= count) {
-      return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
+    if (!first || !last) {
+      return `last ${formatLines(count)}, ${formatBytes(size)} in all`;
     }
-    const total = all === null ? `of ${formatBytes(this.source.size)}` : `of ${formatCount(all)}`;
-    return first && last
-      ? `lines ${formatCount(first)}–${formatCount(last)} ${total}`
-      : `last ${formatCount(count)} lines ${total}`;
+    const all = lineCount === null ? "" : ` of ${formatCount(Math.max(lineCount, last))}`;
+    return lineCount !== null && lineCount <= count
+      ? formatLines(count)
+      : `lines ${formatCount(first)}–${formatCount(last)}${all}`;
   }
 
   drawBlank() {
@@ -172,6 +174,10 @@ export class LogStatus {
       this.spokenAt = Date.now();
     }
   }
+}
+
+function formatLines(count) {
+  return `${formatCount(count)} ${count === 1 ? "line" : "lines"}`;
 }
 
 /** Why a job is still queued: no worker runs, or all slots are busy. */

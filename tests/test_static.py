@@ -201,6 +201,24 @@ def test_pieces_join_into_the_same_lines_however_they_are_split(script: Script) 
         assert lines == found["expected"]
 
 
+def test_the_lines_of_a_growing_log_are_counted_once(script: Script) -> None:
+    counts = """(() => {
+        const counter = new LineCounter();
+        const count = (text, end) => { counter.add(text, end); return counter.lines; };
+        counter.set(2, 8, true); // "one\\nhalf"
+        const joined = [count(" more\\n", 14), count("three", 19), count("\\n", 20)];
+        counter.setBlindly(3, 20); // the last byte is sent again
+        const ended = [counter.next, count("\\nfour", 24)];
+        counter.setBlindly(4, 24);
+        const half = [counter.next, count("r\\n", 25)];
+        counter.set(null, 25, false);
+        const kept = counter.lines;
+        counter.set(null, 90, false);
+        return [joined, ended, half, kept, counter.lines];
+    })()"""
+    assert script(counts) == [[2, 3, 3], [19, 4], [23, 4], 4, None]
+
+
 def test_after_invalid_bytes_only_the_end_offset_is_certain(script: Script) -> None:
     code = """(() => {
         const joiner = new LineJoiner(0, 1);

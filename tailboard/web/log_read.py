@@ -65,11 +65,10 @@ def read_range(job: Job, log: Log, query: LogQuery) -> Response:
     data = kept if kept or not cut else data  # the limit is too small for even one character
     headers = log_headers(job, log, begin, begin + len(data), size)
     line_counts = state().line_counts
-    by_lines = query.offset is None and query.since is None
-    if by_lines and (lines := line_counts.total(job.id, log, size)) is not None:
-        headers["X-Log-Lines"] = str(lines)
     if (number := line_counts.number_at(job.id, log, begin)) is not None:
         headers["X-Log-Line"] = str(number)
+    if (lines := line_counts.total(job.id, log, size)) is not None:
+        headers["X-Log-Lines"] = str(lines)
     body = log.add_timestamps(begin, data) if query.timestamps else data
     return Response(body, headers=headers, mimetype="text/plain")
 

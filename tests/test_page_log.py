@@ -1,0 +1,39 @@
+"""The log pane in a real browser: its lines, their numbers, links and colours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from page_site import Site, log_of, state, visit, waiting
+from playwright.sync_api import Page, expect
+
+
+def foot(page: Page, text: str) -> None:
+    """Waits until the footer shows this after the range of visible lines."""
+    expect(page.locator(".size")).to_have_text(re.compile(text))
+
+
+# --- The footer -----------------------------------------------------------------------------------
+
+
+def test_the_footer_counts_each_line_once(page_site: Site, page: Page, tmp_path: Path) -> None:
+    """The log is opened by a link to its start and within an unfinished line, and the API restarts
+    while more is written."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    later = f"{waiting(first)}; echo ' more'; seq 100; {waiting(second)}; seq 50"
+    job = page_site.submit(f"seq 3000; printf half; {later}", "counted")
+    page_site.wait(job, "running")
+    visit(page, f"{page_site.url}/?job={job.id}&at=0")
+    foot(page, r"^lines 1.\d+ of 3,001$")
+    page_site.kill_api()
+    expect(state(page)).to_have_text(re.compile("reconnecting"))
+    first.touch()
+    page_site.restart_api()
+    foot(page, "of 3,101$")
+    second.touch()
+    page_site.wait(job, "succeeded")
+    foot(page, "of 3,151$")
+    page.get_by_role("button", name="End", exact=True).click()
+    expect(log_of(page)).to_contain_text("half more")
+    foot(page, ".3,151 of 3,151$")
