@@ -49,7 +49,7 @@ from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, read_range
-from tailboard.web.log_search import search_in_turn, searcher
+from tailboard.web.log_search import check_search, search_in_turn, searcher
 from tailboard.web.models import (
     Attention,
     Bulk,
@@ -193,8 +193,7 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
     if len(selectors) > 1:
         abort(400, f"use only one of {' and '.join(sorted(selectors))}")
-    if query.count and query.q is None:
-        abort(400, "count needs q, the text whose matches are counted")
+    check_search(query)
     job = state().store.get(job_id)  # before the size of the log, so that no last line is missed
     if query.download and not query.follow:
         return download(job)

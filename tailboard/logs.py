@@ -10,21 +10,28 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tailboard import values
 from tailboard.files import NOT_A_FILE, open_regular
+from tailboard.matching import Matcher
 from tailboard.values import LAST_TIME, utc
 
 TAIL_BYTES = 1 << 20  # limit of a tail: a progress bar that uses \r is one endless line
 SAMPLE = struct.Struct("<dQ")  # in `times`: seconds since 1970, size of the log
 LAST_SIZE = 1 << 62
 SEARCH_BLOCK = 1 << 20  # bytes read at a time when searching
-SHORT_NEEDLE = 16  # bytes; up to this length, `rfind` is faster and always quick
 EXCERPT = 1_000  # bytes of a line that a search shows
 LINE_RE = re.compile(rb"[^\n]*\n|[^\n]+")
+
+
+class Found(NamedTuple):
+    """A line that a search has found."""
+
+    offset: int  # where it begins
+    excerpt: bytes  # of the line, with the match
 
 
 class Log(AbstractContextManager["Log"], ABC):
@@ -103,38 +110,58 @@ class Log(AbstractContextManager["Log"], ABC):
             end = begin
         return floor if lines > 0 else size
 
-    def line_at(self, offset: int) -> int:
-        """The offset where the line that contains `offset` begins, TAIL_BYTES before it at most."""
+    def line_at(self, offset: int, limit: int = TAIL_BYTES) -> int:
+        """The offset where the line that contains `offset` begins, `limit` bytes before it at
+        most."""
         if offset <= self.start or self.pread(1, offset - 1) == b"\n":
             return offset
-        return self.tail(1, offset)
+        return self.tail(1, offset, limit)
+
+    def next_line(self, offset: int, deadline: float) -> int:
+        """The offset of the first line that begins at `offset` or later; the size of the log if
+        there is none, or none was found by the `deadline` on the monotonic clock."""
+        at = max(offset, self.start)
+        if at == self.start or self.pread(1, at - 1) == b"\n":
+            return at
+        while time.monotonic() < deadline and (block := self.pread(SEARCH_BLOCK, at)):
+            newline = block.find(b"\n")
+            if newline >= 0:
+                return at + newline + 1
+            at += len(block)
+        return self.size
 
     def search(
-        self, needle: bytes, before: int, limit: int, deadline: float, floor: int = 0
-    ) -> tuple[list[tuple[int, bytes]], int | None]:
-        """([(offset of a line, excerpt of EXCERPT bytes with the match)], the `before` with which
-        to continue, or None if the search has reached the beginning).
+        self, matcher: Matcher, before: int, limit: int, deadline: float, floor: int = 0
+    ) -> tuple[list[Found], int | None]:
+        """(the lines, the `before` with which to continue, or None if the search has reached the
+        beginning).
 
-        Finds up to `limit` lines that contain `needle`, ignoring ASCII case, below
-        the offset `before`, newest first. Stops at `deadline` on the monotonic clock, and at the
-        offset `floor`."""
-        found: list[tuple[int, bytes]] = []
-        needle, start, end = needle.lower(), max(self.start, floor), before
+        Finds up to `limit` lines with a match that begins below the offset `before`, newest first.
+        Stops at `deadline` on the monotonic clock, and at the offset `floor`."""
+        found: list[Found] = []
+        start, end = max(self.start, floor), before
+        if matcher.needs_whole_lines and before < self.size:
+            end = self.line_at(before)
         while end > start:
             if len(found) == limit or time.monotonic() > deadline:
                 return found, end
-            begin = max(start, end - SEARCH_BLOCK)
-            block = self.pread(end - begin + len(needle) - 1, begin).lower()
-            find_last = last_match_finder(block, needle)
+            begin = max(start, end - matcher.step)
+            if matcher.needs_whole_lines:
+                begin = max(start, self.line_at(begin, matcher.step))
+            find_last = matcher.last_finder(self.pread(end - begin + matcher.overlap, begin))
             while end > begin and len(found) < limit:
-                at = find_last(end - begin + len(needle) - 1)
+                at = find_last(end - begin)
                 if at < 0:
                     end = begin
                     break
                 end = self.line_at(begin + at)
-                shown = max(end, begin + at - EXCERPT // 2)
-                found.append((end, self.pread(EXCERPT, shown).split(b"\n", 1)[0]))
+                found.append(Found(end, self.excerpt(end, begin + at)))
         return found, min(end, start) if start > self.start else None
+
+    def excerpt(self, line: int, match: int) -> bytes:
+        """EXCERPT bytes of a line, with the match at the offset `match`."""
+        shown = max(line, match - EXCERPT // 2)
+        return self.pread(EXCERPT, shown).split(b"\n", 1)[0]
 
     def count_lines(self, begin: int, end: int, deadline: float) -> tuple[int, int]:
         """(the offset reached, how many lines end between `begin` and that offset). It reaches
@@ -172,23 +199,6 @@ class Log(AbstractContextManager["Log"], ABC):
                 out.append(line)
                 at += len(line)
         return b"".join(out)
-
-
-def last_match_finder(block: bytes, needle: bytes) -> Callable[[int], int]:
-    """A function that returns where the last match in the first N bytes of the block begins, or -1.
-    `rfind` compares up to len(needle) bytes at each place, while all other threads are blocked:
-    30 ms for a block of 1 MiB and a needle of 200 bytes. `find` takes linear time."""
-    if len(needle) <= SHORT_NEEDLE:
-        return lambda end: block.rfind(needle, 0, end)
-    if needle not in block:
-        return lambda end: -1
-    mirrored, wanted = block[::-1], needle[::-1]
-
-    def find_last(end: int) -> int:
-        at = mirrored.find(wanted, max(0, len(block) - end))
-        return -1 if at < 0 else len(block) - at - len(wanted)
-
-    return find_last
 
 
 class EmptyLog(Log):

@@ -11,6 +11,7 @@ from typing import Any, Self
 from tailboard.errors import JobNotFound, StoreError
 from tailboard.job import Job
 from tailboard.logs import Log
+from tailboard.matching import TextMatcher
 from tailboard.values import RESOURCE_ERRNOS
 from tailboard.web.line_counts import LINE_NUMBER_TIME
 from tailboard.web.log_read import open_log
@@ -30,6 +31,7 @@ class GrepPage:
 
     def __init__(self, query: Grep, seconds: float, is_numbered: bool = True) -> None:
         self.query = query
+        self.matcher = TextMatcher(query.q)
         self.is_numbered = is_numbered  # whether lines get their numbers
         self.deadline = time.monotonic() + seconds
         self.hits: list[dict[str, Any]] = []
@@ -111,10 +113,10 @@ class GrepPage:
         lowest = size - GREP_JOB_BYTES  # a log can be one huge hole
         floor = max(0, lowest, end - (GREP_BYTES - self.bytes))
         wanted = max(0, min(self.query.per_job - found, self.query.limit - len(self.hits)))
-        lines, following = log.search(self.query.q.encode(), end, wanted, self.deadline, floor)
+        lines, following = log.search(self.matcher, end, wanted, self.deadline, floor)
         self.bytes += max(0, end - (log.start if following is None else following))
         patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
-        numbered = number_hits(log, lines, time.monotonic() + patience)
+        numbered = number_hits(log, lines[::-1], time.monotonic() + patience)[::-1]
         self.hits += [{"job": job_summary(job)} | line for line in numbered]
         found += len(lines)
         if following is None or following <= lowest:

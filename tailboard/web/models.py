@@ -292,7 +292,12 @@ class LogQuery(RequestModel):
     q: Needle | None = Field(None, description=NEEDLE)
     limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
     before: Offset = None
+    after: Offset = None
+    case: Flag = False
+    regex: Flag = False
     count: Flag = False
+    places: Flag = False
+    upto: Offset = None
     ticket: str | None = Field(
         None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
     )

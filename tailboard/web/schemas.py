@@ -159,7 +159,7 @@ def log_schemas() -> dict[str, Any]:
     job = field_schemas(Job, ["id", "name", "queue", "status", "submitted_at", "finished_at"])
     line = MAYBE_NUMBER | {"description": "Its number, from 1; null if unknown."}
     following = MAYBE_TEXT | {
-        "description": "The `before` with which to continue; null at the end."
+        "description": "The `before` or `after` with which to continue; null at the end."
     }
     following_offset = following | {"type": ["integer", "null"]}
     return {
@@ -174,8 +174,19 @@ def log_schemas() -> dict[str, Any]:
         ),
         "Match": object_schema(offset=COUNT, line=line, text=TEXT),
         "Matches": object_schema(matches=array_of("Match"), next=following_offset),
-        "LogSearch": {"anyOf": [refer("Matches"), refer("MatchCount")]},
+        "LogSearch": {"anyOf": [refer("Matches"), refer("MatchCount"), refer("MatchPlaces")]},
         "MatchCount": object_schema(count=COUNT, complete={"type": "boolean"}),
+        "MatchPlaces": object_schema(
+            lines=COUNT | {"description": "How many lines match."},
+            lines_before=MAYBE_NUMBER
+            | {"description": "How many of them begin before `upto`; null if unknown."},
+            places={
+                "type": "array",
+                "items": COUNT,
+                "description": "The offsets of at most 1,000 of them, evenly chosen.",
+            },
+            complete={"type": "boolean"},
+        ),
     }
 
 
