@@ -23,6 +23,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from tailboard.page.client import ApiClient, ApiError, Refused, job_path, saved_path
+from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
 from tailboard.page.errands import ERRANDS, describe_error
 from tailboard.page.forms import (
@@ -502,4 +503,4 @@ if __name__ == "__main__":
     main()  # Streamlit runs this file for each visit
 else:
     # `streamlit run` looks for this name in the source, imports the file once and serves the app.
-    app = st.App(__file__, middleware=[Middleware(OriginGuard)])
+    app = st.App(__file__, middleware=[Middleware(OriginGuard), Middleware(ColdFrame)])

@@ -3,6 +3,7 @@
 
 import { NO_FILTERS } from "./address.js";
 import { BulkActions } from "./bulk_actions.js";
+import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
 import { escapeHtml, formatRoughly } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
@@ -87,6 +88,7 @@ class JobList {
   onJobs() {
     this.find("job-list").classList.toggle("stale", page.asksForOtherList);
     this.draw();
+    markDrawn("list");
     this.find("job-list").inert = false; // before this, a click would have been lost
   }
 

@@ -2,6 +2,7 @@
    also sends most of the visitor's actions to the server and receives each refresh. */
 
 import { EMPTY_ADDRESS } from "./address.js";
+import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
 import { escapeHtml, formatCount, statusIcon } from "./format.js";
 import { adaptKeyHints } from "./key_names.js";
@@ -190,5 +191,6 @@ export default function mountPageHeader(component) {
   const root = component.parentElement;
   root.pageHeader ??= new PageHeader(root);
   root.pageHeader.update(component);
+  markDrawn("header");
   return closeWhenRemoved(root, root.pageHeader);
 }
