@@ -71,6 +71,7 @@ from tailboard.web.requests import (
     seen_etag,
 )
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
+from tailboard.web.sign_in import describe_visitor, end_session, start_session
 from tailboard.web.state import AppState, state
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
@@ -309,8 +310,21 @@ def resume(queue: str) -> tuple[str, int]:
 
 @routes.get("/me")
 def me() -> dict[str, Any]:
-    """Whose token the request has."""
-    return {"name": visitor(), "named": bool(state().settings.tokens)}
+    """Whose token or session key the request has."""
+    return describe_visitor()
+
+
+@routes.post("/sessions")
+def sign_in() -> Response:
+    """A session key for the request's token."""
+    return start_session()
+
+
+@routes.delete("/sessions/current")
+def sign_out() -> tuple[str, int]:
+    """End the session whose key the request has."""
+    end_session()
+    return "", 204
 
 
 # --- The service ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ A job is a folder. Its state is the folder that it is in, and every transition i
       workers/NAME.json    one for each worker, flocked while the worker lives
       keys/HASH            of an Idempotency-Key: the ID of its job, a hash of its request
       paused/QUEUE.json    a paused queue, from which no worker claims jobs
+      sessions/SHA256      a person who stays signed in; named by the hash of the session key
       set-aside/           folders with a duplicate ID, kept for inspection
       tmp/                 half-made and half-deleted jobs, never read
       reserve/             empty folders, for what must be done when no inode is left
@@ -45,6 +46,7 @@ Which file of tailboard/ contains what:
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
+    sessions.py                     people who stay signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
     files.py, values.py             writing and locking files; IDs, times, checks
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
@@ -69,6 +71,7 @@ from tailboard.logs import Log
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
+from tailboard.sessions import Session
 from tailboard.settings import UNREACHABLE, is_redis
 from tailboard.status import Status
 from tailboard.workers import Machine, Pause, WorkerInfo
@@ -236,6 +239,21 @@ class Pauses(Protocol):
         paused nevertheless, and `why` says so."""
 
 
+class Sessions(Protocol):
+    """The sessions of people who stay signed in, by the SHA-256 of their keys (in lower-case
+    hexadecimal)."""
+
+    def add(self, session: Session) -> None:
+        """Store a new session, durably. Removes those that have expired and, if there are more than
+        MAX_SESSIONS, the oldest ones."""
+
+    def find(self, key_sha256: str) -> Session | None:
+        """The session; None if it has ended or expired, or if its record is damaged."""
+
+    def end(self, key_sha256: str) -> None:
+        """End a session, durably. Does nothing if there is none."""
+
+
 class SavedCommands(Protocol):
     """Saved commands by name, each with its schedule and its last jobs."""
 
@@ -312,6 +330,10 @@ class Store(Jobs, Logs, Workers, Health, Protocol):
     @property
     def saved(self) -> SavedCommands:
         """The saved commands."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions of people who stay signed in."""
 
     def secret(self) -> bytes:
         """SECRET_BYTES random bytes, the same for all processes that use this storage, made by the

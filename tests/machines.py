@@ -68,6 +68,7 @@ class RedisMachine:
         self.redis, self.spool = RedisMachines(url), Spool(spool)
         self.pauses = SyncedPauses(self.redis.pauses, self.sync)
         self.saved = self.redis.saved  # all of it is in Redis
+        self.sessions = self.redis.sessions
         self.relay = Relay(self.redis, Spool(spool), Settings())
         self.queues: list[str] = []
         self.news: Notifier | None = None

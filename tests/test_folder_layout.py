@@ -798,7 +798,7 @@ def test_in_a_sticky_folder_only_our_own_names_are_accepted(private: Path) -> No
     """A tmpfs is mounted like this: everybody can create files, but remove only their own."""
     private.chmod(0o1777)
     check_private("TAILBOARD_STORAGE", str(private))
-    for name in ("saved", "schedules", "secret", "deleted", "retention"):
+    for name in ("saved", "schedules", "sessions", "secret", "deleted", "retention"):
         assert (private / name).exists()
     if os.geteuid():
         pytest.skip("needs to give files to others")

@@ -268,7 +268,8 @@ def call_service(served: Site, call: Caller) -> None:
     assert call("get_openapi")["openapi"].startswith("3.1")
     assert call("get_root").openapi == "/openapi.json"
     me = call("get_me")
-    assert (me.name, me.named) == (None, False)
+    assert (me.name, me.named, me.session) == (None, False, None)
+    assert call("start_session", expect=409).detail and call("end_session", expect=404).detail
 
 
 def test_the_description_has_every_field_of_machines(
@@ -294,6 +295,16 @@ def test_a_generated_client_reads_a_log_with_a_ticket(generated: Generated, lock
         assert call("read_log", job_id, expect=401).detail
 
 
+def test_a_generated_client_signs_in_and_out(generated: Generated, locked: Site) -> None:
+    with generated.connect(locked) as client:
+        made = Caller(generated, client)("start_session", expect=201)
+    with generated.root.AuthenticatedClient(base_url=locked.url, token=made.key) as client:
+        call = Caller(generated, client)
+        assert call("get_me").session.expires_at == made.expires_at
+        call("end_session", expect=204)
+        assert call("get_me", expect=401).detail
+
+
 def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
     """Without a token, only operations that need none return something other than 401. A ticket is
     accepted only by the operations whose description says so."""
@@ -316,11 +327,13 @@ SERVED = {
     Access.OPEN: (True, True, True),
     Access.TICKET_OR_TOKEN: (False, True, True),
     Access.TOKEN: (False, False, True),
+    Access.TOKEN_ITSELF: (False, False, True),
 }
 SECURITY = {
     Access.OPEN: [],
     Access.TICKET_OR_TOKEN: [{"token": []}, {"ticket": []}],
     Access.TOKEN: [{"token": []}],
+    Access.TOKEN_ITSELF: [{"token": []}],
 }
 
 

@@ -54,6 +54,7 @@ from tailboard.machines.spool import TIMES_KEPT, Spool
 from tailboard.page.rows import machines_summary
 from tailboard.saved_command import SavedCommand
 from tailboard.scheduler import fire_due
+from tailboard.sessions import new_session
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc
@@ -1912,6 +1913,10 @@ def test_the_documented_user_can_do_everything_that_tailboard_needs(
     assert seen["machines"] and seen["workers"] and seen["storage"]["version"]
     store.pauses.pause("default", "why", "who")
     store.pauses.resume("default")
+    session = new_session("hash of a token", "anna")[1]
+    store.sessions.add(session)
+    assert store.sessions.find(session.key_sha256) == session
+    store.sessions.end(session.key_sha256)
     store.delete(job.id)
     store.saved.save(SavedCommand(saved="s", command="true", cron="@hourly"))
     saved = store.saved.load("s")

@@ -358,14 +358,21 @@ def test_the_usual_duration_is_the_median_of_successful_jobs(script: Script) -> 
 
 
 def test_an_address_survives_its_link(script: Script) -> None:
-    address = {"status": "failed", "queue": "a b", "q": "x&y=1", "job": "20261128-1", "at": "0"}
+    address = {
+        "status": "failed",
+        "queue": "a b",
+        "by": "ann+b",
+        "q": "x&y=1",
+        "job": "20261128-1",
+        "at": "0",
+    }
     assert script("readAddress(addressLink(address))", address=address) == address
     assert script("addressLink({ at: '5', job: '1', q: '', other: '2' })") == "?job=1&at=5"
     assert script("readAddress('?q=&saved=a&job=1')") == {"job": "1"}
 
 
 def test_an_address_always_has_all_filters(script: Script) -> None:
-    filters = {"status": "", "queue": "", "q": "x", "before": ""}
+    filters = {"status": "", "queue": "", "by": "", "q": "x", "before": ""}
     assert script("filtersOf({ q: 'x', job: '1' })") == filters
     assert script("NO_FILTERS") == filters | {"q": ""}
     everything = {*filters, "logs", "job", "at"}

@@ -29,6 +29,7 @@ from storage import WorkerStore, load_logs
 from tailboard import judge as judge_module
 from tailboard import keys, saved_command, values
 from tailboard import logs as logs_module
+from tailboard import sessions as sessions_module
 from tailboard.errors import (
     CommandChanged,
     CommandNotFound,
@@ -47,6 +48,7 @@ from tailboard.notifier import Notifier
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.scheduler import fire_due
 from tailboard.schedules import due
+from tailboard.sessions import new_session
 from tailboard.status import ENDED_WORDS, FINISHED, Status
 from tailboard.values import utc
 from tailboard.workers import Pause, WorkerInfo
@@ -1433,6 +1435,39 @@ def test_all_users_of_a_store_share_one_secret(store: WorkerStore, store_url: st
     made = in_processes(2, "print(open_store(sys.argv[1]).secret().hex())", store_url)
     assert len(store.secret()) == 32
     assert {text.strip() for text in made} == {store.secret().hex()}
+
+
+def test_a_session_is_kept_until_it_is_ended(store: WorkerStore, store_url: str) -> None:
+    made = [new_session("hash of a token", name)[1] for name in ("anna", None)]
+    for each in made:
+        store.sessions.add(each)
+    again = open_store(store_url)
+    assert [again.sessions.find(each.key_sha256) for each in made] == made
+    again.sessions.end(made[0].key_sha256)
+    again.sessions.end(made[0].key_sha256)
+    assert [store.sessions.find(each.key_sha256) for each in made] == [None, made[1]]
+    assert store.sessions.find("../secret") is None
+
+
+def test_a_session_that_has_expired_is_not_found(store: WorkerStore) -> None:
+    made = new_session("hash of a token", None)[1]
+    store.sessions.add(replace(made, expires_at="2026-01-01T00:00:00.000Z"))
+    assert store.sessions.find(made.key_sha256) is None
+    store.sessions.add(made)
+    assert store.sessions.find(made.key_sha256) == made
+
+
+def test_a_new_session_ends_the_oldest_if_there_are_too_many(
+    store: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
+    made = []
+    for day in range(1, 6):
+        session = new_session("hash of a token", None)[1]
+        made.append(replace(session, expires_at=f"2099-01-0{day}T00:00:00.000Z"))
+        store.sessions.add(made[-1])
+    kept = [store.sessions.find(each.key_sha256) is not None for each in made]
+    assert kept == [False, False, True, True, True]
 
 
 # --- Saved commands -------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_a_named_token_identifies_who_submits(site: Site) -> None:
 
 
 def test_a_named_token_identifies_its_owner(site: Site) -> None:
-    assert site.get("/me").json() == {"name": "anna", "named": True}
+    assert site.get("/me").json() == {"name": "anna", "named": True, "session": None}
 
 
 def test_a_named_token_identifies_who_runs_a_saved_command(site: Site) -> None:

@@ -2,8 +2,8 @@
 
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
 job and its locks), backlog.py (the queues), orphans.py, cancel.py, pruning.py, worker_files.py,
-pauses.py and saved_files.py. The docstring of storage.py describes the files on disk and the rules
-for locks and crashes; read it first."""
+pauses.py, session_files.py and saved_files.py. The docstring of storage.py describes the files on
+disk and the rules for locks and crashes; read it first."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
 from tailboard.folder.saved_files import SavedFiles
+from tailboard.folder.session_files import SessionFiles
 from tailboard.folder.worker_files import WorkerFiles
 from tailboard.job import RECORD, VERSION, Job
 from tailboard.journal import Attempt, Outcome
@@ -65,6 +66,7 @@ class FolderStore(JobFolders):
         super().__init__(root)
         self._durable_queues: set[str] = set()  # queues that this process has made durable
         self.pauses = PauseFiles(self.root)
+        self.sessions = SessionFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
         self._orphans = Orphans(self, self._workers)
@@ -421,6 +423,7 @@ class FolderStore(JobFolders):
         it either, and a worker must start."""
         try:
             self.saved.make_folders()
+            self.sessions.make_folder()
             for name in ("deleted", "retention"):
                 os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))
             self.secret()

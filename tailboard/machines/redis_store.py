@@ -38,6 +38,7 @@ from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
+from tailboard.machines.redis_sessions import RedisSessions
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
@@ -78,6 +79,7 @@ class RedisStore:
         self._errors = RepeatedErrors(log)  # by key: saved/NAME, schedules/NAME
         self._policy_checked_at = -inf  # on the monotonic clock; -inf: never, or it is wrong
         self.pauses = RedisPauses(self.link)
+        self.sessions = RedisSessions(self.link)
         self.saved = RedisSaved(self.link, self._errors)
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ from ipaddress import ip_address
 
 from flask import Flask, Response, abort, current_app, g, request
 
+from tailboard.sessions import is_session_key
 from tailboard.web.operations import Access, match_operations
 from tailboard.web.requests import has_body
+from tailboard.web.sign_in import find_session
 from tailboard.web.state import state
 from tailboard.web.tickets import ANY_LOG, Ticket, read_ticket
 from tailboard.web.tokens import NamedToken
@@ -98,16 +100,28 @@ def is_dashboard_origin(origin: str | None) -> bool:
 
 
 def require_token() -> None:
-    """401 without the shared token, a named token, or a ticket for this request. Remembers the
-    named token for `visitor`."""
+    """401 without the shared token, a named token, a session key, or a ticket for this request.
+    Remembers the named token for `visitor`, and the session."""
     shared, tokens = state().settings.token, state().tokens
     given = request.headers.get("Authorization", "").encode()
     is_shared = hmac.compare_digest(given, f"Bearer {shared}".encode()) and bool(shared)
     tokens.refresh()
-    if given.startswith(b"Bearer "):
-        g.named_token = tokens.find(given.removeprefix(b"Bearer "))
-    if not is_shared and visitor() is None and request_ticket() is None:
-        abort(401, "the token is missing or wrong")
+    token = given.removeprefix(b"Bearer ") if given.startswith(b"Bearer ") else b""
+    g.named_token = tokens.find(token) if token else None
+    if is_shared or g.named_token is not None:
+        return
+    g.session, g.named_token = find_session(token)
+    if g.session is not None:
+        refuse_session_key()
+    elif request_ticket() is None:
+        is_key = is_session_key(token)
+        abort(401, "the session has ended" if is_key else "the token is missing or wrong")
+
+
+def refuse_session_key() -> None:
+    """403 if the route needs the token itself: a stolen session key must not make others."""
+    if required_access() is Access.TOKEN_ITSELF:
+        abort(403, "a session key cannot start a session: send the token")
 
 
 def require_this_machine() -> None:

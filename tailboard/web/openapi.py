@@ -36,7 +36,8 @@ SECURITY_SCHEMES = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The token of TAILBOARD_TOKEN, or a named one of TAILBOARD_TOKENS. "
+        "description": "The token of TAILBOARD_TOKEN, a named one of TAILBOARD_TOKENS, or (except "
+        "for POST /sessions) a session key. "
         "An API with neither setting needs no token and serves only programs on its own machine.",
     },
     "ticket": {
@@ -51,6 +52,7 @@ SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
     Access.OPEN: (),
     Access.TICKET_OR_TOKEN: ("token", "ticket"),
     Access.TOKEN: ("token",),
+    Access.TOKEN_ITSELF: ("token",),
 }
 ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
     "Location": (TEXT, "The path of the new resource."),

@@ -52,7 +52,8 @@ class Access(StrEnum):
 
     OPEN = "nobody is asked"  # anyone who can connect is served
     TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
-    TOKEN = "token"  # the shared one, or a named one
+    TOKEN = "token"  # the shared one, a named one, or a session key made for one of them
+    TOKEN_ITSELF = "token, not a session key"
 
 
 class Operation(NamedTuple):
@@ -304,7 +305,32 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="service",
         summary="Show whose token this is",
         answers={"200": "Me"},
-        description="`name` is null unless the request has a named token.",
+        description=(
+            "`name` is null unless the request has a named token or a session key made for one. "
+            "`session` is null unless it has a session key."
+        ),
+    ),
+    ("post", "/sessions"): Operation(
+        Access.TOKEN_ITSELF,
+        id="startSession",
+        tag="service",
+        summary="Sign in",
+        answers={"201": "Session"},
+        description=(
+            "The `key` replaces the token until the session ends: after 30 days, when it is ended "
+            "(`DELETE /sessions/current`), or when the token is revoked or replaced. 409 if the "
+            "API needs no token."
+        ),
+        errors=(409,),
+    ),
+    ("delete", "/sessions/current"): Operation(
+        Access.TOKEN,
+        id="endSession",
+        tag="service",
+        summary="Sign out",
+        answers={"204": ""},
+        description="Ends the session whose key the request has.",
+        errors=(404,),
     ),
     ("get", "/workers"): Operation(
         Access.TOKEN,

@@ -237,7 +237,10 @@ def service_schemas() -> dict[str, Any]:
         "Me": object_schema(
             name=MAYBE_TEXT,
             named={"type": "boolean", "description": "Does the API accept named tokens?"},
+            session={"anyOf": [refer("SessionEnd"), {"type": "null"}]},
         ),
+        "Session": object_schema(key=TEXT, expires_at=TIME, name=MAYBE_TEXT),
+        "SessionEnd": object_schema(expires_at=TIME),
         "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
         "Storage": store,
         "Workers": object_schema(

@@ -40,6 +40,8 @@
 --   changes          a stream of status changes; it wakes all waiting clients
 --   deleted          a hash: the number of deleted jobs of each status
 --   epoch            a random word, which is lost if Redis is emptied
+--   session:HASH     a person who stays signed in, by the hash of the session key; expires
+--   sessions         a sorted set of these hashes; the score is the time at which each expires
 --   saved, schedules hashes by name: saved commands; which of their times are done
 --   saved-runs:NAME  a list of the last jobs of a saved command, the newest first
 --
