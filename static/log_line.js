@@ -1,20 +1,13 @@
 /* One line of a log as HTML, and what its node says about it. Pure. */
 
 import { escapeHtml, formatCount } from "./format.js";
-import { cleanLine, isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
-import { AnsiUp } from "./vendor/ansi_up.js";
+import { LogAnsi } from "./log_ansi.js";
+import { isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
 
-/** Turns colour sequences into HTML, and remembers the colours for the next line. */
-export function makeAnsi() {
-  const ansi = new AnsiUp();
-  ansi.use_classes = true;
-  return ansi;
-}
-
-/** `ansi` escapes the text. A line is an error if it matches one of the patterns or is red. */
+/** `ansi` is a LogAnsi. A line is an error if it matches one of the patterns or is red. */
 export function lineHtml({ text, stamp, offset, end, number }, ansi, errorPatterns) {
   const last = lastOverwrite(text);
-  const shown = ansi.ansi_to_html(cleanLine(last.slice(0, LINE_LIMIT))); // which escapes it
+  const shown = ansi.lineHtml(last.slice(0, LINE_LIMIT)); // which escapes it
   const kind = isErrorLine(last, errorPatterns) ? "line error" : "line";
   const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
   const time = stamp ? `<time>${escapeHtml(timeOfDay(stamp))}</time>` : "";
@@ -23,7 +16,7 @@ export function lineHtml({ text, stamp, offset, end, number }, ansi, errorPatter
 
 /** The HTML of a whole text, however long. */
 export function wholeHtml(text) {
-  return makeAnsi().ansi_to_html(cleanLine(text));
+  return new LogAnsi().lineHtml(text);
 }
 
 function dataHtml(name, number) {

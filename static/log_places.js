@@ -61,7 +61,7 @@ export class LogPlaces {
 
   onClick(event) {
     const line = event.target.closest(".line");
-    if (!line) {
+    if (!line || event.target.closest("a")) {
       return;
     }
     if (event.target.closest(".whole")) {

@@ -2,7 +2,8 @@
    above, a few at a time so that no frame is late, and removed if there are too many. Must not know
    where the lines come from. */
 
-import { describeLine, lineHtml, makeAnsi, wholeHtml } from "./log_line.js";
+import { LogAnsi } from "./log_ansi.js";
+import { describeLine, lineHtml, wholeHtml } from "./log_line.js";
 import { LogScroll } from "./log_scroll.js";
 import { LINE_LIMIT } from "./log_text.js";
 
@@ -38,7 +39,7 @@ export class LogView extends LogScroll {
     this.waitingCharacters = 0;
     this.unfinished = null; // the unfinished line below all others
     this.unfinishedNode = null;
-    this.ansi = makeAnsi();
+    this.ansi = new LogAnsi();
     this.isFull = false;
     this.resetScroll();
   }
@@ -259,7 +260,7 @@ export class LogView extends LogScroll {
 
   /** Adds lines above, keeps the reader's place, and removes lines below if there are too many. */
   prepend(lines) {
-    this.insertAbove(lines.map((line) => this.lineHtml(line, makeAnsi())));
+    this.insertAbove(lines.map((line) => this.lineHtml(line, new LogAnsi())));
     if (this.count > READ_LINES) {
       while (this.count > READ_LINES) {
         this.element.lastElementChild.remove();

@@ -37,3 +37,27 @@ def test_the_footer_counts_each_line_once(page_site: Site, page: Page, tmp_path:
     page.get_by_role("button", name="End", exact=True).click()
     expect(log_of(page)).to_contain_text("half more")
     foot(page, ".3,151 of 3,151$")
+
+
+# --- Links and styles -----------------------------------------------------------------------------
+
+
+def test_a_url_in_a_log_opens_in_another_tab(page_site: Site, page: Page) -> None:
+    target = f"{page_site.api}/healthz"
+    bare = f"see {target}, and <b>javascript:alert(1)</b>"
+    named = f"\x1b]8;;{target}?osc\x07a \x1b[7mstatus\x1b[m page\x1b]8;;\x07"
+    job = page_site.python(f"print({bare!r}); print({named!r})", "with links")
+    page_site.wait(job, "succeeded")
+    visit(page, f"{page_site.url}/?job={job.id}")
+    log = log_of(page)
+    expect(log.get_by_role("link")).to_have_text([target, "a status page"])
+    expect(log).to_contain_text("<b>javascript:alert(1)</b>")
+    inverse = log.locator(".ansi-inverse")
+    ground = inverse.evaluate("node => getComputedStyle(node).backgroundColor")
+    assert ground == log.evaluate("node => getComputedStyle(node).color")
+    with page.expect_popup() as opened:
+        log.get_by_role("link", name=target).click()
+    assert opened.value.url == target
+    assert opened.value.evaluate("opener") is None
+    opened.value.close()
+    expect(page).not_to_have_url(re.compile("at="))

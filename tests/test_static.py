@@ -27,8 +27,10 @@ PURE = [
     "format",
     "job_details",
     "job_rows",
+    "log_ansi",
     "log_hits",
     "log_lines",
+    "log_links",
     "log_text",
     "saved_text",
     "timeline",
@@ -134,6 +136,72 @@ def test_error_lines_match_a_pattern_or_are_red(script: Script, line: str) -> No
     patterns = json.loads((STATIC / "error_patterns.json").read_text())
     expression = "isErrorLine(line, patterns.map((each) => new RegExp(each)))"
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("see https://a.test/x?y=1&z=2, then", ["https://a.test/x?y=1&z=2"]),
+        (
+            "(https://a.test/c_(d)) [http://b.test:80].",
+            ["https://a.test/c_(d)", "http://b.test:80"],
+        ),
+        ('{"url": "https://a.test/b"}', ["https://a.test/b"]),
+        ("'https://a.test/b', <https://c.test/>!", ["https://a.test/b", "https://c.test/"]),
+        ("http://[::1]:8080/x...", ["http://[::1]:8080/x"]),
+        ("javascript:alert(1) ftp://a.test https:// xhttps://a.test http://", []),
+        (
+            "\x1b]8;id=1;https://a.test/1\x1b\\the \x1b[1mresult\x1b[m\x1b]8;;\x07",
+            ["https://a.test/1"],
+        ),
+        ("\x1b]8;;javascript:alert(1)\x07click\x1b]8;;\x07", []),
+        ('\x1b]8;;https://a.test/"onclick="x\x07https://b.test\x1b]8;;\x07', None),
+    ],
+)
+def test_urls_in_a_line_are_links(script: Script, text: str, links: list[str] | None) -> None:
+    html = script("new LogAnsi().lineHtml(text)", text=text)
+    found = re.findall('<a href="([^"]*)" target="_blank" rel="noopener noreferrer">', html)
+    if links is None:
+        assert found == ["https://a.test/&#34;onclick=&#34;x"]  # as text of the link's attribute
+    else:
+        assert found == [link.replace("&", "&#38;") for link in links]
+    assert html.count("<a ") == len(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "spans"),
+    [
+        ("\x1b[7mon\x1b[27moff", '<span class="ansi-inverse">on</span>off'),
+        ("\x1b[9;31mgone\x1b[0m", '<span class="ansi-strike ansi-red-fg">gone</span>'),
+        ("\x1b[1;7;42mall\x1b[m", '<span class="ansi-bold ansi-inverse ansi-green-bg">all</span>'),
+        ("\x1b[38;5;9mpalette", '<span class="ansi-bright-red-fg">palette</span>'),
+        ("\x1b[48;2;1;7;9mback", '<span class="ansi-true-bg" style="--hue:rgb(1,7,9)">back</span>'),
+    ],
+)
+def test_styles_become_classes(script: Script, line: str, spans: str) -> None:
+    assert script("new LogAnsi().lineHtml(line)", line=line) == spans
+
+
+def test_a_colour_of_the_palette_is_readable_in_both_themes(script: Script) -> None:
+    """WCAG wants a contrast of 4.5 with the view's backgrounds, #f5f7fa and #192029."""
+
+    def luminance(rgb: list[int]) -> float:
+        parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    light, dark = luminance([0xF5, 0xF7, 0xFA]), luminance([0x19, 0x20, 0x29])
+    lines = [f"\x1b[38;5;{number}mx" for number in range(16, 256)]
+    for html in script("lines.map((line) => new LogAnsi().lineHtml(line))", lines=lines):
+        on = re.findall(r"--on-(\w+):rgb\((\d+),(\d+),(\d+)\)", html)
+        colours = {theme: luminance([int(value) for value in rgb]) for theme, *rgb in on}
+        assert (light + 0.05) / (colours["light"] + 0.05) >= 4.5
+        assert (colours["dark"] + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_hostile_line_of_links_is_read_in_linear_time(script: Script) -> None:
+    for line in ("https://a" + ")" * 200_000, "\x1b]8;" * 50_000, "http://" * 50_000):
+        html = script("new LogAnsi().lineHtml(line).length", line=line)
+        assert html < 2_000_000
 
 
 def test_a_hostile_line_is_checked_in_linear_time(script: Script) -> None:
