@@ -1,16 +1,18 @@
 /* One line of a log as HTML, and what its node says about it. Pure. */
 
-import { escapeHtml, formatCount } from "./format.js";
+import { formatCount } from "./format.js";
 import { LogAnsi } from "./log_ansi.js";
 import { isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
+import { timeHtml } from "./log_times.js";
 
-/** `ansi` is a LogAnsi. A line is an error if it matches one of the patterns or is red. */
-export function lineHtml({ text, stamp, offset, end, number }, ansi, errorPatterns) {
+/** `look` is how lines are shown: `ansi`, a LogAnsi; `errorPatterns`, since a line is an error if it
+    matches one or is red; and `times`, see log_times.js. */
+export function lineHtml({ text, stamp, offset, end, number }, { ansi, errorPatterns, times }) {
   const last = lastOverwrite(text);
   const shown = ansi.lineHtml(last.slice(0, LINE_LIMIT)); // which escapes it
   const kind = isErrorLine(last, errorPatterns) ? "line error" : "line";
   const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
-  const time = stamp ? `<time>${escapeHtml(timeOfDay(stamp))}</time>` : "";
+  const time = timeHtml(stamp, times);
   return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
 }
 
@@ -27,10 +29,6 @@ function dataHtml(name, number) {
 export function describeLine(node) {
   const read = (name) => (node?.dataset[name] === undefined ? null : Number(node.dataset[name]));
   return { offset: read("offset"), end: read("end"), number: read("line") };
-}
-
-function timeOfDay(stamp) {
-  return new Date(stamp).toTimeString().slice(0, 8);
 }
 
 function moreHtml(text, offset) {

@@ -30,6 +30,7 @@ import { LogJob } from "./log_job.js";
 import { LogPlaces } from "./log_places.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
+import { readTimes, TIMES } from "./log_times.js";
 import { LogView } from "./log_view.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
@@ -87,20 +88,21 @@ class LogPane {
     page.listen(this.handlers);
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on("wrap", "change", (event) => this.setWrap(event.target.checked));
-    on("times", "change", (event) => this.setTimes(event.target.checked));
+    on("times", "change", (event) => this.setTimes(event.target.value));
     on("jump", "click", () => this.places.toEnd());
     on("to-end", "click", () => this.places.toEnd());
     on("to-start", "click", () => this.places.toStart());
     this.setWrap(readSetting("wrap", true));
     this.find("wrap").checked = readSetting("wrap", true);
-    this.find("times").checked = readSetting("times", false);
-    this.source.setStamped(this.find("times").checked);
+    this.find("times").value = readTimes(readSetting("times", "off"));
+    this.applyTimes();
   }
 
   addShortcuts() {
     addShortcut("g", "start of the log", () => this.places.toStart(), "Log");
     addShortcut("G", "end of the log", () => this.places.toEnd(), "Log");
     addShortcut("f", "follow the log", () => this.places.toEnd(), "Log");
+    addShortcut("t", "times: off, time of day, since the start", () => this.nextTimes(), "Log");
     addShortcut("e", "next error", () => this.errors.step(1), "Log");
     addShortcut("E", "previous error", () => this.errors.step(-1), "Log");
   }
@@ -185,12 +187,32 @@ class LogPane {
     this.view.keepPlace(() => this.view.element.classList.toggle("wrapped", on));
   }
 
-  setTimes(on) {
-    writeSetting("times", on);
-    this.source.setStamped(on);
-    this.shownJob.hasWritten = false;
-    this.shownJob.request();
-    this.places.open();
+  setTimes(how) {
+    writeSetting("times", how);
+    if (this.applyTimes()) {
+      this.shownJob.hasWritten = false;
+      this.shownJob.request();
+      this.places.open();
+    }
+  }
+
+  /** Returns true if the log has to be loaded again, with or without times. */
+  applyTimes() {
+    const how = this.find("times").value;
+    const stamped = how !== "off";
+    this.view.element.classList.toggle("timed", stamped);
+    this.view.setTimes({ how, startedAt: Date.parse(this.job?.started_at ?? "") });
+    if (stamped === this.source.stamped) {
+      return false;
+    }
+    this.source.setStamped(stamped);
+    return true;
+  }
+
+  nextTimes() {
+    const { value } = this.find("times");
+    this.find("times").value = TIMES[(TIMES.indexOf(value) + 1) % TIMES.length];
+    this.setTimes(this.find("times").value);
   }
 
   // --- Events ---
@@ -232,11 +254,20 @@ class LogPane {
     const { job } = this;
     if (this.jobId && job) {
       const { data, isSent } = this.shownJob;
+      this.noteStart(job);
       this.head.draw(job, isSent ? data.past : [], isSent ? data.revealed : {});
       this.errors.setShown(endedBadly(job));
       this.countErrors();
     }
     this.status.draw();
+  }
+
+  /** Once the job has started, times since its start can be shown. */
+  noteStart(job) {
+    const startedAt = Date.parse(job.started_at ?? "");
+    if (!Object.is(startedAt, this.view.times.startedAt)) {
+      this.view.setTimes({ ...this.view.times, startedAt });
+    }
   }
 
   /** Counts the errors of a job that ended badly, once its lines are shown. */

@@ -73,9 +73,6 @@ export class LogStatus {
     if (job.status === "queued") {
       return [this.describeQueue(job), "calm"];
     }
-    if (!this.view.following) {
-      return [`paused, ${formatCount(this.source.newLines)} new ↓`, "calm"];
-    }
     const quiet = Date.now() - this.source.writtenAt;
     return quiet > QUIET ? [`no output for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
   }

@@ -6,6 +6,7 @@ import { LogAnsi } from "./log_ansi.js";
 import { describeLine, lineHtml, wholeHtml } from "./log_line.js";
 import { LogScroll } from "./log_scroll.js";
 import { LINE_LIMIT } from "./log_text.js";
+import { describeLineTime, formatLineTime } from "./log_times.js";
 
 const FOLLOWED_LINES = 2000; // to keep while following the end
 const READ_LINES = 10_000; // to keep while the reader looks at an earlier place
@@ -25,7 +26,9 @@ export class LogView extends LogScroll {
   constructor(element, errorPatterns, handlers) {
     super(element, handlers);
     this.errorPatterns = errorPatterns;
+    this.times = { how: "off", startedAt: Number.NaN };
     this.clear();
+    element.addEventListener("pointerover", (event) => this.explainTime(event.target));
   }
 
   clear() {
@@ -295,7 +298,23 @@ export class LogView extends LogScroll {
   // --- One line ---
 
   lineHtml(line, ansi) {
-    return lineHtml(line, ansi, this.errorPatterns);
+    const { errorPatterns, times } = this;
+    return lineHtml(line, { ansi, errorPatterns, times });
+  }
+
+  /** Shows the lines' times in another way; see log_times.js. */
+  setTimes(times) {
+    this.times = times;
+    for (const node of this.element.querySelectorAll("time")) {
+      node.textContent = formatLineTime(node.dateTime, times);
+    }
+  }
+
+  /** Adds the tooltip only now, since few of the many times are ever looked at. */
+  explainTime(node) {
+    if (node.matches("time")) {
+      node.title = describeLineTime(node.dateTime, this.times.startedAt);
+    }
   }
 
   /** Shows all of a long line. */

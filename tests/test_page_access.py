@@ -250,7 +250,7 @@ def test_lines_from_refreshes_are_counted_once(
     page.route(f"{site.api}/**", lambda route: route.abort())  # unreachable for the browser
     visit(page, f"{site.url}/?job={job.id}")
     if times:
-        page.get_by_label("Times").check()
+        page.get_by_label("Times").select_option("Time of day")
     choose_interval(page, "1 s")
     expect(log_of(page)).to_contain_text("unfin")
     expect(footer(page)).to_have_text("4 lines")

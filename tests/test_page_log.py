@@ -61,3 +61,23 @@ def test_a_url_in_a_log_opens_in_another_tab(page_site: Site, page: Page) -> Non
     assert opened.value.evaluate("opener") is None
     opened.value.close()
     expect(page).not_to_have_url(re.compile("at="))
+
+
+def test_times_have_a_column_of_their_own(page_site: Site, page: Page) -> None:
+    job = page_site.submit("sleep 1; echo " + "long " * 200, "timed")
+    page_site.wait(job, "succeeded")
+    visit(page, f"{page_site.url}/?job={job.id}")
+    page.get_by_label("Times").select_option("Time of day")
+    time = log_of(page).locator("time")
+    expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    column = time.bounding_box()
+    text = log_of(page).locator(".line > span").bounding_box()
+    assert column and text and text["height"] > 2 * column["height"]  # it is wrapped
+    assert column["x"] + column["width"] < text["x"]
+    page.locator("body").press("t")
+    expect(time).to_have_text(re.compile(r"^0:0[1-9]$"))
+    time.hover()
+    expect(time).to_have_attribute("title", re.compile(r"\d\.\d{3}, \d\.\d s after the start$"))
+    page.locator("body").press("t")
+    expect(log_of(page).locator(".line")).to_be_visible()
+    expect(time).to_have_count(0)

@@ -31,6 +31,7 @@ PURE = [
     "log_hits",
     "log_lines",
     "log_links",
+    "log_times",
     "log_text",
     "saved_text",
     "timeline",
@@ -136,6 +137,25 @@ def test_error_lines_match_a_pattern_or_are_red(script: Script, line: str) -> No
     patterns = json.loads((STATIC / "error_patterns.json").read_text())
     expression = "isErrorLine(line, patterns.map((each) => new RegExp(each)))"
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
+
+
+def test_the_time_of_a_line_can_be_since_the_start(script: Script) -> None:
+    def since(seconds: float) -> str:
+        times = {"how": "since", "startedAt": NOW - 3_600_000}
+        return script("formatLineTime(stamp, times)", stamp=at(seconds), times=times)
+
+    assert [since(-0.4), since(5.9), since(754), since(3723)] == [
+        "0:00",
+        "0:05",
+        "12:34",
+        "1:02:03",
+    ]
+    clock = "formatLineTime(stamp, { how: 'since', startedAt: NaN })"  # it has not started
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", script(clock, stamp=at(1)))
+    assert script("timeHtml('', { how: 'clock' })") == ""
+    title = script("describeLineTime(stamp, start)", stamp=at(5.25), start=NOW - 3_600_000)
+    assert re.search(r"\d\d:\d\d\.250, 5\.3 s after the start$", title)
+    assert script("[true, false, 'since', 'x'].map(readTimes)") == ["clock", "off", "since", "off"]
 
 
 @pytest.mark.parametrize(
