@@ -121,8 +121,16 @@ def index() -> Response:
     )
     pauses = pauses_by_queue()
     listed = [shown_job(job, pauses) for job in jobs]
-    paused = list(pauses.values())
-    answer = {"jobs": listed, "next": following, "counts": store.counts(), "paused": paused}
+    counts = store.counts()
+    total = counts[query.status] if query.status else sum(counts.values())
+    answer = {
+        "jobs": listed,
+        "next": following,
+        "skipped": store.count_since(query.before, query.status) if query.before else 0,
+        "searched": store.count_since(following, query.status) if following else total,
+        "counts": counts,
+        "paused": list(pauses.values()),
+    }
     return with_etag(answer)
 
 

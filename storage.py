@@ -161,6 +161,10 @@ class Jobs(Protocol):
     def counts(self) -> dict[Status, int]:
         """How many jobs have each status; every status is a key. No record is read."""
 
+    def count_since(self, since: str, status: Status | None = None) -> int:
+        """How many jobs, with this status or with any, have an ID that is not below `since`. No
+        record is read."""
+
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         """The IDs of the queued jobs of each queue that has any, oldest first, including those that
         wait for their time and those of paused queues. The queues are sorted."""

@@ -346,6 +346,9 @@ def test_the_list_mixes_all_states_and_queues_by_age(
         paged += [job.id for job in page]
     assert paged == made[::-1]
     assert store.counts() == {s: states.count(s) for s in Status}
+    assert [store.count_since(made[n]) for n in (0, 1, -1)] == [len(made), len(made) - 1, 1]
+    assert store.count_since(made[1], Status.SUCCEEDED) == states[1:].count(Status.SUCCEEDED)
+    assert store.count_since("9" * 24) == 0
 
 
 def test_the_list_is_filtered_by_status_queue_person_and_text(

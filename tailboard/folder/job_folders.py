@@ -329,6 +329,11 @@ class JobFolders:
     def counts(self) -> dict[Status, int]:
         return {s: sum(len(self.names_in(f)) for f in self.folders_of(s)) for s in Status}
 
+    def count_since(self, since: str, status: Status | None = None) -> int:
+        folders = (f for s in ([status] if status else Status) for f in self.folders_of(s))
+        listings = (self.names_in(folder) for folder in folders)
+        return sum(len(names) - bisect_left(names, since) for names in listings)
+
     # Moving
 
     def move_folder(self, folder: str, home: str) -> str:

@@ -280,6 +280,11 @@ class RedisStore:
         counts = self.link.ask(*(("ZCARD", self.link.key(f"status:{s}")) for s in Status))
         return dict(zip(Status, counts, strict=True))
 
+    def count_since(self, since: str, status: Status | None = None) -> int:
+        key = self.link.key(f"status:{status}" if status else "all")
+        (count,) = self.link.ask(("ZLEXCOUNT", key, f"[{since}", "+"))
+        return int(count)
+
     def finished_totals(self) -> dict[Status, int]:
         here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self.link.key("deleted")))

@@ -94,6 +94,13 @@ def job_schemas() -> dict[str, Any]:
         "Jobs": object_schema(
             jobs=array_of("ListedJob"),
             next=MAYBE_TEXT | {"description": "The `before` of the next page; null at the end."},
+            skipped=COUNT
+            | {"description": "How many jobs with this status are newer than the page."},
+            searched=COUNT
+            | {
+                "description": "How many jobs with this status were searched for this page and "
+                "the pages before it, from the newest on."
+            },
             counts=refer("Counts"),
             paused=array_of("Pause"),
         ),
