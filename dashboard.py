@@ -341,6 +341,8 @@ def update_sent_list(listing: Listing, filters: Filters) -> ListChanges:
         "rows": changes["rows"],
         "gone": changes["gone"],
         "next": listing["next"],
+        "skipped": listing["skipped"],
+        "searched": listing["searched"],
         "counts": listing["counts"],
         "more": listing["more"],
         "since": state.sent_list["number"],

@@ -1,24 +1,19 @@
 /* The list of jobs. Each row is a link. A row is changed in place, so that focus and scroll position
    are kept. */
 
-import { NO_FILTERS } from "./address.js";
 import { BulkActions } from "./bulk_actions.js";
 import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
-import { escapeHtml, formatRoughly } from "./format.js";
+import { formatRoughly } from "./format.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
 import { ListDivider } from "./list_divider.js";
-import { filterLinkHtml, ListFilters } from "./list_filters.js";
+import { ListFilters } from "./list_filters.js";
 import { ListKeys } from "./list_keys.js";
+import { nothingHtml, pagesHtml } from "./list_words.js";
 import { LogSearch } from "./log_search.js";
+import { OlderJobs } from "./older_jobs.js";
 import { Overview } from "./overview.js";
 import { page } from "./page_state.js";
-
-const EXAMPLES = [
-  "for i in 1 2 3 4 5; do echo step $i; sleep 1; done",
-  "df -h",
-  "python3 -m compileall -q /usr/lib/python3; echo done",
-];
 
 class JobList {
   constructor(root) {
@@ -38,6 +33,7 @@ class JobList {
       tick: () => this.draw(),
     };
     this.filters = new ListFilters((name) => this.find(name));
+    this.older = new OlderJobs((name) => this.find(name));
     this.bulkActions = new BulkActions((name) => this.find(name));
     this.overview = new Overview(this.find("overview"));
     this.divider = new ListDivider(this.find("divider"));
@@ -87,6 +83,7 @@ class JobList {
 
   onJobs() {
     this.find("job-list").classList.toggle("stale", page.asksForOtherList);
+    this.older.update();
     this.draw();
     markDrawn("list");
     this.find("job-list").inert = false; // before this, a click would have been lost
@@ -95,6 +92,7 @@ class JobList {
   onAddress() {
     this.setView();
     this.logSearch.onAddress();
+    this.older.update();
     this.draw();
     if (this.component && page.asksForOtherList) {
       this.find("job-list").classList.add("stale");
@@ -118,15 +116,25 @@ class JobList {
     this.logSearch.draw();
     this.drawRows();
     this.drawNothing();
+    this.older.draw();
     this.overview.draw();
     this.drawUpdated();
-    setHtml(this.find("pages"), this.logSearch.isOpen ? "" : this.pagesHtml());
+    setHtml(this.find("pages"), this.logSearch.isOpen ? "" : pagesHtml());
     this.rows.hidden = this.logSearch.isOpen;
   }
 
+  /** Folds the jobs into rows, unless neither the jobs nor what is unfolded has changed. */
+  fold() {
+    const unfolded = [...this.unfolded].join();
+    if (this.folded?.jobs !== page.jobs || this.folded.unfolded !== unfolded) {
+      const rows = foldRows(page.jobs, this.unfolded);
+      this.folded = { jobs: page.jobs, unfolded, rows, usual: usualDurations(page.jobs) };
+    }
+  }
+
   drawRows() {
-    const rows = foldRows(page.jobs, this.unfolded);
-    const usual = usualDurations(page.jobs);
+    this.fold();
+    const { rows, usual } = this.folded;
     const old = new Map([...this.rows.children].map((item) => [item.dataset.key, item]));
     rows.forEach((row, index) => {
       const item = old.get(row.key) ?? makeItem(row.key);
@@ -169,38 +177,25 @@ class JobList {
     setHtml(link, jobRowHtml(job, { ...context, watched: page.bells.has(job.id) }));
   }
 
-  pagesHtml() {
-    const newer = page.address.before ? filterLinkHtml({ before: "" }, "Newest jobs") : "";
-    const older = page.next ? filterLinkHtml({ before: page.next }, "Older jobs") : "";
-    return newer + older;
-  }
-
+  /** Shows how old the data is, if a refresh is late or switched off. */
   drawUpdated() {
     const foot = this.find("updated");
+    const isOff = page.status.interval === "off";
+    const isShown = page.hasHeard && (page.isStale || isOff);
     const seconds = formatRoughly(Date.now() - page.refreshedAt);
-    const interval = page.status.interval === "off" ? ", auto-refresh is off" : "";
-    foot.textContent = `updated ${seconds} ago${interval}`;
-    foot.classList.toggle("late", page.isStale);
+    foot.textContent = isShown
+      ? `updated ${seconds} ago${isOff ? ", auto-refresh is off" : ""}`
+      : "";
+    foot.classList.toggle("late", page.isStale && !isOff);
   }
 
   drawNothing() {
     const node = this.find("nothing");
-    node.hidden = page.jobs.length > 0 || this.logSearch.isOpen;
+    node.hidden = page.jobs.length > 0 || this.logSearch.isOpen || !page.hasHeard;
     if (!node.hidden) {
-      setHtml(node, this.nothingHtml());
+      const isSearching = page.asksForOtherList || this.older.isLoading;
+      setHtml(node, isSearching ? '<p class="faint">Searching…</p>' : nothingHtml());
     }
-  }
-
-  nothingHtml() {
-    if (page.isFiltered) {
-      const where = page.next ? " among the newest jobs" : "";
-      return `<p>No jobs match${where}.</p><p>${filterLinkHtml(NO_FILTERS, "Clear filters", 'class="button"')}</p>`;
-    }
-    const examples = EXAMPLES.map(
-      (command) =>
-        `<li><button type="button" data-go="example"><code>${escapeHtml(command)}</code></button></li>`,
-    );
-    return `<p>No jobs yet. Try one of these:</p><ul>${examples.join("")}</ul>`;
   }
 
   // --- Clicks and keys ---

@@ -39,7 +39,9 @@ export function usualDurations(jobs) {
   const byTitle = new Map();
   for (const job of jobs) {
     if (job.status === "succeeded" && job.started_at) {
-      byTitle.set(job.title, [...(byTitle.get(job.title) ?? []), elapsed(job, 0)]);
+      const times = byTitle.get(job.title) ?? [];
+      times.push(elapsed(job, 0));
+      byTitle.set(job.title, times);
     }
   }
   return new Map([...byTitle].map(([title, times]) => [title, median(times)]));

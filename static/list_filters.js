@@ -64,8 +64,16 @@ export function filterLinkHtml(change, inner, attributes = "") {
   return `<a href="${href}" data-go="filter" ${attributes}>${inner}</a>`;
 }
 
+/** A number of jobs; a larger one is possible unless it is exact. */
+function formatFound(count, isExact) {
+  if (isExact) {
+    return formatCount(count);
+  }
+  return count > 0 ? `${formatCount(count)}+` : "–";
+}
+
 function filterHtml(status, label, count, chosen) {
-  const shown = `${formatCount(count)}${page.countsAreMore && count > 0 ? "+" : ""}`;
+  const shown = formatFound(count, [status, "all"].includes(page.counted) && page.hasHeard);
   const current = `aria-current="${status === chosen}"`;
   return filterLinkHtml({ status, before: "" }, `${label} <b>${shown}</b>`, current);
 }

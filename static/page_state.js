@@ -8,6 +8,7 @@
 
 import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js";
 import { applyChanges } from "./job_rows.js";
+import { ListedJobs, sumOf } from "./listed_jobs.js";
 
 export const DEFAULT_QUEUE = "default";
 const TICK = 1000; // milliseconds
@@ -18,12 +19,15 @@ class PageState extends EventTarget {
     super();
     this.address = readAddress(location.search);
     this.statuses = {};
-    this.jobs = [];
+    this.list = new ListedJobs();
+    this.jobs = []; // that the list shows
     this.sentList = null; // the list as the server sent it: { number, rows }
     this.changes = null; // how the list has changed since
-    this.next = null; // the `before` of the next page of older jobs; null if there is none
+    this.next = null; // the `before` of older jobs; null if there are none
+    this.searched = 0; // jobs that were searched for those in the list, from the newest on
+    this.skipped = 0; // jobs that are newer than the list
     this.counts = {}; // number of matching jobs by status
-    this.countsAreMore = false; // do more jobs match than were counted?
+    this.counted = "all"; // the status whose number in `counts` is exact; "" if none is known to be
     this.listed = null; // the filters of `jobs`; null before the first list
     this.status = {
       counts: {},
@@ -90,6 +94,9 @@ class PageState extends EventTarget {
 
   setAddress(address) {
     this.address = address;
+    if (this.listed) {
+      this.showList();
+    }
     this.emit("address");
   }
 
@@ -119,16 +126,42 @@ class PageState extends EventTarget {
     if (!sentList || !changes || sentList.number !== changes.since) {
       return;
     }
-    this.jobs = applyChanges(sentList.rows, changes);
-    this.next = changes.next;
-    this.counts = changes.counts;
-    this.countsAreMore = changes.more;
     this.listed = changes.filters;
+    this.list.receive(applyChanges(sentList.rows, changes), changes, changes.filters);
+    this.showList();
     for (const job of this.jobs) {
       if (job.finished_at) {
         this.local.delete(job.id);
       }
     }
+    this.emit("jobs");
+  }
+
+  /** Shows what the server has sent, or a guess until it has applied other filters. */
+  showList() {
+    const shown = this.asksForOtherList
+      ? this.list.guess(this.filters, this.status.counts)
+      : this.list.shown();
+    Object.assign(this, shown);
+  }
+
+  /** Takes a part of the older jobs, see ListedJobs. */
+  addOlder(part) {
+    this.list.addOlder(part);
+    this.showList();
+    this.emit("jobs");
+  }
+
+  replaceOlder(rows, end) {
+    this.list.replaceOlder(rows, end);
+    this.showList();
+    this.emit("jobs");
+  }
+
+  /** Takes the number of all jobs that match, by status: { counts, complete }. */
+  takeCounts(exact) {
+    this.list.exact = exact;
+    this.showList();
     this.emit("jobs");
   }
 
@@ -171,6 +204,12 @@ class PageState extends EventTarget {
   /** Have the statuses arrived, with the icon and the colour of each? */
   get hasStatuses() {
     return Boolean(this.statuses.lost);
+  }
+
+  /** The number of jobs with the chosen status, or of all. */
+  get total() {
+    const { counts } = this.status;
+    return this.filters.status ? (counts[this.filters.status] ?? 0) : sumOf(counts);
   }
 
   get pausedQueues() {

@@ -139,6 +139,10 @@ class RedisMachine:
         self.sync()
         return self.redis.counts()
 
+    def count_since(self, since: str, status: Status | None = None) -> int:
+        self.sync()
+        return self.redis.count_since(since, status)
+
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         self.sync()
         return self.redis.queued_by_queue()

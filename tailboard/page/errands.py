@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from tailboard.page.client import ApiClient, ApiError, Refused, job_path
+from tailboard.page.rows import job_row
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer
 
+OLDER_LIMIT = 500  # jobs of one part of the list
 SEARCH_LIMIT = 50  # lines of one part of a search of all logs
 STEP_TIME = 1.0  # seconds of a change of many jobs until the browser gets an answer
+
+
+def load_older(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """A part of the job list, with the jobs before an ID. `searched` counts the jobs of the list's
+    status down to its end."""
+    answer = load_part(client, errand)
+    rows = [job_row(job) for job in answer["jobs"]]
+    return {"rows": rows, "next": answer["next"], "searched": answer["searched"]}
+
+
+def count_jobs(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """The number of jobs in the same part, by status."""
+    answer = load_part(client, errand)
+    counts = Counter(job["status"] for job in answer["jobs"])
+    return {"counts": dict(counts), "next": answer["next"]}
+
+
+def load_part(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    path = query_path("/jobs", errand, "status", "queue", "by", "q", "before")
+    return client.get_json(f"{path}&limit={OLDER_LIMIT}", "jobs", "next", "searched")
 
 
 def load_search(client: ApiClient, errand: Errand) -> dict[str, Any]:
@@ -92,6 +115,8 @@ def describe_error(error: ApiError) -> ErrorAnswer:
 
 
 ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
+    "older": load_older,
+    "count": count_jobs,
     "search": load_search,
     "choose": load_chosen,
     "change": change_some,

@@ -29,6 +29,7 @@ from tailboard.page.shapes import Filters, Job, Listing, LogTail, Me, Totals, Wa
 TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
 LIST_LIMIT = 200  # jobs of one page
+LIST_NAMES = ("jobs", "counts", "next", "skipped", "searched")  # of its fields
 PREVIOUS_LIMIT = 20  # earlier runs of a job whose durations are shown
 TICKET_PERIOD = 300  # seconds until the page gets another ticket; each is valid for 600
 WORKERS_PERIOD = 10  # seconds
@@ -73,25 +74,29 @@ def load_listing(client: ApiClient, filters: Filters) -> Listing:
     """The jobs that match the filters. The session keeps them, so they are rows: whole jobs would
     take a third more of its memory."""
     parameters = {name: filters[name] for name in FILTERS if filters.get(name)}
-    answer = client.get_json(listing_path(parameters), "jobs", "counts", "next", keep="list")
+    answer = client.get_json(listing_path(parameters), *LIST_NAMES, keep="list")
     listing: Listing = {
         "rows": [job_row(job) for job in answer["jobs"]],
         "counts": answer["counts"],
         "next": answer["next"],
+        "skipped": answer["skipped"],
+        "searched": answer["searched"],
         "more": False,
         "all_counts": answer["counts"],
         "paused": answer.get("paused", []),
     }
     if any(parameters.get(name) for name in ("q", "queue", "by")):
-        searched = load_every_status(client, parameters) if parameters.get("status") else answer
+        is_part = parameters.get("status") or parameters.get("before")
+        searched = load_every_match(client, parameters) if is_part else answer
         listing["counts"] = dict(Counter(job["status"] for job in searched["jobs"]))
         listing["more"] = searched["next"] is not None
     return listing
 
 
-def load_every_status(client: ApiClient, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The same search for jobs of any status, to count those of the other statuses, too."""
-    others = {name: text for name, text in parameters.items() if name != "status"}
+def load_every_match(client: ApiClient, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The same search for jobs of any status, from the newest on, to count them all."""
+    kept = ("queue", "by", "q")
+    others = {name: text for name, text in parameters.items() if name in kept}
     return client.get_json(listing_path(others), "jobs", "next", keep="search")
 
 

@@ -20,7 +20,16 @@ from tailboard.page.shapes import (
 
 
 def empty_listing() -> Listing:
-    return {"rows": [], "counts": {}, "next": None, "more": False, "all_counts": {}, "paused": []}
+    return {
+        "rows": [],
+        "counts": {},
+        "next": None,
+        "skipped": 0,
+        "searched": 0,
+        "more": False,
+        "all_counts": {},
+        "paused": [],
+    }
 
 
 def empty_totals() -> Totals:

@@ -17,6 +17,8 @@ class Listing(TypedDict):
     rows: list[Job]
     counts: dict[str, int]  # by status; if a search or a queue is chosen, only of its jobs
     next: str | None  # the `before` of the next part; None if there is none
+    skipped: int  # jobs with the chosen status that are newer
+    searched: int  # jobs with the chosen status that were searched for this part and newer ones
     more: bool  # True if `counts` covers only a part of the jobs that match
     all_counts: dict[str, int]  # by status, of all jobs
     paused: list[dict[str, Any]]  # the pauses of queues, as the API sends them
@@ -33,6 +35,8 @@ class ListChanges(RowChanges):
     """What the header receives at each refresh to bring the job list up to date."""
 
     next: str | None
+    skipped: int
+    searched: int
     counts: dict[str, int]
     more: bool
     since: str  # the number of the list that `rows` and `gone` refer to
