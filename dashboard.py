@@ -307,7 +307,7 @@ def show_list(every: float | None) -> None:
     except Refused as error:
         ask_for_token(error)
     except ApiError as error:
-        problem = str(error)
+        problem = f"{error} Retrying…" if error.may_pass else str(error)
     update_totals(client, problem)
     show_header(problem, update_sent_list(state.listing, filters))
     show_job_list()

@@ -10,16 +10,20 @@ import { ListDivider } from "./list_divider.js";
 import { ListFilters } from "./list_filters.js";
 import { ListKeys } from "./list_keys.js";
 import { nothingHtml, pagesHtml } from "./list_words.js";
+import { isSame } from "./listed_jobs.js";
 import { LogSearch } from "./log_search.js";
 import { OlderJobs } from "./older_jobs.js";
 import { Overview } from "./overview.js";
 import { page } from "./page_state.js";
+
+const TYPING_PAUSE = 200; // milliseconds after the last key
 
 class JobList {
   constructor(root) {
     this.root = root;
     this.unfolded = new Set();
     this.rows = this.find("rows");
+    this.requested = null; // the filters that were sent last; null: those of the first address
     this.current = ""; // key of the row that Tab reaches
     this.logSearch = new LogSearch(
       (name) => this.find(name),
@@ -53,6 +57,7 @@ class JobList {
 
   close() {
     page.unlisten(this.handlers);
+    this.filters.close();
     removeEventListener("pointerup", this.release);
     removeEventListener("pointercancel", this.release);
   }
@@ -82,7 +87,7 @@ class JobList {
   }
 
   onJobs() {
-    this.find("job-list").classList.toggle("stale", page.asksForOtherList);
+    this.markStale();
     this.older.update();
     this.draw();
     markDrawn("list");
@@ -94,9 +99,33 @@ class JobList {
     this.logSearch.onAddress();
     this.older.update();
     this.draw();
-    if (this.component && page.asksForOtherList) {
-      this.find("job-list").classList.add("stale");
-      this.component.setStateValue("filters", page.filters);
+    this.markStale();
+    this.requestList();
+  }
+
+  /** Dims the rows while they are a guess. */
+  markStale() {
+    this.find("job-list").classList.toggle("stale", page.asksForOtherList);
+    this.rows.ariaBusy = String(page.asksForOtherList);
+  }
+
+  /** Asks the server for the list that the address describes; while the visitor types a search, only
+      after a pause. */
+  requestList() {
+    clearTimeout(this.requestTimer);
+    const { filters } = page;
+    const isRequested = this.requested ? isSame(filters, this.requested) : !page.asksForOtherList;
+    if (!this.component || isRequested) {
+      return;
+    }
+    const send = () => {
+      this.requested = filters;
+      this.component.setStateValue("filters", filters);
+    };
+    if (filters.q !== (this.requested ?? page.listed)?.q) {
+      this.requestTimer = setTimeout(send, TYPING_PAUSE);
+    } else {
+      send();
     }
   }
 

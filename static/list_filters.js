@@ -3,6 +3,7 @@
 
 import { setHtml } from "./dom.js";
 import { escapeHtml, formatCount, formatStatus, statusIcon } from "./format.js";
+import { sumOf } from "./listed_jobs.js";
 import { page } from "./page_state.js";
 
 const ALWAYS_SHOWN = ["running", "failed"]; // these filters come first, even if no job matches
@@ -14,31 +15,38 @@ export class ListFilters {
     find("queue").addEventListener("change", (event) => {
       page.go({ queue: event.target.value, before: "" });
     });
-    find("more-filters").addEventListener("click", () => this.scrollFilters());
+    this.resized = new ResizeObserver(() => this.fit());
+    this.resized.observe(find("filters"));
+  }
+
+  close() {
+    this.resized.disconnect();
   }
 
   draw() {
-    const chosen = page.address.status ?? "";
-    const all = Object.values(page.counts).reduce((sum, count) => sum + count, 0);
-    const links = [filterHtml("", "all", all, chosen)];
+    const chosen = page.filters.status;
+    const links = [filterHtml("", sumOf(page.counts), chosen)];
     for (const status of new Set([...ALWAYS_SHOWN, ...Object.keys(page.statuses)])) {
       const count = page.counts[status] ?? 0;
       if (count > 0 || status === chosen || ALWAYS_SHOWN.includes(status)) {
-        const label = `${statusIcon(status, page.statuses)}${formatStatus(status)}`;
-        links.push(filterHtml(status, label.replace(/<span.*<\/span>/, ""), count, chosen));
+        links.push(filterHtml(status, count, chosen));
       }
     }
-    setHtml(this.find("filters"), links.join(""));
+    const html = links.join("") + mineHtml();
+    if (this.find("filters").shownHtml !== html) {
+      setHtml(this.find("filters"), html);
+      this.fit();
+    }
     this.drawQueues();
-    const { scrollWidth, clientWidth } = this.find("filters");
-    this.find("more-filters").hidden = scrollWidth <= clientWidth;
   }
 
-  /** Scrolls to the filters that do not fit, and from the last back to the first. */
-  scrollFilters() {
-    const { scrollLeft, scrollWidth, clientWidth } = this.find("filters");
-    const isAtEnd = scrollLeft + clientWidth >= scrollWidth - 1;
-    this.find("filters").scrollTo({ left: isAtEnd ? 0 : scrollLeft + clientWidth / 2 });
+  /** Shows the names of the statuses if all filters then fit into one line. Otherwise the icons and
+      numbers are enough, and the names appear as tooltips. */
+  fit() {
+    const bar = this.find("filters");
+    bar.classList.remove("compact");
+    const isOneLine = bar.lastElementChild?.offsetTop === bar.firstElementChild?.offsetTop;
+    bar.classList.toggle("compact", !isOneLine);
   }
 
   drawQueues() {
@@ -64,6 +72,22 @@ export function filterLinkHtml(change, inner, attributes = "") {
   return `<a href="${href}" data-go="filter" ${attributes}>${inner}</a>`;
 }
 
+function filterHtml(status, count, chosen) {
+  const isExact = page.hasHeard && ["all", status || "none"].includes(page.counted);
+  const icon = status ? iconOnly(status) : "";
+  const word = `<span class="word">${formatStatus(status || "all")}</span>`;
+  const attributes =
+    `aria-current="${status === chosen}" title="${formatStatus(status || "all jobs")}"` +
+    (status ? "" : ' class="all"');
+  const label = `${icon}${word} <b>${formatFound(count, isExact)}</b>`;
+  return filterLinkHtml({ status, before: "" }, label, attributes);
+}
+
+/** The icon of a status without its name for screen readers, which the filter shows itself. */
+function iconOnly(status) {
+  return statusIcon(status, page.statuses).replace(/<span.*<\/span>/, "");
+}
+
 /** A number of jobs; a larger one is possible unless it is exact. */
 function formatFound(count, isExact) {
   if (isExact) {
@@ -72,8 +96,13 @@ function formatFound(count, isExact) {
   return count > 0 ? `${formatCount(count)}+` : "–";
 }
 
-function filterHtml(status, label, count, chosen) {
-  const shown = formatFound(count, [status, "all"].includes(page.counted) && page.hasHeard);
-  const current = `aria-current="${status === chosen}"`;
-  return filterLinkHtml({ status, before: "" }, `${label} <b>${shown}</b>`, current);
+/** The filter for the visitor's own jobs, if the API knows the visitor's name. */
+function mineHtml() {
+  const name = page.status.me?.name;
+  if (!name) {
+    return "";
+  }
+  const isChosen = page.filters.by === name;
+  const attributes = `aria-current="${isChosen}" title="Jobs that ${escapeHtml(name)} started" class="mine"`;
+  return filterLinkHtml({ by: isChosen ? "" : name, before: "" }, "mine", attributes);
 }

@@ -1,10 +1,11 @@
-/* The top of the page: the numbers of jobs, the search, the run form and the menu. Its component
+/* The top of the page: what is wrong, the search, the run form and the menu. Its component
    also sends most of the visitor's actions to the server and receives each refresh. */
 
 import { EMPTY_ADDRESS } from "./address.js";
 import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
-import { escapeHtml, formatCount, statusIcon } from "./format.js";
+import { escapeHtml } from "./format.js";
+import { HeaderStatus } from "./header_status.js";
 import { adaptKeyHints } from "./key_names.js";
 import { showKeySheet } from "./key_sheet.js";
 import { clearSearch, searchLogs } from "./log_search.js";
@@ -14,17 +15,16 @@ import "./page_title.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
+import "./server_watch.js";
 import { addKeyNote, addShortcut } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
-
-const SEARCH_DELAY = 200; // milliseconds after the last key
 
 class PageHeader {
   constructor(root) {
     this.root = root;
     this.answered = null; // number of the last answer that was handled
-    this.searchTimer = null;
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
+    this.status = new HeaderStatus((name) => this.find(name));
     this.settings = new MenuSettings((name) => this.find(name));
     this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
@@ -60,6 +60,7 @@ class PageHeader {
   close() {
     page.removeEventListener("address", this.drawAddress);
     this.saved.close();
+    this.status.close();
   }
 
   update(component) {
@@ -69,10 +70,8 @@ class PageHeader {
     page.receiveStatus(data);
     page.receiveChanges(data.changes);
     publishColours(data.statuses);
-    this.drawTotals(data);
     this.drawMenu(data);
     this.queues.drawPaused(data.paused);
-    this.find("problem").textContent = data.problem;
     this.takeAnswer(data.answer);
   }
 
@@ -95,23 +94,6 @@ class PageHeader {
     } else {
       this.toasts.show(answer.notice);
     }
-  }
-
-  drawTotals({ counts, failed_today: failedToday, slots }) {
-    const icon = (status) => statusIcon(status, page.statuses);
-    const totals = [];
-    for (const status of ["running", "queued"]) {
-      if (counts[status] > 0) {
-        totals.push(`<span>${icon(status)} ${formatCount(counts[status])}</span>`);
-      }
-    }
-    if (failedToday) {
-      const today = '<span class="word">today</span>';
-      totals.push(`<span>${icon("failed")} ${escapeHtml(failedToday)} ${today}</span>`);
-    }
-    setHtml(this.find("totals"), totals.join(""));
-    this.find("slots").textContent =
-      slots.all > 0 ? `slots ${slots.busy}/${slots.all}` : "no worker";
   }
 
   drawMenu({ intervals, interval, workers, machines }) {
@@ -142,20 +124,14 @@ class PageHeader {
 
   /** Filters the jobs while the visitor types. Results of a search of all logs stay until Enter. */
   onSearch() {
-    clearTimeout(this.searchTimer);
     const q = this.find("search").value.trim();
-    if (page.address.logs && q) {
-      return;
+    if (!page.address.logs || !q) {
+      page.go({ q, logs: "", before: "" }, { replace: true });
     }
-    this.searchTimer = setTimeout(
-      () => page.go({ q, logs: "", before: "" }, { replace: true }),
-      SEARCH_DELAY,
-    );
   }
 
   onSearchKey(event) {
     if (event.key === "Enter") {
-      clearTimeout(this.searchTimer);
       searchLogs(this.find("search").value.trim());
     } else if (event.key === "Escape" && page.address.logs) {
       this.find("search").value = "";

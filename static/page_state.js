@@ -40,6 +40,7 @@ class PageState extends EventTarget {
       me: { name: "", signed_in: false, named: false },
     };
     this.refreshedAt = Date.now();
+    this.heardAt = Date.now(); // when the page's server last sent anything
     this.hasHeard = false; // has the API answered since the page was opened?
     this.local = new Map(); // jobs whose end the stream has reported before the list
     this.actions = null; // the header's component, which sends the visitor's actions
@@ -166,6 +167,7 @@ class PageState extends EventTarget {
   }
 
   receiveStatus(status) {
+    this.heardAt = Date.now();
     this.status = status;
     this.statuses = status.statuses;
     if (!status.problem) {
@@ -173,6 +175,14 @@ class PageState extends EventTarget {
       this.refreshedAt = Date.now();
     }
     this.emit("status");
+  }
+
+  /** Takes a problem that the browser has noticed by itself; empty if it has passed. */
+  receiveProblem(problem) {
+    if (problem !== this.status.problem) {
+      this.status = { ...this.status, problem };
+      this.emit("status");
+    }
   }
 
   /** A job without its details, as far as the browser knows it; undefined if it is not listed. */

@@ -87,7 +87,7 @@ class ApiClient:
                 method, settings.API + path, json=body, headers=headers, timeout=TIMEOUT
             )
         except (requests.RequestException, ValueError):
-            message = f"The API at {settings.API} does not answer. Retrying automatically."
+            message = f"Can't reach the API at {settings.API}."
             raise ApiError(message) from None
 
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:

@@ -17,10 +17,10 @@ import streamlit as st
 from tailboard.page.client import ApiClient, ApiError, job_path, parse_json
 from tailboard.page.rows import (
     FILTERS,
-    count_on_day,
     count_slots,
     job_row,
     job_title,
+    last_midnight,
     machines_summary,
     saved_row,
 )
@@ -32,6 +32,8 @@ LIST_LIMIT = 200  # jobs of one page
 LIST_NAMES = ("jobs", "counts", "next", "skipped", "searched")  # of its fields
 PREVIOUS_LIMIT = 20  # earlier runs of a job whose durations are shown
 TICKET_PERIOD = 300  # seconds until the page gets another ticket; each is valid for 600
+FAILURES_PERIOD = 10  # seconds
+MOST_FAILURES = 50  # names in one answer of GET /attention
 WORKERS_PERIOD = 10  # seconds
 ME_PERIOD = 60  # seconds
 
@@ -139,15 +141,15 @@ def load_workers(client: ApiClient, counts: Mapping[str, int]) -> dict[str, Any]
 
 
 def load_failed_today(client: ApiClient, counts: Mapping[str, int], zone: str | None) -> str:
-    """How many jobs have failed since the visitor's midnight: "100+" if there are more, empty if
-    there are none."""
-    today = datetime.now(ZoneInfo(zone) if zone else UTC)
-    period = (counts.get("failed"), today.date())
-    listing = cached_request(client, "/jobs?status=failed&limit=100", period=period)
-    count = count_on_day(listing["jobs"], today.date(), today)
-    if count == len(listing["jobs"]) and listing["next"] is not None:
-        return f"{count}+"
-    return str(count) if count else ""
+    """How many jobs have failed, timed out or were lost since the visitor's midnight: with a plus
+    sign if there may be more, empty if there are none."""
+    since = last_midnight(datetime.now(ZoneInfo(zone) if zone else UTC))
+    ended = [counts.get(status) for status in ("failed", "timed_out", "lost")]
+    period = (time.time() // FAILURES_PERIOD, ended)
+    found = cached_request(client, f"/attention?since={since}", period=period)
+    count = sum(failure["count"] for failure in found["failures"])
+    is_part = not found["complete"] or len(found["failures"]) >= MOST_FAILURES
+    return f"{count:,}{'+' if is_part else ''}" if count else ""
 
 
 def load_ticket(client: ApiClient) -> str:

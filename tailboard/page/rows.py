@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tailboard.page.shapes import Filters, Job, RowChanges, SentList
@@ -93,10 +93,10 @@ def job_details(job: Job) -> Job:
     return shown | texts | {"values": values, "env_names": sorted(job.get("env") or {})}
 
 
-def count_on_day(jobs: Iterable[Job], day: date, now: datetime) -> int:
-    """How many of the jobs ended on a day, in the time zone of `now`."""
-    ends = [datetime.fromisoformat(job["finished_at"]) for job in jobs if job.get("finished_at")]
-    return sum(end.astimezone(now.tzinfo).date() == day for end in ends)
+def last_midnight(now: datetime) -> str:
+    """When the day of `now` began, in its time zone, as a time for the API."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def count_slots(workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -67,7 +67,7 @@ class Totals(TypedDict):
     workers: list[dict[str, Any]]
     machines: str
     slots: dict[str, int]  # `busy` and `all`
-    failed_today: str  # a number, "100+", or empty if no job has failed
+    failed_today: str  # a number, "100+", or empty if no job has failed, timed out or was lost
     ticket: str  # for reading logs; empty if the API could not make one
     me: Me
 
