@@ -48,7 +48,7 @@ from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.log_follow import follow
-from tailboard.web.log_read import download, open_log, read_range
+from tailboard.web.log_read import download, open_log, place_line, read_range
 from tailboard.web.log_search import check_search, search_in_turn, searcher
 from tailboard.web.models import (
     Attention,
@@ -199,7 +199,7 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     """A job's log: its end, a part of it, all of it, the lines that match, or new output as the job
     writes it."""
     query = LogQuery.parse(query_parameters())
-    selectors = query.model_fields_set & {"tail", "offset", "since", "q"}
+    selectors = query.model_fields_set & {"tail", "offset", "line", "since", "q"}
     if len(selectors) > 1:
         abort(400, f"use only one of {' and '.join(sorted(selectors))}")
     check_search(query)
@@ -207,6 +207,7 @@ def logs(job_id: str) -> Response | dict[str, Any]:
     if query.download and not query.follow:
         return download(job)
     with open_log(job_id) as log:
+        query = place_line(job, log, query)
         if query.follow:
             return follow(job, log, query)
         if query.q is None:

@@ -173,6 +173,19 @@ class Log(AbstractContextManager["Log"], ABC):
             begin += len(block)
         return begin, count
 
+    def skip_lines(self, begin: int, end: int, lines: int, deadline: float) -> tuple[int, int]:
+        """(the offset reached, how many lines end between `begin` and that offset): the beginning
+        of the next line once `lines` have ended, unless `end` or the `deadline` comes first."""
+        skipped = 0
+        while skipped < lines and begin < end and time.monotonic() < deadline:
+            block = self.pread(min(SEARCH_BLOCK, end - begin), begin)
+            found = block.count(b"\n")
+            if skipped + found >= lines:
+                return begin + place_after_lines(block, lines - skipped), lines
+            skipped += found
+            begin += len(block)
+        return begin, skipped
+
     def offset_at_time(self, moment: float) -> int:
         """The offset where the lines written since `moment` (seconds since 1970) begin. No line is
         missed; a few older ones, by one sample at most, may come first."""
@@ -354,3 +367,17 @@ def data_start(fd: int) -> int:
         return os.lseek(fd, 0, os.SEEK_DATA)
     except OSError:  # ENXIO: there is no data, since it is empty or one hole
         return os.fstat(fd).st_size
+
+
+def place_after_lines(block: bytes, lines: int) -> int:
+    """Where the first `lines` lines of a block end. Halves the block, since it can have a million
+    lines."""
+    low, high, before = 0, len(block), 0  # `before` lines end before `low`
+    while high - low > 1:
+        middle = (low + high) // 2
+        more = block.count(b"\n", low, middle)
+        if before + more < lines:
+            low, before = middle, before + more
+        else:
+            high = middle
+    return high

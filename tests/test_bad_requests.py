@@ -278,7 +278,8 @@ HEADER_VALUES = st.one_of(
     WORDS, st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=30)
 )
 NAMES = (
-    "tail offset limit_bytes since timestamps follow download q limit before ticket status queue"
+    "tail offset line limit_bytes since timestamps follow download q limit before ticket "
+    "status queue"
 )
 QUERIES = st.dictionaries(
     st.one_of(st.sampled_from(NAMES.split()), st.text(max_size=8)), VALUES, max_size=3

@@ -230,7 +230,8 @@ def test_an_invalid_parameter_is_named(site: Site, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1"]
+    "query",
+    ["tail=1&offset=0", "offset=0&since=1s", "tail=1&since=1s", "q=x&tail=1", "line=1&offset=0"],
 )
 def test_parameters_for_a_position_exclude_each_other(site: Site, query: str) -> None:
     is_problem(site.get(f"/jobs/{UNKNOWN}/logs?{query}"), 400, "use only one of")
@@ -243,6 +244,24 @@ def test_a_response_has_the_number_of_its_first_line(site: Site, job_maker: JobM
     for offset, line in ((0, 1), (3, 1), (7, 2), (int(tail.headers["X-Log-Offset"]) + 2, 4991)):
         answer = site.get(f"/jobs/{job_id}/logs?offset={offset}")
         assert answer.headers["X-Log-Line"] == str(line)
+
+
+def test_a_log_can_be_read_from_a_line_on(site: Site, job_maker: JobMaker) -> None:
+    lines = [b"line %d\n" % n for n in range(1, 300_001)]
+    logs = f"/jobs/{job_maker.ended(b''.join([*lines, b'unfinished']))}/logs"
+    for line in (1, 2, 299_999, 150_000, 300_000, 3):  # in both directions from what is counted
+        answer = site.get(f"{logs}?line={line}&limit_bytes=20")
+        assert answer.text.startswith(f"line {line}\n")
+        assert answer.headers["X-Log-Line"] == str(line)
+    assert site.get(f"{logs}?line=300001").text == "unfinished"
+    is_problem(site.get(f"{logs}?line=300002"), 416, "line must be at most 300001, the number of")
+    is_problem(site.get(f"{logs}?line=0"), 400, "line must be")
+    ended = f"/jobs/{job_maker.ended(b'one' + bytes([10]))}/logs"
+    assert site.get(f"{ended}?line=1").text == "one\n"
+    is_problem(site.get(f"{ended}?line=2"), 416, "line must be at most 1")
+    empty = f"/jobs/{job_maker.ended(b'')}/logs"
+    assert site.get(f"{empty}?line=1").content == b""
+    is_problem(site.get(f"{empty}?line=2"), 416, "line must be at most 0")
 
 
 def test_an_offset_past_the_end_is_a_416(site: Site, job_maker: JobMaker, running: Claim) -> None:
@@ -714,6 +733,7 @@ def test_a_trimmed_log_reports_where_it_starts(small: Site, gate: Gate) -> None:
     assert start <= len(whole) - (1 << 20)
     assert numbers(answer) == (start, len(whole), len(whole))
     assert "X-Log-Line" not in answer.headers  # the number of deleted lines is not known
+    is_problem(small.get(f"{path}?line=1"), 416, "the beginning of this log was deleted")
     assert answer.content == whole[start:]
     assert small.get(f"{path}?offset={start + 10}").content == whole[start + 10 :][: 256 << 10]
     assert small.get(f"{path}?tail=3").text == "999998\n999999\n1000000\n"

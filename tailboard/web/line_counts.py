@@ -11,6 +11,7 @@ from tailboard.logs import Log
 
 COUNT_TIME = 0.02  # seconds of a request for counting all lines
 LINE_NUMBER_TIME = 0.1  # seconds of a request for counting the lines before its first one
+FIND_LINE_TIME = 1.0  # seconds of a request for finding the line that it asks for
 COUNT_LIMIT = 256 << 20  # bytes whose lines are counted
 LINE_COUNT_CACHE_SIZE = 1_000  # logs whose counts are remembered
 
@@ -54,6 +55,22 @@ class LineCounts:
         if at < max(counted, offset):
             return None
         return 1 + (lines + more if offset >= counted else lines - more)
+
+    def offset_of(self, job_id: str, log: Log, number: int, size: int) -> tuple[int, int] | None:
+        """(offset where a line begins, its number). If the log has fewer lines, the end of the log
+        and the number of lines. None if counting up to there takes too long; a repeated request
+        gets further."""
+        known, lines = self.counts.get(job_id, (0, 0))
+        begin = known if lines < number - 1 and known <= size else 0
+        before = lines if begin else 0
+        deadline = time.monotonic() + FIND_LINE_TIME
+        at, more = log.skip_lines(begin, size, number - 1 - before, deadline)
+        if at > known:
+            self._remember(job_id, at, before + more)
+        if at < size or number == 1:
+            return (at, number) if before + more == number - 1 else None
+        is_last_unfinished = size > 0 and log.read(size - 1, 1)[1] != b"\n"
+        return size, before + more + is_last_unfinished
 
     def _remember(self, job_id: str, at: int, lines: int) -> None:
         self.counts.pop(job_id, None)

@@ -39,6 +39,24 @@ def begin_at(log: Log, query: LogQuery, size: int) -> int:
     return log.tail(query.tail, size, MAX_TIMESTAMPED_BYTES if query.timestamps else TAIL_BYTES)
 
 
+def place_line(job: Job, log: Log, query: LogQuery) -> LogQuery:
+    """The query with the offset of the line that it asks for. 416 if the log has no such line, 503
+    if finding it takes too long."""
+    if query.line is None:
+        return query
+    if log.start > 0:
+        message = "line cannot be used: the beginning of this log was deleted"
+        raise RequestedRangeNotSatisfiable(log.size, description=message)
+    found = state().line_counts.offset_of(job.id, log, query.line, log.size)
+    if found is None:
+        abort(503, "counting the lines of this log takes time; repeat the request")
+    offset, number = found
+    if number < query.line:
+        message = f"line must be at most {number}, the number of lines of the log"
+        raise RequestedRangeNotSatisfiable(log.size, description=message)
+    return query.model_copy(update={"offset": offset})
+
+
 def log_headers(job: Job, log: Log, begin: int, end: int, size: int) -> dict[str, str]:
     """The headers of a response that contains the bytes of the log from `begin` to `end`."""
     return {

@@ -124,6 +124,9 @@ QUEUE = text_field(f"^{QUEUE_RE.pattern}$", 32, QUEUE_NAMES)
 Offset = Annotated[
     int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
 ]
+LineNumber = Annotated[
+    int | None, DIGITS, Field(ge=1, le=10**12, description="a whole number of lines, from 1")
+]
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
 Filter = Annotated[str, text_field("", 200, "a string of up to 200 characters")]
@@ -284,6 +287,7 @@ class LogQuery(RequestModel):
 
     tail: Annotated[int, DIGITS, int_field(0, 1_000_000)] = 1_000
     offset: Offset = None
+    line: LineNumber = None
     limit_bytes: Annotated[int, DIGITS, int_field(1, 4 << 20)] = 256 << 10
     since: Since | None = Field(None, description=SINCE)
     timestamps: Flag = False

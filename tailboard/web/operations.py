@@ -178,8 +178,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "304": "",
         },
         description=(
-            "At most one of `tail`, `offset`, `since` and `q`. With `q` the response is JSON. "
-            "With `follow=1` it ends when the job does; with `Accept: text/event-stream` it "
+            "At most one of `tail`, `offset`, `line`, `since` and `q`. With `q` the response is "
+            "JSON. With `follow=1` it ends when the job does; with `Accept: text/event-stream` it "
             "consists of events. A `ticket` replaces the token."
         ),
         query=LogQuery,
