@@ -14,7 +14,6 @@ and the ASGI application.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Unpack
 from uuid import uuid4
@@ -25,19 +24,8 @@ from starlette.middleware import Middleware
 from tailboard.page.client import ApiClient, ApiError, Refused, job_path, saved_path
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
-from tailboard.page.errands import ERRANDS, describe_error
-from tailboard.page.forms import (
-    SAVED_FIELDS,
-    SAVED_NAME,
-    SAVED_NAMES,
-    changed_command,
-    command_of_job,
-    form_errors,
-    form_values,
-    is_same_job,
-    parse_form,
-    saved_form_errors,
-)
+from tailboard.page.errands import ERRANDS, describe_error, load_origin
+from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
 from tailboard.page.guard import OriginGuard, locate_visitor
 from tailboard.page.loads import (
     load_listing,
@@ -55,6 +43,14 @@ from tailboard.page.rows import (
     must_send_list,
     row_changes,
 )
+from tailboard.page.saved_forms import (
+    as_sentence,
+    conflict_errors,
+    param_names,
+    parse_saved_form,
+    run_errors,
+    saved_form_errors,
+)
 from tailboard.page.session import session
 from tailboard.page.settings import PUBLIC_API
 from tailboard.page.shapes import (
@@ -67,6 +63,7 @@ from tailboard.page.shapes import (
     Listing,
     SavedAnswer,
     SavedChange,
+    SavedForm,
     SavedResult,
     SubmitEvent,
     WantedLog,
@@ -117,13 +114,14 @@ def wanted_log() -> WantedLog:
 def on_submit() -> None:
     """Submit the job that the run form describes, or report what is wrong with the form."""
     event: SubmitEvent = component_state("page_header", "submit", {})
-    body, wrong = parse_form(event.get("values", {}))
-    if wrong:
-        answer_header(wrong=wrong)
-        return
     try:
-        job_id = submit_job(api_client(), body, event.get("source", ""))
-        answer_header(job=job_id, submitted=True)
+        client = api_client()
+        source, _ = load_origin(client, {"job": event.get("source", "")})
+        body, wrong = parse_form(event.get("values", {}), source.get("env"))
+        if wrong:
+            answer_header(wrong=wrong)
+            return
+        answer_header(job=submit_job(client, body, source), submitted=True)
     except ApiError as error:
         answer_header(wrong=form_errors(error))
 
@@ -135,11 +133,11 @@ def answer_header(**result: Unpack[HeaderResult]) -> None:
     session().answer = HeaderAnswer(number=number, **result)
 
 
-def submit_job(client: ApiClient, body: Job, source: str) -> str:
+def submit_job(client: ApiClient, body: Job, source: Job) -> str:
     """The ID of the new job. If the form was filled from the job `source` and not changed, the new
     job is a rerun of that job."""
-    if source and is_same_job(body, client.get_json(job_path(source), "id")):
-        return rerun_job(client, source)
+    if source and is_same_job(body, source):
+        return rerun_job(client, source["id"])
     return post_once(client, "/jobs", body)
 
 
@@ -203,51 +201,46 @@ def on_saved_run() -> None:
         job_id = post_once(api_client(), f"{saved_path(name)}/run", values)
         answer_saved("run", name, job=job_id)
     except ApiError as error:
-        fields = [param["name"] for param in params_of(name)]
-        answer_saved("run", name, wrong=saved_form_errors(error, fields))
+        answer_saved("run", name, wrong=run_errors(error, params_of(name)))
 
 
-def params_of(name: str) -> list[Job]:
-    """The params of a saved command that the page shows."""
+def params_of(name: str) -> list[str]:
+    """The names of the params of a saved command that the page shows."""
     shown = session().saved or []
-    return [param for command in shown if command["saved"] == name for param in command["params"]]
+    return [each for command in shown if command["saved"] == name for each in param_names(command)]
 
 
 def on_saved_save() -> None:
-    """Save the command of a job under a name."""
-    event: SavedChange = component_state("saved_commands", "save", {})
-    name = str(event.get("name", ""))
-    if not SAVED_NAME.fullmatch(name):
-        answer_saved("save", name, wrong={"name": SAVED_NAMES})
-        return
+    """Save what the form of a saved command describes, or report what is wrong with it."""
+    form: SavedForm = component_state("saved_commands", "save", {})
+    name, seen = form["saved"], form["seen"]
     try:
         client = api_client()
-        job = client.get_json(job_path(event.get("job", "")), "id", "command")
-        client.request("PUT", saved_path(name), body=command_of_job(job, event))
+        body, wrong = parse_saved_form(form, load_origin(client, form["origin"])[0])
+        if wrong:
+            answer_saved("save", name, wrong=wrong)
+            return
+        client.request("PUT", saved_path(name), body=body, seen=seen)
         answer_saved("save", name)
     except ApiError as error:
-        answer_saved("save", name, wrong=saved_form_errors(error, SAVED_FIELDS))
-
-
-def on_saved_change() -> None:
-    change_saved("change", component_state("saved_commands", "change", {}), SAVED_FIELDS)
+        if error.status == 412:
+            answer_saved("save", name, wrong=conflict_errors(name, is_new=not seen), conflict=True)
+        else:
+            answer_saved("save", name, wrong=saved_form_errors(error, param_names(form)))
 
 
 def on_saved_pause() -> None:
-    change_saved("pause", component_state("saved_commands", "pause", {}), ())
-
-
-def change_saved(to: str, change: SavedChange, fields: Iterable[str]) -> None:
-    """Change the times of a saved command, or the defaults of its params, and nothing else.
-    `fields` are the fields of the dialog that can show an error."""
+    """Pause or resume the schedule of a saved command."""
+    change: SavedChange = component_state("saved_commands", "pause", {})
     name = str(change.get("name", ""))
     try:
         client = api_client()
-        command = client.get_json(saved_path(name), "saved", "params")
-        client.request("PUT", saved_path(name), body=changed_command(command, change))
-        answer_saved(to, name)
+        command, seen = load_origin(client, {"saved": name})
+        body = command | {"paused": bool(change.get("paused"))}
+        client.request("PUT", saved_path(name), body=body, seen=seen)
+        answer_saved("pause", name)
     except ApiError as error:
-        answer_saved(to, name, wrong=saved_form_errors(error, fields))
+        answer_saved("pause", name, wrong={"": as_sentence(str(error))})
 
 
 def on_saved_delete() -> None:
@@ -256,7 +249,7 @@ def on_saved_delete() -> None:
         api_client().request("DELETE", saved_path(name))
         answer_saved("delete", name)
     except ApiError as error:
-        answer_saved("delete", name, wrong={"": str(error)})
+        answer_saved("delete", name, wrong={"": as_sentence(str(error))})
 
 
 def answer_saved(to: str, name: str, **result: Unpack[SavedResult]) -> None:
@@ -407,7 +400,6 @@ def show_saved(client: ApiClient, problem: str) -> None:
         on_wanted_change=refresh_only,
         on_run_change=on_saved_run,
         on_save_change=on_saved_save,
-        on_change_change=on_saved_change,
         on_pause_change=on_saved_pause,
         on_delete_change=on_saved_delete,
     )

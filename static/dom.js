@@ -58,11 +58,14 @@ export function submitByKey(event, form) {
   }
 }
 
-/** Shows errors below the fields of a form. `wrong` maps a field's name to a sentence; the name is
-    "" if the error belongs to no field. */
-export function showWrong(form, wrong) {
+/** Shows errors below the fields of a form, or only of the named `fields`. `wrong` maps a field's
+    name to a sentence; the name is "" if the error belongs to no field. */
+export function showWrong(form, wrong, fields = null) {
   for (const node of form.querySelectorAll(".wrong")) {
     const { field } = node.dataset;
+    if (fields && !fields.includes(field)) {
+      continue;
+    }
     node.textContent = wrong[field] ?? "";
     form.elements[field]?.setAttribute("aria-invalid", String(field in wrong));
   }

@@ -13,6 +13,7 @@ const STYLES = [
   "dashboard.css",
   "page_header.css",
   "saved_commands.css",
+  "saved_editor.css",
   "job_list.css",
   "log_search.css",
   "overview.css",

@@ -17,7 +17,7 @@ export class RunForm {
     this.source = ""; // the ID of the job that the form was filled from
     this.sentAt = 0; // number of the submission whose answer is awaited
     this.onOpen = () => {}; // lets SavedPanel show the form instead of a saved command
-    this.fill({ ...this.empty, ...readSetting("draft", {}, DRAFT_STORAGE) });
+    this.readDraft();
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", () => this.keepDraft());
     dialog.addEventListener("keydown", (event) => this.onKey(event));
@@ -56,8 +56,14 @@ export class RunForm {
     );
   }
 
+  readDraft() {
+    const { source = "", ...values } = readSetting("draft", {}, DRAFT_STORAGE);
+    this.fill({ ...this.empty, ...values });
+    this.source = source; // has the values that the environment of the form hides
+  }
+
   keepDraft() {
-    writeSetting("draft", this.values(), DRAFT_STORAGE);
+    writeSetting("draft", { ...this.values(), source: this.source }, DRAFT_STORAGE);
   }
 
   onKey(event) {
@@ -73,11 +79,15 @@ export class RunForm {
 
   /** The server has accepted the job: clears the form and closes the dialog. */
   accept() {
+    this.clear();
+    this.dialog.close();
+  }
+
+  clear() {
     this.fill(this.empty);
     this.source = "";
     this.showWrong({});
     this.keepDraft();
-    this.dialog.close();
   }
 
   showWrong(wrong) {

@@ -1,33 +1,23 @@
-/* Saved commands in the dialog that runs a job: their list beside the run form. The chosen one
-   replaces the form, with a field for each of its params. */
+/* Saved commands in the dialog that runs a job. The one that is chosen from their list replaces the
+   run form, with a field for each of its params. */
 
-import {
-  copyByButton,
-  listStep,
-  opensElsewhere,
-  setHtml,
-  showWrong,
-  stepFrom,
-  submitByKey,
-} from "./dom.js";
+import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
+import { SavedList } from "./saved_list.js";
 import { saved } from "./saved_state.js";
 import {
   fieldsHtml,
   givenValues,
   linkProblem,
-  matchCommands,
   readSavedLink,
   runsHtml,
   savedLink,
-  savedRowHtml,
   timesHtml,
 } from "./saved_text.js";
 
-const LEAST_FILTERED = 8; // number of commands from which the list has a filter
 const NONE =
-  "You can run a saved command with other values, by hand or on a schedule. To create one, " +
-  "open a job and choose “Save this command” from its ⋯ menu.";
+  "Save a command to run it again with different values or on a schedule: choose Save… here, " +
+  "or open a job, then ⋯ › Save command.";
 
 export class SavedPanel {
   /** `dialog` is the dialog of the run form. */
@@ -35,6 +25,7 @@ export class SavedPanel {
     this.dialog = dialog;
     this.runForm = runForm;
     this.form = dialog.querySelector(".saved-chosen"); // shows the chosen saved command
+    this.list = new SavedList(dialog, (name) => this.choose(name));
     this.name = ""; // of the chosen saved command; "" while the run form is shown
     this.linked = {}; // the values in the link that opened the command
     this.drawnParams = ""; // the params whose fields are drawn, as JSON
@@ -66,6 +57,7 @@ export class SavedPanel {
   listen() {
     const clicks = {
       "new-command": () => this.runForm.open(),
+      "save-form": () => this.saveForm(),
       "saved-pause": () => this.togglePaused(),
       "saved-edit": () => saved.openEdit(this.command),
       "saved-copy": () => this.copyLink(),
@@ -78,10 +70,6 @@ export class SavedPanel {
     }
     this.listenAll("to-saved", () => this.showList());
     this.listenAll("saved-close", () => this.dialog.close());
-    this.find("saved-list").addEventListener("click", (event) => this.onRow(event));
-    this.find("saved-list").addEventListener("keydown", (event) => this.onListKey(event));
-    this.find("saved-filter").addEventListener("input", () => this.drawList());
-    this.find("saved-filter").addEventListener("keydown", (event) => this.onFilterKey(event));
     this.find("saved-runs").addEventListener("click", (event) => this.onRunLink(event));
     this.form.addEventListener("submit", (event) => this.run(event));
     this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
@@ -134,7 +122,7 @@ export class SavedPanel {
   /** Shows the list; on a narrow screen, it replaces the form or the chosen command. */
   showList() {
     this.dialog.classList.add("listing");
-    this.listStop().focus();
+    this.list.focus();
   }
 
   onClose() {
@@ -172,30 +160,10 @@ export class SavedPanel {
     this.find("saved-none").textContent = NONE;
     this.runForm.form.hidden = isChosen;
     this.form.hidden = !isChosen;
-    this.drawList();
+    this.list.draw(this.name);
     if (isChosen) {
       this.drawChosen();
     }
-  }
-
-  drawList() {
-    const commands = saved.commands ?? [];
-    const filter = this.find("saved-filter");
-    filter.hidden = commands.length < LEAST_FILTERED && !filter.value;
-    const matching = matchCommands(commands, filter.value);
-    const context = { statuses: page.statuses, now: page.now };
-    const items = matching.map((command) => {
-      const name = command.saved; // contains no characters that need escaping
-      const current = `aria-current="${name === this.name}"`;
-      const row = savedRowHtml(command, context);
-      return `<li><button type="button" data-name="${name}" ${current}>${row}</button></li>`;
-    });
-    const focused = this.focusedName();
-    setHtml(this.find("saved-list"), items.join(""));
-    this.setTabStop(focused);
-    this.find("new-command").ariaCurrent = String(this.name === "");
-    const isLost = commands.length > 0 && matching.length === 0;
-    this.find("saved-unmatched").textContent = isLost ? "No matches." : "";
   }
 
   drawChosen() {
@@ -215,7 +183,7 @@ export class SavedPanel {
     setHtml(this.find("saved-times"), timesHtml(command, page.now));
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
-    this.find("saved-pause").textContent = command.paused ? "Resume" : "Pause";
+    this.find("saved-pause").textContent = command.paused ? "Resume schedule" : "Pause schedule";
     this.drawFields(command);
   }
 
@@ -251,66 +219,6 @@ export class SavedPanel {
     return Object.fromEntries(typed.map((field) => [field.name, field.value]));
   }
 
-  // --- Keys of the list: one Tab stop, arrow keys move ---
-
-  get rows() {
-    return [...this.find("saved-list").querySelectorAll("button")];
-  }
-
-  focusedName() {
-    return this.dialog.getRootNode().activeElement?.dataset?.name;
-  }
-
-  listStop() {
-    return this.rows.find((row) => row.tabIndex === 0) ?? this.find("new-command");
-  }
-
-  /** Restores the focus of a row that was drawn again. */
-  setTabStop(focused) {
-    const { rows } = this;
-    const stop =
-      rows.find((row) => row.dataset.name === focused) ??
-      rows.find((row) => row.ariaCurrent === "true") ??
-      rows[0];
-    for (const row of rows) {
-      row.tabIndex = row === stop ? 0 : -1;
-    }
-    if (focused && stop?.dataset.name === focused && !this.focusedName()) {
-      stop.focus();
-    }
-  }
-
-  onRow(event) {
-    const row = event.target.closest("[data-name]");
-    if (row) {
-      this.choose(row.dataset.name);
-    }
-  }
-
-  onListKey(event) {
-    const step = listStep(event);
-    if (step === undefined) {
-      return;
-    }
-    event.preventDefault();
-    const { rows } = this;
-    const from = rows.findIndex((row) => row.dataset.name === this.focusedName());
-    const row = stepFrom(rows, from, step);
-    this.setTabStop(row.dataset.name);
-    row.focus();
-  }
-
-  onFilterKey(event) {
-    const [first] = this.rows;
-    if (event.key === "ArrowDown" && first) {
-      event.preventDefault();
-      this.listStop().focus();
-    } else if (event.key === "Enter" && first) {
-      event.preventDefault();
-      this.choose(first.dataset.name);
-    }
-  }
-
   // --- Actions ---
 
   values() {
@@ -323,6 +231,10 @@ export class SavedPanel {
     if (this.command) {
       saved.act("run", { name: this.name, values: this.values() });
     }
+  }
+
+  saveForm() {
+    saved.openForm(this.runForm.values(), this.runForm.source);
   }
 
   togglePaused() {
@@ -356,9 +268,8 @@ export class SavedPanel {
     const act = {
       run: () => this.takeRun(answer),
       pause: () => showWrong(this.form, answer.wrong ?? {}),
-      change: () => {}, // the edit dialog handles it
       delete: () => this.takeDelete(answer),
-      save: () => !answer.wrong && this.open(answer.name),
+      save: () => this.takeSave(answer),
     };
     act[answer.to]();
   }
@@ -371,6 +282,17 @@ export class SavedPanel {
     } else {
       this.focusField();
     }
+  }
+
+  /** Shows what was saved. Text of the run form that was saved is no longer needed there. */
+  takeSave({ name, wrong }) {
+    if (wrong || (this.dialog.open && this.name === name)) {
+      return; // after an edit, the values that were typed here stay
+    }
+    if (this.dialog.open && this.name === "") {
+      this.runForm.clear();
+    }
+    this.open(name);
   }
 
   takeDelete({ wrong }) {

@@ -18,6 +18,7 @@ class SavedState extends EventTarget {
     this.wanted = null; // whether the server was last asked to send them
     this.openRun = () => {}; // (name, values): opens the dialog that runs a saved command
     this.openSave = () => {}; // (job): opens the dialog that saves the job's command
+    this.openForm = () => {}; // (values, source): the same for the values of the run form
     this.openEdit = () => {}; // (command): opens the same dialog to edit a saved command
   }
 

@@ -4,10 +4,6 @@ import { EMPTY_ADDRESS } from "./address.js";
 import { escapeHtml, formatClock, formatNext, formatStatus, statusIcon } from "./format.js";
 import { barsHtml } from "./job_rows.js";
 
-const VARIABLE = /\$\{?([A-Z][A-Z0-9_]*)/g; // in a command
-const PARAM = /^(?!JOB_|TAILBOARD_)[A-Z][A-Z0-9_]{0,63}$/; // as the API allows it
-const SYSTEM = ["HOME", "PATH", "PWD", "USER", "SHELL", "LANG", "TMPDIR", "HOSTNAME", "IFS"];
-
 // --- Links ---
 
 /** The saved command in an address, and the values of its params; null if the address has none. */
@@ -31,11 +27,12 @@ export function linkProblem(command, values) {
   for (const [name, value] of Object.entries(values)) {
     const param = known.get(name);
     if (!param) {
-      const names = [...known.keys()].join(", ") || "none";
-      return `${command.saved} has no param ${name}; its params are: ${names}.`;
+      const names = [...known.keys()].join(", ");
+      const takes = names ? `takes only ${names}` : "takes no parameters";
+      return `This link sets ${name}, but ${command.saved} ${takes}.`;
     }
     if (param.choices && !param.choices.includes(value)) {
-      return `${name} cannot be “${value}”; choose one below.`;
+      return `This link sets ${name} to “${value}”, which is not one of its choices.`;
     }
   }
   return "";
@@ -43,22 +40,15 @@ export function linkProblem(command, values) {
 
 // --- Saving ---
 
-/** A valid name for a saved command, made from a job's title; "" if nothing remains of the
-    title. */
+/** A valid name for a saved command, made from a job's title without its variables; "" if nothing
+    remains of it. */
 export function suggestName(title) {
-  const plain = title.toLowerCase().replace(/[^a-z0-9_.-]+/g, "-");
+  const words = title.replace(/\$(\{[^}]*\}?|\w+)/g, " ");
+  const plain = words.toLowerCase().replace(/[^a-z0-9_.]+/g, "-");
   return plain
     .replace(/^[^a-z0-9]+/, "")
     .slice(0, 40)
     .replace(/[-._]+$/, "");
-}
-
-/** Names that can become params: the variables in the job's environment, and those that its command
-    uses. */
-export function paramCandidates(envNames, commandText) {
-  const read = [...commandText.matchAll(VARIABLE)].map(([, name]) => name);
-  const names = new Set([...envNames, ...read.filter((name) => !SYSTEM.includes(name))]);
-  return [...names].filter((name) => PARAM.test(name));
 }
 
 // --- The list ---
@@ -99,7 +89,7 @@ export function timesHtml(command, now) {
     return "";
   }
   const next = command.paused
-    ? "<b>paused</b>: scheduled runs are skipped"
+    ? "<b>Paused</b>: scheduled runs are skipped."
     : escapeHtml(nextText(command, now));
   return `<code>${escapeHtml(command.cron)}</code> ${escapeHtml(command.zone)} · ${next}${skippedHtml(command, now)}`;
 }
@@ -159,23 +149,4 @@ function optionsHtml(param, value) {
 export function givenValues(params, typed) {
   const given = params.filter((param) => typed[param.name] !== "" || param.default !== null);
   return Object.fromEntries(given.map(({ name }) => [name, typed[name]]));
-}
-
-/** The rows of the dialog that saves a command: which variables become params, and their
-    defaults. */
-export function paramRowsHtml(params) {
-  const rows = params.map(({ name, chosen, value, hint, choices }) => {
-    const shown = escapeHtml(name);
-    const box = `<input type="checkbox" name="ask" value="${shown}" ${chosen ? "checked" : ""}>`;
-    const list = choices ? `list="choices-${shown}"` : "";
-    const options = (choices ?? []).map((choice) => `<option value="${escapeHtml(choice)}">`);
-    return (
-      `<li><label>${chosen === null ? "" : box}<code>${shown}</code></label>` +
-      `<input name="default" data-param="${shown}" value="${escapeHtml(value)}" ${list} ` +
-      `placeholder="${escapeHtml(hint)}" aria-label="Default of ${shown}" autocomplete="off">` +
-      (choices ? `<datalist id="choices-${shown}">${options.join("")}</datalist>` : "") +
-      "</li>"
-    );
-  });
-  return rows.join("");
 }

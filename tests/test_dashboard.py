@@ -52,6 +52,8 @@ CORE_MODULES = {  # which the page may also import
     "tailboard.titles",
     "tailboard.job",  # the declaration of the options
     "tailboard.job_option",
+    "tailboard.cron",  # the times of a schedule that is being typed
+    "tailboard.values",
 }
 
 
@@ -126,7 +128,7 @@ def test_an_error_is_shown_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     command.fill("true")
     page.get_by_label("Working folder").fill("not/absolute")
     page.get_by_role("button", name="Run job").click()
-    expect(page.get_by_text("cwd must be an absolute path")).to_be_visible()
+    expect(page.get_by_text("Use an absolute path, such as /srv/app.")).to_be_visible()
     expect(page.get_by_label("Working folder")).to_be_focused()
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Environment").fill("no equals sign")
@@ -158,7 +160,7 @@ def test_edit_fills_the_form_and_an_unchanged_form_is_a_rerun(site: Site, page: 
     page.get_by_role("button", name="Edit…").click()
     expect(page.get_by_label("Command", exact=True)).to_have_value("echo 'a b'")
     expect(page.get_by_label("Timeout (s)")).to_have_value("9.5")
-    expect(page.get_by_label("Environment")).to_have_value("A=1")
+    expect(page.get_by_label("Environment")).to_have_value("A=•••")
     page.get_by_role("button", name="Run job").click()
     expect(page).not_to_have_url(re.compile(job.id))
     again = site.storage.get(submitted(page))
@@ -224,15 +226,17 @@ def test_a_jobs_command_is_saved_with_a_param_and_a_schedule_and_run(
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     page.get_by_role("button", name="More actions").click()
-    page.get_by_role("button", name="Save this command").click()
+    page.get_by_role("button", name="Save command").click()
     expect(page.get_by_label("Save as")).to_have_value("back-up")
-    page.get_by_role("checkbox", name="TARGET").check()
-    page.get_by_label("Schedule").fill("0 25 * * *")
+    page.get_by_role("checkbox", name="TARGET", exact=True).check()
+    expect(page.get_by_label("Default of TARGET")).to_have_value("•••")
+    schedule = page.get_by_role("textbox", name="Schedule")
+    schedule.fill("0 25 * * *")
     page.get_by_label("Time zone").fill("Asia/Tokyo")
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_text("cron: its hour '25' cannot be read")).to_be_visible()
-    expect(page.get_by_label("Schedule")).to_be_focused()
-    page.get_by_label("Schedule").fill("0 3 1 1 *")
+    expect(page.get_by_text("Its hour '25' cannot be read")).to_be_visible()
+    expect(schedule).to_be_focused()
+    schedule.fill("0 3 1 1 *")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", name="back-up")).to_be_visible()
     kept = site.storage.saved.load("back-up")
@@ -247,7 +251,7 @@ def test_a_jobs_command_is_saved_with_a_param_and_a_schedule_and_run(
     expect(page.get_by_role("textbox", name="TARGET", exact=True)).to_have_value("/home")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="More actions").click()
-    page.get_by_role("button", name="Save this command").click()
+    page.get_by_role("button", name="Save command").click()
     expect(page.get_by_text("Replaces the saved command back-up.")).to_be_visible()
 
 
@@ -267,8 +271,8 @@ def test_a_link_fills_the_fields_on_a_phone_and_runs_nothing(site: Site, page: P
     page.keyboard.press("Control+Enter")
     expect(log_of(page)).to_have_text("/var, part")
     visit(page, f"{site.url}/?saved=by-link&target=x")
-    expect(page.get_by_text("by-link has no param target")).to_be_visible()
-    page.get_by_role("button", name="Close").last.click()
+    expect(page.get_by_text("This link sets target, but by-link takes only")).to_be_visible()
+    page.get_by_role("button", name="Cancel").last.click()
     expect(page).not_to_have_url(re.compile("saved="))
     visit(page, f"{site.url}/?saved=nobody")
     expect(page.get_by_text("There is no saved command “nobody”.")).to_be_visible()
@@ -284,10 +288,10 @@ def test_a_saved_command_can_be_paused_edited_and_deleted(site: Site, page: Page
     expect(saved_row(page, "to-change")).to_contain_text("paused")
     expect(page.get_by_label("TARGET")).to_have_value("typed")
     page.locator(".saved-pause").click()
-    expect(page.locator(".saved-pause")).to_have_text("Pause")
+    expect(page.locator(".saved-pause")).to_have_text("Pause schedule")
     page.locator(".saved-edit").click()
     page.get_by_label("Default of TARGET").fill("/srv")
-    page.get_by_label("Schedule").fill("@daily")
+    page.get_by_role("textbox", name="Schedule").fill("@daily")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".saved-times")).to_contain_text("@daily")
     expect(page.get_by_label("TARGET", exact=True)).to_have_value("typed")
@@ -295,8 +299,8 @@ def test_a_saved_command_can_be_paused_edited_and_deleted(site: Site, page: Page
     assert kept.params == [Param(name="TARGET", default="/srv")]
     assert (kept.cron, kept.paused, kept.env, kept.timeout) == ("@daily", False, {"KEY": "k"}, 5)
     page.locator(".saved-delete").click()
-    expect(page.get_by_text("Its jobs are kept")).to_be_visible()
-    page.get_by_role("button", name="Yes, delete it").click()
+    expect(page.get_by_text("Its schedule stops; past jobs are kept.")).to_be_visible()
+    page.locator(".saved-confirm").get_by_role("button", name="Delete").click()
     expect(saved_row(page, "to-change")).to_have_count(0)
     expect(page.get_by_label("Command", exact=True)).to_be_visible()
 
@@ -331,9 +335,10 @@ def test_axe_finds_nothing_serious_in_saved_commands(
     page.locator(".saved-delete").click()
     check_with_axe(page)
     page.locator(".saved-edit").click()
-    page.get_by_label("Schedule").fill("never")
+    page.get_by_role("textbox", name="Schedule").fill("never")
+    page.get_by_text("More options").click()
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_text("cron must be")).to_be_visible()
+    expect(page.get_by_text("has 1 field; cron needs 5")).to_be_visible()
     check_with_axe(page)
     page.keyboard.press("Escape")
     page.set_viewport_size({"width": 390, "height": 844})
@@ -890,7 +895,9 @@ def test_an_empty_page_explains_what_to_do(serve: Serve, page: Page) -> None:
         expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
         expect(page.get_by_text("No jobs yet")).to_be_visible()
         page.keyboard.press("c")
-        expect(page.get_by_text("You can run a saved command with other values")).to_be_visible()
+        expect(
+            page.get_by_text("Save a command to run it again with different values")
+        ).to_be_visible()
         page.keyboard.press("Escape")
         page.get_by_role("button", name="df -h").click()
         expect(page.get_by_label("Command", exact=True)).to_have_value("df -h")
@@ -1396,12 +1403,21 @@ def test_everything_is_available_at_phone_width_and_in_dark_mode(
 def test_forms_and_jobs_convert_into_each_other() -> None:
     job = {"id": "1", "command": ["a", "b c"], "env": {"A": "x=y"}, "timeout": 2.0, "retries": 1}
     values = forms.form_values(job)
-    body, wrong = forms.parse_form(values)
+    body, wrong = forms.parse_form(values, job["env"])
     assert body["command"] == "a 'b c'"
     assert (body["env"], body["timeout"], body["retries"]) == ({"A": "x=y"}, 2.0, 1)
     assert not wrong
     assert forms.is_same_job(body, job)
     assert not forms.is_same_job(body | {"name": "another"}, job)
+
+
+def test_a_form_hides_the_values_of_variables_and_keeps_those_that_are_not_changed() -> None:
+    values = forms.form_values({"command": "c", "env": {"TOKEN": "secret", "A": "1"}})
+    assert values["env"] == "TOKEN=•••\nA=•••"
+    values["env"] = "TOKEN=•••\nA=2\nB=3"
+    body, _ = forms.parse_form(values, {"TOKEN": "secret", "A": "1"})
+    assert body["env"] == {"TOKEN": "secret", "A": "2", "B": "3"}
+    assert forms.parse_form(values)[1] == {"env": "Enter a value for TOKEN."}
 
 
 @pytest.mark.parametrize("timeout", [1_234_567, 1_000_000_000, 0.25, 86_400.5])
@@ -1420,26 +1436,10 @@ def test_an_invalid_field_of_the_form_is_named(field: str, value: str) -> None:
 
 
 def test_an_error_is_shown_at_the_field_that_it_names() -> None:
-    assert forms.form_errors(client.ApiError("cwd must be …")) == {"cwd": "cwd must be …"}
+    assert forms.form_errors(client.ApiError("queue must be …")) == {"queue": "queue must be …"}
+    cwd = forms.form_errors(client.ApiError("cwd must be an absolute path"))
+    assert cwd == {"cwd": "Use an absolute path, such as /srv/app."}
     assert forms.form_errors(client.ApiError("The API …")) == {"": "The API …"}
-
-
-def test_a_saved_command_is_made_from_a_job_and_changed() -> None:
-    job = {"id": "1", "command": "c", "name": "old", "saved": "old", "env": {"A": "1", "B": "2"}}
-    params = [{"name": "A", "default": ""}, {"name": "C", "default": ""}]
-    body = forms.command_of_job(job, {"params": params, "cron": "@daily", "zone": "UTC"})
-    asked = [{"name": "A", "default": "1"}, {"name": "C", "default": None}]
-    expected = {"command": "c", "env": {"B": "2"}, "params": asked, "cron": "@daily", "zone": "UTC"}
-    assert body == expected
-    changed = forms.changed_command(body, {"cron": None, "defaults": {"C": "x"}})
-    assert (changed["cron"], changed["zone"], changed["env"]) == (None, "UTC", {"B": "2"})
-    assert [param["default"] for param in changed["params"]] == ["1", "x"]
-
-
-def test_an_error_in_a_saved_command_is_shown_at_its_field() -> None:
-    for text in ("cron: its hour", "cron must be"):
-        assert list(forms.saved_form_errors(client.ApiError(text), ("cron",))) == ["cron"]
-    assert list(forms.saved_form_errors(client.ApiError("TARGET is"), ("cron",))) == [""]
 
 
 def test_a_title_is_the_name_or_the_first_line_of_the_command() -> None:

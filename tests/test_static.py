@@ -33,7 +33,9 @@ PURE = [
     "log_links",
     "log_times",
     "log_text",
+    "saved_form_text",
     "saved_text",
+    "shell_variables",
     "timeline",
 ]
 STATUSES = {
@@ -489,22 +491,87 @@ def test_a_link_to_a_saved_command_is_read_as_it_was_written(script: Script) -> 
 def test_a_link_with_invalid_values_is_reported(script: Script) -> None:
     problem = "linkProblem(command, values)"
     assert script(problem, command=COMMAND, values={"VERSION": "1"}) == ""
-    assert "no param NOPE" in script(problem, command=COMMAND, values={"NOPE": "1"})
-    assert "choose one" in script(problem, command=COMMAND, values={"HOST": "web-3"})
+    takes = script(problem, command=COMMAND, values={"NOPE": "1"})
+    assert takes == "This link sets NOPE, but deploy takes only VERSION, HOST."
+    plain = COMMAND | {"params": []}
+    takes = script(problem, command=plain, values={"NOPE": "1"})
+    assert takes == "This link sets NOPE, but deploy takes no parameters."
+    assert "“web-3”" in script(problem, command=COMMAND, values={"HOST": "web-3"})
 
 
 @pytest.mark.parametrize(
     ("title", "name"),
-    [("Back up /home!", "back-up-home"), ('./deploy.sh "$V"', "deploy.sh-v"), ("日報", "")],
+    [("Back up /home!", "back-up-home"), ('./deploy.sh "$V" ${W:-x}', "deploy.sh"), ("日報", "")],
 )
 def test_a_title_suggests_a_name_that_can_be_saved(script: Script, title: str, name: str) -> None:
     assert script("suggestName(title)", title=title) == name
 
 
-def test_params_come_from_env_or_the_variables_in_the_command(script: Script) -> None:
-    line = 'cp $HOME/x ${TO} "$TO" $lower $JOB_ID $1'
-    found = script("paramCandidates(names, line)", names=["FROM", "no", "TAILBOARD_X"], line=line)
-    assert found == ["FROM", "TO"]
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("cp $FROM ${TO} $lower $1 $?", "FROM TO lower"),
+        ("echo '$NO' \\$NO \"\\$NO\" \"$YES 'and $THIS'\"", "YES THIS"),
+        ("# $NO\necho a#$YES $$NO", "YES"),
+        ("echo ${#LENGTH} $(echo $INNER) `$OLD`", "LENGTH INNER OLD"),
+        ("cat <<'END'\n$NO\nEND\ncat <<END >$OUT\nit's $BODY\nEND\necho $AFTER", "OUT BODY AFTER"),
+        ("echo $'it\\'s $NO' $A $A", "A"),
+    ],
+)
+def test_the_variables_of_a_command_are_found_as_the_shell_reads_it(
+    script: Script, command: str, names: str
+) -> None:
+    assert script("findVariables(text).map((each) => each.name)", text=command) == names.split()
+
+
+def test_a_variable_has_its_fallback_and_whether_the_command_sets_it(script: Script) -> None:
+    text = "N=1; for F in a; do read -r L; done; echo $N $F $L; M=${M:-full} ${P:-$Q}"
+    found = {each["name"]: each for each in script("findVariables(text)", text=text)}
+    assert {name for name, each in found.items() if each["assigned"]} == {"N", "F", "L"}
+    assert (found["M"]["fallback"], found["P"]["fallback"]) == ("full", None)
+
+
+def test_variables_that_nothing_defines_are_ticked(script: Script) -> None:
+    rows = script(
+        "suggestParams([], text, readEnvironment('FROM=•••\\nno=1\\nTAILBOARD_X=1'))",
+        text='cp $HOME/x $FROM "$TO" $lower $JOB_ID ${MODE:-full}',
+    )
+    shown = {each["name"]: (each["ticked"], each["required"], each["default"]) for each in rows}
+    defined, free = (False, False, "•••"), (True, True, "")
+    assert shown == {"FROM": defined, "TO": free, "MODE": (True, False, "full")}
+
+
+def test_suggested_params_follow_the_command_while_it_is_typed(script: Script) -> None:
+    typed = "suggestParams(rows, text, new Map(), { except: unfinishedName(text) })"
+    rows = script(typed, rows=[], text="a $VERS")
+    assert rows == []
+    rows = script(typed, rows=rows, text="a $VERSION $B")
+    assert [row["name"] for row in rows] == ["VERSION"]
+    assert [row["name"] for row in script(typed, rows=rows, text="a $B ")] == ["B"]
+    rows[0]["kept"] = True  # the visitor has changed it
+    rows = script(typed, rows=rows, text="a $B ")
+    assert [row["name"] for row in rows] == ["VERSION", "B"]
+
+
+def test_a_schedule_needs_a_default_of_each_param(script: Script) -> None:
+    rows = [{"name": "VERSION", "ticked": True, "required": True}]
+    rows += [{"name": "B", "ticked": True, "required": False}]
+    wrong = script("unscheduledParams(rows)", rows=rows)
+    expected = "VERSION needs a default before this can run on a schedule."
+    assert wrong == {"param VERSION": expected}
+
+
+def test_hidden_values_are_shown_where_they_were_not_changed(script: Script) -> None:
+    text = script("revealEnvironment('A=•••\\nB=mine\\n•••', { A: 'x=y', B: 'old' })")
+    assert text == "A=x=y\nB=mine\n•••"
+
+
+def test_the_next_times_of_a_schedule_are_shown_in_both_zones(script: Script) -> None:
+    shown = "previewHtml(['2026-11-29T18:00:00Z'], zone, 'UTC')"
+    assert "Next time<" in script(shown, zone="UTC")
+    both = script(shown, zone="Asia/Tokyo")
+    assert "here and in Asia/Tokyo" in both and "Mon" in both
+    assert script(shown, zone="No/Such").count("Nov") == 1
 
 
 def test_an_empty_field_is_a_value_only_if_there_is_a_default(script: Script) -> None:
@@ -521,6 +588,8 @@ def test_text_of_saved_commands_is_escaped(script: Script) -> None:
     row = COMMAND | {"command_text": evil, "runs": [], "cron": evil, "zone": evil, "paused": False}
     html += script("savedRowHtml(row, {statuses, now: 0})", row=row, statuses=STATUSES)
     html += script("timesHtml(row, 0)", row=row)
+    html += script("paramRowsHtml(givenParams(params), new Set(['A']))", params=[param, chosen])
+    html += script("previewHtml(['2026-11-29T18:00:00Z'], evil, 'UTC')", evil=evil)
     assert "<img" not in html
 
 

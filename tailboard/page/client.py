@@ -49,19 +49,26 @@ class ApiClient:
         self.etag_cache = etag_cache  # for each value of `keep`, the last answer
 
     def request(
-        self, method: str, path: str, keep: str = "", body: Any = None, key: str = ""
+        self,
+        method: str,
+        path: str,
+        keep: str = "",
+        body: Any = None,
+        key: str = "",
+        seen: str | None = None,
     ) -> requests.Response:
         """The API's answer. Raises Refused or ApiError.
 
         With `keep`, a name, the answer is kept, and the API sends it again only if it has changed.
         `key` is an Idempotency-Key: the API does the same request with the same key only once.
+        `seen` is the ETag of what the request replaces, or "" if it must replace nothing.
         """
         # The cache keeps only the last answer for each name. cachecontrol and requests-cache, tried
         # here, keep the answer to every search that was ever typed: 20 MiB after 200 searches.
         kept = self.etag_cache.get(keep)
         if kept is not None and kept.url != settings.API + path:
             kept = None
-        answer = self._send(method, path, body, kept, key)
+        answer = self._send(method, path, body, kept, condition_headers(key, seen))
         if answer.status_code == 304 and kept is not None:
             return kept
         if answer.status_code in (401, 403):
@@ -73,11 +80,14 @@ class ApiClient:
         return answer
 
     def _send(
-        self, method: str, path: str, body: Any, kept: requests.Response | None, key: str
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        kept: requests.Response | None,
+        conditions: dict[str, bytes],
     ) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.token}".encode()}
-        if key:
-            headers["Idempotency-Key"] = key.encode()
+        headers = {"Authorization": f"Bearer {self.token}".encode(), **conditions}
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
@@ -97,6 +107,18 @@ class ApiClient:
     def post_json(self, path: str, body: Any, *names: str, key: str = "") -> dict[str, Any]:
         """The JSON object that POST returns. Raises ApiError if it lacks one of `names`."""
         return parse_json(self.request("POST", path, body=body, key=key), *names)
+
+
+def condition_headers(key: str, seen: str | None) -> dict[str, bytes]:
+    """The headers for `key` and `seen` of `ApiClient.request`."""
+    headers = {}
+    if key:
+        headers["Idempotency-Key"] = key.encode()
+    if seen:
+        headers["If-Match"] = seen.encode()
+    elif seen is not None:
+        headers["If-None-Match"] = b"*"
+    return headers
 
 
 def forwarding_headers(address: str) -> dict[str, bytes]:

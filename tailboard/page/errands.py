@@ -8,9 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tailboard.page.client import ApiClient, ApiError, Refused, job_path
+from tailboard.page.client import (
+    ApiClient,
+    ApiError,
+    Refused,
+    job_path,
+    parse_json,
+    saved_path,
+)
 from tailboard.page.rows import job_row
-from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer
+from tailboard.page.saved_forms import preview_schedule, saved_form
+from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
 
 OLDER_LIMIT = 500  # jobs of one part of the list
 SEARCH_LIMIT = 50  # lines of one part of a search of all logs
@@ -101,6 +109,33 @@ def resume_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
     return load_queues(client, errand)
 
 
+def load_saved_form(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """The form of a saved command, filled from a job or from the saved command that is edited."""
+    origin, seen = load_origin(client, errand)
+    return saved_form(origin) | {"seen": seen}
+
+
+def load_environment(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """The values that a form hides."""
+    return {"env": load_origin(client, errand)[0].get("env", {})}
+
+
+def load_origin(client: ApiClient, origin: Mapping[str, Any]) -> tuple[Job, str]:
+    """The job or the saved command that a form was filled from, and its ETag; both are empty if it
+    was filled from neither."""
+    if not origin.get("job") and not origin.get("saved"):
+        return {}, ""
+    is_saved = bool(origin.get("saved"))
+    path = saved_path(origin["saved"]) if is_saved else job_path(origin["job"])
+    answer = client.request("GET", path)
+    found = parse_json(answer, "command", "saved" if is_saved else "id")
+    return found, answer.headers.get("ETag", "")
+
+
+def load_schedule(_client: ApiClient, errand: Errand) -> SchedulePreview:
+    return preview_schedule(errand["cron"], errand["zone"], time.time())
+
+
 def pause_path(errand: Errand) -> str:
     return f"/queues/{quote(errand['queue'], '')}/pause"
 
@@ -123,4 +158,7 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "queues": load_queues,
     "pause": pause_queue,
     "resume": resume_queue,
+    "saved_form": load_saved_form,
+    "environment": load_environment,
+    "schedule": load_schedule,
 }

@@ -1,27 +1,24 @@
-"""The run form and the dialogs of saved commands: from a job to a form, and from a form to the
-body of a request. Imports nothing of Streamlit."""
+"""The fields of a job's options in a form: from a job to the form, and from the form to the body of
+a request. The run form and the form of saved commands have them. Imports nothing of Streamlit.
+
+The browser does not get the values of environment variables, since they can be secret: it gets
+HIDDEN_VALUE for each, and a form that sends it back keeps the value.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from typing import Any, NamedTuple
 
 from tailboard.job import JobOptions
 from tailboard.job_option import Kind, options_of
 from tailboard.page.client import ApiError
-from tailboard.page.shapes import Job, SavedChange
+from tailboard.page.rows import HIDDEN_VALUE
+from tailboard.page.shapes import Job
 from tailboard.titles import command_text
 
-SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-SAVED_NAMES = (
-    "A name has 1 to 64 of the characters a-z 0-9 _ - . and begins with a letter or digit."
-)
-SAVED_FIELDS = ("cron", "zone", "params")  # fields of the dialog that saves, as the API names them
-
-
-# --- What the fields of the run form show and accept ----------------------------------------------
+# --- What the fields show and accept --------------------------------------------------------------
 
 
 def show_text(value: str | None) -> str:
@@ -34,6 +31,10 @@ def show_number(value: float | None) -> str:
 
 def show_environment(env: Mapping[str, str] | None) -> str:
     return "\n".join(f"{name}={value}" for name, value in (env or {}).items())
+
+
+def hide_environment(env: Mapping[str, str] | None) -> str:
+    return show_environment(dict.fromkeys(env or {}, HIDDEN_VALUE))
 
 
 def parse_text(text: str) -> str | None:
@@ -62,8 +63,19 @@ def parse_environment(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def keep_hidden(env: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a form, with the values from `known` for those that the form hides.
+    ValueError with the sentence to show if one is unknown."""
+    kept = {}
+    for name, value in env.items():
+        if value == HIDDEN_VALUE and name not in known:
+            raise ValueError(f"Enter a value for {name}.")
+        kept[name] = known[name] if value == HIDDEN_VALUE else value
+    return kept
+
+
 class FieldKind(NamedTuple):
-    """How the run form shows the values of a kind of option, and how it reads a text. `parse`
+    """How a form shows the values of a kind of option, and how it reads a text. `parse`
     returns None if the field is empty; its ValueError has the sentence to show at the field, unless
     the option has one of its own."""
 
@@ -75,14 +87,15 @@ FIELD_KINDS: dict[Kind, FieldKind] = {
     "command": FieldKind(command_text, parse_command),
     "text": FieldKind(show_text, parse_text),
     "folder": FieldKind(show_text, parse_text),
-    "variables": FieldKind(show_environment, parse_environment),
+    "variables": FieldKind(hide_environment, parse_environment),
     "count": FieldKind(show_number, parse_count),
     "seconds": FieldKind(show_number, parse_seconds),
 }
 
 
 class Field(NamedTuple):
-    """A field of the run form. static/page_header.html has its label and its input."""
+    """A field of an option. Its label and its input are in static/page_header.html, for a job, and
+    in static/saved_commands.html."""
 
     kind: FieldKind
     default: Any  # what the job has if it does not give a value
@@ -106,6 +119,7 @@ def form_fields() -> dict[str, Field]:
 JOB_OPTIONS = options_of(JobOptions)
 FIELDS = form_fields()
 FORM_FIELDS = (*FIELDS, "not_before")
+FIELD_SENTENCES = {"cwd": "Use an absolute path, such as /srv/app."}  # instead of the API's
 
 
 # --- The run form ---------------------------------------------------------------------------------
@@ -120,14 +134,19 @@ def form_values(job: Job) -> dict[str, str]:
     return values
 
 
-def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
-    """The body of POST /jobs that the run form describes; and the errors, field -> sentence."""
+def parse_form(
+    values: Mapping[str, Any], known_env: Mapping[str, str] | None = None
+) -> tuple[Job, dict[str, str]]:
+    """The body of POST /jobs that the run form describes; and the errors, field -> sentence.
+    `known_env` is the environment of the job that the form was filled from."""
     given = {name: str(values.get(name, "")) for name in FORM_FIELDS}
     body: Job = {}
     wrong: dict[str, str] = {}
     for name, field in FIELDS.items():
         try:
             value = field.kind.parse(given[name])
+            if name == "env":
+                value = keep_hidden(value, known_env or {})
         except ValueError as error:
             wrong[name] = field.error or str(error)
         else:
@@ -140,51 +159,12 @@ def parse_form(values: Mapping[str, Any]) -> tuple[Job, dict[str, str]]:
 
 def is_same_job(body: Job, job: Job) -> bool:
     """Does this body describe the same job? If it does, the page submits a rerun of the job."""
-    return parse_form(form_values(job))[0] == body
+    return parse_form(form_values(job), job.get("env"))[0] == body
 
 
 def form_errors(error: ApiError) -> dict[str, str]:
     """The API's error message, under the field that it begins with, or else under no field."""
     name = str(error).partition(" ")[0]
-    return {name if name in FORM_FIELDS else "": str(error)}
-
-
-# --- The dialogs of saved commands ----------------------------------------------------------------
-
-
-def command_of_job(job: Job, changes: SavedChange) -> Job:
-    """The body of PUT /saved/NAME that saves the command of a job. A variable of the job's
-    environment that becomes a param leaves `env`, and its value is the param's default unless the
-    visitor has typed another one."""
-    body = {name: job.get(name) for name in JOB_OPTIONS if job.get(name) is not None}
-    if body.get("name") == job.get("saved"):
-        body.pop("name", None)  # the job got its name from the saved command
-    env = dict(job.get("env") or {})
-    params = []
-    for param in changes.get("params", ()):
-        known = env.pop(param["name"], None)
-        params.append({"name": param["name"], "default": param["default"] or known})
-    return body | times_of(changes) | {"env": env, "params": params}
-
-
-def changed_command(command: Job, change: SavedChange) -> Job:
-    """The body of PUT /saved/NAME that changes the times of a saved command, or the defaults of its
-    params, and nothing else."""
-    defaults = change.get("defaults", {})
-    params = [
-        param | {"default": defaults.get(param["name"], param["default"])}
-        for param in command["params"]
-    ]
-    return command | times_of(change) | {"params": params}
-
-
-def times_of(changes: SavedChange) -> Job:
-    """The fields of a saved command that say when it runs, if they change."""
-    return {name: value for name, value in changes.items() if name in ("cron", "zone", "paused")}
-
-
-def saved_form_errors(error: ApiError, fields: Iterable[str]) -> dict[str, str]:
-    """The API's error message, under the one of `fields` that it begins with, or else under no
-    field."""
-    name = str(error).partition(" ")[0].rstrip(":")
-    return {name if name in fields else "": str(error)}
+    if name not in FORM_FIELDS:
+        return {"": str(error)}
+    return {name: FIELD_SENTENCES.get(name, str(error))}

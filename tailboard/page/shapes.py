@@ -114,24 +114,49 @@ class SubmitEvent(TypedDict, total=False):
     source: str  # the ID of the job that the form was filled from, or empty
 
 
-class ParamValue(TypedDict):
-    """A param of a command that is being saved."""
+class ParamFields(TypedDict):
+    """A param in the form of a saved command."""
 
     name: str
-    default: str | None
+    label: str
+    default: str
+    required: bool  # True: it has no default, whatever `default` contains
+    choices: str  # one per line
+
+
+class Origin(TypedDict, total=False):
+    """What a form was filled from: a job or a saved command. Empty if it was neither."""
+
+    job: str  # its ID
+    saved: str  # its name
+
+
+class SavedForm(TypedDict):
+    """The form of a saved command."""
+
+    saved: str  # its name
+    origin: Origin
+    seen: str | None  # the ETag of the command to replace; "": none; None: replace any
+    values: dict[str, str]  # field of the run form -> text
+    params: list[ParamFields]
+    cron: str
+    zone: str
+    paused: bool
 
 
 class SavedChange(TypedDict, total=False):
-    """What the dialogs of saved commands send. A key that is missing changes nothing."""
+    """What the other dialogs of saved commands send."""
 
     name: str  # of the saved command
-    job: str  # the ID of the job whose command is saved
     values: dict[str, Any]  # param -> its value for one run
-    params: list[ParamValue]
-    defaults: dict[str, Any]  # param -> its new default
-    cron: str | None
-    zone: str
     paused: bool
+
+
+class SchedulePreview(TypedDict):
+    """The next times of a schedule."""
+
+    times: list[str]  # RFC 3339
+    wrong: dict[str, str]  # cron or zone -> error message
 
 
 class SavedResult(TypedDict, total=False):
@@ -139,12 +164,13 @@ class SavedResult(TypedDict, total=False):
 
     job: str  # the ID of the new job
     wrong: dict[str, str]  # field -> error message; of the whole dialog if the field is empty
+    conflict: bool  # True if someone else has changed the saved command in the meantime
 
 
 class SavedAnswer(SavedResult):
     """The result of the last click, with a number: the component takes each number once."""
 
-    to: Required[str]  # run, save, change, pause or delete
+    to: Required[str]  # run, save, pause or delete
     name: Required[str]  # of the saved command
     number: Required[int]
 
@@ -170,6 +196,10 @@ class Errand(TypedDict):
     to: NotRequired[str]  # rerun, cancel or delete
     ids: NotRequired[list[str]]
     why: NotRequired[str]
+    job: NotRequired[str]
+    saved: NotRequired[str]
+    cron: NotRequired[str]
+    zone: NotRequired[str]
 
 
 class ErrorAnswer(TypedDict):
