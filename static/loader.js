@@ -21,6 +21,7 @@ const STYLES = [
   "log_head.css",
   "log_lines.css",
   "key_sheet.css",
+  "palette.css",
   "touch.css", // overrides the others
 ];
 const base = new URL("app/static/", document.baseURI);

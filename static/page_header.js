@@ -12,6 +12,7 @@ import { clearSearch, searchLogs } from "./log_search.js";
 import { MenuSettings } from "./menu_settings.js";
 import { page } from "./page_state.js";
 import "./page_title.js";
+import { Palette } from "./palette.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
@@ -26,6 +27,7 @@ class PageHeader {
     this.form = new RunForm(this.find("run-form"), (typed) => page.act("submit", typed));
     this.status = new HeaderStatus((name) => this.find(name));
     this.settings = new MenuSettings((name) => this.find(name));
+    this.palette = new Palette(root.getRootNode().adoptedStyleSheets);
     this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
@@ -35,13 +37,14 @@ class PageHeader {
     this.listen("refresh", "click", () => page.refresh());
     this.listen("intervals", "change", (event) => this.onInterval(event));
     this.listen("open-shortcuts", "click", () => this.showShortcuts());
+    this.listen("open-palette", "click", () => this.openPalette());
     this.listen("brand", "click", (event) => goHome(event));
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
     page.editForm = (command) => this.form.edit({ command }, "");
-    addShortcut("/", "search", () => this.find("search").focus(), "Page");
+    addShortcut("/", "search jobs", () => this.find("search").focus(), "Page");
     addShortcut("c", "run a job", () => this.form.open(), "Page");
-    addShortcut("?", "show these shortcuts", () => this.showShortcuts(), "Page");
+    addShortcut("?", "show keyboard shortcuts", () => this.showShortcuts(), "Page");
     addKeyNote("Mod+Enter", "run what the form describes", "Page");
     page.toast = (text) => this.toasts.show(text);
     adaptKeyHints(this.root);
@@ -61,6 +64,7 @@ class PageHeader {
     page.removeEventListener("address", this.drawAddress);
     this.saved.close();
     this.status.close();
+    this.palette.close();
   }
 
   update(component) {
@@ -141,6 +145,11 @@ class PageHeader {
 
   onInterval(event) {
     this.component.setStateValue("interval", event.target.value);
+  }
+
+  openPalette() {
+    this.find("page-menu").hidePopover();
+    this.palette.open();
   }
 
   showShortcuts() {

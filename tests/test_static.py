@@ -25,6 +25,7 @@ PURE = [
     "address",
     "bulk_words",
     "format",
+    "fuzzy",
     "job_details",
     "job_rows",
     "log_ansi",
@@ -33,6 +34,8 @@ PURE = [
     "log_links",
     "log_times",
     "log_text",
+    "palette_rank",
+    "palette_search",
     "saved_form_text",
     "saved_text",
     "shell_variables",
@@ -694,3 +697,68 @@ def test_everything_in_static_may_be_public() -> None:
     kinds = {path.suffix for path in STATIC.rglob("*") if path.is_file()}
     assert kinds <= {".js", ".css", ".html", ".json"}
     assert not list(Path(STATIC).rglob("*.py"))
+
+
+# --- The palette ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "shown"),
+    [
+        ("Run deploy", "dep", "Run <mark>dep</mark>loy"),
+        ("Run deploy", "deploy run", "<mark>Run</mark> <mark>deploy</mark>"),
+        ("nightly import", "nim", "<mark>ni</mark>ghtly i<mark>m</mark>port"),
+        ("deploy prod", "dpl", "<mark>d</mark>e<mark>pl</mark>oy prod"),
+        ("a<b> & c", "b>", "a&#60;<mark>b&#62;</mark> &#38; c"),
+        ("İstanbul", "bul", "İstan<mark>bul</mark>"),
+        ("train model", "mt", None),
+        ("backup", "bzz", None),
+        ("open the last failure", "eaf", None),  # letters in the middle of words
+    ],
+)
+def test_the_palette_matches_fuzzily(
+    script: Script, text: str, wanted: str, shown: str | None
+) -> None:
+    match = "fuzzyMatch(text, wanted)"
+    expression = f"((match) => match && highlightHtml(text, match.places))({match})"
+    assert script(expression, text=text, wanted=wanted) == shown
+
+
+def test_the_palette_shows_the_best_group_first(script: Script) -> None:
+    items = [
+        {"key": "1", "group": "Jobs", "text": "redeploy all", "also": "20261129-1"},
+        {"key": "2", "group": "Jobs", "text": "deploy web"},
+        {"key": "3", "group": "Jobs", "text": "sleep 5", "isFound": True},
+        {"key": "4", "group": "Actions", "text": "Show deployed"},
+        {"key": "5", "group": "Saved commands", "text": "deploy"},
+    ]
+    keys = "([name, found]) => [name, found.map((item) => item.key)]"
+    ranked = f"rankItems(items, wanted).map({keys})"
+    assert script(ranked, items=items, wanted="deploy") == [
+        ["Saved commands", ["5"]],
+        ["Jobs", ["2", "1", "3"]],
+        ["Actions", ["4"]],
+    ]
+    assert script(ranked, items=items[:2], wanted="1129-1") == [["Jobs", ["1"]]]
+
+
+def test_the_palette_ignores_answers_to_earlier_texts(script: Script) -> None:
+    expression = """(async () => {
+        const waiting = [];
+        const request = (_, { q }) => new Promise((resolve) => waiting.push({ q, resolve }));
+        const arrived = async (count) => {
+            while (waiting.length < count) await new Promise((done) => setTimeout(done, 5));
+        };
+        const search = new PaletteSearch(() => {}, request);
+        search.start("old");
+        await arrived(1);
+        search.start("new");
+        await arrived(2);
+        waiting[1].resolve({ jobs: [{ id: "new" }], next: "more" });
+        await arrived(3);
+        waiting[0].resolve({ jobs: [{ id: "old" }], next: null });
+        waiting[2].resolve({ jobs: [{ id: "newer" }], next: null });
+        while (search.say) await new Promise((done) => setTimeout(done, 5));
+        return search.jobs.map((job) => job.id);
+    })()"""
+    assert script(expression) == ["new", "newer"]

@@ -21,7 +21,8 @@ from tailboard.page.saved_forms import preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
 
 OLDER_LIMIT = 500  # jobs of one part of the list
-SEARCH_LIMIT = 50  # lines of one part of a search of all logs
+SEARCH_LIMIT = 50  # lines of one part of a search of all logs, or jobs of one of all jobs
+ENDED_BADLY = ("failed", "timed_out", "lost")
 STEP_TIME = 1.0  # seconds of a change of many jobs until the browser gets an answer
 
 
@@ -40,9 +41,9 @@ def count_jobs(client: ApiClient, errand: Errand) -> dict[str, Any]:
     return {"counts": dict(counts), "next": answer["next"]}
 
 
-def load_part(client: ApiClient, errand: Errand) -> dict[str, Any]:
+def load_part(client: ApiClient, errand: Errand, limit: int = OLDER_LIMIT) -> dict[str, Any]:
     path = query_path("/jobs", errand, "status", "queue", "by", "q", "before")
-    return client.get_json(f"{path}&limit={OLDER_LIMIT}", "jobs", "next", "searched")
+    return client.get_json(f"{path}&limit={limit}", "jobs", "next", "searched")
 
 
 def load_search(client: ApiClient, errand: Errand) -> dict[str, Any]:
@@ -92,6 +93,20 @@ def change_one(client: ApiClient, action: str, job_id: str) -> None:
         client.request("POST", f"{job_path(job_id)}/cancel", body={})
     else:
         client.request("POST", f"{job_path(job_id)}/rerun", body={}, key=f"rerun {job_id}")
+
+
+def load_jobs(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """A small part of the jobs that match a search, for the palette."""
+    found = load_part(client, errand, SEARCH_LIMIT)
+    return {"jobs": [job_row(job) for job in found["jobs"]], "next": found["next"]}
+
+
+def load_last_failure(client: ApiClient, _errand: Errand) -> dict[str, Any]:
+    """The newest job that ended badly; None if there is none."""
+    jobs: list[Job] = []
+    for status in ENDED_BADLY:
+        jobs += client.get_json(f"/jobs?status={status}&limit=1", "jobs")["jobs"]
+    return {"job": max((job_row(job) for job in jobs), key=lambda row: row["id"], default=None)}
 
 
 def load_queues(client: ApiClient, _errand: Errand) -> dict[str, Any]:
@@ -155,6 +170,8 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "search": load_search,
     "choose": load_chosen,
     "change": change_some,
+    "jobs": load_jobs,
+    "last_failure": load_last_failure,
     "queues": load_queues,
     "pause": pause_queue,
     "resume": resume_queue,
