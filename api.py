@@ -75,7 +75,7 @@ from tailboard.web.sign_in import describe_visitor, end_session, start_session
 from tailboard.web.state import AppState, state
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
-from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_job
+from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_commands, whole_job
 
 BULK_TIME = 2.0  # seconds for finding the jobs of one response of GET /bulk
 BULK_LIMIT = 2_000  # jobs in one response of GET /bulk
@@ -242,7 +242,7 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 @routes.get("/saved")
 def list_saved() -> Response:
     """All saved commands, by name; without `env`, which can be large."""
-    listed = [whole_command(command) for command in state().store.saved.list()]
+    listed = whole_commands(state().store.saved.list())
     for row in listed:
         del row["env"]
     return with_etag({"saved": listed})

@@ -429,6 +429,40 @@ def test_an_unchanged_list_of_saved_commands_is_not_sent_again(client: FlaskClie
     assert client.get("/saved", headers={"If-None-Match": etag}).status_code == 200
 
 
+def test_the_last_runs_follow_each_change_of_their_jobs(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    client.put("/saved/backup", json=BODY)
+
+    def shown() -> list[tuple[str, str]]:
+        (row,) = client.get("/saved").get_json()["saved"]
+        assert client.get("/saved/backup").get_json()["runs"] == row["runs"]
+        return [(run["id"], run["status"]) for run in row["runs"]]
+
+    first, second = (client.post("/saved/backup/run").get_json()["id"] for _ in range(2))
+    assert shown() == [(second, "queued"), (first, "queued")]
+    client.post(f"/jobs/{first}/cancel")
+    assert shown() == [(second, "queued"), (first, "cancelled")]
+    client.delete(f"/jobs/{first}")
+    assert shown() == [(second, "queued")]
+    client.post(f"/jobs/{second}/cancel")
+    assert shown() == [(second, "cancelled")]
+    job_maker.storage.delete(second)  # by another process
+    assert shown() == []
+
+
+def test_the_list_of_saved_commands_reads_each_ended_job_once(
+    client: FlaskClient, folder: Path
+) -> None:
+    client.put("/saved/backup", json=BODY)
+    job_id = client.post("/saved/backup/run").get_json()["id"]
+    client.post(f"/jobs/{job_id}/cancel")
+    before = client.get("/saved").get_json()
+    (record,) = folder.glob(f"**/{job_id}/job.json")
+    record.write_text("damaged")
+    assert client.get("/saved").get_json() == before
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/saved/x"), ("DELETE", "/saved/x"), ("POST", "/saved/x/run"), ("GET", "/saved/%2e")],

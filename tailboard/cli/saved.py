@@ -31,7 +31,7 @@ from tailboard.web.actions import make_command, make_run, save_command
 from tailboard.web.models import JobRequest
 from tailboard.web.requests import parse_json
 from tailboard.web.state import state
-from tailboard.web.views import whole_command
+from tailboard.web.views import whole_commands
 
 commands = Commands()
 
@@ -103,8 +103,8 @@ def saved_commands(context: click.Context) -> None:
     """List saved commands, or manage them and their schedules with the commands below."""
     if context.invoked_subcommand is not None:
         return
-    for command in state().store.saved.list():
-        echo_line(describe_command(whole_command(command)))
+    for shown in whole_commands(state().store.saved.list()):
+        echo_line(describe_command(shown))
 
 
 saved_commands.command_class = Command

@@ -14,7 +14,7 @@ from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
 from tailboard.web.models import RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
-from tailboard.web.views import RUN_FIELDS
+from tailboard.web.saved_runs import RUN_FIELDS
 from tailboard.workers import Machine, Pause, WorkerInfo
 
 REF = "#/components/schemas/{model}"

@@ -17,6 +17,7 @@ from tailboard.web.history import History
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
 from tailboard.web.operations import Access
+from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
 from tailboard.web.tokens import TokenFile
 
@@ -40,6 +41,7 @@ class AppState:
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.history = History(store)
+        self.saved_runs = SavedRuns(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):
             store.check()

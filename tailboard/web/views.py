@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
-from tailboard.errors import JobNotFound
 from tailboard.job import Job
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, next_time
@@ -18,17 +16,6 @@ from tailboard.web.state import state
 from tailboard.workers import Pause
 
 NAMES_SHOWN = 5  # queues named in one sentence
-RUNS_SHOWN = 5  # of a saved command, newest first
-RUN_FIELDS = (
-    "id",
-    "status",
-    "submitted_at",
-    "started_at",
-    "finished_at",
-    "exit_code",
-    "reason",
-    "hint",
-)
 
 
 def whole_job(job: Job) -> dict[str, Any]:
@@ -60,27 +47,25 @@ def pauses_by_queue() -> dict[str, Pause]:
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last runs, and how many scheduled times it skipped."""
+    return whole_commands([command])[0]
+
+
+def whole_commands(commands: Iterable[SavedCommand]) -> list[dict[str, Any]]:
+    """The same for several commands."""
+    state().saved_runs.forget_deleted()
+    return [command.as_dict() | runs_and_times(command) for command in commands]
+
+
+def runs_and_times(command: SavedCommand) -> dict[str, Any]:
     schedule = state().store.saved.load_schedule(command.saved)
     upcoming = next_time(command, schedule, time.time())
-    runs = last_runs(command)
-    return command.as_dict() | {
+    runs = state().saved_runs.last(command.saved)
+    return {
         "next_run": None if upcoming is None else utc(upcoming),
         "last_run": runs[0] if runs else None,
         "runs": runs,
         "skipped": skipped_times(schedule),
     }
-
-
-def last_runs(command: SavedCommand) -> list[dict[str, Any]]:
-    """Summaries of the newest jobs of a saved command. Deleted jobs are left out."""
-    store, runs = state().store, []
-    for job_id in store.saved.runs(command.saved):
-        with suppress(JobNotFound):
-            job = store.get(job_id).as_dict()
-            runs.append({name: job[name] for name in RUN_FIELDS})
-        if len(runs) == RUNS_SHOWN:
-            break
-    return runs
 
 
 def skipped_times(schedule: Schedule) -> dict[str, Any]:
