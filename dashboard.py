@@ -51,7 +51,7 @@ from tailboard.page.saved_forms import (
     run_errors,
     saved_form_errors,
 )
-from tailboard.page.session import session
+from tailboard.page.session import replace_session, session
 from tailboard.page.settings import PUBLIC_API
 from tailboard.page.shapes import (
     Errand,
@@ -65,9 +65,11 @@ from tailboard.page.shapes import (
     SavedChange,
     SavedForm,
     SavedResult,
+    SignInEvent,
     SubmitEvent,
     WantedLog,
 )
+from tailboard.page.sign_in import refuse, resume, sign_in, sign_in_data, sign_out
 
 DEFAULT_INTERVAL = "5 s"
 components = load_components()
@@ -78,8 +80,12 @@ components = load_components()
 
 def api_client() -> ApiClient:
     """The API, with the token and from the address of this visitor."""
+    return client_with(session().token)
+
+
+def client_with(token: str) -> ApiClient:
     visitor = locate_visitor(st.context.headers, st.context.ip_address)
-    return ApiClient(session().token, visitor, session().etag_cache)
+    return ApiClient(token, visitor, session().etag_cache)
 
 
 def component_state(component: str, name: str, fallback: Any) -> Any:
@@ -282,6 +288,27 @@ def on_ask() -> None:
     session().errand_answer = {**result, "number": errand["number"]}
 
 
+def on_sign_in() -> None:
+    """Sign in with the token that the visitor has typed."""
+    event: SignInEvent = component_state("sign_in", "sign_in", {})
+    sign_in(session(), client_with(str(event.get("token", ""))), bool(event.get("keep")))
+
+
+def on_resume() -> None:
+    """Use the session key that the browser has stored."""
+    resume(session(), str(component_state("sign_in", "resume", "")))
+
+
+def on_sign_out() -> None:
+    replace_session(sign_out(session(), api_client()))
+
+
+def on_leave() -> None:
+    """The visitor has signed out in another tab, which had this session's key or no key."""
+    if session().token == component_state("sign_in", "leave", ""):
+        on_sign_out()
+
+
 def refresh_only() -> None:
     """For events that need nothing but the refresh that follows every event."""
 
@@ -292,6 +319,8 @@ def refresh_only() -> None:
 def show_list(every: float | None) -> None:
     """The header, the job list and the saved commands. Streamlit draws this fragment again every
     `every` seconds."""
+    if session().refused:  # the visitor has signed out
+        st.rerun()
     state = session()
     client, filters = api_client(), chosen_filters()
     problem = ""
@@ -366,6 +395,7 @@ def show_header(problem: str, changes: ListChanges) -> None:
         on_edit_change=on_edit,
         on_cancel_change=on_cancel,
         on_delete_change=on_delete,
+        on_sign_out_change=on_sign_out,
         on_refresh_change=refresh_only,
         on_interval_change=refresh_only,
     )
@@ -447,7 +477,7 @@ def shown_interval() -> float | None:
     return log_interval(chosen_interval(), session().shown_job, session().shown_error)
 
 
-# --- The errands and the token --------------------------------------------------------------------
+# --- The errands, and signing in ------------------------------------------------------------------
 
 
 def show_errands() -> None:
@@ -457,34 +487,27 @@ def show_errands() -> None:
 
 
 def ask_for_token(error: Refused) -> None:
-    """Draw the page again, with nothing but the form for the token."""
-    session().refused = error.status
+    """Draw the page again, with nothing but the component that asks for the token."""
+    replace_session(refuse(session(), error.status))
     st.rerun()
 
 
-def show_token_form() -> None:
-    """The form for the token, or why a token cannot help."""
-    state = session()
-    with st.container(key="token"):
-        if state.refused == 403:
-            st.error(
-                "Access from other machines requires a token: "
-                "set TAILBOARD_TOKEN or TAILBOARD_TOKENS."
-            )
-        elif state.token:
-            st.error("This token is not valid.")
-        with st.form("token_form"):
-            token = st.text_input("Token", type="password")
-            if st.form_submit_button("Open"):
-                state.token, state.refused = token, 0
-                st.rerun()
+def show_sign_in() -> None:
+    """The component that asks for the token. It covers the page until the visitor is signed in."""
+    components.sign_in(
+        key="sign_in",
+        data=sign_in_data(session()),
+        on_sign_in_change=on_sign_in,
+        on_resume_change=on_resume,
+        on_leave_change=on_leave,
+    )
 
 
 def main() -> None:
     st.set_page_config("Tailboard", "📋", layout="wide")
     st.html(f"<style>{read_static('theme.css')}{read_static('page.css')}</style>")
+    show_sign_in()
     if session().refused:
-        show_token_form()
         return
     list_interval = INTERVALS[chosen_interval()]
     st.fragment(show_list, run_every=list_interval)(list_interval)

@@ -22,6 +22,7 @@ const STYLES = [
   "log_lines.css",
   "key_sheet.css",
   "palette.css",
+  "sign_in.css",
   "touch.css", // overrides the others
 ];
 const base = new URL("app/static/", document.baseURI);

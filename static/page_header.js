@@ -1,6 +1,7 @@
 /* The top of the page: what is wrong, the search, the run form and the menu. Its component
    also sends most of the visitor's actions to the server and receives each refresh. */
 
+import { Account } from "./account.js";
 import { EMPTY_ADDRESS } from "./address.js";
 import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
@@ -28,6 +29,7 @@ class PageHeader {
     this.status = new HeaderStatus((name) => this.find(name));
     this.settings = new MenuSettings((name) => this.find(name));
     this.palette = new Palette(root.getRootNode().adoptedStyleSheets);
+    this.account = new Account((name) => this.find(name));
     this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.toasts = new Toasts(this.find("toasts"));
@@ -75,6 +77,7 @@ class PageHeader {
     page.receiveChanges(data.changes);
     publishColours(data.statuses);
     this.drawMenu(data);
+    this.account.draw(data.me);
     this.queues.drawPaused(data.paused);
     this.takeAnswer(data.answer);
   }

@@ -1336,13 +1336,13 @@ def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
     expect(page.get_by_label("Token")).to_be_visible()
     expect(page.get_by_label("Command")).to_have_count(0)
     page.get_by_label("Token").fill("wrong")
-    page.get_by_role("button", name="Open").click()
-    expect(page.get_by_text("This token is not valid")).to_be_visible()
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("That token isn't valid")).to_be_visible()
     page.get_by_label("Token").fill(ANNAS_TOKEN)
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Sign in").click()
     expect(log_of(page)).to_contain_text("line 1")
     expect(state(page)).to_have_text("live")
-    expect(page.get_by_label("Token")).to_have_count(0)
+    expect(page.get_by_label("Token")).to_be_hidden()
     assert ANNAS_TOKEN not in page.content() + page.url
 
 
@@ -1356,7 +1356,7 @@ def test_from_another_machine_the_page_does_nothing_without_a_token(
     job = locked_site.submit(waiting(gate), "no bell")
     page.goto(f"{locked_site.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
     page.get_by_label("Token").fill(TOKEN)
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
     expect(page.get_by_role("heading", name="no bell")).to_be_visible()
     expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http

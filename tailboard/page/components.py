@@ -65,6 +65,7 @@ class Components(NamedTuple):
     log_pane: Component
     errands: Component
     saved_commands: Component
+    sign_in: Component
 
 
 def load_components() -> Components:

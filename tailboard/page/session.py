@@ -11,6 +11,7 @@ import streamlit as st
 from tailboard.page.shapes import (
     HeaderAnswer,
     Job,
+    KeptSession,
     Listing,
     SavedAnswer,
     SentList,
@@ -53,8 +54,12 @@ def no_list() -> SentList:
 class Session:
     """The state of one visitor's tab."""
 
-    token: str = ""  # that the visitor has typed
+    token: str = ""  # that the visitor has typed, or a session key
+    kept: KeptSession | None = None  # the session that the visitor has just begun
     refused: int = 0  # the API's 401 or 403, if the page has to ask for the token
+    rejected: str = ""  # the session key that the API has refused
+    sign_in_wrong: str = ""  # why the last attempt to sign in has failed
+    sign_in_number: int = 0  # of the attempts to sign in and out
     etag_cache: dict[str, requests.Response] = field(default_factory=dict)
     listing: Listing = field(default_factory=empty_listing)
     totals: Totals = field(default_factory=empty_totals)
@@ -77,3 +82,8 @@ def session() -> Session:
         st.session_state["session"] = Session()
     found: Session = st.session_state["session"]
     return found
+
+
+def replace_session(state: Session) -> None:
+    """Forget everything about the visitor, and begin with this state."""
+    st.session_state["session"] = state

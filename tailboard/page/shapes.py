@@ -59,6 +59,25 @@ class Me(TypedDict):
     named: bool  # True if the API accepts named tokens
 
 
+class KeptSession(TypedDict):
+    """A session key that the browser is to store."""
+
+    key: str
+    expires_at: str
+
+
+class SignInData(TypedDict):
+    """What the component that asks for the token receives."""
+
+    asks: bool  # False: the visitor is signed in, or need not be
+    can_sign_in: bool  # False: the API has no token, and only `message` is shown
+    message: str
+    wrong: str  # an error message
+    rejected: str  # the session key that the API has refused; empty if it was none
+    keep: KeptSession | None
+    number: int  # changes with each answer
+
+
 class Totals(TypedDict):
     """What the header shows beside the list."""
 
@@ -105,6 +124,13 @@ class HeaderAnswer(HeaderResult):
     """The result of the last click, with a number: the header takes each number once."""
 
     number: Required[int]
+
+
+class SignInEvent(TypedDict, total=False):
+    """A click on "Sign in"."""
+
+    token: str
+    keep: bool  # "Keep me signed in"
 
 
 class SubmitEvent(TypedDict, total=False):
