@@ -8,13 +8,14 @@ import {
   actionButton,
   actionTitle,
   bulkNothing,
+  bulkProgress,
   bulkQuestion,
   bulkResult,
   isPossible,
+  keepButton,
 } from "./bulk_words.js";
 import { makeButton, setHtml } from "./dom.js";
 import { ask } from "./errands.js";
-import { formatCount } from "./format.js";
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
@@ -39,8 +40,9 @@ export class BulkActions {
   draw() {
     const { status, queue, by, q } = this.filters;
     const isChosen = Boolean(status || queue || by || q) && !page.address.logs;
-    this.find("open-bulk").hidden = !isChosen;
-    const buttons = ACTIONS.filter((action) => isPossible(action, status)).map(
+    const actions = ACTIONS.filter((action) => isPossible(action, status) && hasJobsFor(action));
+    this.find("open-bulk").hidden = !isChosen || actions.length === 0;
+    const buttons = actions.map(
       (action) => `<button type="button" data-action="${action}">${actionTitle(action)}…</button>`,
     );
     setHtml(this.find("bulk-menu"), buttons.join(""));
@@ -66,7 +68,7 @@ export class BulkActions {
     }
     const { filters } = this;
     this.asked = filters;
-    this.show("Counting …");
+    this.show("Counting…");
     const chosen = await ask("choose", { to: action, ...filters });
     if (this.asked !== filters) {
       return;
@@ -78,11 +80,11 @@ export class BulkActions {
     } else {
       const run = () => this.run(action, chosen.ids);
       const buttons = [
-        [actionButton(action), run, "primary"],
-        ["No", () => this.hide()],
+        [actionButton(action, chosen.ids.length), run, "primary"],
+        [keepButton(action), () => this.hide()],
       ];
       this.show(bulkQuestion(action, filters, chosen), buttons);
-      this.find("bulk-buttons").lastChild.focus(); // "No", which changes nothing
+      this.find("bulk-buttons").lastChild.focus(); // it changes nothing
     }
   }
 
@@ -91,7 +93,7 @@ export class BulkActions {
   async run(action, ids) {
     this.isRunning = true;
     this.isStopped = false;
-    const done = { count: ids.length, tried: 0, declined: [] };
+    const done = { action, count: ids.length, tried: 0, declined: [] };
     this.showProgress(done);
     while (done.tried < ids.length && !this.isStopped) {
       const step = ids.slice(done.tried, done.tried + AT_ONCE);
@@ -112,9 +114,9 @@ export class BulkActions {
     page.refresh();
   }
 
-  showProgress({ tried, count }, problem = "") {
-    const text = `${formatCount(tried)} of ${formatCount(count)}`;
-    this.show(problem ? `${text}. ${problem}` : text, [["Stop", () => this.stop()]]);
+  showProgress({ action, tried, count }, problem = "") {
+    const text = bulkProgress(action, { tried, count });
+    this.show(problem ? `${text} ${problem}` : text, [["Stop", () => this.stop()]]);
     const bar = this.find("bulk-progress");
     bar.hidden = false;
     bar.max = count;
@@ -148,4 +150,16 @@ export class BulkActions {
     this.labels = "";
     this.find("bulk-line").hidden = true;
   }
+}
+
+/** Does any job match to which the action applies? True if the page does not know. */
+function hasJobsFor(action) {
+  if (page.counted === "") {
+    return true;
+  }
+  const { status } = page.filters;
+  const counts = Object.entries(page.counts);
+  return counts.some(
+    ([name, count]) => count > 0 && isPossible(action, name) && (!status || name === status),
+  );
 }

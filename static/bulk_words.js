@@ -3,15 +3,30 @@
 import { formatCount, formatStatus, isEnded } from "./format.js";
 
 const WORDS = {
-  rerun: { title: "Run all again", first: "Run", last: " again", done: "run again", button: "Run" },
+  rerun: {
+    title: "Run all again",
+    first: "Run",
+    last: " again",
+    doing: "Running",
+    done: "Started",
+    nothing: "run again",
+  },
   cancel: {
     title: "Cancel all",
     first: "Cancel",
     last: "",
-    done: "cancelled",
-    button: "Cancel all",
+    doing: "Cancelling",
+    done: "Cancelled",
+    nothing: "cancel",
   },
-  delete: { title: "Delete all", first: "Delete", last: "", done: "deleted", button: "Delete" },
+  delete: {
+    title: "Delete all",
+    first: "Delete",
+    last: "",
+    doing: "Deleting",
+    done: "Deleted",
+    nothing: "delete",
+  },
 };
 export const ACTIONS = Object.keys(WORDS);
 
@@ -19,8 +34,24 @@ export function actionTitle(action) {
   return WORDS[action].title;
 }
 
-export function actionButton(action) {
-  return WORDS[action].button;
+/** "Run 278 jobs". */
+export function actionButton(action, count) {
+  return `${WORDS[action].first} ${countJobs(count)}`;
+}
+
+/** The label of the button that changes nothing. */
+export function keepButton(action) {
+  return action === "cancel" ? "Keep them" : "Cancel";
+}
+
+/** "Running 12 of 278 again…". */
+export function bulkProgress(action, { tried, count }) {
+  const { doing, last } = WORDS[action];
+  return `${doing} ${formatCount(tried)} of ${formatCount(count)}${last}…`;
+}
+
+function countJobs(count) {
+  return `${formatCount(count)} ${count === 1 ? "job" : "jobs"}`;
 }
 
 /** Does the action apply to jobs with this status? An empty status stands for jobs of any
@@ -53,27 +84,33 @@ export function bulkQuestion(action, filters, { ids, left_out: leftOut, complete
 
 /** The message if no job is left to change, perhaps because all were already run again. */
 export function bulkNothing(action, leftOut) {
-  return `There is nothing to ${action === "rerun" ? "run again" : action}.${describeLeftOut(leftOut)}`;
+  const nothing = `Nothing to ${WORDS[action].nothing}`;
+  if (!leftOut) {
+    return `${nothing}.`;
+  }
+  return `${nothing}: ${formatCount(leftOut)} ${leftOut === 1 ? "was" : "were"} already run again.`;
 }
 
 function describeLeftOut(count) {
   if (!count) {
     return "";
   }
-  const have = count === 1 ? "has" : "have";
-  return ` ${formatCount(count)} ${have} already been run again.`;
+  const were = count === 1 ? "was" : "were";
+  return ` ${formatCount(count)} ${were} already run again.`;
 }
 
 /** How many jobs were changed, and why others were not: each reason once, the most frequent
     first. */
 export function bulkResult(action, { count, tried, declined, isStopped }) {
-  const done = `${formatCount(tried - declined.length)} of ${formatCount(count)} ${WORDS[action].done}`;
-  const stopped = isStopped ? "Stopped: " : "";
+  const changed = tried - declined.length;
+  const all =
+    changed === count ? countJobs(count) : `${formatCount(changed)} of ${countJobs(count)}`;
+  const done = `${isStopped ? "Stopped. " : ""}${WORDS[action].done} ${all}.`;
   if (declined.length === 0) {
-    return `${stopped}${done}.`;
+    return done;
   }
   const reasons = groupReasons(declined).map(([why, times]) => `${formatCount(times)} × ${why}`);
-  return `${stopped}${done}. Not done: ${reasons.join("; ")}.`;
+  return `${done} Not done: ${reasons.join("; ")}.`;
 }
 
 function groupReasons(reasons) {

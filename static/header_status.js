@@ -18,13 +18,12 @@ export class HeaderStatus {
 
   draw() {
     const { failed_today: failed, problem, slots } = page.status;
-    const hasWorker = slots?.all > 0;
     setHtml(this.find("totals"), page.hasHeard && failed ? failedHtml(failed) : "");
     this.find("slots").textContent =
-      page.hasHeard && hasWorker
+      page.hasHeard && slots.all > 0
         ? `${formatCount(slots.busy)} of ${formatCount(slots.all)} slots busy`
         : "";
-    this.find("no-worker").hidden = !page.hasHeard || hasWorker;
+    this.find("no-worker").hidden = !page.lacksWorker;
     if (this.find("problem").textContent !== problem) {
       this.find("problem").textContent = problem;
     }

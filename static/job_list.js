@@ -187,6 +187,7 @@ class JobList {
       usual: usual.get(newest.title),
       now: page.now,
       paused: page.pausedQueues,
+      named: page.status.me?.named,
     };
     link.classList.toggle("inside", Boolean(row.inside));
     if (row.jobs) {

@@ -2,7 +2,6 @@
 
 import {
   elapsed,
-  endedBadly,
   escapeHtml,
   formatClock,
   formatCount,
@@ -22,6 +21,7 @@ const LEAST_FOLDED = 3; // neighbours with the same title
 const BARS = 20; // in a folded row
 const TENTHS_BELOW = 10_000; // milliseconds; longer durations are rounded
 const OVERDUE = 1.5; // times the usual duration
+const SCHEDULE = "schedule"; // the `submitted_by` of scheduled jobs
 const LEAST_OVERDUE = 5000; // milliseconds more than usual
 
 /** Applies changes to a list: rows that are new or have changed, and IDs of jobs that are no longer
@@ -86,23 +86,46 @@ function groupNeighbours(jobs) {
 }
 
 /** The content of a row with one job. */
-export function jobRowHtml(job, { statuses, usual, now, watched, paused }) {
+export function jobRowHtml(job, { statuses, usual, now, watched, paused, named }) {
   const overdue = isOverdue(job, usual, now);
   return (
     statusIcon(job.status, statuses) +
     nameHtml(job) +
     (watched ? '<span class="took" title="You will be notified when it ends">notify</span>' : "") +
     progressHtml(job, usual, now, overdue) +
+    (named ? initialsHtml(job) : "") +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
     `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now, paused))}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(job), now))}</span>`
   );
 }
 
-/** The job's title and, in the remaining room, the line that explains why it failed. */
+/** The job's title and, in the remaining room, the values of its params and the line that explains
+    why it failed. */
 function nameHtml(job) {
+  const given = Object.entries(job.values ?? {}).map(([name, value]) => `${name}=${value}`);
+  const values =
+    given.length > 0 ? `<span class="values">${escapeHtml(given.join(" "))}</span>` : "";
   const hint = job.hint ? `<span class="hint">${escapeHtml(job.hint)}</span>` : "";
-  return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}</span>`;
+  return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${values}${hint}</span>`;
+}
+
+/** Who started the job, in one or two letters. A schedule is nobody. */
+function initialsHtml({ submitted_by: name }) {
+  if (!name || name === SCHEDULE) {
+    return "";
+  }
+  return (
+    `<span class="initials" title="${escapeHtml(name)}" aria-hidden="true">${escapeHtml(initials(name))}</span>` +
+    `<span class="unseen">started by ${escapeHtml(name)}</span>`
+  );
+}
+
+/** "AS" for anna.schmidt, "AN" for anna. */
+export function initials(name) {
+  const [first = "?", second] = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const letters = second ? [...first][0] + [...second][0] : [...first].slice(0, 2).join("");
+  return letters.toUpperCase();
 }
 
 function rowMoment(job) {
@@ -148,16 +171,26 @@ export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
   const [newest] = jobs;
   const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
-  const failed = jobs.filter(endedBadly).length;
-  const summary = failed > 0 ? `${failed} of them ended badly` : "none ended badly";
   return (
     statusIcon(newest.status, statuses) +
     nameHtml(newest) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
-    `<span class="unseen">${open ? "expanded" : "collapsed"}, ${summary}</span>` +
+    `<span class="unseen">${open ? "expanded" : "collapsed"}, ${escapeHtml(summary(jobs))}</span>` +
     `<span class="took">${escapeHtml(usually)}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(newest), now))}</span>`
   );
+}
+
+/** How the jobs ended: "3 succeeded, 1 timed out". */
+function summary(jobs) {
+  const counts = new Map();
+  for (const { status } of jobs) {
+    counts.set(status, (counts.get(status) ?? 0) + 1);
+  }
+  const parts = [...counts].map(
+    ([status, count]) => `${formatCount(count)} ${formatStatus(status)}`,
+  );
+  return parts.join(", ");
 }
 
 /** Small bars, oldest first. The height shows the duration, the colour the status. */

@@ -33,6 +33,7 @@ export class LogSearch {
     find("search-clear").addEventListener("click", () => clearSearch());
     find("results").addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
+        event.preventDefault(); // it closes only the results, not the log
         clearSearch();
       }
     });

@@ -1,8 +1,10 @@
 /* The texts beside a log's lines: the state pill, the range of lines, the empty state, and a
    sentence for screen readers. */
 
+import { copyByButton, setHtml } from "./dom.js";
 import {
   endedBadly,
+  escapeHtml,
   formatBytes,
   formatCount,
   formatExit,
@@ -15,6 +17,10 @@ import {
 import { page } from "./page_state.js";
 
 const QUIET = 60_000; // milliseconds without output before the pill says so
+const WORKER_COMMAND = "python worker.py";
+const NO_WORKER =
+  `No worker is running. Start one: <code>${WORKER_COMMAND}</code> ` +
+  '<button type="button">Copy</button>';
 const SPOKEN = 10_000; // milliseconds between two sentences for screen readers
 
 export class LogStatus {
@@ -25,6 +31,11 @@ export class LogStatus {
     this.view = pane.view;
     this.find = find;
     this.spokenAt = 0;
+    find("blank").addEventListener("click", ({ target }) => {
+      if (target.matches("button")) {
+        copyByButton(target, WORKER_COMMAND);
+      }
+    });
   }
 
   draw() {
@@ -136,7 +147,8 @@ export class LogStatus {
     const isEmpty = this.view.count === 0 && this.view.waiting.length === 0;
     blank.hidden = this.pane.state !== "missing" && !(this.source.isLoaded && isEmpty);
     if (!blank.hidden) {
-      blank.textContent = this.describeBlank();
+      const isStuck = this.pane.job?.status === "queued" && page.lacksWorker;
+      setHtml(blank, isStuck ? NO_WORKER : escapeHtml(this.describeBlank()));
     }
   }
 

@@ -141,6 +141,7 @@ class PageHeader {
     if (event.key === "Enter") {
       searchLogs(this.find("search").value.trim());
     } else if (event.key === "Escape" && page.address.logs) {
+      event.preventDefault();
       this.find("search").value = "";
       clearSearch();
     }

@@ -226,6 +226,11 @@ class PageState extends EventTarget {
     return new Set(this.status.paused.map((pause) => pause.queue));
   }
 
+  /** Is no worker running, as far as the page knows? */
+  get lacksWorker() {
+    return this.hasHeard && this.status.slots?.all === 0;
+  }
+
   get isStale() {
     return Date.now() - this.refreshedAt > STALE;
   }

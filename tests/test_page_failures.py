@@ -179,8 +179,8 @@ def test_a_search_waits_for_its_turn_and_lost_responses_duplicate_no_job(
     expect(found.locator("mark")).to_have_count(3)
     button(page, "Clear").click()
     choose_for_all(page, "Run all again")
-    button(page, "Run").click()
-    expect(all_jobs(page)).to_contain_text("3 of 3 run again.")
+    button(page, "Run 3 jobs").click()
+    expect(all_jobs(page)).to_contain_text("Started 3 jobs.")
     listed = site.storage.list(queue="cellar")[0]
     assert sorted(job.rerun_of for job in listed if job.rerun_of) == [job.id for job in jobs]
 
@@ -195,14 +195,14 @@ def test_all_failed_jobs_are_run_again_once(site: Site, page: Page) -> None:
     visit(page, f"{site.url}/?status=failed&queue=again")
     choose_for_all(page, "Run all again")
     expect(all_jobs(page)).to_contain_text("Run 3 failed jobs in queue again again?")
-    button(page, "No").click()
+    button(page, "Cancel").click()
     expect(all_jobs(page)).to_be_hidden()
     choose_for_all(page, "Run all again")
-    button(page, "Run").click()
-    expect(all_jobs(page)).to_contain_text("3 of 3 run again.")
+    button(page, "Run 3 jobs").click()
+    expect(all_jobs(page)).to_contain_text("Started 3 jobs.")
     wait_until(lambda: len(site.storage.list("failed", "again")[0]) == 6)
     choose_for_all(page, "Run all again")
-    reported = "Run 3 failed jobs in queue again again? 3 have already been run again."
+    reported = "Run 3 failed jobs in queue again again? 3 were already run again."
     expect(all_jobs(page)).to_contain_text(reported)
     listed = site.storage.list(queue="again")[0]
     assert {job.rerun_of for job in listed} == {None, *(job.id for job in jobs)}
@@ -216,13 +216,12 @@ def test_jobs_that_could_not_be_deleted_are_counted_by_reason(site: Site, page: 
         "Delete 3 failed jobs in queue rubbish? Their logs are deleted, too."
     )
     requests.delete(f"{site.api}/jobs/{jobs[1].id}").raise_for_status()
-    button(page, "Delete").last.click()
+    button(page, "Delete 3 jobs").click()
     expect(all_jobs(page)).to_contain_text(
-        "2 of 3 deleted. Not done: 1 \u00d7 it no longer exists."
+        "Deleted 2 of 3 jobs. Not done: 1 \u00d7 it no longer exists."
     )
     expect(row(page, "rubbish")).to_have_count(0)
-    choose_for_all(page, "Delete all")
-    expect(all_jobs(page)).to_contain_text("There is nothing to delete.")
+    expect(button(page, "All matching jobs")).to_be_hidden()
 
 
 # --- Queues ---------------------------------------------------------------------------------------
@@ -266,7 +265,7 @@ def test_axe_finds_nothing_serious_in_results_and_menus(site: Site, page: Page) 
         visit(page, f"{site.url}/?status=failed&queue=roof")
         expect(row(page, "roofer")).to_be_visible()
         choose_for_all(page, "Delete all")
-        expect(button(page, "No")).to_be_visible()
+        expect(button(page, "Cancel")).to_be_visible()
         button(page, "More").click()
         expect(button(page, "Resume roof")).to_be_visible()
         check_with_axe(page)

@@ -653,7 +653,13 @@ def test_the_question_about_many_jobs_has_their_number(script: Script) -> None:
 def test_declined_changes_are_counted_by_reason(script: Script) -> None:
     done = {"count": 9, "tried": 6, "isStopped": True, "declined": ["gone", "it runs", "it runs"]}
     reported = script("bulkResult('delete', done)", done=done)
-    assert reported == "Stopped: 3 of 9 deleted. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
+    assert reported == "Stopped. Deleted 3 of 9 jobs. Not done: 2 \u00d7 it runs; 1 \u00d7 gone."
+    done = {"count": 278, "tried": 278, "declined": []}
+    assert script("bulkResult('rerun', done)", done=done) == "Started 278 jobs."
+    assert script("actionButton('rerun', 278)") == "Run 278 jobs"
+    assert script("bulkNothing('rerun', 3)") == "Nothing to run again: 3 were already run again."
+    progress = script("bulkProgress('rerun', { tried: 0, count: 278 })")
+    assert progress == "Running 0 of 278 again\u2026"
 
 
 @pytest.mark.parametrize(
