@@ -24,7 +24,7 @@ from starlette.middleware import Middleware
 from tailboard.page.client import ApiClient, ApiError, Refused, job_path, saved_path
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
-from tailboard.page.errands import ERRANDS, describe_error, load_origin
+from tailboard.page.errands import ERRANDS, describe_error, load_origin, put_saved
 from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
 from tailboard.page.guard import OriginGuard, locate_visitor
 from tailboard.page.loads import (
@@ -226,13 +226,12 @@ def on_saved_save() -> None:
         if wrong:
             answer_saved("save", name, wrong=wrong)
             return
-        client.request("PUT", saved_path(name), body=body, seen=seen)
-        answer_saved("save", name)
-    except ApiError as error:
-        if error.status == 412:
-            answer_saved("save", name, wrong=conflict_errors(name, is_new=not seen), conflict=True)
+        if put_saved(client, name, body, seen):
+            answer_saved("save", name)
         else:
-            answer_saved("save", name, wrong=saved_form_errors(error, param_names(form)))
+            answer_saved("save", name, wrong=conflict_errors(name, is_new=not seen), conflict=True)
+    except ApiError as error:
+        answer_saved("save", name, wrong=saved_form_errors(error, param_names(form)))
 
 
 def on_saved_pause() -> None:

@@ -3,6 +3,7 @@
 
 import { showWrong, submitByKey } from "./dom.js";
 import { ask } from "./errands.js";
+import { page } from "./page_state.js";
 import {
   givenParams,
   HIDDEN,
@@ -12,7 +13,7 @@ import {
 } from "./saved_form_text.js";
 import { ParamFields } from "./saved_params.js";
 import { ScheduleFields } from "./saved_schedule.js";
-import { saved } from "./saved_state.js";
+import { NOT_SENT, saved } from "./saved_state.js";
 import { suggestName } from "./saved_text.js";
 import { unfinishedName } from "./shell_variables.js";
 
@@ -39,6 +40,7 @@ export class SaveDialog {
     saved.openForm = (values, source) => this.openForm(values, source);
     saved.addEventListener("answer", this.onAnswer);
     saved.addEventListener("commands", this.onCommands);
+    page.on("status", this.onCommands);
     this.dialog.addEventListener("close", () => this.onClose());
   }
 
@@ -63,6 +65,7 @@ export class SaveDialog {
   close() {
     saved.removeEventListener("answer", this.onAnswer);
     saved.removeEventListener("commands", this.onCommands);
+    page.removeEventListener("status", this.onCommands);
   }
 
   // --- Opening ---
@@ -155,7 +158,7 @@ export class SaveDialog {
 
   // --- Drawing ---
 
-  /** Warns if a saved command with this name already exists. */
+  /** Warns if a saved command with this name already exists, or if nothing can be saved now. */
   drawNote() {
     if (!this.dialog.open) {
       return;
@@ -165,6 +168,7 @@ export class SaveDialog {
     const note = this.find("#save-name-note");
     note.textContent = isKnown ? `Replaces the saved command ${name}.` : NAMES;
     note.classList.toggle("replaces", isKnown);
+    saved.drawCutOff([this.find(".save-now")]);
   }
 
   drawReveal() {
@@ -218,6 +222,9 @@ export class SaveDialog {
     const { elements } = this.form;
     const name = this.edited || elements.saved.value.trim();
     const wrong = this.schedule.cron ? unscheduledParams(this.params.rows) : {};
+    if (saved.isCutOff) {
+      wrong[""] = NOT_SENT;
+    }
     this.showWrong(wrong);
     if (Object.keys(wrong).length > 0) {
       return;

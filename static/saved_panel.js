@@ -4,7 +4,7 @@
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { SavedList } from "./saved_list.js";
-import { saved } from "./saved_state.js";
+import { NOT_SENT, saved } from "./saved_state.js";
 import {
   fieldsHtml,
   givenValues,
@@ -15,6 +15,7 @@ import {
   timesHtml,
 } from "./saved_text.js";
 
+const SENDING = ["saved-run", "saved-pause", "saved-delete", "saved-delete-now"];
 const NONE =
   "Save a command to run it again with different values or on a schedule: choose Save… here, " +
   "or open a job, then ⋯ › Save command.";
@@ -63,7 +64,7 @@ export class SavedPanel {
       "saved-copy": () => this.copyLink(),
       "saved-delete": () => this.askToDelete(),
       "saved-keep": () => this.hideConfirm(),
-      "saved-delete-now": () => saved.act("delete", this.name),
+      "saved-delete-now": () => this.send("delete", this.name),
     };
     for (const [name, act] of Object.entries(clicks)) {
       this.find(name).addEventListener("click", act);
@@ -184,6 +185,7 @@ export class SavedPanel {
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
     this.find("saved-pause").textContent = command.paused ? "Resume schedule" : "Pause schedule";
+    saved.drawCutOff(SENDING.map((name) => this.find(name)));
     this.drawFields(command);
   }
 
@@ -229,7 +231,15 @@ export class SavedPanel {
   run(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
     if (this.command) {
-      saved.act("run", { name: this.name, values: this.values() });
+      this.send("run", { name: this.name, values: this.values() });
+    }
+  }
+
+  /** Sends an action, or says that it cannot be sent. */
+  send(action, value) {
+    showWrong(this.form, saved.isCutOff ? { "": NOT_SENT } : {});
+    if (!saved.isCutOff) {
+      saved.act(action, value);
     }
   }
 
@@ -238,7 +248,7 @@ export class SavedPanel {
   }
 
   togglePaused() {
-    saved.act("pause", { name: this.name, paused: !this.command.paused });
+    this.send("pause", { name: this.name, paused: !this.command.paused });
   }
 
   copyLink() {

@@ -6,6 +6,9 @@
    field in `wrong`). */
 
 import { opensElsewhere } from "./dom.js";
+import { page } from "./page_state.js";
+
+export const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
 
 class SavedState extends EventTarget {
   constructor() {
@@ -61,6 +64,19 @@ class SavedState extends EventTarget {
 
   act(name, value) {
     this.component?.setTriggerValue(name, value);
+  }
+
+  /** Does the API not answer, so that no action can be sent? */
+  get isCutOff() {
+    return Boolean(page.status.problem);
+  }
+
+  /** Shows on buttons whether their actions can be sent. They stay reachable, to say why not. */
+  drawCutOff(buttons) {
+    for (const button of buttons) {
+      button.ariaDisabled = this.isCutOff ? "true" : null;
+      button.title = this.isCutOff ? NOT_SENT : "";
+    }
   }
 }
 

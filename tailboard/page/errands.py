@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,7 +18,7 @@ from tailboard.page.client import (
     saved_path,
 )
 from tailboard.page.rows import job_row
-from tailboard.page.saved_forms import preview_schedule, saved_form
+from tailboard.page.saved_forms import is_same_command, preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
 
 OLDER_LIMIT = 500  # jobs of one part of the list
@@ -145,6 +146,25 @@ def load_origin(client: ApiClient, origin: Mapping[str, Any]) -> tuple[Job, str]
     answer = client.request("GET", path)
     found = parse_json(answer, "command", "saved" if is_saved else "id")
     return found, answer.headers.get("ETag", "")
+
+
+def put_saved(client: ApiClient, name: str, body: Job, seen: str | None) -> bool:
+    """Save a command. Returns False if it is not the one with the ETag `seen`, because someone else
+    has changed it."""
+    try:
+        client.request("PUT", saved_path(name), body=body, seen=seen)
+    except ApiError as error:
+        if error.status != 412:
+            raise
+        return is_saved(client, name, body)
+    return True
+
+
+def is_saved(client: ApiClient, name: str, body: Job) -> bool:
+    """Is exactly this saved? Then only the answer to an earlier try was lost."""
+    with suppress(ApiError):
+        return is_same_command(body, load_origin(client, {"saved": name})[0])
+    return False
 
 
 def load_schedule(_client: ApiClient, errand: Errand) -> SchedulePreview:

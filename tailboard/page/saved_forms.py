@@ -79,6 +79,14 @@ def parse_saved_form(form: SavedForm, origin: Job) -> tuple[Job, dict[str, str]]
     return body | times | {"env": env, "params": params}, wrong
 
 
+def is_same_command(body: Job, command: Job) -> bool:
+    """Is this body already saved as this command? Then the answer to an earlier try was lost."""
+    times = ("params", "cron", "zone", "paused")
+    given = {name: body.get(name, option.default) for name, option in JOB_OPTIONS.items()}
+    given |= {name: body[name] for name in times}
+    return all(command.get(name) == value for name, value in given.items())
+
+
 def plain_lines(text: str) -> str:
     """The text as the browser sends it back."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
