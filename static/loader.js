@@ -23,6 +23,7 @@ const STYLES = [
   "key_sheet.css",
   "palette.css",
   "sign_in.css",
+  "forced_colours.css",
   "touch.css", // overrides the others
 ];
 const base = new URL("app/static/", document.baseURI);

@@ -196,7 +196,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
         page.evaluate(FORGET)
     page.goto("about:blank")
     page.set_viewport_size(WIDE)
-    page.emulate_media(color_scheme="null")
+    page.emulate_media(color_scheme="null", forced_colors="null")
 
 
 @pytest.fixture

@@ -143,3 +143,23 @@ def test_a_theme_is_kept_and_reaches_other_tabs(page_site: Site, page: Page) -> 
     open_menu(other)
     other.get_by_role("radio", name="System").check()
     page.wait_for_function(f"{back} === 'rgb(255, 255, 255)'")
+
+
+def test_forced_colours_show_what_is_chosen_and_which_line_is_an_error(
+    page_site: Site, page: Page
+) -> None:
+    jobs = [
+        page_site.submit("echo fine; echo ValueError: bad; exit 1", f"forced {n}") for n in "12"
+    ]
+    for job in jobs:
+        page_site.wait(job, "failed")
+    page.emulate_media(forced_colors="active")
+    visit(page, f"{page_site.url}/?q=forced&job={jobs[0].id}")
+    expect(log_of(page)).to_contain_text("ValueError")
+    back = "(node) => getComputedStyle(node).backgroundColor"
+    assert row(page, "forced 1").evaluate(back) != row(page, "forced 2").evaluate(back)
+    chosen, other = page.get_by_role("link", name="all"), page.get_by_role("link", name="failed")
+    assert chosen.first.evaluate(back) != other.first.evaluate(back)
+    flag = "(node) => getComputedStyle(node, '::after').borderLeftWidth"
+    lines = log_of(page).locator(".line")
+    assert lines.nth(0).evaluate(flag) != lines.nth(1).evaluate(flag)
