@@ -50,7 +50,8 @@ function focusFind(find) {
   field.select();
 }
 
-/** Closes a question, else the text to find, else the details, else the log. */
+/** Closes a question, else the text to find, else the selection of lines, else the details, else the
+    log. */
 function closeInnermost(find) {
   const field = find("find-field");
   if (!find("confirm").hidden) {
@@ -59,6 +60,8 @@ function closeInnermost(find) {
   } else if (page.address.job && field.value) {
     field.value = "";
     field.dispatchEvent(new Event("input", { bubbles: true }));
+  } else if (!find("selection").hidden) {
+    pressButton(find("unselect"));
   } else if (!find("details-panel").hidden) {
     pressButton(find("show-details"));
   } else {

@@ -6,11 +6,13 @@ import { isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
 import { timeHtml } from "./log_times.js";
 
 /** `look` is how lines are shown: `ansi`, a LogAnsi; `errorPatterns`, since a line is an error if it
-    matches one or is red; and `times`, see log_times.js. */
-export function lineHtml({ text, stamp, offset, end, number }, { ansi, errorPatterns, times }) {
+    matches one or is red; `times`, see log_times.js; and `marked`, a range of offsets or null. */
+export function lineHtml({ text, stamp, offset, end, number }, look) {
+  const { ansi, errorPatterns, times, marked } = look;
   const last = lastOverwrite(text);
   const shown = ansi.lineHtml(last.slice(0, LINE_LIMIT)); // which escapes it
-  const kind = isErrorLine(last, errorPatterns) ? "line error" : "line";
+  const error = isErrorLine(last, errorPatterns) ? " error" : "";
+  const kind = `line${error}${isWithin(offset, marked) ? " marked" : ""}`;
   const place = dataHtml("offset", offset) + dataHtml("end", end) + dataHtml("line", number);
   const time = timeHtml(stamp, times);
   return `<div class="${kind}"${place}>${time}<span>${shown}</span>${moreHtml(last, offset)}</div>`;
@@ -19,6 +21,10 @@ export function lineHtml({ text, stamp, offset, end, number }, { ansi, errorPatt
 /** The HTML of a whole text, however long. */
 export function wholeHtml(text) {
   return new LogAnsi().lineHtml(text);
+}
+
+export function isWithin(offset, range) {
+  return range !== null && offset !== null && offset >= range.from && offset <= range.to;
 }
 
 function dataHtml(name, number) {

@@ -25,9 +25,11 @@ import { endedBadly } from "./format.js";
 import { addJobKeys } from "./job_keys.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
+import { LogGoTo } from "./log_go_to.js";
 import { LogHead } from "./log_head.js";
 import { LogJob } from "./log_job.js";
 import { LogPlaces } from "./log_places.js";
+import { LogSelection } from "./log_selection.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
 import { readTimes, TIMES } from "./log_times.js";
@@ -43,11 +45,7 @@ class LogPane {
     this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
     this.source = new LogSource(this.view, this.sourceHandlers());
     this.shownJob = new LogJob(this.source);
-    this.places = new LogPlaces({
-      view: this.view,
-      source: this.source,
-      shown: () => this.onDrawn(),
-    });
+    this.addPlaces(find);
     this.head = new LogHead(this, find);
     this.status = new LogStatus(this, find);
     const goTo = (offset) => this.places.goTo(offset);
@@ -56,6 +54,16 @@ class LogPane {
     this.listen();
     this.addShortcuts();
     addJobKeys(find);
+  }
+
+  addPlaces(find) {
+    const { view, source } = this;
+    const changed = (range) => this.places.setAddress(range);
+    this.selection = new LogSelection({ find, view, source, changed });
+    const { selection } = this;
+    this.places = new LogPlaces({ view, source, selection, shown: () => this.onDrawn() });
+    const go = (first, last) => this.places.select(first, last);
+    this.goTo = new LogGoTo({ find, source, go });
   }
 
   viewHandlers() {
@@ -101,6 +109,8 @@ class LogPane {
   addShortcuts() {
     addShortcut("g", "start of the log", () => this.places.toStart(), "Log");
     addShortcut("G", "end of the log", () => this.places.toEnd(), "Log");
+    addShortcut(":", "go to a line", () => this.goTo.open(), "Log");
+    addShortcut("Mod+g", "go to a line", () => this.goTo.open(), "Log");
     addShortcut("f", "follow the log", () => this.places.toEnd(), "Log");
     addShortcut("t", "times: off, time of day, since the start", () => this.nextTimes(), "Log");
     addShortcut("e", "next error", () => this.errors.step(1), "Log");

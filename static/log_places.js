@@ -1,14 +1,16 @@
-/* Which place of a log the pane shows: its end, its start, or the place that the address names. */
+/* Which place of a log the pane shows: its end, its start, or the lines that the address names. */
 
+import { formatRange, orderRange, parseRange } from "./log_range.js";
 import { page } from "./page_state.js";
 
 export class LogPlaces {
   /** `shown()` is called when another place is shown. */
-  constructor({ view, source, shown }) {
+  constructor({ view, source, selection, shown }) {
     this.view = view;
     this.source = source;
+    this.selection = selection;
     this.shown = shown;
-    this.at = ""; // the offset that the address names
+    this.at = ""; // the lines that the address names, see log_range.js
     view.element.addEventListener("click", (event) => this.onClick(event));
   }
 
@@ -17,24 +19,44 @@ export class LogPlaces {
     if (!page.status.api) {
       return; // the header has not loaded yet; its first refresh calls this again
     }
-    if (this.at) {
-      this.goTo(Number(this.at));
+    const range = parseRange(this.at);
+    this.selection.set(range);
+    if (range) {
+      this.goToRange(range);
     } else {
       this.source.loadTail();
     }
   }
 
-  /** Shows the lines around an offset, with its line marked and in the middle. */
+  /** Shows and selects lines, and names them in the address. */
+  select(first, last) {
+    const range = orderRange(first, last);
+    this.selection.set(range);
+    this.setAddress(range);
+    this.goToRange(range);
+  }
+
+  /** Shows selected lines, the first one in the middle. */
+  async goToRange(range) {
+    const line = await this.goTo(range.from);
+    if (line && this.selection.range === range) {
+      // A link can name any byte of a line, and a place after the end of the log.
+      const from = Number(line.dataset.offset ?? range.from);
+      this.selection.set({ from, to: Math.max(from, range.to) });
+    }
+  }
+
+  /** Shows the lines around an offset, with its line in the middle; resolves to that line. */
   async goTo(offset) {
     if (!(await this.source.loadPlace(offset))) {
-      return;
+      return undefined;
     }
     const line = this.view.lineAt(offset) ?? this.view.lines[0];
     if (line) {
-      this.view.moveMark("marked", line);
       this.view.scrollToLine(line);
     }
     this.shown();
+    return line;
   }
 
   async toStart() {
@@ -54,22 +76,20 @@ export class LogPlaces {
       this.source.reload();
     }
     if (page.address.at) {
-      this.at = "";
-      page.go({ at: "" }, { replace: true });
+      this.selection.set(null);
+      this.setAddress(null);
     }
   }
 
+  /** Names the selected lines in the address, without a step in the browser's history. */
+  setAddress(range) {
+    this.at = formatRange(range);
+    page.go({ at: this.at }, { replace: true });
+  }
+
   onClick(event) {
-    const line = event.target.closest(".line");
-    if (!line || event.target.closest("a")) {
-      return;
-    }
     if (event.target.closest(".whole")) {
-      this.showWholeLine(line);
-    } else if (event.target === line && event.offsetX < gutterWidth(line)) {
-      this.view.moveMark("marked", line);
-      this.at = line.dataset.offset ?? "";
-      page.go({ at: this.at }, { replace: true });
+      this.showWholeLine(event.target.closest(".line"));
     }
   }
 
@@ -79,8 +99,4 @@ export class LogPlaces {
       this.view.keepPlace(() => this.view.showWhole(line, text));
     }
   }
-}
-
-function gutterWidth(line) {
-  return Number.parseFloat(getComputedStyle(line).paddingLeft);
 }

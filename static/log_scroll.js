@@ -94,8 +94,13 @@ export class LogScroll {
     return known.filter((node) => Number(node.dataset.offset) <= offset).at(-1);
   }
 
+  /** The line that begins at an offset; null if it is not in the view. */
+  nodeAt(offset) {
+    return this.element.querySelector(`[data-offset="${Number(offset)}"]`);
+  }
+
   hasOffset(offset) {
-    return this.element.querySelector(`[data-offset="${Number(offset)}"]`) !== null;
+    return this.nodeAt(offset) !== null;
   }
 
   /** The offset of the line in the visible middle; 0 if it is not known. */

@@ -1,6 +1,7 @@
 /* Requests for parts of a log, and the event stream of its new output. Must not know how a log is
    drawn. */
 
+import { formatCount } from "./format.js";
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
@@ -65,6 +66,32 @@ function describePart(headers) {
     status: headers.get("X-Job-Status"),
     complete: headers.get("X-Log-Complete") === "true",
   };
+}
+
+/** { offset } of the line with a number, or { wrong }, a sentence. */
+export async function fetchLineOffset(jobId, line) {
+  for (let tries = 0; tries < SEARCH_TRIES; tries += 1) {
+    const answer = await request(jobId, { line, limit_bytes: 1 }).catch(() => null);
+    if (answer?.ok) {
+      return { offset: Number(answer.headers.get("X-Log-Offset")) };
+    }
+    if (answer?.status === 416) {
+      const { detail } = await answer.json();
+      return { wrong: describeMissingLine(detail) };
+    }
+    if (answer?.status !== 503) {
+      return { wrong: "The API isn't answering. Try again." };
+    }
+    await pause(SEARCH_PAUSE); // the next request continues to count the lines
+  }
+  return { wrong: "Counting the lines takes too long. Try again." };
+}
+
+function describeMissingLine(detail) {
+  const [count] = /\d+/.exec(detail) ?? [];
+  return count === undefined
+    ? "These lines have no numbers: the beginning of the log was deleted."
+    : `The last line is ${formatCount(count)}.`;
 }
 
 async function isRefusedAsPastEnd(jobId, offset) {

@@ -3,7 +3,7 @@
    where the lines come from. */
 
 import { LogAnsi } from "./log_ansi.js";
-import { describeLine, lineHtml, wholeHtml } from "./log_line.js";
+import { describeLine, isWithin, lineHtml, wholeHtml } from "./log_line.js";
 import { LogScroll } from "./log_scroll.js";
 import { LINE_LIMIT } from "./log_text.js";
 import { describeLineTime, formatLineTime } from "./log_times.js";
@@ -27,6 +27,7 @@ export class LogView extends LogScroll {
     super(element, handlers);
     this.errorPatterns = errorPatterns;
     this.times = { how: "off", startedAt: Number.NaN };
+    this.marked = null;
     this.clear();
     element.addEventListener("pointerover", (event) => this.explainTime(event.target));
   }
@@ -298,8 +299,16 @@ export class LogView extends LogScroll {
   // --- One line ---
 
   lineHtml(line, ansi) {
-    const { errorPatterns, times } = this;
-    return lineHtml(line, { ansi, errorPatterns, times });
+    const { errorPatterns, times, marked } = this;
+    return lineHtml(line, { ansi, errorPatterns, times, marked });
+  }
+
+  /** Marks the lines in a range of offsets, now and when they are drawn later; null marks none. */
+  setMarked(range) {
+    this.marked = range;
+    for (const node of this.lines) {
+      node.classList.toggle("marked", isWithin(describeLine(node).offset, range));
+    }
   }
 
   /** Shows the lines' times in another way; see log_times.js. */

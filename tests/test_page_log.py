@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from page_site import Site, log_of, state, visit, waiting
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 
 def foot(page: Page, text: str) -> None:
@@ -81,3 +82,57 @@ def test_times_have_a_column_of_their_own(page_site: Site, page: Page) -> None:
     page.locator("body").press("t")
     expect(log_of(page).locator(".line")).to_be_visible()
     expect(time).to_have_count(0)
+
+
+# --- Links to lines -------------------------------------------------------------------------------
+
+
+def number(page: Page, line: int) -> Locator:
+    return log_of(page).locator(f'.line[data-line="{line}"]')
+
+
+def click_number(page: Page, line: int, *modifiers: Literal["Shift"]) -> None:
+    number(page, line).click(position={"x": 10, "y": 8}, modifiers=modifiers)
+
+
+def test_lines_are_selected_linked_and_copied(
+    page_site: Site, page: Page, context: BrowserContext
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    job = page_site.submit("seq -f 'line %.0f' 20000", "selected")
+    page_site.wait(job, "succeeded")
+    visit(page, f"{page_site.url}/?job={job.id}")
+    bar = page.get_by_role("group", name="Selected lines")
+    click_number(page, 19_990)
+    expect(bar).to_contain_text("Line 19,990")
+    click_number(page, 19_988, "Shift")
+    expect(bar).to_contain_text(re.compile("Lines 19,988.19,990"))
+    marked = ["line 19988", "line 19989", "line 19990"]
+    expect(log_of(page).locator(".marked")).to_have_text(marked)
+    assert page.evaluate("getSelection().toString()") == ""
+    bar.get_by_role("button", name="Copy lines").click()
+    expect(bar.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(marked)
+    bar.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('at=')")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link.partition("&")[0] == f"{page_site.url}/?job={job.id}"
+
+    page.locator("body").press("Escape")
+    expect(bar).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("at="))
+    page.locator("body").press(":")
+    field = page.get_by_label("Go to line")
+    field.fill("20001")
+    field.press("Enter")
+    expect(page.get_by_text("The last line is 20,000.")).to_be_visible()
+    field.fill("9-7")
+    field.press("Enter")
+    expect(log_of(page).locator(".marked")).to_have_text(["line 7", "line 8", "line 9"])
+    expect(number(page, 7)).to_be_in_viewport()
+    expect(field).to_be_hidden()
+
+    visit(page, link)
+    expect(log_of(page).locator(".marked")).to_have_text(marked)
+    expect(number(page, 19_988)).to_be_in_viewport()
+    expect(bar).to_contain_text(re.compile("Lines 19,988.19,990"))

@@ -32,6 +32,7 @@ PURE = [
     "log_hits",
     "log_lines",
     "log_links",
+    "log_range",
     "log_times",
     "log_text",
     "palette_rank",
@@ -142,6 +143,17 @@ def test_error_lines_match_a_pattern_or_are_red(script: Script, line: str) -> No
     patterns = json.loads((STATIC / "error_patterns.json").read_text())
     expression = "isErrorLine(line, patterns.map((each) => new RegExp(each)))"
     assert script(expression, line=line, patterns=patterns) == (line in ERRORS)
+
+
+def test_a_link_names_one_line_or_several_by_their_offsets(script: Script) -> None:
+    texts = ["120", "120-240", "240-120", "", "x", "-1", "1-2-3", "1e3", "9" * 16]
+    ranges = script("texts.map(parseRange)", texts=texts)
+    several = {"from": 120, "to": 240}
+    assert ranges == [{"from": 120, "to": 120}, several, several, *[None] * 6]
+    kept = script("['120', '240-120', ''].map((text) => formatRange(parseRange(text)))")
+    assert kept == ["120", "120-240", ""]
+    assert script("describeLines(7, 7)") == "Line 7"
+    assert script("describeLines(7, NaN)") == "Selected lines"
 
 
 def test_the_time_of_a_line_can_be_since_the_start(script: Script) -> None:
