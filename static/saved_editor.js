@@ -168,7 +168,7 @@ export class SaveDialog {
     const note = this.find("#save-name-note");
     note.textContent = isKnown ? `Replaces the saved command ${name}.` : NAMES;
     note.classList.toggle("replaces", isKnown);
-    saved.drawCutOff([this.find(".save-now")]);
+    saved.drawCutOff(this.form, [this.find(".save-now")]);
   }
 
   drawReveal() {

@@ -185,7 +185,10 @@ export class SavedPanel {
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
     this.find("saved-pause").textContent = command.paused ? "Resume schedule" : "Pause schedule";
-    saved.drawCutOff(SENDING.map((name) => this.find(name)));
+    saved.drawCutOff(
+      this.form,
+      SENDING.map((name) => this.find(name)),
+    );
     this.drawFields(command);
   }
 

@@ -71,8 +71,13 @@ class SavedState extends EventTarget {
     return Boolean(page.status.problem);
   }
 
-  /** Shows on buttons whether their actions can be sent. They stay reachable, to say why not. */
-  drawCutOff(buttons) {
+  /** Shows on buttons of a form whether their actions can be sent. They stay reachable, to say why
+      not. */
+  drawCutOff(form, buttons) {
+    const error = form.querySelector('.wrong[data-field=""]');
+    if (!this.isCutOff && error.textContent === NOT_SENT) {
+      error.textContent = "";
+    }
     for (const button of buttons) {
       button.ariaDisabled = this.isCutOff ? "true" : null;
       button.title = this.isCutOff ? NOT_SENT : "";
