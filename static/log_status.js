@@ -164,7 +164,11 @@ export class LogStatus {
       return "No output yet.";
     }
     const why = job.reason ?? formatStart(job, page.now);
-    return why ? `Waiting: ${why}.` : "Waiting for its turn.";
+    if (why) {
+      return `${why[0].toUpperCase()}${why.slice(1)}.`;
+    }
+    const before = job.queued_before;
+    return before === undefined ? "Queued." : `Queued, ${formatOrdinal(before + 1)} in line.`;
   }
 
   /** Announces the job's state to screen readers: at most every ten seconds, and only if it is

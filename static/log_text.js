@@ -8,6 +8,8 @@ const CONTROL = /[\0-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
 const ESCAPE =
   /\x1b(?!\[[\d;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?/g;
 const COLOUR = /\x1b\[[\d;]*m/g;
+// A colour of the palette (38;5;31) or by its parts, whose numbers are not codes of their own.
+const PALETTE_COLOUR = /(?<!\d)[34]8;(?:5;\d*|2(?:;\d*){3})/g;
 const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, normal or bright
 
 /** What a terminal shows of a line that a progress bar has overwritten: the text after the last
@@ -31,7 +33,7 @@ export function plainLine(line) {
     expression would take quadratic time for a hostile line. */
 function isRed(line) {
   for (const [sequence] of line.matchAll(COLOUR)) {
-    if (RED_PARAMETER.test(sequence.slice(2, -1))) {
+    if (RED_PARAMETER.test(sequence.slice(2, -1).replace(PALETTE_COLOUR, ""))) {
       return true;
     }
   }

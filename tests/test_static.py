@@ -134,8 +134,17 @@ ERRORS = [
     "sh: 1: pytst: not found",
     "\x1b[1;31mbroken\x1b[m",
     "\x1b[91mbroken\x1b[m",
+    "\x1b[38;5;200;31mbroken\x1b[m",
 ]
-NO_ERRORS = ["0 errors", "no errors found", "errorless", "12 passed, 0 failed", "\x1b[32mred\x1b[m"]
+NO_ERRORS = [
+    "0 errors",
+    "no errors found",
+    "errorless",
+    "12 passed, 0 failed",
+    "\x1b[32mred\x1b[m",
+    "\x1b[38;5;31mblue of the palette\x1b[m",
+    "\x1b[1;48;2;31;91;7mgreen by its parts\x1b[m",
+]
 
 
 @pytest.mark.parametrize("line", [*ERRORS, *NO_ERRORS])

@@ -24,7 +24,8 @@ ESCAPE_RE = re.compile(
     r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
 )
 COLOUR_RE = re.compile(r"\x1b\[[0-9;]*m")
-RED_RE = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:31|91)(?:;[0-9;]*)?m")
+PALETTE_RE = re.compile(r"(?<![0-9])[34]8;(?:5;[0-9]*|2(?:;[0-9]*){3})")
+RED_RE = re.compile(r"(?:^|;)(?:31|91)(?:;|$)")
 UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -50,7 +51,8 @@ def find_hint(data: bytes, attempt: int) -> str | None:
 
 def is_error(raw: str, text: str) -> bool:
     """Does a line report an error: is it red, or does one of the patterns match its text?"""
-    if RED_RE.search(raw[-LINE_LIMIT:]):
+    sequences = (match[0][2:-1] for match in COLOUR_RE.finditer(raw[-LINE_LIMIT:]))
+    if any(RED_RE.search(PALETTE_RE.sub("", sequence)) for sequence in sequences):
         return True
     return any(pattern.search(text) for pattern in error_patterns())
 
