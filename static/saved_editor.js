@@ -33,6 +33,10 @@ export class SaveDialog {
     this.edited = ""; // the name of the saved command that is edited
     this.seen = ""; // its ETag; "" for a new command; null: replace any
     this.opening = 0; // counts, so that a late answer does not fill another form
+    this.key = ""; // of what the form was opened for
+    this.isDirty = false; // has the visitor changed the form?
+    this.keeps = false; // was it closed by Escape, so that changes are kept?
+    this.kept = null; // a form that was closed so: its key and the fields of this object
     this.onAnswer = (event) => this.takeAnswer(event.detail);
     this.onCommands = () => this.drawNote();
     saved.openSave = (job) => this.openSave(job);
@@ -41,6 +45,9 @@ export class SaveDialog {
     saved.addEventListener("answer", this.onAnswer);
     saved.addEventListener("commands", this.onCommands);
     page.on("status", this.onCommands);
+    this.dialog.addEventListener("cancel", () => {
+      this.keeps = this.isDirty;
+    });
     this.dialog.addEventListener("close", () => this.onClose());
   }
 
@@ -52,7 +59,7 @@ export class SaveDialog {
     const { elements } = this.form;
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
-    this.form.addEventListener("input", (event) => this.clearWrong(event.target));
+    this.form.addEventListener("input", (event) => this.onInput(event.target));
     elements.saved.addEventListener("input", () => this.drawNote());
     elements.command.addEventListener("input", () => this.suggest(this.unfinished));
     elements.command.addEventListener("change", () => this.suggest());
@@ -72,33 +79,48 @@ export class SaveDialog {
 
   /** Saves what a job ran. */
   openSave(job) {
-    this.start("Save command", { job: job.id }, "");
-    const name = job.saved ?? suggestName(job.title);
-    this.load((form) => this.fill(form, { name, suggestsNew: true }));
+    if (this.start("Save command", { job: job.id })) {
+      const name = job.saved ?? suggestName(job.title);
+      this.params.hiddenHint = "same as this job";
+      this.load((form) => this.fill(form, { name, suggestsNew: true }));
+    }
   }
 
   /** Saves what the run form describes. `source` is the ID of the job that it was filled from. */
   openForm(values, source) {
-    this.start("Save command", source ? { job: source } : {}, "");
-    const name = suggestName(values.name || values.command.trim().split("\n")[0]);
-    this.fill({ ...NOTHING, values }, { name, suggestsNew: true });
+    const origin = source ? { job: source } : {};
+    if (this.start("Save command", origin, { about: JSON.stringify(values) })) {
+      const name = suggestName(values.name || values.command.trim().split("\n")[0]);
+      this.fill({ ...NOTHING, values }, { name, suggestsNew: true });
+    }
   }
 
-  openEdit(command) {
-    this.start(`Edit ${command.saved}`, { saved: command.saved }, command.saved);
-    this.load((form) => this.fill(form, { name: command.saved, suggestsNew: false }));
+  openEdit({ saved: name }) {
+    if (this.start(`Edit ${name}`, { saved: name }, { edited: name })) {
+      this.load((form) => this.fill(form, { name, suggestsNew: false }));
+    }
   }
 
-  start(title, origin, edited) {
-    this.origin = origin;
-    this.edited = edited;
-    this.seen = "";
+  /** Opens the dialog. Returns false if it shows the visitor's earlier changes, so that it must not
+      be filled. */
+  start(title, origin, { edited = "", about = "" } = {}) {
+    const key = JSON.stringify([origin, about]);
+    const { kept } = this;
     this.opening += 1;
-    this.makeForm();
+    this.kept = null;
+    if (kept?.key === key) {
+      Object.assign(this, kept);
+      this.dialog.replaceChildren(this.form);
+      this.say("Your changes are still here. Cancel discards them.");
+    } else {
+      Object.assign(this, { key, origin, edited, seen: "", isDirty: false });
+      this.makeForm();
+    }
     this.find("#save-title").textContent = title;
     this.find(".save-naming").hidden = edited !== "";
     saved.setDialogOpen(this.dialog, true);
     this.dialog.showModal();
+    return kept?.key !== key;
   }
 
   /** The form exists only while it is shown: most visits do not need it. */
@@ -111,6 +133,9 @@ export class SaveDialog {
   }
 
   onClose() {
+    const { key, origin, edited, seen, isDirty, form, params, schedule } = this;
+    this.kept = this.keeps ? { key, origin, edited, seen, isDirty, form, params, schedule } : null;
+    this.keeps = false;
     saved.setDialogOpen(this.dialog, false);
     this.dialog.replaceChildren();
   }
@@ -132,10 +157,14 @@ export class SaveDialog {
 
   /** Shows a sentence instead of the fields; "" shows the fields. */
   setLoading(sentence) {
-    this.find(".save-loading").textContent = sentence;
-    this.find(".save-loading").hidden = sentence === "";
+    this.say(sentence);
     this.find(".save-body").hidden = sentence !== "";
     this.find(".save-now").disabled = sentence !== "";
+  }
+
+  say(sentence) {
+    this.find(".save-loading").textContent = sentence;
+    this.find(".save-loading").hidden = sentence === "";
   }
 
   fill(form, { name, suggestsNew }) {
@@ -186,7 +215,8 @@ export class SaveDialog {
   }
 
   /** An error disappears once the visitor corrects its field. */
-  clearWrong(field) {
+  onInput(field) {
+    this.isDirty = true;
     if (field.name && field.getAttribute("aria-invalid") === "true") {
       showWrong(this.form, {}, [field.name]);
     }

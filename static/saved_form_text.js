@@ -88,12 +88,18 @@ export function unscheduledParams(rows) {
   );
 }
 
-export function paramRowsHtml(rows, opened) {
+/** `opened`: the names of the rows whose label and choices are shown; `hiddenHint`: what is said
+    about a default that the form hides. */
+export function paramRowsHtml(rows, opened, hiddenHint) {
   const first = rows.find((row) => row.ticked);
-  return rows.map((row) => paramRowHtml(row, row === first, opened.has(row.name))).join("");
+  const items = rows.map((row) => {
+    const context = { isFirst: row === first, isOpen: opened.has(row.name), hiddenHint };
+    return paramRowHtml(row, context);
+  });
+  return items.join("");
 }
 
-function paramRowHtml(row, isFirst, isOpen) {
+function paramRowHtml(row, { isFirst, isOpen, hiddenHint }) {
   const name = escapeHtml(row.name);
   const tick =
     `<label class="param-tick"><input type="checkbox" data-set="ticked" ${checked(row.ticked)}>` +
@@ -101,11 +107,14 @@ function paramRowHtml(row, isFirst, isOpen) {
   if (!row.ticked) {
     return `<li data-name="${name}">${tick}</li>`;
   }
-  const value = row.required ? "" : escapeHtml(row.default);
+  const isHidden = row.default === HIDDEN;
+  const value = row.required || isHidden ? "" : escapeHtml(row.default);
+  const optionalHint = isHidden ? hiddenHint : "empty";
+  const hint = row.required ? "no default" : optionalHint;
   return (
     `<li data-name="${name}" class="asked">${tick}` +
     `<input name="param ${name}" data-set="default" value="${value}" autocomplete="off" ` +
-    `spellcheck="false" placeholder="${row.required ? "no default" : "empty"}" ` +
+    `spellcheck="false" placeholder="${hint}" ` +
     `aria-label="Default of ${name}" aria-describedby="param-wrong-${name}">` +
     `<label class="save-check"><input type="checkbox" data-set="required" ` +
     `aria-label="${name} is required" ${checked(row.required)}>required</label>` +

@@ -11,6 +11,7 @@ export class ParamFields {
     this.name = root.querySelector(".save-new-param");
     this.rows = []; // as newParam makes them
     this.opened = new Set(); // names of the rows whose label and choices are shown
+    this.hiddenHint = "same as now"; // for a default whose value the form hides
     this.list.addEventListener("input", (event) => this.onInput(event));
     this.list.addEventListener("change", (event) => this.onTick(event));
     this.list.addEventListener("click", (event) => this.onClick(event));
@@ -52,7 +53,7 @@ export class ParamFields {
   draw() {
     const { activeElement } = this.root.getRootNode();
     const focused = this.list.contains(activeElement) ? describe(activeElement) : null;
-    this.list.innerHTML = paramRowsHtml(this.rows, this.opened);
+    this.list.innerHTML = paramRowsHtml(this.rows, this.opened, this.hiddenHint);
     this.list.hidden = this.rows.length === 0;
     focused && this.list.querySelector(focused)?.focus();
   }

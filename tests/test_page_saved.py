@@ -85,6 +85,10 @@ def test_everything_in_a_saved_command_can_be_edited(site: Site, page: Page) -> 
     env = fields.get_by_role("textbox", name="Environment")
     expect(env).to_have_value("KEY=•••\nGONE=•••")
     env.fill("KEY=•••\nNEW=1")
+    page.keyboard.press("Escape")
+    expect(fields).to_be_hidden()
+    page.get_by_role("button", name="Edit…").click()
+    expect(page.get_by_text("Your changes are still here.")).to_be_visible()
     for name, text in (("Queue", "slow"), ("Time limit", "90"), ("Retries", "2")):
         fields.get_by_role("textbox", name=name).fill(text)
     fields.get_by_role("textbox", name="Job name").fill("Edited job")
@@ -222,6 +226,15 @@ def test_the_form_of_a_job_becomes_a_saved_command() -> None:
     known = {"name": "A", "label": None, "default": "1", "choices": None}
     assert body["params"] == [known, known | {"name": "C", "default": None}]
     assert "name" not in body and "saved" not in body
+
+
+def test_a_job_that_replaces_its_saved_command_keeps_the_schedule() -> None:
+    job = {"id": "1", "command": "c", "saved": "old", "env": {"A": "1"}, "values": {"A": "1"}}
+    declared = {"name": "A", "label": "Which", "default": "0", "choices": ["0", "1"]}
+    command = {"params": [declared], "cron": "@daily", "zone": "Asia/Tokyo", "paused": True}
+    shown = saved_forms.saved_form(job, command)
+    assert shown["params"] == [declared | {"default": "1"}]
+    assert (shown["cron"], shown["zone"], shown["paused"]) == ("@daily", "Asia/Tokyo", True)
 
 
 def test_options_that_the_form_does_not_show_are_kept() -> None:

@@ -612,7 +612,7 @@ def test_text_of_saved_commands_is_escaped(script: Script) -> None:
     row = COMMAND | {"command_text": evil, "runs": [], "cron": evil, "zone": evil, "paused": False}
     html += script("savedRowHtml(row, {statuses, now: 0})", row=row, statuses=STATUSES)
     html += script("timesHtml(row, 0)", row=row)
-    html += script("paramRowsHtml(givenParams(params), new Set(['A']))", params=[param, chosen])
+    html += script("paramRowsHtml(givenParams(params), new Set(['A']), '')", params=[param, chosen])
     html += script("previewHtml(['2026-11-29T18:00:00Z'], evil, 'UTC')", evil=evil)
     assert "<img" not in html
 

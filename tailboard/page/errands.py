@@ -128,7 +128,11 @@ def resume_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
 def load_saved_form(client: ApiClient, errand: Errand) -> dict[str, Any]:
     """The form of a saved command, filled from a job or from the saved command that is edited."""
     origin, seen = load_origin(client, errand)
-    return saved_form(origin) | {"seen": seen}
+    command: Job = {}
+    if errand.get("job") and origin.get("saved"):
+        with suppress(ApiError):  # it may have been deleted
+            command, _ = load_origin(client, {"saved": origin["saved"]})
+    return saved_form(origin, command) | {"seen": seen}
 
 
 def load_environment(client: ApiClient, errand: Errand) -> dict[str, Any]:

@@ -34,24 +34,29 @@ PARAM_RE = re.compile("(?:the default of )?'?([A-Za-z_0-9]+)")
 # --- From a job or a saved command to the form ----------------------------------------------------
 
 
-def saved_form(origin: Job) -> dict[str, Any]:
-    """What the form shows of a job that is to be saved, or of a saved command that is edited."""
+def saved_form(origin: Job, command: Job | None = None) -> dict[str, Any]:
+    """What the form shows of a job that is to be saved, or of a saved command that is edited.
+    `command` is the saved command that started the job, if there is one: to save the job replaces
+    it, and should keep its schedule."""
     values = form_values(origin)
     if origin.get("name") == origin.get("saved"):
         values["name"] = ""  # its jobs have the name of the saved command
+    source = command or origin
     return {
         "values": values,
-        "params": origin["params"] if "params" in origin else given_params(origin),
-        "cron": origin.get("cron"),
-        "zone": origin.get("zone"),
-        "paused": bool(origin.get("paused")),
+        "params": origin["params"] if "params" in origin else given_params(origin, command or {}),
+        "cron": source.get("cron"),
+        "zone": source.get("zone"),
+        "paused": bool(source.get("paused")),
     }
 
 
-def given_params(job: Job) -> list[Job]:
+def given_params(job: Job, command: Job) -> list[Job]:
     """The params that a run of a saved command was given, each with its value as the default."""
+    declared = {param["name"]: param for param in command.get("params", ())}
+    unknown = {"label": None, "choices": None}
     return [
-        {"name": name, "label": None, "default": value, "choices": None}
+        unknown | declared.get(name, {}) | {"name": name, "default": value}
         for name, value in shown_values(job).items()
     ]
 
