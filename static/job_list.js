@@ -238,12 +238,21 @@ class JobList {
     }
     event.preventDefault();
     const act = {
-      job: () => page.followLink(target),
+      job: () => this.openJob(target),
+      hits: () => this.logSearch.toggle(target.dataset.job),
       filter: () => page.followLink(target),
       fold: () => this.toggleFold(target.parentNode.dataset.key),
       example: () => page.editForm(target.textContent),
     };
     act[target.dataset.go]();
+  }
+
+  /** Opens a job. From the results of a search, the text is also marked in the job's log. */
+  openJob(link) {
+    if (this.logSearch.isOpen) {
+      page.presetFind?.(page.address.logs);
+    }
+    page.followLink(link);
   }
 
   toggleFold(key) {

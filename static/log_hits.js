@@ -44,25 +44,71 @@ export function markedHtml(text, wanted) {
   return html + escapeHtml(shown.slice(end)) + (from + SHOWN < line.length ? "…" : "");
 }
 
-/** The HTML of a group. `link(change)` returns the address of a place in a log; `at` is the place
-    that the log pane shows. */
-export function groupHtml({ job, lines, more }, { statuses, now, wanted, link, at }) {
-  const when = formatClock(Date.parse(job.submitted_at), now);
-  const head =
-    `<a class="hit-job" href="${escapeHtml(link({ job: job.id, at: "" }))}" data-go="job">` +
-    `${statusIcon(job.status, statuses)}<b class="name">${escapeHtml(job.title)}</b>` +
-    `<span class="when">${escapeHtml(when)}</span></a>`;
-  const found = lines.map(({ offset, line, text }) => {
-    const href = escapeHtml(link({ job: job.id, at: String(offset) }));
-    const number = line === null ? "" : formatCount(line);
-    const isShown = `${job.id} ${offset}` === at;
-    return (
-      `<a class="hit" href="${href}" data-go="job" aria-current="${isShown}">` +
-      `<span class="hit-line">${number}</span><code>${markedHtml(text, wanted)}</code></a>`
-    );
-  });
+/** Joins the groups of jobs that have the same title and the same matching lines: a job that runs
+    each minute may write the same line 40 times. The newest job stands for the `others`. */
+export function foldGroups(groups) {
+  const byContent = new Map();
+  for (const group of groups) {
+    const texts = group.lines.map(({ text }) => plainLine(text));
+    const key = JSON.stringify([group.job.title, group.more, ...texts]);
+    const first = byContent.get(key);
+    if (first) {
+      first.others.push(group);
+    } else {
+      byContent.set(key, { ...group, others: [] });
+    }
+  }
+  return [...byContent.values()];
+}
+
+/** The HTML of a group that foldGroups has made. `context.link(change)` returns the address of a
+    place in a log; `context.at` is the place that the log pane shows. */
+export function groupHtml(group, context) {
+  const { job, lines, more, others } = group;
+  const isOpen = context.unfolded?.has(job.id) ?? false;
+  const found = lines.map((line) => hitHtml(job, line, context)).join("");
   const rest = more ? '<p class="hit-more">more matches in this log</p>' : "";
-  return head + found.join("") + rest;
+  const folded = isOpen ? others.map((other) => headHtml(other, context)).join("") : "";
+  const fold = others.length > 0 ? foldHtml(job, others.length + 1, isOpen) : "";
+  return `<div class="hit-head">${headHtml(group, context)}${fold}</div>${folded}${found}${rest}`;
+}
+
+/** The job and its first matching line as a link. */
+function headHtml({ job, lines }, { statuses, now, link }) {
+  const when = formatClock(Date.parse(job.submitted_at), now);
+  const at = String(lines[0].offset);
+  return (
+    `<a class="hit-job" href="${escapeHtml(link({ job: job.id, at }))}" data-go="job">` +
+    `${statusIcon(job.status, statuses)}<b class="name">${escapeHtml(job.title)}</b>` +
+    `<span class="when">${escapeHtml(when)}</span></a>`
+  );
+}
+
+function foldHtml(job, count, isOpen) {
+  const label = `${isOpen ? "▾" : "▸"} ×${formatCount(count)}`;
+  return (
+    `<button type="button" class="hit-fold" data-go="hits" data-job="${escapeHtml(job.id)}" ` +
+    `aria-expanded="${isOpen}" title="The same lines in ${formatCount(count)} jobs">${label}</button>`
+  );
+}
+
+function hitHtml(job, { offset, line, text }, { wanted, link, at }) {
+  const href = escapeHtml(link({ job: job.id, at: String(offset) }));
+  const number = line === null ? "" : formatCount(line);
+  const isShown = `${job.id} ${offset}` === at;
+  return (
+    `<a class="hit" href="${href}" data-go="job" aria-current="${isShown}">` +
+    `<span class="hit-line">${number}</span><code>${markedHtml(text, wanted)}</code></a>`
+  );
+}
+
+/** "50+ lines in 12 jobs". */
+export function describeFound(groups, isWhole) {
+  const lines = groups.reduce((sum, group) => sum + group.lines.length, 0);
+  const more = isWhole && !groups.some((group) => group.more) ? "" : "+";
+  const noun = lines === 1 && !more ? "line" : "lines";
+  const jobs = groups.length === 1 ? "1 job" : `${formatCount(groups.length)} jobs`;
+  return `${formatCount(lines)}${more} ${noun} in ${jobs}`;
 }
 
 /** The progress of a search. */

@@ -49,6 +49,9 @@ class LogPane {
     this.head = new LogHead(this, find);
     this.status = new LogStatus(this, find);
     const goTo = (offset) => this.places.goTo(offset);
+    page.presetFind = (text) => {
+      find("find-field").value = text; // the next log is searched for it
+    };
     this.finder = new LogFind(find, this.view, goTo);
     this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
     this.listen();

@@ -6,15 +6,18 @@ import { ask } from "./errands.js";
 import { escapeHtml } from "./format.js";
 import {
   addHits,
+  describeFound,
   describeNowhere,
   describeSearched,
   describeWhere,
+  foldGroups,
   groupHtml,
 } from "./log_hits.js";
 import { page } from "./page_state.js";
 import { pause } from "./pause.js";
 
-const ENOUGH = 50; // lines to find before the search pauses and offers to continue
+const ENOUGH = 50; // lines to show before the search pauses and offers to continue
+const MOST = 500; // lines to find before it pauses in any case
 const LIST_PATIENCE = 2000; // milliseconds to wait for the list before a search begins
 const LIST_LOOK = 50; // milliseconds between checks whether the list has arrived
 const PAUSE = 1500; // milliseconds before a failed request is repeated
@@ -41,7 +44,9 @@ export class LogSearch {
 
   reset(wanted) {
     this.wanted = wanted; // { q, status, queue, by }
-    this.groups = [];
+    this.groups = []; // { job, lines, more }
+    this.folded = []; // the same as foldGroups returns them
+    this.unfolded = new Set(); // IDs of the first jobs of groups that the visitor has unfolded
     this.searched = NOTHING_SEARCHED;
     this.next = null; // `before` of the next part; null at the end
     this.state = "done"; // or "searching", "waiting" to repeat a request, "stopped"
@@ -87,7 +92,8 @@ export class LogSearch {
   async continueSearch() {
     this.run += 1;
     const { run } = this;
-    const until = this.count + ENOUGH;
+    const enough = this.shownCount + ENOUGH;
+    const most = this.count + MOST;
     this.state = "searching";
     this.draw();
     do {
@@ -99,7 +105,10 @@ export class LogSearch {
       if (run !== this.run) {
         return;
       }
-    } while (this.state === "waiting" || (this.next && this.count < until));
+    } while (
+      this.state === "waiting" ||
+      (this.next && this.shownCount < enough && this.count < most)
+    );
     this.state = "done";
     this.draw();
   }
@@ -126,6 +135,7 @@ export class LogSearch {
 
   addPart(answer) {
     this.groups = addHits(this.groups, answer);
+    this.folded = foldGroups(this.groups);
     this.next = answer.next;
     this.searched = Object.fromEntries(
       Object.keys(NOTHING_SEARCHED).map((name) => [
@@ -136,7 +146,19 @@ export class LogSearch {
   }
 
   get count() {
-    return this.groups.reduce((sum, group) => sum + group.lines.length, 0);
+    return countLines(this.groups);
+  }
+
+  get shownCount() {
+    return countLines(this.folded);
+  }
+
+  /** Shows or hides the other jobs with the same lines. */
+  toggle(jobId) {
+    if (!this.unfolded.delete(jobId)) {
+      this.unfolded.add(jobId);
+    }
+    this.drawGroups();
   }
 
   stop() {
@@ -169,6 +191,7 @@ export class LogSearch {
     this.find("search-stop").hidden = !isBusy;
     const hasNotBegun = this.state === "stopped" && this.searched.jobs === 0;
     this.find("search-more").hidden = isBusy || !(this.next || hasNotBegun);
+    this.find("search-more").textContent = hasNotBegun ? "Search" : "Search older logs";
   }
 
   describe() {
@@ -177,12 +200,13 @@ export class LogSearch {
     }
     const progress = this.searched.jobs > 0 ? describeSearched(this.searched) : "";
     if (this.state === "searching") {
-      return progress ? `${progress} …` : `searching ${describeWhere(this.wanted)} …`;
+      return progress ? `${progress}…` : `Searching ${describeWhere(this.wanted)}…`;
     }
     const isNothing = this.count === 0 && !this.next && this.state === "done";
     const nothing = isNothing ? `${describeNowhere(this.wanted)} ` : "";
     const stopped = this.state === "stopped" ? "Stopped. " : "";
-    return `${stopped}${nothing}${progress || "There are no logs to search."}`;
+    const found = this.count > 0 ? `${describeFound(this.groups, !this.next)} · ` : "";
+    return `${stopped}${nothing}${found}${progress || "There are no logs to search."}`;
   }
 
   drawGroups() {
@@ -194,16 +218,21 @@ export class LogSearch {
       wanted: this.wanted.q,
       link: (change) => page.link(change),
       at: `${job} ${at}`,
+      unfolded: this.unfolded,
     };
-    this.groups.forEach((group, index) => {
+    this.folded.forEach((group, index) => {
       const item = list.children[index] ?? list.appendChild(document.createElement("li"));
       item.dataset.key = group.job.id;
       setHtml(item, groupHtml(group, context));
     });
-    while (list.children.length > this.groups.length) {
+    while (list.children.length > this.folded.length) {
       list.lastChild.remove();
     }
   }
+}
+
+function countLines(groups) {
+  return groups.reduce((sum, group) => sum + group.lines.length, 0);
 }
 
 /** Searches all logs for a text. The chosen status and queue are kept. */

@@ -115,7 +115,7 @@ class PageHeader {
       const state = responds === false ? ", not responding" : "";
       return `${name}: ${running} of ${slots} slots busy${served}${state}`;
     });
-    const shown = lines.length > 0 ? lines : ["No worker is running."];
+    const shown = page.lacksWorker ? ["No worker is running."] : lines;
     if (machines) {
       shown.push("", "Machines", machines);
     }

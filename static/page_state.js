@@ -44,6 +44,7 @@ class PageState extends EventTarget {
     this.hasHeard = false; // has the API answered since the page was opened?
     this.local = new Map(); // jobs whose end the stream has reported before the list
     this.actions = null; // the header's component, which sends the visitor's actions
+    this.presetFind = null; // sets the text to find in the next log; set by the log pane
     this.editForm = null; // opens the run form with a command; set by the header
     this.toast = () => {}; // shows a short message for a while; set by the header
     this.bells = new Set(readSetting("bells", []));

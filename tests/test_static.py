@@ -656,6 +656,29 @@ def test_matching_lines_are_grouped_by_job(script: Script) -> None:
     assert [group["more"] for group in groups] == [False, True]
 
 
+def test_the_same_lines_of_jobs_with_the_same_name_are_folded(script: Script) -> None:
+    def group(job_id: str, title: str, *texts: str) -> dict[str, Any]:
+        lines = [{"offset": 0, "line": 1, "text": text} for text in texts]
+        return {"job": job(id=job_id, title=title), "lines": lines, "more": False}
+
+    groups = [
+        group("4", "backup", "\x1b[31mdisk full\x1b[0m"),
+        group("3", "deploy", "disk full"),
+        group("2", "backup", "disk full"),
+        group("1", "backup", "disk full", "again"),
+    ]
+    folded = script("foldGroups(groups)", groups=groups)
+    assert [each["job"]["id"] for each in folded] == ["4", "3", "1"]
+    assert [len(each["others"]) for each in folded] == [1, 0, 0]
+    code = "groupHtml(group, { statuses, now, wanted: 'disk', link: () => '?', at: '', unfolded })"
+    given = {"group": folded[0], "statuses": STATUSES, "now": NOW}
+    assert "\u00d72" in script(
+        f"(() => {{ const unfolded = new Set(); return {code} }})()", **given
+    )
+    assert script("describeFound(groups, false)", groups=groups) == "5+ lines in 4 jobs"
+    assert script("describeFound(groups, true)", groups=groups[:1]) == "1 line in 1 job"
+
+
 def hit(job_id: str, offset: int) -> dict[str, Any]:
     return {"job": {"id": job_id}, "offset": offset, "line": None, "text": "found"}
 
