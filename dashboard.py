@@ -3,7 +3,8 @@
 It imports nothing of the API, the worker and the storage: it knows only the API's address.
 Streamlit runs this file for each visit and draws three fragments. The list and the log are drawn
 again at intervals that a timer in the browser counts; the log's timer stops when the job has ended.
-The third fragment answers errands: requests from the browser that need the visitor's token. The
+The third fragment answers errands: requests from the browser that need the visitor's token. If the
+API refuses the visitor, the component sign_in covers the page until the visitor is signed in. The
 JavaScript in static/ draws everything; it also loads and follows logs itself, with a ticket that
 allows reading logs and nothing else.
 

@@ -90,7 +90,7 @@ def test_a_page_of_another_origin_sees_nothing_and_runs_nothing(site: Site) -> N
             answer = receive(connection)
         assert answer.startswith(b"HTTP/1.1 403 "), (origin, answer)
         assert answer.endswith(f"\r\n\r\n{REFUSED}\n".encode()) and len(answer) < 400
-        for path in ("", "/_stcore/host-config", "/app/static/loader.js"):
+        for path in ("", "/_stcore/host-config", "/app/static/sign_in.html"):
             got = requests.get(f"{site.url}{path}", headers={"Origin": origin}, timeout=30)
             assert (got.status_code, got.text) == (403, f"{REFUSED}\n")
     assert "another page" not in names_of_jobs(site)
@@ -145,7 +145,7 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
         expect(page.get_by_title("Prize")).to_be_visible()
         wait_until(lambda: framed.url == "chrome-error://chromewebdata/", describe=lambda: framed)
         assert framed.get_by_role("button").count() == 0
-    for path in ("/", "/app/static/loader.js", "/_stcore/health", "/nowhere"):
+    for path in ("/", "/app/static/sign_in.html", "/_stcore/health", "/nowhere"):
         headers = requests.get(f"{site.url}{path}", timeout=30).headers
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"

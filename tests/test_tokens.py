@@ -82,6 +82,16 @@ def test_a_named_token_identifies_who_submits(site: Site) -> None:
     assert site.post(f"/jobs/{old}/rerun").json()["submitted_by"] == "anna"
 
 
+def test_jobs_are_listed_by_their_submitter(site: Site) -> None:
+    body = {"command": "true", "queue": BY_HAND}
+    annas = site.post("/jobs", body).json()["id"]
+    site.job_maker.ended(submitted_by="anna from another town")
+    for by, expected in (("anna", True), ("ann", False), ("ben", False)):
+        listed = site.get("/jobs", params={"by": by, "limit": 500}).json()["jobs"]
+        assert {job["submitted_by"] for job in listed} <= {by}
+        assert (annas in [job["id"] for job in listed]) == expected
+
+
 def test_a_named_token_identifies_its_owner(site: Site) -> None:
     assert site.get("/me").json() == {"name": "anna", "named": True, "session": None}
 
