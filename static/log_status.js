@@ -134,7 +134,7 @@ export class LogStatus {
     const { lineCount, size } = this.source;
     const [first, last] = this.view.visible.map((line) => line?.dataset.line);
     if (!first || !last) {
-      return `last ${formatLines(count)}, ${formatBytes(size)} in all`;
+      return `${formatLines(count)} loaded, ${formatBytes(size)} in all`;
     }
     const all = lineCount === null ? "" : ` of ${formatCount(Math.max(lineCount, last))}`;
     return lineCount !== null && lineCount <= count
