@@ -93,6 +93,8 @@ def test_a_submitted_job_can_be_read_with_all_its_fields(store: WorkerStore) -> 
         "not_before": "2026-11-23T18:00:00.000Z",
         "submitted_by": "ana",
         "rerun_of": UNKNOWN,
+        "saved": "deploy",
+        "values": {"A": "1"},
     }
     job = store.submit(Job(**said))
     found = store.get(job.id)
