@@ -6,7 +6,7 @@ import { escapeHtml } from "./format.js";
 const URL_LIMIT = 2000; // characters
 const BARE_URL = /(?<!\w)https?:\/\/[\w[][^\s<>"`|\\^\0-\x1f\x7f]*/gi;
 const OSC_LINK = /\x1b\]8;[^;\x07\x1b]*;([^\x07\x1b]*)(?:\x07|\x1b\\)/g;
-const SENTENCE_END = ".,:;!?'*_~";
+const SENTENCE_END = ".,:;!?'*~";
 const BRACKETS = { ")": "(", "]": "[", "}": "{" };
 
 /** Text as HTML in which each bare URL is a link. */
@@ -27,6 +27,9 @@ export function linkedHtml(text) {
 /** Without what belongs to the sentence around a URL: punctuation, and closing brackets that the URL
     does not open. */
 function trimUrl(url) {
+  if (/[\w/]$/.test(url)) {
+    return url; // as most URLs end
+  }
   const counts = countCharacters(url);
   let end = url.length;
   while (end > 0) {
