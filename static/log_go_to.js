@@ -45,8 +45,9 @@ export class LogGoTo {
     }
   }
 
+  /** Safari does not focus a button that is clicked, so no node gets the focus then. */
   onLeave({ relatedTarget }) {
-    if (!this.form.contains(relatedTarget)) {
+    if (relatedTarget && !this.form.contains(relatedTarget)) {
       this.close();
     }
   }

@@ -125,7 +125,7 @@ Offset = Annotated[
     int | None, DIGITS, Field(ge=0, le=1 << 62, description="a whole number of bytes, from 0")
 ]
 LineNumber = Annotated[
-    int | None, DIGITS, Field(ge=1, le=10**12, description="a whole number of lines, from 1")
+    int | None, DIGITS, Field(ge=1, le=10**12, description="the number of a line, from 1")
 ]
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
