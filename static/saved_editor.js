@@ -3,7 +3,6 @@
 
 import { showWrong, submitByKey } from "./dom.js";
 import { ask } from "./errands.js";
-import { page } from "./page_state.js";
 import {
   givenParams,
   HIDDEN,
@@ -14,7 +13,6 @@ import {
 import { ParamFields } from "./saved_params.js";
 import { ScheduleFields } from "./saved_schedule.js";
 import { NOT_SENT, saved } from "./saved_state.js";
-import { suggestName } from "./saved_text.js";
 import { unfinishedName } from "./shell_variables.js";
 
 const NAMES = "Lowercase letters, digits, - _ and .";
@@ -22,136 +20,67 @@ const OPTIONS = ["command", "name", "queue", "cwd", "timeout", "retries", "retry
 const DEFAULTS = { name: "", queue: "default", cwd: "", timeout: "", retries: "0", env: "" };
 const NOTHING = { params: [], cron: "", zone: "", paused: false };
 
-export class SaveDialog {
-  constructor(root) {
-    this.dialog = root.querySelector(".save-dialog");
-    this.template = root.querySelector(".save-template");
-    this.form = null; // while the dialog is open
-    this.params = null;
-    this.schedule = null;
-    this.origin = {}; // { job } or { saved }: what the form was filled from; empty: the run form
-    this.edited = ""; // the name of the saved command that is edited
-    this.seen = ""; // its ETag; "" for a new command; null: replace any
-    this.opening = 0; // counts, so that a late answer does not fill another form
-    this.key = ""; // of what the form was opened for
-    this.isDirty = false; // has the visitor changed the form?
-    this.keeps = false; // was it closed by Escape, so that changes are kept?
-    this.kept = null; // a form that was closed so: its key and the fields of this object
-    this.onAnswer = (event) => this.takeAnswer(event.detail);
-    this.onCommands = () => this.drawNote();
-    saved.openSave = (job) => this.openSave(job);
-    saved.openEdit = (command) => this.openEdit(command);
-    saved.openForm = (values, source) => this.openForm(values, source);
-    saved.addEventListener("answer", this.onAnswer);
-    saved.addEventListener("commands", this.onCommands);
-    page.on("status", this.onCommands);
-    this.dialog.addEventListener("cancel", () => {
-      this.keeps = this.isDirty;
-    });
-    this.dialog.addEventListener("close", () => this.onClose());
-  }
-
-  find(selector) {
-    return this.dialog.querySelector(selector);
-  }
-
-  listen() {
-    const { elements } = this.form;
-    this.form.addEventListener("submit", (event) => this.submit(event));
-    this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
-    this.form.addEventListener("input", (event) => this.onInput(event.target));
-    elements.saved.addEventListener("input", () => this.drawNote());
-    elements.command.addEventListener("input", () => this.suggest(this.unfinished));
-    elements.command.addEventListener("change", () => this.suggest());
-    elements.env.addEventListener("input", () => this.drawReveal());
-    elements.env.addEventListener("change", () => this.suggest());
-    this.find(".save-reveal").addEventListener("click", () => this.reveal());
-    this.find(".save-close").addEventListener("click", () => this.dialog.close());
-  }
-
-  close() {
-    saved.removeEventListener("answer", this.onAnswer);
-    saved.removeEventListener("commands", this.onCommands);
-    page.removeEventListener("status", this.onCommands);
-  }
-
-  // --- Opening ---
-
-  /** Saves what a job ran. */
-  openSave(job) {
-    if (this.start("Save command", { job: job.id })) {
-      const name = job.saved ?? suggestName(job.title);
-      this.params.hiddenHint = "same as this job";
-      this.load((form) => this.fill(form, { name, suggestsNew: true }));
-    }
-  }
-
-  /** Saves what the run form describes. `source` is the ID of the job that it was filled from. */
-  openForm(values, source) {
-    const origin = source ? { job: source } : {};
-    if (this.start("Save command", origin, { about: JSON.stringify(values) })) {
-      const name = suggestName(values.name || values.command.trim().split("\n")[0]);
-      this.fill({ ...NOTHING, values }, { name, suggestsNew: true });
-    }
-  }
-
-  openEdit({ saved: name }) {
-    if (this.start(`Edit ${name}`, { saved: name }, { edited: name })) {
-      this.load((form) => this.fill(form, { name, suggestsNew: false }));
-    }
-  }
-
-  /** Opens the dialog. Returns false if it shows the visitor's earlier changes, so that it must not
-      be filled. */
-  start(title, origin, { edited = "", about = "" } = {}) {
-    const key = JSON.stringify([origin, about]);
-    const { kept } = this;
-    this.opening += 1;
-    this.kept = null;
-    if (kept?.key === key) {
-      Object.assign(this, kept);
-      this.dialog.replaceChildren(this.form);
-      this.say("Your changes are still here. Cancel discards them.");
-    } else {
-      Object.assign(this, { key, origin, edited, seen: "", isDirty: false });
-      this.makeForm();
-    }
-    this.find("#save-title").textContent = title;
-    this.find(".save-naming").hidden = edited !== "";
-    saved.setDialogOpen(this.dialog, true);
-    this.dialog.showModal();
-    return kept?.key !== key;
-  }
-
-  /** The form exists only while it is shown: most visits do not need it. */
-  makeForm() {
-    this.dialog.replaceChildren(this.template.content.cloneNode(true));
-    this.form = this.find("form");
-    this.params = new ParamFields(this.find(".save-params"));
-    this.schedule = new ScheduleFields(this.form);
+export class SaveForm {
+  /** `about`: what to save. Its `origin` is { job: ID }, { saved: name } of a command that is
+      edited, or empty. It also has the `name` to suggest, the `values` of the run form if that is
+      saved, and `hiddenHint`, see paramRowsHtml. `key` distinguishes it from other forms. */
+  constructor(template, about, key) {
+    this.node = template.content.cloneNode(true).firstElementChild;
+    this.key = key;
+    this.about = about;
+    this.isEdit = Boolean(about.origin.saved);
+    this.isDirty = false; // has the visitor changed anything?
+    this.seen = ""; // the ETag of the command that is edited; "" for a new one; null: replace any
+    this.params = new ParamFields(this.find(".save-params"), about.hiddenHint);
+    this.schedule = new ScheduleFields(this.node);
+    this.find("#save-title").textContent = this.isEdit ? `Edit ${about.name}` : "Save command";
+    this.find(".save-naming").hidden = this.isEdit;
     this.listen();
   }
 
-  onClose() {
-    const { key, origin, edited, seen, isDirty, form, params, schedule } = this;
-    this.kept = this.keeps ? { key, origin, edited, seen, isDirty, form, params, schedule } : null;
-    this.keeps = false;
-    saved.setDialogOpen(this.dialog, false);
-    this.dialog.replaceChildren();
+  find(selector) {
+    return this.node.querySelector(selector);
   }
 
-  /** Gets the form from the server and passes it on, unless the dialog shows another by then. */
-  async load(fill) {
-    const { opening } = this;
+  get fields() {
+    return this.node.elements;
+  }
+
+  listen() {
+    const { saved: name, command, env } = this.fields;
+    this.node.addEventListener("submit", (event) => this.submit(event));
+    this.node.addEventListener("keydown", (event) => submitByKey(event, this.node));
+    this.node.addEventListener("input", (event) => this.onInput(event.target));
+    name.addEventListener("input", () => this.drawNote());
+    command.addEventListener("input", () => this.suggest({ except: this.unfinished }));
+    command.addEventListener("change", () => this.suggest());
+    env.addEventListener("input", () => this.drawReveal());
+    env.addEventListener("change", () => this.suggest());
+    this.find(".save-reveal").addEventListener("click", () => this.reveal());
+    this.find(".save-close").addEventListener("click", () => this.node.closest("dialog").close());
+  }
+
+  // --- Filling ---
+
+  /** Fills the form, which the dialog now shows. */
+  begin() {
+    if (this.about.values) {
+      this.fill({ ...NOTHING, values: this.about.values });
+    } else {
+      this.load();
+    }
+  }
+
+  async load() {
     this.setLoading("Loading…");
-    const form = await ask("saved_form", this.origin);
-    if (opening !== this.opening || !this.dialog.open) {
-      return;
+    const form = await ask("saved_form", this.about.origin);
+    if (!this.node.isConnected) {
+      return; // the dialog was closed
     }
     this.setLoading(form.error ?? "");
     if (!form.error) {
-      this.seen = this.edited ? form.seen : "";
-      fill(form);
+      this.seen = this.isEdit ? form.seen : "";
+      this.fill(form);
     }
   }
 
@@ -167,21 +96,21 @@ export class SaveDialog {
     this.find(".save-loading").hidden = sentence === "";
   }
 
-  fill(form, { name, suggestsNew }) {
-    const { elements } = this.form;
-    elements.saved.value = name;
+  fill(form) {
+    const { fields } = this;
+    fields.saved.value = this.about.name;
     for (const option of OPTIONS) {
-      elements[option].value = form.values[option] ?? "";
+      fields[option].value = form.values[option] ?? "";
     }
     this.params.fill(givenParams(form.params));
-    this.suggest("", suggestsNew);
+    this.suggest({ ticks: !this.isEdit });
     this.schedule.fill(form);
     this.find(".save-more").open = Object.entries(DEFAULTS).some(
-      ([option, value]) => elements[option].value !== value,
+      ([option, value]) => fields[option].value !== value,
     );
     this.drawReveal();
     this.drawNote();
-    (this.edited ? elements.command : elements.saved).focus();
+    (this.isEdit ? fields.command : fields.saved).focus();
     this.find(".save-body").scrollTop = 0;
   }
 
@@ -189,58 +118,57 @@ export class SaveDialog {
 
   /** Warns if a saved command with this name already exists, or if nothing can be saved now. */
   drawNote() {
-    if (!this.dialog.open) {
-      return;
-    }
-    const name = this.form.elements.saved.value.trim();
-    const isKnown = this.edited === "" && Boolean(saved.find(name));
+    const name = this.fields.saved.value.trim();
     const note = this.find("#save-name-note");
-    note.textContent = isKnown ? `Replaces the saved command ${name}.` : NAMES;
-    note.classList.toggle("replaces", isKnown);
-    saved.drawCutOff(this.form, [this.find(".save-now")]);
+    note.textContent = this.replaced ? `Replaces the saved command ${name}.` : NAMES;
+    note.classList.toggle("replaces", this.replaced);
+    saved.drawCutOff(this.node, [this.find(".save-now")]);
+  }
+
+  /** Does the name of a new command belong to another? */
+  get replaced() {
+    return !this.isEdit && Boolean(saved.find(this.fields.saved.value.trim()));
   }
 
   drawReveal() {
-    const hides = this.form.elements.env.value.includes(`=${HIDDEN}`);
-    this.find(".save-reveal").hidden = !hides;
+    this.find(".save-reveal").hidden = !this.fields.env.value.includes(`=${HIDDEN}`);
   }
 
   showWrong(wrong) {
-    showWrong(this.form, wrong);
-    const first = this.form.querySelector('[aria-invalid="true"]');
+    showWrong(this.node, wrong);
+    const first = this.find('[aria-invalid="true"]');
     if (first?.closest(".save-more")) {
       this.find(".save-more").open = true;
     }
     first?.focus();
   }
 
+  // --- Input ---
+
   /** An error disappears once the visitor corrects its field. */
   onInput(field) {
     this.isDirty = true;
     if (field.name && field.getAttribute("aria-invalid") === "true") {
-      showWrong(this.form, {}, [field.name]);
+      showWrong(this.node, {}, [field.name]);
     }
   }
 
-  // --- Input ---
-
   /** The variable at the caret, which is perhaps not typed to its end. */
   get unfinished() {
-    const { command } = this.form.elements;
+    const { command } = this.fields;
     return unfinishedName(command.value.slice(0, command.selectionEnd));
   }
 
-  suggest(except = "", ticks = true) {
-    const { command, env } = this.form.elements;
-    this.params.suggest(command.value, readEnvironment(env.value), { ticks, except });
+  /** `options`: see suggestParams. */
+  suggest(options = {}) {
+    const { command, env } = this.fields;
+    this.params.suggest(command.value, readEnvironment(env.value), options);
   }
 
   async reveal() {
-    const { opening } = this;
-    const { env } = await ask("environment", this.origin);
-    if (env && opening === this.opening) {
-      const field = this.form.elements.env;
-      field.value = revealEnvironment(field.value, env);
+    const { env } = await ask("environment", this.about.origin);
+    if (env) {
+      this.fields.env.value = revealEnvironment(this.fields.env.value, env);
       this.drawReveal();
     }
   }
@@ -249,37 +177,32 @@ export class SaveDialog {
 
   submit(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
-    const { elements } = this.form;
-    const name = this.edited || elements.saved.value.trim();
     const wrong = this.schedule.cron ? unscheduledParams(this.params.rows) : {};
     if (saved.isCutOff) {
       wrong[""] = NOT_SENT;
     }
     this.showWrong(wrong);
-    if (Object.keys(wrong).length > 0) {
-      return;
+    if (Object.keys(wrong).length === 0) {
+      this.send();
     }
-    const replaces = this.edited === "" && saved.find(name);
+  }
+
+  send() {
+    const { fields } = this;
     saved.act("save", {
-      saved: name,
-      origin: this.origin,
-      seen: replaces ? null : this.seen,
-      values: Object.fromEntries(OPTIONS.map((option) => [option, elements[option].value])),
+      saved: fields.saved.value.trim(),
+      origin: this.about.origin,
+      seen: this.replaced ? null : this.seen,
+      values: Object.fromEntries(OPTIONS.map((option) => [option, fields[option].value])),
       params: this.params.asked,
       ...this.schedule.values,
     });
   }
 
-  takeAnswer({ to, wrong, conflict }) {
-    if (!this.dialog.open || to !== "save") {
-      return;
-    }
+  takeAnswer({ wrong = {}, conflict }) {
     if (conflict) {
       this.seen = null; // the visitor was told: the next Save replaces the other version
     }
-    this.showWrong(wrong ?? {});
-    if (!wrong) {
-      this.dialog.close();
-    }
+    this.showWrong(wrong);
   }
 }

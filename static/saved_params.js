@@ -4,14 +4,14 @@
 import { isParamName, newParam, paramRowsHtml, suggestParams } from "./saved_form_text.js";
 
 export class ParamFields {
-  /** `root` is the fieldset. */
-  constructor(root) {
+  /** `root` is the fieldset; `hiddenHint`: what is said about a default that the form hides. */
+  constructor(root, hiddenHint = "same as now") {
     this.root = root;
     this.list = root.querySelector("ul");
     this.name = root.querySelector(".save-new-param");
     this.rows = []; // as newParam makes them
     this.opened = new Set(); // names of the rows whose label and choices are shown
-    this.hiddenHint = "same as now"; // for a default whose value the form hides
+    this.hiddenHint = hiddenHint;
     this.list.addEventListener("input", (event) => this.onInput(event));
     this.list.addEventListener("change", (event) => this.onTick(event));
     this.list.addEventListener("click", (event) => this.onClick(event));
