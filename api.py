@@ -242,7 +242,7 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 @routes.get("/saved")
 def list_saved() -> Response:
     """All saved commands, by name; without `env`, which can be large."""
-    listed = whole_commands(state().store.saved.list())
+    listed = whole_commands()
     for row in listed:
         del row["env"]
     return with_etag({"saved": listed})

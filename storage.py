@@ -70,7 +70,7 @@ from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
 from tailboard.saved_command import SavedCommand
-from tailboard.schedules import Schedule, ScheduleDecision
+from tailboard.schedules import SavedState, Schedule, ScheduleDecision
 from tailboard.sessions import Session
 from tailboard.settings import UNREACHABLE, is_redis
 from tailboard.status import Status
@@ -276,6 +276,9 @@ class SavedCommands(Protocol):
     def list(self) -> Sequence[SavedCommand]:
         """All saved commands, by name. Damaged ones are omitted, and reported by
         `Health.unreadable`."""
+
+    def list_states(self) -> Sequence[SavedState]:
+        """The same, each with its schedule and its runs, in few requests to a server."""
 
     def delete(self, name: str) -> None:
         """Delete a saved command, its schedule and the list of its runs, durably. Its jobs are

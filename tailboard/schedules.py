@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from tailboard.cron import cron_times
 from tailboard.keys import own_key
@@ -43,6 +45,14 @@ class Schedule:
         return replace(
             self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
         )
+
+
+class SavedState(NamedTuple):
+    """A saved command with everything that is stored about it."""
+
+    command: SavedCommand
+    schedule: Schedule
+    runs: Sequence[str]  # IDs of its last jobs, newest first
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1585,6 +1585,17 @@ def test_a_saved_command_from_before_the_limits_can_be_paused(
     assert store.saved.load("a").paused
 
 
+def test_saved_commands_are_listed_with_their_schedules_and_runs(store: WorkerStore) -> None:
+    store.saved.save(hourly())
+    store.saved.save(SavedCommand(saved="a", command="true"))
+    ids = [store.submit(Job(command="true", saved="hourly")).id for _ in range(2)]
+    first, second = store.saved.list_states()
+    assert (first.command.saved, first.schedule.cron, list(first.runs)) == ("a", None, [])
+    assert (second.command, list(second.runs)) == (store.saved.load("hourly"), ids[::-1])
+    assert second.schedule == store.saved.load_schedule("hourly")
+    assert second.schedule.cron == "@hourly"
+
+
 def test_deleting_a_saved_command_keeps_its_jobs(store: WorkerStore) -> None:
     store.saved.save(SavedCommand(saved="a", command="true"))
     job = store.submit(Job(command="true", saved="a"))

@@ -103,7 +103,7 @@ def saved_commands(context: click.Context) -> None:
     """List saved commands, or manage them and their schedules with the commands below."""
     if context.invoked_subcommand is not None:
         return
-    for shown in whole_commands(state().store.saved.list()):
+    for shown in whole_commands():
         echo_line(describe_command(shown))
 
 

@@ -21,7 +21,7 @@ from tailboard.saved_command import (
     encode_command,
     parse_command,
 )
-from tailboard.schedules import Schedule, encode_schedule, parse_schedule
+from tailboard.schedules import SavedState, Schedule, encode_schedule, parse_schedule
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_json_name, utc
 
 RUNS_KEPT = 100  # jobs of a saved command that are remembered as its own
@@ -104,6 +104,12 @@ class SavedFiles:
             else:
                 self._errors.resolved(thing)
         return found
+
+    def list_states(self) -> Sequence[SavedState]:
+        return [
+            SavedState(command, self.load_schedule(command.saved), self.runs(command.saved))
+            for command in self.list()
+        ]
 
     def delete(self, name: str) -> None:
         with self.lock():

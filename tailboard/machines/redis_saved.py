@@ -11,7 +11,7 @@ from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand, check_room, parse_command
-from tailboard.schedules import Schedule, encode_schedule, parse_schedule
+from tailboard.schedules import SavedState, Schedule, encode_schedule, parse_schedule
 from tailboard.values import parse_time, utc
 
 ANY = b"*"  # for save.lua, which no record is equal to
@@ -103,6 +103,22 @@ class RedisSaved:
             self._errors.resolved(thing)
         return found
 
+    def list_states(self) -> Sequence[SavedState]:
+        commands = self.list()
+        names = [command.saved for command in commands]
+        schedules, *runs = self.link.ask(
+            ("HGETALL", self.link.key("schedules")), *map(self._ask_runs, names)
+        )
+        states = zip(commands, names, runs, strict=True)
+        return [
+            SavedState(
+                command,
+                self._parse_schedule(name, schedules.get(name.encode())),
+                self.link.checked(found),
+            )
+            for command, name, found in states
+        ]
+
     def delete(self, name: str) -> None:
         commands: list[Command] = [
             ("HDEL", self.link.key("saved"), name),
@@ -114,25 +130,30 @@ class RedisSaved:
             raise CommandNotFound(f"there is no saved command {name[:80]!r}")
 
     def runs(self, name: str) -> Sequence[str]:
-        key = self.link.key(f"saved-runs:{name}")
-        (found,) = self.link.ask(("LRANGE", key, 0, RUNS_KEPT - 1))
+        (found,) = self.link.ask(self._ask_runs(name))
         return self.link.checked(found)
+
+    def _ask_runs(self, name: str) -> Command:
+        return "LRANGE", self.link.key(f"saved-runs:{name}"), 0, RUNS_KEPT - 1
 
     def load_schedule(self, name: str) -> Schedule:
         return self.read_schedule(name)[1]
 
     def read_schedule(self, name: str) -> tuple[bytes, Schedule]:
-        """(the schedule as it is stored, or b"" if there is none; the same, parsed). A damaged one
-        is parsed as the default `Schedule()`: its times count from the moment a worker reads
-        it."""
+        """(the schedule as it is stored, or b"" if there is none; the same, parsed)."""
         (data,) = self.link.ask(("HGET", self.link.key("schedules"), name))
+        return data or b"", self._parse_schedule(name, data)
+
+    def _parse_schedule(self, name: str, data: bytes | None) -> Schedule:
+        """The schedule as it is stored. A damaged one is parsed as the default `Schedule()`: its
+        times count from the moment a worker reads it."""
         if data is None:
-            return b"", Schedule()
+            return Schedule()
         thing = f"schedules/{name}"
         try:
             schedule = parse_schedule(data)
         except (ValueError, TypeError, RecursionError) as error:
             self._errors.report(thing, JobDamaged(str(error)))
-            return data, Schedule()
+            return Schedule()
         self._errors.resolved(thing)
-        return data, schedule
+        return schedule

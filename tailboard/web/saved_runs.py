@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -65,10 +66,10 @@ class SavedRuns:
             return True
         return False
 
-    def last(self, name: str) -> list[Summary]:
-        """Summaries of the newest jobs of a saved command. Deleted jobs are left out."""
+    def last(self, ids: Sequence[str]) -> list[Summary]:
+        """Summaries of the first of these jobs. Deleted jobs are left out."""
         with self.lock:
-            found = (self._summary(job_id) for job_id in self.store.saved.runs(name))
+            found = (self._summary(job_id) for job_id in ids)
             return list(islice(filter(None, found), RUNS_SHOWN))
 
     def _summary(self, job_id: str) -> Summary | None:

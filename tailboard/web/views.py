@@ -8,7 +8,7 @@ from typing import Any
 
 from tailboard.job import Job
 from tailboard.saved_command import SavedCommand
-from tailboard.schedules import Schedule, next_time
+from tailboard.schedules import SavedState, Schedule, next_time
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import utc
@@ -47,24 +47,26 @@ def pauses_by_queue() -> dict[str, Pause]:
 
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last runs, and how many scheduled times it skipped."""
-    return whole_commands([command])[0]
-
-
-def whole_commands(commands: Iterable[SavedCommand]) -> list[dict[str, Any]]:
-    """The same for several commands."""
+    saved, name = state().store.saved, command.saved
     state().saved_runs.forget_deleted()
-    return [command.as_dict() | runs_and_times(command) for command in commands]
+    return whole_state(SavedState(command, saved.load_schedule(name), saved.runs(name)))
 
 
-def runs_and_times(command: SavedCommand) -> dict[str, Any]:
-    schedule = state().store.saved.load_schedule(command.saved)
-    upcoming = next_time(command, schedule, time.time())
-    runs = state().saved_runs.last(command.saved)
-    return {
+def whole_commands() -> list[dict[str, Any]]:
+    """The same for all saved commands, by name."""
+    states = state().store.saved.list_states()
+    state().saved_runs.forget_deleted()
+    return [whole_state(each) for each in states]
+
+
+def whole_state(saved: SavedState) -> dict[str, Any]:
+    upcoming = next_time(saved.command, saved.schedule, time.time())
+    runs = state().saved_runs.last(saved.runs)
+    return saved.command.as_dict() | {
         "next_run": None if upcoming is None else utc(upcoming),
         "last_run": runs[0] if runs else None,
         "runs": runs,
-        "skipped": skipped_times(schedule),
+        "skipped": skipped_times(saved.schedule),
     }
 
 
