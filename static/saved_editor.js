@@ -3,13 +3,8 @@
 
 import { showWrong, submitByKey } from "./dom.js";
 import { ask } from "./errands.js";
-import {
-  givenParams,
-  HIDDEN,
-  readEnvironment,
-  revealEnvironment,
-  unscheduledParams,
-} from "./saved_form_text.js";
+import { HiddenValues } from "./hidden_values.js";
+import { givenParams, readEnvironment, unscheduledParams } from "./saved_form_text.js";
 import { ParamFields } from "./saved_params.js";
 import { ScheduleFields } from "./saved_schedule.js";
 import { NOT_SENT, saved } from "./saved_state.js";
@@ -33,6 +28,8 @@ export class SaveForm {
     this.seen = ""; // the ETag of the command that is edited; "" for a new one; null: replace any
     this.params = new ParamFields(this.find(".save-params"), about.hiddenHint);
     this.schedule = new ScheduleFields(this.node);
+    const reveal = this.find(".reveal-env");
+    this.environment = new HiddenValues(this.fields.env, reveal, () => about.origin);
     this.find("#save-title").textContent = this.isEdit ? `Edit ${about.name}` : "Save command";
     this.find(".save-naming").hidden = this.isEdit;
     this.listen();
@@ -54,9 +51,7 @@ export class SaveForm {
     name.addEventListener("input", () => this.drawNote());
     command.addEventListener("input", () => this.suggest({ except: this.unfinished }));
     command.addEventListener("change", () => this.suggest());
-    env.addEventListener("input", () => this.drawReveal());
     env.addEventListener("change", () => this.suggest());
-    this.find(".save-reveal").addEventListener("click", () => this.reveal());
     this.find(".save-close").addEventListener("click", () => this.node.closest("dialog").close());
   }
 
@@ -108,7 +103,7 @@ export class SaveForm {
     this.find(".save-more").open = Object.entries(DEFAULTS).some(
       ([option, value]) => fields[option].value !== value,
     );
-    this.drawReveal();
+    this.environment.draw();
     this.drawNote();
     (this.isEdit ? fields.command : fields.saved).focus();
     this.find(".save-body").scrollTop = 0;
@@ -128,10 +123,6 @@ export class SaveForm {
   /** Does the name of a new command belong to another? */
   get replaced() {
     return !this.isEdit && Boolean(saved.find(this.fields.saved.value.trim()));
-  }
-
-  drawReveal() {
-    this.find(".save-reveal").hidden = !this.fields.env.value.includes(`=${HIDDEN}`);
   }
 
   showWrong(wrong) {
@@ -163,14 +154,6 @@ export class SaveForm {
   suggest(options = {}) {
     const { command, env } = this.fields;
     this.params.suggest(command.value, readEnvironment(env.value), options);
-  }
-
-  async reveal() {
-    const { env } = await ask("environment", this.about.origin);
-    if (env) {
-      this.fields.env.value = revealEnvironment(this.fields.env.value, env);
-      this.drawReveal();
-    }
   }
 
   // --- Saving ---

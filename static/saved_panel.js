@@ -2,6 +2,7 @@
    run form, with a field for each of its params. */
 
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
+import { HiddenValues } from "./hidden_values.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { SavedList } from "./saved_list.js";
 import { NOT_SENT, saved } from "./saved_state.js";
@@ -30,6 +31,9 @@ export class SavedPanel {
     this.name = ""; // of the chosen saved command; "" while the run form is shown
     this.linked = {}; // the values in the link that opened the command
     this.drawnParams = ""; // the params whose fields are drawn, as JSON
+    const { env } = runForm.form.elements;
+    const origin = () => ({ job: runForm.source });
+    this.environment = new HiddenValues(env, this.find("reveal-env"), origin);
     runForm.onOpen = () => this.showForm();
     saved.openRun = (name, values) => this.open(name, values);
     this.draw = this.draw.bind(this);
@@ -106,6 +110,7 @@ export class SavedPanel {
     saved.setDialogOpen(this.dialog, true);
     this.name = "";
     this.dialog.classList.remove("listing");
+    this.environment.draw();
     this.draw();
   }
 
