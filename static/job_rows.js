@@ -100,14 +100,14 @@ export function jobRowHtml(job, { statuses, usual, now, watched, paused, named }
   );
 }
 
-/** The job's title and, in the remaining room, the values of its params and the line that explains
-    why it failed. */
+/** The job's title and, in the remaining room, the line that explains why it failed and the values of
+    its params. */
 function nameHtml(job) {
   const given = Object.entries(job.values ?? {}).map(([name, value]) => `${name}=${value}`);
   const values =
     given.length > 0 ? `<span class="values">${escapeHtml(given.join(" "))}</span>` : "";
   const hint = job.hint ? `<span class="hint">${escapeHtml(job.hint)}</span>` : "";
-  return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${values}${hint}</span>`;
+  return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}${values}</span>`;
 }
 
 /** Who started the job, in one or two letters. A schedule is nobody. */
