@@ -13,7 +13,7 @@ export class ListedJobs {
     this.newest = []; // the jobs of the newest page
     this.page = null; // { next, counts, more, skipped, searched } of the newest page
     this.exact = null; // counts of all matching jobs, by status: { counts, complete }
-    this.kept = new Map(); // filters as JSON -> { newest, older, end, exact }
+    this.kept = new Map(); // key of the filters -> { newest, older, end, exact }
     this.forgetOlder();
   }
 
@@ -42,12 +42,12 @@ export class ListedJobs {
       older jobs may be out of date. */
   exchange(filters) {
     const { newest, older, end, exact } = this;
-    this.kept.set(JSON.stringify(this.filters), { newest, older, end, exact });
+    this.kept.set(keyOf(this.filters), { newest, older, end, exact });
     if (this.kept.size > MOST_KEPT) {
       this.kept.delete(this.kept.keys().next().value);
     }
     const none = { newest: [], older: [], end: null, exact: null };
-    Object.assign(this, none, this.kept.get(JSON.stringify(filters)));
+    Object.assign(this, none, this.kept.get(keyOf(filters)));
     this.end &&= { ...this.end, isOld: true };
     this.filters = filters;
   }
@@ -113,15 +113,20 @@ export class ListedJobs {
     return { counts, counted: isWhole ? filters.status || "all" : "" };
   }
 
+  /** The jobs that the list showed when it last had these filters, without those that are known not
+      to match any longer; undefined if it never had. */
+  lastShown(filters) {
+    const kept = this.kept.get(keyOf(filters));
+    const jobs =
+      kept && [...kept.newest, ...kept.older].map((job) => this.known.get(job.id) ?? job);
+    return jobs?.filter((job) => isListed(job, filters));
+  }
+
   /** A guess at what other filters select, from the jobs that the page knows. `totals` are the
       numbers of all jobs, by status. */
   guess(filters, totals) {
     const known = [...this.known.values()].filter((job) => matchesSearch(job, filters));
-    const jobs = known.filter(
-      (job) =>
-        (!filters.status || job.status === filters.status) &&
-        (!filters.before || job.id < filters.before),
-    );
+    const jobs = this.lastShown(filters) ?? known.filter((job) => isListed(job, filters));
     const counts = isSearch(filters) ? countStatuses(known) : totals;
     return {
       jobs: jobs.sort((one, other) => (one.id < other.id ? 1 : -1)),
@@ -132,6 +137,15 @@ export class ListedJobs {
       counted: isSearch(filters) ? "" : "all",
     };
   }
+}
+
+function keyOf(filters) {
+  return JSON.stringify(Object.entries(filters ?? {}).sort());
+}
+
+/** Does a job that matches the search also have the chosen status, and is it old enough? */
+function isListed(job, { status, before }) {
+  return (!status || job.status === status) && (!before || job.id < before);
 }
 
 /** Does the server have to read jobs, rather than only list them, to find those that match? */
