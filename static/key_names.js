@@ -17,11 +17,10 @@ export function formatKey(key) {
   return `${prefix}${shown}`;
 }
 
-/** Adapts the key hints in the HTML of a component: elements with the class `key-hint`, and
-    placeholders that end with a key after two spaces. */
+/** Adapts the key hints in the HTML of a component to a Mac or a touch screen: elements with the
+    class `key-hint`, and placeholders that end with a key after two spaces. */
 export function adaptKeyHints(root) {
   for (const node of root.querySelectorAll(".key-hint")) {
-    node.hidden = isTouch;
     node.textContent = node.textContent.replace(/Ctrl\+(\w+)/, (_, name) =>
       formatKey(`Mod+${name}`),
     );

@@ -14,7 +14,7 @@ import { addShortcut } from "./shortcuts.js";
 const KEY = "Mod+k";
 const RELEASE_DELAY = 1000; // milliseconds
 const PLACEHOLDER = "Jobs, saved commands, actions…";
-const HTML = `<dialog class="palette" aria-label="Palette">
+const HTML = `<dialog class="palette" aria-label="Command palette">
   <div class="palette-find">
     <input class="palette-field" role="combobox" aria-expanded="true" aria-controls="palette-list"
       aria-autocomplete="list" aria-label="Find a job, a saved command or an action"
@@ -51,7 +51,7 @@ export class Palette {
     this.form = new PaletteForm(this.find("palette-form"), () => this.dialog.close());
     this.draw = this.draw.bind(this);
     this.listen();
-    addShortcut(KEY, "find a job, a saved command or an action", () => this.open(), "Page");
+    addShortcut(KEY, "command palette: jobs, saved commands, actions", () => this.open(), "Page");
   }
 
   find(name) {

@@ -11,12 +11,13 @@ import { shortcutActions } from "./shortcuts.js";
 import { setTheme, THEMES } from "./theme.js";
 
 const RECENT = 5; // jobs that are offered before anything is typed
-const NOT_OFFERED = ["j", "k", "Mod+k"]; // keys that make no sense here
+const FIRST_SAVED = 8; // saved commands, as well
+const NOT_OFFERED = ["j", "k", "Mod+k", "Escape"]; // keys that make no sense here
 const DIGIT = /^\d$/; // each status has an item of its own
 
 /** The items for a text; `found` are the jobs that the API has found for it. */
 export function paletteItems(wanted, found) {
-  return [...jobItems(wanted, found), ...savedItems(), ...actionItems(), ...queueItems()];
+  return [...jobItems(wanted, found), ...savedItems(wanted), ...actionItems(), ...queueItems()];
 }
 
 // --- Jobs ---
@@ -52,8 +53,9 @@ function jobItem(job, isFound) {
 
 // --- Saved commands ---
 
-function savedItems() {
-  return (saved.commands ?? []).map((command) => ({
+function savedItems(wanted) {
+  const commands = saved.commands ?? [];
+  return (wanted ? commands : commands.slice(0, FIRST_SAVED)).map((command) => ({
     key: `saved ${command.saved}`,
     group: "Saved commands",
     text: `Run ${command.saved}`,

@@ -2,6 +2,7 @@
    dialog shows the form of a saved command. */
 
 import { closeWhenRemoved } from "./dom.js";
+import { adaptKeyHints } from "./key_names.js";
 import { page } from "./page_state.js";
 import { SaveForm } from "./saved_editor.js";
 import { saved } from "./saved_state.js";
@@ -11,6 +12,7 @@ class SaveDialog {
   constructor(root) {
     this.dialog = root.querySelector(".save-dialog");
     this.template = root.querySelector(".save-template");
+    adaptKeyHints(this.template.content);
     this.form = null; // the form that is shown; it exists only while the dialog is open
     this.kept = null; // a changed form that Escape has closed
     this.onAnswer = (event) => this.takeAnswer(event.detail);

@@ -101,6 +101,6 @@ def test_the_palette_pauses_queues_filters_and_changes_the_theme(
     page.keyboard.press("Enter")
     expect(page.locator(":root")).to_have_attribute("data-theme", "dark")
     page.get_by_role("button", name="More", exact=True).click()
-    page.get_by_role("button", name="Find or do").click()  # a phone has no keys
+    page.get_by_role("button", name="Command palette").click()  # a phone has no keys
     page.get_by_role("option", name="Show keyboard shortcuts").click()
     expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
