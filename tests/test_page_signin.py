@@ -54,8 +54,13 @@ def wait_for_list(page: Page) -> None:
     expect(token_field(page)).to_be_hidden()
 
 
-def sign_out(page: Page) -> None:
+def open_menu(page: Page) -> None:
     page.get_by_role("button", name="More", exact=True).click()
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
+
+
+def sign_out(page: Page) -> None:
+    open_menu(page)
     page.get_by_role("button", name="Sign out").click()
 
 
@@ -104,7 +109,7 @@ def test_signing_out_ends_the_session_in_all_tabs(
     sign_in(page, locked_site.url)
     wait_for_list(new_page)  # which has waited for the token
     key = session_key(page)
-    page.get_by_role("button", name="More", exact=True).click()
+    open_menu(page)
     expect(page.get_by_text("Signed in as anna")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     for tab in (page, new_page):
@@ -120,7 +125,7 @@ def test_signing_out_ends_the_session_in_all_tabs(
 def test_without_keeping_it_nothing_is_stored(locked_site: Site, page: Page) -> None:
     before = set(session_files(locked_site))
     sign_in(page, locked_site.url, TOKEN, keep=False)
-    page.get_by_role("button", name="More", exact=True).click()
+    open_menu(page)
     expect(page.get_by_text("Signed in", exact=True)).to_be_visible()
     assert "tailboard.session" not in stored(page) and TOKEN not in str(stored(page))
     assert set(session_files(locked_site)) == before
