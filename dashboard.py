@@ -25,7 +25,7 @@ from starlette.middleware import Middleware
 from tailboard.page.client import ApiClient, ApiError, Refused, job_path, saved_path
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
-from tailboard.page.errands import ERRANDS, describe_error, load_origin, put_saved
+from tailboard.page.errands import ERRANDS, describe_error, find_origin, load_origin, put_saved
 from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
 from tailboard.page.guard import OriginGuard, locate_visitor
 from tailboard.page.loads import (
@@ -123,7 +123,7 @@ def on_submit() -> None:
     event: SubmitEvent = component_state("page_header", "submit", {})
     try:
         client = api_client()
-        source, _ = load_origin(client, {"job": event.get("source", "")})
+        source = find_origin(client, {"job": event.get("source", "")})
         body, wrong = parse_form(event.get("values", {}), source.get("env"))
         if wrong:
             answer_header(wrong=wrong)
@@ -223,7 +223,7 @@ def on_saved_save() -> None:
     name, seen = form["saved"], form["seen"]
     try:
         client = api_client()
-        body, wrong = parse_saved_form(form, load_origin(client, form["origin"])[0])
+        body, wrong = parse_saved_form(form, find_origin(client, form["origin"]))
         if wrong:
             answer_saved("save", name, wrong=wrong)
             return

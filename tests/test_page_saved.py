@@ -147,6 +147,7 @@ def test_an_edit_does_not_silently_overwrite_that_of_another_person(site: Site, 
     expect(editor(page).get_by_text("Someone else has changed or deleted")).to_be_visible()
     expect(editor(page).get_by_role("textbox", name="Command")).to_have_value("echo mine")
     assert site.storage.saved.load("contested").command == "echo theirs"
+    site.storage.saved.delete("contested")
     press_save(page)
     expect(editor(page)).to_be_hidden()
     assert site.storage.saved.load("contested").command == "echo mine"

@@ -152,6 +152,16 @@ def load_origin(client: ApiClient, origin: Mapping[str, Any]) -> tuple[Job, str]
     return found, answer.headers.get("ETag", "")
 
 
+def find_origin(client: ApiClient, origin: Mapping[str, Any]) -> Job:
+    """The same job or saved command; empty if it was deleted."""
+    try:
+        return load_origin(client, origin)[0]
+    except ApiError as error:
+        if error.status == 404:
+            return {}
+        raise
+
+
 def put_saved(client: ApiClient, name: str, body: Job, seen: str | None) -> bool:
     """Save a command. Returns False if it is not the one with the ETag `seen`, because someone else
     has changed it."""
