@@ -119,7 +119,7 @@ function paramRowHtml(row, { isFirst, isOpen, hiddenHint }) {
     `<label class="save-check"><input type="checkbox" data-set="required" ` +
     `aria-label="${name} is required" ${checked(row.required)}>required</label>` +
     `<button type="button" class="param-more" aria-expanded="${isOpen}" ` +
-    `aria-label="Label and choices of ${name}">⋯</button>` +
+    `title="Label and choices" aria-label="Label and choices of ${name}">⋯</button>` +
     `<p class="wrong" id="param-wrong-${name}" data-field="param ${name}" role="alert"></p>` +
     `${extraHtml(row, name, isFirst, isOpen)}</li>`
   );
