@@ -16,10 +16,11 @@ class SignIn {
     this.root = root;
     this.data = null;
     this.offered = ""; // the stored key that the server is trying; none is offered twice
+    this.reason = ""; // why another tab has ended the session
     this.answered = null; // number of the last answer that was handled; Streamlit repeats it
     this.find("sign-in-form").addEventListener("submit", (event) => this.submit(event));
     this.find("sign-in-token").addEventListener("input", () => this.showWrong(""));
-    onSessionChange((old, now) => this.onOtherTab(old, now));
+    onSessionChange((old, now, reason) => this.onOtherTab(old, now, reason));
   }
 
   find(name) {
@@ -53,10 +54,10 @@ class SignIn {
       this.offer(stored);
       return;
     }
-    let { wrong } = this.data;
+    let wrong = this.data.wrong || this.reason;
     if (stored && stored.key === this.data.rejected) {
       wrong = describeEnd(stored);
-      forgetSession();
+      forgetSession(wrong);
     }
     if (page.listed !== null) {
       reload(wrong);
@@ -93,6 +94,7 @@ class SignIn {
       this.showWrong("Enter your token.");
       return;
     }
+    this.reason = "";
     this.showWrong("");
     this.find("sign-in-submit").textContent = "Signing in…";
     const keep = this.find("sign-in-keep").checked;
@@ -100,13 +102,14 @@ class SignIn {
   }
 
   /** Another tab has signed in or out: this one does the same. */
-  onOtherTab(old, now) {
+  onOtherTab(old, now, reason) {
     if (!this.root.isConnected || !this.data) {
       return;
     }
     if (this.data.asks && now) {
       this.ask();
     } else if (!this.data.asks && old && !now) {
+      this.reason = reason;
       this.component.setTriggerValue("leave", old.key);
     }
   }

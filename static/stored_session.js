@@ -22,6 +22,14 @@ function parseSession(text) {
   }
 }
 
+function parseReason(text) {
+  try {
+    return String(JSON.parse(text)?.reason ?? "");
+  } catch {
+    return "";
+  }
+}
+
 export function storeSession({ key, expires_at }) {
   try {
     localStorage.setItem(ITEM, JSON.stringify({ key, expires_at }));
@@ -30,19 +38,24 @@ export function storeSession({ key, expires_at }) {
   }
 }
 
-export function forgetSession() {
+/** Removes the session. The other tabs learn the reason, if there is one to show. */
+export function forgetSession(reason = "") {
   try {
+    if (reason) {
+      localStorage.setItem(ITEM, JSON.stringify({ reason }));
+    }
     localStorage.removeItem(ITEM);
   } catch {
     // Then there is none.
   }
 }
 
-/** Another tab has stored or removed a session: calls `act` with the old and the new one. */
+/** Another tab has stored or removed a session: calls `act` with the old one, the new one and the
+    reason. */
 export function onSessionChange(act) {
   addEventListener("storage", (event) => {
     if (event.key === ITEM || event.key === null) {
-      act(parseSession(event.oldValue), storedSession());
+      act(parseSession(event.oldValue), storedSession(), parseReason(event.newValue));
     }
   });
 }
