@@ -20,6 +20,7 @@ const STYLES = [
   "log_pane.css",
   "log_head.css",
   "log_lines.css",
+  "log_find.css",
   "key_sheet.css",
   "palette.css",
   "sign_in.css",

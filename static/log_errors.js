@@ -11,12 +11,13 @@ const MOST_TICKS = 200;
 const KNOWN = 20; // logs whose errors are remembered
 
 export class LogErrors {
-  /** `goTo(offset)` shows another place in the log. */
-  constructor(find, view, patterns, goTo) {
+  /** `goTo(offset)` shows another place in the log; `moved()` is called when an error is shown. */
+  constructor({ find, view, patterns, goTo, moved }) {
     this.find = find;
     this.view = view;
     this.patterns = patterns;
     this.goTo = goTo;
+    this.moved = moved;
     this.known = new Map(); // job ID -> the errors of its log
     this.shown = false; // is the number of errors shown?
     this.setJob("");
@@ -152,6 +153,7 @@ export class LogErrors {
     if (!this.view.hasOffset(target)) {
       await this.goTo(target);
     }
+    this.moved();
     this.point(target);
     this.update();
   }

@@ -1,241 +1,392 @@
-/* Finds text in a log: first in the lines in the view, then in the whole log through the API. */
+/* Finds text in a log: selects a match, steps to others, and shows which one of how many it is.
 
-import { formatCount } from "./format.js";
-import { expectUnreachable, fetchMatches } from "./log_stream.js";
-import { findMatches, linesAround } from "./log_text.js";
+   log_matches.js asks the API, which searches the whole log. While the browser cannot reach it, the
+   lines in the view are searched instead, and the counter says so. A match is a line: the counter,
+   the steps and the filter all count lines. */
 
-const COUNT_DELAY = 300; // milliseconds after the last key
+import { FindField } from "./find_field.js";
+import { describeFound, describeMistake } from "./find_text.js";
+import { LogAnsi } from "./log_ansi.js";
+import { LogFilter } from "./log_filter.js";
+import { LogHighlights, rowOf } from "./log_highlights.js";
+import { LogMatches } from "./log_matches.js";
+import { LogMinimap } from "./log_minimap.js";
+import { expectUnreachable, Unreachable, WrongSearch } from "./log_stream.js";
+
+const TYPING_DELAY = 120; // milliseconds after the last key
 const REDRAW_DELAY = 200; // milliseconds between searches while lines arrive
-const AROUND = 2; // lines shown around each match with "Only matches"
-const PAGE = 1000; // matches in one answer, the most that the API allows
-const PAGES = 10; // pages to request at most when stepping down
+const COUNT_INTERVAL = 1000; // milliseconds between two counts of a log that grows, at least
+const COUNT_SHARE = 10; // of the time, at most one part in so many is spent on counting
 
 export class LogFind {
-  /** `goTo(offset)` shows another place in the log. */
-  constructor(find, view, goTo) {
+  /** `find` returns nodes of the pane by class; `moved()` is called when another place of the log
+      is shown. */
+  constructor({ find, view, source, moved }) {
     this.find = find;
     this.view = view;
-    this.goTo = goTo;
-    this.jobId = "";
-    this.ranges = []; // matches in the view, in order
-    this.place = 0; // index of the selected match in `ranges`
-    this.total = null; // matches in the whole log: { count, complete }
-    this.field = find("find-field");
-    this.field.addEventListener("input", () => this.start());
-    this.field.addEventListener("keydown", (event) => this.onKey(event));
-    find("previous-match").addEventListener("click", () => this.step(-1));
-    find("next-match").addEventListener("click", () => this.step(1));
-    find("only-matches").addEventListener("change", () => this.showOnlyMatches());
+    this.source = source;
+    this.moved = moved;
+    this.highlights = new LogHighlights(() => this.redrawSoon());
+    this.filter = new LogFilter(find("filtered"), {
+      lineHtml: (line) => view.lineHtml(line, new LogAnsi()),
+      open: (offset) => this.leaveFilter(offset),
+      drawn: () => this.drawHighlights(),
+    });
+    this.minimap = new LogMinimap(find("match-ticks"), { view, source }, (offset) =>
+      this.selectPlace(offset),
+    );
+    this.field = new FindField(find, () => this.start());
+    this.anchor = 0; // the offset from which the first match is searched
+    this.steps = Promise.resolve(); // the last of the steps, which run one after the other
+    this.forget();
+    this.listen();
   }
 
-  get wanted() {
-    return this.field.value;
-  }
-
-  /** Switches to another log. The text to find is kept, the matches are not. */
-  setJob(jobId) {
-    this.jobId = jobId;
-    this.total = null;
-    this.ranges = [];
-    if (this.wanted) {
-      this.countAll();
-    }
+  listen() {
+    this.find("find-field").addEventListener("keydown", (event) => this.onKey(event));
+    const on = (name, act) => this.find(name).addEventListener("click", act);
+    on("previous-match", () => this.step(-1));
+    on("next-match", () => this.step(1));
+    on("filter-lines", () => this.toggleFilter());
+    this.find("filtered").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") {
+        event.preventDefault();
+        this.leaveFilter();
+      }
+    });
   }
 
   onKey(event) {
-    if (event.key === "Enter") {
-      this.step(event.shiftKey ? -1 : 1);
-    } else if (event.key === "Escape") {
-      this.field.value = "";
+    const by = { ArrowDown: 1, ArrowUp: -1, Enter: event.shiftKey ? -1 : 1 }[event.key];
+    if (by) {
+      event.preventDefault();
+      this.step(by);
+    } else if (event.key === "Escape" && this.field.query.text) {
+      this.field.clear();
       this.start();
       this.view.element.focus();
     }
   }
 
-  start() {
-    this.total = null;
-    this.search();
-    this.place = this.nearest();
-    this.show();
-    this.showOnlyMatches();
-    this.countAll();
+  // --- The query ---
+
+  /** Forgets the matches, which belong to another query or log. */
+  forget() {
+    clearTimeout(this.typingTimer);
+    clearTimeout(this.countTimer);
+    this.typingTimer = null;
+    this.countTimer = null;
+    this.matches?.abort();
+    this.matches = null;
+    this.current = null; // the selected match, { offset, line, text }
+    this.index = null; // its place among all matches, from 0; null if not known
+    this.total = null; // { lines, places, complete } of the whole log
+    this.counted = 0; // the size of the log at that time
+    this.mistake = ""; // in the regular expression
+    this.isLocal = false; // are only the lines in the view searched?
   }
 
-  /** The lines have changed. The selected match stays selected if it still exists. */
-  update() {
-    if (this.wanted) {
-      this.redrawTimer ??= setTimeout(() => this.redraw(), REDRAW_DELAY);
+  /** Switches to another log. The text to find is kept, and nothing is selected yet. */
+  setJob() {
+    this.forget();
+    this.setFiltering(false);
+    this.highlights.setQuery(this.field.query);
+    this.minimap.clear();
+    this.field.write("");
+  }
+
+  /** Another query: shows its first match, from the place where the user began to type. */
+  start() {
+    if (
+      !this.filter.isOpen &&
+      !this.view.isVisible(this.view.element.querySelector(".found-line"))
+    ) {
+      this.anchor = this.topOffset;
     }
+    this.forget();
+    this.highlights.setQuery(this.field.query);
+    this.view.moveMark("found-line", null);
+    if (this.field.query.text === "") {
+      this.minimap.clear();
+      this.setFiltering(false);
+      this.drawHighlights();
+      this.show();
+      return;
+    }
+    this.drawHighlights();
+    this.typingTimer = setTimeout(() => this.run(), TYPING_DELAY);
+  }
+
+  get topOffset() {
+    return Number(this.view.visible[0]?.dataset.offset ?? 0);
+  }
+
+  makeMatches() {
+    this.matches ??= new LogMatches(this.source.jobId, this.field.query);
+    return this.matches;
+  }
+
+  async run() {
+    clearTimeout(this.typingTimer);
+    this.typingTimer = null;
+    this.field.writeIfSlow("Searching…");
+    await this.attempt(
+      async (matches) => {
+        const first = await matches.from(this.anchor);
+        if (first && matches === this.matches) {
+          await this.select(first);
+        }
+        await (first ? this.count() : Promise.all([this.count(), this.refilter()]));
+      },
+      () => this.stepInView(0),
+    );
+  }
+
+  /** Asks the API. If it cannot be reached, `act` is replaced by `local`, which uses the lines in
+      the view. What arrives too late, for another query, is dropped. */
+  async attempt(act, local = () => this.searchView()) {
+    const matches = this.makeMatches();
+    try {
+      if (this.source.isServed) {
+        throw new Unreachable();
+      }
+      await act(matches);
+      this.isLocal = false;
+    } catch (error) {
+      this.onError(error, matches, local);
+    }
+    if (matches === this.matches) {
+      this.show();
+    }
+  }
+
+  onError(error, matches, local) {
+    if (error instanceof WrongSearch && matches === this.matches) {
+      this.mistake = describeMistake(error.message);
+      this.minimap.clear();
+    } else if (!(error instanceof WrongSearch)) {
+      expectUnreachable(error);
+      if (matches === this.matches) {
+        local();
+      }
+    }
+  }
+
+  // --- The selected match ---
+
+  /** Selects the next or previous match. The steps of a held key run one after the other. */
+  step(by) {
+    this.steps = this.steps.then(() => this.stepNow(by));
+    return this.steps;
+  }
+
+  async stepNow(by) {
+    if (this.field.query.text === "" || this.mistake) {
+      return;
+    }
+    if (this.typingTimer) {
+      await this.run(); // Enter came before the first match was shown
+    }
+    const act = async (matches) => {
+      const from = this.current?.offset ?? (by > 0 ? this.topOffset - 1 : this.topOffset);
+      const found = await matches.step(from, by);
+      if (!found || matches !== this.matches) {
+        return;
+      }
+      this.index = this.indexAfter(found.wraps, by);
+      this.anchor = found.match.offset;
+      await this.select(found.match);
+      if (this.index === null) {
+        await this.count();
+      }
+    };
+    await this.attempt(act, () => this.stepInView(by));
+  }
+
+  indexAfter(wraps, by) {
+    if (wraps) {
+      const last = this.total?.complete ? this.total.lines - 1 : null;
+      return by > 0 ? 0 : last;
+    }
+    return this.index === null ? null : this.index + by;
+  }
+
+  /** Shows a match, which need not be loaded. */
+  async select(match) {
+    this.current = match;
+    if (this.filter.isOpen) {
+      await this.filter.show(this.matches, match.offset);
+    } else {
+      await this.reveal(match.offset);
+    }
+    this.show();
+  }
+
+  /** Selects the match of a tick in the minimap. */
+  async selectPlace(offset) {
+    this.index = null;
+    this.anchor = offset;
+    await this.select({ offset });
+    await this.attempt(() => this.count());
+  }
+
+  /** Loads the lines around an offset if they are not in the view, and scrolls there. */
+  async reveal(offset) {
+    if (!this.view.hasOffset(offset) && !(await this.source.loadPlace(offset))) {
+      return;
+    }
+    const line = this.view.lineAt(offset) ?? this.view.lines[0];
+    this.view.moveMark("found-line", line ?? null);
+    if (line) {
+      this.view.scrollToLine(line);
+      this.drawHighlights();
+      this.highlights.scrollAcross(this.view.element, line);
+    }
+    this.moved();
+  }
+
+  // --- The whole log ---
+
+  async count() {
+    const { matches, current } = this;
+    const begun = Date.now();
+    const { size } = this.source;
+    const found = await matches.count(current?.offset ?? null);
+    if (matches !== this.matches) {
+      return;
+    }
+    this.total = found;
+    this.counted = size;
+    this.countLength = Date.now() - begun;
+    if (current === this.current && current) {
+      this.index = found.lines_before;
+    }
+    this.minimap.draw(found.places);
+    this.show();
+  }
+
+  /** Counts again once the log has grown. A count of a long log takes a while, so counts are rarer
+      then. */
+  countLater() {
+    if (!this.matches || this.isLocal || this.source.size <= this.counted || !this.total) {
+      return;
+    }
+    const delay = Math.max(COUNT_INTERVAL, COUNT_SHARE * this.countLength);
+    this.countTimer ??= setTimeout(() => {
+      this.countTimer = null;
+      this.attempt(async () => {
+        await this.count();
+        await this.filter.loadNew();
+      });
+    }, delay);
+  }
+
+  // --- The lines in the view ---
+
+  /** The lines have changed. */
+  update() {
+    if (this.field.query.text !== "") {
+      this.redrawSoon();
+    }
+  }
+
+  redrawSoon() {
+    this.redrawTimer ??= setTimeout(() => this.redraw(), REDRAW_DELAY);
   }
 
   redraw() {
     this.redrawTimer = null;
-    this.search();
-    this.place = Math.min(this.place, Math.max(0, this.ranges.length - 1));
-    this.show();
-    this.showOnlyMatches();
-  }
-
-  // --- In the view ---
-
-  search() {
-    this.ranges = [];
-    if (!this.wanted) {
-      return;
-    }
-    const walk = document.createTreeWalker(this.view.element, NodeFilter.SHOW_TEXT);
-    while (walk.nextNode()) {
-      for (const [begin, end] of findMatches(walk.currentNode.data, this.wanted)) {
-        const range = new Range();
-        range.setStart(walk.currentNode, begin);
-        range.setEnd(walk.currentNode, end);
-        this.ranges.push(range);
-      }
-    }
-  }
-
-  /** The index of the match nearest to the visible middle. */
-  nearest() {
-    const { top, height } = this.view.element.getBoundingClientRect();
-    const eye = top + height / 2;
-    let best = 0;
-    let least = Infinity;
-    this.ranges.forEach((range, index) => {
-      const distance = Math.abs(range.getBoundingClientRect().top - eye);
-      if (distance < least) {
-        least = distance;
-        best = index;
-      }
-    });
-    return best;
-  }
-
-  async step(by) {
-    const place = this.place + by;
-    if (place >= 0 && place < this.ranges.length) {
-      this.place = place;
+    this.drawHighlights();
+    this.minimap.redraw();
+    const isNewLog = this.field.query.text !== "" && !this.matches; // the text was kept
+    if (this.isLocal && this.source.isServed) {
+      this.searchView();
       this.show();
-      this.scrollToMatch();
-    } else if (this.wanted && !(await this.stepOutside(by)) && this.ranges.length > 0) {
-      this.place = by > 0 ? 0 : this.ranges.length - 1;
-      this.show();
-      this.scrollToMatch();
+    } else if (this.source.isLoaded && (isNewLog || this.isLocal)) {
+      this.attempt(() => this.count());
+    }
+    this.countLater();
+  }
+
+  drawHighlights() {
+    const element = this.filter.isOpen ? this.filter.element : this.view.element;
+    this.highlights.draw(element, element.querySelector(".found-line"));
+  }
+
+  /** Without the API: finds the matching lines in the view. */
+  searchView() {
+    const lines = this.highlights.findRanges(this.view.element).map(([line]) => line);
+    const rows = lines.filter((line) => line.dataset.offset !== undefined).map(rowOf);
+    const index = rows.findIndex(({ offset }) => offset === this.current?.offset);
+    this.isLocal = true;
+    this.total = { lines: rows.length, places: rows.map(({ offset }) => offset), complete: true };
+    this.index = index < 0 ? null : index;
+    this.minimap.draw(this.total.places);
+    if (this.filter.isOpen) {
+      this.filter.showRows(this.matches, rows);
     }
   }
 
-  scrollToMatch() {
-    const range = this.ranges[this.place];
-    const line = range.startContainer.parentElement.closest(".line");
-    this.view.scrollToLine(line);
+  /** Without the API: selects the match that is `by` places further in the view. */
+  stepInView(by) {
+    this.searchView();
+    const { places, lines } = this.total;
+    if (lines > 0) {
+      const below = places.findIndex((offset) => offset >= this.anchor);
+      this.index = this.index === null ? Math.max(0, below) : (this.index + by + lines) % lines;
+      this.select({ offset: places[this.index] });
+    }
   }
 
+  // --- The counter ---
+
+  /** Writes the counter; it keeps its text until the number of matches is known. */
   show() {
-    const now = this.ranges.slice(this.place, this.place + 1);
-    CSS.highlights?.set("found", new Highlight(...this.ranges));
-    CSS.highlights?.set("found-now", new Highlight(...now));
-    this.find("found").textContent = this.wanted ? this.describe() : "";
-  }
-
-  describe() {
-    const here = this.ranges.length;
-    const place = here > 0 ? this.place + 1 : 0;
-    const text = `${formatCount(place)} of ${formatCount(here)}`;
-    if (!this.total || (this.total.complete && this.total.count <= here)) {
-      return text;
-    }
-    const sure = this.total.complete ? "" : "at least ";
-    return `${text} here · ${sure}${formatCount(this.total.count)} in the whole log`;
-  }
-
-  showOnlyMatches() {
-    const only = this.find("only-matches").checked && this.ranges.length > 0;
-    this.view.element.classList.toggle("only-matches", only);
-    if (!only) {
+    if (this.field.query.text !== "" && !this.mistake && this.total === null) {
       return;
     }
-    const lines = [...this.view.lines];
-    const places = new Map(lines.map((line, index) => [line, index]));
-    const matching = this.ranges.map((range) =>
-      places.get(range.startContainer.parentElement.closest(".line")),
-    );
-    const shown = linesAround(matching, AROUND, lines.length);
-    lines.forEach((line, index) => {
-      line.classList.toggle("near", shown.has(index));
-    });
+    const words = this.mistake || describeFound(this.total, this.index);
+    const where = this.isLocal && words ? " in the lines shown" : "";
+    this.field.write(this.field.query.text === "" ? "" : words + where, this.mistake !== "");
   }
 
-  // --- In the whole log ---
+  // --- Only the matching lines ---
 
-  countAll() {
-    clearTimeout(this.countTimer);
-    this.aborter?.abort();
-    if (!this.wanted) {
-      return;
-    }
-    this.aborter = new AbortController();
-    this.countTimer = setTimeout(() => this.fetchCount(this.aborter.signal), COUNT_DELAY);
-  }
-
-  async fetchCount(signal) {
-    try {
-      this.total = await fetchMatches(this.jobId, { q: this.wanted, count: 1 }, signal);
-      this.show();
-    } catch (error) {
-      expectUnreachable(error);
+  toggleFilter() {
+    if (this.filter.isOpen) {
+      this.leaveFilter();
+    } else {
+      this.setFiltering(true);
+      this.attempt(() => this.refilter());
     }
   }
 
-  /** Goes to the next match outside the view; resolves to false if there is none. */
-  async stepOutside(by) {
-    try {
-      const offset = by < 0 ? await this.offsetBefore() : await this.offsetAfter();
-      if (offset === null) {
-        return false;
-      }
-      await this.goTo(offset);
-      this.search();
-      this.place = by < 0 ? this.placeAt(offset, -1) : this.placeAt(offset, 1);
-      this.show();
-      return true;
-    } catch (error) {
-      expectUnreachable(error);
-      return false;
+  setFiltering(on) {
+    this.find("filter-lines").setAttribute("aria-pressed", String(on));
+    if (on) {
+      this.filter.open(this.view.digits);
+    } else {
+      this.filter.close();
     }
   }
 
-  async offsetBefore() {
-    const before = this.view.first.offset;
-    if (!before) {
-      return null;
+  /** Fills the filter again, for another query. */
+  async refilter() {
+    if (this.filter.isOpen) {
+      const isAtEnd = this.view.following && !this.current;
+      const offset = this.current?.offset ?? (isAtEnd ? null : this.topOffset);
+      await this.filter.fill(this.matches, offset);
     }
-    const { matches } = await fetchMatches(this.jobId, { q: this.wanted, before, limit: 1 });
-    return matches[0]?.offset ?? null;
   }
 
-  /** The first match after the view. The API searches from the end, so this keeps the last one
-      found. */
-  async offsetAfter() {
-    const after = this.view.last.offset;
-    const parameters = { q: this.wanted, limit: PAGE };
-    let found = null;
-    for (let asked = 0; asked < PAGES; asked += 1) {
-      const { matches, next } = await fetchMatches(this.jobId, parameters);
-      const further = matches.filter((match) => match.offset > after);
-      found = further.at(-1)?.offset ?? found;
-      if (further.length < matches.length || next === null) {
-        break;
-      }
-      parameters.before = next;
+  /** Shows all lines again: where the user was, or at an offset. */
+  async leaveFilter(offset = null) {
+    this.setFiltering(false);
+    this.view.element.focus();
+    if (offset !== null) {
+      this.anchor = offset;
+      await this.reveal(offset);
     }
-    return found;
-  }
-
-  /** The index of the first (or, upwards, the last) match in the line at an offset. */
-  placeAt(offset, by) {
-    const line = this.view.lineAt(offset);
-    const inLine = this.ranges.flatMap((range, index) =>
-      line?.contains(range.startContainer) ? [index] : [],
-    );
-    return (by < 0 ? inLine.at(-1) : inLine[0]) ?? this.nearest();
+    this.drawHighlights();
   }
 }

@@ -52,8 +52,19 @@ class LogPane {
     page.presetFind = (text) => {
       find("find-field").value = text; // the next log is searched for it
     };
-    this.finder = new LogFind(find, this.view, goTo);
-    this.errors = new LogErrors(find, this.view, errorPatterns, goTo);
+    this.finder = new LogFind({
+      find,
+      view: this.view,
+      source: this.source,
+      moved: () => this.onDrawn(),
+    });
+    this.errors = new LogErrors({
+      find,
+      view: this.view,
+      patterns: errorPatterns,
+      goTo,
+      moved: () => this.onMoved(),
+    });
     this.listen();
     this.addShortcuts();
     addJobKeys(find);
@@ -64,7 +75,7 @@ class LogPane {
     const changed = (range) => this.places.setAddress(range);
     this.selection = new LogSelection({ find, view, source, changed });
     const { selection } = this;
-    this.places = new LogPlaces({ view, source, selection, shown: () => this.onDrawn() });
+    this.places = new LogPlaces({ view, source, selection, shown: () => this.onMoved() });
     const go = (first, last) => this.places.select(first, last);
     this.goTo = new LogGoTo({ find, source, go });
   }
@@ -181,7 +192,7 @@ class LogPane {
   chooseJob(id) {
     this.shownJob.choose(id);
     this.head.reset();
-    this.finder.setJob(id);
+    this.finder.setJob();
     this.errors.setJob(id);
     this.shownJob.request();
   }
@@ -254,6 +265,12 @@ class LogPane {
       this.source.resetNewLines();
     }
     this.status.draw();
+  }
+
+  /** Another place is shown, which the matching lines must not cover. */
+  onMoved() {
+    this.finder.setFiltering(false);
+    this.onDrawn();
   }
 
   onDrawn() {

@@ -74,6 +74,13 @@ export class LogScroll {
     this.updateFollowing();
   }
 
+  /** Is any part of a line visible? False for null. */
+  isVisible(node) {
+    const top = this.element.scrollTop;
+    const bottom = top + this.element.clientHeight;
+    return node !== null && node.offsetTop + node.offsetHeight > top && node.offsetTop < bottom;
+  }
+
   /** Moves a class to one line; null removes it from all lines. */
   moveMark(name, line) {
     for (const other of this.element.querySelectorAll(`.${name}`)) {

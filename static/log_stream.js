@@ -14,6 +14,9 @@ export const TAIL_LINES = 1000; // to fetch at the end of a log
 /** The browser cannot reach the API, or the API refuses it. */
 export class Unreachable extends Error {}
 
+/** The API refuses a search; the message is its sentence. */
+export class WrongSearch extends Error {}
+
 /** Rethrows an error, unless it means that a request failed or was aborted. The caller then
     continues with the lines that it has. */
 export function expectUnreachable(error) {
@@ -112,6 +115,9 @@ export async function fetchMatches(jobId, parameters, signal) {
     const answer = await request(jobId, parameters, signal);
     if (answer.ok) {
       return answer.json();
+    }
+    if (answer.status === 400) {
+      throw new WrongSearch((await answer.json()).detail);
     }
     if (answer.status !== 503) {
       break;

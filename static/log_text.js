@@ -58,15 +58,3 @@ export function findMatches(text, wanted) {
   const found = text.matchAll(new RegExp(literal, "gi"));
   return [...found].map((match) => [match.index, match.index + match[0].length]);
 }
-
-/** The indices of matching lines and of `around` lines before and after each. */
-export function linesAround(matching, around, count) {
-  const shown = new Set();
-  for (const index of matching) {
-    const last = Math.min(count - 1, index + around);
-    for (let near = Math.max(0, index - around); near <= last; near += 1) {
-      shown.add(near);
-    }
-  }
-  return shown;
-}

@@ -24,6 +24,7 @@ STATIC = ROOT / "static"
 PURE = [
     "address",
     "bulk_words",
+    "find_text",
     "format",
     "fuzzy",
     "job_details",
@@ -376,8 +377,53 @@ def test_matches_are_literal_and_ignore_case(script: Script) -> None:
     assert script("findMatches('text', '')") == []
 
 
-def test_two_lines_are_shown_around_each_match(script: Script) -> None:
-    assert script("[...linesAround([0, 6], 2, 8)]") == [0, 1, 2, 4, 5, 6, 7]
+def query(text: str, match_case: bool = False, is_regex: bool = False) -> dict[str, object]:
+    return {"text": text, "matchCase": match_case, "isRegex": is_regex}
+
+
+def test_a_query_finds_a_text_or_a_regular_expression(script: Script) -> None:
+    def spans(text: str, **given: object) -> object:
+        return script("matchSpans(text, makePattern(wanted))", text=text, **given)
+
+    assert spans("a.b A.B axb", wanted=query("a.b")) == [[0, 3], [4, 7]]
+    assert spans("a.b A.B axb", wanted=query("a.b", True)) == [[0, 3]]
+    assert spans("a.b A.B axb", wanted=query("a.b", True, True)) == [[0, 3], [8, 11]]
+    assert spans("(x) [/]", wanted=query("[/]")) == [[4, 7]]
+    assert spans("aab", wanted=query("a*", False, True)) == [[0, 2]]
+    assert spans("é-", wanted=query(r"(?P<name>\p{L})-", False, True)) == [[0, 2]]
+    assert spans("a-b", wanted=query(r"a\-b", False, True)) == [[0, 3]]
+    assert script("makePattern(wanted)", wanted=query("(", False, True)) is None
+    assert script("makePattern(wanted)", wanted=query("")) is None
+
+
+@pytest.mark.parametrize(
+    ("total", "index", "words"),
+    [
+        (None, None, ""),
+        ({"lines": 0, "complete": True}, None, "No matches"),
+        ({"lines": 31, "complete": True}, 16, "17 of 31"),
+        ({"lines": 31, "complete": True}, None, "31 matches"),
+        ({"lines": 1, "complete": True}, None, "1 match"),
+        ({"lines": 12_345, "complete": False}, 1_233, "1,234 of at least 12,345"),
+        ({"lines": 0, "complete": False}, 0, "1 of at least 1"),
+        ({"lines": 7, "complete": False}, None, "at least 7 matches"),
+    ],
+)
+def test_the_counter_covers_the_whole_log(
+    script: Script, total: object, index: int | None, words: str
+) -> None:
+    assert script("describeFound(total, index)", total=total, index=index) == words
+
+
+def test_a_gap_names_its_lines(script: Script) -> None:
+    assert script("describeGap(linesBetween(7, 100))") == "⋯ 92 lines"
+    assert script("describeGap(linesBetween(7, 9))") == "⋯ 1 line"
+    assert script("describeGap(linesBetween(null, 9))") == "⋯"
+
+
+def test_a_wrong_pattern_is_named_in_a_few_words(script: Script) -> None:
+    sentence = "q must be a regular expression (RE2 syntax): missing ): a: ("
+    assert script("describeMistake(sentence)", sentence=sentence) == "Invalid pattern: missing )"
 
 
 # --- Words and numbers ----------------------------------------------------------------------------
