@@ -38,7 +38,7 @@ export function queryParameters({ text, matchCase, isRegex }) {
 
 /** "17 of 31". `total` is { lines, complete } of the whole log, or null while it is not known;
     `index` counts from 0 and is null if not known. */
-export function describeFound(total, index) {
+export function describePosition(total, index) {
   if (total === null) {
     return "";
   }

@@ -5,7 +5,7 @@
    the steps and the filter all count lines. */
 
 import { FindField } from "./find_field.js";
-import { describeFound, describeMistake } from "./find_text.js";
+import { describeMistake, describePosition } from "./find_text.js";
 import { LogAnsi } from "./log_ansi.js";
 import { LogFilter } from "./log_filter.js";
 import { LogHighlights, rowOf } from "./log_highlights.js";
@@ -345,7 +345,7 @@ export class LogFind {
     if (this.field.query.text !== "" && !this.mistake && this.total === null) {
       return;
     }
-    const words = this.mistake || describeFound(this.total, this.index);
+    const words = this.mistake || describePosition(this.total, this.index);
     const where = this.isLocal && words ? " in the lines shown" : "";
     this.field.write(this.field.query.text === "" ? "" : words + where, this.mistake !== "");
   }

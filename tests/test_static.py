@@ -412,7 +412,7 @@ def test_a_query_finds_a_text_or_a_regular_expression(script: Script) -> None:
 def test_the_counter_covers_the_whole_log(
     script: Script, total: object, index: int | None, words: str
 ) -> None:
-    assert script("describeFound(total, index)", total=total, index=index) == words
+    assert script("describePosition(total, index)", total=total, index=index) == words
 
 
 def test_a_gap_names_its_lines(script: Script) -> None:
