@@ -2,6 +2,8 @@
    whole log, a tick is beside its line; otherwise the ticks cover the log by its bytes, and a band
    marks the part in the view. A click on a tick goes to its match. */
 
+import { setHtml } from "./dom.js";
+
 const STEPS = 200; // places at which ticks can be
 
 export class LogMinimap {
@@ -37,7 +39,7 @@ export class LogMinimap {
       ([step, offset]) =>
         `<u style="top:${(100 * step) / STEPS}%" data-offset="${Number(offset)}"></u>`,
     );
-    this.element.innerHTML = (html.length > 0 ? this.bandHtml() : "") + html.join("");
+    setHtml(this.element, (html.length > 0 ? this.bandHtml() : "") + html.join(""));
   }
 
   get hasWholeLog() {

@@ -166,8 +166,8 @@ def test_the_minimap_leads_to_matches(long_log: str, page: Page) -> None:
     expect(found(page)).to_have_text("2 of 3")
     expect(selected(page)).to_have_text("line 40007: Error: broken")
     page.emulate_media(forced_colors="active")
-    backs = "it => [it, it.parentElement].map((each) => getComputedStyle(each).backgroundColor)"
-    assert len(set(ticks.first.evaluate(backs))) == 2
+    backs = "it => [it, it.querySelector('u')].map((one) => getComputedStyle(one).backgroundColor)"
+    assert len(set(page.locator(".match-ticks").evaluate(backs))) == 2
     page.emulate_media(forced_colors="none")
 
 
