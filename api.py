@@ -42,7 +42,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.auth import guard, visitor
+from tailboard.web.auth import cancel_reason, guard
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.grep import GrepPage
@@ -143,9 +143,7 @@ def show(job_id: str) -> dict[str, Any]:
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
     """Request that the job be cancelled."""
-    name = visitor()
-    reason = f"cancelled by {name}" if name else "cancelled through the API"
-    return whole_job(state().store.cancel(job_id, reason)), 202
+    return whole_job(state().store.cancel(job_id, cancel_reason())), 202
 
 
 @routes.post("/jobs/<job_id>/rerun")

@@ -22,7 +22,14 @@ from uuid import uuid4
 import streamlit as st
 from starlette.middleware import Middleware
 
-from tailboard.page.client import ApiClient, ApiError, Refused, job_path, saved_path
+from tailboard.page.client import (
+    ApiClient,
+    ApiError,
+    Refused,
+    describe_problem,
+    job_path,
+    saved_path,
+)
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
 from tailboard.page.errands import ERRANDS, describe_error, find_origin, load_origin, put_saved
@@ -73,6 +80,7 @@ from tailboard.page.shapes import (
 from tailboard.page.sign_in import refuse, resume, sign_in, sign_in_data, sign_out
 
 DEFAULT_INTERVAL = "5 s"
+JOB_NOT_FOUND = "Job not found. It may have been deleted (jobs are kept for 30 days by default)."
 components = load_components()
 
 
@@ -183,16 +191,17 @@ def on_edit() -> None:
 
 
 def on_cancel() -> None:
-    change_job("POST", f"{job_path(component_state('page_header', 'cancel', ''))}/cancel")
+    job_id = component_state("page_header", "cancel", "")
+    try:
+        api_client().request("POST", f"{job_path(job_id)}/cancel", body={})
+        answer_header(cancelling=job_id)
+    except ApiError as error:
+        answer_header(notice=str(error))
 
 
 def on_delete() -> None:
-    change_job("DELETE", job_path(component_state("page_header", "delete", "")))
-
-
-def change_job(method: str, path: str) -> None:
     try:
-        api_client().request(method, path, body={})
+        api_client().request("DELETE", job_path(component_state("page_header", "delete", "")))
     except ApiError as error:
         answer_header(notice=str(error))
 
@@ -329,7 +338,7 @@ def show_list(every: float | None) -> None:
     except Refused as error:
         ask_for_token(error)
     except ApiError as error:
-        problem = f"{error} Retrying…" if error.may_pass else str(error)
+        problem = describe_problem(error)
     update_totals(client, problem)
     show_header(problem, update_sent_list(state.listing, filters))
     show_job_list()
@@ -418,7 +427,7 @@ def show_saved(client: ApiClient, problem: str) -> None:
         try:
             state.saved, state.saved_error = load_saved(client), ""
         except ApiError as error:
-            state.saved_error = str(error)
+            state.saved_error = describe_problem(error)
     components.saved_commands(
         key="saved_commands",
         data={
@@ -451,7 +460,7 @@ def show_log(every: float | None) -> None:
             state.shown_job, tail = load_log(client, wanted)
             previous = load_previous_runs(client, state.shown_job)
         except ApiError as error:
-            state.shown_error = str(error)
+            state.shown_error = JOB_NOT_FOUND if error.status == 404 else describe_problem(error)
     components.log_pane(
         key="log_pane",
         data={

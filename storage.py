@@ -188,6 +188,9 @@ class Jobs(Protocol):
         or still running. JobNotFound; WrongState if the job has ended, also if its exit is known
         but not recorded yet. OSError with EBUSY if recording its end takes long: try again."""
 
+    def is_cancel_requested(self, job_id: str) -> bool:
+        """Was a cancel of this running job accepted that has not ended it yet? JobNotFound."""
+
     def delete(self, job_id: str) -> None:
         """Delete a job with its log (finished -> deleted), durably. JobNotFound; WrongState if it
         has not ended or its end is being recorded."""

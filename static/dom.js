@@ -71,6 +71,15 @@ export function showWrong(form, wrong, fields = null) {
   }
 }
 
+/** Removes the error below one field. */
+export function clearWrong(form, field) {
+  const node = form.querySelector(`.wrong[data-field="${CSS.escape(field)}"]`);
+  if (node) {
+    node.textContent = "";
+    form.elements[field]?.setAttribute("aria-invalid", "false");
+  }
+}
+
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -5,6 +5,7 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const DATE_SHOWN = 20 * HOUR; // times further from now are shown with their date
+const SHORTEST = 50; // milliseconds: what is shorter would be rounded to 0.0 s
 
 /** Text that is safe inside HTML, in an attribute too. All text of a job passes through it. */
 export function escapeHtml(text) {
@@ -13,6 +14,9 @@ export function escapeHtml(text) {
 
 export function formatDuration(milliseconds) {
   const time = Math.max(0, milliseconds);
+  if (time < SHORTEST) {
+    return "< 0.1 s";
+  }
   if (time < 10 * SECOND) {
     return `${(time / SECOND).toFixed(1)} s`;
   }
@@ -44,6 +48,34 @@ export function formatClock(time, now) {
     Object.assign(options, { day: "numeric", month: "short" });
   }
   return new Date(time).toLocaleString([], options);
+}
+
+/** A past time to the second, and how long ago it was: "today 08:50:15, 2 min ago". */
+export function formatMoment(time, now) {
+  const then = new Date(time);
+  const clock = then.toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
+  const ago = now - time < MINUTE ? "just now" : `${formatRoughly(now - time)} ago`;
+  return `${formatDay(then, new Date(now))} ${clock}, ${ago}`;
+}
+
+function formatDay(day, today) {
+  const yesterday = new Date(today);
+  yesterday.setDate(today.getDate() - 1);
+  if (day.toDateString() === today.toDateString()) {
+    return "today";
+  }
+  if (day.toDateString() === yesterday.toDateString()) {
+    return "yesterday";
+  }
+  const options = { day: "numeric", month: "short" };
+  if (day.getFullYear() !== today.getFullYear()) {
+    options.year = "numeric";
+  }
+  return day.toLocaleDateString([], options);
 }
 
 /** A future time, with its weekday and date if it is more than 20 hours away. */

@@ -6,59 +6,92 @@ import {
   formatBytes,
   formatCount,
   formatDuration,
+  formatMoment,
   formatStatus,
 } from "./format.js";
+import { endLine } from "./job_reason.js";
 import { savedLink } from "./saved_text.js";
 
-function formatTime(text) {
-  return text ? new Date(text).toLocaleString() : null;
+/** A time in words. Its tooltip has the time as the API writes it, in UTC. */
+function timeHtml(text, now) {
+  if (!text) {
+    return "";
+  }
+  const words = escapeHtml(formatMoment(Date.parse(text), now));
+  return `<time datetime="${escapeHtml(text)}" title="${escapeHtml(text)}">${words}</time>`;
 }
 
-/** Names and values of the details that this job has. */
-export function detailRows(job) {
-  const known = (value, format) => (value === null || value === undefined ? null : format(value));
+function known(value, format) {
+  return value === null || value === undefined ? null : format(value);
+}
+
+/** Names and values of the details that this job has, as text. */
+function textRows(job) {
+  const line = endLine(job);
   const rows = [
     ["ID", job.id],
     ["Status", formatStatus(job.status)],
     ["Reason", job.reason],
-    ["Why it failed", job.hint],
+    [line?.label.replace(":", ""), line?.text],
     ["Exit code", job.exit_code],
-    ["Submitted", formatTime(job.submitted_at)],
     ["Submitted by", job.submitted_by],
-    ["Started", formatTime(job.started_at)],
-    ["Finished", formatTime(job.finished_at)],
     ["Queue", job.queue],
     ["Working folder", job.cwd],
-    ["Timeout", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
+    ["Time limit", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
     ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
-    ["Rerun of", job.rerun_of],
     ["Worker", job.worker],
-    ["Host", job.host],
-    ["Process ID", job.pid],
+    ["Machine", job.host],
+    ["PID", job.pid],
     ["CPU time", known(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
     ["Peak memory", known(job.max_rss_bytes, formatBytes)],
     ["Log", known(job.log_size, formatBytes)],
   ];
-  return rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return rows.map(([name, value]) => [name, escapeHtml(value)]);
+}
+
+function timeRows(job, now) {
+  return [
+    ["Submitted", timeHtml(job.submitted_at, now)],
+    ["Started", timeHtml(job.started_at, now)],
+    ["Finished", timeHtml(job.finished_at, now)],
+  ];
+}
+
+/** The job or the saved command that the job was made from. */
+function originRows({ saved, rerun_of: rerunOf }) {
+  const name = escapeHtml(saved);
+  const id = escapeHtml(rerunOf);
+  return [
+    [
+      "Saved command",
+      saved && `<a href="${escapeHtml(savedLink(saved))}" data-saved="${name}">${name}</a>`,
+    ],
+    ["Rerun of", rerunOf && `<a href="?job=${id}" data-job="${id}">${id}</a>`],
+  ];
 }
 
 /** The table. It shows only the names of environment variables; a button reveals each value. */
-export function detailsHtml(job, revealed) {
-  const rows = detailRows(job).map(
-    ([name, value]) => `<tr><th scope="row">${name}</th><td>${escapeHtml(value)}</td></tr>`,
+export function detailsHtml(job, revealed, now) {
+  const rows = [...originRows(job), ...timeRows(job, now), ...textRows(job)]
+    .filter(([, html]) => html)
+    .map(([name, html]) => rowHtml(name, html));
+  const variables = job.env_names.map((name) => variableHtml(name, revealed[name]));
+  return (
+    `<table><tbody>${rows.join("")}</tbody></table>` +
+    variablesHtml(variables) +
+    attemptsHtml(job.attempts ?? [], now)
   );
-  rows.unshift(savedHtml(job));
-  rows.push(...job.env_names.map((name) => variableHtml(name, revealed[name])));
-  return `<table><tbody>${rows.join("")}</tbody></table>${attemptsHtml(job.attempts ?? [])}`;
 }
 
-/** A link to the saved command that the job was started from. */
-function savedHtml({ saved }) {
-  if (!saved) {
+function rowHtml(name, html) {
+  return `<tr><th scope="row">${escapeHtml(name)}</th><td>${html}</td></tr>`;
+}
+
+function variablesHtml(variables) {
+  if (variables.length === 0) {
     return "";
   }
-  const link = `<a href="${escapeHtml(savedLink(saved))}" data-saved="${escapeHtml(saved)}">${escapeHtml(saved)}</a>`;
-  return `<tr><th scope="row">Saved command</th><td>${link}</td></tr>`;
+  return `<table><caption>Environment</caption><tbody>${variables.join("")}</tbody></table>`;
 }
 
 function variableHtml(name, value) {
@@ -66,23 +99,23 @@ function variableHtml(name, value) {
     value === undefined
       ? `<button type="button" class="reveal" data-name="${escapeHtml(name)}">Show value</button>`
       : `<code>${escapeHtml(value)}</code>`;
-  return `<tr><th scope="row">${escapeHtml(name)}</th><td>${shown}</td></tr>`;
+  return rowHtml(name, shown);
 }
 
 /** A table of the attempts, if there were several. */
-function attemptsHtml(attempts) {
+function attemptsHtml(attempts, now) {
   if (attempts.length < 2) {
     return "";
   }
   const rows = attempts.map((attempt) => {
     const cells = [
       formatCount(attempt.number),
-      formatStatus(attempt.status),
-      attempt.exit_code,
-      formatTime(attempt.started_at),
-      formatTime(attempt.finished_at),
+      escapeHtml(attempt.status && formatStatus(attempt.status)),
+      escapeHtml(attempt.exit_code),
+      timeHtml(attempt.started_at, now),
+      timeHtml(attempt.finished_at, now),
     ];
-    return `<tr>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join("")}</tr>`;
+    return `<tr>${cells.map((cell) => `<td>${cell}</td>`).join("")}</tr>`;
   });
   const names = ["Attempt", "Status", "Exit code", "Started", "Finished"];
   const head = names.map((name) => `<th scope="col">${name}</th>`).join("");

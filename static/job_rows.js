@@ -16,6 +16,7 @@ import {
   statusIcon,
   statusLook,
 } from "./format.js";
+import { endLine, shortReason } from "./job_reason.js";
 
 const LEAST_FOLDED = 3; // neighbours with the same title
 const BARS = 20; // in a folded row
@@ -100,13 +101,13 @@ export function jobRowHtml(job, { statuses, usual, now, watched, paused, named }
   );
 }
 
-/** The job's title and, in the remaining room, the line that explains why it failed and the values of
-    its params. */
+/** The job's title and, in the remaining room, why it ended badly and the values of its params. */
 function nameHtml(job) {
   const given = Object.entries(job.values ?? {}).map(([name, value]) => `${name}=${value}`);
   const values =
     given.length > 0 ? `<span class="values">${escapeHtml(given.join(" "))}</span>` : "";
-  const hint = job.hint ? `<span class="hint">${escapeHtml(job.hint)}</span>` : "";
+  const reason = shortReason(job);
+  const hint = reason ? `<span class="hint">${escapeHtml(reason)}</span>` : "";
   return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}${values}</span>`;
 }
 
@@ -213,7 +214,7 @@ export function jobTooltip(job, now) {
     `${formatRoughly(now - rowMoment(job))} ago`,
     `queue ${job.queue}`,
     job.reason,
-    job.hint,
+    endLine(job)?.text,
   );
   return parts.filter(Boolean).join(" · ");
 }

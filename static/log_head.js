@@ -1,6 +1,6 @@
-/* The head above a log: the job, its command, and the buttons that act on it. */
+/* The head above a log: the job, its command, why it ended, and the buttons that act on it. */
 
-import { copyByButton, makeButton, setHtml } from "./dom.js";
+import { copyByButton, opensElsewhere, setHtml } from "./dom.js";
 import {
   elapsed,
   escapeHtml,
@@ -11,48 +11,49 @@ import {
   median,
   statusIcon,
 } from "./format.js";
+import { JobActions } from "./job_actions.js";
 import { detailsHtml } from "./job_details.js";
+import { describeRetry, endLine, endReason } from "./job_reason.js";
 import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
-import { askToNotify, canNotify } from "./page_title.js";
-import { onSavedLink, saved } from "./saved_state.js";
+import { askToNotify, canNotify, pageTitle } from "./page_title.js";
+import { onSavedLink } from "./saved_state.js";
 
 export class LogHead {
   /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
     this.find = find;
+    this.actions = new JobActions(find, () => this.close());
     const clicks = {
       back: () => this.close(),
       close: () => this.close(),
       command: () => this.toggleCommand(),
       "copy-command": (button) => copyByButton(button, this.job.command_text),
       "copy-link": (button) => copyByButton(button, location.origin + page.link({ at: "" })),
-      cancel: () => this.askToCancel(),
-      "run-again": () => this.askToRunAgain(),
-      edit: () => this.edit(),
       "show-details": () => this.toggleDetails(),
-      "save-command": () => this.save(),
-      delete: () => this.askToDelete(),
       bell: () => this.toggleBell(),
       "to-hint": () => this.pane.toHint(),
     };
     for (const [name, act] of Object.entries(clicks)) {
       find(name).addEventListener("click", (event) => act(event.currentTarget));
     }
-    find("details-panel").addEventListener("click", (event) => this.reveal(event));
+    find("details-panel").addEventListener("click", (event) => this.onDetail(event));
     find("details-panel").addEventListener("click", onSavedLink);
   }
 
   /** Clears what belongs to the previous job. */
   reset() {
-    this.hideConfirm();
+    this.job = undefined;
+    this.actions.reset();
     this.find("command").classList.remove("whole");
     this.find("command").ariaExpanded = "false";
     this.find("command").querySelector("code").textContent = "";
-    this.find("context").textContent = "";
-    this.find("head-past").textContent = "";
+    for (const name of ["head-title", "head-facts", "head-past", "context", "run-values"]) {
+      setHtml(this.find(name), "");
+    }
+    this.find("run-values").hidden = true;
     this.find("why").hidden = true;
     this.find("details-panel").hidden = true;
     this.find("show-details").ariaExpanded = "false";
@@ -65,21 +66,18 @@ export class LogHead {
     this.job = job;
     const title = `${statusIcon(job.status, page.statuses)}<span>${escapeHtml(job.title)}</span>`;
     setHtml(this.find("head-title"), title);
-    const facts = [formatElapsed(job, page.now), formatExit(job), job.reason ?? ""];
-    this.find("head-facts").textContent = facts.filter(Boolean).join("  ·  ");
+    setHtml(this.find("head-facts"), escapeHtml(describeFacts(job)));
     this.drawPast(past);
-    this.find("cancel").hidden = isEnded(job);
-    this.find("delete").hidden = !isEnded(job);
     this.find("bell").hidden = isEnded(job) || !canNotify();
     this.find("bell").ariaPressed = String(page.bells.has(job.id));
     this.find("download").href = logUrl(job.id, { download: 1 });
     this.drawCommand(job);
-    this.find("why").hidden = !job.hint;
-    this.find("hint-text").textContent = job.hint ?? "";
-    this.find("to-hint").title = job.hint ?? "";
-    this.find("save-command").hidden = !job.env_names; // until its details are loaded
+    this.drawValues(job);
+    this.drawWhy(job);
+    this.actions.draw(job);
+    pageTitle.showJob(job);
     if (job.env_names && !this.find("details-panel").hidden) {
-      setHtml(this.find("details-panel"), detailsHtml(job, revealed));
+      setHtml(this.find("details-panel"), detailsHtml(job, revealed, page.now));
     }
   }
 
@@ -98,7 +96,28 @@ export class LogHead {
       job.retries > 0 ? `attempt ${formatAttempt(job)}` : "",
       page.status.workers.length > 1 && job.worker ? `worker ${job.worker}` : "",
     ];
-    this.find("context").textContent = context.filter(Boolean).join(" · ");
+    setHtml(this.find("context"), escapeHtml(context.filter(Boolean).join(" · ")));
+  }
+
+  /** The values that a run of a saved command was given. */
+  drawValues({ values = {} }) {
+    const pairs = Object.entries(values).map(
+      ([name, value]) => `<span>${escapeHtml(name)}=<b>${escapeHtml(value)}</b></span>`,
+    );
+    setHtml(this.find("run-values"), pairs.join(" "));
+    this.find("run-values").hidden = pairs.length === 0;
+  }
+
+  /** Why the job, or its last attempt, ended badly. */
+  drawWhy(job) {
+    const reason = endReason(job) || describeRetry(job, page.now);
+    const line = endLine(job);
+    this.find("why").hidden = !reason;
+    setHtml(this.find("why-reason"), escapeHtml(reason));
+    this.find("to-hint").hidden = !line;
+    setHtml(this.find("hint-label"), escapeHtml(line?.label));
+    setHtml(this.find("hint-text"), escapeHtml(line?.text));
+    this.find("to-hint").title = line?.text ?? "";
   }
 
   /** The usual duration of this job, and a bar for each earlier run. */
@@ -117,7 +136,7 @@ export class LogHead {
     setHtml(this.find("head-past"), html);
   }
 
-  // --- Actions ---
+  // --- Clicks ---
 
   close() {
     page.go({ job: "", at: "" });
@@ -135,66 +154,16 @@ export class LogHead {
     this.pane.drawHead();
   }
 
-  reveal(event) {
+  /** Shows a hidden value, or the job that this one is a rerun of. */
+  onDetail(event) {
     const name = event.target.closest(".reveal")?.dataset.name;
+    const link = event.target.closest("[data-job]");
     if (name !== undefined) {
       this.pane.component.setTriggerValue("reveal", name);
+    } else if (link && !opensElsewhere(event)) {
+      event.preventDefault();
+      page.show(link.dataset.job);
     }
-  }
-
-  edit() {
-    this.hideConfirm();
-    page.act("edit", this.job.id);
-  }
-
-  save() {
-    this.find("log-menu").hidePopover();
-    saved.openSave(this.job);
-  }
-
-  askToRunAgain() {
-    this.confirm(`Run ${this.job.title} again?`, [
-      ["Run", () => page.act("rerun", this.job.id)],
-      ["Edit…", () => this.edit()],
-    ]);
-  }
-
-  askToCancel() {
-    const what =
-      this.job.status === "queued"
-        ? "Cancel this job before it starts?"
-        : "Cancel this job? All its processes get SIGTERM, then SIGKILL after 10 s.";
-    this.confirm(what, [["Yes, cancel it", () => page.act("cancel", this.job.id)]]);
-  }
-
-  askToDelete() {
-    this.find("log-menu").hidePopover();
-    const remove = () => {
-      page.act("delete", this.job.id);
-      this.close();
-    };
-    this.confirm("Delete this job and its log?", [["Yes, delete it", remove]]);
-  }
-
-  /** Shows a question beside the buttons, with its answers and "No". */
-  confirm(question, answers) {
-    const node = this.find("confirm");
-    const text = document.createElement("span");
-    text.textContent = question;
-    const buttons = [...answers, ["No", () => {}]].map(([label, act], index) => {
-      const hideAndAct = () => {
-        this.hideConfirm();
-        act();
-      };
-      return makeButton(label, hideAndAct, index === 0 ? "primary" : "");
-    });
-    node.replaceChildren(text, ...buttons);
-    node.hidden = false;
-    buttons[0].focus();
-  }
-
-  hideConfirm() {
-    this.find("confirm").hidden = true;
   }
 
   async toggleBell() {
@@ -207,4 +176,17 @@ export class LogHead {
     page.toggleBell(id, on);
     this.pane.drawHead();
   }
+}
+
+/** How long the job ran, who ran it, and its reason unless that is shown as the cause of a bad
+    end. */
+function describeFacts(job) {
+  const isExplained = Boolean(endReason(job));
+  const facts = [
+    formatElapsed(job, page.now),
+    isExplained ? "" : formatExit(job),
+    job.submitted_by ? `by ${job.submitted_by}` : "",
+    isExplained ? "" : job.reason,
+  ];
+  return facts.filter(Boolean).join("  ·  ");
 }

@@ -2,10 +2,14 @@
    it, and the requests to the server for more. It draws nothing. */
 
 import { isEnded } from "./format.js";
+import { progressOf } from "./job_reason.js";
 import { page } from "./page_state.js";
 
-// What the end of a job changes, as far as rows of the list show it.
-const END = ["status", "started_at", "finished_at", "exit_code", "reason", "hint", "attempt"];
+// What the end of an attempt changes, as far as rows of the list show it.
+const END = [
+  ...["status", "started_at", "finished_at", "exit_code", "reason", "hint", "attempt"],
+  "not_before",
+];
 
 export class LogJob {
   /** `source` is the LogSource that loads the job's lines. */
@@ -31,7 +35,8 @@ export class LogJob {
     const { data } = component;
     this.component = component;
     this.data = data;
-    if (data.job) {
+    const known = data.job && this.details.get(data.job.id);
+    if (data.job && !(known && progressOf(known) > progressOf(data.job))) {
       this.details.clear(); // only the last job is kept; the list has the others
       this.details.set(data.job.id, data.job);
     }
@@ -61,8 +66,8 @@ export class LogJob {
     if (!listed || !detailed) {
       return listed ?? detailed;
     }
-    const newer = isEnded(detailed) && !isEnded(listed) ? {} : listed;
-    return { ...detailed, ...newer };
+    const isOlder = progressOf(listed) < progressOf(detailed);
+    return { ...listed, ...detailed, ...(isOlder ? {} : listed) };
   }
 
   /** Asks the server for the job's details and, if the browser cannot reach the API, for its
@@ -87,12 +92,22 @@ export class LogJob {
     }
   }
 
+  /** The stream has reported the start of an attempt, or the end of one that another will follow,
+      before the list has. */
+  onMove(job) {
+    const known = this.shown ?? {};
+    const change = Object.fromEntries(END.map((name) => [name, job[name]]));
+    page.local.set(job.id, { ...known, ...change });
+    if (this.details.has(job.id)) {
+      const detailed = { ...this.details.get(job.id), ...change, attempts: job.attempts };
+      this.details.set(job.id, detailed);
+    }
+    page.refreshLater();
+  }
+
   /** The stream has reported the job's end, before the list has. */
   onEnd(job) {
-    const listed = page.find(job.id) ?? this.shown ?? {};
-    const end = Object.fromEntries(END.map((name) => [name, job[name]]));
-    page.local.set(job.id, { ...listed, ...end });
+    this.onMove(job);
     this.component.setTriggerValue("ended", job.id);
-    page.refreshLater();
   }
 }

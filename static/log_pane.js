@@ -23,6 +23,7 @@
 import { closeWhenRemoved } from "./dom.js";
 import { endedBadly } from "./format.js";
 import { addJobKeys } from "./job_keys.js";
+import { setErrorPatterns } from "./job_reason.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogGoTo } from "./log_go_to.js";
@@ -94,6 +95,7 @@ class LogPane {
     return {
       shown: () => this.onDrawn(),
       written: () => this.shownJob.onWritten(),
+      moved: (job) => this.onMove(job),
       ended: (job) => this.onEnd(job),
       changed: () => this.status.draw(),
       served: () => this.shownJob.request(),
@@ -241,6 +243,11 @@ class LogPane {
 
   // --- Events ---
 
+  onMove(job) {
+    this.shownJob.onMove(job);
+    this.drawHead();
+  }
+
   onEnd(job) {
     this.shownJob.onEnd(job);
     this.drawHead();
@@ -282,6 +289,7 @@ class LogPane {
 
   drawHead() {
     const { job } = this;
+    this.find("log-pane").classList.toggle("missing", this.state === "missing");
     if (this.jobId && job) {
       const { data, isSent } = this.shownJob;
       this.noteStart(job);
@@ -315,6 +323,7 @@ async function readErrorPatterns() {
 }
 
 const errorPatterns = await readErrorPatterns();
+setErrorPatterns(errorPatterns);
 
 export default function mountLogPane(component) {
   const root = component.parentElement;

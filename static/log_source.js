@@ -46,7 +46,7 @@ const WHOLE_LINE_BYTES = 1 << 20;
 
 export class LogSource {
   /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other
-      lines, written() when the job has written something, ended(job), changed() when the connection
+      lines, written() when the job has written something, moved(job), ended(job), changed() when the connection
       has changed, and served() when `isServed` has. */
   constructor(view, handlers) {
     this.view = view;
@@ -290,6 +290,7 @@ export class LogSource {
     const { jobId } = this;
     this.stream = new LogStream(jobId, offset, this.stamped, {
       text: (text, end) => this.onText(jobId, text, end),
+      moved: (job) => this.handlers.moved(job),
       end: (job) => this.onEnd(job),
       gap: () => this.onGap(jobId),
       change: () => this.onStreamChange(),

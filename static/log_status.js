@@ -14,6 +14,7 @@ import {
   formatStatus,
   isEnded,
 } from "./format.js";
+import { describeCancel } from "./job_reason.js";
 import { page } from "./page_state.js";
 
 const QUIET = 60_000; // milliseconds without output before the pill says so
@@ -64,6 +65,9 @@ export class LogStatus {
       const facts = [formatStatus(job.status), hasExited ? formatExit(job) : ""];
       return [facts.filter(Boolean).join(", "), endedBadly(job) ? "bad" : "calm"];
     }
+    if (page.isCancelling(job)) {
+      return [describeCancel(page.cancels.get(job.id), Date.now()), "late"];
+    }
     if (this.source.stream?.isOpen) {
       return this.describeOpenStream(job);
     }
@@ -82,7 +86,7 @@ export class LogStatus {
 
   describeOpenStream(job) {
     if (job.status === "queued") {
-      return [this.describeQueue(job), "calm"];
+      return [this.describeQueue(job), job.attempt > 1 ? "late" : "calm"];
     }
     const quiet = Date.now() - this.source.writtenAt;
     return quiet > QUIET ? [`no output for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];

@@ -132,8 +132,9 @@ export async function fetchMatches(jobId, parameters, signal) {
     resumes at the exact byte. If the API refuses the stream (an expired ticket, too many
     followers), it is opened again after a delay. */
 export class LogStream {
-  /** `handlers`: text(text, next), end(job), gap() if bytes are missing or the log was truncated,
-      change() when it opens or breaks. */
+  /** `handlers`: text(text, next), moved(job) when an attempt starts or another one is to follow,
+      end(job), gap() if bytes are missing or the log was truncated, change() when it opens or
+      breaks. */
   constructor(jobId, offset, stamped, handlers) {
     this.jobId = jobId;
     this.offset = offset;
@@ -154,6 +155,7 @@ export class LogStream {
     this.source.onopen = () => this.onOpen();
     this.source.onerror = () => this.onError();
     this.source.onmessage = (event) => this.onMessage(event);
+    this.source.addEventListener("change", ({ data }) => this.handlers.moved(JSON.parse(data)));
     this.source.addEventListener("end", (event) => this.onEnd(event));
     this.source.addEventListener("gap", () => this.handlers.gap());
   }

@@ -96,6 +96,9 @@ class PageHeader {
     } else if (answer.wrong) {
       this.form.showWrong(answer.wrong);
       this.form.open();
+    } else if (answer.cancelling) {
+      page.cancels.set(answer.cancelling, Date.now());
+      page.emit("status");
     } else if (answer.edit) {
       this.form.edit(answer.edit, answer.source);
     } else {

@@ -7,6 +7,7 @@
    changed). */
 
 import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js";
+import { progressOf } from "./job_reason.js";
 import { applyChanges } from "./job_rows.js";
 import { ListedJobs, sumOf } from "./listed_jobs.js";
 
@@ -42,7 +43,8 @@ class PageState extends EventTarget {
     this.refreshedAt = Date.now();
     this.heardAt = Date.now(); // when the page's server last sent anything
     this.hasHeard = false; // has the API answered since the page was opened?
-    this.local = new Map(); // jobs whose end the stream has reported before the list
+    this.local = new Map(); // jobs that the stream has reported as further than the list shows
+    this.cancels = new Map(); // job ID -> when the API accepted this visitor's cancel
     this.actions = null; // the header's component, which sends the visitor's actions
     this.presetFind = null; // sets the text to find in the next log; set by the log pane
     this.editForm = null; // opens the run form with a command; set by the header
@@ -132,7 +134,8 @@ class PageState extends EventTarget {
     this.list.receive(applyChanges(sentList.rows, changes), changes, changes.filters);
     this.showList();
     for (const job of this.jobs) {
-      if (job.finished_at) {
+      const local = this.local.get(job.id);
+      if (local && progressOf(job) >= progressOf(local)) {
         this.local.delete(job.id);
       }
     }
@@ -194,6 +197,11 @@ class PageState extends EventTarget {
   /** The current time. It stops while the server cannot reach the API. */
   get now() {
     return this.status.problem ? this.refreshedAt : Date.now();
+  }
+
+  /** Was a cancel of the job accepted that has not ended it yet? */
+  isCancelling(job) {
+    return job.status === "running" && (this.cancels.has(job.id) || Boolean(job.cancel_requested));
   }
 
   get isFiltered() {

@@ -1,6 +1,6 @@
 /* What a visitor sees while looking elsewhere: the tab's title, its icon, and notifications. */
 
-import { endedBadly, formatCount, formatStatus, isEnded } from "./format.js";
+import { endedBadly, formatCount, formatStatus, isEnded, statusLook } from "./format.js";
 import { page } from "./page_state.js";
 
 const IDLE = "#64748b"; // the colour of the icon's dot while no job runs
@@ -9,8 +9,10 @@ class PageTitle {
   constructor() {
     this.open = new Set(); // IDs of jobs that had not ended in the last list
     this.unseen = new Set(); // IDs of jobs that ended badly since the page last had the focus
+    this.shownJob = null; // the job whose log was shown last
     page.on("jobs", () => this.receive());
     page.on("status", () => this.draw());
+    page.on("address", () => this.draw());
     page.on("tick", () => this.draw()); // Streamlit sometimes sets its own title
     addEventListener("focus", () => this.clearIfSeen());
     document.addEventListener("visibilitychange", () => this.clearIfSeen());
@@ -45,18 +47,20 @@ class PageTitle {
     this.draw();
   }
 
+  /** Takes what is known of the job whose log is shown. */
+  showJob(job) {
+    this.shownJob = job;
+    this.draw();
+  }
+
   draw() {
     if (!page.statuses.failed) {
       return; // the header has not loaded yet
     }
     const running = page.status.counts.running ?? 0;
     const failed = this.unseen.size;
-    const parts = [
-      failed > 0 ? `✕${formatCount(failed)}` : "",
-      running > 0 ? `▶${formatCount(running)}` : "",
-      "Tailboard",
-    ];
-    const title = parts.filter(Boolean).join(" ");
+    const isOpen = this.shownJob !== null && this.shownJob.id === page.address.job;
+    const title = isOpen ? titleOf(this.shownJob) : titleOfCounts(running, failed);
     if (document.title !== title) {
       document.title = title;
     }
@@ -77,6 +81,19 @@ class PageTitle {
       icon.href = href;
     }
   }
+}
+
+function titleOf(job) {
+  return `${statusLook(job.status, page.statuses).icon} ${job.title} · Tailboard`;
+}
+
+function titleOfCounts(running, failed) {
+  const parts = [
+    failed > 0 ? `✕${formatCount(failed)}` : "",
+    running > 0 ? `▶${formatCount(running)}` : "",
+    "Tailboard",
+  ];
+  return parts.filter(Boolean).join(" ");
 }
 
 function iconSvg(colour) {

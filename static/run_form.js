@@ -2,9 +2,11 @@
    reloaded, until the job is submitted. The server validates it and returns an error for each
    field. */
 
-import { showWrong, submitByKey } from "./dom.js";
-import { readSetting, writeSetting } from "./page_state.js";
+import { clearWrong, showWrong, submitByKey } from "./dom.js";
+import { page, readSetting, writeSetting } from "./page_state.js";
 
+const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
+const NEW_JOB = "Run a job";
 const DRAFT_STORAGE = "sessionStorage"; // of this tab only: the text may contain secrets
 
 export class RunForm {
@@ -19,7 +21,8 @@ export class RunForm {
     this.onOpen = () => {}; // lets SavedPanel show the form instead of a saved command
     this.readDraft();
     this.form.addEventListener("submit", (event) => this.submit(event));
-    this.form.addEventListener("input", () => this.keepDraft());
+    this.form.addEventListener("input", ({ target }) => this.onInput(target));
+    page.on("status", () => this.drawProblem());
     dialog.addEventListener("keydown", (event) => this.onKey(event));
     dialog.querySelector(".close-form").addEventListener("click", () => dialog.close());
   }
@@ -39,6 +42,9 @@ export class RunForm {
     this.source = source;
     this.showWrong({});
     this.form.querySelector("details").open = Boolean(values.env);
+    this.form.querySelector("h2").textContent = source
+      ? `Run a copy of ${values.name || "this job"}`
+      : NEW_JOB;
     this.open();
   }
 
@@ -66,6 +72,24 @@ export class RunForm {
     writeSetting("draft", { ...this.values(), source: this.source }, DRAFT_STORAGE);
   }
 
+  /** An error disappears as the visitor corrects its field. */
+  onInput({ name }) {
+    this.keepDraft();
+    clearWrong(this.form, name);
+    clearWrong(this.form, "");
+  }
+
+  /** While the API does not answer, nothing is sent. The button stays reachable, to say why. */
+  drawProblem() {
+    const run = this.form.querySelector(".run");
+    run.ariaDisabled = page.status.problem ? "true" : null;
+    run.title = page.status.problem ? NOT_SENT : "";
+    const error = this.form.querySelector('.wrong[data-field=""]');
+    if (!page.status.problem && error.textContent === NOT_SENT) {
+      clearWrong(this.form, "");
+    }
+  }
+
   onKey(event) {
     if (!this.form.hidden) {
       submitByKey(event, this.form);
@@ -74,6 +98,10 @@ export class RunForm {
 
   submit(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
+    if (page.status.problem) {
+      this.showWrong({ "": NOT_SENT });
+      return;
+    }
     this.send({ values: this.values(), source: this.source });
   }
 
@@ -86,6 +114,7 @@ export class RunForm {
   clear() {
     this.fill(this.empty);
     this.source = "";
+    this.form.querySelector("h2").textContent = NEW_JOB;
     this.showWrong({});
     this.keepDraft();
   }

@@ -8,8 +8,8 @@ const SHOWN = 6000; // milliseconds
 export class Toasts {
   constructor(container) {
     this.container = container;
-    this.watched = new Set(); // IDs of jobs that the visitor has opened and that had not ended
-    page.on("jobs", () => this.showEnds());
+    this.watched = new Set(); // IDs of jobs that the visitor has opened before they ended
+    page.on("jobs", () => this.onList());
     page.on("address", () => this.remember());
     this.remember();
   }
@@ -22,9 +22,16 @@ export class Toasts {
     setTimeout(() => toast.remove(), SHOWN);
   }
 
+  onList() {
+    this.showEnds();
+    this.remember();
+  }
+
+  /** Only a job that has not ended is remembered: the end of an older one is no news. */
   remember() {
-    if (page.address.job) {
-      this.watched.add(page.address.job);
+    const job = page.find(page.address.job);
+    if (job && !isEnded(job)) {
+      this.watched.add(job.id);
     }
   }
 

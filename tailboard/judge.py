@@ -12,6 +12,7 @@ from tailboard.status import Status
 from tailboard.values import parse_time, utc
 
 START_DELAY = 1.0  # seconds after the first failed start, doubled after each further one
+LOST_REASON = "its process disappeared without an exit code (killed, or the machine restarted)"
 RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
 
 
@@ -106,7 +107,7 @@ def _outcome_of(attempt: Attempt, boot: str, changed_at: float) -> Outcome:
     if attempt.stopping:
         return replace(attempt.stopping)
     if attempt.pid is not None or not boot or attempt.boot != boot:
-        reason = "its process disappeared without an exit code"
+        reason = LOST_REASON
         return Outcome(Status.LOST, reason=reason)
     return Outcome(Status.QUEUED)
 

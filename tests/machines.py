@@ -153,6 +153,9 @@ class RedisMachine:
         self.sync()
         return job
 
+    def is_cancel_requested(self, job_id: str) -> bool:
+        return self.redis.is_cancel_requested(job_id)
+
     def delete(self, job_id: str) -> None:
         self.sync()
         self.redis.delete(job_id)

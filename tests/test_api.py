@@ -429,14 +429,22 @@ def test_a_running_job_is_cancelled_by_its_worker(served: Site, gate: Gate) -> N
     job_id = served.submit(f"echo started; {gate.wait}")
     served.wait(job_id, "running")
     wait_until(lambda: served.get(f"/jobs/{job_id}/logs").text == "started\n")
-    assert isinstance(served.get(f"/jobs/{job_id}").json()["pid"], int)
+    running = served.get(f"/jobs/{job_id}").json()
+    assert isinstance(running["pid"], int) and running["cancel_requested"] is False
     answer = served.post(f"/jobs/{job_id}/cancel")
     assert answer.status_code == 202
+    assert answer.json().get("cancel_requested", True)  # missing if it has already ended
     check_job(answer.json())
     ended = served.wait(job_id)
     assert (ended["status"], ended["exit_code"]) == ("cancelled", 143)
     assert ended["reason"] == "cancelled through the API"
     is_problem(served.post(f"/jobs/{job_id}/cancel"), 409)
+
+
+def test_the_reason_of_a_cancel_names_the_page(client: FlaskClient, job_maker: JobMaker) -> None:
+    path = f"/jobs/{job_maker.queued().id}/cancel"
+    answer = client.post(path, json={}, headers={"User-Agent": "tailboard-page"})
+    assert answer.json["reason"] == "cancelled from the page"
 
 
 @pytest.mark.parametrize("status", FINISHED)

@@ -291,6 +291,10 @@ def test_a_download_is_the_whole_file_as_an_attachment(site: Site, job_maker: Jo
     assert answer.headers["Accept-Ranges"] == "bytes"
     assert numbers(answer) == (0, len(content), len(content))
     assert answer.headers["X-Log-Complete"] == "true"
+    named = job_maker.ended(b"x", name="../nightly import: día")
+    answer = site.get(f"/jobs/{named}/logs?download=1")
+    name = f"attachment; filename=nightly-import-d-a-{named}.log"
+    assert answer.headers["Content-Disposition"] == name
 
 
 @pytest.mark.parametrize(
@@ -416,6 +420,19 @@ def test_events_carry_json_text_offsets_and_the_job_at_the_end(
     job = json.loads(events[-1]["data"])
     assert job == site.get(f"/jobs/{running.job.id}").json()
     assert (job["status"], job["exit_code"]) == ("failed", 3)
+
+
+def test_followers_learn_of_each_attempt(site: Site, job_maker: JobMaker) -> None:
+    held = job_maker.running(b"first\n", retries=1, retry_delay=3_000)
+    stream = follow(site, held.job.id, **EVENTS)
+    stream.has(b"first")
+    with held:
+        held.requeue(Outcome(Status.FAILED, 7))
+    stream.has(b"event: change")
+    change = next(each for each in parse(stream.data) if each.get("event") == "change")
+    job = json.loads(change["data"])
+    assert (job["status"], job["attempt"], job["attempts"][0]["exit_code"]) == ("queued", 2, 7)
+    stream.close()
 
 
 @pytest.mark.parametrize("headers", [{}, EVENTS], ids=["plain", "events"])

@@ -25,7 +25,7 @@ NEXT_LINES = {  # for each file that the guide adds lines to: the text before wh
     "tailboard/job.py": "\n\n@dataclass(slots=True, kw_only=True)\nclass Job(JobOptions):",
     "tailboard/run/shim.py": "    with claim.open_log_for_append() as out:\n",
     "static/page_header.html": '      <label for="not_before">',
-    "static/job_details.js": '    ["Rerun of",',
+    "static/job_details.js": '    ["Worker",',
 }
 READ_FORM = """
 import json, sys

@@ -66,7 +66,7 @@ def test_a_row_shows_why_its_job_failed_and_leads_to_the_line(site: Site, page: 
     hint = row(page, "no push").get_by_text(REFUSED)
     expect(hint).to_be_in_viewport()
     row(page, "no push").click()
-    why = page.get_by_role("button", name=f"why it failed: {REFUSED} <b>")
+    why = page.get_by_role("button", name=f"Why it failed: {REFUSED} <b>")
     expect(why).to_be_in_viewport()
     expect(log_of(page).get_by_text(REFUSED)).not_to_be_in_viewport()
     why.click()

@@ -1726,7 +1726,7 @@ def followed(url: str, headers: dict[str, str], seen: list[str]) -> dict[str, An
                 elif name == "data" and is_end:
                     job: dict[str, Any] = json.loads(value)
                     return job
-                elif name == "data":
+                elif name == "data" and value.startswith('"'):  # text, not a changed job
                     seen.append(json.loads(value))
     return None
 

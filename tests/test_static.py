@@ -28,6 +28,7 @@ PURE = [
     "format",
     "fuzzy",
     "job_details",
+    "job_reason",
     "job_rows",
     "log_ansi",
     "log_hits",
@@ -432,7 +433,8 @@ def test_a_wrong_pattern_is_named_in_a_few_words(script: Script) -> None:
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
     [
-        (0, "0.0 s"),
+        (0, "< 0.1 s"),
+        (50, "0.1 s"),
         (9_940, "9.9 s"),
         (59_999, "59 s"),
         (61_000, "1 min 1 s"),
@@ -441,6 +443,58 @@ def test_a_wrong_pattern_is_named_in_a_few_words(script: Script) -> None:
 )
 def test_durations_are_formatted_for_people(script: Script, milliseconds: int, text: str) -> None:
     assert script("formatDuration(milliseconds)", milliseconds=milliseconds) == text
+
+
+def test_past_times_say_the_day_and_how_long_ago_they_were(script: Script) -> None:
+    day = 24 * 3600
+    given = {"now": NOW, "back": [30, 3_700, day, 400 * day]}
+    texts = script("back.map((seconds) => formatMoment(now - 1000 * seconds, now))", **given)
+    assert [text.split(", ")[-1] for text in texts] == [
+        "just now",
+        "1 h ago",
+        "1 d ago",
+        "400 d ago",
+    ]
+    assert texts[0].startswith("today ") and texts[2].startswith("yesterday ")
+    assert "20" in texts[3].split(" ")[2]  # the year
+
+
+# --- Why a job ended ------------------------------------------------------------------------------
+
+
+def test_the_reason_comes_before_a_line_of_the_log(script: Script) -> None:
+    ends = [
+        job(status="failed", exit_code=3, hint="row 10"),
+        job(status="failed", exit_code=1, hint="ValueError: bad"),
+        job(status="timed_out", exit_code=143, reason="ran longer than its time limit of 4 s"),
+        job(status="lost", exit_code=None, reason="its process disappeared", hint="row 9"),
+        job(status="succeeded", exit_code=0),
+    ]
+    ends[2]["hint"] = "tick 8"
+    expression = """(setErrorPatterns([/Error: /]), ends.map((job) => [
+        endReason(job), endLine(job)?.label ?? null, shortReason(job)]))"""
+    assert script(expression, ends=ends) == [
+        ["Failed: exit 3", "Last line:", "Last line: row 10"],
+        ["Failed: exit 1", "Why it failed:", "ValueError: bad"],
+        [
+            "Timed out: ran longer than its time limit of 4 s",
+            None,
+            "ran longer than its time limit of 4 s",
+        ],
+        ["Lost: its process disappeared", "Last line:", "its process disappeared"],
+        ["", None, ""],
+    ]
+
+
+def test_a_job_between_two_attempts_says_how_the_last_one_ended(script: Script) -> None:
+    waiting = job(status="queued", attempt=2, retries=2, exit_code=None, not_before=at(3628))
+    waiting["attempts"] = [{"number": 1, "status": "failed", "exit_code": 7}]
+    given = {"waiting": waiting, "now": NOW}
+    words = "attempt 1 failed (exit 7), again in 29 s"
+    assert script("describeRetry(waiting, now)", **given) == words
+    assert script("describeRetry({ ...waiting, attempts: [] }, now)", **given) == ""
+    order = "['queued', 'running'].map((status) => progressOf({ ...waiting, status }))"
+    assert script(order, **given) == [4, 5]
 
 
 def test_ordinals_are_english(script: Script) -> None:
@@ -462,8 +516,8 @@ def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
         """[
             jobRowHtml(hostile, context),
             foldRowHtml({ jobs: [hostile, hostile], open: false }, context),
-            detailsHtml(hostile, {}),
-            detailsHtml(hostile, { [hostile.title]: hostile.title }),
+            detailsHtml(hostile, {}, now),
+            detailsHtml(hostile, { [hostile.title]: hostile.title }, now),
             timelineHtml(layOutTimeline([hostile], now), context.statuses, now, () => "<a>"),
         ].map((html) => {
             const page = new DOMParser().parseFromString(html, "text/html");

@@ -646,9 +646,10 @@ def test_cancelling_a_running_job_leaves_a_request_for_its_worker(
     job = bring(Status.RUNNING)
     (held,) = store.orphans("host", ())
     with held:
-        assert not held.cancel_requested()
+        assert not held.cancel_requested() and not store.is_cancel_requested(job.id)
         assert store.cancel(job.id, "first").status is Status.RUNNING
         assert held.cancel_requested()
+        assert store.is_cancel_requested(job.id)
     store.cancel(job.id, "second")
     assert store.get(job.id).status is Status.RUNNING
 

@@ -283,6 +283,9 @@ class FolderStore(JobFolders):
     def cancel(self, job_id: str, reason: str) -> Job:
         return cancel(self, job_id, reason)
 
+    def is_cancel_requested(self, job_id: str) -> bool:
+        return os.path.lexists(f"{self.locate(job_id)[1]}/cancel")
+
     def delete(self, job_id: str) -> None:
         status, folder = self.locate(job_id)
         if status not in FINISHED:

@@ -371,6 +371,9 @@ class RedisStore:
                 return self.get(job_id)
         raise cannot_cancel(job_id, found)
 
+    def is_cancel_requested(self, job_id: str) -> bool:
+        return bool(self.cancel_reason(job_id))
+
     def override(
         self,
         job_id: str,

@@ -6,10 +6,16 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from tailboard.page import settings
 
 TIMEOUT = (2, 5)  # seconds to connect, to answer
+USER_AGENT = "tailboard-page"  # by which the API tells the page's requests from others
+NOT_SENT = "Not sent: the API isn't answering."
+UNCONFIRMED = (
+    "The API isn't answering, and may have received this. Try again: nothing is done twice."
+)
 
 
 class ApiError(Exception):
@@ -23,6 +29,14 @@ class ApiError(Exception):
     def may_pass(self) -> bool:
         """Does it make sense to try again? Yes, if the API did not answer or was busy."""
         return self.status in (0, 503)
+
+
+class Unreachable(ApiError):
+    """The API does not answer."""
+
+    def __init__(self, is_sent: bool) -> None:
+        """`is_sent`: the API may have received the request and changed something."""
+        super().__init__(UNCONFIRMED if is_sent else f"{NOT_SENT} Try again.")
 
 
 class Refused(ApiError):
@@ -87,7 +101,11 @@ class ApiClient:
         kept: requests.Response | None,
         conditions: dict[str, bytes],
     ) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.token}".encode(), **conditions}
+        headers = {
+            "Authorization": f"Bearer {self.token}".encode(),
+            "User-Agent": USER_AGENT.encode(),
+            **conditions,
+        }
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
@@ -96,9 +114,8 @@ class ApiClient:
             return requests.request(
                 method, settings.API + path, json=body, headers=headers, timeout=TIMEOUT
             )
-        except (requests.RequestException, ValueError):
-            message = f"Can't reach the API at {settings.API}."
-            raise ApiError(message) from None
+        except (requests.RequestException, ValueError) as error:
+            raise Unreachable(method != "GET" and may_have_arrived(error)) from None
 
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:
         """The JSON object that GET returns. Raises ApiError if it lacks one of `names`."""
@@ -119,6 +136,22 @@ def condition_headers(key: str, seen: str | None) -> dict[str, bytes]:
     elif seen is not None:
         headers["If-None-Match"] = b"*"
     return headers
+
+
+def may_have_arrived(error: Exception) -> bool:
+    """Can the API have received the request that failed with this error? Not if there was no
+    connection."""
+    cause = error.args[0] if error.args else None
+    is_unconnected = isinstance(getattr(cause, "reason", None), NewConnectionError)
+    is_late = isinstance(error, requests.ConnectTimeout)
+    return not (is_unconnected or is_late or isinstance(error, requests.exceptions.InvalidURL))
+
+
+def describe_problem(error: ApiError) -> str:
+    """Why a refresh failed. Unlike an action of the visitor, it is repeated by itself."""
+    if isinstance(error, Unreachable):
+        return f"Can't reach the API at {settings.API}. Retrying…"
+    return f"{error} Retrying…" if error.may_pass else str(error)
 
 
 def forwarding_headers(address: str) -> dict[str, bytes]:

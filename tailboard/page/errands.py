@@ -195,7 +195,11 @@ def query_path(path: str, parameters: Mapping[str, object], *names: str) -> str:
 
 
 def describe_error(error: ApiError) -> ErrorAnswer:
-    return {"error": str(error), "busy": error.status == 503, "may_pass": error.may_pass}
+    return {
+        "error": str(error),
+        "busy": error.status == 503,
+        "may_pass": error.may_pass,
+    }
 
 
 ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tailboard.job import JobOptions
 from tailboard.job_option import Kind, options_of
-from tailboard.page.client import ApiError
+from tailboard.page.client import NOT_SENT, ApiError
 from tailboard.page.rows import HIDDEN_VALUE
 from tailboard.page.shapes import Job
 from tailboard.titles import command_text
@@ -164,7 +164,10 @@ def is_same_job(body: Job, job: Job) -> bool:
 
 def form_errors(error: ApiError) -> dict[str, str]:
     """The API's error message, under the field that it begins with, or else under no field."""
-    name = str(error).partition(" ")[0]
+    text = str(error)
+    if text.startswith(NOT_SENT):
+        text = f"{NOT_SENT} Your text is kept; try again."
+    name = text.partition(" ")[0]
     if name not in FORM_FIELDS:
-        return {"": str(error)}
-    return {name: FIELD_SENTENCES.get(name, str(error))}
+        return {"": text}
+    return {name: FIELD_SENTENCES.get(name, text)}

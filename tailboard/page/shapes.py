@@ -117,6 +117,7 @@ class HeaderResult(TypedDict, total=False):
     wrong: dict[str, str]  # field of the run form -> error message
     edit: dict[str, str]  # field of the run form -> text to fill in
     source: str  # the ID of the job that `edit` was made from
+    cancelling: str  # the ID of the job whose cancel the API has accepted
     notice: str  # an error message to show as a toast
 
 

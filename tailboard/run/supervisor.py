@@ -126,7 +126,7 @@ class Supervisor:
         elif claim.cancel_requested() or claim.attempt.stopping:
             self.terminator.terminate(entry)
         elif job.timeout and now >= (claim.attempt.started_monotonic or now) + job.timeout:
-            reason = f"ran longer than its timeout of {job.timeout:.15g} s"
+            reason = f"ran longer than its time limit of {job.timeout:.15g} s"
             self._stop_job(entry, Status.TIMED_OUT, reason)
         elif cancels_all:
             self._stop_job(entry, Status.CANCELLED, "its worker was stopped")

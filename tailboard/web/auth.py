@@ -25,6 +25,7 @@ PROXY_HEADERS = (
 )
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+PAGE_AGENT = "tailboard-page"  # the User-Agent of tailboard/page/client.py
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 
 
@@ -33,6 +34,14 @@ def visitor() -> str | None:
     or if this is a command and not a request."""
     named: NamedToken | None = g.get("named_token")
     return named.name if named else None
+
+
+def cancel_reason() -> str:
+    """The reason of a job that this request cancels."""
+    if name := visitor():
+        return f"cancelled by {name}"
+    is_page = request.user_agent.string == PAGE_AGENT
+    return "cancelled from the page" if is_page else "cancelled through the API"
 
 
 def guard(app: Flask) -> dict[str, Access]:

@@ -25,12 +25,14 @@ RECONNECT = 1_000  # milliseconds until a browser reconnects
 
 
 class Chunk(NamedTuple):
-    """The next thing to send to a follower of a log. Without data and gap it is a keepalive."""
+    """The next thing to send to a follower of a log. A chunk with nothing but its place is a
+    keepalive."""
 
     at: int  # the offset after it, from which to continue
     data: bytes = b""
     # (from, to): these bytes no longer exist; if `to` is lower, the log was truncated.
     gap: tuple[int, int] | None = None
+    is_change: bool = False  # the job has started, or waits for its next attempt
 
 
 def follow(job: Job, log: Log, query: LogQuery) -> Response:
@@ -57,7 +59,7 @@ def follow(job: Job, log: Log, query: LogQuery) -> Response:
 def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Iterator[bytes]:
     """The text, or server-sent events: `data` is a JSON string, because log text contains \\r and
     \\n; `id` is the offset to resume from; the event `gap` reports bytes that no longer exist; the
-    event `end` contains the job."""
+    events `change` and `end` contain the job."""
     yield b"retry: %d\n\n" % RECONNECT if events else b""  # so that the headers are sent at once
     with suppress(JobNotFound):
         if not events:
@@ -65,9 +67,13 @@ def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Itera
             return
         for chunk in chunks:
             at = chunk.at
-            yield make_event(chunk)
-        job = json.dumps(whole_job(state().store.get(job_id)))
-        yield f"event: end\nid: {at}\ndata: {job}\n\n".encode()
+            yield job_event("change", job_id, at) if chunk.is_change else make_event(chunk)
+        yield job_event("end", job_id, at)
+
+
+def job_event(name: str, job_id: str, at: int) -> bytes:
+    job = json.dumps(whole_job(state().store.get(job_id)))
+    return f"event: {name}\nid: {at}\ndata: {job}\n\n".encode()
 
 
 def make_event(chunk: Chunk) -> bytes:
@@ -101,9 +107,11 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
     Without `wait`, only the existing part. JobNotFound if the job is deleted meanwhile."""
     watch, log = state().store.watch(job_id), open_log(job_id)
     sent_at = time.monotonic()
+    known = state().store.status(job_id)
     try:
         while True:
-            ended = not wait or state().store.status(job_id) in FINISHED  # before the size
+            status = state().store.status(job_id)  # before the size
+            ended = not wait or status in FINISHED
             if at == 0:  # perhaps the job had no log yet when we opened it
                 log.close()
                 log = open_log(job_id)
@@ -112,6 +120,9 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
                 at, sent_at = chunk.at, time.monotonic()
             if ended:
                 return
+            if status is not known:
+                yield Chunk(at, is_change=True)
+                known, sent_at = status, time.monotonic()
             watch.wait(KEEPALIVE_INTERVAL)
             if time.monotonic() - sent_at > KEEPALIVE_INTERVAL - 1:
                 yield Chunk(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 
 from flask import Response, abort, request
@@ -16,6 +17,7 @@ from tailboard.web.problems import DownloadBroken
 from tailboard.web.state import state
 
 MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log with times: an empty line grows from 1 to 26 bytes
+NAME_LENGTH = 60  # characters of a job's name in the name of a file
 BLOCK = 1 << 16  # bytes of a download that are read at a time, and of one event
 
 
@@ -126,13 +128,20 @@ def download(job: Job) -> Response:
             abort(416, length)
     headers = log_headers(job, log, begin, end, size)
     response = Response(iter_range(log, begin, end), headers=headers, mimetype="text/plain")
-    response.headers["Content-Disposition"] = f"attachment; filename={job.id}.log"
+    response.headers.set("Content-Disposition", "attachment", filename=file_name(job))
     response.accept_ranges, response.content_length = "bytes", end - begin
     if wanted and wanted.units == "bytes":
         response.status_code = 206
         response.content_range.set(begin - start, end - start, length)
     response.call_on_close(log.close)
     return response
+
+
+def file_name(job: Job) -> str:
+    """The name of a downloaded log: the job's name, without characters that a file system could
+    refuse, and its ID."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.name or "")[:NAME_LENGTH].strip("-.")
+    return f"{name}-{job.id}.log" if name else f"{job.id}.log"
 
 
 def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:

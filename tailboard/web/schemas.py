@@ -83,12 +83,8 @@ def job_schemas() -> dict[str, Any]:
         status={"anyOf": [refer("Status"), {"type": "null"}]},
         hint=MAYBE_TEXT,
     )
-    whole = object_schema(**job, attempts=array_of("Attempt"))
-    whole["properties"]["queued_before"] = COUNT | {
-        "description": "While it is queued: how many jobs are ahead of it in its queue."
-    }
     return {
-        "Job": whole,
+        "Job": whole_job(job),
         "Attempt": attempt,
         "ListedJob": listed_job(job),
         "Jobs": object_schema(
@@ -111,6 +107,19 @@ def job_schemas() -> dict[str, Any]:
             complete={"type": "boolean", "description": "False if these are only the newest jobs."},
         ),
     }
+
+
+def whole_job(job: dict[str, Any]) -> dict[str, Any]:
+    """A job on its own. `job`: the properties that it has in a list, too."""
+    whole = object_schema(**job, attempts=array_of("Attempt"))
+    whole["properties"]["queued_before"] = COUNT | {
+        "description": "While it is queued: how many jobs are ahead of it in its queue."
+    }
+    whole["properties"]["cancel_requested"] = {
+        "type": "boolean",
+        "description": "While it is running: whether its processes are being ended after a cancel.",
+    }
+    return whole
 
 
 def listed_job(job: dict[str, Any]) -> dict[str, Any]:

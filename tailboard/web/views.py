@@ -19,9 +19,10 @@ NAMES_SHOWN = 5  # queues named in one sentence
 
 
 def whole_job(job: Job) -> dict[str, Any]:
-    """A job on its own. Lists leave out env, attempts and the place in the queue."""
+    """A job on its own. Lists leave out env, attempts, the place in the queue and whether a cancel
+    was requested."""
     shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
-    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job)
+    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job) | cancel_state(job)
 
 
 def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
@@ -39,6 +40,14 @@ def queue_position(job: Job) -> dict[str, int]:
         return {}
     waiting = state().store.queued_by_queue().get(job.queue, [])
     return {"queued_before": sum(other < job.id for other in waiting)}
+
+
+def cancel_state(job: Job) -> dict[str, bool]:
+    """Was a cancel of a running job accepted, so that its processes are being ended? Omitted for
+    any other job."""
+    if job.status is not Status.RUNNING:
+        return {}
+    return {"cancel_requested": state().store.is_cancel_requested(job.id)}
 
 
 def pauses_by_queue() -> dict[str, Pause]:
