@@ -29,6 +29,7 @@ import { LogFind } from "./log_find.js";
 import { LogGoTo } from "./log_go_to.js";
 import { LogHead } from "./log_head.js";
 import { LogJob } from "./log_job.js";
+import { LogLineLink } from "./log_line_link.js";
 import { LogPlaces } from "./log_places.js";
 import { LogSelection } from "./log_selection.js";
 import { LogSource } from "./log_source.js";
@@ -76,6 +77,7 @@ class LogPane {
     const changed = (range) => this.places.setAddress(range);
     this.selection = new LogSelection({ find, view, source, changed });
     const { selection } = this;
+    this.lineLink = new LogLineLink({ find, view, linkTo: (range) => selection.linkTo(range) });
     this.places = new LogPlaces({ view, source, selection, shown: () => this.onMoved() });
     const go = (first, last) => this.places.select(first, last);
     this.goTo = new LogGoTo({ find, source, go });

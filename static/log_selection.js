@@ -25,7 +25,7 @@ export class LogSelection {
     view.element.addEventListener("click", (event) => this.onClick(event));
     const on = (name, act) => find(name).addEventListener("click", act);
     on("copy-lines", (event) => this.copyLines(event.currentTarget));
-    on("link-lines", (event) => copyByButton(event.currentTarget, this.link));
+    on("link-lines", (event) => copyByButton(event.currentTarget, this.linkTo(this.range)));
     on("unselect", () => this.clear());
   }
 
@@ -77,8 +77,8 @@ export class LogSelection {
 
   // --- Copying ---
 
-  get link() {
-    const query = addressLink({ job: this.source.jobId, at: formatRange(this.range) });
+  linkTo(range) {
+    const query = addressLink({ job: this.source.jobId, at: formatRange(range) });
     return location.origin + location.pathname + query;
   }
 

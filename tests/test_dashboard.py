@@ -990,7 +990,7 @@ def test_a_click_on_a_line_number_links_to_that_line(site: Site, page: Page) -> 
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     line = log_of(page).locator("[data-line='49990']")
-    line.click(position={"x": 20, "y": 8})
+    line.click(position={"x": 50, "y": 8})
     expect(page).to_have_url(re.compile(r"&at=\d+"))
     offset = int(page.url.rpartition("=")[2])
     text = load_logs(site.storage, job.id, 100_000)

@@ -92,7 +92,7 @@ def number(page: Page, line: int) -> Locator:
 
 
 def click_number(page: Page, line: int, *modifiers: Literal["Shift"]) -> None:
-    number(page, line).click(position={"x": 10, "y": 8}, modifiers=modifiers)
+    number(page, line).click(position={"x": 50, "y": 8}, modifiers=modifiers)
 
 
 def test_lines_are_selected_linked_and_copied(
@@ -102,6 +102,10 @@ def test_lines_are_selected_linked_and_copied(
     job = page_site.submit("seq -f 'line %.0f' 20000", "selected")
     page_site.wait(job, "succeeded")
     visit(page, f"{page_site.url}/?job={job.id}")
+    number(page, 19_985).hover()
+    page.get_by_role("button", name="Copy a link to this line").click()
+    expect(page.get_by_text("Link copied")).to_be_visible()
+    first = page.evaluate("navigator.clipboard.readText()")
     bar = page.get_by_role("group", name="Selected lines")
     click_number(page, 19_990)
     expect(bar).to_contain_text("Line 19,990")
@@ -132,6 +136,8 @@ def test_lines_are_selected_linked_and_copied(
     expect(number(page, 7)).to_be_in_viewport()
     expect(field).to_be_hidden()
 
+    visit(page, first)
+    expect(log_of(page).locator(".marked")).to_have_text("line 19985")
     visit(page, link)
     expect(log_of(page).locator(".marked")).to_have_text(marked)
     expect(number(page, 19_988)).to_be_in_viewport()
