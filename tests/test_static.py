@@ -30,6 +30,7 @@ PURE = [
     "job_details",
     "job_reason",
     "job_rows",
+    "listed_jobs",
     "log_ansi",
     "log_hits",
     "log_lines",
@@ -560,6 +561,39 @@ def test_changes_turn_the_old_list_into_the_new_one(script: Script) -> None:
         for new in lists:
             changes = rows.row_changes(new, old)
             assert script("applyChanges(old, changes)", old=old, changes=changes) == new
+
+
+LISTED = """(() => {
+    const all = { status: "", queue: "", by: "", q: "", before: "" };
+    const jobs = (...ids) => ids.map((id) => ({ id, title: `job ${id}`, status: "succeeded" }));
+    const page = (next, more = {}) => (
+        { next, searched: 3, skipped: 0, counts: {}, more: false, ...more }
+    );
+    const ids = (shown) => shown.jobs.map((job) => job.id).join("");
+    const list = new ListedJobs();
+    list.receive(jobs("9", "8", "7"), page("7"), all);
+    %s
+})()"""
+
+
+def test_older_jobs_stay_without_a_gap_when_new_ones_arrive(script: Script) -> None:
+    code = """
+    list.addOlder({ rows: jobs("6", "5"), next: "5", searched: 5 });
+    list.receive(jobs("b", "a", "9"), page("9"), all);
+    const pushed = ids(list.shown());
+    list.receive(jobs("z", "y", "x"), page("x"), all);
+    return [pushed, ids(list.shown()), list.shown().next]"""
+    assert script(LISTED % code) == ["ba98765", "zyx", "x"]
+
+
+def test_other_filters_are_guessed_and_earlier_ones_remembered(script: Script) -> None:
+    code = """
+    list.addOlder({ rows: jobs("6", "5"), next: "5", searched: 5 });
+    const wanted = { ...all, q: "JOB 7" };
+    const guess = list.guess(wanted, {});
+    list.receive(jobs("7", "1"), page(null, { more: true, counts: { lost: 9 } }), wanted);
+    return [ids(guess), guess.counted, ids(list.guess(all, {})), list.shown().counts]"""
+    assert script(LISTED % code) == ["7", "", "98765", {"lost": 9, "succeeded": 2}]
 
 
 def test_the_usual_duration_is_the_median_of_successful_jobs(script: Script) -> None:
