@@ -29,7 +29,6 @@ function known(value, format) {
 function textRows(job) {
   const line = endLine(job);
   const rows = [
-    ["ID", job.id],
     ["Status", formatStatus(job.status)],
     ["Reason", job.reason],
     [line?.label.replace(":", ""), line?.text],
@@ -72,7 +71,8 @@ function originRows({ saved, rerun_of: rerunOf }) {
 
 /** The table. It shows only the names of environment variables; a button reveals each value. */
 export function detailsHtml(job, revealed, now) {
-  const rows = [...originRows(job), ...timeRows(job, now), ...textRows(job)]
+  const id = ["ID", escapeHtml(job.id)];
+  const rows = [id, ...originRows(job), ...timeRows(job, now), ...textRows(job)]
     .filter(([, html]) => html)
     .map(([name, html]) => rowHtml(name, html));
   const variables = job.env_names.map((name) => variableHtml(name, revealed[name]));
