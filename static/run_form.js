@@ -5,7 +5,7 @@
 import { clearWrong, showWrong, submitByKey } from "./dom.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 
-const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
+export const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
 const NEW_JOB = "Run a job";
 const DRAFT_STORAGE = "sessionStorage"; // of this tab only: the text may contain secrets
 

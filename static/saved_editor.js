@@ -4,10 +4,11 @@
 import { showWrong, submitByKey } from "./dom.js";
 import { ask } from "./errands.js";
 import { HiddenValues } from "./hidden_values.js";
+import { NOT_SENT } from "./run_form.js";
 import { givenParams, readEnvironment, unscheduledParams } from "./saved_form_text.js";
 import { ParamFields } from "./saved_params.js";
 import { ScheduleFields } from "./saved_schedule.js";
-import { NOT_SENT, saved } from "./saved_state.js";
+import { saved } from "./saved_state.js";
 import { unfinishedName } from "./shell_variables.js";
 
 const NAMES = "Lowercase letters, digits, - _ and .";

@@ -4,8 +4,9 @@
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { HiddenValues } from "./hidden_values.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
+import { NOT_SENT } from "./run_form.js";
 import { SavedList } from "./saved_list.js";
-import { NOT_SENT, saved } from "./saved_state.js";
+import { saved } from "./saved_state.js";
 import {
   fieldsHtml,
   givenValues,

@@ -7,8 +7,7 @@
 
 import { opensElsewhere } from "./dom.js";
 import { page } from "./page_state.js";
-
-export const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
+import { NOT_SENT } from "./run_form.js";
 
 class SavedState extends EventTarget {
   constructor() {

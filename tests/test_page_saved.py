@@ -157,7 +157,7 @@ def test_a_copy_of_a_job_keeps_the_values_that_the_form_hides(site: Site, page: 
     job = site.submit('echo "key $KEY, $COLOUR"', "hides", env={"KEY": "k1", "COLOUR": "red"})
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_role("button", name="Edit…").first.click()
+    page.get_by_role("button", name="Edit and run…").click()
     env = page.locator(".new-job [name=env]")
     expect(env).to_have_value("KEY=•••\nCOLOUR=•••")
     env.fill("KEY=•••\nCOLOUR=blue\nNEW=•••")
