@@ -1,7 +1,8 @@
 /* The address of the page: its query parameters, and links built from them. Pure. */
 
 const FILTERS = ["status", "queue", "by", "q", "before"]; // which jobs the list shows
-const NAMES = ["status", "queue", "by", "q", "logs", "before", "job", "at"]; // in this order in the URL
+// All parameters, in this order in the URL. On a narrow screen, `list` shows the list.
+const NAMES = ["list", "status", "queue", "by", "q", "logs", "before", "job", "at"];
 
 export const NO_FILTERS = withoutValues(FILTERS);
 export const EMPTY_ADDRESS = withoutValues(NAMES);
@@ -21,6 +22,11 @@ export function readAddress(search) {
 export function addressLink(address) {
   const pairs = NAMES.filter((name) => address[name]).map((name) => [name, address[name]]);
   return `?${new URLSearchParams(pairs)}`;
+}
+
+/** Does a narrow screen show the home for this address? A wide one shows it beside the list. */
+export function asksForHome(address) {
+  return !["list", "logs", "job", ...FILTERS].some((name) => address[name]);
 }
 
 /** All filters of an address; those that are not set are empty. */

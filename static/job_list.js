@@ -5,6 +5,7 @@ import { BulkActions } from "./bulk_actions.js";
 import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
 import { formatRoughly } from "./format.js";
+import { Home } from "./home.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
 import { ListDivider } from "./list_divider.js";
 import { ListFilters } from "./list_filters.js";
@@ -13,7 +14,6 @@ import { nothingHtml, pagesHtml } from "./list_words.js";
 import { isSame } from "./listed_jobs.js";
 import { LogSearch } from "./log_search.js";
 import { OlderJobs } from "./older_jobs.js";
-import { Overview } from "./overview.js";
 import { page } from "./page_state.js";
 
 const TYPING_PAUSE = 200; // milliseconds after the last key
@@ -39,7 +39,7 @@ class JobList {
     this.filters = new ListFilters((name) => this.find(name));
     this.older = new OlderJobs((name) => this.find(name));
     this.bulkActions = new BulkActions((name) => this.find(name));
-    this.overview = new Overview(this.find("overview"));
+    this.home = new Home(this.find("home"));
     this.divider = new ListDivider(this.find("divider"));
     page.listen(this.handlers);
     this.holdWhilePressed();
@@ -58,6 +58,7 @@ class JobList {
   close() {
     page.unlisten(this.handlers);
     this.filters.close();
+    this.home.close();
     removeEventListener("pointerup", this.release);
     removeEventListener("pointercancel", this.release);
   }
@@ -146,7 +147,6 @@ class JobList {
     this.drawRows();
     this.drawNothing();
     this.older.draw();
-    this.overview.draw();
     this.drawUpdated();
     setHtml(this.find("pages"), this.logSearch.isOpen ? "" : pagesHtml());
     this.rows.hidden = this.logSearch.isOpen;
@@ -242,7 +242,6 @@ class JobList {
       hits: () => this.logSearch.toggle(target.dataset.job),
       filter: () => page.followLink(target),
       fold: () => this.toggleFold(target.parentNode.dataset.key),
-      example: () => page.editForm(target.textContent),
     };
     act[target.dataset.go]();
   }

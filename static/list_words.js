@@ -6,12 +6,6 @@ import { filterLinkHtml } from "./list_filters.js";
 import { isSearch } from "./listed_jobs.js";
 import { page } from "./page_state.js";
 
-const EXAMPLES = [
-  "for i in 1 2 3 4 5; do echo step $i; sleep 1; done",
-  "df -h",
-  "python3 -m compileall -q /usr/lib/python3; echo done",
-];
-
 /** Links to newer and older jobs, and which part of all jobs the list shows. */
 export function pagesHtml() {
   const newer = page.filters.before ? filterLinkHtml({ before: "" }, "Newest jobs") : "";
@@ -32,11 +26,7 @@ function describePart() {
 /** What the list shows instead of rows. */
 export function nothingHtml() {
   if (!page.isFiltered) {
-    const examples = EXAMPLES.map(
-      (command) =>
-        `<li><button type="button" data-go="example"><code>${escapeHtml(command)}</code></button></li>`,
-    );
-    return `<p>No jobs yet. Try one:</p><ul>${examples.join("")}</ul>`;
+    return "<p>No jobs yet.</p>";
   }
   const text = page.next
     ? `No match in the newest ${formatCount(page.searched)} jobs.`

@@ -43,7 +43,6 @@ class PageHeader {
     this.listen("brand", "click", (event) => goHome(event));
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
-    page.editForm = (command) => this.form.edit({ command }, "");
     addShortcut("/", "search jobs", () => this.find("search").focus(), "Page");
     addShortcut("c", "run a job", () => this.form.open(), "Page");
     addShortcut("?", "show keyboard shortcuts", () => this.showShortcuts(), "Page");

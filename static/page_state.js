@@ -47,7 +47,6 @@ class PageState extends EventTarget {
     this.cancels = new Map(); // job ID -> when the API accepted this visitor's cancel
     this.actions = null; // the header's component, which sends the visitor's actions
     this.presetFind = null; // sets the text to find in the next log; set by the log pane
-    this.editForm = null; // opens the run form with a command; set by the header
     this.toast = () => {}; // shows a short message for a while; set by the header
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress(location.search)));

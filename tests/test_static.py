@@ -27,6 +27,11 @@ PURE = [
     "find_text",
     "format",
     "fuzzy",
+    "home_attention",
+    "home_names",
+    "home_next",
+    "home_running",
+    "home_welcome",
     "job_details",
     "job_reason",
     "job_rows",
@@ -43,7 +48,6 @@ PURE = [
     "saved_form_text",
     "saved_text",
     "shell_variables",
-    "timeline",
 ]
 STATUSES = {
     "succeeded": {"icon": "✓", "colour": "green"},
@@ -519,7 +523,6 @@ def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
             foldRowHtml({ jobs: [hostile, hostile], open: false }, context),
             detailsHtml(hostile, {}, now),
             detailsHtml(hostile, { [hostile.title]: hostile.title }, now),
-            timelineHtml(layOutTimeline([hostile], now), context.statuses, now, () => "<a>"),
         ].map((html) => {
             const page = new DOMParser().parseFromString(html, "text/html");
             return { images: page.images.length, text: page.body.textContent + html };
@@ -528,7 +531,7 @@ def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
         context=context,
         now=NOW,
     )
-    assert [piece["images"] for piece in pieces] == [0] * 5
+    assert [piece["images"] for piece in pieces] == [0] * 4
     assert all("<img" not in piece["text"].replace(HOSTILE, "") for piece in pieces)
 
 
@@ -623,7 +626,7 @@ def test_an_address_always_has_all_filters(script: Script) -> None:
     filters = {"status": "", "queue": "", "by": "", "q": "x", "before": ""}
     assert script("filtersOf({ q: 'x', job: '1' })") == filters
     assert script("NO_FILTERS") == filters | {"q": ""}
-    everything = {*filters, "logs", "job", "at"}
+    everything = {*filters, "list", "logs", "job", "at"}
     assert script("EMPTY_ADDRESS") == dict.fromkeys(everything, "")
 
 
@@ -751,21 +754,124 @@ def test_text_of_saved_commands_is_escaped(script: Script) -> None:
     assert "<img" not in html
 
 
-# --- The timeline ---------------------------------------------------------------------------------
+# --- The home -------------------------------------------------------------------------------------
+
+HOUR = 3600
 
 
-def test_the_timeline_has_at_most_two_lanes(script: Script) -> None:
-    jobs = [job(id=str(n), started_at=at(n), finished_at=at(100)) for n in range(5)]
-    layout = script("layOutTimeline(jobs, now)", jobs=jobs, now=NOW)
-    assert layout["lanes"] == 2
-    assert [bar["lane"] for bar in layout["bars"]] == [0, 1, 1, 1, 1]
-    assert all(0 <= bar["left"] < bar["right"] <= 1 for bar in layout["bars"])
+def failure(name: str, count: int, at_second: float, **more: Any) -> dict[str, Any]:
+    newest = job(
+        title=name, finished_at=at(at_second), **{"status": "failed", "reason": None, **more}
+    )
+    return {"name": name, "count": count, "newest": newest}
 
 
-def test_there_is_no_timeline_if_no_job_ran(script: Script) -> None:
-    waiting = job(started_at=None, finished_at=None, status="queued")
-    long_ago = job(started_at="2020-01-01T00:00:00Z", finished_at="2020-01-01T00:00:01Z")
-    assert script("layOutTimeline(jobs, now)", jobs=[waiting, long_ago], now=NOW) is None
+def items_of(script: Script, seen: dict[str, Any] | None = None, **more: Any) -> list[Any]:
+    """What needs attention."""
+    status = {"workers": [{"queues": []}], "counts": {"queued": 1}}
+    given = {"status": status, "queues": [], "failures": [], "schedules": [], **more}
+    seen = {"since": at(0), "dismissed": {}, **(seen or {})}
+    return script("attentionItems(given, seen)", given=given, seen=seen)
+
+
+def test_a_dismissed_failure_returns_when_the_name_fails_again(script: Script) -> None:
+    dismissed = {"failure backup": {"at": at(10), "count": 40}}
+    old = [failure("backup", 40, 10), failure("train", 2, -5)]
+    assert items_of(script, {"dismissed": dismissed}, failures=old) == []
+    (item,) = items_of(script, {"dismissed": dismissed}, failures=[failure("backup", 42, 20)])
+    assert (item["name"], item["more"]) == ("backup", 2)
+    (item,) = items_of(script, failures=[failure("backup", 40, 10)])
+    assert item["more"] == 40
+
+
+def test_jobs_that_cannot_start_and_stopped_schedules_need_attention(script: Script) -> None:
+    pause = {"by": "anna", "why": "repair"}
+    queues = [
+        {"queue": "gpu", "queued": 2, "paused": pause},
+        {"queue": "idle", "queued": 0, "paused": pause},
+        {"queue": "old", "queued": 1, "paused": None},
+    ]
+    only = {"workers": [{"queues": ["default"]}], "counts": {"queued": 3}}
+    kinds = [(each["kind"], each["queue"]) for each in items_of(script, queues=queues, status=only)]
+    assert kinds == [("unserved", "old"), ("paused", "gpu")]
+    assert [each["kind"] for each in items_of(script, queues=queues)] == ["paused"]
+    nobody = {"workers": [], "counts": {"queued": 3}}
+    kinds = [each["kind"] for each in items_of(script, queues=queues, status=nobody)]
+    assert kinds == ["worker", "paused"]
+    skipped = {"count": 3, "last_at": at(5), "for_job": "1"}
+    schedules = [
+        {"saved": "a", "paused": True, "skipped": skipped},
+        {"saved": "b", "paused": False, "skipped": skipped},
+        {"saved": "c", "paused": False, "skipped": {"count": 0}},
+    ]
+    kinds = [(each["kind"], each["name"]) for each in items_of(script, schedules=schedules)]
+    assert kinds == [("stopped", "a"), ("skipped", "b")]
+    dismissed = {"stopped a": {"at": ""}, "skipped b": {"at": at(5)}}
+    assert items_of(script, {"dismissed": dismissed}, schedules=schedules) == []
+
+
+def test_a_failure_is_explained_by_its_reason_first(script: Script) -> None:
+    explain = "explain({status, reason, hint, exit_code: 3})"
+    assert script(explain, status="failed", reason="killed", hint="x") == "killed"
+    assert script(explain, status="failed", reason=None, hint="no space left") == "no space left"
+    assert script(explain, status="failed", reason=None, hint=None) == "exit 3"
+    assert "tick" not in script(explain, status="timed_out", reason=None, hint="tick 8")
+
+
+def test_the_next_runs_are_those_of_a_day_and_then_the_paused_ones(script: Script) -> None:
+    def schedule(name: str, hours: float | None, paused: bool = False) -> dict[str, Any]:
+        next_run = at(hours * HOUR) if hours else None
+        more = {"cron": "@daily", "zone": "UTC", "runs": []}
+        return {"saved": name, "next_run": next_run, "paused": paused, **more}
+
+    given = [schedule("p", None, True), schedule("c", 30), schedule("b", 20), schedule("a", 1)]
+    found = script("nextSchedules(given, now)", given=given, now=NOW)
+    assert [each["saved"] for each in found["rows"]] == ["a", "b", "p"]
+    assert found["later"]["saved"] == "c"
+
+
+def test_a_success_rate_is_100_percent_only_if_all_succeeded(script: Script) -> None:
+    assert script("rateText(999, 1000)") == "99 %"
+    assert [script("rateText(n, 4)", n=n) for n in (0, 3, 4)] == ["0 %", "75 %", "100 %"]
+
+
+def test_text_of_jobs_is_escaped_in_the_home(script: Script) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'"
+    hostile = job(title=evil, id=evil, submitted_by=evil, status="running")
+    entry = {"name": evil, "title": evil, "saved": True, "succeeded": 1, "ended": 1, "median": 1}
+    entry["runs"] = [[evil, evil, 1], [evil, "failed", None]]
+    next_run = {"saved": evil, "cron": evil, "zone": evil, "next_run": at(60), "paused": False}
+    skipped = {"count": 2, "last_at": at(5), "for_job": evil}
+    items = items_of(
+        script,
+        failures=[failure(evil, 3, 10, id=evil, hint=evil)],
+        queues=[{"queue": evil, "queued": 2, "paused": {"by": evil, "why": evil}}],
+        schedules=[next_run | {"skipped": skipped}, next_run | {"paused": True}],
+    )
+    html = script(
+        """(() => {
+            const link = (change) => `?${new URLSearchParams(change)}`;
+            const context = { statuses, now, link, zone: "UTC", asking: "", cancelled: new Set() };
+            return [
+                attentionHtml(items, context),
+                runningHtml({ jobs: [hostile], more: false }, context),
+                nextHtml(schedules, context),
+                namesHtml({ names: [entry], more: 1, complete: false }, context),
+                welcomeHtml({ workers: [], slots: { all: 0 }, problem: evil }),
+            ].join("");
+        })()""",
+        statuses=STATUSES,
+        now=NOW,
+        items=items,
+        hostile=hostile,
+        schedules=[next_run | {"runs": [hostile]}],
+        entry=entry,
+        evil=evil,
+    )
+    assert len(items) == 4
+    assert "<img" not in html
+    images = "new DOMParser().parseFromString(html, 'text/html').images.length"
+    assert script(images, html=html) == 0
 
 
 # --- After a failure ------------------------------------------------------------------------------

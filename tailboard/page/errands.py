@@ -17,6 +17,7 @@ from tailboard.page.client import (
     parse_json,
     saved_path,
 )
+from tailboard.page.home import load_home
 from tailboard.page.rows import job_row
 from tailboard.page.saved_forms import is_same_command, preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
@@ -189,6 +190,12 @@ def pause_path(errand: Errand) -> str:
     return f"/queues/{quote(errand['queue'], '')}/pause"
 
 
+def run_command(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """Submit a job. A repeated errand with the same key submits no second one."""
+    body = {"command": errand["command"], "name": errand["name"]}
+    return {"id": client.post_json("/jobs", body, "id", key=errand["key"])["id"]}
+
+
 def query_path(path: str, parameters: Mapping[str, object], *names: str) -> str:
     """A path with those of the named parameters that have a value."""
     return f"{path}?{urlencode({name: parameters[name] for name in names if parameters.get(name)})}"
@@ -216,4 +223,6 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "saved_form": load_saved_form,
     "environment": load_environment,
     "schedule": load_schedule,
+    "home": load_home,
+    "run": run_command,
 }

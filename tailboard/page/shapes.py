@@ -227,6 +227,12 @@ class Errand(TypedDict):
     saved: NotRequired[str]
     cron: NotRequired[str]
     zone: NotRequired[str]
+    sections: NotRequired[list[str]]  # of the home
+    known: NotRequired[dict[str, str]]  # section -> the version that the browser has
+    since: NotRequired[str]
+    command: NotRequired[str]
+    name: NotRequired[str]
+    key: NotRequired[str]  # an Idempotency-Key
 
 
 class ErrorAnswer(TypedDict):

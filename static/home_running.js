@@ -1,0 +1,80 @@
+/* The running jobs of the home: their HTML, and what changes in it each second. */
+
+import { setHtml } from "./dom.js";
+import { elapsed, escapeHtml, formatElapsed, statusIcon } from "./format.js";
+import { formatUsual, isOverdue } from "./job_rows.js";
+
+/** The rows without their times and last lines. `asking` is the ID of the job that the visitor may
+    be about to cancel; `cancelled` has the IDs of those that the visitor has cancelled. */
+export function runningHtml({ jobs, more }, { statuses, link, isDown, asking, cancelled }) {
+  const rows = jobs.map((job) => {
+    const id = escapeHtml(job.id);
+    const href = escapeHtml(link({ job: job.id, at: "" }));
+    const by = job.submitted_by
+      ? `<span class="home-by" title="started by ${escapeHtml(job.submitted_by)}">${escapeHtml(job.submitted_by)}</span>`
+      : "";
+    const action = cancelHtml(job, { isDown, isAsking: asking === job.id, cancelled });
+    return (
+      `<li class="home-item running" data-job="${id}"><span class="home-text">` +
+      `<a class="home-name" href="${href}" data-act="go" data-key="job ${id}">` +
+      `${statusIcon(job.status, statuses)}<b>${escapeHtml(job.title)}</b></a>${by}` +
+      '<span class="home-time"></span><code class="home-line"></code></span>' +
+      `${action}</li>`
+    );
+  });
+  const rest = more ? '<p class="faint">Only the newest of the running jobs are shown.</p>' : "";
+  return `<ul class="home-items">${rows.join("")}</ul>${rest}`;
+}
+
+function cancelHtml({ id, title }, { isDown, isAsking, cancelled }) {
+  const name = escapeHtml(title);
+  const disabled = isDown ? "disabled" : "";
+  const button = (act, label, kind = "") =>
+    `<button type="button" class="${kind}" data-act="${act}" data-id="${escapeHtml(id)}" ` +
+    `data-key="${act} ${escapeHtml(id)}" ${disabled}>${label}<span class="unseen"> ${name}</span></button>`;
+  if (cancelled.has(id)) {
+    return '<span class="home-buttons faint">Cancelling…</span>';
+  }
+  if (!isAsking) {
+    return `<span class="home-buttons">${button("ask-cancel", "Cancel")}</span>`;
+  }
+  return (
+    '<span class="home-question" role="group" aria-label="Confirm">' +
+    "<span>Cancel this job? It gets SIGTERM, then SIGKILL after 10 s.</span>" +
+    `${button("cancel", "Cancel job", "primary")}${button("keep", "Keep running")}</span>`
+  );
+}
+
+/** Brings the times and the last lines of the rows in `node` up to date. `usual(job)` returns the
+    usual duration in milliseconds, or undefined. */
+export function updateRunning(node, jobs, { now, usual, lines }) {
+  for (const job of jobs) {
+    const item = node.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
+    if (item) {
+      setHtml(item.querySelector(".home-time"), timeHtml(job, usual(job), now));
+      drawLine(item.querySelector(".home-line"), lines.get(job.id));
+    }
+  }
+}
+
+function timeHtml(job, usual, now) {
+  const time = escapeHtml(formatElapsed(job, now));
+  if (!usual) {
+    return time;
+  }
+  const isLate = isOverdue(job, usual, now);
+  const share = Math.round(100 * Math.min(1, elapsed(job, now) / usual));
+  return (
+    `<span class="progress${isLate ? " overdue" : ""}" aria-hidden="true"><u style="width:${share}%"></u></span>` +
+    `<span class="${isLate ? "overdue" : ""}">${time}</span> ` +
+    `<span class="faint">usually ${escapeHtml(formatUsual(usual))}</span>`
+  );
+}
+
+function drawLine(node, line) {
+  const text = line === "" ? "No output yet." : (line ?? "");
+  if (node.textContent !== text) {
+    node.textContent = text;
+  }
+  node.classList.toggle("empty", line === "");
+}
