@@ -4,8 +4,10 @@
 
 import { clearWrong, showWrong, submitByKey } from "./dom.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
+import { HIDDEN } from "./saved_form_text.js";
 
 export const NOT_SENT = "Not sent: the API isn't answering. Your text is kept; try again.";
+const SECRET = /TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH(?!OR)|(?:^|_|API)KEY(?:_|$)/; // as in rows.py
 const NEW_JOB = "Run a job";
 const DRAFT_STORAGE = "sessionStorage"; // of this tab only: the text may contain secrets
 
@@ -69,7 +71,10 @@ export class RunForm {
   }
 
   keepDraft() {
-    writeSetting("draft", { ...this.values(), source: this.source }, DRAFT_STORAGE);
+    const values = this.values();
+    const env = hideSecrets(values.env);
+    const source = env === values.env ? this.source : ""; // which has other values for these names
+    writeSetting("draft", { ...values, env, source }, DRAFT_STORAGE);
   }
 
   /** An error disappears as the visitor corrects its field. */
@@ -126,6 +131,16 @@ export class RunForm {
       more.open = true;
     }
   }
+}
+
+/** An environment without the values whose names suggest a secret. After a reload, the server asks
+    for them. */
+function hideSecrets(env) {
+  const lines = env.split("\n").map((line) => {
+    const [name] = line.split("=", 1);
+    return SECRET.test(name) && line.includes("=") ? `${name}=${HIDDEN}` : line;
+  });
+  return lines.join("\n");
 }
 
 /** The initial values of the fields in the HTML, by name. */

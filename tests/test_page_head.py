@@ -127,6 +127,9 @@ def test_the_command_field_keeps_six_lines(
     command.fill("\n".join(f"echo {n}" for n in range(12)))
     long = command.bounding_box()
     assert short and long and long["height"] > short["height"]
+    form.get_by_label("Environment").fill("TOKEN=hush\nMODE=full")
+    draft = page.evaluate("sessionStorage.getItem('tailboard.draft')")
+    assert "hush" not in draft and "MODE=full" in draft
     command.fill(" ")
     command.press("Control+Enter")
     expect(form.get_by_text("Enter a command.")).to_be_visible()
