@@ -48,7 +48,7 @@ export class Home {
     };
     page.listen(this.handlers);
     this.listen();
-    addShortcut("h", "go to the home", () => page.go(EMPTY_ADDRESS), "Page");
+    addShortcut("h", "go home", () => page.go(EMPTY_ADDRESS), "Page");
     this.onAddress();
   }
 

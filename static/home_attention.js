@@ -9,6 +9,7 @@ import {
   formatRoughly,
   statusIcon,
 } from "./format.js";
+import { shortReason } from "./job_reason.js";
 
 /** The items to show, the most urgent first. Each has a `key`; an item that can be dismissed has
     `at`, the time of its newest occurrence. */
@@ -164,13 +165,9 @@ function failureHtml(item, context) {
   );
 }
 
-/** Why a job failed: the reason, or else a line of its log. The last line of a job that timed out
-    or was lost explains nothing. */
-export function explain({ status, reason, hint, exit_code: code }) {
-  if (reason) {
-    return reason;
-  }
-  return (status === "failed" && hint) || formatExit({ exit_code: code });
+/** Why a job failed, as its row in the list says it; its exit code if nothing else is known. */
+export function explain(job) {
+  return shortReason(job) || formatExit(job);
 }
 
 function skippedHtml(item, context) {

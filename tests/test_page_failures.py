@@ -62,7 +62,7 @@ def test_a_row_shows_why_its_job_failed_and_leads_to_the_line(site: Site, page: 
     job = fail(site, f"{REFUSED} <b>", "no push")
     quiet = site.submit("exit 3", "silent failure")
     site.wait(quiet, "failed")
-    visit(page, site.url)
+    visit(page, f"{site.url}/?list=1")  # on a phone, the home comes first
     hint = row(page, "no push").get_by_text(REFUSED)
     expect(hint).to_be_in_viewport()
     row(page, "no push").click()

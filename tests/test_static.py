@@ -810,10 +810,12 @@ def test_jobs_that_cannot_start_and_stopped_schedules_need_attention(script: Scr
     assert items_of(script, {"dismissed": dismissed}, schedules=schedules) == []
 
 
-def test_a_failure_is_explained_by_its_reason_first(script: Script) -> None:
+def test_a_failure_in_the_home_is_explained_by_its_reason_first(script: Script) -> None:
     explain = "explain({status, reason, hint, exit_code: 3})"
     assert script(explain, status="failed", reason="killed", hint="x") == "killed"
-    assert script(explain, status="failed", reason=None, hint="no space left") == "no space left"
+    assert script(explain, status="failed", reason=None, hint="no space left") == (
+        "Last line: no space left"
+    )
     assert script(explain, status="failed", reason=None, hint=None) == "exit 3"
     assert "tick" not in script(explain, status="timed_out", reason=None, hint="tick 8")
 
