@@ -350,7 +350,7 @@ def test_the_list_is_newest_first_and_paged_to_its_end(
     path, pages = "/jobs?limit=3", 0
     while path:
         page = client.get(path).json
-        assert set(page) == {"jobs", "next", "counts", "paused"}
+        assert set(page) == {"jobs", "next", "counts", "paused", "skipped", "searched"}
         seen += [job["id"] for job in page["jobs"]]
         path = page["next"] and f"/jobs?limit=3&before={page['next']}"
         pages += 1
@@ -398,6 +398,7 @@ def test_the_list_is_filtered_by_status_queue_and_text(
 
 def test_an_empty_list_has_all_counts_at_zero(client: FlaskClient) -> None:
     expected = {"jobs": [], "next": None, "counts": dict.fromkeys(Status, 0), "paused": []}
+    expected |= {"skipped": 0, "searched": 0}
     assert client.get("/jobs").json == expected
 
 

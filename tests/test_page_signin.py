@@ -202,7 +202,7 @@ def test_without_the_api_nobody_is_signed_in(no_api: None) -> None:
     state = Session(refused=401)
     sign_in_module.sign_in(state, client("a token"), keep=True)
     assert (state.token, state.refused, state.kept) == ("", 401, None)
-    assert settings.API in state.sign_in_wrong
+    assert state.sign_in_wrong == "Not sent: the API isn't answering. Try again."
 
 
 def test_without_the_api_signing_out_says_what_is_left(no_api: None) -> None:

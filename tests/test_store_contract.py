@@ -44,6 +44,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.logs import Log
+from tailboard.matching import TextMatcher
 from tailboard.notifier import Notifier
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.scheduler import fire_due
@@ -1109,7 +1110,7 @@ def test_an_empty_log_is_read_to_its_end_at_once(log_of: Callable[[bytes], Log])
     assert log.read(0, 100) == (0, b"")
     assert log.read_tail(10, 0) == (0, b"")
     assert (log.tail(10, 0), log.line_at(0), log.offset_at_time(0.0)) == (0, 0, 0)
-    assert log.search(b"x", 0, 10, FAR) == ([], None)
+    assert log.search(TextMatcher("x"), 0, 10, FAR) == ([], None)
     assert log.count_lines(0, 0, FAR) == (0, 0)
     assert log.add_timestamps(0, b"") == b""
 
@@ -1133,24 +1134,24 @@ def test_a_search_returns_the_newest_lines_and_where_to_continue(
 ) -> None:
     log = log_of(b"Error one\nfine\nan ERROR, an error\nlast")
     first, last = (0, b"Error one"), (15, b"an ERROR, an error")
-    assert log.search(b"eRRor", log.size, 10, FAR) == ([last, first], None)
-    assert log.search(b"error", log.size, 1, FAR) == ([last], 15)
-    assert log.search(b"error", 15, 1, FAR)[0] == [first]
-    assert log.search(b"none", log.size, 10, FAR) == ([], None)
+    assert log.search(TextMatcher("eRRor"), log.size, 10, FAR) == ([last, first], None)
+    assert log.search(TextMatcher("error"), log.size, 1, FAR) == ([last], 15)
+    assert log.search(TextMatcher("error"), 15, 1, FAR)[0] == [first]
+    assert log.search(TextMatcher("none"), log.size, 10, FAR) == ([], None)
 
 
 def test_a_search_that_runs_out_of_time_returns_where_to_continue(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"error\n")
-    assert log.search(b"error", 6, 10, PAST) == ([], 6)
+    assert log.search(TextMatcher("error"), 6, 10, PAST) == ([], 6)
 
 
 def test_a_match_in_a_long_line_is_shown_with_its_surroundings(
     log_of: Callable[[bytes], Log],
 ) -> None:
     log = log_of(b"head\n" + b"x" * 5_000 + b"needle" + b"y" * 5_000)
-    ((offset, excerpt),), _ = log.search(b"needle", log.size, 10, FAR)
+    ((offset, excerpt),), _ = log.search(TextMatcher("needle"), log.size, 10, FAR)
     assert offset == 5
     assert len(excerpt) <= logs_module.EXCERPT and b"xneedley" in excerpt
 
@@ -1240,7 +1241,7 @@ def test_a_runaway_log_keeps_its_newest_part_and_its_offsets(
             assert log.read(log.size - 8, 16) == (log.size - 8, content[-8:])
             assert log.tail(1_000_000, log.size, len(content)) == log.start
             assert log.offset_at_time(0.0) == log.start
-            assert log.search(b"0000001", log.size, 10, FAR) == ([], None)
+            assert log.search(TextMatcher("0000001"), log.size, 10, FAR) == ([], None)
             kept_from = log.start
         assert store.get(held.job.id).log_start == kept_from
         held.finish(Outcome(Status.SUCCEEDED, 0))

@@ -396,6 +396,7 @@ def test_access_lists_what_each_route_requires(typed: Typed) -> None:
     assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
     assert [line for line in lines if not line.endswith("  token")] == [
         "GET     /jobs/{job_id}/logs    ticket or token",
+        "POST    /sessions              token, not a session key",
         "GET     /healthz               nobody is asked",
     ]
     rows = [re.fullmatch(r"([A-Z]+) +(/\S*) +(\S.*)", line) for line in lines]

@@ -31,7 +31,7 @@ def sign_in(state: Session, client: ApiClient, keep: bool) -> None:
         state.sign_in_wrong = NOT_VALID
         return
     except ApiError as error:
-        state.sign_in_wrong = f"{error} Try again." if error.may_pass else str(error)
+        state.sign_in_wrong = str(error)
         return
     state.token = kept["key"] if kept else client.token
     state.kept = kept
