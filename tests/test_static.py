@@ -142,8 +142,14 @@ ERRORS = [
     "\x1b[1;31mbroken\x1b[m",
     "\x1b[91mbroken\x1b[m",
     "\x1b[38;5;200;31mbroken\x1b[m",
+    "::error file=app.py,line=3::bad",
+    "##[error]Process completed with exit code 1.",
+    "npm ERR! code ELIFECYCLE",
+    "curl: (7) Failed to connect: Connection refused",
+    "==== 2 failed, 212 passed in 2.41s ====",
 ]
 NO_ERRORS = [
+    "0 failed, 214 passed",
     "0 errors",
     "no errors found",
     "errorless",
