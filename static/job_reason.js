@@ -4,6 +4,7 @@
 import { endedBadly, formatExit, formatStart, formatStatus } from "./format.js";
 
 const KILL_DELAY = 10; // seconds from SIGTERM to SIGKILL, as in tailboard/intervals.py
+const RULE = /^[=*_#-]{3,} +/; // before the text of a line, as pytest draws it
 const patterns = []; // of lines that report an error; empty until they are loaded
 
 export function setErrorPatterns(loaded) {
@@ -48,7 +49,8 @@ export function shortReason(job) {
   if (job.status !== "failed" || !line) {
     return job.reason ?? "";
   }
-  return line.label === "Last line:" ? (job.reason ?? `Last line: ${line.text}`) : line.text;
+  const text = line.text.replace(RULE, "");
+  return line.label === "Last line:" ? (job.reason ?? `Last line: ${text}`) : text;
 }
 
 /** The end of the last attempt of a job that waits for the next one: "attempt 1 failed (exit 7),

@@ -477,16 +477,18 @@ def test_the_reason_comes_before_a_line_of_the_log(script: Script) -> None:
     ends = [
         job(status="failed", exit_code=3, hint="row 10"),
         job(status="failed", exit_code=1, hint="ValueError: bad"),
+        job(status="failed", exit_code=1, hint="==== Error: 2 failed in 1 s ===="),
         job(status="timed_out", exit_code=143, reason="ran longer than its time limit of 4 s"),
         job(status="lost", exit_code=None, reason="its process disappeared", hint="row 9"),
         job(status="succeeded", exit_code=0),
     ]
-    ends[2]["hint"] = "tick 8"
+    ends[3]["hint"] = "tick 8"
     expression = """(setErrorPatterns([/Error: /]), ends.map((job) => [
         endReason(job), endLine(job)?.label ?? null, shortReason(job)]))"""
     assert script(expression, ends=ends) == [
         ["Failed: exit 3", "Last line:", "Last line: row 10"],
         ["Failed: exit 1", "Why it failed:", "ValueError: bad"],
+        ["Failed: exit 1", "Why it failed:", "Error: 2 failed in 1 s ===="],
         [
             "Timed out: ran longer than its time limit of 4 s",
             None,
