@@ -73,6 +73,13 @@ def test_find_reaches_every_part_of_a_long_log(long_log: str, page: Page) -> Non
     page.set_viewport_size({"width": 1280, "height": 800})
     assert tools.evaluate("it => it.clientHeight") == height
     assert tools.evaluate("it => it.scrollWidth <= it.clientWidth")
+    for width in (1280, 1024):  # "40,001 of 100,000" was cut after "of 1"
+        page.set_viewport_size({"width": width, "height": 800})
+        field(page).fill("line")
+        expect(found(page)).to_contain_text(" of 100,000")
+        assert found(page).evaluate("it => it.scrollWidth <= it.clientWidth")
+        assert tools.evaluate("it => it.scrollWidth <= it.clientWidth && it.clientHeight") == height
+    page.set_viewport_size({"width": 1280, "height": 800})
     field(page).fill("line 50000:x")
     expect(found(page)).to_have_text("No matches")
     field(page).press("Escape")
