@@ -12,6 +12,21 @@ const CAPTIONS =
   "<span>median</span><span>success</span><span></span></li>";
 const ID_TIME = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-/;
 
+/** The names after what the server has sent: all of them, or what has changed in `known`. The name
+    with the newest run comes first; IDs sort by time. */
+export function applyNames(known, sent) {
+  if (sent.names) {
+    return sent;
+  }
+  const byName = new Map([...known.names, ...sent.changed].map((entry) => [entry.name, entry]));
+  for (const name of sent.gone) {
+    byName.delete(name);
+  }
+  const newest = (entry) => entry.runs.at(-1)[0];
+  const names = [...byName.values()].sort((one, other) => (newest(one) < newest(other) ? 1 : -1));
+  return { names, more: sent.more, complete: sent.complete };
+}
+
 /** `context` has `statuses`, `isDown` (is the API unreachable?) and `link(change)`. */
 export function namesHtml({ names, more, complete }, context) {
   if (names.length === 0) {

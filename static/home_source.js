@@ -2,6 +2,7 @@
    brings, so a section is requested only if something that it depends on has changed. */
 
 import { ask } from "./errands.js";
+import { applyNames } from "./home_names.js";
 import { page } from "./page_state.js";
 
 const SECTIONS = ["running", "attention", "names", "schedules", "queues"];
@@ -57,7 +58,7 @@ export class HomeSource {
       const { error, version, content } = found[name] ?? {};
       this.errors[name] = error;
       if (content) {
-        this.content[name] = content;
+        this.content[name] = name === "names" ? applyNames(this.content.names, content) : content;
         this.versions[name] = version;
       }
       // A section that failed or is incomplete is requested again at the next refresh.

@@ -22,6 +22,8 @@ from page_site import (
 )
 from playwright.sync_api import Locator, Page, expect
 
+from tailboard.page.home import SentNames, digest
+
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 800}
 
@@ -200,6 +202,20 @@ def test_a_first_visit_starts_an_example_with_one_click(serve: Serve, page: Page
         choose_interval(page, "1 s")
         site.restart_api()
         expect(worker).to_contain_text("1 job is waiting.")
+
+
+def test_a_browser_receives_only_the_names_that_have_changed() -> None:
+    def names(*rows: tuple[str, int]) -> dict[str, Any]:
+        listed = [{"name": name, "ended": ended} for name, ended in rows]
+        return {"names": listed, "more": 0, "complete": True}
+
+    sent = SentNames()
+    first, second = names(("a", 1), ("b", 1), ("c", 1)), names(("b", 2), ("a", 1), ("d", 1))
+    assert sent.changes(first, digest(first), "") == first
+    changes = sent.changes(second, digest(second), digest(first))
+    assert [row["name"] for row in changes["changed"]] == ["b", "d"]
+    assert changes["gone"] == ["c"]
+    assert sent.changes(second, digest(second), "an unknown version") == second
 
 
 def test_axe_finds_nothing_in_the_home(site: Site, page: Page, gate_file: Path) -> None:

@@ -840,6 +840,18 @@ def test_the_next_runs_are_those_of_a_day_and_then_the_paused_ones(script: Scrip
     assert found["later"]["saved"] == "c"
 
 
+def test_changed_names_are_put_in_the_order_of_their_newest_runs(script: Script) -> None:
+    def entry(name: str, newest: str) -> dict[str, Any]:
+        return {"name": name, "runs": [["20260101", "failed", 1], [newest, "succeeded", 1]]}
+
+    known = {"names": [entry("b", "20260105"), entry("a", "20260104"), entry("c", "20260103")]}
+    sent = {"changed": [entry("c", "20260106"), entry("d", "20260102")], "gone": ["a"], "more": 1}
+    found = script("applyNames(known, sent)", known=known, sent=sent)
+    assert [each["name"] for each in found["names"]] == ["c", "b", "d"]
+    assert found["more"] == 1
+    assert script("applyNames(undefined, known)", known=known) == known
+
+
 def test_a_success_rate_is_100_percent_only_if_all_succeeded(script: Script) -> None:
     assert script("rateText(999, 1000)") == "99 %"
     assert [script("rateText(n, 4)", n=n) for n in (0, 3, 4)] == ["0 %", "75 %", "100 %"]

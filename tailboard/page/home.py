@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +17,7 @@ from tailboard.page.rows import job_row
 from tailboard.page.shapes import Errand
 
 RUNNING_LIMIT = 50  # jobs
+MOST_VERSIONS = 50  # of the names that are remembered, about 1 MB
 SCHEDULE_FIELDS = ("saved", "cron", "zone", "paused", "next_run", "skipped")
 
 
@@ -36,8 +39,44 @@ def load_section(client: ApiClient, errand: Errand, name: str) -> dict[str, Any]
         content = SECTIONS[name](client, errand)
     except ApiError as error:
         return {"error": str(error)}
+    version = digest(content)
+    if name == "names":
+        content = sent_names.changes(content, version, errand["known"].get(name, ""))
+    return {"version": version, "content": content}
+
+
+def digest(content: Any) -> str:
     text = json.dumps(content, sort_keys=True)
-    return {"version": hashlib.sha256(text.encode()).hexdigest()[:16], "content": content}
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SentNames:
+    """The versions of the names that browsers have received. Each end of a job changes the names,
+    which can have 60 kB, so a browser receives only the rows that have changed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.versions: OrderedDict[str, dict[str, str]] = OrderedDict()  # -> name -> digest
+
+    def changes(self, content: dict[str, Any], version: str, known: str) -> dict[str, Any]:
+        """How `content` differs from the version `known`; all of it if that is not remembered.
+        The order follows from the rows: static/home_names.js restores it."""
+        rows = {row["name"]: digest(row) for row in content["names"]}
+        with self.lock:
+            before = self.versions.get(known)
+            self.versions[version] = rows
+            self.versions.move_to_end(version)
+            while len(self.versions) > MOST_VERSIONS:
+                self.versions.popitem(last=False)
+        if before is None:
+            return content
+        changed = [row for row in content["names"] if before.get(row["name"]) != rows[row["name"]]]
+        gone = sorted(before.keys() - rows.keys())
+        rest = {name: content[name] for name in ("more", "complete")}
+        return {"changed": changed, "gone": gone, **rest}
+
+
+sent_names = SentNames()
 
 
 def load_running(client: ApiClient, _errand: Errand) -> dict[str, Any]:
