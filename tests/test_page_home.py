@@ -70,6 +70,7 @@ def test_running_jobs_show_their_last_line_and_can_be_cancelled(
     job = site.submit(command, "home-runner", submitted_by="anna")
     visit(page, site.url)
     running = item(page, "Running now", "home-runner")
+    running.scroll_into_view_if_needed()  # other tests' failures may be above it
     expect(running.locator("code")).to_have_text("second <b>")
     expect(running).to_contain_text("anna")
     button(running, "Cancel home-runner").click()

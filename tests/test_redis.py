@@ -198,7 +198,7 @@ def test_a_retry_continues_the_same_log(team: Team) -> None:
 
 
 def test_a_job_can_be_cancelled_from_another_machine_and_times_out(team: Team) -> None:
-    team.start("a", "--slots", "2")
+    team.start("a", "--slots", "2", "--queues", "default")
     job, slow = team.submit("echo started; sleep 1000"), team.submit("sleep 1000", timeout=0.5)
     team.wait_for_log(job, "started\n")
     pid = team.wait(job, Status.RUNNING).pid
