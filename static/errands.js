@@ -4,6 +4,9 @@
 import { closeWhenRemoved } from "./dom.js";
 
 const PATIENCE = 20_000; // milliseconds to wait for an answer, which a lost connection may swallow
+// Milliseconds until an errand is sent again. Streamlit loses one of two components' values if both
+// arrive while it starts a run. The server does an errand with the same number only once.
+const RESEND = 2000;
 const NO_ANSWER = { error: "The page's server does not answer.", busy: false, may_pass: true };
 
 class Errands {
@@ -28,13 +31,19 @@ class Errands {
     }
     this.current = this.waiting.shift();
     this.number += 1;
-    const { errand, details } = this.current;
-    this.component.setTriggerValue("ask", { ...details, errand, number: this.number });
+    this.send();
+    this.resending = setInterval(() => this.send(), RESEND);
     this.timer = setTimeout(() => this.finish(NO_ANSWER), PATIENCE);
+  }
+
+  send() {
+    const { errand, details } = this.current;
+    this.component?.setTriggerValue("ask", { ...details, errand, number: this.number });
   }
 
   finish(answer) {
     clearTimeout(this.timer);
+    clearInterval(this.resending);
     const { resolve } = this.current;
     this.current = null;
     resolve(answer);

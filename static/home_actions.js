@@ -95,8 +95,7 @@ export class HomeActions {
   async resume(queue) {
     const answer = await ask("resume", { queue });
     this.home.problem = answer.error ?? "";
-    this.home.reload("queues");
-    page.refresh();
+    page.refresh(); // it brings the pauses, for which the home loads its sections again
     this.home.draw();
   }
 
