@@ -288,8 +288,8 @@ def on_reveal() -> None:
 
 
 def on_ask() -> None:
-    """Do an errand. The answer is its result, or why it failed. The browser sends an errand again if
-    the answer takes long."""
+    """Do an errand. The answer is its result, or why it failed. The browser sends an errand again
+    if the answer takes long."""
     errand: Errand = component_state("errands", "ask", {})
     if session().errand_answer.get("number") == errand["number"]:
         return

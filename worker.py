@@ -322,10 +322,19 @@ class Worker:
             pause = max(intervals.RETRY_DELAY, self.spawn_pause * 2)
             self.spawn_pause = min(pause, MAX_SPAWN_PAUSE)
             raise error
-        reason = f"cannot start: {error}"
+        reason = f"cannot start: {describe_no_start(error, claim.job)}"
         with suppress(OSError):  # the log itself may be the cause
             claim.write_notice(f"tailboard: {reason}")
         self.supervisor.finish(claim, Outcome(Status.FAILED, reason=reason, final=True))
+
+
+def describe_no_start(error: Exception, job: Job) -> str:
+    """Why a job cannot start. The usual mistake is a wrong working folder."""
+    if isinstance(error, OSError) and job.cwd and error.filename == job.cwd:
+        if isinstance(error, FileNotFoundError):
+            return f"the working folder {job.cwd} does not exist"
+        return f"the working folder {job.cwd} cannot be used: {error.strerror}"
+    return str(error)
 
 
 def log_claimed(job: Job) -> None:

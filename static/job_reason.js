@@ -53,6 +53,11 @@ export function shortReason(job) {
   return line.label === "Last line:" ? (job.reason ?? `Last line: ${text}`) : text;
 }
 
+/** Why a queued job waits: "Queue paused by anna: repairs"; null if the API gives no reason. */
+export function waitReason(job) {
+  return job.reason?.replace(/^its queue is paused/, "Queue paused") ?? null;
+}
+
 /** The end of the last attempt of a job that waits for the next one: "attempt 1 failed (exit 7),
     again in 28 s"; "" for any other job. */
 export function describeRetry(job, now) {

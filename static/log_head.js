@@ -13,7 +13,7 @@ import {
 } from "./format.js";
 import { JobActions } from "./job_actions.js";
 import { detailsHtml } from "./job_details.js";
-import { describeRetry, endLine, endReason } from "./job_reason.js";
+import { describeRetry, endLine, endReason, waitReason } from "./job_reason.js";
 import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
@@ -186,7 +186,7 @@ function describeFacts(job) {
     formatElapsed(job, page.now),
     isExplained ? "" : formatExit(job),
     job.submitted_by ? `by ${job.submitted_by}` : "",
-    isExplained ? "" : job.reason,
+    isExplained ? "" : waitReason(job),
   ];
   return facts.filter(Boolean).join("  ·  ");
 }

@@ -14,7 +14,7 @@ import {
   formatStatus,
   isEnded,
 } from "./format.js";
-import { describeCancel } from "./job_reason.js";
+import { describeCancel, waitReason } from "./job_reason.js";
 import { page } from "./page_state.js";
 
 const QUIET = 60_000; // milliseconds without output before the pill says so
@@ -167,7 +167,7 @@ export class LogStatus {
     if (job?.status !== "queued") {
       return "No output yet.";
     }
-    const why = job.reason ?? formatStart(job, page.now);
+    const why = waitReason(job) ?? formatStart(job, page.now);
     if (why) {
       return `${why[0].toUpperCase()}${why.slice(1)}.`;
     }

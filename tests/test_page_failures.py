@@ -243,7 +243,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(site: Site, page: Page) -> 
     expect(row(page, "later ferry")).to_contain_text("at Jan 1")
     row(page, "ferry").last.click()
     expect(row(page, "ferry").last).to_contain_text("paused")
-    expect(page.locator(".head-facts")).to_have_text("its queue is paused: storm & <b>fog</b>")
+    expect(page.locator(".head-facts")).to_have_text("Queue paused: storm & <b>fog</b>")
     expect(state(page)).to_have_text("queued, paused")
     button(page, "harbour paused").click()
     button(page, "Resume harbour").click()
