@@ -160,7 +160,7 @@ def test_output_is_in_the_log_while_the_job_runs(
         ({"command": ["/"]}, 126, "/"),
         ({"command": ["/etc/passwd"]}, 126, "/etc/passwd"),
         ({"command": ["exit", "3"]}, 127, "exit"),
-        ({"command": "true", "cwd": "/no/such/folder"}, None, "folder /no/such/folder does not exist"),
+        ({"command": "true", "cwd": "/no/such"}, None, "folder /no/such does not exist"),
         ({"command": "true", "cwd": "/etc/passwd"}, None, "folder /etc/passwd cannot be used"),
         ({"command": ["echo", "x" * 200_000]}, None, "too long"),
         ({"command": "echo " + "x" * 200_000}, None, "too long"),
