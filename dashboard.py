@@ -78,6 +78,7 @@ from tailboard.page.shapes import (
     WantedLog,
 )
 from tailboard.page.sign_in import refuse, resume, sign_in, sign_in_data, sign_out
+from tailboard.page.static_cache import StaticCache
 
 DEFAULT_INTERVAL = "5 s"
 JOB_NOT_FOUND = "Job not found. It may have been deleted (jobs are kept for 30 days by default)."
@@ -532,4 +533,6 @@ if __name__ == "__main__":
     main()  # Streamlit runs this file for each visit
 else:
     # `streamlit run` looks for this name in the source, imports the file once and serves the app.
-    app = st.App(__file__, middleware=[Middleware(OriginGuard), Middleware(ColdFrame)])
+    app = st.App(
+        __file__, middleware=[Middleware(each) for each in (OriginGuard, ColdFrame, StaticCache)]
+    )

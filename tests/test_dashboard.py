@@ -16,6 +16,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
+import requests
 from conftest import ROOT, TOKEN, wait_until
 from page_site import (
     ANNAS_TOKEN,
@@ -1257,6 +1258,19 @@ def test_an_upgraded_page_never_mixes_old_and_new_modules(
         page.wait_for_function("globalThis.versions?.length === 3")
         assert page.evaluate("versions") == [version] * 3
         page.close()
+
+
+def test_a_second_visit_loads_no_file_of_the_page_again(site: Site, page: Page) -> None:
+    visit(page, site.url)
+    for name in ("format.js", "page.css", "error_patterns.json"):
+        found = requests.get(f"{site.url}/app/static/{name}")
+        assert (found.status_code, found.headers["Cache-Control"]) == (200, "max-age=86400")
+    assert "max-age=86400" not in requests.get(site.url).headers.get("Cache-Control", "")
+    fetched = """() => performance.getEntriesByType("resource").filter(
+        (entry) => entry.name.includes("/app/static/") && entry.transferSize > 0).length"""
+    page.reload()
+    expect(page.locator(".job-list:not([inert])")).to_be_attached()
+    assert page.evaluate(fetched) == 0
 
 
 # --- Manners --------------------------------------------------------------------------------------
