@@ -5,8 +5,9 @@ import { closeWhenRemoved } from "./dom.js";
 
 const PATIENCE = 20_000; // milliseconds to wait for an answer, which a lost connection may swallow
 // Milliseconds until an errand is sent again. Streamlit loses one of two components' values if both
-// arrive while it starts a run. The server does an errand with the same number only once.
-const RESEND = 2000;
+// arrive while it starts a run. The server does an errand with the same number only once. Each
+// sending interrupts a run that is still going on, so there are few, and they are far apart.
+const RESENDINGS = [4000, 12_000];
 const NO_ANSWER = { error: "The page's server does not answer.", busy: false, may_pass: true };
 
 class Errands {
@@ -32,7 +33,7 @@ class Errands {
     this.current = this.waiting.shift();
     this.number += 1;
     this.send();
-    this.resending = setInterval(() => this.send(), RESEND);
+    this.resendings = RESENDINGS.map((delay) => setTimeout(() => this.send(), delay));
     this.timer = setTimeout(() => this.finish(NO_ANSWER), PATIENCE);
   }
 
@@ -43,7 +44,7 @@ class Errands {
 
   finish(answer) {
     clearTimeout(this.timer);
-    clearInterval(this.resending);
+    this.resendings.forEach(clearTimeout);
     const { resolve } = this.current;
     this.current = null;
     resolve(answer);

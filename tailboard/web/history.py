@@ -85,6 +85,7 @@ class History:
         self.known: dict[str, Run] = {}  # by ID
         self.runs: list[Run] = []  # the same, newest first
         self.stamp: object = None  # of the storage when all records were read; None: not all are
+        self.is_complete = False
 
     def names(self) -> dict[str, Any]:
         """The last runs of each name, the name with the newest run first. `more`: how many names
@@ -117,17 +118,20 @@ class History:
         with self.lock:
             stamp = self._storage_stamp()
             if stamp != self.stamp:
-                self.stamp = stamp if self._read_new() else None
+                unread = self._read_new()
+                self.stamp = None if unread else stamp
+                self.is_complete = len(unread) <= READ_STEP
                 self.runs = [self.known[job_id] for job_id in sorted(self.known, reverse=True)]
-            return self.runs, self.stamp is not None
+            return self.runs, self.is_complete
 
     def _storage_stamp(self) -> object:
         """A value that changes if a job ends or is deleted, and every hour."""
         return self.store.counts(), self.store.finished_totals(), time.time() // 3600
 
-    def _read_new(self) -> bool:
+    def _read_new(self) -> list[str]:
         """Read the records of jobs that have ended, and forget deleted jobs and old ones. Returns
-        False if READ_TIME was too short for all of them."""
+        the IDs that were not read: READ_TIME was too short, or the job moved or vanished
+        meanwhile."""
         until = time.monotonic() + READ_TIME
         oldest = first_id(time.time() - WINDOW)
         recent = takewhile(lambda job_id: job_id >= oldest, self.store.iter_finished_ids())
@@ -137,11 +141,11 @@ class History:
         unread = [job_id for job_id in ids if job_id not in self.known]
         for begin in range(0, len(unread), READ_STEP):
             if time.monotonic() > until:
-                return False
+                break
             for job in self.store.get_many(unread[begin : begin + READ_STEP]):
-                if job.status in FINISHED:  # otherwise it moved while the folders were listed
+                if job.status in FINISHED:
                     self.known[job.id] = run_of(job)
-        return True
+        return [job_id for job_id in unread if job_id not in self.known]
 
 
 def group_by_name(runs: Iterable[Run]) -> dict[str, list[Run]]:
