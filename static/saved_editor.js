@@ -161,6 +161,7 @@ export class SaveForm {
 
   submit(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
+    this.suggest(); // also the variable at the caret: it is typed to its end now
     const wrong = this.schedule.cron ? unscheduledParams(this.params.rows) : {};
     if (saved.isCutOff) {
       wrong[""] = NOT_SENT;

@@ -118,6 +118,11 @@ def test_waiting_jobs_and_schedules_need_attention_and_can_be_resumed(
     save(site, "home-weekly", cron="*/5 * * * *", zone="Asia/Tokyo")
     visit(page, site.url)
     waits = item(page, "Needs attention", "The queue home-q is paused by anna: repairs")
+    for width in (640, 820):  # 640: a zoom of 200 %
+        page.set_viewport_size({"width": width, "height": 400})
+        expect(page.get_by_role("button", name="home-q paused")).to_be_in_viewport(ratio=1)
+        expect(page.get_by_role("button", name="More", exact=True)).to_be_in_viewport(ratio=1)
+    page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     expect(waits).to_contain_text("1 job is waiting.")
     button(waits, "Resume the queue home-q").click()
     expect(waits).to_have_count(0)

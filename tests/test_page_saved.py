@@ -108,6 +108,20 @@ def test_everything_in_a_saved_command_can_be_edited(site: Site, page: Page) -> 
     assert kept.env == {"KEY": "secret", "NEW": "1"}
 
 
+def test_the_variable_at_the_caret_becomes_a_param_when_the_form_is_sent(
+    site: Site, page: Page
+) -> None:
+    save(site, "typed")
+    visit(page, f"{site.url}/?saved=typed")
+    page.get_by_role("button", name="Edit…").click()
+    command = editor(page).get_by_role("textbox", name="Command")
+    command.fill("echo $TARGET in $REGION")
+    command.press("Control+Enter")
+    expect(editor(page)).to_be_hidden()
+    expect(page.get_by_label("REGION")).to_be_visible()
+    assert site.storage.saved.load("typed").params == [Param(name="TARGET"), Param(name="REGION")]
+
+
 def test_a_schedule_shows_its_next_times_and_its_errors_at_their_fields(
     site: Site, page: Page
 ) -> None:
