@@ -59,8 +59,11 @@ class Errands {
     this.sendNext();
   }
 
+  /** Forgets the component, unless another one has taken its place already. */
   close() {
-    this.component = null;
+    if (!this.component?.parentElement.isConnected) {
+      this.component = null;
+    }
   }
 }
 

@@ -9,6 +9,8 @@ import { opensElsewhere } from "./dom.js";
 import { page } from "./page_state.js";
 import { NOT_SENT } from "./run_form.js";
 
+const RETRY = 4000; // milliseconds until a value is sent again that Streamlit may have lost
+
 class SavedState extends EventTarget {
   constructor() {
     super();
@@ -18,6 +20,7 @@ class SavedState extends EventTarget {
     this.answered = null; // number of the last answer that was handled
     this.openDialogs = new Set(); // the dialogs that are open
     this.wanted = null; // whether the server was last asked to send them
+    this.isWantedThere = null; // what the server knows of that
     this.openRun = () => {}; // (name, values): opens the dialog that runs a saved command
     this.openSave = () => {}; // (job): opens the dialog that saves the job's command
     this.openForm = () => {}; // (values, source): the same for the values of the run form
@@ -28,6 +31,7 @@ class SavedState extends EventTarget {
     const { data } = component;
     this.component = component;
     this.wanted ??= data.wanted;
+    this.isWantedThere = data.wanted;
     this.commands = data.commands;
     this.error = data.error;
     this.dispatchEvent(new Event("commands"));
@@ -57,8 +61,19 @@ class SavedState extends EventTarget {
     const wanted = this.openDialogs.size > 0;
     if (this.component && wanted !== this.wanted) {
       this.wanted = wanted;
-      this.component.setStateValue("wanted", wanted);
+      this.requestWanted();
     }
+  }
+
+  /** Streamlit loses one of two components' values if both arrive while it starts a run. */
+  requestWanted() {
+    this.component.setStateValue("wanted", this.wanted);
+    clearTimeout(this.retryTimer);
+    this.retryTimer = setTimeout(() => {
+      if (this.isWantedThere !== this.wanted) {
+        this.requestWanted();
+      }
+    }, RETRY);
   }
 
   act(name, value) {
