@@ -28,6 +28,7 @@ export class Home {
     this.node = node;
     this.items = []; // that need attention, as drawn
     this.asking = ""; // ID of the job that the visitor may be about to cancel
+    this.showsAll = false; // of the items that need attention
     this.cancelled = new Set(); // IDs of the jobs that the visitor has cancelled
     this.problem = ""; // why the last action failed
     this.isPressed = false;
@@ -181,6 +182,7 @@ export class Home {
       isDown: this.isDown,
       zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
       link: (change) => page.link(change),
+      showsAll: this.showsAll,
       asking: this.asking,
       cancelled: this.cancelled,
     };

@@ -45,6 +45,7 @@ export class HomeActions {
       rerun: () => page.act("rerun", item.newest.id),
       resume: () => this.resume(item.queue),
       unpause: () => saved.act("pause", { name: item.name, paused: false }),
+      "show-all": () => this.showAll(),
       dismiss: () => this.dismiss(item),
       "dismiss-all": () => this.dismissAll(),
     };
@@ -97,6 +98,14 @@ export class HomeActions {
     this.home.problem = answer.error ?? "";
     page.refresh(); // it brings the pauses, for which the home loads its sections again
     this.home.draw();
+  }
+
+  /** Shows all failures, and puts the focus on the first one that was hidden. */
+  showAll() {
+    const shown = this.home.node.querySelectorAll(".home-item.failure").length;
+    this.home.showsAll = true;
+    this.home.draw();
+    this.home.node.querySelectorAll(".home-item.failure")[shown]?.querySelector("a").focus();
   }
 
   dismiss(item) {

@@ -11,6 +11,8 @@ import {
 } from "./format.js";
 import { shortReason } from "./job_reason.js";
 
+const FIRST_FAILURES = 8; // more would push what runs now out of sight
+
 /** The items to show, the most urgent first. Each has a `key`; an item that can be dismissed has
     `at`, the time of its newest occurrence. */
 export function attentionItems({ status, queues, failures, schedules }, seen) {
@@ -97,14 +99,26 @@ function scheduleItems(schedules, { dismissed }) {
 
 // --- HTML ---
 
-/** `context` has the statuses, the time `now`, `isDown` (is the API unreachable?) and
-    `link(change)`, which returns a link of the page. */
+/** `context` has the statuses, the time `now`, `isDown` (is the API unreachable?), `showsAll` (or
+    only FIRST_FAILURES?) and `link(change)`, which returns a link of the page. */
 export function attentionHtml(items, context) {
-  const rows = items.map((item) => {
+  const failures = items.filter(({ kind }) => kind === "failure");
+  const hidden = context.showsAll ? [] : failures.slice(FIRST_FAILURES);
+  const shown = items.filter((item) => !hidden.includes(item));
+  const rows = shown.map((item) => {
     const key = escapeHtml(item.key);
     return `<li class="home-item ${item.kind}" data-item="${key}">${HTML[item.kind](item, context)}</li>`;
   });
-  return `<ul class="home-items">${rows.join("")}</ul>`;
+  return `<ul class="home-items">${rows.join("")}</ul>${showAllHtml(hidden.length)}`;
+}
+
+function showAllHtml(count) {
+  if (count === 0) {
+    return "";
+  }
+  const noun = count === 1 ? "failure" : "failures";
+  const label = `Show ${formatCount(count)} more ${noun}`;
+  return `<button type="button" class="home-show-all" data-act="show-all" data-key="show-all">${label}</button>`;
 }
 
 const HTML = {

@@ -153,7 +153,7 @@ export class LogFilter {
     }
   }
 
-  /** Draws other rows. The top row stays where it is, or the end stays visible. */
+  /** Draws other rows and keeps the scroll position: at the end, or at the row on top. */
   keepPlace(change) {
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     const isAtEnd = scrollHeight - scrollTop - clientHeight < 3;

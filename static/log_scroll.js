@@ -117,7 +117,7 @@ export class LogScroll {
     return Number(line?.dataset.offset ?? 0);
   }
 
-  /** Changes the layout of the lines and keeps the top line where it is. */
+  /** Changes the layout of the lines and keeps the scroll position at the line on top. */
   keepPlace(change) {
     const top = this.element.scrollTop;
     const line = [...this.lines].find((node) => node.offsetTop + node.offsetHeight > top);

@@ -186,7 +186,7 @@ export class SaveForm {
 
   takeAnswer({ wrong = {}, conflict }) {
     if (conflict) {
-      this.seen = null; // the visitor was told: the next Save replaces the other version
+      this.seen = null; // the form has shown the conflict: the next Save replaces the other version
     }
     this.showWrong(wrong);
   }

@@ -59,6 +59,10 @@ class Pause:
         return json.dumps(texts, ensure_ascii=False).encode() + b"\n"
 
 
+# The states of a machine, as clients of the API have read them from the beginning.
+REACHABLE, GIVEN_UP = "heard of", "unreachable"
+
+
 @dataclass(slots=True)
 class Machine:
     """A machine that runs jobs, as others see it."""
@@ -68,7 +72,7 @@ class Machine:
     slots: int
     running: int
     heard_at: str
-    state: str  # "heard of" or "unreachable"
+    state: str  # REACHABLE or GIVEN_UP
 
 
 def parse_pause(queue: str, content: bytes) -> Pause:

@@ -14,7 +14,7 @@ import pytest
 import requests
 from conftest import BY_HAND, TOKEN, RedisServer, Site, free_port, serve_site
 from flask.testing import FlaskClient
-from web import is_problem
+from web import is_problem, token_line
 
 from api import create_app
 from tailboard import sessions as sessions_module
@@ -25,16 +25,12 @@ from tailboard.sessions import SESSION_AGE, hash_key
 ANNA, BEN = "annas-own-token", "bens-own-token"
 
 
-def entry(name: str, token: str) -> str:
-    return f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with the shared token and named tokens."""
     base = tmp_path_factory.mktemp("sessions")
     tokens = base / "tokens"
-    tokens.write_text(entry("anna", ANNA) + entry("ben", BEN))
+    tokens.write_text(token_line("anna", ANNA) + token_line("ben", BEN))
     with serve_site(base, TAILBOARD_TOKEN=TOKEN, TAILBOARD_TOKENS=str(tokens)) as site:
         yield site
         output = site.processes.text()
@@ -46,7 +42,7 @@ def tokens(site: Site) -> Iterator[Path]:
     """The token file, which a test may change."""
     path = site.folder.parent / "tokens"
     yield path
-    path.write_text(entry("anna", ANNA) + entry("ben", BEN))
+    path.write_text(token_line("anna", ANNA) + token_line("ben", BEN))
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -179,11 +175,13 @@ def test_signing_out_ends_only_this_session(site: Site) -> None:
 
 def test_a_session_ends_with_its_named_token(site: Site, tokens: Path) -> None:
     anna, ben, shared = start(site, ANNA), start(site, BEN), start(site, TOKEN)
-    tokens.write_text(entry("anna", "a-new-token") + entry("ben", BEN))  # replaced
+    tokens.write_text(token_line("anna", "a-new-token") + token_line("ben", BEN))  # replaced
     assert [works(site, key) for key in (anna, ben, shared)] == [False, True, True]
-    tokens.write_text(entry("anna", BEN))  # ben is revoked; his token has another owner
+    tokens.write_text(token_line("anna", BEN))  # ben is revoked; his token has another owner
     assert [works(site, key) for key in (anna, ben, shared)] == [False, False, True]
-    tokens.write_text(entry("anna", "a-new-token") + entry("anna", ANNA))  # being replaced
+    tokens.write_text(
+        token_line("anna", "a-new-token") + token_line("anna", ANNA)
+    )  # being replaced
     assert [works(site, key) for key in (anna, ben)] == [True, False]
 
 
@@ -202,7 +200,7 @@ def test_a_session_ends_when_the_shared_token_changes_and_outlives_a_restart(
     changed = client_of(folder, TOKEN="another-long-token")
     assert changed.get("/jobs", headers=key).status_code == 401
     named = tmp_path / "tokens"
-    named.write_text(entry("anna", ANNA))
+    named.write_text(token_line("anna", ANNA))
     assert client_of(folder, TOKENS=named).get("/jobs", headers=key).status_code == 401
     assert again.delete("/sessions/current", headers=key).status_code == 204
     assert client_of(folder, TOKEN=first).get("/jobs", headers=key).status_code == 401

@@ -855,6 +855,21 @@ def test_a_success_rate_is_100_percent_only_if_all_succeeded(script: Script) -> 
     assert [script("rateText(n, 4)", n=n) for n in (0, 3, 4)] == ["0 %", "75 %", "100 %"]
 
 
+def test_the_home_first_shows_few_of_many_failures(script: Script) -> None:
+    failures = [failure(f"job {number}", 1, 10) for number in range(30)]
+    html = """attentionHtml(items, { statuses, now, showsAll, link: () => "?" })"""
+    for shows_all, shown in ((False, 8), (True, 30)):
+        found = script(
+            html,
+            items=items_of(script, failures=failures),
+            statuses=STATUSES,
+            now=NOW,
+            showsAll=shows_all,
+        )
+        assert found.count("<li ") == shown
+        assert ("Show 22 more failures" in found) is not shows_all
+
+
 def test_text_of_jobs_is_escaped_in_the_home(script: Script) -> None:
     evil = "<img src=x onerror=alert(1)>\"'"
     hostile = job(title=evil, id=evil, submitted_by=evil, status="running")

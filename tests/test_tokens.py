@@ -17,7 +17,7 @@ from click.testing import Result
 from conftest import BY_HAND, TOKEN, Processes, Site, free_port, serve_site
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
-from web import is_problem
+from web import is_problem, token_line
 
 from api import create_app
 from tailboard.web.tokens import TokenFile, change_token, parse_tokens
@@ -25,16 +25,12 @@ from tailboard.web.tokens import TokenFile, change_token, parse_tokens
 ANNA, BEN = "annas-own-token", "bens-own-token"
 
 
-def entry(name: str, token: str) -> str:
-    return f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The API with named tokens only; no token may appear in its output."""
     base = tmp_path_factory.mktemp("named")
     tokens = base / "tokens"
-    tokens.write_text(entry("anna", ANNA))
+    tokens.write_text(token_line("anna", ANNA))
     with serve_site(base, TAILBOARD_TOKENS=str(tokens)) as site:
         site.headers["Authorization"] = f"Bearer {ANNA}"
         yield site
@@ -47,7 +43,7 @@ def tokens(site: Site) -> Iterator[Path]:
     """The token file, which a test may change."""
     path = site.folder.parent / "tokens"
     yield path
-    path.write_text(entry("anna", ANNA))
+    path.write_text(token_line("anna", ANNA))
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -111,7 +107,7 @@ def test_a_named_token_identifies_who_cancels(site: Site) -> None:
 
 def test_the_shared_token_identifies_nobody(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    path.write_text(entry("anna", ANNA))
+    path.write_text(token_line("anna", ANNA))
     app = create_app({"STORAGE": tmp_path / "jobs", "TOKEN": TOKEN, "TOKENS": path})
     client = app.test_client()
     asked = {"command": "true", "submitted_by": "ben"}
@@ -129,7 +125,7 @@ def test_all_named_tokens_are_compared(tmp_path: Path, monkeypatch: pytest.Monke
         return compare(one, other)
 
     path = tmp_path / "tokens"
-    path.write_text("".join(entry(name, name * 9) for name in "abc"))
+    path.write_text("".join(token_line(name, name * 9) for name in "abc"))
     monkeypatch.setattr(hmac, "compare_digest", note)
     client = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": path}).test_client()
     for token, status in (("a" * 9, 200), ("c" * 9, 200), ("x", 401)):
@@ -147,14 +143,14 @@ def read_with(site: Site, job_id: str, ticket: str) -> int:
 
 
 def test_a_ticket_expires_when_its_token_is_revoked(site: Site, tokens: Path) -> None:
-    tokens.write_text(entry("anna", ANNA) + entry("ben", BEN))
+    tokens.write_text(token_line("anna", ANNA) + token_line("ben", BEN))
     job_id = site.job_maker.ended(b"text\n")
     made = {
         name: site.post(path, headers=bearer(token)).json()["ticket"]
         for name, token, path in (("anna", ANNA, "/ticket"), ("ben", BEN, f"/jobs/{job_id}/ticket"))
     }
     assert [read_with(site, job_id, made[name]) for name in ("anna", "ben")] == [200, 200]
-    tokens.write_text(entry("anna", ANNA))
+    tokens.write_text(token_line("anna", ANNA))
     assert [read_with(site, job_id, made[name]) for name in ("anna", "ben")] == [200, 401]
 
 
@@ -171,17 +167,17 @@ def test_a_ticket_cannot_be_made_from_the_file(site: Site) -> None:
 def test_a_change_of_the_token_file_takes_effect_at_once(site: Site, tokens: Path) -> None:
     assert site.get("/jobs", headers=bearer(BEN)).status_code == 401
     for content, expected in (
-        (entry("anna", ANNA) + entry("ben", BEN), 200),
-        (f"# all of us\n\n  {entry('ben', BEN).upper()}", 200),
-        (entry("ben", "other-token"), 401),  # of the same size
+        (token_line("anna", ANNA) + token_line("ben", BEN), 200),
+        (f"# all of us\n\n  {token_line('ben', BEN).upper()}", 200),
+        (token_line("ben", "other-token"), 401),  # of the same size
         ("", 401),
-        (entry("ben", BEN), 200),
+        (token_line("ben", BEN), 200),
     ):
         tokens.write_text(content)
         assert site.get("/jobs", headers=bearer(BEN)).status_code == expected, content
 
 
-@pytest.mark.parametrize("bad", [entry("ben", BEN)[:30], "\0\xff \n", None])
+@pytest.mark.parametrize("bad", [token_line("ben", BEN)[:30], "\0\xff \n", None])
 def test_an_invalid_token_file_changes_nothing_and_is_reported_once(
     site: Site, tokens: Path, bad: str | None
 ) -> None:
@@ -202,7 +198,7 @@ def test_an_invalid_token_file_changes_nothing_and_is_reported_once(
     [
         (None, "No such file or directory"),
         ("", "contains no token: `flask token NAME` makes one"),
-        (f"#\n{entry('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
+        (f"#\n{token_line('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
     ],
 )
 def test_a_useless_token_file_is_refused_in_one_sentence(
@@ -244,27 +240,27 @@ def flask_token(tmp_path: Path) -> Run:
 def test_a_token_is_printed_once_and_stored_as_a_hash(flask_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     first = flask_token("anna")
-    assert path.read_text() == entry("anna", first.stdout.strip())
+    assert path.read_text() == token_line("anna", first.stdout.strip())
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(f"# ours\n{path.read_text().strip()}")  # an editor left no newline
     path.chmod(0o640)
     second = flask_token("ben")
-    kept = f"# ours\n{entry('anna', first.stdout.strip())}"
-    assert path.read_text() == kept + entry("ben", second.stdout.strip())
+    kept = f"# ours\n{token_line('anna', first.stdout.strip())}"
+    assert path.read_text() == kept + token_line("ben", second.stdout.strip())
     assert path.stat().st_mode & 0o777 == 0o640
     assert len(first.stdout.strip()) == 43 and first.stdout != second.stdout
 
 
 def test_a_token_can_be_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    path.write_text(entry("ben", BEN) + entry("anna", ANNA))
+    path.write_text(token_line("ben", BEN) + token_line("anna", ANNA))
     refused = flask_token("anna")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "anna already has a token" in refused.stderr
     replaced = flask_token("anna", "--replace")
-    assert path.read_text() == entry("ben", BEN) + entry("anna", replaced.stdout.strip())
+    assert path.read_text() == token_line("ben", BEN) + token_line("anna", replaced.stdout.strip())
     revoked = flask_token("anna", "--revoke")
-    assert (revoked.stdout, path.read_text()) == ("", entry("ben", BEN))
+    assert (revoked.stdout, path.read_text()) == ("", token_line("ben", BEN))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +268,7 @@ def test_a_token_can_be_replaced_and_revoked(flask_token: Run, tmp_path: Path) -
     [
         (["a b"], "", "NAME must be 1 to 64"),
         (["#a"], "", "NAME must be 1 to 64"),
-        (["anna", "--revoke"], entry("ben", BEN), "anna has no token"),
+        (["anna", "--revoke"], token_line("ben", BEN), "anna has no token"),
         (["anna"], "broken\n", "line 1 is not NAME SHA256"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -134,3 +135,8 @@ def stalled(site: Site, path: str) -> socket.socket:
 
     found: socket.socket = wait_until(ask)
     return found
+
+
+def token_line(name: str, token: str) -> str:
+    """A line of the file of named tokens."""
+    return f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"

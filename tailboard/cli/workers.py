@@ -10,6 +10,7 @@ import click
 from tailboard.cli.terminal import Commands, echo_line
 from tailboard.settings import is_redis
 from tailboard.web.state import state
+from tailboard.workers import REACHABLE
 
 commands = Commands()
 
@@ -27,7 +28,7 @@ def workers_command() -> None:
     for pause in state().store.pauses.list():
         echo_line(f"queue {pause.queue} has been paused since {pause.since}{pause.words}")
     for machine in state().store.machines():
-        reach = "reachable" if machine.state == "heard of" else machine.state
+        reach = "reachable" if machine.state == REACHABLE else "unreachable"
         seen = f"last seen at {machine.heard_at}"
         echo_line(f"machine {machine.spool}  {machine.running} running  {reach}, {seen}")
 

@@ -56,7 +56,7 @@ from tailboard.values import (
     parse_time,
     utc,
 )
-from tailboard.workers import Machine, WorkerInfo, parse_workers
+from tailboard.workers import GIVEN_UP, REACHABLE, Machine, WorkerInfo, parse_workers
 
 log = logging.getLogger("storage")
 
@@ -451,7 +451,7 @@ class RedisStore:
             slots = sum(worker.slots for worker in workers)
             running = self.link.ask(("ZCARD", self.link.key(f"runs:{spool}")))[0]
             host = workers[0].host if workers else spool.rpartition("-")[0]
-            state = "heard of" if report.silence < self.unreachable else "unreachable"
+            state = REACHABLE if report.silence < self.unreachable else GIVEN_UP
             found.append(Machine(spool, host, slots, running, utc(report.reported_at), state))
         return sorted(found, key=lambda machine: machine.spool)
 

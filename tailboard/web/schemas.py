@@ -15,7 +15,7 @@ from tailboard.status import Status
 from tailboard.web.models import RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.saved_runs import RUN_FIELDS
-from tailboard.workers import Machine, Pause, WorkerInfo
+from tailboard.workers import GIVEN_UP, REACHABLE, Machine, Pause, WorkerInfo
 
 REF = "#/components/schemas/{model}"
 TEXT = {"type": "string"}
@@ -46,7 +46,7 @@ NOTES = {
     "seen_at": "Time of its last heartbeat.",
     "responds": "False if the process exists but sends no heartbeats.",
     "heard_at": "Time of its last report.",
-    "state": "`heard of` while it reports, otherwise `unreachable`.",
+    "state": f"`{REACHABLE}` while it reports, otherwise `{GIVEN_UP}`.",
     "spool": "The machine's name.",
     "cron": "A cron expression; null if it has no schedule.",
     "zone": "The IANA time zone of `cron`.",
