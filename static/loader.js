@@ -86,6 +86,10 @@ template.innerHTML = await answer.text();
 
 export default function mount(component) {
   const root = component.parentElement;
+  if (component.data.revision < root.revision) {
+    return () => {}; // Streamlit has delivered this update after a newer one
+  }
+  root.revision = component.data.revision;
   if (!root.isFilled) {
     root.getRootNode().adoptedStyleSheets.push(style);
     root.append(template.content.cloneNode(true));

@@ -103,7 +103,6 @@ def test_a_failure_needs_attention_until_it_is_dismissed_or_its_log_was_shown(
     expect(part(page, "Needs attention")).to_be_visible()
     expect(item(page, "Needs attention", "home-import")).to_have_count(0)
     fail(site, "home-backup", 2)
-    page.reload()
     expect(backup.locator(".home-count")).to_have_text(re.compile("2$"))
     button(backup, "Run again home-backup").click()
     expect(log_of(page)).to_contain_text("the disk is full")

@@ -18,6 +18,7 @@ from conftest import ROOT
 from playwright.sync_api import Page, Playwright
 
 from tailboard.page import rows
+from tailboard.page.components import component_script, next_revision
 from tailboard.run.hint import is_error, visible_text
 
 STATIC = ROOT / "static"
@@ -67,7 +68,10 @@ RUN = """async ({ url, modules, given, expression }) => {
 
 
 class Server(SimpleHTTPRequestHandler):
-    """Serves files without logging."""
+    """Serves files without logging, also below the path at which Streamlit serves them."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace("/app/static/", "/"))
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -111,6 +115,34 @@ def at(seconds: float) -> str:
     """The time this many seconds after an hour before NOW, as the API writes it."""
     then = datetime.fromtimestamp(NOW / 1000 - 3600 + seconds, UTC)
     return then.isoformat().replace("+00:00", "Z")
+
+
+# --- The loader -----------------------------------------------------------------------------------
+
+MOUNT_OLD_AFTER_NEW = """async (script) => {
+    const blob = new Blob([script], { type: "text/javascript" });
+    const { default: mount } = await import(URL.createObjectURL(blob));
+    const host = document.body.appendChild(document.createElement("div"));
+    const parentElement = host.attachShadow({ mode: "open" });
+    for (const [revision, asks] of [[2, true], [1, false]]) {
+        const texts = { message: "", wrong: "", rejected: "", keep: null };
+        const data = { revision, number: revision, asks, can_sign_in: true, ...texts };
+        mount({ parentElement, data, setTriggerValue() {} });
+    }
+    return parentElement.querySelector(".sign-in").hidden;
+}"""
+
+
+def test_an_update_that_arrives_after_a_newer_one_is_ignored(script: Script) -> None:
+    """Otherwise the page would wait for ever: the newer update has asked for the token."""
+    text = component_script("sign_in", [], "a version")
+    assert script.page.evaluate(MOUNT_OLD_AFTER_NEW, text) is False
+
+
+def test_data_has_a_new_revision_if_it_has_changed() -> None:
+    name = "a component of this test"
+    first, same, other, back = [next_revision(name, {"n": n}) for n in (1, 1, 2, 1)]
+    assert first == same < other < back
 
 
 # --- The text of a log ----------------------------------------------------------------------------

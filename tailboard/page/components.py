@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,9 +53,28 @@ def component_script(name: str, files: list[str], version: str) -> str:
 
 
 def make_component(name: str, files: list[str], version: str) -> Component:
-    script = component_script(name, files, version)
-    component: Component = st.components.v2.component(name, js=script)
-    return component
+    """The component, as a function that draws it with its `data`. The data that it sends also has a
+    `revision`, see `next_revision`."""
+    component = st.components.v2.component(name, js=component_script(name, files, version))
+
+    def draw(*, data: Mapping[str, Any], **options: Any) -> None:
+        component(data={**data, "revision": next_revision(name, data)}, **options)
+
+    return draw
+
+
+def next_revision(name: str, data: Mapping[str, Any]) -> int:
+    """The number of this data of the visitor's component `name`: a higher one if the data differs
+    from the last. While a component is loading, Streamlit can deliver two updates in the wrong
+    order; the loader ignores one with a lower revision than the last. Revisions begin at the time
+    in milliseconds, so that they also rise when the page's server was restarted. Equal data has
+    the same revision, because Streamlit does not send it again."""
+    sent: dict[str, tuple[str, int]] = st.session_state.setdefault("revisions", {})
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
+    last_digest, last = sent.get(name, ("", 0))
+    if digest != last_digest:
+        sent[name] = digest, max(last + 1, time.time_ns() // 1_000_000)
+    return sent[name][1]
 
 
 class Components(NamedTuple):
