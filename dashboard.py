@@ -522,11 +522,13 @@ def main() -> None:
     show_sign_in()
     if session().refused:
         return
+    # The errands come first. The other fragments can end this run by st.rerun, and the browser then
+    # removes what was not drawn in it, if an event of another fragment replaces the next run.
+    st.fragment(show_errands)()
     list_interval = INTERVALS[chosen_interval()]
     st.fragment(show_list, run_every=list_interval)(list_interval)
     interval = shown_interval()
     st.fragment(show_log, run_every=interval)(interval)
-    st.fragment(show_errands)()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,18 @@ def save(site: Site, name: str, **command: Any) -> None:
     requests.put(f"{site.api}/saved/{name}", json=body).raise_for_status()
 
 
+# Goes to a log and back, each after some frames, which differ from visit to visit.
+VISIT_LOG = """async ({ address, frames }) => {
+    for (const [query, count] of [[address, 6 + frames], ["?", 4 + 2 * (frames % 7)]]) {
+        history.pushState({}, "", query);
+        dispatchEvent(new PopStateEvent("popstate"));
+        for (let frame = 0; frame < count; frame += 1) {
+            await new Promise(requestAnimationFrame);
+        }
+    }
+}"""
+
+
 def fail(site: Site, name: str, times: int) -> str:
     """Jobs with the same name that fail; returns the ID of the newest."""
     for _ in range(times):
@@ -106,6 +118,17 @@ def test_a_failure_needs_attention_until_it_is_dismissed_or_its_log_was_shown(
     expect(backup.locator(".home-count")).to_have_text(re.compile("2$"))
     button(backup, "Run again home-backup").click()
     expect(log_of(page)).to_contain_text("the disk is full")
+
+
+def test_the_home_stays_up_to_date_after_many_visits_to_a_log(site: Site, page: Page) -> None:
+    """Streamlit then starts many runs, and each may replace the next."""
+    ended = site.submit("true", "home-visited")
+    site.wait(ended, "succeeded")
+    visit(page, site.url)
+    for frames in range(12):
+        page.evaluate(VISIT_LOG, {"address": f"?job={ended.id}", "frames": frames})
+    fail(site, "home-late", 1)
+    expect(item(page, "Needs attention", "home-late")).to_be_visible()
 
 
 def test_waiting_jobs_and_schedules_need_attention_and_can_be_resumed(
