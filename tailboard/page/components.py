@@ -7,12 +7,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import streamlit as st
 
-STATIC = Path(__file__).parents[2] / "static"
+from tailboard.roles import ROOT
+
+STATIC = ROOT / "static"
 # In loader.js: a comment in /* */, or a line with nothing but a comment.
 COMMENT_RE = re.compile(r"/\*.*?\*/\n*|^ *//[^\n]*\n", re.DOTALL | re.MULTILINE)
 

@@ -8,13 +8,13 @@ import re
 import time
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from tailboard.journal import shorten_hint
+from tailboard.roles import ROOT
 
 log = logging.getLogger("worker")
 
-ERROR_PATTERNS = Path(__file__).parents[2] / "static" / "error_patterns.json"  # the page uses it
+ERROR_PATTERNS = ROOT / "static" / "error_patterns.json"  # the page uses it
 HINT_BYTES = 1 << 16  # of the end of a log that are searched for the hint
 HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
 LINE_LIMIT = 1_000  # characters of a line that are searched; some patterns take quadratic time
