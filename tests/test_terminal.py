@@ -242,6 +242,38 @@ def typed(folder: Path) -> Typed:
 
 
 @pytest.mark.parametrize(
+    ("sudo_user", "name"),
+    [("anna", "anna"), ("", "bert"), (None, "bert")],
+)
+def test_a_command_run_by_sudo_names_the_person_who_called_it(
+    typed: Typed,
+    storage: FolderStore,
+    monkeypatch: pytest.MonkeyPatch,
+    sudo_user: str | None,
+    name: str,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "bert")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    if sudo_user is not None:
+        monkeypatch.setenv("SUDO_USER", sudo_user)
+    assert typed("submit", "true").exit_code == 0
+    assert typed("pause", "default").exit_code == 0
+    assert storage.list()[0][0].submitted_by == name
+    assert storage.pauses.list()[0].by == name
+
+
+def test_a_user_without_a_name_is_named_by_number(
+    typed: Typed, storage: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs as any number."""
+    for variable in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert typed("submit", "true").exit_code == 0
+    assert storage.list()[0][0].submitted_by == "4000000000"
+
+
+@pytest.mark.parametrize(
     ("words", "reported"),
     [
         (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is set twice"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from getpass import getuser
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import click
 from tailboard.cli import terminal
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import Commands, cut_to, echo_line
+from tailboard.cli.terminal import Commands, cut_to, echo_line, user_name
 from tailboard.job import Job
 from tailboard.status import Status
 from tailboard.titles import short_title
@@ -39,7 +38,7 @@ def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: An
     """Submit COMMAND, a shell line (-: a script from standard input), and print the job's ID."""
     given["command"] = read_script() if command == "-" else command
     given["env"] = parse_pairs("--env", env)
-    job = state().store.submit(make_job(given | {"submitted_by": getuser()}))
+    job = state().store.submit(make_job(given | {"submitted_by": user_name()}))
     echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from getpass import getuser
 from typing import NamedTuple
 
 import click
 from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.options import filter_options
-from tailboard.cli.terminal import INTERRUPTED, Commands, describe_error, echo_line, find
+from tailboard.cli.terminal import INTERRUPTED, Commands, describe_error, echo_line, find, user_name
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
 from tailboard.titles import short_title
@@ -60,7 +59,7 @@ def add_action(action: Action) -> None:
 
 
 def cancel_as_user(job: Job) -> Job:
-    return state().store.cancel(job.id, f"cancelled by {getuser()}")
+    return state().store.cancel(job.id, f"cancelled by {user_name()}")
 
 
 def delete_job(job: Job) -> None:

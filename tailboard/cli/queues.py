@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from getpass import getuser
-
 import click
 
-from tailboard.cli.terminal import Commands
+from tailboard.cli.terminal import Commands, user_name
 from tailboard.web.actions import valid_queue
 from tailboard.web.models import PauseRequest
 from tailboard.web.state import state
@@ -21,7 +19,7 @@ commands = Commands()
 )
 def pause_command(queue: str, why: str | None) -> None:
     """Start no more jobs from QUEUE until it is resumed; running jobs continue."""
-    request = PauseRequest.parse({"why": why, "by": getuser()})
+    request = PauseRequest.parse({"why": why, "by": user_name()})
     state().store.pauses.pause(valid_queue(queue), request.why, request.by)
 
 

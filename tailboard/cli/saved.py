@@ -13,7 +13,6 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from getpass import getuser
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import Command, Commands, echo_line, find
+from tailboard.cli.terminal import Command, Commands, echo_line, find, user_name
 from tailboard.errors import WrongState
 from tailboard.files import read_small, replace_file
 from tailboard.saved_command import check_room, encode_command
@@ -90,7 +89,7 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
 def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
-    job = state().store.submit(make_run(name, parse_pairs("a value", values), getuser()))
+    job = state().store.submit(make_run(name, parse_pairs("a value", values), user_name()))
     echo_line(job.id, err=follow)
     if follow:
         follow_to_end(job)

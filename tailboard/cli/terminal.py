@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import unicodedata
+from getpass import getuser
 from typing import Any
 
 import click
@@ -68,6 +69,16 @@ def find(part: str) -> Job:
     if len(found) > SHOWN_IDS:
         message += f" and {len(found) - SHOWN_IDS} more"
     raise click.ClickException(message)
+
+
+def user_name() -> str:
+    """The name of the person who runs this command. With sudo, `getuser` returns the name of the
+    user to which sudo has switched, which several people may share. A user who is not in the
+    system's list of users has the number of that user as a name."""
+    try:
+        return os.environ.get("SUDO_USER") or getuser()
+    except (KeyError, OSError):  # Python 3.13 raises OSError
+        return str(os.getuid())
 
 
 def terminal_columns() -> int | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from getpass import getuser
 
 import click
 
-from tailboard.cli.terminal import Commands, echo_line
+from tailboard.cli.terminal import Commands, echo_line, user_name
 from tailboard.settings import is_redis
 from tailboard.web.state import state
 from tailboard.workers import REACHABLE
@@ -47,7 +46,7 @@ def mark_lost_command(spool: str) -> None:
     # Imported here: a folder needs no Redis.
     from tailboard.machines.redis_machines import RedisMachines
 
-    reason = f"its machine {spool} was given up by {getuser()}"
+    reason = f"its machine {spool} was given up by {user_name()}"
     with closing(RedisMachines(url)) as machines:
         try:
             lost = machines.mark_lost(spool, reason)
