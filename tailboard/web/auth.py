@@ -6,7 +6,7 @@ import hmac
 import re
 from ipaddress import ip_address
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, abort, current_app, g, has_request_context, request
 
 from tailboard.sessions import is_session_key
 from tailboard.web.operations import Access, match_operations
@@ -27,13 +27,25 @@ LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?",
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PAGE_AGENT = "tailboard-page"  # the User-Agent of tailboard/page/client.py
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
+# The key in the WSGI environ of a request that a command sends in its own process. No HTTP client
+# can set it: a server puts headers there as HTTP_*.
+COMMAND_USER = "tailboard.user"
 
 
 def visitor() -> str | None:
-    """The name behind the request's token; None if it is the shared token, if no token was needed,
-    or if this is a command and not a request."""
+    """The name behind the request's token, or the user of the command that sent the request. None
+    if it is the shared token, or if no token was needed."""
     named: NamedToken | None = g.get("named_token")
-    return named.name if named else None
+    return named.name if named else command_user()
+
+
+def command_user() -> str | None:
+    """The user of the command that sent this request in its own process; None if the request came
+    over HTTP. The command can read the storage anyway, so it needs no token."""
+    if not has_request_context():
+        return None
+    user = request.environ.get(COMMAND_USER)
+    return user if isinstance(user, str) and user else None
 
 
 def cancel_reason() -> str:
@@ -56,10 +68,10 @@ def guard(app: Flask) -> dict[str, Access]:
 
 def authorize() -> None:
     """Refuse a request that lacks the access that its route declares. If the settings have no
-    token, serve only programs on this machine. A 401 or 403 takes precedence over every other
-    response, including the 415 for a body of another type."""
+    token, serve only programs on this machine. Commands in this process need no token. A 401 or
+    403 takes precedence over every other response, including the 415 for a body of another type."""
     refuse_other_sites()
-    if required_access() is not Access.OPEN:
+    if required_access() is not Access.OPEN and command_user() is None:
         if needs_token():
             require_token()
         else:
