@@ -178,8 +178,9 @@ class Jobs(Protocol):
         iterates."""
 
     def finished_totals(self) -> dict[Status, int]:
-        """How many jobs have ever ended with each status of FINISHED, including deleted ones. The
-        counts of a folder are not durable: a power cut may lose the last deletions."""
+        """How many jobs have ever ended with each status of FINISHED, including deleted ones. A job
+        that is being deleted may be missing, but none is counted twice. The counts of a folder are
+        not durable: a power cut may lose the last deletions."""
 
     def cancel(self, job_id: str, reason: str) -> Job:
         """Cancel a queued job (queued -> cancelled), or request that a running job's worker cancel

@@ -434,6 +434,20 @@ def test_metrics_count_jobs_and_survive_a_restart_and_deletion(
     assert (metric(url, asked) or 0) > 0
 
 
+def test_counts_of_ended_jobs_do_not_fall_while_a_job_is_deleted(
+    storage: FolderStore, processes: Processes
+) -> None:
+    """After a lower count, Prometheus would report all jobs as new."""
+    url = processes.api()
+    job = finished(storage, 0)
+    series = 'tailboard_jobs_ended_total{status="succeeded"}'
+    assert metric(url, series) == 1
+    folder = Path(storage.root, "succeeded", job.id[:8], job.id)
+    folder.rename(Path(storage.root, "tmp", f"{job.id}.deleted"))  # as a deletion begins
+    assert storage.finished_totals()[Status.SUCCEEDED] == 0
+    assert metric(url, series) == 1
+
+
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A webhook URL that fails once and then accepts requests."""

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -330,11 +330,11 @@ class FolderStore(JobFolders):
             file.write(json.dumps(counts).encode().ljust(256))
 
     def finished_totals(self) -> dict[Status, int]:
-        here = self.counts()
+        deleted: Mapping[Status, int] = {}
         with suppress(OSError):
-            for status, count in parse_counts(read_small(f"{self.root}/deleted")).items():
-                here[status] += count
-        return {status: here[status] for status in FINISHED}
+            deleted = parse_counts(read_small(f"{self.root}/deleted"))
+        here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
+        return {status: here[status] + deleted.get(status, 0) for status in FINISHED}
 
     def prune(self, days: int, max_bytes: int) -> Iterator[None]:
         return Pruning(self, self._delete).run(days, max_bytes)

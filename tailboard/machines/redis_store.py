@@ -288,8 +288,8 @@ class RedisStore:
         return len(found)
 
     def finished_totals(self) -> dict[Status, int]:
-        here = self.counts()
         (deleted,) = self.link.ask(("HGETALL", self.link.key("deleted")))
+        here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
         return {s: here[s] + parse_count(deleted.get(s.encode())) for s in FINISHED}
 
     # Logs

@@ -16,17 +16,21 @@ from prometheus_client import (
     Metric,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 import storage
 from tailboard.job import Job
-from tailboard.status import FINISHED
+from tailboard.status import FINISHED, Status
 from tailboard.values import age_of
 
 RECENT_FINISHED = 2_000  # IDs of ended jobs that the metrics remember
 BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)  # seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+
+# Without a `_created` series beside each counter and histogram, which nothing uses.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -37,24 +41,27 @@ class Metrics:
         self.store = store
         self.finished = FinishedJobs(store)
         self.counting = threading.Lock()  # so that two scrapes at once count no job twice
+        self.ended: dict[Status, int] = {}  # as reported last, by status
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.job_seconds = Histogram(
             "tailboard_job_seconds",
-            "From start to end.",
+            "Seconds from the start of a job to its end.",
             ["status"],
             buckets=BUCKETS,
             registry=self.registry,
         )
         self.request_seconds = Histogram(
             "tailboard_request_seconds",
-            "Until the response began.",
+            "Seconds from a request to the start of its response.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self.log_bytes = Counter(
-            "tailboard_log_bytes", "Log bytes of jobs that have ended.", registry=self.registry
+            "tailboard_log_bytes",
+            "Bytes that jobs which have ended wrote to their logs.",
+            registry=self.registry,
         )
 
     def start(self) -> None:
@@ -92,13 +99,23 @@ class Metrics:
         yield jobs
         text = "Jobs that have ended, by final status."
         ended = CounterMetricFamily("tailboard_jobs_ended", text, labels=["status"])
-        for status, count in self.store.finished_totals().items():
+        for status, count in self._ended_so_far().items():
             ended.add_metric([status], count)
         yield ended
 
+    def _ended_so_far(self) -> dict[Status, int]:
+        """How many jobs have ever ended, by status. While a job is being deleted, the store can
+        count one too few. Prometheus treats a lower value as a restart from zero, and
+        `increase` would then report all jobs as new. So a count never falls."""
+        totals = self.store.finished_totals()
+        with self.counting:
+            for status, count in totals.items():
+                self.ended[status] = max(count, self.ended.get(status, 0))
+            return dict(self.ended)
+
     def _queues(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("tailboard_queue_jobs", "Queued jobs.", labels=["queue"])
-        text = "Age of the oldest queued job."
+        text = "Seconds since the oldest queued job was submitted."
         age = GaugeMetricFamily("tailboard_queue_oldest_seconds", text, labels=["queue"])
         for queue, names in self.store.queued_by_queue().items():
             depth.add_metric([queue], len(names))
@@ -113,7 +130,7 @@ class Metrics:
         alive = self.store.workers()
         slots = sum(worker.slots for worker in alive)
         busy = sum(worker.running for worker in alive)
-        yield GaugeMetricFamily("tailboard_workers", "Living workers.", len(alive))
+        yield GaugeMetricFamily("tailboard_workers", "Workers that are running.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all workers.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that are running a job.", busy)
 
