@@ -26,6 +26,7 @@ from tailboard.cli import many as many_commands
 from tailboard.cli import queues as queues_commands
 from tailboard.cli import saved as saved_commands
 from tailboard.cli import workers as workers_commands
+from tailboard.env_file import load_env_file
 from tailboard.folder.access import check_private
 from tailboard.job import Job
 from tailboard.program_log import start_logging
@@ -434,12 +435,15 @@ def count_request(response: Response) -> Response:
 def main() -> None:
     """`python api.py`"""
     try:
+        env_file = load_env_file()
         settings = Settings.read()
         address = resolve_bind(settings.bind)
         check_storage(settings)
         server = make_server(address, connection_limit(settings))
     except (OSError, ValueError) as error:
         sys.exit(f"api: {error}")
+    if env_file:
+        print(f"api: settings from {env_file}", flush=True)
     server.serve(target_loader=serve_app, wrap_loader=False)
 
 

@@ -23,6 +23,7 @@ import click
 
 from storage import WorkerStore, open_folder
 from tailboard import intervals
+from tailboard.env_file import load_env_file
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
@@ -367,6 +368,8 @@ def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
     names = [] if queues is None else [name.strip() for name in queues.split(",")]
     info = WorkerInfo(f"{host}-{pid}", host, pid, slots, names)
     try:
+        if env_file := load_env_file():
+            log.info("settings from %s", env_file)
         settings = Settings.read()
         warn_of_foreign_settings(log)
         if needed_descriptors(slots) > descriptor_limit():

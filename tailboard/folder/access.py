@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from contextlib import suppress
 
+from tailboard.file_access import check_access, user_name_of
 from tailboard.folder.folder_store import FolderStore
 from tailboard.status import Status
 
@@ -26,16 +25,16 @@ def check_private(variable: str, root: str) -> None:
     if _is_like_tmp(root):
         FolderStore(root).make_all_names()
     else:
-        _check_access(variable, root)
+        check_access(variable, root)
     for name in TRUSTED_NAMES:
-        _check_access(variable, f"{root}/{name}")
+        check_access(variable, f"{root}/{name}")
     parent = os.path.dirname(root)
     with suppress(OSError):
         mode = os.stat(parent).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ValueError(
                 f"{variable}: every user can replace {root}, and therefore run commands as "
-                f"{_user(os.geteuid())}: chmod o-w {parent}"
+                f"{user_name_of(os.geteuid())}: chmod o-w {parent}"
             )
 
 
@@ -46,40 +45,3 @@ def _is_like_tmp(path: str) -> bool:
         is_safe = found.st_mode & stat.S_ISVTX and found.st_uid in (os.geteuid(), 0)
         return bool(is_safe and found.st_mode & stat.S_IWOTH)
     return False
-
-
-def _check_access(variable: str, path: str) -> None:
-    us = _user(os.geteuid())
-    try:
-        found = os.stat(path)
-    except OSError:  # missing; any other error is reported when it is used
-        return
-    if found.st_uid not in (os.geteuid(), 0):
-        owner = _user(found.st_uid)
-        raise ValueError(
-            f"{variable}: {path} belongs to {owner}, who can run commands as {us}: start this as "
-            f"{owner}, or chown -R {us} {path}"
-        )
-    is_shared = found.st_mode & stat.S_IWGRP and not _is_private_group(found)
-    if is_shared or found.st_mode & stat.S_IWOTH:
-        raise ValueError(
-            f"{variable}: other users can write in {path}, and therefore run commands as {us}: "
-            f"chmod go-w {path}"
-        )
-
-
-def _is_private_group(found: os.stat_result) -> bool:
-    """Is its group a user's private group, which many systems combine with a umask of 002? Such a
-    group has the user's number and no other member."""
-    if found.st_gid != found.st_uid:
-        return False
-    with suppress(KeyError):
-        return not set(grp.getgrgid(found.st_gid).gr_mem) - {_user(found.st_uid)}
-    return True
-
-
-def _user(number: int) -> str:
-    """A user's name; its number if it has none."""
-    with suppress(KeyError):
-        return pwd.getpwuid(number).pw_name
-    return str(number)

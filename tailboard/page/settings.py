@@ -6,7 +6,20 @@ from __future__ import annotations
 import os
 import sys
 
+from streamlit.logger import get_logger
+
+from tailboard.env_file import load_env_file
 from tailboard.settings import API_URL_RE, parse_origins
+
+
+def read_env_file() -> None:
+    """Set the variables of `.env`. Streamlit has read its own variables by now, so in the file they
+    have an effect only if `tailboard` or honcho starts the page."""
+    try:
+        if env_file := load_env_file():
+            get_logger(__name__).info("Settings from %s", env_file)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def url_setting(name: str, default: str) -> str:
@@ -26,6 +39,7 @@ def origins_setting(name: str) -> list[str]:
         sys.exit(str(error))
 
 
+read_env_file()
 API = url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
 PUBLIC_API = url_setting("TAILBOARD_PUBLIC_API", API)  # the URL by which browsers reach the API
 # The page's origins, besides the address at which it is served.

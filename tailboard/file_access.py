@@ -1,0 +1,48 @@
+"""Whether other users of the machine can change a file or folder that this process trusts."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from contextlib import suppress
+
+
+def check_access(variable: str, path: str) -> None:
+    """ValueError if users other than root can change this file or folder, which decides what this
+    process runs. The error names the setting, the path and the remedy. A missing path is fine."""
+    us = user_name_of(os.geteuid())
+    try:
+        found = os.stat(path)
+    except OSError:  # missing; any other error is reported when it is used
+        return
+    if found.st_uid not in (os.geteuid(), 0):
+        owner = user_name_of(found.st_uid)
+        raise ValueError(
+            f"{variable}: {path} belongs to {owner}, who can run commands as {us}: start this as "
+            f"{owner}, or chown -R {us} {path}"
+        )
+    is_shared = found.st_mode & stat.S_IWGRP and not _is_private_group(found)
+    if is_shared or found.st_mode & stat.S_IWOTH:
+        raise ValueError(
+            f"{variable}: other users can write in {path}, and therefore run commands as {us}: "
+            f"chmod go-w {path}"
+        )
+
+
+def _is_private_group(found: os.stat_result) -> bool:
+    """Is its group a user's private group, which many systems combine with a umask of 002? Such a
+    group has the user's number and no other member."""
+    if found.st_gid != found.st_uid:
+        return False
+    with suppress(KeyError):
+        return not set(grp.getgrgid(found.st_gid).gr_mem) - {user_name_of(found.st_uid)}
+    return True
+
+
+def user_name_of(number: int) -> str:
+    """A user's name; its number if it has none."""
+    with suppress(KeyError):
+        return pwd.getpwuid(number).pw_name
+    return str(number)
