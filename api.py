@@ -19,13 +19,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import generate_latest
 
 import storage
-from tailboard.cli import access as access_commands
-from tailboard.cli import jobs as jobs_commands
-from tailboard.cli import logs as logs_commands
-from tailboard.cli import many as many_commands
-from tailboard.cli import queues as queues_commands
-from tailboard.cli import saved as saved_commands
-from tailboard.cli import workers as workers_commands
+from tailboard.cli.all import COMMANDS
 from tailboard.env_file import load_env_file
 from tailboard.folder.access import check_private
 from tailboard.job import Job
@@ -80,15 +74,6 @@ from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole
 
 BULK_TIME = 2.0  # seconds for finding the jobs of one response of GET /bulk
 BULK_LIMIT = 2_000  # jobs in one response of GET /bulk
-COMMANDS = (  # of `flask`
-    jobs_commands.commands,
-    logs_commands.commands,
-    many_commands.commands,
-    saved_commands.commands,
-    queues_commands.commands,
-    workers_commands.commands,
-    access_commands.commands,
-)
 routes = Blueprint("tailboard", __name__)
 
 
@@ -401,20 +386,26 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(routes)
-    for commands in COMMANDS:
-        app.cli.commands.update(commands.commands)
+    app.cli.commands.update(COMMANDS)
     add_error_handlers(app)
     app.before_request(start_clock)
     try:
         access = guard(app)
         settings = Settings.read(env)
-        store = storage.open_store(settings.storage, settings.unreachable)
+        store = storage.open_store(settings.storage, settings.unreachable, create=is_server())
         app.extensions["tailboard"] = AppState(settings, store, access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None
     app.after_request(count_request)
     warn_of_foreign_settings(app.logger, env)
     return app
+
+
+def is_server() -> bool:
+    """Does this process serve requests of others, and not run a command? A command must not make a
+    jobs folder in whatever directory it is run."""
+    command = click.get_current_context(silent=True)
+    return command is None or command.info_name == "run"
 
 
 def start_clock() -> None:

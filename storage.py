@@ -406,20 +406,25 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
         return log.read_tail(tail, log.size)[1].decode(errors="replace")
 
 
-def open_store(url: str, unreachable: int = UNREACHABLE) -> FolderStore | RedisStore:
-    """The storage at a URL: a folder or Redis; ValueError for anything else."""
+def open_store(
+    url: str, unreachable: int = UNREACHABLE, create: bool = True
+) -> FolderStore | RedisStore:
+    """The storage at a URL: a folder or Redis; ValueError for anything else. `create`: see
+    `open_folder`."""
     if is_redis(url):
         from tailboard.machines.redis_store import (
             RedisStore,
         )  # imported here: a folder does not need it
 
         return RedisStore(url, unreachable)
-    return open_folder(url)
+    return open_folder(url, create)
 
 
-def open_folder(path: str) -> FolderStore:
-    """The storage in a folder. ValueError if this is a URL; an OSError names the setting."""
+def open_folder(path: str, create: bool = True) -> FolderStore:
+    """The storage in a folder, which is made if it is missing. Without `create` a missing folder
+    is an empty storage that can only be read. ValueError if this is a URL; an OSError names the
+    setting."""
     if "://" in path or re.match("rediss?:", path):
         raise ValueError("TAILBOARD_STORAGE must be a folder, redis://… or rediss://…")
     with naming_setting("TAILBOARD_STORAGE", path):
-        return FolderStore(path)
+        return FolderStore(path, create)

@@ -19,6 +19,7 @@ FLOORS = [
     {"tailboard.folder"},
     {"tailboard"},  # the core: the files directly in tailboard/
 ]
+PROGRAM = ("tailboard.command", "tailboard.__main__")  # they start the commands
 ROLES = ("api.py", "worker.py", "dashboard.py", "storage.py")
 LONGEST_ROLE, LONGEST_PART, LONGEST_FUNCTION = 700, 600, 40  # lines
 
@@ -36,6 +37,8 @@ MODULES = modules()
 def part_of(module: str) -> str:
     """The part that a module belongs to: `tailboard.web` for `tailboard.web.auth`, `tailboard` for
     a module of the core."""
+    if module in PROGRAM:
+        return "tailboard.cli"
     package = module.rpartition(".")[0]
     return package if package.startswith("tailboard") else module
 

@@ -6,13 +6,13 @@ import secrets
 
 import click
 
-from tailboard.cli.terminal import Commands, echo_line
+from tailboard.cli.terminal import AppCommands, echo_line
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.state import state
 from tailboard.web.tokens import TOKEN_NAME, TOKEN_NAMES, change_token
 
 TOKEN_BYTES = 32
-commands = Commands()
+commands = AppCommands()
 
 
 @commands.command("access")

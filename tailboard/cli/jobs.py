@@ -1,8 +1,11 @@
-"""`flask submit` and `flask jobs`: submit a job, list jobs."""
+"""`tailboard submit`, `jobs`, `show` and `wait`: submit a job, list jobs, look at one, wait for
+one."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 from typing import Any
 
@@ -10,65 +13,137 @@ import click
 
 from tailboard.cli import terminal
 from tailboard.cli.logs import follow_to_end
-from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import Commands, cut_to, echo_line, user_name
-from tailboard.job import Job
+from tailboard.cli.options import (
+    LIMIT,
+    filter_options,
+    job_options,
+    parse_pairs,
+    read_script,
+    text_filter,
+)
+from tailboard.cli.target import client
+from tailboard.cli.terminal import Commands, cut_to, echo_line, find, submitter
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import parse_time
-from tailboard.web.actions import make_job
 from tailboard.web.models import UNITS
-from tailboard.web.state import state
-from tailboard.web.views import pauses_by_queue, shown_job
 
 commands = Commands()
 
 
-@commands.command("submit")
-@click.argument("command")
-@click.option("--name")
+# --- submit ---------------------------------------------------------------------------------------
+
+
+@commands.command("submit", context_settings={"allow_interspersed_args": False})
+@click.argument("words", nargs=-1, required=True, metavar="COMMAND...", type=click.UNPROCESSED)
+@click.option("--name", help="A name for the job (default: its command).")
 @job_options
 @click.option(
     "--not-before",
     metavar="TIME",
     help="Do not start before this time: +10m, +2h, or 2026-11-23T18:00:00Z.",
 )
+@click.option(
+    "--idempotency-key",
+    "key",
+    metavar="KEY",
+    help="Submit only one job for this key, however often the command is repeated.",
+)
 @click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
-def submit_command(command: str, env: tuple[str, ...], follow: bool, **given: Any) -> None:
-    """Submit COMMAND, a shell line (-: a script from standard input), and print the job's ID."""
-    given["command"] = read_script() if command == "-" else command
+@click.option("--wait", is_flag=True, help="Wait silently; exit with the job's exit code.")
+def submit_command(
+    words: tuple[str, ...],
+    env: tuple[str, ...],
+    key: str | None,
+    follow: bool,
+    wait: bool,
+    **given: Any,
+) -> None:
+    """Submit COMMAND, and print the job's ID. Options come first: everything after the first word
+    that is not an option belongs to the command.
+
+    A single word is a line for /bin/sh, such as 'make test | tee out'. The word - stands for a
+    script on standard input, whose first line can be #!/usr/bin/env python3."""
+    command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
-    job = state().store.submit(make_job(given | {"submitted_by": user_name()}))
-    echo_line(job.id, err=follow)
+    job = client(writes=True).submit(command, key=key, submitted_by=submitter(), **given)
+    echo_line(job["id"], err=follow)
     if follow:
-        follow_to_end(job)
+        follow_to_end(job["id"])
+    if wait:
+        sys.exit(exit_code(client().wait(job["id"])))
+
+
+def parse_command(words: tuple[str, ...]) -> str:
+    """The command line that these words are. A usage error if they are a line for the shell, and
+    then options that the user has given too late."""
+    if words == ("-",):
+        return read_script()
+    if len(words) == 1:
+        return words[0]
+    if " " in words[0].strip() and words[1].startswith("-"):
+        raise click.UsageError(
+            f"options such as {words[1]} come before the command: "
+            f"submit {words[1]} … {shlex.quote(words[0])}"
+        )
+    return shlex.join(words)
+
+
+def exit_code(job: dict[str, Any]) -> int:
+    """The exit code of a command that has waited for this job: the job's own, or 1 without one."""
+    code: int | None = job["exit_code"]
+    return 1 if code is None else code
+
+
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 @commands.command("jobs")
-@click.option("--status", type=click.Choice([str(status) for status in Status]))
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@filter_options
+@text_filter
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def jobs_command(status: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first. On a terminal, a second line says why a job failed or
-    waits."""
-    pauses, columns = pauses_by_queue(), terminal.terminal_columns()
-    for job in state().store.list(Status(status) if status else None, limit=limit)[0]:
-        shown = shown_job(job, pauses)
-        lines = [json.dumps(shown)] if as_json else job_lines(job, shown, columns)
-        for line in lines:
+def jobs_command(limit: int, as_json: bool, **filters: Any) -> None:
+    """List jobs, newest first: ID, status, exit code, age, duration, name. On a terminal, a second
+    line says why a job failed or waits."""
+    columns = terminal.terminal_columns()
+    for job in client().jobs(limit=limit, **filters):
+        for line in [json.dumps(job)] if as_json else job_lines(job, columns):
             echo_line(line)
 
 
-def job_lines(job: Job, shown: dict[str, Any], columns: int | None) -> list[str]:
+def job_lines(job: dict[str, Any], columns: int | None) -> list[str]:
     """A job as text. Without `columns`, for programs, it is always one line."""
-    code = "" if job.exit_code is None else job.exit_code
-    line = f"{job.id}  {job.status:9}  {code!s:>3}  {short_title(job.name, job.command)}"
+    code = "" if job["exit_code"] is None else job["exit_code"]
+    title = short_title(job["name"], job["command"])
+    times = f"{age_of(job):>4} {duration_of(job):>6}"
+    line = f"{job['id']}  {job['status']:9}  {code!s:>3}  {times}  {title}"
     if columns is None:
         return [line]
     lines = [line]
-    if explanation := what_happened(shown):
+    if explanation := what_happened(job):
         lines.append(f"    {explanation}")
     return [cut_to(line, columns) for line in lines]
+
+
+def age_of(job: dict[str, Any]) -> str:
+    """How long ago the job was submitted, like 5m."""
+    return format_seconds(time.time() - parse_time(job["submitted_at"]))
+
+
+def duration_of(job: dict[str, Any]) -> str:
+    """How long the job ran, or has been running, like 5m; empty if it has not started."""
+    if job["started_at"] is None:
+        return ""
+    end = parse_time(job["finished_at"]) if job["finished_at"] else time.time()
+    return format_seconds(end - parse_time(job["started_at"]))
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration in its largest unit, rounded down: 45s, 5m, 3h, 2d."""
+    seconds = max(0.0, seconds)
+    unit = next(unit for unit in "dhms" if seconds >= UNITS[unit] or unit == "s")
+    return f"{int(seconds / UNITS[unit])}{unit}"
 
 
 def what_happened(job: dict[str, Any]) -> str:
@@ -87,3 +162,40 @@ def time_to_wait(job: dict[str, Any]) -> str:
     unit = next(unit for unit in "dhms" if left >= UNITS[unit] or unit == "s")
     verb = "again" if job["attempt"] > 1 else "starts"
     return f"{verb} in {left / UNITS[unit]:.0f} {'min' if unit == 'm' else unit}"
+
+
+# --- show and wait --------------------------------------------------------------------------------
+
+
+@commands.command("show")
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as one JSON object.")
+def show_command(job_id: str, as_json: bool) -> None:
+    """Show a job with all of its fields that are set."""
+    job = find(job_id)
+    if as_json:
+        echo_line(json.dumps(job))
+        return
+    width = max(map(len, job))
+    for name, value in job.items():
+        if value not in (None, "", [], {}):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            click.echo(f"{name:{width}}  " + terminal.printable_lines(text, width + 2))
+
+
+@commands.command("wait")
+@click.argument("job_id", metavar="ID")
+@click.option("--timeout", type=click.FloatRange(0), metavar="S", help="Wait at most S seconds.")
+def wait_command(job_id: str, timeout: float | None) -> None:
+    """Wait silently until a job has ended, and exit with its exit code: 1 if it has none, and 124
+    if it has not ended after --timeout."""
+    job = client().wait(find(job_id)["id"], timeout)
+    if job["finished_at"] is None:
+        echo_line(f"{job['id']} is still {job['status']} after {timeout:g} s", err=True)
+        sys.exit(TIMED_OUT)
+    if job["status"] != Status.SUCCEEDED:
+        echo_line(f"{job['id']} {terminal.describe_end(job)}", err=True)
+    sys.exit(exit_code(job))
+
+
+TIMED_OUT = 124  # as timeout(1) reports it

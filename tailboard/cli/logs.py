@@ -1,53 +1,89 @@
-"""`flask logs` and `flask grep`: print one log, search all logs."""
+"""`tailboard logs` and `tailboard grep`: print one log, search all logs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from tailboard.cli.options import filter_options
-from tailboard.cli.terminal import INTERRUPTED, Commands, echo_line, find, printable
-from tailboard.job import Job
+from tailboard.cli.target import client
+from tailboard.cli.terminal import (
+    INTERRUPTED,
+    AppCommands,
+    Commands,
+    describe_end,
+    echo_line,
+    find,
+    printable,
+    program_name,
+)
+from tailboard.client import ApiError
 from tailboard.web.grep import GrepPage
-from tailboard.web.log_follow import follow_log, plain_text
-from tailboard.web.log_read import begin_at, open_log
-from tailboard.web.models import Grep, LogQuery
-from tailboard.web.state import state
+from tailboard.web.models import Grep
 
-GREP_COMMAND_TIME = 0.5  # seconds after which `flask grep` prints what it has found so far
+GREP_COMMAND_TIME = 0.5  # seconds after which `tailboard grep` prints what it has found so far
 GREP_COMMAND_LINES = 1_000  # after which it prints them, too
 commands = Commands()
+app_commands = AppCommands()
 
 
-def follow_to_end(job: Job) -> None:
-    """Print a job's log as the job writes it; exit with the job's exit code, or 1."""
-    for data in plain_text(follow_log(job.id, 0, False)):
-        click.echo(data, nl=False)
-    code = state().store.get(job.id).exit_code
+# --- Following ------------------------------------------------------------------------------------
+
+
+def follow_to_end(job_id: str, **place: Any) -> None:
+    """Print a job's log as the job writes it, then exit with the job's exit code, or 1 if it has
+    none. If it ended otherwise than by itself, say why. Ctrl-C ends only the follow."""
+    try:
+        write_log(job_id, follow=True, **place)
+    except KeyboardInterrupt:
+        stop = f"`{program_name()} cancel {job_id}` stops it"
+        echo_line(f"\n{job_id} keeps running; {stop}", err=True)
+        sys.exit(INTERRUPTED)
+    job = client().job(job_id)
+    if job["status"] not in ("succeeded", "failed") or job["exit_code"] is None:
+        echo_line(f"{job_id} {describe_end(job)}", err=True)
+    code = job["exit_code"]
     sys.exit(1 if code is None else code)
+
+
+def write_log(job_id: str, follow: bool, **place: Any) -> None:
+    """Print a log's bytes unchanged, from a place on: to the job's end, or to its current end."""
+    stream = client().stream if follow else client().read_log
+    for data in stream(job_id, on_outage=report_outage, **place):
+        click.echo(data, nl=False)
+
+
+def report_outage(error: ApiError) -> None:
+    echo_line(f"{error}; trying again (Ctrl-C ends the follow)", err=True)
 
 
 @commands.command("logs")
 @click.argument("job_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Print new output until the job ends; exit with its code."
+)
 @click.option("--tail", metavar="N", help="Only the last N lines (default: 1000).")
 @click.option(
     "--since", metavar="AGE", help="Only lines written since then: 30s, 5m, or a timestamp."
 )
-def logs_command(job_id: str, follow: bool, **place: str | None) -> None:
+def logs_command(job_id: str, follow: bool, tail: str | None, since: str | None) -> None:
     """Print a job's log."""
-    if all(place.values()):
-        raise click.ClickException("give either --tail or --since, not both")
-    job, query = find(job_id), LogQuery.parse(place)
-    with open_log(job.id) as log:
-        offset = begin_at(log, query, log.size)
-    for data in plain_text(follow_log(job.id, offset, False, wait=follow)):
-        click.echo(data, nl=False)
+    if tail and since:
+        raise click.UsageError("give either --tail or --since, not both")
+    job = find(job_id)
+    place = {"since": since} if since else {"tail": tail or "1000"}
+    if follow:
+        follow_to_end(job["id"], **place)
+    write_log(job["id"], follow=False, **place)
 
 
-@commands.command("grep")
+# --- Searching ------------------------------------------------------------------------------------
+
+
+@app_commands.command("grep")
 @click.argument("text")
 @filter_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N lines.")

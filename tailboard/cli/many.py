@@ -11,7 +11,8 @@ import click
 from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.options import filter_options
-from tailboard.cli.terminal import INTERRUPTED, Commands, describe_error, echo_line, find, user_name
+from tailboard.cli.terminal import INTERRUPTED, AppCommands, describe_error, echo_line, find
+from tailboard.cli.user import user_name
 from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
 from tailboard.titles import short_title
@@ -22,7 +23,7 @@ from tailboard.web.state import state
 
 SHOWN_JOBS = 10  # jobs that are listed before the question
 PROGRESS_INTERVAL = 1.0  # seconds between messages about the progress
-commands = Commands()
+commands = AppCommands()
 
 
 class Action(NamedTuple):
@@ -50,7 +51,7 @@ def add_action(action: Action) -> None:
         if job_id is not None and is_filtered:
             raise click.ClickException("give either an ID or options that select jobs, not both")
         if job_id is not None:
-            job = find(job_id)
+            job = state().store.get(find(job_id)["id"])
             echo_line((action.one(job) or job).id)
         elif is_filtered:
             act_on_many(action, Bulk.parse(filters | {"to": action.name}), yes)

@@ -24,8 +24,11 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
 }
 
 
+LIMIT = click.IntRange(1)
+
+
 def job_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say how a job runs, for `flask submit` and `flask save`."""
+    """Add the options that say how a job runs, for `tailboard submit` and `save`."""
     for name, declared in reversed(options_of(JobOptions).items()):
         line = declared.command_line
         if line is None:
@@ -50,18 +53,25 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select jobs, the same as those of GET /jobs."""
     status = click.Choice([str(status) for status in Status])
     options: list[Decorator] = [
-        click.option("--status", type=status),
+        click.option("--status", type=status, help="Only jobs with this status."),
         click.option(
             "--since",
             metavar="AGE",
             help="Only jobs submitted since then: 30s, 1d, or a timestamp.",
         ),
-        click.option("--queue"),
+        click.option("--queue", help="Only jobs of this queue."),
         click.option("--by", metavar="NAME", help="Only jobs that NAME submitted."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def text_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option --q."""
+    return click.option(
+        "--q", metavar="TEXT", help="Only jobs whose name, command or ID contains this text."
+    )(command)
 
 
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -1,15 +1,32 @@
-"""`flask pause` and `flask resume`: the queues."""
+"""`tailboard queues`, `pause` and `resume`: the queues."""
 
 from __future__ import annotations
 
 import click
 
-from tailboard.cli.terminal import Commands, user_name
-from tailboard.web.actions import valid_queue
-from tailboard.web.models import PauseRequest
-from tailboard.web.state import state
+from tailboard.cli.target import client
+from tailboard.cli.terminal import Commands, echo_line, submitter
 
 commands = Commands()
+
+
+@commands.command("queues")
+def queues_command() -> None:
+    """List the queues that are paused, have waiting jobs, or are named by a worker."""
+    queues = client().queues()
+    if not queues:
+        echo_line("no queue has a job, a pause, or a worker of its own", err=True)
+    width = max((len(queue["queue"]) for queue in queues), default=0)
+    for queue in queues:
+        pause = f"  paused {describe_pause(queue['paused'])}" if queue["paused"] else ""
+        echo_line(f"{queue['queue']:{width}}  {queue['queued']} queued{pause}")
+
+
+def describe_pause(pause: dict[str, str | None]) -> str:
+    """Since when a queue is paused, by whom, and why."""
+    by = f" by {pause['by']}" if pause["by"] else ""
+    why = f": {pause['why']}" if pause["why"] else ""
+    return f"since {pause['since']}{by}{why}"
 
 
 @commands.command("pause")
@@ -19,12 +36,11 @@ commands = Commands()
 )
 def pause_command(queue: str, why: str | None) -> None:
     """Start no more jobs from QUEUE until it is resumed; running jobs continue."""
-    request = PauseRequest.parse({"why": why, "by": user_name()})
-    state().store.pauses.pause(valid_queue(queue), request.why, request.by)
+    client(writes=True).pause(queue, why, submitter())
 
 
 @commands.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
     """Start jobs from QUEUE again."""
-    state().store.pauses.resume(valid_queue(queue))
+    client(writes=True).resume(queue)

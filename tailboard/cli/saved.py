@@ -22,7 +22,8 @@ from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import Command, Commands, echo_line, find, user_name
+from tailboard.cli.terminal import AppCommands, LocalCommand, echo_line, find
+from tailboard.cli.user import user_name
 from tailboard.errors import WrongState
 from tailboard.files import read_small, replace_file
 from tailboard.saved_command import check_room, encode_command
@@ -32,7 +33,7 @@ from tailboard.web.requests import parse_json
 from tailboard.web.state import state
 from tailboard.web.views import whole_commands
 
-commands = Commands()
+commands = AppCommands()
 
 
 @commands.command("save")
@@ -65,7 +66,7 @@ def save_command_line(
         "env": {},
     }
     if job_id is not None:
-        job = find(job_id)
+        job = state().store.get(find(job_id)["id"])
         definition = {field: getattr(job, field) for field in JobRequest.model_fields}
     definition |= {field: value for field, value in given.items() if value is not None}
     definition["name"] = label or definition.get("name")
@@ -92,7 +93,7 @@ def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
     job = state().store.submit(make_run(name, parse_pairs("a value", values), user_name()))
     echo_line(job.id, err=follow)
     if follow:
-        follow_to_end(job)
+        follow_to_end(job.id)
 
 
 @commands.group("saved", invoke_without_command=True)
@@ -106,7 +107,7 @@ def saved_commands(context: click.Context) -> None:
         echo_line(describe_command(shown))
 
 
-saved_commands.command_class = Command
+saved_commands.command_class = LocalCommand
 
 
 def describe_command(shown: dict[str, Any]) -> str:

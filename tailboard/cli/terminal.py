@@ -6,39 +6,90 @@ import os
 import shutil
 import sys
 import unicodedata
-from getpass import getuser
 from typing import Any
 
 import click
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 
+from tailboard.cli.target import CHOSEN, client, explain, remote
+from tailboard.cli.user import user_name
+from tailboard.client import ApiError
 from tailboard.errors import JobNotFound, WrongState
-from tailboard.job import Job
-from tailboard.values import CONTROL_RE
-from tailboard.web.state import state
+from tailboard.values import CONTROL_RE, ID_RE
 
 SHOWN_IDS = 5  # of the jobs that match an ambiguous ID
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
 
 
-class Command(click.Command):
-    """A command that prints an error as one sentence and exits with 1."""
+def choose_context(context: click.Context, _option: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        context.meta[CHOSEN] = name
+
+
+ON = click.Option(
+    ["--on"],
+    metavar="CONTEXT",
+    expose_value=False,
+    callback=choose_context,
+    help="The server to work on, as named by `tailboard login --as`; local: the jobs folder.",
+)
+
+
+class ReportsErrors:
+    """Makes a click command print an error as one sentence and exit with 1."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
-        except BrokenPipeError:  # `flask jobs | head`: click handles it
+            return super().invoke(context)  # type: ignore[misc]
+        except BrokenPipeError:  # `tailboard jobs | head`: click handles it
             raise
+        except ApiError as error:
+            raise click.ClickException(printable(explain(error))) from None
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
             raise click.ClickException(printable(describe_error(error))) from None
 
 
-class Commands(AppGroup):
-    """The commands of one module. `create_app` adds them to `flask`. They work directly on the
-    storage, so the API need not be running."""
+class Command(ReportsErrors, click.Command):
+    """A command that works on a server or on the jobs folder. It calls `target.client()`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(ON)
+
+
+class LocalCommand(ReportsErrors, click.Command):
+    """A command that works on this machine by its nature. If a server is set, it says so."""
+
+    def invoke(self, context: click.Context) -> Any:
+        server = remote()
+        if server is not None:
+            name = context.command_path
+            echo_line(f"Note: `{name}` works on this machine, not on {server.url}", err=True)
+        return super().invoke(context)
+
+
+class Group(ReportsErrors, click.Group):
+    """A command with subcommands, such as `tailboard saved`."""
 
     command_class = Command
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(ON)
+
+
+class Commands(click.Group):
+    """The commands of one module. tailboard/cli/all.py collects them."""
+
+    command_class = Command
+    group_class = Group
+
+
+class AppCommands(AppGroup):
+    """Commands that need the application's state, and so work only on this machine."""
+
+    command_class = LocalCommand
 
 
 def printable(text: str) -> str:
@@ -58,27 +109,43 @@ def describe_error(error: Exception) -> str:
     return str(getattr(error, "description", error))
 
 
-def find(part: str) -> Job:
+def find(part: str) -> dict[str, Any]:
     """The job whose ID starts or ends with this text. An error if there is not exactly one."""
-    found = state().store.find(part)
+    if ID_RE.fullmatch(part):
+        return client().job(part)
+    found = [] if not part else client().json("GET", "/jobs", query={"id": part})["jobs"]
     if len(found) == 1:
-        return state().store.get(found[0])
+        return client().job(found[0]["id"])
     message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
     if found:
-        message += f": {', '.join(found[:SHOWN_IDS])}"
+        message += f": {', '.join(job['id'] for job in found[:SHOWN_IDS])}"
     if len(found) > SHOWN_IDS:
         message += f" and {len(found) - SHOWN_IDS} more"
     raise click.ClickException(message)
 
 
-def user_name() -> str:
-    """The name of the person who runs this command. With sudo, `getuser` returns the name of the
-    user to which sudo has switched, which several people may share. A user who is not in the
-    system's list of users has the number of that user as a name."""
-    try:
-        return os.environ.get("SUDO_USER") or getuser()
-    except (KeyError, OSError):  # Python 3.13 raises OSError
-        return str(os.getuid())
+def program_name() -> str:
+    """The name under which the user has started the command: tailboard or flask."""
+    name = click.get_current_context().find_root().info_name
+    return "flask" if name == "flask" else "tailboard"
+
+
+def submitter() -> str | None:
+    """The name to send as the submitter of a job; None if the server knows who sends the
+    request."""
+    return user_name() if remote() and client().me()["name"] is None else None
+
+
+def describe_end(job: dict[str, Any]) -> str:
+    """How a job ended, as the predicate of a sentence: "timed out: …"."""
+    words = {"timed_out": "timed out", "lost": "was lost", "cancelled": "was cancelled"}
+    ended = words.get(job["status"], str(job["status"]))
+    return f"{ended}: {job['reason']}" if job["reason"] else ended
+
+
+def printable_lines(text: str, indent: int) -> str:
+    """A text for a terminal, without control characters; its further lines are indented."""
+    return f"\n{' ' * indent}".join(printable(line) for line in text.splitlines())
 
 
 def terminal_columns() -> int | None:

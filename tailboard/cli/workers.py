@@ -1,4 +1,4 @@
-"""`flask workers` and `flask mark-lost`: the workers and their machines."""
+"""`tailboard workers` and `tailboard mark-lost`: the workers and their machines."""
 
 from __future__ import annotations
 
@@ -6,38 +6,44 @@ from contextlib import closing
 
 import click
 
-from tailboard.cli.terminal import Commands, echo_line, user_name
+from tailboard.cli.queues import describe_pause
+from tailboard.cli.target import client
+from tailboard.cli.terminal import AppCommands, Commands, echo_line
+from tailboard.cli.user import user_name
 from tailboard.settings import is_redis
 from tailboard.web.state import state
 from tailboard.workers import REACHABLE
 
 commands = Commands()
+app_commands = AppCommands()
 
 
 @commands.command("workers")
 def workers_command() -> None:
     """List the running workers, the paused queues and the machines."""
-    alive = state().store.workers()
-    if not alive:
-        echo_line("no worker is running: `python worker.py` starts one", err=True)
-    for info in alive:
-        queues = ", ".join(info.queues) or "all queues"
-        silent = "" if info.responds else f"  does not respond, last seen at {info.seen_at}"
-        echo_line(f"{info.name}  {info.running} of {info.slots} slots busy  {queues}{silent}")
-    for pause in state().store.pauses.list():
-        echo_line(f"queue {pause.queue} has been paused since {pause.since}{pause.words}")
-    for machine in state().store.machines():
-        reach = "reachable" if machine.state == REACHABLE else "unreachable"
-        seen = f"last seen at {machine.heard_at}"
-        echo_line(f"machine {machine.spool}  {machine.running} running  {reach}, {seen}")
+    found = client().workers()
+    if not found["workers"]:
+        echo_line("no worker is running: `tailboard up` or `tailboard worker` starts one", err=True)
+    for info in found["workers"]:
+        queues = ", ".join(info["queues"]) or "all queues"
+        seen = f"  does not respond, last seen at {info['seen_at']}"
+        silent = "" if info["responds"] else seen
+        busy = f"{info['running']} of {info['slots']} slots busy"
+        echo_line(f"{info['name']}  {busy}  {queues}{silent}")
+    for pause in found["paused"]:
+        echo_line(f"queue {pause['queue']} is paused {describe_pause(pause)}")
+    for machine in found["machines"]:
+        reach = "reachable" if machine["state"] == REACHABLE else "unreachable"
+        seen = f"last seen at {machine['heard_at']}"
+        echo_line(f"machine {machine['spool']}  {machine['running']} running  {reach}, {seen}")
 
 
-@commands.command("mark-lost")
+@app_commands.command("mark-lost")
 @click.argument("spool")
 def mark_lost_command(spool: str) -> None:
-    """Give up on a machine. SPOOL is its name, as `flask workers` shows it. Its running jobs become
-    lost; they are queued again if they have retries left, or cancelled if a cancel was accepted.
-    Prints the IDs of the jobs that have ended."""
+    """Give up on a machine. SPOOL is its name, as `tailboard workers` shows it. Its running jobs
+    become lost; they are queued again if they have retries left, or cancelled if a cancel was
+    accepted. Prints the IDs of the jobs that have ended."""
     url = state().settings.storage
     if not is_redis(url):
         raise click.ClickException(

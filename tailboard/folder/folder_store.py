@@ -62,8 +62,8 @@ HASH_RE = re.compile("[0-9a-f]{64}")
 class FolderStore(JobFolders):
     """Jobs in a folder, on a local file system or a shared one whose flock works: a WorkerStore."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        super().__init__(root)
+    def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
+        super().__init__(root, create)
         self._durable_queues: set[str] = set()  # queues that this process has made durable
         self.pauses = PauseFiles(self.root)
         self.sessions = SessionFiles(self.root)

@@ -53,14 +53,17 @@ class JobFolders:
 
     requeue_home = "queued"  # a job that is to run again moves to QUEUE/ in this folder
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
+        """`create`: make the folders that are missing, also `root` itself. Otherwise they are made
+        only if `root` exists."""
         self.root = os.path.abspath(root)
         self.boot = boot_id()
         self.pid_namespace = own_pid_namespace()
         self.errors = RepeatedErrors(log)
         self._listings: dict[str, Listing] = {}  # by folder
         self._listing_lock = threading.Lock()
-        self._make_folders()
+        if create or os.path.isdir(self.root):
+            self._make_folders()
 
     def _make_folders(self) -> None:
         for name in (

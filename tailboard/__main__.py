@@ -1,0 +1,5 @@
+"""`python -m tailboard`"""
+
+from tailboard.command import main
+
+main()

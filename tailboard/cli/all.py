@@ -1,0 +1,22 @@
+"""All commands by name. `tailboard` and `flask` both have them."""
+
+from __future__ import annotations
+
+import click
+
+from tailboard.cli import access, jobs, logs, many, queues, saved, workers
+
+GROUPS: tuple[click.Group, ...] = (
+    jobs.commands,
+    logs.commands,
+    logs.app_commands,
+    many.commands,
+    saved.commands,
+    queues.commands,
+    workers.commands,
+    workers.app_commands,
+    access.commands,
+)
+COMMANDS: dict[str, click.Command] = {
+    name: command for group in GROUPS for name, command in group.commands.items()
+}
