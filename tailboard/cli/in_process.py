@@ -14,8 +14,9 @@ from requests.utils import get_encoding_from_headers
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from tailboard.web.auth import COMMAND_USER
+
 LOCAL_URL = "http://localhost"  # is not connected to: the session has an adapter for it
-USER = "tailboard.user"  # in a WSGI environment: the user whose command sends the request
 
 
 class InProcessAdapter(BaseAdapter):
@@ -40,7 +41,7 @@ class InProcessAdapter(BaseAdapter):
             method=request.method or "GET",
             headers=Headers(list(request.headers.items())),
             data=request.body,
-            environ_base={USER: self.user, "REMOTE_ADDR": "127.0.0.1"},
+            environ_base={COMMAND_USER: self.user, "REMOTE_ADDR": "127.0.0.1"},
         )
         chunks, status, headers = run_wsgi_app(self.app, builder.get_environ())
         response = requests.Response()
