@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import need
+from conftest import need_browser
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def launch(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+    return playwright.chromium.launch(executable_path=need_browser(), args=FLAGS)
 
 
 def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
@@ -41,7 +41,7 @@ def open_profile(playwright: Playwright, folder: Path) -> BrowserContext:
     open."""
     return playwright.chromium.launch_persistent_context(
         folder,
-        executable_path=need("chromium"),
+        executable_path=need_browser(),
         args=FLAGS,
         viewport=WIDE,
     )

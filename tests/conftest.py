@@ -26,6 +26,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"  # what tests start besides the worker and the API
+BROWSERS = ("chromium", "google-chrome", "chromium-browser")  # the last can be Ubuntu's snap
 MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile all
@@ -120,6 +121,12 @@ def need(program: str) -> str:
     if path is None:
         pytest.skip(f"{program} is not installed")
     return path
+
+
+def need_browser() -> str:
+    """The path of Chromium, or of Chrome, which is the same for the tests."""
+    installed = [name for name in BROWSERS if shutil.which(name)]
+    return need(installed[0] if installed else BROWSERS[0])
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
 from browser import WIDE, open_profile
-from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need, wait_until
+from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need_browser, wait_until
 from playwright.sync_api import BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
 from tailboard.folder.folder_store import FolderStore
@@ -110,7 +110,7 @@ def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Itera
 @pytest.fixture(scope="session")
 def page_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for all tests that do not change it."""
-    need("chromium")
+    need_browser()
     with served(tmp_path_factory.mktemp("site")) as site:
         yield site
 
@@ -118,7 +118,7 @@ def page_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site without a worker: 205 jobs were cancelled, one is queued."""
-    need("chromium")
+    need_browser()
     with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
         for n in range(205):
             site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
@@ -132,7 +132,7 @@ ANNAS_TOKEN = "a long secret"
 @pytest.fixture(scope="session")
 def locked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose API requires a token; anna has a named one."""
-    need("chromium")
+    need_browser()
     home = tmp_path_factory.mktemp("locked")
     tokens = home / "tokens"
     tokens.write_text(f"anna {hashlib.sha256(ANNAS_TOKEN.encode()).hexdigest()}\n")

@@ -11,7 +11,8 @@ from conftest import ROOT
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TEXTS = [README, ROOT / "CHANGELOG.md", ROOT / ".github" / "CONTRIBUTING.md", *PAGES]
+OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / ".github" / "CONTRIBUTING.md"]
+TEXTS = [README, *OTHERS, *PAGES]
 MAX_README_LINES = 200
 MAX_PAGE_LINES = 350
 MAX_PARAGRAPH_LINES = 5

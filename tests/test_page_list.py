@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, TOKEN, JobMaker, free_port, need
+from conftest import ROOT, TOKEN, JobMaker, free_port, need_browser
 from page_site import (
     ANNAS_TOKEN,
     Site,
@@ -58,7 +58,7 @@ class PastJobs:
 @pytest.fixture(scope="module")
 def long_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site without a worker, where 2,635 jobs have ended."""
-    need("chromium")
+    need_browser()
     with served(tmp_path_factory.mktemp("long"), worker=False) as site:
         jobs = PastJobs(Path(site.storage.root))
         jobs.add(1, Status.FAILED, name="ancient fail.py")
