@@ -1,4 +1,4 @@
-"""The `flask` commands, as people type them."""
+"""The commands, as people type them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def flask(processes: Processes) -> Run:
 
 def test_submit_prints_the_id_and_accepts_every_option(flask: Run, storage: FolderStore) -> None:
     options = "--name n --queue q --cwd tests --env A=1 --env B=x=y --timeout 2.5 --retries 3"
-    done = flask("submit", "echo hi", *options.split())
+    done = flask("submit", *options.split(), "echo hi")
     assert done.returncode == 0, done.stderr
     job = storage.get(done.stdout.strip())
     assert (job.command, job.name, job.queue, job.cwd) == ("echo hi", "n", "q", str(ROOT / "tests"))
@@ -66,7 +66,7 @@ def test_following_prints_the_log_and_exits_with_the_jobs_code(
     flask: Run, processes: Processes
 ) -> None:
     processes.worker()
-    done = flask("submit", "echo 行; printf end; exit 7", "--follow")
+    done = flask("submit", "--follow", "echo 行; printf end; exit 7")
     assert (done.stdout, done.returncode) == ("行\nend", 7)
 
 
@@ -83,9 +83,9 @@ def test_a_script_is_read_from_standard_input(
     ("words", "sentence"),
     [
         (["submit", " "], "command must be a non-empty shell command line"),
-        (["submit", "true", "--retries", "-1"], "retries must be a whole number"),
-        (["submit", "true", "--queue", "A B"], "queue must be 1 to 32"),
-        (["submit", "true", "--env", "A"], "--env must be NAME=VALUE"),
+        (["submit", "--retries", "-1", "true"], "retries must be a whole number"),
+        (["submit", "--queue", "A B", "true"], "queue must be 1 to 32"),
+        (["submit", "--env", "A", "true"], "--env must be NAME=VALUE"),
         (["logs", "nope"], "no jobs have an ID that starts or ends with 'nope'"),
         (["cancel", ""], "no jobs have an ID"),
         (["logs", "--since", "x", "2"], "since must be like 30s"),
@@ -276,8 +276,8 @@ def test_a_user_without_a_name_is_named_by_number(
 @pytest.mark.parametrize(
     ("words", "reported"),
     [
-        (["submit", "true", "--env", "A=1", "--env", "A=2"], "'A' is set twice"),
-        (["submit", "true", "--env", "=x"], "; the name '' is not allowed"),
+        (["submit", "--env", "A=1", "--env", "A=2", "true"], "'A' is set twice"),
+        (["submit", "--env", "=x", "true"], "; the name '' is not allowed"),
         (["start", "there", "A=1", "A=2"], "'A' is set twice"),
         (["start", "there", "A=\udcff"], "A must be a string of up to 30,000 characters"),
         (
@@ -302,7 +302,7 @@ def test_an_invalid_argument_is_explained(
     app = create_app({"STORAGE": folder, "TOKENS": "/nowhere/tokens"})
     words = [job_id if word == "JOB" else word for word in words]
     found = app.test_cli_runner().invoke(args=words)
-    assert found.exit_code == 1 and isinstance(found.exception, SystemExit), found.exception
+    assert found.exit_code in (1, 2) and isinstance(found.exception, SystemExit), found.exception
     assert found.output.startswith("Error: ") and reported in found.output, found.output
     assert len(found.output.splitlines()) == 1
 
@@ -418,7 +418,7 @@ def test_schedules_of_saved_commands_are_shown_in_their_time_zone(
 
 def test_a_list_without_workers_says_so_and_is_not_an_error(typed: Typed) -> None:
     done = typed("workers")
-    reported = "no worker is running: `python worker.py` starts one\n"
+    reported = "no worker is running: `tailboard up` or `tailboard worker` starts one\n"
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", reported)
 
 
@@ -499,7 +499,7 @@ def hostile(storage: FolderStore) -> Iterator[Job]:
 @pytest.mark.parametrize(
     "words",
     [
-        "jobs", "workers", "saved", "grep no-line", "start x B=1", "submit true --queue A",
+        "jobs", "workers", "saved", "grep no-line", "start x B=1", "submit --queue A true",
         "jobs --json", "saved pause x", "pause gpu --why y", "logs 2", "cancel 2",
         "cancel --q x --yes", "rerun --status failed --yes", "delete --status failed --yes",
         "delete --status queued --yes", "mark-lost x",

@@ -22,7 +22,7 @@ from tailboard.cli.options import (
     text_filter,
 )
 from tailboard.cli.target import client
-from tailboard.cli.terminal import Commands, cut_to, echo_line, find, submitter
+from tailboard.cli.terminal import Commands, WrongUsage, cut_to, echo_line, find, submitter
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import parse_time
@@ -68,10 +68,18 @@ def submit_command(
     given["env"] = parse_pairs("--env", env)
     job = client(writes=True).submit(command, key=key, submitted_by=submitter(), **given)
     echo_line(job["id"], err=follow)
+    if follow or wait:
+        warn_without_worker(job)
     if follow:
         follow_to_end(job["id"])
     if wait:
         sys.exit(exit_code(client().wait(job["id"])))
+
+
+def warn_without_worker(job: dict[str, Any]) -> None:
+    """Say so if the job waits and no worker runs: the command would show nothing, and not end."""
+    if job["status"] == Status.QUEUED and not client().workers()["workers"]:
+        echo_line(f"{job['id']} waits: no worker is running", err=True)
 
 
 def parse_command(words: tuple[str, ...]) -> str:
@@ -82,7 +90,7 @@ def parse_command(words: tuple[str, ...]) -> str:
     if len(words) == 1:
         return words[0]
     if " " in words[0].strip() and words[1].startswith("-"):
-        raise click.UsageError(
+        raise WrongUsage(
             f"options such as {words[1]} come before the command: "
             f"submit {words[1]} … {shlex.quote(words[0])}"
         )

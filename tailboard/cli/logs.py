@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from tailboard.cli.terminal import (
     INTERRUPTED,
     AppCommands,
     Commands,
+    WrongUsage,
     describe_end,
     echo_line,
     find,
@@ -37,7 +38,7 @@ def follow_to_end(job_id: str, **place: Any) -> None:
     """Print a job's log as the job writes it, then exit with the job's exit code, or 1 if it has
     none. If it ended otherwise than by itself, say why. Ctrl-C ends only the follow."""
     try:
-        write_log(job_id, follow=True, **place)
+        write(client().stream(job_id, on_outage=report_outage, **place))
     except KeyboardInterrupt:
         stop = f"`{program_name()} cancel {job_id}` stops it"
         echo_line(f"\n{job_id} keeps running; {stop}", err=True)
@@ -49,10 +50,9 @@ def follow_to_end(job_id: str, **place: Any) -> None:
     sys.exit(1 if code is None else code)
 
 
-def write_log(job_id: str, follow: bool, **place: Any) -> None:
-    """Print a log's bytes unchanged, from a place on: to the job's end, or to its current end."""
-    stream = client().stream if follow else client().read_log
-    for data in stream(job_id, on_outage=report_outage, **place):
+def write(chunks: Iterable[bytes]) -> None:
+    """Print the bytes of a log unchanged."""
+    for data in chunks:
         click.echo(data, nl=False)
 
 
@@ -72,12 +72,12 @@ def report_outage(error: ApiError) -> None:
 def logs_command(job_id: str, follow: bool, tail: str | None, since: str | None) -> None:
     """Print a job's log."""
     if tail and since:
-        raise click.UsageError("give either --tail or --since, not both")
+        raise WrongUsage("give either --tail or --since, not both")
     job = find(job_id)
     place = {"since": since} if since else {"tail": tail or "1000"}
     if follow:
         follow_to_end(job["id"], **place)
-    write_log(job["id"], follow=False, **place)
+    write(client().read_log(job["id"], **place))
 
 
 # --- Searching ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tailboard.client import ApiError
 from tailboard.errors import JobNotFound, WrongState
 from tailboard.values import CONTROL_RE, ID_RE
 
+ID_LENGTH = 24  # characters of a job's ID
 SHOWN_IDS = 5  # of the jobs that match an ambiguous ID
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
 
@@ -34,6 +35,12 @@ ON = click.Option(
     callback=choose_context,
     help="The server to work on, as named by `tailboard login --as`; local: the jobs folder.",
 )
+
+
+class WrongUsage(click.ClickException):
+    """The user has combined arguments that exclude each other. The message is one sentence."""
+
+    exit_code = 2
 
 
 class ReportsErrors:
@@ -113,7 +120,9 @@ def find(part: str) -> dict[str, Any]:
     """The job whose ID starts or ends with this text. An error if there is not exactly one."""
     if ID_RE.fullmatch(part):
         return client().job(part)
-    found = [] if not part else client().json("GET", "/jobs", query={"id": part})["jobs"]
+    found: list[dict[str, Any]] = []
+    if 0 < len(part) <= ID_LENGTH:
+        found = client().json("GET", "/jobs", query={"id": part, "limit": 500})["jobs"]
     if len(found) == 1:
         return client().job(found[0]["id"])
     message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
