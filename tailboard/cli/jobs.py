@@ -188,7 +188,8 @@ def show_command(job_id: str, as_json: bool) -> None:
     for name, value in job.items():
         if value not in (None, "", [], {}):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name:{width}}  " + terminal.printable_lines(text, width + 2))
+            for line in terminal.hanging_lines(f"{name:{width}}  ", text):
+                echo_line(line)
 
 
 @commands.command("wait")

@@ -40,8 +40,8 @@ def follow_to_end(job_id: str, **place: Any) -> None:
     try:
         write(client().stream(job_id, on_outage=report_outage, **place))
     except KeyboardInterrupt:
-        stop = f"`{program_name()} cancel {job_id}` stops it"
-        echo_line(f"\n{job_id} keeps running; {stop}", err=True)
+        echo_line("", err=True)  # after the ^C that the terminal shows
+        echo_line(f"{job_id} keeps running; `{program_name()} cancel {job_id}` stops it", err=True)
         sys.exit(INTERRUPTED)
     job = client().job(job_id)
     if job["status"] not in ("succeeded", "failed") or job["exit_code"] is None:

@@ -147,14 +147,18 @@ def submitter() -> str | None:
 
 def describe_end(job: dict[str, Any]) -> str:
     """How a job ended, as the predicate of a sentence: "timed out: …"."""
+    reason = job["reason"] or ""
+    if reason.startswith("cancelled"):
+        return f"was {reason}"
     words = {"timed_out": "timed out", "lost": "was lost", "cancelled": "was cancelled"}
     ended = words.get(job["status"], str(job["status"]))
-    return f"{ended}: {job['reason']}" if job["reason"] else ended
+    return f"{ended}: {reason}" if reason else ended
 
 
-def printable_lines(text: str, indent: int) -> str:
-    """A text for a terminal, without control characters; its further lines are indented."""
-    return f"\n{' ' * indent}".join(printable(line) for line in text.splitlines())
+def hanging_lines(label: str, text: str) -> list[str]:
+    """The lines of a text, the first after the label and the others below it."""
+    first, *others = text.splitlines() or [""]
+    return [label + first, *(" " * len(label) + line for line in others)]
 
 
 def terminal_columns() -> int | None:
