@@ -42,11 +42,12 @@ def command(*words: str) -> list[str]:
 def run(processes: Processes, tmp_path: Path) -> Run:
     """Runs `tailboard` as a program in another directory than the checkout, on the jobs folder."""
     processes.env |= {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "elsewhere").mkdir()
 
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(*words),
-            cwd=tmp_path,
+            cwd=tmp_path / "elsewhere",
             env={name: value for name, value in (processes.env | env).items() if value},
             capture_output=True,
             text=True,
@@ -76,7 +77,9 @@ def test_everything_after_the_first_word_belongs_to_the_command(
 
 
 def test_options_after_a_shell_line_are_not_taken_for_arguments() -> None:
-    with pytest.raises(WrongUsage, match="options such as --name come before the command: .*'a b'"):
+    with pytest.raises(
+        WrongUsage, match=r"options such as --name come before the command: .*'a b'"
+    ):
         parse_command(("a b", "--name", "x"))
 
 
@@ -106,9 +109,9 @@ def test_no_command_makes_a_jobs_folder_by_chance(
     done = run(*words, TAILBOARD_STORAGE="", HOME=str(home), XDG_CONFIG_HOME=str(home))
     assert done.returncode == 1 and not done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"Error: no jobs folder: {tmp_path}/jobs does not exist.")
+    assert line.startswith(f"Error: no jobs folder: {tmp_path}/elsewhere/jobs does not exist.")
     assert "tailboard up" in line and "tailboard login" in line
-    assert not list(tmp_path.glob("jobs"))
+    assert not (tmp_path / "elsewhere" / "jobs").exists()
 
 
 def test_a_command_that_writes_makes_the_folder_that_a_setting_names(
