@@ -87,9 +87,6 @@ def remote() -> Remote | None:
     """The server that the command works on; None if it works on the folder."""
     chosen = click.get_current_context().meta.get(CHOSEN)
     if url := os.environ.get("TAILBOARD_API"):
-        if chosen:
-            message = f"TAILBOARD_API={url} takes precedence over --on {chosen}"
-            click.echo(f"Note: {message}", err=True)
         return Remote(check_url("TAILBOARD_API", url), os.environ.get("TAILBOARD_TOKEN", ""))
     name = chosen or os.environ.get("TAILBOARD_CONTEXT")
     if name == LOCAL or (not name and os.environ.get("TAILBOARD_STORAGE")):

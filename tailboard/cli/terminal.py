@@ -24,8 +24,12 @@ INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
 
 
 def choose_context(context: click.Context, _option: click.Parameter, name: str | None) -> None:
-    if name is not None:
-        context.meta[CHOSEN] = name
+    """Remember the value of `--on`."""
+    if name is None:
+        return
+    context.meta[CHOSEN] = name
+    if url := os.environ.get("TAILBOARD_API"):
+        echo_line(f"Note: TAILBOARD_API={url} takes precedence over --on {name}", err=True)
 
 
 ON = click.Option(
