@@ -237,3 +237,11 @@ def test_waiting_has_a_limit(typed: Typed, storage: FolderStore) -> None:
     waited = typed("wait", "--timeout", "0.1", job.id)
     assert waited.exit_code == 124
     assert waited.stderr == f"{job.id} is still queued after 0.1 s\n"
+
+
+def test_a_folder_is_relative_to_the_current_one_only_on_this_machine(
+    typed: Typed, storage: FolderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed("submit", "--cwd", ".", "true")
+    assert storage.list()[0][0].cwd == str(tmp_path)

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from tailboard.cli.target import remote
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
 from tailboard.status import Status
+
+
+class FolderType(click.ParamType[str]):
+    """The path of a folder. On this machine it may be relative to the current one; on a server it
+    is sent as it is."""
+
+    name = "folder"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, context: click.Context | None
+    ) -> str:
+        return value if remote() else os.path.realpath(value)
+
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 # How a command reads each kind of job option. `command` is an argument and has no entry.
 OPTION_TYPES: dict[str, dict[str, Any]] = {
     "text": {"type": str},
-    "folder": {"type": click.Path(resolve_path=True)},
+    "folder": {"type": FolderType()},
     "variables": {"multiple": True},
     "count": {"type": int},
     "seconds": {"type": float},

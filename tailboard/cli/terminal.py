@@ -36,6 +36,7 @@ ON = click.Option(
     ["--on"],
     metavar="CONTEXT",
     expose_value=False,
+    is_eager=True,  # other options are read differently for a server
     callback=choose_context,
     help="The server to work on, as named by `tailboard login --as`; local: the jobs folder.",
 )
