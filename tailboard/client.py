@@ -41,12 +41,14 @@ class ApiError(Exception):
     """Why a request failed: str(error) is the API's sentence.
 
     `status`: of the response; 0 if there was none. `problem`: the response's problem details
-    (RFC 9457) with `title`, `status` and `detail`; empty if there are none."""
+    (RFC 9457) with `title`, `status` and `detail`; empty if there are none. `is_repeated`: an
+    earlier try of the same request got no response, or a 503, so it may have been carried out."""
 
     def __init__(self, detail: str, status: int = 0, problem: Mapping[str, Any] | None = None):
         super().__init__(detail)
         self.status = status
         self.problem = dict(problem or {})
+        self.is_repeated = False
 
 
 class Unreachable(ApiError):
@@ -134,7 +136,13 @@ class Client:
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with its log."""
-        self.request("DELETE", job_path(job_id))
+        self._delete(job_path(job_id))
+
+    def bulk(self, action: str, **filters: Any) -> Json:
+        """The jobs to which an action on many jobs applies: `ids`, in the order in which to act on
+        them, and `left_out`, how many were already rerun. `action`: rerun, cancel or delete.
+        `filters`: status, queue, q, since, by. This changes no job."""
+        return self.json("GET", "/bulk", query={**filters, "to": action, "all": 1})
 
     # --- Logs ---
 
@@ -200,7 +208,7 @@ class Client:
 
     def delete_saved(self, name: str) -> None:
         """Delete a saved command; its jobs are kept."""
-        self.request("DELETE", saved_path(name))
+        self._delete(saved_path(name))
 
     def run_saved(
         self,
@@ -241,6 +249,15 @@ class Client:
 
     # --- Requests ---
 
+    def _delete(self, path: str) -> None:
+        """Delete what has this path. If an earlier try got no response, a 404 means that the server
+        carried it out."""
+        try:
+            self.request("DELETE", path)
+        except ApiError as error:
+            if error.status != 404 or not error.is_repeated:
+                raise
+
     def json(self, method: str, path: str, **options: Any) -> Json:
         """The JSON object with which the API responds; the options are those of `request`."""
         answer = self.request(method, path, **options)
@@ -267,13 +284,16 @@ class Client:
         that is not 2xx or 3xx, and Unreachable without a response. Parameters that are None are
         left out. `stream`: the caller reads the body and closes the response."""
         sent = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
-        is_repeatable = method in ("GET", "PUT") or key is not None
+        is_repeatable = method in ("GET", "PUT", "DELETE") or key is not None
+        is_repeated = False
         end = time.monotonic() + self.patience
         for pause in pauses():
             try:
                 return self._send(method, path, query, body, sent, stream, end)
             except ApiError as error:
+                error.is_repeated = is_repeated
                 was_sent = error.status == 503 or (isinstance(error, Unreachable) and error.is_sent)
+                is_repeated = is_repeated or was_sent
                 is_passing = error.status in (0, 503) and (is_repeatable or not was_sent)
                 if not is_passing or time.monotonic() + pause >= end:
                     raise
@@ -461,9 +481,9 @@ def pauses() -> Iterator[float]:
 
 
 def answer_time(left: float, query: Mapping[str, Any] | None, stream: bool) -> float:
-    """Seconds without a byte until a request counts as unanswered. A request that waits gets a
-    byte every few seconds, and so does a stream."""
-    if stream or (query and query.get("wait")):
+    """Seconds without a byte until a request counts as unanswered. A request that waits, or that
+    asks for all jobs of GET /bulk, gets a byte every few seconds, and so does a stream."""
+    if stream or (query and (query.get("wait") or query.get("all"))):
         return KEEPALIVE_TIME
     return min(left, ANSWER_TIME)
 
