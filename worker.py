@@ -23,17 +23,18 @@ import click
 
 from storage import WorkerStore, open_folder
 from tailboard import intervals
-from tailboard.env_file import load_env_file
+from tailboard.env_file import env_file_names, load_env_file
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.program_log import RepeatedErrors, start_logging
+from tailboard.run.environment import base_environment, encode_environment
 from tailboard.run.hint import attempt_notice
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
-from tailboard.run.shim import base_environment, encode_environment, spawn
+from tailboard.run.shim import spawn
 from tailboard.run.supervisor import Supervisor
 from tailboard.run.terminator import Terminator
 from tailboard.run.webhook import Webhook
@@ -80,7 +81,7 @@ class Worker:
         )
         self.pruning = SlicedWork(lambda: store.prune(settings.keep_days, settings.keep_bytes))
         self.errors = RepeatedErrors(log)  # by step of the loop
-        self.env = base_environment()
+        self.env = base_environment(settings.job_env.split(","), env_file_names())
         self.stop_reason: str | None = None
         self.next_heartbeat = 0.0  # on the monotonic clock
         self.claim_again_at = 0.0  # on the monotonic clock; 0: the last claim had no error

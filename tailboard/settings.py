@@ -56,6 +56,7 @@ class Settings:
     keep_bytes: int = 0
     webhook: str = ""
     webhook_on: str = "failed,timed_out,lost"
+    job_env: str = ""  # variables that jobs get in any case, with commas between
     # Used elsewhere: by the page, which reads them itself, and when the API starts.
     api: str = ""
     public_api: str = ""
@@ -119,6 +120,8 @@ def parse_setting(variable: str, text: str) -> str | int:
         _check_webhook(variable, text)
     if variable == "TAILBOARD_WEBHOOK_ON":
         return _parse_statuses(variable, text)
+    if variable == "TAILBOARD_JOB_ENV":
+        return _parse_names(variable, text)
     if variable == "TAILBOARD_DASHBOARD":
         return ",".join(parse_origins(variable, text))
     if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
@@ -163,6 +166,18 @@ def _parse_statuses(variable: str, text: str) -> str:
             allowed = ", ".join(FINISHED)
             raise ValueError(f"{variable} must be one or more of {allowed}, not {status!r:.60}")
     return ",".join(statuses)
+
+
+def _parse_names(variable: str, text: str) -> str:
+    """The names of variables in this text. ValueError does not repeat what is wrong: if somebody
+    wrote NAME=VALUE, it may be a secret."""
+    names = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+        raise ValueError(
+            f"{variable} must be names of environment variables, separated by commas and without "
+            "values, such as DB_HOST,DB_PASSWORD"
+        )
+    return ",".join(names)
 
 
 def parse_origins(variable: str, text: str) -> list[str]:

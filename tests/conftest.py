@@ -43,7 +43,8 @@ from tailboard.folder.claim import Claim  # noqa: E402
 from tailboard.folder.folder_store import FolderStore  # noqa: E402
 from tailboard.job import Job  # noqa: E402
 from tailboard.journal import Outcome  # noqa: E402
-from tailboard.run.shim import encode_environment, shim_options  # noqa: E402
+from tailboard.run.environment import encode_environment  # noqa: E402
+from tailboard.run.shim import shim_options  # noqa: E402
 from tailboard.status import FINISHED, Status  # noqa: E402
 
 if TYPE_CHECKING:

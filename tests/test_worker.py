@@ -730,6 +730,8 @@ NUMBER = "must be a whole number of"
         ("DASHBOARD", "https://a.example:443", "not 'https://a.example:443'"),
         ("DASHBOARD", "http://localhost:8501,", "not ''"),
         ("API", "127.0.0.1:5000", "must be a URL like http://127.0.0.1:5000, not"),
+        ("JOB_ENV", "DB_HOST,", "must be names of environment variables, separated by commas"),
+        ("JOB_ENV", "DB_PASSWORD=hunter2", "must be names of environment variables, separated by"),
         ("PUBLIC_API", "https://a@b", "must be a URL like http://127.0.0.1:5000, not"),
     ],
     ids=lambda value: value[:30],
@@ -738,7 +740,7 @@ def test_an_error_in_a_setting_names_what_is_allowed(name: str, value: str, repo
     with pytest.raises(ValueError, match=f"^TAILBOARD_{name} .*{reported}") as error:
         Settings.read({f"TAILBOARD_{name}": value})
     assert len(str(error.value)) < 250
-    if name in ("TOKEN", "WEBHOOK") and len(value) > 9:
+    if name in ("TOKEN", "WEBHOOK", "JOB_ENV") and len(value) > 9:
         assert value not in str(error.value), "it may be a secret"
 
 
@@ -750,6 +752,7 @@ def test_valid_settings_are_read() -> None:
         "TAILBOARD_WEBHOOK": "HTTPS://user:pw@hooks.example.org:8443/a?b=c",
         "TAILBOARD_WEBHOOK_ON": "failed, lost",
         "TAILBOARD_DASHBOARD": "https://a.example/, http://[::1]:8501",
+        "TAILBOARD_JOB_ENV": "DB_HOST, _x",
     }
     found = Settings.read(env)
     assert found == Settings(
@@ -757,6 +760,7 @@ def test_valid_settings_are_read() -> None:
         webhook=env["TAILBOARD_WEBHOOK"],
         webhook_on="failed,lost",
         dashboard="https://a.example,http://[::1]:8501",
+        job_env="DB_HOST,_x",
     )
     assert (
         Settings.read({f"TAILBOARD_{name.upper()}": "" for name in ("bind", "api")}) == Settings()

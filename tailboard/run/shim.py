@@ -132,16 +132,3 @@ def can_export(name: bytes) -> bool:
     if not name or b"=" in name:
         raise ValueError(f"{os.fsdecode(name)!r} cannot be the name of an environment variable")
     return EXPORTED_RE.fullmatch(name) is not None
-
-
-def base_environment() -> dict[bytes, bytes]:
-    """The environment that every job gets from its worker. It is encoded once, here, instead of by
-    Popen for each job."""
-    kept = {k: v for k, v in os.environ.items() if k and not k.startswith("TAILBOARD_")}
-    # Without PYTHONUNBUFFERED, Python's output would appear late.
-    return encode_environment(kept | {"PYTHONUNBUFFERED": "1"})
-
-
-def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """The same as bytes. TypeError or ValueError for a name or value that cannot be encoded."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
