@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 
-HONCHO = "HONCHO_PROCESS_NAME"  # honcho sets it in every program that it starts, together with PORT
+from tailboard.env_file import HONCHO
+
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # of jobs, if the worker has none of its own
 
 
@@ -30,9 +31,9 @@ def base_environment(
 def start_variables(env: Mapping[str, str]) -> set[str]:
     """The variables that were set to start and to configure Tailboard."""
     found = {name for name in env if name.startswith("TAILBOARD_")}
-    if HONCHO in env:
+    if HONCHO in env:  # honcho sets PORT, too; if the user had set one, honcho has replaced it
         found |= {HONCHO, "PORT"}
-    if is_own_folder(env.get("VIRTUAL_ENV"), sys.prefix):
+    if is_own_folder(env.get("VIRTUAL_ENV", ""), sys.prefix):
         found |= {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"}
     return found
 
@@ -45,11 +46,11 @@ def without_own_programs(path: str) -> str:
     return os.pathsep.join(kept) or DEFAULT_PATH
 
 
-def is_own_folder(folder: str | None, own: str) -> bool:
+def is_own_folder(folder: str, own: str) -> bool:
     """Is this the folder `own` of the virtual environment in which this worker runs? Not if it runs
     in none."""
     is_virtual = sys.prefix != sys.base_prefix
-    return is_virtual and bool(folder) and os.path.realpath(folder) == os.path.realpath(own)
+    return is_virtual and folder != "" and os.path.realpath(folder) == os.path.realpath(own)
 
 
 def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
