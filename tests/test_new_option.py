@@ -154,7 +154,7 @@ def test_a_new_option_is_documented(copy: Copy) -> None:
 
 
 def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy, folder: Path) -> None:
-    job_id = copy.run("-m", "flask", "submit", "true", "--nice", "3").strip()
+    job_id = copy.run("-m", "flask", "submit", "--nice", "3", "true").strip()
     assert record_of(folder, job_id)["nice"] == 3
     job = copy.ask("GET", f"/jobs/{job_id}", 200)
     form = json.loads(copy.run("-c", READ_FORM, text=json.dumps(job)))
