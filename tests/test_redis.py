@@ -554,7 +554,7 @@ def test_the_commands_work_from_any_machine(team: Team, processes: Processes) ->
         command = [sys.executable, "-m", "flask", "--app", "api", *words]
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
-    reported = flask("submit", "echo one; sleep 0.2; echo two; exit 5", "--follow")
+    reported = flask("submit", "--follow", "echo one; sleep 0.2; echo two; exit 5")
     assert (reported.returncode, reported.stdout) == (5, "one\ntwo\n"), reported.stderr
     (job,) = team.store.list()[0]
     assert flask("logs", "-f", job.id[-8:]).stdout == "one\ntwo\n"

@@ -571,7 +571,8 @@ def test_a_job_can_be_delayed_over_http(client: FlaskClient) -> None:
 
 
 def test_submit_can_delay_a_job(processes: Processes, storage: FolderStore) -> None:
-    words = ("submit", "true", "--retries", "3", "--retry-delay", "2.5", "--not-before", "+2h")
+    options = ("--retries", "3", "--retry-delay", "2.5", "--not-before", "+2h")
+    words = ("submit", *options, "true")
     job = storage.get(on_a_terminal(processes, 80, *words).strip())
     assert (job.retry_delay, job.retries) == (2.5, 3)
     assert 7_100 < parse_time(job.not_before or "") - time.time() <= 7_200
