@@ -31,7 +31,7 @@ def workers_command() -> None:
         busy = f"{info['running']} of {info['slots']} slots busy"
         echo_line(f"{info['name']}  {busy}  {queues}{silent}")
     for pause in found["paused"]:
-        echo_line(f"queue {pause['queue']} is paused {describe_pause(pause)}")
+        echo_line(f"queue {pause['queue']} has been paused {describe_pause(pause)}")
     for machine in found["machines"]:
         reach = "reachable" if machine["state"] == REACHABLE else "unreachable"
         seen = f"last seen at {machine['heard_at']}"
