@@ -378,8 +378,8 @@ class CannotStart(click.ClickException):
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application. `config` contains settings that override those of the environment: STORAGE,
-    TOKEN …, named as in the README but without TAILBOARD_. CannotStart if one is unknown or bad, or
-    if a route declares no access."""
+    TOKEN …, named as in docs/settings.md but without TAILBOARD_. CannotStart if one is unknown or
+    bad, or if a route declares no access."""
     given = {f"TAILBOARD_{name}": str(value) for name, value in (config or {}).items()}
     env = {**os.environ, **given}
     app = Flask(__name__, static_folder=None)  # the page serves static/ itself

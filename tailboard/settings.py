@@ -41,7 +41,7 @@ API_URL_RE = re.compile(
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the TAILBOARD_* variables; the README explains them in a table."""
+    """The values of the TAILBOARD_* variables; docs/settings.md explains them."""
 
     storage: str = "jobs"
     spool: str = "spool"
