@@ -124,10 +124,10 @@ function showAllHtml(count) {
 const HTML = {
   worker: (item) =>
     textHtml("No worker is running. Start one:", waitingText(item.count)) +
-    commandHtml("python worker.py"),
+    commandHtml("tailboard worker"),
   unserved: (item) =>
     textHtml(`No worker serves the queue ${item.queue}. Start one:`, waitingText(item.count)) +
-    commandHtml(`python worker.py --queues ${item.queue}`),
+    commandHtml(`tailboard worker --queues ${item.queue}`),
   paused: (item, context) =>
     textHtml(describePause(item), waitingText(item.count)) +
     buttonsHtml(item, [["resume", "Resume", `Resume the queue ${item.queue}`]], context),

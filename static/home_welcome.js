@@ -34,7 +34,7 @@ export function welcomeHtml({ workers, slots, isDown, problem }) {
 
 function workerHtml(workers, slots) {
   if (workers.length === 0) {
-    return `<p class="home-worker"><b>No worker is running.</b> Start one: ${commandHtml("python worker.py")}</p>`;
+    return `<p class="home-worker"><b>No worker is running.</b> Start one: ${commandHtml("tailboard worker")}</p>`;
   }
   const what = workers.length === 1 ? "A worker is" : `${workers.length} workers are`;
   const room = slots.all === 1 ? "1 slot" : `${slots.all} slots`;

@@ -18,7 +18,7 @@ import { describeCancel, waitReason } from "./job_reason.js";
 import { page } from "./page_state.js";
 
 const QUIET = 60_000; // milliseconds without output before the pill says so
-const WORKER_COMMAND = "python worker.py";
+const WORKER_COMMAND = "tailboard worker";
 const NO_WORKER =
   `No worker is running. Start one: <code>${WORKER_COMMAND}</code> ` +
   '<button type="button">Copy</button>';
