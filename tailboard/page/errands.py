@@ -87,8 +87,8 @@ def describe_declined(error: ApiError, job_id: str) -> str:
 
 def change_one(client: ApiClient, action: str, job_id: str) -> None:
     """Run one job again, cancel it or delete it. A rerun has the same Idempotency-Key as one of
-    `tailboard rerun`. So each job is run again only once, even if the visitor reloads the page halfway
-    or two visitors do the same."""
+    `tailboard rerun`. So each job is run again only once, even if the visitor reloads the page
+    halfway or two visitors do the same."""
     if action == "delete":
         client.request("DELETE", job_path(job_id))
     elif action == "cancel":
