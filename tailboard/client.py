@@ -192,9 +192,10 @@ class Client:
 
     # --- Saved commands ---
 
-    def saved(self) -> list[Json]:
-        """All saved commands, by name; without `env`."""
-        found: list[Json] = self.json("GET", "/saved")["saved"]
+    def saved(self, *, env: bool = False) -> list[Json]:
+        """All saved commands, by name. Their `env` is left out, unless `env` is True."""
+        query = {"env": 1} if env else None
+        found: list[Json] = self.json("GET", "/saved", query=query)["saved"]
         return found
 
     def saved_command(self, name: str) -> Json:
@@ -205,6 +206,24 @@ class Client:
         """Save a command under a name; `definition` has the fields of PUT /saved/NAME. Returns True
         if the name is new, False if an earlier command was replaced."""
         return self.request("PUT", saved_path(name), body=dict(definition)).status_code == 201
+
+    def check_saved(self, name: str, definition: Any) -> Json:
+        """The command as `save` would save it. Saves nothing; ApiError with status 400 or 409 if
+        `save` would fail."""
+        return self.json("PUT", saved_path(name), query={"check": 1}, body=definition)
+
+    def pause_saved(self, name: str, paused: bool = True) -> None:
+        """Pause the schedule of a saved command, or resume it; `run_saved` works in any case."""
+        found = self.request("GET", saved_path(name))
+        body = {**self._json_of(found), "paused": paused}
+        try:
+            seen = {"If-Match": found.headers["ETag"]}
+            self.request("PUT", saved_path(name), body=body, headers=seen)
+        except ApiError as error:
+            # The version that was read has been replaced, perhaps by an earlier try.
+            is_own = error.status == 412 and error.is_repeated
+            if not is_own or self.saved_command(name)["paused"] != paused:
+                raise
 
     def delete_saved(self, name: str) -> None:
         """Delete a saved command; its jobs are kept."""
@@ -260,7 +279,9 @@ class Client:
 
     def json(self, method: str, path: str, **options: Any) -> Json:
         """The JSON object with which the API responds; the options are those of `request`."""
-        answer = self.request(method, path, **options)
+        return self._json_of(self.request(method, path, **options))
+
+    def _json_of(self, answer: requests.Response) -> Json:
         try:
             found = answer.json()
         except ValueError:

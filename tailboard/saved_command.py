@@ -152,8 +152,12 @@ DEFINITION = list(COMMAND_CHECKS)
 
 def encode_command(command: SavedCommand) -> bytes:
     """The file of a saved command, for people and for git. ValueError if it is too large."""
-    text = json.dumps(command.definition(), indent=2, ensure_ascii=False)
-    return text.encode() + b"\n"
+    return encode_definition(command.definition())
+
+
+def encode_definition(definition: Mapping[str, Any]) -> bytes:
+    """The same for the definition of a saved command."""
+    return json.dumps(definition, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def check_room(name: str, size: int, sizes: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from web import UNKNOWN, is_problem
 
 from api import create_app
 from storage import WorkerStore
-from tailboard.cli import logs as logs_module
+from tailboard.cli import grep as grep_command
 from tailboard.status import Status
 from tailboard.web import grep as grep_module
 from tailboard.web import log_search
@@ -282,7 +282,7 @@ def flask_grep(local: JobMaker) -> Callable[..., Result]:
 def test_grep_prints_every_line_with_its_job(
     local: JobMaker, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs_module, "GREP_COMMAND_LINES", 2)
+    monkeypatch.setattr(grep_command, "GREP_COMMAND_LINES", 2)
     old = local.ended(b"needle 1\r50%\r\n", command="echo\nx")
     new = local.ended(b"needle 2\nneedle 3\nneedle 4\n", Status.FAILED, name="deploy")
     lines = [f"{new} deploy: needle {n}" for n in (4, 3, 2)] + [f"{old} echo x: needle 1 50%"]

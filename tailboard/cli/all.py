@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from tailboard.cli import access, jobs, logs, many, queues, saved, workers
+from tailboard.cli import access, grep, jobs, logs, many, queues, saved, workers
 
 GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
     logs.commands,
-    logs.app_commands,
+    grep.commands,
     many.commands,
     saved.commands,
     queues.commands,

@@ -16,6 +16,7 @@ from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import (
     LIMIT,
     filter_options,
+    follow_options,
     job_options,
     parse_pairs,
     read_script,
@@ -49,8 +50,7 @@ commands = Commands()
     metavar="KEY",
     help="Submit only one job for this key, however often the command is repeated.",
 )
-@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
-@click.option("--wait", is_flag=True, help="Wait silently; exit with the job's exit code.")
+@follow_options
 def submit_command(
     words: tuple[str, ...],
     env: tuple[str, ...],
@@ -67,6 +67,11 @@ def submit_command(
     command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
     job = client(writes=True).submit(command, key=key, submitted_by=submitter(), **given)
+    print_submitted(job, follow, wait)
+
+
+def print_submitted(job: dict[str, Any], follow: bool, wait: bool) -> None:
+    """Print the ID of a new job. With `follow` or `wait`, then exit with the job's exit code."""
     echo_line(job["id"], err=follow)
     if follow or wait:
         warn_without_worker(job)

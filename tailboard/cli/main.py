@@ -10,7 +10,7 @@ from flask.cli import ScriptInfo
 
 from tailboard import __version__
 from tailboard.cli.all import COMMANDS
-from tailboard.cli.terminal import ON
+from tailboard.cli.terminal import ON, SuggestingGroup
 
 
 def make_app() -> Flask:
@@ -20,7 +20,11 @@ def make_app() -> Flask:
 
 
 @click.group(
-    "tailboard", commands=COMMANDS, params=[ON], context_settings={"max_content_width": 100}
+    "tailboard",
+    cls=SuggestingGroup,
+    commands=COMMANDS,
+    params=[ON],
+    context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, message="tailboard %(version)s")
 @click.pass_context

@@ -89,6 +89,17 @@ def text_filter(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def follow_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --follow and --wait, for the commands that submit a job."""
+    wait = click.option(
+        "--wait", is_flag=True, help="Wait silently; exit with the job's exit code."
+    )
+    follow = click.option(
+        "--follow", is_flag=True, help="Print the log; exit with the job's exit code."
+    )
+    return follow(wait(command))
+
+
 def parse_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
     """Strings such as NAME=VALUE as a mapping. An error message begins with `option`."""
     if bad := [pair for pair in pairs if "=" not in pair]:

@@ -1,39 +1,49 @@
-"""`flask save`, `flask start` and `flask saved`: the saved commands.
+"""`tailboard save`, `start` and `saved`: the saved commands.
 
-`flask run` is a command of Flask, so a saved command is run by `flask start`. `flask pause` is for
-queues, so a schedule is paused by `flask saved pause`.
+`flask run` is a command of Flask, so a saved command is run by `start`. `pause` is for queues, so a
+schedule is paused by `saved pause`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import stat
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
-from flask.cli import with_appcontext
-from werkzeug.exceptions import HTTPException
 
-from tailboard.cli.logs import follow_to_end
-from tailboard.cli.options import job_options, parse_pairs, read_script
-from tailboard.cli.terminal import AppCommands, LocalCommand, echo_line, find
-from tailboard.cli.user import user_name
-from tailboard.errors import WrongState
-from tailboard.files import read_small, replace_file
-from tailboard.saved_command import check_room, encode_command
-from tailboard.web.actions import make_command, make_run, save_command
-from tailboard.web.models import JobRequest
-from tailboard.web.requests import parse_json
-from tailboard.web.state import state
-from tailboard.web.views import whole_commands
+from tailboard.cli.exports import export_command, import_command
+from tailboard.cli.jobs import print_submitted
+from tailboard.cli.options import follow_options, job_options, parse_pairs, read_script
+from tailboard.cli.saved_text import describe_command, show_lines
+from tailboard.cli.suggestions import did_you_mean
+from tailboard.cli.target import client
+from tailboard.cli.terminal import Commands, WrongUsage, echo_line, find, printable, submitter
+from tailboard.client import ApiError
+from tailboard.job import JobOptions
+from tailboard.job_option import options_of
+from tailboard.saved_command import SAVED_NAMES, SAVED_RE
 
-commands = AppCommands()
+commands = Commands()
+
+
+@contextmanager
+def suggesting_a_name(name: str) -> Iterator[None]:
+    """If there is no saved command with this name, the error suggests the nearest one."""
+    try:
+        if not SAVED_RE.fullmatch(name):  # not every text can be part of a URL
+            raise ApiError(f"there is no saved command {name[:80]!r}", 404)
+        yield
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        known = [command["saved"] for command in client().saved()]
+        message = f"{error}{did_you_mean(name, known)}"
+        raise click.ClickException(printable(message)) from None
+
+
+# --- save -----------------------------------------------------------------------------------------
 
 
 @commands.command("save")
@@ -42,41 +52,84 @@ commands = AppCommands()
 @click.option(
     "--from", "job_id", metavar="ID", help="Save what this job ran, instead of giving COMMAND."
 )
-@click.option("--name", "label", help="Name for its jobs (default: NAME).")
+@click.option("--name", "job_name", help="Name for its jobs (default: NAME).")
 @job_options
-@click.option("--param", multiple=True, metavar="P[=DEFAULT]", help="Can be given several times.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="P[=DEFAULT]",
+    help="A variable that each run can set. Can be given several times.",
+)
+@click.option(
+    "--choice",
+    "choices",
+    multiple=True,
+    metavar="P=A,B,C",
+    help="The values that the param P can have. Can be given several times, also for one param.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="P=TEXT",
+    help="A description of the param P for people. Can be given several times.",
+)
 @click.option("--cron", help="Its schedule, such as '0 3 * * *' or @daily.")
 @click.option("--zone", help="Time zone of the schedule, such as Europe/Berlin (default: UTC).")
 def save_command_line(
     name: str,
     command: str | None,
     job_id: str | None,
-    label: str | None,
+    job_name: str | None,
     env: tuple[str, ...],
-    param: tuple[str, ...],
+    params: tuple[str, ...],
+    choices: tuple[str, ...],
+    labels: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Save COMMAND, a shell line (-: a script from standard input), as NAME. An existing command
     NAME is replaced. With --from, a variable of the job that becomes a param supplies the param's
     default."""
     if (command is None) == (job_id is None):
-        raise click.ClickException("give either a COMMAND or --from ID")
+        raise WrongUsage("give either a COMMAND or --from ID")
+    if not SAVED_RE.fullmatch(name):
+        raise click.ClickException(f"the name of a saved command must be {SAVED_NAMES}")
+    server = client(writes=True)
     definition: dict[str, Any] = {
         "command": read_script() if command == "-" else command,
         "env": {},
     }
     if job_id is not None:
-        job = state().store.get(find(job_id)["id"])
-        definition = {field: getattr(job, field) for field in JobRequest.model_fields}
+        job = find(job_id)
+        definition = {field: job[field] for field in options_of(JobOptions) if field in job}
     definition |= {field: value for field, value in given.items() if value is not None}
-    definition["name"] = label or definition.get("name")
+    definition["name"] = job_name or definition.get("name")
     definition["env"] = definition["env"] | parse_pairs("--env", env)
-    definition["params"] = [parse_param(text, definition["env"]) for text in param]
-    is_new = save_command(name, definition)
+    definition["params"] = parse_params(params, choices, labels, definition["env"])
+    is_new = server.save(name, definition)
     echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
-def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
+def parse_params(
+    params: Sequence[str], choices: Sequence[str], labels: Sequence[str], env: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The params as the API takes them. A param leaves `env`."""
+    found = [parse_param(text, env) for text in params]
+    known = {param["name"]: param for param in found}
+    parts: list[tuple[str, str, Mapping[str, Any]]] = [
+        ("--choice", "choices", parse_choices(choices)),
+        ("--label", "label", parse_pairs("--label", tuple(labels))),
+    ]
+    for option, field, values in parts:
+        for name, value in values.items():
+            if name not in known:
+                raise click.ClickException(f"{option}: there is no --param {name[:80]}")
+            known[name][field] = value
+    return found
+
+
+def parse_param(text: str, env: dict[str, str]) -> dict[str, Any]:
     """A param from `P=DEFAULT`, or from `P`: its default is then the value of P in `env`. P leaves
     `env`."""
     name, has_default, default = text.partition("=")
@@ -84,64 +137,68 @@ def parse_param(text: str, env: dict[str, str]) -> dict[str, str | None]:
     return {"name": name, "default": default if has_default else known}
 
 
+def parse_choices(given: Sequence[str]) -> dict[str, list[str]]:
+    """The choices for each param, from texts such as P=A,B,C."""
+    choices: dict[str, list[str]] = {}
+    for text in given:
+        name, has_values, values = text.partition("=")
+        if not has_values:
+            raise click.ClickException(f"--choice must be P=A,B,C, not {text[:80]!r}")
+        choices.setdefault(name, []).extend(values.split(","))
+    return choices
+
+
+# --- start ----------------------------------------------------------------------------------------
+
+
 @commands.command("start")
 @click.argument("name")
 @click.argument("values", nargs=-1, metavar="[P=VALUE]...")
-@click.option("--follow", is_flag=True, help="Print the log; exit with the job's exit code.")
-def start_command(name: str, values: tuple[str, ...], follow: bool) -> None:
+@follow_options
+def start_command(name: str, values: tuple[str, ...], follow: bool, wait: bool) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
-    job = state().store.submit(make_run(name, parse_pairs("a value", values), user_name()))
-    echo_line(job.id, err=follow)
-    if follow:
-        follow_to_end(job.id)
+    given = parse_pairs("a value", values)
+    server = client(writes=True)
+    with suggesting_a_name(name):
+        job = server.run_saved(name, given, submitted_by=submitter())
+    print_submitted(job, follow, wait)
+
+
+# --- saved ----------------------------------------------------------------------------------------
 
 
 @commands.group("saved", invoke_without_command=True)
 @click.pass_context
-@with_appcontext
 def saved_commands(context: click.Context) -> None:
     """List saved commands, or manage them and their schedules with the commands below."""
     if context.invoked_subcommand is not None:
         return
-    for shown in whole_commands():
-        echo_line(describe_command(shown))
+    for command in client().saved():
+        echo_line(describe_command(command))
 
 
-saved_commands.command_class = LocalCommand
+saved_commands.add_command(export_command)
+saved_commands.add_command(import_command)
 
 
-def describe_command(shown: dict[str, Any]) -> str:
-    """A saved command in one line: its name, schedule, last run, params and command."""
-    times = "no times" if shown["cron"] is None else f"{shown['cron']} {shown['zone']}"
-    if shown["paused"]:
-        times += ", paused"
-    elif shown["next_run"] is not None:
-        times += f", next {time_in_zone(shown['next_run'], shown['zone'])}"
-    last = shown["last_run"]
-    ran = "never ran"
-    if last is not None:
-        ran = f"{last['status']} {time_in_zone(last['submitted_at'], shown['zone'])}"
-    if shown["skipped"]["count"]:
-        ran += f", {shown['skipped']['count']} skipped"
-    params = " ".join(param["name"] for param in shown["params"])
-    line = " ".join(str(shown["command"]).split())[:60]
-    return "  ".join(
-        part for part in (shown["saved"], f"({times})", f"({ran})", params, line) if part
-    )
-
-
-def time_in_zone(text: str, zone: str) -> str:
-    """An RFC 3339 time as local time in a zone, to the minute, followed by the name of the zone."""
-    if zone == "UTC":
-        return f"{text[:16]}Z"
-    return f"{datetime.fromisoformat(text).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+@saved_commands.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+def show_saved_command(name: str, as_json: bool) -> None:
+    """Show a saved command: what it runs, its params, its schedule and its last runs."""
+    with suggesting_a_name(name):
+        command = client().saved_command(name)
+    for line in [json.dumps(command)] if as_json else show_lines(command):
+        echo_line(line)
 
 
 @saved_commands.command("delete")
 @click.argument("name")
 def delete_saved_command(name: str) -> None:
     """Delete a saved command and keep its jobs."""
-    state().store.saved.delete(name)
+    server = client(writes=True)
+    with suggesting_a_name(name):
+        server.delete_saved(name)
     echo_line(name)
 
 
@@ -160,69 +217,7 @@ def resume_saved_command(name: str) -> None:
 
 
 def set_paused(name: str, paused: bool) -> None:
-    command = state().store.saved.load(name)
-    state().store.saved.save(replace(command, paused=paused))
+    server = client(writes=True)
+    with suggesting_a_name(name):
+        server.pause_saved(name, paused)
     echo_line(name)
-
-
-@saved_commands.command("export")
-@click.argument("folder", type=click.Path(file_okay=False))
-def export_command(folder: str) -> None:
-    """Write each saved command to FOLDER/NAME.json, for example to keep it in git. Only you can
-    read the files: `env` can contain secrets."""
-    os.makedirs(folder, exist_ok=True)
-    commands = {
-        os.path.join(folder, f"{command.saved}.json"): command
-        for command in state().store.saved.list()
-    }
-    for path in commands:
-        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-            raise click.ClickException(f"{path} is not a regular file: remove it first")
-    for path, command in commands.items():
-        replace_file(path, encode_command(command), private=True)
-        echo_line(path)
-
-
-@saved_commands.command("import")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-def import_command(folder: str) -> None:
-    """Save each FOLDER/NAME.json, as written by `export`. If one is invalid, none is saved."""
-    store = state().store
-    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
-    commands = [read_exported(os.path.join(folder, name)) for name in names]
-    before = store.saved.list()
-    sizes = {each.saved: len(encode_command(each)) for each in before}
-    for name, definition in commands:
-        sizes[name] = check_import(name, definition, sizes)
-    known = {each.saved: each.definition() for each in before}
-    for name, definition in commands:
-        if known.get(name) == definition:
-            echo_line(f"unchanged {name}")
-            continue
-        is_new = save_command(name, definition)
-        echo_line(f"{'saved' if is_new else 'replaced'} {name}")
-
-
-def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
-    """The size of a definition in bytes. An error if there are too many saved commands or they are
-    too large; `sizes` are those of all saved commands, by name."""
-    size = len(encode_command(make_command(name, definition)))
-    try:
-        check_room(name, size, sizes)
-    except (ValueError, WrongState) as error:
-        raise click.ClickException(f"{name}: {error}") from None
-    return size
-
-
-def read_exported(path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the definition of the saved command in a file. An error names the file."""
-    name = os.path.basename(path).removesuffix(".json")
-    try:
-        return name, make_command(name, parse_json(read_small(path))).definition()
-    except OSError as error:
-        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise click.ClickException(f"{path} cannot be read: {why}") from None
-    except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path}: {error}") from None
-    except HTTPException as error:
-        raise click.ClickException(f"{path}: {error.description}") from None

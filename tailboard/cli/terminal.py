@@ -12,6 +12,7 @@ import click
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 
+from tailboard.cli.suggestions import did_you_mean, nearest
 from tailboard.cli.target import CHOSEN, client, explain, remote
 from tailboard.cli.user import user_name
 from tailboard.client import ApiError
@@ -20,6 +21,7 @@ from tailboard.values import CONTROL_RE, ID_RE
 
 ID_LENGTH = 24  # characters of a job's ID
 SHOWN_IDS = 5  # of the jobs that match an ambiguous ID
+NAMED_JOBS = 200  # the newest jobs, whose names are compared with an unknown ID
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
 
 
@@ -81,7 +83,22 @@ class LocalCommand(ReportsErrors, click.Command):
         return super().invoke(context)
 
 
-class Group(ReportsErrors, click.Group):
+class SuggestingGroup(click.Group):
+    """A command with subcommands. If there is none with a name, it suggests the nearest."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        is_option = name.startswith("-")
+        if is_option or context.resilient_parsing or self.get_command(context, name) is not None:
+            return super().resolve_command(context, args)
+        meant = did_you_mean(name, self.list_commands(context))
+        help_line = f"; `{context.command_path} --help` lists the commands"
+        raise WrongUsage(printable(f"no such command {name[:80]!r}{meant or help_line}"))
+
+
+class Group(ReportsErrors, SuggestingGroup):
     """A command with subcommands, such as `tailboard saved`."""
 
     command_class = Command
@@ -130,12 +147,25 @@ def find(part: str) -> dict[str, Any]:
         found = client().json("GET", "/jobs", query={"id": part, "limit": 500})["jobs"]
     if len(found) == 1:
         return client().job(found[0]["id"])
-    message = f"{len(found) or 'no'} jobs have an ID that starts or ends with {part!r}"
-    if found:
-        message += f": {', '.join(job['id'] for job in found[:SHOWN_IDS])}"
+    if not found:
+        raise click.ClickException(printable(describe_unknown_job(part)))
+    message = f"{len(found)} jobs have an ID that starts or ends with {part!r}"
+    message += f": {', '.join(job['id'] for job in found[:SHOWN_IDS])}"
     if len(found) > SHOWN_IDS:
         message += f" and {len(found) - SHOWN_IDS} more"
     raise click.ClickException(message)
+
+
+def describe_unknown_job(part: str) -> str:
+    """A sentence for a text that is part of no job's ID. If it is the name of a job, or nearly, the
+    sentence says which ID the newest such job has."""
+    message = f"no job has an ID that starts or ends with {part[:80]!r}"
+    newest: dict[str, str] = {}  # the ID of the newest job with each name
+    for job in client().jobs(limit=NAMED_JOBS):
+        if job["name"]:
+            newest.setdefault(job["name"], job["id"])
+    name = part if part in newest else nearest(part, newest)
+    return f"{message}; the newest job named {name} is {newest[name]}" if name else message
 
 
 def program_name() -> str:
