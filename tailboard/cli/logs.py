@@ -63,7 +63,7 @@ def logs_command(job_id: str, follow: bool, tail: str | None, since: str | None)
     if tail and since:
         raise WrongUsage("give either --tail or --since, not both")
     job = find(job_id)
-    place = {"since": since} if since else {"tail": tail or "1000"}
+    place: dict[str, Any] = {"since": since} if since else {"tail": tail or "1000"}
     if follow:
         follow_to_end(job["id"], **place)
     write(client().read_log(job["id"], **place))
