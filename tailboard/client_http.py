@@ -296,7 +296,10 @@ def ssl_reason(error: Exception) -> str:
     """Why TLS failed, without the addresses of objects that surround it."""
     reason = getattr(cause_of(error), "reason", None) or error
     inner = cause_of(reason)
-    return str(getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or reason)
+    code = getattr(inner, "reason", None)
+    if code == "WRONG_VERSION_NUMBER":
+        return "the server does not use TLS, so its URL begins with http://"
+    return str(getattr(inner, "verify_message", None) or code or reason)
 
 
 def cause_of(error: BaseException) -> object:
