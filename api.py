@@ -19,6 +19,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from prometheus_client import generate_latest
 
 import storage
+from tailboard import __version__
 from tailboard.cli.all import COMMANDS
 from tailboard.env_file import load_env_file
 from tailboard.folder.access import check_private
@@ -405,7 +406,7 @@ def is_server() -> bool:
     """Does this process serve requests of others, and not run a command? A command must not make a
     jobs folder in whatever directory it is run."""
     command = click.get_current_context(silent=True)
-    return command is None or command.info_name == "run"
+    return command is None or command.command is program or command.info_name == "run"
 
 
 def start_clock() -> None:
@@ -423,8 +424,17 @@ def count_request(response: Response) -> Response:
 # --- The server -----------------------------------------------------------------------------------
 
 
+@click.command(context_settings={"max_content_width": 100})
+@click.version_option(__version__, message="tailboard %(version)s")
+def program() -> None:
+    """Serves Tailboard's HTTP API. It has no options: its settings are variables of the environment
+    or in the file .env, such as TAILBOARD_BIND for the address."""
+    main()
+
+
 def main() -> None:
-    """`python api.py`"""
+    """`python api.py`, after its arguments were checked."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # no modules of the current folder in the server
     try:
         env_file = load_env_file()
         settings = Settings.read()
@@ -460,4 +470,4 @@ def serve_app() -> FlaskOverAsgi:
 
 
 if __name__ == "__main__":
-    main()
+    program()

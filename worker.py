@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storage import WorkerStore, open_folder
-from tailboard import intervals
+from tailboard import __version__, intervals
 from tailboard.env_file import env_file_names, load_env_file
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
@@ -344,6 +344,7 @@ def log_claimed(job: Job) -> None:
 
 
 @click.command(context_settings={"show_default": True})
+@click.version_option(__version__, message="tailboard %(version)s")
 @click.option(
     "--slots",
     type=click.IntRange(1),

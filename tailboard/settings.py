@@ -37,6 +37,8 @@ ORIGIN_RE = re.compile(
 API_URL_RE = re.compile(
     r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", re.ASCII
 )
+# A host name or an IPv4 address, an IPv6 address in brackets, or nothing; and a port.
+BIND_RE = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,16 @@ def parse_origins(variable: str, text: str) -> list[str]:
                 f"https://page.example.org or http://localhost:8501, not {origin!r:.80}"
             )
     return origins
+
+
+def parse_bind(bind: str) -> tuple[str, int]:
+    """The host and the port of HOST:PORT. ValueError, with a one-sentence message, if the text is
+    malformed."""
+    found = BIND_RE.fullmatch(bind)
+    if not found or not 0 < int(found[3]) < 65_536:
+        allowed = "HOST:PORT with a port from 1 to 65535"
+        raise ValueError(f"TAILBOARD_BIND must be {allowed}, not {bind!r:.80}")
+    return found[1] or found[2] or "0.0.0.0", int(found[3])
 
 
 def _near_miss(variable: str) -> str | None:

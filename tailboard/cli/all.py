@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tailboard.cli import access, grep, jobs, logs, many, queues, saved, workers
+from tailboard.cli import access, grep, jobs, logs, many, queues, saved, start, workers
 
 GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
@@ -16,6 +16,7 @@ GROUPS: tuple[click.Group, ...] = (
     workers.commands,
     workers.app_commands,
     access.commands,
+    start.commands,
 )
 COMMANDS: dict[str, click.Command] = {
     name: command for group in GROUPS for name, command in group.commands.items()

@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 
 from tailboard.cli.suggestions import did_you_mean, nearest
-from tailboard.cli.target import CHOSEN, client, explain, remote
+from tailboard.cli.target import CHOSEN, Remote, client, explain, remote
 from tailboard.cli.user import user_name
 from tailboard.client import ApiError
 from tailboard.errors import JobNotFound, WrongState
@@ -75,9 +75,13 @@ class Command(ReportsErrors, click.Command):
 class LocalCommand(ReportsErrors, click.Command):
     """A command that works on this machine by its nature. If a server is set, it says so."""
 
+    def is_elsewhere(self, _server: Remote) -> bool:
+        """Is the user to be reminded of this server?"""
+        return True
+
     def invoke(self, context: click.Context) -> Any:
         server = remote()
-        if server is not None:
+        if server is not None and self.is_elsewhere(server):
             name = context.command_path
             echo_line(f"Note: `{name}` works on this machine, not on {server.url}", err=True)
         return super().invoke(context)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import re
 import resource
 import socket
 from contextlib import suppress
@@ -18,7 +17,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
-from tailboard.settings import Settings
+from tailboard.settings import Settings, parse_bind
 from tailboard.web.connections import Connections
 
 HEADER_TIME = 10  # seconds for all headers of a request, and until an idle connection is closed
@@ -53,11 +52,7 @@ def make_server(address: tuple[str, int], connections: int) -> AbstractServer[An
 def resolve_bind(bind: str) -> tuple[str, int]:
     """The IP address and the port of HOST:PORT. ValueError, with a one-sentence message, if it is
     malformed or cannot be used, for example because another server uses it."""
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})", bind)
-    if not found or not 0 < int(found[3]) < 65_536:
-        allowed = "HOST:PORT with a port from 1 to 65535"
-        raise ValueError(f"TAILBOARD_BIND must be {allowed}, not {bind!r:.80}")
-    host, port = found[1] or found[2] or "0.0.0.0", int(found[3])
+    host, port = parse_bind(bind)
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # The server would share the port with another server that allows it, such as one of ours.
