@@ -54,18 +54,35 @@ class Follower:
 
     def _read_one_connection(self) -> Iterator[bytes]:
         """The bytes of one response; an empty text for each sign of life."""
-        with self._connect() as answer:
-            if self.at is None:
-                self.at = log_number(self.http, answer, "X-Log-Offset")
-            try:
-                for event in iter_events(answer):
-                    yield self._take(event)
-            except requests.RequestException as error:
-                raise self.http.explain(error) from None
-            except (ValueError, KeyError, TypeError):
-                raise self.http.not_tailboard(answer) from None
+        try:
+            answer = self._connect()
+        except ApiError as error:
+            if error.status != 416 or self.at is None:
+                raise
+            yield self._skip_truncation(self.at)
+            return
+        with answer:
+            yield from self._read_events(answer)
         if not self.has_ended:
             raise Unreachable(f"the server at {self.http.url} closed the connection", True)
+
+    def _read_events(self, answer: requests.Response) -> Iterator[bytes]:
+        if self.at is None:
+            self.at = log_number(self.http, answer, "X-Log-Offset")
+        try:
+            for event in iter_events(answer):
+                yield self._take(event)
+        except requests.RequestException as error:
+            raise self.http.explain(error) from None
+        except (ValueError, KeyError, TypeError):
+            raise self.http.not_tailboard(answer) from None
+
+    def _skip_truncation(self, at: int) -> bytes:
+        """Continue at the end of a log that is now shorter than `at` bytes, because the job has
+        truncated it during an outage. Returns the line that says so."""
+        answer = self.http.request("GET", f"{self.path}/logs", query={"tail": 1})
+        self.at = log_number(self.http, answer, "X-Log-Size")
+        return gap_line(at, self.at, self.ends_line)
 
     def _connect(self) -> requests.Response:
         """The response from which to read next."""
