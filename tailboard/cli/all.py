@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import click
 
-from tailboard.cli import access, grep, jobs, logs, many, queues, saved, start, workers
+from tailboard.cli import (
+    access,
+    completion,
+    grep,
+    jobs,
+    login,
+    logs,
+    many,
+    queues,
+    saved,
+    start,
+    workers,
+)
 
 GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
@@ -17,6 +29,8 @@ GROUPS: tuple[click.Group, ...] = (
     workers.app_commands,
     access.commands,
     start.commands,
+    login.commands,
+    completion.commands,
 )
 COMMANDS: dict[str, click.Command] = {
     name: command for group in GROUPS for name, command in group.commands.items()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tailboard.cli import terminal
+from tailboard.cli.completers import job_ids
 from tailboard.cli.logs import follow_to_end
 from tailboard.cli.options import (
     LIMIT,
@@ -181,7 +182,7 @@ def time_to_wait(job: dict[str, Any]) -> str:
 
 
 @commands.command("show")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=job_ids)
 @click.option("--json", "as_json", is_flag=True, help="Print the job as one JSON object.")
 def show_command(job_id: str, as_json: bool) -> None:
     """Show a job with all of its fields that are set."""
@@ -198,7 +199,7 @@ def show_command(job_id: str, as_json: bool) -> None:
 
 
 @commands.command("wait")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=job_ids)
 @click.option("--timeout", type=click.FloatRange(0), metavar="S", help="Wait at most S seconds.")
 def wait_command(job_id: str, timeout: float | None) -> None:
     """Wait silently until a job has ended, and exit with its exit code: 1 if it has none, and 124

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tailboard.cli.completers import job_ids
 from tailboard.cli.target import client
 from tailboard.cli.terminal import (
     INTERRUPTED,
@@ -50,7 +51,7 @@ def report_outage(error: ApiError) -> None:
 
 
 @commands.command("logs")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=job_ids)
 @click.option(
     "-f", "--follow", is_flag=True, help="Print new output until the job ends; exit with its code."
 )

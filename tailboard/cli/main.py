@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 from flask import Flask
@@ -19,15 +20,22 @@ def make_app() -> Flask:
     return app
 
 
+class Program(SuggestingGroup):
+    """The group `tailboard`. Its commands find out by themselves whether they need the
+    application."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        # Here, because a shell that completes a word makes a context, but calls no command.
+        return super().make_context(*args, **{"obj": ScriptInfo(create_app=make_app)} | extra)
+
+
 @click.group(
     "tailboard",
-    cls=SuggestingGroup,
+    cls=Program,
     commands=COMMANDS,
     params=[ON],
     context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, message="tailboard %(version)s")
-@click.pass_context
-def tailboard(context: click.Context) -> None:
+def tailboard() -> None:
     """Run a team's scripts as jobs, and show their logs while they run."""
-    context.obj = ScriptInfo(create_app=make_app)

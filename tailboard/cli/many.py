@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 from werkzeug.exceptions import HTTPException
 
+from tailboard.cli.completers import job_ids
 from tailboard.cli.options import filter_options
 from tailboard.cli.terminal import INTERRUPTED, AppCommands, describe_error, echo_line, find
 from tailboard.cli.user import user_name
@@ -40,7 +41,7 @@ def add_action(action: Action) -> None:
     help_text = f"{name} the job with this ID, or all jobs that the options select."
 
     @commands.command(action.name, help=help_text)
-    @click.argument("job_id", metavar="[ID]", required=False)
+    @click.argument("job_id", metavar="[ID]", required=False, shell_complete=job_ids)
     @filter_options
     @click.option(
         "--q", metavar="TEXT", help="Only jobs whose name, command or ID contains this text."

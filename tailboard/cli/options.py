@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tailboard.cli.completers import queue_names
 from tailboard.cli.target import remote
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
@@ -37,8 +38,7 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
     "count": {"type": int},
     "seconds": {"type": float},
 }
-
-
+OPTION_COMPLETERS = {"queue": queue_names}
 LIMIT = click.IntRange(1)
 
 
@@ -49,7 +49,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
         if line is None:
             continue
         flag = f"--{name.replace('_', '-')}"
-        reading = OPTION_TYPES[declared.kind]
+        reading = OPTION_TYPES[declared.kind] | {"shell_complete": OPTION_COMPLETERS.get(name)}
         command = click.option(flag, metavar=line.metavar, help=line.help, **reading)(command)
     return command
 
@@ -74,7 +74,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="AGE",
             help="Only jobs submitted since then: 30s, 1d, or a timestamp.",
         ),
-        click.option("--queue", help="Only jobs of this queue."),
+        click.option("--queue", shell_complete=queue_names, help="Only jobs of this queue."),
         click.option("--by", metavar="NAME", help="Only jobs that NAME submitted."),
     ]
     for option in reversed(options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tailboard.cli.completers import queue_names
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, echo_line, submitter
 
@@ -30,7 +31,7 @@ def describe_pause(pause: dict[str, str | None]) -> str:
 
 
 @commands.command("pause")
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 @click.option(
     "--why", metavar="TEXT", help="The reason, shown with the jobs that wait in the queue."
 )
@@ -40,7 +41,7 @@ def pause_command(queue: str, why: str | None) -> None:
 
 
 @commands.command("resume")
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 def resume_command(queue: str) -> None:
     """Start jobs from QUEUE again."""
     client(writes=True).resume(queue)

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from tailboard.cli.completers import job_ids, saved_names
 from tailboard.cli.exports import export_command, import_command
 from tailboard.cli.jobs import print_submitted
 from tailboard.cli.options import follow_options, job_options, parse_pairs, read_script
@@ -47,10 +48,14 @@ def suggesting_a_name(name: str) -> Iterator[None]:
 
 
 @commands.command("save")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 @click.argument("command", required=False)
 @click.option(
-    "--from", "job_id", metavar="ID", help="Save what this job ran, instead of giving COMMAND."
+    "--from",
+    "job_id",
+    metavar="ID",
+    shell_complete=job_ids,
+    help="Save what this job ran, instead of giving COMMAND.",
 )
 @click.option("--name", "job_name", help="Name for its jobs (default: NAME).")
 @job_options
@@ -152,7 +157,7 @@ def parse_choices(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 @commands.command("start")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 @click.argument("values", nargs=-1, metavar="[P=VALUE]...")
 @follow_options
 def start_command(name: str, values: tuple[str, ...], follow: bool, wait: bool) -> None:
@@ -182,7 +187,7 @@ saved_commands.add_command(import_command)
 
 
 @saved_commands.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def show_saved_command(name: str, as_json: bool) -> None:
     """Show a saved command: what it runs, its params, its schedule and its last runs."""
@@ -193,7 +198,7 @@ def show_saved_command(name: str, as_json: bool) -> None:
 
 
 @saved_commands.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 def delete_saved_command(name: str) -> None:
     """Delete a saved command and keep its jobs."""
     server = client(writes=True)
@@ -203,14 +208,14 @@ def delete_saved_command(name: str) -> None:
 
 
 @saved_commands.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 def pause_saved_command(name: str) -> None:
     """Pause a saved command's schedule; it can still be started by hand."""
     set_paused(name, True)
 
 
 @saved_commands.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=saved_names)
 def resume_saved_command(name: str) -> None:
     """Resume a saved command's schedule, from now on."""
     set_paused(name, False)

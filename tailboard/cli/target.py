@@ -16,14 +16,13 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 import storage
-from tailboard.cli.contexts import Context, Contexts
+from tailboard.cli.contexts import LOCAL, Contexts, find_context
 from tailboard.cli.in_process import LOCAL_URL, InProcessAdapter
 from tailboard.cli.user import user_name
 from tailboard.client import ApiError, Client
 from tailboard.settings import API_URL_RE, Settings, is_redis
 
 PATIENCE = 4.5  # seconds until a command reports that the server does not respond
-LOCAL = "local"  # the name for --on that selects the folder
 CHOSEN = "tailboard.on"  # keys of click's `meta`, which all contexts of a command share
 CLIENT = "tailboard.client"
 DEFAULT_FOLDER = Settings().storage
@@ -99,17 +98,6 @@ def remote() -> Remote | None:
     return Remote(context.url, os.environ.get("TAILBOARD_TOKEN") or context.token, context.name)
 
 
-def find_context(contexts: Contexts, name: str) -> Context:
-    """The stored context; an error, with the names that exist, if there is none."""
-    if name in contexts.by_name:
-        return contexts.by_name[name]
-    known = ", ".join(contexts.by_name) or "none"
-    raise click.ClickException(
-        f"there is no context {name!r} (contexts: {known}); "
-        f"`tailboard login URL --as {name}` makes one"
-    )
-
-
 def check_url(name: str, url: str) -> str:
     """The URL without a slash at its end; an error if it is not one of a server."""
     if not API_URL_RE.fullmatch(url):
@@ -122,10 +110,10 @@ def explain(error: ApiError) -> str:
     server = remote() if error.status == 401 else None
     if server is None:
         return str(error)
-    if server.context:
-        return f"the server at {server.url} refused the token of context {server.context}"
-    if server.token:
+    if os.environ.get("TAILBOARD_TOKEN"):
         return f"the server at {server.url} refused the token in TAILBOARD_TOKEN"
+    if server.token:
+        return f"the server at {server.url} refused the token of context {server.context}"
     return (
         f"the server at {server.url} needs a token: set TAILBOARD_TOKEN, or use `tailboard login`"
     )

@@ -12,6 +12,7 @@ import click
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 
+from tailboard.cli.completers import context_names
 from tailboard.cli.suggestions import did_you_mean, nearest
 from tailboard.cli.target import CHOSEN, Remote, client, explain, remote
 from tailboard.cli.user import user_name
@@ -40,6 +41,7 @@ ON = click.Option(
     expose_value=False,
     is_eager=True,  # other options are read differently for a server
     callback=choose_context,
+    shell_complete=context_names,
     help="The server to work on, as named by `tailboard login --as`; local: the jobs folder.",
 )
 
