@@ -11,11 +11,13 @@ import click
 from conftest import ROOT
 from PIL import Image
 
+from tailboard.cli.main import tailboard
 from tailboard.settings import SETTING_NAMES
+from worker import main as worker_command
 
 COMMANDS = ROOT / "docs" / "commands.md"
 SETTINGS = ROOT / "docs" / "settings.md"
-EVERYWHERE = {"--on", "--help"}  # described once, for all commands
+EVERYWHERE = {"--on", "--help", "--version"}  # described once, for all commands
 OF_COMMANDS = {"TAILBOARD_CONTEXT"}  # no program reads it
 
 
@@ -30,7 +32,7 @@ def rows(path: Path, section: str = "") -> Iterator[list[str]]:
     if section:
         text = re.split(r"^#+ ", text.partition(f"# {section}\n")[2], maxsplit=1, flags=re.M)[0]
     for line in re.findall(r"^\| (`.*) \|$", text, flags=re.M):
-        yield line.split(" | ")
+        yield re.split(r"\s*\|\s*", line)
 
 
 def shared_options(cell: str) -> set[str]:
@@ -52,15 +54,28 @@ def documented_commands() -> dict[str, set[str]]:
     return found
 
 
+def options_of(command: click.Command) -> set[str]:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return {text for option in options for text in option.opts} - EVERYWHERE
+
+
 def registered_commands(group: click.Group, path: str = "") -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, command in group.commands.items():
         if not isinstance(command, click.Group) or command.invoke_without_command:
-            options = [param for param in command.params if isinstance(param, click.Option)]
-            found[path + name] = {text for option in options for text in option.opts} - EVERYWHERE
+            found[path + name] = options_of(command)
         if isinstance(command, click.Group):
             found |= registered_commands(command, f"{path}{name} ")
     return found
+
+
+def test_the_page_of_the_commands_lists_each_command_with_its_options() -> None:
+    assert documented_commands() == registered_commands(tailboard)
+
+
+def test_it_lists_each_option_of_a_worker() -> None:
+    documented = [options_in(row[0]) for row in rows(COMMANDS, "Start Tailboard")]
+    assert set().union(*documented) == options_of(worker_command)
 
 
 def test_the_page_of_the_settings_lists_each_setting() -> None:
