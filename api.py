@@ -26,6 +26,7 @@ from tailboard.folder.access import check_private
 from tailboard.job import Job
 from tailboard.program_log import start_logging
 from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
+from tailboard.status import FINISHED
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,
@@ -43,6 +44,7 @@ from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, choose
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
+from tailboard.web.job_wait import wait_for_job
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, place_line, read_range
 from tailboard.web.log_search import check_search, search_in_turn, searcher
@@ -50,6 +52,7 @@ from tailboard.web.models import (
     Attention,
     Bulk,
     Grep,
+    JobQuery,
     Listing,
     LogQuery,
     PauseRequest,
@@ -122,9 +125,13 @@ def index() -> Response:
 
 
 @routes.get("/jobs/<job_id>")
-def show(job_id: str) -> dict[str, Any]:
-    """One job, with its attempts."""
-    return whole_job(state().store.get(job_id))
+def show(job_id: str) -> Response | dict[str, Any]:
+    """One job, with its attempts; with `wait`, as soon as it has ended."""
+    query = JobQuery.parse(query_parameters())
+    job = state().store.get(job_id)
+    if query.wait == 0 or job.status in FINISHED:
+        return whole_job(job)
+    return wait_for_job(job, query.wait)
 
 
 @routes.post("/jobs/<job_id>/cancel")

@@ -23,6 +23,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 from flask import Flask
@@ -30,6 +31,7 @@ from flask import Flask
 from tailboard.errors import StoreError
 from tailboard.web.bodies import BodyReader, Receive
 from tailboard.web.connections import Connections
+from tailboard.web.disconnect import DISCONNECT, Disconnect
 from tailboard.web.problems import ERROR_SENTENCES, DownloadBroken
 from tailboard.web.server import (
     OTHER_THREADS,
@@ -82,7 +84,8 @@ class FlaskOverAsgi:
         begun = time.monotonic()
         environ = make_environ(scope)
         environ["wsgi.input"] = await self.bodies.read(environ, receive)
-        with self.connections.answering(scope["client"]):
+        with self.connections.answering(scope["client"]), closing(Disconnect()) as disconnect:
+            environ[DISCONNECT] = disconnect
             await self.answer_complete(scope, environ, receive, send, begun)
 
     async def answer_complete(
@@ -108,18 +111,18 @@ class FlaskOverAsgi:
             await send({"type": "http.response.body", "body": chunk or b""})
         else:
             try:
-                await stream_chunks(answer, chunk, receive, send)
+                gone = asyncio.create_task(wait_for_disconnect(receive, environ[DISCONNECT]))
+                await stream_chunks(answer, chunk, gone, send)
             except StoreError as error:  # the response ends early, and a follower reconnects
                 self.outages.report(error)
         log_access(scope, answer, time.monotonic() - begun)
 
 
 async def stream_chunks(
-    answer: WsgiResponse, chunk: bytes | None, receive: Receive, send: Send
+    answer: WsgiResponse, chunk: bytes | None, gone: asyncio.Task[None], send: Send
 ) -> None:
-    """Send the chunks until the end, or until the client disconnects. The next chunk is made when
-    the client has taken the ones before."""
-    gone = asyncio.create_task(wait_for_disconnect(receive))
+    """Send the chunks until the end, or until the task `gone` ends because the client has
+    disconnected. The next chunk is made when the client has taken the ones before."""
     try:
         while chunk is not None and not gone.done():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -133,10 +136,12 @@ async def stream_chunks(
     await send({"type": "http.response.body", "body": b""})
 
 
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client has disconnected."""
+async def wait_for_disconnect(receive: Receive, disconnect: Disconnect) -> None:
+    """Return when the client has disconnected, and wake the thread that waits for something to send
+    to it."""
     while (await receive())["type"] != "http.disconnect":
         pass
+    disconnect.report()
 
 
 def log_access(scope: Scope, answer: WsgiResponse, seconds: float) -> None:

@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from flask import Response, abort, request, stream_with_context
+from flask import Response, abort, request
 
 from tailboard.errors import JobNotFound
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.status import FINISHED
+from tailboard.web.disconnect import wait_for_change
 from tailboard.web.log_read import BLOCK, begin_at, log_headers, open_log, trim_partial_utf8
+from tailboard.web.long_answer import long_answer, take_place
 from tailboard.web.models import LogQuery
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
-KEEPALIVE_INTERVAL = 5.0  # seconds; only a send reveals that a follower has disconnected
+KEEPALIVE_INTERVAL = 5.0  # seconds; shows the client, and proxies, that the connection is alive
 RECONNECT = 1_000  # milliseconds until a browser reconnects
 
 
@@ -44,16 +46,12 @@ def follow(job: Job, log: Log, query: LogQuery) -> Response:
         query = LogQuery.parse({"offset": last, "timestamps": query.timestamps})
     size = log.size
     begin = begin_at(log, query, size)
-    headers = log_headers(job, log, begin, begin, size) | {"X-Accel-Buffering": "no"}
-    if not state().followers.acquire(blocking=False):
-        abort(503, "too many clients are following logs; try again later")
+    headers = log_headers(job, log, begin, begin, size)
+    take_place()
     chunks = follow_log(job.id, begin, query.timestamps)
     events = "text/event-stream" in request.headers.get("Accept", "")
-    body = stream_with_context(stream(job.id, begin, chunks, events))
     kind = "text/event-stream" if events else "text/plain"
-    response = Response(body, headers=headers, mimetype=kind)
-    response.call_on_close(state().followers.release)
-    return response
+    return long_answer(stream(job.id, begin, chunks, events), kind, headers)
 
 
 def stream(job_id: str, at: int, chunks: Iterator[Chunk], events: bool) -> Iterator[bytes]:
@@ -123,9 +121,9 @@ def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Ite
             if status is not known:
                 yield Chunk(at, is_change=True)
                 known, sent_at = status, time.monotonic()
-            watch.wait(KEEPALIVE_INTERVAL)
-            if time.monotonic() - sent_at > KEEPALIVE_INTERVAL - 1:
-                yield Chunk(at)
+            has_gone = wait_for_change(watch, KEEPALIVE_INTERVAL)
+            if has_gone or time.monotonic() - sent_at > KEEPALIVE_INTERVAL - 1:
+                yield Chunk(at)  # if the client has disconnected, the server ends the response
                 sent_at = time.monotonic()
     finally:
         watch.close()

@@ -252,6 +252,12 @@ class Listing(Filters):
     before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
 
 
+class JobQuery(RequestModel):
+    """The parameters of GET /jobs/ID."""
+
+    wait: Annotated[int, DIGITS, int_field(0, 300)] = 0
+
+
 class Attention(RequestModel):
     """The parameters of GET /attention."""
 
