@@ -30,6 +30,7 @@ from tailboard.status import FINISHED
 from tailboard.web import log_search
 from tailboard.web.actions import (
     Created,
+    check_command,
     make_run,
     name_of_visitor,
     run_again,
@@ -41,13 +42,15 @@ from tailboard.web.actions import (
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import cancel_reason, guard
 from tailboard.web.bodies import MAX_BODY_BYTES
-from tailboard.web.bulk import bulk_key, choose
+from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.job_wait import wait_for_job
+from tailboard.web.listing import find_jobs, list_jobs
 from tailboard.web.log_follow import follow
 from tailboard.web.log_read import download, open_log, place_line, read_range
 from tailboard.web.log_search import check_search, search_in_turn, searcher
+from tailboard.web.me import describe_visitor
 from tailboard.web.models import (
     Attention,
     Bulk,
@@ -57,6 +60,8 @@ from tailboard.web.models import (
     LogQuery,
     PauseRequest,
     RunQuery,
+    SavedListing,
+    SaveQuery,
     Submission,
 )
 from tailboard.web.openapi import describe_operations
@@ -70,14 +75,20 @@ from tailboard.web.requests import (
     seen_etag,
 )
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
-from tailboard.web.sign_in import describe_visitor, end_session, start_session
+from tailboard.web.sign_in import end_session, start_session
 from tailboard.web.state import AppState, state
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
-from tailboard.web.views import pauses_by_queue, shown_job, whole_command, whole_commands, whole_job
+from tailboard.web.views import (
+    ShownCommand,
+    pauses_by_queue,
+    shown_command,
+    whole_commands,
+    whole_job,
+)
 
-BULK_TIME = 2.0  # seconds for finding the jobs of one response of GET /bulk
-BULK_LIMIT = 2_000  # jobs in one response of GET /bulk
+BULK_TIME = 2.0  # seconds for finding the jobs of one response of GET /bulk without `all`
+BULK_LIMIT = 2_000  # jobs in such a response
 routes = Blueprint("tailboard", __name__)
 
 
@@ -96,32 +107,10 @@ def create() -> Created:
 
 @routes.get("/jobs")
 def index() -> Response:
-    """A page of the list of jobs, newest first."""
+    """A page of the list of jobs, newest first; with `id`, of those whose ID starts or ends so."""
     query = Listing.parse(query_parameters())
-    store = state().store
-    jobs, following = store.list(
-        query.status,
-        query.queue,
-        query.q,
-        query.limit,
-        query.before,
-        query.first_id(),
-        short=True,
-        by=query.by,
-    )
-    pauses = pauses_by_queue()
-    listed = [shown_job(job, pauses) for job in jobs]
-    counts = store.counts()
-    total = counts[query.status] if query.status else sum(counts.values())
-    answer = {
-        "jobs": listed,
-        "next": following,
-        "skipped": store.count_since(query.before, query.status) if query.before else 0,
-        "searched": store.count_since(following, query.status) if following else total,
-        "counts": counts,
-        "paused": list(pauses.values()),
-    }
-    return with_etag(answer)
+    found = list_jobs(query) if query.id is None else find_jobs(query.id, query)
+    return with_etag(found)
 
 
 @routes.get("/jobs/<job_id>")
@@ -157,13 +146,14 @@ def delete(job_id: str) -> tuple[str, int]:
 
 
 @routes.get("/bulk")
-def bulk() -> dict[str, Any]:
+def bulk() -> Response | dict[str, Any]:
     """The IDs of the jobs to rerun, cancel or delete. This does not change them: the client then
     sends one request per job."""
     query = Bulk.parse(query_parameters())
-    chosen = choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME)
-    ids = [job.id for job in chosen.jobs]
-    return {"ids": ids, "left_out": chosen.left_out, "complete": chosen.complete}
+    check_status(query)
+    if query.all:
+        return choose_all(query)
+    return choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME).as_dict()
 
 
 @routes.get("/names")
@@ -233,25 +223,29 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
 
 @routes.get("/saved")
 def list_saved() -> Response:
-    """All saved commands, by name; without `env`, which can be large."""
+    """All saved commands, by name; without `env`, which can be large, unless it is requested."""
+    query = SavedListing.parse(query_parameters())
     listed = whole_commands()
-    for row in listed:
-        del row["env"]
+    if not query.env:
+        for row in listed:
+            del row["env"]
     return with_etag({"saved": listed})
 
 
 @routes.get("/saved/<name>")
-def show_saved(name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """One saved command, with its next run and its latest runs. The ETag is that of its definition,
-    for If-Match."""
-    command = state().store.saved.load(name)
-    return whole_command(command), {"ETag": f'"{command.digest()}"'}
+def show_saved(name: str) -> ShownCommand:
+    """One saved command, with its next run and its latest runs."""
+    return shown_command(state().store.saved.load(name))
 
 
 @routes.put("/saved/<name>")
-def save(name: str) -> Created:
-    """Save the command that the body describes: 201 if the name is new, else 200."""
+def save(name: str) -> ShownCommand | Created:
+    """Save the command that the body describes: 201 if the name is new, else 200. With `check`,
+    only return the command as it would be saved."""
+    query = SaveQuery.parse(query_parameters())
     body = json_body(None)
+    if query.check:
+        return shown_command(check_command(name, body, seen_etag()))
     is_new = save_command(name, body, seen_etag())
     shown, etag = show_saved(name)
     location = current_app.url_for("tailboard.show_saved", name=name)
@@ -373,6 +367,7 @@ def describe_api() -> dict[str, Any]:
         "description": "This is Tailboard's API, for programs. People use the page.",
         "page": next(iter(state().origins), f"http://localhost:{page_port}"),
         "openapi": "/openapi.json",
+        "version": __version__,
     }
 
 

@@ -279,7 +279,7 @@ HEADER_VALUES = st.one_of(
 )
 NAMES = (
     "tail offset line limit_bytes since timestamps follow download q limit before ticket "
-    "status queue"
+    "status queue id wait"
 )
 QUERIES = st.dictionaries(
     st.one_of(st.sampled_from(NAMES.split()), st.text(max_size=8)), VALUES, max_size=3

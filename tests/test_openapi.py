@@ -65,11 +65,18 @@ def test_the_description_needs_the_token(app: Flask) -> None:
 def test_the_api_does_what_its_description_says(
     storage: FolderStore, processes: Processes, tmp_path: Path
 ) -> None:
-    """Sends generated requests to all operations, without `follow`, which need not end."""
+    """Sends generated requests to all operations, without `follow`, which need not end, and with
+    short waits."""
     url = processes.api()
     described = requests.get(f"{url}/openapi.json", timeout=20).json()
     logs = described["paths"]["/jobs/{job_id}/logs"]["get"]
     logs["parameters"] = [each for each in logs["parameters"] if each["name"] != "follow"]
+    [wait] = [
+        each
+        for each in described["paths"]["/jobs/{job_id}"]["get"]["parameters"]
+        if each["name"] == "wait"
+    ]
+    wait["schema"]["maximum"] = 1
     job = storage.submit(Job(command="true"))
     param = Param(name="A", default="b")
     storage.saved.save(SavedCommand(saved="saved", command="true", params=[param], cron="@daily"))
@@ -200,7 +207,8 @@ def call_jobs(models: Any, served: Site, call: Caller) -> str:
     assert job.id == call("submit_job", body=body, idempotency_key=key, expect=201).id
     assert job.submitted_at.utcoffset().total_seconds() == 0
     served.wait(job.id)
-    assert call("get_job", job.id).attempts[0].exit_code == 3
+    assert call("get_job", job.id, wait=60).attempts[0].exit_code == 3
+    assert [each.id for each in call("list_jobs", id=job.id[-8:]).jobs] == [job.id]
     listed = call("list_jobs", status=models.Status.FAILED, q="generated", since="1d", limit=1)
     assert [each.id for each in listed.jobs] == [job.id] and listed.counts.failed >= 1
     assert "generated" in [each.name for each in call("list_names").names]
@@ -208,7 +216,7 @@ def call_jobs(models: Any, served: Site, call: Caller) -> str:
     again = call("rerun_job", job.id, expect=201)
     assert again.rerun_of == job.id
     served.wait(again.id)
-    chosen = call("choose_jobs", to=models.ChooseJobsTo.RERUN, status=models.Status.FAILED)
+    chosen = call("choose_jobs", to=models.ChooseJobsTo.RERUN, status=models.Status.FAILED, all_=1)
     assert again.id in chosen.ids and job.id not in chosen.ids
     waiting = call("submit_job", body=models.Submission(command="true", queue=BY_HAND), expect=201)
     assert waiting.queued_before >= 0
@@ -227,7 +235,7 @@ def call_logs(call: Caller, job_id: str) -> None:
     assert json.loads(call("read_log", job_id, q="ell", count=True))["count"] == 1
     assert call("read_log", job_id, download=True) == "hello\n"
     assert call("read_log", job_id, offset=100, expect=416).detail
-    hits = call("search_logs", q="hello", since="1d", per_job=1).hits
+    hits = call("search_logs", q="hello", since="1d", per_job=1, numbers=False).hits
     assert job_id in [hit.job.id for hit in hits]
     assert call("create_log_ticket", job_id, expect=201).expires_in > 0
     assert call("create_ticket", expect=201).ticket
@@ -253,7 +261,8 @@ def call_saved_commands(models: Any, call: Caller) -> None:
     assert job.saved == name and job.env["TARGET"] == "b"
     shown = call("get_saved_command", name)
     assert shown.last_run.id == job.id and shown.params[0].choices == ["a", "b"]
-    assert name in [each.saved for each in call("list_saved_commands").saved]
+    assert name in [each.saved for each in call("list_saved_commands", env=True).saved]
+    assert call("save_command", f"{name}-2", body=body, check=True).saved_at is None
     assert call("delete_saved_command", name, expect=204) is None
     call("cancel_job", job.id, expect=202)
 

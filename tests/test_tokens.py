@@ -89,7 +89,9 @@ def test_jobs_are_listed_by_their_submitter(site: Site) -> None:
 
 
 def test_a_named_token_identifies_its_owner(site: Site) -> None:
-    assert site.get("/me").json() == {"name": "anna", "named": True, "session": None}
+    found = site.get("/me").json()
+    assert (found["name"], found["named"], found["session"]) == ("anna", True, None)
+    assert found["token"] == "named"
 
 
 def test_a_named_token_identifies_who_runs_a_saved_command(site: Site) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from conftest import BY_HAND, JobMaker, RedisServer, Site, serve_site, wait_until
 from flask.testing import FlaskClient
 from web import UNKNOWN, Stream, admitted, is_problem
 
+from api import create_app
+from tailboard.cli.in_process import LOCAL_URL, InProcessAdapter
 from tailboard.status import Status
 
 PLACES = 2  # for followers and waiting clients
@@ -84,6 +87,16 @@ def test_after_the_time_the_job_is_returned_as_it_is(
         job = job_maker.queued() if held is None else held.job
         answer = client.get(f"/jobs/{job.id}?wait=1")
         assert (answer.status_code, answer.get_json()["status"]) == (200, job.status)
+
+
+def test_a_command_in_this_process_gives_its_place_back(job_maker: JobMaker) -> None:
+    app = create_app({"STORAGE": job_maker.folder, "FOLLOWERS": 1})
+    job = job_maker.queued()
+    with requests.Session() as session:
+        session.mount(LOCAL_URL, InProcessAdapter(app, "anna"))
+        for _ in range(2):
+            answer = session.get(f"{LOCAL_URL}/bulk?to=cancel&all=1")
+            assert answer.json()["ids"] == [job.id]
 
 
 def test_all_other_requests_are_served_while_no_place_is_free(quiet: Site, queued: str) -> None:

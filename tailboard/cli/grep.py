@@ -39,8 +39,12 @@ def grep_command(text: str, limit: int | None, per_job: int | None, **filters: s
 def grep_pages(query: Grep, limit: int, per_job: int) -> Iterator[GrepPage]:
     """The parts of a search of all logs, until it has found `limit` lines or reached its end."""
     while limit > 0:
-        now = {"limit": min(limit, GREP_COMMAND_LINES), "per_job": per_job}
-        page = GrepPage(query.model_copy(update=now), GREP_COMMAND_TIME, False).search()
+        now = {
+            "limit": min(limit, GREP_COMMAND_LINES),
+            "per_job": per_job,
+            "numbers": False,
+        }
+        page = GrepPage(query.model_copy(update=now), GREP_COMMAND_TIME).search()
         yield page
         if page.next is None:
             return

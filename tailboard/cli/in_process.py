@@ -65,7 +65,10 @@ class Body:
         self.chunks = chunks
 
     def stream(self, _size: int | None, decode_content: bool = True) -> Iterator[bytes]:
-        yield from self.chunks
+        try:
+            yield from self.chunks
+        finally:
+            self.close()  # requests does not close a body that it has read completely
 
     def close(self) -> None:
         close = getattr(self.chunks, "close", None)

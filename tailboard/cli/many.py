@@ -18,7 +18,7 @@ from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
 from tailboard.job import Job
 from tailboard.titles import short_title
 from tailboard.web.actions import run_again
-from tailboard.web.bulk import BULK_DONE, Chosen, bulk_key, choose
+from tailboard.web.bulk import BULK_DONE, bulk_key, check_status, choose
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
 
@@ -88,26 +88,27 @@ def count_of(jobs: int) -> str:
 
 def act_on_many(action: Action, query: Bulk, yes: bool) -> None:
     """Show the selected jobs, ask, change them, and report what could not be done."""
+    check_status(query)
     chosen = choose(query, sys.maxsize, float("inf"))
-    show_chosen(chosen)
-    if not chosen.jobs:
+    jobs = list(state().store.get_many(chosen.ids))
+    show_chosen(jobs, chosen.left_out)
+    if not jobs:
         return
     if not yes and not sys.stdin.isatty():
         raise click.ClickException("there is no terminal to ask on; --yes skips the question")
     if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
         return
-    Progress(action, chosen.jobs).run()
+    Progress(action, jobs).run()
 
 
-def show_chosen(chosen: Chosen) -> None:
-    echo_line(f"{count_of(len(chosen.jobs))}:" if chosen.jobs else "no jobs", err=True)
-    for job in chosen.jobs[:SHOWN_JOBS]:
+def show_chosen(jobs: Sequence[Job], left_out: int) -> None:
+    echo_line(f"{count_of(len(jobs))}:" if jobs else "no jobs", err=True)
+    for job in jobs[:SHOWN_JOBS]:
         echo_line(f"  {job.id}  {job.status:9}  {short_title(job.name, job.command)}", err=True)
-    if len(chosen.jobs) > SHOWN_JOBS:
-        echo_line(f"  and {len(chosen.jobs) - SHOWN_JOBS} more", err=True)
-    if chosen.left_out:
-        message = f"skipped: {count_of(chosen.left_out)} already rerun"
-        echo_line(message, err=True)
+    if len(jobs) > SHOWN_JOBS:
+        echo_line(f"  and {len(jobs) - SHOWN_JOBS} more", err=True)
+    if left_out:
+        echo_line(f"skipped: {count_of(left_out)} already rerun", err=True)
 
 
 class Progress:

@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import Response, abort, current_app, request
 
+from tailboard.errors import check_seen
 from tailboard.job import Job
-from tailboard.saved_command import Param, SavedCommand
+from tailboard.saved_command import Param, SavedCommand, check_room, encode_command
 from tailboard.values import check_queue
 from tailboard.web.auth import visitor
 from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
@@ -67,6 +68,19 @@ def save_command(name: str, body: object, seen: str | None = None) -> bool:
         return state().store.saved.save(make_command(name, body), seen)
     except ValueError as error:
         abort(400, str(error))
+
+
+def check_command(name: str, body: object, seen: str | None = None) -> SavedCommand:
+    """The command that `save_command` would save; it raises the same errors, and saves nothing."""
+    try:
+        command = make_command(name, body)
+        known = {each.saved: each for each in state().store.saved.list()}
+        check_seen(name, seen, known[name].digest() if name in known else "")
+        sizes = {each.saved: len(encode_command(each)) for each in known.values()}
+        check_room(name, len(encode_command(command)), sizes)
+    except ValueError as error:
+        abort(400, str(error))
+    return command
 
 
 def make_command(name: str, body: object) -> SavedCommand:

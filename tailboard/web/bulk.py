@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from flask import abort
+from flask import Response, abort
 
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.status import FINISHED, Status
+from tailboard.web.long_answer import WHITE_SPACE, encode_json, long_answer, take_place
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
 
@@ -24,52 +27,87 @@ BULK_DONE = {"rerun": "run again", "cancel": "cancelled", "delete": "deleted"}
 
 
 class Chosen(NamedTuple):
-    """The jobs that filters select for an action, in the order in which to act on them."""
+    """The jobs that filters select for an action."""
 
-    jobs: list[Job]
+    ids: list[str]  # in the order in which to act on them
     left_out: int  # jobs that already have a rerun
     complete: bool  # False: the limit or the deadline was reached, and these are the newest jobs
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"ids": self.ids, "left_out": self.left_out, "complete": self.complete}
+
+
+Choosing = Generator[bytes, None, Chosen]  # white space whenever BULK_STEP jobs have been read
+
 
 def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
-    """Find at most `limit` jobs until the deadline, on the monotonic clock. 400 if the status is
-    one whose jobs do not allow the action."""
+    """Find at most `limit` jobs until the deadline, on the monotonic clock."""
+    choosing = find_chosen(query, limit, deadline)
+    while True:
+        try:
+            next(choosing)
+        except StopIteration as end:
+            chosen: Chosen = end.value
+            return chosen
+
+
+def choose_all(query: Bulk) -> Response:
+    """Find all jobs, however long it takes. 503 if too many clients follow logs or wait."""
+    take_place()
+    return long_answer(stream_all(query), "application/json")
+
+
+def stream_all(query: Bulk) -> Iterator[bytes]:
+    yield b""  # so that the headers are sent at once
+    chosen = yield from find_chosen(query, sys.maxsize, math.inf)
+    yield encode_json(chosen.as_dict())
+
+
+def check_status(query: Bulk) -> None:
+    """400 if the query selects jobs with a status that does not allow the action."""
     allowed = BULK_STATUSES[query.to]
     if query.status not in (None, *allowed):
         message = f"only such jobs can be {BULK_DONE[query.to]}"
         abort(400, f"status must be one of {', '.join(allowed)}: {message}")
-    statuses = [query.status] if query.status else allowed
-    found: dict[str, Job] = {}  # by ID, because a job that changes its status is listed twice
+
+
+def find_chosen(query: Bulk, limit: int, deadline: float) -> Choosing:
+    """As `choose`, step by step."""
+    found: dict[str, Status] = {}  # by ID, because a job that changes its status is listed twice
     complete = True
-    for status in statuses:
+    for status in [query.status] if query.status else BULK_STATUSES[query.to]:
         count = 0
         for page in iter_pages(status, query.queue, query.q, query.first_id(), query.by):
-            found |= {job.id: job for job in page}
+            found |= {job.id: job.status for job in page}
             count += len(page)
             if count > limit or time.monotonic() > deadline:
                 complete = False
                 break
-    jobs = sorted(found.values(), key=lambda job: job.id, reverse=True)
-    complete = complete and len(jobs) <= limit
-    return in_order(query.to, jobs[:limit], complete, deadline)
+            yield WHITE_SPACE
+    newest = sorted(found, reverse=True)[:limit]
+    complete = complete and len(newest) == len(found)
+    if query.to == "cancel":
+        # Queued jobs first: a worker that becomes free would start them.
+        running = [each for each in newest if found[each] is Status.RUNNING]
+        queued = [each for each in newest if found[each] is not Status.RUNNING]
+        return Chosen(queued + running, 0, complete)
+    if query.to == "delete" or not newest:
+        return Chosen(newest[::-1], 0, complete)
+    return (yield from without_rerun(newest, complete, deadline))
 
 
-def in_order(action: str, jobs: list[Job], complete: bool, deadline: float) -> Chosen:
-    """The jobs, which come newest first, in the order of the action. Reruns are queued in the order
-    of the old jobs. Queued jobs are cancelled before running ones: a worker that becomes free would
-    start them."""
-    if action == "cancel":
-        return Chosen(sorted(jobs, key=lambda job: job.status is Status.RUNNING), 0, complete)
-    if action == "delete" or not jobs:
-        return Chosen(jobs[::-1], 0, complete)
+def without_rerun(newest: list[str], complete: bool, deadline: float) -> Choosing:
+    """Those of the jobs, which come newest first, that have no rerun yet. They are rerun in the
+    order in which they were submitted."""
     again: set[str | None] = set()  # jobs that have a rerun, which is younger than the job
-    for page in iter_pages(None, None, "", jobs[-1].id):
+    for page in iter_pages(None, None, "", newest[-1]):
         again |= {job.rerun_of for job in page}
         if time.monotonic() > deadline:
             complete = False
             break
-    left = [job for job in jobs[::-1] if job.id not in again]
-    return Chosen(left, len(jobs) - len(left), complete)
+        yield WHITE_SPACE
+    left = [each for each in newest[::-1] if each not in again]
+    return Chosen(left, len(newest) - len(left), complete)
 
 
 def iter_pages(

@@ -29,10 +29,9 @@ class GrepPage:
     """One page of a search of all logs, newest jobs first. It ends when enough lines are found,
     when GREP_BYTES are searched, or when time is up. Then `next` says where to continue."""
 
-    def __init__(self, query: Grep, seconds: float, is_numbered: bool = True) -> None:
+    def __init__(self, query: Grep, seconds: float) -> None:
         self.query = query
         self.matcher = TextMatcher(query.q)
-        self.is_numbered = is_numbered  # whether lines get their numbers
         self.deadline = time.monotonic() + seconds
         self.hits: list[dict[str, Any]] = []
         self.more_in: list[str] = []  # IDs of jobs with `per_job` such lines, and perhaps more
@@ -115,7 +114,7 @@ class GrepPage:
         wanted = max(0, min(self.query.per_job - found, self.query.limit - len(self.hits)))
         lines, following = log.search(self.matcher, end, wanted, self.deadline, floor)
         self.bytes += max(0, end - (log.start if following is None else following))
-        patience = LINE_NUMBER_TIME if self.is_numbered else 0.0
+        patience = LINE_NUMBER_TIME if self.query.numbers else 0.0
         numbered = number_hits(log, lines[::-1], time.monotonic() + patience)[::-1]
         self.hits += [{"job": job_summary(job)} | line for line in numbered]
         found += len(lines)
@@ -134,4 +133,5 @@ class GrepPage:
             "more_in": self.more_in,
             "next": self.next,
             "searched": counts,
+            "unreadable": self.unreadable,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tailboard import workers
+from tailboard import __version__, workers
 from tailboard.values import age_of
 from tailboard.web.state import state
 from tailboard.web.views import some_names
@@ -27,6 +27,7 @@ def check_health() -> dict[str, Any]:
         "workers": len(alive),
         "oldest_queued_seconds": max((age_of(ids[0]) for ids in waiting.values()), default=None),
         "unreadable": len(store.unreadable()),
+        "version": __version__,
     }
 
 

@@ -21,7 +21,9 @@ def take_place() -> None:
         abort(503, "too many clients are following logs or waiting for jobs; try again later")
 
 
-def long_answer(body: Iterator[bytes], kind: str, headers: dict[str, str] | None = None) -> Response:
+def long_answer(
+    body: Iterator[bytes], kind: str, headers: dict[str, str] | None = None
+) -> Response:
     """The response to a request that has a follower's place, which is free again when the response
     ends or the client disconnects."""
     headers = (headers or {}) | NO_BUFFERING

@@ -250,6 +250,9 @@ class Listing(Filters):
     q: Filter = ""
     limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
     before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
+    id: Annotated[
+        str | None, text_field("^.+$", 24, "the beginning or the end of an ID, 1 to 24 characters")
+    ] = None
 
 
 class JobQuery(RequestModel):
@@ -318,7 +321,8 @@ class Grep(Filters):
 
     q: Needle
     limit: Annotated[int, DIGITS, int_field(1, 1_000)] = 100
-    per_job: Annotated[int, DIGITS, int_field(1, 1_000)] = 10
+    per_job: Annotated[int, DIGITS, int_field(1, 1_000_000_000)] = 10
+    numbers: Flag = True
     before: Annotated[
         str | None, text_field(PLACE, 70, "the value of `next`, or the ID of a job")
     ] = None
@@ -329,6 +333,7 @@ class Bulk(Filters):
 
     to: Literal["rerun", "cancel", "delete"] = Field(description="rerun, cancel or delete")
     q: Filter = ""
+    all: Flag = False
 
 
 class SavedParam(BaseModel):
@@ -354,6 +359,18 @@ class SavedRequest(JobRequest):
     cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
     zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"
     paused: Annotated[bool, Field(description="true or false")] = False
+
+
+class SavedListing(RequestModel):
+    """The parameters of GET /saved."""
+
+    env: Flag = False
+
+
+class SaveQuery(RequestModel):
+    """The parameters of PUT /saved/NAME."""
+
+    check: Flag = False
 
 
 class RunValues(RequestModel):

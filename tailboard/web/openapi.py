@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tailboard import __version__
 from tailboard.saved_command import SAVED_NAMES
 from tailboard.values import QUEUE_NAMES
 from tailboard.web.auth import needs_token
@@ -120,7 +121,7 @@ def describe_operations() -> dict[str, Any]:
         paths.setdefault(path, {})[method] = describe_operation(path, operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tailboard", "version": "1", "description": OVERVIEW},
+        "info": {"title": "Tailboard", "version": __version__, "description": OVERVIEW},
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,

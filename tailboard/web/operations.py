@@ -17,13 +17,16 @@ from tailboard.web.models import (
     Attention,
     Bulk,
     Grep,
+    JobQuery,
     Listing,
     LogQuery,
     PauseRequest,
     RequestModel,
     RunQuery,
     RunValues,
+    SavedListing,
     SavedRequest,
+    SaveQuery,
     Submission,
     TicketRequest,
 )
@@ -83,7 +86,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"200": "Jobs", "304": ""},
         description=(
             "A page can be short and still have a `next`, because at most 2,000 jobs are read for "
-            "it."
+            "it. With `id`: the jobs whose ID starts or ends with this text. Only `limit` and "
+            "`before` can be used with it."
         ),
         query=Listing,
     ),
@@ -102,7 +106,17 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         headers=["Location"],
     ),
     ("get", "/jobs/{job_id}"): Operation(
-        Access.TOKEN, id="getJob", tag="jobs", summary="Show a job", answers={"200": "Job"}
+        Access.TOKEN,
+        id="getJob",
+        tag="jobs",
+        summary="Show a job, or wait for its end",
+        answers={"200": "Job"},
+        description=(
+            "With `wait`, the response comes as soon as the job has ended, but after that many "
+            "seconds at the latest. White space precedes the JSON. The client counts as a follower "
+            "of a log: 503 if TAILBOARD_FOLLOWERS clients follow or wait."
+        ),
+        query=JobQuery,
     ),
     ("delete", "/jobs/{job_id}"): Operation(
         Access.TOKEN,
@@ -140,8 +154,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="jobs",
         summary="List the jobs to rerun, cancel or delete",
         answers={"200": "Chosen"},
-        description="This does not change the jobs: send one request per ID, in the order of "
-        "`ids`.",
+        description=(
+            "This does not change the jobs: send one request per ID, in the order of `ids`. "
+            "The response lists at most 2,000 jobs, and those that are found in 2 s. With `all=1` "
+            "it lists all jobs: white space precedes the JSON until they are found, and the client "
+            "counts as a follower of a log."
+        ),
         query=Bulk,
     ),
     ("get", "/names"): Operation(
@@ -224,6 +242,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="saved commands",
         summary="List saved commands",
         answers={"200": "SavedCommands", "304": ""},
+        description="`env` is left out unless `env=1` requests it.",
+        query=SavedListing,
     ),
     ("get", "/saved/{name}"): Operation(
         Access.TOKEN,
@@ -244,8 +264,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "201 if the name is new, 200 if it replaces a saved command. The body may also "
             "contain the fields that only responses have; they are ignored. 409 if there are too "
             "many saved commands. 412 with `If-Match`, if it has another ETag, and with "
-            "`If-None-Match: *`, if it exists."
+            "`If-None-Match: *`, if it exists. With `check=1` nothing is saved: the response is an "
+            "error, or 200 and the command as it would be saved."
         ),
+        query=SaveQuery,
         body=SavedRequest,
         conditional=True,
         headers=["Location", "ETag"],
@@ -307,7 +329,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"200": "Me"},
         description=(
             "`name` is null unless the request has a named token or a session key made for one. "
-            "`session` is null unless it has a session key."
+            "`session` is null unless it has a session key. `token` is the kind of the token, "
+            "`none` if the API needs none."
         ),
     ),
     ("post", "/sessions"): Operation(

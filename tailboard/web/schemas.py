@@ -12,6 +12,7 @@ from tailboard.job import WIRE, Job, JobOptions
 from tailboard.job_option import options_of
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
+from tailboard.web.me import Credential
 from tailboard.web.models import RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.saved_runs import RUN_FIELDS
@@ -91,11 +92,14 @@ def job_schemas() -> dict[str, Any]:
             jobs=array_of("ListedJob"),
             next=MAYBE_TEXT | {"description": "The `before` of the next page; null at the end."},
             skipped=COUNT
-            | {"description": "How many jobs with this status are newer than the page."},
+            | {
+                "description": "How many jobs with this status, or with this `id`, are newer than "
+                "the page."
+            },
             searched=COUNT
             | {
                 "description": "How many jobs with this status were searched for this page and "
-                "the pages before it, from the newest on."
+                "the pages before it, from the newest on; with `id`, how many IDs match."
             },
             counts=refer("Counts"),
             paused=array_of("Pause"),
@@ -187,6 +191,7 @@ def log_schemas() -> dict[str, Any]:
             more_in=TEXTS | {"description": "IDs of jobs that might have more such lines."},
             next=following,
             searched=refer("Searched"),
+            unreadable=TEXTS | {"description": "IDs of jobs whose logs cannot be read."},
         ),
         "Match": object_schema(offset=COUNT, line=line, text=TEXT),
         "Matches": object_schema(matches=array_of("Match"), next=following_offset),
@@ -226,10 +231,11 @@ def saved_schemas() -> dict[str, Any]:
         "runs": array_of("SavedRun"),
         "skipped": refer("Skipped"),
     }
-    listed = {name: command[name] for name in command if name != "env"}
+    listed = object_schema(**{name: command[name] for name in command if name != "env"})
+    listed["properties"]["env"] = command["env"] | {"description": "With `env=1`."}
     return {
         "SavedCommand": object_schema(**command),
-        "ListedCommand": object_schema(**listed),
+        "ListedCommand": listed,
         "SavedCommands": object_schema(saved=array_of("ListedCommand")),
         "SavedRun": object_schema(**field_schemas(Job, RUN_FIELDS)),
         "Skipped": object_schema(count=COUNT, last_at=TIME, for_job=MAYBE_TEXT),
@@ -254,10 +260,12 @@ def service_schemas() -> dict[str, Any]:
             name=MAYBE_TEXT,
             named={"type": "boolean", "description": "Does the API accept named tokens?"},
             session={"anyOf": [refer("SessionEnd"), {"type": "null"}]},
+            token={"enum": list(Credential)},
+            version=TEXT,
         ),
         "Session": object_schema(key=TEXT, expires_at=TIME, name=MAYBE_TEXT),
         "SessionEnd": object_schema(expires_at=TIME),
-        "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT),
+        "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT, version=TEXT),
         "Storage": store,
         "Workers": object_schema(
             workers=array_of("Worker"),
@@ -272,6 +280,7 @@ def service_schemas() -> dict[str, Any]:
             workers=COUNT,
             oldest_queued_seconds={"type": ["number", "null"]},
             unreadable=COUNT,
+            version=TEXT,
         ),
     }
 
@@ -313,7 +322,7 @@ def without_default(schema: dict[str, Any]) -> dict[str, Any]:
     schema = dict(schema)
     default = schema.pop("default", None)
     if default not in (None, False, ""):
-        schema["description"] += f"; default: {default}"
+        schema["description"] += f"; default: {int(default) if default is True else default}"
     return schema
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from flask import Response, abort, g, jsonify
 
@@ -59,14 +58,3 @@ def end_session() -> None:
     if session is None:
         abort(404, "this request has no session key, so there is no session to end")
     state().store.sessions.end(session.key_sha256)
-
-
-def describe_visitor() -> dict[str, Any]:
-    """Whose token or session the request has."""
-    session = current_session()
-    named: NamedToken | None = g.get("named_token")
-    return {
-        "name": named.name if named else None,
-        "named": bool(state().settings.tokens),
-        "session": {"expires_at": session.expires_at} if session else None,
-    }

@@ -15,6 +15,7 @@ from tailboard.values import utc
 from tailboard.web.state import state
 from tailboard.workers import Pause
 
+ShownCommand = tuple[dict[str, Any], dict[str, str]]  # the body and the headers of a response
 NAMES_SHOWN = 5  # queues named in one sentence
 
 
@@ -59,6 +60,11 @@ def whole_command(command: SavedCommand) -> dict[str, Any]:
     saved, name = state().store.saved, command.saved
     state().saved_runs.forget_deleted()
     return whole_state(SavedState(command, saved.load_schedule(name), saved.runs(name)))
+
+
+def shown_command(command: SavedCommand) -> ShownCommand:
+    """The same with the ETag of its definition, for If-Match."""
+    return whole_command(command), {"ETag": f'"{command.digest()}"'}
 
 
 def whole_commands() -> list[dict[str, Any]]:

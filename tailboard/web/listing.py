@@ -1,0 +1,59 @@
+"""The list of jobs: a page of it, or the jobs that a part of an ID may mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import abort
+
+from tailboard.job import shorten
+from tailboard.web.models import Filters, Listing
+from tailboard.web.state import state
+from tailboard.web.views import pauses_by_queue, shown_job
+
+
+def list_jobs(query: Listing) -> dict[str, Any]:
+    """A page of the jobs that the filters select, newest first."""
+    store = state().store
+    jobs, following = store.list(
+        query.status,
+        query.queue,
+        query.q,
+        query.limit,
+        query.before,
+        query.first_id(),
+        short=True,
+        by=query.by,
+    )
+    pauses, counts = pauses_by_queue(), store.counts()
+    total = counts[query.status] if query.status else sum(counts.values())
+    return {
+        "jobs": [shown_job(job, pauses) for job in jobs],
+        "next": following,
+        "skipped": store.count_since(query.before, query.status) if query.before else 0,
+        "searched": store.count_since(following, query.status) if following else total,
+        "counts": counts,
+        "paused": list(pauses.values()),
+    }
+
+
+def find_jobs(part: str, query: Listing) -> dict[str, Any]:
+    """A page of the jobs whose ID starts or ends with `part`, newest first. 400 if the query has
+    filters, too."""
+    filters = {*Filters.model_fields, "q"}
+    for name in Listing.model_fields:
+        if name in filters & query.model_fields_set:
+            abort(400, f"use only one of id and {name}")
+    store = state().store
+    matching = sorted(store.find(part), reverse=True)
+    older = [each for each in matching if query.before is None or each < query.before]
+    page = older[: query.limit]
+    pauses = pauses_by_queue()
+    return {
+        "jobs": [shown_job(shorten(job), pauses) for job in store.get_many(page)],
+        "next": page[-1] if len(older) > len(page) else None,
+        "skipped": len(matching) - len(older),
+        "searched": len(matching),
+        "counts": store.counts(),
+        "paused": list(pauses.values()),
+    }
