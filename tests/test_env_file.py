@@ -1,4 +1,5 @@
-"""The file `.env`: what the programs read from it, and which files they refuse."""
+"""The file `.env`: what the programs read from it, and which files they refuse. That all three read
+it is tested in test_install.py."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Processes, free_port, wait_until
+from conftest import ROOT, Processes
 
 from tailboard.env_file import env_file_names, load_env_file
 
@@ -101,23 +102,6 @@ def test_a_file_of_another_user_is_refused(env_file: Path) -> None:
     shutil.chown(env_file, 12345)
     with pytest.raises(ValueError, match="belongs to 12345, who can run commands as root"):
         load_env_file()
-
-
-def test_all_programs_read_the_file_and_log_where_it_is(
-    processes: Processes, tmp_path: Path
-) -> None:
-    api, page = free_port(), free_port()
-    (tmp_path / ".env").write_text(
-        f"TAILBOARD_BIND=127.0.0.1:{api}\nTAILBOARD_API=http://127.0.0.1:{api}\n"
-    )
-    env = {"FLASK_SKIP_DOTENV": "0"}
-    health = f"http://127.0.0.1:{api}/healthz"
-    processes.serve(health, sys.executable, str(ROOT / "api.py"), home=tmp_path, **env)
-    processes.start(sys.executable, str(ROOT / "worker.py"), home=tmp_path, **env)
-    streamlit = ["-m", "streamlit", "run", str(ROOT / "dashboard.py"), f"--server.port={page}"]
-    processes.start(sys.executable, *streamlit, home=tmp_path, **env)
-    said = f"ettings from {tmp_path}/.env\n"
-    wait_until(lambda: processes.text().count(said) == 3, describe=processes.text)
 
 
 def test_a_bad_file_prevents_the_start(processes: Processes, tmp_path: Path) -> None:
