@@ -20,6 +20,7 @@ A job is a folder. Its state is the folder that it is in, and every transition i
     ID/job.json      the job as it was submitted: written once      by the process that submits it
        journal       what happened: lines, only ever appended       by the holder of its flock
        output.log    the job's output, unmodified                   by the job
+       script        the command, if it begins with #!              by the worker, before each start
        times         (time, size) samples of the log                by its supervisor
        cancel        a request to cancel the job                    by anybody
 
@@ -51,7 +52,7 @@ Which file of tailboard/ contains what:
     files.py, values.py             writing and locking files; IDs, times, checks
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
     machines/    several machines: Redis, each machine's spool, the relay between them
-    run/         a job at work: the shim, supervision, signals, the webhook
+    run/         a job at work: its environment, the shim, supervision, signals, the webhook
     web/         what the API's routes use      cli/    the commands      page/    the page
 
 This module must not import the roles (api, worker, dashboard), Flask or Streamlit. It imports

@@ -42,6 +42,7 @@ from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
 from tailboard.slices import SlicedWork
 from tailboard.status import Status
+from tailboard.titles import short_title
 from tailboard.values import RESOURCE_ERRNOS
 from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo
@@ -340,7 +341,8 @@ def describe_no_start(error: Exception, job: Job) -> str:
 
 
 def log_claimed(job: Job) -> None:
-    log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, job.name or job.command)
+    title = short_title(job.name, job.command)
+    log.info("claimed job=%s attempt=%d name=%r", job.id, job.attempt, title)
 
 
 @click.command(context_settings={"show_default": True})

@@ -143,9 +143,9 @@ def make_empty(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
-def write_new(path: str, content: bytes) -> None:
+def write_new(path: str, content: bytes, mode: int = 0o600) -> None:
     """Make a file with this content and fsync it; FileExistsError if the path exists."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with open(fd, "wb") as file:
         file.write(content)
         file.flush()

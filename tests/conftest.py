@@ -707,6 +707,10 @@ class SmallDisk:
             while True:
                 file.write(bytes(1 << 12))
 
+    def release(self, size: int) -> None:
+        """Free this many bytes of a full disk."""
+        os.truncate(self.filler, self.filler.stat().st_size - size)
+
     def fill_inodes(self) -> None:
         with suppress(OSError):
             for number in range(1_000_000):

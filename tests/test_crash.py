@@ -197,6 +197,13 @@ def is_retried_later(case: Case) -> Callable[[], None]:
     return check
 
 
+def is_a_script(case: Case) -> Callable[[], None]:
+    """Its file is written before the start of each attempt."""
+    line = f"echo $JOB_ID.$JOB_ATTEMPT >>{case.tally}; exit $((JOB_ATTEMPT + 3))"
+    case.submit(f"#!/bin/sh -e\n{line}\n", retries=1)
+    return lambda: case.check(Status.FAILED, 5, attempts=2)
+
+
 def times_out(case: Case) -> Callable[[], None]:
     os.mkfifo(case.place / "never")
     job = case.tallying(f"exec cat {case.place}/never", timeout=0.3)
@@ -263,6 +270,7 @@ def never_started(case: Case) -> Callable[[], None]:
         ends,
         is_retried,
         is_retried_later,
+        is_a_script,
         times_out,
         cannot_start,
         has_no_shell,

@@ -18,6 +18,7 @@ from tailboard.files import (
     lock_file,
     open_regular,
     read_small,
+    write_new,
 )
 from tailboard.folder.job_folders import JobFolders, fill_finished
 from tailboard.job import Job
@@ -120,6 +121,15 @@ class Claim(AbstractContextManager["Claim"]):
             if size and os.pread(out.fileno(), 1, size - 1) != b"\n":
                 out.write(b"\n")
             out.write(f"{line}\n".encode(errors="replace"))
+
+    def write_script(self, content: bytes) -> str:
+        """Store the job's command as a file that can be run; returns its path. It replaces the file
+        of an earlier attempt, of which a process may still be reading the old one."""
+        path = f"{self.folder}/script"
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        write_new(path, content, 0o700)
+        return path
 
     # While it runs
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from tailboard.folder.claim import Claim
+from tailboard.run.script import command_words
 
 SHELL = "/bin/sh"  # the program that runs the shim
 SHIM_PATH = b"/usr/bin:/bin"  # the shim's PATH, to find `sleep`
@@ -71,8 +72,7 @@ def spawn(claim: Claim, env: Mapping[bytes, bytes]) -> subprocess.Popen[bytes]:
 
 def start_shim(claim: Claim, env: Mapping[bytes, bytes], gate: int) -> subprocess.Popen[bytes]:
     """A shim that waits at this gate, the reading end of a pipe."""
-    command = claim.job.command
-    words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+    words = command_words(claim)
     with claim.open_log_for_append() as out:
         return subprocess.Popen(
             **shim_options(words, env),

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from tailboard.job import Job
+from tailboard.titles import short_title
 
 log = logging.getLogger("worker")
 
@@ -64,7 +65,8 @@ def webhook_body(job: Job) -> dict[str, Any]:
     code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
     fields = job.as_dict()
     why = f": {fields['reason']}" if fields["reason"] else ""
-    text = f"{job.name or job.command} {job.status}{code}{why} (job {job.id})"
+    title = short_title(job.name, job.command)
+    text = f"{title} {job.status}{code}{why} (job {job.id})"
     if job.hint:
         text += f"\n{job.hint}"
     del fields["env"]  # it can contain secrets
