@@ -176,9 +176,9 @@ def test_a_terminal_shows_the_hint_below_its_job(job_maker: JobMaker, processes:
     job_maker.storage.pauses.pause(BY_HAND, "freeze", "anna")
     job_maker.queued(name="next")
     lines = on_a_terminal(processes, 80, "jobs").splitlines()
-    assert re.search(r"  queued            \d+s         next$", lines[0]), lines[0]
+    assert re.search(r"  queued +\d+s +next$", lines[0]), lines[0]
     assert lines[1] == "    its queue is paused by anna: freeze"
-    assert re.search(r"  failed       1   \d+s     \d+s  deploy 本番$", lines[2]), lines[2]
+    assert re.search(r"  failed       1 +\d+s +\d+s  deploy 本番$", lines[2]), lines[2]
     assert lines[3].startswith("    error: 長い") and lines[3].endswith("…")
     assert len(lines[3].encode("gb18030")) <= 80, "wide characters take two columns"
     piped = processes.start(sys.executable, "-m", "flask", "jobs")
