@@ -55,14 +55,14 @@ class Client(HttpClient):
     # --- Jobs ---
 
     def submit(
-        self, command: str | Sequence[str], *, key: str | None = None, **options: Any
+        self, command: str | Sequence[str], *, idempotency_key: str | None = None, **options: Any
     ) -> Json:
         """Submit a job and return it. `command`: a shell command line, or a program with its
         arguments. `options`: the fields of POST /jobs, such as name, queue, cwd, env, timeout,
-        retries, not_before. `key`: an Idempotency-Key; calls with the same key submit one job."""
+        retries, not_before. Calls with the same `idempotency_key` submit one job."""
         body = {"command": command if isinstance(command, str) else list(command)}
         body |= {name: value for name, value in options.items() if value is not None}
-        return self._job("POST", "/jobs", body=body, key=key or new_key())
+        return self._job("POST", "/jobs", body=body, key=idempotency_key or new_key())
 
     def job(self, job_id: str) -> Json:
         """A job with its attempts. ApiError with status 404 if it does not exist."""
@@ -125,9 +125,9 @@ class Client(HttpClient):
                 raise
         return job  # an earlier try has cancelled it, but its response was lost
 
-    def rerun(self, job_id: str, *, key: str | None = None) -> Json:
-        """Submit a job like this one, and return the new job. `key`: as in `submit`."""
-        return self._job("POST", f"{job_path(job_id)}/rerun", key=key or new_key())
+    def rerun(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
+        """Submit a job like this one, and return the new job. `idempotency_key`: as in `submit`."""
+        return self._job("POST", f"{job_path(job_id)}/rerun", key=idempotency_key or new_key())
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with its log."""
@@ -247,14 +247,16 @@ class Client(HttpClient):
         name: str,
         values: Mapping[str, str] | None = None,
         *,
-        key: str | None = None,
+        idempotency_key: str | None = None,
         submitted_by: str | None = None,
     ) -> Json:
         """Submit a job of a saved command with these values of its params, and return the job.
-        `key`: as in `submit`."""
+        `idempotency_key`: as in `submit`."""
         query = {"submitted_by": submitted_by}
         path = f"{saved_path(name)}/run"
-        return self._job("POST", path, query=query, body=dict(values or {}), key=key or new_key())
+        return self._job(
+            "POST", path, query=query, body=dict(values or {}), key=idempotency_key or new_key()
+        )
 
     # --- Queues and the server ---
 

@@ -47,7 +47,6 @@ commands = Commands()
 )
 @click.option(
     "--idempotency-key",
-    "key",
     metavar="KEY",
     help="Submit only one job for this key, however often the command is repeated.",
 )
@@ -55,7 +54,7 @@ commands = Commands()
 def submit_command(
     words: tuple[str, ...],
     env: tuple[str, ...],
-    key: str | None,
+    idempotency_key: str | None,
     follow: bool,
     wait: bool,
     **given: Any,
@@ -67,7 +66,8 @@ def submit_command(
     script on standard input, whose first line can be #!/usr/bin/env python3."""
     command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
-    job = client(writes=True).submit(command, key=key, submitted_by=submitter(), **given)
+    given |= {"submitted_by": submitter(), "idempotency_key": idempotency_key}
+    job = client(writes=True).submit(command, **given)
     print_submitted(job, follow, wait)
 
 
