@@ -19,7 +19,7 @@ PLACES = "places"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:
-    """An option of `flask submit` and `flask save`, which is named like the field."""
+    """An option of `tailboard submit` and `tailboard save`, which is named like the field."""
 
     help: str | None = None
     metavar: str | None = None  # None: click's own name of the type
