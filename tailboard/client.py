@@ -137,6 +137,8 @@ class Client(HttpClient):
         """The jobs to which an action on many jobs applies: `ids`, in the order in which to act on
         them, and `left_out`, how many were already rerun. `action`: rerun, cancel or delete.
         `filters`: status, queue, q, since, by. This changes no job."""
+        # This shows soon whether the server responds: the list may take longer.
+        self.me()
         query = {**filters, "to": action, "all": 1}
         return self.json("GET", "/bulk", "ids", "left_out", query=query, is_long=True)
 

@@ -82,7 +82,7 @@ class JobOptions:
         check=is_queue_name,
         allowed=QUEUE_NAMES,
         limits={"pattern": f"^{QUEUE_RE.pattern}$", "max_length": 32},
-        command_line=CommandLine(),
+        command_line=CommandLine(help="The queue to wait in (default: default)."),
         form=FormField(),
     )
     cwd: str | None = option(  # None: the worker's own folder
@@ -102,7 +102,9 @@ class JobOptions:
         record_check=is_object,
         allowed="an object of strings, at most 64 KiB in total; names may not begin with JOB_ or "
         "TAILBOARD_",
-        command_line=CommandLine(help="Can be given several times.", metavar="K=V"),
+        command_line=CommandLine(
+            help="A variable of its environment. Can be given several times.", metavar="K=V"
+        ),
         form=FormField(),
     )
     timeout: float | int | None = option(
@@ -112,7 +114,7 @@ class JobOptions:
         allowed="a number of seconds above 0 and up to 1,000,000,000",
         limits={"gt": 0, "le": 1e9},
         meaning="Seconds that an attempt may run before it is ended.",
-        command_line=CommandLine(help="Seconds."),
+        command_line=CommandLine(help="Seconds that it may run before it is ended.", metavar="S"),
         form=FormField(error="The timeout must be a number of seconds."),
     )
     retries: int = option(
@@ -121,7 +123,9 @@ class JobOptions:
         check=is_count,
         allowed="a whole number from 0 to 100",
         limits={"ge": 0, "le": 100},
-        command_line=CommandLine(),
+        command_line=CommandLine(
+            help="How often to run it again if it fails (default: 0).", metavar="N"
+        ),
         form=FormField(error="Retries must be a whole number."),
     )
     retry_delay: float | int = option(

@@ -19,9 +19,9 @@ PLACES = "places"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:
-    """An option of `tailboard submit` and `tailboard save`, which is named like the field."""
+    """An option of `tailboard submit` and `save`, which is named like the field."""
 
-    help: str | None = None
+    help: str
     metavar: str | None = None  # None: click's own name of the type
 
 

@@ -50,7 +50,7 @@ from tailboard.status import FINISHED, Status  # noqa: E402
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-pytest_plugins = ["page_site"]
+pytest_plugins = ["page_site", "command_site"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,6 +20,8 @@ class Proxy:
         self.flows.set()
         self.delay = 0.0  # seconds for each piece
         self.drops_answers = threading.Event()  # if set, responses and their connections are lost
+        self.loses = b""  # the response to the next request that begins so is lost, once
+        self.holds = b""  # a request that begins so is not forwarded
         self.closing = threading.Event()
         self.abandoned = 0.0  # connections made before this time no longer carry anything
         self.guard = threading.Lock()
@@ -80,6 +82,7 @@ class Proxy:
         )  # select does not support descriptors above 1023
         for end in others:
             poller.register(end, select.POLLIN)
+        is_losing = False
         with client, server, suppress(OSError):
             while not self.closing.is_set():
                 for number, _ in poller.poll(200):
@@ -88,9 +91,14 @@ class Proxy:
                     self.flows.wait()
                     if self.delay:
                         self.closing.wait(self.delay)
-                    if begun < self.abandoned:
+                    is_request = ready is client
+                    is_held = is_request and self.holds and data.startswith(self.holds)
+                    if begun < self.abandoned or is_held:
                         self.closing.wait()
                         return
-                    if not data or (ready is server and self.drops_answers.is_set()):
+                    if is_request and self.loses and data.startswith(self.loses):
+                        is_losing, self.loses = True, b""
+                    is_lost = not is_request and (is_losing or self.drops_answers.is_set())
+                    if not data or is_lost:
                         return
                     other.sendall(data)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
-from click.testing import Result
-from conftest import ROOT, JobMaker, Site, clean_environment
-from flask.testing import FlaskClient
+from command_site import HEEDS_CTRL_C, USER, Tailboard
+from conftest import BY_HAND, ROOT, JobMaker, Site
+from proxy import Proxy
 from web import is_problem
 
 import api
@@ -21,15 +23,6 @@ from api import create_app
 from tailboard.job import Job
 from tailboard.status import Status
 from tailboard.web import bulk
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(job_maker: JobMaker) -> Run:
-    """Runs a `flask` command without a terminal."""
-    runner = create_app({"STORAGE": job_maker.folder}).test_cli_runner()
-    return lambda *words: runner.invoke(args=list(words))
 
 
 def failed(job_maker: JobMaker, count: int, **fields: Any) -> list[str]:
@@ -134,49 +127,50 @@ def test_jobs_can_be_listed_since_a_time(site: Site) -> None:
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def test_all_failed_jobs_are_run_again_in_order(run: Run, job_maker: JobMaker) -> None:
-    jobs = failed(job_maker, 3)
-    job_maker.ended()
-    done = run("rerun", "--status", "failed", "--since", "1d", "--yes")
+def test_all_failed_jobs_are_run_again_in_order(tailboard: Tailboard) -> None:
+    jobs = failed(tailboard.job_maker, 3)
+    tailboard.job_maker.ended()
+    done = tailboard("rerun", "--status", "failed", "--since", "1d", "--yes")
     assert done.exit_code == 0
     assert done.stderr.startswith("3 jobs:\n") and "3 jobs are run again\n" in done.stderr
-    new = [job_maker.storage.get(job_id) for job_id in done.stdout.split()]
+    assert f"  {jobs[0]}  failed     true\n" in done.stderr
+    new = [tailboard.storage.get(job_id) for job_id in done.stdout.split()]
     assert [job.rerun_of for job in new] == jobs and new == sorted(new, key=lambda job: job.id)
+    assert {job.submitted_by for job in new} == {USER}
 
 
-def test_a_repeated_rerun_runs_nothing_twice(run: Run, job_maker: JobMaker) -> None:
+def test_a_repeated_rerun_runs_nothing_twice(tailboard: Tailboard) -> None:
     """Not even the reruns or their jobs, if the reruns have also failed."""
+    storage, job_maker = tailboard.storage, tailboard.job_maker
     jobs = failed(job_maker, 2)
-    assert run("rerun", jobs[0]).exit_code == 0
-    first = run("rerun", "--status", "failed", "--yes")
+    assert tailboard("rerun", jobs[0]).exit_code == 0
+    first = tailboard("rerun", "--status", "failed", "--yes")
     assert "1 job:" in first.stderr and "skipped: 1 job already rerun" in first.stderr
-    again = run("rerun", "--status", "failed", "--yes")
+    again = tailboard("rerun", "--status", "failed", "--yes")
     assert (again.exit_code, again.stdout) == (0, "")
     assert again.stderr == "no jobs\nskipped: 2 jobs already rerun\n"
-    for job in job_maker.storage.list(Status.QUEUED)[0]:
+    for job in storage.list(Status.QUEUED)[0]:
         job_maker.finish(job_maker.start(job), Status.FAILED)
-    newest = run("rerun", "--status", "failed", "--yes")
+    newest = tailboard("rerun", "--status", "failed", "--yes")
     assert len(newest.stdout.split()) == 2
     assert sorted(filter(None, reruns(job_maker)[-2:])) == sorted(
-        job.id for job in job_maker.storage.list(Status.FAILED)[0][:2]
+        job.id for job in storage.list(Status.FAILED)[0][:2]
     )
 
 
-def test_two_reruns_at_once_run_each_job_once(job_maker: JobMaker) -> None:
-    jobs = failed(job_maker, 15)
-    command = [sys.executable, "-m", "flask", "rerun", "--status", "failed", "--yes"]
+def test_two_reruns_at_once_run_each_job_once(on_folder: Tailboard) -> None:
+    jobs = failed(on_folder.job_maker, 15)
     both = [
         subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=clean_environment(job_maker.folder),
+            [sys.executable, "-m", "tailboard", "rerun", "--status", "failed", "--yes"],
+            env={**os.environ, **on_folder.env, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         for _ in range(2)
     ]
     assert [each.wait(60) for each in both] == [0, 0]
-    assert sorted(filter(None, reruns(job_maker))) == jobs
+    assert sorted(filter(None, reruns(on_folder.job_maker))) == jobs
 
 
 def test_the_page_and_a_command_share_the_key_of_a_rerun(site: Site) -> None:
@@ -188,72 +182,78 @@ def test_the_page_and_a_command_share_the_key_of_a_rerun(site: Site) -> None:
     assert len(made) == 1
 
 
-def test_a_clients_key_cannot_prevent_a_rerun(
-    run: Run, job_maker: JobMaker, client: FlaskClient
-) -> None:
-    [job_id] = failed(job_maker, 1)
-    headers = {"Idempotency-Key": f"rerun {job_id}"}
-    taken = client.post("/jobs", json={"command": "true", "queue": "by-hand"}, headers=headers)
-    assert taken.status_code == 201
-    done = run("rerun", "--status", "failed", "--yes")
-    assert done.exit_code == 0
-    assert done.stdout.split() != [taken.get_json()["id"]]
-    assert job_maker.storage.get(done.stdout.strip()).rerun_of == job_id
+def test_a_clients_key_cannot_prevent_a_rerun(tailboard: Tailboard) -> None:
+    [job_id] = failed(tailboard.job_maker, 1)
+    taken = tailboard("submit", "--idempotency-key", f"rerun {job_id}", "true").stdout
+    done = tailboard("rerun", "--status", "failed", "--yes")
+    assert done.exit_code == 0 and done.stdout != taken
+    assert tailboard.storage.get(done.stdout.strip()).rerun_of == job_id
 
 
-def test_all_queued_and_running_jobs_are_cancelled(run: Run, job_maker: JobMaker) -> None:
+def test_all_queued_and_running_jobs_are_cancelled(tailboard: Tailboard) -> None:
+    storage, job_maker = tailboard.storage, tailboard.job_maker
     kept = job_maker.queued(queue="other").id
     held, waiting = job_maker.running(), job_maker.queued()
-    done = run("cancel", "--queue", "by-hand", "--yes")
+    done = tailboard("cancel", "--queue", BY_HAND, "--yes")
     assert (done.exit_code, done.stdout.split()) == (0, [waiting.id, held.job.id])
-    assert held.cancel_requested and job_maker.storage.status(waiting.id) is Status.CANCELLED
-    assert job_maker.storage.status(kept) is Status.QUEUED
-    held.release()
+    assert held.cancel_requested and storage.get(waiting.id).reason == f"cancelled by {USER}"
+    assert storage.status(kept) is Status.QUEUED
+    job_maker.finish(held)
 
 
-def test_failures_of_a_bulk_command_are_reported_at_the_end(run: Run, job_maker: JobMaker) -> None:
-    first, second, third = failed(job_maker, 3, name="deploy")
-    with open(job_maker.log(second).parent / "journal") as journal:
+def test_failures_of_a_bulk_command_are_reported_at_the_end(tailboard: Tailboard) -> None:
+    first, second, third = failed(tailboard.job_maker, 3, name="deploy")
+    with open(tailboard.job_maker.log(second).parent / "journal") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
-        done = run("delete", "--q", "DEPLOY", "--yes")
+        done = tailboard("delete", "--q", "DEPLOY", "--yes")
     assert (done.exit_code, done.stdout.split()) == (1, [first, third])
     reported = f"2 jobs are deleted, 1 not\n{second}: job {second} is being recorded; try again\n"
     assert done.stderr.endswith(reported)
-    assert [job.id for job in job_maker.storage.list()[0]] == [second]
+    assert [job.id for job in tailboard.storage.list()[0]] == [second]
+
+
+def test_more_jobs_than_one_response_of_the_page_lists_are_deleted(
+    on_folder: Tailboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "BULK_LIMIT", 3)
+    monkeypatch.setattr(api, "BULK_TIME", 0.0)
+    monkeypatch.setattr(bulk, "BULK_STEP", 2)
+    jobs = failed(on_folder.job_maker, 7)
+    assert on_folder("delete", "--status", "failed", "--yes").stdout.split() == jobs
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "sentence", "code"),
     [
-        (["rerun"], "give an ID, or options such as --status failed --since 1d"),
-        (["delete", "2026", "--status", "failed"], "not both"),
+        ("rerun", "give an ID, or options such as --status failed --since 1d", 2),
+        ("delete 2026 --status failed", "not both", 2),
         (
-            ["delete", "--status", "failed"],
+            "delete --status failed",
             "there is no terminal to ask on; --yes skips the question",
+            1,
         ),
-        (["cancel", "--status", "failed", "--yes"], "status must be one of queued, running"),
-        (["rerun", "--since", "x", "--yes"], "since must be like 30s"),
+        ("cancel --status failed --yes", "status must be one of queued, running", 1),
+        ("rerun --since x --yes", "since must be like 30s", 1),
     ],
 )
 def test_a_bulk_command_that_cannot_begin_fails_with_one_sentence(
-    run: Run, job_maker: JobMaker, words: list[str], sentence: str
+    tailboard: Tailboard, words: str, sentence: str, code: int
 ) -> None:
-    [job_id] = failed(job_maker, 1)
-    reported = run(*words)
-    assert reported.exit_code == 1 and sentence in reported.stderr
-    assert [job.id for job in job_maker.storage.list()[0]] == [job_id]
+    [job_id] = failed(tailboard.job_maker, 1)
+    reported = tailboard(*words.split())
+    assert reported.exit_code == code and sentence in reported.stderr
+    assert [job.id for job in tailboard.storage.list()[0]] == [job_id]
 
 
-def test_a_bulk_command_asks_on_a_terminal(job_maker: JobMaker) -> None:
-    failed(job_maker, 12)
+def test_a_bulk_command_asks_on_a_terminal(on_folder: Tailboard) -> None:
+    failed(on_folder.job_maker, 12)
 
     def answer(text: bytes) -> str:
         terminal, theirs = pty.openpty()
         os.write(terminal, text)
         done = subprocess.run(
-            [sys.executable, "-m", "flask", "delete", "--status", "failed"],
-            cwd=ROOT,
-            env=clean_environment(job_maker.folder),
+            [sys.executable, "-m", "tailboard", "delete", "--status", "failed"],
+            env={**os.environ, **on_folder.env, "PYTHONPATH": str(ROOT)},
             stdin=theirs,
             capture_output=True,
             text=True,
@@ -266,6 +266,59 @@ def test_a_bulk_command_asks_on_a_terminal(job_maker: JobMaker) -> None:
 
     reported = answer(b"n\n")
     assert reported.startswith("12 jobs:\n") and "  and 2 more\nDelete them? [y/N]: " in reported
-    assert len(job_maker.storage.list()[0]) == 12
+    assert len(on_folder.storage.list()[0]) == 12
     assert answer(b"y\n").endswith("12 jobs are deleted\n")
-    assert job_maker.storage.list()[0] == []
+    assert on_folder.storage.list()[0] == []
+
+
+# --- The commands and a server that does not respond ----------------------------------------------
+
+
+@pytest.fixture
+def proxy(command_site: Site) -> Iterator[Proxy]:
+    """A connection to the server of `on_server` that a test can disturb."""
+    with closing(Proxy(int(command_site.url.rpartition(":")[2]))) as proxy:
+        yield proxy
+
+
+def through(proxy: Proxy) -> dict[str, str]:
+    return {"TAILBOARD_API": f"http://127.0.0.1:{proxy.port}"}
+
+
+def test_a_deletion_whose_response_was_lost_is_done(on_server: Tailboard, proxy: Proxy) -> None:
+    jobs = failed(on_server.job_maker, 1)
+    proxy.loses = b"DELETE"
+    done = on_server("delete", jobs[0], **through(proxy))
+    assert (done.exit_code, done.stdout.split(), done.stderr) == (0, jobs, "")
+    assert on_server.storage.list()[0] == []
+
+
+def test_an_action_on_many_jobs_ends_with_the_server(
+    on_server: Tailboard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reports what it has done."""
+    monkeypatch.setattr("tailboard.cli.target.PATIENCE", 1.0)
+    first, second, third = failed(on_server.job_maker, 3)
+    proxy.holds = f"DELETE /jobs/{second}".encode()
+    done = on_server("delete", "--status", "failed", "--yes", **through(proxy))
+    assert (done.exit_code, done.stdout.split()) == (1, [first])
+    url = through(proxy)["TAILBOARD_API"]
+    reported = f"1 job is deleted, 2 not\ninterrupted: the server at {url} does not respond\n"
+    assert done.stderr.endswith(reported)
+    assert on_server.storage.status(third) is Status.FAILED
+
+
+def test_an_interrupted_action_reports_what_it_has_done(on_server: Tailboard, proxy: Proxy) -> None:
+    first, second, _ = failed(on_server.job_maker, 3)
+    proxy.holds = f"DELETE /jobs/{second}".encode()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEEDS_CTRL_C, "delete", "--status", "failed", "--yes"],
+        env={**os.environ, **on_server.env, **through(proxy), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == f"{first}\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1].endswith("1 job is deleted, 2 not\n")
+    assert process.returncode == 130

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from command_site import HEEDS_CTRL_C, Tailboard
 from conftest import JobMaker, Processes, Site, wait_until
 from web import UNKNOWN, is_problem
 
@@ -270,50 +270,52 @@ def test_a_search_continues_when_a_log_shrinks_or_grows_meanwhile(
     held.release()
 
 
-# --- flask grep -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def flask_grep(local: JobMaker) -> Callable[..., Result]:
-    runner = create_app({"STORAGE": local.folder}).test_cli_runner()
-    return lambda *words: runner.invoke(args=["grep", *words])
+# --- tailboard grep -------------------------------------------------------------------------------
 
 
 def test_grep_prints_every_line_with_its_job(
-    local: JobMaker, flask_grep: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    tailboard: Tailboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grep_command, "GREP_COMMAND_LINES", 2)
-    old = local.ended(b"needle 1\r50%\r\n", command="echo\nx")
-    new = local.ended(b"needle 2\nneedle 3\nneedle 4\n", Status.FAILED, name="deploy")
+    monkeypatch.setattr(grep_command, "PAGE_LINES", 2)
+    job_maker = tailboard.job_maker
+    old = job_maker.ended(b"needle 1\r50%\r\n", command="echo\nx")
+    content = b"needle 2\nneedle 3\nneedle 4\n"
+    new = job_maker.ended(content, Status.FAILED, name="deploy", submitted_by="bert")
     lines = [f"{new} deploy: needle {n}" for n in (4, 3, 2)] + [f"{old} echo x: needle 1 50%"]
     for words, expected in (
-        ((), lines),
-        (("--status", "failed"), lines[:3]),
-        (("--limit", "3"), lines[:3]),
-        (("--per-job", "1"), [lines[0], lines[3]]),
-        (("--queue", "by-hand", "--since", "1h"), lines),
+        ("", lines),
+        ("--status failed", lines[:3]),
+        ("--limit 3", lines[:3]),
+        ("--per-job 1", [lines[0], lines[3]]),
+        ("--queue by-hand --since 1h", lines),
+        ("--by bert", lines[:3]),
     ):
-        found = flask_grep("NEEDLE", *words)
+        found = tailboard("grep", "NEEDLE", *words.split())
         assert (found.stdout.splitlines(), found.exit_code) == (expected, 0), words
 
 
-def test_grep_exits_with_1_if_nothing_is_found(
-    local: JobMaker, flask_grep: Callable[..., Result]
-) -> None:
-    local.ended(b"hay\n")
-    assert (flask_grep("needle").exit_code, flask_grep("needle").output) == (1, "")
-    reported = flask_grep("hay", "--since", "x")
+def test_grep_exits_with_1_if_nothing_is_found(tailboard: Tailboard) -> None:
+    tailboard.job_maker.ended(b"hay\n")
+    assert (tailboard("grep", "needle").exit_code, tailboard("grep", "needle").output) == (1, "")
+    reported = tailboard("grep", "hay", "--since", "x")
     assert reported.exit_code == 1 and "since must be like 30s" in reported.stderr
 
 
-def test_grep_can_be_interrupted_without_a_traceback(local: JobMaker, processes: Processes) -> None:
+def test_grep_prints_long_lines_without_their_ends(tailboard: Tailboard) -> None:
+    job_id = tailboard.job_maker.ended(b"a" * 5_000 + b"needle" + b"b" * 5_000 + b"\n")
+    (line,) = tailboard("grep", "needle").stdout.splitlines()
+    assert line.startswith(f"{job_id} true: ") and 900 < len(line) < 1_100 and "needle" in line
+
+
+@pytest.mark.parametrize("place", ["on_folder", "on_server"])
+def test_grep_can_be_interrupted_without_a_traceback(
+    request: pytest.FixtureRequest, place: str, processes: Processes
+) -> None:
+    tailboard: Tailboard = request.getfixturevalue(place)
     for _ in range(40):  # takes a while to search, but no disk space
-        os.truncate(local.log(local.ended(b"x\n")), 1 << 30)
-    local.ended(b"needle\n")
-    # If the tests run in the background, they ignore Ctrl-C, and this program would, too.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    flask = f"{heed}; from flask.cli import main; main()"
-    process = processes.start(sys.executable, "-c", flask, "grep", "needle")
+        os.truncate(tailboard.job_maker.log(tailboard.job_maker.ended(b"x\n")), 1 << 30)
+    tailboard.job_maker.ended(b"needle\n")
+    process = processes.start(sys.executable, "-c", HEEDS_CTRL_C, "grep", "needle", **tailboard.env)
     wait_until(lambda: "needle" in processes.text(), describe=processes.text)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130

@@ -10,77 +10,100 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from werkzeug.exceptions import HTTPException
 
-from tailboard.cli.terminal import AppCommands, echo_line
+from tailboard.cli.target import client
+from tailboard.cli.terminal import Command, echo_line, printable
+from tailboard.client import ApiError
 from tailboard.errors import WrongState
 from tailboard.files import read_small, replace_file
-from tailboard.saved_command import check_room, encode_command
-from tailboard.web.actions import make_command, save_command
+from tailboard.saved_command import DEFINITION, SAVED_RE, check_room, encode_definition
 from tailboard.web.requests import parse_json
-from tailboard.web.state import state
 
-commands = AppCommands()
+Definition = dict[str, Any]
 
 
-@commands.command("export")
+@click.command("export", cls=Command)
 @click.argument("folder", type=click.Path(file_okay=False))
 def export_command(folder: str) -> None:
     """Write each saved command to FOLDER/NAME.json, for example to keep it in git. Only you can
     read the files: `env` can contain secrets."""
+    definitions = load_definitions()
     os.makedirs(folder, exist_ok=True)
-    commands = {
-        os.path.join(folder, f"{command.saved}.json"): command
-        for command in state().store.saved.list()
-    }
-    for path in commands:
+    files = {os.path.join(folder, f"{name}.json"): each for name, each in definitions.items()}
+    for path in files:
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
             raise click.ClickException(f"{path} is not a regular file: remove it first")
-    for path, command in commands.items():
-        replace_file(path, encode_command(command), private=True)
+    for path, definition in files.items():
+        replace_file(path, encode_definition(definition), private=True)
         echo_line(path)
 
 
-@commands.command("import")
+@click.command("import", cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def import_command(folder: str) -> None:
     """Save each FOLDER/NAME.json, as written by `export`. If one is invalid, none is saved."""
-    store = state().store
-    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
-    commands = [read_exported(os.path.join(folder, name)) for name in names]
-    before = store.saved.list()
-    sizes = {each.saved: len(encode_command(each)) for each in before}
-    for name, definition in commands:
-        sizes[name] = check_import(name, definition, sizes)
-    known = {each.saved: each.definition() for each in before}
-    for name, definition in commands:
+    server = client(writes=True)
+    files = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.json", name))
+    known = load_definitions()
+    read = {name.removesuffix(".json"): read_json(os.path.join(folder, name)) for name in files}
+    given = {
+        name: check_definition(name, body, os.path.join(folder, f"{name}.json"))
+        for name, body in read.items()
+    }
+    check_sizes(given, known)
+    for name, definition in given.items():
         if known.get(name) == definition:
             echo_line(f"unchanged {name}")
             continue
-        is_new = save_command(name, definition)
+        is_new = server.save(name, definition)
         echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 
-def check_import(name: str, definition: dict[str, Any], sizes: Mapping[str, int]) -> int:
-    """The size of a definition in bytes. An error if there are too many saved commands or they are
-    too large; `sizes` are those of all saved commands, by name."""
-    size = len(encode_command(make_command(name, definition)))
-    try:
-        check_room(name, size, sizes)
-    except (ValueError, WrongState) as error:
-        raise click.ClickException(f"{name}: {error}") from None
-    return size
+def load_definitions() -> dict[str, Definition]:
+    """The definitions of all saved commands, by name. An error if a name is not one: it becomes the
+    name of a file."""
+    found = {command["saved"]: definition_of(command) for command in client().saved(env=True)}
+    for name in found:
+        if not SAVED_RE.fullmatch(name):
+            raise click.ClickException(printable(f"{name[:80]!r} cannot be the name of a file"))
+    return found
 
 
-def read_exported(path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the definition of the saved command in a file. An error names the file."""
-    name = os.path.basename(path).removesuffix(".json")
+def definition_of(command: Mapping[str, Any]) -> Definition:
+    """What a file contains: a saved command as the API shows it, without its name and state."""
+    return {field: command[field] for field in DEFINITION if field in command}
+
+
+def read_json(path: str) -> Any:
+    """The JSON in a file. An error names the file."""
     try:
-        return name, make_command(name, parse_json(read_small(path))).definition()
+        return parse_json(read_small(path))
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise click.ClickException(f"{path} cannot be read: {why}") from None
-    except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path}: {error}") from None
-    except HTTPException as error:
-        raise click.ClickException(f"{path}: {error.description}") from None
+        raise click.ClickException(printable(f"{path} cannot be read: {why}")) from None
+    except RecursionError:
+        raise click.ClickException(printable(f"{path}: it is nested too deeply")) from None
+    except ValueError as error:
+        raise click.ClickException(printable(f"{path}: {error}")) from None
+
+
+def check_definition(name: str, body: Any, path: str) -> Definition:
+    """The definition that the content of a file would be saved as. An error names the file."""
+    try:
+        return definition_of(client().check_saved(name, body))
+    except ApiError as error:
+        if error.may_pass:
+            raise
+        raise click.ClickException(printable(f"{path}: {error}")) from None
+
+
+def check_sizes(given: Mapping[str, Definition], known: Mapping[str, Definition]) -> None:
+    """An error if there would be too many saved commands, or if they would be too large."""
+    sizes = {name: len(encode_definition(definition)) for name, definition in known.items()}
+    for name, definition in given.items():
+        size = len(encode_definition(definition))
+        try:
+            check_room(name, size, sizes)
+        except (ValueError, WrongState) as error:
+            raise click.ClickException(f"{name}: {error}") from None
+        sizes[name] = size

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import click
 
 from tailboard import __version__
+from tailboard.cli import target
 from tailboard.cli.completers import context_names
 from tailboard.cli.contexts import NAMES, Context, Contexts, change_contexts, find_context, is_name
-from tailboard.cli.target import CHOSEN, PATIENCE, check_url, client, remote
+from tailboard.cli.target import CHOSEN, check_url, client, remote
 from tailboard.cli.terminal import Commands, WrongUsage, echo_line
 from tailboard.client import ApiError, Client
 from tailboard.client_http import is_this_machine
@@ -91,14 +92,14 @@ def warn_if_unencrypted(url: str) -> None:
 
 def ask_for_token(url: str) -> tuple[str, dict[str, Any]]:
     """(the token, the answer of GET /me) for a server. The token is empty if it needs none."""
-    with Client(url, "", patience=PATIENCE) as anonymous:
+    with Client(url, "", patience=target.PATIENCE) as anonymous:
         try:
             return "", anonymous.me()
         except ApiError as error:
             if error.status != 401:
                 raise
     token = read_token(url)
-    with Client(url, token, patience=PATIENCE) as known:
+    with Client(url, token, patience=target.PATIENCE) as known:
         try:
             return token, known.me()
         except ApiError as error:

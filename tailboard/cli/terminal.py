@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -20,7 +21,7 @@ from tailboard.client import ApiError
 from tailboard.errors import JobNotFound, WrongState
 from tailboard.values import CONTROL_RE, ID_RE
 
-ID_LENGTH = 24  # characters of a job's ID
+PART_RE = re.compile("[0-9a-z-]{1,24}")  # what a part of a job's ID can be
 SHOWN_IDS = 5  # of the jobs that match an ambiguous ID
 NAMED_JOBS = 200  # the newest jobs, whose names are compared with an unknown ID
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells report it
@@ -149,7 +150,7 @@ def find(part: str) -> dict[str, Any]:
     if ID_RE.fullmatch(part):
         return client().job(part)
     found: list[dict[str, Any]] = []
-    if 0 < len(part) <= ID_LENGTH:
+    if PART_RE.fullmatch(part):
         found = client().json("GET", "/jobs", query={"id": part, "limit": 500})["jobs"]
     if len(found) == 1:
         return client().job(found[0]["id"])
