@@ -133,7 +133,7 @@ def cancel(job_id: str) -> tuple[dict[str, Any], int]:
 def rerun(job_id: str) -> Created:
     """Submit a job like this one."""
     key = idempotency_key()
-    if key == f"rerun {job_id}":  # documented: `flask rerun` and the page send it for many jobs
+    if key == f"rerun {job_id}":  # documented: `tailboard rerun` and the page send it for many jobs
         return created(run_again(job_id, bulk_key(job_id)))
     return created(run_again(job_id, key, hash_request(None)))
 
@@ -376,7 +376,7 @@ def describe_api() -> dict[str, Any]:
 
 class CannotStart(click.ClickException):
     """The settings or the jobs folder cannot be used, or the routes do not match OPERATIONS. The
-    message is one sentence that says why; `flask` and `python api.py` print it."""
+    message is one sentence that says why; the commands and `python api.py` print it."""
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:

@@ -67,7 +67,7 @@ REACHABLE, GIVEN_UP = "heard of", "unreachable"
 class Machine:
     """A machine that runs jobs, as others see it."""
 
-    spool: str  # its name, for `flask mark-lost`
+    spool: str  # its name, for `tailboard mark-lost`
     host: str
     slots: int
     running: int

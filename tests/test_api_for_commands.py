@@ -16,7 +16,7 @@ from storage import WorkerStore
 from tailboard import __version__, saved_command
 from tailboard.job import Job
 from tailboard.status import Status
-from tailboard.web import bulk
+from tailboard.web import bulk, long_answer
 from tailboard.web.auth import COMMAND_USER
 
 # --- Jobs by a part of their ID -------------------------------------------------------------------
@@ -87,6 +87,7 @@ def test_all_jobs_are_listed_without_a_limit(
     monkeypatch.setattr(api, "BULK_LIMIT", 1)
     monkeypatch.setattr(api, "BULK_TIME", 0.0)
     monkeypatch.setattr(bulk, "BULK_STEP", 2)
+    monkeypatch.setattr(long_answer, "SPACE_INTERVAL", 0.0)
     ids = [job_maker.ended(status=Status.FAILED) for _ in range(5)]
     job_maker.storage.submit(Job(command="true", rerun_of=ids[1]))
     answer = client.get("/bulk?to=rerun&all=1")

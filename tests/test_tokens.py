@@ -199,7 +199,7 @@ def test_an_invalid_token_file_changes_nothing_and_is_reported_once(
     ("content", "sentence"),
     [
         (None, "No such file or directory"),
-        ("", "contains no token: `flask token NAME` makes one"),
+        ("", "contains no token: `tailboard token NAME` makes one"),
         (f"#\n{token_line('anna', ANNA)}ben\n", "line 3 is not NAME SHA256"),
     ],
 )

@@ -4,14 +4,18 @@ waits or follows a log disconnects."""
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import requests
-from conftest import BY_HAND, JobMaker, RedisServer, Site, serve_site, wait_until
+from conftest import BY_HAND, BY_WORKER, ROOT, JobMaker, RedisServer, Site, serve_site, wait_until
 from flask.testing import FlaskClient
 from web import UNKNOWN, Stream, admitted, is_problem
 
@@ -162,6 +166,22 @@ def test_a_job_that_is_deleted_meanwhile_is_returned_as_last_seen(site: Site) ->
     shown = last_json(stream)
     assert (shown["id"], shown["status"]) == (job.id, "queued")
     is_problem(site.get(f"/jobs/{job.id}?wait=300"), 404, job.id)
+
+
+def test_the_ci_step_of_the_docs_exits_with_the_code_of_its_job(
+    served: Site, tmp_path: Path
+) -> None:
+    if not shutil.which("jq") or not shutil.which("curl"):
+        pytest.skip("jq or curl is not installed")
+    docs = (ROOT / "docs" / "http-api.md").read_text()
+    [step] = re.findall(r"```sh\n(job=.*?)```", docs, re.DOTALL)
+    body = {"command": "echo tested; exit 3", "queue": BY_WORKER}
+    (tmp_path / "ci.sh").write_text(step.replace('{"command": "make test"}', json.dumps(body)))
+    env = os.environ | {"URL": served.url, "AUTH": "Accept: */*"}
+    ran = subprocess.run(
+        ["bash", "-e", tmp_path / "ci.sh"], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (3, "tested\n"), ran.stderr
 
 
 @pytest.mark.parametrize("value", ["", "-1", "301", "1.5", "60s", "+5", "1e2", "9" * 30])

@@ -13,7 +13,7 @@ from flask import Response, abort
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.status import FINISHED, Status
-from tailboard.web.long_answer import WHITE_SPACE, encode_json, long_answer, take_place
+from tailboard.web.long_answer import encode_json, long_answer, take_place, with_white_space
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
 
@@ -37,7 +37,7 @@ class Chosen(NamedTuple):
         return {"ids": self.ids, "left_out": self.left_out, "complete": self.complete}
 
 
-Choosing = Generator[bytes, None, Chosen]  # white space whenever BULK_STEP jobs have been read
+Choosing = Generator[None, None, Chosen]  # a step for each BULK_STEP jobs that are read
 
 
 def choose(query: Bulk, limit: int, deadline: float) -> Chosen:
@@ -58,8 +58,7 @@ def choose_all(query: Bulk) -> Response:
 
 
 def stream_all(query: Bulk) -> Iterator[bytes]:
-    yield b""  # so that the headers are sent at once
-    chosen = yield from find_chosen(query, sys.maxsize, math.inf)
+    chosen = yield from with_white_space(find_chosen(query, sys.maxsize, math.inf))
     yield encode_json(chosen.as_dict())
 
 
@@ -83,7 +82,7 @@ def find_chosen(query: Bulk, limit: int, deadline: float) -> Choosing:
             if count > limit or time.monotonic() > deadline:
                 complete = False
                 break
-            yield WHITE_SPACE
+            yield
     newest = sorted(found, reverse=True)[:limit]
     complete = complete and len(newest) == len(found)
     if query.to == "cancel":
@@ -105,7 +104,7 @@ def without_rerun(newest: list[str], complete: bool, deadline: float) -> Choosin
         if time.monotonic() > deadline:
             complete = False
             break
-        yield WHITE_SPACE
+        yield
     left = [each for each in newest[::-1] if each not in again]
     return Chosen(left, len(newest) - len(left), complete)
 

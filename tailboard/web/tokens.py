@@ -68,7 +68,7 @@ class TokenFile:
         """ValueError if the file is invalid or contains no token, because nobody could then use the
         API."""
         if not self.read():
-            message = f"{self.path} contains no token: `flask token NAME` makes one"
+            message = f"{self.path} contains no token: `tailboard token NAME` makes one"
             raise ValueError(f"TAILBOARD_TOKENS: {message}")
 
     def refresh(self) -> None:
