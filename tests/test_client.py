@@ -108,8 +108,11 @@ def test_saved_commands_are_saved_run_and_deleted(client: Client) -> None:
     assert client.save("client-test", definition) and not client.save("client-test", definition)
     assert "client-test" in [each["saved"] for each in client.saved()]
     assert client.saved_command("client-test")["command"] == "echo $WORD"
-    job = client.run_saved("client-test", {"WORD": "x"}, key="client-test-1")
-    assert client.run_saved("client-test", {"WORD": "x"}, key="client-test-1")["id"] == job["id"]
+    job = client.run_saved("client-test", {"WORD": "x"}, idempotency_key="client-test-1")
+    assert (
+        client.run_saved("client-test", {"WORD": "x"}, idempotency_key="client-test-1")["id"]
+        == job["id"]
+    )
     assert list(client.follow(job["id"])) == ["x"]
     client.delete_saved("client-test")
     with pytest.raises(ApiError, match="no saved command 'client-test'"):
@@ -158,7 +161,7 @@ def test_a_submit_is_repeated_with_its_key_and_anything_else_only_if_it_is_harml
 
     with serve(fail_twice) as url, Client(url, "") as client:
         client.submit("true")
-        client.rerun("x", key="zwölf")
+        client.rerun("x", idempotency_key="zwölf")
         keys = [request.headers["Idempotency-Key"] for request in asked]
         assert len(set(keys[:3])) == 1 and len(set(keys)) == 2
         assert keys[3].encode("latin-1").decode() == "zwölf"
@@ -498,7 +501,10 @@ def test_a_server_without_tls_is_reported(site: Site) -> None:
 @pytest.mark.parametrize(
     ("call", "reported"),
     [
-        (lambda client: client.submit("true", key="a\nb"), "must be one line without spaces"),
+        (
+            lambda client: client.submit("true", idempotency_key="a\nb"),
+            "must be one line without spaces",
+        ),
         (lambda client: client.submit("true", timeout=float("nan")), "cannot be sent as JSON"),
         (lambda client: list(client.jobs(q="\udcff")), "text that is not valid Unicode"),
         (lambda client: client.job("\udcff"), "there is no job"),

@@ -13,7 +13,7 @@ import click
 
 from tailboard.cli import terminal
 from tailboard.cli.completers import job_ids
-from tailboard.cli.logs import follow_to_end
+from tailboard.cli.logs import exit_code, follow_to_end, wait_to_end
 from tailboard.cli.options import (
     LIMIT,
     filter_options,
@@ -25,6 +25,7 @@ from tailboard.cli.options import (
 )
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, WrongUsage, cut_to, echo_line, find, submitter
+from tailboard.client import Unreachable, new_key
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import parse_time
@@ -66,9 +67,22 @@ def submit_command(
     script on standard input, whose first line can be #!/usr/bin/env python3."""
     command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
-    given |= {"submitted_by": submitter(), "idempotency_key": idempotency_key}
-    job = client(writes=True).submit(command, **given)
-    print_submitted(job, follow, wait)
+    given["submitted_by"] = submitter()
+    print_submitted(submit(command, idempotency_key or new_key(), given), follow, wait)
+
+
+def submit(command: str, key: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Submit a job. If the server may have submitted it before it stopped responding, the error
+    says how to repeat the command."""
+    try:
+        return client(writes=True).submit(command, idempotency_key=key, **options)
+    except Unreachable as error:
+        if not error.is_sent:
+            raise
+        raise click.ClickException(
+            f"{error}, and may have submitted the job: "
+            f"with --idempotency-key {shlex.quote(key)}, the same command does not submit it twice"
+        ) from None
 
 
 def print_submitted(job: dict[str, Any], follow: bool, wait: bool) -> None:
@@ -79,7 +93,7 @@ def print_submitted(job: dict[str, Any], follow: bool, wait: bool) -> None:
     if follow:
         follow_to_end(job["id"])
     if wait:
-        sys.exit(exit_code(client().wait(job["id"])))
+        sys.exit(exit_code(wait_to_end(job["id"])))
 
 
 def warn_without_worker(job: dict[str, Any]) -> None:
@@ -101,12 +115,6 @@ def parse_command(words: tuple[str, ...]) -> str:
             f"submit {words[1]} … {shlex.quote(words[0])}"
         )
     return shlex.join(words)
-
-
-def exit_code(job: dict[str, Any]) -> int:
-    """The exit code of a command that has waited for this job: the job's own, or 1 without one."""
-    code: int | None = job["exit_code"]
-    return 1 if code is None else code
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -204,7 +212,7 @@ def show_command(job_id: str, as_json: bool) -> None:
 def wait_command(job_id: str, timeout: float | None) -> None:
     """Wait silently until a job has ended, and exit with its exit code: 1 if it has none, and 124
     if it has not ended after --timeout."""
-    job = client().wait(find(job_id)["id"], timeout)
+    job = wait_to_end(find(job_id)["id"], timeout)
     if job["finished_at"] is None:
         echo_line(f"{job['id']} is still {job['status']} after {timeout:g} s", err=True)
         sys.exit(TIMED_OUT)

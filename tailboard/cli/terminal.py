@@ -54,13 +54,15 @@ class WrongUsage(click.ClickException):
 
 
 class ReportsErrors:
-    """Makes a click command print an error as one sentence and exit with 1."""
+    """Makes a click command print an error as one sentence and exit with 1; with 130 on Ctrl-C."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)  # type: ignore[misc]
         except BrokenPipeError:  # `tailboard jobs | head`: click handles it
             raise
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except ApiError as error:
             raise click.ClickException(printable(explain(error))) from None
         except (HTTPException, JobNotFound, WrongState, OSError) as error:
