@@ -308,6 +308,27 @@ def test_an_action_on_many_jobs_ends_with_the_server(
     assert on_server.storage.status(third) is Status.FAILED
 
 
+def test_a_silent_server_is_reported_before_anything_is_done(
+    on_server: Tailboard, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.cli.target.PATIENCE", 0.5)
+    proxy.holds = b"GET"
+    for words in ("delete --status failed --yes", "grep x", "saved", "start a"):
+        done = on_server(*words.split(), **through(proxy))
+        url = through(proxy)["TAILBOARD_API"]
+        assert (done.exit_code, done.stdout) == (1, ""), words
+        assert done.stderr == f"Error: the server at {url} does not respond\n"
+
+
+def test_a_refused_token_is_reported_once(on_server: Tailboard) -> None:
+    failed(on_server.job_maker, 2)
+    for words in ("delete --status failed --yes", "grep x", "saved pause a", "start a"):
+        done = on_server(*words.split(), TAILBOARD_TOKEN="wrong")
+        url = on_server.env["TAILBOARD_API"]
+        assert (done.exit_code, done.stdout) == (1, ""), words
+        assert done.stderr == f"Error: the server at {url} refused the token in TAILBOARD_TOKEN\n"
+
+
 def test_an_interrupted_action_reports_what_it_has_done(on_server: Tailboard, proxy: Proxy) -> None:
     first, second, _ = failed(on_server.job_maker, 3)
     proxy.holds = f"DELETE /jobs/{second}".encode()

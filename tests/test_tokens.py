@@ -228,40 +228,40 @@ def test_the_api_does_not_start_with_an_invalid_token_file(
     assert "Traceback" not in reported and ANNA not in reported
 
 
-# --- flask token ----------------------------------------------------------------------------------
+# --- tailboard token ------------------------------------------------------------------------------
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def flask_token(tmp_path: Path) -> Run:
+def make_token(tmp_path: Path) -> Run:
     app = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": tmp_path / "tokens"})
     return lambda *words: app.test_cli_runner().invoke(args=["token", *words])
 
 
-def test_a_token_is_printed_once_and_stored_as_a_hash(flask_token: Run, tmp_path: Path) -> None:
+def test_a_token_is_printed_once_and_stored_as_a_hash(make_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    first = flask_token("anna")
+    first = make_token("anna")
     assert path.read_text() == token_line("anna", first.stdout.strip())
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(f"# ours\n{path.read_text().strip()}")  # an editor left no newline
     path.chmod(0o640)
-    second = flask_token("ben")
+    second = make_token("ben")
     kept = f"# ours\n{token_line('anna', first.stdout.strip())}"
     assert path.read_text() == kept + token_line("ben", second.stdout.strip())
     assert path.stat().st_mode & 0o777 == 0o640
     assert len(first.stdout.strip()) == 43 and first.stdout != second.stdout
 
 
-def test_a_token_can_be_replaced_and_revoked(flask_token: Run, tmp_path: Path) -> None:
+def test_a_token_can_be_replaced_and_revoked(make_token: Run, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(token_line("ben", BEN) + token_line("anna", ANNA))
-    refused = flask_token("anna")
+    refused = make_token("anna")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "anna already has a token" in refused.stderr
-    replaced = flask_token("anna", "--replace")
+    replaced = make_token("anna", "--replace")
     assert path.read_text() == token_line("ben", BEN) + token_line("anna", replaced.stdout.strip())
-    revoked = flask_token("anna", "--revoke")
+    revoked = make_token("anna", "--revoke")
     assert (revoked.stdout, path.read_text()) == ("", token_line("ben", BEN))
 
 
@@ -275,10 +275,10 @@ def test_a_token_can_be_replaced_and_revoked(flask_token: Run, tmp_path: Path) -
     ],
 )
 def test_a_failure_to_make_a_token_is_reported_in_one_sentence(
-    flask_token: Run, tmp_path: Path, words: list[str], content: str, sentence: str
+    make_token: Run, tmp_path: Path, words: list[str], content: str, sentence: str
 ) -> None:
     (tmp_path / "tokens").write_text(content)
-    reported = flask_token(*words)
+    reported = make_token(*words)
     assert (reported.exit_code, reported.stdout) == (1, "")
     assert sentence in reported.stderr and "Traceback" not in reported.stderr
     assert (tmp_path / "tokens").read_text() == content
