@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from command_site import USER, Tailboard
-from conftest import BY_HAND, wait_until
+from conftest import BY_HAND, TOKEN, Site, wait_until
 
 from tailboard.cli.saved_text import time_in_zone
 from tailboard.job import Job
@@ -120,6 +120,14 @@ def test_a_command_that_awaits_its_job_exits_with_its_code(
     [job] = tailboard.storage.list()[0]
     assert awaited.exit_code == 3 and awaited.stdout.endswith(printed)
     assert f"{job.id}\n" in awaited.output
+
+
+def test_with_a_shared_token_the_command_names_its_user(locked: Site, home: dict[str, str]) -> None:
+    env = {"TAILBOARD_API": locked.url, "TAILBOARD_TOKEN": TOKEN}
+    tailboard = Tailboard(locked.job_maker, env | home)
+    tailboard("save", "by-name", "true", "--queue", BY_HAND)
+    job_id = tailboard("start", "by-name").stdout.strip()
+    assert tailboard.storage.get(job_id).submitted_by == USER
 
 
 # --- Listing and showing --------------------------------------------------------------------------

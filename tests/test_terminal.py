@@ -375,7 +375,8 @@ def hostile(storage: FolderStore) -> Iterator[Job]:
 @pytest.mark.parametrize(
     "words",
     [
-        "jobs", "workers", "saved", "grep no-line", "start x B=1", "submit --queue A true",
+        "jobs", "workers", "saved", "saved show x", "logs eve", "grep no-line", "start x B=1",
+        "submit --queue A true",
         "jobs --json", "saved pause x", "pause gpu --why y", "logs 2", "cancel 2",
         "cancel --q x --yes", "rerun --status failed --yes", "delete --status failed --yes",
         "delete --status queued --yes", "mark-lost x",
