@@ -19,6 +19,7 @@ from click.testing import Result
 from conftest import ROOT, JobMaker, Processes, free_port, wait_until
 
 from storage import load_logs
+from tailboard import __version__
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
@@ -330,6 +331,12 @@ def test_a_list_without_workers_says_so_and_is_not_an_error(typed: Typed) -> Non
     done = typed("workers")
     reported = "no worker is running: `tailboard up` or `tailboard worker` starts one\n"
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", reported)
+
+
+def test_whoami_names_the_folder_without_a_server(typed: Typed, folder: Path) -> None:
+    done = typed("whoami")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith(f"storage  {folder}\nversion  {__version__}\n")
 
 
 def test_access_lists_what_each_route_requires(typed: Typed) -> None:

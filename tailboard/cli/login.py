@@ -17,6 +17,7 @@ from tailboard.cli.target import CHOSEN, check_url, client, remote
 from tailboard.cli.terminal import Commands, WrongUsage, echo_line
 from tailboard.client import ApiError, Client
 from tailboard.client_http import is_this_machine
+from tailboard.settings import is_redis
 from tailboard.values import CONTROL_RE
 
 # In the environment, they take precedence over what `login` stores.
@@ -177,9 +178,11 @@ def whoami_command() -> None:
 
 
 def describe_storage() -> str:
-    """The folder, or the Redis, that commands without a server work on."""
-    storage = client().workers()["storage"]
-    return os.path.abspath(storage["folder"]) if "folder" in storage else str(storage["redis"])
+    """The folder, or the host of Redis, that commands without a server work on."""
+    storage: str = target.load_app().extensions["tailboard"].settings.storage
+    if is_redis(storage):
+        return f"Redis on {urlsplit(storage).hostname}"  # the URL can contain a password
+    return os.path.abspath(storage)
 
 
 def describe_nameless(token: str) -> str:
