@@ -333,3 +333,17 @@ def test_a_session_keeps_only_what_a_jobs_row_shows(
     listing = loads.load_listing(client, {})
     assert set(listing) == set(shapes.Listing.__annotations__)
     assert set(listing["rows"][0]) == {*rows.ROW_FIELDS, "title", "values"}
+
+
+def test_a_proxy_that_removes_headers_is_reported_in_one_sentence(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refresh failed with a KeyError."""
+    job = site.submit("echo shown", "behind a proxy")
+    site.wait(job, "succeeded")
+    LossyProxy.api, LossyProxy.lost = site.api, set()  # it passes on only two headers
+    with serve_http(LossyProxy) as url:
+        monkeypatch.setattr(settings, "API", url)
+        client = client_module.ApiClient("", client_module.Visitor(is_remote=False), {})
+        with pytest.raises(client_module.ApiError, match="lacks the header X-Log-Next"):
+            loads.load_tail(client, job.id, stamped=False)

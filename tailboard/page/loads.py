@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+import requests
 import streamlit as st
 
+from tailboard.page import settings
 from tailboard.page.client import ApiClient, ApiError, job_path, parse_json
 from tailboard.page.rows import (
     FILTERS,
@@ -179,7 +181,7 @@ def load_tail(client: ApiClient, job_id: str, stamped: bool) -> LogTail:
     path = f"{job_path(job_id)}/logs?tail={TAIL_LINES}&timestamps={stamped:d}"
     answer = client.request("GET", path, keep="log")
     content = answer.content[-TAIL_BYTES:]
-    following = int(answer.headers["X-Log-Next"])
+    following = next_offset(answer)
     lines = answer.headers.get("X-Log-Lines")
     return {
         "text": content.decode(errors="replace"),
@@ -188,6 +190,17 @@ def load_tail(client: ApiClient, job_id: str, stamped: bool) -> LogTail:
         "lines": int(lines) if lines else None,
         "stamped": stamped,
     }
+
+
+def next_offset(answer: requests.Response) -> int:
+    """The offset, in bytes, at which the log continues. Raises ApiError if a proxy has removed the
+    header."""
+    try:
+        return int(answer.headers["X-Log-Next"])
+    except (KeyError, ValueError):
+        raise ApiError(
+            f"The answer of {settings.API} lacks the header X-Log-Next, which a proxy must pass on."
+        ) from None
 
 
 def load_previous_runs(client: ApiClient, job: Job) -> list[Job]:
