@@ -22,7 +22,7 @@ from tailboard.cli.user import user_name
 from tailboard.client import ApiError, Client
 from tailboard.settings import API_URL_RE, Settings, is_redis
 
-PATIENCE = 4.5  # seconds until a command reports that the server does not respond
+PATIENCE = 4.0  # seconds until a command reports that the server does not respond
 CHOSEN = "tailboard.on"  # keys of click's `meta`, which all contexts of a command share
 CLIENT = "tailboard.client"
 DEFAULT_FOLDER = Settings().storage
