@@ -49,6 +49,7 @@ from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
 CORE_MODULES = {  # which the page may also import
+    "tailboard.env_file",
     "tailboard.settings",
     "tailboard.titles",
     "tailboard.job",  # the declaration of the options
