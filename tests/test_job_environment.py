@@ -66,6 +66,8 @@ def test_a_job_inherits_nothing_of_what_started_its_worker(inherited: Inherited)
         PATH=f"{OWN_PROGRAMS}:/usr/local/bin:/usr/bin:/bin",
         VIRTUAL_ENV=sys.prefix,
         VIRTUAL_ENV_PROMPT="(.venv) ",
+        PS1="(.venv) $ ",
+        _=f"{OWN_PROGRAMS}/honcho",
         TAILBOARD_TOKEN="correct-horse-battery",
         TAILBOARD_WEBHOOK_ON="failed",
         OF_THE_USER="stays",
@@ -73,10 +75,10 @@ def test_a_job_inherits_nothing_of_what_started_its_worker(inherited: Inherited)
     assert found["PATH"] == "/usr/local/bin:/usr/bin:/bin"
     assert found["DB_HOST"] == "db.example.org"
     assert found["OF_THE_USER"] == "stays"
-    assert found.keys().isdisjoint(
-        {"PORT", "HONCHO_PROCESS_NAME", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "DB_PASSWORD"}
-    )
-    assert found.keys().isdisjoint({"SET_BEFORE"}), "honcho's value is the file's"
+    removed = {"PORT", "HONCHO_PROCESS_NAME", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "PS1"}
+    assert found.keys().isdisjoint(removed)
+    assert found.keys().isdisjoint({"DB_PASSWORD", "SET_BEFORE"}), "honcho takes both from the file"
+    assert found.get("_") != f"{OWN_PROGRAMS}/honcho"
     ours = {name: value for name, value in found.items() if name.startswith("TAILBOARD_")}
     assert ours == {"TAILBOARD_TOKEN": "correct-horse-battery"}
 

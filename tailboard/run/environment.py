@@ -31,10 +31,11 @@ def base_environment(
 def start_variables(env: Mapping[str, str]) -> set[str]:
     """The variables that were set to start and to configure Tailboard."""
     found = {name for name in env if name.startswith("TAILBOARD_")}
+    found.add("_")  # shells set it to the program that they start: our own
     if HONCHO in env:  # honcho sets PORT, too; if the user had set one, honcho has replaced it
         found |= {HONCHO, "PORT"}
     if is_own_folder(env.get("VIRTUAL_ENV", ""), sys.prefix):
-        found |= {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"}
+        found |= {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "PS1"}  # as its `activate` has set them
     return found
 
 
