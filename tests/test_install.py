@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -61,12 +62,10 @@ def run(*command: str | Path, cwd: Path | str = ROOT, **env: str) -> str:
 # --- The wheel ------------------------------------------------------------------------------------
 
 
-def build(hook: str, folder: Path) -> Path:
-    """The wheel that hatchling builds from the checkout, as pip asks it to."""
-    code = f"import sys, hatchling.build; hatchling.build.{hook}(sys.argv[1])"
-    run(sys.executable, "-c", code, folder)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+def build(hook: str, folder: Path, source: Path = ROOT) -> Path:
+    """The file that hatchling builds from the source, as pip asks it to."""
+    code = f"import sys, hatchling.build; print(hatchling.build.{hook}(sys.argv[1]))"
+    return folder / run(sys.executable, "-c", code, folder, cwd=source).strip()
 
 
 def files_in(wheel: Path) -> set[str]:
@@ -90,6 +89,16 @@ def test_the_wheel_has_all_files_in_one_package(wheel: Path) -> None:
     roles = PROGRAMS | tracked("static") | {".streamlit/config.toml"}
     assert files_in(wheel) == tracked("tailboard") | {f"tailboard/roles/{name}" for name in roles}
     assert wheel.name == f"tailboard-{__version__}-py3-none-any.whl"
+
+
+def test_the_source_archive_is_enough_to_build_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    archive = build("build_sdist", tmp_path)
+    with tarfile.open(archive) as source:
+        source.extractall(tmp_path, filter="data")
+    (tmp_path / "wheel").mkdir()
+    source_folder = tmp_path / archive.name.removesuffix(".tar.gz")
+    rebuilt = build("build_wheel", tmp_path / "wheel", source_folder)
+    assert files_in(rebuilt) == files_in(wheel)
 
 
 def test_an_editable_installation_has_no_copy_of_the_code(tmp_path: Path) -> None:

@@ -121,9 +121,10 @@ class Addresses(NamedTuple):
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 def up_command(slots: int, port: int | None, page_port: int | None, opens: bool) -> None:
-    """Start the API, a worker and the page on the jobs folder in the current folder (or on
-    TAILBOARD_STORAGE). Ctrl-C ends all three. Running jobs continue, and the next worker records
-    how they end."""
+    """Start the API, a worker and the page.
+
+    They work on the jobs folder in the current folder, or on TAILBOARD_STORAGE. Ctrl-C ends all
+    three. Running jobs continue, and the next worker records how they end."""
     addresses = read_addresses(port, page_port)
     check_addresses(addresses)
     page_options = (
