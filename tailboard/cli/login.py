@@ -51,10 +51,10 @@ def login_command(url: str | None, name: str | None, is_list: bool) -> None:
 def log_in(url: str, given_name: str | None) -> None:
     """Test a token for a server and make the server the current context."""
     name = context_name(url, given_name)
+    check_other_server(Contexts(), name, url, given_name)  # before the user types a token
     warn_if_unencrypted(url)
     token, me = ask_for_token(url)
     with change_contexts() as contexts:
-        check_other_server(contexts, name, url, given_name)
         contexts.by_name[name] = Context(name, url, token)
         contexts.current = name
     identity = me["name"] or describe_nameless(token)
@@ -166,8 +166,8 @@ def whoami_command() -> None:
     version = me.get("version", "unknown")
     if version != __version__:
         version = f"{version} (this command: {__version__})"
-    rows = {
-        "server" if server else "storage": server.url if server else describe_storage(),
+    rows = {"server": server.url} if server else {"storage": describe_storage()}
+    rows |= {
         "version": version,
         "name": me["name"] or describe_nameless(server.token if server else ""),
         "role": FULL_ACCESS,
