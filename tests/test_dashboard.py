@@ -50,6 +50,7 @@ from tailboard.status import Status
 
 CORE_MODULES = {  # which the page may also import
     "tailboard.env_file",
+    "tailboard.roles",  # where static/ is
     "tailboard.settings",
     "tailboard.titles",
     "tailboard.job",  # the declaration of the options
