@@ -38,6 +38,7 @@ from playwright.sync_api import expect
 
 from tailboard import __version__
 from tailboard.cli.role_processes import StopRequest
+from tailboard.cli.start import read_addresses
 
 PROGRAMS = {"api.py", "dashboard.py", "storage.py", "worker.py"}
 # Modules that a user can have in the folder in which Tailboard starts. None may replace ours.
@@ -230,6 +231,35 @@ def test_a_port_in_use_is_reported_before_anything_starts(
         f"Error: another program uses port {used}: choose another port with {option}\n"
     )
     assert not (home / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    "env, options, expected",
+    [
+        ({}, (None, None), ("http://127.0.0.1:5000", "http://127.0.0.1:8501")),
+        ({}, (5001, 8502), ("http://127.0.0.1:5001", "http://127.0.0.1:8502")),
+        (
+            {"TAILBOARD_BIND": ":5001", "STREAMLIT_SERVER_PORT": "8502"},
+            (None, None),
+            ("http://127.0.0.1:5001", "http://127.0.0.1:8502"),
+        ),
+        (
+            {"TAILBOARD_BIND": "[::]:5001", "STREAMLIT_SERVER_ADDRESS": "localhost"},
+            (5003, None),
+            ("http://[::1]:5003", "http://localhost:8501"),
+        ),
+    ],
+)
+def test_options_and_settings_determine_the_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    options: tuple[int | None, int | None],
+    expected: tuple[str, str],
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    addresses = read_addresses(*options)
+    assert (addresses.api_url(), addresses.page_url()) == expected
 
 
 # --- Starting and ending the roles ----------------------------------------------------------------
