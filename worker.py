@@ -353,20 +353,23 @@ def log_claimed(job: Job) -> None:
     default=os.cpu_count() or 1,
     help="How many jobs to run at once.",
 )
-@click.option("--queues", metavar="A,B", help="Serve only these queues.")
+@click.option("--queues", metavar="A,B", help="Serve only these queues (default: all).")
 @click.option(
     "--drain",
     is_flag=True,
-    help="Exit when no job is running and none is due within the next hour.",
+    help="Exit when no job is running and none is due within the next hour. Later retries and jobs "
+    "wait for the next worker.",
 )
 @click.option(
     "--on-stop",
     type=ON_STOP,
     default="leave",
-    help="What happens to running jobs on SIGTERM or Ctrl-C.",
+    help="What SIGTERM or Ctrl-C does to running jobs: leave them running, wait for them, or kill "
+    "(cancel) them. In each case no more jobs start.",
 )
 def main(slots: int, queues: str | None, drain: bool, on_stop: str) -> None:
-    """Runs Tailboard's queued jobs."""
+    """Run Tailboard's queued jobs, in the current folder and as the current user. Settings are
+    variables (TAILBOARD_STORAGE …)."""
     start_logging(sys.stderr)
     host, pid = socket.gethostname(), os.getpid()
     names = [] if queues is None else [name.strip() for name in queues.split(",")]

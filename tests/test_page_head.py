@@ -24,6 +24,17 @@ def why(page: Page) -> Locator:
     return page.locator(".why")
 
 
+def test_a_script_typed_into_the_form_runs_by_its_interpreter(page_site: Site, page: Page) -> None:
+    visit(page, page_site.url)
+    button(page, "+ Run").click()
+    command = page.get_by_label("Command", exact=True)
+    expect(command).to_have_accessible_description(re.compile("/bin/sh .* #! chooses another"))
+    command.fill("#!/usr/bin/env python3\nimport sys\nprint('typed', *sys.argv[1:])\n")
+    button(page, "Run job").click()
+    expect(log_of(page)).to_contain_text("typed")
+    expect(row(page, "print('typed', *sys.argv[1:])")).to_be_visible()
+
+
 def test_nothing_is_sent_or_promised_while_the_api_is_down(
     serve: Serve, page: Page, gate_file: Path
 ) -> None:

@@ -157,7 +157,7 @@ def test_the_form_says_what_it_is_and_what_is_wrong(locked_site: Site, page: Pag
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(locked_site.url)
     expect(page.get_by_role("heading", name="Tailboard")).to_be_visible()
-    expect(page.get_by_text("flask token NAME")).to_be_visible()
+    expect(page.get_by_text("tailboard token NAME")).to_be_visible()
     expect(page.get_by_label("Keep me signed in")).to_be_checked()
     expect(token_field(page)).to_be_focused()
     page.keyboard.press("Enter")
