@@ -31,8 +31,8 @@ MOST_PROCESSES = 6  # that run tests at once: two more than processors, since ma
 sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile all
 # Programs that tests start inherit this environment, without the developer's own settings. That
-# includes those in .env, which `flask` would read; without it, `flask` does not read .flaskenv
-# either, which names the app.
+# includes those in .env, which every program would read; without it, `flask` does not read
+# .flaskenv either, which names the app.
 for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STREAMLIT_"))]:
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
