@@ -22,13 +22,12 @@ from uuid import uuid4
 import streamlit as st
 from starlette.middleware import Middleware
 
+from tailboard.client_http import job_path, saved_path
 from tailboard.page.client import (
     ApiClient,
     ApiError,
     Refused,
     describe_problem,
-    job_path,
-    saved_path,
 )
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static

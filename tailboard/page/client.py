@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import requests
-from urllib3.exceptions import NewConnectionError
 
+from tailboard import client_http
 from tailboard.page import settings
 
-TIMEOUT = (2, 5)  # seconds to connect, to answer
+PATIENCE = 5.0  # seconds until the API counts as not answering
 USER_AGENT = "tailboard-page"  # by which the API tells the page's requests from others
 NOT_SENT = "Not sent: the API isn't answering."
 UNCONFIRMED = (
@@ -82,40 +81,33 @@ class ApiClient:
         kept = self.etag_cache.get(keep)
         if kept is not None and kept.url != settings.API + path:
             kept = None
-        answer = self._send(method, path, body, kept, condition_headers(key, seen))
+        headers = {"User-Agent": USER_AGENT, **condition_headers(seen)}
+        if kept is not None:
+            headers["If-None-Match"] = kept.headers.get("ETag", "")
+        answer = self._send(method, path, body, key, headers)
         if answer.status_code == 304 and kept is not None:
             return kept
-        if answer.status_code in (401, 403):
-            raise Refused(parse_json(answer, "detail")["detail"], answer.status_code)
-        if not answer.ok:
-            raise ApiError(parse_json(answer, "detail")["detail"], answer.status_code)
         if keep:
             self.etag_cache[keep] = answer
         return answer
 
     def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        kept: requests.Response | None,
-        conditions: dict[str, bytes],
+        self, method: str, path: str, body: Any, key: str, headers: dict[str, str]
     ) -> requests.Response:
-        headers = {
-            "Authorization": f"Bearer {self.token}".encode(),
-            "User-Agent": USER_AGENT.encode(),
-            **conditions,
-        }
-        if kept is not None:
-            headers["If-None-Match"] = kept.headers.get("ETag", "").encode()
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
             headers |= forwarding_headers(self.visitor.address)
         try:
-            return requests.request(
-                method, settings.API + path, json=body, headers=headers, timeout=TIMEOUT
-            )
-        except (requests.RequestException, ValueError) as error:
-            raise Unreachable(method != "GET" and may_have_arrived(error)) from None
+            with client_http.HttpClient(settings.API, self.token, patience=PATIENCE) as http:
+                return http.request(
+                    method, path, body=body, key=key or None, headers=headers, once=True
+                )
+        except client_http.Unreachable as error:
+            raise Unreachable(method != "GET" and error.is_sent) from None
+        except client_http.ApiError as error:
+            if not error.problem:  # from another program, perhaps a proxy
+                raise ApiError(str(error)) from None
+            kind = Refused if error.status in (401, 403) else ApiError
+            raise kind(str(error), error.status) from None
 
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:
         """The JSON object that GET returns. Raises ApiError if it lacks one of `names`."""
@@ -126,25 +118,11 @@ class ApiClient:
         return parse_json(self.request("POST", path, body=body, key=key), *names)
 
 
-def condition_headers(key: str, seen: str | None) -> dict[str, bytes]:
-    """The headers for `key` and `seen` of `ApiClient.request`."""
-    headers = {}
-    if key:
-        headers["Idempotency-Key"] = key.encode()
-    if seen:
-        headers["If-Match"] = seen.encode()
-    elif seen is not None:
-        headers["If-None-Match"] = b"*"
-    return headers
-
-
-def may_have_arrived(error: Exception) -> bool:
-    """Can the API have received the request that failed with this error? Not if there was no
-    connection."""
-    cause = error.args[0] if error.args else None
-    is_unconnected = isinstance(getattr(cause, "reason", None), NewConnectionError)
-    is_late = isinstance(error, requests.ConnectTimeout)
-    return not (is_unconnected or is_late or isinstance(error, requests.exceptions.InvalidURL))
+def condition_headers(seen: str | None) -> dict[str, str]:
+    """The headers for `seen` of `ApiClient.request`."""
+    if seen is None:
+        return {}
+    return {"If-Match": seen} if seen else {"If-None-Match": "*"}
 
 
 def describe_problem(error: ApiError) -> str:
@@ -154,11 +132,11 @@ def describe_problem(error: ApiError) -> str:
     return f"{error} Retrying…" if error.may_pass else str(error)
 
 
-def forwarding_headers(address: str) -> dict[str, bytes]:
+def forwarding_headers(address: str) -> dict[str, str]:
     """The headers by which a proxy would report the visitor to the API."""
     if address:
-        return {"X-Forwarded-For": address.encode()}
-    return {"Forwarded": b"for=unknown"}
+        return {"X-Forwarded-For": client_http.as_header(address)}
+    return {"Forwarded": "for=unknown"}
 
 
 def parse_json(answer: requests.Response, *names: str) -> dict[str, Any]:
@@ -171,11 +149,3 @@ def parse_json(answer: requests.Response, *names: str) -> dict[str, Any]:
         return {name: found[name] for name in names} | found
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ApiError(f"The server at {settings.API} is not the Tailboard API.") from None
-
-
-def job_path(job_id: str) -> str:
-    return f"/jobs/{quote(job_id, '')}"
-
-
-def saved_path(name: str) -> str:
-    return f"/saved/{quote(name, '')}"

@@ -7,16 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from tailboard.page.client import (
-    ApiClient,
-    ApiError,
-    Refused,
-    job_path,
-    parse_json,
-    saved_path,
-)
+from tailboard.client_http import job_path, queue_path, saved_path
+from tailboard.page.client import ApiClient, ApiError, Refused, parse_json
 from tailboard.page.home import load_home
 from tailboard.page.rows import job_row
 from tailboard.page.saved_forms import is_same_command, preview_schedule, saved_form
@@ -187,7 +181,7 @@ def load_schedule(_client: ApiClient, errand: Errand) -> SchedulePreview:
 
 
 def pause_path(errand: Errand) -> str:
-    return f"/queues/{quote(errand['queue'], '')}/pause"
+    return f"{queue_path(errand['queue'])}/pause"
 
 
 def run_command(client: ApiClient, errand: Errand) -> dict[str, Any]:

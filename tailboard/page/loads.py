@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 import requests
 import streamlit as st
 
+from tailboard.client_http import job_path
 from tailboard.page import settings
-from tailboard.page.client import ApiClient, ApiError, job_path, parse_json
+from tailboard.page.client import ApiClient, ApiError, parse_json
 from tailboard.page.rows import (
     FILTERS,
     count_slots,
