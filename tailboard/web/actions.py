@@ -1,5 +1,5 @@
-"""Actions that routes and commands share: submit jobs, rerun them, and save commands. Errors are
-HTTP errors with a one-sentence message, which commands print."""
+"""What routes do with jobs and saved commands: make them from bodies, rerun, save and check them.
+Errors are HTTP errors with a one-sentence message."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import hmac
 import re
 from ipaddress import ip_address
 
-from flask import Flask, Response, abort, current_app, g, has_request_context, request
+from flask import Flask, Response, abort, current_app, g, request
 
 from tailboard.sessions import is_session_key
 from tailboard.web.operations import Access, match_operations
@@ -42,8 +42,6 @@ def visitor() -> str | None:
 def command_user() -> str | None:
     """The user of the command that sent this request in its own process; None if the request came
     over HTTP. The command can read the storage anyway, so it needs no token."""
-    if not has_request_context():
-        return None
     user = request.environ.get(COMMAND_USER)
     return user if isinstance(user, str) and user else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import has_request_context, request
+from flask import request
 
 from tailboard.notifier import Notifier
 from tailboard.wake_pipe import WakePipe
@@ -42,6 +42,6 @@ class Disconnect:
 def wait_for_change(watch: Notifier, timeout: float) -> bool:
     """Wait up to `timeout` seconds for a change that `watch` reports. Returns True if the client of
     this request has disconnected, which ends the wait."""
-    disconnect = request.environ.get(DISCONNECT) if has_request_context() else None
+    disconnect = request.environ.get(DISCONNECT)
     others = [] if disconnect is None else [disconnect.fileno()]
     return bool(watch.wait(timeout, *others))

@@ -100,16 +100,16 @@ def plain_text(chunks: Iterator[Chunk]) -> Iterator[bytes]:
             last = chunk.data[-1:] or last
 
 
-def follow_log(job_id: str, at: int, timestamps: bool, wait: bool = True) -> Iterator[Chunk]:
+def follow_log(job_id: str, at: int, timestamps: bool) -> Iterator[Chunk]:
     """The log from an offset on, then new output as the job writes it, until the job has ended.
-    Without `wait`, only the existing part. JobNotFound if the job is deleted meanwhile."""
+    JobNotFound if the job is deleted meanwhile."""
     watch, log = state().store.watch(job_id), open_log(job_id)
     sent_at = time.monotonic()
     known = state().store.status(job_id)
     try:
         while True:
             status = state().store.status(job_id)  # before the size
-            ended = not wait or status in FINISHED
+            ended = status in FINISHED
             if at == 0:  # perhaps the job had no log yet when we opened it
                 log.close()
                 log = open_log(job_id)
