@@ -41,7 +41,8 @@ class SaveDialog {
 
   /** Saves what the run form describes. `source` is the ID of the job that it was filled from. */
   openForm(values, source) {
-    const name = suggestName(values.name || values.command.trim().split("\n")[0]);
+    const lines = values.command.replace(/^#!.*/, "").trim(); // without a script's interpreter
+    const name = suggestName(values.name || lines.split("\n")[0]);
     this.open({ origin: source ? { job: source } : {}, name, values });
   }
 

@@ -189,12 +189,14 @@ def test_a_killed_worker_leaves_its_job_to_the_next(team: Team, gate: Gate) -> N
 
 
 def test_a_retry_continues_the_same_log(team: Team) -> None:
-    job = team.submit("echo attempt $JOB_ATTEMPT; exit 1", retries=2)
+    line = "echo attempt $JOB_ATTEMPT; exit 1"
+    jobs = [team.submit(command, retries=2) for command in (line, f"#!/bin/sh\n{line}")]
     team.start("a")
-    found = team.wait(job)
-    assert [a["number"] for a in found.attempts_as_dicts()] == [1, 2, 3]
     expected = "attempt 1\n--- attempt 2 ---\nattempt 2\n--- attempt 3 ---\nattempt 3\n"
-    assert load_logs(team.store, job.id) == expected
+    for job in jobs:
+        found = team.wait(job)
+        assert [a["number"] for a in found.attempts_as_dicts()] == [1, 2, 3]
+        assert load_logs(team.store, job.id) == expected
 
 
 def test_a_job_can_be_cancelled_from_another_machine_and_times_out(team: Team) -> None:
