@@ -63,6 +63,7 @@ class PageHeader {
 
   close() {
     page.removeEventListener("address", this.drawAddress);
+    this.queues.close();
     this.saved.close();
     this.status.close();
     this.palette.close();

@@ -16,6 +16,26 @@ export class Queues {
     find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
     find("queues").addEventListener("click", (event) => this.onClick(event));
     find("queues").addEventListener("keydown", (event) => this.onKey(event));
+    this.holdWhilePressed();
+  }
+
+  close() {
+    removeEventListener("pointerup", this.release);
+    removeEventListener("pointercancel", this.release);
+  }
+
+  /** Stops drawing while a pointer is pressed: a browser drops the click if its target is
+      replaced. */
+  holdWhilePressed() {
+    this.isPressed = false;
+    this.release = () => {
+      setTimeout(() => this.onRelease(), 0); // after the click
+    };
+    this.find("queues").addEventListener("pointerdown", () => {
+      this.isPressed = true;
+    });
+    addEventListener("pointerup", this.release);
+    addEventListener("pointercancel", this.release);
   }
 
   onToggle(event) {
@@ -26,7 +46,15 @@ export class Queues {
     }
   }
 
+  onRelease() {
+    if (this.isPressed) {
+      this.isPressed = false;
+      this.draw();
+    }
+  }
+
   onClick(event) {
+    this.isPressed = false; // the click has arrived
     const { act, queue } = event.target.closest("[data-act]")?.dataset ?? {};
     if (act === "ask") {
       this.showQuestion(queue);
@@ -84,9 +112,18 @@ export class Queues {
   }
 
   draw() {
+    if (this.isPressed || this.isAnswering) {
+      return;
+    }
     const rows = this.all().map((queue) => this.rowHtml(queue));
     const problem = this.problem ? `<p class="wrong">${escapeHtml(this.problem)}</p>` : "";
     setHtml(this.find("queues"), `<h3>Queues</h3><ul>${rows.join("")}</ul>${problem}`);
+  }
+
+  /** Is the visitor typing a reason? Drawing would replace the field and lose the text. */
+  get isAnswering() {
+    const field = this.find("queues").querySelector("input");
+    return this.asking !== "" && field?.dataset.queue === this.asking;
   }
 
   /** The queues that the server knows and those of listed jobs, by name. */
@@ -105,7 +142,7 @@ export class Queues {
     if (queue === this.asking) {
       return (
         `<li>${name}<span class="queue-question"><input aria-label="Why is ${escapeHtml(queue)} paused?" ` +
-        `placeholder="Reason (optional)" maxlength="500">${buttonHtml("pause", queue, "Pause")}` +
+        `placeholder="Reason (optional)" maxlength="500" data-queue="${escapeHtml(queue)}">${buttonHtml("pause", queue, "Pause")}` +
         `${buttonHtml("no", queue, "Cancel", "Do not pause")}</span></li>`
       );
     }
