@@ -227,16 +227,6 @@ def test_jobs_that_could_not_be_deleted_are_counted_by_reason(site: Site, page: 
 # --- Queues ---------------------------------------------------------------------------------------
 
 
-def queue_requests(site: Site) -> float:
-    """How many times the API was asked for the queues."""
-    metrics = requests.get(f"{site.api}/metrics").text
-    return sum(
-        float(line.split()[-1])
-        for line in metrics.splitlines()
-        if re.match(r'tailboard_request_seconds_count\{.*route="/queues"', line)
-    )
-
-
 def test_a_queue_is_paused_with_a_reason_and_resumed(site: Site, page: Page) -> None:
     done = site.submit("true", "tide", queue="harbour")
     site.wait(done, "succeeded")
@@ -255,13 +245,8 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(site: Site, page: Page) -> 
     expect(row(page, "ferry").last).to_contain_text("paused")
     expect(page.locator(".head-facts")).to_have_text("Queue paused: storm & <b>fog</b>")
     expect(state(page)).to_have_text("queued, paused")
-    asked = queue_requests(site)
     button(page, "harbour paused").click()
-    button(page, "Resume harbour").hover()
-    page.mouse.down()
-    # The menu asks for the queues. The answer must not replace the button under the pointer.
-    wait_until(lambda: queue_requests(site) > asked)
-    page.mouse.up()
+    button(page, "Resume harbour").click()
     expect(log_of(page)).to_contain_text("sailing")
     expect(button(page, "harbour paused")).to_be_hidden()
     site.wait(job, "succeeded")
