@@ -330,7 +330,7 @@ def test_a_stream_over_many_lost_connections_is_exact(
     assert bytes(seen) == b"".join(parts)
 
 
-def test_a_stream_begins_where_it_is_told(site: Site, client: Client) -> None:
+def test_a_stream_begins_at_the_requested_place(site: Site, client: Client) -> None:
     job_id = site.job_maker.ended(b"1\n2\n3")
     places: list[dict[str, Any]] = [{"tail": 2}, {"offset": 2}, {"tail": "2"}, {"since": "1h"}]
     assert [list(client.follow(job_id, **place)) for place in places] == [
