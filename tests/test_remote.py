@@ -57,14 +57,14 @@ def mode_of(path: Path) -> int:
 
 
 def test_after_a_login_commands_work_on_the_server(
-    typed: Tailboard, command_site: Site, stored: Path, anywhere: Path
+    typed: Tailboard, on_server: Tailboard, stored: Path, anywhere: Path
 ) -> None:
-    url = command_site.url
+    url = on_server.env["TAILBOARD_API"]
     done = typed("login", f"{url}/", "--as", "work", text=f"{USERS_TOKEN}\n")
     assert (done.stdout, done.stderr) == (f"logged in to {url} as anna (context work)\n", "")
     assert (mode_of(stored), mode_of(stored.parent)) == (0o600, 0o700)
     job_id = typed("submit", "--queue", BY_HAND, "true").stdout.strip()
-    assert command_site.job_maker.storage.get(job_id).submitted_by == "anna"
+    assert on_server.storage.get(job_id).submitted_by == "anna"
     listed = typed("login", "--list").stdout
     assert listed == f"* work  {url}\n" and USERS_TOKEN not in listed
     assert typed("whoami").stdout.splitlines() == [
@@ -332,7 +332,7 @@ def test_a_submit_that_got_no_response_can_be_repeated(
         keys.append(request.headers["Idempotency-Key"])
         return None
 
-    monkeypatch.setattr(target, "PATIENCE", 0.5)
+    monkeypatch.setattr(target, "PATIENCE", 1.5)
     with serve(lose) as url:  # type: ignore[arg-type]
         done = typed("submit", "true", TAILBOARD_API=url)
         assert f"may have submitted the job: with --idempotency-key {keys[0]}," in done.stderr
