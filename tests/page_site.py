@@ -9,9 +9,11 @@ import hashlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -31,10 +33,11 @@ from tailboard.job import Job
 class Site:
     """A running API, worker and page, and a browser to use it."""
 
-    def __init__(self, processes: Processes, storage: FolderStore, **env: str):
+    def __init__(self, processes: Processes, storage: FolderStore, url: str, **env: str):
+        """`url` is the page's address."""
         self.processes, self.storage, self.env = processes, storage, env
-        self.root = processes.output.parent
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.root, self.url = processes.output.parent, url
+        self.pages: dict[str, subprocess.Popen[bytes]] = {}  # by their addresses
         self.api = processes.api(**env)
         self.api_process = processes.started[-1]
         self.start_dashboard(ROOT, self.url)
@@ -42,7 +45,7 @@ class Site:
     def start_dashboard(self, home: Path, url: str, api: str | None = None, **env: str) -> None:
         script = str(home / "dashboard.py")
         port = f"--server.port={url.rpartition(':')[2]}"
-        self.processes.serve(
+        self.pages[url] = self.processes.serve(
             f"{url}/_stcore/health",
             *(sys.executable, "-m", "streamlit", "run", script, port),
             home=home,
@@ -50,12 +53,22 @@ class Site:
             **env,
         )
 
-    def serve_dashboard(self, home: Path = ROOT, api: str | None = None, **env: str) -> str:
+    @contextmanager
+    def serve_dashboard(
+        self, home: Path = ROOT, api: str | None = None, **env: str
+    ) -> Iterator[str]:
         """Serves a second page: with the files of another folder, another API, or other settings.
         Yields its URL."""
-        url = f"http://127.0.0.1:{free_port()}"
+        url = second_page()
         self.start_dashboard(home, url, api, **env)
-        return url
+        try:
+            yield url
+        finally:
+            self.kill_dashboard(url)
+
+    def kill_dashboard(self, url: str) -> None:
+        self.pages[url].kill()
+        self.pages[url].wait()
 
     def kill_api(self) -> None:
         pid = self.api_process.pid
@@ -92,8 +105,22 @@ class Site:
         return self.asked("/jobs")
 
 
+@cache
+def second_page() -> str:
+    """The address of each page that serves only one test. A browser has loaded its files if another
+    test has used it before; to load them takes three seconds of processor time."""
+    return new_address()
+
+
+def new_address() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
 @contextmanager
-def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Iterator[Site]:
+def served(
+    root: Path, worker: bool = True, slots: int = 8, url: str | None = None, **env: str
+) -> Iterator[Site]:
+    """Runs an API, a page (at `url`, or at a new address) and possibly a worker."""
     root.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     kept["TAILBOARD_STORAGE"] = str(root / "jobs")
@@ -101,7 +128,7 @@ def served(root: Path, worker: bool = True, slots: int = 8, **env: str) -> Itera
     try:
         if worker:
             processes.worker("--slots", str(slots))
-        yield Site(processes, storage, **env)
+        yield Site(processes, storage, url or new_address(), **env)
     finally:
         processes.end()  # first, or the worker would start the queued job
         end_jobs(storage)
@@ -146,7 +173,7 @@ Serve = Callable[..., AbstractContextManager[Site]]
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
     """Starts a site for one test."""
-    return lambda **options: served(tmp_path / "site", **options)
+    return lambda **options: served(tmp_path / "site", url=second_page(), **options)
 
 
 @pytest.fixture(scope="session")
@@ -306,7 +333,8 @@ def lossy_page(page_site: Site) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), LossyProxy)
     thread = Thread(target=server.serve_forever)
     thread.start()
-    yield page_site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}")
+    with page_site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}") as url:
+        yield url
     server.shutdown()
     thread.join()
     server.server_close()

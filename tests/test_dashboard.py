@@ -495,16 +495,14 @@ def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
 def test_the_list_is_complete_after_the_pages_server_was_down(site: Site, page: Page) -> None:
     """The server has then forgotten what it had sent to this browser."""
     site.wait(site.submit("true", "from before"), "succeeded")
-    url = site.serve_dashboard(ROOT)
-    visit(page, url)
-    expect(row(page, "from before")).to_be_visible()
-    server = site.processes.started[-1]
-    server.kill()
-    server.wait()
-    site.submit("true", "from meanwhile")
-    site.start_dashboard(ROOT, url)
-    expect(row(page, "from meanwhile")).to_be_visible()
-    expect(row(page, "from before")).to_be_visible()
+    with site.serve_dashboard() as url:
+        visit(page, url)
+        expect(row(page, "from before")).to_be_visible()
+        site.kill_dashboard(url)
+        site.submit("true", "from meanwhile")
+        site.start_dashboard(ROOT, url)
+        expect(row(page, "from meanwhile")).to_be_visible()
+        expect(row(page, "from before")).to_be_visible()
 
 
 # --- Live -----------------------------------------------------------------------------------------
@@ -1245,7 +1243,6 @@ def test_an_upgraded_page_never_mixes_old_and_new_modules(
     shutil.copytree(ROOT / "tailboard", home / "tailboard")
     shutil.copy(ROOT / "dashboard.py", home)
     modules = [home / "static" / name for name in ("log_pane.js", "format.js", "log_text.js")]
-    url = site.serve_dashboard(home)
 
     def release(version: int) -> None:
         for path in modules:
@@ -1253,13 +1250,14 @@ def test_an_upgraded_page_never_mixes_old_and_new_modules(
             path.write_text(f"{text}\n(globalThis.versions ??= []).push({version});\n")
             os.utime(path, (1_000_000_000, 1_000_000_000))
 
-    for version in (1, 2):
-        release(version)
-        page = context.new_page()
-        visit(page, url)
-        page.wait_for_function("globalThis.versions?.length === 3")
-        assert page.evaluate("versions") == [version] * 3
-        page.close()
+    with site.serve_dashboard(home) as url:
+        for version in (1, 2):
+            release(version)
+            page = context.new_page()
+            visit(page, url)
+            page.wait_for_function("globalThis.versions?.length === 3")
+            assert page.evaluate("versions") == [version] * 3
+            page.close()
 
 
 def test_a_second_visit_loads_no_file_of_the_page_again(site: Site, page: Page) -> None:

@@ -112,15 +112,15 @@ def test_the_pages_own_address_is_the_host_that_the_browser_requested(site: Site
 def test_a_listed_origin_can_open_the_page_but_is_not_local(site: Site) -> None:
     """A proxy may have sent its own address as Host. Its visitors still do not count as local."""
     listed = "http://127.0.0.1:1"
-    url = site.serve_dashboard(TAILBOARD_DASHBOARD=f"{listed}/, {PROXIED}")
-    assert is_accepted(url, Origin=listed)
-    assert is_accepted(url, Origin=url)
-    assert not is_accepted(url, Origin="http://127.0.0.1:2")
-    assert "Refused a page of 'http://127.0.0.1:2'" in site.processes.text()
-    with open_socket(url, Origin=PROXIED) as connection:
-        connection.sendall(first_visit())
-        received = read_until(connection, re.compile(b"requires a token"))
-    assert not HEADER_ID.search(received)
+    with site.serve_dashboard(TAILBOARD_DASHBOARD=f"{listed}/, {PROXIED}") as url:
+        assert is_accepted(url, Origin=listed)
+        assert is_accepted(url, Origin=url)
+        assert not is_accepted(url, Origin="http://127.0.0.1:2")
+        assert "Refused a page of 'http://127.0.0.1:2'" in site.processes.text()
+        with open_socket(url, Origin=PROXIED) as connection:
+            connection.sendall(first_visit())
+            received = read_until(connection, re.compile(b"requires a token"))
+        assert not HEADER_ID.search(received)
 
 
 @contextmanager
@@ -173,8 +173,11 @@ def watched_page(site: Site) -> Iterator[str]:
     """The URL of a page whose requests to the API are recorded; the page listens on all
     addresses."""
     Recorder.api, Recorder.lost = site.api, set()
-    with serve_http(Recorder) as api:
-        yield site.serve_dashboard(api=api, STREAMLIT_SERVER_ADDRESS="0.0.0.0")
+    with (
+        serve_http(Recorder) as api,
+        site.serve_dashboard(api=api, STREAMLIT_SERVER_ADDRESS="0.0.0.0") as url,
+    ):
+        yield url
 
 
 def reported_visitor(page_url: str, **headers: str) -> tuple[str | None, str | None]:
@@ -217,13 +220,13 @@ def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path
     """No setting names the page's address: the API learns it from the page's server, through the
     ticket."""
     job = site.submit(f"echo first; {waiting(gate)}; echo last")
-    moved = site.serve_dashboard()  # `streamlit run dashboard.py --server.port N`
-    for url in (site.url, moved, moved.replace("127.0.0.1", "localhost")):
-        visit(page, f"{url}/?job={job.id}")
-        expect(state(page)).to_have_text("live")
-    gate.touch()
-    expect(log_of(page)).to_contain_text("last")
-    expect(state(page)).to_have_text("succeeded, exit 0")
+    with site.serve_dashboard() as moved:  # `streamlit run dashboard.py --server.port N`
+        for url in (site.url, moved, moved.replace("127.0.0.1", "localhost")):
+            visit(page, f"{url}/?job={job.id}")
+            expect(state(page)).to_have_text("live")
+        gate.touch()
+        expect(log_of(page)).to_contain_text("last")
+        expect(state(page)).to_have_text("succeeded, exit 0")
 
 
 # --- The footer of a log --------------------------------------------------------------------------

@@ -162,9 +162,8 @@ def busy_page(site: Site) -> Iterator[str]:
     BusyProxy.api, BusyProxy.lost = site.api, set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), BusyProxy)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}")
-    site.processes.started[-1].terminate()
-    site.processes.started[-1].wait()
+    with site.serve_dashboard(ROOT, f"http://127.0.0.1:{server.server_port}") as url:
+        yield url
     server.shutdown()
     server.server_close()
 

@@ -135,31 +135,31 @@ def test_a_filter_shows_the_known_rows_in_the_same_frame(long_site: Site, page: 
 
 def test_nothing_is_claimed_before_the_api_has_answered(page_site: Site, page: Page) -> None:
     api = f"http://127.0.0.1:{free_port()}"
-    visit(page, page_site.serve_dashboard(ROOT, api))
-    expect(page.get_by_text(f"Can't reach the API at {api}. Retrying…")).to_be_visible()
-    expect(status_filter(page, "all")).to_have_text("all \u2013")
-    expect(status_filter(page, "failed")).to_have_text("✕failed \u2013")
-    for claim in ("No jobs yet", "No worker", "updated"):
-        expect(page.get_by_text(claim)).to_be_hidden()
+    with page_site.serve_dashboard(ROOT, api) as url:
+        visit(page, url)
+        expect(page.get_by_text(f"Can't reach the API at {api}. Retrying…")).to_be_visible()
+        expect(status_filter(page, "all")).to_have_text("all \u2013")
+        expect(status_filter(page, "failed")).to_have_text("✕failed \u2013")
+        for claim in ("No jobs yet", "No worker", "updated"):
+            expect(page.get_by_text(claim)).to_be_hidden()
 
 
 def test_a_lost_server_is_reported_in_the_header_and_the_log_stays_live(
     page_site: Site, page: Page, gate_file: Path
 ) -> None:
-    url = page_site.serve_dashboard(ROOT)
-    server = page_site.processes.started[-1]
     job = page_site.python(counting(gate_file), "outlives the page")
-    visit(page, f"{url}/?job={job.id}")
-    expect(state(page)).to_have_text("live")
-    server.kill()
-    server.wait()
-    expect(page.get_by_text("The page's server isn't answering. Reconnecting…")).to_be_visible()
-    lines = log_of(page).locator(".line").count()
-    expect(log_of(page).locator(".line").nth(lines + 3)).to_be_attached()
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    page_site.start_dashboard(ROOT, url)
-    expect(page.get_by_text("isn't answering")).to_be_hidden()
-    expect(row(page, "outlives the page")).to_be_visible()
+    with page_site.serve_dashboard() as url:
+        visit(page, f"{url}/?job={job.id}")
+        expect(state(page)).to_have_text("live")
+        page_site.kill_dashboard(url)
+        lost = page.get_by_text("The page's server isn't answering. Reconnecting…")
+        expect(lost).to_be_visible()
+        lines = log_of(page).locator(".line").count()
+        expect(log_of(page).locator(".line").nth(lines + 3)).to_be_attached()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page_site.start_dashboard(ROOT, url)
+        expect(page.get_by_text("isn't answering")).to_be_hidden()
+        expect(row(page, "outlives the page")).to_be_visible()
 
 
 def test_rows_show_who_started_a_job_and_mine_filters_them(locked_site: Site, page: Page) -> None:
