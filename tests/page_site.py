@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,11 +25,14 @@ import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
 from browser import WIDE, open_profile
-from conftest import ROOT, TOKEN, Processes, end_jobs, free_port, need_browser, wait_until
+from conftest import ROOT, TOKEN, JobMaker, Processes, end_jobs, free_port, need_browser, wait_until
 from playwright.sync_api import BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.journal import Outcome
+from tailboard.status import Status
+from tailboard.values import first_id
 
 
 class Site:
@@ -142,13 +147,41 @@ def page_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+class PastJobs:
+    """Makes many jobs of yesterday, each newer than the one before. Those that are added together
+    are copies of one job, but for their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.maker = folder, JobMaker(folder)
+        self.begun, self.count = time.time() - 86_400, 0
+
+    def add(self, names: Sequence[str], status: Status = Status.SUCCEEDED, why: str = "") -> None:
+        with self.maker.running(name="its name") as claim:
+            model = self.maker.log(claim.finish(Outcome(status, reason=why or None)).id).parent
+        record, journal = (model / "job.json").read_text(), (model / "journal").read_text()
+        for name in names:
+            self.count += 1
+            job_id = first_id(self.begun + self.count)
+            folder = self.folder / status / job_id[:8] / job_id
+            folder.mkdir(parents=True)
+            (folder / "job.json").write_text(record.replace("its name", name))
+            (folder / "journal").write_text(journal)
+        shutil.rmtree(model)
+
+
 @pytest.fixture(scope="session")
 def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site without a worker: 205 jobs were cancelled, one is queued."""
+    """A site without a worker: 2,635 jobs ran yesterday, then 205 were cancelled. One is queued."""
     need_browser()
     with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
-        for n in range(205):
-            site.storage.cancel(site.submit("true", f"old {n:03}").id, "not needed")
+        jobs = PastJobs(Path(site.storage.root))
+        jobs.add(["ancient fail.py"], Status.FAILED)
+        jobs.add(["backup"] * 278, Status.FAILED)
+        jobs.add(["minutely"] * 2100)
+        jobs.add([f"daily {n}" for n in range(45)])
+        jobs.add(["noisy"] * 210)
+        jobs.add(["train"], Status.TIMED_OUT)
+        jobs.add([f"old {n:03}" for n in range(205)], Status.CANCELLED, "not needed")
         site.submit("true", "still waiting")
         yield site
 

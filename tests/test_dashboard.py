@@ -9,7 +9,6 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import requests
-from conftest import ROOT, TOKEN, wait_until
+from conftest import ROOT, wait_until
 from page_site import (
-    ANNAS_TOKEN,
     Serve,
     Site,
     check_with_axe,
@@ -46,7 +44,6 @@ from tailboard.job import Job
 from tailboard.page import client, forms
 from tailboard.page import rows as rows_module
 from tailboard.saved_command import Param, SavedCommand
-from tailboard.status import Status
 
 CORE_MODULES = {  # which the page may also import
     "tailboard.env_file",
@@ -452,59 +449,6 @@ def test_visitors_share_the_apis_responses(site: Site, context: BrowserContext) 
     assert 1 <= len(tickets) <= 4  # at worst one for each page, and again when the period ends
 
 
-def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, new_page: Page) -> None:
-    page = new_page
-    received: list[bytes] = []
-
-    def largest() -> int:
-        """The size of the largest message since the last call, in bytes; none may contain an old
-        row."""
-        assert not any(b"old 117" in message for message in received)
-        size = max(map(len, received))
-        received.clear()
-        return size
-
-    page.on("websocket", lambda socket: socket.on("framereceived", collect_into(received)))
-    visit(page, idle_site.url)
-    choose_interval(page, "1 s")
-    wait_until(lambda: any(b"old 117" in message for message in received))
-    whole = max(map(len, received))
-    received.clear()
-    job = idle_site.submit("true", "passing by")
-    expect(row(page, "passing by")).to_contain_text("queued")
-    sizes = [largest()]
-    idle_site.storage.cancel(job.id, "not needed")
-    expect(row(page, "passing by")).to_contain_text("cancelled")
-    sizes.append(largest())
-    row(page, "passing by").click()
-    expect(state(page)).to_have_text("cancelled")
-    idle_site.storage.delete(job.id)
-    expect(row(page, "passing by")).to_have_count(0)
-    sizes.append(largest())
-    print("bytes of the whole list", whole, "and of changes of a job", sizes)
-    assert max(sizes) < whole / 5
-    expect(page.get_by_role("list", name="Jobs").get_by_role("link")).to_have_count(200)
-
-
-def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
-    return lambda message: received.append(
-        message if isinstance(message, bytes) else message.encode()
-    )
-
-
-def test_the_list_is_complete_after_the_pages_server_was_down(site: Site, page: Page) -> None:
-    """The server has then forgotten what it had sent to this browser."""
-    site.wait(site.submit("true", "from before"), "succeeded")
-    with site.serve_dashboard() as url:
-        visit(page, url)
-        expect(row(page, "from before")).to_be_visible()
-        site.kill_dashboard(url)
-        site.submit("true", "from meanwhile")
-        site.start_dashboard(ROOT, url)
-        expect(row(page, "from meanwhile")).to_be_visible()
-        expect(row(page, "from before")).to_be_visible()
-
-
 # --- Live -----------------------------------------------------------------------------------------
 
 
@@ -689,36 +633,6 @@ def test_the_last_1000_of_many_lines_are_loaded_first(site: Site, page: Page) ->
 # --- At a glance ----------------------------------------------------------------------------------
 
 
-def test_the_list_can_be_filtered_searched_paged_and_linked_to(idle_site: Site, page: Page) -> None:
-    visit(page, idle_site.url)
-    expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
-    status = page.get_by_role("navigation", name="Status")
-    expect(status.get_by_role("link", name="cancelled")).to_contain_text("205")
-    status.get_by_role("link", name="cancelled").click()
-    expect(row(page, "still waiting")).to_have_count(0)
-    expect(page).to_have_url(re.compile(r"status=cancelled"))
-    expect(row(page, "old")).to_have_count(200)
-    page.get_by_role("link", name="Older jobs").click()
-    expect(row(page, "old")).to_have_count(5)
-    page.get_by_role("link", name="Newest jobs").click()
-    page.get_by_label("Search jobs").fill("old 117")
-    expect(row(page, "old")).to_have_count(1)
-    expect(status.get_by_role("link", name="cancelled")).to_have_text("⊘cancelled 1")
-    row(page, "old 117").focus()
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("not needed")).to_be_visible()
-    expect(page).to_have_url(re.compile(r"status=cancelled&q=old\+117&job=20"))
-    expect(row(page, "old 117")).to_be_focused()
-    page.get_by_role("button", name="Close").click()
-    expect(log_of(page)).to_be_hidden()
-    page.reload()
-    expect(row(page, "old")).to_have_count(1)
-    page.get_by_label("Search jobs").fill("no such job")
-    page.get_by_role("link", name="Clear").click()
-    expect(row(page, "still waiting")).to_be_visible()
-    expect(status.get_by_role("link", name="all")).to_have_text("all 206")
-
-
 def test_usual_durations_and_the_load_of_the_workers_are_shown(site: Site, page: Page) -> None:
     jobs = [site.submit("sleep 0.2", "nightly") for _ in range(8)]
     for job in jobs:
@@ -727,175 +641,6 @@ def test_usual_durations_and_the_load_of_the_workers_are_shown(site: Site, page:
     expect(page.get_by_text("usually 0.").first).to_be_visible()
     page.get_by_role("button", name="More", exact=True).click()
     expect(page.locator(".workers")).to_contain_text("of 8 slots busy")
-
-
-# --- The list -------------------------------------------------------------------------------------
-
-
-def test_a_click_selects_at_once_and_keeps_scroll_and_focus(idle_site: Site, page: Page) -> None:
-    visit(page, idle_site.url)
-    rows = page.get_by_role("list", name="Jobs")
-    target = row(page, "old 020")
-    target.scroll_into_view_if_needed()
-    target.evaluate("link => { window.before = link; link.focus() }")
-    scrolled = rows.evaluate("list => list.scrollTop")
-    assert scrolled > 2_000
-    selected = target.evaluate("link => { link.click(); return link.ariaCurrent }")
-    assert selected == "true"  # in the same frame
-    expect(page.get_by_text("No output.")).to_be_visible()
-    page.go_back()
-    expect(log_of(page)).to_be_hidden()
-    page.go_forward()
-    expect(page.get_by_text("No output.")).to_be_visible()
-    assert rows.evaluate("list => list.scrollTop") == scrolled
-    assert target.evaluate("link => link === before")
-    expect(target).to_be_focused()
-
-
-def test_a_slow_click_on_a_changing_row_is_not_lost(site: Site, page: Page, gate: Path) -> None:
-    """A browser drops a click if its target is replaced before the button is released."""
-    job = site.submit(waiting(gate), "slow click")
-    site.wait(job, "running")
-    visit(page, site.url)
-    choose_interval(page, "1 s")
-    row(page, "slow click").locator(".name").hover()
-    page.mouse.down()
-    before = site.listed()
-    wait_until(lambda: site.listed() > before + 2)
-    page.mouse.up()
-    expect(page).to_have_url(re.compile(job.id))
-    expect(state(page)).to_have_text("live")
-
-
-def test_a_row_is_a_link_that_opens_in_another_tab(
-    site: Site, page: Page, context: BrowserContext
-) -> None:
-    job = site.submit("echo in its own tab", "linked row")
-    site.wait(job, "succeeded")
-    visit(page, site.url)
-    with context.expect_page() as opened:
-        row(page, "linked row").click(modifiers=["ControlOrMeta"])
-    expect(log_of(opened.value)).to_have_text("in its own tab")
-    expect(log_of(page)).to_be_hidden()
-
-
-def test_the_list_can_be_widened_and_stays_wide(site: Site, page: Page) -> None:
-    visit(page, site.url)
-    divider = page.get_by_role("separator", name="List width")
-    divider.drag_to(page.locator("body"), target_position={"x": 500, "y": 400}, force=True)
-    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
-    visit(page, site.url)
-    expect(divider).to_have_attribute("aria-valuenow", re.compile("49.|50."))
-    divider.press("ArrowLeft")
-    expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
-
-
-def test_the_chosen_queue_is_in_the_address(site: Site, page: Page) -> None:
-    for queue in ("default", "gpu"):
-        site.wait(site.submit("true", f"in {queue}", queue=queue), "succeeded")
-    visit(page, site.url)
-    page.get_by_role("combobox", name="Queue").select_option("gpu")
-    expect(row(page, "in default")).to_have_count(0)
-    expect(row(page, "in gpu")).to_be_visible()
-    expect(page).to_have_url(re.compile("queue=gpu"))
-    visit(page, page.url)
-    expect(row(page, "in gpu")).to_be_visible()
-    expect(row(page, "in default")).to_have_count(0)
-    status = page.get_by_role("navigation", name="Status")
-    expect(status.get_by_role("link", name="succeeded")).to_have_text("✓succeeded 1")
-
-
-def test_neighbours_with_the_same_name_fold_and_a_click_unfolds_them(
-    site: Site, page: Page
-) -> None:
-    for n in range(4):
-        site.wait(site.submit(f"exit {n % 2}", "backup db1"), "failed" if n % 2 else "succeeded")
-    visit(page, f"{site.url}/?q=backup+db1")
-    expect(row(page, "backup db1")).to_have_count(1)
-    expect(row(page, "backup db1")).to_contain_text(re.compile(".4"))
-    expect(row(page, "backup db1")).to_contain_text("2 failed, 2 succeeded")
-    expect(row(page, "backup db1").locator(".bars u")).to_have_count(4)
-    row(page, "backup db1").click()
-    expect(row(page, "backup db1")).to_have_count(5)
-    expect(log_of(page)).to_be_hidden()
-    row(page, "2 failed, 2 succeeded").click()
-    expect(row(page, "backup db1")).to_have_count(1)
-
-
-def test_a_shortcut_does_nothing_until_the_page_is_ready(idle_site: Site, page: Page) -> None:
-    """A dialog without style gets no focus, and text typed into it would be lost."""
-    held: list[Route] = []
-    page.route("**/dashboard.css*", lambda route: held.append(route))
-    with page.expect_request("**/dashboard.css*"):
-        page.goto(idle_site.url)
-    for _ in range(50):
-        page.keyboard.press("c")
-        page.evaluate("new Promise(requestAnimationFrame)")
-    expect(page.locator("dialog[open]")).to_have_count(0)
-    for route in held:
-        route.continue_()
-    expect(page.locator(".page-header:not([inert])")).to_be_attached()
-    page.keyboard.press("c")
-    expect(page.get_by_label("Command", exact=True)).to_be_focused()
-
-
-def test_keys_move_through_the_list_and_it_is_one_tab_stop(idle_site: Site, page: Page) -> None:
-    visit(page, f"{idle_site.url}/?status=cancelled")
-    stops = page.get_by_role("list", name="Jobs").locator("a[tabindex='0']")
-    expect(stops).to_have_count(1)
-    page.keyboard.press("j")
-    expect(row(page, "old 204")).to_be_focused()
-    page.keyboard.press("j")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("k")
-    expect(row(page, "old 203")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="old 203")).to_be_visible()
-    expect(row(page, "old 203")).to_be_focused()
-    expect(stops).to_have_count(1)
-    page.keyboard.press("z")
-    expect(row(page, "old 203")).to_be_hidden()
-    page.keyboard.press("z")
-    page.keyboard.press("/")
-    expect(page.get_by_label("Search jobs")).to_be_focused()
-    page.keyboard.press("Escape")
-    page.get_by_role("heading", name="old 203").click()
-    page.keyboard.press("?")
-    expect(page.get_by_role("row", name="next error")).to_be_visible()
-
-
-def test_an_empty_page_explains_what_to_do(serve: Serve, page: Page) -> None:
-    with serve(worker=False) as site:
-        visit(page, site.url)
-        expect(page.get_by_text("No worker is running. Start one:")).to_be_visible()
-        expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
-        page.keyboard.press("c")
-        expect(
-            page.get_by_text("Save a command to run it again with different values")
-        ).to_be_visible()
-        page.keyboard.press("Escape")
-        page.get_by_role("button", name="df -h").click()
-        expect(state(page)).to_have_text("queued, 1st, no worker")
-        expect(page.locator(".blank")).to_contain_text("No worker is running. Start one:")
-
-
-def test_the_parts_of_the_page_may_load_in_any_order(idle_site: Site, page: Page) -> None:
-    (job,), _ = idle_site.storage.list(Status.QUEUED)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        """Holds back the imported module, but not the files that are fetched for a new version."""
-        if route.request.resource_type == "script":
-            held.append(route)
-        else:
-            route.continue_()
-
-    page.route("**/page_header.js", hold)
-    page.goto(f"{idle_site.url}/?job={job.id}")
-    expect(state(page)).to_have_text("queued, 1st")
-    held[0].continue_()
-    expect(state(page)).to_have_text("queued, 1st, no worker")
-    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 # --- The log --------------------------------------------------------------------------------------
@@ -1291,40 +1036,6 @@ def test_the_page_survives_a_restart_of_the_api(site: Site, page: Page, gate: Pa
     lines = [int(n) for n in re.findall(r"line (\d+)", log_of(page).inner_text())]
     assert lines == list(range(len(lines)))
     expect(page.get_by_test_id("stException")).to_have_count(0)
-
-
-def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
-    locked_site: Site, page: Page, gate: Path
-) -> None:
-    job = locked_site.python(counting(gate))
-    page.goto(f"{locked_site.url}/?job={job.id}")
-    expect(page.get_by_label("Token")).to_be_visible()
-    expect(page.get_by_label("Command")).to_have_count(0)
-    page.get_by_label("Token").fill("wrong")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("That token isn't valid")).to_be_visible()
-    page.get_by_label("Token").fill(ANNAS_TOKEN)
-    page.get_by_role("button", name="Sign in").click()
-    expect(log_of(page)).to_contain_text("line 1")
-    expect(state(page)).to_have_text("live")
-    expect(page.get_by_label("Token")).to_be_hidden()
-    assert ANNAS_TOKEN not in page.content() + page.url
-
-
-def test_from_another_machine_the_page_does_nothing_without_a_token(
-    site: Site, locked_site: Site, page: Page, gate: Path
-) -> None:
-    """Otherwise the API would take the visitor for a program on its own machine."""
-    page.goto(site.url.replace("127.0.0.1", "elsewhere.test"))
-    expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
-    expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
-    job = locked_site.submit(waiting(gate), "no bell")
-    page.goto(f"{locked_site.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
-    page.get_by_label("Token").fill(TOKEN)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
-    expect(page.get_by_role("heading", name="no bell")).to_be_visible()
-    expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http
 
 
 def test_an_unreachable_api_or_unknown_job_is_reported_in_one_sentence(

@@ -211,14 +211,25 @@ def test_on_a_phone_the_home_comes_first_and_leads_to_the_list(site: Site, page:
     expect(home(page)).to_be_hidden()
 
 
-def test_a_first_visit_starts_an_example_with_one_click(serve: Serve, page: Page) -> None:
+def test_a_first_visit_explains_the_page_and_starts_an_example(serve: Serve, page: Page) -> None:
     with serve(worker=False) as site:
         visit(page, site.url)
         expect(home(page)).to_contain_text("shows their logs live")
         expect(home(page)).to_contain_text("No worker is running. Start one:")
+        expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
+        page.keyboard.press("c")
+        saved = page.get_by_text("Save a command to run it again with different values")
+        expect(saved).to_be_visible()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("last failure")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("No job has failed.")).to_be_visible()
         button(home(page), "count to ten").click()
         expect(page).to_have_url(re.compile("job=20"))
         expect(page.get_by_role("heading", name="count to ten")).to_be_visible()
+        expect(state(page)).to_have_text("queued, 1st, no worker")
+        expect(page.locator(".blank")).to_contain_text("No worker is running. Start one:")
         assert [job.name for job in site.storage.list()[0]] == ["count to ten"]
         page.go_back()
         worker = item(page, "Needs attention", "No worker is running. Start one:")

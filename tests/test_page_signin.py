@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 import requests
 from conftest import TOKEN, free_port
-from page_site import ANNAS_TOKEN, Site, check_with_axe, row, visit
+from page_site import (
+    ANNAS_TOKEN,
+    Site,
+    check_with_axe,
+    counting,
+    log_of,
+    row,
+    state,
+    visit,
+    waiting,
+)
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tailboard.page import settings
@@ -184,6 +194,40 @@ def test_another_visitor_sees_nothing_of_the_last_one(locked_site: Site, page: P
     expect(token_field(page)).to_be_visible()
     assert "seen by anna" not in page.content()
     assert not page.evaluate("window.sameDocument === true")  # its memory is empty, too
+
+
+def test_the_page_asks_for_the_token_once_and_streams_by_ticket(
+    locked_site: Site, page: Page, gate_file: Path
+) -> None:
+    job = locked_site.python(counting(gate_file))
+    page.goto(f"{locked_site.url}/?job={job.id}")
+    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.get_by_label("Command")).to_have_count(0)
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("That token isn't valid")).to_be_visible()
+    page.get_by_label("Token").fill(ANNAS_TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    expect(log_of(page)).to_contain_text("line 1")
+    expect(state(page)).to_have_text("live")
+    expect(page.get_by_label("Token")).to_be_hidden()
+    assert ANNAS_TOKEN not in page.content() + page.url
+
+
+def test_from_another_machine_the_page_does_nothing_without_a_token(
+    page_site: Site, locked_site: Site, page: Page, gate_file: Path
+) -> None:
+    """Otherwise the API would take the visitor for a program on its own machine."""
+    page.goto(page_site.url.replace("127.0.0.1", "elsewhere.test"))
+    expect(page.get_by_text("set TAILBOARD_TOKEN")).to_be_visible()
+    expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
+    job = locked_site.submit(waiting(gate_file), "no bell")
+    page.goto(f"{locked_site.url}/?job={job.id}".replace("127.0.0.1", "elsewhere.test"))
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+    expect(page.get_by_role("heading", name="no bell")).to_be_visible()
+    expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http
 
 
 # --- Without a browser ----------------------------------------------------------------------------
