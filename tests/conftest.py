@@ -83,9 +83,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if option.numprocesses is None and not is_named and not is_for_people:
         option.numprocesses = min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
     if option.numprocesses and option.dist == "no":
-        option.dist = "worksteal"  # no process is idle while another has tests to run
+        option.dist = "loadscope"  # with the scopes of distribution.py
     if option.numprocesses:
         option.testrunuid = option.testrunuid or uuid.uuid4().hex
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, nobody calls it
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """What distributes the tests to the processes; None: what `--dist` names."""
+    if config.option.dist != "loadscope":
+        return None
+    from distribution import TestDistribution
+
+    return TestDistribution(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from browser import chromium
+from browser import launch
 from conftest import (
     BROWSERS,
     ROOT,
@@ -34,7 +34,7 @@ from conftest import (
     wait_until,
 )
 from packaging.requirements import Requirement
-from playwright.sync_api import expect
+from playwright.sync_api import Playwright, expect
 
 from tailboard import __version__
 from tailboard.cli.role_processes import StopRequest
@@ -151,7 +151,12 @@ def programs(tmp_path: Path, home: Path) -> Iterator[Processes]:
 
 
 def test_up_serves_an_empty_folder_until_ctrl_c_and_jobs_continue(
-    bin_folder: Path, home: Path, programs: Processes, gate: Gate, tmp_path: Path
+    bin_folder: Path,
+    home: Path,
+    programs: Processes,
+    gate: Gate,
+    tmp_path: Path,
+    playwright: Playwright,
 ) -> None:
     api, page = free_port(), free_port()
     (home / ".env").write_text("TAILBOARD_KEEP_DAYS=7\n")
@@ -177,7 +182,7 @@ def test_up_serves_an_empty_folder_until_ctrl_c_and_jobs_continue(
     running = home / "jobs" / "running" / job["id"] / "output.log"
     wait_until(lambda: running.exists() and running.read_text() == "started\n")
     pid = requests.get(f"{url}/{job['id']}", timeout=60).json()["pid"]
-    check_page(f"http://127.0.0.1:{page}", job["id"])
+    check_page(f"http://127.0.0.1:{page}", job["id"], playwright)
 
     up.send_signal(signal.SIGINT)
     assert up.wait(60) == 130
@@ -190,16 +195,17 @@ def test_up_serves_an_empty_folder_until_ctrl_c_and_jobs_continue(
     assert not [name for name in job_environment if name.startswith("TAILBOARD_")]
 
 
-def check_page(url: str, job_id: str) -> None:
+def check_page(url: str, job_id: str, playwright: Playwright) -> None:
     """The page and its files come from the package, and a browser shows the job."""
     script = requests.get(f"{url}/app/static/loader.js", timeout=60)
     assert script.text == (ROOT / "static" / "loader.js").read_text()
     if os.environ.get("CI") != "true" and not any(map(shutil.which, BROWSERS)):
         return
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(f"{url}/?job={job_id}")
-        expect(page.get_by_text("started", exact=True)).to_be_visible()
+    browser = launch(playwright)
+    page = browser.new_page()
+    page.goto(f"{url}/?job={job_id}")
+    expect(page.get_by_text("started", exact=True)).to_be_visible()
+    browser.close()
 
 
 def test_a_role_that_ends_ends_the_others(
