@@ -38,12 +38,19 @@ from tailboard.values import first_id
 class Site:
     """A running API, worker and page, and a browser to use it."""
 
-    def __init__(self, processes: Processes, storage: FolderStore, url: str, **env: str):
+    def __init__(
+        self,
+        processes: Processes,
+        storage: FolderStore,
+        url: str,
+        times: Sequence[str],
+        **env: str,
+    ) -> None:
         """`url` is the page's address."""
         self.processes, self.storage, self.env = processes, storage, env
         self.root, self.url = processes.output.parent, url
         self.pages: dict[str, subprocess.Popen[bytes]] = {}  # by their addresses
-        self.api = processes.api(**env)
+        self.api = processes.api(*times, **env)
         self.api_process = processes.started[-1]
         self.start_dashboard(ROOT, self.url)
 
@@ -123,9 +130,15 @@ def new_address() -> str:
 
 @contextmanager
 def served(
-    root: Path, worker: bool = True, slots: int = 8, url: str | None = None, **env: str
+    root: Path,
+    worker: bool = True,
+    slots: int = 8,
+    url: str | None = None,
+    times: Sequence[str] = (),
+    **env: str,
 ) -> Iterator[Site]:
-    """Runs an API, a page (at `url`, or at a new address) and possibly a worker."""
+    """Runs an API (with these times, see Processes.api), a page (at `url`, or at a new address) and
+    possibly a worker."""
     root.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAILBOARD_")}
     kept["TAILBOARD_STORAGE"] = str(root / "jobs")
@@ -133,7 +146,7 @@ def served(
     try:
         if worker:
             processes.worker("--slots", str(slots))
-        yield Site(processes, storage, url or new_address(), **env)
+        yield Site(processes, storage, url or new_address(), times, **env)
     finally:
         processes.end()  # first, or the worker would start the queued job
         end_jobs(storage)
@@ -173,7 +186,8 @@ class PastJobs:
 def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site without a worker: 2,635 jobs ran yesterday, then 205 were cancelled. One is queued."""
     need_browser()
-    with served(tmp_path_factory.mktemp("idle"), worker=False) as site:
+    times = ("api.BULK_TIME=60",)  # to find all jobs even on a busy machine
+    with served(tmp_path_factory.mktemp("idle"), worker=False, times=times) as site:
         jobs = PastJobs(Path(site.storage.root))
         jobs.add(["ancient fail.py"], Status.FAILED)
         jobs.add(["backup"] * 278, Status.FAILED)
@@ -187,6 +201,7 @@ def idle_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 ANNAS_TOKEN = "a long secret"
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]  # of axe
 
 
 @pytest.fixture(scope="session")
@@ -294,7 +309,9 @@ def log_of(page: Page) -> Locator:
 
 
 def row(page: Page, name: str) -> Locator:
-    return page.get_by_role("list", name="Jobs").get_by_role("link", name=name)
+    """The link to a job whose row contains this text. The roles of 200 rows take five times as long
+    to find, at each of the many looks of `expect`."""
+    return page.get_by_role("list", name="Jobs").locator("a", has_text=name)
 
 
 def state(page: Page) -> Locator:
@@ -374,7 +391,12 @@ def lossy_page(page_site: Site) -> Iterator[str]:
 
 
 def check_with_axe(page: Page) -> None:
+    """Finds nothing serious in light mode, nor in the colours of dark mode, which is otherwise the
+    same. Each run of all rules takes a second of processor time."""
+    page.emulate_media(color_scheme="light")
     found = Axe().run(page).response["violations"]
+    page.emulate_media(color_scheme="dark")
+    found += Axe().run(page, options={"runOnly": COLOUR_RULES}).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     reported = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
     assert not reported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,18 @@ FLOORS = [
     {"tailboard"},  # the core: the files directly in tailboard/
 ]
 PROGRAM = ("tailboard.command", "tailboard.__main__")  # they start the commands
+CORE_OF_THE_PAGE = {  # what the page may import from the core
+    "tailboard.client_http",  # how the Python client sends requests
+    "tailboard.cron",  # the times of a schedule that is being typed
+    "tailboard.env_file",
+    "tailboard.job",  # the declaration of the options
+    "tailboard.job_option",
+    "tailboard.roles",  # where static/ is
+    "tailboard.sessions",  # the form of a session key
+    "tailboard.settings",
+    "tailboard.titles",
+    "tailboard.values",
+}
 ROLES = ("api.py", "worker.py", "dashboard.py", "storage.py")
 LONGEST_ROLE, LONGEST_PART, LONGEST_FUNCTION = 700, 600, 40  # lines
 
@@ -72,6 +85,15 @@ def test_a_module_imports_only_from_layers_below_it(module: str) -> None:
         assert above <= below, f"{module} imports {imported}, which is on a higher floor"
         if above == below and part_of(module) != part_of(imported):
             raise AssertionError(f"{module} imports {imported}, another part of its floor")
+
+
+def test_the_page_imports_nothing_from_api_worker_or_storage() -> None:
+    for module in MODULES:
+        if part_of(module) in ("dashboard", "tailboard.page"):
+            others = {name for name in imports_of(module) if part_of(name) != "tailboard.page"}
+            assert others <= CORE_OF_THE_PAGE, module
+            text = MODULES[module].read_text()
+            assert not re.search(r"^\s*(import|from) flask\b", text, re.MULTILINE), module
 
 
 def test_modules_do_not_import_each_other_in_a_cycle() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from page_site import Site, check_with_axe, log_of, submitted, visit
@@ -184,11 +184,7 @@ def test_a_copy_of_a_job_keeps_the_values_that_the_form_hides(site: Site, page: 
     assert site.storage.get(submitted(page)).env == {"KEY": "k1", "COLOUR": "blue"}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_form_of_a_saved_command(
-    site: Site, page: Page, scheme: Literal["light", "dark"]
-) -> None:
-    page.emulate_media(color_scheme=scheme)
+def test_axe_finds_nothing_serious_in_the_form_of_a_saved_command(site: Site, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     save(site, "editor-axe", env={"KEY": "k"})
     visit(page, f"{site.url}/?saved=editor-axe")
