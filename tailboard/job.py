@@ -92,7 +92,7 @@ class JobOptions:
         allowed="an absolute path of up to 4,000 characters",
         limits={"pattern": r"^/[^\x00]*$", "max_length": 4_000},
         meaning="The folder to run in; null: the worker's.",
-        command_line=CommandLine(help="The folder to run in."),
+        command_line=CommandLine(help="The folder to run in (default: the worker's)."),
         form=FormField(),
     )
     env: dict[str, str] = option(

@@ -63,8 +63,12 @@ def submit_command(
     """Submit COMMAND, and print the job's ID. Options come first: everything after the first word
     that is not an option belongs to the command.
 
-    A single word is a line for /bin/sh, such as 'make test | tee out'. The word - stands for a
-    script on standard input, whose first line can be #!/usr/bin/env python3."""
+    A single word is a line for /bin/sh, such as 'make test | tee out'. If it is -, the command is a
+    script that is read from standard input.
+
+    The command runs in the worker's folder as the worker's user. If its first line begins with #!,
+    that line names the interpreter, as in #!/usr/bin/env python3. docs/running-jobs.md describes
+    the environment."""
     command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
     given["submitted_by"] = submitter()
