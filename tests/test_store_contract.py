@@ -1968,9 +1968,9 @@ def test_a_claim_that_never_started_does_not_wait_again(
 def test_a_claim_whose_shim_failed_waits_longer_each_time_and_fails(
     store: WorkerStore, claim: Callable[[], Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge_module, "START_DELAY", 0.3)
+    monkeypatch.setattr(judge_module, "START_DELAY", 0.6)
     job = store.submit(Job(command="true", retries=1))
-    for pause in (0.3, 0.6):
+    for pause in (0.6, 1.2):
         with wait_until(claim) as held:
             verdict = held.failed_start_verdict()
             assert (verdict.status, verdict.next_attempt) == (Status.QUEUED, 1)
