@@ -276,18 +276,9 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 @pytest.fixture
 def new_page(context: BrowserContext) -> Page:
-    """A tab for a test that changes it permanently, for example by a script that runs in each
-    page."""
+    """A second tab, or a tab for a test that changes it permanently, for example by a script that
+    runs in each page. To open it takes a second of processor time."""
     return context.new_page()
-
-
-@pytest.fixture
-def clocked_page(new_page: Page) -> Page:
-    """A tab whose clock is `window.shift` milliseconds fast."""
-    new_page.add_init_script(
-        "const now = Date.now; window.shift = 0; Date.now = () => now() + window.shift"
-    )
-    return new_page
 
 
 @pytest.fixture
@@ -317,6 +308,11 @@ def row(page: Page, name: str) -> Locator:
 def state(page: Page) -> Locator:
     """The pill that shows the state of the log."""
     return page.locator(".pill")
+
+
+def shift_clock(page: Page, milliseconds: int) -> None:
+    """Sets the clock of a loaded page ahead."""
+    page.evaluate("by => { const now = Date.now; Date.now = () => now() + by }", milliseconds)
 
 
 def choose_interval(page: Page, name: str) -> None:

@@ -25,6 +25,7 @@ from page_site import (
     counting,
     log_of,
     row,
+    shift_clock,
     state,
     submitted,
     visit,
@@ -774,8 +775,7 @@ def test_only_the_end_of_a_huge_log_is_searched_for_errors(site: Site, page: Pag
     expect(page.get_by_text("✕ 1 error in the last 8 MiB", exact=True)).to_be_visible()
 
 
-def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, gate: Path) -> None:
-    page = clocked_page
+def test_the_pill_shows_the_state_of_the_log(serve: Serve, page: Page, gate: Path) -> None:
     with serve(slots=1) as site:
         job = site.python("for n in range(200): print(n)\n" + counting(gate), "first")
         site.wait(job, "running")
@@ -795,7 +795,7 @@ def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, g
         expect(page.get_by_text("Can't reach the API")).to_be_visible()
         expect(state(page)).to_have_text(re.compile(r"reconnecting"))
         took = page.locator(".head-facts").inner_text()
-        page.evaluate("window.shift = 60_000")
+        shift_clock(page, 60_000)
         expect(page.locator(".updated")).to_have_class("updated late")
         assert (
             page.locator(".head-facts").inner_text() == took
@@ -803,13 +803,12 @@ def test_the_pill_shows_the_state_of_the_log(serve: Serve, clocked_page: Page, g
         gate.touch()
 
 
-def test_silence_is_reported_after_a_minute(site: Site, clocked_page: Page, gate: Path) -> None:
-    page = clocked_page
+def test_silence_is_reported_after_a_minute(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"echo a word; {waiting(gate)}", "quiet")
     visit(page, f"{site.url}/?job={job.id}")
     expect(log_of(page)).to_have_text("a word")
     expect(state(page)).to_have_text("live")
-    page.evaluate("window.shift = 200_000")
+    shift_clock(page, 200_000)
     expect(state(page)).to_have_text("no output for 3 min")
 
 
@@ -870,12 +869,11 @@ def test_a_log_that_its_job_truncates_is_shown_from_its_new_end(
 
 
 def test_the_title_counts_running_jobs_and_unseen_failures(
-    site: Site, new_page: Page, gate: Path
+    site: Site, page: Page, gate: Path
 ) -> None:
-    page = new_page
     site.submit(f"{waiting(gate)}; exit 1", "will fail")
-    page.add_init_script("window.looks = false; document.hasFocus = () => window.looks")
     visit(page, site.url)
+    page.evaluate("window.looks = false; document.hasFocus = () => window.looks")
     expect(page).to_have_title(re.compile(r"^▶\d+ Tailboard"))
     choose_interval(page, "1 s")
     icon = "document.querySelector('link[rel~=icon]').href"

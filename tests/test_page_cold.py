@@ -11,12 +11,10 @@ from tailboard.page.cold_frame import insert_frame
 HTML = {"Accept": "text/html,*/*;q=0.8"}
 
 
-def test_the_document_shows_a_frame_until_the_page_is_drawn(
-    page_site: Site, new_page: Page
-) -> None:
-    page = new_page
+def test_the_document_shows_a_frame_until_the_page_is_drawn(page_site: Site, page: Page) -> None:
     page.emulate_media(color_scheme="light")
-    page.add_init_script("localStorage.setItem('tailboard.theme', '\"dark\"')")
+    page.goto(f"{page_site.url}/_stcore/health")
+    page.evaluate("localStorage.setItem('tailboard.theme', '\"dark\"')")
     held: list[Route] = []
     page.route("**/job_list.html*", lambda route: held.append(route))
     page.goto(page_site.url, wait_until="commit")

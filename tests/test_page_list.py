@@ -22,7 +22,7 @@ from page_site import (
     visit,
     waiting,
 )
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, WebSocket, expect
 
 from tailboard.status import Status
 
@@ -182,8 +182,7 @@ def test_the_list_can_be_widened_and_stays_wide(site: Site, page: Page) -> None:
     expect(divider).to_have_attribute("aria-valuenow", re.compile("47.|48."))
 
 
-def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, new_page: Page) -> None:
-    page = new_page
+def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, page: Page) -> None:
     received: list[bytes] = []
 
     def largest() -> int:
@@ -194,7 +193,10 @@ def test_only_the_changes_of_a_long_list_are_sent(idle_site: Site, new_page: Pag
         received.clear()
         return size
 
-    page.on("websocket", lambda socket: socket.on("framereceived", collect_into(received)))
+    def listen(socket: WebSocket) -> None:
+        socket.on("framereceived", collect_into(received))
+
+    page.once("websocket", listen)
     visit(page, idle_site.url)
     choose_interval(page, "1 s")
     wait_until(lambda: any(b"old 117" in message for message in received))
