@@ -37,6 +37,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would e
 for name in [name for name in os.environ if name.startswith(("TAILBOARD_", "STREAMLIT_"))]:
     del os.environ[name]
 os.environ |= {"FLASK_SKIP_DOTENV": "1", "FLASK_APP": "api"}
+# A shell ignores SIGINT in its background jobs, and the programs that we start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from storage import Store, WorkerStore, load_logs  # noqa: E402
 from tailboard.errors import JobNotFound  # noqa: E402

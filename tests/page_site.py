@@ -393,6 +393,7 @@ def check_with_axe(page: Page) -> None:
     found = Axe().run(page).response["violations"]
     page.emulate_media(color_scheme="dark")
     found += Axe().run(page, options={"runOnly": COLOUR_RULES}).response["violations"]
+    page.emulate_media(color_scheme="light")
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     reported = [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
     assert not reported
