@@ -46,6 +46,7 @@ Which file of tailboard/ contains what:
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
+    addresses.py                    the addresses at which servers can listen
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     sessions.py                     people who stay signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices

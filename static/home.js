@@ -14,6 +14,7 @@ import { seen } from "./home_seen.js";
 import { HomeSource } from "./home_source.js";
 import { welcomeHtml } from "./home_welcome.js";
 import { page } from "./page_state.js";
+import { Press } from "./press.js";
 import { saved } from "./saved_state.js";
 import { addShortcut } from "./shortcuts.js";
 
@@ -31,7 +32,7 @@ export class Home {
     this.showsAll = false; // of the items that need attention
     this.cancelled = new Set(); // IDs of the jobs that the visitor has cancelled
     this.problem = ""; // why the last action failed
-    this.isPressed = false;
+    this.press = new Press(this.node, () => this.draw());
     this.source = new HomeSource(
       () => this.isShown,
       () => seen.since,
@@ -56,20 +57,12 @@ export class Home {
   close() {
     page.unlisten(this.handlers);
     saved.removeEventListener("answer", this.onSavedAnswer);
-    removeEventListener("pointerup", this.release);
-    removeEventListener("pointercancel", this.release);
+    this.press.close();
     document.removeEventListener("visibilitychange", this.onVisible);
   }
 
   listen() {
     this.node.addEventListener("pointerover", (event) => this.addTooltip(event));
-    // A browser drops a click if its target is replaced meanwhile.
-    this.node.addEventListener("pointerdown", () => {
-      this.isPressed = true;
-    });
-    this.release = () => setTimeout(() => this.onRelease(), 0); // after the click
-    addEventListener("pointerup", this.release);
-    addEventListener("pointercancel", this.release);
     this.onVisible = () => this.source.refresh();
     document.addEventListener("visibilitychange", this.onVisible);
     this.onSavedAnswer = () => this.reload("schedules");
@@ -127,11 +120,6 @@ export class Home {
     this.draw();
   }
 
-  onRelease() {
-    this.isPressed = false;
-    this.draw();
-  }
-
   reload(section) {
     this.source.forget(section);
     this.source.refresh();
@@ -144,7 +132,7 @@ export class Home {
   // --- Drawing ---
 
   draw() {
-    if (this.isPressed || !page.hasStatuses || !this.isShown) {
+    if (this.press.isHeld || !page.hasStatuses || !this.isShown) {
       return;
     }
     const total = Object.values(page.status.counts).reduce((sum, count) => sum + count, 0);

@@ -18,7 +18,7 @@ export class HomeActions {
   }
 
   onClick(event) {
-    this.home.isPressed = false; // the answer to the click is drawn at once
+    this.home.press.isHeld = false; // the answer to the click is drawn at once
     const target = event.target.closest("[data-act]");
     if (!target || (target.matches("a") && opensElsewhere(event))) {
       return;

@@ -11,7 +11,7 @@ import {
 } from "./format.js";
 import { shortReason } from "./job_reason.js";
 
-const FIRST_FAILURES = 8; // more would push what runs now out of sight
+const FIRST_FAILURES = 8; // more would push the running jobs out of sight
 
 /** The items to show, the most urgent first. Each has a `key`; an item that can be dismissed has
     `at`, the time of its newest occurrence. */

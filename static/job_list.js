@@ -15,6 +15,7 @@ import { isSame } from "./listed_jobs.js";
 import { LogSearch } from "./log_search.js";
 import { OlderJobs } from "./older_jobs.js";
 import { page } from "./page_state.js";
+import { Press } from "./press.js";
 
 const TYPING_PAUSE = 200; // milliseconds after the last key
 
@@ -42,7 +43,7 @@ class JobList {
     this.home = new Home(this.find("home"));
     this.divider = new ListDivider(this.find("divider"));
     page.listen(this.handlers);
-    this.holdWhilePressed();
+    this.press = new Press(root, () => this.draw());
     root.addEventListener("click", (event) => this.onClick(event));
     this.rows.addEventListener("keydown", (event) => this.onRowKey(event));
     this.rows.addEventListener("focusin", (event) => this.onFocus(event));
@@ -59,25 +60,7 @@ class JobList {
     page.unlisten(this.handlers);
     this.filters.close();
     this.home.close();
-    removeEventListener("pointerup", this.release);
-    removeEventListener("pointercancel", this.release);
-  }
-
-  /** Stops drawing while a pointer is pressed: a browser drops the click if its target is
-      replaced. */
-  holdWhilePressed() {
-    this.isPressed = false;
-    this.release = () => {
-      setTimeout(() => {
-        this.isPressed = false;
-        this.draw();
-      }, 0); // after the click
-    };
-    this.root.addEventListener("pointerdown", () => {
-      this.isPressed = true;
-    });
-    addEventListener("pointerup", this.release);
-    addEventListener("pointercancel", this.release);
+    this.press.close();
   }
 
   // --- Data from the server, and navigation ---
@@ -138,7 +121,7 @@ class JobList {
   // --- Drawing ---
 
   draw() {
-    if (!page.listed || !page.hasStatuses || this.isPressed) {
+    if (!page.listed || !page.hasStatuses || this.press.isHeld) {
       return; // the statuses come with the header, which may load later
     }
     this.filters.draw();
@@ -231,7 +214,7 @@ class JobList {
   // --- Clicks and keys ---
 
   onClick(event) {
-    this.isPressed = false; // it is drawn in this frame
+    this.press.isHeld = false; // it is drawn in this frame
     const target = event.target.closest("[data-go]");
     if (!target || opensElsewhere(event)) {
       return;

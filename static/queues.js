@@ -5,6 +5,7 @@ import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { escapeHtml, formatClock, formatCount } from "./format.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
+import { Press } from "./press.js";
 
 export class Queues {
   /** `find(name)` returns a node of the header by its class. */
@@ -16,26 +17,11 @@ export class Queues {
     find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
     find("queues").addEventListener("click", (event) => this.onClick(event));
     find("queues").addEventListener("keydown", (event) => this.onKey(event));
-    this.holdWhilePressed();
+    this.press = new Press(find("queues"), () => this.draw());
   }
 
   close() {
-    removeEventListener("pointerup", this.release);
-    removeEventListener("pointercancel", this.release);
-  }
-
-  /** Stops drawing while a pointer is pressed: a browser drops the click if its target is
-      replaced. */
-  holdWhilePressed() {
-    this.isPressed = false;
-    this.release = () => {
-      setTimeout(() => this.onRelease(), 0); // after the click
-    };
-    this.find("queues").addEventListener("pointerdown", () => {
-      this.isPressed = true;
-    });
-    addEventListener("pointerup", this.release);
-    addEventListener("pointercancel", this.release);
+    this.press.close();
   }
 
   onToggle(event) {
@@ -46,15 +32,8 @@ export class Queues {
     }
   }
 
-  onRelease() {
-    if (this.isPressed) {
-      this.isPressed = false;
-      this.draw();
-    }
-  }
-
   onClick(event) {
-    this.isPressed = false; // the click has arrived
+    this.press.isHeld = false; // the question is drawn at once
     const { act, queue } = event.target.closest("[data-act]")?.dataset ?? {};
     if (act === "ask") {
       this.showQuestion(queue);
@@ -112,7 +91,7 @@ export class Queues {
   }
 
   draw() {
-    if (this.isPressed || this.isAnswering) {
+    if (this.press.isHeld || this.isAnswering) {
       return;
     }
     const rows = this.all().map((queue) => this.rowHtml(queue));

@@ -59,7 +59,7 @@ class Pause:
         return json.dumps(texts, ensure_ascii=False).encode() + b"\n"
 
 
-# The states of a machine, as clients of the API have read them from the beginning.
+# The states of a machine. Clients of the API compare these texts, so they must not change.
 REACHABLE, GIVEN_UP = "heard of", "unreachable"
 
 

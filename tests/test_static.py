@@ -46,6 +46,7 @@ PURE = [
     "log_text",
     "palette_rank",
     "palette_search",
+    "press",
     "saved_form_text",
     "saved_text",
     "shell_variables",
@@ -1119,3 +1120,25 @@ def test_the_palette_ignores_answers_to_earlier_texts(script: Script) -> None:
         return search.jobs.map((job) => job.id);
     })()"""
     assert script(expression) == ["new", "newer"]
+
+
+def test_what_was_not_drawn_during_a_press_is_drawn_after_its_click(script: Script) -> None:
+    expression = """(async () => {
+        const reported = [];
+        const node = new EventTarget();
+        const press = new Press(node, () => reported.push(`ended, held: ${press.isHeld}`));
+        const release = () => {
+            dispatchEvent(new Event("pointerup"));
+            return new Promise((done) => setTimeout(done, 5));
+        };
+        await release();  // of a press elsewhere
+        node.dispatchEvent(new Event("pointerdown"));
+        reported.push(`pressed, held: ${press.isHeld}`);
+        press.isHeld = false;  // as a handler of the click does
+        await release();
+        press.close();
+        node.dispatchEvent(new Event("pointerdown"));
+        await release();
+        return reported;
+    })()"""
+    assert script(expression) == ["pressed, held: true", "ended, held: false"]

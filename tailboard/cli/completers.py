@@ -1,7 +1,7 @@
 """What the shell completes: job IDs, saved commands, queues and contexts.
 
-Each completer is a `shell_complete` of click. The shell shows what it prints to the user who has
-pressed Tab, so a completer reports no error: it then completes nothing."""
+Each completer is a `shell_complete` of click. If it fails, it completes nothing and prints no
+error: the shell would show the error in the line that the user is typing."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from tailboard.addresses import check_address
 from tailboard.cli.role_processes import Notice, RoleProcesses, StopRequest
 from tailboard.cli.target import Remote
 from tailboard.cli.terminal import INTERRUPTED, LocalCommand, WrongUsage
@@ -173,16 +173,14 @@ def check_addresses(addresses: Addresses) -> None:
     """An error that names the option to use if a port is in use."""
     if addresses.api_port == addresses.page_port:
         raise WrongUsage("--port and --page-port must be different")
-    check_address("--port", addresses.api_host, addresses.api_port)
-    check_address("--page-port", addresses.page_host, addresses.page_port)
+    check_option("--port", addresses.api_host, addresses.api_port)
+    check_option("--page-port", addresses.page_host, addresses.page_port)
 
 
-def check_address(option: str, host: str, port: int) -> None:
+def check_option(option: str, host: str, port: int) -> None:
+    """An error that names the option if no server can listen at its port."""
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        check_address(host, port)
     except OSError as error:
         reason = f"{join(host, port)} cannot be used ({error.strerror})"
         if error.errno == errno.EADDRINUSE:

@@ -202,7 +202,8 @@ def describe_end(job: dict[str, Any]) -> str:
 def hanging_lines(label: str, text: str) -> list[str]:
     """The lines of a text, the first after the label and the others below it."""
     first, *others = text.splitlines() or [""]
-    return [label + first, *(" " * len(label) + line for line in others)]
+    indent = "".ljust(len(label))
+    return [label + first, *(indent + line for line in others)]
 
 
 def terminal_columns() -> int | None:

@@ -17,6 +17,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
+from tailboard.addresses import check_address
 from tailboard.settings import Settings, parse_bind
 from tailboard.web.connections import Connections
 
@@ -54,14 +55,9 @@ def resolve_bind(bind: str) -> tuple[str, int]:
     malformed or cannot be used, for example because another server uses it."""
     host, port = parse_bind(bind)
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # The server would share the port with another server that allows it, such as one of ours.
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        return check_address(host, port), port
     except OSError as error:
         raise ValueError(f"TAILBOARD_BIND: {bind} cannot be used: {error.strerror}") from None
-    return str(address[0]), port
 
 
 def connection_limit(settings: Settings) -> int:
