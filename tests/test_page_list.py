@@ -308,7 +308,8 @@ def test_a_row_is_a_link_that_opens_in_another_tab(
     site.wait(job, "succeeded")
     visit(page, site.url)
     with context.expect_page() as opened:
-        page.get_by_role("link", name="linked row").click(modifiers=["ControlOrMeta"])
+        jobs = page.get_by_role("list", name="Jobs")
+        jobs.get_by_role("link", name="linked row").click(modifiers=["ControlOrMeta"])
     expect(log_of(opened.value)).to_have_text("in its own tab")
     expect(log_of(page)).to_be_hidden()
 
