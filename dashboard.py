@@ -200,8 +200,10 @@ def on_cancel() -> None:
 
 
 def on_delete() -> None:
+    job_id = component_state("page_header", "delete", "")
     try:
-        api_client().request("DELETE", job_path(component_state("page_header", "delete", "")))
+        api_client().request("DELETE", job_path(job_id))
+        answer_header(deleted=job_id)
     except ApiError as error:
         answer_header(notice=str(error))
 

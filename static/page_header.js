@@ -72,7 +72,7 @@ class PageHeader {
   update(component) {
     const { data } = component;
     this.component = component;
-    page.actions = component;
+    page.actions.component = component;
     page.receiveStatus(data);
     page.receiveChanges(data.changes);
     publishColours(data.statuses);
@@ -88,6 +88,7 @@ class PageHeader {
       return;
     }
     this.answered = answer.number;
+    page.actions.onAnswer();
     if (answer.submitted) {
       this.form.accept();
     }
@@ -101,7 +102,7 @@ class PageHeader {
       page.emit("status");
     } else if (answer.edit) {
       this.form.edit(answer.edit, answer.source);
-    } else {
+    } else if (answer.notice) {
       this.toasts.show(answer.notice);
     }
   }

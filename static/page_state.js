@@ -10,6 +10,7 @@ import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js
 import { progressOf } from "./job_reason.js";
 import { applyChanges } from "./job_rows.js";
 import { ListedJobs, sumOf } from "./listed_jobs.js";
+import { VisitorActions } from "./visitor_actions.js";
 
 export const DEFAULT_QUEUE = "default";
 const TICK = 1000; // milliseconds
@@ -45,7 +46,7 @@ class PageState extends EventTarget {
     this.hasHeard = false; // has the API answered since the page was opened?
     this.local = new Map(); // jobs that the stream has reported as further than the list shows
     this.cancels = new Map(); // job ID -> when the API accepted this visitor's cancel
-    this.actions = null; // the header's component, which sends the visitor's actions
+    this.actions = new VisitorActions();
     this.presetFind = null; // sets the text to find in the next log; set by the log pane
     this.toast = () => {}; // shows a short message for a while; set by the header
     this.bells = new Set(readSetting("bells", []));
@@ -245,12 +246,14 @@ class PageState extends EventTarget {
 
   /** Sends an action of the visitor to the server, through the header's component. */
   act(name, value) {
-    this.actions?.setTriggerValue(name, value);
+    this.actions.send(name, value);
   }
 
-  /** Asks the server for the header and the list. */
+  /** Asks the server for the header and the list. The request is a state, not a trigger: Streamlit
+      keeps only the last trigger of a component that it has not handled yet, and a refresh would
+      replace a click. */
   refresh() {
-    this.act("refresh", Date.now());
+    this.actions.component?.setStateValue("refresh", Date.now());
   }
 
   /** The same, but after this task: if several values are set in one task, Streamlit reruns only

@@ -82,13 +82,29 @@ class Site:
         self.pages[url].kill()
         self.pages[url].wait()
 
-    def kill_api(self) -> None:
+    def serving_processes(self) -> list[int]:
+        """The children of the API's process, which answer its requests."""
         pid = self.api_process.pid
-        serving = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @contextmanager
+    def silent_api(self) -> Iterator[None]:
+        """The API accepts connections, but answers none until the end of the block."""
+        serving = self.serving_processes()
+        for pid in serving:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in serving:
+                os.kill(pid, signal.SIGCONT)
+
+    def kill_api(self) -> None:
+        serving = self.serving_processes()
         self.api_process.kill()
         self.api_process.wait()
-        for child in serving:  # which would continue for a while
-            os.kill(int(child), signal.SIGKILL)
+        for pid in serving:  # which would continue for a while
+            os.kill(pid, signal.SIGKILL)
 
     def restart_api(self) -> None:
         bind = self.api.removeprefix("http://")

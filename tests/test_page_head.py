@@ -35,6 +35,34 @@ def test_a_script_typed_into_the_form_runs_by_its_interpreter(page_site: Site, p
     expect(row(page, "print('typed', *sys.argv[1:])")).to_be_visible()
 
 
+def test_a_refresh_does_not_replace_a_click_that_waits(page_site: Site, page: Page) -> None:
+    visit(page, page_site.url)
+    button(page, "+ Run").click()
+    page.get_by_label("Command", exact=True).fill("echo clicked in time")
+    refresh = page.locator("button.refresh")  # in the closed menu
+    with page_site.silent_api():
+        refresh.dispatch_event("click")  # the page's server now waits for the API
+        button(page, "Run job").click()
+        refresh.dispatch_event("click")
+    expect(log_of(page)).to_contain_text("clicked in time")
+
+
+def test_a_second_click_does_not_replace_the_first(page_site: Site, page: Page) -> None:
+    jobs = [page_site.submit("sleep 60", f"clicked {nth}") for nth in ("first", "second")]
+    for job in jobs:
+        page_site.wait(job, "running")
+    visit(page, page_site.url)
+    for job in jobs:
+        expect(button(page, f"Cancel {job.name}")).to_be_visible()
+    with page_site.silent_api():
+        page.locator("button.refresh").dispatch_event("click")
+        for job in jobs:
+            button(page, f"Cancel {job.name}").click()
+            button(page, f"Cancel job {job.name}").click()
+    for job in jobs:
+        page_site.wait(job, "cancelled")
+
+
 def test_nothing_is_sent_or_promised_while_the_api_is_down(
     serve: Serve, page: Page, gate_file: Path
 ) -> None:

@@ -119,6 +119,7 @@ class HeaderResult(TypedDict, total=False):
     source: str  # the ID of the job that `edit` was made from
     cancelling: str  # the ID of the job whose cancel the API has accepted
     notice: str  # an error message to show as a toast
+    deleted: str  # the ID of the job that was deleted
 
 
 class HeaderAnswer(HeaderResult):
