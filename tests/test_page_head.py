@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 from page_site import Serve, Site, choose_interval, log_of, row, state, visit, waiting
 from playwright.sync_api import Locator, Page, expect
 
@@ -153,6 +154,8 @@ def test_the_command_field_keeps_six_lines(
     page_site: Site, page: Page, size: tuple[int, int]
 ) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
+    saved = {"command": "true"}  # the list of saved commands limits the height of the form
+    requests.put(f"{page_site.api}/saved/beside-the-form", json=saved).raise_for_status()
     job = page_site.submit("echo 1\necho 2\necho 3", "to copy", env={"A": "1"}, retries=1)
     page_site.wait(job, "succeeded")
     visit(page, f"{page_site.url}/?job={job.id}")
