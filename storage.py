@@ -3,12 +3,13 @@
 A job is a folder. Its state is the folder that it is in, and every transition is one rename:
 
     jobs/
-      queued/QUEUE/ID/     waits for a worker
+      queued/QUEUE/ID/     waits for a worker; in QUEUE.urgent/ if it is urgent
       running/ID/          claimed by a worker
       succeeded/DAY/ID/    ended; also failed/ cancelled/ timed_out/ lost/
       workers/NAME.json    one for each worker, flocked while the worker lives
       keys/HASH            of an Idempotency-Key: the ID of its job, a hash of its request
       paused/QUEUE.json    a paused queue, from which no worker claims jobs
+      queues/QUEUE.json    the limit of a queue; `lock`: held while one of its jobs is claimed
       sessions/SHA256      a person who stays signed in; named by the hash of the session key
       set-aside/           folders with a duplicate ID, kept for inspection
       tmp/                 half-made and half-deleted jobs, never read
@@ -48,6 +49,7 @@ Which file of tailboard/ contains what:
     intervals.py                    the times that tests change
     addresses.py                    the addresses at which servers can listen
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
+    order.py                        limits, keys, and jobs that wait for others
     sessions.py                     people who stay signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
     files.py, values.py             writing and locking files; IDs, times, checks
@@ -71,6 +73,7 @@ from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notifier import Notifier
+from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SavedState, Schedule, ScheduleDecision
 from tailboard.sessions import Session
@@ -119,8 +122,14 @@ class Jobs(Protocol):
         If `job.saved` is the name of a saved command, `SavedCommands.runs` returns the new job from
         then on. `job.not_before`: no attempt starts before this time.
 
-        ValueError for a bad queue name. After an OSError the job may still have been queued: only a
-        call with a `key` can be repeated safely."""
+        If `job.if_busy` is "skip" and another job with `job.key` is queued or running, KeyBusy; if
+        it is "latest" or "replace", the older jobs with the key that are queued are cancelled, and
+        with "replace" the one that runs, too. After a crash in between, the claim of the job does
+        the rest. With a `key` that is known, none of this happens again.
+
+        ValueError for a bad queue name, or if a job of `job.after` does not exist. After an
+        OSError the job may still have been queued: only a call with a `key` can be repeated
+        safely."""
 
     def get(self, job_id: str) -> Job:
         """The job with its attempts, as it is now. JobNotFound."""
@@ -191,6 +200,15 @@ class Jobs(Protocol):
         or still running. JobNotFound; WrongState if the job has ended, also if its exit is known
         but not recorded yet. OSError with EBUSY if recording its end takes long: try again."""
 
+    def set_urgent(self, job_id: str, urgent: bool) -> Job:
+        """Let a queued job start before all that are not urgent, or no longer, durably. The oldest
+        urgent job starts first. Its retries wait as it was submitted. Returns the job. JobNotFound;
+        WrongState if it is not queued. OSError with EBUSY if it is just being started."""
+
+    def list_running(self) -> Sequence[RunningJob]:
+        """The jobs that count towards limits and keys: those that are running, whether or not their
+        worker lives, and on several machines those that a machine has taken. Sorted by ID."""
+
     def is_cancel_requested(self, job_id: str) -> bool:
         """Was a cancel of this running job accepted that has not ended it yet? JobNotFound."""
 
@@ -247,6 +265,18 @@ class Pauses(Protocol):
     def list(self) -> Sequence[Pause]:
         """The paused queues, by name. If the text of a pause is damaged, the queue is
         paused nevertheless, and `why` says so."""
+
+
+class Limits(Protocol):
+    """How many jobs of a queue can run at a time, on all machines together."""
+
+    def set(self, queue: str, limit: int | None) -> None:
+        """Limit a queue, durably; None removes the limit. It applies from the next claim of each
+        worker on. Jobs that run continue, even if there are more. ValueError for a bad queue name
+        or a bad limit."""
+
+    def list(self) -> dict[str, int]:
+        """The limits, by queue, sorted. A queue whose record is damaged has DAMAGED_LIMIT."""
 
 
 class Sessions(Protocol):
@@ -341,6 +371,10 @@ class Store(Jobs, Logs, Workers, Health, Protocol):
         """The paused queues."""
 
     @property
+    def limits(self) -> Limits:
+        """The queues with a limit."""
+
+    @property
     def saved(self) -> SavedCommands:
         """The saved commands."""
 
@@ -363,17 +397,22 @@ class WorkerStore(Store, Protocol):
         call the worker is shown as not responding. OSError if a hundred workers have the name."""
 
     def listen(self, queues: Iterable[str]) -> Notifier | None:
-        """Serve these queues from now on; all if none is given. Returns a notifier that becomes
-        readable when a job may have entered one of them or a queue was resumed; None if the system
-        cannot notify, so that the caller must call `claim` periodically. ValueError for a bad queue
-        name."""
+        """Serve these queues from now on; all if none is given, and all but these if each begins
+        with "!". Returns a notifier that becomes readable when a job may have entered one of them,
+        a queue was resumed or its limit changed, or a job has ended for which another waits; None
+        if the system cannot notify, so that the caller must call `claim` periodically. ValueError
+        for a bad queue name."""
 
     def claim(self, worker: str, host: str) -> Claim | None:
         """Claim the oldest job of our queues that may start now (queued -> running), for this
-        worker on this host. None if there is none. Skips jobs of paused queues and jobs that are
-        not due yet, except that a request to cancel one is carried out. A job that cannot run (it
-        was cancelled, it is damaged, it has ended already) is moved to where it belongs. The caller
-        releases the claim."""
+        worker on this host; urgent jobs come first. None if there is none. Skips jobs of paused
+        queues and jobs that are not due yet, except that a request to cancel one is carried out.
+        Also skips a job if its queue has as many running jobs as its limit, if another job with its
+        key is running, or if a job of `after` has not ended; such a job does not delay those behind
+        it. If a job of `after` has ended with another status than `after_status` allows, or was
+        deleted, the job is cancelled (queued -> cancelled) with the reason "ID failed". A job that
+        cannot run (it was cancelled, it is damaged, it has ended already) is moved to where it
+        belongs. The caller releases the claim."""
 
     def next_due(self) -> float:
         """When the next job that is not due yet may start, on the monotonic clock (seconds);

@@ -35,6 +35,14 @@ class KeyReused(JobError):
     """The Idempotency-Key belongs to a job that a different request submitted."""
 
 
+class KeyBusy(JobError):
+    """Another job has the key of a job that is not to be queued then: `if_busy` is "skip"."""
+
+    def __init__(self, job_id: str, key: str) -> None:
+        super().__init__(f"job {job_id} has the key {key!r}")
+        self.job_id = job_id  # of the job that is in the way
+
+
 class CommandNotFound(JobNotFound):
     """There is no such saved command."""
 

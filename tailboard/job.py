@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from tailboard.job_option import (
@@ -19,10 +20,12 @@ from tailboard.job_option import (
 from tailboard.journal import Attempt
 from tailboard.status import Status
 from tailboard.values import (
+    ID_RE,
     LINE,
     QUEUE_NAMES,
     QUEUE_RE,
     cut_text,
+    is_bool,
     is_count,
     is_env,
     is_queue_name,
@@ -36,6 +39,23 @@ MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
 LISTED_TEXT = 4_000  # characters of any other text in a list
 LISTED_VALUES = 1_000  # characters of all values of params in a list
+MAX_AFTER = 32  # jobs that one job can wait for
+
+
+class IfBusy(StrEnum):
+    """What happens to a new job if another job with its key is queued or running."""
+
+    WAIT = "wait"  # it waits until no job with its key runs
+    LATEST = "latest"  # it also replaces the older jobs that wait
+    REPLACE = "replace"  # it also cancels the one that runs
+    SKIP = "skip"  # it is not queued
+
+
+class AfterStatus(StrEnum):
+    """What a job expects of the jobs that it waits for."""
+
+    SUCCEEDED = "succeeded"
+    ENDED = "ended"  # in whatever way
 
 
 def is_command(value: Any) -> bool:
@@ -49,6 +69,21 @@ def is_object(value: Any) -> bool:
 
 def is_timeout(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
+
+
+def is_if_busy(value: Any) -> bool:
+    return value is None or value in list(IfBusy)
+
+
+def is_after(value: Any) -> bool:
+    """Is this a list of job IDs, of MAX_AFTER at most?"""
+    if not isinstance(value, list) or len(value) > MAX_AFTER:
+        return False
+    return all(isinstance(each, str) and ID_RE.fullmatch(each) for each in value)
+
+
+def is_after_status(value: Any) -> bool:
+    return value in list(AfterStatus)
 
 
 def is_retry_delay(value: Any) -> bool:
@@ -140,6 +175,35 @@ class JobOptions:
         ),
         form=FormField(error="The delay must be a number of seconds."),
     )
+    key: str | None = option(
+        None,
+        kind="text",
+        check=is_text,
+        allowed="a string of 1 to 64 characters",
+        limits={"pattern": LINE, "max_length": 64},
+        meaning="At most one job with this key runs at a time, whatever its queue.",
+        command_line=CommandLine(help="At most one job with this key runs at a time."),
+        form=FormField(),
+    )
+    if_busy: str | None = option(
+        None,
+        kind="choice",
+        choices=tuple(IfBusy),
+        check=is_if_busy,
+        allowed=f"one of {', '.join(IfBusy)}, and needs a key",
+        meaning="What happens if another job has the key; null: it waits.",
+        command_line=CommandLine(help="What to do if another job has the key (default: wait)."),
+        form=FormField(),
+    )
+    urgent: bool = option(
+        False,
+        kind="flag",
+        check=is_bool,
+        allowed="true or false",
+        meaning="It starts before all jobs that are not urgent.",
+        command_line=CommandLine(help="Start it before all jobs that are not urgent."),
+        form=FormField(),
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,6 +215,8 @@ class Job(JobOptions):
 
     id: str = recorded("", check=is_text)
     not_before: str | None = recorded(None, check=is_time)  # earliest time of its first attempt
+    after: list[str] = recorded(list, check=is_after)  # IDs of the jobs that it waits for
+    after_status: str = recorded(AfterStatus.SUCCEEDED, check=is_after_status)
     attempt: int = unrecorded(1)
     status: Status = unrecorded(Status.QUEUED)
     submitted_at: str | None = recorded(None, check=is_text)
@@ -167,6 +233,8 @@ class Job(JobOptions):
     saved: str | None = recorded(None, check=is_text)  # the saved command that started it
     # The values of its params, which are in `env`, too:
     values: dict[str, str] = recorded(dict, check=is_env)
+    # The saved command that starts once this job has succeeded:
+    then: str | None = recorded(None, check=is_text)
     cpu_seconds: float | int | None = unrecorded(None)
     max_rss_bytes: int | None = unrecorded(None)
     log_size: int = unrecorded(0)  # bytes

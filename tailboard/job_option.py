@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 Check = Callable[[Any], bool]
 # The kind of a value. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
-Kind = Literal["command", "text", "folder", "variables", "count", "seconds"]
+Kind = Literal["command", "text", "folder", "variables", "count", "seconds", "choice", "flag"]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"
 
@@ -43,6 +43,7 @@ class Option:
     default: Any  # MISSING: a request must give the option
     command_line: CommandLine | None  # None: the commands have no such option
     form: FormField | None  # None: the run form has no such field
+    choices: tuple[str, ...]  # of the kind "choice"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -51,6 +52,8 @@ class Option:
             raise TypeError("an option needs a sentence that says what is allowed")
         if self.kind in ("count", "seconds") and self.form is not None and not self.form.error:
             raise TypeError("the form field of a number needs an error message")
+        if (self.kind == "choice") != bool(self.choices):
+            raise TypeError("an option has choices if it is of the kind 'choice', and only then")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ def option(
     record_check: Check | None = None,
     command_line: CommandLine | None = None,
     form: FormField | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """A field that clients can set. It is in job.json, in saved commands and in requests and
     responses. `check` is for files, which people can edit; `record_check` replaces it for job.json.
@@ -85,6 +89,7 @@ def option(
         default=default() if isinstance(default, type) else default,
         command_line=command_line,
         form=form,
+        choices=choices,
     )
     places = Places(record_check=record_check or check, saved_check=check, is_on_wire=True)
     return _field(default, {OPTION: declared, PLACES: places})

@@ -13,7 +13,7 @@ from tailboard.cron import check_cron, check_zone
 from tailboard.errors import TooManySaved
 from tailboard.job import SECONDS, Job, JobOptions
 from tailboard.job_option import Check, options_of, places_of, recorded, unrecorded
-from tailboard.values import is_text, plain_number
+from tailboard.values import is_bool, is_text, plain_number
 
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
@@ -33,10 +33,6 @@ def is_list(value: Any) -> bool:
 
 def is_string(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +77,8 @@ class SavedCommand(JobOptions):
     cron: str | None = recorded(None, check=is_text)
     zone: str = recorded("UTC", check=is_string)  # IANA time zone of the schedule
     paused: bool = recorded(False, check=is_bool)  # scheduled runs are skipped
+    # The saved command that starts after each run that has succeeded:
+    then: str | None = recorded(None, check=is_text)
     saved_at: str | None = unrecorded(None)  # RFC 3339; set by the store
 
     def check(self) -> None:

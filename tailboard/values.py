@@ -102,6 +102,10 @@ def is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def is_count(value: Any) -> bool:
     """Is this an int from 0 to 2^31 - 1?"""
     return type(value) is int and 0 <= value < 1 << 31

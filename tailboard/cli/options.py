@@ -37,6 +37,8 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
     "variables": {"multiple": True},
     "count": {"type": int},
     "seconds": {"type": float},
+    "choice": {},  # and a type with the option's choices
+    "flag": {"is_flag": True, "default": None},
 }
 OPTION_COMPLETERS = {"queue": queue_names}
 LIMIT = click.IntRange(1)
@@ -50,6 +52,8 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
             continue
         flag = f"--{name.replace('_', '-')}"
         reading = OPTION_TYPES[declared.kind] | {"shell_complete": OPTION_COMPLETERS.get(name)}
+        if declared.choices:
+            reading["type"] = click.Choice(declared.choices)
         command = click.option(flag, metavar=line.metavar, help=line.help, **reading)(command)
     return command
 

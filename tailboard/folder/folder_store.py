@@ -36,6 +36,7 @@ from tailboard.folder.backlog import Backlog
 from tailboard.folder.cancel import cancel
 from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
 from tailboard.folder.job_folders import JobFolders, fill_running
+from tailboard.folder.limits import LimitFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
@@ -47,6 +48,7 @@ from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start
 from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.notifier import Notifier
+from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
 from tailboard.status import FINISHED, Status
@@ -66,6 +68,7 @@ class FolderStore(JobFolders):
         super().__init__(root, create)
         self._durable_queues: set[str] = set()  # queues that this process has made durable
         self.pauses = PauseFiles(self.root)
+        self.limits = LimitFiles(self.root)
         self.sessions = SessionFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
@@ -282,6 +285,12 @@ class FolderStore(JobFolders):
 
     def cancel(self, job_id: str, reason: str) -> Job:
         return cancel(self, job_id, reason)
+
+    def set_urgent(self, job_id: str, urgent: bool) -> Job:
+        raise NotImplementedError
+
+    def list_running(self) -> Sequence[RunningJob]:
+        raise NotImplementedError
 
     def is_cancel_requested(self, job_id: str) -> bool:
         return os.path.lexists(f"{self.locate(job_id)[1]}/cancel")

@@ -34,12 +34,14 @@ from tailboard.machines.answers import (
     text_of,
 )
 from tailboard.machines.messages import RESTORE_TIME, SPOOL_RE, MachineReport
+from tailboard.machines.redis_limits import RedisLimits
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.machines.redis_sessions import RedisSessions
 from tailboard.notifier import Notifier
+from tailboard.order import RunningJob
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision, encode_schedule
@@ -79,6 +81,7 @@ class RedisStore:
         self._errors = RepeatedErrors(log)  # by key: saved/NAME, schedules/NAME
         self._policy_checked_at = -inf  # on the monotonic clock; -inf: never, or it is wrong
         self.pauses = RedisPauses(self.link)
+        self.limits = RedisLimits(self.link)
         self.sessions = RedisSessions(self.link)
         self.saved = RedisSaved(self.link, self._errors)
 
@@ -291,6 +294,12 @@ class RedisStore:
         (deleted,) = self.link.ask(("HGETALL", self.link.key("deleted")))
         here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
         return {s: here[s] + parse_count(deleted.get(s.encode())) for s in FINISHED}
+
+    def set_urgent(self, job_id: str, urgent: bool) -> Job:
+        raise NotImplementedError
+
+    def list_running(self) -> Sequence[RunningJob]:
+        raise NotImplementedError
 
     # Logs
 

@@ -29,6 +29,10 @@ def show_number(value: float | None) -> str:
     return "" if value is None else f"{value:.15g}"  # `:g` alone keeps six digits
 
 
+def show_flag(value: bool) -> str:
+    return "yes" if value else ""
+
+
 def show_environment(env: Mapping[str, str] | None) -> str:
     return "\n".join(f"{name}={value}" for name, value in (env or {}).items())
 
@@ -53,6 +57,10 @@ def parse_count(text: str) -> int | None:
 
 def parse_seconds(text: str) -> float | None:
     return float(text) if text else None
+
+
+def parse_flag(text: str) -> bool:
+    return bool(text)
 
 
 def parse_environment(text: str) -> dict[str, str]:
@@ -90,6 +98,8 @@ FIELD_KINDS: dict[Kind, FieldKind] = {
     "variables": FieldKind(hide_environment, parse_environment),
     "count": FieldKind(show_number, parse_count),
     "seconds": FieldKind(show_number, parse_seconds),
+    "choice": FieldKind(show_text, parse_text),
+    "flag": FieldKind(show_flag, parse_flag),
 }
 
 

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
-from tailboard.job import JobOptions
+from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE
 from tailboard.status import Status
@@ -186,6 +186,8 @@ OPTION_TYPES: dict[str, Any] = {  # for each kind of option
     ],
     "count": int,
     "seconds": float,
+    "choice": str,  # replaced by the option's choices
+    "flag": bool,
 }
 
 
@@ -197,7 +199,7 @@ class OptionsRequest(RequestModel):
 
 def option_field(option: Option) -> tuple[Any, Any]:
     """The type and the default of an option's field in a request, as `create_model` takes them."""
-    value_type = OPTION_TYPES[option.kind]
+    value_type = Literal[option.choices] if option.choices else OPTION_TYPES[option.kind]
     if option.default is None:
         value_type = value_type | None
     limits = Field(**option.limits, description=option.allowed)
@@ -227,6 +229,12 @@ class Submission(JobRequest):
         description="a timestamp like 2026-11-23T18:00:00Z, or an offset like +30s, +10m, +2h or "
         "+1d from now, "
         "at most 366 days ahead",
+    )
+    after: list[Annotated[str, text_field(f"^{ID_RE.pattern}$", 24)]] = Field(
+        [], max_length=MAX_AFTER, description=f"a list of up to {MAX_AFTER} job IDs"
+    )
+    after_status: Literal[tuple(AfterStatus)] = Field(  # type: ignore[valid-type]
+        AfterStatus.SUCCEEDED, description=f"one of {', '.join(AfterStatus)}"
     )
     submitted_by: Label = None
 
