@@ -45,6 +45,7 @@ Which file of tailboard/ contains what:
     status.py, errors.py            the states; the errors of a storage
     logs.py, log_limit.py           reading a log; its samples and its limit
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
+    key_template.py, chains.py      their keys; which of them starts after another
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
     addresses.py                    the addresses at which servers can listen
@@ -228,7 +229,8 @@ class Jobs(Protocol):
         Returns None, and changes nothing, if the stored command or schedule no longer equals
         `command` and `seen`: it was changed, or another worker got it first. Also returns None if
         it had to finish an interrupted firing first. BlockingIOError if another worker is changing
-        a schedule at this moment. JobError and ValueError as `submit`."""
+        a schedule at this moment. JobError and ValueError as `submit`; after a KeyBusy nothing has
+        changed."""
 
 
 class Logs(Protocol):
@@ -302,8 +304,9 @@ class SavedCommands(Protocol):
         same name; CommandChanged if that does not have the digest `seen` ("": there must be none;
         None: replace any). Returns True if the name is new. If its cron, zone or `paused` has
         changed, its schedule counts from now on. ValueError if the command could not run or is too
-        large (MAX_DEFINITION); TooManySaved if there is no room for it (MAX_SAVED,
-        MAX_SAVED_BYTES). A command that does not grow is always accepted."""
+        large (MAX_DEFINITION), or if its `then` is new and `check_then` refuses it; TooManySaved if
+        there is no room for it (MAX_SAVED, MAX_SAVED_BYTES). A command that does not grow is always
+        accepted."""
 
     def load(self, name: str) -> SavedCommand:
         """The saved command, with `saved_at`. Do not change it: it is cached. CommandNotFound, also

@@ -13,6 +13,7 @@ from tailboard.cron import check_cron, check_zone
 from tailboard.errors import TooManySaved
 from tailboard.job import SECONDS, Job, JobOptions
 from tailboard.job_option import Check, options_of, places_of, recorded, unrecorded
+from tailboard.key_template import check_template, fill_key, names_in
 from tailboard.values import is_bool, is_text, plain_number
 
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -86,6 +87,7 @@ class SavedCommand(JobOptions):
         if not SAVED_RE.fullmatch(self.saved):
             raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
         self._check_params()
+        self._check_key()
         check_zone(self.zone)
         if self.cron is None:
             return
@@ -106,6 +108,20 @@ class SavedCommand(JobOptions):
                 raise ValueError(f"params: {param.name} is already set in env")
             names.add(param.name)
 
+    def _check_key(self) -> None:
+        if self.key is None:
+            return
+        check_template(self.key, [param.name for param in self.params])
+        defaults = {p.name: p.default for p in self.params if p.default is not None}
+        if names_in(self.key) <= defaults.keys():
+            fill_key(self.key, defaults)
+
+    def _key_of_run(self, values: Mapping[str, str]) -> str | None:
+        """The key of a job with these values. `if_busy` alone is about the command's own runs."""
+        if self.key is not None:
+            return fill_key(self.key, values)
+        return self.saved if self.if_busy is not None else None
+
     def job(self, values: Mapping[str, Any]) -> Job:
         """A job with these values of its params. ValueError if one is missing or unknown."""
         given = dict(values)
@@ -121,8 +137,12 @@ class SavedCommand(JobOptions):
             known = ", ".join(param.name for param in self.params) or "none"
             raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
         options = {name: getattr(self, name) for name in options_of(JobOptions)}
-        changes = {"name": self.name or self.saved, "env": self.env | chosen}
-        return Job(**options | changes, saved=self.saved, values=chosen)
+        changes = {
+            "name": self.name or self.saved,
+            "env": self.env | chosen,
+            "key": self._key_of_run(chosen),
+        }
+        return Job(**options | changes, saved=self.saved, values=chosen, then=self.then)
 
     def definition(self) -> dict[str, Any]:
         """The saved command as JSON in a file: without its name and the time when it was saved."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tailboard import intervals
-from tailboard.errors import JobNotFound
+from tailboard.errors import JobNotFound, KeyBusy
 from tailboard.job import MAX_RETRY_DELAY, Job
 from tailboard.program_log import RepeatedErrors
 from tailboard.saved_command import SavedCommand
@@ -55,8 +55,9 @@ def active_run(store: SchedulerStore, name: str) -> str | None:
 
 def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | None:
     """Submit the job of a saved command that is due at `now` (seconds since 1970), or store that
-    its times are skipped because an earlier run is active. Returns the job; None if none was
-    submitted, also if another worker got it first."""
+    its times are skipped because an earlier run is active: by default any run of the command, and
+    if it has `if_busy` only as that says. Returns the job; None if none was submitted, also if
+    another worker got it first."""
     seen = store.saved.load_schedule(command.saved)
     decision = due(command, seen, now)
     if decision is None:
@@ -69,13 +70,26 @@ def fire_due(store: SchedulerStore, command: SavedCommand, now: float) -> Job | 
             seen.settled,
         )
         return store.fire(command, seen, decision, None)
-    active = active_run(store, command.saved)
+    active = active_run(store, command.saved) if command.if_busy is None else None
     if active is not None:
-        decision = due(command, seen, now, active) or decision
-        log.info("skipped saved=%s times=%d active=%s", command.saved, decision.skipped, active)
-        return store.fire(command, seen, decision, None)
+        skip(store, command, seen, now, active)
+        return None
     job = replace(command.job({}), submitted_by=SCHEDULE, submit_reason=decision.reason)
-    return store.fire(command, seen, decision, job)
+    try:
+        return store.fire(command, seen, decision, job)
+    except KeyBusy as error:
+        skip(store, command, seen, now, error.job_id)
+        return None
+
+
+def skip(
+    store: SchedulerStore, command: SavedCommand, seen: Schedule, now: float, active: str
+) -> None:
+    """Store that the times that are due are skipped, because this job is active."""
+    decision = due(command, seen, now, active)
+    if decision is not None:
+        log.info("skipped saved=%s times=%d active=%s", command.saved, decision.skipped, active)
+        store.fire(command, seen, decision, None)
 
 
 class Scheduler:

@@ -6,11 +6,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import click
 
+from tailboard.chains import chain_from, check_chain
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Command, echo_line, printable
 from tailboard.client import ApiError
@@ -47,11 +48,12 @@ def import_command(folder: str) -> None:
     known = load_definitions()
     read = {name.removesuffix(".json"): read_json(os.path.join(folder, name)) for name in files}
     given = {
-        name: check_definition(name, body, os.path.join(folder, f"{name}.json"))
+        name: check_definition(name, body, os.path.join(folder, f"{name}.json"), read)
         for name, body in read.items()
     }
     check_sizes(given, known)
-    for name, definition in given.items():
+    for name in in_order(given, known, folder):
+        definition = given[name]
         if known.get(name) == definition:
             echo_line(f"unchanged {name}")
             continue
@@ -87,14 +89,40 @@ def read_json(path: str) -> Any:
         raise click.ClickException(printable(f"{path}: {error}")) from None
 
 
-def check_definition(name: str, body: Any, path: str) -> Definition:
-    """The definition that the content of a file would be saved as. An error names the file."""
+def check_definition(name: str, body: Any, path: str, names: Container[str]) -> Definition:
+    """The definition that the content of a file would be saved as. An error names the file.
+    `names`: those of all files; `then` may be one of them, although it is not saved yet."""
+    then = body.get("then") if isinstance(body, dict) else None
+    is_later = isinstance(then, str) and then in names
     try:
-        return definition_of(client().check_saved(name, body))
+        checked = client().check_saved(name, body | {"then": None} if is_later else body)
+        return definition_of(checked) | ({"then": then} if is_later else {})
     except ApiError as error:
         if error.may_pass:
             raise
         raise click.ClickException(printable(f"{path}: {error}")) from None
+
+
+def in_order(
+    given: Mapping[str, Definition], known: Mapping[str, Definition], folder: str
+) -> list[str]:
+    """The names of the commands to save, each after the one that it starts (`then`). An error if
+    one would start itself again, through others, too."""
+    after = {**known, **given}
+
+    def then_of(name: str) -> str | None:
+        return after.get(name, {}).get("then")
+
+    for name, definition in given.items():
+        then = definition.get("then")
+        if then is None or then == known.get(name, {}).get("then"):
+            continue
+        try:
+            check_chain(name, then, then_of)
+        except ValueError as error:
+            path = os.path.join(folder, f"{name}.json")
+            raise click.ClickException(printable(f"{path}: then: {error}")) from None
+    return sorted(given, key=lambda name: len(chain_from(name, then_of)))
 
 
 def check_sizes(given: Mapping[str, Definition], known: Mapping[str, Definition]) -> None:

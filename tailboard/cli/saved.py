@@ -24,6 +24,7 @@ from tailboard.cli.terminal import Commands, WrongUsage, echo_line, find, printa
 from tailboard.client import ApiError
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
+from tailboard.key_template import plain_template
 from tailboard.saved_command import SAVED_NAMES, SAVED_RE
 
 commands = Commands()
@@ -82,6 +83,12 @@ def suggesting_a_name(name: str) -> Iterator[None]:
 )
 @click.option("--cron", help="Its schedule, such as '0 3 * * *' or @daily.")
 @click.option("--zone", help="Time zone of the schedule, such as Europe/Berlin (default: UTC).")
+@click.option(
+    "--then",
+    metavar="NAME",
+    shell_complete=saved_names,
+    help="The saved command that starts after each run that has succeeded.",
+)
 def save_command_line(
     name: str,
     command: str | None,
@@ -106,14 +113,21 @@ def save_command_line(
         "env": {},
     }
     if job_id is not None:
-        job = find(job_id)
-        definition = {field: job[field] for field in options_of(JobOptions) if field in job}
+        definition = definition_of_job(find(job_id))
     definition |= {field: value for field, value in given.items() if value is not None}
     definition["name"] = job_name or definition.get("name")
     definition["env"] = definition["env"] | parse_pairs("--env", env)
     definition["params"] = parse_params(params, choices, labels, definition["env"])
     is_new = server.save(name, definition)
     echo_line(f"{'saved' if is_new else 'replaced'} {name}")
+
+
+def definition_of_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a job, as the definition of a saved command."""
+    definition = {field: job[field] for field in options_of(JobOptions) if field in job}
+    if job.get("key") is not None:
+        definition["key"] = plain_template(job["key"])
+    return definition
 
 
 def parse_params(

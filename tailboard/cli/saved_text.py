@@ -33,8 +33,9 @@ def describe_command(shown: dict[str, Any]) -> str:
     params = " ".join(param["name"] for param in shown["params"])
     line = " ".join(str(shown["command"]).split())[:LINE_LENGTH]
     times = describe_schedule(shown)
+    then = f"then {shown['then']}" if shown.get("then") else ""
     return "  ".join(
-        part for part in (shown["saved"], f"({times})", f"({ran})", params, line) if part
+        part for part in (shown["saved"], f"({times})", f"({ran})", params, then, line) if part
     )
 
 
@@ -55,6 +56,7 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
         *option_rows(shown),
         *(("param", describe_param(param)) for param in shown["params"]),
         ("schedule", describe_schedule(shown)),
+        *([("then", shown["then"])] if shown.get("then") else []),
         *skipped_rows(shown),
         ("saved at", time_in_zone(shown["saved_at"], shown["zone"])),
         *(("run", describe_run(run, shown["zone"])) for run in shown["runs"]),
@@ -75,7 +77,7 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif isinstance(value, dict):
             yield from ((name, f"{variable}={text}") for variable, text in value.items())
         else:
-            yield name.replace("_", " "), str(value)
+            yield name.replace("_", " "), "yes" if value is True else str(value)
 
 
 def describe_param(param: dict[str, Any]) -> str:

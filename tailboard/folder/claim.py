@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from typing import BinaryIO, Self
 
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
@@ -260,6 +261,8 @@ class Claim(AbstractContextManager["Claim"]):
                 self._append_ended(verdict.outcome)
                 outcome = verdict.outcome
         os.fsync(self.shim_input())
+        if outcome.status is Status.SUCCEEDED and self.job.then is not None:
+            outcome = self._start_next(outcome)
         home = f"{self.folders.root}/{outcome.status}/{self.day}"
         self.folder = self.folders.move_folder(self.folder, home)
         job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
@@ -268,6 +271,19 @@ class Claim(AbstractContextManager["Claim"]):
             job.attempts[-1] = self.attempt
         fill_finished(job, self.attempt)
         return job
+
+    def _start_next(self, outcome: Outcome) -> Outcome:
+        """Start the saved command that follows this job, whose success is durable and can no longer
+        be cancelled. This is done before the folder moves: after a crash in between, the process
+        that moves it starts the command first, under the same key. Returns the outcome, with a
+        reason if the command cannot start."""
+        problem = self.folders.start_next(self.job)
+        if problem is None:
+            return outcome
+        outcome = replace(outcome, reason=problem)
+        self._append_ended(outcome)
+        os.fsync(self.shim_input())
+        return outcome
 
     def requeue(self, outcome: Outcome) -> Job:
         """Put the job back into its queue (queued, running -> queued): for its next attempt or, if

@@ -19,7 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from tailboard.errors import JobDamaged, JobNotFound, StoreError, WrongState, cannot_delete
+from tailboard.chains import next_job, next_key, not_started
+from tailboard.errors import (
+    JobDamaged,
+    JobError,
+    JobNotFound,
+    KeyBusy,
+    StoreError,
+    WrongState,
+    cannot_delete,
+)
 from tailboard.files import (
     append_line,
     fsync_folder,
@@ -255,7 +264,7 @@ class FolderStore(JobFolders):
         if verdict.outcome.status is Status.LOST and claim.attempt.boot == self.boot:
             # Its processes may be alive: recovery in running/ ends them first.
             claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
-        elif verdict.recorded:
+        elif verdict.recorded and verdict.status is not Status.SUCCEEDED:
             os.fsync(claim.shim_input())
             claim.move_to(verdict.status, f"{self.root}/{verdict.status}/{claim.day}")
         else:
@@ -282,6 +291,15 @@ class FolderStore(JobFolders):
         return self._orphans.take_over(host, ours)
 
     # Ending
+
+    def start_next(self, job: Job) -> str | None:
+        if job.then is None:
+            return None
+        try:
+            self.submit(next_job(job, self.saved.load), next_key(job.id))
+        except (JobError, ValueError) as error:
+            return not_started(job, error)
+        return None
 
     def cancel(self, job_id: str, reason: str) -> Job:
         return cancel(self, job_id, reason)
@@ -367,7 +385,11 @@ class FolderStore(JobFolders):
             # Write `firing` before submitting the job: a worker that finds it after a crash checks
             # whether a job has the key.
             self.saved.write_schedule(name, replace(seen, firing=decision.schedule.settled))
-            submitted = self.submit(job, decision.key)
+            try:
+                submitted = self.submit(job, decision.key)
+            except KeyBusy:
+                self.saved.write_schedule(name, seen)
+                raise
             self.saved.write_schedule(name, decision.schedule)
             return submitted
 

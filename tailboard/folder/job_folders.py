@@ -167,6 +167,12 @@ class JobFolders:
         host may judge the job."""
         return claimed in (None, host)
 
+    def start_next(self, job: Job) -> str | None:
+        """Submit the run that follows this job, which has succeeded, unless that was done before.
+        Returns why no run follows although `job.then` names a command; OSError if it must be tried
+        again."""
+        raise NotImplementedError
+
     def is_elsewhere(self, job_id: str) -> bool:
         """Is there a running or finished folder with this ID?"""
         return os.access(f"{self.root}/running/{job_id}", os.F_OK) or self.has_ended(job_id)

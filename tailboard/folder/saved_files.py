@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from tailboard.chains import check_then
 from tailboard.errors import CommandNotFound, JobDamaged, check_seen
 from tailboard.files import fsync_folder, mtime, open_regular, read_small, replace_whole
 from tailboard.program_log import RepeatedErrors
@@ -48,6 +49,7 @@ class SavedFiles:
         with self.lock():
             check_seen(name, seen, self._digest(name))
             check_room(name, len(content), self._sizes())
+            check_then(command, self.load)
             is_new = not os.path.lexists(self._path(name))
             self._replace_file(self._path(name), content)
             schedule = self.load_schedule(name)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from tailboard.chains import check_then
 from tailboard.errors import CommandNotFound, JobDamaged, check_seen
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.redis_link import Command, RedisLink
@@ -31,6 +32,7 @@ class RedisSaved:
         name, now = command.saved, utc(self.link.now())
         record = json.dumps(command.definition() | {"saved_at": now}, ensure_ascii=False).encode()
         check_room(name, len(record), self._sizes())
+        check_then(command, self.load)
         while True:
             replaced = ANY if seen is None else self._read_seen(name, seen)
             raw, schedule = self.read_schedule(name)

@@ -31,7 +31,7 @@ from tailboard.folder.claim import Claim, lock_queued, lock_times
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.retention import Retention
-from tailboard.job import parse_record
+from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
 from tailboard.logs import FileLog
@@ -135,6 +135,10 @@ class Spool(FolderStore):
         """A spool belongs to one machine, which may be renamed: a container gets a new host name
         with each start."""
         return True
+
+    def start_next(self, job: Job) -> str | None:
+        """Nothing to do: the report of the job's end, with which Redis records it, does it."""
+        return None
 
     # What the relay reads
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Response, abort, current_app, request
 
+from tailboard.chains import check_then
 from tailboard.errors import check_seen
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand, check_room, encode_command
@@ -50,6 +51,7 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> J
     options["not_before"] = None  # that was the start time of the other job
     options["submitted_by"] = visitor() or old.submitted_by
     job = replace(make_job(options), rerun_of=old.id, saved=old.saved, values=old.values)
+    job.then = old.then
     return state().store.submit(job, key, sent)
 
 
@@ -78,6 +80,7 @@ def check_command(name: str, body: object, seen: str | None = None) -> SavedComm
         check_seen(name, seen, known[name].digest() if name in known else "")
         sizes = {each.saved: len(encode_command(each)) for each in known.values()}
         check_room(name, len(encode_command(command)), sizes)
+        check_then(command, state().store.saved.load)
     except ValueError as error:
         abort(400, str(error))
     return command

@@ -25,7 +25,7 @@ from pydantic import (
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
-from tailboard.saved_command import MAX_PARAMS, PARAM_RE
+from tailboard.saved_command import MAX_PARAMS, PARAM_RE, SAVED_NAMES, SAVED_RE
 from tailboard.status import Status
 from tailboard.values import ID_RE, LINE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
 
@@ -367,6 +367,10 @@ class SavedRequest(JobRequest):
     cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
     zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"
     paused: Annotated[bool, Field(description="true or false")] = False
+    then: Annotated[
+        str | None,
+        text_field(f"^{SAVED_RE.pattern}$", 64, f"the name of a saved command, {SAVED_NAMES}"),
+    ] = None
 
 
 class SavedListing(RequestModel):
