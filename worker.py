@@ -88,6 +88,7 @@ class Worker:
         self.claim_again_at = 0.0  # on the monotonic clock; 0: the last claim had no error
         self.spawn_pause = 0.0  # seconds, after the machine ran out of a resource
         self.found_nothing = False  # in the queues, at the last check
+        self.is_claim_due = False  # check the queues again at once
         self.has_entered = relay is None  # the jobs in the store are known to be this machine's
         self.selector = selectors.DefaultSelector()
         self.wake_pipe = WakePipe()
@@ -105,8 +106,8 @@ class Worker:
             self.run_maintenance()  # before the claim: adopted jobs take slots
             self.fire_schedules()
             self.fill_slots()
-            self.supervisor.record_ends()
-            self.stop_if_drained()
+            has_ended = self.supervisor.record_ends()
+            self.stop_if_drained(has_ended)
             self.stop_if_cut_off()
         self.end()
 
@@ -150,9 +151,13 @@ class Worker:
         """Is this worker stopping and cancelling its jobs?"""
         return self.stop_reason is not None and self.on_stop == "kill"
 
-    def stop_if_drained(self) -> None:
-        is_empty = self.found_nothing and not self.supervisor.running
-        if self.drain and is_empty and not self.can_get_jobs():
+    def stop_if_drained(self, has_ended: bool) -> None:
+        """`has_ended`: a job has just ended, so that others may start that waited for it."""
+        if not self.drain or not self.found_nothing or self.supervisor.running:
+            return
+        if has_ended:
+            self.is_claim_due = True
+        elif not self.can_get_jobs():
             self.stop_reason = self.stop_reason or "nothing is queued or running"
 
     def can_get_jobs(self) -> bool:
@@ -204,6 +209,8 @@ class Worker:
 
     def next_due(self) -> float:
         """When the next step is due, on the monotonic clock."""
+        if self.is_claim_due:
+            return 0.0
         due = self.next_heartbeat
         if self.supervisor.running or self.queue_fd is None or self.claim_again_at:
             due = self.supervisor.next_poll
@@ -276,6 +283,7 @@ class Worker:
 
     def claim(self) -> None:
         """Claim and start jobs until no slot is free or no job is left."""
+        self.is_claim_due = False
         if time.monotonic() < self.claim_again_at or not self.has_entered:
             return
         self.claim_again_at, self.found_nothing = 0.0, False

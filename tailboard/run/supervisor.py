@@ -199,14 +199,17 @@ class Supervisor:
         log.error("%s job=%s reason=%r", status, entry.job.id, str(error))
         self._remove(entry)
 
-    def record_ends(self) -> None:
+    def record_ends(self) -> bool:
         """Record how jobs ended. The worker has given their slots to the next jobs by now, which
-        run while this waits for the disk. If it fails, the job is judged again later."""
-        for entry in list(self.running.values()):
+        run while this waits for the disk. If it fails, the job is judged again later. Returns False
+        if no job has ended."""
+        ended = [entry for entry in self.running.values() if entry.verdict is not None]
+        for entry in ended:
             verdict, entry.verdict = entry.verdict, None
             if verdict is not None:
                 with self._isolated(entry):
                     self._record(entry, verdict)
+        return bool(ended)
 
     def _record(self, entry: Running, verdict: Verdict) -> None:
         """Finish or requeue a job whose shim is dead and whose lock this process holds."""
