@@ -99,6 +99,14 @@ def test_a_jobs_own_key_is_used_as_it_is_and_can_be_saved(
     assert fill_key(plain_template("$$A${B}"), {}) == "$$A${B}"
 
 
+def test_the_commands_save_and_show_a_key(on_folder: Any) -> None:
+    words = "--param ENV --key deploy-$ENV --if-busy latest --urgent"
+    assert on_folder("save", "deploy", "true", *words.split()).stdout == "saved deploy\n"
+    shown = on_folder("saved", "show", "deploy").stdout
+    for label, text in (("key", "deploy-$ENV"), ("if busy", "latest"), ("urgent", "yes")):
+        assert re.search(rf"^{label} +{re.escape(text)}$", shown, re.MULTILINE), shown
+
+
 # --- Schedules ------------------------------------------------------------------------------------
 
 STORES = ["folder", "redis"]

@@ -53,7 +53,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
         flag = f"--{name.replace('_', '-')}"
         reading = OPTION_TYPES[declared.kind] | {"shell_complete": OPTION_COMPLETERS.get(name)}
         if declared.choices:
-            reading["type"] = click.Choice(declared.choices)
+            reading["type"] = click.Choice([str(choice) for choice in declared.choices])
         command = click.option(flag, metavar=line.metavar, help=line.help, **reading)(command)
     return command
 
