@@ -421,6 +421,10 @@ class WorkerStore(Store, Protocol):
         """When the next job that is not due yet may start, on the monotonic clock (seconds);
         infinity if there is none. Known after `claim`."""
 
+    def expects_more(self) -> bool:
+        """Does a job of our queues wait for one that runs, on whatever worker, or that has just
+        ended, so that it may start soon? Known after `claim`."""
+
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
         """The running jobs of this host that no living worker supervises: their worker has died.
         `ours` are the IDs that the caller supervises. Each claim makes the caller its supervisor;

@@ -164,7 +164,7 @@ class Worker:
         """Can a job still arrive in the store, or is a delayed one due soon?"""
         if self.relay is not None:
             return not self.relay.is_idle
-        return is_soon(self.store.next_due())
+        return is_soon(self.store.next_due()) or self.store.expects_more()
 
     def stop_if_cut_off(self) -> None:
         """Stop if the relay has failed: another worker can then report this worker's jobs."""

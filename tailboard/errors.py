@@ -31,6 +31,12 @@ def cannot_delete(job_id: str, status: str) -> WrongState:
     return WrongState(f"job {job_id} is still {status}: only jobs that have ended can be deleted")
 
 
+def not_queued(job_id: str, status: Status) -> WrongState:
+    """The error for a change of the place in the queue of a job that has left it."""
+    happened = ENDED_WORDS.get(status, "is already running")
+    return WrongState(f"job {job_id} {happened}: only a job that waits can start before others")
+
+
 class KeyReused(JobError):
     """The Idempotency-Key belongs to a job that a different request submitted."""
 

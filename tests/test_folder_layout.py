@@ -863,9 +863,9 @@ def test_a_second_folder_is_set_aside_only_under_its_lock(storage: FolderStore) 
         with open(second / "journal", "r+b") as journal:
             fcntl.flock(journal, fcntl.LOCK_EX)
             with pytest.raises(BlockingIOError):
-                other.claim_job(job.id, "default", "w2", "h")
+                other.claim_job(entry_in("default", job.id), "w2", "h")
             assert second.is_dir()
-        assert other.claim_job(job.id, "default", "w2", "h") is None
+        assert other.claim_job(entry_in("default", job.id), "w2", "h") is None
         assert not second.exists()
 
 

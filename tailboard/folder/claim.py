@@ -22,6 +22,7 @@ from tailboard.files import (
     write_new,
 )
 from tailboard.folder.job_folders import JobFolders, fill_finished
+from tailboard.folder.lanes import lane_in, queue_of
 from tailboard.job import Job
 from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
 from tailboard.judge import Verdict, judge
@@ -78,7 +79,7 @@ class Claim(AbstractContextManager["Claim"]):
         job = self.folders.load_record(self.folder, must_read=True)
         if job is None:
             raise JobNotFound(f"job {os.path.basename(self.folder)} is gone")
-        job.queue = os.path.basename(os.path.dirname(self.folder))
+        job.queue = queue_of(lane_in(self.folder))
         self.job = job
         return self
 
@@ -298,9 +299,7 @@ class Claim(AbstractContextManager["Claim"]):
                 return self.finish(verdict.outcome)
         if outcome.status is Status.QUEUED:
             os.fsync(self.shim_input())
-        return self.move_to(
-            Status.QUEUED, f"{self.folders.root}/{self.folders.requeue_home}/{self.job.queue}"
-        )
+        return self.move_to(Status.QUEUED, self.folders.requeue_home(self.job))
 
     def finish_damaged(self, status: Status) -> Job:
         """Finish a job whose journal is damaged and cannot be written: only the folder moves."""

@@ -1,9 +1,10 @@
 """The storage in a folder: it submits, claims, cancels and deletes jobs.
 
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
-job and its locks), backlog.py (the queues), orphans.py, cancel.py, pruning.py, worker_files.py,
-pauses.py, session_files.py and saved_files.py. The docstring of storage.py describes the files on
-disk and the rules for locks and crashes; read it first."""
+job and its locks), backlog.py (the queues), turns.py (limits, keys, order), lanes.py, limits.py,
+orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py and saved_files.py.
+The docstring of storage.py describes the files on disk and the rules for locks and crashes; read it
+first."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from tailboard.errors import (
     StoreError,
     WrongState,
     cannot_delete,
+    not_queued,
 )
 from tailboard.files import (
     append_line,
@@ -42,17 +44,19 @@ from tailboard.files import (
     write_new,
 )
 from tailboard.folder.backlog import Backlog
-from tailboard.folder.cancel import cancel
+from tailboard.folder.cancel import cancel, cancel_queued
 from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
 from tailboard.folder.job_folders import JobFolders, fill_running
+from tailboard.folder.lanes import Entry, lane_of
 from tailboard.folder.limits import LimitFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
 from tailboard.folder.saved_files import SavedFiles
 from tailboard.folder.session_files import SessionFiles
+from tailboard.folder.turns import LOCK_PAUSE, SUBMIT_PATIENCE, Turns
 from tailboard.folder.worker_files import WorkerFiles
-from tailboard.job import RECORD, VERSION, Job
+from tailboard.job import RECORD, VERSION, IfBusy, Job
 from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start
 from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
@@ -67,22 +71,26 @@ from tailboard.workers import Machine, WorkerInfo, parse_counts
 log = logging.getLogger("storage")
 
 SECRET_BYTES = 32
+HOPELESS_TIME = 0.05  # seconds for jobs that can never start, in each claim
 HASH_RE = re.compile("[0-9a-f]{64}")
 
 
 class FolderStore(JobFolders):
     """Jobs in a folder, on a local file system or a shared one whose flock works: a WorkerStore."""
 
+    decides_turns = True  # whether a job has to wait for its turn
+
     def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
         super().__init__(root, create)
-        self._durable_queues: set[str] = set()  # queues that this process has made durable
+        self._durable_lanes: set[str] = set()  # folders that this process has made durable
         self.pauses = PauseFiles(self.root)
         self.limits = LimitFiles(self.root)
         self.sessions = SessionFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
         self._orphans = Orphans(self, self._workers)
-        self._backlog = Backlog(self, self.pauses)
+        self._turns = Turns(self, self.limits)
+        self._backlog = Backlog(self, self.pauses, self._turns)
 
     # Submitting
 
@@ -90,12 +98,16 @@ class FolderStore(JobFolders):
         check_queue(job.queue)
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
-            return self._enqueue(job)
+            self._check_parents(job)
+            return self._enqueue_in_turn(job)
         with open(open_regular(self._key_path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             known = self._job_of_key(key, job, request)
             if known is not None:
                 return known
+            self._check_parents(job)
+            if job.if_busy == IfBusy.SKIP:  # before the key names a job
+                self._turns.check_key(job)
             # Write the ID before the job exists: after a crash here the key names no job, and a
             # client may use it again.
             file.truncate()  # the hash of an earlier request must not follow the ID
@@ -103,6 +115,22 @@ class FolderStore(JobFolders):
             file.flush()
             os.fsync(file.fileno())
             fsync_folder(f"{self.root}/keys")  # otherwise a power cut could lose the key
+            return self._enqueue_in_turn(job)
+
+    def _check_parents(self, job: Job) -> None:
+        """ValueError if a job that this one waits for does not exist."""
+        for parent in job.after:
+            if self._turns.status_of(parent) is None:
+                raise ValueError(f"after: there is no job {parent!r}")
+
+    def _enqueue_in_turn(self, job: Job) -> Job:
+        """Queue a job, or raise KeyBusy, as its key and `if_busy` ask."""
+        if job.if_busy != IfBusy.SKIP:
+            queued = self._enqueue(job)
+            self._turns.replace_others(queued)
+            return queued
+        with self._turns.lock(SUBMIT_PATIENCE):  # two such jobs must not both find the key free
+            self._turns.check_key(job)
             return self._enqueue(job)
 
     def _key_path(self, key: str) -> str:
@@ -130,7 +158,8 @@ class FolderStore(JobFolders):
 
     def _enqueue(self, job: Job) -> Job:
         """Put a job into its queue. It is durable when this returns."""
-        draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{job.queue}"
+        lane = lane_of(job.queue, job.urgent)
+        draft, home = f"{self.root}/tmp/{job.id}", f"{self.root}/queued/{lane}"
         record = {name: getattr(job, name) for name in RECORD}
         try:
             os.mkdir(draft, mode=0o700)
@@ -140,7 +169,7 @@ class FolderStore(JobFolders):
             # leaves the next fsync little to do.
             write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
             fsync_folder(draft)
-            self._make_queue(job.queue)
+            self._make_lane(lane)
             if job.saved is not None:
                 self.saved.note_run(job.saved, job.id)
             os.rename(draft, f"{home}/{job.id}")
@@ -151,18 +180,18 @@ class FolderStore(JobFolders):
         fsync_folder(home)
         return job
 
-    def _make_queue(self, queue: str) -> None:
-        """Make a queue's folder and fsync the path to it. One that exists may not be durable yet:
-        the process that made it may have died before its fsync."""
-        home = f"{self.root}/queued/{queue}"
-        if queue in self._durable_queues and os.path.isdir(home):
+    def _make_lane(self, lane: str) -> None:
+        """Make the folder of a queue, or of its urgent jobs, and fsync the path to it. One that
+        exists may not be durable yet: the process that made it may have died before its fsync."""
+        home = f"{self.root}/queued/{lane}"
+        if lane in self._durable_lanes and os.path.isdir(home):
             return
         os.makedirs(home, mode=0o700, exist_ok=True)
         for folder in (f"{self.root}/queued", self.root):
             fsync_folder(folder)
         with suppress(PermissionError):  # the parent may belong to another user
             fsync_folder(os.path.dirname(self.root))
-        self._durable_queues.add(queue)
+        self._durable_lanes.add(lane)
 
     # Claiming
 
@@ -176,51 +205,65 @@ class FolderStore(JobFolders):
     def next_due(self) -> float:
         return self._backlog.next_due()
 
+    def expects_more(self) -> bool:
+        return self._backlog.expects_more()
+
     def claim(self, worker: str, host: str) -> Claim | None:
         self._backlog.refresh()
+        self._end_hopeless()
         while (entry := self._backlog.pop()) is not None:
-            job_id, queue = entry
             try:
-                claim = self.claim_job(job_id, queue, worker, host)
+                claim = self.claim_job(entry, worker, host)
             except BlockingIOError:  # another process records, cancels or claims it
                 self._backlog.retry_later(entry)
             except FileNotFoundError:
                 pass  # another worker got it first
             except JobDamaged as error:
-                self._fail_damaged(f"{self.root}/queued/{queue}/{job_id}", error)
+                self._fail_damaged(f"{self.root}/queued/{entry.lane}/{entry.id}", error)
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
                     raise
-                self.errors.report(f"queued/{queue}/{job_id}", error)
+                self.errors.report(f"queued/{entry.lane}/{entry.id}", error)
             else:
                 if claim:
                     return claim
         return None
 
-    def claim_job(self, job_id: str, queue: str, worker: str, host: str) -> Claim | None:
+    def claim_job(self, entry: Entry, worker: str, host: str) -> Claim | None:
         """Claim this queued job (queued -> running). None if it must not run now; if it does not
         belong in the queue, it has been moved. BlockingIOError if it is locked."""
-        folder = f"{self.root}/queued/{queue}/{job_id}"
+        folder = f"{self.root}/queued/{entry.lane}/{entry.id}"
         claim = lock_queued(self, folder)
         try:
             # Check under the lock: otherwise a requeue could move the job here after the check.
-            if self.is_elsewhere(job_id):
+            if self.is_elsewhere(entry.id):
                 self.move_aside(folder)
-            elif self._begin_attempt(claim, worker, host):
+            elif self._begin_attempt(claim, entry, worker, host):
                 return claim
         except BaseException:
             claim.release()
             raise
         claim.release()
-        if self._backlog.is_delayed(job_id, queue) and claim.cancel_requested():
-            # A cancel arrived while we held the lock. Nobody else checks this job before its delay
-            # ends, so claim it again now.
-            return self.claim_job(job_id, queue, worker, host)
+        if self._backlog.is_held_back(entry) and claim.cancel_requested():
+            # A cancel arrived while we held the lock. Nobody else checks this job as long as it is
+            # held back, so claim it again now.
+            return self.claim_job(entry, worker, host)
         return None
 
-    def _begin_attempt(self, claim: Claim, worker: str, host: str) -> bool:
-        """Begin the job's next attempt and return True, if it is due. Returns False if it is not; a
-        job that does not belong in the queue is moved."""
+    def _end_hopeless(self) -> None:
+        """Cancel jobs that can never start, for a short time: there may be thousands of them, each
+        takes an fsync, and other jobs must not wait for them."""
+        until = time.monotonic() + HOPELESS_TIME
+        while time.monotonic() < until and (found := self._backlog.pop_hopeless()) is not None:
+            entry, reason = found
+            folder = f"{self.root}/queued/{entry.lane}/{entry.id}"
+            with suppress(FileNotFoundError, JobError):
+                cancel_queued(self, folder, reason)
+            self._backlog.wake_waiting_for(entry.id)
+
+    def _begin_attempt(self, claim: Claim, entry: Entry, worker: str, host: str) -> bool:
+        """Begin the job's next attempt and return True, if it may start now. Returns False if it
+        may not; a job that does not belong in the queue is moved."""
         if claim.job.version == 0 and os.path.exists(f"{claim.folder}/job.json"):
             claim.finish(Outcome(Status.FAILED, final=True, reason=claim.job.reason))
             return False
@@ -230,8 +273,21 @@ class FolderStore(JobFolders):
         if verdict.status is not Status.QUEUED:
             self._correct_place(claim, verdict)
             return False
-        if not self._hold_until_due(claim, verdict):
+        if not self._hold_until_due(claim, entry, verdict):
             return False
+        if not self.decides_turns or not self._turns.concern(claim.job):
+            self._start_attempt(claim, verdict, worker, host)
+            return True
+        self._backlog.watch_ends()  # before the check, so that no end is missed
+        with self._turns.lock():
+            wait = self._turns.why_waiting(claim.job)
+            if wait is None:
+                self._start_attempt(claim, verdict, worker, host)
+                return True
+        self._backlog.hold(entry, wait)
+        return False
+
+    def _start_attempt(self, claim: Claim, verdict: Verdict, worker: str, host: str) -> None:
         attempt = Attempt(
             number=verdict.next_attempt,
             worker=worker,
@@ -247,16 +303,14 @@ class FolderStore(JobFolders):
         claim.job.attempts.append(attempt)
         claim.job.status, claim.job.retried_at = Status.RUNNING, None
         fill_running(claim.job, attempt)
-        return True
 
-    def _hold_until_due(self, claim: Claim, verdict: Verdict) -> bool:
+    def _hold_until_due(self, claim: Claim, entry: Entry, verdict: Verdict) -> bool:
         """Returns True if the job's delay has ended. If not, the backlog remembers the job, and no
         claim reads it before the delay ends."""
         delay = delay_before_start(claim.job, verdict, os.fstat(claim.shim_input()).st_mtime)
         if not delay.until:
             return True
-        queue = os.path.basename(os.path.dirname(claim.folder))
-        return self._backlog.hold_until_due(claim.job.id, queue, verdict.next_attempt, delay)
+        return self._backlog.hold_until_due(entry, verdict.next_attempt, delay)
 
     def _correct_place(self, claim: Claim, verdict: Verdict) -> None:
         """Move a job that has already ended out of the queue: a person or a power cut put it
@@ -305,10 +359,32 @@ class FolderStore(JobFolders):
         return cancel(self, job_id, reason)
 
     def set_urgent(self, job_id: str, urgent: bool) -> Job:
-        raise NotImplementedError
+        until = time.monotonic() + SUBMIT_PATIENCE
+        while True:
+            status, folder = self.locate(job_id)
+            if status is not Status.QUEUED:
+                raise not_queued(job_id, status)
+            with suppress(FileNotFoundError, JobNotFound, BlockingIOError):  # it is being moved
+                return self._move_to_lane(folder, urgent)
+            if time.monotonic() > until:
+                raise OSError(errno.EBUSY, "this job is being started")
+            time.sleep(LOCK_PAUSE)
+
+    def _move_to_lane(self, folder: str, urgent: bool) -> Job:
+        """Move a queued job into the lane of its queue for urgent jobs, or out of it, durably."""
+        with lock_queued(self, folder) as claim:
+            lane = lane_of(claim.job.queue, urgent)
+            self._make_lane(lane)
+            home = os.path.dirname(folder)
+            if os.path.basename(home) == lane:
+                return self.get(claim.job.id)
+            job = claim.move_to(Status.QUEUED, f"{self.root}/queued/{lane}")
+            fsync_folder(f"{self.root}/queued/{lane}")
+            fsync_folder(home)
+            return job
 
     def list_running(self) -> Sequence[RunningJob]:
-        raise NotImplementedError
+        return self._turns.running()
 
     def is_cancel_requested(self, job_id: str) -> bool:
         return os.path.lexists(f"{self.locate(job_id)[1]}/cancel")

@@ -20,6 +20,7 @@ from math import isfinite
 
 from tailboard.errors import JobDamaged, JobNotFound
 from tailboard.files import boot_id, is_damage, mtime, own_pid_namespace, paths_in, read_small
+from tailboard.folder.lanes import is_lane, is_urgent, lane_in, lane_of, queue_of
 from tailboard.folder.listing import IDs, Listing
 from tailboard.job import Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, parse_journal
@@ -34,7 +35,6 @@ from tailboard.values import (
     RESOURCE_ERRNOS,
     ids_with,
     is_day,
-    is_queue_name,
     utc,
 )
 
@@ -50,8 +50,6 @@ LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 class JobFolders:
     """The folders of jobs below `root`. `errors` collects what cannot be read, by path below
     `root`."""
-
-    requeue_home = "queued"  # a job that is to run again moves to QUEUE/ in this folder
 
     def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
         """`create`: make the folders that are missing, also `root` itself. Otherwise they are made
@@ -73,6 +71,7 @@ class JobFolders:
             "workers",
             "keys",
             "paused",
+            "queues",
             "set-aside",
             "tmp",
         ):
@@ -108,7 +107,7 @@ class JobFolders:
             return [home]
         if day and status is not Status.QUEUED:
             return [f"{home}/{day}"]
-        is_wanted = is_queue_name if status is Status.QUEUED else is_day
+        is_wanted = is_lane if status is Status.QUEUED else is_day
         return [f"{home}/{name}" for name in reversed(self.names_in(home, is_wanted))]
 
     def names_in(
@@ -223,7 +222,8 @@ class JobFolders:
         attempts = self.read_attempts(folder, must_read)
         job.attempts = attempts[1:]
         if status is Status.QUEUED:
-            job.queue = os.path.basename(os.path.dirname(folder))
+            lane = lane_in(folder)
+            job.queue, job.urgent = queue_of(lane), is_urgent(lane)
             changed_at = mtime(f"{folder}/journal") if job.retry_delay else None
             fill_queued(job, attempts[-1], self.boot, changed_at or 0.0)
         elif status is Status.RUNNING:
@@ -332,8 +332,12 @@ class JobFolders:
         return (job_id for job_id, _, _ in heapq.merge(*streams, reverse=True))
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
-        listings = {os.path.basename(f): self.names_in(f) for f in self.folders_of(Status.QUEUED)}
-        return {queue: names for queue, names in sorted(listings.items()) if names}
+        found: dict[str, Sequence[str]] = {}
+        for folder in self.folders_of(Status.QUEUED):
+            queue, names = queue_of(os.path.basename(folder)), self.names_in(folder)
+            if names:
+                found[queue] = sorted([*found[queue], *names]) if queue in found else names
+        return dict(sorted(found.items()))
 
     def counts(self) -> dict[Status, int]:
         return {s: sum(len(self.names_in(f)) for f in self.folders_of(s)) for s in Status}
@@ -344,6 +348,10 @@ class JobFolders:
         return sum(len(names) - bisect_left(names, since) for names in listings)
 
     # Moving
+
+    def requeue_home(self, job: Job) -> str:
+        """The folder into which a job moves that is to run again."""
+        return f"{self.root}/queued/{lane_of(job.queue, job.urgent)}"
 
     def move_folder(self, folder: str, home: str) -> str:
         """Move a job's folder into `home`; returns its new path. If `home` already contains that

@@ -30,6 +30,7 @@ from tailboard.folder.cancel import cancel_queued, request_cancel
 from tailboard.folder.claim import Claim, lock_queued, lock_times
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.folder.job_folders import LOOKUPS
+from tailboard.folder.lanes import Entry
 from tailboard.folder.retention import Retention
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
@@ -59,7 +60,7 @@ class Spool(FolderStore):
     If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token."""
 
     EXTRA = ("taken", "returned")
-    requeue_home = "returned"  # Redis queues the job again, for any machine
+    decides_turns = False  # Redis does, when it hands out jobs
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         super().__init__(root)
@@ -70,6 +71,9 @@ class Spool(FolderStore):
         super()._make_folders()
         for name in self.EXTRA:
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+
+    def requeue_home(self, job: Job) -> str:
+        return f"{self.root}/returned/{job.queue}"  # Redis queues it again, for any machine
 
     def _read_name(self) -> str:
         """The spool's name. It is made once, from the host name and a random part, because several
@@ -126,7 +130,7 @@ class Spool(FolderStore):
         finally:
             os.close(fd)
 
-    def _hold_until_due(self, claim: Claim, verdict: Verdict) -> bool:
+    def _hold_until_due(self, claim: Claim, entry: Entry, verdict: Verdict) -> bool:
         """Always true: Redis, whose clock counts for all machines, assigned the job when it was
         due."""
         return True
@@ -374,7 +378,7 @@ class Spool(FolderStore):
             suppress(OSError, JobError),
             lock_queued(self, f"{self.root}/queued/{queue}/{job_id}") as claim,
         ):
-            claim.move_to(Status.QUEUED, f"{self.root}/{self.requeue_home}/{queue}")
+            claim.move_to(Status.QUEUED, f"{self.root}/returned/{queue}")
 
     def known_epoch(self) -> str:
         """The last epoch of Redis that `note_epoch` stored; "" if there is none."""
