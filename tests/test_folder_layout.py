@@ -28,6 +28,7 @@ from tailboard.folder import job_folders
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim, read_cancel_request
 from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.lanes import entry_in
 from tailboard.folder.retention import Retention
 from tailboard.job import Job
 from tailboard.journal import CancelRequest, Outcome, parse_journal

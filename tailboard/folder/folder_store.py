@@ -71,7 +71,7 @@ from tailboard.workers import Machine, WorkerInfo, parse_counts
 log = logging.getLogger("storage")
 
 SECRET_BYTES = 32
-HOPELESS_TIME = 0.05  # seconds for jobs that can never start, in each claim
+HOPELESS_TIME = 0.05  # seconds for jobs that can never start, in a claim that finds no other
 HASH_RE = re.compile("[0-9a-f]{64}")
 
 
@@ -210,8 +210,8 @@ class FolderStore(JobFolders):
 
     def claim(self, worker: str, host: str) -> Claim | None:
         self._backlog.refresh()
-        self._end_hopeless()
-        while (entry := self._backlog.pop()) is not None:
+        self._end_hopeless(0.0)  # one of them, however busy this worker is
+        while (entry := self._next_entry()) is not None:
             try:
                 claim = self.claim_job(entry, worker, host)
             except BlockingIOError:  # another process records, cancels or claims it
@@ -250,16 +250,27 @@ class FolderStore(JobFolders):
             return self.claim_job(entry, worker, host)
         return None
 
-    def _end_hopeless(self) -> None:
-        """Cancel jobs that can never start, for a short time: there may be thousands of them, each
+    def _next_entry(self) -> Entry | None:
+        """The next job to try. If there is none, ends some of those that can never start, for which
+        others may wait."""
+        entry = self._backlog.pop()
+        if entry is None:
+            self._end_hopeless(HOPELESS_TIME)
+            entry = self._backlog.pop()
+        return entry
+
+    def _end_hopeless(self, seconds: float) -> None:
+        """Cancel one job that can never start, and others for so long. There may be thousands, each
         takes an fsync, and other jobs must not wait for them."""
-        until = time.monotonic() + HOPELESS_TIME
-        while time.monotonic() < until and (found := self._backlog.pop_hopeless()) is not None:
+        until = time.monotonic() + seconds
+        while (found := self._backlog.pop_hopeless()) is not None:
             entry, reason = found
             folder = f"{self.root}/queued/{entry.lane}/{entry.id}"
             with suppress(FileNotFoundError, JobError):
                 cancel_queued(self, folder, reason)
             self._backlog.wake_waiting_for(entry.id)
+            if time.monotonic() >= until:
+                return
 
     def _begin_attempt(self, claim: Claim, entry: Entry, worker: str, host: str) -> bool:
         """Begin the job's next attempt and return True, if it may start now. Returns False if it
