@@ -45,6 +45,7 @@ from storage import Store, WorkerStore, load_logs  # noqa: E402
 from tailboard.errors import JobNotFound  # noqa: E402
 from tailboard.folder.claim import Claim  # noqa: E402
 from tailboard.folder.folder_store import FolderStore  # noqa: E402
+from tailboard.folder.lanes import entry_in
 from tailboard.job import Job  # noqa: E402
 from tailboard.journal import Outcome  # noqa: E402
 from tailboard.run.environment import encode_environment  # noqa: E402
@@ -556,7 +557,7 @@ class JobMaker:
         return self.storage.submit(Job(**{"command": "true", "queue": BY_HAND} | fields))
 
     def start(self, job: Job) -> Claim:
-        claim = self.storage.claim_job(job.id, job.queue, "job-maker", "another-host")
+        claim = self.storage.claim_job(entry_in(job.queue, job.id), "job-maker", "another-host")
         assert claim is not None
         return claim
 

@@ -122,9 +122,10 @@ def test_a_job_is_sent_with_the_documented_fields(store: WorkerStore) -> None:
     assert (
         list(wire)
         == (
-            "id command name queue cwd env timeout retries retry_delay not_before attempt status "
+            "id command name queue cwd env timeout retries retry_delay key if_busy urgent "
+            "not_before after after_status attempt status "
             "submitted_at started_at finished_at exit_code reason hint worker host pid "
-            "submitted_by rerun_of saved values cpu_seconds max_rss_bytes log_size log_start"
+            "submitted_by rerun_of saved values then cpu_seconds max_rss_bytes log_size log_start"
         ).split()
     )
     json.dumps(wire)

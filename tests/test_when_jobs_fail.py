@@ -22,6 +22,7 @@ from flask.testing import FlaskClient
 from web import is_problem
 
 from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.lanes import entry_in
 from tailboard.job import Job
 from tailboard.journal import HINT_LENGTH, Outcome, parse_journal
 from tailboard.judge import Delay, delay_before_start, judge, retry_pause
@@ -478,7 +479,7 @@ def test_a_cancel_during_a_check_leaves_no_job_waiting(job_maker: JobMaker, fold
         for n in range(100):
             meet.wait(60)
             with suppress(BlockingIOError, FileNotFoundError):
-                assert looker.claim_job(jobs[n].id, BY_HAND, "w", "h") is None
+                assert looker.claim_job(entry_in(BY_HAND, jobs[n].id), "w", "h") is None
 
     thread = threading.Thread(target=look)
     thread.start()
