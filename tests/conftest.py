@@ -45,7 +45,7 @@ from storage import Store, WorkerStore, load_logs  # noqa: E402
 from tailboard.errors import JobNotFound  # noqa: E402
 from tailboard.folder.claim import Claim  # noqa: E402
 from tailboard.folder.folder_store import FolderStore  # noqa: E402
-from tailboard.folder.lanes import entry_in
+from tailboard.folder.lanes import entry_in  # noqa: E402
 from tailboard.job import Job  # noqa: E402
 from tailboard.journal import Outcome  # noqa: E402
 from tailboard.run.environment import encode_environment  # noqa: E402
