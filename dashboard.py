@@ -40,6 +40,7 @@ from tailboard.page.loads import (
     load_previous_runs,
     load_saved,
     load_totals,
+    read_new_job,
 )
 from tailboard.page.rows import (
     FILTERS,
@@ -68,6 +69,7 @@ from tailboard.page.shapes import (
     Job,
     ListChanges,
     Listing,
+    NewJob,
     SavedAnswer,
     SavedChange,
     SavedForm,
@@ -136,7 +138,7 @@ def on_submit() -> None:
         if wrong:
             answer_header(wrong=wrong)
             return
-        answer_header(job=submit_job(client, body, source), submitted=True)
+        answer_header(**submit_job(client, body, source), submitted=True)
     except ApiError as error:
         answer_header(wrong=form_errors(error))
 
@@ -148,34 +150,33 @@ def answer_header(**result: Unpack[HeaderResult]) -> None:
     session().answer = HeaderAnswer(number=number, **result)
 
 
-def submit_job(client: ApiClient, body: Job, source: Job) -> str:
-    """The ID of the new job. If the form was filled from the job `source` and not changed, the new
-    job is a rerun of that job."""
+def submit_job(client: ApiClient, body: Job, source: Job) -> NewJob:
+    """Submit a job. If the form was filled from the job `source` and not changed, the new job is a
+    rerun of that job."""
     if source and is_same_job(body, source):
         return rerun_job(client, source["id"])
     return post_once(client, "/jobs", body)
 
 
-def rerun_job(client: ApiClient, job_id: str) -> str:
+def rerun_job(client: ApiClient, job_id: str) -> NewJob:
     return post_once(client, f"{job_path(job_id)}/rerun", {})
 
 
-def post_once(client: ApiClient, path: str, body: Job) -> str:
-    """The ID of the new job. Until the API has answered, the same request is always sent with the
-    same key. So a slow API and a second click submit only one job."""
+def post_once(client: ApiClient, path: str, body: Job) -> NewJob:
+    """Submit a job. Until the API has answered, the same request is always sent with the same key.
+    So a slow API and a second click submit only one job."""
     last = session().unconfirmed
     if last is None or (last["path"], last["body"]) != (path, body):
         last = {"path": path, "body": body, "key": uuid4().hex}
     session().unconfirmed = last
-    job_id = str(client.post_json(path, body, "id", key=last["key"])["id"])
+    new = read_new_job(client.request("POST", path, body=body, key=last["key"]))
     session().unconfirmed = None
-    return job_id
+    return new
 
 
 def on_rerun() -> None:
     try:
-        job_id = rerun_job(api_client(), component_state("page_header", "rerun", ""))
-        answer_header(job=job_id)
+        answer_header(**rerun_job(api_client(), component_state("page_header", "rerun", "")))
     except ApiError as error:
         answer_header(notice=str(error))
 
@@ -216,8 +217,8 @@ def on_saved_run() -> None:
     event: SavedChange = component_state("saved_commands", "run", {})
     name, values = str(event.get("name", "")), event.get("values", {})
     try:
-        job_id = post_once(api_client(), f"{saved_path(name)}/run", values)
-        answer_saved("run", name, job=job_id)
+        new = post_once(api_client(), f"{saved_path(name)}/run", values)
+        answer_saved("run", name, **new)
     except ApiError as error:
         answer_saved("run", name, wrong=run_errors(error, params_of(name)))
 

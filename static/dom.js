@@ -50,6 +50,20 @@ export function stepFrom(items, index, step) {
   return items[Math.min(items.length - 1, Math.max(0, index + step))];
 }
 
+/** The value of a form's field as text. That of a checkbox is its `value`, or "" if it is not
+    ticked. */
+export function fieldText(field) {
+  return field.type === "checkbox" && !field.checked ? "" : field.value;
+}
+
+export function setFieldText(field, text) {
+  if (field.type === "checkbox") {
+    field.checked = text !== "";
+  } else {
+    field.value = text;
+  }
+}
+
 /** Ctrl+Enter or Cmd+Enter submits a form from any of its fields. */
 export function submitByKey(event, form) {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

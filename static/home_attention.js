@@ -10,6 +10,7 @@ import {
   statusIcon,
 } from "./format.js";
 import { shortReason } from "./job_reason.js";
+import { servesQueue } from "./queue_words.js";
 
 const FIRST_FAILURES = 8; // more would push the running jobs out of sight
 
@@ -35,17 +36,12 @@ function waitingItems({ workers, counts }, queues) {
   if (workers.length === 0) {
     return [{ key: "worker", kind: "worker", count: counts.queued ?? 0 }, ...paused];
   }
-  const served = new Set(workers.flatMap((worker) => worker.queues));
-  const isServed = ({ queue }) => served.has(queue) || workers.some(servesAll);
+  const isServed = ({ queue }) => workers.some(({ queues }) => servesQueue(queues, queue));
   const unserved = waiting.filter((queue) => !queue.paused && !isServed(queue));
   const items = unserved.map(({ queue, queued }) => {
     return { key: `unserved ${queue}`, kind: "unserved", queue, count: queued };
   });
   return [...items, ...paused];
-}
-
-function servesAll(worker) {
-  return worker.queues.length === 0;
 }
 
 function pausedItem({ queue, queued, paused }) {

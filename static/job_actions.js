@@ -1,4 +1,4 @@
-/* The buttons that act on the open job. Each asks first. While the API does not answer they are
+/* The buttons that act on the open job. Each asks first if its effect cannot be undone. While the API does not answer they are
    disabled, because nothing would be sent and nothing is repeated later. */
 
 import { ask } from "./errands.js";
@@ -8,12 +8,17 @@ import { Question } from "./question.js";
 import { saved } from "./saved_state.js";
 
 const NOT_SENT = "Not sent: the API isn't answering. Try again when it does.";
-const NEEDS_API = ["cancel", "run-again", "edit", "save-command", "delete", "resume-queue"];
+const NEEDS_API = [
+  ...["cancel", "run-again", "edit", "save-command", "delete", "resume-queue"],
+  "set-urgent",
+];
 
 export class JobActions {
-  /** `find(name)` returns a node of the log pane by its class; `close()` closes the pane. */
-  constructor(find, close) {
+  /** `find(name)` returns a node of the log pane by its class; `shownJob` is its LogJob; `close()`
+      closes the pane. */
+  constructor(find, shownJob, close) {
     this.find = find;
+    this.shownJob = shownJob;
     this.close = close;
     this.question = new Question(find("confirm"));
     const clicks = {
@@ -23,6 +28,7 @@ export class JobActions {
       "save-command": () => this.save(),
       delete: () => this.askToDelete(),
       "resume-queue": (button) => this.askToResume(button),
+      "set-urgent": () => this.setUrgent(),
     };
     for (const [name, act] of Object.entries(clicks)) {
       find(name).addEventListener("click", ({ currentTarget }) => {
@@ -49,6 +55,8 @@ export class JobActions {
     this.find("delete").hidden = !isEnded(job);
     this.find("save-command").hidden = !job.env_names; // until its details are loaded
     this.find("resume-queue").hidden = job.status !== "queued" || !page.pausedQueues.has(job.queue);
+    this.find("set-urgent").hidden = job.status !== "queued";
+    this.find("set-urgent").textContent = job.urgent ? "Do not start first" : "Move to the front";
     for (const name of NEEDS_API) {
       disable(this.find(name), page.status.problem ? NOT_SENT : "");
     }
@@ -102,6 +110,18 @@ export class JobActions {
       act: () => send("cancel", id),
       isDangerous: true,
     });
+  }
+
+  /** Lets the job start before all others, or no longer. */
+  async setUrgent() {
+    const { id, urgent } = this.job;
+    const answer = await ask("urgent", { job: id, urgent: !urgent });
+    if (answer.error) {
+      page.toast(answer.error);
+    } else {
+      this.shownJob.change(id, { urgent: answer.urgent });
+    }
+    page.refresh();
   }
 
   askToDelete() {

@@ -9,6 +9,8 @@ import {
   formatMoment,
   formatStatus,
 } from "./format.js";
+import { jobLink, linkIds } from "./job_links.js";
+import { orderRows, relatedJobs } from "./job_order.js";
 import { endLine } from "./job_reason.js";
 import { savedLink } from "./saved_text.js";
 
@@ -21,7 +23,7 @@ function timeHtml(text, now) {
   return `<time datetime="${escapeHtml(text)}" title="${escapeHtml(text)}">${words}</time>`;
 }
 
-function known(value, format) {
+function optional(value, format) {
   return value === null || value === undefined ? null : format(value);
 }
 
@@ -30,20 +32,19 @@ function textRows(job) {
   const line = endLine(job);
   const rows = [
     ["Status", formatStatus(job.status)],
-    ["Reason", job.reason],
     [line?.label.replace(":", ""), line?.text],
     ["Exit code", job.exit_code],
     ["Submitted by", job.submitted_by],
     ["Queue", job.queue],
     ["Working folder", job.cwd],
-    ["Time limit", known(job.timeout, (seconds) => formatDuration(1000 * seconds))],
+    ["Time limit", optional(job.timeout, (seconds) => formatDuration(1000 * seconds))],
     ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
     ["Worker", job.worker],
     ["Machine", job.host],
     ["PID", job.pid],
-    ["CPU time", known(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
-    ["Peak memory", known(job.max_rss_bytes, formatBytes)],
-    ["Log", known(job.log_size, formatBytes)],
+    ["CPU time", optional(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
+    ["Peak memory", optional(job.max_rss_bytes, formatBytes)],
+    ["Log", optional(job.log_size, formatBytes)],
   ];
   return rows.map(([name, value]) => [name, escapeHtml(value)]);
 }
@@ -57,22 +58,29 @@ function timeRows(job, now) {
 }
 
 /** The job or the saved command that the job was made from. */
-function originRows({ saved, rerun_of: rerunOf }) {
+function originRows({ saved, rerun_of: rerunOf }, titleOf) {
   const name = escapeHtml(saved);
-  const id = escapeHtml(rerunOf);
   return [
     [
       "Saved command",
       saved && `<a href="${escapeHtml(savedLink(saved))}" data-saved="${name}">${name}</a>`,
     ],
-    ["Rerun of", rerunOf && `<a href="?job=${id}" data-job="${id}">${id}</a>`],
+    ["Rerun of", rerunOf && jobLink(rerunOf, titleOf)],
   ];
 }
 
-/** The table. It shows only the names of environment variables; a button reveals each value. */
-export function detailsHtml(job, revealed, now) {
-  const id = ["ID", escapeHtml(job.id)];
-  const rows = [id, ...originRows(job), ...timeRows(job, now), ...textRows(job)]
+/** The table. It shows only the names of environment variables; a button reveals each value.
+    `known`: the jobs that the page knows, by ID. */
+export function detailsHtml(job, revealed, now, known = new Map()) {
+  const titleOf = (id) => known.get(id)?.title;
+  const rows = [
+    ["ID", escapeHtml(job.id)],
+    ...originRows(job, titleOf),
+    ["Reason", linkIds(job.reason, titleOf)],
+    ...orderRows(job, relatedJobs(job, known.values()), titleOf),
+    ...timeRows(job, now),
+    ...textRows(job),
+  ]
     .filter(([, html]) => html)
     .map(([name, html]) => rowHtml(name, html));
   const variables = job.env_names.map((name) => variableHtml(name, revealed[name]));

@@ -171,6 +171,7 @@ class JobList {
       now: page.now,
       paused: page.pausedQueues,
       named: page.status.me?.named,
+      titleOf: (id) => page.titleOf(id),
     };
     link.classList.toggle("inside", Boolean(row.inside));
     if (row.jobs) {

@@ -2,6 +2,7 @@
    line of the log is only a guess at it. Pure, except that the patterns are loaded once. */
 
 import { endedBadly, formatExit, formatStart, formatStatus } from "./format.js";
+import { namesJob } from "./job_links.js";
 
 const KILL_DELAY = 10; // seconds from SIGTERM to SIGKILL, as in tailboard/intervals.py
 const RULE = /^[=*_#-]{3,} +/; // before the text of a line, as pytest draws it
@@ -40,8 +41,15 @@ export function endLine(job) {
   return job.status === "timed_out" ? null : { label: "Last line:", text: job.hint };
 }
 
-/** The same in the little room of a row. */
+/** The same in the little room of a row; also why a queued job waits, and which other job is why one
+    was cancelled. */
 export function shortReason(job) {
+  if (job.status === "queued") {
+    return waitReason(job) ?? "";
+  }
+  if (job.status === "cancelled" && namesJob(job.reason)) {
+    return job.reason;
+  }
   if (!endedBadly(job)) {
     return "";
   }

@@ -16,6 +16,7 @@ import {
   statusIcon,
   statusLook,
 } from "./format.js";
+import { nameIds } from "./job_links.js";
 import { endLine, shortReason } from "./job_reason.js";
 
 const LEAST_FOLDED = 3; // neighbours with the same title
@@ -87,11 +88,12 @@ function groupNeighbours(jobs) {
 }
 
 /** The content of a row with one job. */
-export function jobRowHtml(job, { statuses, usual, now, watched, paused, named }) {
+export function jobRowHtml(job, context) {
+  const { statuses, usual, now, watched, paused, named, titleOf } = context;
   const overdue = isOverdue(job, usual, now);
   return (
     statusIcon(job.status, statuses) +
-    nameHtml(job) +
+    nameHtml(job, titleOf) +
     (watched ? '<span class="took" title="You will be notified when it ends">notify</span>' : "") +
     progressHtml(job, usual, now, overdue) +
     (named ? initialsHtml(job) : "") +
@@ -101,13 +103,15 @@ export function jobRowHtml(job, { statuses, usual, now, watched, paused, named }
   );
 }
 
-/** The job's title and, in the remaining room, why it ended badly and the values of its params. */
-function nameHtml(job) {
+/** The job's title and, in the remaining room, why it waits or ended badly, and the values of its
+    params. */
+function nameHtml(job, titleOf = () => undefined) {
   const given = Object.entries(job.values ?? {}).map(([name, value]) => `${name}=${value}`);
   const values =
     given.length > 0 ? `<span class="values">${escapeHtml(given.join(" "))}</span>` : "";
-  const reason = shortReason(job);
-  const hint = reason ? `<span class="hint">${escapeHtml(reason)}</span>` : "";
+  const reason = nameIds(shortReason(job), titleOf);
+  const kind = job.status === "queued" ? "hint wait" : "hint";
+  const hint = reason ? `<span class="${kind}">${escapeHtml(reason)}</span>` : "";
   return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}${values}</span>`;
 }
 
@@ -143,7 +147,8 @@ function rowTime(job, now, paused = new Set()) {
     return start;
   }
   if (job.status === "queued") {
-    return `queued ${formatRoughly(now - Date.parse(job.submitted_at))}`;
+    const word = job.urgent ? "urgent" : "queued";
+    return `${word} ${formatRoughly(now - Date.parse(job.submitted_at))}`;
   }
   return formatElapsed(job, now).replace(/ min .*/, " min");
 }
@@ -168,13 +173,13 @@ function progressHtml(job, usual, now, overdue) {
 }
 
 /** The content of a row with several jobs: their number, and a bar for each of the newest. */
-export function foldRowHtml({ jobs, open }, { statuses, usual, now, more }) {
+export function foldRowHtml({ jobs, open }, { statuses, usual, now, more, titleOf }) {
   const [newest] = jobs;
   const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
   const usually = usual ? `usually ${formatUsual(usual)}` : "";
   return (
     statusIcon(newest.status, statuses) +
-    nameHtml(newest) +
+    nameHtml(newest, titleOf) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
     `<span class="unseen">${open ? "expanded" : "collapsed"}, ${escapeHtml(summary(jobs))}</span>` +
     `<span class="took">${escapeHtml(usually)}</span>` +

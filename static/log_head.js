@@ -13,6 +13,8 @@ import {
 } from "./format.js";
 import { JobActions } from "./job_actions.js";
 import { detailsHtml } from "./job_details.js";
+import { linkIds } from "./job_links.js";
+import { orderHtml } from "./job_order.js";
 import { describeRetry, endLine, endReason, waitReason } from "./job_reason.js";
 import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
@@ -25,7 +27,7 @@ export class LogHead {
   constructor(pane, find) {
     this.pane = pane;
     this.find = find;
-    this.actions = new JobActions(find, () => this.close());
+    this.actions = new JobActions(find, pane.shownJob, () => this.close());
     const clicks = {
       back: () => this.close(),
       close: () => this.close(),
@@ -39,8 +41,10 @@ export class LogHead {
     for (const [name, act] of Object.entries(clicks)) {
       find(name).addEventListener("click", (event) => act(event.currentTarget));
     }
-    find("details-panel").addEventListener("click", (event) => this.onDetail(event));
-    find("details-panel").addEventListener("click", onSavedLink);
+    for (const name of ["details-panel", "head-facts", "context", "blank"]) {
+      find(name).addEventListener("click", (event) => this.onDetail(event));
+      find(name).addEventListener("click", onSavedLink);
+    }
   }
 
   /** Clears what belongs to the previous job. */
@@ -66,7 +70,7 @@ export class LogHead {
     this.job = job;
     const title = `${statusIcon(job.status, page.statuses)}<span>${escapeHtml(job.title)}</span>`;
     setHtml(this.find("head-title"), title);
-    setHtml(this.find("head-facts"), escapeHtml(describeFacts(job)));
+    setHtml(this.find("head-facts"), factsHtml(job));
     this.drawPast(past);
     this.find("bell").hidden = isEnded(job) || !canNotify();
     this.find("bell").ariaPressed = String(page.bells.has(job.id));
@@ -77,7 +81,7 @@ export class LogHead {
     this.actions.draw(job);
     pageTitle.showJob(job);
     if (job.env_names && !this.find("details-panel").hidden) {
-      setHtml(this.find("details-panel"), detailsHtml(job, revealed, page.now));
+      setHtml(this.find("details-panel"), detailsHtml(job, revealed, page.now, page.list.known));
     }
   }
 
@@ -92,11 +96,12 @@ export class LogHead {
       code.textContent = job.command_text;
     }
     const context = [
-      job.queue === DEFAULT_QUEUE ? "" : `queue ${job.queue}`,
-      job.retries > 0 ? `attempt ${formatAttempt(job)}` : "",
-      page.status.workers.length > 1 && job.worker ? `worker ${job.worker}` : "",
+      job.queue === DEFAULT_QUEUE ? "" : escapeHtml(`queue ${job.queue}`),
+      job.retries > 0 ? escapeHtml(`attempt ${formatAttempt(job)}`) : "",
+      page.status.workers.length > 1 && job.worker ? escapeHtml(`worker ${job.worker}`) : "",
+      ...orderHtml(job, titleOf),
     ];
-    setHtml(this.find("context"), escapeHtml(context.filter(Boolean).join(" · ")));
+    setHtml(this.find("context"), context.filter(Boolean).join(" · "));
   }
 
   /** The values that a run of a saved command was given. */
@@ -154,7 +159,7 @@ export class LogHead {
     this.pane.drawHead();
   }
 
-  /** Shows a hidden value, or the job that this one is a rerun of. */
+  /** Shows a hidden value, or the job that a link names. */
   onDetail(event) {
     const name = event.target.closest(".reveal")?.dataset.name;
     const link = event.target.closest("[data-job]");
@@ -180,13 +185,17 @@ export class LogHead {
 
 /** How long the job ran, who ran it, and its reason unless that is shown as the cause of a bad
     end. */
-function describeFacts(job) {
+function factsHtml(job) {
   const isExplained = Boolean(endReason(job));
   const facts = [
     formatElapsed(job, page.now),
     isExplained ? "" : formatExit(job),
     job.submitted_by ? `by ${job.submitted_by}` : "",
-    isExplained ? "" : waitReason(job),
   ];
-  return facts.filter(Boolean).join("  ·  ");
+  const reason = isExplained ? "" : linkIds(waitReason(job), titleOf);
+  return [...facts.map(escapeHtml), reason].filter(Boolean).join("  ·  ");
+}
+
+function titleOf(id) {
+  return page.titleOf(id);
 }

@@ -92,6 +92,15 @@ export class LogJob {
     }
   }
 
+  /** Takes what an action of the visitor has changed in a job. */
+  change(id, change) {
+    for (const jobs of [this.details, page.local]) {
+      if (jobs.has(id)) {
+        jobs.set(id, { ...jobs.get(id), ...change });
+      }
+    }
+  }
+
   /** The stream has reported the start of an attempt, or the end of one that another will follow,
       before the list has. */
   onMove(job) {

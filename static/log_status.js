@@ -4,7 +4,6 @@
 import { copyByButton, setHtml } from "./dom.js";
 import {
   endedBadly,
-  escapeHtml,
   formatBytes,
   formatCount,
   formatExit,
@@ -14,6 +13,7 @@ import {
   formatStatus,
   isEnded,
 } from "./format.js";
+import { linkIds } from "./job_links.js";
 import { describeCancel, waitReason } from "./job_reason.js";
 import { page } from "./page_state.js";
 
@@ -152,7 +152,8 @@ export class LogStatus {
     blank.hidden = this.pane.state !== "missing" && !(this.source.isLoaded && isEmpty);
     if (!blank.hidden) {
       const isStuck = this.pane.job?.status === "queued" && page.lacksWorker;
-      setHtml(blank, isStuck ? NO_WORKER : escapeHtml(this.describeBlank()));
+      const sentence = linkIds(this.describeBlank(), (id) => page.titleOf(id));
+      setHtml(blank, isStuck ? NO_WORKER : sentence);
     }
   }
 

@@ -14,6 +14,7 @@ import { MenuSettings } from "./menu_settings.js";
 import { page } from "./page_state.js";
 import "./page_title.js";
 import { Palette } from "./palette.js";
+import { servedText } from "./queue_words.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
@@ -92,6 +93,9 @@ class PageHeader {
     if (answer.submitted) {
       this.form.accept();
     }
+    if (answer.notice) {
+      this.toasts.show(answer.notice);
+    }
     if (answer.job) {
       page.show(answer.job);
     } else if (answer.wrong) {
@@ -102,8 +106,6 @@ class PageHeader {
       page.emit("status");
     } else if (answer.edit) {
       this.form.edit(answer.edit, answer.source);
-    } else if (answer.notice) {
-      this.toasts.show(answer.notice);
     }
   }
 
@@ -115,7 +117,7 @@ class PageHeader {
     });
     setHtml(this.find("intervals"), `<legend>Refresh every</legend>${choices.join("")}`);
     const lines = workers.map(({ name, running, slots, queues, responds }) => {
-      const served = queues.length > 0 ? `, ${queues.join(", ")}` : "";
+      const served = queues.length > 0 ? `, ${servedText(queues)}` : "";
       const state = responds === false ? ", not responding" : "";
       return `${name}: ${running} of ${slots} slots busy${served}${state}`;
     });

@@ -194,6 +194,11 @@ class PageState extends EventTarget {
     return this.local.get(id) ?? this.jobs.find((job) => job.id === id);
   }
 
+  /** The title of a job; undefined if the page has not received the job. */
+  titleOf(id) {
+    return (this.local.get(id) ?? this.list.known.get(id))?.title;
+  }
+
   /** The current time. It stops while the server cannot reach the API. */
   get now() {
     return this.status.problem ? this.refreshedAt : Date.now();

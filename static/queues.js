@@ -1,18 +1,21 @@
-/* The queues in the page's menu: how many jobs are queued in each, which are paused and why, and
-   buttons to pause and resume them. */
+/* The queues in the page's menu: how many of their jobs run and wait, their limits, which are paused
+   and why, and buttons to change that. */
 
 import { setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { escapeHtml, formatClock, formatCount } from "./format.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
 import { Press } from "./press.js";
+import { queueCounts } from "./queue_words.js";
 
 export class Queues {
   /** `find(name)` returns a node of the header by its class. */
   constructor(find) {
     this.find = find;
     this.known = []; // the queues as the server sent them
-    this.asking = ""; // the queue that the visitor is about to pause
+    // What the visitor is about to do: { act, queue, text }. `act` is "pause" or "limit", `text` the
+    // content of the field. null: nothing
+    this.asking = null;
     this.problem = "";
     find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
     find("queues").addEventListener("click", (event) => this.onClick(event));
@@ -25,7 +28,7 @@ export class Queues {
   }
 
   onToggle(event) {
-    this.asking = "";
+    this.asking = null;
     if (event.newState === "open") {
       this.draw();
       this.request("queues");
@@ -35,35 +38,54 @@ export class Queues {
   onClick(event) {
     this.press.isHeld = false; // the question is drawn at once
     const { act, queue } = event.target.closest("[data-act]")?.dataset ?? {};
-    if (act === "ask") {
-      this.showQuestion(queue);
-    } else if (act === "no") {
-      this.showQuestion("");
-    } else if (act === "pause") {
-      this.pause();
-    } else if (act === "resume") {
-      this.request("resume", { queue });
-    }
+    const acts = {
+      "ask-pause": () => this.showQuestion({ act: "pause", queue, text: "" }),
+      "ask-limit": () => this.showQuestion({ act: "limit", queue, text: this.limitOf(queue) }),
+      no: () => this.showQuestion(null),
+      yes: () => this.answer(),
+      resume: () => this.request("resume", { queue }),
+    };
+    acts[act]?.();
   }
 
   onKey(event) {
     if (event.key === "Enter" && event.target.matches("input")) {
       event.preventDefault();
-      this.pause();
+      this.answer();
     }
   }
 
-  showQuestion(queue) {
-    this.asking = queue;
-    this.draw();
-    this.find("queues").querySelector("input")?.focus();
+  /** The limit of a queue as text; "" if it has none. */
+  limitOf(queue) {
+    return String(this.known.find((each) => each.queue === queue)?.limit ?? "");
   }
 
-  pause() {
-    const queue = this.asking;
-    const why = this.find("queues").querySelector("input").value.trim();
-    this.asking = "";
-    this.request("pause", { queue, why });
+  get field() {
+    return this.find("queues").querySelector("input");
+  }
+
+  showQuestion(asking) {
+    this.asking = asking;
+    this.problem = "";
+    this.draw();
+    this.field?.select();
+  }
+
+  /** Does what the visitor was asked about. A limit that is refused can be corrected. */
+  async answer() {
+    const asked = { ...this.asking, text: this.field.value.trim() };
+    this.asking = null;
+    if (asked.act === "pause") {
+      this.request("pause", { queue: asked.queue, why: asked.text });
+      return;
+    }
+    await this.request("limit", { queue: asked.queue, limit: asked.text });
+    const { problem } = this;
+    if (problem && !this.asking) {
+      this.showQuestion(asked);
+      this.problem = problem;
+      this.drawProblem();
+    }
   }
 
   /** Sends an errand. The answer contains all queues after the change. */
@@ -95,42 +117,68 @@ export class Queues {
       return;
     }
     const rows = this.all().map((queue) => this.rowHtml(queue));
-    const problem = this.problem ? `<p class="wrong">${escapeHtml(this.problem)}</p>` : "";
-    setHtml(this.find("queues"), `<h3>Queues</h3><ul>${rows.join("")}</ul>${problem}`);
+    setHtml(this.find("queue-list"), rows.join(""));
+    this.drawProblem();
   }
 
-  /** Is the visitor typing a reason? Drawing would replace the field and lose the text. */
+  drawProblem() {
+    this.find("queue-problem").textContent = this.problem;
+  }
+
+  /** Is the visitor typing? Drawing would replace the field and lose the text. */
   get isAnswering() {
-    const field = this.find("queues").querySelector("input");
-    return this.asking !== "" && field?.dataset.queue === this.asking;
+    const { field, asking } = this;
+    return (
+      field && asking && field.dataset.act === asking.act && field.dataset.queue === asking.queue
+    );
   }
 
   /** The queues that the server knows and those of listed jobs, by name. */
   all() {
     const known = new Map(this.known.map((each) => [each.queue, each]));
     for (const name of [DEFAULT_QUEUE, ...page.jobs.map((job) => job.queue)]) {
-      known.set(name, known.get(name) ?? { queue: name, queued: 0, paused: null });
+      known.set(name, known.get(name) ?? { queue: name, paused: null });
     }
     return [...known.values()].sort((one, other) => (one.queue < other.queue ? -1 : 1));
   }
 
-  rowHtml({ queue, queued, paused }) {
-    const waiting = queued > 0 ? `${formatCount(queued)} queued` : "";
+  rowHtml(row) {
+    const { queue, paused } = row;
     const mark = paused ? '<i class="paused-mark"></i> ' : "";
-    const name = `<span class="queue-name">${mark}${escapeHtml(queue)} <small>${waiting}</small></span>`;
-    if (queue === this.asking) {
-      return (
-        `<li>${name}<span class="queue-question"><input aria-label="Why is ${escapeHtml(queue)} paused?" ` +
-        `placeholder="Reason (optional)" maxlength="500" data-queue="${escapeHtml(queue)}">${buttonHtml("pause", queue, "Pause")}` +
-        `${buttonHtml("no", queue, "Cancel", "Do not pause")}</span></li>`
-      );
+    const counts = `<small>${escapeHtml(queueCounts(row))}</small>`;
+    const name = `<span class="queue-name">${mark}${escapeHtml(queue)} ${counts}</span>`;
+    if (queue === this.asking?.queue) {
+      return `<li>${name}${QUESTIONS[this.asking.act](queue, this.asking.text)}</li>`;
     }
+    const limit = buttonHtml("ask-limit", queue, "Limit…", "Limit of");
     if (paused) {
       const why = `<span class="queue-why">${escapeHtml(describeSince(paused))}</span>`;
-      return `<li>${name}${buttonHtml("resume", queue, "Resume")}${why}</li>`;
+      return `<li>${name}${limit}${buttonHtml("resume", queue, "Resume")}${why}</li>`;
     }
-    return `<li>${name}${buttonHtml("ask", queue, "Pause…")}</li>`;
+    return `<li>${name}${limit}${buttonHtml("ask-pause", queue, "Pause…")}</li>`;
   }
+}
+
+const QUESTIONS = {
+  pause: (queue) =>
+    questionHtml(
+      `<input aria-label="Why is ${escapeHtml(queue)} paused?" placeholder="Reason (optional)" ` +
+        `maxlength="500" data-act="pause" data-queue="${escapeHtml(queue)}">`,
+      buttonHtml("yes", queue, "Pause"),
+      buttonHtml("no", queue, "Cancel", "Do not pause"),
+    ),
+  limit: (queue, text) =>
+    questionHtml(
+      `<label class="queue-limit">Jobs that run at a time <input inputmode="numeric" maxlength="6" ` +
+        `size="5" placeholder="no limit" value="${escapeHtml(text)}" autocomplete="off" ` +
+        `aria-describedby="queue-problem" data-act="limit" data-queue="${escapeHtml(queue)}"></label>`,
+      buttonHtml("yes", queue, "Set", "Set the limit of"),
+      buttonHtml("no", queue, "Cancel", "Keep the limit of"),
+    ),
+};
+
+function questionHtml(...parts) {
+  return `<span class="queue-question">${parts.join("")}</span>`;
 }
 
 function buttonHtml(act, queue, label, spoken = label.replace("…", "")) {

@@ -2,7 +2,7 @@
    reloaded, until the job is submitted. The server validates it and returns an error for each
    field. */
 
-import { clearWrong, showWrong, submitByKey } from "./dom.js";
+import { clearWrong, fieldText, setFieldText, showWrong, submitByKey } from "./dom.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { HIDDEN } from "./saved_form_text.js";
 
@@ -16,7 +16,7 @@ export class RunForm {
   constructor(dialog, send) {
     this.dialog = dialog;
     this.form = dialog.querySelector(".new-job");
-    this.empty = emptyValues(this.form);
+    this.empty = readValues(this.form);
     this.send = send;
     this.source = ""; // the ID of the job that the form was filled from
     this.sentAt = 0; // number of the submission whose answer is awaited
@@ -43,25 +43,30 @@ export class RunForm {
     this.fill({ ...this.empty, ...values });
     this.source = source;
     this.showWrong({});
-    this.form.querySelector("details").open = Boolean(values.env);
+    this.form.querySelector("details").open = this.usesMore(values);
     this.form.querySelector("h2").textContent = source
       ? `Run a copy of ${values.name || "this job"}`
       : NEW_JOB;
     this.open();
   }
 
+  /** Does a field under More have a value of its own? */
+  usesMore(values) {
+    const more = this.form.querySelector("details");
+    const fields = [...this.form.elements].filter((field) => field.name && more.contains(field));
+    return fields.some(({ name }) => (values[name] ?? this.empty[name]) !== this.empty[name]);
+  }
+
   fill(values) {
     for (const [name, value] of Object.entries(values)) {
       if (name in this.empty) {
-        this.form.elements[name].value = value ?? "";
+        setFieldText(this.form.elements[name], value ?? "");
       }
     }
   }
 
   values() {
-    return Object.fromEntries(
-      Object.keys(this.empty).map((name) => [name, this.form.elements[name].value]),
-    );
+    return readValues(this.form);
   }
 
   readDraft() {
@@ -143,8 +148,8 @@ function hideSecrets(env) {
   return lines.join("\n");
 }
 
-/** The initial values of the fields in the HTML, by name. */
-function emptyValues(form) {
+/** The texts of a form's fields, by name. */
+function readValues(form) {
   const fields = [...form.elements].filter((element) => element.name);
-  return Object.fromEntries(fields.map((field) => [field.name, field.defaultValue]));
+  return Object.fromEntries(fields.map((field) => [field.name, fieldText(field)]));
 }

@@ -1,20 +1,38 @@
 /* The form of a saved command. It saves what the run form describes or what a job ran, and edits
    saved commands. */
 
-import { showWrong, submitByKey } from "./dom.js";
+import { fieldText, setFieldText, setHtml, showWrong, submitByKey } from "./dom.js";
 import { ask } from "./errands.js";
 import { HiddenValues } from "./hidden_values.js";
 import { NOT_SENT } from "./run_form.js";
-import { givenParams, readEnvironment, unscheduledParams } from "./saved_form_text.js";
+import {
+  commandNamesHtml,
+  givenParams,
+  readEnvironment,
+  unscheduledParams,
+} from "./saved_form_text.js";
 import { ParamFields } from "./saved_params.js";
 import { ScheduleFields } from "./saved_schedule.js";
 import { saved } from "./saved_state.js";
 import { unfinishedName } from "./shell_variables.js";
 
 const NAMES = "Lowercase letters, digits, - _ and .";
-const OPTIONS = ["command", "name", "queue", "cwd", "timeout", "retries", "retry_delay", "env"];
-const DEFAULTS = { name: "", queue: "default", cwd: "", timeout: "", retries: "0", env: "" };
-const NOTHING = { params: [], cron: "", zone: "", paused: false };
+const OPTIONS = [
+  ...["command", "name", "queue", "cwd", "timeout", "retries", "retry_delay", "env"],
+  ...["key", "if_busy", "urgent"],
+];
+const DEFAULTS = {
+  name: "",
+  queue: "default",
+  cwd: "",
+  timeout: "",
+  retries: "0",
+  env: "",
+  key: "",
+  if_busy: "",
+  urgent: "",
+};
+const NOTHING = { params: [], cron: "", zone: "", paused: false, follower: "" };
 
 export class SaveForm {
   /** `about`: what to save. Its `origin` is { job: ID }, { saved: name } of a command that is
@@ -96,18 +114,24 @@ export class SaveForm {
     const { fields } = this;
     fields.saved.value = this.about.name;
     for (const option of OPTIONS) {
-      fields[option].value = form.values[option] ?? "";
+      setFieldText(fields[option], form.values[option] ?? "");
     }
+    fields.then.value = form.follower;
     this.params.fill(givenParams(form.params));
     this.suggest({ ticks: !this.isEdit });
     this.schedule.fill(form);
-    this.find(".save-more").open = Object.entries(DEFAULTS).some(
-      ([option, value]) => fields[option].value !== value,
-    );
+    this.find(".save-more").open = this.usesMore;
     this.environment.draw();
     this.drawNote();
     (this.isEdit ? fields.command : fields.saved).focus();
     this.find(".save-body").scrollTop = 0;
+  }
+
+  /** Does a field under "More options" have a value of its own? */
+  get usesMore() {
+    const { fields } = this;
+    const isSet = ([option, value]) => fieldText(fields[option]) !== value;
+    return fields.then.value !== "" || Object.entries(DEFAULTS).some(isSet);
   }
 
   // --- Drawing ---
@@ -118,6 +142,7 @@ export class SaveForm {
     const note = this.find("#save-name-note");
     note.textContent = this.replaced ? `Replaces the saved command ${name}.` : NAMES;
     note.classList.toggle("replaces", this.replaced);
+    setHtml(this.find("#save-others"), commandNamesHtml(saved.commands ?? [], this.about.name));
     saved.drawCutOff(this.node, [this.find(".save-now")]);
   }
 
@@ -178,8 +203,9 @@ export class SaveForm {
       saved: fields.saved.value.trim(),
       origin: this.about.origin,
       seen: this.replaced ? null : this.seen,
-      values: Object.fromEntries(OPTIONS.map((option) => [option, fields[option].value])),
+      values: Object.fromEntries(OPTIONS.map((option) => [option, fieldText(fields[option])])),
       params: this.params.asked,
+      follower: fields.then.value.trim(),
       ...this.schedule.values,
     });
   }

@@ -141,6 +141,14 @@ function checked(on) {
   return on ? "checked" : "";
 }
 
+// --- The command that follows ---
+
+/** The names of the other saved commands, for a datalist. */
+export function commandNamesHtml(commands, own) {
+  const others = commands.filter((command) => command.saved !== own);
+  return others.map((command) => `<option value="${escapeHtml(command.saved)}">`).join("");
+}
+
 // --- The schedule ---
 
 /** The next times of a schedule: in the visitor's zone, and in the schedule's if that differs. */

@@ -3,10 +3,11 @@
 
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { HiddenValues } from "./hidden_values.js";
+import { commandOrderHtml } from "./job_order.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { NOT_SENT } from "./run_form.js";
 import { SavedList } from "./saved_list.js";
-import { saved } from "./saved_state.js";
+import { onSavedLink, saved } from "./saved_state.js";
 import {
   fieldsHtml,
   givenValues,
@@ -77,6 +78,7 @@ export class SavedPanel {
     this.listenAll("to-saved", () => this.showList());
     this.listenAll("saved-close", () => this.dialog.close());
     this.find("saved-runs").addEventListener("click", (event) => this.onRunLink(event));
+    this.find("saved-order").addEventListener("click", onSavedLink);
     this.form.addEventListener("submit", (event) => this.run(event));
     this.form.addEventListener("keydown", (event) => submitByKey(event, this.form));
     this.dialog.addEventListener("close", () => this.onClose());
@@ -188,6 +190,7 @@ export class SavedPanel {
       code.textContent = command.command_text;
     }
     setHtml(this.find("saved-times"), timesHtml(command, page.now));
+    setHtml(this.find("saved-order"), commandOrderHtml(command, saved.commands));
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
     this.find("saved-pause").textContent = command.paused ? "Resume schedule" : "Pause schedule";
@@ -293,8 +296,11 @@ export class SavedPanel {
     act[answer.to]();
   }
 
-  takeRun({ job, wrong = {} }) {
+  takeRun({ job, notice, wrong = {} }) {
     showWrong(this.form, wrong);
+    if (notice) {
+      page.toast(notice);
+    }
     if (job) {
       this.dialog.close();
       page.show(job);

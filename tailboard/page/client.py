@@ -11,6 +11,7 @@ from tailboard.page import settings
 
 PATIENCE = 5.0  # seconds until the API counts as not answering
 USER_AGENT = "tailboard-page"  # by which the API tells the page's requests from others
+SKIPPED = "Tailboard-Skipped"  # header of an answer if the API queued nothing
 NOT_SENT = "Not sent: the API isn't answering."
 UNCONFIRMED = (
     "The API isn't answering, and may have received this. Try again: nothing is done twice."

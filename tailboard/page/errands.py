@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,10 +11,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tailboard.client_http import job_path, queue_path, saved_path
-from tailboard.page.client import ApiClient, ApiError, Refused, parse_json
+from tailboard.page.client import SKIPPED, ApiClient, ApiError, Refused, parse_json
 from tailboard.page.home import load_home
 from tailboard.page.rows import job_row
-from tailboard.page.saved_forms import is_same_command, preview_schedule, saved_form
+from tailboard.page.saved_forms import as_sentence, is_same_command, preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
 
 OLDER_LIMIT = 500  # jobs of one part of the list
@@ -60,7 +61,7 @@ def change_some(client: ApiClient, errand: Errand) -> ChangeAnswer:
     result: ChangeAnswer = {"tried": 0, "declined": []}
     for job_id in errand["ids"]:
         try:
-            change_one(client, errand["to"], job_id)
+            result["declined"] += change_one(client, errand["to"], job_id)
         except ApiError as error:
             if error.may_pass or isinstance(error, Refused):
                 return {**result, **describe_error(error)}
@@ -79,16 +80,20 @@ def describe_declined(error: ApiError, job_id: str) -> str:
     return str(error).replace(f"job {job_id}", "it")
 
 
-def change_one(client: ApiClient, action: str, job_id: str) -> None:
-    """Run one job again, cancel it or delete it. A rerun has the same Idempotency-Key as one of
-    `tailboard rerun`. So each job is run again only once, even if the visitor reloads the page
-    halfway or two visitors do the same."""
+def change_one(client: ApiClient, action: str, job_id: str) -> list[str]:
+    """Run one job again, cancel it or delete it. Returns why the API did not queue a rerun, if it
+    did not. A rerun has the same Idempotency-Key as one of `tailboard rerun`. So each job is run
+    again only once, even if the visitor reloads the page halfway or two visitors do the same."""
     if action == "delete":
         client.request("DELETE", job_path(job_id))
     elif action == "cancel":
         client.request("POST", f"{job_path(job_id)}/cancel", body={})
     else:
-        client.request("POST", f"{job_path(job_id)}/rerun", body={}, key=f"rerun {job_id}")
+        path = f"{job_path(job_id)}/rerun"
+        answer = client.request("POST", path, body={}, key=f"rerun {job_id}")
+        if SKIPPED in answer.headers:
+            return ["another job has its key"]
+    return []
 
 
 def load_jobs(client: ApiClient, errand: Errand) -> dict[str, Any]:
@@ -118,6 +123,31 @@ def pause_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
 def resume_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
     client.request("DELETE", pause_path(errand))
     return load_queues(client, errand)
+
+
+def limit_queue(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """Set the limit of a queue from the text that the visitor has typed. The API refuses a text
+    that is not a number."""
+    text = errand["limit"]
+    limit = int(text) if re.fullmatch("[0-9]{1,9}", text) else text or None
+    try:
+        client.request("PUT", queue_path(errand["queue"]), body={"limit": limit})
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        sentence = as_sentence(str(error)).replace("null", "empty")
+        raise ApiError(sentence, error.status) from None
+    return load_queues(client, errand)
+
+
+def set_urgent(client: ApiClient, errand: Errand) -> dict[str, Any]:
+    """Let a queued job start before all that are not urgent, or no longer."""
+    path = f"{job_path(errand['job'])}/urgent"
+    if errand["urgent"]:
+        client.request("POST", path, body={})
+    else:
+        client.request("DELETE", path)
+    return {"urgent": errand["urgent"]}
 
 
 def load_saved_form(client: ApiClient, errand: Errand) -> dict[str, Any]:
@@ -214,6 +244,8 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "queues": load_queues,
     "pause": pause_queue,
     "resume": resume_queue,
+    "limit": limit_queue,
+    "urgent": set_urgent,
     "saved_form": load_saved_form,
     "environment": load_environment,
     "schedule": load_schedule,

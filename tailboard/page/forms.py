@@ -129,7 +129,10 @@ def form_fields() -> dict[str, Field]:
 JOB_OPTIONS = options_of(JobOptions)
 FIELDS = form_fields()
 FORM_FIELDS = (*FIELDS, "not_before")
-FIELD_SENTENCES = {"cwd": "Use an absolute path, such as /srv/app."}  # instead of the API's
+FIELD_SENTENCES = {  # instead of the API's
+    "cwd": "Use an absolute path, such as /srv/app.",
+    "if_busy": "Enter a key, too.",
+}
 
 
 # --- The run form ---------------------------------------------------------------------------------

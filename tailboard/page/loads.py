@@ -17,7 +17,7 @@ import streamlit as st
 
 from tailboard.client_http import job_path
 from tailboard.page import settings
-from tailboard.page.client import ApiClient, ApiError, parse_json
+from tailboard.page.client import SKIPPED, ApiClient, ApiError, parse_json
 from tailboard.page.rows import (
     FILTERS,
     count_slots,
@@ -27,7 +27,7 @@ from tailboard.page.rows import (
     machines_summary,
     saved_row,
 )
-from tailboard.page.shapes import Filters, Job, Listing, LogTail, Me, Totals, WantedLog
+from tailboard.page.shapes import Filters, Job, Listing, LogTail, Me, NewJob, Totals, WantedLog
 
 TAIL_LINES = 1000
 TAIL_BYTES = 256 << 10  # of a log, to a browser that does not reach the API, at each refresh
@@ -211,6 +211,16 @@ def load_previous_runs(client: ApiClient, job: Job) -> list[Job]:
     listing = cached_request(client, f"/jobs?{urlencode(parameters)}")
     same = [job_row(other) for other in listing["jobs"] if job_title(other) == title]
     return same[:PREVIOUS_LIMIT][::-1]
+
+
+def read_new_job(answer: requests.Response) -> NewJob:
+    """The job in the answer to a submission. It is an older one if the API queued nothing, because
+    that job has the key of the new one."""
+    job = parse_json(answer, "id")
+    new: NewJob = {"job": str(job["id"])}
+    if SKIPPED in answer.headers:
+        new["notice"] = f"Nothing was queued: {job_title(job)} has the key {job.get('key')}."
+    return new
 
 
 # --- Saved commands -------------------------------------------------------------------------------

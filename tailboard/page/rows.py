@@ -25,6 +25,7 @@ FILTERS = ("status", "queue", "by", "q", "before")
 ROW_FIELDS = (
     *("id", "status", "queue", "submitted_at", "started_at", "finished_at"),
     *("exit_code", "reason", "hint", "attempt", "retries", "worker", "not_before", "submitted_by"),
+    "urgent",
 )
 LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
 LISTED_VALUE = 80  # characters of a param's value in a row
@@ -52,6 +53,8 @@ def job_title(job: Job) -> str:
 def job_row(job: Job) -> Job:
     """What the list shows of a job. It is small, because each visitor receives 200 of them."""
     row = {name: job.get(name) for name in ROW_FIELDS}
+    if job.get("after"):  # few jobs wait for others
+        row["after"] = job["after"]
     return row | {"title": job_title(job), "values": shown_values(job, LISTED_VALUE)}
 
 
@@ -127,7 +130,7 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
 
 def saved_row(command: Job) -> Job:
     """What the page shows of a saved command. It is small, because there can be hundreds."""
-    names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped")
+    names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped", "then")
     run_names = ("id", "status", "submitted_at", "started_at", "finished_at", "reason")
     runs = [{name: run.get(name) for name in run_names} for run in command.get("runs", ())]
     text = command_text(command.get("command"))

@@ -26,7 +26,7 @@ SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "Use lowercase letters, digits, - _ and . (1 to 64), with a letter or digit first."
 PREVIEWED_TIMES = 5  # of a schedule
 # The beginning of an API's sentence that only repeats the field at which the page shows it.
-PREFIX_RE = re.compile("(?:params|cron|zone): ")
+PREFIX_RE = re.compile("(?:params|cron|zone|then): ")
 # The param that such a sentence is about: "VERSION needs …", "the default of B …", "'b' must …".
 PARAM_RE = re.compile("(?:the default of )?'?([A-Za-z_0-9]+)")
 
@@ -48,6 +48,7 @@ def saved_form(origin: Job, command: Job | None = None) -> dict[str, Any]:
         "cron": source.get("cron"),
         "zone": source.get("zone"),
         "paused": bool(source.get("paused")),
+        "follower": source.get("then") or "",
     }
 
 
@@ -81,6 +82,8 @@ def parse_saved_form(form: SavedForm, origin: Job) -> tuple[Job, dict[str, str]]
     env = dict(body.get("env", {}))
     params = [parse_param(param, env) for param in form["params"]]
     times = {"cron": form["cron"] or None, "zone": form["zone"] or "UTC", "paused": form["paused"]}
+    if form["follower"]:
+        body["then"] = form["follower"]
     return body | times | {"env": env, "params": params}, wrong
 
 
@@ -88,7 +91,7 @@ def is_same_command(body: Job, command: Job) -> bool:
     """Is this body already saved as this command? Then the answer to an earlier try was lost."""
     times = ("params", "cron", "zone", "paused")
     given = {name: body.get(name, option.default) for name, option in JOB_OPTIONS.items()}
-    given |= {name: body[name] for name in times}
+    given |= {name: body[name] for name in times} | {"then": body.get("then")}
     return all(command.get(name) == value for name, value in given.items())
 
 
@@ -121,7 +124,7 @@ def saved_form_errors(error: ApiError, params: Iterable[str]) -> dict[str, str]:
     if about_param and about_param[1] in params:
         return {f"param {about_param[1]}": as_sentence(sentence)}
     field = re.split("[: ]", str(error), maxsplit=1)[0]
-    if field in (*FIELDS, "cron", "zone", "params"):
+    if field in (*FIELDS, "cron", "zone", "params", "then"):
         return {field: FIELD_SENTENCES.get(field, as_sentence(sentence))}
     return {"": as_sentence(sentence)}
 

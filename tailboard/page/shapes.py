@@ -109,6 +109,13 @@ class LogTail(TypedDict):
     stamped: bool
 
 
+class NewJob(TypedDict, total=False):
+    """What came of submitting a job."""
+
+    job: Required[str]  # the ID of the new job, or of the one that has its key
+    notice: str  # says that nothing was queued
+
+
 class HeaderResult(TypedDict, total=False):
     """What came of a click in the header."""
 
@@ -118,7 +125,7 @@ class HeaderResult(TypedDict, total=False):
     edit: dict[str, str]  # field of the run form -> text to fill in
     source: str  # the ID of the job that `edit` was made from
     cancelling: str  # the ID of the job whose cancel the API has accepted
-    notice: str  # an error message to show as a toast
+    notice: str  # a sentence to show as a toast
     deleted: str  # the ID of the job that was deleted
 
 
@@ -170,6 +177,7 @@ class SavedForm(TypedDict):
     cron: str
     zone: str
     paused: bool
+    follower: str  # the saved command that starts after a run that has succeeded, or empty
 
 
 class SavedChange(TypedDict, total=False):
@@ -191,6 +199,7 @@ class SavedResult(TypedDict, total=False):
     """What came of a click in the saved commands. Empty if all went well and no job was made."""
 
     job: str  # the ID of the new job
+    notice: str  # a sentence to show as a toast
     wrong: dict[str, str]  # field -> error message; of the whole dialog if the field is empty
     conflict: bool  # True if someone else has changed the saved command in the meantime
 
@@ -224,6 +233,8 @@ class Errand(TypedDict):
     to: NotRequired[str]  # rerun, cancel or delete
     ids: NotRequired[list[str]]
     why: NotRequired[str]
+    limit: NotRequired[str]  # of a queue, as typed
+    urgent: NotRequired[bool]
     job: NotRequired[str]
     saved: NotRequired[str]
     cron: NotRequired[str]
