@@ -1,7 +1,7 @@
 /* What a job waits for, what waits for it, and what starts after it: for its details and its head.
    Pure. */
 
-import { escapeHtml } from "./format.js";
+import { escapeHtml, isEnded } from "./format.js";
 import { jobLink } from "./job_links.js";
 import { savedLink } from "./saved_text.js";
 
@@ -12,18 +12,21 @@ const IF_BUSY = {
 };
 const MOST_SHOWN = 3; // links in the head
 
-/** The jobs that have to do with a job, among those that the page knows: `waiting` for it, and
-    `started` by its `then`. */
+/** The jobs that come after a job, among those that the page knows: those that wait for it or have
+    waited, and those that its `then` has started. */
 export function relatedJobs(job, known) {
-  const related = { waiting: [], started: [] };
+  const related = { following: [], started: [] };
   for (const other of known) {
     if (other.after?.includes(job.id)) {
-      related.waiting.push(other.id);
-    } else if (job.then && other.reason?.includes(`after ${job.id}`)) {
-      related.started.push(other.id);
+      const kind = isStartedBy(other, job) ? "started" : "following";
+      related[kind].push(other.id);
     }
   }
   return related;
+}
+
+function isStartedBy(other, job) {
+  return other.reason?.startsWith(`after ${job.id} succeeded`); // as in tailboard/chains.py
 }
 
 /** The rows of a job's details, as [name, HTML]. */
@@ -32,14 +35,16 @@ export function orderRows(job, related, titleOf) {
     ["Key", escapeHtml([job.key, job.key && IF_BUSY[job.if_busy]].filter(Boolean).join(", "))],
     ["Urgent", job.urgent ? "yes" : ""],
     ["After", afterHtml(job, titleOf)],
-    ["Waiting for this", linksHtml(related.waiting, titleOf)],
+    [isEnded(job) ? "Followed by" : "Waiting for this", linksHtml(related.following, titleOf)],
     ["Then", thenHtml(job, related, titleOf)],
   ];
 }
 
-function afterHtml({ after = [], after_status: status }, titleOf) {
+function afterHtml(job, titleOf) {
+  const { after = [], after_status: status } = job;
   const links = linksHtml(after, titleOf);
-  return links && status === "ended" ? `${links} (once ended, in whatever way)` : links;
+  const takesAnyEnd = status === "ended" && !after.some((id) => isStartedBy(job, { id }));
+  return links && takesAnyEnd ? `${links}, however it ends` : links;
 }
 
 function thenHtml({ then }, { started }, titleOf) {

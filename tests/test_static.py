@@ -544,6 +544,101 @@ def test_a_job_between_two_attempts_says_how_the_last_one_ended(script: Script) 
     assert script(order, **given) == [4, 5]
 
 
+# --- What a job waits for, and what follows it ----------------------------------------------------
+
+TRAIN, TEST = "20251124-160000-aaaaaaaa", "20251124-160001-bbbbbbbb"
+KNOWN = "new Map(jobs.map((job) => [job.id, job]))"
+
+
+def test_ids_in_a_reason_are_links_or_titles(script: Script) -> None:
+    given = {
+        "reason": f"waits for {TRAIN} & {TEST}",
+        "titles": {TRAIN: "<b>train</b>" + "n" * 100},
+    }
+    html = script("linkIds(reason, (id) => titles[id])", **given)
+    assert html.startswith(f'waits for <a class="job-link" href="?job={TRAIN}" data-job="{TRAIN}"')
+    assert "&#60;b&#62;train" in html and "&#38; <a" in html and "…</a>" in html
+    assert html.endswith(f">{TEST}</a>")
+    text = script("nameIds(reason, (id) => titles[id])", **given)
+    assert text.startswith("waits for “<b>train</b>nnn") and text.endswith(f"…” & {TEST}")
+    waiting = job(status="queued", reason=given["reason"], submitted_at=at(0), urgent=True)
+    context = {"statuses": STATUSES, "now": NOW}
+    row = script(
+        "jobRowHtml(job, { ...context, titleOf: () => 'x' })", job=waiting, context=context
+    )
+    assert "waits for “x” &#38; “x”" in row and "urgent 1 h" in row
+    ended = [job(status="cancelled", reason=why) for why in (f"{TRAIN} failed", "not needed")]
+    assert script("jobs.map(shortReason)", jobs=ended) == [f"{TRAIN} failed", ""]
+
+
+def test_the_details_link_what_a_job_waits_for_and_what_follows_it(script: Script) -> None:
+    first = job(id=TRAIN, title="train", then="report", key="k", if_busy="replace", retries=0)
+    first["env_names"] = []
+    waits = job(id=TEST, title="test", status="queued", after=[TRAIN], after_status="ended")
+    started = job(id="20251124-160002-cccccccc", title="report", after=[TRAIN])
+    started |= {"after_status": "ended", "reason": f"after {TRAIN} succeeded"}
+    given = {"jobs": [first, waits, started], "now": NOW}
+    rows = """jobs.map((job) => orderRows(
+        job, relatedJobs(job, jobs), (id) => jobs.find((other) => other.id === id)?.title
+    ).filter(([, html]) => html).map(([name, html]) => [name, html.replace(/<[^>]*>/g, "")]))"""
+    assert script(rows, **given) == [
+        [
+            ["Key", "k, replaces waiting and running jobs"],
+            ["Followed by", "test"],
+            ["Then", "report: report"],
+        ],
+        [["After", "train, however it ends"]],
+        [["After", "train"]],
+    ]
+    running = script(
+        "orderRows({ ...jobs[0], status: 'running' }, { following: ['1'], started: [] }, () => '')",
+        **given,
+    )
+    assert "Waiting for this" in [name for name, _ in running]
+    html = script(f"detailsHtml(jobs[0], {{}}, now, {KNOWN})", **given)
+    assert 'data-saved="report"' in html and f'data-job="{TEST}"' in html
+    head = script("jobs.map((job) => orderHtml(job, () => 'train').join(' '))", **given)
+    assert [re.sub("<[^>]*>", "", html).strip() for html in head] == [
+        *("then report", "", "after train"),
+    ]
+    many = script("orderHtml({ after: [...'12345'], status: 'lost' }, (id) => id)[0]")
+    assert re.sub("<[^>]*>", "", many) == "after 1, 2, 3 and 2 more"
+
+
+def test_a_saved_command_links_those_before_and_after_it(script: Script) -> None:
+    commands = [
+        {"saved": "build", "then": "deploy"},
+        {"saved": "check", "then": "deploy"},
+        {"saved": "deploy", "then": "watch"},
+        {"saved": "watch", "then": None},
+    ]
+    html = script("commands.map((each) => commandOrderHtml(each, commands))", commands=commands)
+    assert [re.sub("<[^>]*>", "", each) for each in html] == [
+        *("then deploy", "then deploy", "after build · after check · then watch", "after deploy"),
+    ]
+    assert script("commandNamesHtml(commands, 'build')", commands=commands[:2]) == (
+        '<option value="check">'
+    )
+
+
+def test_queues_are_described_with_their_limits_and_by_the_workers_that_serve_them(
+    script: Script,
+) -> None:
+    served = [[], ["a", "b"], ["!a", "!b"]]
+    assert script("served.map(servedText)", served=served) == ["", "a, b", "all but a, b"]
+    serves = "served.map((names) => [servesQueue(names, 'a'), servesQueue(names, 'c')])"
+    assert script(serves, served=served) == [[True, True], [True, False], [False, True]]
+    queues = [
+        {"queued": 0, "running": 0, "limit": None},
+        {"queued": 1200, "running": 2, "limit": None},
+        {"queued": 1, "running": 0, "limit": 3},
+        {},
+    ]
+    assert script("queues.map(queueCounts)", queues=queues) == [
+        *("", "2 running, 1,200 waiting", "0 of 3 running, 1 waiting", ""),
+    ]
+
+
 def test_ordinals_are_english(script: Script) -> None:
     numbers = [1, 2, 3, 4, 11, 12, 13, 21, 102, 111]
     words = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"]
