@@ -290,11 +290,13 @@ class FolderStore(JobFolders):
             self._start_attempt(claim, verdict, worker, host)
             return True
         self._backlog.watch_ends()  # before the check, so that no end is missed
-        with self._turns.lock():
-            wait = self._turns.why_waiting(claim.job)
-            if wait is None:
-                self._start_attempt(claim, verdict, worker, host)
-                return True
+        wait = self._turns.wait_for_parents(claim.job)
+        if wait is None:
+            with self._turns.lock():
+                wait = self._turns.wait_for_room(claim.job)
+                if wait is None:
+                    self._start_attempt(claim, verdict, worker, host)
+                    return True
         self._backlog.hold(entry, wait)
         return False
 

@@ -78,20 +78,8 @@ class Turns:
         """Can the job have to wait for its turn? All others start without the lock."""
         return bool(job.after) or job.key is not None or job.queue in self.limits
 
-    def why_waiting(self, job: Job) -> Wait | None:
-        """Why it is not the turn of a queued job; None if it may start. The caller holds the
-        lock. If the job replaces others with its key, they are cancelled."""
-        if wait := self._wait_for_parents(job):
-            return wait
-        if job.key is not None and (wait := self._wait_for_key(job)):
-            return wait
-        limit = self.limits.get(job.queue)
-        if limit is None:
-            return None
-        running = [each.id for each in self.running() if each.queue == job.queue]
-        return Wait(running, is_full=True) if len(running) >= limit else None
-
-    def _wait_for_parents(self, job: Job) -> Wait | None:
+    def wait_for_parents(self, job: Job) -> Wait | None:
+        """What a queued job waits for among the jobs of its `after`; None if it waits for none."""
         if not job.after:
             return None
         parents = look_at_parents(job, self.status_of)
@@ -104,6 +92,18 @@ class Turns:
         with suppress(JobNotFound):
             return self._folders.status(job_id)
         return None
+
+    def wait_for_room(self, job: Job) -> Wait | None:
+        """What a queued job waits for because of its key and the limit of its queue; None if it may
+        start. The caller holds the lock. If the job replaces others with its key, they are
+        cancelled."""
+        if job.key is not None and (wait := self._wait_for_key(job)):
+            return wait
+        limit = self.limits.get(job.queue)
+        if limit is None:
+            return None
+        running = [each.id for each in self.running() if each.queue == job.queue]
+        return Wait(running, is_full=True) if len(running) >= limit else None
 
     def _wait_for_key(self, job: Job) -> Wait | None:
         for other, known in self._queued_with(job).items():
