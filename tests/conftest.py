@@ -70,6 +70,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-net", type=int, default=60, help="jobs of the test of bad networks (default: 60)"
     )
     parser.addoption(
+        "--chaos-order",
+        type=int,
+        default=45,
+        help="jobs of the test of limits, keys and chains (default: 45)",
+    )
+    parser.addoption(
         "--shell", default="/bin/sh", help="the shims' shell in the crash matrix (default: /bin/sh)"
     )
 
