@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import json
 import os
 import pwd
+import select
 import shutil
 import sys
 import threading
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Processes, free_port, run_program, run_under_shim
+from conftest import ROOT, Processes, free_port, run_program, run_under_shim, wait_until
 
 from storage import Store, load_logs, open_store
 from tailboard.errors import JobDamaged, JobNotFound, WrongState
@@ -906,3 +908,55 @@ def test_a_file_of_an_impossible_year_harms_nothing(
     assert [command.saved for command in small.saved.list()] == ["a"]
     assert small.saved.load_schedule("a").settled and small.pauses.list()[0].since
     fire_due(small, small.saved.load("a"), time.time())
+
+
+# --- Limits ---------------------------------------------------------------------------------------
+
+
+def test_a_claimer_whose_queue_is_full_waits_for_an_end(storage: FolderStore) -> None:
+    """Each claim changes what the claimer watches. That must not wake it again and again."""
+    storage.limits.set("deploy", 1)
+    for _ in range(2):
+        storage.submit(Job(command="true", queue="deploy"))
+    watch = storage.listen(())
+    if watch is None:
+        pytest.skip("the system reports no changes")
+    held = storage.claim("w", "h")
+    assert held is not None
+    for _ in range(5):
+        assert storage.claim("w", "h") is None
+    assert not select.select([watch], [], [], 0)[0]
+    with held:
+        held.finish(Outcome(Status.SUCCEEDED))
+    assert select.select([watch], [], [], 20)[0]
+    with wait_until(lambda: storage.claim("w", "h")):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"limit": 0}', '{"limit": "2"}', "\0"])
+def test_a_damaged_limit_counts_as_one(storage: FolderStore, folder: Path, content: str) -> None:
+    (folder / "queues" / "deploy.json").write_text(content)
+    assert storage.limits.list() == {"deploy": 1}
+    storage.limits.set("deploy", None)
+    (folder / "queues" / "deploy.json").mkdir()
+    (folder / "queues" / "No Queue.json").touch()
+    assert storage.limits.list() == {"deploy": 1}
+
+
+def test_a_stopped_process_with_the_lock_delays_only_jobs_with_limits_and_keys(
+    storage: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.folder.folder_store.SUBMIT_PATIENCE", 0.1)
+    limited = storage.submit(Job(command="true", key="k"))
+    free = storage.submit(Job(command="true"))
+    with open(folder / "queues" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = storage.claim("w", "h")
+        assert held is not None and held.job.id == free.id
+        held.release()
+        assert storage.claim("w", "h") is None
+        with pytest.raises(OSError, match="try again") as busy:
+            storage.submit(Job(command="true", key="k", if_busy="skip"))
+        assert busy.value.errno == errno.EBUSY
+    with wait_until(lambda: storage.claim("w", "h")) as held:
+        assert held.job.id == limited.id

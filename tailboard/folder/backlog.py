@@ -308,6 +308,8 @@ class Backlog:
         self.scanned_at = time.monotonic()
         self._watch_folders()
         self._turns.refresh_limits(again=True)
+        if not self._full and not self._waiting.jobs and not self._hopeless:
+            self._unwatch_ends()
         self._full.clear()
         running = self._folders.names_in(f"{self._folders.root}/running")
         found: list[Entry] = []
@@ -328,8 +330,6 @@ class Backlog:
         for entries in self._entries.values():
             entries.sort()
         self._finish_requested([*self._delayed.jobs, *self._waiting.jobs])
-        if not self._waiting.jobs and not self._hopeless:
-            self._unwatch_ends()
 
     def _without_held_back(
         self, found: Sequence[Entry], elsewhere: Sequence[str]

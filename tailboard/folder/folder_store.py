@@ -129,9 +129,12 @@ class FolderStore(JobFolders):
             queued = self._enqueue(job)
             self._turns.replace_others(queued)
             return queued
-        with self._turns.lock(SUBMIT_PATIENCE):  # two such jobs must not both find the key free
-            self._turns.check_key(job)
-            return self._enqueue(job)
+        try:
+            with self._turns.lock(SUBMIT_PATIENCE):  # two such jobs must not both find the key free
+                self._turns.check_key(job)
+                return self._enqueue(job)
+        except BlockingIOError as error:
+            raise OSError(errno.EBUSY, f"{error.strerror}; try again") from None
 
     def _key_path(self, key: str) -> str:
         return f"{self.root}/keys/{hash_key(key)}"
@@ -380,7 +383,7 @@ class FolderStore(JobFolders):
             with suppress(FileNotFoundError, JobNotFound, BlockingIOError):  # it is being moved
                 return self._move_to_lane(folder, urgent)
             if time.monotonic() > until:
-                raise OSError(errno.EBUSY, "this job is being started")
+                raise OSError(errno.EBUSY, "this job is being started; try again")
             time.sleep(LOCK_PAUSE)
 
     def _move_to_lane(self, folder: str, urgent: bool) -> Job:
