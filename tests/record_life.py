@@ -28,6 +28,7 @@ from tailboard.folder import retention
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.saved_command import SavedCommand
 from tailboard.settings import Settings
 from tailboard.status import Status
 from tailboard.workers import WorkerInfo
@@ -172,6 +173,11 @@ class Life:
         self.recorder.mark("answered", id=job.id, retries=job.retries)
         return job
 
+    def save(self, name: str) -> None:
+        """Saves a command that another one starts."""
+        self.recorder.mark("asked", line=TALLY + "true", key=None)
+        self.store.saved.save(SavedCommand(saved=name, command=TALLY + "true"))
+
     def begin(self) -> Worker:
         """A worker that has started the oldest job."""
         info = WorkerInfo(f"{HOST}-{os.getpid()}", HOST, os.getpid(), 1, [])
@@ -219,6 +225,12 @@ def is_submitted_while_another_makes_the_queue(life: Life) -> None:
 
 def ends(life: Life) -> None:
     life.submit()
+    life.run()
+
+
+def starts_the_next_command(life: Life) -> None:
+    life.save("report")
+    life.submit("true", then="report")
     life.run()
 
 
@@ -303,6 +315,7 @@ SCENES: list[Callable[[Life], None]] = [
     is_submitted_with_a_key,
     is_submitted_while_another_makes_the_queue,
     ends,
+    starts_the_next_command,
     is_retried,
     times_out,
     cannot_start,

@@ -304,6 +304,11 @@ def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
         assert job_id in here or job_id in made.deleted, "what was answered is gone"
     for job_id in here:
         check_job(made, store.get(job_id), [n for i, n in started if i == job_id])
+    jobs = [store.get(job_id) for job_id in here]
+    for job in jobs:
+        following = [other for other in jobs if job.id in other.after]
+        starts_next = job.then is not None and job.status is Status.SUCCEEDED
+        assert len(following) == starts_next, f"{len(following)} jobs follow one that {job.status}"
     for key in made.keys:
         if here:
             again = store.submit(Job(command="true"), key, "1" * 64)
