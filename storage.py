@@ -126,7 +126,8 @@ class Jobs(Protocol):
         If `job.if_busy` is "skip" and another job with `job.key` is queued or running, KeyBusy; if
         it is "latest" or "replace", the older jobs with the key that are queued are cancelled, and
         with "replace" the one that runs, too. After a crash in between, the claim of the job does
-        the rest. With a `key` that is known, none of this happens again.
+        the rest. A running job of `job.after` is not in the way: the new one waits for its end
+        anyway. With a `key` that is known, none of this happens again.
 
         ValueError for a bad queue name, or if a job of `job.after` does not exist. After an
         OSError the job may still have been queued: only a call with a `key` can be repeated

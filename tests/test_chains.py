@@ -146,6 +146,18 @@ def test_the_next_command_gets_the_values_of_its_params(
     assert ended.finished_at and report.started_at and ended.finished_at <= report.started_at
 
 
+def test_a_run_is_not_in_the_way_of_the_one_that_follows_it(
+    storage: FolderStore, save: Save, drain: Callable[..., None]
+) -> None:
+    save("skips", key="k", if_busy="skip")
+    save("replaces", key="k", if_busy="replace", then="skips")
+    save("first", key="k", then="replaces")
+    run(storage, "first")
+    drain()
+    assert [job.name for job in storage.list()[0]] == ["skips", "replaces", "first"]
+    assert {job.status for job in storage.list()[0]} == {Status.SUCCEEDED}
+
+
 def test_nothing_follows_a_run_that_has_not_succeeded(
     storage: FolderStore, save: Save, drain: Callable[..., None]
 ) -> None:

@@ -306,6 +306,8 @@ def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
         check_job(made, store.get(job_id), [n for i, n in started if i == job_id])
     jobs = [store.get(job_id) for job_id in here]
     for job in jobs:
+        is_listed = job.saved is None or job.id in store.saved.runs(job.saved)
+        assert is_listed, "it is missing among the runs of its saved command"
         following = [other for other in jobs if job.id in other.after]
         starts_next = job.then is not None and job.status is Status.SUCCEEDED
         assert len(following) == starts_next, f"{len(following)} jobs follow one that {job.status}"

@@ -157,6 +157,24 @@ def test_by_default_a_schedule_skips_a_time_while_any_run_is_active(
     assert (schedule.skipped, schedule.skipped_for) == (1, first.id)
 
 
+def test_a_schedule_skips_a_time_while_another_job_has_the_key(
+    store: Store, fire: Callable[..., Fire]
+) -> None:
+    other = store.submit(Job(command="true", key="shared"))
+    fire_at = fire(key="shared", if_busy="skip")
+    before = store.saved.load_schedule("hourly").skipped
+    assert before > 0
+    assert fire_at("2040-11-25T02:00") is None
+    schedule = store.saved.load_schedule("hourly")
+    assert (schedule.skipped, schedule.skipped_for) == (before + 1, other.id)
+    assert schedule.firing is None
+    assert list(statuses(store)) == [other.id]
+    store.cancel(other.id, "")
+    run = fire_at("2040-11-25T03:00")
+    assert run is not None and (run.key, run.submit_reason) == ("shared", None)
+    assert store.saved.load_schedule("hourly").skipped == before + 1
+
+
 def test_a_schedule_submits_jobs_that_wait_for_their_turn(
     store: Store, fire: Callable[..., Fire]
 ) -> None:
@@ -165,3 +183,15 @@ def test_a_schedule_submits_jobs_that_wait_for_their_turn(
     assert second is not None and second.key == "hourly"
     assert list(statuses(store).values()) == ["queued", "queued"]
     assert store.saved.load_schedule("hourly").skipped == 0
+
+
+@pytest.mark.parametrize("if_busy", ["latest", "replace"])
+def test_a_scheduled_run_replaces_an_earlier_one_that_waits(
+    store: Store, fire: Callable[..., Fire], if_busy: str
+) -> None:
+    fire_at = fire(if_busy=if_busy)
+    (first,) = store.list()[0]
+    second = fire_at("2040-11-25T02:00")
+    assert second is not None
+    assert statuses(store) == {second.id: "queued", first.id: "cancelled"}
+    assert store.get(first.id).reason == f"replaced by {second.id}"

@@ -83,6 +83,7 @@ class FolderStore(JobFolders):
     def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
         super().__init__(root, create)
         self._durable_lanes: set[str] = set()  # folders that this process has made durable
+        self._has_started_next = False  # since the last claim
         self.pauses = PauseFiles(self.root)
         self.limits = LimitFiles(self.root)
         self.sessions = SessionFiles(self.root)
@@ -255,10 +256,15 @@ class FolderStore(JobFolders):
 
     def _next_entry(self) -> Entry | None:
         """The next job to try. If there is none, ends some of those that can never start, for which
-        others may wait."""
+        others may wait. One that was found in its queue although it has ended may have started the
+        next command."""
         entry = self._backlog.pop()
         if entry is None:
             self._end_hopeless(HOPELESS_TIME)
+            entry = self._backlog.pop()
+        if entry is None and self._has_started_next:
+            self._has_started_next = False
+            self._backlog.refresh()
             entry = self._backlog.pop()
         return entry
 
@@ -369,6 +375,7 @@ class FolderStore(JobFolders):
             self.submit(next_job(job, self.saved.load), next_key(job.id))
         except (JobError, ValueError) as error:
             return not_started(job, error)
+        self._has_started_next = True
         return None
 
     def cancel(self, job_id: str, reason: str) -> Job:

@@ -125,7 +125,8 @@ class Turns:
         if job.if_busy != IfBusy.REPLACE:
             return
         for holder in [each.id for each in self.running() if each.key == job.key]:
-            if holder < job.id:  # a later one has started before a retry of this job
+            # A later one has started before a retry of this job.
+            if holder < job.id and holder not in job.after:
                 with suppress(JobError, FileNotFoundError):
                     folder = f"{self._folders.root}/running/{holder}"
                     request_cancel(self._folders, folder, replaced_by(job.id))
@@ -136,8 +137,10 @@ class Turns:
         if job.key is None or job.if_busy != IfBusy.SKIP:
             return
         running = [each.id for each in self.running() if each.key == job.key]
+        waited_for = [other for other in running if other in job.after]
         for other in [*running, *self._queued_with(job)]:
-            raise KeyBusy(other, job.key)
+            if other not in waited_for:
+                raise KeyBusy(other, job.key)
 
     # The jobs that count
 
