@@ -18,6 +18,7 @@ from tailboard.machines.redis_machines import RedisMachines
 from tailboard.machines.relay import Relay
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
+from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
 from tailboard.settings import Settings
@@ -67,6 +68,7 @@ class RedisMachine:
     def __init__(self, url: str, spool: str) -> None:
         self.redis, self.spool = RedisMachines(url), Spool(spool)
         self.pauses = SyncedPauses(self.redis.pauses, self.sync)
+        self.limits = self.redis.limits
         self.saved = self.redis.saved  # all of it is in Redis
         self.sessions = self.redis.sessions
         self.relay = Relay(self.redis, Spool(spool), Settings())
@@ -152,6 +154,14 @@ class RedisMachine:
         job = self.redis.cancel(job_id, reason)
         self.sync()
         return job
+
+    def set_urgent(self, job_id: str, urgent: bool) -> Job:
+        self.sync()
+        return self.redis.set_urgent(job_id, urgent)
+
+    def list_running(self) -> Sequence[RunningJob]:
+        self.sync()
+        return self.redis.list_running()
 
     def is_cancel_requested(self, job_id: str) -> bool:
         return self.redis.is_cancel_requested(job_id)

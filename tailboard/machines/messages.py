@@ -82,6 +82,7 @@ class MachineOrders:
     paused: dict[str, bytes]  # the paused queues, each with its pause as JSON
     restoring: int  # how many machines are restoring what Redis has lost
     must_restore: bool  # this machine is one of them
+    limits: dict[str, bytes]  # of queues, each as in the file queues/QUEUE.json
 
 
 @dataclass(slots=True)
@@ -133,6 +134,13 @@ class SpoolEntry:
             delay = delay_before_start(job, verdict, 0.0)
             return delay.seconds_left(time.time()) if isfinite(delay.at_most) else 0.0
         return 0.0
+
+    def key_and_urgency(self) -> tuple[str, bool]:
+        """The key of its options, "" if it has none, and whether it was submitted as urgent."""
+        with suppress(ValueError, RecursionError):  # a job can write into its own record
+            job = parse_record(self.record, self.id)
+            return job.key or "", job.urgent
+        return "", False
 
     @property
     def worker(self) -> str | None:

@@ -13,6 +13,7 @@ from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
 from tailboard.files import SMALL_FILE
 from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.answers import DAMAGE_RE
+from tailboard.order import DAMAGED_LIMIT, FAILURE_WORDS, MAX_LIMIT
 from tailboard.program_log import RepeatedErrors
 from tailboard.values import ID_RE
 
@@ -30,9 +31,16 @@ def load_scripts() -> Mapping[str, str]:
 
     folder = Path(__file__).parent / "lua"
     texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
-    constants = f"local RUNS_KEPT, SMALL_FILE = {RUNS_KEPT}, {SMALL_FILE}\n"
-    begin = constants + texts.pop("begin")
+    begin = _constants() + texts.pop("begin")
     return {name: begin + text for name, text in texts.items()}
+
+
+def _constants() -> str:
+    """The constants that the scripts share with Python, as Lua."""
+    numbers = f"local RUNS_KEPT, SMALL_FILE = {RUNS_KEPT}, {SMALL_FILE}\n"
+    limits = f"local MAX_LIMIT, DAMAGED_LIMIT = {MAX_LIMIT}, {DAMAGED_LIMIT}\n"
+    words = ", ".join(f"{status} = '{word}'" for status, word in FAILURE_WORDS.items())
+    return f"{numbers}{limits}local FAILURE_WORDS = {{{words}}}\n"
 
 
 class RedisLink:

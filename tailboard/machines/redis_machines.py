@@ -69,13 +69,13 @@ class RedisMachines(RedisStore):
         epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
         if epoch is None:
             raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))
-        cancel_requests, deletions, paused, beats, since, restoring, must_restore = answer
+        cancel_requests, deletions, paused, beats, since, restoring, must_restore, limits = answer
         instance.beats, instance.since = parse_count(beats), parse_score(since)
         instance.epoch = epoch.decode()
         reasons = {
             raw: reason.decode(errors="replace") for raw, reason in flat_pairs(cancel_requests)
         }
-        pauses = dict(flat_pairs(paused))
+        pauses, known_limits = dict(flat_pairs(paused)), dict(flat_pairs(limits))
         return MachineOrders(
             epoch.decode(),
             {job_id: reasons[job_id.encode()] for job_id in self.link.checked(reasons)},
@@ -83,6 +83,7 @@ class RedisMachines(RedisStore):
             {queue: pauses[queue.encode()] for queue in self.link.checked(pauses, QUEUE_RE)},
             restoring,
             bool(must_restore),
+            {q: known_limits[q.encode()] for q in self.link.checked(known_limits, QUEUE_RE)},
         )
 
     def restored(self, spool: str) -> None:
@@ -106,7 +107,7 @@ class RedisMachines(RedisStore):
         known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
             line = damaged_line("it is missing or far too large")
-            answer = self.link.run("take", spool, want, VERSION, line, *known, *queues)
+            answer = self.link.run("take", spool, want, VERSION, line, *known, utc(), *queues)
             if answer is None:
                 raise RedisIsOlder
             given, next_due = answer
@@ -182,9 +183,9 @@ class RedisMachines(RedisStore):
         content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
         request = read_cancel_request(entry.folder)
         reason = request.reason if request else ""
-        return self.link.script(
-            "restore", entry.id, status, entry.queue, content, entry.token, reason
-        )
+        key, urgent = entry.key_and_urgency()
+        rest = (content, entry.token, reason, key, int(urgent))
+        return self.link.script("restore", entry.id, status, entry.queue, *rest)
 
     def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
         rest = (start, data, REDIS_LOG_KEPT, how, entry.log_at)

@@ -10,11 +10,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from math import inf
 from typing import Any
 
-from tailboard.errors import EvictionAllowed, JobNotFound, cannot_cancel, cannot_delete
+from tailboard.errors import (
+    EvictionAllowed,
+    JobNotFound,
+    KeyBusy,
+    cannot_cancel,
+    cannot_delete,
+    not_queued,
+)
 from tailboard.folder import job_folders
 from tailboard.folder.folder_store import SECRET_BYTES
 from tailboard.folder.job_folders import fill_finished, fill_running
@@ -65,9 +72,10 @@ log = logging.getLogger("storage")
 SEARCH_STEP = 200  # records read in one round trip to Redis
 ID_STEP = 1_000  # IDs read in one round trip
 RECORD_STEP = 100  # records read in one round trip for a list: each may be a megabyte long
+QUEUED_KINDS = ("queue", "delayed", "waiting", "newer")  # the sorted sets of a queue
 POLICY_INTERVAL = 60.0  # seconds between checks of the eviction policy of Redis
-STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before")
-NO_STATE = (None,) * 6  # these fields of a damaged state
+STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before", "lane")
+NO_STATE = (None,) * 7  # these fields of a damaged state
 
 
 class RedisStore:
@@ -153,7 +161,7 @@ class RedisStore:
         """The job from what Redis has of it: `content` is its record and journal, `state` the
         STATE_FIELDS; `silences` gives the seconds since each machine's last report."""
         texts = ((text or b"").decode(errors="replace") for text in state)
-        status, queue, token, log_size, log_start, due = texts
+        status, queue, token, log_size, log_start, due, lane = texts
         record, _, journal = (content or b"").partition(b"\n")
         try:
             job = parse_record(record or b"null", job_id)
@@ -164,6 +172,7 @@ class RedisStore:
         job.status, damage = parse_status(status)
         job.reason = job.reason or damage
         job.queue = queue if is_queue_name(queue) else job.queue
+        job.urgent = lane == "1" if lane else job.urgent
         job.attempts, last = attempts[1:], attempts[-1]
         if job.status is Status.RUNNING and last.ended is None and last.number:
             fill_running(job, last)
@@ -272,11 +281,13 @@ class RedisStore:
 
     def queued_by_queue(self) -> dict[str, Sequence[str]]:
         (names,) = self.link.ask(("SMEMBERS", self.link.key("queues")))
-        queues, kinds = sorted(self.link.checked(names, QUEUE_RE)), ("queue", "delayed", "newer")
+        queues, kinds = sorted(self.link.checked(names, QUEUE_RE)), QUEUED_KINDS
         keys = [self.link.key(f"{kind}:{queue}") for queue in queues for kind in kinds]
-        found = self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys)) if keys else []
-        waiting = zip(queues, found[::3], found[1::3], found[2::3], strict=True)
-        known = {queue: sorted(self.link.checked(chain(*ids))) for queue, *ids in waiting}
+        found = iter(self.link.ask(*(("ZRANGE", key, 0, -1) for key in keys)) if keys else ())
+        known = {}
+        for queue in queues:
+            ids = set(self.link.checked(chain(*islice(found, len(kinds)))))  # one may be moving
+            known[queue] = sorted(ids)
         return {queue: ids for queue, ids in known.items() if ids}
 
     def counts(self) -> dict[Status, int]:
@@ -295,11 +306,13 @@ class RedisStore:
         here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
         return {s: here[s] + parse_count(deleted.get(s.encode())) for s in FINISHED}
 
-    def set_urgent(self, job_id: str, urgent: bool) -> Job:
-        raise NotImplementedError
-
     def list_running(self) -> Sequence[RunningJob]:
-        raise NotImplementedError
+        found = []
+        for raw, queue, key in self.link.run("running"):
+            for job_id in self.link.checked([raw]):
+                words = queue.decode(errors="replace"), key.decode(errors="replace")
+                found.append(RunningJob(job_id, words[0], words[1] or None))
+        return sorted(found)
 
     # Logs
 
@@ -340,10 +353,7 @@ class RedisStore:
         if known is not None:
             return known
         job = replace(job, id=new_id(), submitted_at=utc())
-        name = "" if key is None else hash_key(key)
-        at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
-        arguments = job.id, job.queue, encode_record(job), name, job.saved or "", at, request or ""
-        given = self.link.run("submit", *arguments).decode()
+        given = given_id(self.link.run("submit", *submit_arguments(job, key, request)), job)
         if given == job.id:
             return job
         known = self.get(given)
@@ -381,6 +391,17 @@ class RedisStore:
             if self.override(job_id, found, "*", Status.CANCELLED, line, cancel=earlier):
                 return self.get(job_id)
         raise cannot_cancel(job_id, found)
+
+    def set_urgent(self, job_id: str, urgent: bool) -> Job:
+        self.status(job_id)  # also checks the ID
+        answer = self.link.run("urgent", job_id, int(urgent)).decode()
+        if answer == "taken":
+            raise OSError(errno.EBUSY, "this job is being started")
+        if answer == "absent":
+            raise JobNotFound(f"there is no job {job_id!r}")
+        if answer != "done":
+            raise not_queued(job_id, parse_status(answer)[0])
+        return self.get(job_id)
 
     def is_cancel_requested(self, job_id: str) -> bool:
         return bool(self.cancel_reason(job_id))
@@ -423,11 +444,11 @@ class RedisStore:
             return None
         self.check_policy()
         job = replace(job, id=new_id(), submitted_at=utc())
-        submitted = (job.id, job.queue, encode_record(job), hash_key(decision.key), name, "", "")
-        given = self.link.run("fire", *as_seen, *submitted)
-        if given is None:
+        answer = self.link.run("fire", *as_seen, *submit_arguments(job, decision.key, None))
+        if answer is None:
             return None
-        return job if given.decode() == job.id else self.get(given.decode())
+        given = given_id(answer, job)
+        return job if given == job.id else self.get(given)
 
     # Machines
 
@@ -511,3 +532,22 @@ class RedisStore:
 
     def cancel_reason(self, job_id: str) -> str:
         return self.state_field(job_id, "cancel")
+
+
+def submit_arguments(job: Job, key: str | None, request: str | None) -> Sequence[Any]:
+    """The arguments of submit.lua. `key`: an Idempotency-Key."""
+    name = "" if key is None else hash_key(key)
+    at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
+    stored = job.id, job.queue, encode_record(job), name, job.saved or "", at, request or ""
+    after = f"{job.after_status} {' '.join(job.after)}" if job.after else ""
+    return *stored, job.key or "", job.if_busy or "", int(job.urgent), after, utc()
+
+
+def given_id(answer: Any, job: Job) -> str:
+    """The ID that submit.lua returned. ValueError or KeyBusy if another job prevented it."""
+    if isinstance(answer, bytes):
+        return answer.decode()
+    why, other = (word.decode(errors="replace") for word in answer)
+    if why == "busy":
+        raise KeyBusy(other, job.key or "")
+    raise ValueError(f"after: there is no job {other!r}")

@@ -28,6 +28,7 @@ from tailboard.machines.redis_logs import RedisNotifier
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import wait_readable
+from tailboard.order import ServedQueues
 from tailboard.program_log import RepeatedErrors
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import Settings
@@ -277,12 +278,13 @@ class Relay:
             log.warning("redis returned to an older state: restoring the jobs of this spool")
         self.is_restoring, self.must_restore = bool(orders.restoring), orders.must_restore
         if orders.epoch != self.epoch:
-            self.restore_pauses(orders)
+            self.restore_settings(orders)
             self.outbox.compare_all()
             self.epoch = orders.epoch
         if time.monotonic() >= self.next_beat:
             self.next_beat = time.monotonic() + RELAY_BEAT
         self.spool.mirror_pauses(orders.paused)
+        self.spool.mirror_limits(orders.limits)
         requests = orders.cancel_requests.items()
         cancelled = [job_id for job_id, why in requests if self.outbox.deliver_cancel(job_id, why)]
         deleted = [job_id for job_id in orders.deletions if self.delete_here(job_id)]
@@ -295,9 +297,9 @@ class Relay:
             self.on_idle()  # the worker may start
         return orders
 
-    def restore_pauses(self, orders: MachineOrders) -> None:
+    def restore_settings(self, orders: MachineOrders) -> None:
         """If Redis has been emptied since this spool last saw it, pause again the queues that were
-        paused then: no user has resumed them."""
+        paused then, and limit those that had a limit: no user has changed that."""
         known = self.spool.known_epoch()
         if known == orders.epoch:
             return
@@ -306,6 +308,11 @@ class Relay:
                 log.warning("paused queue=%s again: Redis was emptied", pause.queue)
                 self.store.pauses.put(pause)
                 orders.paused[pause.queue] = pause.encode()
+        for queue, record in self.spool.known_limits().items() if known else ():
+            if queue not in orders.limits:
+                log.warning("limited queue=%s again: Redis was emptied", queue)
+                self.store.limits.put(queue, record)
+                orders.limits[queue] = record
         self.spool.note_epoch(orders.epoch)
 
     def delete_here(self, job_id: str) -> bool:
@@ -342,10 +349,10 @@ class Relay:
             groups.setdefault(tuple(worker.queues), []).append(worker)
         known = {worker.name for worker in self.serving}
         for queues, workers in groups.items():
+            served = ServedQueues(queues)
             names = {worker.name for worker in workers}
             busy = sum(
-                sent.worker in names
-                or (sent.worker not in known and (not queues or sent.queue in queues))
+                sent.worker in names or (sent.worker not in known and sent.queue in served)
                 for sent in self.outbox.sent.values()
             )
             yield list(queues), sum(worker.slots for worker in workers) - busy

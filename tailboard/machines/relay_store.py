@@ -19,6 +19,13 @@ class RelayPauses(Protocol):
     def put(self, pause: Pause) -> None: ...
 
 
+class RelayLimits(Protocol):
+    """The method for limited queues that the relay needs; the contract is `storage.Limits`."""
+
+    def put(self, queue: str, record: bytes) -> None:
+        """Store the record of a queue unchanged."""
+
+
 class RelayStore(Protocol):
     """The jobs as all machines share them. A machine's relay takes jobs from this store into the
     machine's spool, reports what happens to them, and carries out the store's orders. The relay
@@ -37,6 +44,10 @@ class RelayStore(Protocol):
     @property
     def pauses(self) -> RelayPauses:
         """The paused queues, which `take` and `report` respect."""
+
+    @property
+    def limits(self) -> RelayLimits:
+        """The limits of queues, which `take` respects."""
 
     def now(self) -> float:
         """The clock of the store."""
@@ -83,11 +94,12 @@ class RelayStore(Protocol):
         """(the jobs that this spool has taken and not confirmed; seconds until the next job that
         waits for its time may start, infinity if none waits).
 
-        Takes the oldest jobs of these queues (none given: all), but none of paused queues, until
-        there are `want` of them. A repeated call returns the same jobs again. While a machine
-        restores jobs it returns none. Damaged jobs become lost, and jobs of a newer version stay
-        for a machine that knows it. RedisIsOlder if the store has lost what `instance` has
-        reported."""
+        Takes jobs of these queues (none given: all; each after a "!": all others) until there are
+        `want` of them, as WorkerStore.claim does: the urgent ones first, then the oldest, but none
+        that has to wait for a pause, a limit or another job. A repeated call returns the same jobs
+        again. While a machine restores jobs it returns none. Damaged jobs become lost, and jobs of
+        a newer version stay for a machine that knows it. RedisIsOlder if the store has lost what
+        `instance` has reported."""
 
     def past_log(self, assignment: Assignment) -> LogTail:
         """The last part of the log of earlier attempts on other machines, which this machine

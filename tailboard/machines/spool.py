@@ -52,6 +52,7 @@ class Spool(FolderStore):
 
         name            this folder's name in Redis, made once
         epoch           the epoch of Redis with which the spool's jobs and pauses were compared last
+        limits          the limits of queues in Redis: JSON, by queue
         relay           the relay holds its flock
         instances       the last runs of the relay in this very folder, see SpoolInstances
         taken/ID/       a job that was taken from Redis and is not confirmed: no worker sees it yet
@@ -388,6 +389,21 @@ class Spool(FolderStore):
 
     def note_epoch(self, epoch: str) -> None:
         replace_file(f"{self.root}/epoch", epoch.encode())
+
+    def known_limits(self) -> Mapping[str, bytes]:
+        """The last limits that `mirror_limits` stored, as in the files queues/QUEUE.json."""
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads(read_small(f"{self.root}/limits"))
+            if isinstance(found, dict):
+                return {q: str(record).encode() for q, record in found.items() if is_queue_name(q)}
+        return {}
+
+    def mirror_limits(self, limits: Mapping[str, bytes]) -> None:
+        """Remember the limits in Redis, in case it is emptied. They apply only there: the workers
+        of a spool run each job that Redis has assigned."""
+        if limits != self.known_limits():
+            shown = {queue: record.decode(errors="replace") for queue, record in limits.items()}
+            replace_file(f"{self.root}/limits", json.dumps(shown).encode())
 
     def mirror_pauses(self, paused: Mapping[str, bytes]) -> None:
         """Pause the queues that are paused in Redis, and resume all others. `paused`: the pause of

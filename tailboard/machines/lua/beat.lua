@@ -25,6 +25,7 @@
 --   when this instance began to report, in seconds since 1970
 --   the number of machines that are restoring
 --   1 if this machine is one of them, else 0
+--   {queue, limit...} of the queues with a limit, each as in the file queues/QUEUE.json
 -- If another instance, which began no later, has reported recently, it changes nothing and returns
 -- {false, that instance, the number of its last report}.
 
@@ -66,4 +67,5 @@ local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)
 return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused'),
         tostring(beats), string.format('%.3f', since), count_restoring(period),
-        redis.call('ZSCORE', P..'restoring', spool) and 1 or 0}
+        redis.call('ZSCORE', P..'restoring', spool) and 1 or 0,
+        redis.call('HGETALL', P..'limits')}

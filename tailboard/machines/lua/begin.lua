@@ -1,9 +1,9 @@
 -- Begins each of the scripts in this folder: the map of the keys, and the functions that the
 -- scripts share. It is not a script of its own.
 --
--- The loader puts two constants of Python before this text: RUNS_KEPT, the number of jobs that are
--- remembered for a saved command, and SMALL_FILE, the largest size of a job's record and of its
--- journal, in bytes.
+-- The loader puts these constants of Python before this text: RUNS_KEPT, the number of jobs that are
+-- remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its journal,
+-- in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each status.
 --
 -- KEYS[1]  prefix of all keys, `tailboard:`
 --
@@ -12,18 +12,29 @@
 --   job:ID           a line of JSON, as in job.json, then the job's journal
 --   state:ID         a hash: status, queue, token, takes, log_size, log_start, log_at, cancel, key,
 --                    request (a hash of what was sent with the key), and not_before if the job is
---                    or was delayed
+--                    or was delayed. `key` is of the Idempotency-Key; `job_key` is the key of the
+--                    job's options. urgent: "1" if the job was submitted so; lane: "1" or "0" if
+--                    that was changed since; after: "STATUS ID ID" until the job has started
 --   log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
 --   times:ID         (time, size) samples of the log, as in the file `times`
 --   reading:ID       number of readers of this log; expires after a minute
 --   key:HASH         the job that was submitted with an Idempotency-Key
---   all, status:S, queue:Q
---                    sorted sets of IDs
+--   all, status:S    sorted sets of IDs
+--   queue:Q          a sorted set of queued jobs; the score is -1 for urgent ones, else 0
 --   queues           the set of queue names
 --   newer:Q          a sorted set of queued jobs whose record has a newer version, which is the
 --                    score; they wait for a machine that knows this version
 --   delayed:Q        a sorted set of queued jobs that may not start yet; the score is the earliest
 --                    start, in seconds since 1970. `take` moves due jobs to queue:Q
+--   waiting:Q        a sorted set of queued jobs that wait for others; the score is the time at which
+--                    `take` looks at them again in any case, in seconds since 1970
+--   waiters:ID       a sorted set of the jobs in waiting:Q that wait for the end of this job
+--   key-waiters:Q:KEY
+--                    a sorted set of the jobs in waiting:Q that wait until no job with the key runs
+--   keyed:KEY        a sorted set of the queued and running jobs with the key
+--   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
+--                    wakes the rest
+--   limits           a hash: the limits of queues, each as in the file queues/QUEUE.json
 --   paused           a hash: the paused queues, each with its pause
 --   taken:SPOOL, runs:SPOOL
 --                    sorted sets of a machine's jobs: taken and not confirmed yet; running
@@ -51,11 +62,20 @@
 -- "behind" is something else: Redis has lost what it knew (restart, FLUSHALL), and the spool, whose
 -- folder is the truth, restores its job.
 --
+-- A job that waits for others is in waiting:Q, so that `take` does not look at it each time. What it
+-- waits for wakes it: the end or deletion of a job, or a job with its key that no longer runs. Then
+-- it is in queue:Q again, and `take` decides anew. So a job that was woken in vain does no harm. Nor
+-- does a damaged index, because `take` looks at each waiting job once in a while.
+--
 -- If Redis is full (maxmemory), a script may still write if its first write frees or removes
 -- something. So jobs can be cancelled, end and be deleted, and machines can report, while a submit
 -- is refused.
 
 local P = KEYS[1]
+
+-- Bounds of the work in one call: jobs that are woken, that `take` looks at, and at which it looks
+-- again without an event; and the seconds until it does so.
+local WOKEN_AT_ONCE, SEEN_AT_ONCE, RECHECKED_AT_ONCE, RECHECK_INTERVAL = 1000, 200, 20, 60
 
 -- Wakes the clients that wait for a change of this job ('': of the queues).
 local function announce(id, status)
@@ -101,6 +121,68 @@ local function compare(token, status, known, takes)
   return newest < number_of(token) and 'behind' or 'fenced'
 end
 
+-- The time of Redis, in seconds since 1970.
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+
+-- Adds an entry to a sorted set that belongs to one job or key, even if the set is damaged.
+local function add_to(set, score, entry)
+  if not try('ZADD', set, score, entry) then
+    redis.call('UNLINK', set)
+    redis.call('ZADD', set, score, entry)
+  end
+end
+
+local function place_in_queue(id)
+  local s = fields(id, 'lane', 'urgent')
+  return (s[1] or s[2]) == '1' and -1 or 0
+end
+
+-- Adds a queued job to the jobs of its queue that `take` looks at.
+local function list(queue, id) redis.call('ZADD', P..'queue:'..queue, place_in_queue(id), id) end
+
+-- Sets aside a queued job that waits for others.
+local function park(queue, id)
+  redis.call('ZREM', P..'queue:'..queue, id)
+  redis.call('ZADD', P..'waiting:'..queue, clock() + RECHECK_INTERVAL, id)
+end
+
+-- Lets `take` look again at a job that waits for others. Returns false if it does not.
+local function unpark(id)
+  local queue = fields(id, 'queue')[1] or 'default'
+  if redis.call('ZREM', P..'waiting:'..queue, id) == 0 then return false end
+  list(queue, id)
+  return true
+end
+
+-- Wakes jobs that wait for the end of a job. Returns whether more of them may remain.
+local function wake_waiters(id)
+  local waiters = P..'waiters:'..id
+  local found = try('ZRANGE', waiters, 0, WOKEN_AT_ONCE - 1) or {}
+  for _, waiter in ipairs(found) do
+    redis.call('ZREM', waiters, waiter)
+    unpark(waiter)
+  end
+  return #found == WOKEN_AT_ONCE
+end
+
+local function wake_all_waiters(id)
+  if wake_waiters(id) then redis.call('ZADD', P..'waking', 0, id) end
+end
+
+-- Wakes the first job of each queue that waits for a key. One is not enough: its queue may be paused.
+local function wake_key(key)
+  for _, queue in ipairs(redis.call('SMEMBERS', P..'queues')) do
+    local waiters = P..'key-waiters:'..queue..':'..key
+    repeat
+      local first = (try('ZRANGE', waiters, 0, 0) or {})[1]
+      if first then redis.call('ZREM', waiters, first) end
+    until not first or unpark(first)
+  end
+end
+
 -- Removes a job from the sorted sets in which its status, queue and token put it. If the status is
 -- damaged, removes it from those of every status. `to`: the status that it gets, if any.
 local function leave(id, s, queue, token, to)
@@ -109,6 +191,7 @@ local function leave(id, s, queue, token, to)
   end
   queue = queue or 'default'
   redis.call('ZREM', P..'queue:'..queue, id)
+  redis.call('ZREM', P..'waiting:'..queue, id)
   redis.call('ZREM', P..'delayed:'..queue, id)
   redis.call('ZREM', P..'newer:'..queue, id)
   local spool = spool_of(token)
@@ -117,6 +200,8 @@ local function leave(id, s, queue, token, to)
     redis.call('ZREM', P..'runs:'..spool, id)
     if to ~= 'running' then redis.call('HDEL', P..'wishes:'..spool, id) end
   end
+  local key = to ~= 'running' and fields(id, 'job_key')[1]
+  if key then wake_key(key) end
 end
 
 -- Asks the machine of a token to cancel this job, even if the machine has not reported the start
@@ -126,12 +211,6 @@ local function request_cancel(id, token, reason)
   redis.call('HDEL', wishes, id)  -- first, so that a full Redis lets this script write
   redis.call('HSET', P..'state:'..id, 'cancel', reason)
   redis.call('HSET', wishes, id, reason)
-end
-
--- The time of Redis, in seconds since 1970.
-local function clock()
-  local now = redis.call('TIME')
-  return now[1] + now[2] / 1000000
 end
 
 -- The time in so many seconds, or nil for 0 seconds.
@@ -149,6 +228,13 @@ local function next_take(id)
   return takes
 end
 
+-- Wakes what waits for a job that has ended or is deleted.
+local function finish(id)
+  local key = fields(id, 'job_key')[1]
+  if key then try('ZREM', P..'keyed:'..key, id) end
+  wake_all_waiters(id)
+end
+
 -- Gives a job a status and adds it to the sorted sets of that status. `at`: the earliest start of a
 -- queued job, in seconds since 1970, or nil.
 local function enter(id, s, queue, token, at)
@@ -162,12 +248,32 @@ local function enter(id, s, queue, token, at)
       redis.call('ZADD', P..'delayed:'..queue, at, id)
     else
       redis.call('HDEL', P..'state:'..id, 'not_before')
-      redis.call('ZADD', P..'queue:'..queue, 0, id)
+      list(queue, id)
     end
-  elseif s == 'running' then
-    redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
+  else
+    redis.call('HDEL', P..'state:'..id, 'lane', 'after')
+    if s == 'running' then redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
+    else finish(id) end
   end
   announce(id, s)
+end
+
+-- Moves a job without the machine that has it. The job gets a new token number, which fences that
+-- machine. `line` is for its journal; `at` as in `enter`.
+local function override(id, from, to, queue, token, line, at)
+  leave(id, from, queue, token)
+  if line ~= '' then redis.call('SET', P..'job:'..id, (record(id) or '')..line) end
+  next_take(id)
+  redis.call('HDEL', P..'state:'..id, 'cancel')
+  enter(id, to, queue, '', at)
+end
+
+-- Cancels a queued job. `at`: the time, as in its journal.
+local function cancel_queued(id, reason, at)
+  local s = fields(id, 'queue', 'token')
+  local ended = '{"status": "cancelled", "reason": %s, "finished_at": "%s"}'
+  local line = '\n{"ended": '..string.format(ended, cjson.encode(reason), at)..'}\n'
+  override(id, 'queued', 'cancelled', s[1], s[2], line)
 end
 
 -- Is the state of Redis older than the one that a spool has seen? `seen`: the epoch that the spool
@@ -200,13 +306,112 @@ local function drop(id, line, queue)
   enter(id, 'lost', queue or s[2], '')
 end
 
+-- The status of a job, as the API shows it; nil if there is no such job.
+local function status_of(id)
+  local status = fields(id, 'status')[1]
+  if is_status(status) then return status end
+  if redis.call('EXISTS', P..'job:'..id, P..'state:'..id) > 0 then return 'lost' end
+end
+
+-- What has become of the jobs that a job waits for: a list of those that have not ended, and why the
+-- job can never start, if so. The same as `look_at_parents` in order.py.
+local function look_at_parents(id)
+  local open, wanted = {}, nil
+  for word in string.gmatch(fields(id, 'after')[1] or '', '%S+') do
+    local status = wanted and status_of(word)
+    if not wanted then wanted = word
+    elseif status == 'queued' or status == 'running' then open[#open + 1] = word
+    elseif wanted == 'succeeded' and status ~= wanted then
+      return open, word..' '..(status and FAILURE_WORDS[status] or 'was deleted')
+    end
+  end
+  return open
+end
+
+-- Sets aside a queued job until one of these jobs has ended.
+local function wait_for_parents(queue, id, open)
+  park(queue, id)
+  for _, parent in ipairs(open) do add_to(P..'waiters:'..parent, 0, id) end
+end
+
+-- Sets aside a queued job until no job with its key runs.
+local function wait_for_key(queue, id, key)
+  park(queue, id)
+  add_to(P..'key-waiters:'..queue..':'..key, place_in_queue(id), id)
+end
+
+-- The jobs that count towards limits and keys, each as {id, queue, key}; '' if it has no key. `own`:
+-- a spool.
+local function list_running(own)
+  local found, seen = {}, {}
+  local function add(set)
+    for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+      local s = fields(id, 'status', 'queue', 'token', 'job_key')
+      if s[1] == 'running' or (s[1] == 'queued' and spool_of(s[3])) then
+        if not seen[id] then found[#found + 1] = {id, s[2] or 'default', s[4] or ''} end
+        seen[id] = true
+      end
+    end
+  end
+  add(P..'status:running')
+  local spools = {[own] = true}
+  for _, spool in ipairs(redis.call('ZRANGE', P..'heard', 0, -1)) do spools[spool] = true end
+  local instances = redis.call('HGETALL', P..'instances')
+  for place = 1, #instances, 2 do spools[instances[place]] = true end
+  for spool in pairs(spools) do add(P..'taken:'..spool) end
+  return found
+end
+
+-- Another queued or running job with a key, one that runs if there is one; nil if there is none.
+local function job_with_key(key)
+  for _, job in ipairs(list_running('')) do if job[3] == key then return job[1] end end
+  for _, id in ipairs(try('ZRANGE', P..'keyed:'..key, 0, -1) or {}) do
+    if fields(id, 'status')[1] == 'queued' then return id end
+  end
+end
+
+-- Cancels the other queued jobs with a key and, if `runs_too`, also the running ones.
+local function replace_others(id, key, runs_too, at)
+  for _, other in ipairs(redis.call('ZRANGE', P..'keyed:'..key, 0, -1)) do
+    local s, reason = fields(other, 'status', 'token', 'cancel'), 'replaced by '..id
+    if other ~= id and s[1] == 'queued' then
+      cancel_queued(other, reason, at)
+    elseif s[1] == 'running' and runs_too and spool_of(s[2]) then
+      request_cancel(other, s[2], s[3] or reason)
+      announce(other, s[1])
+    end
+  end
+end
+
+-- The first job of a text "STATUS ID ID" that does not exist, or nil.
+local function find_missing(parents)
+  for id in string.gmatch(string.match(parents, ' .*') or '', '%S+') do
+    if not status_of(id) then return id end
+  end
+end
+
+-- Stores what a job is ordered by.
+local function set_order(id, key, urgent, parents)
+  local state = P..'state:'..id
+  if key ~= '' then
+    redis.call('HSET', state, 'job_key', key)
+    add_to(P..'keyed:'..key, 0, id)
+  end
+  if urgent == '1' then redis.call('HSET', state, 'urgent', urgent) end
+  if parents ~= '' then redis.call('HSET', state, 'after', parents) end
+end
+
 -- See submit.lua.
-local function submit(id, queue, job, key, saved, at, request)
+local function submit(id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now)
   if key ~= '' then
     local known = try('GET', P..'key:'..key)
     if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end
   end
   if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
+  local missing = find_missing(parents)
+  if missing then return {'absent', missing} end
+  local other = if_busy == 'skip' and job_with_key(job_key)
+  if other then return {'busy', other} end
   redis.call('SET', P..'job:'..id, job)
   if key ~= '' then
     redis.call('SET', P..'key:'..key, id)
@@ -219,6 +424,12 @@ local function submit(id, queue, job, key, saved, at, request)
     redis.call('LPUSH', P..'saved-runs:'..saved, id)
     redis.call('LTRIM', P..'saved-runs:'..saved, 0, RUNS_KEPT - 1)
   end
+  set_order(id, job_key, urgent, parents)
   enter(id, 'queued', queue, '', at ~= '' and at)
+  local open, failure = look_at_parents(id)
+  if #open > 0 and not failure and at == '' then wait_for_parents(queue, id, open) end
+  if if_busy == 'latest' or if_busy == 'replace' then
+    replace_others(id, job_key, if_busy == 'replace', now)
+  end
   return id
 end

@@ -11,6 +11,7 @@ if not s[1] and redis.call('EXISTS', P..'job:'..id, P..'state:'..id) == 0 then r
 if s[1] == 'queued' or s[1] == 'running' then return s[1] end
 if not is_status(s[1]) then s[1] = 'lost' end  -- as the API shows a damaged job
 leave(id, s[1], s[2], s[3])
+finish(id)
 redis.call('ZREM', P..'all', id)
 redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
 if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end

@@ -18,9 +18,5 @@ local s = fields(id, 'status', 'queue', 'token', 'cancel')
 if not s[1] then return 'absent' end
 if s[1] ~= from or (token ~= '*' and token ~= s[3]) then return s[1] end
 if (s[4] or '') ~= seen then return 'cancel' end
-leave(id, s[1], s[2], s[3])
-if line ~= '' then redis.call('SET', P..'job:'..id, (record(id) or '')..line) end
-next_take(id)
-redis.call('HDEL', P..'state:'..id, 'cancel')
-enter(id, to, s[2], '', after(delay))
+override(id, from, to, s[2], s[3], line, after(delay))
 return 'done'

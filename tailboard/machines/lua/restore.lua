@@ -8,10 +8,12 @@
 -- ARGV[4]  job: its line of JSON, then its journal
 -- ARGV[5]  token of the take
 -- ARGV[6]  reason of a cancel request that has reached the spool ('': no request)
+-- ARGV[7]  key of its options ('': none)
+-- ARGV[8]  1 if it was submitted as urgent, else 0
 --
 -- Returns the status that the job has now, or 'fenced' or 'cancel' (see report.lua).
 
-local id, to, queue, job, token, reason = unpack(ARGV)
+local id, to, queue, job, token, reason, key, urgent = unpack(ARGV)
 local spool = spool_of(token)
 if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
 local s = fields(id, 'status', 'queue', 'token', 'takes', 'cancel')
@@ -26,6 +28,7 @@ end
 redis.call('SET', P..'job:'..id, job)
 redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
 redis.call('ZADD', P..'all', 0, id)
+set_order(id, key, urgent, '')
 enter(id, to, queue, token)
 reason = s[5] or reason
 if to == 'running' and reason ~= '' then request_cancel(id, token, reason)

@@ -8,7 +8,14 @@
 -- ARGV[5]  name of the saved command ('': none)
 -- ARGV[6]  earliest start, in seconds since 1970 ('': at once)
 -- ARGV[7]  hash of the request that came with the key ('': none)
+-- ARGV[8]  key of its options ('': none)
+-- ARGV[9]  if_busy of its options ('': none)
+-- ARGV[10] 1 if it is urgent, else 0
+-- ARGV[11] what it waits for: "STATUS ID ID" ('': nothing)
+-- ARGV[12] the time, as in a journal
 --
--- Returns the ID of the job: this one, or the one that has the key.
+-- Returns the ID of the job: this one, or the one that has the Idempotency-Key. If it changed
+-- nothing because of another job, returns {'absent', the ID of a job that it would wait for}, or
+-- {'busy', the ID of the job that is in its way}.
 
 return submit(unpack(ARGV))
