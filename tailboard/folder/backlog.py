@@ -224,6 +224,8 @@ class Backlog:
 
     def wake_waiting_for(self, job_id: str) -> None:
         """Try again the jobs that wait for this one: it has ended, or left its queue."""
+        if not self._waiting.jobs:
+            return
         for entry in self._waiting.pop_waiting_for(job_id, self._paused | self._full):
             self._push(entry)
 
