@@ -115,6 +115,15 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
     return None
 
 
+def cancel_running(folders: JobFolders, folder: str, reason: str) -> None:
+    """Request that a running job be cancelled, unless it has just ended. Unlike `cancel`, this does
+    not wait while the end of the job is being recorded."""
+    if os.path.lexists(f"{folder}/cancel") or _has_just_ended(folders, folder):
+        return
+    request_cancel(folders, folder, reason)
+    fsync_folder(folder)
+
+
 def request_cancel(folders: JobFolders, folder: str, reason: str) -> None:
     """Make the file `cancel`, unless there is a request already. It appears only with its content:
     a reader that found it empty would record the cancel without its reason."""

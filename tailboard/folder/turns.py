@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tailboard.errors import JobError, JobNotFound, KeyBusy
 from tailboard.files import open_regular
-from tailboard.folder.cancel import cancel_queued, request_cancel
+from tailboard.folder.cancel import cancel_queued, cancel_running
 from tailboard.folder.job_folders import JobFolders
 from tailboard.folder.limits import LimitFiles
 from tailboard.job import IfBusy, Job
@@ -129,7 +129,7 @@ class Turns:
             if holder < job.id and holder not in job.after:
                 with suppress(JobError, FileNotFoundError):
                     folder = f"{self._folders.root}/running/{holder}"
-                    request_cancel(self._folders, folder, replaced_by(job.id))
+                    cancel_running(self._folders, folder, replaced_by(job.id))
 
     def check_key(self, job: Job) -> None:
         """KeyBusy if the job is not to be queued, because another job has its key. The caller holds
@@ -168,7 +168,8 @@ class Turns:
         if known is None:
             if len(self._known) > MAX_KNOWN:  # most of them have ended
                 self._known.clear()
-            record = self._folders.load_record(f"{self._folders.root}/{place}")
+            # If the disk prevents reading, nothing is known: the job must not count as another one.
+            record = self._folders.load_record(f"{self._folders.root}/{place}", must_read=True)
             if record is None:
                 return None
             known = self._known[job_id] = KnownJob(record.queue, record.key, record.if_busy)
