@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_site import Tailboard
-from conftest import Processes
+from conftest import Gate, Processes, SmallDisk, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case, play_all
 
@@ -228,3 +229,27 @@ def test_a_worker_killed_at_any_step_starts_the_next_command_once(
         assert report.as_dict()["reason"] == f"after {first.id} succeeded"
 
     play_all(play, list(range(1 if full else begin, (len(steps) if full else end) + 2)))
+
+
+def test_on_a_full_disk_the_next_command_starts_once_there_is_space(
+    disk: SmallDisk,
+    small: FolderStore,
+    worker: Callable[..., subprocess.Popen[bytes]],
+    processes: Processes,
+    gate: Gate,
+    tmp_path: Path,
+) -> None:
+    small.saved.save(SavedCommand(saved="report", command="true", env={"A": "x" * 20_000}))
+    process = worker()
+    first = small.submit(Job(command=f"echo >{tmp_path}/started; {gate.wait}", then="report"))
+    wait_until((tmp_path / "started").exists)
+    disk.fill()
+    gate.open()
+    wait_until(lambda: f"job={first.id} error=" in processes.text(), describe=processes.text)
+    assert small.status(first.id) is Status.RUNNING and not small.saved.runs("report")
+    disk.free()
+    wait_until(lambda: small.counts()[Status.SUCCEEDED] == 2, describe=processes.text)
+    assert len(small.saved.runs("report")) == 1
+    journal = Path(small.locate(first.id)[1], "journal").read_text()
+    assert journal.count('"ended"') == 1, journal
+    assert process.poll() is None

@@ -245,8 +245,10 @@ class Claim(AbstractContextManager["Claim"]):
 
     def write_ended(self, outcome: Outcome) -> None:
         """Append to the journal how the job ended, without waiting for the disk. `finish` with the
-        same outcome does the rest."""
-        self._append_ended(outcome)
+        same outcome does the rest. If that fails, this is called again and again: the journal gets
+        only one line."""
+        if outcome is not self.attempt.ended:
+            self._append_ended(outcome)
         self._written = outcome
 
     def finish(self, outcome: Outcome) -> Job:
