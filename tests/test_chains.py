@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_site import Tailboard
-from conftest import Gate, Processes, SmallDisk, wait_until
+from conftest import Gate, Processes, RedisServer, SmallDisk, quick_worker, wait_until
 from flask.testing import FlaskClient
 from test_crash import Case, play_all
 
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.machines.redis_machines import RedisMachines
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
 
@@ -253,3 +254,89 @@ def test_on_a_full_disk_the_next_command_starts_once_there_is_space(
     journal = Path(small.locate(first.id)[1], "journal").read_text()
     assert journal.count('"ended"') == 1, journal
     assert process.poll() is None
+
+
+# --- Several machines -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(redis: RedisServer) -> Iterator[RedisMachines]:
+    """The storage in Redis, with the commands report and, with the key k, skips."""
+    store = RedisMachines(redis.url)
+    params = [Param(name="ENV", default="none")]
+    store.saved.save(SavedCommand(saved="report", command='echo "$ENV"', params=params))
+    store.saved.save(SavedCommand(saved="skips", command="true", key="k", if_busy="skip"))
+    yield store
+    store.close()
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def machine(redis: RedisServer, tmp_path: Path, processes: Processes) -> Start:
+    """Starts a worker of a machine."""
+
+    def start(*options: str) -> subprocess.Popen[bytes]:
+        env = {"TAILBOARD_STORAGE": redis.url, "TAILBOARD_SPOOL": str(tmp_path / "spool")}
+        return processes.start(*quick_worker(), *options, **env)
+
+    return start
+
+
+def test_a_machine_starts_the_next_command_or_says_why_not(
+    shared: RedisMachines, machine: Start, processes: Processes
+) -> None:
+    save = shared.saved.save
+    save(SavedCommand(saved="first", command="true", then="report", params=[Param(name="ENV")]))
+    save(SavedCommand(saved="second", command="true", then="skips", key="k"))
+    first = shared.submit(shared.saved.load("first").job({"ENV": "live"}))
+    second = shared.submit(shared.saved.load("second").job({}))
+    third = shared.submit(Job(command="true", then="skips", queue="nobody", key="k"))
+    fourth = shared.submit(Job(command="true", then="nothing"))
+    fails = shared.submit(Job(command="exit 3", then="report"))
+    assert machine("--drain", "--queues", "default").wait(60) == 0, processes.text()
+    (report,) = shared.get_many(shared.saved.runs("report"))
+    assert (report.values, report.after) == ({"ENV": "live"}, [first.id])
+    assert report.as_dict()["reason"] == f"after {first.id} succeeded"
+    assert report.status is Status.SUCCEEDED
+    assert shared.saved.runs("skips") == []
+    reasons = [shared.get(job.id).reason for job in (first, second, fourth, fails)]
+    assert reasons == [
+        None,
+        f"skips did not start: job {third.id} has the key 'k'",
+        "nothing did not start: there is no saved command 'nothing'",
+        None,
+    ]
+    assert shared.counts()[Status.SUCCEEDED] == 4
+
+
+def test_killed_workers_and_an_emptied_redis_start_the_next_command_once(
+    shared: RedisMachines,
+    redis: RedisServer,
+    machine: Start,
+    processes: Processes,
+    gate: Gate,
+    tmp_path: Path,
+) -> None:
+    report = SavedCommand(saved="report", command=f"echo ran >>{tmp_path}/ran")
+    shared.saved.save(report)
+    first = shared.submit(Job(command=f"echo started; {gate.wait}", then="report"))
+    worker = machine()
+    wait_until(lambda: shared.status(first.id) is Status.RUNNING, 60, processes.text)
+    redis.kill()
+    gate.open()
+    spool = FolderStore(tmp_path / "spool")
+    wait_until(lambda: spool.status(first.id) is Status.SUCCEEDED, 60, processes.text)
+    worker.kill()
+    redis.start()
+    assert shared.status(first.id) is Status.RUNNING and not shared.saved.runs("report")
+    assert machine("--drain").wait(60) == 0, processes.text()
+    assert shared.status(first.id) is Status.SUCCEEDED
+    (second,) = shared.saved.runs("report")
+    assert shared.status(second) is Status.SUCCEEDED
+    redis.do("FLUSHALL")
+    shared.saved.save(report)
+    assert machine("--drain").wait(60) == 0, processes.text()
+    assert shared.status(first.id) is shared.status(second) is Status.SUCCEEDED
+    assert (tmp_path / "ran").read_text() == "ran\n"

@@ -10,16 +10,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tailboard.errors import JobDamaged, JobNotFound, RecordDamaged, WrongState
+from tailboard.errors import (
+    JobDamaged,
+    JobNotFound,
+    RecordDamaged,
+    StoreUnreachable,
+    WrongState,
+)
 from tailboard.machines.answers import is_full
 from tailboard.machines.messages import Assignment, SpoolEntry
+from tailboard.machines.next_runs import has_next, plan_next
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_machines import REDIS_LOG_KEPT
 from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
-from tailboard.status import FINISHED
+from tailboard.status import FINISHED, Status
 from tailboard.workers import FENCED_REASON
 
 log = logging.getLogger("worker")
@@ -229,10 +236,10 @@ class Outbox:
         """Send the changes: log bytes, samples, the journal. Redis accepts no end of a job before
         it has the whole log. OSError if Redis did not accept something; it is sent again."""
         changed, self.changed = self.changed, set()
-        messages = self._collect(changed)
-        if not messages:
-            return
         try:
+            messages = self._collect(changed)
+            if not messages:
+                return
             answers = self.store.send([message.command for message in messages])
         except OSError:
             self.changed |= changed
@@ -251,11 +258,14 @@ class Outbox:
             raise failed
 
     def _collect(self, changed: Iterable[str]) -> Sequence[Message]:
-        """The messages about the changed jobs. A job that the disk cannot read is tried again."""
+        """The messages about the changed jobs. A job that the disk cannot read is tried again.
+        StoreUnreachable if the saved command that follows a job cannot be loaded."""
         messages: list[Message] = []
         for job_id in changed:
             try:
                 messages += self._prepare(job_id)
+            except StoreUnreachable:
+                raise
             except OSError as error:
                 self.errors.report(f"job={job_id}", error)
                 self._defer(job_id)
@@ -287,7 +297,13 @@ class Outbox:
             yield from self._log_messages(sent, entry)
         if sent.journal != entry.journal or sent.place != entry.place:
             size = entry.log_size if entry.is_over and entry.log_size is not None else -1
-            yield Message(entry, "report", self.store.report(entry, size))
+            yield Message(entry, "report", self._report(entry, size))
+
+    def _report(self, entry: SpoolEntry, size: int) -> Command:
+        if not has_next(entry) or self.spool.has_started_next(entry):
+            return self.store.report(entry, size)
+        entry, following = plan_next(entry, self.store.saved.load)
+        return self.store.report(entry, size, following)
 
     def _log_messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
         if entry.log_size is None:
@@ -367,6 +383,8 @@ class Outbox:
             self.spool.discard(entry)
             self.forget(entry.id)
         elif entry.status in FINISHED:
+            if has_next(entry) and answer == Status.SUCCEEDED:
+                self.spool.note_next_started(entry)
             self.ends.add()
             self.ended.append(entry.id)
             self.forget(entry.id)

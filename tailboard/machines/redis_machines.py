@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tailboard import values
+from tailboard.chains import next_key
 from tailboard.errors import JobError
 from tailboard.files import SMALL_FILE
 from tailboard.folder.claim import read_cancel_request
@@ -38,10 +39,11 @@ from tailboard.machines.messages import (
     SpoolEntry,
     SpoolInUse,
 )
+from tailboard.machines.next_runs import JOB_WITH_KEY, NextRun
 from tailboard.machines.redis_link import Command
-from tailboard.machines.redis_store import SEARCH_STEP, RedisStore
+from tailboard.machines.redis_store import SEARCH_STEP, RedisStore, submit_arguments
 from tailboard.status import FINISHED, Status
-from tailboard.values import QUEUE_RE, parse_time, utc
+from tailboard.values import QUEUE_RE, new_id, parse_time, utc
 from tailboard.workers import WorkerInfo, encode_worker
 
 log = logging.getLogger("storage")
@@ -172,11 +174,17 @@ class RedisMachines(RedisStore):
 
     # Messages about jobs
 
-    def report(self, entry: SpoolEntry, size: int) -> Command:
+    def report(self, entry: SpoolEntry, size: int, following: NextRun | None = None) -> Command:
         confirms = int(entry.place == "taken")
         delay = entry.seconds_to_retry() if entry.status_for_redis is Status.QUEUED else 0.0
         rest = (entry.token, entry.status_for_redis, entry.journal, size, confirms, delay)
-        return self.link.script("report", entry.id, *rest)
+        if following is None:
+            return self.link.script("report", entry.id, *rest)
+        job = replace(following.job, id=new_id(), submitted_at=utc())
+        submission = submit_arguments(job, next_key(entry.id), None)
+        return self.link.script(
+            "report", entry.id, *rest, following.line_if_busy, JOB_WITH_KEY, *submission
+        )
 
     def restore(self, entry: SpoolEntry) -> Command:
         status = Status.RUNNING if entry.status is Status.QUEUED else entry.status

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from tailboard.folder.retention import Retention
 from tailboard.job import Job
 from tailboard.machines.messages import Assignment, Instance, LogTail, MachineOrders, SpoolEntry
+from tailboard.machines.next_runs import NextRun
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_logs import RedisNotifier
+from tailboard.saved_command import SavedCommand
 from tailboard.workers import Pause, WorkerInfo
 
 
@@ -24,6 +26,13 @@ class RelayLimits(Protocol):
 
     def put(self, queue: str, record: bytes) -> None:
         """Store the record of a queue unchanged."""
+
+
+class RelaySaved(Protocol):
+    """The method for saved commands that the relay needs; the contract is
+    `storage.SavedCommands`."""
+
+    def load(self, name: str) -> SavedCommand: ...
 
 
 class RelayStore(Protocol):
@@ -48,6 +57,10 @@ class RelayStore(Protocol):
     @property
     def limits(self) -> RelayLimits:
         """The limits of queues, which `take` respects."""
+
+    @property
+    def saved(self) -> RelaySaved:
+        """The saved commands, which can follow each other."""
 
     def now(self) -> float:
         """The clock of the store."""
@@ -119,10 +132,12 @@ class RelayStore(Protocol):
 
     # What has happened to jobs here: messages, of which `send` sends many in one round trip
 
-    def report(self, entry: SpoolEntry, size: int) -> Command:
+    def report(self, entry: SpoolEntry, size: int, following: NextRun | None = None) -> Command:
         """The message with the state and the journal of a spool's job. For a job in taken/ it
         confirms the take (taken -> running); for one in returned/ it queues the job again, after
         its retry delay. `size`: bytes of the log that the store must have first; -1: any.
+        `following`: a run to submit, under the key `next_key(entry.id)`, at the moment at which the
+        store accepts the report.
 
         The answer is the status that the job has now, or: "absent", "behind": restore it. "fenced":
         drop it. "cancel": a request to cancel it was accepted, so it must neither start nor run

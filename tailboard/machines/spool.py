@@ -18,6 +18,7 @@ from tailboard.files import (
     fsync_folder,
     is_damage,
     lock_file,
+    make_empty,
     make_once,
     open_private,
     open_regular,
@@ -43,6 +44,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
 from tailboard.workers import parse_pause
 
+NEXT_STARTED = "next-started"  # in a job's folder: the run that follows it was submitted
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: enough for three days with output every second
 
 
@@ -275,6 +277,11 @@ class Spool(FolderStore):
                 os.close(fd)
         return known, b""
 
+    @staticmethod
+    def has_started_next(entry: SpoolEntry) -> bool:
+        """Was the run that follows this job submitted?"""
+        return os.path.lexists(f"{entry.folder}/{NEXT_STARTED}")
+
     # What the relay changes
 
     def receive(self, found: Sequence[tuple[Assignment, LogTail]]) -> None:
@@ -346,6 +353,13 @@ class Spool(FolderStore):
             return
         request_cancel(self, folder, reason)
         fsync_folder(folder)
+
+    @staticmethod
+    def note_next_started(entry: SpoolEntry) -> None:
+        """Remember that Redis has submitted the run that follows this job. If Redis loses that run,
+        the job does not start another one: it may have run."""
+        with suppress(OSError):  # it was deleted, or the disk is full
+            make_empty(f"{entry.folder}/{NEXT_STARTED}")
 
     def set_aside(self, entry: SpoolEntry) -> None:
         """Move a job that no longer belongs to this machine to set-aside/. It ran here, and its log

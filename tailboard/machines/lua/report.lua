@@ -8,6 +8,11 @@
 -- ARGV[5]  bytes of the log that Redis must already hold (-1: any number)
 -- ARGV[6]  1 if this report confirms a take, else 0
 -- ARGV[7]  seconds until a job that is queued again may start (0: at once)
+-- ARGV[8]  a line for the journal, if the run that follows this job cannot start because another
+--          job has its key
+-- ARGV[9]  what the ID of that other job replaces in the line
+-- ARGV[10...21]  the run that follows this job, as ARGV[1...12] of submit.lua. It is submitted if
+--          the report is stored. ARGV[8...21] are omitted if no run follows
 --
 -- Returns the new status if the report was stored. Otherwise it changes nothing and returns
 --   absent    Redis does not have the job
@@ -19,7 +24,7 @@
 --   paused    its queue is paused, so the job must not start
 --   a status  the final status that the job has already
 
-local id, token, to, journal, size, confirms, delay = unpack(ARGV)
+local id, token, to, journal, size, confirms, delay, line, place = unpack(ARGV)
 local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel')
 if not is_status(s[1]) then return 'absent' end
 local compared, job = compare(token, s[1], s[3], s[4]), record(id)
@@ -37,6 +42,12 @@ if to == 'queued' then
   token = ''
 end
 enter(id, to, s[2], token, after(delay))
+if line then
+  local following = submit(unpack(ARGV, 10))
+  if type(following) == 'table' then
+    redis.call('APPEND', P..'job:'..id, (string.gsub(line, place, following[2], 1)))
+  end
+end
 if to ~= 'queued' and to ~= 'running' then
   redis.call('HDEL', P..'state:'..id, 'cancel')
   if number(s[5]) > 0 and number(s[5]) < 4000 then
