@@ -193,6 +193,20 @@ def test_a_replacement_also_cancels_the_job_that_runs(store: WorkerStore, claim:
     end(claim, new)
 
 
+def test_a_running_job_is_not_in_the_way_of_one_that_waits_for_it(
+    store: WorkerStore, claim: Claimer
+) -> None:
+    first = submit(store, key="k")
+    with claimed(claim, first) as held:
+        skips = submit(store, key="k", if_busy="skip", after=[first.id])
+        replaces = submit(store, key="k", if_busy="replace", after=[first.id])
+        assert ended(store, skips) == (Status.CANCELLED, f"replaced by {replaces.id}")
+        assert not store.is_cancel_requested(first.id)
+        assert claim() is None
+        held.finish(Outcome(Status.SUCCEEDED))
+    end(claim, replaces)
+
+
 def test_a_job_is_skipped_if_another_has_its_key(store: WorkerStore, claim: Claimer) -> None:
     first = submit(store, key="k", if_busy="skip")
     with pytest.raises(KeyBusy) as busy:

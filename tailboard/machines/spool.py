@@ -60,7 +60,8 @@ class Spool(FolderStore):
         taken/ID/       a job that was taken from Redis and is not confirmed: no worker sees it yet
         returned/QUEUE/ID/    a job to be queued in Redis again, for any machine
 
-    If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token."""
+    If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token. If a job's folder
+    contains the empty file NEXT_STARTED, Redis has submitted the run that follows the job."""
 
     EXTRA = ("taken", "returned")
     decides_turns = False  # Redis does, when it hands out jobs

@@ -362,21 +362,28 @@ local function list_running(own)
   return found
 end
 
+-- Does a text "STATUS ID ID" name this job?
+local function names(parents, id) return string.find(parents, id, 1, true) end
+
 -- Another queued or running job with a key, one that runs if there is one; nil if there is none.
-local function job_with_key(key)
-  for _, job in ipairs(list_running('')) do if job[3] == key then return job[1] end end
+-- Running ones of a text "STATUS ID ID" do not count.
+local function job_with_key(key, parents)
+  for _, job in ipairs(list_running('')) do
+    if job[3] == key and not names(parents, job[1]) then return job[1] end
+  end
   for _, id in ipairs(try('ZRANGE', P..'keyed:'..key, 0, -1) or {}) do
     if fields(id, 'status')[1] == 'queued' then return id end
   end
 end
 
--- Cancels the other queued jobs with a key and, if `runs_too`, also the running ones.
-local function replace_others(id, key, runs_too, at)
+-- Cancels the other queued jobs with a key and, if `runs_too`, also the running ones, except those
+-- of a text "STATUS ID ID".
+local function replace_others(id, key, runs_too, parents, at)
   for _, other in ipairs(redis.call('ZRANGE', P..'keyed:'..key, 0, -1)) do
     local s, reason = fields(other, 'status', 'token', 'cancel'), 'replaced by '..id
     if other ~= id and s[1] == 'queued' then
       cancel_queued(other, reason, at)
-    elseif s[1] == 'running' and runs_too and spool_of(s[2]) then
+    elseif s[1] == 'running' and runs_too and spool_of(s[2]) and not names(parents, other) then
       request_cancel(other, s[2], s[3] or reason)
       announce(other, s[1])
     end
@@ -410,7 +417,7 @@ local function submit(id, queue, job, key, saved, at, request, job_key, if_busy,
   if redis.call('EXISTS', P..'state:'..id) == 1 then return id end
   local missing = find_missing(parents)
   if missing then return {'absent', missing} end
-  local other = if_busy == 'skip' and job_with_key(job_key)
+  local other = if_busy == 'skip' and job_with_key(job_key, parents)
   if other then return {'busy', other} end
   redis.call('SET', P..'job:'..id, job)
   if key ~= '' then
@@ -429,7 +436,7 @@ local function submit(id, queue, job, key, saved, at, request, job_key, if_busy,
   local open, failure = look_at_parents(id)
   if #open > 0 and not failure and at == '' then wait_for_parents(queue, id, open) end
   if if_busy == 'latest' or if_busy == 'replace' then
-    replace_others(id, job_key, if_busy == 'replace', now)
+    replace_others(id, job_key, if_busy == 'replace', parents, now)
   end
   return id
 end
