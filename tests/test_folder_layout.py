@@ -933,6 +933,21 @@ def test_a_claimer_whose_queue_is_full_waits_for_an_end(storage: FolderStore) ->
         pass
 
 
+def test_more_is_expected_while_a_job_waits_for_one_that_runs(storage: FolderStore) -> None:
+    parent = storage.submit(Job(command="true"))
+    child = storage.submit(Job(command="true", after=[parent.id]))
+    storage.listen(())
+    held = storage.claim("w", "h")
+    assert held is not None and held.job.id == parent.id
+    assert storage.claim("w", "h") is None and storage.expects_more()
+    with held:
+        held.finish(Outcome(Status.SUCCEEDED))
+    assert storage.expects_more()
+    with wait_until(lambda: storage.claim("w", "h")) as held:
+        assert held.job.id == child.id
+    assert storage.claim("w", "h") is None and not storage.expects_more()
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"limit": 0}', '{"limit": "2"}', "\0"])
 def test_a_damaged_limit_counts_as_one(storage: FolderStore, folder: Path, content: str) -> None:
     (folder / "queues" / "deploy.json").write_text(content)

@@ -3,7 +3,6 @@ storage. Nothing here looks behind the port; `store_url` says where to."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -381,17 +380,3 @@ def test_a_worker_can_exclude_queues(store: WorkerStore, store_url: str) -> None
     assert excluding.claim("worker", "host") is None
     with pytest.raises(ValueError, match="all begin with !"):
         excluding.listen(["!deploy", "other"])
-
-
-def test_a_worker_expects_more_while_a_job_waits_for_one_that_runs(
-    store: WorkerStore, claim: Claimer
-) -> None:
-    parent = submit(store)
-    child = submit(store, after=[parent.id])
-    with claimed(claim, parent) as held:
-        assert claim() is None and store.expects_more()
-        held.finish(Outcome(Status.SUCCEEDED))
-    assert store.expects_more()
-    end(claim, child)
-    wait_until(lambda: claim() is None and not store.expects_more())
-    assert store.next_due() > time.monotonic()

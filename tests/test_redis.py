@@ -188,6 +188,14 @@ def test_a_killed_worker_leaves_its_job_to_the_next(team: Team, gate: Gate) -> N
     assert team.log_of(job) == b"started\ndone\n"
 
 
+def test_a_draining_machine_also_runs_the_jobs_that_wait(team: Team) -> None:
+    first = team.submit("sleep 0.2", key="k")
+    second = team.submit("sleep 0.2", after=[first.id])
+    third = team.submit("true", key="k", after=[second.id])
+    assert team.start("a", "--drain").wait(60) == 0, team.processes.text()
+    assert [team.store.get(job.id).exit_code for job in (first, second, third)] == [0, 0, 0]
+
+
 def test_a_retry_continues_the_same_log(team: Team) -> None:
     line = "echo attempt $JOB_ATTEMPT; exit 1"
     jobs = [team.submit(command, retries=2) for command in (line, f"#!/bin/sh\n{line}")]
