@@ -29,11 +29,9 @@ from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
 from tailboard.status import FINISHED
 from tailboard.web import log_search
 from tailboard.web.actions import (
-    Created,
     check_command,
     make_run,
     name_of_visitor,
-    run_again,
     save_command,
     valid_queue,
     with_etag,
@@ -59,6 +57,8 @@ from tailboard.web.models import (
     Listing,
     LogQuery,
     PauseRequest,
+    QueueRequest,
+    RerunRequest,
     RunQuery,
     SavedListing,
     SaveQuery,
@@ -66,6 +66,7 @@ from tailboard.web.models import (
 )
 from tailboard.web.openapi import describe_operations
 from tailboard.web.problems import add_error_handlers
+from tailboard.web.queues import Queues
 from tailboard.web.requests import (
     canonical,
     hash_request,
@@ -74,14 +75,15 @@ from tailboard.web.requests import (
     query_parameters,
     seen_etag,
 )
+from tailboard.web.reruns import run_again, run_again_with_after
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.sign_in import end_session, start_session
 from tailboard.web.state import AppState, state
+from tailboard.web.submissions import Created, submit
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import (
     ShownCommand,
-    pauses_by_queue,
     shown_command,
     whole_commands,
     whole_job,
@@ -102,7 +104,7 @@ def create() -> Created:
     body = with_visitor(json_body(None), "submitted_by")
     wanted = Submission.parse(body)
     job = Job(**wanted.model_dump())
-    return created(state().store.submit(job, key, hash_request(canonical(wanted, body))))
+    return submit(job, key, hash_request(canonical(wanted, body)))
 
 
 @routes.get("/jobs")
@@ -131,11 +133,27 @@ def cancel(job_id: str) -> tuple[dict[str, Any], int]:
 
 @routes.post("/jobs/<job_id>/rerun")
 def rerun(job_id: str) -> Created:
-    """Submit a job like this one."""
+    """Submit a job like this one; with `with_after`, also the jobs that were cancelled because of
+    it."""
     key = idempotency_key()
+    wanted = RerunRequest.parse(json_body({}))
+    sent: str | None = hash_request({"with_after": True} if wanted.with_after else None)
     if key == f"rerun {job_id}":  # documented: `tailboard rerun` and the page send it for many jobs
-        return created(run_again(job_id, bulk_key(job_id)))
-    return created(run_again(job_id, key, hash_request(None)))
+        key, sent = bulk_key(job_id), None
+    again = run_again_with_after if wanted.with_after else run_again
+    return again(job_id, key, sent)
+
+
+@routes.post("/jobs/<job_id>/urgent")
+def make_urgent(job_id: str) -> dict[str, Any]:
+    """Let a queued job start before all jobs that are not urgent."""
+    return whole_job(state().store.set_urgent(job_id, True))
+
+
+@routes.delete("/jobs/<job_id>/urgent")
+def make_ordinary(job_id: str) -> dict[str, Any]:
+    """Let an urgent job start in its turn."""
+    return whole_job(state().store.set_urgent(job_id, False))
 
 
 @routes.delete("/jobs/<job_id>")
@@ -166,11 +184,6 @@ def names() -> Response:
 def attention() -> Response:
     """The jobs that failed, timed out or were lost after a time, folded by name."""
     return with_etag(state().history.failures(Attention.parse(query_parameters()).since))
-
-
-def created(job: Job) -> Created:
-    location = current_app.url_for("tailboard.show", job_id=job.id)
-    return whole_job(job), 201, {"Location": location}
 
 
 # --- Logs -----------------------------------------------------------------------------------------
@@ -265,7 +278,7 @@ def run_saved(name: str) -> Created:
     by = name_of_visitor(RunQuery.parse(query_parameters()).submitted_by, "submitted_by")
     values = json_body({})
     job = make_run(name, values, by)
-    return created(state().store.submit(job, idempotency_key(), hash_request(values)))
+    return submit(job, idempotency_key(), hash_request(values))
 
 
 # --- Queues ---------------------------------------------------------------------------------------
@@ -273,17 +286,16 @@ def run_saved(name: str) -> Created:
 
 @routes.get("/queues")
 def list_queues() -> dict[str, Any]:
-    """Lists queues that are paused, have waiting jobs, or are named by a worker."""
-    store = state().store
-    waiting, pauses = store.queued_by_queue(), pauses_by_queue()
-    served = {name for worker in store.workers() for name in worker.queues}
-    names = sorted({*waiting, *pauses, *served})
-    return {
-        "queues": [
-            {"queue": name, "queued": len(waiting.get(name, ())), "paused": pauses.get(name)}
-            for name in names
-        ]
-    }
+    """Lists queues that have jobs, a limit or a pause, or are named by a worker."""
+    return {"queues": Queues().as_list()}
+
+
+@routes.put("/queues/<queue>")
+def change_queue(queue: str) -> dict[str, Any]:
+    """Set or remove the limit of a queue. Running jobs continue, even if there are more."""
+    wanted = QueueRequest.parse(json_body({}))
+    state().store.limits.set(valid_queue(queue), wanted.limit)
+    return Queues().show(queue)
 
 
 @routes.put("/queues/<queue>/pause")

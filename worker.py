@@ -361,7 +361,11 @@ def log_claimed(job: Job) -> None:
     default=os.cpu_count() or 1,
     help="How many jobs to run at once.",
 )
-@click.option("--queues", metavar="A,B", help="Serve only these queues (default: all).")
+@click.option(
+    "--queues",
+    metavar="A,B",
+    help="Serve only these queues, or all except these: '!A,!B' (default: all).",
+)
 @click.option(
     "--drain",
     is_flag=True,

@@ -38,6 +38,7 @@ LONGEST_WAIT = 60  # seconds that one request waits for the end of a job
 RECONNECT_FOR = 300.0  # seconds that `wait` and `follow` try to reach a server that has failed
 PAGE_SIZE = 500  # jobs of one request for a list
 LOG_BYTES = 4 << 20  # bytes that `logs` returns at most
+SKIPPED = "Tailboard-Skipped"  # a header: the ID of the job that is in the way
 FINISHED = ("succeeded", "failed", "cancelled", "timed_out", "lost")
 
 OnOutage = Callable[[ApiError], None]
@@ -59,10 +60,14 @@ class Client(HttpClient):
     ) -> Json:
         """Submit a job and return it. `command`: a shell command line, or a program with its
         arguments. `options`: the fields of POST /jobs, such as name, queue, cwd, env, timeout,
-        retries, not_before. Calls with the same `idempotency_key` submit one job."""
+        retries, not_before, key, if_busy, urgent, after, after_status. Calls with the same
+        `idempotency_key` submit one job.
+
+        With `if_busy="skip"`, nothing is queued if another job has the key: that job is returned,
+        and its `skipped` is True."""
         body = {"command": command if isinstance(command, str) else list(command)}
         body |= {name: value for name, value in options.items() if value is not None}
-        return self._job("POST", "/jobs", body=body, key=idempotency_key or new_key())
+        return self._submit("/jobs", idempotency_key, body=body)
 
     def job(self, job_id: str) -> Json:
         """A job with its attempts. ApiError with status 404 if it does not exist."""
@@ -125,9 +130,20 @@ class Client(HttpClient):
                 raise
         return job  # an earlier try has cancelled it, but its response was lost
 
-    def rerun(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
-        """Submit a job like this one, and return the new job. `idempotency_key`: as in `submit`."""
-        return self._job("POST", f"{job_path(job_id)}/rerun", key=idempotency_key or new_key())
+    def rerun(
+        self, job_id: str, *, with_after: bool = False, idempotency_key: str | None = None
+    ) -> Json:
+        """Submit a job like this one, and return the new job. `with_after`: also submit the jobs
+        again that were cancelled because of this one; `reruns` of the new job lists the IDs of
+        theirs. `idempotency_key` and `skipped`: as in `submit`."""
+        body = {"with_after": True} if with_after else None
+        return self._submit(f"{job_path(job_id)}/rerun", idempotency_key, body=body)
+
+    def urgent(self, job_id: str, urgent: bool = True) -> Json:
+        """Let a queued job start before all that are not urgent, or no longer, and return it.
+        ApiError with status 409 if it is not queued."""
+        method = "POST" if urgent else "DELETE"
+        return self._job(method, f"{job_path(job_id)}/urgent", is_repeatable=True)
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with its log."""
@@ -253,19 +269,22 @@ class Client(HttpClient):
         submitted_by: str | None = None,
     ) -> Json:
         """Submit a job of a saved command with these values of its params, and return the job.
-        `idempotency_key`: as in `submit`."""
+        `idempotency_key` and `skipped`: as in `submit`."""
         query = {"submitted_by": submitted_by}
         path = f"{saved_path(name)}/run"
-        return self._job(
-            "POST", path, query=query, body=dict(values or {}), key=idempotency_key or new_key()
-        )
+        return self._submit(path, idempotency_key, query=query, body=dict(values or {}))
 
     # --- Queues and the server ---
 
     def queues(self) -> list[Json]:
-        """The queues that are paused, have waiting jobs, or are named by a worker."""
+        """The queues that have jobs, a limit or a pause, or are named by a worker."""
         found: list[Json] = self.json("GET", "/queues", "queues")["queues"]
         return found
+
+    def limit(self, queue: str, limit: int | None) -> Json:
+        """Let at most this many jobs of a queue run at a time; None removes the limit. Returns the
+        queue, as `queues` does."""
+        return self.json("PUT", queue_path(queue), "queue", "limit", body={"limit": limit})
 
     def pause(self, queue: str, why: str | None = None, by: str | None = None) -> Json:
         """Start no more jobs from a queue until it is resumed. Returns the pause."""
@@ -290,6 +309,13 @@ class Client(HttpClient):
     def _job(self, method: str, path: str, **options: Any) -> Json:
         """The job with which the API responds."""
         return self.json(method, path, "id", "status", **options)
+
+    def _submit(self, path: str, key: str | None, **options: Any) -> Json:
+        """The job that a request submits. Its `skipped` is True if nothing was queued, and the job
+        is another one with its key."""
+        answer = self.request("POST", path, key=key or new_key(), **options)
+        job = self.json_of(answer, "id", "status")
+        return job | {"skipped": SKIPPED in answer.headers}
 
     def _delete(self, path: str) -> None:
         """Delete what has this path. If an earlier try got no response, a 404 means that the server

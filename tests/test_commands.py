@@ -161,8 +161,10 @@ def test_queues_lists_queues_with_their_pauses(typed: Typed, storage: FolderStor
     storage.submit(Job(command="true", queue="gpu"))
     typed("pause", "night", "--why", "deploy")
     gpu, night = typed("queues").stdout.splitlines()
-    assert gpu == "gpu    1 queued"
-    assert night.startswith("night  0 queued  paused since ") and night.endswith(": deploy")
+    assert gpu == "gpu    1 queued, 0 running"
+    assert night.startswith("night  0 queued, 0 running  paused since ") and night.endswith(
+        ": deploy"
+    )
 
 
 # --- Following and waiting ------------------------------------------------------------------------

@@ -39,8 +39,9 @@ def test_the_ids_of_the_newest_jobs_come_first(tailboard: Tailboard) -> None:
     jobs = [tailboard.job_maker.queued(name=name) for name in ("old", HOSTILE)]
     ids = [job.id for job in jobs][::-1]
     offered = [(ids[0], "queued: evil  ]52;c;ZXZpbA==  name"), (ids[1], "queued: old")]
-    for command in ("logs", "show", "wait", "cancel", "rerun", "delete"):
+    for command in ("logs", "show", "wait", "urgent", "cancel", "rerun", "delete"):
         assert complete(tailboard, command, "") == offered, command
+    assert complete(tailboard, "submit", "--after", "") == offered
     assert values(tailboard, "logs", "-f", ids[1]) == [ids[1]]
     assert values(tailboard, "save", "x", "--from", "2") == ids
     assert values(tailboard, "logs", ids[1][-4:]) == []  # the shell keeps what was typed
@@ -61,8 +62,8 @@ def test_saved_commands_and_queues_are_offered(tailboard: Tailboard) -> None:
     assert values(tailboard, "start", "bu") == ["build"]
     tailboard.job_maker.queued(queue="gpu")
     tailboard.storage.pauses.pause("gpu-2", "", "")
-    offered = [("gpu", "1 queued"), ("gpu-2", "0 queued, paused")]
-    for words in (("pause",), ("resume",), ("submit", "--queue"), ("jobs", "--queue")):
+    offered = [("gpu", "1 queued, 0 running"), ("gpu-2", "0 queued, 0 running, paused")]
+    for words in (("limit",), ("pause",), ("resume",), ("submit", "--queue"), ("jobs", "--queue")):
         assert complete(tailboard, *words, "gp") == offered, words
 
 
@@ -70,6 +71,8 @@ def test_commands_options_and_statuses_are_offered(on_folder: Tailboard) -> None
     assert values(on_folder, "sav") == ["save", "saved"]
     assert "--follow" in values(on_folder, "submit", "--f")
     assert values(on_folder, "jobs", "--status", "f") == ["failed"]
+    assert values(on_folder, "submit", "--if-busy", "l") == ["latest"]
+    assert values(on_folder, "submit", "--after-status", "") == ["succeeded", "ended"]
     assert values(on_folder, "completion", "") == ["bash", "zsh", "fish"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -75,7 +76,13 @@ def queue_names(_begin: str) -> Iterator[CompletionItem]:
     with quick_client() as client:
         for queue in client.queues():
             paused = ", paused" if queue["paused"] else ""
-            yield item(queue["queue"], f"{queue['queued']} queued{paused}")
+            yield item(queue["queue"], f"{describe_queue(queue)}{paused}")
+
+
+def describe_queue(queue: dict[str, Any]) -> str:
+    """How many jobs of a queue wait and run, and how many can run at a time."""
+    limit = "" if queue["limit"] is None else f" (limit {queue['limit']})"
+    return f"{queue['queued']} queued, {queue['running']} running{limit}"
 
 
 @quiet

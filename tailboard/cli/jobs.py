@@ -1,5 +1,5 @@
-"""`tailboard submit`, `jobs`, `show` and `wait`: submit a job, list jobs, look at one, wait for
-one."""
+"""`tailboard submit`, `urgent`, `jobs`, `show` and `wait`: submit a job, let one start first, list
+jobs, look at one, wait for one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ from tailboard.cli.options import (
     text_filter,
 )
 from tailboard.cli.target import client
-from tailboard.cli.terminal import Commands, WrongUsage, cut_to, echo_line, find, submitter
+from tailboard.cli.terminal import (
+    Commands,
+    WrongUsage,
+    cut_to,
+    echo_line,
+    find,
+    report_skip,
+    submitter,
+)
 from tailboard.client import Unreachable, new_key
+from tailboard.job import AfterStatus
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import parse_time
@@ -47,6 +56,18 @@ commands = Commands()
     help="Do not start before this time: +10m, +2h, or 2026-11-23T18:00:00Z.",
 )
 @click.option(
+    "--after",
+    metavar="ID",
+    multiple=True,
+    shell_complete=job_ids,
+    help="Start once this job has succeeded. Can be given several times.",
+)
+@click.option(
+    "--after-status",
+    type=click.Choice(list(AfterStatus)),
+    help="What --after waits for: that the jobs have succeeded (default), or ended in any way.",
+)
+@click.option(
     "--idempotency-key",
     metavar="KEY",
     help="Submit only one job for this key, however often the command is repeated.",
@@ -55,6 +76,7 @@ commands = Commands()
 def submit_command(
     words: tuple[str, ...],
     env: tuple[str, ...],
+    after: tuple[str, ...],
     idempotency_key: str | None,
     follow: bool,
     wait: bool,
@@ -71,6 +93,7 @@ def submit_command(
     the environment."""
     command = parse_command(words)
     given["env"] = parse_pairs("--env", env)
+    given["after"] = [find(part)["id"] for part in after]
     given["submitted_by"] = submitter()
     print_submitted(submit(command, idempotency_key or new_key(), given), follow, wait)
 
@@ -90,7 +113,9 @@ def submit(command: str, key: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_submitted(job: dict[str, Any], follow: bool, wait: bool) -> None:
-    """Print the ID of a new job. With `follow` or `wait`, then exit with the job's exit code."""
+    """Print the ID of a new job, or of the one that has its key if nothing was queued. With
+    `follow` or `wait`, then exit with the job's exit code."""
+    report_skip(job)
     echo_line(job["id"], err=follow)
     if follow or wait:
         warn_without_worker(job)
@@ -119,6 +144,17 @@ def parse_command(words: tuple[str, ...]) -> str:
             f"submit {words[1]} … {shlex.quote(words[0])}"
         )
     return shlex.join(words)
+
+
+# --- urgent ---------------------------------------------------------------------------------------
+
+
+@commands.command("urgent")
+@click.argument("job_id", metavar="ID", shell_complete=job_ids)
+@click.option("--off", is_flag=True, help="Let an urgent job start in its turn.")
+def urgent_command(job_id: str, off: bool) -> None:
+    """Let a queued job start before all jobs that are not urgent, whatever their queue."""
+    echo_line(client().urgent(find(job_id)["id"], not off)["id"])
 
 
 # --- jobs -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import click
 from tailboard.cli.completers import job_ids
 from tailboard.cli.options import filter_options, text_filter
 from tailboard.cli.target import client, explain
-from tailboard.cli.terminal import INTERRUPTED, Commands, WrongUsage, echo_line, find
+from tailboard.cli.terminal import INTERRUPTED, Commands, WrongUsage, echo_line, find, report_skip
 from tailboard.client import ApiError
 from tailboard.titles import short_title
 from tailboard.web.bulk import BULK_DONE
@@ -31,26 +31,55 @@ class Action(NamedTuple):
     of_many: Callable[[str], str]  # each of the jobs that options select
 
 
-def add_action(action: Action) -> None:
-    """Add an action's command to `commands`."""
-    name = action.name.capitalize()
-    help_text = f"{name} the job with this ID, or all jobs that the options select."
+def selecting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the ID of a job, the options that select jobs instead, and --yes."""
+    job = click.argument("job_id", metavar="[ID]", required=False, shell_complete=job_ids)
+    yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+    return job(filter_options(text_filter(yes(command))))
 
-    @commands.command(action.name, help=help_text)
-    @click.argument("job_id", metavar="[ID]", required=False, shell_complete=job_ids)
-    @filter_options
-    @text_filter
-    @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-    def act(job_id: str | None, yes: bool, **filters: str | None) -> None:
-        is_filtered = any(filters.values())
-        if job_id is not None and is_filtered:
-            raise WrongUsage("give either an ID or options that select jobs, not both")
-        if job_id is not None:
-            echo_line(action.one(find(job_id)["id"]))
-        elif is_filtered:
-            act_on_many(action, filters, yes)
-        else:
-            raise WrongUsage("give an ID, or options such as --status failed --since 1d")
+
+@commands.command("cancel")
+@selecting_options
+def cancel_command(**selected: Any) -> None:
+    """Cancel the job with this ID, or all jobs that the options select."""
+    act(Action("cancel", cancel_job, cancel_job), **selected)
+
+
+@commands.command("rerun")
+@selecting_options
+@click.option(
+    "--with-after",
+    is_flag=True,
+    help="Also rerun the jobs that were cancelled because of this one.",
+)
+def rerun_command(job_id: str | None, with_after: bool, **selected: Any) -> None:
+    """Rerun the job with this ID, or all jobs that the options select."""
+    if not with_after:
+        act(Action("rerun", rerun_job, rerun_once), job_id, **selected)
+    elif job_id is None or any(selected.values()):
+        raise WrongUsage("--with-after needs an ID, and no options that select jobs")
+    else:
+        rerun_with_after(find(job_id)["id"])
+
+
+@commands.command("delete")
+@selecting_options
+def delete_command(**selected: Any) -> None:
+    """Delete the job with this ID, or all jobs that the options select."""
+    act(Action("delete", delete_job, delete_job), **selected)
+
+
+def act(action: Action, job_id: str | None, yes: bool, **filters: str | None) -> None:
+    """Change the job with this ID or the selected jobs; a usage error unless it is one of them."""
+    is_filtered = any(filters.values())
+    if job_id is not None and is_filtered:
+        raise WrongUsage("give either an ID or options that select jobs, not both")
+    if job_id is not None:
+        echo_line(action.one(find(job_id)["id"]))
+    elif is_filtered:
+        act_on_many(action, filters, yes)
+    else:
+        raise WrongUsage("give an ID, or options such as --status failed --since 1d")
 
 
 def cancel_job(job_id: str) -> str:
@@ -64,18 +93,27 @@ def delete_job(job_id: str) -> str:
 
 
 def rerun_job(job_id: str) -> str:
-    return str(client().rerun(job_id)["id"])
+    return rerun_with_key(job_id, None)
 
 
 def rerun_once(job_id: str) -> str:
     """The rerun of one of many jobs. If it is repeated, even by someone else, it returns the same
     new job."""
-    return str(client().rerun(job_id, idempotency_key=f"rerun {job_id}")["id"])
+    return rerun_with_key(job_id, f"rerun {job_id}")
 
 
-add_action(Action("cancel", cancel_job, cancel_job))
-add_action(Action("rerun", rerun_job, rerun_once))
-add_action(Action("delete", delete_job, delete_job))
+def rerun_with_key(job_id: str, key: str | None) -> str:
+    job = client().rerun(job_id, idempotency_key=key)
+    report_skip(job)
+    return str(job["id"])
+
+
+def rerun_with_after(job_id: str) -> None:
+    """Print the ID of the new job, and those of the jobs that wait for it."""
+    job = client().rerun(job_id, with_after=True)
+    report_skip(job)
+    for new_id in (job["id"], *job.get("reruns", ())):
+        echo_line(new_id)
 
 
 def count_of(jobs: int) -> str:

@@ -183,6 +183,12 @@ def program_name() -> str:
     return "flask" if name == "flask" else "tailboard"
 
 
+def report_skip(job: dict[str, Any]) -> None:
+    """Say so if a request queued nothing, because this job has the key."""
+    if job["skipped"]:
+        echo_line(f"nothing was queued: {job['id']} has the key {job['key']!r}", err=True)
+
+
 def submitter() -> str | None:
     """The name to send as the submitter of a job; None if the server knows who sends the
     request."""

@@ -1,9 +1,8 @@
-"""What routes do with jobs and saved commands: make them from bodies, rerun, save and check them.
+"""What routes do with jobs and saved commands: make them from bodies, save and check them.
 Errors are HTTP errors with a one-sentence message."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from flask import Response, abort, current_app, request
@@ -17,7 +16,6 @@ from tailboard.web.auth import visitor
 from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
 from tailboard.web.state import state
 
-Created = tuple[dict[str, Any], int, dict[str, str]]
 # Fields that only responses have. A PUT ignores them, so that the body of a GET can be sent back.
 READ_ONLY_FIELDS = ("saved", "saved_at", "next_run", "last_run", "runs", "skipped")
 
@@ -41,18 +39,6 @@ def name_of_visitor(claimed: Any, field: str) -> Any:
     if name is not None and claimed not in (None, name):
         abort(400, f"{field} must be {name!r}, the owner of this token, or left out")
     return name or claimed
-
-
-def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Job:
-    """Submit a job like another one. `key`: the request's Idempotency-Key, and `sent` the hash of
-    the request, see `Jobs.submit`."""
-    old = state().store.get(job_id)
-    options = {name: getattr(old, name) for name in Submission.model_fields}
-    options["not_before"] = None  # that was the start time of the other job
-    options["submitted_by"] = visitor() or old.submitted_by
-    job = replace(make_job(options), rerun_of=old.id, saved=old.saved, values=old.values)
-    job.then = old.then
-    return state().store.submit(job, key, sent)
 
 
 def with_etag(answer: dict[str, Any]) -> Response:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tailboard import __version__, workers
+from tailboard.order import ServedQueues
 from tailboard.values import age_of
 from tailboard.web.state import state
 from tailboard.web.views import some_names
@@ -50,7 +52,10 @@ def find_reason(waiting: Mapping[str, Sequence[str]], alive: Sequence[WorkerInfo
 
 
 def served_queues(waiting: Mapping[str, object], alive: Sequence[WorkerInfo]) -> set[str]:
-    """The queues that a living worker serves. A worker that names no queues serves all of them."""
-    if any(not worker.queues for worker in alive):
-        return set(waiting)
-    return {queue for worker in alive for queue in worker.queues}
+    """Those of the queues that a living worker serves."""
+    served: set[str] = set()
+    for worker in alive:
+        with suppress(ValueError):  # the record of another version, perhaps
+            queues = ServedQueues(worker.queues)
+            served |= {queue for queue in waiting if queue in queues}
+    return served

@@ -9,7 +9,8 @@ from flask import abort
 from tailboard.job import shorten
 from tailboard.web.models import Filters, Listing
 from tailboard.web.state import state
-from tailboard.web.views import pauses_by_queue, shown_job
+from tailboard.web.views import waiting
+from tailboard.web.waiting import shown_job
 
 
 def list_jobs(query: Listing) -> dict[str, Any]:
@@ -25,15 +26,15 @@ def list_jobs(query: Listing) -> dict[str, Any]:
         short=True,
         by=query.by,
     )
-    pauses, counts = pauses_by_queue(), store.counts()
+    reasons, counts = waiting(), store.counts()
     total = counts[query.status] if query.status else sum(counts.values())
     return {
-        "jobs": [shown_job(job, pauses) for job in jobs],
+        "jobs": [shown_job(job, reasons) for job in jobs],
         "next": following,
         "skipped": store.count_since(query.before, query.status) if query.before else 0,
         "searched": store.count_since(following, query.status) if following else total,
         "counts": counts,
-        "paused": list(pauses.values()),
+        "paused": list(reasons.pauses.values()),
     }
 
 
@@ -48,12 +49,12 @@ def find_jobs(part: str, query: Listing) -> dict[str, Any]:
     matching = sorted(store.find(part), reverse=True)
     older = [each for each in matching if query.before is None or each < query.before]
     page = older[: query.limit]
-    pauses = pauses_by_queue()
+    reasons = waiting()
     return {
-        "jobs": [shown_job(shorten(job), pauses) for job in store.get_many(page)],
+        "jobs": [shown_job(shorten(job), reasons) for job in store.get_many(page)],
         "next": page[-1] if len(older) > len(page) else None,
         "skipped": len(matching) - len(older),
         "searched": len(matching),
         "counts": store.counts(),
-        "paused": list(pauses.values()),
+        "paused": list(reasons.pauses.values()),
     }

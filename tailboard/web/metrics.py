@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice, takewhile
@@ -114,17 +115,18 @@ class Metrics:
             return dict(self.ended)
 
     def _queues(self) -> Iterator[Metric]:
-        depth = GaugeMetricFamily("tailboard_queue_jobs", "Queued jobs.", labels=["queue"])
+        waiting = self.store.queued_by_queue()
+        depth = {queue: len(ids) for queue, ids in waiting.items()}
+        yield queue_gauge("tailboard_queue_jobs", "Queued jobs.", depth)
         text = "Seconds since the oldest queued job was submitted."
-        age = GaugeMetricFamily("tailboard_queue_oldest_seconds", text, labels=["queue"])
-        for queue, names in self.store.queued_by_queue().items():
-            depth.add_metric([queue], len(names))
-            age.add_metric([queue], age_of(names[0]))
-        text = "1 if the queue is paused."
-        paused = GaugeMetricFamily("tailboard_queue_paused", text, labels=["queue"])
-        for pause in self.store.pauses.list():
-            paused.add_metric([pause.queue], 1)
-        yield from (depth, age, paused)
+        oldest = {queue: age_of(ids[0]) for queue, ids in waiting.items()}
+        yield queue_gauge("tailboard_queue_oldest_seconds", text, oldest)
+        running = collections.Counter(job.queue for job in self.store.list_running())
+        yield queue_gauge("tailboard_queue_running", "Running jobs.", running)
+        text = "How many jobs of the queue can run at a time."
+        yield queue_gauge("tailboard_queue_limit", text, self.store.limits.list())
+        paused = {pause.queue: 1 for pause in self.store.pauses.list()}
+        yield queue_gauge("tailboard_queue_paused", "1 if the queue is paused.", paused)
 
     def _workers(self) -> Iterator[Metric]:
         alive = self.store.workers()
@@ -133,6 +135,14 @@ class Metrics:
         yield GaugeMetricFamily("tailboard_workers", "Workers that are running.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all workers.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that are running a job.", busy)
+
+
+def queue_gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    """A metric with a value for each of these queues."""
+    gauge = GaugeMetricFamily(name, text, labels=["queue"])
+    for queue, value in values.items():
+        gauge.add_metric([queue], value)
+    return gauge
 
 
 class FinishedJobs:

@@ -19,12 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     create_model,
+    field_validator,
 )
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
+from tailboard.order import MAX_LIMIT
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE, SAVED_NAMES, SAVED_RE
 from tailboard.status import Status
 from tailboard.values import ID_RE, LINE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
@@ -144,10 +147,15 @@ class RequestModel(BaseModel):
             known = ", ".join(cls.model_fields)
             abort(400, f"unknown field {unknown[0][:80]!r}; allowed fields: {known}")
         try:
-            return cls.model_validate({k: v for k, v in data.items() if v is not None})
+            return cls.model_validate({k: v for k, v in data.items() if cls.is_given(k, v)})
         except ValidationError as error:
             field, place = find_mistake(error)
             abort(400, f"{field} must be {cls.model_fields[field].description}{place}")
+
+    @classmethod
+    def is_given(cls, field: str, value: object) -> bool:
+        """Does the request give this field a value? null means the default, if there is one."""
+        return value is not None or cls.model_fields[field].is_required()
 
 
 def find_mistake(error: ValidationError) -> tuple[str, str]:
@@ -221,6 +229,11 @@ else:
     )
 
 
+def unique(ids: list[str]) -> list[str]:
+    """Each of the IDs once, in their order."""
+    return list(dict.fromkeys(ids))
+
+
 class Submission(JobRequest):
     """The body of POST /jobs."""
 
@@ -230,13 +243,29 @@ class Submission(JobRequest):
         "+1d from now, "
         "at most 366 days ahead",
     )
-    after: list[Annotated[str, text_field(f"^{ID_RE.pattern}$", 24)]] = Field(
-        [], max_length=MAX_AFTER, description=f"a list of up to {MAX_AFTER} job IDs"
-    )
+    after: Annotated[
+        list[Annotated[str, text_field(f"^{ID_RE.pattern}$", 24)]], AfterValidator(unique)
+    ] = Field([], max_length=MAX_AFTER, description=f"a list of up to {MAX_AFTER} job IDs")
     after_status: Literal[tuple(AfterStatus)] = Field(  # type: ignore[valid-type]
         AfterStatus.SUCCEEDED, description=f"one of {', '.join(AfterStatus)}"
     )
     submitted_by: Label = None
+
+    @field_validator("if_busy")
+    @classmethod
+    def check_key(cls, if_busy: str | None, info: ValidationInfo) -> str | None:
+        """ValueError if `if_busy` would have no effect."""
+        if if_busy is not None and info.data.get("key") is None:
+            raise ValueError
+        return if_busy
+
+
+class RerunRequest(RequestModel):
+    """The body of POST /jobs/ID/rerun."""
+
+    model_config = ConfigDict(strict=True)
+
+    with_after: Annotated[bool, Field(description="true or false")] = False
 
 
 class Filters(RequestModel):
@@ -297,6 +326,16 @@ class PauseRequest(RequestModel):
 
     why: Label = None
     by: Label = None
+
+
+class QueueRequest(RequestModel):
+    """The body of PUT /queues/NAME."""
+
+    model_config = ConfigDict(strict=True)
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] | None = Field(
+        description=f"a whole number from 1 to {MAX_LIMIT:,}, or null"
+    )
 
 
 class LogQuery(RequestModel):

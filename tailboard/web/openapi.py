@@ -25,7 +25,7 @@ TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",
     "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
     "saved commands": "Commands saved under a name, which can be run with values or on a schedule.",
-    "queues": "Pause and resume queues.",
+    "queues": "Limit, pause and resume queues.",
     "service": "Workers, health, metrics, and this description.",
 }
 OVERVIEW = (
@@ -58,6 +58,7 @@ SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
 ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it means
     "Location": (TEXT, "The path of the new resource."),
     "ETag": (TEXT, "For If-None-Match; that of a saved command for If-Match."),
+    "Tailboard-Skipped": (TEXT, "With a 200: the ID of the job that has the key."),
     "Retry-After": (COUNT, "Seconds to wait before the next try."),
     "WWW-Authenticate": (TEXT, "Bearer"),
     "X-Log-Offset": (COUNT, "Offset of the first byte of the response."),

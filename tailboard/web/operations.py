@@ -21,7 +21,9 @@ from tailboard.web.models import (
     Listing,
     LogQuery,
     PauseRequest,
+    QueueRequest,
     RequestModel,
+    RerunRequest,
     RunQuery,
     RunValues,
     SavedListing,
@@ -45,6 +47,10 @@ LOG_HEADERS = (
 TICKET_USE = (
     "For `GET /jobs/{job_id}/logs?ticket=…`. Pages of the `origin` may read that response too, "
     "unless TAILBOARD_DASHBOARD lists the allowed origins."
+)
+SKIP = (
+    "200 if `if_busy` is `skip` and another job has the key: nothing was queued, and the response "
+    "is that job."
 )
 
 
@@ -96,14 +102,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         id="submitJob",
         tag="jobs",
         summary="Submit a job",
-        answers={"201": "Job"},
+        answers={"201": "Job", "200": "Job"},
         description=(
             "With an Idempotency-Key that was used before, the response is the job that was "
-            "submitted then."
+            f"submitted then. {SKIP}"
         ),
         body=Submission,
         keyed=True,
-        headers=["Location"],
+        headers=["Location", "Tailboard-Skipped"],
     ),
     ("get", "/jobs/{job_id}"): Operation(
         Access.TOKEN,
@@ -143,10 +149,34 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         id="rerunJob",
         tag="jobs",
         summary="Submit a job like this one",
-        answers={"201": "Job"},
-        description="`rerun_of` of the new job is the ID of this one.",
+        answers={"201": "Job", "200": "Job"},
+        description=(
+            "`rerun_of` of the new job is the ID of this one. The new job waits for no others. "
+            "With `with_after`, the jobs that were cancelled because of this one are submitted "
+            f"again, too, and wait for the new jobs; 409 if there are more than 1,000. {SKIP}"
+        ),
+        body=RerunRequest,
         keyed=True,
-        headers=["Location"],
+        headers=["Location", "Tailboard-Skipped"],
+        needs_body=False,
+        errors=(409,),
+    ),
+    ("post", "/jobs/{job_id}/urgent"): Operation(
+        Access.TOKEN,
+        id="makeJobUrgent",
+        tag="jobs",
+        summary="Let a queued job start before the others",
+        answers={"200": "Job"},
+        description="It starts before all jobs that are not urgent, whatever their queue.",
+        errors=(409,),
+    ),
+    ("delete", "/jobs/{job_id}/urgent"): Operation(
+        Access.TOKEN,
+        id="makeJobOrdinary",
+        tag="jobs",
+        summary="Let an urgent job start in its turn",
+        answers={"200": "Job"},
+        errors=(409,),
     ),
     ("get", "/bulk"): Operation(
         Access.TOKEN,
@@ -286,12 +316,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         id="runSavedCommand",
         tag="saved commands",
         summary="Run a saved command",
-        answers={"201": "Job"},
-        description="The body maps names of params to their values.",
+        answers={"201": "Job", "200": "Job"},
+        description=f"The body maps names of params to their values. {SKIP}",
         query=RunQuery,
         body=RunValues,
         keyed=True,
-        headers=["Location"],
+        headers=["Location", "Tailboard-Skipped"],
         needs_body=False,
     ),
     ("get", "/queues"): Operation(
@@ -300,7 +330,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="queues",
         summary="List queues",
         answers={"200": "Queues"},
-        description=("Lists queues that are paused, have waiting jobs, or are named by a worker."),
+        description="Lists queues that have jobs, a limit or a pause, or are named by a worker.",
+    ),
+    ("put", "/queues/{queue}"): Operation(
+        Access.TOKEN,
+        id="changeQueue",
+        tag="queues",
+        summary="Set the limit of a queue",
+        answers={"200": "Queue"},
+        description=(
+            "At most `limit` of its jobs run at a time, on all machines together; null removes "
+            "the limit. Running jobs continue, even if there are more."
+        ),
+        body=QueueRequest,
     ),
     ("put", "/queues/{queue}/pause"): Operation(
         Access.TOKEN,

@@ -15,6 +15,7 @@ from typing import Any
 import storage
 from tailboard.errors import JobNotFound
 from tailboard.status import FINISHED
+from tailboard.web.waiting import Waiting, shown_job
 
 RUNS_SHOWN = 5  # of a saved command, newest first
 VERIFIED_FOR = 60.0  # seconds after which the kept jobs are looked for again
@@ -66,13 +67,13 @@ class SavedRuns:
             return True
         return False
 
-    def last(self, ids: Sequence[str]) -> list[Summary]:
+    def last(self, ids: Sequence[str], waiting: Waiting) -> list[Summary]:
         """Summaries of the first of these jobs. Deleted jobs are left out."""
         with self.lock:
-            found = (self._summary(job_id) for job_id in ids)
+            found = (self._summary(job_id, waiting) for job_id in ids)
             return list(islice(filter(None, found), RUNS_SHOWN))
 
-    def _summary(self, job_id: str) -> Summary | None:
+    def _summary(self, job_id: str, waiting: Waiting) -> Summary | None:
         self.used.add(job_id)
         if job_id in self.known:
             return self.known[job_id]
@@ -81,7 +82,7 @@ class SavedRuns:
         except JobNotFound:
             self.known[job_id] = None
             return None
-        shown = job.as_dict()
+        shown = shown_job(job, waiting)
         summary = {name: shown[name] for name in RUN_FIELDS}
         if job.status in FINISHED:
             self.known[job_id] = summary

@@ -122,6 +122,9 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
     whole["properties"]["queued_before"] = COUNT | {
         "description": "While it is queued: how many jobs are ahead of it in its queue."
     }
+    whole["properties"]["reruns"] = TEXTS | {
+        "description": "After a rerun with `with_after`: the IDs of the new jobs that wait for it."
+    }
     whole["properties"]["cancel_requested"] = {
         "type": "boolean",
         "description": "While it is running: whether its processes are being ended after a cancel.",
@@ -218,7 +221,13 @@ def queue_schemas() -> dict[str, Any]:
     paused = {"anyOf": [refer("Pause"), {"type": "null"}]}
     return {
         "Pause": object_schema(**field_schemas(Pause)),
-        "Queue": object_schema(queue=TEXT, queued=COUNT, paused=paused),
+        "Queue": object_schema(
+            queue=TEXT,
+            queued=COUNT | {"description": "How many of its jobs wait."},
+            running=COUNT | {"description": "How many of its jobs run."},
+            limit=MAYBE_NUMBER | {"description": "How many can run at a time; null: no limit."},
+            paused=paused,
+        ),
         "Queues": object_schema(queues=array_of("Queue")),
     }
 

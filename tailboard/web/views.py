@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from tailboard.job import Job
@@ -13,7 +13,7 @@ from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import utc
 from tailboard.web.state import state
-from tailboard.workers import Pause
+from tailboard.web.waiting import Waiting, shown_job
 
 ShownCommand = tuple[dict[str, Any], dict[str, str]]  # the body and the headers of a response
 NAMES_SHOWN = 5  # queues named in one sentence
@@ -22,17 +22,13 @@ NAMES_SHOWN = 5  # queues named in one sentence
 def whole_job(job: Job) -> dict[str, Any]:
     """A job on its own. Lists leave out env, attempts, the place in the queue and whether a cancel
     was requested."""
-    shown = shown_job(job, pauses_by_queue() if job.status is Status.QUEUED else {})
+    shown = shown_job(job, waiting())
     return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job) | cancel_state(job)
 
 
-def shown_job(job: Job, pauses: Mapping[str, Pause]) -> dict[str, Any]:
-    """A job as shown in a list. If it waits in a paused queue, its reason says so."""
-    shown = job.as_dict()
-    if job.status is Status.QUEUED and job.queue in pauses:
-        reasons = [shown["reason"], pauses[job.queue].reason]
-        shown["reason"] = "; ".join(filter(None, reasons))
-    return shown
+def waiting() -> Waiting:
+    """What queued jobs wait for, as it is during this request."""
+    return Waiting(state().store)
 
 
 def queue_position(job: Job) -> dict[str, int]:
@@ -51,15 +47,12 @@ def cancel_state(job: Job) -> dict[str, bool]:
     return {"cancel_requested": state().store.is_cancel_requested(job.id)}
 
 
-def pauses_by_queue() -> dict[str, Pause]:
-    return {pause.queue: pause for pause in state().store.pauses.list()}
-
-
 def whole_command(command: SavedCommand) -> dict[str, Any]:
     """A saved command with its next run, its last runs, and how many scheduled times it skipped."""
     saved, name = state().store.saved, command.saved
     state().saved_runs.forget_deleted()
-    return whole_state(SavedState(command, saved.load_schedule(name), saved.runs(name)))
+    stored = SavedState(command, saved.load_schedule(name), saved.runs(name))
+    return whole_state(stored, waiting())
 
 
 def shown_command(command: SavedCommand) -> ShownCommand:
@@ -71,12 +64,13 @@ def whole_commands() -> list[dict[str, Any]]:
     """The same for all saved commands, by name."""
     states = state().store.saved.list_states()
     state().saved_runs.forget_deleted()
-    return [whole_state(each) for each in states]
+    reasons = waiting()
+    return [whole_state(each, reasons) for each in states]
 
 
-def whole_state(saved: SavedState) -> dict[str, Any]:
+def whole_state(saved: SavedState, reasons: Waiting) -> dict[str, Any]:
     upcoming = next_time(saved.command, saved.schedule, time.time())
-    runs = state().saved_runs.last(saved.runs)
+    runs = state().saved_runs.last(saved.runs, reasons)
     return saved.command.as_dict() | {
         "next_run": None if upcoming is None else utc(upcoming),
         "last_run": runs[0] if runs else None,
