@@ -220,6 +220,17 @@ def call_jobs(models: Any, served: Site, call: Caller) -> str:
     assert again.id in chosen.ids and job.id not in chosen.ids
     waiting = call("submit_job", body=models.Submission(command="true", queue=BY_HAND), expect=201)
     assert waiting.queued_before >= 0
+    assert call("make_job_urgent", waiting.id).urgent is True
+    assert call("make_job_ordinary", waiting.id).urgent is False
+    busy = models.Submission(
+        command="true", queue=BY_HAND, key=waiting.id, if_busy=models.SubmissionIfBusyType0.SKIP
+    )
+    keyed = call("submit_job", body=busy, expect=201)
+    assert call("submit_job", body=busy).id == keyed.id
+    rerun = call("rerun_job", waiting.id, body=models.RerunRequest(with_after=True), expect=201)
+    assert rerun.reruns == []
+    for each in (keyed, rerun):
+        call("cancel_job", each.id, expect=202)
     assert call("cancel_job", waiting.id, expect=202).status == models.Status.CANCELLED
     assert call("cancel_job", waiting.id, expect=409).detail
     assert call("delete_job", waiting.id, expect=204) is None
@@ -243,6 +254,9 @@ def call_logs(call: Caller, job_id: str) -> None:
 
 def call_queues(models: Any, call: Caller) -> None:
     queue = f"q-{uuid.uuid4().hex[:8]}"
+    limited = call("change_queue", queue, body=models.QueueRequest(limit=2))
+    assert limited in call("list_queues").queues and limited.limit == 2
+    assert call("change_queue", queue, body=models.QueueRequest(limit=None)).limit is None
     pause = call("pause_queue", queue, body=models.PauseRequest(why="to see"))
     assert pause.why == "to see" and pause.since.tzinfo
     assert pause in [each.paused for each in call("list_queues").queues]
