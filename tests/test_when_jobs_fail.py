@@ -226,7 +226,7 @@ def test_a_queue_is_paused_and_resumed_over_http(client: FlaskClient, job_maker:
     shown = client.get(f"/jobs/{job.id}").get_json()
     assert (shown["reason"], shown["queued_before"]) == (reason, 0)
     assert client.get("/queues").get_json()["queues"] == [
-        {"queue": BY_HAND, "queued": 1, "paused": said}
+        {"queue": BY_HAND, "queued": 1, "running": 0, "limit": None, "paused": said}
     ]
     assert f'tailboard_queue_paused{{queue="{BY_HAND}"}} 1.0' in client.get("/metrics").text
     for _ in range(2):

@@ -64,7 +64,7 @@ commands = Commands()
 )
 @click.option(
     "--after-status",
-    type=click.Choice(list(AfterStatus)),
+    type=click.Choice([str(status) for status in AfterStatus]),
     help="What --after waits for: that the jobs have succeeded (default), or ended in any way.",
 )
 @click.option(
