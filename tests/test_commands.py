@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from conftest import ROOT, JobMaker, Processes, wait_until
+from conftest import ROOT, Gate, JobMaker, Processes, wait_until
 
 from tailboard.cli.jobs import format_seconds, parse_command
 from tailboard.cli.terminal import WrongUsage
@@ -207,6 +207,25 @@ def test_a_follower_says_that_no_worker_runs(
     wait_until(lambda: b"waits: no worker is running" in (tmp_path / "said").read_bytes())
     processes.worker()
     assert follower.wait(60) == 0
+
+
+def test_a_follower_whose_job_was_not_queued_waits_for_the_job_in_the_way(
+    run: Run, processes: Processes, gate: Gate, tmp_path: Path
+) -> None:
+    processes.worker()
+    first = run("submit", "--key", "K", f"{gate.wait}; exit 3").stdout.strip()
+    with open(tmp_path / "said", "wb") as said:
+        follower = subprocess.Popen(
+            command("submit", "--key", "K", "--if-busy", "skip", "--wait", "true"),
+            cwd=tmp_path,
+            env=processes.env,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+    sentence = f"nothing was queued: {first} has the key 'K'\n"
+    wait_until(lambda: (tmp_path / "said").read_text() == sentence)
+    gate.open()
+    assert follower.wait(60) == 3
 
 
 def test_ctrl_c_ends_the_follow_and_not_the_job(

@@ -255,7 +255,8 @@ def test_a_waiting_job_becomes_urgent_and_ordinary_again(
     client: FlaskClient, job_maker: JobMaker
 ) -> None:
     job = submit(client)
-    assert submit(client, urgent=True)["urgent"] is True
+    urgent = submit(client, urgent=True)
+    assert urgent["urgent"] is True and "queued_before" not in urgent
     for method, urgent in (("POST", True), ("POST", True), ("DELETE", False), ("DELETE", False)):
         answer = client.open(f"/jobs/{job['id']}/urgent", method=method)
         assert answer.status_code == 200 and answer.get_json()["urgent"] is urgent

@@ -46,7 +46,7 @@ NOTES = {
     "log_start": "Offset of the first log byte that still exists.",
     "slots": "How many jobs can run at once.",
     "running": "How many jobs are running.",
-    "queues": "The queues that it serves; all if empty.",
+    "queues": "The queues that it serves, or after a `!` those that it does not; all if empty.",
     "seen_at": "Time of its last heartbeat.",
     "responds": "False if the process exists but sends no heartbeats.",
     "heard_at": "Time of its last report.",
@@ -120,7 +120,8 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
     """A job on its own. `job`: the properties that it has in a list, too."""
     whole = object_schema(**job, attempts=array_of("Attempt"))
     whole["properties"]["queued_before"] = COUNT | {
-        "description": "While it is queued: how many jobs are ahead of it in its queue."
+        "description": "While it is queued, unless it is urgent: how many older jobs wait in its "
+        "queue."
     }
     whole["properties"]["reruns"] = TEXTS | {
         "description": "After a rerun with `with_after`: the IDs of the new jobs that wait for it."

@@ -32,8 +32,9 @@ def waiting() -> Waiting:
 
 
 def queue_position(job: Job) -> dict[str, int]:
-    """How many jobs in its queue are older than a queued job; omitted for any other job."""
-    if job.status != Status.QUEUED:
+    """How many jobs in its queue are older than a queued job; omitted for an urgent job, which does
+    not wait for them, and for any other job."""
+    if job.status != Status.QUEUED or job.urgent:
         return {}
     waiting = state().store.queued_by_queue().get(job.queue, [])
     return {"queued_before": sum(other < job.id for other in waiting)}
