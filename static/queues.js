@@ -17,21 +17,40 @@ export class Queues {
     // content of the field. null: nothing
     this.asking = null;
     this.problem = "";
+    this.isCounting = false; // is an answer awaited that only brings the counts?
     find("page-menu").addEventListener("toggle", (event) => this.onToggle(event));
     find("queues").addEventListener("click", (event) => this.onClick(event));
     find("queues").addEventListener("keydown", (event) => this.onKey(event));
     this.press = new Press(find("queues"), () => this.draw());
+    this.onStatus = this.onStatus.bind(this);
+    page.on("status", this.onStatus);
   }
 
   close() {
     this.press.close();
+    page.removeEventListener("status", this.onStatus);
+  }
+
+  /** Counts again with each refresh of the page while the menu is open. */
+  onStatus() {
+    const isOpen = this.find("page-menu").matches(":popover-open");
+    if (isOpen && !this.isCounting && !page.status.problem) {
+      this.count();
+    }
+  }
+
+  async count() {
+    this.isCounting = true;
+    await this.request("queues");
+    this.isCounting = false;
   }
 
   onToggle(event) {
     this.asking = null;
+    this.problem = "";
     if (event.newState === "open") {
       this.draw();
-      this.request("queues");
+      this.count();
     }
   }
 
@@ -41,7 +60,7 @@ export class Queues {
     const acts = {
       "ask-pause": () => this.showQuestion({ act: "pause", queue, text: "" }),
       "ask-limit": () => this.showQuestion({ act: "limit", queue, text: this.limitOf(queue) }),
-      no: () => this.showQuestion(null),
+      no: () => this.hideQuestion(),
       yes: () => this.answer(),
       resume: () => this.request("resume", { queue }),
     };
@@ -71,10 +90,17 @@ export class Queues {
     this.field?.select();
   }
 
+  /** Returns to the button that asked. */
+  hideQuestion() {
+    const { act, queue } = this.asking;
+    this.showQuestion(null);
+    this.focus({ act: `ask-${act}`, queue });
+  }
+
   /** Does what the visitor was asked about. A limit that is refused can be corrected. */
   async answer() {
     const asked = { ...this.asking, text: this.field.value.trim() };
-    this.asking = null;
+    this.hideQuestion();
     if (asked.act === "pause") {
       this.request("pause", { queue: asked.queue, why: asked.text });
       return;
@@ -91,7 +117,9 @@ export class Queues {
   /** Sends an errand. The answer contains all queues after the change. */
   async request(errand, details = {}) {
     const answer = await ask(errand, details);
-    this.problem = answer.error ?? "";
+    if (answer.error || errand !== "queues") {
+      this.problem = answer.error ?? "";
+    }
     this.known = answer.queues ?? this.known;
     this.draw();
     if (errand !== "queues") {
@@ -117,8 +145,22 @@ export class Queues {
       return;
     }
     const rows = this.all().map((queue) => this.rowHtml(queue));
+    const focused = this.root.activeElement?.closest(".queue-list [data-act]")?.dataset;
     setHtml(this.find("queue-list"), rows.join(""));
     this.drawProblem();
+    if (focused) {
+      this.focus(focused);
+    }
+  }
+
+  get root() {
+    return this.find("queues").getRootNode();
+  }
+
+  /** Puts the focus on a button again that was drawn again. */
+  focus({ act, queue }) {
+    const name = CSS.escape(queue);
+    this.find("queue-list").querySelector(`[data-act="${act}"][data-queue="${name}"]`)?.focus();
   }
 
   drawProblem() {

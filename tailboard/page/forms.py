@@ -129,10 +129,8 @@ def form_fields() -> dict[str, Field]:
 JOB_OPTIONS = options_of(JobOptions)
 FIELDS = form_fields()
 FORM_FIELDS = (*FIELDS, "not_before")
-FIELD_SENTENCES = {  # instead of the API's
-    "cwd": "Use an absolute path, such as /srv/app.",
-    "if_busy": "Enter a key, too.",
-}
+FIELD_SENTENCES = {"cwd": "Use an absolute path, such as /srv/app."}  # instead of the API's
+KEY_MISSING = "Enter a key: the choice below needs one."
 
 
 # --- The run form ---------------------------------------------------------------------------------
@@ -183,4 +181,6 @@ def form_errors(error: ApiError) -> dict[str, str]:
     name = text.partition(" ")[0]
     if name not in FORM_FIELDS:
         return {"": text}
+    if name == "if_busy":  # its values are those of a list, so only its key can be wrong
+        return {"key": KEY_MISSING}
     return {name: FIELD_SENTENCES.get(name, text)}
