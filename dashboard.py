@@ -181,6 +181,16 @@ def on_rerun() -> None:
         answer_header(notice=str(error))
 
 
+def on_rerun_after() -> None:
+    """Run a job again, and the jobs that were cancelled because of it."""
+    job_id = component_state("page_header", "rerun_after", "")
+    try:
+        path = f"{job_path(job_id)}/rerun"
+        answer_header(**post_once(api_client(), path, {"with_after": True}))
+    except ApiError as error:
+        answer_header(notice=str(error))
+
+
 def on_edit() -> None:
     """Fill the run form from a job, for the visitor to change."""
     job_id = component_state("page_header", "edit", "")
@@ -407,6 +417,7 @@ def show_header(problem: str, changes: ListChanges) -> None:
         data=data,
         on_submit_change=on_submit,
         on_rerun_change=on_rerun,
+        on_rerun_after_change=on_rerun_after,
         on_edit_change=on_edit,
         on_cancel_change=on_cancel,
         on_delete_change=on_delete,

@@ -3,6 +3,7 @@
 
 import { ask } from "./errands.js";
 import { isEnded } from "./format.js";
+import { hasCancelled } from "./job_order.js";
 import { page } from "./page_state.js";
 import { Question } from "./question.js";
 import { saved } from "./saved_state.js";
@@ -10,7 +11,7 @@ import { saved } from "./saved_state.js";
 const NOT_SENT = "Not sent: the API isn't answering. Try again when it does.";
 const NEEDS_API = [
   ...["cancel", "run-again", "edit", "save-command", "delete", "resume-queue"],
-  "set-urgent",
+  ...["set-urgent", "rerun-after"],
 ];
 
 export class JobActions {
@@ -29,6 +30,8 @@ export class JobActions {
       delete: () => this.askToDelete(),
       "resume-queue": (button) => this.askToResume(button),
       "set-urgent": () => this.setUrgent(),
+      "run-after": () => this.runAfter(),
+      "rerun-after": () => this.askToRerunAfter(),
     };
     for (const [name, act] of Object.entries(clicks)) {
       find(name).addEventListener("click", ({ currentTarget }) => {
@@ -57,6 +60,7 @@ export class JobActions {
     this.find("resume-queue").hidden = job.status !== "queued" || !page.pausedQueues.has(job.queue);
     this.find("set-urgent").hidden = job.status !== "queued";
     this.find("set-urgent").textContent = job.urgent ? "Do not start first" : "Move to the front";
+    this.find("rerun-after").hidden = !isEnded(job) || !hasCancelled(job, page.list.known.values());
     for (const name of NEEDS_API) {
       disable(this.find(name), page.status.problem ? NOT_SENT : "");
     }
@@ -93,6 +97,24 @@ export class JobActions {
       text: `Run “${title}” again?`,
       yes: "Run again",
       act: () => send("rerun", id),
+    });
+  }
+
+  /** Opens the run form for a job that waits for this one. */
+  runAfter() {
+    this.find("log-menu").hidePopover();
+    page.openForm({ after: this.job.id });
+  }
+
+  askToRerunAfter() {
+    const { id, title } = this.job;
+    this.find("log-menu").hidePopover();
+    this.question.ask({
+      about: "rerun-after",
+      near: this.find("open-log-menu"),
+      text: `Run “${title}” again, and the jobs that were cancelled because of it?`,
+      yes: "Run again",
+      act: () => send("rerun_after", id),
     });
   }
 

@@ -25,6 +25,13 @@ export function relatedJobs(job, known) {
   return related;
 }
 
+/** Was a job that the page knows cancelled because of how this one ended? */
+export function hasCancelled(job, known) {
+  return [...known].some(
+    (other) => other.status === "cancelled" && other.reason?.startsWith(`${job.id} `),
+  );
+}
+
 function isStartedBy(other, job) {
   return other.reason?.startsWith(`after ${job.id} succeeded`); // as in tailboard/chains.py
 }

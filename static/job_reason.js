@@ -63,7 +63,8 @@ export function shortReason(job) {
 
 /** Why a queued job waits: "Queue paused by anna: repairs"; null if the API gives no reason. */
 export function waitReason(job) {
-  return job.reason?.replace(/^its queue is paused/, "Queue paused") ?? null;
+  const reason = job.reason?.replace(/^its queue is paused/, "Queue paused");
+  return reason?.replace("; its queue is paused", "; queue paused") ?? null;
 }
 
 /** The end of the last attempt of a job that waits for the next one: "attempt 1 failed (exit 7),

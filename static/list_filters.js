@@ -5,6 +5,7 @@ import { setHtml } from "./dom.js";
 import { escapeHtml, formatCount, formatStatus, statusIcon } from "./format.js";
 import { sumOf } from "./listed_jobs.js";
 import { page } from "./page_state.js";
+import { queueNames } from "./queue_words.js";
 
 const ALWAYS_SHOWN = ["running", "failed"]; // these filters come first, even if no job matches
 
@@ -50,7 +51,7 @@ export class ListFilters {
   }
 
   drawQueues() {
-    const served = (page.status.workers ?? []).flatMap((worker) => worker.queues);
+    const served = (page.status.workers ?? []).flatMap((worker) => queueNames(worker.queues));
     const listed = page.jobs.map((job) => job.queue);
     const queues = new Set([...listed, ...served, ...page.pausedQueues]);
     const chosen = page.address.queue ?? "";

@@ -49,6 +49,7 @@ class PageHeader {
     addShortcut("?", "show keyboard shortcuts", () => this.showShortcuts(), "Page");
     addKeyNote("Mod+Enter", "run what the form describes", "Page");
     page.toast = (text) => this.toasts.show(text);
+    page.openForm = (values) => this.form.edit(values, "");
     adaptKeyHints(this.root);
     this.drawAddress();
     this.find("page-header").inert = false; // before this, a click would have been lost

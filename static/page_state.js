@@ -48,6 +48,7 @@ class PageState extends EventTarget {
     this.cancels = new Map(); // job ID -> when the API accepted this visitor's cancel
     this.actions = new VisitorActions();
     this.presetFind = null; // sets the text to find in the next log; set by the log pane
+    this.openForm = () => {}; // opens the run form with some values; set by the header
     this.toast = () => {}; // shows a short message for a while; set by the header
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress(location.search)));

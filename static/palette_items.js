@@ -6,6 +6,7 @@ import { ask } from "./errands.js";
 import { formatClock, formatStatus, statusIcon } from "./format.js";
 import { formatKey } from "./key_names.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
+import { queueNames } from "./queue_words.js";
 import { saved } from "./saved_state.js";
 import { shortcutActions } from "./shortcuts.js";
 import { setTheme, THEMES } from "./theme.js";
@@ -121,7 +122,7 @@ function filterItems() {
 // --- Queues ---
 
 function queueItems() {
-  const served = page.status.workers.flatMap((worker) => worker.queues);
+  const served = page.status.workers.flatMap((worker) => queueNames(worker.queues));
   const listed = page.jobs.map((job) => job.queue);
   const names = new Set([DEFAULT_QUEUE, ...served, ...listed, ...page.pausedQueues]);
   return [...names].toSorted().flatMap((queue) => [switchItem(queue), showItem(queue)]);

@@ -7,8 +7,13 @@ const EXCLUDES = "!"; // before the name of a queue that a worker does not serve
 /** The queues that a worker serves: "a, b", "all but a"; "" if it serves all. */
 export function servedText(queues) {
   const isExclusion = queues.length > 0 && excludes(queues);
-  const names = queues.map((name) => name.replace(EXCLUDES, "")).join(", ");
+  const names = queueNames(queues).join(", ");
   return isExclusion ? `all but ${names}` : names;
+}
+
+/** The queues that a worker names, whether it serves them or not. */
+export function queueNames(queues) {
+  return queues.map((name) => name.replace(EXCLUDES, ""));
 }
 
 export function servesQueue(queues, queue) {

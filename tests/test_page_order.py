@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 from page_site import Site, check_with_axe, log_of, row, submitted, visit, waiting
 from playwright.sync_api import Locator, Page, expect
 
+from tailboard.page import settings
+from tailboard.page.client import ApiClient, Visitor
+from tailboard.page.errands import change_some
 from tailboard.saved_command import SavedCommand
 
+UNKNOWN = "20200101-000000-00000000"
 BUSY = "If another job has the key"
 
 
@@ -100,6 +105,55 @@ def test_the_menu_of_queues_shows_and_sets_limits(site: Site, page: Page, gate_f
     page.keyboard.press("Enter")
     expect(item).to_contain_text("1 running")
     assert "dock" not in site.storage.limits.list()
+
+
+def test_a_job_is_run_after_another_and_again_after_its_failure(
+    site: Site, page: Page, gate_file: Path
+) -> None:
+    bait = site.submit(waiting(gate_file), "dig for bait")
+    visit(page, f"{site.url}/?job={bait.id}")
+    button(page, "More actions").click()
+    button(page, "Run a job after this…").click()
+    form = page.locator(".new-job")
+    after = form.get_by_label("Start after these jobs")
+    expect(after).to_have_value(bait.id)
+    form.get_by_label("Command", exact=True).fill("echo a bite; exit 1")
+    after.fill(f"{bait.id}, {UNKNOWN}")
+    button(page, "Run job").click()
+    expect(form.get_by_text(f"There is no job '{UNKNOWN}'")).to_be_visible()
+    after.fill("yesterday")
+    button(page, "Run job").click()
+    expect(form.get_by_text("Enter up to 32 IDs of jobs, separated by spaces.")).to_be_visible()
+    after.fill(bait.id)
+    form.get_by_label("Also if they do not succeed").check()
+    button(page, "Run job").click()
+    expect(head(page)).to_contain_text("waits for dig for bait")
+    fish = site.storage.get(submitted(page))
+    assert (fish.after, fish.after_status) == ([bait.id], "ended")
+    dinner = site.submit("true", "fry the fish", after=[fish.id])
+    gate_file.touch()
+    site.wait(dinner, "cancelled")
+    expect(row(page, "fry the fish")).to_contain_text("“echo a bite; exit 1” failed")
+    button(page, "More actions").click()
+    button(page, "Run again with the jobs after it…").click()
+    button(page, "Run again").last.click()
+    expect(page).not_to_have_url(re.compile(fish.id))
+    again = submitted(page)
+    wait_until(lambda: any(job.rerun_of == dinner.id for job in site.storage.list(limit=9)[0]))
+    (last,) = (job for job in site.storage.list(limit=9)[0] if job.rerun_of == dinner.id)
+    assert (last.after, site.storage.get(again).rerun_of) == ([again], fish.id)
+
+
+def test_a_rerun_of_many_says_which_were_not_queued(
+    site: Site, gate_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = site.submit("true", "swab the deck", key="deck", if_busy="skip")
+    site.wait(done, "succeeded")
+    site.wait(site.submit(waiting(gate_file), "dance on deck", key="deck"), "running")
+    monkeypatch.setattr(settings, "API", site.api)
+    client = ApiClient("", Visitor(is_remote=False), {})
+    result = change_some(client, {"errand": "change", "number": 1, "to": "rerun", "ids": [done.id]})
+    assert result == {"tried": 1, "declined": ["another job has its key"]}
 
 
 def test_the_run_form_keeps_a_choice_and_a_tick(site: Site, page: Page, gate_file: Path) -> None:

@@ -7,11 +7,12 @@ HIDDEN_VALUE for each, and a form that sends it back keeps the value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from typing import Any, NamedTuple
 
-from tailboard.job import JobOptions
+from tailboard.job import MAX_AFTER, JobOptions
 from tailboard.job_option import Kind, options_of
 from tailboard.page.client import NOT_SENT, ApiError
 from tailboard.page.rows import HIDDEN_VALUE
@@ -128,8 +129,12 @@ def form_fields() -> dict[str, Field]:
 
 JOB_OPTIONS = options_of(JobOptions)
 FIELDS = form_fields()
-FORM_FIELDS = (*FIELDS, "not_before")
-FIELD_SENTENCES = {"cwd": "Use an absolute path, such as /srv/app."}  # instead of the API's
+START_FIELDS = ("not_before", "after", "after_status")
+FORM_FIELDS = (*FIELDS, *START_FIELDS)
+FIELD_SENTENCES = {  # instead of the API's
+    "cwd": "Use an absolute path, such as /srv/app.",
+    "after": f"Enter up to {MAX_AFTER} IDs of jobs, separated by spaces.",
+}
 KEY_MISSING = "Enter a key: the choice below needs one."
 
 
@@ -163,9 +168,19 @@ def parse_form(
         else:
             if value is not None:
                 body[name] = value
+    return body | parse_start(given), wrong
+
+
+def parse_start(given: Mapping[str, str]) -> Job:
+    """What a job waits for, as the API takes it. A rerun or a saved command does not have it."""
+    start: Job = {}
     if given["not_before"]:
-        body["not_before"] = given["not_before"]
-    return body, wrong
+        start["not_before"] = given["not_before"]
+    if after := re.findall(r"[^\s,]+", given["after"]):
+        start["after"] = after
+        if given["after_status"]:
+            start["after_status"] = given["after_status"]
+    return start
 
 
 def is_same_job(body: Job, job: Job) -> bool:
@@ -178,9 +193,11 @@ def form_errors(error: ApiError) -> dict[str, str]:
     text = str(error)
     if text.startswith(NOT_SENT):
         text = f"{NOT_SENT} Your text is kept; try again."
-    name = text.partition(" ")[0]
+    name = re.split("[: ]", text, maxsplit=1)[0]
     if name not in FORM_FIELDS:
         return {"": text}
+    if text.startswith("after: "):
+        return {"after": text.replace("after: there", "There", 1)}
     if name == "if_busy":  # its values are those of a list, so only its key can be wrong
         return {"key": KEY_MISSING}
     return {name: FIELD_SENTENCES.get(name, text)}
