@@ -253,8 +253,11 @@ class RedisMachine:
         return held
 
     def next_due(self) -> float:
-        _, seconds = self.redis.take(self.spool.name, 0, self.queues)
-        return time.monotonic() + seconds
+        return time.monotonic() + self.redis.take(self.spool.name, 0, self.queues).next_due
+
+    def expects_more(self) -> bool:
+        self.sync()
+        return self.redis.take(self.spool.name, 0, self.queues).expects_more
 
     def orphans(self, host: str, ours: Container[str]) -> Iterator[Claim]:
         return self.spool.orphans(host, ours)

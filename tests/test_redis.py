@@ -1200,7 +1200,7 @@ def test_a_take_notices_that_redis_was_rolled_back(team: Team, redis: RedisServe
             team.store.take(spool.name, 1, [], each)
     orders = team.store.beat(spool.name, [], instance)
     assert orders.must_restore and orders.restoring == 1
-    assert team.store.take(spool.name, 1, [], instance) == ([], 1.0)
+    assert team.store.take(spool.name, 1, [], instance) == ([], 1.0, False)
     team.store.restored(spool.name)
     assert [taken.id for taken in team.store.take(spool.name, 1, [], instance)[0]] == [job.id]
     redis.do("FLUSHALL")

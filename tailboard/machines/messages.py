@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 
 from tailboard.errors import StoreError
 from tailboard.job import parse_record
@@ -30,6 +31,14 @@ class Assignment:
     log_size: int | None  # of earlier attempts on other machines; None: there is no log
     record: bytes  # the line of job.json
     journal: bytes
+
+
+class Taken(NamedTuple):
+    """What a machine gets when it asks for jobs."""
+
+    jobs: Sequence[Assignment]
+    next_due: float  # seconds until the next job that waits for its time may start; or infinity
+    expects_more: bool  # there are no jobs for it, but some that wait for a running one
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ from tailboard.machines.messages import (
     RedisIsOlder,
     SpoolEntry,
     SpoolInUse,
+    Taken,
 )
 from tailboard.machines.next_runs import JOB_WITH_KEY, NextRun
 from tailboard.machines.redis_link import Command
@@ -105,19 +106,19 @@ class RedisMachines(RedisStore):
 
     def take(
         self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
-    ) -> tuple[Sequence[Assignment], float]:
+    ) -> Taken:
         known = (instance or Instance("")).known
         for _ in range(LOOKUPS):  # until all that was given can be used
             line = damaged_line("it is missing or far too large")
             answer = self.link.run("take", spool, want, VERSION, line, *known, utc(), *queues)
             if answer is None:
                 raise RedisIsOlder
-            given, next_due = answer
+            given, next_due, expects_more = answer
             checked = [self._check_assignment(spool, *each) for each in given]
             found = [assignment for assignment in checked if assignment is not None]
             if len(found) == len(given):
                 break
-        return found, float(next_due or "inf")
+        return Taken(found, float(next_due or "inf"), bool(expects_more))
 
     def _check_assignment(
         self, spool: str, raw_id: bytes, raw_token: bytes, size: bytes, content: bytes

@@ -79,6 +79,7 @@ class Relay:
         self.wake_pipe = WakePipe()
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
         self.next_due = NEVER  # when a job that waits for its time and a slot here may start
+        self.expects_more = False  # a job of these queues waits for one that runs somewhere
         self.epoch = ""  # of Redis; "": not asked since an outage
         self.is_restoring = False  # a machine restores jobs: Redis returned to an older state
         self.must_restore = False  # this machine does
@@ -260,7 +261,7 @@ class Relay:
         """Check whether all work is done; `on_idle` reports that once."""
         was_idle = self.is_idle
         has_jobs = has_fetched or self.outbox.sent or self.spool.active()
-        is_busy = has_jobs or self.outbox.has_work() or is_soon(self.next_due)
+        is_busy = has_jobs or self.outbox.has_work() or is_soon(self.next_due) or self.expects_more
         self.is_idle = not is_busy
         if self.is_idle and not was_idle:
             self.on_idle()
@@ -331,7 +332,7 @@ class Relay:
     def fetch(self) -> bool:
         """Take jobs for free slots, write them to disk, confirm them and admit them. Returns True
         if there was one."""
-        self.next_due = NEVER
+        self.next_due, self.expects_more = NEVER, False
         self.confirm(self.spool.taken())
         groups = list(self.free_slots())
         # As many as have ended lately, so that no worker waits for Redis. If long jobs follow, they
@@ -366,11 +367,12 @@ class Relay:
         if wanted <= 0 or (free <= 0 and wanted < prefetch / 2):  # prefetch in batches
             return 0
         instance = self.presence.instance
-        found, seconds = self.store.take(self.spool.name, wanted, queues, instance)
-        self.next_due = min(self.next_due, time.monotonic() + seconds)
-        self.receive(found)
+        taken = self.store.take(self.spool.name, wanted, queues, instance)
+        self.next_due = min(self.next_due, time.monotonic() + taken.next_due)
+        self.expects_more = self.expects_more or taken.expects_more
+        self.receive(taken.jobs)
         self.confirm(self.spool.taken())
-        return len(found)
+        return len(taken.jobs)
 
     def receive(self, found: Sequence[Assignment]) -> None:
         """Write to disk the jobs that Redis has assigned."""

@@ -7,7 +7,14 @@ from typing import Any, Protocol
 
 from tailboard.folder.retention import Retention
 from tailboard.job import Job
-from tailboard.machines.messages import Assignment, Instance, LogTail, MachineOrders, SpoolEntry
+from tailboard.machines.messages import (
+    Assignment,
+    Instance,
+    LogTail,
+    MachineOrders,
+    SpoolEntry,
+    Taken,
+)
 from tailboard.machines.next_runs import NextRun
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_logs import RedisNotifier
@@ -103,9 +110,8 @@ class RelayStore(Protocol):
 
     def take(
         self, spool: str, want: int, queues: Iterable[str], instance: Instance | None = None
-    ) -> tuple[Sequence[Assignment], float]:
-        """(the jobs that this spool has taken and not confirmed; seconds until the next job that
-        waits for its time may start, infinity if none waits).
+    ) -> Taken:
+        """Returns the jobs that this spool has taken and not confirmed.
 
         Takes jobs of these queues (none given: all; each after a "!": all others) until there are
         `want` of them, as WorkerStore.claim does: the urgent ones first, then the oldest, but none

@@ -32,6 +32,7 @@
 --   key-waiters:Q:KEY
 --                    a sorted set of the jobs in waiting:Q that wait until no job with the key runs
 --   keyed:KEY        a sorted set of the queued and running jobs with the key
+--   replacing        a hash: for each key the last job that replaces older jobs with the key
 --   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
 --                    wakes the rest
 --   limits           a hash: the limits of queues, each as in the file queues/QUEUE.json
@@ -231,7 +232,10 @@ end
 -- Wakes what waits for a job that has ended or is deleted.
 local function finish(id)
   local key = fields(id, 'job_key')[1]
-  if key then try('ZREM', P..'keyed:'..key, id) end
+  if key then
+    try('ZREM', P..'keyed:'..key, id)
+    if redis.call('HGET', P..'replacing', key) == id then redis.call('HDEL', P..'replacing', key) end
+  end
   wake_all_waiters(id)
 end
 
@@ -372,19 +376,26 @@ local function job_with_key(key, parents)
     if job[3] == key and not names(parents, job[1]) then return job[1] end
   end
   for _, id in ipairs(try('ZRANGE', P..'keyed:'..key, 0, -1) or {}) do
-    if fields(id, 'status')[1] == 'queued' then return id end
+    local s = fields(id, 'status', 'token')
+    if s[1] == 'queued' and not spool_of(s[2]) then return id end
   end
 end
 
--- Cancels the other queued jobs with a key and, if `runs_too`, also the running ones, except those
--- of a text "STATUS ID ID".
+local function replaced_by(id) return 'replaced by '..id end
+
+-- Cancels the other queued jobs with the key of a new one and, if `runs_too`, also the running ones,
+-- except those of a text "STATUS ID ID".
 local function replace_others(id, key, runs_too, parents, at)
+  redis.call('HSET', P..'replacing', key, id)
   for _, other in ipairs(redis.call('ZRANGE', P..'keyed:'..key, 0, -1)) do
-    local s, reason = fields(other, 'status', 'token', 'cancel'), 'replaced by '..id
-    if other ~= id and s[1] == 'queued' then
-      cancel_queued(other, reason, at)
-    elseif s[1] == 'running' and runs_too and spool_of(s[2]) and not names(parents, other) then
-      request_cancel(other, s[2], s[3] or reason)
+    local s = fields(other, 'status', 'token', 'cancel')
+    local spool = spool_of(s[2])
+    if other == id or (spool and names(parents, other)) then
+      -- it is not in the way
+    elseif s[1] == 'queued' then
+      cancel_queued(other, replaced_by(id), at)
+    elseif s[1] == 'running' and runs_too and spool then
+      request_cancel(other, s[2], s[3] or replaced_by(id))
       announce(other, s[1])
     end
   end

@@ -13,14 +13,15 @@
 -- ARGV[8]  the time, as in a journal
 -- ARGV[9...]  queues to take from (none: all queues), or, each after a "!", queues not to take from
 --
--- Returns {{{id, token, log_size, job}...}, next_due}: the unconfirmed jobs of this spool, and the
--- seconds until the next delayed job may start ('': no job is delayed). next_due is '0' if there may
--- be more jobs to look at. log_size is '' if Redis has no log of the job. Returns false if Redis has
--- returned to an older state. While machines restore what that state lacks, it returns no job.
+-- Returns {{{id, token, log_size, job}...}, next_due, expects}: the unconfirmed jobs of this spool;
+-- the seconds until the next delayed job may start ('': no job is delayed, '0': there may be more
+-- jobs to look at); and 1 if there are no unconfirmed jobs, but jobs that wait for a running one,
+-- else 0. log_size is '' if Redis has no log of the job. Returns false if Redis has returned to an
+-- older state. While machines restore what that state lacks, it returns no job.
 
 local spool, want, version, line, at = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[8]
 if has_returned(spool, ARGV[5], ARGV[6]) then return false end
-if count_restoring(ARGV[7]) > 0 then return {{}, '1'} end
+if count_restoring(ARGV[7]) > 0 then return {{}, '1', 0} end
 local ids = redis.call('ZRANGE', P..'taken:'..spool, 0, -1)
 local now, next_due, limits = clock(), '', {}
 local busy, busy_keys  -- how many running jobs each queue has; the running job of each key
@@ -97,6 +98,11 @@ local function has_turn(id, queue, parents, key)
     if #open > 0 then wait_for_parents(queue, id, open) return false end
   end
   if key then
+    local newer = redis.call('HGET', P..'replacing', key)
+    if newer and newer > id and fields(newer, 'status')[1] == 'queued' then
+      cancel_queued(id, replaced_by(newer), at)  -- it was running when that one was submitted
+      return false
+    end
     count_running()
     if busy_keys[key] then wait_for_key(queue, id, key) return false end
   end
@@ -108,6 +114,25 @@ local function take(id, queue, key)
   redis.call('ZADD', P..'taken:'..spool, 0, id)
   ids[#ids + 1] = id
   if busy then count_job(id, queue, key or '') end
+end
+
+-- Does a job of these queues wait for one that runs?
+local function expects_more(queues)
+  local waiting = {}
+  for _, queue in ipairs(queues) do
+    if redis.call('ZCARD', P..'queue:'..queue) > 0 then return true end  -- the queue is full
+    if redis.call('ZCARD', P..'waiting:'..queue) > 0 then waiting[#waiting + 1] = queue end
+  end
+  if #waiting == 0 then return false end
+  for _, job in ipairs(list_running(spool)) do
+    for _, queue in ipairs(waiting) do
+      if try('EXISTS', P..'key-waiters:'..queue..':'..job[3]) == 1 then return true end
+      for _, id in ipairs(try('ZRANGE', P..'waiters:'..job[1], 0, -1) or {}) do
+        if redis.call('ZSCORE', P..'waiting:'..queue, id) then return true end
+      end
+    end
+  end
+  return false
 end
 
 local open = {}
@@ -155,4 +180,4 @@ for _, id in ipairs(ids) do
     end
   end
 end
-return {out, tostring(next_due)}
+return {out, tostring(next_due), #out == 0 and expects_more(open) and 1 or 0}
