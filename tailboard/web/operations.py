@@ -153,7 +153,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description=(
             "`rerun_of` of the new job is the ID of this one. The new job waits for no others. "
             "With `with_after`, the jobs that were cancelled because of this one are submitted "
-            f"again, too, and wait for the new jobs; 409 if there are more than 1,000. {SKIP}"
+            "again, too, and wait for the new jobs; 409 if there are more than 1,000, or if one of "
+            f"them also waits for a job that was deleted. {SKIP}"
         ),
         body=RerunRequest,
         keyed=True,
