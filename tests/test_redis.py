@@ -40,7 +40,7 @@ from proxy import Proxy
 from redis import Redis
 
 from storage import load_logs, open_store
-from tailboard.errors import JobNotFound, StoreUnreachable, WrongState
+from tailboard.errors import JobNotFound, KeyBusy, StoreUnreachable, WrongState
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import CLOCK_TRIAL, Retention
@@ -1002,6 +1002,147 @@ def test_a_cancel_request_whose_response_is_lost_takes_effect(team: Team, proxy:
         store.close()
     found = team.wait(job)
     assert (found.status, found.reason) == (Status.CANCELLED, "enough")
+
+
+# --- Limits, keys and jobs that wait for others ---------------------------------------------------
+
+
+def test_a_stopped_machine_keeps_its_place_until_it_is_given_up(team: Team, gate: Gate) -> None:
+    team.store.limits.set("deploy", 1)
+    job, worker = stopped_machine(team, gate, queue="deploy", key="site")
+    (running,) = team.store.list_running()
+    assert running == (job.id, "deploy", "site")
+    same_queue, same_key = team.submit("true", queue="deploy"), team.submit("true", key="site")
+    assert team.store.take("another-1", 2, [])[0] == []
+    team.start("b", **LIMITS)
+    assert team.wait(job).status is Status.LOST
+    for waiting in (same_queue, same_key):
+        assert team.wait(waiting).status is Status.SUCCEEDED
+    worker.send_signal(signal.SIGCONT)
+
+
+def test_machines_that_take_at_once_respect_a_limit_and_a_key(team: Team) -> None:
+    team.store.limits.set("deploy", 3)
+    limited = {team.submit("true", queue="deploy").id for _ in range(10)}
+    keyed = {team.submit("true", key="site").id for _ in range(10)}
+    given: list[str] = []
+
+    def take(spool: str) -> None:
+        store = RedisMachines(team.url)
+        store.beat(spool, [])
+        for want in range(1, 11):
+            given.extend(each.id for each in store.take(spool, want, [])[0])
+        store.close()
+
+    threads = [threading.Thread(target=take, args=(f"machine-{n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(limited.intersection(given)) == 3 and len(keyed.intersection(given)) == 1
+    assert {job.id for job in team.store.list_running()} == set(given)
+
+
+def test_limits_and_keys_survive_an_emptied_redis(
+    team: Team, machine: RedisMachine, redis: RedisServer
+) -> None:
+    team.store.limits.set("deploy", 1)
+    team.submit("true", queue="deploy", key="site")
+    with claim(machine):
+        machine.sync()
+        running = team.store.list_running()
+        redis.do("FLUSHALL")
+        machine.sync()
+        assert team.store.limits.list() == {"deploy": 1}
+        assert team.store.list_running() == running
+        for fields in ({"queue": "deploy"}, {"key": "site"}):
+            team.submit("true", **fields)
+        assert team.store.take("another-1", 2, [])[0] == []
+    team.store.limits.set("deploy", None)
+    machine.sync()
+    redis.do("FLUSHALL")
+    machine.sync()
+    assert team.store.limits.list() == {}
+
+
+def test_jobs_that_wait_are_not_forgotten_by_an_older_redis(
+    team: Team, machine: RedisMachine, redis: RedisServer
+) -> None:
+    """The state to which it returns is older than the ends of the jobs that they wait for."""
+    jobs = [team.submit("true"), team.submit("true", key="site")]
+    waiting = [team.submit("true", after=[jobs[0].id]), team.submit("true", key="site")]
+    machine.sync()
+    backup = {key: redis.do("DUMP", key) for key in redis.do("KEYS", "*")}
+    for job in jobs:
+        held = claim(machine)
+        assert held.job.id == job.id
+        held.finish(Outcome(Status.SUCCEEDED))
+        held.release()
+    machine.sync()
+    redis.do("FLUSHALL")
+    for key, value in backup.items():
+        redis.do("RESTORE", key, 0, value)
+    machine.sync()
+    assert [team.store.status(job.id) for job in jobs] == [Status.SUCCEEDED] * 2
+    for job in waiting:
+        with claim(machine) as held:
+            assert held.job.id == job.id
+
+
+@pytest.mark.parametrize("damaged", ["waiters:{}", "key-waiters:default:site", "keyed:site"])
+@pytest.mark.parametrize("how", [("DEL",), ("SET", "x")])
+def test_a_damaged_index_delays_a_job_but_does_not_hold_it_up(
+    team: Team, machine: RedisMachine, redis: RedisServer, damaged: str, how: tuple[str, ...]
+) -> None:
+    parent = team.submit("true", key="site")
+    held = claim(machine)
+    waiting = [team.submit("true", after=[parent.id]), team.submit("true", key="site")]
+    assert machine.claim("worker", "host") is None
+    redis.do(how[0], f"tailboard:{damaged.format(parent.id)}", *how[1:])
+    held.finish(Outcome(Status.SUCCEEDED))
+    held.release()
+    machine.sync()
+    for job in waiting:  # as if a minute had passed
+        redis.do("ZADD", "tailboard:waiting:default", "XX", 0, job.id)
+    for job in waiting:
+        with claim(machine) as held:
+            assert held.job.id == job.id
+    replacing = team.submit("true", key="site", if_busy="replace")
+    with pytest.raises(KeyBusy):
+        team.submit("true", key="site", if_busy="skip")
+    team.store.cancel(replacing.id, "")
+
+
+def test_many_jobs_that_wait_for_one_are_woken_in_steps(team: Team) -> None:
+    """No call takes long, and none of the jobs is left out."""
+    store, spool = team.store, "machine-1"
+    store.beat(spool, [])
+    parent = team.submit("true", queue="one")
+    (taken,) = store.take(spool, 1, [])[0]
+    fan = [team.submit("true", queue="fan", after=[parent.id]) for _ in range(1_050)]
+    other = team.submit("true")
+    store.link.run("report", parent.id, taken.token, "running", "", -1, 1, 0)
+    store.link.run("report", parent.id, taken.token, "failed", "", -1, 0, 0)
+    steps = 0
+    while (found := store.take(spool, 1, ["fan"])).next_due == 0:
+        assert found.jobs == []
+        steps += 1
+    assert steps == 5 and store.counts()[Status.CANCELLED] == len(fan)
+    assert store.get(fan[-1].id).reason == f"{parent.id} failed"
+    assert [each.id for each in store.take(spool, 9, [])[0]] == [other.id]
+
+
+def test_a_drain_waits_for_a_job_that_another_machine_holds_up(team: Team, gate: Gate) -> None:
+    first = team.submit(f"echo started; {gate.wait}", queue="one")
+    last = team.submit("true", queue="two", after=[first.id])
+    team.start("a", "--queues", "one")
+    team.wait_for_log(first, "started\n")
+    draining = team.start("b", "--queues", "!one", "--drain")
+    wait_until(lambda: len(team.store.machines()) == 2, 30, team.processes.text)
+    assert draining.poll() is None
+    gate.open()
+    assert team.wait(last).status is Status.SUCCEEDED
+    assert draining.wait(30) == 0, team.processes.text()
 
 
 # --- Copies of a spool ----------------------------------------------------------------------------
