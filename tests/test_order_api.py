@@ -341,6 +341,20 @@ def test_a_rerun_with_after_that_is_not_possible_submits_nothing(
     assert client.get("/jobs").get_json()["counts"] == before | {"cancelled": 5}
 
 
+def test_a_rerun_with_after_leaves_out_deleted_jobs_whose_end_is_enough(
+    client: FlaskClient, job_maker: JobMaker
+) -> None:
+    other, first = job_maker.ended(), submit(client)["id"]
+    second = submit(client, after=[first])["id"]
+    third = submit(client, after=[other, second], after_status="ended")["id"]
+    for job_id, reason in ((first, ""), (second, f"{first} was cancelled"), (third, f"{second} x")):
+        job_maker.storage.cancel(job_id, reason)
+    client.delete(f"/jobs/{other}")
+    again = client.post(f"/jobs/{first}/rerun", json={"with_after": True}).get_json()
+    last = client.get(f"/jobs/{again['reruns'][1]}").get_json()
+    assert (last["after"], last["after_status"]) == ([again["reruns"][0]], "ended")
+
+
 # --- Queues and metrics ---------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flask import abort
@@ -95,6 +95,16 @@ def refuse_deleted_parents(root: Job, dependents: Sequence[Job]) -> None:
             known.add(parent)
 
 
+def wait_again(old: Job, new_ids: Mapping[str, str]) -> Job:
+    """A job like one that waited for others. It waits for the new ones instead, by old ID."""
+    job = job_like(old)
+    job.after_status = old.after_status
+    job.after = [new_ids.get(parent, parent) for parent in old.after]
+    if job.after_status == AfterStatus.ENDED:  # deleted jobs have ended
+        job.after = list(filter(exists, job.after))
+    return job
+
+
 def exists(job_id: str) -> bool:
     try:
         state().store.status(job_id)
@@ -114,10 +124,7 @@ def rerun_dependents(root: Job, new_root: str, dependents: Sequence[Job]) -> lis
             left_out.add(job.id)
             continue
         try:
-            again = job_like(store.get(job.id))
-            again.after = [new_ids.get(parent, parent) for parent in job.after]
-            again.after = [parent for parent in again.after if exists(parent)]
-            again.after_status = job.after_status
+            again = wait_again(store.get(job.id), new_ids)
             # Its key contains the new ID: a repeated request finds the job, another one does not.
             key = own_key(f"rerun {job.id} with {new_root}")
             new_ids[job.id] = store.submit(again, key).id
