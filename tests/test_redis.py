@@ -1654,10 +1654,12 @@ def test_a_full_redis_refuses_jobs_but_records_ends(
     team: Team, redis: RedisServer, gate: Gate, tmp_path: Path
 ) -> None:
     last = Gate(tmp_path / "last")
-    team.start("a", "--slots", "2")
+    team.start("a", "--slots", "3")
+    team.store.saved.save(SavedCommand(saved="next", command="true", queue="nobody"))
     job = team.submit(f"echo started; {gate.wait}; seq 20000; exit 4")
+    good = team.submit(f"echo started; {gate.wait}", then="next")
     longer = team.submit(f"echo started; {gate.wait}; seq 20000; {last.wait}")
-    for each in (job, longer):
+    for each in (job, good, longer):
         team.wait_for_log(each, "started\n")
     secret = team.store.secret()
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
@@ -1673,6 +1675,8 @@ def test_a_full_redis_refuses_jobs_but_records_ends(
     content = team.file_of("a", job)
     assert found.log_size == len(content) and found.log_start == len(content) - FULL_LOG_KEPT
     assert team.log_of(job) == content[found.log_start :]
+    assert team.wait(good).status is Status.SUCCEEDED
+    assert len(team.store.saved.runs("next")) == 1, "it comes with the end of the first"
     team.store.delete(job.id)
     redis.do("CONFIG", "SET", "maxmemory", "0")
     last.open()
