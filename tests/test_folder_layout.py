@@ -961,7 +961,7 @@ def test_a_damaged_limit_counts_as_one(storage: FolderStore, folder: Path, conte
 def test_a_stopped_process_with_the_lock_delays_only_jobs_with_limits_and_keys(
     storage: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.folder.folder_store.SUBMIT_PATIENCE", 0.1)
+    monkeypatch.setattr("tailboard.folder.turns.SUBMIT_PATIENCE", 0.1)
     limited = storage.submit(Job(command="true", key="k"))
     free = storage.submit(Job(command="true"))
     with open(folder / "queues" / "lock", "w") as lock:

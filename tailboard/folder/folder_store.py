@@ -131,7 +131,7 @@ class FolderStore(JobFolders):
             self._turns.replace_others(queued)
             return queued
         try:
-            with self._turns.lock(SUBMIT_PATIENCE):  # two such jobs must not both find the key free
+            with self._turns.lock(is_patient=True):  # two such jobs must not both find the key free
                 self._turns.check_key(job)
                 return self._enqueue(job)
         except BlockingIOError as error:

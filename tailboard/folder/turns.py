@@ -178,9 +178,10 @@ class Turns:
     # The lock
 
     @contextmanager
-    def lock(self, patience: float = CLAIM_PATIENCE) -> Iterator[None]:
-        """Hold the lock of all limits and keys. BlockingIOError after `patience` seconds: another
-        process holds it, and may be stopped."""
+    def lock(self, is_patient: bool = False) -> Iterator[None]:
+        """Hold the lock of all limits and keys. BlockingIOError after a while, later if
+        `is_patient`: another process holds it, and may be stopped."""
+        patience = SUBMIT_PATIENCE if is_patient else CLAIM_PATIENCE
         home = self._files.home
         os.makedirs(home, mode=0o700, exist_ok=True)
         fd = open_regular(f"{home}/lock", os.O_RDWR | os.O_CREAT)
