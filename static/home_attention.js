@@ -183,7 +183,7 @@ export function explain(job) {
 function skippedHtml(item, context) {
   const runs = item.count === 1 ? "1 run" : `${formatCount(item.count)} runs`;
   const at = formatClock(Date.parse(item.at), context.now);
-  const why = `${runs} skipped because an earlier run was still queued or running, last at ${at}`;
+  const why = `${runs} skipped because an earlier run or a job with the same key was still active, last at ${at}`;
   const href = escapeHtml(context.link({ job: item.job, at: "" }));
   const link = item.job ? ` <a href="${href}" data-act="go">Show that run</a>` : "";
   return (

@@ -6,6 +6,7 @@ import { namesJob } from "./job_links.js";
 
 const KILL_DELAY = 10; // seconds from SIGTERM to SIGKILL, as in tailboard/intervals.py
 const RULE = /^[=*_#-]{3,} +/; // before the text of a line, as pytest draws it
+const STARTED_BY = /^after \S+ succeeded(; |$)/; // as in tailboard/chains.py
 const patterns = []; // of lines that report an error; empty until they are loaded
 
 export function setErrorPatterns(loaded) {
@@ -23,7 +24,7 @@ export function endReason(job) {
     return "";
   }
   const exit = job.status === "failed" ? formatExit(job) : "";
-  const why = [exit, job.reason].filter(Boolean).join(", ");
+  const why = [exit, ownReason(job)].filter(Boolean).join(", ");
   const status = formatStatus(job.status);
   const sentence = status.charAt(0).toUpperCase() + status.slice(1);
   return why ? `${sentence}: ${why}` : sentence;
@@ -54,11 +55,18 @@ export function shortReason(job) {
     return "";
   }
   const line = endLine(job);
+  const reason = ownReason(job);
   if (job.status !== "failed" || !line) {
-    return job.reason ?? "";
+    return reason;
   }
   const text = line.text.replace(RULE, "");
-  return line.label === "Last line:" ? (job.reason ?? `Last line: ${text}`) : text;
+  return line.label === "Last line:" ? reason || `Last line: ${text}` : text;
+}
+
+/** The reason without the job whose success started this one: that is no reason for its end, and the
+    page shows it elsewhere. */
+export function ownReason(job) {
+  return (job.reason ?? "").replace(STARTED_BY, "");
 }
 
 /** Why a queued job waits: "Queue paused by anna: repairs"; null if the API gives no reason. */

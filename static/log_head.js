@@ -15,7 +15,7 @@ import { JobActions } from "./job_actions.js";
 import { detailsHtml } from "./job_details.js";
 import { linkIds } from "./job_links.js";
 import { orderHtml } from "./job_order.js";
-import { describeRetry, endLine, endReason, waitReason } from "./job_reason.js";
+import { describeRetry, endLine, endReason, ownReason, waitReason } from "./job_reason.js";
 import { formatUsual } from "./job_rows.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
@@ -192,8 +192,9 @@ function factsHtml(job) {
     isExplained ? "" : formatExit(job),
     job.submitted_by ? `by ${job.submitted_by}` : "",
   ];
-  const reason = isExplained ? "" : linkIds(waitReason(job), titleOf);
-  return [...facts.map(escapeHtml), reason].filter(Boolean).join("  ·  ");
+  const reason = job.status === "queued" ? waitReason(job) : ownReason(job);
+  const shown = isExplained ? "" : linkIds(reason, titleOf);
+  return [...facts.map(escapeHtml), shown].filter(Boolean).join("  ·  ");
 }
 
 function titleOf(id) {

@@ -100,7 +100,7 @@ function skippedHtml({ skipped }, now) {
   }
   const runs = skipped.count === 1 ? "1 run" : `${skipped.count} runs`;
   const at = formatClock(Date.parse(skipped.last_at), now);
-  return `<br>${runs} skipped because an earlier run was still queued or running, last at ${escapeHtml(at)}`;
+  return `<br>${runs} skipped because an earlier run or a job with the same key was still active, last at ${escapeHtml(at)}`;
 }
 
 /** Links to the last runs, newest first. */

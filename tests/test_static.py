@@ -531,6 +531,11 @@ def test_the_reason_comes_before_a_line_of_the_log(script: Script) -> None:
         ["Lost: its process disappeared", "Last line:", "its process disappeared"],
         ["", None, ""],
     ]
+    started = job(status="failed", exit_code=2, reason=f"after {TRAIN} succeeded", hint="row 11")
+    assert script(expression, ends=[started, started | {"reason": started["reason"] + "; x"}]) == [
+        ["Failed: exit 2", "Last line:", "Last line: row 11"],
+        ["Failed: exit 2, x", "Last line:", "x"],
+    ]
 
 
 def test_a_job_between_two_attempts_says_how_the_last_one_ended(script: Script) -> None:
