@@ -43,7 +43,7 @@ def test_limit_sets_and_removes_the_limit_of_a_queue(tailboard: Tailboard) -> No
     [
         (("limit", "q"), 2, "give either a number of jobs or --none"),
         (("limit", "q", "1", "--none"), 2, "give either a number of jobs or --none"),
-        (("limit", "q", "0"), 1, "limit must be a whole number from 1 to 10,000, or null"),
+        (("limit", "q", "0"), 2, "0 is not in the range 1<=x<=10000"),
         (("limit", "q", "one"), 2, "'one' is not a valid integer"),
         (("limit", "Q", "1"), 1, "queue must be 1 to 32 of the characters a-z 0-9 _ -, not 'Q'"),
         (("urgent", "nothing"), 1, "no job has an ID that starts or ends with 'nothing'"),

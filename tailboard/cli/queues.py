@@ -7,6 +7,7 @@ import click
 from tailboard.cli.completers import describe_queue, queue_names
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, WrongUsage, echo_line, submitter
+from tailboard.order import MAX_LIMIT
 
 commands = Commands()
 
@@ -32,7 +33,7 @@ def describe_pause(pause: dict[str, str | None]) -> str:
 
 @commands.command("limit")
 @click.argument("queue", shell_complete=queue_names)
-@click.argument("limit", metavar="[N]", type=int, required=False)
+@click.argument("limit", metavar="[N]", type=click.IntRange(1, MAX_LIMIT), required=False)
 @click.option("--none", "unlimited", is_flag=True, help="Remove the limit.")
 def limit_command(queue: str, limit: int | None, unlimited: bool) -> None:
     """Let at most N jobs of QUEUE run at a time, whichever workers run them. Running jobs continue,

@@ -54,7 +54,7 @@ from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
 from tailboard.folder.saved_files import SavedFiles
 from tailboard.folder.session_files import SessionFiles
-from tailboard.folder.turns import LOCK_PAUSE, SUBMIT_PATIENCE, Turns
+from tailboard.folder.turns import LOCK_PAUSE, Turns
 from tailboard.folder.worker_files import WorkerFiles
 from tailboard.job import RECORD, VERSION, IfBusy, Job
 from tailboard.journal import Attempt, Outcome
@@ -71,6 +71,7 @@ from tailboard.workers import Machine, WorkerInfo, parse_counts
 log = logging.getLogger("storage")
 
 SECRET_BYTES = 32
+MOVE_PATIENCE = 5.0  # seconds after which a job that is being started is not made urgent
 HOPELESS_TIME = 0.05  # seconds for jobs that can never start, in a claim that finds no other
 HASH_RE = re.compile("[0-9a-f]{64}")
 
@@ -382,7 +383,7 @@ class FolderStore(JobFolders):
         return cancel(self, job_id, reason)
 
     def set_urgent(self, job_id: str, urgent: bool) -> Job:
-        until = time.monotonic() + SUBMIT_PATIENCE
+        until = time.monotonic() + MOVE_PATIENCE
         while True:
             status, folder = self.locate(job_id)
             if status is not Status.QUEUED:
