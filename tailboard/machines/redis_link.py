@@ -1,19 +1,16 @@
-"""The connection to Redis and the loader of its scripts."""
+"""The connection to Redis."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tailboard.errors import RecordDamaged, StoreError, StoreUnreachable
-from tailboard.files import SMALL_FILE
-from tailboard.folder.saved_files import RUNS_KEPT
 from tailboard.machines.answers import DAMAGE_RE
-from tailboard.order import DAMAGED_LIMIT, FAILURE_WORDS, MAX_LIMIT
+from tailboard.machines.scripts import load_scripts
 from tailboard.program_log import RepeatedErrors
 from tailboard.values import ID_RE
 
@@ -22,25 +19,6 @@ log = logging.getLogger("storage")
 REDIS_PREFIX = "tailboard:"
 REDIS_TIMEOUT = 3.0  # seconds for one answer
 Command = tuple[Any, ...]
-
-
-@cache
-def load_scripts() -> Mapping[str, str]:
-    """The Lua scripts that Redis runs, by name. The files are read at the first call."""
-    from pathlib import Path  # imported here: it takes time, and a folder needs no scripts
-
-    folder = Path(__file__).parent / "lua"
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
-    begin = _constants() + texts.pop("begin")
-    return {name: begin + text for name, text in texts.items()}
-
-
-def _constants() -> str:
-    """The constants that the scripts share with Python, as Lua."""
-    numbers = f"local RUNS_KEPT, SMALL_FILE = {RUNS_KEPT}, {SMALL_FILE}\n"
-    limits = f"local MAX_LIMIT, DAMAGED_LIMIT = {MAX_LIMIT}, {DAMAGED_LIMIT}\n"
-    words = ", ".join(f"{status} = '{word}'" for status, word in FAILURE_WORDS.items())
-    return f"{numbers}{limits}local FAILURE_WORDS = {{{words}}}\n"
 
 
 class RedisLink:

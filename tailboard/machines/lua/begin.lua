@@ -1,9 +1,11 @@
 -- Begins each of the scripts in this folder: the map of the keys, and the functions that the
 -- scripts share. It is not a script of its own.
 --
--- The loader puts these constants of Python before this text: RUNS_KEPT, the number of jobs that are
--- remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its journal,
--- in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each status.
+-- The loader, scripts.py, puts before each script those parts of this file that it uses. Parts are
+-- separated by blank lines. These constants of Python come first: RUNS_KEPT, the number of jobs that
+-- are remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its
+-- journal, in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each
+-- status.
 --
 -- KEYS[1]  prefix of all keys, `tailboard:`
 --
@@ -444,8 +446,10 @@ local function submit(id, queue, job, key, saved, at, request, job_key, if_busy,
   end
   set_order(id, job_key, urgent, parents)
   enter(id, 'queued', queue, '', at ~= '' and at)
-  local open, failure = look_at_parents(id)
-  if #open > 0 and not failure and at == '' then wait_for_parents(queue, id, open) end
+  if parents ~= '' and at == '' then
+    local open, failure = look_at_parents(id)
+    if #open > 0 and not failure then wait_for_parents(queue, id, open) end
+  end
   if if_busy == 'latest' or if_busy == 'replace' then
     replace_others(id, job_key, if_busy == 'replace', parents, now)
   end
