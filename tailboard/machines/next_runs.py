@@ -16,7 +16,7 @@ from tailboard.journal import parse_journal
 from tailboard.machines.messages import SpoolEntry
 from tailboard.status import Status
 
-JOB_WITH_KEY = "<JOB>"  # in a line for the journal: report.lua puts the job's ID here
+JOB_WITH_KEY = "<JOB>"  # in a line for the journal: report_then.lua puts the job's ID here
 
 
 class NextRun(NamedTuple):

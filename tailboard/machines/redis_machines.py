@@ -184,7 +184,7 @@ class RedisMachines(RedisStore):
         job = replace(following.job, id=new_id(), submitted_at=utc())
         submission = submit_arguments(job, next_key(entry.id), None)
         return self.link.script(
-            "report", entry.id, *rest, following.line_if_busy, JOB_WITH_KEY, *submission
+            "report_then", entry.id, *rest, following.line_if_busy, JOB_WITH_KEY, *submission
         )
 
     def restore(self, entry: SpoolEntry) -> Command:

@@ -1,11 +1,10 @@
 -- Begins each of the scripts in this folder: the map of the keys, and the functions that the
 -- scripts share. It is not a script of its own.
 --
--- The loader, scripts.py, puts before each script those parts of this file that it uses. Parts are
--- separated by blank lines. These constants of Python come first: RUNS_KEPT, the number of jobs that
--- are remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its
--- journal, in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each
--- status.
+-- The loader, scripts.py, puts before each script those parts of this file that it uses. Blank lines
+-- separate the parts. These constants of Python come first: RUNS_KEPT, the number of jobs that are
+-- remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its journal,
+-- in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each status.
 --
 -- KEYS[1]  prefix of all keys, `tailboard:`
 --
@@ -28,8 +27,8 @@
 --                    score; they wait for a machine that knows this version
 --   delayed:Q        a sorted set of queued jobs that may not start yet; the score is the earliest
 --                    start, in seconds since 1970. `take` moves due jobs to queue:Q
---   waiting:Q        a sorted set of queued jobs that wait for others; the score is the time at which
---                    `take` looks at them again in any case, in seconds since 1970
+--   waiting:Q        a sorted set of queued jobs that wait for others; the score is the time, in
+--                    seconds since 1970, at which `take` looks at them again in any case
 --   waiters:ID       a sorted set of the jobs in waiting:Q that wait for the end of this job
 --   key-waiters:Q:KEY
 --                    a sorted set of the jobs in waiting:Q that wait until no job with the key runs
@@ -65,10 +64,10 @@
 -- "behind" is something else: Redis has lost what it knew (restart, FLUSHALL), and the spool, whose
 -- folder is the truth, restores its job.
 --
--- A job that waits for others is in waiting:Q, so that `take` does not look at it each time. What it
--- waits for wakes it: the end or deletion of a job, or a job with its key that no longer runs. Then
--- it is in queue:Q again, and `take` decides anew. So a job that was woken in vain does no harm. Nor
--- does a damaged index, because `take` looks at each waiting job once in a while.
+-- A job that waits for others is in waiting:Q, so that `take` does not look at it each time. It is
+-- moved back to queue:Q if another job ends or is deleted, or if a job with its key no longer runs.
+-- Then `take` decides anew, so a job that was moved in vain does no harm. Nor does a damaged index,
+-- because `take` looks at each waiting job once a minute.
 --
 -- If Redis is full (maxmemory), a script may still write if its first write frees or removes
 -- something. So jobs can be cancelled, end and be deleted, and machines can report, while a submit
@@ -175,7 +174,8 @@ local function wake_all_waiters(id)
   if wake_waiters(id) then redis.call('ZADD', P..'waking', 0, id) end
 end
 
--- Wakes the first job of each queue that waits for a key. One is not enough: its queue may be paused.
+-- Wakes the first job of each queue that waits for a key. One is not enough: its queue may be
+-- paused.
 local function wake_key(key)
   for _, queue in ipairs(redis.call('SMEMBERS', P..'queues')) do
     local waiters = P..'key-waiters:'..queue..':'..key
@@ -193,10 +193,12 @@ local function leave(id, s, queue, token, to)
     redis.call('ZREM', P..'status:'..status, id)
   end
   queue = queue or 'default'
-  redis.call('ZREM', P..'queue:'..queue, id)
-  redis.call('ZREM', P..'waiting:'..queue, id)
-  redis.call('ZREM', P..'delayed:'..queue, id)
-  redis.call('ZREM', P..'newer:'..queue, id)
+  if s ~= 'running' then
+    redis.call('ZREM', P..'queue:'..queue, id)
+    redis.call('ZREM', P..'waiting:'..queue, id)
+    redis.call('ZREM', P..'delayed:'..queue, id)
+    redis.call('ZREM', P..'newer:'..queue, id)
+  end
   local spool = spool_of(token)
   if spool then
     redis.call('ZREM', P..'taken:'..spool, id)
@@ -236,7 +238,8 @@ local function finish(id)
   local key = fields(id, 'job_key')[1]
   if key then
     try('ZREM', P..'keyed:'..key, id)
-    if redis.call('HGET', P..'replacing', key) == id then redis.call('HDEL', P..'replacing', key) end
+    local replacing = P..'replacing'
+    if redis.call('HGET', replacing, key) == id then redis.call('HDEL', replacing, key) end
   end
   wake_all_waiters(id)
 end
@@ -256,10 +259,11 @@ local function enter(id, s, queue, token, at)
       redis.call('HDEL', P..'state:'..id, 'not_before')
       list(queue, id)
     end
-  else
+  elseif s == 'running' then
     redis.call('HDEL', P..'state:'..id, 'lane', 'after')
-    if s == 'running' then redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
-    else finish(id) end
+    redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
+  else
+    finish(id)
   end
   announce(id, s)
 end
@@ -280,6 +284,37 @@ local function cancel_queued(id, reason, at)
   local ended = '{"status": "cancelled", "reason": %s, "finished_at": "%s"}'
   local line = '\n{"ended": '..string.format(ended, cjson.encode(reason), at)..'}\n'
   override(id, 'queued', 'cancelled', s[1], s[2], line)
+end
+
+-- Stores the status and the journal of a job, see report.lua. Returns `to` if it was stored.
+local function report(id, token, to, journal, size, confirms, delay)
+  local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel')
+  if not is_status(s[1]) then return 'absent' end
+  local compared, job = compare(token, s[1], s[3], s[4]), record(id)
+  if compared ~= 'same' then return compared end
+  if not job then return 'behind' end
+  if s[1] ~= to and s[1] ~= 'queued' and s[1] ~= 'running' then return s[1] end
+  if s[6] and to ~= 'cancelled' and (to ~= 'running' or confirms == '1') then return 'cancel' end
+  if confirms == '1' and s[1] == 'queued' and is_paused(s[2]) then return 'paused' end
+  if tonumber(size) > number(s[5]) then return 'log' end
+  leave(id, s[1], s[2], token, to)
+  if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
+  redis.call('SET', P..'job:'..id, string.match(job, '^[^\n]*\n')..journal)
+  if to == 'queued' then
+    next_take(id)
+    token = ''
+  end
+  enter(id, to, s[2], token, after(delay))
+  if to ~= 'queued' and to ~= 'running' then
+    redis.call('HDEL', P..'state:'..id, 'cancel')
+    if number(s[5]) > 0 and number(s[5]) < 4000 then
+      -- A copy of a small stream has no room to grow, which saves 3 KB.
+      if redis.call('COPY', P..'log:'..id, P..'copy:'..id, 'REPLACE') == 1 then
+        redis.call('RENAME', P..'copy:'..id, P..'log:'..id)
+      end
+    end
+  end
+  return to
 end
 
 -- Is the state of Redis older than the one that a spool has seen? `seen`: the epoch that the spool
@@ -319,8 +354,8 @@ local function status_of(id)
   if redis.call('EXISTS', P..'job:'..id, P..'state:'..id) > 0 then return 'lost' end
 end
 
--- What has become of the jobs that a job waits for: a list of those that have not ended, and why the
--- job can never start, if so. The same as `look_at_parents` in order.py.
+-- What has become of the jobs that a job waits for: a list of those that have not ended, and why
+-- the job can never start, if so. The same as `look_at_parents` in order.py.
 local function look_at_parents(id)
   local open, wanted = {}, nil
   for word in string.gmatch(fields(id, 'after')[1] or '', '%S+') do
@@ -346,8 +381,8 @@ local function wait_for_key(queue, id, key)
   add_to(P..'key-waiters:'..queue..':'..key, place_in_queue(id), id)
 end
 
--- The jobs that count towards limits and keys, each as {id, queue, key}; '' if it has no key. `own`:
--- a spool.
+-- The jobs that count towards limits and keys, each as {id, queue, key}; '' if it has no key.
+-- `own`: a spool.
 local function list_running(own)
   local found, seen = {}, {}
   local function add(set)
@@ -385,8 +420,8 @@ end
 
 local function replaced_by(id) return 'replaced by '..id end
 
--- Cancels the other queued jobs with the key of a new one and, if `runs_too`, also the running ones,
--- except those of a text "STATUS ID ID".
+-- Cancels the other queued jobs with the key of a new one and, if `runs_too`, also the running
+-- ones, except those of a text "STATUS ID ID".
 local function replace_others(id, key, runs_too, parents, at)
   redis.call('HSET', P..'replacing', key, id)
   for _, other in ipairs(redis.call('ZRANGE', P..'keyed:'..key, 0, -1)) do
@@ -422,7 +457,9 @@ local function set_order(id, key, urgent, parents)
 end
 
 -- See submit.lua.
-local function submit(id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now)
+local function submit(
+  id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now
+)
   if key ~= '' then
     local known = try('GET', P..'key:'..key)
     if known and redis.call('EXISTS', P..'state:'..known) == 1 then return known end

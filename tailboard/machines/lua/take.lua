@@ -1,6 +1,6 @@
--- Gives queued jobs to a machine: first the urgent ones, then the oldest. Sets aside those that wait
--- for others, and cancels those that can never start. A job that the machine has taken and not yet
--- confirmed is returned again, so the machine can safely repeat the call.
+-- Gives queued jobs to a machine: first the urgent ones, then the oldest. Sets aside those that
+-- wait for others, and cancels those that can never start. A job that the machine has taken and not
+-- yet confirmed is returned again, so the machine can safely repeat the call.
 --
 -- KEYS[1]  prefix of all keys
 -- ARGV[1]  spool of the machine
