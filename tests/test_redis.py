@@ -934,7 +934,7 @@ def test_a_job_whose_confirmation_was_lost_does_not_start(
     team: Team, machine: RedisMachine
 ) -> None:
     job = team.submit("true")
-    found, _ = team.store.take(machine.spool.name, 1, [])
+    found = team.store.take(machine.spool.name, 1, []).jobs
     machine.relay.receive(found)
     entry = machine.spool.read_entry(job.id)
     assert entry is not None
@@ -1183,7 +1183,7 @@ def test_a_copied_spool_without_its_name_file_is_another_spool(
     waiting = team.submit(f"echo $JOB_ID >>{ran}")
     worker.kill()
     spool = team.spool("a")
-    (taken,), _ = team.store.take(spool.name, 1, [])
+    (taken,) = team.store.take(spool.name, 1, []).jobs
     spool.receive([(taken, team.store.past_log(taken))])
     (team.place / "a" / "taken" / waiting.id).rename(spool.root + f"/queued/default/{waiting.id}")
     shutil.copytree(team.place / "a", team.place / "b")
@@ -1520,7 +1520,7 @@ def test_a_job_of_a_newer_version_waits_for_a_machine_that_knows_it(
     assert team.store.queued_by_queue() == {"default": [job.id for job in newer]}
     # This machine, which has the newer version when it takes them.
     store = RedisMachines(team.url)
-    given, _ = store.link.run("take", "b-1", 5, 3, "", "", 0, 30, "default")
+    given, *_ = store.link.run("take", "b-1", 5, 3, "", "", 0, 30, "", "default")
     assert [job_id.decode() for job_id, *_ in given] == [job.id for job in newer]
     store.give_back("b-1")
     assert team.store.cancel(newer[0].id, "enough").status is Status.CANCELLED
@@ -1638,7 +1638,7 @@ def test_a_disk_error_drops_no_job_that_was_taken(
 
     try:
         job = team.submit("true")
-        taken, _ = team.store.take(machine.spool.name, 1, [])
+        taken = team.store.take(machine.spool.name, 1, []).jobs
         machine.relay.receive(taken)
         with monkeypatch.context() as patch:
             patch.setattr("os.pread", fail)

@@ -1,10 +1,11 @@
 -- Begins each of the scripts in this folder: the map of the keys, and the functions that the
 -- scripts share. It is not a script of its own.
 --
--- The loader, scripts.py, puts before each script those parts of this file that it uses. Blank lines
--- separate the parts. These constants of Python come first: RUNS_KEPT, the number of jobs that are
--- remembered for a saved command; SMALL_FILE, the largest size of a job's record and of its journal,
--- in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for each status.
+-- The loader, scripts.py, puts before each script those parts of this file that it uses. Blank
+-- lines separate the parts. These constants of Python come first: RUNS_KEPT, the number of jobs
+-- that are remembered for a saved command; SMALL_FILE, the largest size of a job's record and of
+-- its journal, in bytes; MAX_LIMIT and DAMAGED_LIMIT, limits of a queue; FAILURE_WORDS, words for
+-- each status.
 --
 -- KEYS[1]  prefix of all keys, `tailboard:`
 --
