@@ -297,6 +297,18 @@ def new_page(context: BrowserContext) -> Page:
     return context.new_page()
 
 
+# Page.route would do this, too, but turns off the browser's cache: a visit then takes three seconds
+# more of processor time.
+@pytest.fixture
+def unreachable_api(page: Page, page_site: Site) -> Iterator[None]:
+    """The browser cannot reach the API: only the page's server can."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Network.setBlockedURLs", {"urls": [f"{page_site.api}/*"]})
+    yield
+    session.detach()
+
+
 @pytest.fixture
 def gate_file(tmp_path: Path) -> Iterator[Path]:
     """A file; jobs that wait for it end once it exists."""
