@@ -232,10 +232,11 @@ def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path
 # --- The footer of a log --------------------------------------------------------------------------
 
 
-def numbers(page: Page) -> list[str | None]:
+def numbers(page: Page) -> list[str]:
     """The numbers of the lines shown."""
-    lines = log_of(page).locator(".line").all()
-    return [line.get_attribute("data-line") for line in lines]
+    shown = log_of(page).locator(".line")
+    found: list[str] = shown.evaluate_all("lines => lines.map((line) => line.dataset.line)")
+    return found
 
 
 def footer(page: Page) -> Locator:
