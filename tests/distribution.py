@@ -13,6 +13,7 @@ GROUPS = {
     "test_dashboard.py": ONE_HALF,
     "test_page_list.py": ONE_HALF,
     "test_page_palette.py": ONE_HALF,
+    "test_new_option.py": OTHER_HALF,
     "test_install.py": "the package",
     "test_static.py": "the files of the page",
 }

@@ -32,7 +32,6 @@ from page_site import (
     waiting,
 )
 from playwright.sync_api import (
-    BrowserContext,
     Locator,
     Page,
     Route,
@@ -423,11 +422,10 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
-def test_visitors_share_the_apis_responses(site: Site, context: BrowserContext) -> None:
-    for _ in range(2):
-        page = context.new_page()
-        visit(page, site.url)
-        choose_interval(page, "1 s")
+def test_visitors_share_the_apis_responses(site: Site, page: Page, new_page: Page) -> None:
+    for tab in (page, new_page):
+        visit(tab, site.url)
+        choose_interval(tab, "1 s")
     wait_until(lambda: site.listed() > 12, 120)
     tickets = re.findall(r'"POST /ticket" 201', site.processes.text())
     assert 1 <= len(tickets) <= 4  # at worst one for each page, and again when the period ends
@@ -494,9 +492,9 @@ def test_stream_and_refreshes_neither_lose_nor_repeat_lines(
     assert lines == list(range(len(lines)))
 
 
-def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path) -> None:
+def test_two_tabs_show_two_jobs(site: Site, page: Page, new_page: Page, gate: Path) -> None:
     jobs = [site.submit(f"echo I am {n}; {waiting(gate)}", f"tab {n}") for n in (1, 2)]
-    pages = [context.new_page(), context.new_page()]
+    pages = [page, new_page]
     for page, job in zip(pages, jobs, strict=True):
         visit(page, f"{site.url}/?job={job.id}")
     for n, page in enumerate(pages, 1):
@@ -956,7 +954,7 @@ def test_the_log_fits_100_columns_and_the_page_does_not_scroll(site: Site, page:
 
 
 def test_an_upgraded_page_never_mixes_old_and_new_modules(
-    site: Site, tmp_path: Path, context: BrowserContext
+    site: Site, tmp_path: Path, page: Page
 ) -> None:
     """The browser caches files for days if they were last changed long ago."""
     home = tmp_path / "home"
@@ -975,11 +973,10 @@ def test_an_upgraded_page_never_mixes_old_and_new_modules(
     with site.serve_dashboard(home) as url:
         for version in (1, 2):
             release(version)
-            page = context.new_page()
             visit(page, url)
             page.wait_for_function("globalThis.versions?.length === 3")
             assert page.evaluate("versions") == [version] * 3
-            page.close()
+            page.goto("about:blank")  # or the next visit would be a reload
 
 
 def test_a_second_visit_loads_no_file_of_the_page_again(site: Site, page: Page) -> None:
