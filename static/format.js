@@ -7,13 +7,14 @@ const DAY = 24 * HOUR;
 const DATE_SHOWN = 20 * HOUR; // times further from now are shown with their date
 const SHORTEST = 50; // milliseconds: what is shorter would be rounded to 0.0 s
 
-// Made only once: `toLocaleString` makes one at each call, which took half of the script time to draw the
-// rows of a list.
+// Made only once: `toLocaleString` makes one at each call, which took half of the script time
+// to draw the rows of a list.
 const TIME = { hour: "2-digit", minute: "2-digit" };
 const DATE = { day: "numeric", month: "short" };
 const CLOCK = new Intl.DateTimeFormat([], TIME);
 const DATED_CLOCK = new Intl.DateTimeFormat([], { ...TIME, ...DATE });
 const WEEKDAY_CLOCK = new Intl.DateTimeFormat([], { ...TIME, ...DATE, weekday: "short" });
+const COUNT = new Intl.NumberFormat("en");
 const EXACT_CLOCK = new Intl.DateTimeFormat([], { ...TIME, second: "2-digit" });
 
 /** Text that is safe inside HTML, in an attribute too. All text of a job passes through it. */
@@ -98,7 +99,7 @@ export function formatStart(job, now) {
 }
 
 export function formatCount(number) {
-  return Number(number).toLocaleString("en");
+  return COUNT.format(number);
 }
 
 export function formatBytes(bytes) {
