@@ -218,10 +218,10 @@ def test_a_visitor_from_another_machine_is_not_local_whatever_its_host_header(
 
 def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path) -> None:
     """No setting names the page's address: the API learns it from the page's server, through the
-    ticket. Other tests show that the log is live at the usual address."""
+    ticket."""
     job = site.submit(f"echo first; {waiting(gate)}; echo last")
     with site.serve_dashboard() as moved:  # `streamlit run dashboard.py --server.port N`
-        for url in (moved, moved.replace("127.0.0.1", "localhost")):
+        for url in (site.url, moved, moved.replace("127.0.0.1", "localhost")):
             visit(page, f"{url}/?job={job.id}")
             expect(state(page)).to_have_text("live")
         gate.touch()
