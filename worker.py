@@ -94,8 +94,6 @@ class Worker:
         self.wake_pipe = WakePipe()
         self.queue_watch = store.listen(info.queues)  # None if the system cannot notify
         self.queue_fd = None if self.queue_watch is None else self.queue_watch.fileno()
-        if self.queue_fd is not None:
-            self.selector.register(self.queue_fd, selectors.EVENT_READ)
 
     def run(self) -> None:
         self.begin()
@@ -194,6 +192,7 @@ class Worker:
 
     def pause(self) -> None:
         """Wait until a child ends, a job is queued, a signal arrives or something is due."""
+        self.watch_queues(self.can_claim())
         due = self.next_due()
         ready = self.selector.select(0)
         if not ready:  # nothing is urgent
@@ -207,6 +206,20 @@ class Worker:
                 self.selector.unregister(key.fd)
                 os.close(key.fd)
 
+    def watch_queues(self, wanted: bool) -> None:
+        """Let a change of the queues end the next pause, or not. Only a claim reads the changes, so
+        while no slot is free, each of them would end every pause at once."""
+        if self.queue_fd is None or wanted == (self.queue_fd in self.selector.get_map()):
+            return
+        if wanted:
+            self.selector.register(self.queue_fd, selectors.EVENT_READ)
+        else:
+            self.selector.unregister(self.queue_fd)
+
+    def can_claim(self) -> bool:
+        """Could a job that is queued now start at once?"""
+        return self.has_free_slot() and not self.claim_again_at and not self.stop_reason
+
     def next_due(self) -> float:
         """When the next step is due, on the monotonic clock."""
         if self.is_claim_due:
@@ -216,7 +229,7 @@ class Worker:
             due = self.supervisor.next_poll
         if self.scheduler is not None:
             due = min(due, self.scheduler.next_due())
-        if self.has_free_slot() and not self.claim_again_at and not self.stop_reason:
+        if self.can_claim():
             due = min(due, self.store.next_due())
         return due
 

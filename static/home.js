@@ -19,6 +19,7 @@ import { saved } from "./saved_state.js";
 import { addShortcut } from "./shortcuts.js";
 
 const SECOND = 1000; // milliseconds
+const OWN_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone; // looking it up takes a while
 const CALM =
   '<p class="home-calm">✓ Everything is all right. Nothing has failed since you last looked.</p>';
 const SKELETON = '<div class="home-skeleton" aria-hidden="true"><i></i><i></i></div>';
@@ -168,7 +169,7 @@ export class Home {
       statuses: page.statuses,
       now: page.now,
       isDown: this.isDown,
-      zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+      zone: OWN_ZONE,
       link: (change) => page.link(change),
       showsAll: this.showsAll,
       asking: this.asking,

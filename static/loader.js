@@ -86,14 +86,15 @@ template.innerHTML = await answer.text();
 
 export default function mount(component) {
   const root = component.parentElement;
-  if (component.data.revision < root.revision) {
+  const [data] = component.data; // see `make_component` in components.py
+  if (data.revision < root.revision) {
     return () => {}; // Streamlit has delivered this update after a newer one
   }
-  root.revision = component.data.revision;
+  root.revision = data.revision;
   if (!root.isFilled) {
     root.getRootNode().adoptedStyleSheets.push(style);
     root.append(template.content.cloneNode(true));
     root.isFilled = true;
   }
-  return module.default(component);
+  return module.default({ ...component, data });
 }

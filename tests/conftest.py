@@ -30,7 +30,9 @@ PROGRAMS = ROOT / "tests" / "programs"  # what tests start besides the worker an
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")  # the last can be Ubuntu's snap
 MOST_PROCESSES = 6  # that run tests at once: two more than processors, since many tests wait
 sys.path.insert(0, str(ROOT))
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile all
+# Otherwise each process of the tests, and each that they start, would compile everything.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Programs that tests start inherit this environment, without the developer's own settings. That
 # includes those in .env, which every program would read; without it, `flask` does not read
 # .flaskenv either, which names the app.

@@ -11,8 +11,10 @@ ONE_HALF, OTHER_HALF = "one half of the page", "the other half of the page"
 # the first time, which takes 20 s of processor time. So only two do, for about as long.
 GROUPS = {
     "test_dashboard.py": ONE_HALF,
+    "test_page_find.py": ONE_HALF,
     "test_page_list.py": ONE_HALF,
     "test_page_palette.py": ONE_HALF,
+    "test_new_option.py": OTHER_HALF,
     "test_install.py": "the package",
     "test_static.py": "the files of the page",
 }

@@ -32,7 +32,6 @@ from page_site import (
     waiting,
 )
 from playwright.sync_api import (
-    BrowserContext,
     Locator,
     Page,
     Route,
@@ -130,7 +129,9 @@ def test_an_error_is_shown_at_its_field_and_no_text_is_lost(site: Site, page: Pa
     expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("kept")
 
 
-def test_run_again_asks_in_place_and_makes_a_rerun(site: Site, page: Page) -> None:
+def test_run_again_asks_in_place_and_an_unchanged_form_is_a_rerun_too(
+    site: Site, page: Page
+) -> None:
     job = site.submit(["echo", "a b"], "to repeat", env={"A": "1"}, timeout=9.5)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
@@ -140,20 +141,15 @@ def test_run_again_asks_in_place_and_makes_a_rerun(site: Site, page: Page) -> No
     expect(page).not_to_have_url(re.compile(job.id))
     again = site.storage.get(submitted(page))
     assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
-
-
-def test_edit_fills_the_form_and_an_unchanged_form_is_a_rerun(site: Site, page: Page) -> None:
-    job = site.submit(["echo", "a b"], "to edit", env={"A": "1"}, timeout=9.5)
-    site.wait(job, "succeeded")
-    visit(page, f"{site.url}/?job={job.id}")
+    expect(state(page)).to_have_text("succeeded, exit 0")
     page.get_by_role("button", name="Edit and run…").click()
     expect(page.get_by_label("Command", exact=True)).to_have_value("echo 'a b'")
     expect(page.get_by_label("Time limit")).to_have_value("9.5")
     expect(page.get_by_label("Environment")).to_have_value("A=•••")
     page.get_by_role("button", name="Run job").click()
-    expect(page).not_to_have_url(re.compile(job.id))
-    again = site.storage.get(submitted(page))
-    assert (again.rerun_of, again.command, again.env) == (job.id, ["echo", "a b"], {"A": "1"})
+    expect(page).not_to_have_url(re.compile(again.id))
+    third = site.storage.get(submitted(page))
+    assert (third.rerun_of, third.command, third.env) == (again.id, ["echo", "a b"], {"A": "1"})
 
 
 def test_cancel_and_delete_ask_for_confirmation_once(site: Site, page: Page, gate: Path) -> None:
@@ -410,12 +406,12 @@ def test_the_interval_can_be_chosen_and_off_means_off(site: Site, page: Page, ga
     wait_until(lambda: site.listed() > before)
 
 
+@pytest.mark.usefixtures("unreachable_api")  # so the server brings the log
 def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, gate: Path) -> None:
     job = site.submit(f"echo once; {waiting(gate)}")
-    page.route(f"{site.api}/**", lambda route: route.abort())  # the server brings the log
     visit(page, f"{site.url}/?job={job.id}")
     choose_interval(page, "1 s")
-    expect(log_of(page)).to_have_text("once")  # requests are aborted only while Playwright waits
+    expect(log_of(page)).to_have_text("once")
     unchanged = re.escape(f"GET /jobs/{job.id}/logs") + '" 304'
     asked = site.processes.text
     wait_until(lambda: len(re.findall(unchanged, asked())) > 2, 120, lambda: asked()[-5_000:])
@@ -423,11 +419,10 @@ def test_an_unchanged_list_and_log_are_not_sent_again(site: Site, page: Page, ga
     expect(log_of(page)).to_have_text("once")
 
 
-def test_visitors_share_the_apis_responses(site: Site, context: BrowserContext) -> None:
-    for _ in range(2):
-        page = context.new_page()
-        visit(page, site.url)
-        choose_interval(page, "1 s")
+def test_visitors_share_the_apis_responses(site: Site, page: Page, new_page: Page) -> None:
+    for tab in (page, new_page):
+        visit(tab, site.url)
+        choose_interval(tab, "1 s")
     wait_until(lambda: site.listed() > 12, 120)
     tickets = re.findall(r'"POST /ticket" 201', site.processes.text())
     assert 1 <= len(tickets) <= 4  # at worst one for each page, and again when the period ends
@@ -452,8 +447,8 @@ def test_a_line_appears_within_300_ms_of_being_printed(site: Site, page: Page, g
     assert statistics.median(delays) < 300
 
 
+@pytest.mark.usefixtures("unreachable_api")
 def test_without_the_stream_refreshes_update_the_log(site: Site, page: Page, gate: Path) -> None:
-    page.route(f"{site.api}/**", lambda route: route.abort())  # out of the browser's reach
     job = site.python(counting(gate))
     visit(page, f"{site.url}/?job={job.id}")
     expect(state(page)).to_have_text("updates every 5 s")
@@ -494,9 +489,9 @@ def test_stream_and_refreshes_neither_lose_nor_repeat_lines(
     assert lines == list(range(len(lines)))
 
 
-def test_two_tabs_show_two_jobs(site: Site, context: BrowserContext, gate: Path) -> None:
+def test_two_tabs_show_two_jobs(site: Site, page: Page, new_page: Page, gate: Path) -> None:
     jobs = [site.submit(f"echo I am {n}; {waiting(gate)}", f"tab {n}") for n in (1, 2)]
-    pages = [context.new_page(), context.new_page()]
+    pages = [page, new_page]
     for page, job in zip(pages, jobs, strict=True):
         visit(page, f"{site.url}/?job={job.id}")
     for n, page in enumerate(pages, 1):
@@ -605,15 +600,6 @@ def test_find_wrap_times_follow_and_download_work(site: Site, page: Page, gate: 
     assert Path(download.value.path()).read_text().startswith("x" * 3000 + "\n0\n1\n")
 
 
-def test_the_last_1000_of_many_lines_are_loaded_first(site: Site, page: Page) -> None:
-    job = site.submit("seq 48112")
-    site.wait(job, "succeeded")
-    visit(page, f"{site.url}/?job={job.id}")
-    expect(log_of(page).locator("div").last).to_have_text("48112")
-    expect(log_of(page).locator("div").first).to_have_text("47113")
-    expect(page.get_by_text(re.compile("lines 48,0...48,112 of 48,112"))).to_be_visible()
-
-
 # --- At a glance ----------------------------------------------------------------------------------
 
 
@@ -630,12 +616,17 @@ def test_usual_durations_and_the_load_of_the_workers_are_shown(site: Site, page:
 # --- The log --------------------------------------------------------------------------------------
 
 
-def test_scrolling_up_loads_earlier_lines_with_their_numbers(site: Site, page: Page) -> None:
+def test_the_last_1000_lines_are_loaded_first_and_scrolling_up_loads_earlier_ones(
+    site: Site, page: Page
+) -> None:
     job = site.submit("seq 120000", "long")
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     log = log_of(page)
     first = log.locator(".line").first
+    expect(log.locator("div").last).to_have_text("120000")
+    expect(log.locator("div").first).to_have_text("119001")
+    expect(page.get_by_text(re.compile("lines 119,9...120,000 of 120,000"))).to_be_visible()
     expect(first).to_have_attribute("data-line", "119001")
     log.evaluate("log => { log.scrollTop = 100 }")
     expect(first).to_have_attribute("data-line", re.compile("11[5-8]..."))
@@ -731,8 +722,8 @@ def test_a_log_that_is_being_loaded_is_not_requested_again(site: Site, page: Pag
     job = site.submit("echo once", "slow to come")
     site.wait(job, "succeeded")
     held: list[Route] = []
-    page.route(f"{site.api}/jobs/{job.id}/logs?**", lambda route: held.append(route))
     visit(page, site.url)
+    page.route(f"{site.api}/jobs/{job.id}/logs?**", lambda route: held.append(route))
     choose_interval(page, "1 s")
 
     def refresh() -> None:
@@ -824,20 +815,11 @@ def test_a_trimmed_log_shows_how_much_was_deleted(site: Site, page: Page) -> Non
     expect(page.get_by_text("The first 4.0 MiB of this log were deleted")).to_be_visible()
 
 
-def test_details_are_a_table_and_values_are_shown_on_request(site: Site, page: Page) -> None:
-    job = site.submit("true", "with a secret", env={"KEY": "hidden value"})
-    site.wait(job, "succeeded")
-    visit(page, f"{site.url}/?job={job.id}")
-    page.get_by_role("button", name="Details").click()
-    expect(page.get_by_role("row", name="Exit code 0")).to_be_visible()
-    assert "hidden value" not in page.content()
-    page.get_by_role("row", name="KEY").get_by_role("button").click()
-    expect(page.get_by_role("row", name="KEY")).to_contain_text("hidden value")
-
-
-def test_a_long_command_expands_on_click_and_settings_are_kept(site: Site, page: Page) -> None:
+def test_details_are_a_table_and_a_long_command_expands_and_settings_are_kept(
+    site: Site, page: Page
+) -> None:
     command = "echo start\n" + "\n".join(f"echo {n}" for n in range(40))
-    job = site.submit(command, "long command")
+    job = site.submit(command, "long command", env={"KEY": "hidden value"})
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     shown = page.get_by_role("button", name="Show the whole command")
@@ -845,6 +827,11 @@ def test_a_long_command_expands_on_click_and_settings_are_kept(site: Site, page:
     shown.click()
     high = shown.bounding_box()
     assert low and high and low["height"] < 40 < 100 < high["height"]
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("row", name="Exit code 0")).to_be_visible()
+    assert "hidden value" not in page.content()
+    page.get_by_role("row", name="KEY").get_by_role("button").click()
+    expect(page.get_by_role("row", name="KEY")).to_contain_text("hidden value")
     page.get_by_label("Wrap").uncheck()
     page.get_by_label("Times").select_option("Time of day")
     visit(page, f"{site.url}/?job={job.id}")
@@ -956,7 +943,7 @@ def test_the_log_fits_100_columns_and_the_page_does_not_scroll(site: Site, page:
 
 
 def test_an_upgraded_page_never_mixes_old_and_new_modules(
-    site: Site, tmp_path: Path, context: BrowserContext
+    site: Site, tmp_path: Path, page: Page
 ) -> None:
     """The browser caches files for days if they were last changed long ago."""
     home = tmp_path / "home"
@@ -975,11 +962,10 @@ def test_an_upgraded_page_never_mixes_old_and_new_modules(
     with site.serve_dashboard(home) as url:
         for version in (1, 2):
             release(version)
-            page = context.new_page()
             visit(page, url)
             page.wait_for_function("globalThis.versions?.length === 3")
             assert page.evaluate("versions") == [version] * 3
-            page.close()
+            page.goto("about:blank")  # or the next visit would be a reload
 
 
 def test_a_second_visit_loads_no_file_of_the_page_again(site: Site, page: Page) -> None:

@@ -1,4 +1,6 @@
-"""A new option of jobs, added to a copy of the code as .github/CONTRIBUTING.md says."""
+"""A new option of jobs, added to a copy of the code as .github/CONTRIBUTING.md says.
+
+All tests share the copy and its API, so each finds its own jobs by their name or ID."""
 
 from __future__ import annotations
 
@@ -9,15 +11,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import requests
-from browser import launch
-from conftest import ROOT, Processes, free_port, wait_until
-from playwright.sync_api import Page, Playwright, expect
+from conftest import ROOT, Processes, clean_environment, end_jobs, free_port, wait_until
+from page_site import second_page
+from playwright.sync_api import Page, expect
 
+from tailboard.folder.folder_store import FolderStore
 from tailboard.page.forms import FORM_FIELDS
 
 GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
@@ -50,8 +54,8 @@ def copy_code(home: Path) -> Path:
     home.mkdir()
     for name in ("api.py", "storage.py", "worker.py", "dashboard.py"):
         shutil.copy(ROOT / name, home)
-    skipped = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tailboard", home / "tailboard", ignore=skipped)
+    unfinished = shutil.ignore_patterns("*.pyc.*")  # other processes may be compiling
+    shutil.copytree(ROOT / "tailboard", home / "tailboard", ignore=unfinished)
     shutil.copytree(ROOT / "static", home / "static")
     shutil.copytree(ROOT / ".streamlit", home / ".streamlit")
     return home
@@ -66,10 +70,11 @@ def insert(home: Path, name: str, lines: str) -> None:
 
 
 class Copy(NamedTuple):
-    """The copy of the code, and the address of its API."""
+    """The copy of the code, and the address and the jobs folder of its API."""
 
     home: Path
     url: str
+    folder: Path
     processes: Processes
 
     def ask(self, method: str, path: str, expect: int, body: Any = None) -> Any:
@@ -81,6 +86,23 @@ class Copy(NamedTuple):
         """The log of a job that succeeds, once it has ended."""
         wait_until(lambda: self.ask("GET", f"/jobs/{job_id}", 200)["status"] == "succeeded")
         return requests.get(f"{self.url}/jobs/{job_id}/logs", timeout=30).text
+
+    @contextmanager
+    def serve_page(self) -> Iterator[str]:
+        """Serves the page at the address that other tests use after each other; yields its URL."""
+        url = second_page()
+        port = f"--server.port={url.rpartition(':')[2]}"
+        served = self.processes.serve(
+            f"{url}/_stcore/health",
+            *(sys.executable, "-m", "streamlit", "run", "dashboard.py", port),
+            home=self.home,
+            TAILBOARD_API=self.url,
+        )
+        try:
+            yield url
+        finally:
+            served.kill()
+            served.wait()
 
     def run(self, *command: str, text: str = "") -> str:
         done = subprocess.run(
@@ -96,47 +118,45 @@ class Copy(NamedTuple):
         return done.stdout
 
 
-@pytest.fixture
-def copy(tmp_path: Path, processes: Processes) -> Copy:
-    home = copy_code(tmp_path / "copy")
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    base = tmp_path_factory.mktemp("new_option")
+    home, folder = copy_code(base / "copy"), base / "jobs"
     for name in NEXT_LINES:
         insert(home, name, lines_of_guide(name))
+    processes = Processes(base / "output.txt", clean_environment(folder))
     url = f"http://127.0.0.1:{free_port()}"
     bind = url.removeprefix("http://")
-    processes.serve(f"{url}/healthz", sys.executable, "api.py", home=home, TAILBOARD_BIND=bind)
-    return Copy(home, url, processes)
+    try:
+        processes.serve(f"{url}/healthz", sys.executable, "api.py", home=home, TAILBOARD_BIND=bind)
+        yield Copy(home, url, folder, processes)
+    finally:
+        processes.end()
+        end_jobs(FolderStore(folder))
 
 
-@pytest.fixture
-def page(playwright: Playwright) -> Iterator[Page]:
-    """A tab of a browser that has nothing of other tests."""
-    browser = launch(playwright)
-    yield browser.new_page()
-    browser.close()
-
-
-def record_of(folder: Path, job_id: str) -> dict[str, Any]:
-    (path,) = folder.glob(f"queued/*/{job_id}/job.json")
+def record_of(copy: Copy, job_id: str) -> dict[str, Any]:
+    (path,) = copy.folder.glob(f"queued/*/{job_id}/job.json")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
 
 
-def test_a_new_option_is_accepted_stored_and_shown(copy: Copy, folder: Path) -> None:
-    job = copy.ask("POST", "/jobs", 201, {"command": "true", "nice": 7})
-    assert record_of(folder, job["id"])["nice"] == 7
+def test_a_new_option_is_accepted_stored_and_shown(copy: Copy) -> None:
+    job = copy.ask("POST", "/jobs", 201, {"command": "true", "nice": 7, "name": "listed"})
+    assert record_of(copy, job["id"])["nice"] == 7
     assert copy.ask("GET", f"/jobs/{job['id']}", 200)["nice"] == 7
-    assert [each["nice"] for each in copy.ask("GET", "/jobs", 200)["jobs"]] == [7]
+    assert [each["nice"] for each in copy.ask("GET", "/jobs?q=listed", 200)["jobs"]] == [7]
     again = copy.ask("POST", f"/jobs/{job['id']}/rerun", 201)
-    assert record_of(folder, again["id"])["nice"] == 7
+    assert record_of(copy, again["id"])["nice"] == 7
     other = copy.ask("POST", "/jobs", 201, {"command": "true"})
     assert copy.ask("GET", f"/jobs/{other['id']}", 200)["nice"] == 0
 
 
-def test_a_new_option_can_be_saved(copy: Copy, folder: Path) -> None:
+def test_a_new_option_can_be_saved(copy: Copy) -> None:
     copy.ask("PUT", "/saved/quiet", 201, {"command": "true", "nice": 9})
     assert copy.ask("GET", "/saved/quiet", 200)["nice"] == 9
     job = copy.ask("POST", "/saved/quiet/run", 201, {})
-    assert record_of(folder, job["id"])["nice"] == 9
+    assert record_of(copy, job["id"])["nice"] == 9
 
 
 def test_an_invalid_value_of_a_new_option_is_refused(copy: Copy) -> None:
@@ -153,9 +173,9 @@ def test_a_new_option_is_documented(copy: Copy) -> None:
     assert (asked["minimum"], asked["maximum"]) == (0, 19)
 
 
-def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy, folder: Path) -> None:
+def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy) -> None:
     job_id = copy.run("-m", "flask", "submit", "--nice", "3", "true").strip()
-    assert record_of(folder, job_id)["nice"] == 3
+    assert record_of(copy, job_id)["nice"] == 3
     job = copy.ask("GET", f"/jobs/{job_id}", 200)
     form = json.loads(copy.run("-c", READ_FORM, text=json.dumps(job)))
     assert form["values"]["nice"] == "3"
@@ -164,30 +184,27 @@ def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy, folder: Pat
 
 
 def test_a_new_option_takes_effect(copy: Copy) -> None:
-    copy.processes.start(sys.executable, "worker.py", "--slots=2", home=copy.home)
+    served = ("--slots=2", "--queues=served")  # and not the jobs of other tests
+    copy.processes.start(sys.executable, "worker.py", *served, home=copy.home)
     for nice in (0, 3):
-        job = copy.ask("POST", "/jobs", 201, {"command": "nice", "nice": nice})
+        wanted = {"command": "nice", "nice": nice, "queue": "served"}
+        job = copy.ask("POST", "/jobs", 201, wanted)
         assert int(copy.log_to_end(job["id"])) == min(os.nice(0) + nice, 19)
 
 
 def test_the_page_has_a_new_option_in_its_form_and_in_the_details(copy: Copy, page: Page) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    port = f"--server.port={url.rpartition(':')[2]}"
-    copy.processes.serve(
-        f"{url}/_stcore/health",
-        *(sys.executable, "-m", "streamlit", "run", "dashboard.py", port),
-        home=copy.home,
-        TAILBOARD_API=copy.url,
-    )
-    page.goto(url)
-    page.get_by_role("button", name="+ Run").click()
-    page.get_by_label("Command", exact=True).fill("true")
-    page.get_by_text("More", exact=True).click()
-    page.get_by_label("Nice", exact=True).fill("5")
-    page.get_by_role("button", name="Run job").click()
-    page.get_by_role("button", name="Details").click()
-    expect(page.get_by_role("row", name="Nice")).to_have_text("Nice5")
-    assert [job["nice"] for job in copy.ask("GET", "/jobs", 200)["jobs"]] == [5]
+    with copy.serve_page() as url:
+        page.goto(url)
+        page.get_by_role("button", name="+ Run").click()
+        page.get_by_label("Command", exact=True).fill("true")
+        page.get_by_role("textbox", name="Name", exact=True).fill("from the form")
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Nice", exact=True).fill("5")
+        page.get_by_role("button", name="Run job").click()
+        page.get_by_role("button", name="Details").click()
+        expect(page.get_by_role("row", name="Nice")).to_have_text("Nice5")
+        found = copy.ask("GET", "/jobs?q=from+the+form", 200)["jobs"]
+        assert [job["nice"] for job in found] == [5]
 
 
 @pytest.mark.parametrize(

@@ -232,16 +232,18 @@ def test_a_page_is_live_wherever_it_is_served(site: Site, page: Page, gate: Path
 # --- The footer of a log --------------------------------------------------------------------------
 
 
-def numbers(page: Page) -> list[str | None]:
+def numbers(page: Page) -> list[str]:
     """The numbers of the lines shown."""
-    lines = log_of(page).locator(".line").all()
-    return [line.get_attribute("data-line") for line in lines]
+    shown = log_of(page).locator(".line")
+    found: list[str] = shown.evaluate_all("lines => lines.map((line) => line.dataset.line)")
+    return found
 
 
 def footer(page: Page) -> Locator:
     return page.locator(".size")
 
 
+@pytest.mark.usefixtures("unreachable_api")
 @pytest.mark.parametrize("times", [False, True])
 def test_lines_from_refreshes_are_counted_once(
     site: Site, page: Page, gate: Path, tmp_path: Path, times: bool
@@ -250,7 +252,6 @@ def test_lines_from_refreshes_are_counted_once(
     job = site.submit(
         f"seq 3; printf unfin; {waiting(more)}; echo ished; seq 20; {waiting(gate)}; echo last"
     )
-    page.route(f"{site.api}/**", lambda route: route.abort())  # unreachable for the browser
     visit(page, f"{site.url}/?job={job.id}")
     if times:
         page.get_by_label("Times").select_option("Time of day")
@@ -278,10 +279,10 @@ def test_a_line_that_the_stream_completes_is_counted_once(
     assert numbers(page) == [str(n) for n in range(1, 25)]
 
 
+@pytest.mark.usefixtures("unreachable_api")
 def test_the_last_lines_of_a_long_log_are_numbered(site: Site, page: Page) -> None:
     job = site.submit("seq 3000")
     site.wait(job, "succeeded")
-    page.route(f"{site.api}/**", lambda route: route.abort())
     visit(page, f"{site.url}/?job={job.id}")
     expect(footer(page)).to_have_text(re.compile("3,000 of 3,000$"))
     assert numbers(page)[-1] == "3000"

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
-from conftest import ROOT, TOKEN, free_port, wait_until
+from conftest import ROOT, free_port, wait_until
 from page_site import (
-    ANNAS_TOKEN,
     Site,
     check_with_axe,
     choose_interval,
@@ -222,27 +220,6 @@ def collect_into(received: list[bytes]) -> Callable[[str | bytes], None]:
     return lambda message: received.append(
         message if isinstance(message, bytes) else message.encode()
     )
-
-
-def test_rows_show_who_started_a_job_and_mine_filters_them(locked_site: Site, page: Page) -> None:
-    for token, name in ((ANNAS_TOKEN, "job of anna"), (TOKEN, "job of nobody")):
-        requests.post(
-            f"{locked_site.api}/jobs",
-            json={"command": "true", "name": name},
-            headers={"Authorization": f"Bearer {token}"},
-        ).raise_for_status()
-    page.goto(locked_site.url)
-    page.get_by_label("Token").fill(ANNAS_TOKEN)
-    page.get_by_label("Token").press("Enter")
-    expect(row(page, "job of nobody")).to_be_visible()
-    expect(row(page, "job of anna").locator(".initials")).to_have_text("AN")
-    expect(row(page, "job of nobody").locator(".initials")).to_have_count(0)
-    status_filter(page, "mine").click()
-    expect(page).to_have_url(re.compile("by=anna"))
-    expect(row(page, "job of nobody")).to_have_count(0)
-    expect(row(page, "job of anna")).to_be_visible()
-    status_filter(page, "mine").click()
-    expect(row(page, "job of nobody")).to_be_visible()
 
 
 def test_the_same_lines_of_many_jobs_are_folded_and_opened_with_find(

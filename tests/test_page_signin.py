@@ -228,6 +228,28 @@ def test_from_another_machine_the_page_does_nothing_without_a_token(
     expect(page.get_by_role("button", name="Notify me")).to_be_hidden()  # plain http
 
 
+def test_rows_show_who_started_a_job_and_mine_filters_them(locked_site: Site, page: Page) -> None:
+    for token, name in ((ANNAS_TOKEN, "job of anna"), (TOKEN, "job of nobody")):
+        requests.post(
+            f"{locked_site.api}/jobs",
+            json={"command": "true", "name": name},
+            headers={"Authorization": f"Bearer {token}"},
+        ).raise_for_status()
+    page.goto(locked_site.url)
+    token_field(page).fill(ANNAS_TOKEN)
+    token_field(page).press("Enter")
+    expect(row(page, "job of nobody")).to_be_visible()
+    expect(row(page, "job of anna").locator(".initials")).to_have_text("AN")
+    expect(row(page, "job of nobody").locator(".initials")).to_have_count(0)
+    mine = page.get_by_role("navigation", name="Status").get_by_role("link", name="mine")
+    mine.click()
+    expect(page).to_have_url(re.compile("by=anna"))
+    expect(row(page, "job of nobody")).to_have_count(0)
+    expect(row(page, "job of anna")).to_be_visible()
+    mine.click()
+    expect(row(page, "job of nobody")).to_be_visible()
+
+
 # --- Without a browser ----------------------------------------------------------------------------
 
 

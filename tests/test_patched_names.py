@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from conftest import ROOT
@@ -25,7 +26,9 @@ def module_of(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts)
 
 
-SOURCES = {module_of(file): ast.parse(file.read_text()) for file in OURS}
+@cache  # not at import: each process of the tests imports this file, and one runs these tests
+def sources() -> dict[str, ast.Module]:
+    return {module_of(file): ast.parse(file.read_text()) for file in OURS}
 
 
 def imports(tree: ast.Module) -> dict[str, str]:
@@ -35,7 +38,7 @@ def imports(tree: ast.Module) -> dict[str, str]:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             found |= {each.asname or each.name: package + each.name for each in node.names}
-    return {name: module for name, module in found.items() if module in SOURCES}
+    return {name: module for name, module in found.items() if module in sources()}
 
 
 def changed_names(file: Path) -> Iterator[tuple[str, str]]:
@@ -57,15 +60,17 @@ def changed_names(file: Path) -> Iterator[tuple[str, str]]:
                 yield modules[home], node.attr
 
 
-CHANGED = {each for file in TESTS for each in changed_names(file)}
+@cache
+def changed() -> set[tuple[str, str]]:
+    return {each for file in TESTS for each in changed_names(file)}
 
 
 def test_each_constant_that_a_test_changes_exists() -> None:
-    assert len(CHANGED) > 30
-    for module, name in sorted(CHANGED):
+    assert len(changed()) > 30
+    for module, name in sorted(changed()):
         targets = [
             ast.unparse(target)
-            for node in SOURCES[module].body
+            for node in sources()[module].body
             if isinstance(node, (ast.Assign, ast.AnnAssign))
             for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         ]
@@ -73,8 +78,8 @@ def test_each_constant_that_a_test_changes_exists() -> None:
 
 
 def test_no_module_has_a_copy_of_a_constant_that_a_test_changes() -> None:
-    for module, tree in SOURCES.items():
+    for module, tree in sources().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
-                copied = [each.name for each in node.names if (node.module, each.name) in CHANGED]
+                copied = [each.name for each in node.names if (node.module, each.name) in changed()]
                 assert not copied, f"{module} must read {node.module}.{copied[0]} by its module"

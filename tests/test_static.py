@@ -131,7 +131,7 @@ MOUNT_OLD_AFTER_NEW = """async (script) => {
     for (const [revision, asks] of [[2, true], [1, false]]) {
         const texts = { message: "", wrong: "", rejected: "", keep: null };
         const data = { revision, number: revision, asks, can_sign_in: true, ...texts };
-        mount({ parentElement, data, setTriggerValue() {} });
+        mount({ parentElement, data: [data], setTriggerValue() {} });
     }
     return parentElement.querySelector(".sign-in").hidden;
 }"""

@@ -362,6 +362,39 @@ def test_a_worker_started_by_a_job_survives_its_cancel(
         all_end(info.pid)
 
 
+def test_a_queued_job_does_not_wake_a_worker_without_a_free_slot(
+    storage: FolderStore, gate: Gate
+) -> None:
+    """It needed most of a processor while a job waited for its slot."""
+    info = WorkerInfo("w", socket.gethostname(), os.getpid(), 1, [])
+    worker = Worker(storage, Settings(), True, "leave", info)
+    if worker.queue_fd is None:
+        pytest.skip("without inotify, the queues are polled")
+
+    def is_woken() -> bool:
+        worker.pause()
+        return worker.queue_fd in [key.fd for key, _ in worker.selector.select(0)]
+
+    storage.submit(Job(command=gate.wait))
+    assert is_woken()
+    worker.claim()
+    waiting = storage.submit(Job(command="true"))
+    assert not is_woken()
+    gate.open()
+
+    def is_over() -> bool:
+        worker.pause()
+        worker.supervisor.reap()
+        worker.supervisor.supervise_all()
+        worker.claim()
+        worker.supervisor.record_ends()
+        return storage.get(waiting.id).status is Status.SUCCEEDED
+
+    wait_until(is_over)
+    storage.submit(Job(command="true"))
+    assert is_woken()
+
+
 def test_jobs_that_are_stopped_together_share_a_scan_of_all_processes(
     storage: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
