@@ -1132,6 +1132,28 @@ def test_many_jobs_that_wait_for_one_are_woken_in_steps(team: Team) -> None:
     assert [each.id for each in store.take(spool, 9, [])[0]] == [other.id]
 
 
+def test_a_job_that_can_never_start_is_cancelled_at_once(team: Team, machine: RedisMachine) -> None:
+    """Even if no slot is free, the limit of its queue is reached, or its queue is paused."""
+    store = team.store
+    store.limits.set("deploy", 1)
+    store.pauses.pause("paused", None, None)
+    parent = team.submit("true")
+    queues = ("default", "deploy", "paused")
+    waiting = [team.submit("true", queue=queue, after=[parent.id]) for queue in queues]
+    waiting.append(team.submit("true", after=[waiting[0].id]))
+    ended = team.submit("true", after=[waiting[-1].id], after_status="ended")
+    team.submit("true", queue="deploy")
+    with claim(machine) as held, claim(machine) as running:
+        assert held.job.id == parent.id and running.job.queue == "deploy"
+        held.finish(Outcome(Status.FAILED, 1))
+        held.release()
+        machine.sync()
+        store.beat("another-1", [])
+        reasons = [store.get(job.id).reason for job in waiting]
+        assert reasons == [f"{parent.id} failed"] * 3 + [f"{waiting[0].id} was cancelled"]
+        assert store.status(ended.id) is Status.QUEUED
+
+
 def test_a_drain_waits_for_a_job_that_another_machine_holds_up(team: Team, gate: Gate) -> None:
     first = team.submit(f"echo started; {gate.wait}", queue="one")
     last = team.submit("true", queue="two", after=[first.id])

@@ -68,7 +68,7 @@ class RedisMachines(RedisStore):
     ) -> MachineOrders:
         instance = instance or Instance("")
         shown = json.dumps([encode_worker(worker) for worker in workers])
-        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known)
+        rest = (instance.name, instance.since, ended, INSTANCE_SILENCE, *instance.known, utc())
         epoch, *answer = self.link.run("beat", spool, shown, os.urandom(8).hex(), *rest)
         if epoch is None:
             raise SpoolInUse(answer[0].decode(errors="replace"), parse_count(answer[1]))

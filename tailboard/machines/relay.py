@@ -350,7 +350,7 @@ class Relay:
             groups.setdefault(tuple(worker.queues), []).append(worker)
         known = {worker.name for worker in self.serving}
         for queues, workers in groups.items():
-            served = ServedQueues(queues)
+            served = served_by(queues)
             names = {worker.name for worker in workers}
             busy = sum(
                 sent.worker in names or (sent.worker not in known and sent.queue in served)
@@ -494,3 +494,10 @@ class Relay:
         with self.spool.retention(self.store.now()) as retention:
             keep_days, keep_bytes = self.settings.keep_days, self.settings.keep_bytes
             yield from self.store.prune(retention, keep_days, keep_bytes)
+
+
+def served_by(queues: Sequence[str]) -> ServedQueues:
+    """The queues that a worker of this spool serves; all of them if its record is damaged."""
+    with suppress(ValueError):
+        return ServedQueues(queues)
+    return ServedQueues()

@@ -1,7 +1,7 @@
--- Records that a machine is alive, and returns its orders. A machine reports once a second. If none
--- has reported for a while, that time does not count as silence of the other machines. If Redis has
--- the epoch that the relay saw but a lower report number, Redis has returned to an older state, and
--- a new epoch begins.
+-- Records that a machine is alive, cancels jobs that can never start, and returns the machine's
+-- orders. A machine reports once a second. If none has reported for a while, that time does not
+-- count as silence of the other machines. If Redis has the epoch that the relay saw but a lower
+-- report number, Redis has returned to an older state, and a new epoch begins.
 --
 -- KEYS[1]  prefix of all keys
 -- ARGV[1]  spool of the machine
@@ -15,6 +15,7 @@
 -- ARGV[8]  epoch that this instance saw last ('': none)
 -- ARGV[9]  number of this spool's last report in that epoch
 -- ARGV[10]  longest time for restoring, in seconds
+-- ARGV[11]  the time, as in a journal
 --
 -- Returns a list:
 --   the epoch
@@ -29,7 +30,8 @@
 -- If another instance, which began no later, has reported recently, it changes nothing and returns
 -- {false, that instance, the number of its last report}.
 
-local spool, shown, epoch, instance, since, ended, silence, seen, known, period = unpack(ARGV)
+local spool, shown, epoch, instance, since, ended, silence = unpack(ARGV)
+local seen, known, period, present = unpack(ARGV, 8)
 local stored = redis.call('HGET', P..'instances', spool) or ''
 local is_older = false
 local other, beats, began, at = string.match(stored, '^(%S+) (%d+) (%S+) (%S+)$')
@@ -63,6 +65,7 @@ if is_older then
     redis.call('ZADD', P..'restoring', now, name)
   end
 end
+cancel_hopeless(present)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)
 return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused'),

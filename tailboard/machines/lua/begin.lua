@@ -35,6 +35,8 @@
 --                    a sorted set of the jobs in waiting:Q that wait until no job with the key runs
 --   keyed:KEY        a sorted set of the queued and running jobs with the key
 --   replacing        a hash: for each key the last job that replaces older jobs with the key
+--   hopeless         a sorted set of queued jobs that wait for one that has not succeeded; `beat`
+--                    cancels them, even if no machine has a free slot
 --   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
 --                    wakes the rest
 --   limits           a hash: the limits of queues, each as in the file queues/QUEUE.json
@@ -164,9 +166,10 @@ end
 local function wake_waiters(id)
   local waiters = P..'waiters:'..id
   local found = try('ZRANGE', waiters, 0, WOKEN_AT_ONCE - 1) or {}
+  local has_failed = #found > 0 and fields(id, 'status')[1] ~= 'succeeded'
   for _, waiter in ipairs(found) do
     redis.call('ZREM', waiters, waiter)
-    unpark(waiter)
+    if unpark(waiter) and has_failed then redis.call('ZADD', P..'hopeless', 0, waiter) end
   end
   return #found == WOKEN_AT_ONCE
 end
@@ -368,6 +371,18 @@ local function look_at_parents(id)
     end
   end
   return open
+end
+
+-- Cancels queued jobs that can never start. `at`: the time, as in a journal.
+local function cancel_hopeless(at)
+  for _ = 1, SEEN_AT_ONCE do
+    local id = redis.call('ZRANGE', P..'hopeless', 0, 0)[1]
+    if not id then return end
+    redis.call('ZREM', P..'hopeless', id)
+    local s = fields(id, 'status', 'token')
+    local _, failure = look_at_parents(id)
+    if failure and s[1] == 'queued' and not spool_of(s[2]) then cancel_queued(id, failure, at) end
+  end
 end
 
 -- Sets aside a queued job until one of these jobs has ended.
