@@ -65,6 +65,7 @@ if is_older then
     redis.call('ZADD', P..'restoring', now, name)
   end
 end
+wake_more()
 cancel_hopeless(present)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)

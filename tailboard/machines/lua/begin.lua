@@ -38,7 +38,7 @@
 --   hopeless         a sorted set of queued jobs that wait for one that has not succeeded; `beat`
 --                    cancels them, even if no machine has a free slot
 --   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
---                    wakes the rest
+--                    and `beat` wake the rest
 --   limits           a hash: the limits of queues, each as in the file queues/QUEUE.json
 --   paused           a hash: the paused queues, each with its pause
 --   taken:SPOOL, runs:SPOOL
@@ -70,7 +70,7 @@
 -- A job that waits for others is in waiting:Q, so that `take` does not look at it each time. It is
 -- moved back to queue:Q if another job ends or is deleted, or if a job with its key no longer runs.
 -- Then `take` decides anew, so a job that was moved in vain does no harm. Nor does a damaged index,
--- because `take` looks at each waiting job once a minute.
+-- because `take` looks again at jobs that have waited for a minute.
 --
 -- If Redis is full (maxmemory), a script may still write if its first write frees or removes
 -- something. So jobs can be cancelled, end and be deleted, and machines can report, while a submit
@@ -80,7 +80,7 @@ local P = KEYS[1]
 
 -- Bounds of the work in one call: jobs that are woken, that `take` looks at, and at which it looks
 -- again without an event; and the seconds until it does so.
-local WOKEN_AT_ONCE, SEEN_AT_ONCE, RECHECKED_AT_ONCE, RECHECK_INTERVAL = 1000, 200, 20, 60
+local WOKEN_AT_ONCE, SEEN_AT_ONCE, RECHECKED_AT_ONCE, RECHECK_INTERVAL = 1000, 200, 5, 60
 
 -- Wakes the clients that wait for a change of this job ('': of the queues).
 local function announce(id, status)
@@ -176,6 +176,14 @@ end
 
 local function wake_all_waiters(id)
   if wake_waiters(id) then redis.call('ZADD', P..'waking', 0, id) end
+end
+
+-- Continues to wake jobs for which one call was not enough. Returns whether more may remain.
+local function wake_more()
+  local id = redis.call('ZRANGE', P..'waking', 0, 0)[1]
+  if not id then return false end
+  if not wake_waiters(id) then redis.call('ZREM', P..'waking', id) end
+  return redis.call('ZCARD', P..'waking') > 0
 end
 
 -- Wakes the first job of each queue that waits for a key. One is not enough: its queue may be

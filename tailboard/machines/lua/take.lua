@@ -146,9 +146,7 @@ for _, queue in ipairs(served_queues()) do
     move_due(P..'waiting:'..queue, queue, now, RECHECKED_AT_ONCE)
   end
 end
-for _, id in ipairs(redis.call('ZRANGE', P..'waking', 0, 0)) do
-  if wake_waiters(id) then next_due = 0 else redis.call('ZREM', P..'waking', id) end
-end
+if wake_more() then next_due = 0 end
 read_limits()
 local seen = 0
 while #ids < want do
