@@ -344,8 +344,16 @@ def shift_clock(page: Page, milliseconds: int) -> None:
 
 
 def choose_interval(page: Page, name: str) -> None:
-    page.get_by_role("button", name="More", exact=True).click()
-    page.get_by_role("radio", name=name, exact=True).check()
+    choice = page.get_by_role("radio", name=name, exact=True)
+
+    def is_open() -> bool:
+        """A page that has just been loaded may close its menu once more."""
+        if not choice.is_visible():
+            page.get_by_role("button", name="More", exact=True).click()
+        return choice.is_visible()
+
+    wait_until(is_open)
+    choice.check()
     page.keyboard.press("Escape")
 
 
