@@ -313,6 +313,7 @@ class Backlog:
         if not self._full and not self._waiting.jobs and not self._hopeless:
             self._unwatch_ends()
         self._full.clear()
+        self._hopeless.clear()  # the scan finds them again
         running = self._folders.names_in(f"{self._folders.root}/running")
         found: list[Entry] = []
         elsewhere: list[str] = list(running)  # IDs of unfinished jobs that are not in `found`
