@@ -25,6 +25,7 @@ QUEUES = [*LIMITS, "free"]
 KEYS = 20
 MACHINES = ("a", "b", "c")
 KILL_INTERVAL = 0.5  # seconds
+LONG = 500  # jobs
 NOTE = 'note() {{ echo "$JOB_ID $1 $(date +%s%N)" >>{notes}; }}; '
 
 
@@ -116,7 +117,8 @@ class Plan:
         allowed = LIMITS | {key: 1 for key in groups if key.startswith("key ")}
         for name, most in allowed.items():
             assert most_at_once(groups[name]) <= most, name
-        assert most_at_once(groups["free"]) > 1  # otherwise this would prove nothing
+        if len(runs) > LONG:  # a few short jobs may each end before the next one starts
+            assert most_at_once(groups["free"]) > 1
 
 
 def most_at_once(runs: list[Run]) -> int:
