@@ -34,7 +34,7 @@ class RunningJob(NamedTuple):
 
 
 class Parents(NamedTuple):
-    """What the jobs that a job waits for have come to."""
+    """The state of the jobs that a job waits for."""
 
     open: Sequence[str]  # IDs of those that have not ended
     failure: str | None  # why the job can never start: "ID failed"

@@ -159,7 +159,7 @@ class Backlog:
         self._busy: list[Entry] = []  # found locked when they were tried
         self._delayed = DelayedJobs()
         self._waiting = WaitingJobs()
-        self._hopeless: deque[tuple[Entry, str]] = deque()  # those that can never start, and why
+        self._unstartable: deque[tuple[Entry, str]] = deque()  # those that can never start, and why
         self.scanned_at = -SCAN_INTERVAL  # on the monotonic clock
         self._served = ServedQueues()
         self._paused: set[str] = set()  # queues, as last seen; nothing is claimed from them
@@ -259,9 +259,9 @@ class Backlog:
                 best = entries
         return heapq.heappop(best) if best else None
 
-    def pop_hopeless(self) -> tuple[Entry, str] | None:
+    def pop_unstartable(self) -> tuple[Entry, str] | None:
         """A job that can never start, and why; None if there is none."""
-        return self._hopeless.popleft() if self._hopeless else None
+        return self._unstartable.popleft() if self._unstartable else None
 
     # What happens to a job that cannot start now
 
@@ -277,7 +277,7 @@ class Backlog:
     def hold(self, entry: Entry, wait: Wait) -> None:
         """Offer a job again only when what it waits for may have happened."""
         if wait.failure is not None:
-            self._hopeless.append((entry, wait.failure))
+            self._unstartable.append((entry, wait.failure))
         elif wait.is_full:
             self._full.add(entry.queue)
             self._push(entry)
@@ -290,11 +290,11 @@ class Backlog:
 
     def next_due(self) -> float:
         """See `WorkerStore.next_due`, the contract."""
-        return time.monotonic() if self._hopeless else self._delayed.next_due()
+        return time.monotonic() if self._unstartable else self._delayed.next_due()
 
     def expects_more(self) -> bool:
         """See `WorkerStore.expects_more`, the contract."""
-        if self._full or self._hopeless:
+        if self._full or self._unstartable:
             return True
         queued = {
             job_id
@@ -310,10 +310,10 @@ class Backlog:
         self.scanned_at = time.monotonic()
         self._watch_folders()
         self._turns.refresh_limits(again=True)
-        if not self._full and not self._waiting.jobs and not self._hopeless:
+        if not self._full and not self._waiting.jobs and not self._unstartable:
             self._unwatch_ends()
         self._full.clear()
-        self._hopeless.clear()  # the scan finds them again
+        self._unstartable.clear()  # the scan finds them again
         running = self._folders.names_in(f"{self._folders.root}/running")
         found: list[Entry] = []
         elsewhere: list[str] = list(running)  # IDs of unfinished jobs that are not in `found`

@@ -72,7 +72,7 @@ log = logging.getLogger("storage")
 
 SECRET_BYTES = 32
 MOVE_PATIENCE = 5.0  # seconds after which a job that is being started is not made urgent
-HOPELESS_TIME = 0.05  # seconds for jobs that can never start, in a claim that finds no other
+UNSTARTABLE_TIME = 0.05  # seconds for jobs that can never start, in a claim that finds no other
 HASH_RE = re.compile("[0-9a-f]{64}")
 
 
@@ -215,7 +215,7 @@ class FolderStore(JobFolders):
 
     def claim(self, worker: str, host: str) -> Claim | None:
         self._backlog.refresh()
-        self._end_hopeless(0.0)  # one of them, however busy this worker is
+        self._end_unstartable(0.0)  # one of them, however busy this worker is
         while (entry := self._next_entry()) is not None:
             try:
                 claim = self.claim_job(entry, worker, host)
@@ -261,7 +261,7 @@ class FolderStore(JobFolders):
         next command."""
         entry = self._backlog.pop()
         if entry is None:
-            self._end_hopeless(HOPELESS_TIME)
+            self._end_unstartable(UNSTARTABLE_TIME)
             entry = self._backlog.pop()
         if entry is None and self._has_started_next:
             self._has_started_next = False
@@ -269,11 +269,11 @@ class FolderStore(JobFolders):
             entry = self._backlog.pop()
         return entry
 
-    def _end_hopeless(self, seconds: float) -> None:
+    def _end_unstartable(self, seconds: float) -> None:
         """Cancel one job that can never start, and others for so long. There may be thousands, each
         takes an fsync, and other jobs must not wait for them."""
         until = time.monotonic() + seconds
-        while (found := self._backlog.pop_hopeless()) is not None:
+        while (found := self._backlog.pop_unstartable()) is not None:
             entry, reason = found
             folder = f"{self.root}/queued/{entry.lane}/{entry.id}"
             with suppress(FileNotFoundError, JobError):
@@ -296,7 +296,7 @@ class FolderStore(JobFolders):
             return False
         if not self._hold_until_due(claim, entry, verdict):
             return False
-        if not self.decides_turns or not self._turns.concern(claim.job):
+        if not self.decides_turns or not self._turns.can_delay(claim.job):
             self._start_attempt(claim, verdict, worker, host)
             return True
         self._backlog.watch_ends()  # before the check, so that no end is missed

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -47,7 +48,7 @@ MAX_LISTINGS = 4_000  # folders whose names are remembered
 LIKE_A_DATE_RE = re.compile(r"[0-9]{8}(?:-[0-9]{6}-[0-9a-z]{8})?")
 
 
-class JobFolders:
+class JobFolders(ABC):
     """The folders of jobs below `root`. `errors` collects what cannot be read, by path below
     `root`."""
 
@@ -166,11 +167,11 @@ class JobFolders:
         host may judge the job."""
         return claimed in (None, host)
 
+    @abstractmethod
     def start_next(self, job: Job) -> str | None:
         """Submit the run that follows this job, which has succeeded, unless that was done before.
         Returns why no run follows although `job.then` names a command; OSError if it must be tried
         again."""
-        raise NotImplementedError
 
     def is_elsewhere(self, job_id: str) -> bool:
         """Is there a running or finished folder with this ID?"""

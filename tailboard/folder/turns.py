@@ -1,4 +1,4 @@
-"""Whose turn it is among the queued jobs of a folder: limits, keys, jobs that wait for others.
+"""Which queued job of a folder may start now: limits, keys, and jobs that wait for others.
 
 Nothing is stored for this but the jobs themselves and queues/QUEUE.json. A claimer decides by what
 the folder contains now, under a lock if another claim could change the answer, so a crash changes
@@ -31,7 +31,7 @@ REPLACING = (IfBusy.LATEST, IfBusy.REPLACE)
 
 
 class KnownJob(NamedTuple):
-    """What the record of a job says of its queue and its key. It never changes."""
+    """A job's queue, key and `if_busy`, from its record, which never changes."""
 
     queue: str
     key: str | None
@@ -39,7 +39,7 @@ class KnownJob(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Why it is not a job's turn."""
+    """Why a job cannot start now."""
 
     ids: Sequence[str] = ()  # of the jobs that it waits for
     key: str | None = None  # the key that one of them has
@@ -74,8 +74,8 @@ class Turns:
 
     # Whether a job may start
 
-    def concern(self, job: Job) -> bool:
-        """Can the job have to wait for its turn? All others start without the lock."""
+    def can_delay(self, job: Job) -> bool:
+        """Can a limit, a key or another job delay this one? If not, it starts without the lock."""
         return bool(job.after) or job.key is not None or job.queue in self.limits
 
     def wait_for_parents(self, job: Job) -> Wait | None:

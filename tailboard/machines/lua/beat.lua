@@ -66,7 +66,7 @@ if is_older then
   end
 end
 wake_more()
-cancel_hopeless(present)
+cancel_unstartable(present)
 local wishes = redis.call('HGETALL', P..'wishes:'..spool)
 local gone = redis.call('SMEMBERS', P..'gone:'..spool)
 return {redis.call('GET', P..'epoch'), wishes, gone, redis.call('HGETALL', P..'paused'),

@@ -35,7 +35,7 @@
 --                    a sorted set of the jobs in waiting:Q that wait until no job with the key runs
 --   keyed:KEY        a sorted set of the queued and running jobs with the key
 --   replacing        a hash: for each key the last job that replaces older jobs with the key
---   hopeless         a sorted set of queued jobs that wait for one that has not succeeded; `beat`
+--   unstartable      a sorted set of queued jobs that wait for one that has not succeeded; `beat`
 --                    cancels them, even if no machine has a free slot
 --   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
 --                    and `beat` wake the rest
@@ -169,7 +169,7 @@ local function wake_waiters(id)
   local has_failed = #found > 0 and fields(id, 'status')[1] ~= 'succeeded'
   for _, waiter in ipairs(found) do
     redis.call('ZREM', waiters, waiter)
-    if unpark(waiter) and has_failed then redis.call('ZADD', P..'hopeless', 0, waiter) end
+    if unpark(waiter) and has_failed then redis.call('ZADD', P..'unstartable', 0, waiter) end
   end
   return #found == WOKEN_AT_ONCE
 end
@@ -382,11 +382,11 @@ local function look_at_parents(id)
 end
 
 -- Cancels queued jobs that can never start. `at`: the time, as in a journal.
-local function cancel_hopeless(at)
+local function cancel_unstartable(at)
   for _ = 1, SEEN_AT_ONCE do
-    local id = redis.call('ZRANGE', P..'hopeless', 0, 0)[1]
+    local id = redis.call('ZRANGE', P..'unstartable', 0, 0)[1]
     if not id then return end
-    redis.call('ZREM', P..'hopeless', id)
+    redis.call('ZREM', P..'unstartable', id)
     local s = fields(id, 'status', 'token')
     local _, failure = look_at_parents(id)
     if failure and s[1] == 'queued' and not spool_of(s[2]) then cancel_queued(id, failure, at) end
