@@ -49,8 +49,9 @@ function isTyping(event) {
   return target.matches?.("input:not([type=checkbox], [type=radio]), textarea, select") ?? false;
 }
 
+/** Is the focus in a dialog or popover? One that has just closed keeps the focus for a frame. */
 function isInDialog(event) {
-  return event.composedPath().some((node) => node.matches?.("dialog, [popover]"));
+  return event.composedPath().some((node) => node.matches?.("dialog[open], :popover-open"));
 }
 
 /** Is any dialog or popover open, wherever the focus is? The browser closes it on Escape. */

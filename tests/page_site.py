@@ -343,6 +343,21 @@ def shift_clock(page: Page, milliseconds: int) -> None:
     page.evaluate("by => { const now = Date.now; Date.now = () => now() + by }", milliseconds)
 
 
+def open_palette(page: Page) -> Locator:
+    """Opens the palette; returns its field."""
+    field = page.get_by_role("combobox", name="Find a job")
+
+    def is_open() -> bool:
+        """A page that has just been loaded may close the palette once more."""
+        if not field.is_visible():
+            page.keyboard.press("Control+k")
+        return field.is_visible()
+
+    wait_until(is_open)
+    expect(field).to_be_focused()
+    return field
+
+
 def choose_interval(page: Page, name: str) -> None:
     choice = page.get_by_role("radio", name=name, exact=True)
 

@@ -15,6 +15,7 @@ from page_site import (
     check_with_axe,
     choose_interval,
     log_of,
+    open_palette,
     row,
     state,
     visit,
@@ -222,8 +223,7 @@ def test_a_first_visit_explains_the_page_and_starts_an_example(serve: Serve, pag
         expect(saved).to_be_visible()
         page.keyboard.press("Escape")
         expect(saved).to_be_hidden()
-        page.keyboard.press("Control+k")
-        page.get_by_role("combobox", name="Find a job").fill("last failure")
+        open_palette(page).fill("last failure")
         page.keyboard.press("Enter")
         expect(page.get_by_text("No job has failed.")).to_be_visible()
         button(home(page), "count to ten").click()

@@ -5,15 +5,8 @@ from __future__ import annotations
 import re
 
 import requests
-from page_site import Site, check_with_axe, log_of, row, submitted, visit
+from page_site import Site, check_with_axe, log_of, open_palette, row, submitted, visit
 from playwright.sync_api import Locator, Page, expect
-
-
-def open_palette(page: Page) -> Locator:
-    page.keyboard.press("Control+k")
-    field = page.get_by_role("combobox", name="Find a job")
-    expect(field).to_be_focused()
-    return field
 
 
 def options(page: Page) -> Locator:
