@@ -66,13 +66,14 @@ machines/ only if the storage is in Redis.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.job import Job
 from tailboard.logs import Log
+from tailboard.notices import NoticeRecord, Request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
@@ -297,6 +298,57 @@ class Sessions(Protocol):
         """End a session, durably. Does nothing if there is none."""
 
 
+class Notices(Protocol):
+    """What Tailboard has noticed about jobs; tailboard/notices.py explains requests, records and
+    the sender."""
+
+    def set_default(self, has_rules: bool) -> None:
+        """Store whether jobs that have no rules of their own have any: TAILBOARD_NOTIFY. If not,
+        no request is made for them when they end."""
+
+    def request(self, request: Request) -> None:
+        """Store a request, durably. It replaces one of the same kind for the same job."""
+
+    def requests(self, now: float) -> Sequence[Request]:
+        """The requests that are due at this time (seconds since 1970), earliest first, 1,000 at
+        most. Damaged ones are removed."""
+
+    def next_due(self) -> float:
+        """When the next request is due that is not yet, in seconds since 1970; infinity if there is
+        none. Known after `requests`."""
+
+    def done(self, request: Request) -> None:
+        """Remove a request, durably."""
+
+    def load(self, job_id: str) -> NoticeRecord:
+        """The record of a job; an empty one if there is none or it is damaged."""
+
+    def save(self, record: NoticeRecord) -> None:
+        """Store the record of a job, durably. Only the sender may do so."""
+
+    def recent(self, since: float, limit: int) -> Sequence[NoticeRecord]:
+        """The records that have changed after this time (seconds since 1970), `limit` at most, the
+        one that changed last first."""
+
+    def forget(self, job_id: str) -> None:
+        """Delete the record of a job, if there is one. Deleting a job does so, too."""
+
+    def lead(self) -> bool:
+        """Become the sender or remain it. Returns False if another process is the sender. To be
+        called every second; a sender that does not call it for LEAD_TIME seconds, or whose process
+        has died, may be succeeded by another."""
+
+    def resign(self) -> None:
+        """Stop being the sender."""
+
+    def targets(self) -> Mapping[str, str]:
+        """The URLs that rules can name, by name. ValueError, without a URL, if notify.json is
+        damaged or other users can read it."""
+
+    def set_target(self, name: str, url: str | None) -> None:
+        """Name a URL, durably; None removes the name. ValueError for a bad name or URL."""
+
+
 class SavedCommands(Protocol):
     """Saved commands by name, each with its schedule and its last jobs."""
 
@@ -377,6 +429,10 @@ class Store(Jobs, Logs, Workers, Health, Protocol):
     @property
     def limits(self) -> Limits:
         """The queues with a limit."""
+
+    @property
+    def notices(self) -> Notices:
+        """What was noticed about jobs, and to whom it is sent."""
 
     @property
     def saved(self) -> SavedCommands:

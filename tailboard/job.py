@@ -18,6 +18,7 @@ from tailboard.job_option import (
     unrecorded,
 )
 from tailboard.journal import Attempt
+from tailboard.notify_rules import RULES, Rule, is_rules, mask_rules
 from tailboard.status import Status
 from tailboard.values import (
     ID_RE,
@@ -204,6 +205,42 @@ class JobOptions:
         command_line=CommandLine(help="Start it before all jobs that are not urgent."),
         form=FormField(),
     )
+    notify: list[Rule] | None = option(
+        None,
+        kind="rules",
+        check=is_rules,
+        allowed=RULES,
+        meaning="Who is notified of which event; null: as TAILBOARD_NOTIFY says.",
+        command_line=CommandLine(
+            help="Whom to notify of what, such as failed,lost=ops; none: nobody (default: as "
+            "TAILBOARD_NOTIFY says).",
+            metavar="EVENTS=TO",
+        ),
+    )
+    warn_after: float | int | None = option(
+        None,
+        kind="seconds",
+        check=is_timeout,
+        allowed="a number of seconds above 0 and up to 1,000,000,000",
+        limits={"gt": 0, "le": 1e9},
+        meaning="Seconds after which a running job is late; null: if it takes longer than usual.",
+        command_line=CommandLine(
+            help="Seconds after which it is late (default: if it takes longer than usual).",
+            metavar="S",
+        ),
+    )
+    warn_waiting: float | int | None = option(
+        None,
+        kind="seconds",
+        check=is_timeout,
+        allowed="a number of seconds above 0 and up to 1,000,000,000",
+        limits={"gt": 0, "le": 1e9},
+        meaning="Seconds after which a queued job has waited too long; null: never.",
+        command_line=CommandLine(
+            help="Seconds after which it has been queued for too long (default: never).",
+            metavar="S",
+        ),
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -235,6 +272,8 @@ class Job(JobOptions):
     values: dict[str, str] = recorded(dict, check=is_env)
     # The saved command that starts once this job has succeeded:
     then: str | None = recorded(None, check=is_text)
+    # Its saved command has a ping URL, which this file must not contain:
+    pings: bool = recorded(False, check=is_bool, on_wire=False)
     cpu_seconds: float | int | None = unrecorded(None)
     max_rss_bytes: int | None = unrecorded(None)
     log_size: int = unrecorded(0)  # bytes
@@ -254,6 +293,7 @@ class Job(JobOptions):
         shown = {name: getattr(self, name) for name in WIRE}
         shown["not_before"] = self.retried_at or self.not_before
         shown["reason"] = self.whole_reason
+        shown["notify"] = mask_rules(self.notify)
         for name in SECONDS:
             shown[name] = plain_number(shown[name])
         if self.is_short:

@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 
 Check = Callable[[Any], bool]
 # The kind of a value. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
-Kind = Literal["command", "text", "folder", "variables", "count", "seconds", "choice", "flag"]
+Kind = Literal[
+    "command", "text", "folder", "variables", "count", "seconds", "choice", "flag", "rules"
+]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"
 

@@ -14,6 +14,7 @@ from tailboard.errors import TooManySaved
 from tailboard.job import SECONDS, Job, JobOptions
 from tailboard.job_option import Check, options_of, places_of, recorded, unrecorded
 from tailboard.key_template import check_template, fill_key, names_in
+from tailboard.notify_rules import mask_rules, mask_target
 from tailboard.values import is_bool, is_text, plain_number
 
 SAVED_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -80,6 +81,8 @@ class SavedCommand(JobOptions):
     paused: bool = recorded(False, check=is_bool)  # scheduled runs are skipped
     # The saved command that starts after each run that has succeeded:
     then: str | None = recorded(None, check=is_text)
+    # A URL that is called when a run starts and when it ends; it may contain a secret:
+    ping: str | None = recorded(None, check=is_text)
     saved_at: str | None = unrecorded(None)  # RFC 3339; set by the store
 
     def check(self) -> None:
@@ -142,7 +145,8 @@ class SavedCommand(JobOptions):
             "env": self.env | chosen,
             "key": self._key_of_run(chosen),
         }
-        return Job(**options | changes, saved=self.saved, values=chosen, then=self.then)
+        own = {"saved": self.saved, "values": chosen, "then": self.then, "pings": bool(self.ping)}
+        return Job(**options | changes | own)
 
     def definition(self) -> dict[str, Any]:
         """The saved command as JSON in a file: without its name and the time when it was saved."""
@@ -156,8 +160,12 @@ class SavedCommand(JobOptions):
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
-        """The saved command as JSON for clients."""
-        return {"saved": self.saved} | self.definition() | {"saved_at": self.saved_at}
+        """The saved command as JSON for clients, with masked URLs."""
+        masked = {
+            "notify": mask_rules(self.notify),
+            "ping": None if self.ping is None else mask_target(self.ping),
+        }
+        return {"saved": self.saved} | self.definition() | masked | {"saved_at": self.saved_at}
 
 
 COMMAND_CHECKS: dict[str, Check] = {  # a user may have edited the file

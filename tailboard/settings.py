@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from tailboard import values
+from tailboard.notify_rules import Rule, parse_rules
 from tailboard.status import FINISHED
 
 MIN_TOKEN = 16  # characters
@@ -58,6 +59,8 @@ class Settings:
     keep_bytes: int = 0
     webhook: str = ""
     webhook_on: str = "failed,timed_out,lost"
+    notify: str = ""  # the rules of jobs that have none, see notify_rules.parse_rules
+    page: str = ""  # the URL of the page, for links in messages; see `Settings.page_url`
     job_env: str = ""  # variables that jobs get in any case, with commas between
     # Used elsewhere: by the page, which reads them itself, and when the API starts.
     api: str = ""
@@ -84,6 +87,16 @@ class Settings:
                 f"({settings.unreachable}), not {settings.lost_after}"
             )
         return settings
+
+    @property
+    def default_rules(self) -> list[Rule]:
+        """The rules of jobs that have none."""
+        return parse_rules(self.notify) if self.notify else []
+
+    @property
+    def page_url(self) -> str:
+        """The URL of the page, without a slash at its end; "" if it is not known."""
+        return self.page or self.dashboard.partition(",")[0]
 
 
 SETTING_NAMES = tuple(f.name for f in fields(Settings))
@@ -126,7 +139,12 @@ def parse_setting(variable: str, text: str) -> str | int:
         return _parse_names(variable, text)
     if variable == "TAILBOARD_DASHBOARD":
         return ",".join(parse_origins(variable, text))
-    if variable in ("TAILBOARD_API", "TAILBOARD_PUBLIC_API") and not API_URL_RE.fullmatch(text):
+    if variable == "TAILBOARD_NOTIFY":
+        _check_notify(variable, text)
+    if variable == "TAILBOARD_PAGE":
+        text = text.rstrip("/")
+    urls = ("TAILBOARD_API", "TAILBOARD_PUBLIC_API", "TAILBOARD_PAGE")
+    if variable in urls and not API_URL_RE.fullmatch(text):
         raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
     return text
 
@@ -159,6 +177,13 @@ def _check_webhook(variable: str, url: str) -> None:
         is_good = False
     if not is_good:
         raise ValueError(f"{allowed}; this one has a wrong host or port")
+
+
+def _check_notify(variable: str, text: str) -> None:
+    try:
+        parse_rules(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} {error}") from None
 
 
 def _parse_statuses(variable: str, text: str) -> str:

@@ -15,6 +15,7 @@ FLOORS = [
     {"api", "worker", "dashboard"},
     {"tailboard.cli"},
     {"tailboard.web", "tailboard.run", "tailboard.page"},
+    {"tailboard.notify"},  # what to notify whom of, and sending it
     {"storage"},
     {"tailboard.machines"},
     {"tailboard.folder"},

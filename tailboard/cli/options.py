@@ -14,6 +14,7 @@ from tailboard.cli.completers import queue_names
 from tailboard.cli.target import remote
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
+from tailboard.notify_rules import Rule, parse_rules
 from tailboard.status import Status
 
 
@@ -29,6 +30,23 @@ class FolderType(click.ParamType[str]):
         return value if remote() else os.path.realpath(value)
 
 
+class RulesType(click.ParamType[list[Rule]]):
+    """Who is notified of what: EVENT,EVENT=TO, several with spaces between them, or JSON; `none`
+    for nobody."""
+
+    name = "rules"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> list[Rule]:
+        if not isinstance(value, str):
+            return list(value)
+        try:
+            return [] if value == "none" else parse_rules(value)
+        except ValueError as error:
+            raise click.ClickException(f"--notify {error}") from None
+
+
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 # How a command reads each kind of job option. `command` is an argument and has no entry.
 OPTION_TYPES: dict[str, dict[str, Any]] = {
@@ -39,6 +57,7 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
     "seconds": {"type": float},
     "choice": {},  # and a type with the option's choices
     "flag": {"is_flag": True, "default": None},
+    "rules": {"type": RulesType()},
 }
 OPTION_COMPLETERS = {"queue": queue_names}
 LIMIT = click.IntRange(1)

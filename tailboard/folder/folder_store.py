@@ -49,6 +49,7 @@ from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
 from tailboard.folder.job_folders import JobFolders, fill_running
 from tailboard.folder.lanes import Entry, lane_of
 from tailboard.folder.limits import LimitFiles
+from tailboard.folder.notice_files import NoticeFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
@@ -88,6 +89,7 @@ class FolderStore(JobFolders):
         self.pauses = PauseFiles(self.root)
         self.limits = LimitFiles(self.root)
         self.sessions = SessionFiles(self.root)
+        self.notices = NoticeFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
         self._orphans = Orphans(self, self._workers)

@@ -44,6 +44,7 @@ from tailboard.machines.messages import RESTORE_TIME, SPOOL_RE, MachineReport
 from tailboard.machines.redis_limits import RedisLimits
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
+from tailboard.machines.redis_notices import RedisNotices
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.machines.redis_sessions import RedisSessions
@@ -91,6 +92,7 @@ class RedisStore:
         self.pauses = RedisPauses(self.link)
         self.limits = RedisLimits(self.link)
         self.sessions = RedisSessions(self.link)
+        self.notices = RedisNotices(self.link)
         self.saved = RedisSaved(self.link, self._errors)
 
     def close(self) -> None:

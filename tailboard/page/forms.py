@@ -7,8 +7,9 @@ HIDDEN_VALUE for each, and a form that sends it back keeps the value.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any, NamedTuple
 
@@ -64,6 +65,15 @@ def parse_flag(text: str) -> bool:
     return bool(text)
 
 
+def show_rules(rules: Sequence[Mapping[str, Any]] | None) -> str:
+    """The rules as JSON, for the form's own code; "" for the default."""
+    return "" if rules is None else json.dumps(rules)
+
+
+def parse_rules(text: str) -> Any:
+    return json.loads(text) if text else None
+
+
 def parse_environment(text: str) -> dict[str, str]:
     """Lines of NAME=value as a mapping; ValueError with the sentence to show."""
     pairs = [line.partition("=") for line in text.splitlines() if line.strip()]
@@ -101,6 +111,7 @@ FIELD_KINDS: dict[Kind, FieldKind] = {
     "seconds": FieldKind(show_number, parse_seconds),
     "choice": FieldKind(show_text, parse_text),
     "flag": FieldKind(show_flag, parse_flag),
+    "rules": FieldKind(show_rules, parse_rules),
 }
 
 

@@ -27,6 +27,7 @@ from pydantic import (
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
+from tailboard.notify_rules import is_rules
 from tailboard.order import MAX_LIMIT
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE, SAVED_NAMES, SAVED_RE
 from tailboard.status import Status
@@ -121,6 +122,13 @@ def check_program(words: list[str]) -> list[str]:
     return words
 
 
+def check_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """ValueError unless these are rules."""
+    if not is_rules(rules):
+        raise ValueError
+    return rules
+
+
 Words = Annotated[list[Text], Field(min_length=1, max_length=1_000), AfterValidator(check_program)]
 Label = Annotated[str | None, text_field(LINE, 200, "a string of 1 to 200 characters")]
 QUEUE = text_field(f"^{QUEUE_RE.pattern}$", 32, QUEUE_NAMES)
@@ -196,6 +204,7 @@ OPTION_TYPES: dict[str, Any] = {  # for each kind of option
     "seconds": float,
     "choice": str,  # replaced by the option's choices
     "flag": bool,
+    "rules": Annotated[list[dict[str, Any]], AfterValidator(check_rules)],
 }
 
 
