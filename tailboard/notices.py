@@ -53,6 +53,7 @@ class Delivery:
             "tries": self.tries,
             "sent_at": self.sent_at,
             "error": self.error,
+            "pending": self.next_at is not None,  # will it be tried (again)?
         }
 
 
