@@ -56,6 +56,8 @@ from tailboard.web.models import (
     JobQuery,
     Listing,
     LogQuery,
+    NoticeQuery,
+    NotificationTest,
     PauseRequest,
     QueueRequest,
     RerunRequest,
@@ -63,6 +65,15 @@ from tailboard.web.models import (
     SavedListing,
     SaveQuery,
     Submission,
+    SubmitQuery,
+    TargetRequest,
+)
+from tailboard.web.notifications import (
+    list_targets,
+    name_target,
+    recent_notices,
+    remove_target,
+    send_test,
 )
 from tailboard.web.openapi import describe_operations
 from tailboard.web.problems import add_error_handlers
@@ -76,6 +87,7 @@ from tailboard.web.requests import (
     seen_etag,
 )
 from tailboard.web.reruns import run_again, run_again_with_after
+from tailboard.web.rules import complete_rules
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.sign_in import end_session, start_session
 from tailboard.web.state import AppState, state
@@ -101,9 +113,11 @@ routes = Blueprint("tailboard", __name__)
 def create() -> Created:
     """Submit the job that the body describes."""
     key = idempotency_key()
+    query = SubmitQuery.parse(query_parameters())
     body = with_visitor(json_body(None), "submitted_by")
     wanted = Submission.parse(body)
     job = Job(**wanted.model_dump())
+    job.notify = complete_rules(job.notify, None, query.like)
     return submit(job, key, hash_request(canonical(wanted, body)))
 
 
@@ -258,8 +272,8 @@ def save(name: str) -> ShownCommand | Created:
     query = SaveQuery.parse(query_parameters())
     body = json_body(None)
     if query.check:
-        return shown_command(check_command(name, body, seen_etag()))
-    is_new = save_command(name, body, seen_etag())
+        return shown_command(check_command(name, body, seen_etag(), query.like))
+    is_new = save_command(name, body, seen_etag(), query.like)
     shown, etag = show_saved(name)
     location = current_app.url_for("tailboard.show_saved", name=name)
     return shown, 201 if is_new else 200, {"Location": location, **etag}
@@ -310,6 +324,41 @@ def resume(queue: str) -> tuple[str, int]:
     """End the pause of a queue."""
     state().store.pauses.resume(valid_queue(queue))
     return "", 204
+
+
+# --- Notifications --------------------------------------------------------------------------------
+
+
+@routes.get("/notifications")
+def list_notifications() -> Response:
+    """What was noticed about jobs since a time, and to whom messages about it were sent."""
+    return with_etag(recent_notices(NoticeQuery.parse(query_parameters())))
+
+
+@routes.get("/notifications/targets")
+def list_notify_targets() -> dict[str, Any]:
+    """The URLs that rules can name, without their secrets."""
+    return {"targets": list_targets()}
+
+
+@routes.put("/notifications/targets/<target>")
+def set_notify_target(target: str) -> tuple[dict[str, Any], int]:
+    """Name a URL: 201 if the name is new, else 200."""
+    shown, is_new = name_target(target, TargetRequest.parse(json_body({})))
+    return shown, 201 if is_new else 200
+
+
+@routes.delete("/notifications/targets/<target>")
+def delete_notify_target(target: str) -> tuple[str, int]:
+    """Remove the name of a URL. Rules that have the name send nothing from then on."""
+    remove_target(target)
+    return "", 204
+
+
+@routes.post("/notifications/test")
+def send_test_message() -> dict[str, Any]:
+    """Send a test message to a URL or name, and report the answer."""
+    return send_test(NotificationTest.parse(json_body({})))
 
 
 # --- The visitor ----------------------------------------------------------------------------------

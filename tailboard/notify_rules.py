@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 Rule = dict[str, Any]  # {"on": [events], "to": a URL or the name of one}
 
@@ -31,7 +32,7 @@ MAX_RULES = 20
 MAX_TARGET = 2_000  # characters
 TARGET_NAME_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TARGET_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
-URL_RE = re.compile(r"([a-z][a-z0-9+.-]*)://(\S+)", re.IGNORECASE)
+URL_RE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\x00-\x1f\x7f]+)")
 RULES = (
     'a list of up to 20 rules {"on": [events], "to": a URL or its name}, or null for the default; '
     f"the events are {', '.join(Event)}"
@@ -68,6 +69,15 @@ def is_target(value: Any) -> bool:
     if not isinstance(value, str) or len(value) > MAX_TARGET:
         return False
     return bool(TARGET_NAME_RE.fullmatch(value) or URL_RE.fullmatch(value))
+
+
+def is_web_url(value: str) -> bool:
+    """Can an HTTP request be sent to this URL?"""
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def parse_rules(text: str) -> list[Rule]:
@@ -131,7 +141,7 @@ def unmask_targets(given: Sequence[str], known: Sequence[str]) -> list[str]:
             continue
         same = by_mask.get(to)
         if not same:
-            raise ValueError(f"{to} is not a whole URL; its end is hidden here, so give it again")
+            raise ValueError(f"the end of {to} is hidden: give the whole URL, or the name of one")
         found.append(same.pop(0) if len(same) > 1 else same[0])
     return found
 

@@ -24,7 +24,9 @@ import api
 from storage import WorkerStore
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.notices import Delivery, Notice, NoticeRecord
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.values import utc
 from tailboard.web import operations as operations_module
 from tailboard.web.operations import Access
 from tailboard.workers import WorkerInfo
@@ -195,6 +197,7 @@ def test_a_generated_client_can_call_every_operation(
     call_logs(call, job_id)
     call_queues(generated.models, call)
     call_saved_commands(generated.models, call)
+    call_notifications(generated.models, served, call)
     call_service(served, call)
     assert call.called == set(generated.tags)
 
@@ -279,6 +282,29 @@ def call_saved_commands(models: Any, call: Caller) -> None:
     assert call("save_command", f"{name}-2", body=body, check=True).saved_at is None
     assert call("delete_saved_command", name, expect=204) is None
     call("cancel_job", job.id, expect=202)
+
+
+def call_notifications(models: Any, served: Site, call: Caller) -> None:
+    job_id = served.job_maker.ended(b"")
+    notice = Notice(event="failed", at=utc(), deliveries=[Delivery(to="ops")])
+    record = NoticeRecord(job=job_id, title="true", notices=[notice])
+    served.job_maker.storage.notices.save(record)
+    [listed] = [each for each in call("list_notifications").notifications if each.job == job_id]
+    assert listed.deliveries[0].to == "ops" and listed.at.tzinfo
+    assert call("get_job", job_id).notifications[0].event == "failed"
+    url = models.TargetRequest(url=f"json://{served.url.removeprefix('http://')}/nowhere")
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    named = call("set_target", name, body=url, expect=201)
+    assert call("set_target", name, body=url) == named
+    assert named in call("list_targets").targets
+    tested = call("test_target", body=models.NotificationTest(to=name))
+    assert (tested.ok, tested.to) == (False, name)
+    rule = models.NotifyRule(on=[models.NotifyRuleOnItem.FAILED], to=name)
+    submission = models.Submission(command="true", queue=BY_HAND, notify=[rule])
+    job = call("submit_job", body=submission, expect=201)
+    assert job.notify == [rule]
+    call("cancel_job", job.id, expect=202)
+    assert call("remove_target", name, expect=204) is None
 
 
 def call_service(served: Site, call: Caller) -> None:

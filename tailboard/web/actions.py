@@ -14,6 +14,7 @@ from tailboard.saved_command import Param, SavedCommand, check_room, encode_comm
 from tailboard.values import check_queue
 from tailboard.web.auth import visitor
 from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
+from tailboard.web.rules import complete_ping, complete_rules, find_command
 from tailboard.web.state import state
 
 # Fields that only responses have. A PUT ignores them, so that the body of a GET can be sent back.
@@ -49,19 +50,21 @@ def with_etag(answer: dict[str, Any]) -> Response:
     return response
 
 
-def save_command(name: str, body: object, seen: str | None = None) -> bool:
+def save_command(name: str, body: object, seen: str | None = None, like: str | None = None) -> bool:
     """Save the command that the body describes. Returns True if the name is new. 400 if the command
-    could not run. `seen`: see `SavedCommands.save`."""
+    could not run. `seen`: see `SavedCommands.save`; `like`: see `rules.complete_rules`."""
     try:
-        return state().store.saved.save(make_command(name, body), seen)
+        return state().store.saved.save(make_command(name, body, like), seen)
     except ValueError as error:
         abort(400, str(error))
 
 
-def check_command(name: str, body: object, seen: str | None = None) -> SavedCommand:
+def check_command(
+    name: str, body: object, seen: str | None = None, like: str | None = None
+) -> SavedCommand:
     """The command that `save_command` would save; it raises the same errors, and saves nothing."""
     try:
-        command = make_command(name, body)
+        command = make_command(name, body, like)
         known = {each.saved: each for each in state().store.saved.list()}
         check_seen(name, seen, known[name].digest() if name in known else "")
         sizes = {each.saved: len(encode_command(each)) for each in known.values()}
@@ -72,14 +75,20 @@ def check_command(name: str, body: object, seen: str | None = None) -> SavedComm
     return command
 
 
-def make_command(name: str, body: object) -> SavedCommand:
-    """The saved command that a body describes. ValueError or 400 if the command could not run."""
+def make_command(name: str, body: object, like: str | None) -> SavedCommand:
+    """The saved command that a body describes. A URL whose end is hidden is that of the stored
+    command, or of the job `like`. ValueError or 400 if the command could not run."""
     if isinstance(body, dict):
         body = {field: value for field, value in body.items() if field not in READ_ONLY_FIELDS}
     fields = SavedRequest.parse(body).model_dump()
     fields["params"] = [Param(**param) for param in fields["params"]]
     command = SavedCommand(**fields, saved=name)
     command.check()
+    if command.notify or command.ping:
+        stored = find_command(name)
+        rules, ping = (stored.notify, stored.ping) if stored else (None, None)
+        command.notify = complete_rules(command.notify, rules, like)
+        command.ping = complete_ping(command.ping, ping)
     return command
 
 

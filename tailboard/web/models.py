@@ -27,7 +27,14 @@ from pydantic import (
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
-from tailboard.notify_rules import is_rules
+from tailboard.notify_rules import (
+    MAX_RULES,
+    MAX_TARGET,
+    TARGET_NAME_RE,
+    URL_RE,
+    Event,
+    is_web_url,
+)
 from tailboard.order import MAX_LIMIT
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE, SAVED_NAMES, SAVED_RE
 from tailboard.status import Status
@@ -42,6 +49,7 @@ RFC_3339 = re.compile(
 VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
 SINCE = "like 30s, 5m, 2h or 1d, or a timestamp like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
+TARGET = f"^(?:{TARGET_NAME_RE.pattern}|{URL_RE.pattern})$"
 PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
 MAX_DIGITS = 4_000  # digits; Python's default limit is 4,300
@@ -122,11 +130,23 @@ def check_program(words: list[str]) -> list[str]:
     return words
 
 
-def check_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """ValueError unless these are rules."""
-    if not is_rules(rules):
+def check_web_url(url: str | None) -> str | None:
+    """ValueError unless an HTTP request can be sent to this URL."""
+    if url is not None and not is_web_url(url):
         raise ValueError
-    return rules
+    return url
+
+
+class NotifyRule(BaseModel):
+    """A rule of `notify`: which events a person is notified of, and where."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    on: Annotated[
+        list[Literal[tuple(map(str, Event))]],  # type: ignore[valid-type]
+        Field(min_length=1, max_length=len(Event)),
+    ]
+    to: Annotated[str, text_field(TARGET, MAX_TARGET)]
 
 
 Words = Annotated[list[Text], Field(min_length=1, max_length=1_000), AfterValidator(check_program)]
@@ -137,6 +157,15 @@ Offset = Annotated[
 ]
 LineNumber = Annotated[
     int | None, DIGITS, Field(ge=1, le=10**12, description="the number of a line, from 1")
+]
+LikeJob = Annotated[
+    str | None,
+    text_field(
+        f"^{ID_RE.pattern}$",
+        24,
+        "the ID of a job; if `notify` in the body has a URL whose end is hidden, it is replaced by "
+        "the one of this job",
+    ),
 ]
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
@@ -204,7 +233,7 @@ OPTION_TYPES: dict[str, Any] = {  # for each kind of option
     "seconds": float,
     "choice": str,  # replaced by the option's choices
     "flag": bool,
-    "rules": Annotated[list[dict[str, Any]], AfterValidator(check_rules)],
+    "rules": Annotated[list[NotifyRule], Field(max_length=MAX_RULES)],
 }
 
 
@@ -267,6 +296,12 @@ class Submission(JobRequest):
         if if_busy is not None and info.data.get("key") is None:
             raise ValueError
         return if_busy
+
+
+class SubmitQuery(RequestModel):
+    """The parameters of POST /jobs."""
+
+    like: LikeJob = None
 
 
 class RerunRequest(RequestModel):
@@ -419,6 +454,15 @@ class SavedRequest(JobRequest):
         str | None,
         text_field(f"^{SAVED_RE.pattern}$", 64, f"the name of a saved command, {SAVED_NAMES}"),
     ] = None
+    ping: Annotated[
+        str | None,
+        text_field(
+            f"^{URL_RE.pattern}$",
+            MAX_TARGET,
+            f"an http:// or https:// URL of up to {MAX_TARGET:,} characters, or null",
+        ),
+        AfterValidator(check_web_url),
+    ] = None
 
 
 class SavedListing(RequestModel):
@@ -431,6 +475,42 @@ class SaveQuery(RequestModel):
     """The parameters of PUT /saved/NAME."""
 
     check: Flag = False
+    like: LikeJob = None
+
+
+class NoticeQuery(RequestModel):
+    """The parameters of GET /notifications."""
+
+    since: Since = Field("1d", description=SINCE, validate_default=True)
+    limit: Annotated[int, DIGITS, int_field(1, 500)] = 100
+
+
+class TargetRequest(RequestModel):
+    """The body of PUT /notifications/targets/NAME."""
+
+    model_config = ConfigDict(strict=True)
+
+    url: Annotated[
+        str,
+        text_field(
+            f"^{URL_RE.pattern}$",
+            MAX_TARGET,
+            f"a URL such as mailto://… or ntfys://… of up to {MAX_TARGET:,} characters",
+        ),
+    ]
+
+
+class NotificationTest(RequestModel):
+    """The body of POST /notifications/test. `saved`: the saved command whose rules have this URL,
+    if its end is hidden."""
+
+    model_config = ConfigDict(strict=True)
+
+    to: Annotated[str, text_field(TARGET, MAX_TARGET, "a URL or its name")]
+    saved: Annotated[
+        str | None,
+        text_field(f"^{SAVED_RE.pattern}$", 64, f"the name of a saved command, {SAVED_NAMES}"),
+    ] = None
 
 
 class RunValues(RequestModel):

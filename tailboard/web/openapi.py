@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailboard import __version__
+from tailboard.notify_rules import TARGET_NAMES
 from tailboard.saved_command import SAVED_NAMES
 from tailboard.values import QUEUE_NAMES
 from tailboard.web.auth import needs_token
@@ -26,6 +27,7 @@ TAGS = {
     "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
     "saved commands": "Commands saved under a name, which can be run with values or on a schedule.",
     "queues": "Limit, pause and resume queues.",
+    "notifications": "What was noticed about jobs, and to whom messages about it are sent.",
     "service": "Workers, health, metrics, and this description.",
 }
 OVERVIEW = (
@@ -74,6 +76,7 @@ PATH_PARAMETERS = {
     "job_id": TEXT | {"description": "the ID of a job"},
     "name": TEXT | {"description": f"the name of a saved command, {SAVED_NAMES}"},
     "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
+    "target": TEXT | {"description": f"the name of a URL, {TARGET_NAMES}"},
 }
 IDEMPOTENCY_KEY = TEXT | {
     "minLength": 1,

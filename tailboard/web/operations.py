@@ -20,6 +20,8 @@ from tailboard.web.models import (
     JobQuery,
     Listing,
     LogQuery,
+    NoticeQuery,
+    NotificationTest,
     PauseRequest,
     QueueRequest,
     RequestModel,
@@ -30,6 +32,8 @@ from tailboard.web.models import (
     SavedRequest,
     SaveQuery,
     Submission,
+    SubmitQuery,
+    TargetRequest,
     TicketRequest,
 )
 
@@ -107,6 +111,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "With an Idempotency-Key that was used before, the response is the job that was "
             f"submitted then. {SKIP}"
         ),
+        query=SubmitQuery,
         body=Submission,
         keyed=True,
         headers=["Location", "Tailboard-Skipped"],
@@ -363,6 +368,57 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Resume a queue",
         answers={"204": ""},
         errors=(400,),
+    ),
+    ("get", "/notifications"): Operation(
+        Access.TOKEN,
+        id="listNotifications",
+        tag="notifications",
+        summary="List recent notifications, newest first",
+        answers={"200": "Notifications", "304": ""},
+        description=(
+            "What was noticed about jobs since then, by default in the last day, and to whom "
+            "messages about it were sent. Pings are left out."
+        ),
+        query=NoticeQuery,
+    ),
+    ("get", "/notifications/targets"): Operation(
+        Access.TOKEN,
+        id="listTargets",
+        tag="notifications",
+        summary="List the named URLs",
+        answers={"200": "Targets"},
+        description="`to` is only the beginning of a URL: what follows can be a secret.",
+    ),
+    ("put", "/notifications/targets/{target}"): Operation(
+        Access.TOKEN,
+        id="setTarget",
+        tag="notifications",
+        summary="Name a URL",
+        answers={"200": "Target", "201": "Target"},
+        description="201 if the name is new, 200 if its URL is replaced.",
+        body=TargetRequest,
+        errors=(409,),
+    ),
+    ("delete", "/notifications/targets/{target}"): Operation(
+        Access.TOKEN,
+        id="removeTarget",
+        tag="notifications",
+        summary="Remove the name of a URL",
+        answers={"204": ""},
+        description="Messages to this name are no longer sent.",
+        errors=(404,),
+    ),
+    ("post", "/notifications/test"): Operation(
+        Access.TOKEN,
+        id="testTarget",
+        tag="notifications",
+        summary="Send a test message",
+        answers={"200": "TestResult"},
+        description=(
+            "200 even if the message was refused: `ok` is then false. The response comes when the "
+            "service has answered, or after a time limit."
+        ),
+        body=NotificationTest,
     ),
     ("get", "/me"): Operation(
         Access.TOKEN,

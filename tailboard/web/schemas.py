@@ -10,10 +10,11 @@ from pydantic import TypeAdapter
 
 from tailboard.job import WIRE, Job, JobOptions
 from tailboard.job_option import options_of
+from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
 from tailboard.web.me import Credential
-from tailboard.web.models import RequestModel, SavedParam
+from tailboard.web.models import NotifyRule, RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.saved_runs import RUN_FIELDS
 from tailboard.workers import GIVEN_UP, REACHABLE, Machine, Pause, WorkerInfo
@@ -52,6 +53,7 @@ NOTES = {
     "heard_at": "Time of its last report.",
     "state": f"`{REACHABLE}` while it reports, otherwise `{GIVEN_UP}`.",
     "spool": "The machine's name.",
+    "ping": "A URL that is called when a run starts and when it ends; its end is hidden.",
     "cron": "A cron expression; null if it has no schedule.",
     "zone": "The IANA time zone of `cron`.",
     "paused": "True if scheduled runs are skipped.",
@@ -72,6 +74,7 @@ def answer_schemas() -> dict[str, Any]:
         **log_schemas(),
         **queue_schemas(),
         **saved_schemas(),
+        **notification_schemas(),
         **service_schemas(),
     }
 
@@ -118,7 +121,8 @@ def job_schemas() -> dict[str, Any]:
 
 def whole_job(job: dict[str, Any]) -> dict[str, Any]:
     """A job on its own. `job`: the properties that it has in a list, too."""
-    whole = object_schema(**job, attempts=array_of("Attempt"))
+    noticed = array_of("Notice") | {"description": "What was noticed about it, oldest first."}
+    whole = object_schema(**job, attempts=array_of("Attempt"), notifications=noticed)
     whole["properties"]["queued_before"] = COUNT | {
         "description": "While it is queued, unless it is urgent: how many older jobs wait in its "
         "queue."
@@ -256,6 +260,37 @@ def saved_schemas() -> dict[str, Any]:
     }
 
 
+def notification_schemas() -> dict[str, Any]:
+    """What was noticed about jobs, and the URLs that rules can name."""
+    to = TEXT | {"description": "A name, or a URL whose end is hidden."}
+    delivery = object_schema(
+        to=to,
+        tries=COUNT,
+        sent_at=TIME | {"description": "Null if it was not sent (yet)."},
+        error=MAYBE_TEXT | {"description": "Of the last try."},
+    )
+    notice = {
+        "event": TEXT | {"description": f"One of {', '.join(Event)}."},
+        "at": TIME,
+        "text": TEXT | {"description": "One line that says more than the event; can be empty."},
+        "deliveries": array_of("Delivery")
+        | {"description": "The messages; empty if nobody was to be notified."},
+    }
+    return {
+        "Notice": object_schema(**notice),
+        "Delivery": delivery,
+        "Notification": object_schema(job=TEXT, title=TEXT, saved=MAYBE_TEXT, **notice),
+        "Notifications": object_schema(notifications=array_of("Notification")),
+        "Target": object_schema(name=TEXT, to=to),
+        "Targets": object_schema(targets=array_of("Target")),
+        "TestResult": object_schema(
+            to=to,
+            ok={"type": "boolean", "description": "Was the message accepted?"},
+            answer=TEXT | {"description": "What the service answered, in one line."},
+        ),
+    }
+
+
 def service_schemas() -> dict[str, Any]:
     size = MAYBE_NUMBER | {"description": "Only with Redis."}
     store = object_schema(kind={"enum": ["folder", "redis"]})
@@ -307,6 +342,8 @@ def field_schemas(kind: type, names: Iterable[str] = ()) -> dict[str, Any]:
         schema = {key: value for key, value in known[name].items() if key in SCHEMA_KEYS}
         if name.endswith("_at") or name in ("not_before", "since"):
             schema = dict(TIME)
+        if name == "notify":
+            schema = {"anyOf": [array_of("NotifyRule"), {"type": "null"}]}
         if name in NOTES:
             schema["description"] = NOTES[name]
         described[name] = schema
@@ -319,6 +356,7 @@ def body_schemas() -> dict[str, Any]:
     bodies = {model.__name__: request_schema(model) for model in models if model}
     return bodies | {
         "SavedParam": SavedParam.model_json_schema(),
+        "NotifyRule": NotifyRule.model_json_schema(),
         "RunValues": {"type": "object", "additionalProperties": TEXT},
     }
 

@@ -21,6 +21,8 @@ from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
 from tailboard.web.tokens import TokenFile
 
+MOST_TESTS = 4  # test messages that are sent at a time; each holds a thread
+
 
 class AppState:
     """What the routes of one application share."""
@@ -38,6 +40,7 @@ class AppState:
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
+        self.tests = threading.Semaphore(MOST_TESTS)
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.history = History(store)

@@ -20,10 +20,15 @@ NAMES_SHOWN = 5  # queues named in one sentence
 
 
 def whole_job(job: Job) -> dict[str, Any]:
-    """A job on its own. Lists leave out env, attempts, the place in the queue and whether a cancel
-    was requested."""
+    """A job on its own. Lists leave out env, attempts, notifications, the place in the queue and
+    whether a cancel was requested."""
     shown = shown_job(job, waiting())
-    return shown | {"attempts": job.attempts_as_dicts()} | queue_position(job) | cancel_state(job)
+    noticed = state().store.notices.load(job.id).notices
+    whole = {
+        "attempts": job.attempts_as_dicts(),
+        "notifications": [notice.as_dict() for notice in noticed],
+    }
+    return shown | whole | queue_position(job) | cancel_state(job)
 
 
 def waiting() -> Waiting:
