@@ -11,3 +11,6 @@ RETRY_DELAY = 1.0  # until a failed step is tried again
 KILL_DELAY = 10.0  # from TERM to KILL
 PRUNE_TIME = 0.02  # for deleting old jobs, at each heartbeat
 FIRE_TIME = 0.1  # for starting saved commands, in one pass of the loop
+NOTIFY_INTERVAL = 1.0  # between two looks at what is to be notified
+SEND_TIME = 20.0  # for one try of a message, whatever the receiver does
+SEND_PAUSE = 10.0  # between the first try and the second; the later pauses are longer

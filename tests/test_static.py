@@ -19,7 +19,8 @@ from playwright.sync_api import Page, Playwright
 
 from tailboard.page import rows
 from tailboard.page.components import component_script, next_revision
-from tailboard.run.hint import is_error, visible_text
+from tailboard.run.hint import is_error
+from tailboard.visible_text import visible_text
 
 STATIC = ROOT / "static"
 PURE = [

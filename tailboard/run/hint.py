@@ -11,22 +11,17 @@ from functools import cache
 
 from tailboard.journal import shorten_hint
 from tailboard.roles import ROOT
+from tailboard.visible_text import COLOUR_RE, LINE_LIMIT, visible_text
 
 log = logging.getLogger("worker")
 
 ERROR_PATTERNS = ROOT / "static" / "error_patterns.json"  # the page uses it
 HINT_BYTES = 1 << 16  # of the end of a log that are searched for the hint
 HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
-LINE_LIMIT = 1_000  # characters of a line that are searched; some patterns take quadratic time
-# Copies of the expressions in static/log_text.js, with which the page extracts the text of a line
-# and decides whether it reports an error.
-ESCAPE_RE = re.compile(
-    r"\x1b(?!\[[0-9;]*m)(\[[0-?]*[ -/]*([@-~]|$)|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-Z\\^-~])?"
-)
-COLOUR_RE = re.compile(r"\x1b\[[0-9;]*m")
+# Copies of the expressions in static/log_text.js, with which the page decides whether a line is an
+# error.
 PALETTE_RE = re.compile(r"(?<![0-9])[34]8;(?:5;[0-9]*|2(?:;[0-9]*){3})")
 RED_RE = re.compile(r"(?:^|;)(?:31|91)(?:;|$)")
-UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def find_hint(data: bytes, attempt: int) -> str | None:
@@ -60,13 +55,6 @@ def is_error(raw: str, text: str) -> bool:
 def attempt_notice(number: int) -> str:
     """The line in a job's log before the output of its second or a later attempt."""
     return f"--- attempt {number} ---"
-
-
-def visible_text(raw: str) -> str:
-    """A line as a terminal would show it: the text after the last carriage return, without escape
-    sequences and control characters."""
-    shown = raw.rstrip("\r").rpartition("\r")[2][:LINE_LIMIT]
-    return UNSEEN_RE.sub("", COLOUR_RE.sub("", ESCAPE_RE.sub("", shown)))
 
 
 @cache
