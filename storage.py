@@ -18,6 +18,10 @@ A job is a folder. Its state is the folder that it is in, and every transition i
       secret               random bytes, with which the API signs tickets
       saved/NAME.json      saved commands: the fields of POST /jobs, with params, cron and zone
       schedules/           NAME.state: which of its times are done; NAME.runs: its jobs
+      notices/             records/ID: what was noticed about a job; requests/ID.KIND: jobs to look
+                           at; default: TAILBOARD_NOTIFY has rules; sender: its flock is the right
+                           to send; targets: held while notify.json is changed
+      notify.json          the URLs that rules name; nobody else may read it
     ID/job.json      the job as it was submitted: written once      by the process that submits it
        journal       what happened: lines, only ever appended       by the holder of its flock
        output.log    the job's output, unmodified                   by the job
@@ -37,6 +41,7 @@ Supervisor rule: only the holder of the flock on `times` signals, writes `stoppi
 Crash rule: the process that gets the lock reads the folder again, and `judge`, one pure function,
 decides where it belongs. Whatever a crash or a power cut undid is then done again, so a crash is
 harmless at any moment.
+Notice rule: the request that someone looks at the end of a job is durable before the folder moves.
 A job is looked up in the order in which it moves (queued, running, finished), so none is missed.
 
 Which file of tailboard/ contains what:
@@ -49,6 +54,7 @@ Which file of tailboard/ contains what:
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
     addresses.py                    the addresses at which servers can listen
+    notices.py, notify_rules.py     what was noticed about a job; who is notified of what
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
     sessions.py                     people who stay signed in
@@ -225,7 +231,7 @@ class Jobs(Protocol):
         """Carry out what `due` has decided about the saved command's times: store the schedule
         `decision.schedule` and, if `decision` has a key, submit `job` under that key. Both or
         neither: after a crash in between, a later call does the rest, and the job is never
-        submitted twice.
+        submitted twice. Both come with the request that people are notified of `decision.notice`.
 
         `job`: None if times are skipped or only the schedule changes. Returns the submitted job.
         Returns None, and changes nothing, if the stored command or schedule no longer equals
@@ -307,7 +313,8 @@ class Notices(Protocol):
         no request is made for them when they end."""
 
     def request(self, request: Request) -> None:
-        """Store a request, durably. It replaces one of the same kind for the same job."""
+        """Store a request, durably. It replaces one of the same kind for the same job. One of the
+        kind START need not be durable."""
 
     def requests(self, now: float) -> Sequence[Request]:
         """The requests that are due at this time (seconds since 1970), earliest first, 1,000 at
@@ -318,13 +325,15 @@ class Notices(Protocol):
         none. Known after `requests`."""
 
     def done(self, request: Request) -> None:
-        """Remove a request, durably."""
+        """Remove a request. A power cut may bring it back, which does no harm: the record says what
+        was decided."""
 
     def load(self, job_id: str) -> NoticeRecord:
         """The record of a job; an empty one if there is none or it is damaged."""
 
     def save(self, record: NoticeRecord) -> None:
-        """Store the record of a job, durably. Only the sender may do so."""
+        """Store the record of a job, durably. Only the sender may do so. OSError if another process
+        has become the sender: then nothing may be sent."""
 
     def recent(self, since: float, limit: int) -> Sequence[NoticeRecord]:
         """The records that have changed after this time (seconds since 1970), `limit` at most, the
@@ -343,10 +352,11 @@ class Notices(Protocol):
 
     def targets(self) -> Mapping[str, str]:
         """The URLs that rules can name, by name. ValueError, without a URL, if notify.json is
-        damaged or other users can read it."""
+        damaged or other users can read or change it."""
 
     def set_target(self, name: str, url: str | None) -> None:
-        """Name a URL, durably; None removes the name. ValueError for a bad name or URL."""
+        """Name a URL, durably; None removes the name, if it exists. ValueError for a bad name or
+        URL, if there are too many names (MAX_NAMED), and as `targets`."""
 
 
 class SavedCommands(Protocol):

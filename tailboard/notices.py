@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from tailboard.job import Job
 from tailboard.notify_rules import mask_target
-from tailboard.values import is_count, is_text, known_fields
+from tailboard.values import is_count, is_text, known_fields, parse_time
+
+LEAD_TIME = 10.0  # seconds without a call of `lead` after which another process can succeed
 
 
 class Kind(StrEnum):
@@ -34,6 +37,15 @@ class Request(NamedTuple):
     kind: Kind
     at: float = 0.0  # not before this time, in seconds since 1970
     text: str = ""  # one line for the notice
+
+
+def wait_request(job: Job) -> Request | None:
+    """The request to look at a new job when it may have been queued for too long; None if it has
+    no `warn_waiting`."""
+    if job.warn_waiting is None:
+        return None
+    times = [parse_time(text) for text in (job.submitted_at, job.not_before) if text]
+    return Request(job.id, Kind.WAIT, max(times) + job.warn_waiting)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +131,7 @@ def _parse_notice(record: Any) -> Notice:
     words = (notice.event, notice.at, notice.text)
     if not all(isinstance(word, str) for word in words) or not isinstance(listed, list):
         raise ValueError("a notice is invalid")
+    parse_time(notice.at)
     notice.deliveries = [_parse_delivery(each) for each in listed]
     return notice
 

@@ -30,6 +30,7 @@ class Event(StrEnum):
 BAD_ENDS = (Event.FAILED, Event.TIMED_OUT, Event.LOST)
 MAX_RULES = 20
 MAX_TARGET = 2_000  # characters
+MAX_NAMED = 200  # URLs that have a name
 TARGET_NAME_RE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TARGET_NAMES = "1 to 64 of the characters a-z 0-9 _ - . with a letter or digit first"
 URL_RE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\x00-\x1f\x7f]+)")
@@ -163,8 +164,19 @@ def parse_targets(content: Any) -> Mapping[str, str]:
     """The named URLs in the JSON of notify.json; ValueError says what is wrong, without a URL."""
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
+    if len(content) > MAX_NAMED:
+        raise ValueError(f"there can be at most {MAX_NAMED} named URLs, not {len(content):,}")
     for name, url in content.items():
-        check_target_name(name)
+        if not TARGET_NAME_RE.fullmatch(name):  # it may be a URL in the wrong place
+            raise ValueError(f"the name of a URL must be {TARGET_NAMES}")
         if not isinstance(url, str) or not URL_RE.fullmatch(url) or len(url) > MAX_TARGET:
             raise ValueError(f"{name} is not a URL of up to {MAX_TARGET:,} characters")
     return content
+
+
+def with_target(targets: Mapping[str, str], name: str, url: str | None) -> Mapping[str, str]:
+    """The named URLs with this change, which `Notices.set_target` describes; ValueError if it is
+    invalid."""
+    check_target_name(name)
+    changed = {**targets, name: url}
+    return parse_targets({key: value for key, value in changed.items() if value is not None})

@@ -16,6 +16,7 @@ from tailboard.values import is_count, is_text, known_fields, parse_time, utc
 SCHEDULE = "schedule"  # the `submitted_by` of scheduled jobs
 ON_TIME = 60.0  # seconds: a run that is later than this says so in its `submit_reason`
 CLOCK_AHEAD = 3_600.0  # seconds: if a schedule begins further ahead, a wrong clock wrote it
+SKIPS_TO_NOTICE = 3  # skipped runs in a row of which people are notified
 MAX_COUNTED = 1_000  # missed times are counted up to this number
 LOOK_BACK = (3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)  # seconds, see _last_time
 
@@ -33,6 +34,7 @@ class Schedule:
     skipped: int = 0  # how many times were skipped because an earlier run was still active
     skipped_at: str | None = None  # when the last of them was skipped
     skipped_for: str | None = None  # the ID of the job that was still active then
+    skipped_in_row: int = 0  # how many times were skipped since the last run was submitted
 
     def is_of(self, command: SavedCommand) -> bool:
         """Was this written for the command's current cron, zone and `paused`?"""
@@ -43,7 +45,12 @@ class Schedule:
         """The same state for the command's current cron, zone and `paused`; times before `since` do
         not count."""
         return replace(
-            self, cron=command.cron, zone=command.zone, paused=command.paused, since=since
+            self,
+            cron=command.cron,
+            zone=command.zone,
+            paused=command.paused,
+            since=since,
+            skipped_in_row=0,
         )
 
 
@@ -65,6 +72,9 @@ class ScheduleDecision:
     skipped: int = 0  # how many times are skipped
     key: str | None = None  # the key of the job, see firing_key
     reason: str | None = None  # the `submit_reason` of the job, if it is late or replaces others
+    # One line about missed or skipped runs, if someone is to be notified: about the job that
+    # replaces them, or about `schedule.skipped_for`:
+    notice: str | None = None
 
 
 def due(
@@ -88,13 +98,23 @@ def due(
     if active is not None:
         after.skipped += count
         after.skipped_at, after.skipped_for = utc(last), active
-        return ScheduleDecision(schedule=after, skipped=count)
+        after.skipped_in_row += count
+        notice = _notice_of_skipped(schedule.skipped_in_row, after.skipped_in_row)
+        return ScheduleDecision(schedule=after, skipped=count, notice=notice)
+    after.skipped_in_row = 0
     reason = None
     if count > 1 or now - last >= ON_TIME:
         reason = f"replaces {_missed(count, first, last)}, when no worker was running"
     return ScheduleDecision(
-        schedule=after, submits=True, key=firing_key(command, last), reason=reason
+        schedule=after, submits=True, key=firing_key(command, last), reason=reason, notice=reason
     )
+
+
+def _notice_of_skipped(before: int, now: int) -> str | None:
+    """The notice that so many runs in a row were skipped: once for each row."""
+    if before < SKIPS_TO_NOTICE <= now:
+        return f"{now:,} scheduled runs in a row were skipped because this job has not ended"
+    return None
 
 
 def _current_schedule(command: SavedCommand, schedule: Schedule) -> Schedule:
@@ -176,7 +196,8 @@ def parse_schedule(data: bytes) -> Schedule:
     schedule = Schedule(**known_fields(Schedule, json.loads(data)))
     words = (schedule.cron, schedule.zone, schedule.skipped_for)
     times = (schedule.since, schedule.settled, schedule.firing, schedule.skipped_at)
-    if not all(map(is_text, (*words, *times))) or not is_count(schedule.skipped):
+    counts = (schedule.skipped, schedule.skipped_in_row)
+    if not all(map(is_text, (*words, *times))) or not all(map(is_count, counts)):
         raise ValueError("it is invalid")
     for text in times:
         if text is not None and datetime.fromisoformat(text).tzinfo is None:

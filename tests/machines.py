@@ -71,6 +71,7 @@ class RedisMachine:
         self.limits = self.redis.limits
         self.saved = self.redis.saved  # all of it is in Redis
         self.sessions = self.redis.sessions
+        self.notices = self.redis.notices
         self.relay = Relay(self.redis, Spool(spool), Settings())
         self.queues: list[str] = []
         self.news: Notifier | None = None

@@ -110,8 +110,7 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
             if error.errno not in FULL_ERRNOS:
                 raise
             return None
-        home = f"{folders.root}/{Status.CANCELLED}/{claim.day}"
-        return claim.move_to(Status.CANCELLED, home)
+        return claim.move_to_ended(Status.CANCELLED)
     return None
 
 

@@ -28,6 +28,7 @@ from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
 from tailboard.judge import Verdict, judge
 from tailboard.log_limit import LogSupervisor
 from tailboard.logs import FileLog, disk_usage, log_size, log_start
+from tailboard.notices import Kind
 from tailboard.status import Status
 from tailboard.values import utc
 
@@ -266,8 +267,8 @@ class Claim(AbstractContextManager["Claim"]):
         os.fsync(self.shim_input())
         if outcome.status is Status.SUCCEEDED and self.job.then is not None:
             outcome = self._start_next(outcome)
-        home = f"{self.folders.root}/{outcome.status}/{self.day}"
-        self.folder = self.folders.move_folder(self.folder, home)
+        self._request_notice_of_end()
+        self.folder = self.folders.move_folder(self.folder, self._home(outcome.status))
         job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
         job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
         if job.attempts:
@@ -305,11 +306,24 @@ class Claim(AbstractContextManager["Claim"]):
 
     def finish_damaged(self, status: Status) -> Job:
         """Finish a job whose journal is damaged and cannot be written: only the folder moves."""
-        return self.move_to(status, f"{self.folders.root}/{status}/{self.day}")
+        return self.move_to_ended(status)
 
-    @property
-    def day(self) -> str:
-        return os.path.basename(self.folder)[:8]
+    def move_to_ended(self, status: Status) -> Job:
+        """Move the folder to those of the jobs that ended so, and read the job again. The journal
+        says how it ended, or cannot."""
+        self._request_notice_of_end()
+        return self.move_to(status, self._home(status))
+
+    def _request_notice_of_end(self) -> None:
+        """This is done before anyone can see the end: after a crash in between, the process that
+        moves the folder makes the same request again."""
+        job_id = os.path.basename(self.folder)
+        job = self.job if self.job.id else self.folders.load_record(self.folder)
+        self.folders.request_notice(job or Job(command="", id=job_id), Kind.END)
+
+    def _home(self, status: Status) -> str:
+        """The folder for jobs of this job's day that ended so."""
+        return f"{self.folders.root}/{status}/{os.path.basename(self.folder)[:8]}"
 
     def _append_ended(self, outcome: Outcome) -> None:
         if outcome.status is Status.QUEUED:

@@ -2,7 +2,8 @@
 
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
 job and its locks), backlog.py (the queues), turns.py (limits, keys, order), lanes.py, limits.py,
-orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py and saved_files.py.
+orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py, notice_files.py and
+saved_files.py.
 The docstring of storage.py describes the files on disk and the rules for locks and crashes; read it
 first."""
 
@@ -13,9 +14,8 @@ import fcntl
 import json
 import logging
 import os
-import re
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -46,10 +46,12 @@ from tailboard.files import (
 from tailboard.folder.backlog import Backlog
 from tailboard.folder.cancel import cancel, cancel_queued
 from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
+from tailboard.folder.deletions import Deletions
 from tailboard.folder.job_folders import JobFolders, fill_running
+from tailboard.folder.key_files import KeyFiles
 from tailboard.folder.lanes import Entry, lane_of
 from tailboard.folder.limits import LimitFiles
-from tailboard.folder.notice_files import NoticeFiles
+from tailboard.folder.notice_files import NAMED_URLS, NoticeFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
@@ -60,21 +62,20 @@ from tailboard.folder.worker_files import WorkerFiles
 from tailboard.job import RECORD, VERSION, IfBusy, Job
 from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start
-from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
+from tailboard.notices import Kind, Request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
 from tailboard.status import FINISHED, Status
 from tailboard.values import FULL_ERRNOS, RESOURCE_ERRNOS, check_queue, new_id, parse_time, utc
-from tailboard.workers import Machine, WorkerInfo, parse_counts
+from tailboard.workers import Machine, WorkerInfo
 
 log = logging.getLogger("storage")
 
 SECRET_BYTES = 32
 MOVE_PATIENCE = 5.0  # seconds after which a job that is being started is not made urgent
 UNSTARTABLE_TIME = 0.05  # seconds for jobs that can never start, in a claim that finds no other
-HASH_RE = re.compile("[0-9a-f]{64}")
 
 
 class FolderStore(JobFolders):
@@ -91,6 +92,8 @@ class FolderStore(JobFolders):
         self.sessions = SessionFiles(self.root)
         self.notices = NoticeFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
+        self._keys = KeyFiles(self.root, self.get)
+        self._deletions = Deletions(self.root)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
         self._orphans = Orphans(self, self._workers)
         self._turns = Turns(self, self.limits)
@@ -104,9 +107,9 @@ class FolderStore(JobFolders):
         if key is None:
             self._check_parents(job)
             return self._enqueue_in_turn(job)
-        with open(open_regular(self._key_path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
+        with open(open_regular(self._keys.path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known = self._job_of_key(key, job, request)
+            known = self._keys.find(key, job, request)
             if known is not None:
                 return known
             self._check_parents(job)
@@ -140,29 +143,6 @@ class FolderStore(JobFolders):
         except BlockingIOError as error:
             raise OSError(errno.EBUSY, f"{error.strerror}; try again") from None
 
-    def _key_path(self, key: str) -> str:
-        return f"{self.root}/keys/{hash_key(key)}"
-
-    def _job_of_key(self, key: str, job: Job, request: str | None = None) -> Job | None:
-        """The job that was submitted under a key, or under its earlier form for the same purpose
-        as `job`; None if there is no such job, or it was deleted. KeyReused as in `submit`."""
-        with suppress(FileNotFoundError, JobNotFound):
-            known, sent = self._read_key(key)
-            check_request(known, sent, request)
-            return known
-        earlier = earlier_key(key)
-        if earlier is not None:
-            with suppress(FileNotFoundError, JobNotFound):
-                known, sent = self._read_key(earlier)
-                return known if sent is None and is_same_run(known, job) else None
-        return None
-
-    def _read_key(self, key: str) -> tuple[Job, str | None]:
-        """The job of a key and the hash of the request that submitted it; None instead of the hash
-        if that is not known: earlier versions wrote the ID alone."""
-        job_id, _, request = read_small(self._key_path(key)).decode(errors="replace").partition(" ")
-        return self.get(job_id), request if HASH_RE.fullmatch(request) else None
-
     def _enqueue(self, job: Job) -> Job:
         """Put a job into its queue. It is durable when this returns."""
         lane = lane_of(job.queue, job.urgent)
@@ -179,6 +159,7 @@ class FolderStore(JobFolders):
             self._make_lane(lane)
             if job.saved is not None:
                 self.saved.note_run(job.saved, job.id)
+            self.notices.request_wait(job)
             os.rename(draft, f"{home}/{job.id}")
         except OSError:
             with suppress(OSError):
@@ -328,6 +309,10 @@ class FolderStore(JobFolders):
         claim.job.attempts.append(attempt)
         claim.job.status, claim.job.retried_at = Status.RUNNING, None
         fill_running(claim.job, attempt)
+        if attempt.number == 1:
+            self.notices.drop_wait(claim.job)
+            if claim.job.pings:
+                self.request_notice(claim.job, Kind.START)
 
     def _hold_until_due(self, claim: Claim, entry: Entry, verdict: Verdict) -> bool:
         """Returns True if the job's delay has ended. If not, the backlog remembers the job, and no
@@ -345,7 +330,7 @@ class FolderStore(JobFolders):
             claim.folder = self.move_folder(claim.folder, f"{self.root}/running")
         elif verdict.recorded and verdict.status is not Status.SUCCEEDED:
             os.fsync(claim.shim_input())
-            claim.move_to(verdict.status, f"{self.root}/{verdict.status}/{claim.day}")
+            claim.move_to_ended(verdict.status)
         else:
             claim.finish(verdict.outcome)
 
@@ -380,6 +365,17 @@ class FolderStore(JobFolders):
             return not_started(job, error)
         self._has_started_next = True
         return None
+
+    def request_notice(self, job: Job, kind: Kind, text: str = "") -> None:
+        if not self.notices.concerns(job):
+            return
+        try:
+            self.notices.request(Request(job.id, kind, text=text))
+        except OSError as error:
+            if error.errno in RESOURCE_ERRNOS and error.errno not in FULL_ERRNOS:
+                raise
+            # A job must start and end even if the disk is full or its folder for requests damaged.
+            log.error("nobody is notified job=%s of=%s reason=%r", job.id, kind, error.strerror)
 
     def cancel(self, job_id: str, reason: str) -> Job:
         return cancel(self, job_id, reason)
@@ -448,20 +444,11 @@ class FolderStore(JobFolders):
                 os.close(journal)
         with suppress(OSError):  # retention tries again
             remove_tree(grave)
-        self._count_deleted(status)  # last, because by now even a full disk has room for it
-
-    def _count_deleted(self, status: Status) -> None:
-        with open(open_regular(f"{self.root}/deleted", os.O_RDWR | os.O_CREAT), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            counts = parse_counts(file.read())
-            counts[status] += 1
-            file.seek(0)
-            file.write(json.dumps(counts).encode().ljust(256))
+        self.notices.forget(os.path.basename(folder))
+        self._deletions.count(status)  # last, because by now even a full disk has room for it
 
     def finished_totals(self) -> dict[Status, int]:
-        deleted: Mapping[Status, int] = {}
-        with suppress(OSError):
-            deleted = parse_counts(read_small(f"{self.root}/deleted"))
+        deleted = self._deletions.totals()
         here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
         return {status: here[status] + deleted.get(status, 0) for status in FINISHED}
 
@@ -478,10 +465,13 @@ class FolderStore(JobFolders):
             if not self.saved.is_as_seen(command, seen):
                 return None
             if seen.firing is not None:
-                is_submitted = self._has_fired(command, seen.firing)
-                self.saved.finish_interrupted(name, seen, is_submitted)
+                fired = self._fired(command, seen.firing)
+                if fired is not None:
+                    self._request_notice_of_missed(fired, fired.submit_reason)
+                self.saved.finish_interrupted(name, seen, fired is not None)
                 return None
             if job is None or decision.key is None:
+                self._request_notice_of_skipped(decision)
                 self.saved.write_schedule(name, decision.schedule)
                 return None
             # Write `firing` before submitting the job: a worker that finds it after a crash checks
@@ -492,13 +482,24 @@ class FolderStore(JobFolders):
             except KeyBusy:
                 self.saved.write_schedule(name, seen)
                 raise
+            self._request_notice_of_missed(submitted, decision.notice)
             self.saved.write_schedule(name, decision.schedule)
             return submitted
 
-    def _has_fired(self, command: SavedCommand, moment: str) -> bool:
-        """Was the job for this scheduled time (RFC 3339) submitted?"""
+    def _fired(self, command: SavedCommand, moment: str) -> Job | None:
+        """The job that was submitted for this scheduled time (RFC 3339); None if none was."""
         job = Job(command=command.command, saved=command.saved, submitted_by=SCHEDULE)
-        return self._job_of_key(firing_key(command, parse_time(moment)), job) is not None
+        return self._keys.find(firing_key(command, parse_time(moment)), job)
+
+    def _request_notice_of_missed(self, job: Job, text: str | None) -> None:
+        if text is not None:
+            self.request_notice(job, Kind.MISSED, text)
+
+    def _request_notice_of_skipped(self, decision: ScheduleDecision) -> None:
+        active = decision.schedule.skipped_for
+        if decision.notice is not None and active is not None:
+            with suppress(JobNotFound):  # it was deleted meanwhile
+                self._request_notice_of_missed(self.get(active), decision.notice)
 
     # Workers
 
@@ -560,7 +561,8 @@ class FolderStore(JobFolders):
         try:
             self.saved.make_folders()
             self.sessions.make_folder()
-            for name in ("deleted", "retention"):
+            self.notices.make_folders()
+            for name in ("deleted", "retention", NAMED_URLS):
                 os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))
             self.secret()
         except OSError as error:

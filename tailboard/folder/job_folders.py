@@ -27,6 +27,7 @@ from tailboard.job import Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, parse_journal
 from tailboard.judge import delay_before_start, judge
 from tailboard.logs import FileLog, Log, is_sparse, log_size, log_start
+from tailboard.notices import Kind
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
 from tailboard.status import FINISHED, Status
@@ -172,6 +173,11 @@ class JobFolders(ABC):
         """Submit the run that follows this job, which has succeeded, unless that was done before.
         Returns why no run follows although `job.then` names a command; OSError if it must be tried
         again."""
+
+    @abstractmethod
+    def request_notice(self, job: Job, kind: Kind, text: str = "") -> None:
+        """Make the request that somebody looks at this job, because of what has happened to it, if
+        anyone is to be notified of that; see notices.py."""
 
     def is_elsewhere(self, job_id: str) -> bool:
         """Is there a running or finished folder with this ID?"""

@@ -87,9 +87,10 @@ class Pruning:
         os.rmdir(os.path.dirname(folder))  # the day; OSError while it contains other jobs
 
     def _delete_leftovers(self, oldest: float) -> Iterator[None]:
-        """Delete drafts that are older than a day, and keys as old as the jobs that are deleted by
-        age."""
-        for name, limit in (("tmp", time.time() - 86_400), ("keys", oldest)):
+        """Delete drafts that are older than a day, and keys and records of notices as old as the
+        jobs that are deleted by age."""
+        a_day_ago = time.time() - 86_400
+        for name, limit in (("tmp", a_day_ago), ("keys", oldest), ("notices/records", oldest)):
             for path in paths_in(f"{self._folders.root}/{name}"):
                 if (seen := mtime(path)) is not None and seen < limit:
                     with suppress(OSError):

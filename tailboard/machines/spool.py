@@ -39,6 +39,7 @@ from tailboard.judge import Verdict
 from tailboard.logs import FileLog
 from tailboard.machines.messages import SPOOL_RE, Assignment, LogTail, SpoolEntry
 from tailboard.machines.spool_instances import SpoolInstances
+from tailboard.notices import Kind
 from tailboard.notifier import Notifier
 from tailboard.status import FINISHED, Status
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
@@ -147,6 +148,9 @@ class Spool(FolderStore):
     def start_next(self, job: Job) -> str | None:
         """Nothing to do: the report of the job's end, with which Redis records it, does it."""
         return None
+
+    def request_notice(self, job: Job, kind: Kind, text: str = "") -> None:
+        """Nothing to do: Redis makes the request when it gets the report."""
 
     # What the relay reads
 
