@@ -356,7 +356,7 @@ def delete_notify_target(target: str) -> tuple[str, int]:
 
 
 @routes.post("/notifications/test")
-def send_test_message() -> dict[str, Any]:
+def send_test_message() -> Response:
     """Send a test message to a URL or name, and report the answer."""
     return send_test(NotificationTest.parse(json_body({})))
 

@@ -44,7 +44,7 @@ KINDS_WITH_HOST = frozenset(
     "http https json jsons xml xmls form forms mailto mailtos gotify gotifys matrix matrixs mmost "
     "mmosts".split()
 )
-HIDDEN_END = "/\u2026"  # ends a URL that clients see
+HIDDEN_END = "\u2026"  # ends a URL that clients see
 
 
 # --- Checking -------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def mask_target(to: str) -> str:
         return to
     scheme = found[1].lower()
     host = re.split("[/?#]", found[2])[0].rpartition("@")[2] if scheme in KINDS_WITH_HOST else ""
-    return f"{scheme}://{host}{HIDDEN_END}"
+    return f"{scheme}://{host}/{HIDDEN_END}" if host else f"{scheme}://{HIDDEN_END}"
 
 
 def mask_rules(rules: Sequence[Rule] | None) -> list[Rule] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
-from flask import abort
+from flask import Response, abort
 
 from tailboard.notices import NoticeRecord
-from tailboard.notify import send
+from tailboard.notify.send import SendResult, send_now
 from tailboard.notify.targets import check_target, resolve
 from tailboard.notify_rules import Event, check_target_name, mask_target, unmask_targets
 from tailboard.values import parse_time
+from tailboard.web.long_answer import NO_BUFFERING, SPACE_INTERVAL, WHITE_SPACE, encode_json
 from tailboard.web.models import NoticeQuery, NotificationTest, TargetRequest
 from tailboard.web.rules import find_command, named_urls
 from tailboard.web.state import state
@@ -85,9 +88,9 @@ def remove_target(name: str) -> None:
 # --- Tests ----------------------------------------------------------------------------------------
 
 
-def send_test(wanted: NotificationTest) -> Shown:
-    """Send a test message, and report what the service has answered. 400 if nothing could be sent
-    to this URL or name; 503 if too many tests are being sent."""
+def send_test(wanted: NotificationTest) -> Response:
+    """Send a test message, and report what the service answers; white space until it does. 400 if
+    nothing could be sent to this URL or name; 503 if too many tests are being sent."""
     named = named_urls()
     try:
         [to] = unmask_targets([wanted.to], targets_of(wanted.saved))
@@ -97,11 +100,38 @@ def send_test(wanted: NotificationTest) -> Shown:
         abort(400, f"to: {error}")
     if not state().tests.acquire(blocking=False):
         abort(503, "too many test messages are being sent; try again in a few seconds")
-    try:
-        sent = send.send_now(url, TEST_TITLE, TEST_BODY)
-    finally:
-        state().tests.release()
-    return {"to": mask_target(to), "ok": sent.ok, "answer": sent.answer}
+    test = SentTest(url, state().tests)
+    return Response(test.body(to), headers=NO_BUFFERING, mimetype="application/json")
+
+
+class SentTest:
+    """A test message that a thread of its own sends, so that the response can begin before."""
+
+    def __init__(self, url: str, places: threading.Semaphore) -> None:
+        """Begin to send. `places` has one that is free again when the message was sent."""
+        self.url, self.places = url, places
+        self.result = SendResult(False, "the message was not sent")
+        self.thread = threading.Thread(target=self._send, daemon=True)
+        self.thread.start()
+
+    def _send(self) -> None:
+        try:
+            self.result = send_now(self.url, TEST_TITLE, TEST_BODY)
+        except OSError as error:
+            why = f"the process that sends messages cannot be started: {error.strerror}"
+            self.result = SendResult(False, why)
+        finally:
+            self.places.release()
+
+    def body(self, to: str) -> Iterator[bytes]:
+        """White space until the message was sent, then the result as JSON."""
+        yield b""  # so that the headers are sent at once
+        while self.thread.is_alive():
+            self.thread.join(SPACE_INTERVAL)
+            if self.thread.is_alive():
+                yield WHITE_SPACE
+        ok, answer = self.result
+        yield encode_json({"to": mask_target(to), "ok": ok, "answer": answer})
 
 
 def targets_of(name: str | None) -> list[str]:

@@ -416,7 +416,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"200": "TestResult"},
         description=(
             "200 even if the message was refused: `ok` is then false. The response comes when the "
-            "service has answered, or after a time limit."
+            "service has answered, after 20 s at the latest; white space precedes the JSON."
         ),
         body=NotificationTest,
     ),

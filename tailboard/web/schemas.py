@@ -268,6 +268,7 @@ def notification_schemas() -> dict[str, Any]:
         tries=COUNT,
         sent_at=TIME | {"description": "Null if it was not sent (yet)."},
         error=MAYBE_TEXT | {"description": "Of the last try."},
+        pending={"type": "boolean", "description": "Will it be tried (again)?"},
     )
     notice = {
         "event": TEXT | {"description": f"One of {', '.join(Event)}."},
