@@ -31,7 +31,14 @@ from tailboard.page.client import (
 )
 from tailboard.page.cold_frame import ColdFrame
 from tailboard.page.components import load_components, read_static
-from tailboard.page.errands import ERRANDS, describe_error, find_origin, load_origin, put_saved
+from tailboard.page.errands import (
+    ERRANDS,
+    describe_error,
+    find_origin,
+    load_origin,
+    put_saved,
+    with_like,
+)
 from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
 from tailboard.page.guard import OriginGuard, locate_visitor
 from tailboard.page.loads import (
@@ -42,6 +49,7 @@ from tailboard.page.loads import (
     load_totals,
     read_new_job,
 )
+from tailboard.page.notify_forms import kept_options
 from tailboard.page.rows import (
     FILTERS,
     INTERVALS,
@@ -152,10 +160,12 @@ def answer_header(**result: Unpack[HeaderResult]) -> None:
 
 def submit_job(client: ApiClient, body: Job, source: Job) -> NewJob:
     """Submit a job. If the form was filled from the job `source` and not changed, the new job is a
-    rerun of that job."""
+    rerun of that job; otherwise it notifies whom that job notifies."""
     if source and is_same_job(body, source):
         return rerun_job(client, source["id"])
-    return post_once(client, "/jobs", body)
+    kept = kept_options(source)
+    path = with_like("/jobs", source["id"]) if kept.get("notify") else "/jobs"
+    return post_once(client, path, body | kept)
 
 
 def rerun_job(client: ApiClient, job_id: str) -> NewJob:
@@ -249,7 +259,7 @@ def on_saved_save() -> None:
         if wrong:
             answer_saved("save", name, wrong=wrong)
             return
-        if put_saved(client, name, body, seen):
+        if put_saved(client, name, body, seen, form["origin"]):
             answer_saved("save", name)
         else:
             answer_saved("save", name, wrong=conflict_errors(name, is_new=not seen), conflict=True)

@@ -12,6 +12,7 @@ import {
 import { jobLink, linkIds } from "./job_links.js";
 import { orderRows, relatedJobs } from "./job_order.js";
 import { endLine } from "./job_reason.js";
+import { noticesTable } from "./notice_words.js";
 import { savedLink } from "./saved_text.js";
 
 /** A time in words. Its tooltip has the time as the API writes it, in UTC. */
@@ -86,6 +87,7 @@ export function detailsHtml(job, revealed, now, known = new Map()) {
   const variables = job.env_names.map((name) => variableHtml(name, revealed[name]));
   return (
     `<table><tbody>${rows.join("")}</tbody></table>` +
+    noticesTable(job.notifications ?? [], now) +
     variablesHtml(variables) +
     attemptsHtml(job.attempts ?? [], now)
   );

@@ -62,6 +62,11 @@ export class LogErrors {
     }
   }
 
+  /** Was the whole log, or as much as is scanned of it, searched for errors? */
+  get isScanned() {
+    return this.known.has(this.jobId);
+  }
+
   keep(jobId, errors) {
     this.known.set(jobId, errors);
     if (this.known.size > KNOWN) {

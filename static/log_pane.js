@@ -39,9 +39,12 @@ import { LogView } from "./log_view.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 
+const HINT = "hint"; // as a place in the address: the line that explains why the job failed
+
 class LogPane {
   constructor(root, errorPatterns) {
     this.root = root;
+    this.seeksHint = false; // does the address name a line that is not known yet?
     const find = (name) => root.querySelector(`.${name}`);
     this.find = find;
     this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
@@ -186,6 +189,7 @@ class LogPane {
       this.chooseJob(job);
     }
     this.places.at = at;
+    this.seeksHint = at === HINT;
     if (job) {
       this.view.dim();
       this.drawHead();
@@ -199,6 +203,14 @@ class LogPane {
     this.finder.setJob();
     this.errors.setJob(id);
     this.shownJob.request();
+  }
+
+  /** Goes to the hint, if the address names it, once the errors are known. */
+  seekHint() {
+    if (this.seeksHint && this.errors.isScanned) {
+      this.seeksHint = false;
+      this.toHint();
+    }
   }
 
   /** Goes to the line that explains why the job failed: the last error, else the last line. */
@@ -315,6 +327,7 @@ class LogPane {
     const { isLoaded, isServed, start, size } = this.source;
     if (isLoaded && !isServed && this.job && endedBadly(this.job)) {
       this.errors.scan(start, size);
+      this.seekHint();
     }
   }
 }

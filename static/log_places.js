@@ -10,7 +10,7 @@ export class LogPlaces {
     this.source = source;
     this.selection = selection;
     this.shown = shown;
-    this.at = ""; // the lines that the address names, see log_range.js
+    this.at = ""; // the lines that the address names, see log_range.js; or "hint"
     view.element.addEventListener("click", (event) => this.onClick(event));
   }
 

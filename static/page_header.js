@@ -11,6 +11,7 @@ import { adaptKeyHints } from "./key_names.js";
 import { showKeySheet } from "./key_sheet.js";
 import { clearSearch, searchLogs } from "./log_search.js";
 import { MenuSettings } from "./menu_settings.js";
+import { Notices } from "./notices.js";
 import { page } from "./page_state.js";
 import "./page_title.js";
 import { Palette } from "./palette.js";
@@ -33,6 +34,7 @@ class PageHeader {
     this.account = new Account((name) => this.find(name));
     this.queues = new Queues((name) => this.find(name));
     this.saved = new SavedPanel(this.find("run-form"), this.form);
+    this.notices = new Notices((name) => this.find(name));
     this.toasts = new Toasts(this.find("toasts"));
     this.listen("open-form", "click", () => this.form.open());
     this.listen("search", "input", () => this.onSearch());
@@ -66,6 +68,7 @@ class PageHeader {
   close() {
     page.removeEventListener("address", this.drawAddress);
     this.queues.close();
+    this.notices.close();
     this.saved.close();
     this.status.close();
     this.palette.close();

@@ -38,6 +38,7 @@ class PageState extends EventTarget {
       problem: "",
       api: "",
       ticket: "",
+      noticed: null,
       paused: [],
       me: { name: "", signed_in: false, named: false },
     };

@@ -12,6 +12,7 @@ import {
   unscheduledParams,
 } from "./saved_form_text.js";
 import { ParamFields } from "./saved_params.js";
+import { RuleFields } from "./saved_rules.js";
 import { ScheduleFields } from "./saved_schedule.js";
 import { saved } from "./saved_state.js";
 import { unfinishedName } from "./shell_variables.js";
@@ -32,7 +33,7 @@ const DEFAULTS = {
   if_busy: "",
   urgent: "",
 };
-const NOTHING = { params: [], cron: "", zone: "", paused: false, follower: "" };
+const NOTHING = { params: [], cron: "", zone: "", paused: false, follower: "", notify: null };
 
 export class SaveForm {
   /** `about`: what to save. Its `origin` is { job: ID }, { saved: name } of a command that is
@@ -47,6 +48,7 @@ export class SaveForm {
     this.seen = ""; // the ETag of the command that is edited; "" for a new one; null: replace any
     this.params = new ParamFields(this.find(".save-params"), about.hiddenHint);
     this.schedule = new ScheduleFields(this.node);
+    this.rules = new RuleFields(this.node, about.origin.saved ?? "");
     const reveal = this.find(".reveal-env");
     this.environment = new HiddenValues(this.fields.env, reveal, () => about.origin);
     this.find("#save-title").textContent = this.isEdit ? `Edit ${about.name}` : "Save command";
@@ -80,6 +82,7 @@ export class SaveForm {
   begin() {
     if (this.about.values) {
       this.fill({ ...NOTHING, values: this.about.values });
+      this.loadRules();
     } else {
       this.load();
     }
@@ -95,6 +98,14 @@ export class SaveForm {
     if (!form.error) {
       this.seen = this.isEdit ? form.seen : "";
       this.fill(form);
+    }
+  }
+
+  /** The run form, which was filled from a job, has no fields for whom that job notifies. */
+  async loadRules() {
+    const form = this.about.origin.job ? await ask("saved_form", this.about.origin) : {};
+    if (form.notify) {
+      this.rules.fill(form.notify);
     }
   }
 
@@ -120,6 +131,7 @@ export class SaveForm {
     this.params.fill(givenParams(form.params));
     this.suggest({ ticks: !this.isEdit });
     this.schedule.fill(form);
+    this.rules.fill(form.notify);
     this.find(".save-more").open = this.usesMore;
     this.environment.draw();
     this.drawNote();
@@ -153,11 +165,15 @@ export class SaveForm {
 
   showWrong(wrong) {
     showWrong(this.node, wrong);
-    const first = this.find('[aria-invalid="true"]');
-    if (first?.closest(".save-more")) {
-      this.find(".save-more").open = true;
+    for (const details of this.node.querySelectorAll("details")) {
+      details.open ||= details.querySelector(".wrong:not(:empty)") !== null;
     }
-    first?.focus();
+    const first = this.find('[aria-invalid="true"]');
+    if (first) {
+      first.focus();
+    } else if (wrong.notify) {
+      this.rules.focus();
+    }
   }
 
   // --- Input ---
@@ -187,7 +203,8 @@ export class SaveForm {
   submit(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
     this.suggest(); // also the variable at the caret: it is typed to its end now
-    const wrong = this.schedule.cron ? unscheduledParams(this.params.rows) : {};
+    const unscheduled = this.schedule.cron ? unscheduledParams(this.params.rows) : {};
+    const wrong = { ...unscheduled, ...this.rules.wrong };
     if (saved.isCutOff) {
       wrong[""] = NOT_SENT;
     }
@@ -206,6 +223,7 @@ export class SaveForm {
       values: Object.fromEntries(OPTIONS.map((option) => [option, fieldText(fields[option])])),
       params: this.params.asked,
       follower: fields.then.value.trim(),
+      notify: this.rules.values,
       ...this.schedule.values,
     });
   }

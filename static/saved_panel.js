@@ -4,6 +4,7 @@
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { HiddenValues } from "./hidden_values.js";
 import { commandOrderHtml } from "./job_order.js";
+import { rulesSummary } from "./notice_words.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { NOT_SENT } from "./run_form.js";
 import { SavedList } from "./saved_list.js";
@@ -191,6 +192,8 @@ export class SavedPanel {
     }
     setHtml(this.find("saved-times"), timesHtml(command, page.now));
     setHtml(this.find("saved-order"), commandOrderHtml(command, saved.commands));
+    const { notify: rules } = command;
+    this.find("saved-notify").textContent = rules ? `Notifications: ${rulesSummary(rules)}` : "";
     setHtml(this.find("saved-runs"), runsHtml(command.runs, page.statuses, page.now));
     this.find("saved-pause").hidden = !command.cron;
     this.find("saved-pause").textContent = command.paused ? "Resume schedule" : "Pause schedule";

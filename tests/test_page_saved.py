@@ -212,6 +212,7 @@ FORM: SavedForm = {
     "zone": "",
     "paused": False,
     "follower": "",
+    "notify": {"rules": None, "warn_after": "", "warn_waiting": "", "ping": ""},
 }
 
 

@@ -70,12 +70,14 @@ class ApiClient:
         body: Any = None,
         key: str = "",
         seen: str | None = None,
+        patience: float = PATIENCE,
     ) -> requests.Response:
         """The API's answer. Raises Refused or ApiError.
 
         With `keep`, a name, the answer is kept, and the API sends it again only if it has changed.
         `key` is an Idempotency-Key: the API does the same request with the same key only once.
         `seen` is the ETag of what the request replaces, or "" if it must replace nothing.
+        `patience`: seconds until the API counts as not answering.
         """
         # The cache keeps only the last answer for each name. cachecontrol and requests-cache, tried
         # here, keep the answer to every search that was ever typed: 20 MiB after 200 searches.
@@ -85,7 +87,7 @@ class ApiClient:
         headers = {"User-Agent": USER_AGENT, **condition_headers(seen)}
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "")
-        answer = self._send(method, path, body, key, headers)
+        answer = self._send(method, path, body, key, headers, patience)
         if answer.status_code == 304 and kept is not None:
             return kept
         if keep:
@@ -93,12 +95,18 @@ class ApiClient:
         return answer
 
     def _send(
-        self, method: str, path: str, body: Any, key: str, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        key: str,
+        headers: dict[str, str],
+        patience: float,
     ) -> requests.Response:
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
             headers |= forwarding_headers(self.visitor.address)
         try:
-            with client_http.HttpClient(settings.API, self.token, patience=PATIENCE) as http:
+            with client_http.HttpClient(settings.API, self.token, patience=patience) as http:
                 return http.request(
                     method, path, body=body, key=key or None, headers=headers, once=True
                 )
@@ -114,9 +122,12 @@ class ApiClient:
         """The JSON object that GET returns. Raises ApiError if it lacks one of `names`."""
         return parse_json(self.request("GET", path, keep), *names)
 
-    def post_json(self, path: str, body: Any, *names: str, key: str = "") -> dict[str, Any]:
+    def post_json(
+        self, path: str, body: Any, *names: str, key: str = "", patience: float = PATIENCE
+    ) -> dict[str, Any]:
         """The JSON object that POST returns. Raises ApiError if it lacks one of `names`."""
-        return parse_json(self.request("POST", path, body=body, key=key), *names)
+        answer = self.request("POST", path, body=body, key=key, patience=patience)
+        return parse_json(answer, *names)
 
 
 def condition_headers(seen: str | None) -> dict[str, str]:

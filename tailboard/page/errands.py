@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from tailboard.client_http import job_path, queue_path, saved_path
 from tailboard.page.client import SKIPPED, ApiClient, ApiError, Refused, parse_json
 from tailboard.page.home import load_home
+from tailboard.page.notices import load_notices, load_targets, try_target
 from tailboard.page.rows import job_row
 from tailboard.page.saved_forms import as_sentence, is_same_command, preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
@@ -187,11 +188,16 @@ def find_origin(client: ApiClient, origin: Mapping[str, Any]) -> Job:
         raise
 
 
-def put_saved(client: ApiClient, name: str, body: Job, seen: str | None) -> bool:
-    """Save a command. Returns False if it is not the one with the ETag `seen`, because someone else
-    has changed it."""
+def put_saved(
+    client: ApiClient, name: str, body: Job, seen: str | None, origin: Mapping[str, Any]
+) -> bool:
+    """Save a command that was made from `origin`. Returns False if it is not the one with the ETag
+    `seen`, because someone else has changed it."""
+    path = saved_path(name)
+    if origin.get("job") and body.get("notify"):
+        path = with_like(path, origin["job"])
     try:
-        client.request("PUT", saved_path(name), body=body, seen=seen)
+        client.request("PUT", path, body=body, seen=seen)
     except ApiError as error:
         if error.status != 412:
             raise
@@ -218,6 +224,11 @@ def run_command(client: ApiClient, errand: Errand) -> dict[str, Any]:
     """Submit a job. A repeated errand with the same key submits no second one."""
     body = {"command": errand["command"], "name": errand["name"]}
     return {"id": client.post_json("/jobs", body, "id", key=errand["key"])["id"]}
+
+
+def with_like(path: str, job_id: str) -> str:
+    """A path at which the API completes the hidden URLs of a body from those of a job."""
+    return query_path(path, {"like": job_id}, "like")
 
 
 def query_path(path: str, parameters: Mapping[str, object], *names: str) -> str:
@@ -251,4 +262,7 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "schedule": load_schedule,
     "home": load_home,
     "run": run_command,
+    "notices": load_notices,
+    "targets": load_targets,
+    "try_target": try_target,
 }

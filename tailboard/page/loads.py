@@ -18,6 +18,7 @@ import streamlit as st
 from tailboard.client_http import job_path
 from tailboard.page import settings
 from tailboard.page.client import SKIPPED, ApiClient, ApiError, parse_json
+from tailboard.page.notices import load_noticed
 from tailboard.page.rows import (
     FILTERS,
     count_slots,
@@ -122,6 +123,7 @@ def load_totals(client: ApiClient, listing: Listing, zone: str | None) -> Totals
         "slots": count_slots(found["workers"]),
         "failed_today": load_failed_today(client, counts, zone),
         "ticket": load_ticket(client),
+        "noticed": load_noticed(client),
         "me": load_me(client),
     }
 

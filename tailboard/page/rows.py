@@ -130,7 +130,7 @@ def machines_summary(machines: list[dict[str, Any]], storage: Mapping[str, Any])
 
 def saved_row(command: Job) -> Job:
     """What the page shows of a saved command. It is small, because there can be hundreds."""
-    names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped", "then")
+    names = ("saved", "params", "cron", "zone", "paused", "next_run", "skipped", "then", "notify")
     run_names = ("id", "status", "submitted_at", "started_at", "finished_at", "reason")
     runs = [{name: run.get(name) for name in run_names} for run in command.get("runs", ())]
     text = command_text(command.get("command"))

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from tailboard.cron import check_cron, check_zone, cron_times
+from tailboard.page import notify_forms
 from tailboard.page.client import ApiError
 from tailboard.page.forms import (
     FIELD_SENTENCES,
@@ -17,6 +18,7 @@ from tailboard.page.forms import (
     form_values,
     parse_form,
 )
+from tailboard.page.notify_forms import as_clients_see, notify_form, parse_notify
 from tailboard.page.rows import HIDDEN_VALUE, shown_values
 from tailboard.page.shapes import Job, ParamFields, SavedForm, SchedulePreview
 from tailboard.titles import command_text
@@ -49,6 +51,7 @@ def saved_form(origin: Job, command: Job | None = None) -> dict[str, Any]:
         "zone": source.get("zone"),
         "paused": bool(source.get("paused")),
         "follower": source.get("then") or "",
+        "notify": notify_form(source),
     }
 
 
@@ -84,7 +87,8 @@ def parse_saved_form(form: SavedForm, origin: Job) -> tuple[Job, dict[str, str]]
     times = {"cron": form["cron"] or None, "zone": form["zone"] or "UTC", "paused": form["paused"]}
     if form["follower"]:
         body["then"] = form["follower"]
-    return body | times | {"env": env, "params": params}, wrong
+    notify, wrong_notify = parse_notify(form["notify"])
+    return body | times | {"env": env, "params": params} | notify, wrong | wrong_notify
 
 
 def is_same_command(body: Job, command: Job) -> bool:
@@ -92,6 +96,7 @@ def is_same_command(body: Job, command: Job) -> bool:
     times = ("params", "cron", "zone", "paused")
     given = {name: body.get(name, option.default) for name, option in JOB_OPTIONS.items()}
     given |= {name: body[name] for name in times} | {"then": body.get("then")}
+    given |= as_clients_see(body)
     return all(command.get(name) == value for name, value in given.items())
 
 
@@ -124,7 +129,7 @@ def saved_form_errors(error: ApiError, params: Iterable[str]) -> dict[str, str]:
     if about_param and about_param[1] in params:
         return {f"param {about_param[1]}": as_sentence(sentence)}
     field = re.split("[: ]", str(error), maxsplit=1)[0]
-    if field in (*FIELDS, "cron", "zone", "params", "then"):
+    if field in (*FIELDS, *notify_forms.FIELDS, "cron", "zone", "params", "then"):
         return {field: FIELD_SENTENCES.get(field, as_sentence(sentence))}
     return {"": as_sentence(sentence)}
 

@@ -42,6 +42,7 @@ def empty_totals() -> Totals:
         "slots": {"busy": 0, "all": 0},
         "failed_today": "",
         "ticket": "",
+        "noticed": None,
         "me": {"name": "", "signed_in": False, "named": False},
     }
 

@@ -88,6 +88,7 @@ class Totals(TypedDict):
     slots: dict[str, int]  # `busy` and `all`
     failed_today: str  # a number, "100+", or empty if no job has failed, timed out or was lost
     ticket: str  # for reading logs; empty if the API could not make one
+    noticed: list[str] | None  # when people were notified in the last day; None if not known
     me: Me
 
 
@@ -166,6 +167,15 @@ class Origin(TypedDict, total=False):
     saved: str  # its name
 
 
+class NotifyForm(TypedDict):
+    """Who is notified of the runs of a saved command, in its form."""
+
+    rules: list[dict[str, Any]] | None  # as the API takes them
+    warn_after: str  # a number of seconds, or empty
+    warn_waiting: str
+    ping: str  # a URL, or empty
+
+
 class SavedForm(TypedDict):
     """The form of a saved command."""
 
@@ -178,6 +188,7 @@ class SavedForm(TypedDict):
     zone: str
     paused: bool
     follower: str  # the saved command that starts after a run that has succeeded, or empty
+    notify: NotifyForm
 
 
 class SavedChange(TypedDict, total=False):
@@ -230,7 +241,7 @@ class Errand(TypedDict):
     queue: NotRequired[str]
     by: NotRequired[str]
     before: NotRequired[str]
-    to: NotRequired[str]  # rerun, cancel or delete
+    to: NotRequired[str]  # rerun, cancel or delete; or a URL or its name
     ids: NotRequired[list[str]]
     why: NotRequired[str]
     limit: NotRequired[str]  # of a queue, as typed

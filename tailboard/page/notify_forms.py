@@ -1,0 +1,48 @@
+"""Who is notified of the runs of a saved command, in its form. Imports nothing of Streamlit."""
+
+from __future__ import annotations
+
+from tailboard.notify_rules import mask_rules, mask_target
+from tailboard.page.forms import show_number
+from tailboard.page.shapes import Job, NotifyForm
+
+SECONDS = ("warn_after", "warn_waiting")
+FIELDS = ("notify", *SECONDS, "ping")
+WRONG_SECONDS = "Enter a number of seconds, such as 900."
+
+
+def notify_form(command: Job) -> NotifyForm:
+    """What the form shows of a saved command or of a job."""
+    return {
+        "rules": command.get("notify"),
+        "warn_after": show_number(command.get("warn_after")),
+        "warn_waiting": show_number(command.get("warn_waiting")),
+        "ping": command.get("ping") or "",
+    }
+
+
+def parse_notify(form: NotifyForm) -> tuple[Job, dict[str, str]]:
+    """The fields of PUT /saved/NAME that the form describes; and the errors, field -> sentence."""
+    body: Job = {"notify": form["rules"], "ping": form["ping"].strip() or None}
+    wrong: dict[str, str] = {}
+    for name, text in (("warn_after", form["warn_after"]), ("warn_waiting", form["warn_waiting"])):
+        try:
+            body[name] = float(text) if text.strip() else None
+        except ValueError:
+            wrong[name] = WRONG_SECONDS
+    return body, wrong
+
+
+def as_clients_see(body: Job) -> Job:
+    """The same fields as the API returns them, with masked URLs."""
+    ping = body.get("ping")
+    return {
+        "notify": mask_rules(body.get("notify")),
+        "ping": None if ping is None else mask_target(ping),
+    }
+
+
+def kept_options(job: Job) -> Job:
+    """Who is notified of a job that was made from `job`: the run form has no fields for it."""
+    names = ("notify", *SECONDS)
+    return {name: job[name] for name in names if job.get(name) is not None}
