@@ -49,7 +49,7 @@ from tailboard.page.loads import (
     load_totals,
     read_new_job,
 )
-from tailboard.page.notify_forms import kept_options
+from tailboard.page.notify_forms import kept_options, notify_errors
 from tailboard.page.rows import (
     FILTERS,
     INTERVALS,
@@ -264,7 +264,8 @@ def on_saved_save() -> None:
         else:
             answer_saved("save", name, wrong=conflict_errors(name, is_new=not seen), conflict=True)
     except ApiError as error:
-        answer_saved("save", name, wrong=saved_form_errors(error, param_names(form)))
+        wrong = saved_form_errors(error, param_names(form))
+        answer_saved("save", name, wrong=notify_errors(wrong, form["notify"]["rules"]))
 
 
 def on_saved_pause() -> None:

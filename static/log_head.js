@@ -157,6 +157,9 @@ export class LogHead {
     panel.hidden = !panel.hidden;
     this.find("show-details").ariaExpanded = String(!panel.hidden);
     this.pane.drawHead();
+    if (!panel.hidden) {
+      this.pane.shownJob.reload();
+    }
   }
 
   /** Shows a hidden value, or the job that a link names. */

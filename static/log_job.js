@@ -85,6 +85,13 @@ export class LogJob {
     this.lastRequest = text;
   }
 
+  /** Asks the server again for a job that has ended: it sends messages about the job after that. */
+  reload() {
+    if (this.shown && isEnded(this.shown)) {
+      this.component?.setTriggerValue("ended", this.id);
+    }
+  }
+
   onWritten() {
     if (this.shown?.status === "queued" && !this.hasWritten) {
       this.hasWritten = true;

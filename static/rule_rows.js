@@ -5,6 +5,10 @@ import { EVENT_GROUPS, eventWord } from "./notice_words.js";
 
 const NAME = /^[a-z0-9][a-z0-9_.-]{0,63}$/; // as in tailboard/notify_rules.py
 
+const URL_FORM = /^[a-z][a-z0-9+.-]*:\/\/\S+$/i;
+const WRONG_TARGET =
+  "Choose a name, or enter a URL, such as mailto://user:password@example.org or ntfys://ntfy.sh/topic.";
+
 /** A row for a rule. `isUrl`: its URL is typed, not chosen by name. */
 export function newRule({ on, to }) {
   return { on, to, isUrl: !NAME.test(to) };
@@ -23,7 +27,7 @@ function wrongRule(on, to) {
   if (on.length === 0) {
     return "Choose at least one event.";
   }
-  return to === "" ? "Choose a name, or enter a URL." : "";
+  return NAME.test(to) || URL_FORM.test(to) ? "" : WRONG_TARGET;
 }
 
 /** `names`: of the URLs that rules can name. */

@@ -9,6 +9,7 @@ import { namesNoteHtml, newRule, ruleRowsHtml, wrongRules } from "./rule_rows.js
 const NOTHING = { rules: null, warn_after: "", warn_waiting: "", ping: "" };
 const TEXTS = ["warn_after", "warn_waiting", "ping"];
 const CANNOT_LOAD = "Can't load the names of URLs.";
+const MOST_RULES = 20; // as in tailboard/notify_rules.py
 const DELIVERED = "Sent";
 const REFUSED = "Not sent";
 
@@ -73,6 +74,7 @@ export class RuleFields {
     const { activeElement } = this.root.getRootNode();
     const focused = this.list.contains(activeElement) ? describe(activeElement) : null;
     this.root.querySelector(".notify-rules").hidden = this.use !== "rules";
+    this.root.querySelector(".notify-add").hidden = this.rows.length >= MOST_RULES;
     this.list.innerHTML = ruleRowsHtml(this.rows, this.names ?? []);
     setHtml(this.root.querySelector(".notify-names"), this.problem || namesNoteHtml(this.names));
     focused && this.list.querySelector(focused)?.focus();

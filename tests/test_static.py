@@ -1163,6 +1163,69 @@ def test_everything_in_static_may_be_public() -> None:
     assert not list(Path(STATIC).rglob("*.py"))
 
 
+# --- Notifications --------------------------------------------------------------------------------
+
+
+def delivery(**fields: Any) -> dict[str, Any]:
+    return {"to": "ops", "tries": 1, "sent_at": None, "error": None, "pending": False} | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"sent_at": at(0)}, "sent to ops"),
+        ({"tries": 0, "pending": True}, "not yet sent to ops"),
+        ({"error": "HTTP 500", "pending": True}, "not sent to ops: HTTP 500, trying again"),
+        ({"error": "HTTP 500"}, "not sent to ops: HTTP 500"),
+    ],
+)
+def test_a_message_shows_what_became_of_it(
+    script: Script, fields: dict[str, Any], text: str
+) -> None:
+    assert script("deliveryText(one)", one=delivery(**fields)) == text
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "shown"),
+    [
+        ("timed_out", "", "timed out"),
+        ("late", "usually 36 s, now 2 min", "late · usually 36 s, now 2 min"),
+        ("silent", "silent for 14 min", "silent for 14 min"),
+    ],
+)
+def test_an_event_is_named_once(script: Script, event: str, text: str, shown: str) -> None:
+    assert script("noticeText(notice)", notice={"event": event, "text": text}) == shown
+
+
+def test_a_notification_is_shown_without_html_of_others(script: Script) -> None:
+    made = [delivery(to=HOSTILE, error=HOSTILE)]
+    notice = {"job": "1", "title": HOSTILE, "event": "failed", "text": HOSTILE, "at": at(0)}
+    context = "{ statuses, now, seen: 0, link: ({ at }) => `?at=${at}` }"
+    given = {"all": [notice | {"deliveries": made}], "statuses": STATUSES, "now": NOW}
+    html = script(f"noticesHtml(all, {context}) + noticesTable(all, now)", **given)
+    assert "<img" not in html and "?at=hint" in html and 'class="undelivered"' in html
+
+
+@pytest.mark.parametrize(
+    ("rules", "summary", "wrong"),
+    [
+        (None, "as TAILBOARD_NOTIFY says", None),
+        ([], "nobody", ["notify"]),
+        ([{"on": ["failed", "timed_out"], "to": "ops"}], "failed, timed out → ops", []),
+        ([{"on": ["late"], "to": "ops"}, {"on": [], "to": "a"}], "late → ops;  → a", ["rule 1"]),
+        ([{"on": ["late"], "to": "ntfy //x"}], "late → ntfy //x", ["rule 0"]),
+        ([{"on": ["late"], "to": "json://x/\u2026"}], "late → json://x/…", []),
+    ],
+)
+def test_rules_are_summarised_and_checked(
+    script: Script, rules: Any, summary: str, wrong: list[str] | None
+) -> None:
+    assert script("rulesSummary(rules)", rules=rules) == summary
+    if wrong is not None:
+        found = script("Object.keys(wrongRules(rules.map(newRule)))", rules=rules)
+        assert found == wrong
+
+
 # --- The palette ----------------------------------------------------------------------------------
 
 

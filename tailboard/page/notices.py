@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from tailboard.page.client import ApiClient, ApiError
+from tailboard.page.saved_forms import as_sentence
 from tailboard.page.shapes import Errand
 
 LIMIT = 100  # notifications
 PATH = f"/notifications?{urlencode({'since': '1d', 'limit': LIMIT})}"
-PERIOD = 10  # seconds until the times of notifications are loaded again
+PERIOD = 5  # seconds until the times of notifications are loaded again
 TEST_PATIENCE = 18.0  # seconds for a test: the API waits for another server
 
 
@@ -56,4 +57,10 @@ def try_target(client: ApiClient, errand: Errand) -> dict[str, Any]:
     is the saved command that knows the whole URL if the browser does not."""
     body = {name: errand[name] for name in ("to", "saved") if errand.get(name)}
     path = "/notifications/test"
-    return client.post_json(path, body, "ok", "answer", patience=TEST_PATIENCE)
+    try:
+        return client.post_json(path, body, "ok", "answer", patience=TEST_PATIENCE)
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        sentence = as_sentence(str(error).removeprefix("to: "))
+        raise ApiError(sentence, error.status) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from tailboard.notify_rules import mask_rules, mask_target
 from tailboard.page.forms import show_number
 from tailboard.page.shapes import Job, NotifyForm
@@ -9,6 +12,11 @@ from tailboard.page.shapes import Job, NotifyForm
 SECONDS = ("warn_after", "warn_waiting")
 FIELDS = ("notify", *SECONDS, "ping")
 WRONG_SECONDS = "Enter a number of seconds, such as 900."
+SENTENCES = {  # instead of the API's, if the value has a wrong form
+    "warn_after": WRONG_SECONDS,
+    "warn_waiting": WRONG_SECONDS,
+    "ping": "Enter a URL that begins with http:// or https://.",
+}
 
 
 def notify_form(command: Job) -> NotifyForm:
@@ -31,6 +39,27 @@ def parse_notify(form: NotifyForm) -> tuple[Job, dict[str, str]]:
         except ValueError:
             wrong[name] = WRONG_SECONDS
     return body, wrong
+
+
+def notify_errors(
+    wrong: Mapping[str, str], rules: Sequence[Mapping[str, Any]] | None
+) -> dict[str, str]:
+    """The same errors, with that of `notify` under the field of the rule that it is about, if that
+    can be found out. The field is "rule NUMBER", from 0."""
+    sentence = wrong.get("notify")
+    if sentence is None or not rules:
+        return dict(wrong)
+    targets = [rule["to"] for rule in rules]
+    found = [number for number, to in enumerate(targets) if is_about(sentence, to)]
+    if len(rules) > 1 and not found:
+        return dict(wrong)
+    others = {field: text for field, text in wrong.items() if field != "notify"}
+    return others | {f"rule {found[0] if found else 0}": sentence}
+
+
+def is_about(sentence: str, to: str) -> bool:
+    """Does the API's sentence name this `to`? It also lists the names that are known."""
+    return f"named {to!r}" in sentence or f"end of {to} " in sentence
 
 
 def as_clients_see(body: Job) -> Job:

@@ -39,10 +39,18 @@ def is_ended(job: Job | None) -> bool:
 
 def log_interval(chosen: str, job: Job | None, error: str) -> float | None:
     """Seconds between refreshes of the log; None if it is not refreshed, because no job is shown or
-    because the job has ended. While there is an error, the refreshes continue."""
+    because the job has ended. While there is an error, or a message about the job is being sent,
+    the refreshes continue."""
     if job is None and not error:
         return None
-    return None if is_ended(job) and not error else INTERVALS[chosen]
+    is_final = is_ended(job) and not has_pending(job)
+    return None if is_final and not error else INTERVALS[chosen]
+
+
+def has_pending(job: Job | None) -> bool:
+    """Will a message about the job be sent, or tried again?"""
+    notices = (job or {}).get("notifications", ())
+    return any(delivery["pending"] for notice in notices for delivery in notice["deliveries"])
 
 
 def job_title(job: Job) -> str:

@@ -28,7 +28,7 @@ SAVED_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SAVED_NAMES = "Use lowercase letters, digits, - _ and . (1 to 64), with a letter or digit first."
 PREVIEWED_TIMES = 5  # of a schedule
 # The beginning of an API's sentence that only repeats the field at which the page shows it.
-PREFIX_RE = re.compile("(?:params|cron|zone|then): ")
+PREFIX_RE = re.compile("(?:params|cron|zone|then|notify|ping): ")
 # The param that such a sentence is about: "VERSION needs …", "the default of B …", "'b' must …".
 PARAM_RE = re.compile("(?:the default of )?'?([A-Za-z_0-9]+)")
 
@@ -130,7 +130,10 @@ def saved_form_errors(error: ApiError, params: Iterable[str]) -> dict[str, str]:
         return {f"param {about_param[1]}": as_sentence(sentence)}
     field = re.split("[: ]", str(error), maxsplit=1)[0]
     if field in (*FIELDS, *notify_forms.FIELDS, "cron", "zone", "params", "then"):
-        return {field: FIELD_SENTENCES.get(field, as_sentence(sentence))}
+        own = FIELD_SENTENCES.get(field)
+        if str(error).startswith(f"{field} must be"):
+            own = own or notify_forms.SENTENCES.get(field)
+        return {field: own or as_sentence(sentence)}
     return {"": as_sentence(sentence)}
 
 
