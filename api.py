@@ -43,6 +43,7 @@ from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
+from tailboard.web.history import list_failures, list_names
 from tailboard.web.job_wait import wait_for_job
 from tailboard.web.listing import find_jobs, list_jobs
 from tailboard.web.log_follow import follow
@@ -96,6 +97,7 @@ from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import (
     ShownCommand,
+    job_with_usual,
     shown_command,
     whole_commands,
     whole_job,
@@ -135,7 +137,7 @@ def show(job_id: str) -> Response | dict[str, Any]:
     query = JobQuery.parse(query_parameters())
     job = state().store.get(job_id)
     if query.wait == 0 or job.status in FINISHED:
-        return whole_job(job)
+        return job_with_usual(job)
     return wait_for_job(job, query.wait)
 
 
@@ -191,13 +193,14 @@ def bulk() -> Response | dict[str, Any]:
 @routes.get("/names")
 def names() -> Response:
     """The last runs of each job name or saved command."""
-    return with_etag(state().history.names())
+    return with_etag(list_names(state().history))
 
 
 @routes.get("/attention")
 def attention() -> Response:
     """The jobs that failed, timed out or were lost after a time, folded by name."""
-    return with_etag(state().history.failures(Attention.parse(query_parameters()).since))
+    since = Attention.parse(query_parameters()).since
+    return with_etag(list_failures(state().history, since))
 
 
 # --- Logs -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SHORTEST = 0.05  # seconds: what is shorter would be rounded to 0.0 s
+TENTHS_BELOW = 10  # seconds; longer durations are rounded down
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -11,7 +12,7 @@ def format_duration(seconds: float) -> str:
     time = max(0.0, seconds)
     if time < SHORTEST:
         return "< 0.1 s"
-    if time < 10:
+    if time < TENTHS_BELOW:
         return f"{time:.1f} s"
     whole = int(time)
     if whole < MINUTE:
@@ -31,3 +32,8 @@ def format_roughly(seconds: float) -> str:
     if whole < DAY:
         return f"{whole // HOUR} h"
     return f"{whole // DAY} d"
+
+
+def format_usual(seconds: float) -> str:
+    """The same, with tenths of a second below TENTHS_BELOW: "0.5 s", "36 s", "2 min"."""
+    return format_duration(seconds) if seconds < TENTHS_BELOW else format_roughly(seconds)

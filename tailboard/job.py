@@ -281,6 +281,8 @@ class Job(JobOptions):
     # Not in the JSON as they are:
     submit_reason: str | None = recorded(None, check=is_text, on_wire=False)  # why, in a sentence
     version: int = recorded(VERSION, check=is_count, on_wire=False)  # of job.json; 0: damaged
+    # When its log was last written to, in seconds since 1970; None if it has no log:
+    log_changed_at: float | None = unrecorded(None, on_wire=False)
     # When the next attempt of a job that is queued again can start:
     retried_at: str | None = unrecorded(None, on_wire=False)
     attempts: list[Attempt] = unrecorded(list, on_wire=False)  # claimed ones, oldest first

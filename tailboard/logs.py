@@ -305,6 +305,15 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         time, size = SAMPLE.unpack(data)
         return (time if 0 <= time < LAST_TIME else 0.0), size
 
+    def moments(self, most: int) -> list[float]:
+        """The times of the newest samples, `most` of them, in seconds since 1970."""
+        begin = max(0, self.length - most)
+        return moments_in(self.read_data(begin)) if self.length else []
+
+    def read_data(self, begin: int) -> bytes:
+        """The samples from the number `begin` on, as they are stored."""
+        return os.pread(self.fd, (self.length - begin) * SAMPLE.size, begin * SAMPLE.size)
+
     def append(self, time: float, size: int) -> None:
         # Not at the end of the file: a crash may have left half a sample there.
         os.pwrite(self.fd, SAMPLE.pack(time, size), self.length * SAMPLE.size)
@@ -314,6 +323,13 @@ class SizeSamples(Sequence[tuple[float, int]], AbstractContextManager["SizeSampl
         """Keep only the first `length` samples."""
         os.ftruncate(self.fd, length * SAMPLE.size)
         self.length = length
+
+
+def moments_in(data: bytes) -> list[float]:
+    """The times of the samples in `data`. Impossible ones, and a part of a sample, are left out."""
+    whole = len(data) // SAMPLE.size * SAMPLE.size
+    moments = (moment for moment, _ in SAMPLE.iter_unpack(data[:whole]))
+    return [moment for moment in moments if 0 <= moment < LAST_TIME]
 
 
 @contextmanager
@@ -345,9 +361,15 @@ def is_sparse(folder: str) -> bool:
 
 def log_size(folder: str) -> int:
     """Size of a job's log in bytes, including freed ones; 0 if there is no log."""
+    return log_size_and_time(folder)[0]
+
+
+def log_size_and_time(folder: str) -> tuple[int, float | None]:
+    """The same, and when the log was last written to, in seconds since 1970."""
     with suppress(OSError):
-        return os.lstat(f"{folder}/output.log").st_size
-    return 0
+        found = os.lstat(f"{folder}/output.log")
+        return found.st_size, found.st_mtime
+    return 0, None
 
 
 def log_start(folder: str) -> int:

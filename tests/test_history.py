@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 from storage import WorkerStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.notify import history
 from tailboard.saved_command import SavedCommand
 from tailboard.status import Status
-from tailboard.web import history
+from tailboard.web.history import list_failures, list_names
 
 
 def end(maker: JobMaker, status: Status = Status.SUCCEEDED, code: int = 0, **fields: str) -> Job:
@@ -116,7 +117,8 @@ def test_the_response_stays_small_with_many_names(client: FlaskClient) -> None:
         job = Job(command="true", id=str(uuid.uuid4())[:24], name=name, status=Status.SUCCEEDED)
         runs.append(history.run_of(job))
     known = client.application.extensions["tailboard"].history
-    known.runs, known.stamp = runs, known._storage_stamp()
+    known._add(runs)
+    known.stamp = known._storage_stamp()
     response = client.get("/names")
     answer = json.loads(response.data)
     assert len(response.data) <= 60_000
@@ -126,7 +128,8 @@ def test_the_response_stays_small_with_many_names(client: FlaskClient) -> None:
 def test_every_kind_of_store_has_a_history(store: WorkerStore, bring: Callable[..., Job]) -> None:
     job = bring(Status.FAILED, name="nightly")
     known = history.History(store)
-    assert [run[0] for run in known.names()["names"][0]["runs"]] == [job.id]
-    assert known.failures(0.0)["failures"][0]["newest"]["id"] == job.id
+    assert [run.id for run in known.runs_of("nightly")] == [job.id]
+    assert list_failures(known, 0.0)["failures"][0]["newest"]["id"] == job.id
     store.delete(job.id)
-    assert known.names() == {"names": [], "more": 0, "complete": True}
+    assert known.runs_of("nightly") == ()
+    assert list_names(known) == {"names": [], "more": 0, "complete": True}

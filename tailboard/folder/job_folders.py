@@ -26,7 +26,7 @@ from tailboard.folder.listing import IDs, Listing
 from tailboard.job import Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, parse_journal
 from tailboard.judge import delay_before_start, judge
-from tailboard.logs import FileLog, Log, is_sparse, log_size, log_start
+from tailboard.logs import FileLog, Log, is_sparse, log_size_and_time, log_start
 from tailboard.notices import Kind
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
@@ -225,7 +225,7 @@ class JobFolders(ABC):
         if job is None:
             return None
         job.status = status
-        job.log_size = log_size(folder)
+        job.log_size, job.log_changed_at = log_size_and_time(folder)
         attempts = self.read_attempts(folder, must_read)
         job.attempts = attempts[1:]
         if status is Status.QUEUED:

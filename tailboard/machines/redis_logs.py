@@ -162,13 +162,16 @@ class MemorySamples(SizeSamples):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(-1)
-        self.data, self.length = data, len(data) // SAMPLE.size
+        self.content, self.length = data, len(data) // SAMPLE.size
 
     def __getitem__(self, place: Any) -> Any:
         if place >= self.length:
             raise IndexError(place)
-        found, size = SAMPLE.unpack_from(self.data, place * SAMPLE.size)
+        found, size = SAMPLE.unpack_from(self.content, place * SAMPLE.size)
         return (found if 0 <= found < LAST_TIME else 0.0), size
+
+    def read_data(self, begin: int) -> bytes:
+        return self.content[begin * SAMPLE.size :]
 
 
 class RedisLog(Log):

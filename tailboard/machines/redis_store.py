@@ -75,8 +75,11 @@ ID_STEP = 1_000  # IDs read in one round trip
 RECORD_STEP = 100  # records read in one round trip for a list: each may be a megabyte long
 QUEUED_KINDS = ("queue", "delayed", "waiting", "newer")  # the sorted sets of a queue
 POLICY_INTERVAL = 60.0  # seconds between checks of the eviction policy of Redis
-STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before", "lane")
-NO_STATE = (None,) * 7  # these fields of a damaged state
+STATE_FIELDS = (
+    *("status", "queue", "token", "log_size", "log_start", "not_before", "lane"),
+    "log_at",
+)
+NO_STATE = (None,) * len(STATE_FIELDS)  # these fields of a damaged state
 
 
 class RedisStore:
@@ -163,7 +166,7 @@ class RedisStore:
         """The job from what Redis has of it: `content` is its record and journal, `state` the
         STATE_FIELDS; `silences` gives the seconds since each machine's last report."""
         texts = ((text or b"").decode(errors="replace") for text in state)
-        status, queue, token, log_size, log_start, due, lane = texts
+        status, queue, token, log_size, log_start, due, lane, log_at = texts
         record, _, journal = (content or b"").partition(b"\n")
         try:
             job = parse_record(record or b"null", job_id)
@@ -185,6 +188,7 @@ class RedisStore:
             if due and last.number:  # by the clock of Redis
                 job.retried_at = utc(min(parse_score(due), LAST_TIME))
         job.log_size, job.log_start = parse_count(log_size), parse_count(log_start)
+        job.log_changed_at = parse_score(log_at) if log_at else None
         if job.status is Status.RUNNING:
             job.reason = self._silence(token, silences) or job.reason
         return job

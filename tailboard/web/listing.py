@@ -9,6 +9,7 @@ from flask import abort
 from tailboard.job import shorten
 from tailboard.web.models import Filters, Listing
 from tailboard.web.state import state
+from tailboard.web.usual import ShownUsual
 from tailboard.web.views import waiting
 from tailboard.web.waiting import shown_job
 
@@ -26,10 +27,10 @@ def list_jobs(query: Listing) -> dict[str, Any]:
         short=True,
         by=query.by,
     )
-    reasons, counts = waiting(), store.counts()
+    reasons, usual, counts = waiting(), ShownUsual(state().usual_times), store.counts()
     total = counts[query.status] if query.status else sum(counts.values())
     return {
-        "jobs": [shown_job(job, reasons) for job in jobs],
+        "jobs": [shown_job(job, reasons) | usual.in_list(job) for job in jobs],
         "next": following,
         "skipped": store.count_since(query.before, query.status) if query.before else 0,
         "searched": store.count_since(following, query.status) if following else total,
@@ -49,9 +50,10 @@ def find_jobs(part: str, query: Listing) -> dict[str, Any]:
     matching = sorted(store.find(part), reverse=True)
     older = [each for each in matching if query.before is None or each < query.before]
     page = older[: query.limit]
-    reasons = waiting()
+    reasons, usual = waiting(), ShownUsual(state().usual_times)
+    jobs = [shorten(job) for job in store.get_many(page)]
     return {
-        "jobs": [shown_job(shorten(job), reasons) for job in store.get_many(page)],
+        "jobs": [shown_job(job, reasons) | usual.in_list(job) for job in jobs],
         "next": page[-1] if len(older) > len(page) else None,
         "skipped": len(matching) - len(older),
         "searched": len(matching),

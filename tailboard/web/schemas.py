@@ -27,6 +27,7 @@ NUMBER = {"type": "integer"}
 MAYBE_NUMBER = {"type": ["integer", "null"]}
 TIME = {"type": ["string", "null"], "format": "date-time"}
 TEXTS = {"type": "array", "items": TEXT}
+MAYBE_USUAL = {"anyOf": [{"$ref": REF.format(model="Usual")}, {"type": "null"}]}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
@@ -92,6 +93,7 @@ def job_schemas() -> dict[str, Any]:
     )
     return {
         "Job": whole_job(job),
+        "Usual": usual_times(),
         "Attempt": attempt,
         "ListedJob": listed_job(job),
         "Jobs": object_schema(
@@ -134,6 +136,10 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
         "type": "boolean",
         "description": "While it is running: whether its processes are being ended after a cancel.",
     }
+    whole["properties"]["usual"] = MAYBE_USUAL | {
+        "description": "In the response to GET /jobs/ID: what is usual for it; null if that is "
+        "not known yet."
+    }
     return whole
 
 
@@ -145,7 +151,26 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
         "description": "True if `command` is only the beginning, in the same type; "
         "GET /jobs/ID returns all of it. Left out if the command is complete.",
     }
+    listed["properties"]["usual"] = MAYBE_USUAL | {
+        "description": "While it is running: what is usual for it; null if that is not known yet."
+    }
     return listed
+
+
+def usual_times() -> dict[str, Any]:
+    """What the last ten successes of the same saved command, or of the same title, took."""
+
+    def seconds(description: str) -> dict[str, Any]:
+        return {"type": ["number", "null"], "description": description}
+
+    return object_schema(
+        seconds=seconds("Their median duration."),
+        late_after=seconds("A job that has been running for longer is late."),
+        longest_pause=seconds("The longest time for which one of them wrote nothing."),
+        silent_after=seconds("A job that has written nothing for longer is silent."),
+        silent_since=TIME
+        | {"description": "When it last wrote, or started; null if it is not running."},
+    )
 
 
 def history_schemas() -> dict[str, Any]:
@@ -161,7 +186,10 @@ def history_schemas() -> dict[str, Any]:
         "maxItems": 3,
         "description": "ID, status, seconds from start to end (null: it never started).",
     }
-    seconds = {"type": ["number", "null"], "description": "Of the runs that succeeded, seconds."}
+    seconds = {
+        "type": ["number", "null"],
+        "description": "Of the last ten runs that succeeded, seconds.",
+    }
     newest = field_schemas(Job, ["id", "status", "exit_code", "reason", "hint", "finished_at"])
     return {
         "Names": object_schema(

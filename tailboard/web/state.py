@@ -12,8 +12,9 @@ from flask import current_app
 
 import storage
 from tailboard.errors import StoreUnreachable
+from tailboard.notify.history import History
+from tailboard.notify.usual import UsualTimes
 from tailboard.settings import Settings
-from tailboard.web.history import History
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
 from tailboard.web.operations import Access
@@ -44,6 +45,7 @@ class AppState:
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.history = History(store)
+        self.usual_times = UsualTimes(store, self.history)
         self.saved_runs = SavedRuns(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):

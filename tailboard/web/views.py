@@ -13,6 +13,7 @@ from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import utc
 from tailboard.web.state import state
+from tailboard.web.usual import ShownUsual
 from tailboard.web.waiting import Waiting, shown_job
 
 ShownCommand = tuple[dict[str, Any], dict[str, str]]  # the body and the headers of a response
@@ -29,6 +30,11 @@ def whole_job(job: Job) -> dict[str, Any]:
         "notifications": [notice.as_dict() for notice in noticed],
     }
     return shown | whole | queue_position(job) | cancel_state(job)
+
+
+def job_with_usual(job: Job) -> dict[str, Any]:
+    """The same, with what is usual for it."""
+    return whole_job(job) | ShownUsual(state().usual_times).on_its_own(job)
 
 
 def waiting() -> Waiting:
