@@ -23,7 +23,8 @@ LEAST_RUNS = 3  # successes without which nothing is late or silent
 LATE_FACTOR, LATE_MARGIN = 1.5, 60.0  # a late job takes so much longer than usual; seconds
 SILENT_FACTOR, LEAST_SILENCE = 3.0, 60.0  # times the longest pause; seconds
 REFRESH_TIME = 0.02  # seconds for reading records, in one refresh of the history
-REFRESH_SHARE = 50  # times the duration of a refresh until the next one
+REFRESH_PAUSE = 200  # times the duration of a refresh: the time until the next one
+FIRST_PAUSE = 20  # the same, until all records have been read once
 MOST_GROUPS = 5_000  # whose times are remembered
 SAMPLES_READ = 100_000  # the newest ones of a log: there is at most one a second
 
@@ -109,7 +110,8 @@ class UsualTimes:
         if begun >= self._next_refresh:
             self.history.try_refresh(REFRESH_TIME)
             now = time.monotonic()
-            self._next_refresh = now + REFRESH_SHARE * (now - begun)
+            pause = REFRESH_PAUSE if self.history.is_complete else FIRST_PAUSE
+            self._next_refresh = now + pause * (now - begun)
 
     def _usual_of_group(self, name: str, deadline: float) -> Usual:
         runs = self.history.groups.get(name)
