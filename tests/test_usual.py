@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,9 +30,15 @@ DAY = 86_400
 RULES: list[Rule] = [{"on": ["late", "silent"], "to": "ops"}]
 
 
+def moment_of_start(job: Job) -> Moment:
+    attempt = job.attempts[-1]
+    assert attempt.started_monotonic is not None and attempt.started_at is not None
+    return Moment(attempt.started_monotonic, parse_time(attempt.started_at))
+
+
 def end_after(held: Claim, seconds: float, *outputs: float, good: bool = True) -> Job:
     """Ends a job as if it had run for so many seconds and written something at these seconds."""
-    begun = time.time()
+    begun = moment_of_start(held.job).wall
     status, code = (Status.SUCCEEDED, 0) if good else (Status.FAILED, 1)
     with held:
         samples = [SAMPLE.pack(begun + at, place + 1) for place, at in enumerate(outputs)]
@@ -200,12 +205,6 @@ def test_running_jobs_show_what_is_usual_and_since_when_they_are_silent(
 
 
 # --- Late and silent ------------------------------------------------------------------------------
-
-
-def moment_of_start(job: Job) -> Moment:
-    attempt = job.attempts[-1]
-    assert attempt.started_monotonic is not None and attempt.started_at is not None
-    return Moment(attempt.started_monotonic, parse_time(attempt.started_at))
 
 
 class Observer:
