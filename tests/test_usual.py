@@ -12,7 +12,7 @@ from conftest import Gate, JobMaker
 from flask.testing import FlaskClient
 
 from storage import WorkerStore
-from tailboard.durations import rough_duration
+from tailboard.durations import format_usual
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
@@ -99,7 +99,7 @@ def test_a_job_is_silent_after_three_times_its_longest_pause_but_at_least_a_minu
     ],
 )
 def test_durations_in_words(seconds: float, text: str) -> None:
-    assert rough_duration(seconds) == text
+    assert format_usual(seconds) == text
 
 
 def test_the_last_ten_successes_count(past: Past, times: UsualTimes) -> None:

@@ -16,7 +16,7 @@ from math import inf
 from typing import NamedTuple, Self
 
 import storage
-from tailboard.durations import rough_duration
+from tailboard.durations import format_usual
 from tailboard.files import boot_id
 from tailboard.job import Job
 from tailboard.notify.usual import Usual, UsualTimes
@@ -149,14 +149,14 @@ def continue_watch(known: Watched, job: Job, now: Moment) -> None:
 def late_text(job: Job, usual: Usual, seconds: float) -> str:
     """How much longer than usual the job has been running: for so many seconds."""
     if usual.seconds is not None:
-        return f"usually {rough_duration(usual.seconds)}, now {rough_duration(seconds)}"
-    limit = rough_duration(job.warn_after or 0.0)
-    return f"running for {rough_duration(seconds)}, expected at most {limit}"
+        return f"usually {format_usual(usual.seconds)}, now {format_usual(seconds)}"
+    limit = format_usual(job.warn_after or 0.0)
+    return f"running for {format_usual(seconds)}, expected at most {limit}"
 
 
 def silent_text(usual: Usual, seconds: float) -> str:
-    longest = rough_duration(usual.longest_pause or 0.0)
-    return f"silent for {rough_duration(seconds)}, never longer than {longest} before"
+    longest = format_usual(usual.longest_pause or 0.0)
+    return f"silent for {format_usual(seconds)}, never longer than {longest} before"
 
 
 class RunningWatch:
