@@ -228,6 +228,11 @@ def ends(life: Life) -> None:
     life.run()
 
 
+def ends_and_notifies(life: Life) -> None:
+    life.submit(notify=[{"on": ["failed"], "to": "ops"}])
+    life.run()
+
+
 def starts_the_next_command(life: Life) -> None:
     life.save("report")
     life.submit("true", then="report")
@@ -315,6 +320,7 @@ SCENES: list[Callable[[Life], None]] = [
     is_submitted_with_a_key,
     is_submitted_while_another_makes_the_queue,
     ends,
+    ends_and_notifies,
     starts_the_next_command,
     is_retried,
     times_out,

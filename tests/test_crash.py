@@ -36,6 +36,7 @@ from storage import load_logs
 from tailboard.errors import JobNotFound, WrongState
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.notices import Kind
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc
 
@@ -174,6 +175,19 @@ def ends(case: Case) -> Callable[[], None]:
     return lambda: case.check(Status.FAILED, 7)
 
 
+def ends_and_notifies(case: Case) -> Callable[[], None]:
+    """Someone is notified of the end: if that has not happened yet, it is still requested."""
+    job = case.tallying("exit 7", notify=[{"on": ["failed"], "to": "ops"}])
+
+    def check() -> None:
+        case.check(Status.FAILED, 7)
+        ends = [each.job_id for each in case.storage.notices.requests(4e9) if each.kind == Kind.END]
+        events = [notice.event for notice in case.storage.notices.load(job.id).notices]
+        assert (ends, events) in (([job.id], []), ([job.id], ["failed"]), ([], ["failed"]))
+
+    return check
+
+
 def is_retried(case: Case) -> Callable[[], None]:
     job = case.tallying("exit $((JOB_ATTEMPT + 3))", retries=1)
 
@@ -268,6 +282,7 @@ def never_started(case: Case) -> Callable[[], None]:
     "scene",
     [
         ends,
+        ends_and_notifies,
         is_retried,
         is_retried_later,
         is_a_script,

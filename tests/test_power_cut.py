@@ -39,6 +39,7 @@ from record_life import SCENES
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome, parse_journal
+from tailboard.notices import Kind
 from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
 from tailboard.values import ID_RE
@@ -49,6 +50,7 @@ HOST = socket.gethostname()
 BASE = 0  # the number of the folder that holds the storage
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # there, fsync takes no time
 THREADS = 6  # most of the time is spent waiting for the kernel to close an inotify
+FAR = 4e9  # seconds since 1970
 PAIRS = 12  # pairs to try at each prefix, unless all are tried
 # No promise needs the text of a cancel request: an empty file with a durable name is enough. Only
 # the reason that a person gave can be lost.
@@ -311,6 +313,10 @@ def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
         following = [other for other in jobs if job.id in other.after]
         starts_next = job.then is not None and job.status is Status.SUCCEEDED
         assert len(following) == starts_next, f"{len(following)} jobs follow one that {job.status}"
+        if job.notify:
+            ends = [each.job_id for each in store.notices.requests(FAR) if each.kind is Kind.END]
+            is_noticed = job.id in ends or bool(store.notices.load(job.id).notices)
+            assert is_noticed, "nobody is notified of its end"
     for key in made.keys:
         if here:
             again = store.submit(Job(command="true"), key, "1" * 64)

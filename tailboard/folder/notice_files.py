@@ -197,8 +197,9 @@ class NoticeFiles:
         return _changed_last(written, since, limit)
 
     def forget(self, job_id: str) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._record_path(job_id))
+        if ID_RE.fullmatch(job_id):
+            with suppress(FileNotFoundError):
+                os.unlink(self._record_path(job_id))
 
     # The sender
 

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from tailboard.errors import StoreError
-from tailboard.job import parse_record
+from tailboard.job import Job, parse_record
 from tailboard.journal import parse_journal
 from tailboard.judge import delay_before_start, judge
 from tailboard.status import FINISHED, Status
@@ -137,19 +137,16 @@ class SpoolEntry:
 
     def seconds_to_retry(self) -> float:
         """Seconds until its next attempt can start; 0 if its last attempt needs no delay."""
-        with suppress(ValueError, RecursionError):  # a job can write into its own record
-            job = parse_record(self.record, self.id)
-            verdict = judge(job.retries, parse_journal(self.journal)[-1], None, "", 0.0)
-            delay = delay_before_start(job, verdict, 0.0)
-            return delay.seconds_left(time.time()) if isfinite(delay.at_most) else 0.0
-        return 0.0
+        job = self.read_job()
+        verdict = judge(job.retries, parse_journal(self.journal)[-1], None, "", 0.0)
+        delay = delay_before_start(job, verdict, 0.0)
+        return delay.seconds_left(time.time()) if isfinite(delay.at_most) else 0.0
 
-    def key_and_urgency(self) -> tuple[str, bool]:
-        """The key of its options, "" if it has none, and whether it was submitted as urgent."""
+    def read_job(self) -> Job:
+        """The job as it was submitted; one without options if its record is damaged."""
         with suppress(ValueError, RecursionError):  # a job can write into its own record
-            job = parse_record(self.record, self.id)
-            return job.key or "", job.urgent
-        return "", False
+            return parse_record(self.record, self.id)
+        return Job(id=self.id, command="")
 
     @property
     def worker(self) -> str | None:

@@ -20,7 +20,7 @@ from tailboard.folder.claim import read_cancel_request
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.retention import Retention, Sweep
 from tailboard.job import VERSION, Job, parse_record
-from tailboard.journal import Attempt, Outcome
+from tailboard.journal import Attempt, Outcome, parse_journal
 from tailboard.judge import Verdict, delay_before_start, judge
 from tailboard.machines.answers import (
     DAMAGED,
@@ -42,7 +42,7 @@ from tailboard.machines.messages import (
 )
 from tailboard.machines.next_runs import JOB_WITH_KEY, NextRun
 from tailboard.machines.redis_link import Command
-from tailboard.machines.redis_store import SEARCH_STEP, RedisStore, submit_arguments
+from tailboard.machines.redis_store import SEARCH_STEP, RedisStore, rules_word, submit_arguments
 from tailboard.status import FINISHED, Status
 from tailboard.values import QUEUE_RE, new_id, parse_time, utc
 from tailboard.workers import WorkerInfo, encode_worker
@@ -50,6 +50,7 @@ from tailboard.workers import WorkerInfo, encode_worker
 log = logging.getLogger("storage")
 
 INSTANCE_SILENCE = 10.0  # seconds after which another instance of a spool counts as ended
+RESTORED_NOTICE_AGE = 3_600.0  # seconds since the end of a job of which people are still notified
 REDIS_LOG_KEPT = 16 << 20  # bytes of a log: Redis is memory
 
 
@@ -192,8 +193,8 @@ class RedisMachines(RedisStore):
         content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
         request = read_cancel_request(entry.folder)
         reason = request.reason if request else ""
-        key, urgent = entry.key_and_urgency()
-        rest = (content, entry.token, reason, key, int(urgent))
+        job = entry.read_job()
+        rest = (content, entry.token, reason, job.key or "", int(job.urgent), *noticed(entry, job))
         return self.link.script("restore", entry.id, status, entry.queue, *rest)
 
     def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
@@ -318,6 +319,21 @@ class RedisMachines(RedisStore):
 
     def _is_read(self, job_id: str) -> bool:
         return bool(self.link.ask(("EXISTS", self.link.key(f"reading:{job_id}")))[0])
+
+
+def noticed(entry: SpoolEntry, job: Job) -> tuple[str, str, int]:
+    """The last three arguments of restore.lua. If Redis was emptied, it has also lost what people
+    were notified of, so for jobs that ended long ago they are not notified again."""
+    attempt = parse_journal(entry.journal)[-1]
+    pings = ""
+    if job.pings:
+        pings = "started" if attempt.number else "1"
+    is_old = False
+    if entry.is_over and attempt.ended is not None:
+        with suppress(ValueError):
+            age = time.time() - parse_time(attempt.ended.finished_at or "")
+            is_old = age > RESTORED_NOTICE_AGE
+    return rules_word(job), pings, int(is_old)
 
 
 def verdict_of_lost(job: Job, spool: str, reason: str, cancel: str) -> tuple[Verdict, str]:

@@ -48,6 +48,7 @@ from tailboard.machines.redis_notices import RedisNotices
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.machines.redis_sessions import RedisSessions
+from tailboard.notices import wait_request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.program_log import RepeatedErrors
@@ -444,7 +445,8 @@ class RedisStore:
         record = self.saved.read(name)
         if record is None or schedule != seen or self.saved.parse(name, record) != command:
             return None
-        as_seen = (name, record, raw, encode_schedule(decision.schedule))
+        about = decision.notice or "", decision.schedule.skipped_for or ""
+        as_seen = (name, record, raw, encode_schedule(decision.schedule), *about)
         if job is None or decision.key is None:
             self.link.run("fire", *as_seen)
             return None
@@ -546,7 +548,17 @@ def submit_arguments(job: Job, key: str | None, request: str | None) -> Sequence
     at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
     stored = job.id, job.queue, encode_record(job), name, job.saved or "", at, request or ""
     after = f"{job.after_status} {' '.join(job.after)}" if job.after else ""
-    return *stored, job.key or "", job.if_busy or "", int(job.urgent), after, utc()
+    ordered = job.key or "", job.if_busy or "", int(job.urgent), after, utc()
+    wait = wait_request(job)
+    noticed = rules_word(job), "1" if job.pings else "", "" if wait is None else f"{wait.at:.3f}"
+    return *stored, *ordered, *noticed
+
+
+def rules_word(job: Job) -> str:
+    """The field `notify` of a job's state; "" if the job has none."""
+    if job.notify is None:
+        return ""
+    return "some" if job.notify else "none"
 
 
 def given_id(answer: Any, job: Job) -> str:

@@ -16,7 +16,9 @@
 --                    request (a hash of what was sent with the key), and not_before if the job is
 --                    or was delayed. `key` is of the Idempotency-Key; `job_key` is the key of the
 --                    job's options. urgent: "1" if the job was submitted so; lane: "1" or "0" if
---                    that was changed since; after: "STATUS ID ID" until the job has started
+--                    that was changed since; after: "STATUS ID ID" until the job has started;
+--                    notify: "some" or "none" if the job has rules of its own, or an empty list;
+--                    pings: "1" if its saved command has a ping URL, "started" after its start
 --   log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
 --   times:ID         (time, size) samples of the log, as in the file `times`
 --   reading:ID       number of readers of this log; expires after a minute
@@ -60,6 +62,15 @@
 --   sessions         a sorted set of these hashes; the score is the time at which each expires
 --   saved, schedules hashes by name: saved commands; which of their times are done
 --   saved-runs:NAME  a list of the last jobs of a saved command, the newest first
+--   requests         a sorted set of "ID KIND": requests that the sender looks at a job, see
+--                    notices.py; the score is the time, in seconds since 1970, before which it need
+--                    not
+--   request-texts    a hash: the texts of those requests that have one
+--   notices:ID       the record of what was noticed about a job: JSON
+--   noticed          a sorted set of the jobs with a record; the score is the time of the last change
+--   sender           the process that sends, by a random name; expires
+--   notify-default   exists if TAILBOARD_NOTIFY has rules
+--   notify-urls      a hash: the URLs that rules name
 --
 -- A machine claims a job in two steps: `take` gives the job to its spool, and `report` confirms
 -- that the job is stored there. The token SPOOL:N of a take fences. N grows with each take and with
@@ -256,9 +267,28 @@ local function finish(id)
   wake_all_waiters(id)
 end
 
+-- Stores whether anyone is to be notified about a job: the fields `notify` and `pings`.
+local function set_notify(id, notify, pings)
+  if notify ~= '' then redis.call('HSET', P..'state:'..id, 'notify', notify) end
+  if pings ~= '' then redis.call('HSET', P..'state:'..id, 'pings', pings) end
+end
+
+-- Makes the request that the sender looks at a job, if anyone is to be notified about it. `at`: not
+-- before this time, in seconds since 1970; `text`: a line for the notice.
+local function request_notice(id, kind, at, text)
+  local s = fields(id, 'notify', 'pings')
+  local has_rules = s[1] == 'some'
+  if not s[1] then has_rules = redis.call('EXISTS', P..'notify-default') == 1 end
+  if not has_rules and not s[2] then return end
+  local request = id..' '..kind
+  redis.call('HDEL', P..'request-texts', request)
+  redis.call('ZADD', P..'requests', at, request)
+  if text ~= '' then redis.call('HSET', P..'request-texts', request, text) end
+end
+
 -- Gives a job a status and adds it to the sorted sets of that status. `at`: the earliest start of a
--- queued job, in seconds since 1970, or nil.
-local function enter(id, s, queue, token, at)
+-- queued job, in seconds since 1970, or nil. `from`: the status that it had, if that is known.
+local function enter(id, s, queue, token, at, from)
   queue = queue or 'default'
   redis.call('HSET', P..'state:'..id, 'status', s, 'queue', queue, 'token', token)
   redis.call('ZADD', P..'status:'..s, 0, id)
@@ -276,6 +306,7 @@ local function enter(id, s, queue, token, at)
     redis.call('ZADD', P..'runs:'..spool_of(token), 0, id)
   else
     finish(id)
+    if s ~= from then request_notice(id, 'end', 0, '') end
   end
   announce(id, s)
 end
@@ -300,7 +331,7 @@ end
 
 -- Stores the status and the journal of a job, see report.lua. Returns `to` if it was stored.
 local function report(id, token, to, journal, size, confirms, delay)
-  local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel')
+  local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel', 'pings')
   if not is_status(s[1]) then return 'absent' end
   local compared, job = compare(token, s[1], s[3], s[4]), record(id)
   if compared ~= 'same' then return compared end
@@ -312,11 +343,15 @@ local function report(id, token, to, journal, size, confirms, delay)
   leave(id, s[1], s[2], token, to)
   if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
   redis.call('SET', P..'job:'..id, string.match(job, '^[^\n]*\n')..journal)
+  if s[7] == '1' and string.find(journal, '"claimed"', 1, true) then
+    set_notify(id, '', 'started')
+    request_notice(id, 'start', 0, '')
+  end
   if to == 'queued' then
     next_take(id)
     token = ''
   end
-  enter(id, to, s[2], token, after(delay))
+  enter(id, to, s[2], token, after(delay), s[1])
   if to ~= 'queued' and to ~= 'running' then
     redis.call('HDEL', P..'state:'..id, 'cancel')
     if number(s[5]) > 0 and number(s[5]) < 4000 then
@@ -482,7 +517,7 @@ end
 
 -- See submit.lua.
 local function submit(
-  id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now
+  id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now, notify, pings, wait
 )
   if key ~= '' then
     local known = try('GET', P..'key:'..key)
@@ -506,6 +541,8 @@ local function submit(
     redis.call('LTRIM', P..'saved-runs:'..saved, 0, RUNS_KEPT - 1)
   end
   set_order(id, job_key, urgent, parents)
+  set_notify(id, notify, pings)
+  if wait ~= '' then request_notice(id, 'wait', wait, '') end
   enter(id, 'queued', queue, '', at ~= '' and at)
   if parents ~= '' and at == '' then
     local open, failure = look_at_parents(id)

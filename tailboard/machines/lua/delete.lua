@@ -14,6 +14,8 @@ leave(id, s[1], s[2], s[3])
 finish(id)
 redis.call('ZREM', P..'all', id)
 redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
+redis.call('UNLINK', P..'notices:'..id)
+redis.call('ZREM', P..'noticed', id)
 if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end
 redis.call('HINCRBY', P..'deleted', s[1], 1)
 local spool = spool_of(s[3])

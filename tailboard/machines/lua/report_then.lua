@@ -6,7 +6,7 @@
 -- ARGV[8]  a line for the journal, if the run that follows this job cannot start because another
 --          job has its key
 -- ARGV[9]  what the ID of that other job replaces in the line
--- ARGV[10...21]  the run that follows this job, as ARGV[1...12] of submit.lua. It is submitted if
+-- ARGV[10...24]  the run that follows this job, as ARGV[1...15] of submit.lua. It is submitted if
 --          the report is stored
 --
 -- Returns what report.lua returns.

@@ -10,10 +10,13 @@
 -- ARGV[6]  reason of a cancel request that has reached the spool ('': no request)
 -- ARGV[7]  key of its options ('': none)
 -- ARGV[8]  1 if it was submitted as urgent, else 0
+-- ARGV[9]  its own rules of notifications: 'some', 'none' ('': as the default says)
+-- ARGV[10] '1' if its saved command has a ping URL, 'started' if it has also started ('': none)
+-- ARGV[11] 1 if it ended so long ago that nobody is to be notified of that, else 0
 --
 -- Returns the status that the job has now, or 'fenced' or 'cancel' (see report.lua).
 
-local id, to, queue, job, token, reason, key, urgent = unpack(ARGV)
+local id, to, queue, job, token, reason, key, urgent, notify, pings, is_old = unpack(ARGV)
 local spool = spool_of(token)
 if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
 local s = fields(id, 'status', 'queue', 'token', 'takes', 'cancel')
@@ -29,7 +32,9 @@ redis.call('SET', P..'job:'..id, job)
 redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
 redis.call('ZADD', P..'all', 0, id)
 set_order(id, key, urgent, '')
+set_notify(id, notify, pings)
 enter(id, to, queue, token)
+if is_old == '1' then redis.call('ZREM', P..'requests', id..' end') end
 reason = s[5] or reason
 if to == 'running' and reason ~= '' then request_cancel(id, token, reason)
 else redis.call('HDEL', P..'state:'..id, 'cancel') end
