@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tailboard.client_http import (
+    TARGETS_PATH,
     ApiError,
     HttpClient,
     Json,
@@ -29,6 +30,7 @@ from tailboard.client_http import (
     job_path,
     queue_path,
     saved_path,
+    target_path,
 )
 from tailboard.client_stream import Follower, iter_lines, read_log
 
@@ -60,8 +62,8 @@ class Client(HttpClient):
     ) -> Json:
         """Submit a job and return it. `command`: a shell command line, or a program with its
         arguments. `options`: the fields of POST /jobs, such as name, queue, cwd, env, timeout,
-        retries, not_before, key, if_busy, urgent, after, after_status. Calls with the same
-        `idempotency_key` submit one job.
+        retries, not_before, key, if_busy, urgent, after, after_status, notify, warn_after. Calls
+        with the same `idempotency_key` submit one job.
 
         With `if_busy="skip"`, nothing is queued if another job has the key: that job is returned,
         and its `skipped` is True."""
@@ -233,10 +235,14 @@ class Client(HttpClient):
         """A saved command with all of its fields. ApiError with status 404 if it does not exist."""
         return self.json("GET", saved_path(name), "saved", "command")
 
-    def save(self, name: str, definition: Mapping[str, Any]) -> bool:
+    def save(self, name: str, definition: Mapping[str, Any], *, like: str | None = None) -> bool:
         """Save a command under a name; `definition` has the fields of PUT /saved/NAME. Returns True
-        if the name is new, False if an earlier command was replaced."""
-        return self.request("PUT", saved_path(name), body=dict(definition)).status_code == 201
+        if the name is new, False if an earlier command was replaced. `like`: the ID of the job that
+        the definition comes from, so that the URLs in its `notify`, whose ends are hidden, are
+        kept."""
+        query = {"like": like}
+        answer = self.request("PUT", saved_path(name), query=query, body=dict(definition))
+        return answer.status_code == 201
 
     def check_saved(self, name: str, definition: Any) -> Json:
         """The command as `save` would save it. Saves nothing; ApiError with status 400 or 409 if
@@ -273,6 +279,35 @@ class Client(HttpClient):
         query = {"submitted_by": submitted_by}
         path = f"{saved_path(name)}/run"
         return self._submit(path, idempotency_key, query=query, body=dict(values or {}))
+
+    # --- Notifications ---
+
+    def notifications(self, *, since: str = "1d", limit: int | None = None) -> list[Json]:
+        """What was noticed about jobs since then, newest first, and to whom messages about it were
+        sent. `since`: 30s, 5m or a timestamp."""
+        query = {"since": since, "limit": limit}
+        path = "/notifications"
+        found: list[Json] = self.json("GET", path, "notifications", query=query)["notifications"]
+        return found
+
+    def notify_targets(self) -> list[Json]:
+        """The named URLs by name, with `to`, which hides what may be secret."""
+        found: list[Json] = self.json("GET", TARGETS_PATH, "targets")["targets"]
+        return found
+
+    def set_notify_target(self, name: str, url: str) -> bool:
+        """Name a URL, so that rules can have the name instead. Returns True if the name is new."""
+        return self.request("PUT", target_path(name), body={"url": url}).status_code == 201
+
+    def remove_notify_target(self, name: str) -> None:
+        """Remove the name of a URL."""
+        self._delete(target_path(name))
+
+    def test_notification(self, to: str) -> Json:
+        """Send a test message to a URL or name. Returns `to`, `ok` and `answer`, the service's
+        response in one line."""
+        body = {"to": to}
+        return self.json("POST", "/notifications/test", "ok", "answer", body=body, is_long=True)
 
     # --- Queues and the server ---
 

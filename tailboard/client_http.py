@@ -21,6 +21,7 @@ CONNECT_TIME = 3.0  # seconds for a connection to one of the server's addresses
 ANSWER_TIME = 10.0  # seconds without a byte until a request counts as unanswered
 KEEPALIVE_TIME = 15.0  # the same for a response that takes long: the server sends a byte each 5 s
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between tries
+TARGETS_PATH = "/notifications/targets"
 PASSING = (502, 503, 504)  # statuses of a busy server, or of a proxy whose server is restarting
 
 Json = dict[str, Any]
@@ -348,3 +349,7 @@ def saved_path(name: str) -> str:
 
 def queue_path(queue: str) -> str:
     return f"/queues/{quote(queue, '', errors='replace')}"
+
+
+def target_path(name: str) -> str:
+    return f"{TARGETS_PATH}/{quote(name, '', errors='replace')}"

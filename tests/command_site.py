@@ -91,6 +91,8 @@ def remove_all(storage: FolderStore) -> None:
         storage.saved.delete(command.saved)
     for pause in storage.pauses.list():
         storage.pauses.resume(pause.queue)
+    for name in storage.notices.targets():
+        storage.notices.set_target(name, None)
     for queue in storage.limits.list():
         storage.limits.set(queue, None)
     for job in storage.list(limit=500)[0]:

@@ -1,4 +1,4 @@
-"""What the shell completes: job IDs, saved commands, queues and contexts.
+"""What the shell completes: job IDs, saved commands, queues, named URLs and contexts.
 
 Each completer is a `shell_complete` of click. If it fails, it completes nothing and prints no
 error: the shell would show the error in the line that the user is typing."""
@@ -77,6 +77,13 @@ def queue_names(_begin: str) -> Iterator[CompletionItem]:
         for queue in client.queues():
             paused = ", paused" if queue["paused"] else ""
             yield item(queue["queue"], f"{describe_queue(queue)}{paused}")
+
+
+@quiet
+def target_names(_begin: str) -> Iterator[CompletionItem]:
+    with quick_client() as client:
+        for target in client.notify_targets():
+            yield item(target["name"], target["to"])
 
 
 def describe_queue(queue: dict[str, Any]) -> str:

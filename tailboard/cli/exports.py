@@ -27,7 +27,8 @@ Definition = dict[str, Any]
 @click.argument("folder", type=click.Path(file_okay=False))
 def export_command(folder: str) -> None:
     """Write each saved command to FOLDER/NAME.json, for example to keep it in git. Only you can
-    read the files: `env` can contain secrets."""
+    read the files: `env` can contain secrets. Of URLs in `notify` and `ping` they contain only the
+    beginning."""
     definitions = load_definitions()
     os.makedirs(folder, exist_ok=True)
     files = {os.path.join(folder, f"{name}.json"): each for name, each in definitions.items()}
@@ -96,7 +97,9 @@ def check_definition(name: str, body: Any, path: str, names: Container[str]) -> 
     is_later = isinstance(then, str) and then in names
     try:
         checked = client().check_saved(name, body | {"then": None} if is_later else body)
-        return definition_of(checked) | ({"then": then} if is_later else {})
+        # The response hides the ends of URLs.
+        urls = {field: body[field] for field in ("notify", "ping") if body.get(field)}
+        return definition_of(checked) | urls | ({"then": then} if is_later else {})
     except ApiError as error:
         if error.may_pass:
             raise

@@ -14,6 +14,7 @@ import click
 from tailboard.cli import terminal
 from tailboard.cli.completers import job_ids
 from tailboard.cli.logs import exit_code, follow_to_end, wait_to_end
+from tailboard.cli.notify_text import notice_lines, rule_lines
 from tailboard.cli.options import (
     LIMIT,
     filter_options,
@@ -240,10 +241,20 @@ def show_command(job_id: str, as_json: bool) -> None:
         return
     width = max(map(len, job))
     for name, value in job.items():
-        if value not in (None, "", [], {}):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if text := field_text(name, value):
             for line in terminal.hanging_lines(f"{name:{width}}  ", text):
                 echo_line(line)
+
+
+def field_text(name: str, value: Any) -> str:
+    """The value of a field of a job as text; empty if it is not set."""
+    if name == "notify" and value is not None:
+        return "\n".join(rule_lines(value))
+    if value in (None, "", [], {}):
+        return ""
+    if name == "notifications":
+        return "\n".join(notice_lines(value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @commands.command("wait")

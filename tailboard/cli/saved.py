@@ -89,6 +89,7 @@ def suggesting_a_name(name: str) -> Iterator[None]:
     shell_complete=saved_names,
     help="The saved command that starts after each run that has succeeded.",
 )
+@click.option("--ping", metavar="URL", help="A URL to call when a run starts and when it ends.")
 def save_command_line(
     name: str,
     command: str | None,
@@ -112,13 +113,14 @@ def save_command_line(
         "command": read_script() if command == "-" else command,
         "env": {},
     }
-    if job_id is not None:
-        definition = definition_of_job(find(job_id))
+    job = None if job_id is None else find(job_id)
+    if job is not None:
+        definition = definition_of_job(job)
     definition |= {field: value for field, value in given.items() if value is not None}
     definition["name"] = job_name or definition.get("name")
     definition["env"] = definition["env"] | parse_pairs("--env", env)
     definition["params"] = parse_params(params, choices, labels, definition["env"])
-    is_new = server.save(name, definition)
+    is_new = server.save(name, definition, like=None if job is None else job["id"])
     echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tailboard.cli.notify_text import rule_lines
 from tailboard.cli.terminal import hanging_lines
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
@@ -57,6 +58,7 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
         *(("param", describe_param(param)) for param in shown["params"]),
         ("schedule", describe_schedule(shown)),
         *([("then", shown["then"])] if shown.get("then") else []),
+        *([("ping", shown["ping"])] if shown.get("ping") else []),
         *skipped_rows(shown),
         ("saved at", time_in_zone(shown["saved_at"], shown["zone"])),
         *(("run", describe_run(run, shown["zone"])) for run in shown["runs"]),
@@ -72,7 +74,9 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
         value = shown.get(name)
         if value in UNSET:
             continue
-        if name == "command":
+        if name == "notify":
+            yield from ((name, line) for line in rule_lines(shown["notify"]))
+        elif name == "command":
             yield name, command_text(value)
         elif isinstance(value, dict):
             yield from ((name, f"{variable}={text}") for variable, text in value.items())

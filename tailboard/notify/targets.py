@@ -141,6 +141,7 @@ def without_secrets(text: str, url: str) -> str:
     """A text on one line, of LONGEST_REASON characters at most, in which the parts of a URL are
     hidden."""
     shown = " ".join(text.split()).replace(url, mask_target(url)).rstrip(" .:")
+    shown = re.sub(r"\S\.\.\.\S", "…", shown)  # Apprise hides a text except its ends: "s...t"
     for part in secret_parts(url):
         shown = shown.replace(part, "…")
     return shown if len(shown) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"
