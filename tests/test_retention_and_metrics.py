@@ -24,6 +24,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import CLOCK_TOLERANCE, CLOCK_TRIAL, Retention
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.notices import NoticeRecord
 from tailboard.run.webhook import post
 from tailboard.status import Status
 from tailboard.workers import WorkerInfo
@@ -193,6 +194,18 @@ def test_incomplete_jobs_and_old_keys_are_removed(storage: FolderStore) -> None:
     os.utime(next((root / "keys").iterdir()), (0, 0))
     prune(storage, 1)
     assert not list((root / "keys").iterdir())
+
+
+def test_the_records_of_notices_are_removed_with_their_jobs(storage: FolderStore) -> None:
+    """One of a job that was deleted while it was written, too."""
+    old, young = finished(storage, 40), finished(storage, 1)
+    orphan = Job(id=old.id[:-1] + "x", command="true")
+    for job in (old, young, orphan):
+        storage.notices.save(NoticeRecord(job=job.id))
+    records = Path(storage.root) / "notices" / "records"
+    os.utime(records / orphan.id, (0, 0))
+    prune(storage, 30)
+    assert os.listdir(records) == [young.id]
 
 
 def test_one_large_log_is_trimmed_before_other_jobs_are_deleted(

@@ -26,9 +26,10 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.machines.redis_store import RedisStore
+from tailboard.notices import Kind, Request
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.scheduler import Scheduler, fire_due
-from tailboard.schedules import Schedule, ScheduleDecision, due, next_time
+from tailboard.schedules import Schedule, ScheduleDecision, due, next_time, parse_schedule
 from tailboard.status import Status
 from tailboard.values import utc
 
@@ -176,6 +177,13 @@ def test_times_are_skipped_while_a_run_is_active() -> None:
     after = decision.schedule
     assert (after.skipped, after.skipped_for) == (4, "ID")
     assert after.skipped_at == after.settled == "2026-11-25T03:00:00.000Z"
+
+
+def test_a_state_of_an_earlier_version_has_no_skipped_runs_in_a_row() -> None:
+    schedule = parse_schedule(b'{"cron": "@hourly", "skipped": 7, "skipped_for": "ID"}')
+    assert (schedule.skipped, schedule.skipped_in_row) == (7, 0)
+    with pytest.raises(ValueError, match="it is invalid"):
+        parse_schedule(b'{"skipped_in_row": -1}')
 
 
 @pytest.mark.parametrize("change", [{"cron": None}, {"paused": True}])
@@ -737,8 +745,9 @@ def test_a_scheduler_killed_at_any_step_starts_one_job(
         place = tmp_path / str(number)
         place.mkdir()
         case = Case(place, processes)
-        case.storage.saved.save(hourly(command=f"echo run >>{case.tally}"))
-        settle(case.storage, utc(time.time() // 3600 * 3600 - 3600)[:16])
+        rules = [{"on": ["missed"], "to": "ops"}]
+        case.storage.saved.save(hourly(command=f"echo run >>{case.tally}", notify=rules))
+        settle(case.storage, utc(time.time() // 3600 * 3600 - 2 * 3600)[:16])
         return case
 
     alive = scene(0)
@@ -755,6 +764,8 @@ def test_a_scheduler_killed_at_any_step_starts_one_job(
         assert jobs[0].id in case.storage.saved.runs("hourly")
         schedule = case.storage.saved.load_schedule("hourly")
         assert (schedule.firing, schedule.skipped) == (None, 0)
+        missed = Request(jobs[0].id, Kind.MISSED, 0.0, str(jobs[0].submit_reason))
+        assert case.storage.notices.requests(time.time()) == [missed], steps[:number]
 
 
 @pytest.mark.parametrize("has_job", [True, False])
