@@ -29,6 +29,7 @@ from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.journal import Outcome
+from tailboard.notify.service import NotificationService
 from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.environment import base_environment, encode_environment
 from tailboard.run.hint import attempt_notice
@@ -54,6 +55,8 @@ log = logging.getLogger("worker")
 
 MAX_SPAWN_PAUSE = 60.0  # seconds: the longest pause while the machine cannot start a process
 FINAL_SEND_TIME = 5.0  # seconds for sending the rest to Redis, when the worker stops
+STOP_TIME = 2.0  # seconds for sending the last messages, when the worker stops
+DRAIN_TIME = 15.0  # the same if it stops because no job is left
 ON_STOP = click.Choice(["leave", "wait", "kill"])
 
 
@@ -69,16 +72,19 @@ class Worker:
         info: WorkerInfo,
         relay: Relay | None = None,
         scheduler: Scheduler | None = None,
+        notifications: NotificationService | None = None,
     ) -> None:
         """`drain`: exit when all work is done. `on_stop`: what happens to running jobs when
         this worker stops, one of ON_STOP. `relay`: brings jobs into the store if that is a spool;
-        then the relay runs the scheduler, and this worker does not."""
+        then the relay runs the scheduler, and this worker does not. `notifications`: None if this
+        worker notifies nobody."""
         self.store, self.info = store, info
         self.drain, self.on_stop = drain, on_stop
         self.relay, self.scheduler = relay, scheduler
         self.webhook = Webhook(settings.webhook, settings.webhook_on.split(","))
+        self.notifications = notifications
         self.supervisor = Supervisor(
-            Terminator(store.tracking_env), settings.log_max_bytes, self.webhook.notify
+            Terminator(store.tracking_env), settings.log_max_bytes, self.report_end
         )
         self.pruning = SlicedWork(lambda: store.prune(settings.keep_days, settings.keep_bytes))
         self.errors = RepeatedErrors(log)  # by step of the loop
@@ -114,6 +120,8 @@ class Worker:
     def begin(self) -> None:
         self._catch_signals()
         self.webhook.start()
+        if self.notifications is not None:
+            self.notifications.start()
         queues = ",".join(self.info.queues) or "all"
         log.info("starts worker=%s slots=%d queues=%s", self.info.name, self.info.slots, queues)
         if self.relay is not None:
@@ -131,7 +139,7 @@ class Worker:
         fetch."""
         self.run_step("heartbeat", self.beat)
         relay.on_idle = self.wake_pipe.wake
-        relay.notify = self.webhook.notify
+        relay.notify = self.report_end
         relay.start()
 
     def _stop(self, number: int, _frame: object) -> None:
@@ -176,8 +184,16 @@ class Worker:
             self.relay.leave(self.info.name)
             self.relay.stop(FINAL_SEND_TIME)
         self.webhook.stop()
+        if self.notifications is not None:
+            self.notifications.stop(DRAIN_TIME if self.drain else STOP_TIME)
 
     # --- The steps of the loop ---
+
+    def report_end(self, job: Job) -> None:
+        """Report a job that has ended, without waiting for that."""
+        self.webhook.notify(job)
+        if self.notifications is not None:
+            self.notifications.wake()
 
     def run_step(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; returns False if it failed. The error is logged once and does not stop the
@@ -331,6 +347,8 @@ class Worker:
             return
         log_claimed(job)  # after the start, which does not wait for this line
         claim.release_journal()
+        if job.pings and self.notifications is not None:
+            self.notifications.wake()
         self.spawn_pause = 0.0
         self.supervisor.add(Running(claim, process.pid, process))
 
@@ -426,12 +444,14 @@ def make_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo)
     check_private("TAILBOARD_STORAGE", settings.storage)
     store = open_folder(settings.storage)
     scheduler = None if drain else Scheduler(store)
-    return Worker(store, settings, drain, on_stop, info, scheduler=scheduler)
+    notifications = NotificationService(open_folder(settings.storage), settings)
+    return Worker(store, settings, drain, on_stop, info, None, scheduler, notifications)
 
 
 def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: WorkerInfo) -> Worker:
     """A worker on a spool, which a relay fills with jobs from Redis."""
     from tailboard.machines.redis_machines import RedisMachines
+    from tailboard.machines.redis_store import RedisStore
     from tailboard.machines.relay import Relay
     from tailboard.machines.spool import open_spool
 
@@ -442,7 +462,10 @@ def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: Worke
         store.check()
     spool = open_spool(settings.spool)  # each thread needs its own spool
     relay = Relay(store, spool, settings, scheduler=scheduler)
-    return Worker(open_spool(settings.spool), settings, drain, on_stop, info, relay)
+    own_store = RedisStore(settings.storage, settings.unreachable)
+    notifications = NotificationService(own_store, settings, own_store.now)
+    spool = open_spool(settings.spool)
+    return Worker(spool, settings, drain, on_stop, info, relay, notifications=notifications)
 
 
 if __name__ == "__main__":

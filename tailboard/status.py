@@ -23,6 +23,8 @@ FINISHED = (
     Status.LOST,
 )
 
+FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
+
 
 ENDED_WORDS = {  # the predicate of a sentence about a job that has ended
     Status.SUCCEEDED: "has already succeeded",
