@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import takewhile
 
 from storage import Store
-from tailboard.durations import format_roughly
+from tailboard.durations import format_usual
 from tailboard.job import Job
 from tailboard.notices import Delivery, Notice
 from tailboard.notify.history import History, Run, finish_time, group_of
@@ -21,7 +21,6 @@ from tailboard.values import parse_time, utc
 DAY = 86_400.0  # seconds between two messages about a command that keeps failing
 NO_MESSAGE = "no message: the last one was sent less than a day ago"
 WAIT_AGAIN = 5.0  # seconds at least until a job is checked again that may be queued again
-READ_TRIES = 10  # reads of the history, each of a second at most
 OWN_CANCELS = ("cancelled from the page", "cancelled through the API")  # by whoever submits jobs
 
 
@@ -89,11 +88,7 @@ class Decider:
     def earlier_runs(self, job: Job) -> Sequence[Run]:
         """The runs of the same command that ended before the job did, or before now, the last one
         first."""
-        group, ended = group_of(job), finish_of(job)
-        for _ in range(READ_TRIES):
-            runs = self.history.runs_of(group)
-            if self.history.is_complete:
-                break
+        runs, ended = self.history.runs_of(group_of(job)), finish_of(job)
         earlier = [run for run in runs if run.id != job.id and finish_time(run) <= ended]
         return sorted(earlier, key=finish_time, reverse=True)
 
@@ -127,7 +122,7 @@ class Decider:
         waited = now - queued_since(job)
         if waited < job.warn_waiting:
             return [], now + job.warn_waiting - waited
-        return self.plain(job, Event.WAITING, f"queued for {format_roughly(waited)}"), None
+        return self.plain(job, Event.WAITING, f"queued for {format_usual(waited)}"), None
 
 
 def make_notice(

@@ -93,9 +93,9 @@ def _what_happened(job: Job, notice: Notice) -> str:
         Event.SUCCEEDED: f"succeeded{after}",
         Event.RECOVERED: f"succeeded again {notice.text}",
         Event.LATE: f"is late: {notice.text}",
-        Event.SILENT: f"is {notice.text}",
+        Event.SILENT: f"has been {notice.text}",
         Event.MISSED: "missed its schedule",
-        Event.WAITING: f"is {notice.text}",
+        Event.WAITING: f"has been {notice.text}",
     }
     return words[Event(notice.event)]
 

@@ -25,7 +25,7 @@ from tailboard.notify.ping import PING_START
 from tailboard.notify.pool import DeliveryPool
 from tailboard.notify.usual import UsualTimes
 from tailboard.notify.watch import RunningWatch, Sign
-from tailboard.notify_rules import Event, Rule
+from tailboard.notify_rules import TARGET_NAME_RE, Event, Rule
 from tailboard.program_log import RepeatedErrors
 from tailboard.settings import Settings
 from tailboard.status import FINISHED
@@ -35,6 +35,7 @@ log = logging.getLogger("worker")
 
 BEGIN_TIME = 1.0  # seconds that the start of a worker may wait for the storage
 MOST_JOBS = 200  # about which messages are sent at a time
+HISTORY_TRIES = 15  # seconds for reading the history, before the first message
 
 
 class NotificationService:
@@ -46,12 +47,13 @@ class NotificationService:
         """`store`: used only by this thread. `now`: the clock by which requests are due."""
         self.store, self.now = store, now
         self.default_rules = settings.default_rules
-        history = History(store)
+        self.history = History(store)
+        self.history_tries = HISTORY_TRIES
         self.pool = DeliveryPool()
         self.errors = RepeatedErrors(log)  # by step, and by job
-        self.decider = Decider(store, history, self.rules_of)
+        self.decider = Decider(store, self.history, self.rules_of)
         self.outbox = Outbox(store, self.decider, self.pool, settings.page_url, self.errors, now)
-        self.watch = RunningWatch(store, UsualTimes(store, history), self.rules_of)
+        self.watch = RunningWatch(store, UsualTimes(store, self.history), self.rules_of)
         self.is_leading = False
         self.is_stopping = False
         self.is_woken = True
@@ -122,6 +124,10 @@ class NotificationService:
 
     def _store_default(self) -> None:
         self.store.notices.set_default(bool(self.default_rules))
+        named = self.store.notices.targets() if self.default_rules else {}
+        for rule in self.default_rules:
+            if TARGET_NAME_RE.fullmatch(rule["to"]) and rule["to"] not in named:
+                log.warning("TAILBOARD_NOTIFY names %r, but no URL has this name", rule["to"])
 
     def _lead(self) -> None:
         """Become the sender, remain it, or find out that another process has become it."""
@@ -148,6 +154,8 @@ class NotificationService:
         by_job: dict[str, list[Request]] = defaultdict(list)
         for request in self.store.notices.requests(self.now()):
             by_job[request.job_id].append(request)
+        if by_job and not self._has_history():
+            return
         self.skipped = by_job.keys() & self.outbox.works.keys()
         for job_id, requests in by_job.items():
             if len(self.outbox.works) >= MOST_JOBS:
@@ -155,6 +163,15 @@ class NotificationService:
             if job_id not in self.skipped:
                 with self.outbox.isolated(job_id):
                     self._look_at_job(job_id, requests)
+
+    def _has_history(self) -> bool:
+        """Are the earlier runs known? Reading them all can take longer than the sender may do
+        without `lead`, so each call takes a second at most, and the last one gives up."""
+        if not self.history.is_complete and self.history_tries > 0:
+            self.history_tries -= 1
+            self.history.refresh()
+            self.is_woken = True
+        return self.history.is_complete or self.history_tries == 0
 
     def _look_at_job(self, job_id: str, requests: Sequence[Request]) -> None:
         try:

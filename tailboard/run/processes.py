@@ -16,7 +16,8 @@ from tailboard.run.shim import DETACHED, JOB_VARIABLES
 from tailboard.values import ID_RE
 
 JOB_DESCRIPTORS = 3  # for each supervised job: its `times`, its log, its shim's pidfd
-OWN_DESCRIPTORS = 36  # for the worker itself, and for starting, killing and recording a job
+# For the worker itself, for starting, killing and recording a job, and for sending messages.
+OWN_DESCRIPTORS = 48
 
 
 class ProcessTable:
