@@ -49,6 +49,12 @@ export class Notices {
     return Date.parse(readSetting(SEEN, "")) || 0;
   }
 
+  /** Was the focus in the panel, which has just closed? It stays there for a frame. */
+  get hadFocus() {
+    const { activeElement } = this.panel.getRootNode();
+    return document.activeElement === document.body || this.panel.contains(activeElement);
+  }
+
   open() {
     if (!this.isOpen) {
       this.panel.showPopover({ source: this.button });
@@ -60,6 +66,8 @@ export class Notices {
       this.seenBefore = this.seen;
       this.draw();
       this.load();
+    } else if (this.hadFocus) {
+      this.button.focus(); // Chromium does not return the focus into a shadow root
     }
     this.drawButton();
   }

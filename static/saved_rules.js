@@ -187,11 +187,21 @@ export class RuleFields {
       return;
     }
     this.say(index, "Sending…");
-    const { ok, answer, error } = await ask("try_target", { to: row.to.trim(), saved: this.saved });
+    const { ok, answer, error } = await this.askToTry(row.to.trim());
     const place = this.rows.indexOf(row);
     if (place >= 0) {
       this.say(place, error ?? `${ok ? DELIVERED : REFUSED}: ${answer}`);
     }
+  }
+
+  /** The answer can take long: the server is asked for it again until it has it. */
+  async askToTry(to) {
+    const details = { to, saved: this.saved, key: `${Date.now()} ${Math.random()}` };
+    let answer = { pending: true };
+    while (answer.pending && this.form.isConnected) {
+      answer = await ask("try_target", details);
+    }
+    return answer;
   }
 
   say(index, sentence) {

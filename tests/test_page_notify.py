@@ -69,6 +69,7 @@ def test_the_bell_lists_what_was_sent_and_leads_to_the_line_of_the_error(
     expect(panel).to_be_visible()
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
+    expect(bell).to_be_focused()
 
 
 def test_the_rules_of_a_saved_command_are_edited_in_its_form(site: Site, page: Page) -> None:

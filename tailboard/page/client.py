@@ -70,14 +70,14 @@ class ApiClient:
         body: Any = None,
         key: str = "",
         seen: str | None = None,
-        patience: float = PATIENCE,
+        is_long: bool = False,
     ) -> requests.Response:
         """The API's answer. Raises Refused or ApiError.
 
         With `keep`, a name, the answer is kept, and the API sends it again only if it has changed.
         `key` is an Idempotency-Key: the API does the same request with the same key only once.
         `seen` is the ETag of what the request replaces, or "" if it must replace nothing.
-        `patience`: seconds until the API counts as not answering.
+        `is_long`: the API may take long to answer, and sends white space meanwhile.
         """
         # The cache keeps only the last answer for each name. cachecontrol and requests-cache, tried
         # here, keep the answer to every search that was ever typed: 20 MiB after 200 searches.
@@ -87,7 +87,7 @@ class ApiClient:
         headers = {"User-Agent": USER_AGENT, **condition_headers(seen)}
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "")
-        answer = self._send(method, path, body, key, headers, patience)
+        answer = self._send(method, path, body, key, headers, is_long)
         if answer.status_code == 304 and kept is not None:
             return kept
         if keep:
@@ -101,14 +101,20 @@ class ApiClient:
         body: Any,
         key: str,
         headers: dict[str, str],
-        patience: float,
+        is_long: bool,
     ) -> requests.Response:
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
             headers |= forwarding_headers(self.visitor.address)
         try:
-            with client_http.HttpClient(settings.API, self.token, patience=patience) as http:
+            with client_http.HttpClient(settings.API, self.token, patience=PATIENCE) as http:
                 return http.request(
-                    method, path, body=body, key=key or None, headers=headers, once=True
+                    method,
+                    path,
+                    body=body,
+                    key=key or None,
+                    headers=headers,
+                    is_long=is_long,
+                    once=True,
                 )
         except client_http.Unreachable as error:
             raise Unreachable(method != "GET" and error.is_sent) from None
@@ -123,10 +129,10 @@ class ApiClient:
         return parse_json(self.request("GET", path, keep), *names)
 
     def post_json(
-        self, path: str, body: Any, *names: str, key: str = "", patience: float = PATIENCE
+        self, path: str, body: Any, *names: str, key: str = "", is_long: bool = False
     ) -> dict[str, Any]:
         """The JSON object that POST returns. Raises ApiError if it lacks one of `names`."""
-        answer = self.request("POST", path, body=body, key=key, patience=patience)
+        answer = self.request("POST", path, body=body, key=key, is_long=is_long)
         return parse_json(answer, *names)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tailboard.client_http import job_path, queue_path, saved_path
+from tailboard.page import notices
 from tailboard.page.client import SKIPPED, ApiClient, ApiError, Refused, parse_json
 from tailboard.page.home import load_home
-from tailboard.page.notices import load_notices, load_targets, try_target
 from tailboard.page.rows import job_row
 from tailboard.page.saved_forms import as_sentence, is_same_command, preview_schedule, saved_form
 from tailboard.page.shapes import ChangeAnswer, Errand, ErrorAnswer, Job, SchedulePreview
@@ -262,7 +262,7 @@ ERRANDS: dict[str, Callable[[ApiClient, Errand], Mapping[str, object]]] = {
     "schedule": load_schedule,
     "home": load_home,
     "run": run_command,
-    "notices": load_notices,
-    "targets": load_targets,
-    "try_target": try_target,
+    "notices": notices.load_notices,
+    "targets": notices.load_targets,
+    "try_target": notices.tests.result,
 }

@@ -255,7 +255,7 @@ class Errand(TypedDict):
     since: NotRequired[str]
     command: NotRequired[str]
     name: NotRequired[str]
-    key: NotRequired[str]  # an Idempotency-Key
+    key: NotRequired[str]  # an Idempotency-Key, or one that only the page's server uses
 
 
 class ErrorAnswer(TypedDict):
