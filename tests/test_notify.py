@@ -15,8 +15,10 @@ import pytest
 from conftest import Gate, Processes, clean_environment, end_jobs, wait_until
 from receivers import Mailbox, Receiver, http_receiver, mail_receiver
 
+from storage import open_store
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.machines.redis_store import RedisStore
 from tailboard.notices import Kind, Notice, NoticeRecord, Request
 from tailboard.notify.decide import NO_MESSAGE
 from tailboard.notify.outbox import TRIES
@@ -31,7 +33,7 @@ TIMES = (
     "tailboard.intervals.HEARTBEAT_INTERVAL=0.5",
     "tailboard.intervals.KILL_DELAY=0.5",
 )
-SLOW_TRY = "tailboard.intervals.SEND_TIME=4"
+SLOW_TRY = "tailboard.intervals.SEND_TIME=3"
 
 
 class Place:
@@ -76,6 +78,8 @@ class Place:
         return notice
 
     def end(self) -> None:
+        for process in self.processes.started:
+            process.kill()  # a worker that stops tries to send what is due
         self.processes.end()
         self.store.close()
         end_jobs(self.store)
@@ -201,8 +205,9 @@ def test_a_command_that_keeps_failing_sends_a_message_a_day_and_one_when_it_reco
     assert "Still failing, 3 times since 20" in place.receiver.messages(path)[1]["message"]
     run("true")
     run("true")
-    titles = [title.partition(" after <")[0] for title in place.receiver.titles(path)]
-    assert titles[2:] == ["✓ nightly succeeded again after 3 failures", "✓ nightly succeeded"]
+    recovered, succeeded = place.receiver.titles(path)[2:]
+    assert recovered == "✓ nightly succeeded again after 3 failures"
+    assert succeeded.startswith("✓ nightly succeeded after ")
 
 
 def test_a_job_that_waits_and_a_schedule_that_was_missed_are_reported_once(place: Place) -> None:
@@ -290,20 +295,27 @@ def test_no_redirect_is_followed_and_a_dead_receiver_gets_five_tries(place: Plac
     assert not [secret for secret in SECRETS if secret in shown + "".join(errors)]
 
 
-def test_a_receiver_that_never_answers_delays_no_other_message(own_place: Place) -> None:
+def test_a_receiver_that_never_answers_delays_no_job_no_other_message_and_no_stop(
+    own_place: Place,
+) -> None:
     place = own_place
     path = place.path()
-    place.worker(times=(*TIMES, SLOW_TRY))
-    stuck = place.submit("exit 1", rules("failed", to=place.receiver.json_url("/hang/x")))
+    worker = place.worker(times=(*TIMES, SLOW_TRY))
+    to = place.receiver.json_url("/hang/x")
+    stuck = [place.submit("exit 1", rules("failed", to=to), name=f"stuck {n}") for n in range(5)]
     wait_until(lambda: place.receiver.paths("/hang"), describe=place.processes.text)
     other = place.submit("exit 1", rules("failed", to=place.receiver.json_url(path)))
     place.wait(other)
     assert place.receiver.titles(path)
     (delivery,) = wait_until(
-        lambda: [d for d in place.notice(stuck, "failed").deliveries if d.tries],
+        lambda: [d for d in place.notice(stuck[0], "failed").deliveries if d.tries],
         describe=place.processes.text,
     )
-    assert delivery.error == "no answer within 4 s"
+    assert delivery.error == "no answer within 3 s"
+    worker.terminate()
+    assert worker.wait(30) == 0
+    requests = place.store.notices.requests(1e12)  # for the next worker
+    assert {request.job_id for request in requests} == {job.id for job in stuck}
 
 
 # --- Workers that die, and several workers --------------------------------------------------------
@@ -342,18 +354,45 @@ def test_of_several_workers_one_sends_and_another_succeeds_it(own_place: Place) 
     assert sorted(set(place.receiver.titles(path))) == sorted(place.receiver.titles(path))
 
 
-def test_a_message_that_cannot_be_sent_delays_no_job_and_no_stop(own_place: Place) -> None:
-    """The next worker sends it."""
+def test_one_of_several_machines_sends_and_another_succeeds_it(
+    own_place: Place, redis_url: str, tmp_path: Path
+) -> None:
     place = own_place
-    to = place.receiver.json_url("/hang/x")
-    worker = place.worker()
-    jobs = [place.submit("exit 1", rules("failed", to=to), name=f"{n}") for n in range(5)]
-    wait_until(lambda: place.receiver.paths("/hang"), describe=place.processes.text)
-    wait_until(lambda: place.store.counts()[Status.FAILED] == len(jobs))
-    worker.terminate()
-    assert worker.wait(30) == 0
-    requests = place.store.notices.requests(1e12)
-    assert {request.job_id for request in requests} == {job.id for job in jobs}
+    place.store.close()
+    store = open_store(redis_url)
+    assert isinstance(store, RedisStore)
+    path = place.path()
+    store.notices.set_target("ops", place.receiver.json_url(path))
+    times = (*TIMES, "tailboard.notices.LEAD_TIME=2")
+    machines = [
+        place.worker(
+            times=times,
+            TAILBOARD_STORAGE=redis_url,
+            TAILBOARD_SPOOL=str(tmp_path / name),
+            TAILBOARD_NOTIFY="failed=ops",
+        )
+        for name in ("a", "b")
+    ]
+
+    def run(count: int) -> None:
+        jobs = [store.submit(Job(command="exit 1", name=f"job {n}")) for n in range(count)]
+
+        def are_sent() -> bool:
+            records = [store.notices.load(job.id) for job in jobs]
+            deliveries = [d for r in records for n in r.notices for d in n.deliveries]
+            return len(deliveries) == count and all(d.sent_at for d in deliveries)
+
+        wait_until(are_sent, describe=place.processes.text)
+
+    run(6)
+    assert len(place.receiver.titles(path)) == 6
+    machines[0].kill()
+    machines[0].wait()
+    store.notices.set_target("ops", place.receiver.json_url(f"{path}/later"))
+    job = store.submit(Job(command="exit 1", name="another"))
+    wait_until(lambda: place.receiver.titles(f"{path}/later"), describe=place.processes.text)
+    assert store.get(job.id).status is Status.FAILED
+    assert len(place.receiver.titles(path)) == 6
 
 
 def test_a_worker_does_not_load_apprise() -> None:
