@@ -193,7 +193,7 @@ class Worker:
         """Report a job that has ended, without waiting for that."""
         self.webhook.notify(job)
         if self.notifications is not None:
-            self.notifications.wake()
+            self.notifications.wake(job)
 
     def run_step(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; returns False if it failed. The error is logged once and does not stop the
@@ -348,7 +348,7 @@ class Worker:
         log_claimed(job)  # after the start, which does not wait for this line
         claim.release_journal()
         if job.pings and self.notifications is not None:
-            self.notifications.wake()
+            self.notifications.wake(job)
         self.spawn_pause = 0.0
         self.supervisor.add(Running(claim, process.pid, process))
 

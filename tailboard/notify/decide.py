@@ -64,7 +64,7 @@ class Decider:
     def _bad_end(self, job: Job, targets: Sequence[str]) -> list[Notice]:
         """Each target gets one message a day while the command keeps failing."""
         failures = self.failures_before(job) if targets else []
-        told = self._told_today(failures)
+        told = self._told_today(failures, targets)
         rest = [to for to in targets if to not in told]
         if not rest:
             return make_notice(job.status, targets, NO_MESSAGE, is_sent=False)
@@ -75,14 +75,17 @@ class Decider:
             text = f"still failing, {len(failures) + 1} times since {since}"
         return make_notice(job.status, rest, text)
 
-    def _told_today(self, failures: Sequence[Run]) -> set[str]:
-        """To whom a message about one of these runs was, or is still to be, sent within a day."""
+    def _told_today(self, failures: Sequence[Run], targets: Sequence[str]) -> set[str]:
+        """To which targets a message about one of these runs was, or is still to be, sent within a
+        day."""
         since = time.time() - DAY
         told: set[str] = set()
         for run in takewhile(lambda run: finish_time(run) > since, failures):
             for notice in self.store.notices.load(run.id).notices:
                 if notice.event in BAD_ENDS and is_after(notice.at, since):
                     told |= {d.to for d in notice.deliveries if d.sent_at or d.next_at is not None}
+            if told.issuperset(targets):
+                break
         return told
 
     def earlier_runs(self, job: Job) -> Sequence[Run]:

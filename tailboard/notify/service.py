@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from math import inf
 
 from storage import Store
 from tailboard import intervals
@@ -60,7 +61,7 @@ class NotificationService:
         self.skipped: set[str] = set()  # jobs with new requests, whose messages are being sent
         self.has_begun = threading.Event()  # the storage knows whether there are default rules
         self.next_look = 0.0  # on the monotonic clock
-        self.stop_time = 0.0  # seconds for sending the last messages
+        self.deadline = inf  # on the monotonic clock; for sending the last messages
         self.thread = threading.Thread(target=self._run, name="notifications", daemon=True)
 
     def start(self) -> None:
@@ -68,14 +69,16 @@ class NotificationService:
         self.thread.start()
         self.has_begun.wait(BEGIN_TIME)
 
-    def wake(self) -> None:
-        """Look at the requests now: a job has ended. Any thread can call this."""
-        self.is_woken = True
-        self.pool.wake()
+    def wake(self, job: Job) -> None:
+        """Look at the requests now, if this job can have one: it has started or ended. Any thread
+        can call this."""
+        if job.pings or self.rules_of(job):
+            self.is_woken = True
+            self.pool.wake()
 
     def stop(self, seconds: float) -> None:
         """Send what is due, for so many seconds at most. The rest is sent by the next sender."""
-        self.stop_time = seconds
+        self.deadline = time.monotonic() + seconds
         self.is_stopping = True
         self.pool.wake()
         if self.thread.ident is not None:
@@ -89,28 +92,37 @@ class NotificationService:
     def _run(self) -> None:
         while not self.is_stopping:
             self._pass()
-            self.outbox.handle(self.pool.wait(self.next_look - time.monotonic()))
+            if not self._step("answers", self._wait):
+                time.sleep(intervals.NOTIFY_INTERVAL)
         self._finish()
 
+    def _wait(self) -> None:
+        """Wait until there is something to do."""
+        due = 0.0 if self.is_woken else min(self.deadline, self.next_look)
+        self.outbox.handle(self.pool.wait(due - time.monotonic()))
+
     def _pass(self) -> None:
-        """Look at everything if that is due, and send what is to be sent."""
+        """Look at what is due, and send what is to be sent."""
         if self.skipped - self.outbox.works.keys():
             self.is_woken = True
-        if self.is_woken or time.monotonic() >= self.next_look:
-            self.is_woken = False
+        if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + intervals.NOTIFY_INTERVAL
-            self._look()
-        if self.is_leading:
-            self._step("sending", self.outbox.begin)
+            self._begin_look()
+        if not self.is_leading:
+            return
+        if self.is_woken:
+            self.is_woken = False
+            self._step("requests", self._look_at_requests)
+        self._step("sending", self.outbox.begin)
 
-    def _look(self) -> None:
+    def _begin_look(self) -> None:
+        """What is done every NOTIFY_INTERVAL, besides looking at the requests."""
         if not self.has_begun.is_set() and self._step("default rules", self._store_default):
             self.has_begun.set()
-        if not self._step("lead", self._lead) or not self.is_leading:
-            return
-        self._step("stored notices", self.outbox.settle_all)
-        self._step("requests", self._look_at_requests)
-        self._step("running jobs", self._look_at_running)
+        if self._step("lead", self._lead) and self.is_leading:
+            self.is_woken = True
+            self._step("stored notices", self.outbox.settle_all)
+            self._step("running jobs", self._look_at_running)
 
     def _step(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; returns False if it failed. The error is logged once."""
@@ -138,12 +150,11 @@ class NotificationService:
 
     def _finish(self) -> None:
         """Send what is due within the time that is left."""
-        deadline = time.monotonic() + self.stop_time
         self.is_woken = True
         self._pass()
-        while self.is_leading and self.outbox.is_sending() and time.monotonic() < deadline:
-            self.outbox.handle(self.pool.wait(deadline - time.monotonic()))
-            self._step("sending", self.outbox.begin)
+        while self.is_leading and self.outbox.is_sending() and time.monotonic() < self.deadline:
+            self._step("answers", self._wait)
+            self._pass()
         self.outbox.drop()
         if self.is_leading:
             self._step("resign", self.store.notices.resign)
