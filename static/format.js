@@ -1,10 +1,11 @@
 /* Formats durations, times, sizes and statuses for the visitor. Pure: `now` is always passed in. */
 
-const SECOND = 1000; // milliseconds, as all times in this file
+export const SECOND = 1000; // milliseconds, as all times in this file
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const DATE_SHOWN = 20 * HOUR; // times further from now are shown with their date
+const TENTHS_BELOW = 10 * SECOND;
 const SHORTEST = 50; // milliseconds: what is shorter would be rounded to 0.0 s
 
 // Made only once: `toLocaleString` makes one at each call, which took half of the script time
@@ -27,7 +28,7 @@ export function formatDuration(milliseconds) {
   if (time < SHORTEST) {
     return "< 0.1 s";
   }
-  if (time < 10 * SECOND) {
+  if (time < TENTHS_BELOW) {
     return `${(time / SECOND).toFixed(1)} s`;
   }
   if (time < MINUTE) {
@@ -49,6 +50,11 @@ export function formatRoughly(milliseconds) {
     return `${Math.floor(time / MINUTE)} min`;
   }
   return time < DAY ? `${Math.floor(time / HOUR)} h` : `${Math.floor(time / DAY)} d`;
+}
+
+/** The same, with tenths of a second if it is short. */
+export function formatUsual(milliseconds) {
+  return milliseconds < TENTHS_BELOW ? formatDuration(milliseconds) : formatRoughly(milliseconds);
 }
 
 /** The time of day, with the date unless it is obvious. */
@@ -159,11 +165,6 @@ export function formatExit(job) {
 /** The attempt and the maximum number of attempts: "2 of 3". */
 export function formatAttempt(job) {
   return `${job.attempt} of ${job.retries + 1}`;
-}
-
-export function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted.length > 0 ? sorted[Math.floor(sorted.length / 2)] : null;
 }
 
 /** A status's { icon, colour }. An unknown status looks like `lost`. */

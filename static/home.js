@@ -18,7 +18,6 @@ import { Press } from "./press.js";
 import { saved } from "./saved_state.js";
 import { addShortcut } from "./shortcuts.js";
 
-const SECOND = 1000; // milliseconds
 const OWN_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone; // looking it up takes a while
 const CALM =
   '<p class="home-calm">✓ Everything is all right. Nothing has failed since you last looked.</p>';
@@ -231,17 +230,7 @@ export class Home {
   drawTimes() {
     const jobs = this.content("running")?.jobs ?? [];
     const { lines } = this.lines;
-    const usual = (job) => this.usual(job);
-    updateRunning(this.body("running"), jobs, { now: page.now, usual, lines });
-  }
-
-  /** The usual duration of a job's name, in milliseconds. */
-  usual(job) {
-    const names = this.content("names")?.names ?? [];
-    const seconds = names.find(
-      ({ name, title }) => job.title === title || job.title === name,
-    )?.median;
-    return seconds ? seconds * SECOND : undefined;
+    updateRunning(this.body("running"), jobs, { now: page.now, lines });
   }
 
   /** Draws the names if they or the links in them have changed: there can be a thousand bars. */

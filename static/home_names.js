@@ -2,10 +2,16 @@
    runs. Pure. */
 
 import { NO_FILTERS } from "./address.js";
-import { escapeHtml, formatClock, formatCount, formatDuration, formatStatus } from "./format.js";
-import { formatUsual } from "./job_rows.js";
+import {
+  escapeHtml,
+  formatClock,
+  formatCount,
+  formatDuration,
+  formatStatus,
+  formatUsual,
+  SECOND,
+} from "./format.js";
 
-const SECOND = 1000; // milliseconds
 const LEAST_HEIGHT = 12; // percent, so that the shortest run can be seen
 const CAPTIONS =
   '<li class="home-captions" aria-hidden="true"><span></span><span>oldest to newest run</span>' +

@@ -1,8 +1,8 @@
 /* The running jobs of the home: their HTML, and what changes in it each second. */
 
 import { setHtml } from "./dom.js";
-import { elapsed, escapeHtml, formatElapsed, statusIcon } from "./format.js";
-import { formatUsual, isOverdue } from "./job_rows.js";
+import { elapsed, escapeHtml, formatElapsed, formatUsual, statusIcon } from "./format.js";
+import { isLate, signText, usualTime } from "./job_signs.js";
 
 /** The rows without their times and last lines. `asking` is the ID of the job that the visitor may
     be about to cancel; `cancelled` has the IDs of those that the visitor has cancelled. */
@@ -45,29 +45,33 @@ function cancelHtml({ id, title }, { isDown, isAsking, cancelled }) {
   );
 }
 
-/** Brings the times and the last lines of the rows in `node` up to date. `usual(job)` returns the
-    usual duration in milliseconds, or undefined. */
-export function updateRunning(node, jobs, { now, usual, lines }) {
+/** Brings the times and the last lines of the rows in `node` up to date. */
+export function updateRunning(node, jobs, { now, lines }) {
   for (const job of jobs) {
     const item = node.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
     if (item) {
-      setHtml(item.querySelector(".home-time"), timeHtml(job, usual(job), now));
+      setHtml(item.querySelector(".home-time"), timeHtml(job, now));
       drawLine(item.querySelector(".home-line"), lines.get(job.id));
     }
   }
 }
 
-function timeHtml(job, usual, now) {
+/** How long a job has run beside its usual duration; in words if it is late or silent. */
+function timeHtml(job, now) {
   const time = escapeHtml(formatElapsed(job, now));
+  const sign = signText(job, now);
+  if (sign) {
+    const words = `<span class="overdue">${escapeHtml(sign)}</span>`;
+    return isLate(job, now) ? words : `<span>${time}</span> ${words}`;
+  }
+  const usual = usualTime(job);
   if (!usual) {
     return time;
   }
-  const isLate = isOverdue(job, usual, now);
   const share = Math.round(100 * Math.min(1, elapsed(job, now) / usual));
   return (
-    `<span class="progress${isLate ? " overdue" : ""}" aria-hidden="true"><u style="width:${share}%"></u></span>` +
-    `<span class="${isLate ? "overdue" : ""}">${time}</span> ` +
-    `<span class="faint">usually ${escapeHtml(formatUsual(usual))}</span>`
+    `<span class="progress" aria-hidden="true"><u style="width:${share}%"></u></span>` +
+    `<span>${time}</span> <span class="faint">usually ${escapeHtml(formatUsual(usual))}</span>`
   );
 }
 

@@ -6,7 +6,7 @@ import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
 import { formatRoughly } from "./format.js";
 import { Home } from "./home.js";
-import { foldRowHtml, foldRows, jobRowHtml, jobTooltip, usualDurations } from "./job_rows.js";
+import { foldRowHtml, foldRows, jobRowHtml, jobTooltip } from "./job_rows.js";
 import { ListDivider } from "./list_divider.js";
 import { ListFilters } from "./list_filters.js";
 import { ListKeys } from "./list_keys.js";
@@ -139,14 +139,13 @@ class JobList {
   fold() {
     const unfolded = [...this.unfolded].join();
     if (this.folded?.jobs !== page.jobs || this.folded.unfolded !== unfolded) {
-      const rows = foldRows(page.jobs, this.unfolded);
-      this.folded = { jobs: page.jobs, unfolded, rows, usual: usualDurations(page.jobs) };
+      this.folded = { jobs: page.jobs, unfolded, rows: foldRows(page.jobs, this.unfolded) };
     }
   }
 
   drawRows() {
     this.fold();
-    const { rows, usual } = this.folded;
+    const { rows } = this.folded;
     const old = new Map([...this.rows.children].map((item) => [item.dataset.key, item]));
     rows.forEach((row, index) => {
       const item = old.get(row.key) ?? makeItem(row.key);
@@ -154,7 +153,7 @@ class JobList {
       if (this.rows.children[index] !== item) {
         this.rows.insertBefore(item, this.rows.children[index] ?? null);
       }
-      this.drawRow(item.firstChild, row, usual, index === rows.length - 1);
+      this.drawRow(item.firstChild, row, index === rows.length - 1);
     });
     for (const item of old.values()) {
       item.remove();
@@ -162,12 +161,11 @@ class JobList {
     this.setTabStop();
   }
 
-  drawRow(link, row, usual, last) {
+  drawRow(link, row, last) {
     const shownJob = page.address.job;
     const [newest] = row.jobs ?? [row.job];
     const context = {
       statuses: page.statuses,
-      usual: usual.get(newest.title),
       now: page.now,
       paused: page.pausedQueues,
       named: page.status.me?.named,

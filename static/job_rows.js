@@ -5,26 +5,23 @@ import {
   escapeHtml,
   formatClock,
   formatCount,
-  formatDuration,
   formatElapsed,
   formatExit,
   formatRoughly,
   formatStart,
   formatStatus,
+  formatUsual,
   isEnded,
-  median,
   statusIcon,
   statusLook,
 } from "./format.js";
 import { nameIds } from "./job_links.js";
 import { endLine, shortReason } from "./job_reason.js";
+import { isLate, signText, usualTime } from "./job_signs.js";
 
 const LEAST_FOLDED = 3; // neighbours with the same title
 const BARS = 20; // in a folded row
-const TENTHS_BELOW = 10_000; // milliseconds; longer durations are rounded
-const OVERDUE = 1.5; // times the usual duration
 const SCHEDULE = "schedule"; // the `submitted_by` of scheduled jobs
-const LEAST_OVERDUE = 5000; // milliseconds more than usual
 
 /** Applies changes to a list: rows that are new or have changed, and IDs of jobs that are no longer
     listed. The result is newest first; IDs sort by time. */
@@ -34,26 +31,6 @@ export function applyChanges(jobs, { rows, gone }) {
     byId.delete(id);
   }
   return [...byId.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
-}
-
-/** For each title, the median duration of the jobs that succeeded, in milliseconds. */
-export function usualDurations(jobs) {
-  const byTitle = new Map();
-  for (const job of jobs) {
-    if (job.status === "succeeded" && job.started_at) {
-      const times = byTitle.get(job.title) ?? [];
-      times.push(elapsed(job, 0));
-      byTitle.set(job.title, times);
-    }
-  }
-  return new Map([...byTitle].map(([title, times]) => [title, median(times)]));
-}
-
-export function isOverdue(job, usual, now) {
-  if (isEnded(job) || !job.started_at || !usual) {
-    return false;
-  }
-  return elapsed(job, now) > Math.max(usual * OVERDUE, usual + LEAST_OVERDUE);
 }
 
 /** The rows of the list. Neighbours that have ended and have the same title share a row, unless the
@@ -87,31 +64,33 @@ function groupNeighbours(jobs) {
   return groups;
 }
 
-/** The content of a row with one job. */
+/** The content of a row with one job. If it is late or silent, the row says so in words. */
 export function jobRowHtml(job, context) {
-  const { statuses, usual, now, watched, paused, named, titleOf } = context;
-  const overdue = isOverdue(job, usual, now);
+  const { statuses, now, watched, paused, named, titleOf } = context;
+  const sign = signText(job, now);
+  const time = isLate(job, now) ? "" : rowTime(job, now, paused); // the words name the time
   return (
     statusIcon(job.status, statuses) +
-    nameHtml(job, titleOf) +
+    nameHtml(job, titleOf, sign) +
     (watched ? '<span class="took" title="You will be notified when it ends">notify</span>' : "") +
-    progressHtml(job, usual, now, overdue) +
+    (sign ? "" : progressHtml(job, now)) +
     (named ? initialsHtml(job) : "") +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
-    `<span class="took${overdue ? " overdue" : ""}">${escapeHtml(rowTime(job, now, paused))}</span>` +
+    (time ? `<span class="took">${escapeHtml(time)}</span>` : "") +
     `<span class="when">${escapeHtml(formatClock(rowMoment(job), now))}</span>`
   );
 }
 
-/** The job's title and, in the remaining room, why it waits or ended badly, and the values of its
-    params. */
-function nameHtml(job, titleOf = () => undefined) {
+/** The job's title and, in the remaining room, that it is late or silent, or why it waits or ended
+    badly, and the values of its params. */
+function nameHtml(job, titleOf = () => undefined, sign = "") {
   const given = Object.entries(job.values ?? {}).map(([name, value]) => `${name}=${value}`);
   const values =
     given.length > 0 ? `<span class="values">${escapeHtml(given.join(" "))}</span>` : "";
   const reason = nameIds(shortReason(job), titleOf);
   const kind = job.status === "queued" ? "hint wait" : "hint";
-  const hint = reason ? `<span class="${kind}">${escapeHtml(reason)}</span>` : "";
+  const why = reason ? `<span class="${kind}">${escapeHtml(reason)}</span>` : "";
+  const hint = sign ? `<span class="hint sign">${escapeHtml(sign)}</span>` : why;
   return `<span class="what"><b class="name">${escapeHtml(job.title)}</b>${hint}${values}</span>`;
 }
 
@@ -153,36 +132,30 @@ function rowTime(job, now, paused = new Set()) {
   return formatElapsed(job, now).replace(/ min .*/, " min");
 }
 
-/** A short form of a duration, with tenths of a second below TENTHS_BELOW. */
-export function formatUsual(milliseconds) {
-  const isShort = milliseconds < TENTHS_BELOW;
-  return isShort ? formatDuration(milliseconds) : formatRoughly(milliseconds);
-}
-
 /** A bar that compares the time a job has run with its usual duration. */
-function progressHtml(job, usual, now, overdue) {
+function progressHtml(job, now) {
+  const usual = usualTime(job);
   if (job.status !== "running" || !usual) {
     return "";
   }
   const share = Math.min(1, elapsed(job, now) / usual);
-  const kind = overdue ? "progress overdue" : "progress";
   return (
-    `<span class="${kind}" title="usually ${escapeHtml(formatUsual(usual))}">` +
+    `<span class="progress" title="usually ${escapeHtml(formatUsual(usual))}">` +
     `<u style="width:${Math.round(100 * share)}%"></u></span>`
   );
 }
 
-/** The content of a row with several jobs: their number, and a bar for each of the newest. */
-export function foldRowHtml({ jobs, open }, { statuses, usual, now, more, titleOf }) {
+/** The content of a row with several jobs: the newest, their number, and a bar for each of the
+    newest ones. */
+export function foldRowHtml({ jobs, open }, { statuses, now, more, titleOf }) {
   const [newest] = jobs;
   const count = `${open ? "▾" : "▸"} ×${formatCount(jobs.length)}${more ? "+" : ""}`;
-  const usually = usual ? `usually ${formatUsual(usual)}` : "";
   return (
     statusIcon(newest.status, statuses) +
     nameHtml(newest, titleOf) +
     `<span class="count">${count}</span>${barsHtml(jobs, statuses)}` +
     `<span class="unseen">${open ? "expanded" : "collapsed"}, ${escapeHtml(summary(jobs))}</span>` +
-    `<span class="took">${escapeHtml(usually)}</span>` +
+    `<span class="took">${escapeHtml(rowTime(newest, now))}</span>` +
     `<span class="when">${escapeHtml(formatClock(rowMoment(newest), now))}</span>`
   );
 }
@@ -216,6 +189,7 @@ export function barsHtml(jobs, statuses) {
 export function jobTooltip(job, now) {
   const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
   parts.push(
+    signText(job, now),
     `${formatRoughly(now - rowMoment(job))} ago`,
     `queue ${job.queue}`,
     job.reason,

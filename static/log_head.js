@@ -7,8 +7,8 @@ import {
   formatAttempt,
   formatElapsed,
   formatExit,
+  formatUsual,
   isEnded,
-  median,
   statusIcon,
 } from "./format.js";
 import { JobActions } from "./job_actions.js";
@@ -16,7 +16,7 @@ import { detailsHtml } from "./job_details.js";
 import { linkIds } from "./job_links.js";
 import { orderHtml } from "./job_order.js";
 import { describeRetry, endLine, endReason, ownReason, waitReason } from "./job_reason.js";
-import { formatUsual } from "./job_rows.js";
+import { signText, usualTime } from "./job_signs.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
 import { askToNotify, canNotify, pageTitle } from "./page_title.js";
@@ -71,7 +71,7 @@ export class LogHead {
     const title = `${statusIcon(job.status, page.statuses)}<span>${escapeHtml(job.title)}</span>`;
     setHtml(this.find("head-title"), title);
     setHtml(this.find("head-facts"), factsHtml(job));
-    this.drawPast(past);
+    this.drawPast(job, past);
     this.find("bell").hidden = isEnded(job) || !canNotify();
     this.find("bell").ariaPressed = String(page.bells.has(job.id));
     this.find("download").href = logUrl(job.id, { download: 1 });
@@ -113,9 +113,9 @@ export class LogHead {
     this.find("run-values").hidden = pairs.length === 0;
   }
 
-  /** Why the job, or its last attempt, ended badly. */
+  /** Why the job, or its last attempt, ended badly; or that it is late or silent. */
   drawWhy(job) {
-    const reason = endReason(job) || describeRetry(job, page.now);
+    const reason = endReason(job) || describeRetry(job, page.now) || signText(job, page.now);
     const line = endLine(job);
     this.find("why").hidden = !reason;
     setHtml(this.find("why-reason"), escapeHtml(reason));
@@ -126,19 +126,16 @@ export class LogHead {
   }
 
   /** The usual duration of this job, and a bar for each earlier run. */
-  drawPast(past) {
-    const times = past.map((job) => elapsed(job, 0));
-    const usual = median(times);
-    if (usual === null) {
-      setHtml(this.find("head-past"), "");
-      return;
-    }
+  drawPast(job, past) {
+    const usual = usualTime(job);
+    const text = usual === undefined ? "" : `usually ${formatUsual(usual)}`;
+    const times = past.map((earlier) => elapsed(earlier, 0));
     const longest = Math.max(1, ...times);
     const bars = times.map(
       (time) => `<u style="height:${Math.round((100 * time) / longest)}%"></u>`,
     );
-    const html = `usually ${formatUsual(usual)}<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
-    setHtml(this.find("head-past"), html);
+    const shown = `<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
+    setHtml(this.find("head-past"), text + (bars.length > 0 ? shown : ""));
   }
 
   // --- Clicks ---

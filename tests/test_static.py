@@ -39,6 +39,7 @@ PURE = [
     "job_order",
     "job_reason",
     "job_rows",
+    "job_signs",
     "listed_jobs",
     "log_ansi",
     "log_hits",
@@ -661,7 +662,7 @@ HOSTILE = '"><img src=x onerror="alert(1)">&amp;\'`</b>'
 def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
     fields = ("title", "status", "queue", "reason", "id", "cwd", "worker", "exit_code")
     hostile = job(**dict.fromkeys(fields, HOSTILE), retries=0, env_names=[HOSTILE], attempts=[])
-    context = {"statuses": STATUSES, "usual": 5_000, "now": NOW}
+    context = {"statuses": STATUSES, "now": NOW}
     pieces = script(
         """[
             jobRowHtml(hostile, context),
@@ -680,15 +681,48 @@ def test_hostile_names_reasons_and_values_are_escaped(script: Script) -> None:
     assert all("<img" not in piece["text"].replace(HOSTILE, "") for piece in pieces)
 
 
+USUAL = {"seconds": 36, "late_after": 96, "longest_pause": 40, "silent_after": 120}
+
+
+def running(time: float, silent: float = 0, **usual: object) -> dict[str, object]:
+    """A job that has run for this time and written nothing for the last seconds of it."""
+    found = {**USUAL, "silent_since": at(3_600 - silent), **usual}
+    times = {"started_at": at(3_600 - time), "finished_at": None}
+    return job(status="running", exit_code=None, usual=found, **times)
+
+
 def test_a_running_job_shows_its_progress_by_its_usual_duration(script: Script) -> None:
-    running = job(status="running", started_at=at(3590), finished_at=None, exit_code=None)
-    context = {"statuses": STATUSES, "now": NOW}
-    draw = "jobRowHtml(running, { ...context, usual })"
-    half = script(draw, running=running, context=context, usual=20_000)
-    assert 'class="progress"' in half and "width:50%" in half
-    late = script(draw, running=running, context=context, usual=4_000)
-    assert 'class="progress overdue"' in late and "width:100%" in late
-    assert "progress" not in script(draw, running=running, context=context, usual=None)
+    draw = "jobRowHtml(job, { statuses, now })"
+    half = script(draw, job=running(18), statuses=STATUSES, now=NOW)
+    assert 'class="progress"' in half and "width:50%" in half and "18 s" in half
+    assert "progress" not in script(draw, job=running(5, seconds=None), statuses=STATUSES, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        (running(95, 95), ""),
+        (running(120), "usually 36 s, now 2 min"),
+        (running(5, seconds=0.5, late_after=2), "usually 0.5 s, now 5.0 s"),
+        (running(120, seconds=None), "running for 2 min, expected at most 1 min"),
+        (running(0, 840), "silent for 14 min, never longer than 40 s before"),
+        (running(0, 840, silent_after=None), ""),
+        (running(0, 840, silent_since=None), ""),
+        (
+            running(7_200, 840),
+            "usually 36 s, now 2 h; silent for 14 min, never longer than 40 s before",
+        ),
+        (job(status="running", usual=None), ""),
+        (job(status="succeeded", usual=USUAL), ""),
+    ],
+)
+def test_a_late_or_silent_job_says_so_in_words(
+    script: Script, late: dict[str, object], words: str
+) -> None:
+    assert script("signText(job, now)", job=late, now=NOW) == words
+    for code in ("jobRowHtml(job, { statuses, now })", "jobTooltip(job, now)"):
+        shown = script(code, job=late, statuses=STATUSES, now=NOW)
+        assert words in shown and ("never longer" in shown) == ("never longer" in words)
 
 
 def test_neighbours_fold_unless_they_run_or_were_unfolded(script: Script) -> None:
@@ -742,12 +776,6 @@ def test_other_filters_are_guessed_and_earlier_ones_remembered(script: Script) -
     list.receive(jobs("7", "1"), page(null, { more: true, counts: { lost: 9 } }), wanted);
     return [ids(guess), guess.counted, ids(list.guess(all, {})), list.shown().counts]"""
     assert script(LISTED % code) == ["7", "", "98765", {"lost": 9, "succeeded": 2}]
-
-
-def test_the_usual_duration_is_the_median_of_successful_jobs(script: Script) -> None:
-    jobs = [job(finished_at=at(seconds)) for seconds in (1, 2, 30)]
-    jobs.append(job(status="failed", finished_at=at(500)))
-    assert script("usualDurations(jobs).get('a job')", jobs=jobs) == 2_000
 
 
 # --- The page's address ---------------------------------------------------------------------------
@@ -1139,7 +1167,7 @@ def test_a_delayed_job_shows_when_it_starts(
 
 def test_a_row_shows_why_its_job_failed(script: Script) -> None:
     failed = job(status="failed", hint=HOSTILE)
-    code = "jobRowHtml(job, { statuses, usual: null, now, watched: false })"
+    code = "jobRowHtml(job, { statuses, now, watched: false })"
     row = script(code, job=failed, statuses=STATUSES, now=NOW)
     assert 'class="hint"' in row and "<img" not in row
     assert 'class="hint"' not in script(code, job=job(), statuses=STATUSES, now=NOW)

@@ -63,7 +63,17 @@ def job_row(job: Job) -> Job:
     row = {name: job.get(name) for name in ROW_FIELDS}
     if job.get("after"):  # few jobs wait for others
         row["after"] = job["after"]
+    if job.get("usual"):
+        row["usual"] = listed_usual(job["usual"], datetime.now(UTC))
     return row | {"title": job_title(job), "values": shown_values(job, LISTED_VALUE)}
+
+
+def listed_usual(usual: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What is usual for a running job. `silent_since` is left out unless the job is silent: it
+    changes whenever the job writes something, and each change sends the row again."""
+    since, limit = usual["silent_since"], usual["silent_after"]
+    is_silent = since and limit and (now - datetime.fromisoformat(since)).total_seconds() >= limit
+    return {**usual, "silent_since": since if is_silent else None}
 
 
 def shown_values(job: Job, most: int | None = None) -> dict[str, str]:
