@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Gate, JobMaker
 from flask.testing import FlaskClient
+from past_runs import end_after, moment_of_start, rewrite_claim, write
 
 from storage import WorkerStore
 from tailboard.durations import format_usual
@@ -24,30 +24,10 @@ from tailboard.notify.usual import UNKNOWN, UsualTimes, late_threshold, silent_t
 from tailboard.notify.watch import Moment, RunningWatch, Sign
 from tailboard.notify_rules import Event, Rule
 from tailboard.status import Status
-from tailboard.values import parse_time, utc
+from tailboard.values import utc
 
 DAY = 86_400
 RULES: list[Rule] = [{"on": ["late", "silent"], "to": "ops"}]
-
-
-def moment_of_start(job: Job) -> Moment:
-    attempt = job.attempts[-1]
-    assert attempt.started_monotonic is not None and attempt.started_at is not None
-    return Moment(attempt.started_monotonic, parse_time(attempt.started_at))
-
-
-def end_after(held: Claim, seconds: float, *outputs: float, good: bool = True) -> Job:
-    """Ends a job as if it had run for so many seconds and written something at these seconds."""
-    begun = moment_of_start(held.job).wall
-    status, code = (Status.SUCCEEDED, 0) if good else (Status.FAILED, 1)
-    with held:
-        samples = [SAMPLE.pack(begun + at, place + 1) for place, at in enumerate(outputs)]
-        Path(held.folder, "times").write_bytes(b"".join(samples))
-        with held.open_log_for_append() as log:
-            log.write(b"x" * len(outputs))
-        last = begun + max(outputs, default=0)
-        os.utime(Path(held.folder, "output.log"), (last, last))
-        return held.finish(Outcome(status, code, finished_at=utc(begun + seconds), final=True))
 
 
 Past = Callable[..., Job]
@@ -225,22 +205,6 @@ class Observer:
         return [event for _, event, _ in self.look(seconds)]
 
 
-def write(path: Path, text: str, moment: float) -> None:
-    """Writes to a log at this time, in seconds since 1970."""
-    with path.open("a") as log:
-        log.write(text)
-    os.utime(path, (moment, moment))
-
-
-def rewrite_claim(held: Claim, **fields: object) -> Job:
-    """Changes the last claim in a job's journal, in place, which keeps its lock."""
-    journal = Path(held.folder, "journal")
-    *before, last = [line for line in journal.read_text().split("\n") if line]
-    claimed = {"claimed": json.loads(last)["claimed"] | fields}
-    journal.write_text("".join(f"\n{line}\n" for line in [*before, json.dumps(claimed)]))
-    return held.folders.get(held.job.id)
-
-
 def test_a_job_is_late_and_silent_by_its_history_once(
     store: WorkerStore, claim: Callable[[], Claim], past: Past
 ) -> None:
@@ -336,7 +300,7 @@ def test_a_job_of_a_machine_with_another_clock_is_not_late_too_soon(
     observer = Observer(storage, base)
     assert observer.look() == []
     held = job_maker.running(b"started\n", name="backup")
-    rewrite_claim(held, boot="another", started_at=utc(base.wall + offset))
+    rewrite_claim(held.folder, boot="another", started_at=utc(base.wall + offset))
     log = job_maker.log(held.job.id)
     write(log, "", base.wall + offset)
     assert observer.look(1) == observer.look(30) == observer.look(55) == []

@@ -34,8 +34,8 @@ class ShownUsual:
 
 def silent_since(job: Job) -> str | None:
     """When the log of a running job last grew in this attempt, or else when the attempt started.
-    None if the job does not run, or if its record is damaged."""
-    if job.status is not Status.RUNNING or not job.started_at:
+    None if that is not known: the job does not run, or its machine does not report."""
+    if job.status is not Status.RUNNING or job.reason or not job.started_at:
         return None
     with suppress(ValueError):
         return utc(max(parse_time(job.started_at), job.log_changed_at or 0.0))

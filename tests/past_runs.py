@@ -1,0 +1,51 @@
+"""Makes runs whose times the test chooses, for what is usual and what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tailboard.folder.claim import Claim
+from tailboard.job import Job
+from tailboard.journal import Outcome
+from tailboard.logs import SAMPLE
+from tailboard.notify.watch import Moment
+from tailboard.status import Status
+from tailboard.values import parse_time, utc
+
+
+def moment_of_start(job: Job) -> Moment:
+    attempt = job.attempts[-1]
+    assert attempt.started_monotonic is not None and attempt.started_at is not None
+    return Moment(attempt.started_monotonic, parse_time(attempt.started_at))
+
+
+def end_after(held: Claim, seconds: float, *outputs: float, good: bool = True) -> Job:
+    """Ends a job as if it had run for so many seconds and written something at these seconds."""
+    begun = moment_of_start(held.job).wall
+    status, code = (Status.SUCCEEDED, 0) if good else (Status.FAILED, 1)
+    with held:
+        samples = [SAMPLE.pack(begun + at, place + 1) for place, at in enumerate(outputs)]
+        Path(held.folder, "times").write_bytes(b"".join(samples))
+        with held.open_log_for_append() as log:
+            log.write(b"x" * len(outputs))
+        last = begun + max(outputs, default=0)
+        os.utime(Path(held.folder, "output.log"), (last, last))
+        return held.finish(Outcome(status, code, finished_at=utc(begun + seconds), final=True))
+
+
+def write(path: Path, text: str, moment: float) -> None:
+    """Writes to a log at this time, in seconds since 1970."""
+    with path.open("a") as log:
+        log.write(text)
+    os.utime(path, (moment, moment))
+
+
+def rewrite_claim(folder: Path | str, **fields: object) -> None:
+    """Changes the claim in the journal of a running job, in place, which keeps its lock."""
+    journal = Path(folder, "journal")
+    lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    for line in lines:
+        line.get("claimed", {}).update(fields)
+    journal.write_text("".join(f"\n{json.dumps(line)}\n" for line in lines))
