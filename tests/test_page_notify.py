@@ -136,7 +136,8 @@ def test_a_job_that_is_edited_and_run_notifies_the_same_people(site: Site, page:
         ("There is no URL named 'a'; known names: b.", ["b", "a"], "rule 1"),
         ("The end of json://x/… is hidden: give it again.", ["a", "json://x/…"], "rule 1"),
         ("Apprise does not know this kind of URL.", ["zzz://"], "rule 0"),
-        ("Apprise does not know this kind of URL.", ["zzz://", "json://x"], "notify"),
+        ("Unparseable URL zzz://….", ["json://x", "zzz://x"], "rule 1"),
+        ("Unparseable URL zzz://….", ["zzz://x", "zzz://y"], "notify"),
     ],
 )
 def test_an_error_is_shown_at_its_rule(sentence: str, targets: list[str], field: str) -> None:

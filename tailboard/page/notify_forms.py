@@ -51,15 +51,17 @@ def notify_errors(
         return dict(wrong)
     targets = [rule["to"] for rule in rules]
     found = [number for number, to in enumerate(targets) if is_about(sentence, to)]
-    if len(rules) > 1 and not found:
+    if len(rules) > 1 and len(found) != 1:
         return dict(wrong)
     others = {field: text for field, text in wrong.items() if field != "notify"}
     return others | {f"rule {found[0] if found else 0}": sentence}
 
 
 def is_about(sentence: str, to: str) -> bool:
-    """Does the API's sentence name this `to`? It also lists the names that are known."""
-    return f"named {to!r}" in sentence or f"end of {to} " in sentence
+    """Does the API's sentence name this `to`? It also lists the names that are known. Of a URL, it
+    may show only the scheme."""
+    scheme, separator, _ = to.partition("://")
+    return f"{scheme}://" in sentence if separator else f"named {to!r}" in sentence
 
 
 def as_clients_see(body: Job) -> Job:
