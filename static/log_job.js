@@ -85,7 +85,7 @@ export class LogJob {
     this.lastRequest = text;
   }
 
-  /** Asks the server again for a job that has ended: it sends messages about the job after that. */
+  /** Asks the server again for a job that has ended: Tailboard sends messages after the end. */
   reload() {
     if (this.shown && isEnded(this.shown)) {
       this.component?.setTriggerValue("ended", this.id);

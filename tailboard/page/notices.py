@@ -32,7 +32,8 @@ def load_notices(client: ApiClient, _errand: Errand) -> dict[str, Any]:
 
 
 def load_noticed(client: ApiClient) -> list[str] | None:
-    """When people were notified in the last day, newest first; None if the API cannot say it."""
+    """When people were notified in the last day, newest first; None if the API does not report
+    it."""
     with suppress(ApiError):
         return cached_times()(client, client.token)
     return None
