@@ -380,9 +380,9 @@ def test_the_files_of_notices_are_private(storage: FolderStore, folder: Path) ->
     storage.notices.save(record_of(job, time.time()))
     storage.notices.set_default(True)
     assert storage.notices.lead()
-    places = [folder / "notify.json", *(folder / "notices").rglob("*")]
+    places = [folder / "notify.json", folder / "notices", *(folder / "notices").rglob("*")]
     assert {path.name for path in places} == {
-        *("notify.json", "requests", "records", "default", "sender", "targets"),
+        *("notify.json", "notices", "requests", "records", "default", "sender", "targets"),
         *(job.id, f"{job.id}.end"),
     }
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in places)

@@ -55,6 +55,7 @@ class NoticeFiles:
 
     def __init__(self, root: str) -> None:
         self.root, self.home = root, f"{root}/notices"
+        self._has_folders = False  # this process has made them durable
         self._sender: int | None = None  # the descriptor of the lock
         self._next_due = math.inf
         self._read: dict[str, tuple[int, Request]] = {}  # by file name: inode, content
@@ -75,13 +76,18 @@ class NoticeFiles:
 
     def make_folders(self) -> None:
         """Make the folders, which are otherwise made when first needed."""
-        for folder in ("requests", "records"):
-            os.makedirs(f"{self.home}/{folder}", mode=0o700, exist_ok=True)
+        for folder in (self.home, f"{self.home}/requests", f"{self.home}/records"):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         fsync_folder(self.home)
         fsync_folder(self.root)
+        self._has_folders = True
 
     def _in_folder(self, act: Callable[[], Answer]) -> Answer:
-        """The result of a function that needs the folders, which are made if they are missing."""
+        """The result of a function that needs the folders, which are made if they are missing. Ones
+        that exist may not be durable yet: the process that made them may have died before its
+        fsync."""
+        if not self._has_folders:
+            self.make_folders()
         try:
             return act()
         except FileNotFoundError:
