@@ -20,6 +20,7 @@ from web import UNKNOWN, is_problem
 
 from tailboard.notices import Delivery, Notice, NoticeRecord
 from tailboard.notify_rules import Rule
+from tailboard.run.webhook import webhook_body
 from tailboard.values import utc
 from tailboard.web.state import MOST_TESTS
 
@@ -151,6 +152,7 @@ def test_no_response_shows_the_secret_part_of_a_url(site: Site) -> None:
         *(site.post(path).text for path in (f"/jobs/{job['id']}/rerun", "/saved/secretive/run")),
         site.post(f"/jobs/{job['id']}/cancel").text,
         site.processes.text(),
+        json.dumps(webhook_body(storage.get(job["id"]))),
     ]
     assert not [text for text in seen if SECRET in text]
     assert storage.get(job["id"]).notify == rules
@@ -203,6 +205,8 @@ def test_a_command_can_be_paused_after_a_name_in_its_rules_was_removed(
     read = client.get("/saved/x").get_json()
     assert client.put("/saved/x", json=read | {"paused": True}).status_code == 200
     assert client.post(f"/jobs/{job['id']}/rerun").status_code == 201
+    changed = {"command": "true", "notify": job["notify"]}
+    assert client.post(f"/jobs?like={job['id']}", json=changed).status_code == 201
     new = sentence(client.put("/saved/y", json=read))
     assert new == "notify: there is no URL named 'ops'; known names: none"
 

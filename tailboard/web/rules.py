@@ -8,13 +8,7 @@ from flask import abort
 
 from tailboard.errors import CommandNotFound, JobNotFound
 from tailboard.notify.targets import check_target
-from tailboard.notify_rules import (
-    HIDDEN_END,
-    TARGET_NAME_RE,
-    Rule,
-    unmask_rules,
-    unmask_targets,
-)
+from tailboard.notify_rules import TARGET_NAME_RE, Rule, unmask_rules, unmask_targets
 from tailboard.saved_command import SavedCommand
 from tailboard.web.state import state
 
@@ -36,7 +30,7 @@ def complete_rules(given: list[Rule] | None, known: Rules, like: str | None) -> 
     if not given:
         return given
     try:
-        known = [*(known or ()), *(rules_of(like, given) or ())]
+        known = [*(known or ()), *(rules_of(like) or ())]
         rules = unmask_rules(given, known) or []
         old = {rule["to"] for rule in known}
         for to in dict.fromkeys(rule["to"] for rule in rules if rule["to"] not in old):
@@ -51,10 +45,9 @@ def names_for(to: str) -> Mapping[str, str]:
     return named_urls() if TARGET_NAME_RE.fullmatch(to) else {}
 
 
-def rules_of(job_id: str | None, given: Sequence[Rule]) -> Rules:
-    """The rules of a job, if a URL that it has may be hidden in the given ones. 400 if there is no
-    such job."""
-    if job_id is None or not any(rule["to"].endswith(HIDDEN_END) for rule in given):
+def rules_of(job_id: str | None) -> Rules:
+    """The rules of a job. 400 if there is no such job."""
+    if job_id is None:
         return None
     try:
         return state().store.get(job_id).notify
