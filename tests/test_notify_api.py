@@ -18,6 +18,8 @@ from flask.testing import FlaskClient
 from other_servers import Answer, Request, serve
 from web import UNKNOWN, is_problem
 
+import api
+from storage import WorkerStore
 from tailboard.notices import Delivery, Notice, NoticeRecord
 from tailboard.notify_rules import Rule
 from tailboard.run.webhook import webhook_body
@@ -264,6 +266,24 @@ def test_named_urls_that_cannot_be_read_are_reported_without_their_content(
     ):
         assert SECRET not in is_problem(answer, 503, "notify.json cannot be used: ")["detail"]
     assert client.post("/jobs", json=body | {"notify": [rule(MAIL)]}).status_code == 201
+
+
+def test_names_and_records_work_in_each_storage(store_url: str, store: WorkerStore) -> None:
+    client = api.create_app({"STORAGE": store_url}).test_client()
+    path = "/notifications/targets/ops"
+    assert client.put(path, json={"url": MAIL}).status_code == 201
+    body = {"command": "true", "queue": BY_HAND, "notify": [rule("ops"), rule(HOOK)]}
+    job = client.post("/jobs", json=body).get_json()
+    assert job["notify"] == [rule("ops"), rule(SHOWN_HOOK)]
+    assert client.post(f"/jobs/{job['id']}/rerun").get_json()["notify"] == job["notify"]
+    notice = Notice(event="late", at=utc(), deliveries=[Delivery(to=HOOK)])
+    store.notices.save(NoticeRecord(job=job["id"], title="true", notices=[notice]))
+    assert client.get(f"/jobs/{job['id']}").get_json()["notifications"] == [notice.as_dict()]
+    listed = client.get("/notifications").get_json()["notifications"]
+    assert [(each["job"], each["event"]) for each in listed] == [(job["id"], "late")]
+    assert client.delete(path).status_code == 204
+    assert client.get("/notifications/targets").get_json() == {"targets": []}
+    client.application.extensions["tailboard"].store.close()
 
 
 # --- Recent notifications -------------------------------------------------------------------------

@@ -344,9 +344,9 @@ def test_access_lists_what_each_route_requires(typed: Typed) -> None:
     lines = listed.output.splitlines()
     assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
     assert [line for line in lines if not line.endswith("  token")] == [
-        "GET     /jobs/{job_id}/logs    ticket or token",
-        "POST    /sessions              token, not a session key",
-        "GET     /healthz               nobody is asked",
+        "GET     /jobs/{job_id}/logs              ticket or token",
+        "POST    /sessions                        token, not a session key",
+        "GET     /healthz                         nobody is asked",
     ]
     rows = [re.fullmatch(r"([A-Z]+) +(/\S*) +(\S.*)", line) for line in lines]
     assert {row.start(3) for row in rows if row} == {lines[0].index("token")}
