@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import bench_attacked  # noqa: E402
 import bench_jobs  # noqa: E402
 import bench_logs  # noqa: E402
+import bench_notify  # noqa: E402
 import bench_page  # noqa: E402
 import bench_redis  # noqa: E402
 from figures import Figure, take_figures  # noqa: E402
@@ -40,6 +41,7 @@ def folder_figures(asked: argparse.Namespace) -> list[Figure]:
         Figure("start", lambda folder: bench_jobs.start_latency(folder, 100)),
         Figure("idle", lambda folder: bench_jobs.idle(folder, asked.seconds)),
         Figure("history", bench_jobs.history),
+        Figure("late-and-silent", lambda folder: bench_notify.watching(folder, 1_000, 600)),
         Figure("tail-reads", lambda folder: bench_logs.tail_reads(folder, large)),
         Figure("one-follower", lambda folder: bench_logs.following(folder, 1)),
         Figure("followers", lambda folder: bench_logs.following(folder, asked.followers)),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_notify
 import pytest
 from conftest import ROOT, need
 from figures import Figure, parse_figures, say, say_alone, take_figures
@@ -114,3 +115,11 @@ def test_a_bench_that_cannot_run_is_reported_with_its_output(tmp_path: Path) -> 
     result = compare(tmp_path / "this", "../other")
     assert result.returncode == 1
     assert "round 1, other: bench.py ended with exit code 1: ModuleNotFound" in result.stdout
+
+
+def test_the_cost_of_late_and_silent_jobs_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_notify.watching(tmp_path, jobs=20, seconds=130)
+    (found,) = parse_figures(capsys.readouterr().out)
+    assert found.what == "late and silent, 20 running jobs" and 0 < found.value < 100
