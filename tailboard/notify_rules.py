@@ -44,6 +44,7 @@ KINDS_WITH_HOST = frozenset(
     "http https json jsons xml xmls form forms mailto mailtos gotify gotifys matrix matrixs mmost "
     "mmosts".split()
 )
+HOST_RE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
 HIDDEN_END = "\u2026"  # ends a URL that clients see
 
 
@@ -118,7 +119,8 @@ def mask_target(to: str) -> str:
     if found is None:
         return to
     scheme = found[1].lower()
-    host = re.split("[/?#]", found[2])[0].rpartition("@")[2] if scheme in KINDS_WITH_HOST else ""
+    place = re.split("[/?#]", found[2])[0].rpartition("@")[2] if scheme in KINDS_WITH_HOST else ""
+    host = place if HOST_RE.fullmatch(place) else ""  # else: part of a password with a slash in it
     return f"{scheme}://{host}/{HIDDEN_END}" if host else f"{scheme}://{HIDDEN_END}"
 
 

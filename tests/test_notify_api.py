@@ -21,7 +21,7 @@ from web import UNKNOWN, is_problem
 import api
 from storage import WorkerStore
 from tailboard.notices import Delivery, Notice, NoticeRecord
-from tailboard.notify_rules import Rule
+from tailboard.notify_rules import Rule, mask_target
 from tailboard.run.webhook import webhook_body
 from tailboard.values import utc
 from tailboard.web.state import MOST_TESTS
@@ -129,6 +129,23 @@ def test_the_numbers_of_a_warning_are_seconds(client: FlaskClient) -> None:
         for value in (0, -1, 1e10, "60"):
             allowed = f"{field} must be a number of seconds above 0 and up to 1,000,000,000"
             assert sentence(client.post("/jobs", json=body | {field: value})) == allowed
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (MAIL, SHOWN_MAIL),
+        ("JSON://a:b@hooks.example.org:8080?x", "json://hooks.example.org:8080/…"),
+        (f"json://[::1]:80/{SECRET}", "json://[::1]:80/…"),
+        (f"mailto://anna:pass/{SECRET}@example.org", "mailto://…"),
+        (f"mailto://anna:pass#{SECRET}@example.org", "mailto://…"),
+        (f"ntfys://{SECRET}", "ntfys://…"),
+        (f"slack://{SECRET}/b/c", "slack://…"),
+        ("ops", "ops"),
+    ],
+)
+def test_only_the_scheme_and_the_host_of_a_url_are_shown(url: str, shown: str) -> None:
+    assert mask_target(url) == shown
 
 
 # --- Hidden ends ----------------------------------------------------------------------------------
