@@ -310,7 +310,8 @@ class Notices(Protocol):
 
     def set_default(self, has_rules: bool) -> None:
         """Store whether jobs that have no rules of their own have any: TAILBOARD_NOTIFY. If not,
-        no request is made for them when they end."""
+        no request is made for them when they end. The setting of the sender counts: False applies
+        when this process becomes the sender, and `lead` stores the value again if it was lost."""
 
     def request(self, request: Request) -> None:
         """Store a request, durably. It replaces one of the same kind for the same job. One of the

@@ -128,7 +128,7 @@ def test_each_end_makes_a_request_if_anyone_is_to_be_notified(
     store.notices.set_default(True)
     assert [ends(), ends(notify=[]), ends(notify=RULES)] == [True, False, True]
     store.notices.set_default(False)
-    assert not ends()
+    assert store.notices.lead() and not ends()
 
 
 def test_a_job_that_can_never_start_makes_a_request(
@@ -276,6 +276,25 @@ def test_only_one_process_is_the_sender(store: WorkerStore, store_url: str) -> N
     assert not other.notices.lead()
     store.notices.resign()
     assert other.notices.lead() and not store.notices.lead()
+
+
+def test_the_default_of_the_sender_counts(store: WorkerStore, store_url: str) -> None:
+    """A worker for which TAILBOARD_NOTIFY is not set does not end the messages of all others."""
+
+    def has_default() -> bool:
+        job = store.submit(Job(command="true"))
+        store.cancel(job.id, "enough")
+        return Kind.END in requests_for(store, job)
+
+    other = open_store(store_url)
+    store.notices.set_default(True)
+    assert store.notices.lead()
+    other.notices.set_default(False)
+    assert not other.notices.lead() and has_default()
+    store.notices.resign()
+    assert other.notices.lead() and not has_default()
+    other.notices.resign()
+    assert store.notices.lead() and has_default()
 
 
 def test_one_of_many_becomes_the_sender(store: WorkerStore, store_url: str) -> None:
@@ -582,6 +601,16 @@ def test_a_job_that_was_restored_makes_requests_when_it_starts_and_ends(
         held.finish(Outcome(Status.FAILED, 1))
         assert machine.status(held.job.id) is Status.FAILED
         assert list(requests_for(machine, held.job)) == [Kind.END]
+
+
+def test_the_sender_restores_what_an_emptied_redis_has_lost(
+    machine: RedisMachine, redis_url: str
+) -> None:
+    machine.notices.set_default(True)
+    assert machine.notices.lead()
+    Redis.from_url(redis_url).flushall()
+    assert machine.notices.lead()
+    assert Redis.from_url(redis_url).exists("tailboard:notify-default")
 
 
 @pytest.mark.parametrize(("age", "kinds"), [(3_600.0, [Kind.END]), (-1.0, [])])

@@ -56,15 +56,21 @@ class NoticeFiles:
     def __init__(self, root: str) -> None:
         self.root, self.home = root, f"{root}/notices"
         self._has_folders = False  # this process has made them durable
+        self._default: bool | None = None  # of this process; None: it has not said
         self._sender: int | None = None  # the descriptor of the lock
         self._next_due = math.inf
         self._read: dict[str, tuple[int, Request]] = {}  # by file name: inode, content
 
     def set_default(self, has_rules: bool) -> None:
-        path = f"{self.home}/default"
-        if has_rules == self.has_default():
-            return
+        self._default = has_rules
         if has_rules:
+            self._store_default()
+
+    def _store_default(self) -> None:
+        path = f"{self.home}/default"
+        if self._default is None or self._default == self.has_default():
+            return
+        if self._default:
             self._in_folder(lambda: replace_whole(path, b"", f"{self.root}/tmp"))
         else:
             with suppress(FileNotFoundError):
@@ -215,7 +221,10 @@ class NoticeFiles:
             self.resign()  # the file was removed by hand: another process may hold a new one
         if self._sender is None:
             self._sender = self._in_folder(lambda: lock_file(path, os.O_RDWR | os.O_CREAT))
-        return self._sender is not None
+        if self._sender is None:
+            return False
+        self._store_default()
+        return True
 
     def resign(self) -> None:
         if self._sender is not None:

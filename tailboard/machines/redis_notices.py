@@ -25,15 +25,13 @@ class RedisNotices:
     def __init__(self, link: RedisLink) -> None:
         self.link = link
         self._name = os.urandom(8).hex()  # of this process, as the sender
+        self._default = ""  # "1" or "0": whether TAILBOARD_NOTIFY of this process has rules
         self._next_due = math.inf
 
     def set_default(self, has_rules: bool) -> None:
-        key = self.link.key("notify-default")
-        (known,) = self.link.ask(("EXISTS", key))
-        if has_rules and not known:
-            self.link.ask(("SET", key, "1"))
-        elif known and not has_rules:
-            self.link.ask(("DEL", key))
+        self._default = str(int(has_rules))
+        if has_rules:
+            self.link.ask(("SETNX", self.link.key("notify-default"), "1"))
 
     # Requests
 
@@ -107,10 +105,11 @@ class RedisNotices:
     # The sender
 
     def lead(self) -> bool:
-        return bool(self.link.run("lead", self._name, round(notices.LEAD_TIME * 1_000)))
+        period = round(notices.LEAD_TIME * 1_000)
+        return bool(self.link.run("lead", self._name, period, self._default))
 
     def resign(self) -> None:
-        self.link.run("lead", self._name, 0)
+        self.link.run("lead", self._name, 0, "")
 
     # Named URLs
 
