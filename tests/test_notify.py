@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Gate, Processes, clean_environment, end_jobs, wait_until
+from conftest import Gate, JobMaker, Processes, clean_environment, end_jobs, wait_until
+from past_runs import end_after, rewrite_claim
 from receivers import Mailbox, Receiver, http_receiver, mail_receiver
 
 from storage import open_store
@@ -22,9 +24,11 @@ from tailboard.machines.redis_store import RedisStore
 from tailboard.notices import Kind, Notice, NoticeRecord, Request
 from tailboard.notify.decide import NO_MESSAGE
 from tailboard.notify.outbox import TRIES
+from tailboard.notify.watch import Moment
 from tailboard.notify_rules import Rule
 from tailboard.saved_command import SavedCommand
 from tailboard.status import FINISHED, Status
+from tailboard.values import utc
 
 SECRETS = ("s3cretword", "someuser", "hiddenpath")
 TIMES = (
@@ -236,6 +240,46 @@ def test_a_running_job_that_is_late_is_reported_once(place: Place, gate: Gate) -
     place.wait(job)
     (title,) = place.receiver.titles(path)
     assert title.startswith("⧖ long is late: ")
+
+
+def test_a_job_is_late_and_silent_by_its_history_once_whatever_the_clock_and_the_worker(
+    own_place: Place, gate: Gate
+) -> None:
+    """The worker is replaced while the jobs run, and the clock was set while two of them did."""
+    place, path = own_place, own_place.path()
+    jobs: dict[float, Job] = {}
+    maker = JobMaker(place.folder)
+    for _ in range(3):
+        end_after(maker.running(name="backup"), 36, 20)
+    to = rules("late", "silent", "succeeded", to=place.receiver.json_url(path))
+    first = place.worker("--slots=5")
+    for jump in (0, 3_600, -3_600):
+        jobs[jump] = place.submit(f"echo; {gate.wait}", to, name="backup")
+    wait_until(lambda: all(place.store.get(job.id).log_size for job in jobs.values()))
+    first.kill()
+    first.wait()
+    ago = Moment(time.monotonic() - 130, time.time() - 130)
+    for jump, job in jobs.items():
+        folder = maker.log(job.id).parent
+        age = {"started_monotonic": ago.monotonic} if jump == 0 else {}
+        rewrite_claim(folder, started_at=utc(ago.wall + jump), **age)
+        os.utime(folder / "output.log", (ago.wall + jump,) * 2)
+    second = place.worker("--slots=5")
+
+    def are_sent() -> bool:
+        notices = place.record(jobs[0]).notices
+        return len(notices) == 2 and all(notice.deliveries[0].sent_at for notice in notices)
+
+    wait_until(are_sent, describe=place.processes.text)
+    second.kill()
+    place.worker("--slots=5")
+    gate.open()
+    place.wait(*jobs.values())
+    signs = [title[0] for title in sorted(place.receiver.titles(path))]
+    assert signs == ["✓", "✓", "✓", "⧖", "⧖"], place.receiver.titles(path)
+    late, silent = (place.notice(jobs[0], event).text for event in ("late", "silent"))
+    assert late == "usually 36 s, now 2 min"
+    assert silent == "silent for 2 min, never longer than 20 s before"
 
 
 def test_a_ping_url_is_called_at_the_start_and_with_the_exit_code_and_the_log(
