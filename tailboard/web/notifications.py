@@ -13,7 +13,8 @@ from tailboard.notify.send import SendResult, send_now
 from tailboard.notify.targets import check_target, resolve
 from tailboard.notify_rules import Event, check_target_name, mask_target, unmask_targets
 from tailboard.values import parse_time
-from tailboard.web.long_answer import NO_BUFFERING, SPACE_INTERVAL, WHITE_SPACE, encode_json
+from tailboard.web import long_answer
+from tailboard.web.long_answer import NO_BUFFERING, WHITE_SPACE, encode_json
 from tailboard.web.models import NoticeQuery, NotificationTest, TargetRequest
 from tailboard.web.rules import find_command, named_urls
 from tailboard.web.state import state
@@ -127,7 +128,7 @@ class SentTest:
         """White space until the message was sent, then the result as JSON."""
         yield b""  # so that the headers are sent at once
         while self.thread.is_alive():
-            self.thread.join(SPACE_INTERVAL)
+            self.thread.join(long_answer.SPACE_INTERVAL)
             if self.thread.is_alive():
                 yield WHITE_SPACE
         ok, answer = self.result
