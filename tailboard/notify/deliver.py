@@ -17,7 +17,13 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from tailboard.notify.targets import captured_log, open_target, reason_of, without_secrets
+from tailboard.notify.targets import (
+    NOT_FOLLOWED,
+    captured_log,
+    open_target,
+    reason_of,
+    without_secrets,
+)
 
 NICENESS = 5
 SOCKET_TIME = 10.0  # seconds without a byte until a ping fails
@@ -95,8 +101,9 @@ def ping(task: dict[str, Any]) -> str | None:
         with requests.post(
             task["url"], data=data, timeout=SOCKET_TIME, allow_redirects=False, stream=True
         ) as response:
-            is_accepted = response.ok and not response.is_redirect
-            return None if is_accepted else f"the response is HTTP {response.status_code}"
+            if response.is_redirect:
+                return f"HTTP {response.status_code}{NOT_FOLLOWED}"
+            return None if response.ok else f"HTTP {response.status_code}"
     except requests.RequestException as error:
         return type(error).__name__
 

@@ -17,6 +17,7 @@ LONGEST_REASON = 300  # characters
 SHORTEST_SECRET = 4  # characters; a shorter part of a URL is not hidden
 # Parameters of Apprise's URLs that name a file on the machine that sends, or a URL that is read.
 FILE_PARAMETERS = ("template", "keyfile", "subfile", "pgppub", "pgpprv")
+NOT_FOLLOWED = ", and redirects are not followed"
 CAUSE_RE = re.compile(r"\[Errno -?[0-9]+\] ([A-Za-z ]+)|(Read timed out|timed out)")
 
 
@@ -134,7 +135,9 @@ def captured_log() -> Iterator[list[str]]:
 
 def reason_of(lines: list[str], url: str) -> str:
     """One line that says what is wrong, without secrets; "" if Apprise has said nothing."""
-    return without_secrets(", ".join(dict.fromkeys(lines)), url)
+    reason = ", ".join(dict.fromkeys(lines)).replace("., ", ", ")
+    is_redirect = re.search(r"\berror=30[1-8]\b", reason) is not None
+    return without_secrets(reason, url) + (NOT_FOLLOWED if is_redirect else "")
 
 
 def without_secrets(text: str, url: str) -> str:
