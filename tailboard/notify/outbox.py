@@ -95,9 +95,11 @@ class Outbox:
             raise
         except JobNotFound:
             self._forget(work)
-        except ValueError as error:
+        except Exception as error:
+            if not isinstance(error, ValueError):  # a fault of our own
+                self.errors.report(f"message of job={work.record.job}", error)
             work.open_count += 1
-            self._note(attempt, False, str(error))
+            self._note(attempt, False, str(error) or type(error).__name__)
         else:
             work.open_count += 1
             self.tries[number] = attempt
@@ -146,8 +148,8 @@ class Outbox:
         work.open_count -= 1
         with self.isolated(record.job):
             self.store.notices.save(record)
-        if not work.unsent and not work.open_count:
-            self._settle(work)
+            if not work.unsent and not work.open_count:
+                self._settle(work)
 
     def _next_try(self, tries: int) -> float | None:
         """When to try again after so many tries, in seconds since 1970; None: never."""
@@ -165,14 +167,13 @@ class Outbox:
 
     def _settle(self, work: Work) -> None:
         """Replace the requests by one for the next try, if there is one."""
-        with self.isolated(work.record.job):
-            notices, next_at = self.store.notices, work.record.next_try()
-            if next_at is not None:
-                notices.request(Request(work.record.job, Kind.SEND, next_at))
-            for request in work.requests:
-                if next_at is None or request.kind is not Kind.SEND:
-                    notices.done(request)
-            del self.works[work.record.job]
+        notices, next_at = self.store.notices, work.record.next_try()
+        if next_at is not None:
+            notices.request(Request(work.record.job, Kind.SEND, next_at))
+        for request in work.requests:
+            if next_at is None or request.kind is not Kind.SEND:
+                notices.done(request)
+        del self.works[work.record.job]
 
     @contextmanager
     def isolated(self, job_id: str) -> Iterator[None]:

@@ -53,7 +53,10 @@ class NotificationService:
         self.pool = DeliveryPool()
         self.errors = RepeatedErrors(log)  # by step, and by job
         self.decider = Decider(store, self.history, self.rules_of)
-        self.outbox = Outbox(store, self.decider, self.pool, settings.page_url, self.errors, now)
+        self.clock_offset = 0.0  # seconds by which `now` is ahead of this machine's clock
+        self.outbox = Outbox(
+            store, self.decider, self.pool, settings.page_url, self.errors, self._estimate_now
+        )
         self.watch = RunningWatch(store, UsualTimes(store, self.history), self.rules_of)
         self.is_leading = False
         self.is_stopping = False
@@ -86,6 +89,10 @@ class NotificationService:
 
     def rules_of(self, job: Job) -> Sequence[Rule]:
         return self.default_rules if job.notify is None else job.notify
+
+    def _estimate_now(self) -> float:
+        """`now`, without asking a server that may be unreachable."""
+        return time.time() + self.clock_offset
 
     # --- The loop ---
 
@@ -163,7 +170,9 @@ class NotificationService:
 
     def _look_at_requests(self) -> None:
         by_job: dict[str, list[Request]] = defaultdict(list)
-        for request in self.store.notices.requests(self.now()):
+        now = self.now()
+        self.clock_offset = now - time.time()
+        for request in self.store.notices.requests(now):
             by_job[request.job_id].append(request)
         if by_job and not self._has_history():
             return
@@ -221,7 +230,7 @@ class NotificationService:
         if request.kind is Kind.MISSED:
             return self.decider.plain(job, Event.MISSED, request.text)
         if request.kind is Kind.WAIT and record.find(Event.WAITING) is None:
-            notices, again_at = self.decider.waiting(job, self.now())
+            notices, again_at = self.decider.waiting(job, self._estimate_now())
             if again_at is not None:
                 self.store.notices.request(request._replace(at=again_at))
                 return None
@@ -243,7 +252,7 @@ class NotificationService:
         forgotten if this process dies."""
         record = self._record_of(sign.job)
         if add_new(record, self.decider.plain(sign.job, sign.event, sign.text)):
-            request = Request(sign.job.id, Kind.SEND, self.now())
+            request = Request(sign.job.id, Kind.SEND, self._estimate_now())
             self.store.notices.request(request)
             self.store.notices.save(record)
             self.outbox.add(record, [request])
