@@ -133,3 +133,20 @@ def test_every_kind_of_store_has_a_history(store: WorkerStore, bring: Callable[.
     store.delete(job.id)
     assert known.runs_of("nightly") == ()
     assert list_names(known) == {"names": [], "more": 0, "complete": True}
+
+
+def test_a_history_that_is_kept_up_to_date_equals_a_new_one(
+    store: WorkerStore, bring: Callable[..., Job]
+) -> None:
+    kept, jobs = history.History(store), []
+    for name in ("one", "two", "one"):
+        jobs.append(bring(Status.FAILED, name=name))
+        kept.refresh()
+    store.delete(jobs.pop(0).id)
+    jobs.append(bring(Status.SUCCEEDED, name="two"))
+    kept.refresh()
+    jobs += [bring(Status.CANCELLED, name="one"), bring(Status.SUCCEEDED, name="three")]
+    assert [run.id for run in kept.runs_of("two")] == [jobs[2].id, jobs[0].id]
+    new = history.History(store)
+    new.refresh()
+    assert kept.groups == new.groups and kept.known.keys() == {job.id for job in jobs}

@@ -82,6 +82,23 @@ def finish_time(run: Run) -> float:
     return 0.0
 
 
+class Stamp(NamedTuple):
+    """What changes in the storage if a job ends or is deleted; and the hour, since jobs become too
+    old."""
+
+    totals: dict[Status, int]  # how many jobs have ever ended with each status
+    deleted: int  # how many of them were deleted
+    hour: float
+
+
+def count_new(before: Stamp | None, after: Stamp) -> int | None:
+    """How many jobs have ended, if nothing else has changed; else None."""
+    if before is None or (before.deleted, before.hour) != (after.deleted, after.hour):
+        return None
+    new = [after.totals[status] - before.totals[status] for status in FINISHED]
+    return sum(new) if min(new) >= 0 else None
+
+
 class History:
     """The jobs of the last WINDOW seconds that have ended, MOST_JOBS at most, by group. Several
     threads may use it."""
@@ -92,7 +109,7 @@ class History:
         self.known: dict[str, Run] = {}  # by ID
         # By group, newest first. A list is never changed, only replaced.
         self.groups: dict[str, Sequence[Run]] = {}
-        self.stamp: object = None  # of the storage when all records were read; None: not all are
+        self.stamp: Stamp | None = None  # when all records had been read; None: not all are
         self.is_complete = False  # are these all runs that the history can hold?
 
     def runs_of(self, group: str) -> Sequence[Run]:
@@ -117,31 +134,34 @@ class History:
     def _refresh(self, read_time: float) -> None:
         stamp = self._storage_stamp()
         if stamp != self.stamp:
-            unread = self._read_new(read_time)
+            unread = self._read_new(read_time, count_new(self.stamp, stamp))
             self.stamp = None if unread else stamp
             self.is_complete = len(unread) <= READ_STEP
 
-    def _storage_stamp(self) -> object:
-        """A value that changes if a job ends or is deleted, and every hour."""
-        return self.store.counts(), self.store.finished_totals(), time.time() // 3600
+    def _storage_stamp(self) -> Stamp:
+        counts, totals = self.store.counts(), self.store.finished_totals()
+        deleted = sum(totals.values()) - sum(counts[status] for status in FINISHED)
+        return Stamp(totals, deleted, time.time() // 3600)
 
-    def _read_new(self, seconds: float) -> list[str]:
-        """Read the records of jobs that have ended, and forget deleted jobs and old ones. Returns
-        the IDs that were not read: the time was too short, or the job moved or vanished
-        meanwhile."""
+    def _read_new(self, seconds: float, count: int | None) -> list[str]:
+        """Read the records of jobs that have ended: so many; or, if `count` is None, all that are
+        new, and forget deleted jobs and old ones. Returns the IDs that were not read: the time was
+        too short, or the job moved or vanished meanwhile."""
         until = time.monotonic() + seconds
         oldest = first_id(time.time() - WINDOW)
         recent = takewhile(lambda job_id: job_id >= oldest, self.store.iter_finished_ids())
-        ids = list(islice(recent, MOST_JOBS))
-        gone = self.known.keys() - set(ids)
-        unread = [job_id for job_id in ids if job_id not in self.known]
+        if count is None:
+            ids = list(islice(recent, MOST_JOBS))
+            self._forget(self.known.keys() - set(ids))
+            unread = [job_id for job_id in ids if job_id not in self.known]
+        else:  # they are among the newest, so not all IDs are read
+            unread = list(islice((job_id for job_id in recent if job_id not in self.known), count))
         new: list[Run] = []
         for begin in range(0, len(unread), READ_STEP):
             if time.monotonic() > until:
                 break
             step = unread[begin : begin + READ_STEP]
             new += [run_of(job) for job in self.store.get_many(step) if job.status in FINISHED]
-        self._forget(gone)
         self._add(new)
         return [job_id for job_id in unread if job_id not in self.known]
 
