@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_jobs import cpu_seconds
 from conftest import Gate, JobMaker, Processes, clean_environment, end_jobs, wait_until
 from past_runs import end_after, rewrite_claim
 from receivers import Mailbox, Receiver, http_receiver, mail_receiver
@@ -362,6 +363,18 @@ def test_a_receiver_that_never_answers_delays_no_job_no_other_message_and_no_sto
 
 
 # --- Workers that die, and several workers --------------------------------------------------------
+
+
+def test_a_worker_that_is_not_the_sender_uses_no_processor_time(own_place: Place) -> None:
+    workers = [own_place.worker(), own_place.worker()]
+    wait_until(lambda: len(own_place.store.workers()) == 2, describe=own_place.processes.text)
+    begun, before = time.monotonic(), [cpu_seconds(worker.pid) for worker in workers]
+    wait_until(lambda: time.monotonic() > begun + 2)
+    shares = [
+        (cpu_seconds(worker.pid) - used) / (time.monotonic() - begun)
+        for worker, used in zip(workers, before, strict=True)
+    ]
+    assert max(shares) < 0.5, shares
 
 
 @pytest.mark.parametrize(("where", "messages"), [("requested", 1), ("decided", 1), ("sent", 2)])

@@ -116,6 +116,7 @@ class NotificationService:
             self.next_look = time.monotonic() + intervals.NOTIFY_INTERVAL
             self._begin_look()
         if not self.is_leading:
+            self.is_woken = False  # the sender looks at the requests, so there is nothing to do
             return
         if self.is_woken:
             self.is_woken = False
