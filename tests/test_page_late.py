@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import JobMaker
-from page_site import Site, log_of, row, visit, waiting
+from page_site import Site, check_with_axe, log_of, row, visit, waiting
 from past_runs import end_after, rewrite_claim, write
 from playwright.sync_api import Page, expect
 
@@ -72,6 +72,7 @@ def test_a_late_or_silent_job_says_so_in_its_row_its_head_and_the_home(
     expect(page.locator(".head-past")).to_have_text("usually 1 h")
     heights = [line.bounding_box() for line in row(page, "").all()[:3]]
     assert {box["height"] for box in heights if box} == {heights[0]["height"]}  # type: ignore[index]
+    check_with_axe(page)
     # It writes again, so it is no longer silent.
     write(Path(site.storage.root, "running", silent.id, "output.log"), "more\n", time.time())
     expect(row(page, "sync photos").locator(".sign")).to_be_hidden()
