@@ -229,7 +229,7 @@ def ends(life: Life) -> None:
 
 
 def ends_and_notifies(life: Life) -> None:
-    life.submit(notify=[{"on": ["failed"], "to": "ops"}])
+    life.submit(notify=[{"on": ["failed", "lost"], "to": "ops"}])
     life.run()
 
 
