@@ -115,6 +115,7 @@ def test_rules_of_jobs_and_saved_commands_are_given_and_shown(tailboard: Tailboa
     text = printed(tailboard, "show", job_id)
     indent = "\n".ljust(len("\nnotifications  "))
     assert f"\nnotify         {indent.join(shown)}\n" in text
+    assert "\nusual          late after 1 min 30 s\n" in text
     noticed = [
         "2026-11-30T01:02:03.000Z  late: usually 3 s",
         f"  to {SHOWN_HOOK}: sent at 2026-11-30T01:02:04.000Z",

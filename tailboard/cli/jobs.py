@@ -14,7 +14,7 @@ import click
 from tailboard.cli import terminal
 from tailboard.cli.completers import job_ids
 from tailboard.cli.logs import exit_code, follow_to_end, wait_to_end
-from tailboard.cli.notify_text import notice_lines, rule_lines
+from tailboard.cli.notify_text import notice_lines, rule_lines, usual_lines
 from tailboard.cli.options import (
     LIMIT,
     filter_options,
@@ -254,6 +254,8 @@ def field_text(name: str, value: Any) -> str:
         return ""
     if name == "notifications":
         return "\n".join(notice_lines(value))
+    if name == "usual":
+        return "\n".join(usual_lines(value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tailboard.durations import format_duration
+
 NOBODY = "nobody"  # the text of no rules
 
 
@@ -21,6 +23,19 @@ def notice_lines(notices: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"{notice['at']}  {notice['event']}{text}")
         lines += [f"  {describe_delivery(delivery)}" for delivery in notice["deliveries"]]
     return lines
+
+
+def usual_lines(usual: Mapping[str, Any]) -> list[str]:
+    """What is usual for a job: durations in words, and since when a running one is silent."""
+    seconds = {"takes": "seconds", "late after": "late_after"}
+    seconds |= {"longest pause": "longest_pause", "silent after": "silent_after"}
+    lines = [
+        f"{words} {format_duration(usual[name])}"
+        for words, name in seconds.items()
+        if usual[name] is not None
+    ]
+    since = usual["silent_since"]
+    return [", ".join(lines), *([f"no output since {since}"] if since else [])]
 
 
 def describe_delivery(delivery: Mapping[str, Any]) -> str:
