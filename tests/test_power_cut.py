@@ -316,7 +316,7 @@ def check(made: Promises, root: Path, started: list[tuple[str, int]]) -> None:
         if job.notify:
             ends = [each.job_id for each in store.notices.requests(FAR) if each.kind is Kind.END]
             is_noticed = job.id in ends or bool(store.notices.load(job.id).notices)
-            assert is_noticed, "nobody is notified of its end"
+            assert is_noticed, f"nobody is notified that it {job.status}"
     for key in made.keys:
         if here:
             again = store.submit(Job(command="true"), key, "1" * 64)
