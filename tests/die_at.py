@@ -10,7 +10,8 @@ Each is done by a process of its own, forked from this one: to start Python and 
 takes longer than all else. Then its exit code is printed, negative if a signal ended it.
 
 A step is a call that changes what others see: files, folders, locks, processes. Their names go to
-the file STEPS. With N = 0 it lives; without a gate it is killed.
+the file STEPS. With N = 0 it lives; without a gate it is killed. With a gate, only the steps of the
+main thread count: if another thread waited there, the process could end without it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -45,15 +47,20 @@ class Steps:
 
     def __init__(self, deadly: int, file: str, gate: str | None) -> None:
         self.deadly, self.gate, self.count = deadly, gate, 0
+        self.lock = threading.RLock()  # two threads must not count the same number
         self.fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def step(self, name: str, *arguments: Any) -> None:
-        self.count += 1
-        write(self.fd, " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n")
-        if self.count == self.deadly and self.gate:
-            Path(self.gate).read_bytes()
-        elif self.count == self.deadly:
-            kill(os.getpid(), signal.SIGKILL)
+        if self.gate and threading.current_thread() is not threading.main_thread():
+            return
+        line = " ".join([name, *(short(a) for a in arguments[:2])]).encode() + b"\n"
+        with self.lock:
+            self.count += 1
+            write(self.fd, line)
+            if self.count == self.deadly and self.gate:
+                Path(self.gate).read_bytes()
+            elif self.count == self.deadly:
+                kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, home: Any, name: str, and_after: bool = False) -> None:
         function: Callable[..., Any] = getattr(home, name)

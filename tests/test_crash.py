@@ -358,7 +358,7 @@ def test_a_cancel_at_any_step_of_the_worker_is_refused_or_carried_out(
 ) -> None:
     alive = Case(tmp_path / "0", processes)
     alive.tallying("exit 7", retries=retries)
-    steps = alive.worker_dies_at(0)
+    steps = alive.die_at(0, "worker", "--drain", "--slots", "1", gate="unused")
 
     def play(number: int) -> bool:
         case = Case(tmp_path / str(number), processes)
