@@ -58,6 +58,11 @@ class Delivery:
     sent_at: str | None = None  # RFC 3339; None: not sent (yet)
     error: str | None = None  # of the last try, without secrets
 
+    @property
+    def is_open(self) -> bool:
+        """Will it be tried (again)?"""
+        return self.next_at is not None
+
     def as_dict(self) -> dict[str, Any]:
         """The delivery as JSON for clients."""
         return {
@@ -65,7 +70,7 @@ class Delivery:
             "tries": self.tries,
             "sent_at": self.sent_at,
             "error": self.error,
-            "pending": self.next_at is not None,  # will it be tried (again)?
+            "pending": self.is_open,
         }
 
 

@@ -232,6 +232,22 @@ def test_a_job_that_waits_and_a_schedule_that_was_missed_are_reported_once(place
     assert "Replaces 3 runs" in place.receiver.messages(path)[1]["message"]
 
 
+def test_a_retry_that_waits_too_long_is_reported(place: Place, gate: Gate) -> None:
+    """Its first attempt did not wait."""
+    path = place.path()
+    to = rules("waiting", to=place.receiver.json_url(path))
+    fields = {"name": "again", "queue": "again", "retries": 1, "warn_waiting": 0.2}
+    job = place.submit(f"{gate.wait}; exit 1", to, **fields)
+    wait_until(lambda: place.store.get(job.id).status is Status.RUNNING)
+    place.store.pauses.pause("again", None, None)
+    gate.open()
+    wait_until(lambda: place.receiver.titles(path), describe=place.processes.text)
+    assert place.store.get(job.id).attempt == 2
+    place.store.pauses.resume("again")
+    place.wait(job)
+    assert len(place.receiver.titles(path)) == 1
+
+
 def test_a_running_job_that_is_late_is_reported_once(place: Place, gate: Gate) -> None:
     path = place.path()
     to = place.receiver.json_url(path)

@@ -115,9 +115,9 @@ class NoticeFiles:
             self.request(request)
 
     def drop_wait(self, job: Job) -> None:
-        """Remove that request: the job starts. Without an fsync: if a power cut brings the request
-        back, the sender finds that the job no longer waits."""
-        if job.warn_waiting is not None:
+        """Remove that request: the job starts, and cannot be queued again. Without an fsync: if a
+        power cut brings the request back, the sender finds that the job no longer waits."""
+        if job.warn_waiting is not None and job.retries == 0:
             with suppress(FileNotFoundError):
                 os.unlink(self._request_path(Request(job.id, Kind.WAIT)))
 

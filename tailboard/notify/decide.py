@@ -56,16 +56,19 @@ class Decider:
         """Who is notified of a recovery gets no second message about the success."""
         recovered = targets_for(rules, Event.RECOVERED)
         failures = len(self.failures_before(job)) if recovered else 0
-        told = recovered if failures else []
-        others = [to for to in targets_for(rules, Event.SUCCEEDED) if to not in told]
+        recovered = recovered if failures else []
+        others = [to for to in targets_for(rules, Event.SUCCEEDED) if to not in recovered]
         text = f"after {failures} failure{'s' if failures > 1 else ''}"
-        return [*make_notice(Event.RECOVERED, told, text), *make_notice(Event.SUCCEEDED, others)]
+        return [
+            *make_notice(Event.RECOVERED, recovered, text),
+            *make_notice(Event.SUCCEEDED, others),
+        ]
 
     def _bad_end(self, job: Job, targets: Sequence[str]) -> list[Notice]:
         """Each target gets one message a day while the command keeps failing."""
         failures = self.failures_before(job) if targets else []
-        told = self._told_today(failures, targets)
-        rest = [to for to in targets if to not in told]
+        notified = self._notified_today(failures, targets)
+        rest = [to for to in targets if to not in notified]
         if not rest:
             return make_notice(job.status, targets, NO_MESSAGE, is_sent=False)
         text = ""
@@ -75,18 +78,19 @@ class Decider:
             text = f"still failing, {len(failures) + 1} times since {since}"
         return make_notice(job.status, rest, text)
 
-    def _told_today(self, failures: Sequence[Run], targets: Sequence[str]) -> set[str]:
+    def _notified_today(self, failures: Sequence[Run], targets: Sequence[str]) -> set[str]:
         """To which targets a message about one of these runs was, or is still to be, sent within a
         day."""
         since = time.time() - DAY
-        told: set[str] = set()
+        notified: set[str] = set()
         for run in takewhile(lambda run: finish_time(run) > since, failures):
             for notice in self.store.notices.load(run.id).notices:
                 if notice.event in BAD_ENDS and is_after(notice.at, since):
-                    told |= {d.to for d in notice.deliveries if d.sent_at or d.next_at is not None}
-            if told.issuperset(targets):
+                    arriving = (d for d in notice.deliveries if d.sent_at or d.is_open)
+                    notified.update(delivery.to for delivery in arriving)
+            if notified.issuperset(targets):
                 break
-        return told
+        return notified
 
     def earlier_runs(self, job: Job) -> Sequence[Run]:
         """The runs of the same command that ended before the job did, or before now, the last one
@@ -121,7 +125,8 @@ class Decider:
         if job.status in FINISHED or job.warn_waiting is None:
             return [], None
         if job.status is Status.RUNNING:
-            return [], now + max(float(job.warn_waiting), WAIT_AGAIN)
+            can_wait = job.attempt <= job.retries  # it is queued again if this attempt fails
+            return [], now + max(float(job.warn_waiting), WAIT_AGAIN) if can_wait else None
         waited = now - queued_since(job)
         if waited < job.warn_waiting:
             return [], now + job.warn_waiting - waited
