@@ -10,25 +10,26 @@ from tailboard.notify.decide import is_own_cancel
 from tailboard.notify.message import offset_of_hint, visible_lines
 from tailboard.notify.ping import add_to_path
 from tailboard.notify.send import send_now
-from tailboard.notify.targets import check_target, open_target, without_secrets
+from tailboard.notify.targets import check_target, open_target, resolve, without_secrets
 from tailboard.status import Status
 
 NAMED = {"ops": "json://example.org/hook", "anna": "mailto://u:p@example.org"}
 
 
 @pytest.mark.parametrize(
-    "to",
+    ("to", "service"),
     [
-        "ops",
-        "json://example.org/hook",
-        "mailto://user:password@example.org",
-        "ntfy://topic",
-        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/",
-        "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+        ("ops", "JSON"),
+        ("json://example.org/hook", "JSON"),
+        ("mailto://user:password@example.org", "E-Mail"),
+        ("ntfy://topic", "ntfy"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/", "Slack"),
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "Slack"),
     ],
 )
-def test_a_name_or_a_url_that_apprise_knows_is_accepted(to: str) -> None:
+def test_a_name_or_a_url_that_apprise_knows_is_accepted(to: str, service: str) -> None:
     check_target(to, NAMED)
+    assert open_target(resolve(to, NAMED)).service_name == service
 
 
 @pytest.mark.parametrize(
