@@ -198,13 +198,7 @@ class Worker:
     def run_step(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; returns False if it failed. The error is logged once and does not stop the
         other steps: a full disk or a missing folder may recover."""
-        try:
-            step()
-        except Exception as error:
-            self.errors.report(f"step={name}", error)
-            return False
-        self.errors.resolved(f"step={name}")
-        return True
+        return self.errors.run(f"step={name}", step)
 
     def pause(self) -> None:
         """Wait until a child ends, a job is queued, a signal arrives or something is due."""

@@ -36,6 +36,8 @@ from tailboard.values import (
 )
 
 VERSION = 2  # of job.json; a record of another one is shown, but never run
+MAX_SECONDS = 1e9  # of a timeout and the like
+SECONDS_ALLOWED = f"a number of seconds above 0 and up to {MAX_SECONDS:,.0f}"
 MAX_RETRY_DELAY = 3_600.0  # seconds between two attempts
 LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
 LISTED_TEXT = 4_000  # characters of any other text in a list
@@ -69,7 +71,7 @@ def is_object(value: Any) -> bool:
 
 
 def is_timeout(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value <= 1e9)
+    return value is None or (type(value) in (int, float) and 0 <= value <= MAX_SECONDS)
 
 
 def is_if_busy(value: Any) -> bool:
@@ -147,8 +149,8 @@ class JobOptions:
         None,
         kind="seconds",
         check=is_timeout,
-        allowed="a number of seconds above 0 and up to 1,000,000,000",
-        limits={"gt": 0, "le": 1e9},
+        allowed=SECONDS_ALLOWED,
+        limits={"gt": 0, "le": MAX_SECONDS},
         meaning="Seconds that an attempt may run before it is ended.",
         command_line=CommandLine(help="Seconds that it may run before it is ended.", metavar="S"),
         form=FormField(error="The timeout must be a number of seconds."),
@@ -221,8 +223,8 @@ class JobOptions:
         None,
         kind="seconds",
         check=is_timeout,
-        allowed="a number of seconds above 0 and up to 1,000,000,000",
-        limits={"gt": 0, "le": 1e9},
+        allowed=SECONDS_ALLOWED,
+        limits={"gt": 0, "le": MAX_SECONDS},
         meaning="Seconds after which a running job is late; null: if it takes longer than usual.",
         command_line=CommandLine(
             help="Seconds after which it is late (default: if it takes longer than usual).",
@@ -233,8 +235,8 @@ class JobOptions:
         None,
         kind="seconds",
         check=is_timeout,
-        allowed="a number of seconds above 0 and up to 1,000,000,000",
-        limits={"gt": 0, "le": 1e9},
+        allowed=SECONDS_ALLOWED,
+        limits={"gt": 0, "le": MAX_SECONDS},
         meaning="Seconds after which a queued job has waited too long; null: never.",
         command_line=CommandLine(
             help="Seconds after which it has been queued for too long (default: never).",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from tailboard.errors import JobError
@@ -44,6 +45,16 @@ class RepeatedErrors:
             self.current.pop(next(iter(self.current)))
         is_expected = isinstance(error, (OSError, ValueError, JobError))
         self.log.error("trouble %s error=%r", thing, text, exc_info=None if is_expected else error)
+
+    def run(self, thing: str, step: Callable[[], None]) -> bool:
+        """Run a step; returns False if it failed. Its error is reported, and stops nothing else."""
+        try:
+            step()
+        except Exception as error:
+            self.report(thing, error)
+            return False
+        self.resolved(thing)
+        return True
 
     def resolved(self, thing: str) -> None:
         """The subject has no error now."""

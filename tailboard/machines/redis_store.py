@@ -76,11 +76,8 @@ ID_STEP = 1_000  # IDs read in one round trip
 RECORD_STEP = 100  # records read in one round trip for a list: each may be a megabyte long
 QUEUED_KINDS = ("queue", "delayed", "waiting", "newer")  # the sorted sets of a queue
 POLICY_INTERVAL = 60.0  # seconds between checks of the eviction policy of Redis
-STATE_FIELDS = (
-    *("status", "queue", "token", "log_size", "log_start", "not_before", "lane"),
-    "log_at",
-)
-NO_STATE = (None,) * len(STATE_FIELDS)  # these fields of a damaged state
+STATE_FIELDS = ("status", "queue", "token", "log_size", "log_start", "not_before", "lane", "log_at")
+NO_STATE = [None for _ in STATE_FIELDS]  # these fields of a damaged state
 
 
 class RedisStore:

@@ -134,13 +134,7 @@ class NotificationService:
 
     def _step(self, name: str, step: Callable[[], None]) -> bool:
         """Run a step; returns False if it failed. The error is logged once."""
-        try:
-            step()
-        except Exception as error:
-            self.errors.report(f"notifications step={name!r}", error)
-            return False
-        self.errors.resolved(f"notifications step={name!r}")
-        return True
+        return self.errors.run(f"notifications step={name!r}", step)
 
     def _store_default(self) -> None:
         self.store.notices.set_default(bool(self.default_rules))

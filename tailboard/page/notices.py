@@ -67,9 +67,8 @@ class Tests:
 
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(MOST_TESTS, thread_name_prefix="test message")
-        self.results: OrderedDict[str, Future[dict[str, Any]]] = (
-            OrderedDict()
-        )  # by the errand's key
+        # By the errand's key:
+        self.results: OrderedDict[str, Future[dict[str, Any]]] = OrderedDict()
 
     def result(self, client: ApiClient, errand: Errand) -> dict[str, Any]:
         """Begin the test with this key, or wait for it for STEP_TIME. Returns whether the other
