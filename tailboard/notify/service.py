@@ -263,7 +263,7 @@ def add_new(record: NoticeRecord, notices: Sequence[Notice]) -> bool:
 def drop_start(record: NoticeRecord) -> bool:
     """Drop the unsent ping of a start, since the job has ended. Returns True if there was one."""
     notice = record.find(PING_START)
-    unsent = [d for d in notice.deliveries if d.next_at is not None] if notice else []
+    unsent = [d for d in notice.deliveries if d.is_open] if notice else []
     for delivery in unsent:
         delivery.next_at, delivery.error = None, "the job has ended before this ping was sent"
     return bool(unsent)
