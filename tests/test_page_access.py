@@ -331,7 +331,7 @@ def test_the_pages_settings_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_session_keeps_only_what_a_jobs_row_shows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.submit("true", "kept")
+    site.wait(site.submit("true", "kept"), "succeeded")
     monkeypatch.setattr(settings, "API", site.api)
     client = client_module.ApiClient("", client_module.Visitor(is_remote=False), {})
     listing = loads.load_listing(client, {})

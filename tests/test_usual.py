@@ -44,6 +44,13 @@ def past(store: WorkerStore, claim: Callable[[], Claim]) -> Past:
     return past
 
 
+@pytest.fixture(autouse=True)
+def all_records_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: on a busy machine, the usual time would not be enough for a single one."""
+    monkeypatch.setattr(usual, "REFRESH_TIME", 60.0)
+    monkeypatch.setattr(watch, "READ_TIME", 60.0)
+
+
 @pytest.fixture
 def times(store: WorkerStore) -> UsualTimes:
     return UsualTimes(store, History(store))
