@@ -41,6 +41,7 @@ from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import cancel_reason, guard
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
+from tailboard.web.explain import explain_in_turn
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.history import list_failures, list_names
@@ -53,6 +54,7 @@ from tailboard.web.me import describe_visitor
 from tailboard.web.models import (
     Attention,
     Bulk,
+    ExplainQuery,
     Grep,
     JobQuery,
     Listing,
@@ -225,6 +227,15 @@ def logs(job_id: str) -> Response | dict[str, Any]:
         if query.q is None:
             return read_range(job, log, query)
         return search_in_turn(log, query.q, query)
+
+
+@routes.get("/jobs/<job_id>/explain")
+def explain(job_id: str) -> Response:
+    """What a job's log says, compared with the logs of its earlier runs."""
+    query = ExplainQuery.parse(query_parameters())
+    job = state().store.get(job_id)
+    with open_log(job_id) as log:
+        return with_etag(explain_in_turn(job, log, query))
 
 
 @routes.get("/logs")

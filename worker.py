@@ -24,6 +24,7 @@ import click
 from storage import WorkerStore, open_folder
 from tailboard import __version__, intervals
 from tailboard.env_file import env_file_names, load_env_file
+from tailboard.error_lines import attempt_notice
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
@@ -32,7 +33,6 @@ from tailboard.journal import Outcome
 from tailboard.notify.service import NotificationService
 from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.environment import base_environment, encode_environment
-from tailboard.run.hint import attempt_notice
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
 from tailboard.run.shim import spawn

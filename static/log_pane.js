@@ -28,6 +28,7 @@ import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
 import { LogGoTo } from "./log_go_to.js";
 import { LogHead } from "./log_head.js";
+import { LogInsights } from "./log_insights.js";
 import { LogJob } from "./log_job.js";
 import { LogLineLink } from "./log_line_link.js";
 import { LogPlaces } from "./log_places.js";
@@ -70,6 +71,7 @@ class LogPane {
       goTo,
       moved: () => this.onMoved(),
     });
+    this.insights = new LogInsights(this, find);
     this.listen();
     this.addShortcuts();
     addJobKeys(find);
@@ -98,7 +100,7 @@ class LogPane {
 
   sourceHandlers() {
     return {
-      shown: () => this.onDrawn(),
+      shown: () => this.onShown(),
       written: () => this.shownJob.onWritten(),
       moved: (job) => this.onMove(job),
       ended: (job) => this.onEnd(job),
@@ -202,6 +204,7 @@ class LogPane {
     this.head.reset();
     this.finder.setJob();
     this.errors.setJob(id);
+    this.insights.setJob();
     this.shownJob.request();
   }
 
@@ -265,6 +268,7 @@ class LogPane {
   onEnd(job) {
     this.shownJob.onEnd(job);
     this.drawHead();
+    this.insights.update();
   }
 
   onStatus() {
@@ -277,6 +281,7 @@ class LogPane {
   onTick() {
     if (this.jobId) {
       this.drawHead();
+      this.insights.update();
       this.status.speak();
     }
   }
@@ -291,6 +296,11 @@ class LogPane {
   /** Another place is shown, which the matching lines must not cover. */
   onMoved() {
     this.finder.setFiltering(false);
+    this.onDrawn();
+  }
+
+  onShown() {
+    this.insights.update();
     this.onDrawn();
   }
 

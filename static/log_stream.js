@@ -33,6 +33,20 @@ export function logUrl(jobId, parameters) {
   return `${page.status.api}/jobs/${encodeURIComponent(jobId)}/logs?${new URLSearchParams(given)}`;
 }
 
+/** The API's explanation of a job; null if the API cannot be reached or refuses it. */
+export async function fetchExplanation(jobId, signal) {
+  const ticket = page.status.ticket
+    ? `?${new URLSearchParams({ ticket: page.status.ticket })}`
+    : "";
+  const url = `${page.status.api}/jobs/${encodeURIComponent(jobId)}/explain${ticket}`;
+  try {
+    const answer = await fetch(url, { signal, cache: "no-store" });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
 async function request(jobId, parameters, signal) {
   try {
     return await fetch(logUrl(jobId, parameters), { signal, cache: "no-store" });

@@ -15,6 +15,7 @@ FLOORS = [
     {"api", "worker", "dashboard"},
     {"tailboard.cli"},
     {"tailboard.web", "tailboard.run", "tailboard.page"},
+    {"tailboard.explain"},  # what the logs of a job and of its earlier runs say
     {"tailboard.notify"},  # what to notify whom of, and sending it
     {"storage"},
     {"tailboard.machines"},

@@ -251,6 +251,7 @@ def call_logs(call: Caller, job_id: str) -> None:
     assert call("read_log", job_id, offset=100, expect=416).detail
     hits = call("search_logs", q="hello", since="1d", per_job=1, numbers=False).hits
     assert job_id in [hit.job.id for hit in hits]
+    assert call("explain_job", job_id).compared_with == []
     assert call("create_log_ticket", job_id, expect=201).expires_in > 0
     assert call("create_ticket", expect=201).ticket
 
@@ -375,12 +376,14 @@ def test_each_operation_needs_what_its_description_says(locked: Site) -> None:
 SERVED = {
     Access.OPEN: (True, True, True),
     Access.TICKET_OR_TOKEN: (False, True, True),
+    Access.ALL_LOGS: (False, True, True),
     Access.TOKEN: (False, False, True),
     Access.TOKEN_ITSELF: (False, False, True),
 }
 SECURITY = {
     Access.OPEN: [],
     Access.TICKET_OR_TOKEN: [{"token": []}, {"ticket": []}],
+    Access.ALL_LOGS: [{"token": []}, {"ticket": []}],
     Access.TOKEN: [{"token": []}],
     Access.TOKEN_ITSELF: [{"token": []}],
 }

@@ -17,9 +17,9 @@ from browser import launch
 from conftest import ROOT
 from playwright.sync_api import Page, Playwright
 
+from tailboard.error_lines import is_error
 from tailboard.page import rows
 from tailboard.page.components import component_script, next_revision
-from tailboard.run.hint import is_error
 from tailboard.visible_text import visible_text
 
 STATIC = ROOT / "static"

@@ -21,12 +21,12 @@ from conftest import BY_HAND, ROOT, Gate, JobMaker, Processes, wait_until
 from flask.testing import FlaskClient
 from web import is_problem
 
+from tailboard import error_lines
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.lanes import entry_in
 from tailboard.job import Job
 from tailboard.journal import HINT_LENGTH, Outcome, parse_journal
 from tailboard.judge import Delay, delay_before_start, judge, retry_pause
-from tailboard.run import hint as hint_module
 from tailboard.run.hint import HINT_BYTES, find_hint
 from tailboard.status import Status
 from tailboard.values import parse_time, utc
@@ -101,12 +101,12 @@ def test_without_patterns_the_last_line_is_the_hint(
 ) -> None:
     if content is not None:
         (tmp_path / "patterns").write_text(content)
-    monkeypatch.setattr(hint_module, "ERROR_PATTERNS", tmp_path / "patterns")
-    hint_module.error_patterns.cache_clear()
+    monkeypatch.setattr(error_lines, "ERROR_PATTERNS", tmp_path / "patterns")
+    error_lines.error_patterns.cache_clear()
     try:
         assert find_hint(b"ValueError: bad\ntidied up\n", 1) == "tidied up"
     finally:
-        hint_module.error_patterns.cache_clear()
+        error_lines.error_patterns.cache_clear()
 
 
 def test_each_attempt_that_ended_badly_keeps_its_hint(storage: FolderStore, run: Run) -> None:

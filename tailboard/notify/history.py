@@ -40,6 +40,8 @@ class Run(NamedTuple):
     exit_code: int | None
     reason: str | None
     hint: str | None
+    queue: str
+    rerun_of: str | None  # the ID of the job that it repeats
 
 
 def run_of(job: Job) -> Run:
@@ -54,6 +56,8 @@ def run_of(job: Job) -> Run:
         exit_code=job.exit_code,
         reason=job.reason and job.reason[:LONGEST_TEXT],
         hint=job.hint and job.hint[:LONGEST_TEXT],
+        queue=job.queue,
+        rerun_of=job.rerun_of,
     )
 
 

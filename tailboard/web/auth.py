@@ -25,6 +25,7 @@ PROXY_HEADERS = (
 )
 LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+TICKET_ACCESS = (Access.TICKET_OR_TOKEN, Access.ALL_LOGS)
 PAGE_AGENT = "tailboard-page"  # the User-Agent of tailboard/page/client.py
 OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the API's own origin
 # The key in the WSGI environ of a request that a command sends in its own process. No HTTP client
@@ -167,10 +168,12 @@ def request_ticket() -> Ticket | None:
     ticket is for."""
     if "ticket" not in g:
         g.ticket = None  # also for the headers of the 503 if the storage is unreachable
-        if required_access() is Access.TICKET_OR_TOKEN and request.args.get("ticket"):
+        logs = [ANY_LOG]
+        if required_access() is Access.TICKET_OR_TOKEN:
+            logs.append((request.view_args or {}).get("job_id", ANY_LOG))
+        if required_access() in TICKET_ACCESS and request.args.get("ticket"):
             ticket = read_ticket(request.args["ticket"])
-            job_id = (request.view_args or {}).get("job_id")
-            g.ticket = ticket if ticket and ticket.log in (ANY_LOG, job_id) else None
+            g.ticket = ticket if ticket and ticket.log in logs else None
     found: Ticket | None = g.ticket
     return found
 

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
+from tailboard.explain.part_name import PartName
 from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
 from tailboard.job_option import Option, options_of
 from tailboard.notify_rules import (
@@ -405,6 +406,19 @@ class LogQuery(RequestModel):
     ticket: str | None = Field(
         None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
     )
+
+
+PART_NAMES = rf"^({'|'.join(PartName)})(,({'|'.join(PartName)}))*$"
+
+
+class ExplainQuery(RequestModel):
+    """The parameters of GET /jobs/ID/explain."""
+
+    parts: Annotated[
+        str,
+        text_field(PART_NAMES, 200, f"names, separated by commas, out of {', '.join(PartName)}"),
+    ] = ",".join(PartName)
+    ticket: str | None = Field(None, description="a ticket from POST /ticket, instead of a token")
 
 
 class Grep(Filters):

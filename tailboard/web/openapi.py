@@ -54,6 +54,7 @@ SECURITY_SCHEMES = {
 SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
     Access.OPEN: (),
     Access.TICKET_OR_TOKEN: ("token", "ticket"),
+    Access.ALL_LOGS: ("token", "ticket"),
     Access.TOKEN: ("token",),
     Access.TOKEN_ITSELF: ("token",),
 }

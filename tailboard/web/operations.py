@@ -16,6 +16,7 @@ from werkzeug.routing import Rule
 from tailboard.web.models import (
     Attention,
     Bulk,
+    ExplainQuery,
     Grep,
     JobQuery,
     Listing,
@@ -65,6 +66,7 @@ class Access(StrEnum):
 
     OPEN = "nobody is asked"  # anyone who can connect is served
     TICKET_OR_TOKEN = "ticket or token"  # a ticket for the job in the path, or for all logs
+    ALL_LOGS = "ticket for all logs, or token"  # the response says something about other jobs
     TOKEN = "token"  # the shared one, a named one, or a session key made for one of them
     TOKEN_ITSELF = "token, not a session key"
 
@@ -239,6 +241,18 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=LogQuery,
         headers=LOG_HEADERS,
         errors=(416,),
+    ),
+    ("get", "/jobs/{job_id}/explain"): Operation(
+        Access.ALL_LOGS,
+        id="explainJob",
+        tag="logs",
+        summary="Explain a job by its log and by its earlier runs",
+        answers={"200": "Explanation", "304": ""},
+        description=(
+            "Each part works for 200 ms at most. If `partial` is true, repeat the request: it "
+            "continues. A part that does not apply to the job is null."
+        ),
+        query=ExplainQuery,
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,

@@ -13,6 +13,7 @@ from tailboard.job_option import options_of
 from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
+from tailboard.web.explain_schemas import explanation_schemas
 from tailboard.web.me import Credential
 from tailboard.web.models import NotifyRule, RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
@@ -73,6 +74,7 @@ def answer_schemas() -> dict[str, Any]:
         **job_schemas(),
         **history_schemas(),
         **log_schemas(),
+        **explanation_schemas(),
         **queue_schemas(),
         **saved_schemas(),
         **notification_schemas(),

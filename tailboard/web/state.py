@@ -12,6 +12,7 @@ from flask import current_app
 
 import storage
 from tailboard.errors import StoreUnreachable
+from tailboard.explain.explainer import Explainer
 from tailboard.notify.history import History
 from tailboard.notify.usual import UsualTimes
 from tailboard.settings import Settings
@@ -46,6 +47,7 @@ class AppState:
         self.metrics = Metrics(store)
         self.history = History(store)
         self.usual_times = UsualTimes(store, self.history)
+        self.explainer = Explainer(store, self.history, self.usual_times)
         self.saved_runs = SavedRuns(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):

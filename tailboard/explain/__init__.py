@@ -1,0 +1,1 @@
+"""What Tailboard derives from the logs of a job and of its earlier runs."""

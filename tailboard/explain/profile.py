@@ -1,0 +1,66 @@
+"""The lines of an earlier success, in the form in which others are compared with it."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from contextlib import suppress
+
+import storage
+from tailboard.errors import JobNotFound
+from tailboard.explain.log_lines import LineReader
+from tailboard.explain.normal import line_key
+from tailboard.logs import SAMPLE, Log
+from tailboard.notify.history import Run, finish_time
+
+MOST_LINES = 200_000  # of a profile; 16 bytes each
+MOST_SAMPLES = 100_000  # at most one a second
+
+
+class Profile:
+    """An ended run: for each line of its log a key and the offset where it begins, and the samples
+    of the log's size over time. It is read in steps."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.keys = array("Q")  # see line_key
+        self.offsets = array("Q")
+        self.times: list[float] = []  # of the samples, in seconds since 1970
+        self.sizes: list[int] = []
+        self.finished_at = finish_time(run)
+        self.started_at = self.finished_at - (run.seconds or 0.0)
+        self.is_done = False
+        self.is_whole = False  # False: its log is too long, was trimmed, or cannot be read
+        self._reader = LineReader()
+
+    def work(self, store: storage.Logs, deadline: float) -> None:
+        """Read on until the `deadline` on the monotonic clock, or until it is done."""
+        if self.is_done:
+            return
+        try:
+            with store.open_log(self.run.id) as log:
+                if not self.times:
+                    self._read_samples(log)
+                for line in self._reader.read(log, True, deadline):
+                    self.keys.append(line_key(line.raw))
+                    self.offsets.append(line.offset)
+                    if len(self.keys) == MOST_LINES:
+                        break
+                at_end = self._reader.is_at_end(log)
+                self.is_done = at_end or len(self.keys) == MOST_LINES
+                self.is_whole = at_end and log.start == 0
+        except (OSError, JobNotFound):
+            self.is_done = True
+
+    def _read_samples(self, log: Log) -> None:
+        with suppress(OSError), log.samples() as samples:
+            data = samples.read_data(max(0, len(samples) - MOST_SAMPLES))
+            whole = len(data) // SAMPLE.size * SAMPLE.size
+            for moment, size in SAMPLE.iter_unpack(data[:whole]):
+                self.times.append(moment)
+                self.sizes.append(size)
+
+    def time_of(self, offset: int) -> float:
+        """When the line at this offset was written, in seconds since 1970, to about a second."""
+        place = bisect_right(self.sizes, offset)
+        return self.times[place] if place < len(self.times) else self.finished_at
