@@ -63,6 +63,7 @@ Which file of tailboard/ contains what:
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
     machines/    several machines: Redis, each machine's spool, the relay between them
     run/         a job at work: its environment, the shim, supervision, signals, the webhook
+    explain/     what the logs of a job and of its earlier runs say
     web/         what the API's routes use      cli/    the commands      page/    the page
 
 This module must not import the roles (api, worker, dashboard), Flask or Streamlit. It imports
