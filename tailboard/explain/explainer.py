@@ -11,6 +11,7 @@ import storage
 from tailboard.explain.annotations import AnnotationsPart
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.explain.forecast import ForecastPart
+from tailboard.explain.known_ends import KnownEnds
 from tailboard.explain.new_lines import NewLinesPart
 from tailboard.explain.part import Part, Subject
 from tailboard.explain.part_name import PartName
@@ -55,7 +56,7 @@ class Explainer:
 
     def __init__(self, store: storage.Store, history: History, usual_times: UsualTimes) -> None:
         self.store, self.history, self.usual_times = store, history, usual_times
-        self.profiles = Profiles()
+        self.profiles, self.ends = Profiles(), KnownEnds()
         self._kept: dict[str, Explanation] = {}  # the one used last comes last
         self._lock = threading.Lock()
 
@@ -64,7 +65,7 @@ class Explainer:
         that is not complete then has `partial`, and continues in the next call."""
         earlier = self._earlier_successes(job)
         subject = Subject(
-            job, log, earlier, self.store, self.history, self.usual_times, self.profiles
+            job, log, earlier, self.store, self.history, self.usual_times, self.profiles, self.ends
         )
         explanation = self._explanation_of(job, log)
         with explanation.lock, self.profiles.in_use:

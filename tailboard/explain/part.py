@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import storage
+from tailboard.explain.known_ends import KnownEnds
 from tailboard.explain.log_lines import Line
 from tailboard.explain.profiles import Profiles
 from tailboard.job import Job
@@ -44,6 +45,7 @@ class Subject:
     history: History
     usual_times: UsualTimes
     profiles: Profiles
+    ends: KnownEnds = field(default_factory=KnownEnds)
 
     @property
     def has_ended(self) -> bool:

@@ -173,7 +173,7 @@ def comparison_schemas() -> dict[str, Schema]:
             status=refer("Status"),
             finished_at=TIME,
             rerun=maybe("SameEndRerun")
-            | {"description": "Its newest rerun that has ended; null if there is none."},
+            | {"description": "Its newest rerun that has ended, in the last 14 days; null: none."},
         ),
         "SameEndRerun": an_object(id=TEXT, status=refer("Status")),
     }
