@@ -2,16 +2,107 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
 from typing import Any
 
-from tailboard.explain.part import Part, Subject
+from tailboard.explain.growth import Gap, Growth, moment_of
+from tailboard.explain.log_lines import Line
+from tailboard.explain.normal import line_key
+from tailboard.explain.part import Part, Place, Subject
+from tailboard.explain.places import LineNumbers, line_after, line_before
+from tailboard.explain.usual_pauses import Pause, UsualPauses
+from tailboard.job import Job
+from tailboard.logs import Log
+from tailboard.values import utc
+
+MOST_PAUSES = 10  # in the answer
+LEAST_PAUSE = 2.0  # seconds; there is at most one sample a second
 
 
 class PausesPart(Part):
-    """Where the time went: the longest pauses of a log."""
+    """Where the time went: the longest pauses of a log. Those of a running job have ended, too."""
+
+    def __init__(self) -> None:
+        self.growth = Growth()
+        self.is_closed = False  # has the job ended?
+        self.longest: list[Gap] = []
+        # The lines before and after each of them:
+        self.lines: dict[Gap, tuple[Line | None, Line | None]] = {}
+        self.numbers = LineNumbers()
+        self.usual = UsualPauses()
 
     def work(self, subject: Subject, deadline: float) -> bool:
-        return True
+        self._find(subject)
+        lines = self.lines.values()
+        offsets = [line.offset for pair in lines for line in pair if line is not None]
+        is_counted = self.numbers.work(subject.log, offsets, deadline)
+        wanted = {pause_of(gap, *self.lines[gap]) for gap in self.longest}
+        return self.usual.work(subject, wanted, deadline) and is_counted
+
+    def _find(self, subject: Subject) -> None:
+        log, growth = subject.log, self.growth
+        has_changed = growth.read(log)
+        if subject.has_ended and not self.is_closed:
+            growth.close(log.size, log.changed_at)
+            self.is_closed = has_changed = True
+        if has_changed:
+            gaps = [*first_gap(subject.job, growth), *growth.gaps(LEAST_PAUSE)]
+            if subject.has_ended:
+                gaps += last_gap(subject.job, growth)
+            known = (gap for gap in gaps if gap.size == 0 or log.start < gap.size <= log.size)
+            self.longest = nlargest(MOST_PAUSES, known)
+            self.lines = {gap: lines_around(log, gap) for gap in self.longest}
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
-        return None
+        if subject.job.started_at is None:
+            return None
+        return {"pauses": [self._shown(gap, *self.lines[gap]) for gap in self.longest]}
+
+    def _shown(self, gap: Gap, before: Line | None, after: Line | None) -> dict[str, Any]:
+        usually = self.usual.seconds(pause_of(gap, before, after))
+        return {
+            "seconds": round(gap.seconds, 3),
+            "began_at": utc(gap.began_at),
+            "usually": usually,
+            "before": self._place(before),
+            "after": self._place(after),
+        }
+
+    def _place(self, line: Line | None) -> dict[str, Any] | None:
+        if line is None:
+            return None
+        return Place.of(line._replace(number=self.numbers.known.get(line.offset)))._asdict()
+
+
+def first_gap(job: Job, growth: Growth) -> list[Gap]:
+    """The time before the first line, if it is long enough; at most one."""
+    started = [each.started_at for each in job.attempts if not each.never_started]
+    begun = moment_of((started or [job.started_at])[0])
+    if begun is None or not growth.times or not growth.is_whole:
+        return []
+    seconds = growth.times[0] - begun
+    return [Gap(seconds, begun, 0)] if seconds >= LEAST_PAUSE else []
+
+
+def last_gap(job: Job, growth: Growth) -> list[Gap]:
+    """The time after the last line of an ended job, if it is long enough; at most one."""
+    finished = moment_of(job.finished_at)
+    if finished is None or not growth.times:
+        return []
+    seconds = finished - growth.times[-1]
+    return [Gap(seconds, growth.times[-1], growth.sizes[-1])] if seconds >= LEAST_PAUSE else []
+
+
+def lines_around(log: Log, gap: Gap) -> tuple[Line | None, Line | None]:
+    """The last line that begins before the gap, and the one that the job wrote after it: the same
+    line, if the gap is inside of a line."""
+    return line_before(log, gap.size), line_after(log, gap.size)
+
+
+def pause_of(gap: Gap, before: Line | None, after: Line | None) -> Pause:
+    return Pause(
+        before=None if before is None else line_key(before.raw),
+        after=None if after is None else line_key(after.raw),
+        is_inside=before is not None and before == after,
+        is_first=gap.size == 0,
+    )

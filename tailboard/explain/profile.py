@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from contextlib import suppress
 
 import storage
 from tailboard.errors import JobNotFound
+from tailboard.explain.growth import Growth
 from tailboard.explain.log_lines import LineReader
 from tailboard.explain.normal import line_key
-from tailboard.logs import SAMPLE, Log
+from tailboard.logs import Log
 from tailboard.notify.history import Run, finish_time
 
 MOST_LINES = 200_000  # of a profile; 16 bytes each
-MOST_SAMPLES = 100_000  # at most one a second
+BLANK = {line_key(b""), line_key(b"\r")}  # the keys of lines without text
+ATTEMPT = b"--- attempt "  # see error_lines.attempt_notice
 
 
 class Profile:
@@ -25,8 +25,8 @@ class Profile:
         self.run = run
         self.keys = array("Q")  # see line_key
         self.offsets = array("Q")
-        self.times: list[float] = []  # of the samples, in seconds since 1970
-        self.sizes: list[int] = []
+        self.growth = Growth()
+        self.attempt_from = 0  # the number, from 0, of the first line of its last attempt
         self.finished_at = finish_time(run)
         self.started_at = self.finished_at - (run.seconds or 0.0)
         self.is_done = False
@@ -39,9 +39,11 @@ class Profile:
             return
         try:
             with store.open_log(self.run.id) as log:
-                if not self.times:
+                if not self.growth.times:
                     self._read_samples(log)
                 for line in self._reader.read(log, True, deadline):
+                    if line.raw.startswith(ATTEMPT):
+                        self.attempt_from = len(self.keys)
                     self.keys.append(line_key(line.raw))
                     self.offsets.append(line.offset)
                     if len(self.keys) == MOST_LINES:
@@ -53,14 +55,9 @@ class Profile:
             self.is_done = True
 
     def _read_samples(self, log: Log) -> None:
-        with suppress(OSError), log.samples() as samples:
-            data = samples.read_data(max(0, len(samples) - MOST_SAMPLES))
-            whole = len(data) // SAMPLE.size * SAMPLE.size
-            for moment, size in SAMPLE.iter_unpack(data[:whole]):
-                self.times.append(moment)
-                self.sizes.append(size)
+        self.growth.read(log)
+        self.growth.close(log.size, min(log.changed_at, self.finished_at))
 
     def time_of(self, offset: int) -> float:
         """When the line at this offset was written, in seconds since 1970, to about a second."""
-        place = bisect_right(self.sizes, offset)
-        return self.times[place] if place < len(self.times) else self.finished_at
+        return self.growth.time_of(offset, self.finished_at)

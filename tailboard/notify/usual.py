@@ -103,6 +103,15 @@ class UsualTimes:
         usual = self._usual_of_group(group_of(job), deadline)
         return usual if job.warn_after is None else usual._replace(late_after=job.warn_after)
 
+    def run_with_longest_pause(self, job: Job) -> tuple[Run, float] | None:
+        """The run from which the `longest_pause` of `usual_of` comes, and its length in seconds.
+        None if that is not known."""
+        known = self._groups.get(group_of(job))
+        if known is None or known.usual.longest_pause is None:
+            return None
+        run = max(last_successes(known.runs), key=lambda run: known.pauses[run.id])
+        return run, known.pauses[run.id]
+
     def _refresh(self) -> None:
         """Bring the history up to date. Its duration depends on how many jobs have ended, and these
         values need not be the newest, so it takes only a small share of the time."""

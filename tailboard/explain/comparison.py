@@ -1,0 +1,160 @@
+"""Compares a running job with an earlier run: how far it is, and how much later than that run."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tailboard.error_lines import attempt_notice
+from tailboard.explain.anchors import Anchors, longest_increasing
+from tailboard.explain.growth import Growth, moment_of
+from tailboard.explain.log_lines import LineReader
+from tailboard.explain.normal import line_key
+from tailboard.explain.profile import Profile
+from tailboard.job import Job
+from tailboard.logs import Log
+
+LEAST_MATCHES = 5  # lines that occur in both runs in the same order
+NEWEST_MATCHES = 200  # lines of which these must be a part
+NEWEST_IN_ORDER = 20  # of the newest lines, at least half must be in order
+MOST_MATCHES = 2_000  # that are remembered, to see since when a run is behind
+SHORTEST_RUN = 10.0  # seconds; a sample is only good to a second
+SAME_MOMENT = 2.0  # seconds between lines that may as well have been written together
+MOST_UNKNOWN = 20  # lines without a match at the end, beyond three times as many as in that run
+LEAST_DELAY, LEAST_SHARE = 5.0, 0.05  # seconds, and part of the run: less is not a delay
+MOST_PERCENT = 99  # of a job that has not ended
+EARLY_DELAY = 0.25  # part of the delay that may have arisen before the line that is named
+
+
+class Match(NamedTuple):
+    """A line of the job that also occurs in the earlier run."""
+
+    place: int  # its number in that run, from 0
+    offset: int  # where it begins in the job's log
+    number: int | None  # of the line in the job's log, from 1
+
+
+class Estimate(NamedTuple):
+    """Where a job is, compared with an earlier run."""
+
+    matched: int  # lines that occur in both runs, in order; of the newest ones
+    percent: float
+    seconds_left: float
+    seconds_behind: float
+    since: Match | None  # the line after which it fell behind
+
+
+class Comparison:
+    """A running job's log, compared with the profile of an earlier run. It is read in steps, and
+    goes on as the log grows."""
+
+    def __init__(self, profile: Profile, window: int) -> None:
+        """`profile` is complete. Of what the job has written, at most the newest `window` bytes are
+        still to be read."""
+        self.profile, self.window = profile, window
+        self.anchors = Anchors(profile)
+        self.growth = Growth()
+        self.matches: list[Match] = []
+        self.unknown = 0  # lines since the last match
+        self._reader = LineReader()
+
+    def work(self, job: Job, log: Log, deadline: float) -> bool:
+        """Read on until the `deadline` on the monotonic clock. Returns True at the end."""
+        size = log.size
+        if size < self._reader.at:  # the job has truncated its log
+            self._restart(0)
+        if size - self._reader.at > self.window:
+            self._restart(log.next_line(size - self.window, deadline))
+        self.growth.read(log)
+        notice = attempt_notice(job.attempt).encode()
+        for line in self._reader.read(log, False, deadline):
+            if line.raw == notice:
+                self.matches.clear()
+            place = self.anchors.place_of(line_key(line.raw))
+            if place is None:
+                self.unknown += 1
+            elif not self.matches or self.matches[-1].place != place:
+                self._add(Match(place, line.offset, line.number))
+        return self._reader.is_at_end(log)
+
+    def _restart(self, offset: int) -> None:
+        self._reader = LineReader()
+        self._reader.at, self.unknown = offset, 0
+        if offset:
+            self._reader.number = None
+        else:
+            self.matches.clear()
+
+    def _add(self, match: Match) -> None:
+        self.unknown = 0
+        self.matches.append(match)
+        if len(self.matches) > MOST_MATCHES:
+            half = MOST_MATCHES // 2
+            self.matches = self.matches[:-half:2] + self.matches[-half:]
+
+    def estimate(self, job: Job, changed_at: float, now: float) -> Estimate | None:
+        """Where the job is at the time `now`; None if that would be a guess. `changed_at`: when its
+        log was last written to; both in seconds since 1970."""
+        seconds, started = self.profile.run.seconds, moment_of(job.started_at)
+        newest = self.matches[-NEWEST_MATCHES:]
+        chosen = longest_increasing([match.place for match in newest])
+        if seconds is None or started is None or not is_in_order(chosen, len(newest)):
+            return None
+        last = newest[chosen[-1]]
+        following = self._next_place(last.place)
+        if self.unknown > MOST_UNKNOWN + 3 * (following - last.place - 1):
+            return None
+        then = self._time_there(last.place)
+        due = max(then, self._time_there(following))
+        here = self._time_here(last, changed_at) - started
+        if not (0 <= then <= seconds and 0 <= here):
+            return None
+        position = min(then + max(0.0, now - started - here), due)
+        behind = max(here - then, now - started - due)
+        return Estimate(
+            len(chosen),
+            min(100 * position / seconds, MOST_PERCENT),
+            seconds - position,
+            behind,
+            self._since(last, behind, started, changed_at),
+        )
+
+    def _next_place(self, place: int) -> int:
+        """The number of the next line that is due in the earlier run, after those that it has
+        written together with this one; the number of all its lines if there is none."""
+        growth, offsets = self.profile.growth, self.profile.offsets
+        sample = bisect_right(growth.times, self.profile.time_of(offsets[place]) + SAME_MOMENT)
+        written = growth.sizes[sample - 1] if sample else 0
+        later = max(place + 1, bisect_left(offsets, written))
+        found = bisect_left(self.anchors.places, later)
+        return self.anchors.places[found] if found < len(self.anchors.places) else len(offsets)
+
+    def _time_there(self, place: int) -> float:
+        """When the earlier run has written a line, in seconds since it began."""
+        if place >= len(self.profile.offsets):
+            return self.profile.run.seconds or 0.0
+        return self.profile.time_of(self.profile.offsets[place]) - self.profile.started_at
+
+    def _time_here(self, match: Match, changed_at: float) -> float:
+        return self.growth.time_of(match.offset, changed_at)
+
+    def _since(self, last: Match, behind: float, started: float, changed_at: float) -> Match | None:
+        """The last line after which most of the delay arose; None if there is no delay, or if it
+        arose before the first line that matches."""
+        if behind < max(LEAST_DELAY, LEAST_SHARE * (self.profile.run.seconds or 0.0)):
+            return None
+        for place in reversed(longest_increasing([match.place for match in self.matches])):
+            match = self.matches[place]
+            delay = self._time_here(match, changed_at) - started - self._time_there(match.place)
+            if match.offset <= last.offset and delay <= EARLY_DELAY * behind:
+                return match
+        return None
+
+
+def is_in_order(chosen: Sequence[int], count: int) -> bool:
+    """Are the matches at the places `chosen` enough, and most of the newest ones? `count`: how many
+    matches there are. After a jump back, for example, the newest ones are not in order."""
+    newest = min(count, NEWEST_IN_ORDER)
+    in_order = sum(place >= count - newest for place in chosen)
+    return len(chosen) >= LEAST_MATCHES and 2 * in_order >= newest

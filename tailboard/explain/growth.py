@@ -1,0 +1,99 @@
+"""How a log grew over time."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from typing import NamedTuple
+
+from tailboard.logs import SAMPLE, Log, SizeSamples
+from tailboard.values import LAST_TIME, parse_time
+
+MOST_SAMPLES = 100_000  # the newest ones; there is at most one a second
+
+
+class Gap(NamedTuple):
+    """A time in which a log did not grow."""
+
+    seconds: float
+    began_at: float  # seconds since 1970
+    size: int  # of the log meanwhile
+
+
+class Growth:
+    """The samples of a log's size, as far as they are possible: a job can write anything to the
+    file `times`. The times and the sizes only grow."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self.times = array("d")  # seconds since 1970
+        self.sizes = array("Q")
+        self.is_whole = True  # False: older samples are left out
+        self._read = 0  # how many samples of the file were read
+        self._last = (0.0, 0)  # the last of them
+
+    def read(self, log: Log) -> bool:
+        """Read the samples that were added since the last call. Returns True if any has changed."""
+        with suppress(OSError), log.samples() as samples:
+            if not self._continues(samples):
+                self._forget()
+            if len(samples) == self._read:
+                return False
+            begin = max(self._read, len(samples) - MOST_SAMPLES)
+            if begin > self._read:
+                self.is_whole = False
+            data = samples.read_data(begin)
+            whole = len(data) // SAMPLE.size * SAMPLE.size
+            self._add(data[:whole])
+            self._read = begin + whole // SAMPLE.size
+            self._last = samples[self._read - 1] if self._read else self._last
+            return True
+        return False
+
+    def _continues(self, samples: SizeSamples) -> bool:
+        """Are the samples that were read still the first ones of the file? The worker replaces some
+        after the job has truncated its log, or after the clock was set back."""
+        if self._read == 0:
+            return True
+        return len(samples) >= self._read and samples[self._read - 1] == self._last
+
+    def _add(self, data: bytes) -> None:
+        time, size = (self.times[-1], self.sizes[-1]) if self.times else (0.0, 0)
+        for moment, grown in SAMPLE.iter_unpack(data):
+            if time <= moment < LAST_TIME and grown > size:
+                self.times.append(moment)
+                self.sizes.append(grown)
+                time, size = moment, grown
+        if len(self.times) > 2 * MOST_SAMPLES:
+            self.is_whole = False
+            del self.times[:-MOST_SAMPLES], self.sizes[:-MOST_SAMPLES]
+
+    def close(self, size: int, changed_at: float) -> None:
+        """Add the last growth of a log that grows no more: the worker takes no sample of it if it
+        is less than a second after the one before."""
+        if not self.times or self.times[-1] <= changed_at < LAST_TIME:
+            self._add(SAMPLE.pack(changed_at, size))
+
+    def time_of(self, offset: int, otherwise: float) -> float:
+        """When the line at this offset was written, in seconds since 1970, to about a second;
+        `otherwise` if no sample is that new."""
+        place = bisect_right(self.sizes, offset)
+        return self.times[place] if place < len(self.times) else otherwise
+
+    def gaps(self, least: float) -> Iterator[Gap]:
+        """The times of at least so many seconds between two samples."""
+        for place, (begin, end) in enumerate(pairwise(self.times)):
+            if end - begin >= least:
+                yield Gap(end - begin, begin, self.sizes[place])
+
+
+def moment_of(text: str | None) -> float | None:
+    """A time of a job's record, in seconds since 1970; None if it is not known."""
+    with suppress(ValueError):
+        return None if text is None else parse_time(text)
+    return None

@@ -1,0 +1,72 @@
+"""Finds lines of a log by their offsets, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tailboard.explain.log_lines import BLOCK, Line, shorten_line
+from tailboard.logs import Log
+
+MOST_BLANK = 5  # lines that are passed over to get to one with text
+MOST_COUNTED = 1 << 30  # bytes whose lines are counted; about a second
+
+
+def read_line(log: Log, inside: int) -> Line | None:
+    """The line that the byte at the offset `inside` is part of, as LineReader yields it; its number
+    is not known. None if the byte does not exist (any more). Of a very long line, it is a part."""
+    at = log.line_at(inside)
+    begin, data = log.read(at, BLOCK)
+    if begin != at or inside >= log.size:
+        return None
+    return Line(at, None, shorten_line(data.split(b"\n", 1)[0]))
+
+
+def line_before(log: Log, offset: int) -> Line | None:
+    """The last line that begins before an offset; if a few blank lines are there, the one before
+    them. None if there is no line, or if it was deleted."""
+    first = None
+    for _ in range(MOST_BLANK):
+        line = read_line(log, offset - 1) if offset > log.start else None
+        if line is None:
+            break
+        if line.raw.strip():
+            return line
+        first, offset = first or line, line.offset
+    return first
+
+
+def line_after(log: Log, offset: int) -> Line | None:
+    """The line that contains an offset; if a few blank lines are there, the one after them. None if
+    the log ends there."""
+    first = None
+    for _ in range(MOST_BLANK):
+        line = read_line(log, offset)
+        if line is None:
+            break
+        if line.raw.strip():
+            return line
+        first, offset = first or line, line.offset + len(line.raw) + 1
+    return first
+
+
+class LineNumbers:
+    """The numbers of some lines, counted in steps."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}  # by the offset where the line begins
+        self._at, self._ended = 0, 0  # so many lines end before this offset
+
+    def work(self, log: Log, offsets: Iterable[int], deadline: float) -> bool:
+        """Count on until the `deadline` on the monotonic clock. Returns True if the number of each
+        line that begins at one of the `offsets` is known, or never will be."""
+        if log.start > 0:  # nobody knows how many lines were deleted
+            self.known.clear()
+            return True
+        for offset in sorted(set(offsets) - self.known.keys()):
+            if self._at <= offset <= MOST_COUNTED:
+                self._at, ended = log.count_lines(self._at, offset, deadline)
+                self._ended += ended
+                if self._at < offset:
+                    return False
+                self.known[offset] = self._ended + 1
+        return True
