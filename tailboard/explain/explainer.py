@@ -68,7 +68,7 @@ class Explainer:
             job, log, earlier, self.store, self.history, self.usual_times, self.profiles, self.ends
         )
         explanation = self._explanation_of(job, log)
-        with explanation.lock, self.profiles.in_use:
+        with explanation.lock:
             answers = {
                 str(name): answer_of(part, subject)
                 for name, part in explanation.parts.items()

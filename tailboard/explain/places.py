@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tailboard.explain.log_lines import BLOCK, Line, shorten_line
+from tailboard.explain.normal import line_key
+from tailboard.explain.profile import BLANK
 from tailboard.logs import Log
 
 MOST_BLANK = 5  # lines that are passed over to get to one with text
@@ -29,7 +31,7 @@ def line_before(log: Log, offset: int) -> Line | None:
         line = read_line(log, offset - 1) if offset > log.start else None
         if line is None:
             break
-        if line.raw.strip():
+        if line_key(line.raw) not in BLANK:
             return line
         first, offset = first or line, line.offset
     return first
@@ -43,7 +45,7 @@ def line_after(log: Log, offset: int) -> Line | None:
         line = read_line(log, offset)
         if line is None:
             break
-        if line.raw.strip():
+        if line_key(line.raw) not in BLANK:
             return line
         first, offset = first or line, line.offset + len(line.raw) + 1
     return first

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from array import array
 
 import storage
@@ -14,12 +17,12 @@ from tailboard.notify.history import Run, finish_time
 
 MOST_LINES = 200_000  # of a profile; 16 bytes each
 BLANK = {line_key(b""), line_key(b"\r")}  # the keys of lines without text
-ATTEMPT = b"--- attempt "  # see error_lines.attempt_notice
+ATTEMPT_RE = re.compile(rb"--- attempt [0-9]+ ---")  # as error_lines.attempt_notice
 
 
 class Profile:
     """An ended run: for each line of its log a key and the offset where it begins, and the samples
-    of the log's size over time. It is read in steps."""
+    of the log's size over time. It is read in steps; once `is_done`, it never changes."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -32,25 +35,38 @@ class Profile:
         self.is_done = False
         self.is_whole = False  # False: its log is too long, was trimmed, or cannot be read
         self._reader = LineReader()
+        self._lock = threading.Lock()  # held while it is read
+
+    @property
+    def length(self) -> int:
+        """How many lines and samples it has."""
+        return len(self.keys) + len(self.growth.times)
 
     def work(self, store: storage.Logs, deadline: float) -> None:
-        """Read on until the `deadline` on the monotonic clock, or until it is done."""
-        if self.is_done:
-            return
+        """Read on until the `deadline` on the monotonic clock, or until it is done. If another
+        thread is reading it, this one waits, also until then."""
+        if self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            try:
+                if not self.is_done:
+                    self._read(store, deadline)
+            finally:
+                self._lock.release()
+
+    def _read(self, store: storage.Logs, deadline: float) -> None:
         try:
             with store.open_log(self.run.id) as log:
                 if not self.growth.times:
                     self._read_samples(log)
                 for line in self._reader.read(log, True, deadline):
-                    if line.raw.startswith(ATTEMPT):
+                    if line.raw.startswith(b"---") and ATTEMPT_RE.fullmatch(line.raw):
                         self.attempt_from = len(self.keys)
                     self.keys.append(line_key(line.raw))
                     self.offsets.append(line.offset)
                     if len(self.keys) == MOST_LINES:
                         break
                 at_end = self._reader.is_at_end(log)
-                self.is_done = at_end or len(self.keys) == MOST_LINES
                 self.is_whole = at_end and log.start == 0
+                self.is_done = at_end or len(self.keys) == MOST_LINES
         except (OSError, JobNotFound):
             self.is_done = True
 

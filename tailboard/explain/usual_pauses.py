@@ -67,7 +67,7 @@ def length_in(profile: Profile, pause: Pause) -> float | None:
         return None
     if pause.is_first:
         return length_of_first(profile)
-    if pause.before is None:
+    if pause.before is None or pause.before in BLANK:
         return None
     if pause.after is None:
         return length_of_last(profile, pause.before)
