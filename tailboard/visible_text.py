@@ -13,8 +13,8 @@ COLOUR_RE = re.compile(r"\x1b\[[0-9;]*m")
 UNSEEN_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def visible_text(raw: str) -> str:
+def visible_text(raw: str, limit: int = LINE_LIMIT) -> str:
     """A line as a terminal would show it: the text after the last carriage return, without escape
-    sequences and control characters."""
-    shown = raw.rstrip("\r").rpartition("\r")[2][:LINE_LIMIT]
+    sequences and control characters. `limit`: characters of that text that are looked at."""
+    shown = raw.rstrip("\r").rpartition("\r")[2][:limit]
     return UNSEEN_RE.sub("", COLOUR_RE.sub("", ESCAPE_RE.sub("", shown)))

@@ -12,6 +12,7 @@ from tailboard.explain.annotations import AnnotationsPart
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.explain.forecast import ForecastPart
 from tailboard.explain.known_ends import KnownEnds
+from tailboard.explain.live_marks import LiveMarks
 from tailboard.explain.new_lines import NewLinesPart
 from tailboard.explain.part import Part, Subject
 from tailboard.explain.part_name import PartName
@@ -56,7 +57,8 @@ class Explainer:
 
     def __init__(self, store: storage.Store, history: History, usual_times: UsualTimes) -> None:
         self.store, self.history, self.usual_times = store, history, usual_times
-        self.profiles, self.ends = Profiles(), KnownEnds()
+        self.ends = KnownEnds()
+        self.profiles, self.marks = Profiles(), LiveMarks()
         self._kept: dict[str, Explanation] = {}  # the one used last comes last
         self._lock = threading.Lock()
 
@@ -65,7 +67,15 @@ class Explainer:
         that is not complete then has `partial`, and continues in the next call."""
         earlier = self._earlier_successes(job)
         subject = Subject(
-            job, log, earlier, self.store, self.history, self.usual_times, self.profiles, self.ends
+            job,
+            log,
+            earlier,
+            self.store,
+            self.history,
+            self.usual_times,
+            self.profiles,
+            self.ends,
+            self.marks.of(job),
         )
         explanation = self._explanation_of(job, log)
         with explanation.lock:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import storage
 from tailboard.explain.known_ends import KnownEnds
 from tailboard.explain.log_lines import Line
+from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.profiles import Profiles
 from tailboard.job import Job
 from tailboard.logs import Log
@@ -46,6 +47,7 @@ class Subject:
     usual_times: UsualTimes
     profiles: Profiles
     ends: KnownEnds = field(default_factory=KnownEnds)
+    marks: LogMarks = field(default_factory=LogMarks)
 
     @property
     def has_ended(self) -> bool:
