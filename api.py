@@ -41,6 +41,7 @@ from tailboard.web.asgi import ACCESS, FlaskOverAsgi
 from tailboard.web.auth import cancel_reason, guard
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
+from tailboard.web.compare import compare_in_turn
 from tailboard.web.explain import explain_in_turn
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
@@ -54,6 +55,7 @@ from tailboard.web.me import describe_visitor
 from tailboard.web.models import (
     Attention,
     Bulk,
+    DiffQuery,
     ExplainQuery,
     Grep,
     JobQuery,
@@ -236,6 +238,13 @@ def explain(job_id: str) -> Response:
     job = state().store.get(job_id)
     with open_log(job_id) as log:
         return with_etag(explain_in_turn(job, log, query))
+
+
+@routes.get("/jobs/<job_id>/diff")
+def diff(job_id: str) -> Response:
+    """A job's log, compared with that of another job."""
+    query = DiffQuery.parse(query_parameters())
+    return with_etag(compare_in_turn(state().store.get(job_id), query))
 
 
 @routes.get("/logs")

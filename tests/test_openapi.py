@@ -252,6 +252,8 @@ def call_logs(call: Caller, job_id: str) -> None:
     hits = call("search_logs", q="hello", since="1d", per_job=1, numbers=False).hits
     assert job_id in [hit.job.id for hit in hits]
     assert call("explain_job", job_id).compared_with == []
+    assert call("compare_jobs", job_id, with_=job_id, from_=0).hunks[0].left_lines == ["hello"]
+    assert "no earlier run" in call("compare_jobs", job_id, expect=404).detail
     assert call("create_log_ticket", job_id, expect=201).expires_in > 0
     assert call("create_ticket", expect=201).ticket
 

@@ -181,19 +181,17 @@ class RequestModel(BaseModel):
         """The request in the data; 400 with a sentence that names the field and what is allowed."""
         if not isinstance(data, dict):
             abort(400, "the body must be a JSON object")
-        if unknown := [name for name in data if name not in cls.model_fields]:
-            known = ", ".join(cls.model_fields)
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        if unknown := [name for name in data if name not in fields]:
+            known = ", ".join(fields)
             abort(400, f"unknown field {unknown[0][:80]!r}; allowed fields: {known}")
+        # null means the default, if there is one
+        given = {k: v for k, v in data.items() if v is not None or fields[k].is_required()}
         try:
-            return cls.model_validate({k: v for k, v in data.items() if cls.is_given(k, v)})
+            return cls.model_validate(given)
         except ValidationError as error:
-            field, place = find_mistake(error)
-            abort(400, f"{field} must be {cls.model_fields[field].description}{place}")
-
-    @classmethod
-    def is_given(cls, field: str, value: object) -> bool:
-        """Does the request give this field a value? null means the default, if there is one."""
-        return value is not None or cls.model_fields[field].is_required()
+            name, place = find_mistake(error)
+            abort(400, f"{name} must be {fields[name].description}{place}")
 
 
 def find_mistake(error: ValidationError) -> tuple[str, str]:
@@ -418,6 +416,16 @@ class ExplainQuery(RequestModel):
         str,
         text_field(PART_NAMES, 200, f"names, separated by commas, out of {', '.join(PartName)}"),
     ] = ",".join(PartName)
+    ticket: str | None = Field(None, description="a ticket from POST /ticket, instead of a token")
+
+
+class DiffQuery(RequestModel):
+    """The parameters of GET /jobs/ID/diff."""
+
+    other: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = Field(
+        None, alias="with"
+    )
+    begin: Annotated[int, DIGITS, int_field(0, 1_000_000)] = Field(0, alias="from")
     ticket: str | None = Field(None, description="a ticket from POST /ticket, instead of a token")
 
 

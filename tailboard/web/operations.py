@@ -16,6 +16,7 @@ from werkzeug.routing import Rule
 from tailboard.web.models import (
     Attention,
     Bulk,
+    DiffQuery,
     ExplainQuery,
     Grep,
     JobQuery,
@@ -253,6 +254,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "continues. A part that does not apply to the job is null."
         ),
         query=ExplainQuery,
+    ),
+    ("get", "/jobs/{job_id}/diff"): Operation(
+        Access.ALL_LOGS,
+        id="compareJobs",
+        tag="logs",
+        summary="Compare a job's log with that of another job, line by line",
+        answers={"200": "Comparison", "304": ""},
+        description=(
+            "The other job is `with`, by default the last earlier success of the same command; 404 "
+            "if there is none. Numbers, times, hashes and temporary paths do not count. If "
+            "`partial` is true, repeat the request: it continues. If `more` is true, the next "
+            "request has `from`, the number of hunks so far."
+        ),
+        query=DiffQuery,
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,

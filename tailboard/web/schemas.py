@@ -13,6 +13,7 @@ from tailboard.job_option import options_of
 from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
+from tailboard.web.compare_schemas import comparison_schemas
 from tailboard.web.explain_schemas import explanation_schemas
 from tailboard.web.me import Credential
 from tailboard.web.models import NotifyRule, RequestModel, SavedParam
@@ -75,6 +76,7 @@ def answer_schemas() -> dict[str, Any]:
         **history_schemas(),
         **log_schemas(),
         **explanation_schemas(),
+        **comparison_schemas(),
         **queue_schemas(),
         **saved_schemas(),
         **notification_schemas(),

@@ -12,6 +12,7 @@ from flask import current_app
 
 import storage
 from tailboard.errors import StoreUnreachable
+from tailboard.explain.compare import Comparisons
 from tailboard.explain.explainer import Explainer
 from tailboard.notify.history import History
 from tailboard.notify.usual import UsualTimes
@@ -48,6 +49,7 @@ class AppState:
         self.history = History(store)
         self.usual_times = UsualTimes(store, self.history)
         self.explainer = Explainer(store, self.history, self.usual_times)
+        self.comparisons = Comparisons()
         self.saved_runs = SavedRuns(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):

@@ -1,0 +1,67 @@
+"""The JSON schemas of comparisons, for schemas.py."""
+
+from __future__ import annotations
+
+from tailboard.explain.compare import CONTEXT, MOST_IN_HUNK, MOST_LINES, HunkKind
+from tailboard.web.explain_schemas import (
+    COUNT,
+    FLAG,
+    LINE,
+    OFFSET,
+    PARTIAL,
+    TEXT,
+    TIME,
+    Schema,
+    an_object,
+    list_of,
+    refer,
+)
+
+
+def comparison_schemas() -> dict[str, Schema]:
+    """The response to GET /jobs/ID/diff."""
+    return {
+        "Comparison": an_object(
+            left=refer("ComparedSide"),
+            right=refer("ComparedSide") | {"description": "The job in the path."},
+            partial=PARTIAL,
+            same=FLAG | {"description": "Are all lines that were compared the same?"},
+            hunks=list_of("Hunk"),
+            more=FLAG | {"description": "Are there more hunks after these?"},
+        ),
+        "ComparedSide": an_object(
+            id=TEXT,
+            title=TEXT,
+            status=refer("Status"),
+            finished_at=TIME,
+            lines=COUNT | {"description": "How many lines were compared."},
+            cut=FLAG
+            | {
+                "description": "Does the log have more lines? After the common beginning of both "
+                f"logs, {MOST_LINES:,} lines are compared."
+            },
+        ),
+        **hunk_schemas(),
+    }
+
+
+def hunk_schemas() -> dict[str, Schema]:
+    texts = {"type": "array", "items": TEXT}
+    return {
+        "Hunk": an_object(
+            kind={"enum": list(HunkKind)},
+            left=refer("HunkPlace"),
+            right=refer("HunkPlace"),
+            left_lines=texts,
+            right_lines=texts,
+            folded=COUNT
+            | {
+                "description": "How many lines of the longer side are left out: of equal lines all "
+                f"but the first {CONTEXT} and the last {CONTEXT}, of others those after the first "
+                f"{MOST_IN_HUNK}."
+            },
+        ),
+        "HunkPlace": an_object(
+            line=LINE, offset=OFFSET, count=COUNT | {"description": "How many lines."}
+        ),
+    }
