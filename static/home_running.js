@@ -2,6 +2,7 @@
 
 import { setHtml } from "./dom.js";
 import { elapsed, escapeHtml, formatElapsed, formatUsual, statusIcon } from "./format.js";
+import { progressBarHtml, progressOfJob, progressText } from "./job_progress.js";
 import { isLate, signText, usualTime } from "./job_signs.js";
 
 /** The rows without their times and last lines. `asking` is the ID of the job that the visitor may
@@ -56,8 +57,21 @@ export function updateRunning(node, jobs, { now, lines }) {
   }
 }
 
-/** How long a job has run beside its usual duration; in words if it is late or silent. */
+/** The job's progress, if it has any, and how long it has run beside its usual duration; in words if
+    it is late or silent. */
 function timeHtml(job, now) {
+  const progress = progressOfJob(job);
+  if (!progress) {
+    return durationHtml(job, now);
+  }
+  const text = `<span class="progress-text">${escapeHtml(progressText(progress))}</span>`;
+  const sign = signText(job, now);
+  const words = sign ? `<span class="overdue">${escapeHtml(sign)}</span>` : "";
+  const time = `<span class="faint">${escapeHtml(formatElapsed(job, now))}</span>`;
+  return `${progressBarHtml(progress)}${text} ${isLate(job, now) ? "" : time} ${words}`;
+}
+
+function durationHtml(job, now) {
   const time = escapeHtml(formatElapsed(job, now));
   const sign = signText(job, now);
   if (sign) {

@@ -16,6 +16,7 @@ import {
   statusLook,
 } from "./format.js";
 import { nameIds } from "./job_links.js";
+import { progressBarHtml, progressOfJob, progressText } from "./job_progress.js";
 import { endLine, shortReason } from "./job_reason.js";
 import { isLate, signText, usualTime } from "./job_signs.js";
 
@@ -73,7 +74,7 @@ export function jobRowHtml(job, context) {
     statusIcon(job.status, statuses) +
     nameHtml(job, titleOf, sign) +
     (watched ? '<span class="took" title="You will be notified when it ends">notify</span>' : "") +
-    (sign ? "" : progressHtml(job, now)) +
+    barHtml(job, sign, now) +
     (named ? initialsHtml(job) : "") +
     `<span class="unseen">${escapeHtml(formatExit(job))}</span>` +
     (time ? `<span class="took">${escapeHtml(time)}</span>` : "") +
@@ -132,8 +133,17 @@ function rowTime(job, now, paused = new Set()) {
   return formatElapsed(job, now).replace(/ min .*/, " min");
 }
 
-/** A bar that compares the time a job has run with its usual duration. */
-function progressHtml(job, now) {
+/** A bar with the job's progress; if it has none, and unless the words say more, one that compares
+    the time it has run with its usual duration. */
+function barHtml(job, sign, now) {
+  const progress = progressOfJob(job);
+  if (progress) {
+    return progressBarHtml(progress);
+  }
+  return sign ? "" : usualBarHtml(job, now);
+}
+
+function usualBarHtml(job, now) {
   const usual = usualTime(job);
   if (job.status !== "running" || !usual) {
     return "";
@@ -188,7 +198,9 @@ export function barsHtml(jobs, statuses) {
 /** The tooltip of a row. */
 export function jobTooltip(job, now) {
   const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
+  const progress = progressOfJob(job);
   parts.push(
+    progress && progressText(progress),
     signText(job, now),
     `${formatRoughly(now - rowMoment(job))} ago`,
     `queue ${job.queue}`,

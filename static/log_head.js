@@ -19,7 +19,7 @@ import { describeRetry, endLine, endReason, ownReason, waitReason } from "./job_
 import { signText, usualTime } from "./job_signs.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
-import { askToNotify, canNotify, pageTitle } from "./page_title.js";
+import { askToNotify, canNotify } from "./page_title.js";
 import { onSavedLink } from "./saved_state.js";
 
 export class LogHead {
@@ -79,7 +79,6 @@ export class LogHead {
     this.drawValues(job);
     this.drawWhy(job);
     this.actions.draw(job);
-    pageTitle.showJob(job);
     if (job.env_names && !this.find("details-panel").hidden) {
       setHtml(this.find("details-panel"), detailsHtml(job, revealed, page.now, page.list.known));
     }

@@ -2,14 +2,16 @@
    which parts exist. */
 
 import { LogExplanation } from "./log_explanation.js";
+import { LogResults } from "./log_results.js";
 
 export class LogInsights {
   /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
     this.explanation = new LogExplanation(pane.source, () => this.draw());
-    // Each has reset(), which clears what belongs to the previous job, and draw(explanation, job).
-    this.parts = [];
+    // Each has reset(), which clears what belongs to the previous job, draw(explanation, job) and
+    // perhaps drawn(), which is called when other lines are in the view.
+    this.parts = [pane.progress, new LogResults(find), pane.newLines];
     this.find = find;
   }
 
@@ -26,6 +28,13 @@ export class LogInsights {
     const { job } = this.pane;
     if (job) {
       this.explanation.update(job);
+    }
+  }
+
+  /** The lines in the view have changed. */
+  drawn() {
+    for (const part of this.parts) {
+      part.drawn?.();
     }
   }
 

@@ -31,7 +31,10 @@ import { LogHead } from "./log_head.js";
 import { LogInsights } from "./log_insights.js";
 import { LogJob } from "./log_job.js";
 import { LogLineLink } from "./log_line_link.js";
+import { LogNewLines } from "./log_new_lines.js";
+import { LogOpening } from "./log_opening.js";
 import { LogPlaces } from "./log_places.js";
+import { LogProgress } from "./log_progress.js";
 import { LogSelection } from "./log_selection.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
@@ -40,12 +43,9 @@ import { LogView } from "./log_view.js";
 import { page, readSetting, writeSetting } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 
-const HINT = "hint"; // as a place in the address: the line that explains why the job failed
-
 class LogPane {
   constructor(root, errorPatterns) {
     this.root = root;
-    this.seeksHint = false; // does the address name a line that is not known yet?
     const find = (name) => root.querySelector(`.${name}`);
     this.find = find;
     this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
@@ -71,6 +71,9 @@ class LogPane {
       goTo,
       moved: () => this.onMoved(),
     });
+    this.progress = new LogProgress(this, find);
+    this.newLines = new LogNewLines(this, find);
+    this.opening = new LogOpening(this);
     this.insights = new LogInsights(this, find);
     this.listen();
     this.addShortcuts();
@@ -101,7 +104,7 @@ class LogPane {
   sourceHandlers() {
     return {
       shown: () => this.onShown(),
-      written: () => this.shownJob.onWritten(),
+      written: (text) => this.onWritten(text),
       moved: (job) => this.onMove(job),
       ended: (job) => this.onEnd(job),
       changed: () => this.status.draw(),
@@ -142,6 +145,7 @@ class LogPane {
 
   close() {
     page.unlisten(this.handlers);
+    this.opening.close();
     this.source.stop();
   }
 
@@ -187,11 +191,11 @@ class LogPane {
     if (job === this.jobId && at === this.places.at) {
       return;
     }
+    this.opening.begin({ at, isOtherJob: job !== this.jobId });
     if (job !== this.jobId) {
       this.chooseJob(job);
     }
     this.places.at = at;
-    this.seeksHint = at === HINT;
     if (job) {
       this.view.dim();
       this.drawHead();
@@ -206,14 +210,6 @@ class LogPane {
     this.errors.setJob(id);
     this.insights.setJob();
     this.shownJob.request();
-  }
-
-  /** Goes to the hint, if the address names it, once the errors are known. */
-  seekHint() {
-    if (this.seeksHint && this.errors.isScanned) {
-      this.seeksHint = false;
-      this.toHint();
-    }
   }
 
   /** Goes to the line that explains why the job failed: the last error, else the last line. */
@@ -260,6 +256,13 @@ class LogPane {
 
   // --- Events ---
 
+  onWritten(text) {
+    this.shownJob.onWritten();
+    if (this.progress.onText(text)) {
+      this.drawHead();
+    }
+  }
+
   onMove(job) {
     this.shownJob.onMove(job);
     this.drawHead();
@@ -296,6 +299,7 @@ class LogPane {
   /** Another place is shown, which the matching lines must not cover. */
   onMoved() {
     this.finder.setFiltering(false);
+    this.newLines.setFiltering(false);
     this.onDrawn();
   }
 
@@ -308,6 +312,7 @@ class LogPane {
     this.finder.update();
     this.errors.update();
     this.countErrors();
+    this.insights.drawn();
     this.status.draw();
   }
 
@@ -318,6 +323,7 @@ class LogPane {
       const { data, isSent } = this.shownJob;
       this.noteStart(job);
       this.head.draw(job, isSent ? data.past : [], isSent ? data.revealed : {});
+      this.progress.show(job);
       this.errors.setShown(endedBadly(job));
       this.countErrors();
     }
@@ -337,8 +343,8 @@ class LogPane {
     const { isLoaded, isServed, start, size } = this.source;
     if (isLoaded && !isServed && this.job && endedBadly(this.job)) {
       this.errors.scan(start, size);
-      this.seekHint();
     }
+    this.opening.seek();
   }
 }
 

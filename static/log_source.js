@@ -46,8 +46,8 @@ const WHOLE_LINE_BYTES = 1 << 20;
 
 export class LogSource {
   /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other
-      lines, written() when the job has written something, moved(job), ended(job), changed() when the connection
-      has changed, and served() when `isServed` has. */
+      lines, written(text) when the job has written something, moved(job), ended(job), changed() when
+      the connection has changed, and served() when `isServed` has. */
   constructor(view, handlers) {
     this.view = view;
     this.handlers = handlers;
@@ -312,7 +312,7 @@ export class LogSource {
       this.next = end;
       this.view.append(lines, this.joiner.unfinished());
     }
-    this.handlers.written();
+    this.handlers.written(text);
   }
 
   onEnd(job) {

@@ -1,6 +1,7 @@
 /* What a visitor sees while looking elsewhere: the tab's title, its icon, and notifications. */
 
 import { endedBadly, formatCount, formatStatus, isEnded, statusLook } from "./format.js";
+import { shortProgress } from "./job_progress.js";
 import { page } from "./page_state.js";
 
 const IDLE = "#64748b"; // the colour of the icon's dot while no job runs
@@ -10,6 +11,7 @@ class PageTitle {
     this.open = new Set(); // IDs of jobs that had not ended in the last list
     this.unseen = new Set(); // IDs of jobs that ended badly since the page last had the focus
     this.shownJob = null; // the job whose log was shown last
+    this.shownProgress = null; // of that job
     page.on("jobs", () => this.receive());
     page.on("status", () => this.draw());
     page.on("address", () => this.draw());
@@ -47,9 +49,10 @@ class PageTitle {
     this.draw();
   }
 
-  /** Takes what is known of the job whose log is shown. */
-  showJob(job) {
+  /** Takes what is known of the job whose log is shown, and its progress or null. */
+  showJob(job, progress) {
     this.shownJob = job;
+    this.shownProgress = progress;
     this.draw();
   }
 
@@ -60,7 +63,9 @@ class PageTitle {
     const running = page.status.counts.running ?? 0;
     const failed = this.unseen.size;
     const isOpen = this.shownJob !== null && this.shownJob.id === page.address.job;
-    const title = isOpen ? titleOf(this.shownJob) : titleOfCounts(running, failed);
+    const title = isOpen
+      ? titleOf(this.shownJob, this.shownProgress)
+      : titleOfCounts(running, failed);
     if (document.title !== title) {
       document.title = title;
     }
@@ -83,8 +88,9 @@ class PageTitle {
   }
 }
 
-function titleOf(job) {
-  return `${statusLook(job.status, page.statuses).icon} ${job.title} · Tailboard`;
+function titleOf(job, progress) {
+  const sign = progress ? shortProgress(progress) : statusLook(job.status, page.statuses).icon;
+  return `${sign} ${job.title} · Tailboard`;
 }
 
 function titleOfCounts(running, failed) {

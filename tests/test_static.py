@@ -37,6 +37,7 @@ PURE = [
     "job_details",
     "job_links",
     "job_order",
+    "job_progress",
     "job_reason",
     "job_rows",
     "job_signs",

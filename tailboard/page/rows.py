@@ -29,6 +29,7 @@ ROW_FIELDS = (
 )
 LISTED_TEXT = 2000  # characters of a saved command's line that the browser receives
 LISTED_VALUE = 80  # characters of a param's value in a row
+LISTED_PROGRESS = 100  # characters of the text of a job's progress in a row
 HIDDEN_VALUE = "•••"  # shown instead of a value that is probably secret
 SECRET_RE = re.compile("TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH(?!OR)|(?:^|_|API)KEY(?:_|$)")
 
@@ -65,6 +66,8 @@ def job_row(job: Job) -> Job:
         row["after"] = job["after"]
     if job.get("usual"):
         row["usual"] = listed_usual(job["usual"], datetime.now(UTC))
+    if job.get("status") == "running":
+        row["progress"] = listed_progress(job.get("progress"))
     return row | {"title": job_title(job), "values": shown_values(job, LISTED_VALUE)}
 
 
@@ -74,6 +77,26 @@ def listed_usual(usual: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     since, limit = usual["silent_since"], usual["silent_after"]
     is_silent = since and limit and (now - datetime.fromisoformat(since)).total_seconds() >= limit
     return {**usual, "silent_since": since if is_silent else None}
+
+
+def listed_progress(progress: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The progress of a running job, no more exact than the page shows it: each change sends the
+    row again."""
+    if progress is None:
+        return None
+    text, left = progress["text"], progress["seconds_left"]
+    return {
+        "percent": int(progress["percent"]),
+        "text": text and cut_value(text, LISTED_PROGRESS),
+        "source": progress["source"],
+        "seconds_left": None if left is None else roughly(left),
+    }
+
+
+def roughly(seconds: float) -> int:
+    """To ten seconds, or to a minute if it is more than one."""
+    step = 60 if seconds > 60 else 10
+    return max(step, round(seconds / step) * step)
 
 
 def shown_values(job: Job, most: int | None = None) -> dict[str, str]:
