@@ -2,16 +2,142 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from tailboard.explain.part import Part, Subject
+from tailboard.error_lines import attempt_notice, is_error
+from tailboard.explain.known_lines import KnownLines
+from tailboard.explain.log_lines import Line, LineReader
+from tailboard.explain.normal import has_words, line_key
+from tailboard.explain.part import Part, Place, Subject
+from tailboard.status import FAILURES
+from tailboard.visible_text import visible_text
+
+MOST_RANGES = 1_000  # that an answer contains
+TRACEBACK = b"Traceback (most recent call last)"  # the error itself follows many lines later
+MOST_CHECKED = 10_000  # new lines among which the first error is looked for
+
+
+class NewRange(NamedTuple):
+    """New lines that follow each other, with the lines without words between them."""
+
+    offset: int
+    end: int  # the offset after its last line
+    line: int | None  # the number of its first line, from 1
+    lines: int
+
+
+class NewLines:
+    """The new lines of one attempt."""
+
+    def __init__(self) -> None:
+        self.ranges: list[NewRange] = []  # at most the first MOST_RANGES
+        self.count = 0
+        self.first: Place | None = None
+        self.first_error: Place | None = None  # of those that report an error
+        self._last: NewRange | None = None  # the newest one, also beyond MOST_RANGES
+        self._checked = 0
+        self._wordless = 0  # lines since the last one with words
+
+    def add(self, line: Line, end: int) -> None:
+        """Add a new line that ends at this offset."""
+        last = self._last
+        if last is None:
+            self._last = NewRange(line.offset, end, line.number, 1)
+            self._add_range(self._last)
+        else:
+            lines = last.lines + self._wordless + 1
+            self.count += self._wordless
+            self._last = last._replace(end=end, lines=lines)
+            if self.ranges[-1].offset == last.offset:
+                self.ranges[-1] = self._last
+        self.count += 1
+        self._wordless = 0
+        self._check(line)
+
+    def _add_range(self, new: NewRange) -> None:
+        if len(self.ranges) < MOST_RANGES:
+            self.ranges.append(new)
+
+    def _check(self, line: Line) -> None:
+        self.first = self.first or Place.of(line)
+        if self.first_error is None and self._checked < MOST_CHECKED:
+            self._checked += 1
+            if reports_error(line.raw) and not line.raw.startswith(TRACEBACK):
+                self.first_error = Place.of(line)
+
+    def pass_over(self, is_wordless: bool) -> None:
+        """A line is not new."""
+        if is_wordless:
+            self._wordless += 1
+        else:
+            self._last = None
+            self._wordless = 0
 
 
 class NewLinesPart(Part):
-    """The lines of a failed log that its earlier successes do not have."""
+    """The lines of a failed log that its earlier successes do not have, after what differs each
+    time was replaced. Only the last attempt counts. KnownLines explains which lines are not taken
+    for new although no success has them."""
+
+    def __init__(self) -> None:
+        self._runs: Sequence[str] = ()  # the IDs of the successes
+        self._known: KnownLines | None = None  # None: not needed any more
+        self._reader = LineReader()
+        self._found = NewLines()
+        self._unavailable: str | None = None
 
     def work(self, subject: Subject, deadline: float) -> bool:
+        if subject.job.status not in FAILURES or not subject.earlier:
+            return True
+        runs = [run.id for run in subject.earlier]
+        if runs != self._runs:
+            self._runs, self._known = runs, subject.profiles.known_lines(subject.earlier)
+            self._reader, self._found = LineReader(), NewLines()
+        if self._known is None:
+            return True
+        if not self._known.work(subject.store, deadline):
+            return False
+        self._unavailable = self._known.unavailable
+        if self._unavailable is None:
+            self._read(self._known, subject, deadline)
+            if not self._reader.is_at_end(subject.log):
+                return False
+        self._known = None
         return True
 
+    def _read(self, known: KnownLines, subject: Subject, deadline: float) -> None:
+        attempt = subject.job.attempt
+        notice = attempt_notice(attempt).encode() if attempt > 1 else None
+        start = subject.log.start
+        for line in self._reader.read(subject.log, True, deadline):
+            if line.raw == notice:
+                self._found = NewLines()
+            elif known.has(key := line_key(line.raw)) or 0 < line.offset == start:
+                self._found.pass_over(not has_words(line.raw))
+            elif not has_words(line.raw):
+                self._found.pass_over(True)
+            elif known.varies(key) and not reports_error(line.raw):
+                self._found.pass_over(False)
+            else:
+                self._found.add(line, self._reader.at)
+
     def answer(self, subject: Subject) -> dict[str, Any] | None:
-        return None
+        if subject.job.status not in FAILURES:
+            return None
+        unavailable = self._unavailable
+        if not subject.earlier:
+            unavailable = "There is no earlier success to compare with."
+        first = self._found.first_error or self._found.first
+        return {
+            "unavailable": unavailable,
+            "count": self._found.count,
+            "first": first and first._asdict(),
+            "ranges": [each._asdict() for each in self._found.ranges],
+        }
+
+
+def reports_error(raw: bytes) -> bool:
+    """Does a line report an error? See error_lines.is_error."""
+    text = raw.decode(errors="replace")
+    return is_error(text, visible_text(text))

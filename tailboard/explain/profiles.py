@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
+from tailboard.explain.known_lines import MOST_KEYS, KnownLines
 from tailboard.explain.profile import Profile
 from tailboard.notify.history import Run
 
 MOST_KEPT = 1_000_000  # lines and samples of all profiles, 16 bytes each
 MOST_PROFILES = 500
+MOST_KNOWN = 50  # groups of runs whose lines are kept
 
 
 class Profiles:
@@ -16,6 +19,8 @@ class Profiles:
 
     def __init__(self) -> None:
         self._kept: dict[str, Profile] = {}  # by ID; the one used last comes last
+        # By the IDs of the runs; those used last come last.
+        self._known: dict[tuple[str, ...], KnownLines] = {}
         self._lock = threading.Lock()
 
     def of(self, run: Run) -> Profile:
@@ -28,3 +33,14 @@ class Profiles:
                 oldest = next(iter(self._kept))
                 total -= self._kept.pop(oldest).length
             return profile
+
+    def known_lines(self, runs: Sequence[Run]) -> KnownLines:
+        """What all lines of these ended runs say, which may still have to be read."""
+        ids = tuple(run.id for run in runs)
+        with self._lock:
+            known = self._known.pop(ids, None) or KnownLines(runs, self.of)
+            self._known[ids] = known
+            total = sum(len(each) for each in self._known.values())
+            while len(self._known) > 1 and (total > MOST_KEYS or len(self._known) > MOST_KNOWN):
+                total -= len(self._known.pop(next(iter(self._known))))
+            return known

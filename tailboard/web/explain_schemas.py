@@ -116,7 +116,8 @@ def derived_schemas() -> dict[str, Schema]:
             unavailable=MAYBE_TEXT
             | {"description": "Why nothing can be said, in a sentence; null if it can."},
             count=COUNT | {"description": "How many lines are new."},
-            first=maybe("Place"),
+            first=maybe("Place")
+            | {"description": "The first new line that reports an error, else the first new line."},
             ranges=list_of("NewRange") | {"description": "At most the first 1,000."},
         ),
         "NewRange": an_object(

@@ -1,0 +1,119 @@
+"""What the successes that a job is compared with have written: which lines are not new."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from statistics import median
+
+import storage
+from tailboard.explain.normal import shape_of
+from tailboard.explain.profile import Profile
+from tailboard.notify.history import Run
+
+MOST_KEYS = 300_000  # about 25 MiB
+STEP = 5_000  # keys that are added between two looks at the clock
+SEVERAL = -1  # instead of the number of the run: a key that several runs have
+MANY = 20  # different lines of one shape in the only success: such lines vary
+FEW = 10  # new lines of a success that prove something
+USUAL_SHARE = 0.2  # of its lines that are new in the median success: new lines say nothing
+
+
+class KnownLines:
+    """The keys of all lines in the logs of some successes.
+
+    A line that none of them has is not always news: programs write names and words that differ each
+    time. So each success is compared with the others in the same way as the failure is with all of
+    them. A shape (the first words of a line) varies if at least half of the successes, and two of
+    them, have a line of it that no other has; with a single success, if it has many lines of it. If
+    the median success has many new lines even without those, every line varies. Among lines that
+    vary, only those that report an error are new."""
+
+    def __init__(self, runs: Sequence[Run], profile_of: Callable[[Run], Profile]) -> None:
+        self.runs, self._profile_of = runs, profile_of
+        self.unavailable: str | None = None  # why nothing can be said, in a sentence
+        self.is_done = False
+        self.lock = threading.Lock()  # held while it is built
+        self.varies_everywhere = False
+        self._varying: set[int] = set()  # shapes
+        self._owners: dict[int, int] = {}  # by key: the number of the run that has it, or SEVERAL
+        self._sizes: list[int] = []  # how many different keys each run has
+        self._place = 0  # the number of the run that is being read
+        self._added = 0  # how many of its lines were added
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def has(self, key: int) -> bool:
+        """Does one of the successes have a line with this key?"""
+        return key in self._owners
+
+    def varies(self, key: int) -> bool:
+        """Are new lines like this one usual?"""
+        return self.varies_everywhere or shape_of(key) in self._varying
+
+    def work(self, store: storage.Logs, deadline: float) -> bool:
+        """Continue until the `deadline` on the monotonic clock. Returns True if it is done."""
+        with self.lock:
+            while not self.is_done and time.monotonic() < deadline:
+                if self._place == len(self.runs):
+                    self._finish()
+                else:
+                    self._add_run(store, deadline)
+            return self.is_done
+
+    def _add_run(self, store: storage.Logs, deadline: float) -> None:
+        profile = self._profile_of(self.runs[self._place])
+        profile.work(store, deadline)
+        if not profile.is_done:
+            return
+        if not profile.is_whole:
+            self._give_up("The log of an earlier success is too long, was shortened or is missing.")
+            return
+        while self._added < len(profile.keys):
+            if time.monotonic() > deadline:
+                return
+            self._add_keys(islice(profile.keys, self._added, self._added + STEP))
+            self._added += STEP
+            if len(self._owners) > MOST_KEYS:
+                self._give_up("The earlier successes have written too many different lines.")
+                return
+        self._sizes.append(len(set(profile.keys)))
+        self._place += 1
+        self._added = 0
+
+    def _add_keys(self, keys: Iterator[int]) -> None:
+        owners, place = self._owners, self._place
+        for key in keys:
+            if owners.setdefault(key, place) != place:
+                owners[key] = SEVERAL
+
+    def _finish(self) -> None:
+        """Find out which lines vary."""
+        own = [Counter[int]() for _ in self.runs]  # the shapes of the lines that no other run has
+        for key, owner in self._owners.items():
+            if owner != SEVERAL:
+                own[owner][shape_of(key)] += 1
+        if len(self.runs) == 1:
+            self._varying = {shape for shape, count in own[0].items() if count >= MANY}
+        else:
+            having = Counter(shape for shapes in own for shape in shapes)
+            least = max(2, len(self.runs) / 2)
+            self._varying = {shape for shape, count in having.items() if count >= least}
+            shares = [self._share_of_rest(*each) for each in zip(own, self._sizes, strict=True)]
+            self.varies_everywhere = median(shares) > USUAL_SHARE
+        self._owners = dict.fromkeys(self._owners, SEVERAL)
+        self.is_done = True
+
+    def _share_of_rest(self, own: Counter[int], size: int) -> float:
+        """Which part of a run's different lines only this run has, without those that vary."""
+        rest = sum(count for shape, count in own.items() if shape not in self._varying)
+        return rest / size if rest >= FEW else 0.0
+
+    def _give_up(self, why: str) -> None:
+        self.unavailable = why
+        self._owners.clear()
+        self.is_done = True

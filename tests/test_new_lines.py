@@ -1,0 +1,170 @@
+"""New in this failure: the lines of a failed log that its earlier successes do not have."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from conftest import JobMaker
+from flask.testing import FlaskClient
+
+from tailboard.explain.log_lines import LINE_BYTES
+from tailboard.explain.normal import has_words, line_key, normal_line
+from tailboard.status import Status
+
+SAME = [
+    ("processed 12 orders in 0.42 s", "processed 4,817 orders in 3 min"),
+    ("2026-11-03 09:00:01,123 ready", "2026-11-14 23:12:59,004 ready"),
+    ("2026-11-03T09:00:01.123Z ready", "2026-11-14T23:12:59+02:00 ready"),
+    ("[Mon Nov  2 09:00:01 2026] ready", "[Thursday December 24 9:00:01 2026] ready"),
+    ("it is 9:15 a.m. now", "it is 11:30 pm now"),
+    ("took 950ms", "took 1m30s"),
+    ("took 1 h 12 min 3 s", "took 1.5 hours"),
+    ("HEAD is now at 3f2a9c8", "HEAD is now at 0b12fe9a44c1"),
+    ("image sha256:d8e7a3737512 pulled", "image sha256:1234567 pulled"),
+    ("version v1.2-5-g1a2b3c4", "version v1.2-11-gc0ffee1"),
+    (
+        "request 3fa85f64-5717-4562-b3fc-2c963f66afa6 done",
+        "request 0b12fe9a-0000-4aaa-8bbb-123456789abc done",
+    ),
+    ("message aB3xY9kQz1 sent", "message Zk81mm0PqT7 sent"),
+    ("writing /tmp/tmpab12cd_x/data.csv", "writing /tmp/tmpq_77zzt0/data.csv"),
+    ("cd /tmp/tmp.aBcDeFgHiJ", "cd /tmp/tmp.Xy12aBcDeF"),
+    ("in /tmp/pytest-of-ci/pytest-12/test_a0", "in /tmp/pytest-of-anna/pytest-3/test_a1"),
+    ("in /var/folders/zz/abcdefgh/T/x1/out", "in /private/tmp/build/out"),
+    ("<Order object at 0x7f3b2c1d0e90>", "<Order object at 0x10a>"),
+    ("listening on 127.0.0.1:43121", "listening on 10.0.0.12:80"),
+    ("\x1b[32mok\x1b[0m  done", "ok done"),
+    ("\x1b]0;title\x07ok", "ok"),
+    ("copied 12.5 kB (3 MB/s)", "copied 1.2GiB (800 bytes/s)"),
+    ("===== 3 passed in 0.12s =====", "======= 3 passed in 1.50s ======="),
+    (" 12%|█▏         | 12/100 [00:01<00:09, 9.1it/s]", "100%|██████| 100/100 [00:10<?, 10it/s]"),
+    ("[###>      ]  30%", "[=========>] 100 %"),
+    ("10%\r50%\rloaded 50%", "loaded 100%\r"),
+    ("x  \t y", "x y"),
+    ("⠋ installing", "⠙ installing…"),
+]
+DIFFERENT = [
+    ("the disk is full", "the disk is fine"),
+    ("exit code 0", "exit code 137"),
+    ("process exited with status 1", "process exited with status 2"),
+    ('"GET / HTTP/1.1" 200 512', '"GET / HTTP/1.1" 500 512'),
+    ("0 failed, 12 passed", "3 failed, 12 passed"),
+    ("ok=3 failed=0", "ok=3 failed=1"),
+    ("errors: 0", "errors: 12"),
+    ("test_login2 passed", "test_logout2 passed"),
+    ("+ resource", "- resource"),
+    ("a != b", "a == b"),
+    ("✓ sums", "✗ sums"),
+    ("tests/test_a.py ..F.", "tests/test_a.py ...."),
+    ("/tmp/a/main.c: error", "/tmp/b/util.c: error"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_lines_that_say_the_same_have_one_normal_form(one: str, other: str) -> None:
+    assert normal_line(one.encode()) == normal_line(other.encode())
+    assert line_key(one.encode()) == line_key(other.encode())
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_lines_that_say_something_else_have_different_normal_forms(one: str, other: str) -> None:
+    assert normal_line(one.encode()) != normal_line(other.encode())
+    assert line_key(one.encode()) != line_key(other.encode())
+
+
+@pytest.mark.parametrize("line", [line for pair in SAME + DIFFERENT for line in pair])
+def test_the_normal_form_of_a_normal_form_is_the_same(line: str) -> None:
+    normal = normal_line(line.encode())
+    assert normal_line(normal) == normal
+
+
+def test_lines_without_words_are_known() -> None:
+    assert not any(
+        map(has_words, (b"", b"\r", b"-----", b"12:30 100 %", b"\x1b[1m\x1b[0m", b"3f2a9c8"))
+    )
+    assert has_words(b"12 ok") and has_words("größe".encode()) and has_words("完了".encode())
+
+
+REPEATED = (
+    *(b"1", b"a", b"f", b"_", b"a1", b"a_1", b"1s", b"1 ", b"1-", b"+1", b"0x", b"abcd-"),
+    *(
+        b"1234567 ",
+        b"tmp ",
+        b"/tmp/",
+        b"code 1 ",
+        b"0 failed ",
+        b"a\r",
+        b"\x1b[",
+        b"\x1b]",
+        b"\xe2\x96",
+    ),
+)
+
+
+@pytest.mark.parametrize("part", REPEATED)
+def test_the_time_for_a_line_is_linear_in_its_length(part: bytes) -> None:
+    def seconds(length: int) -> float:
+        line = (part * length)[:length]
+        best = 1.0
+        for _ in range(5):
+            begun = time.perf_counter()
+            line_key(line)
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    assert seconds(16 * LINE_BYTES) < 16 * 8 * seconds(LINE_BYTES) + 0.001
+
+
+class Explained:
+    """Explains jobs over HTTP. All jobs are of the same command."""
+
+    def __init__(self, job_maker: JobMaker, client: FlaskClient) -> None:
+        self.job_maker, self.client = job_maker, client
+
+    def succeeded(self, *lines: str) -> str:
+        return self.job_maker.ended(text(lines), name="nightly")
+
+    def failed(self, *lines: str, status: Status = Status.FAILED) -> Any:
+        """The new lines of a failed job with this log."""
+        return self.new_lines(self.job_maker.ended(text(lines), status, name="nightly"))
+
+    def new_lines(self, job_id: str) -> Any:
+        while (answer := self.ask(job_id))["partial"]:
+            pass
+        return answer["new_lines"]
+
+    def ask(self, job_id: str) -> Any:
+        return self.client.get(f"/jobs/{job_id}/explain?parts=new_lines").json
+
+
+def text(lines: tuple[str, ...]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
+@pytest.fixture
+def explained(job_maker: JobMaker, client: FlaskClient) -> Explained:
+    return Explained(job_maker, client)
+
+
+def lines_of(answer: Any) -> list[tuple[int, int]]:
+    """(the number of the first line, how many lines) for each range."""
+    return [(each["line"], each["lines"]) for each in answer["ranges"]]
+
+
+def test_the_new_lines_of_a_failure_are_those_that_no_success_has(explained: Explained) -> None:
+    explained.succeeded("start 09:00", "import 12 rows", "done in 3 s")
+    explained.succeeded("start 10:00", "warning: 3 rows skipped", "done in 2 s")
+    log = ("start 11:00", "import 9 rows", "", "no space", "", "left", "done in 1 s", "bye")
+    answer = explained.failed(*log)
+    assert answer == {
+        "partial": False,
+        "unavailable": None,
+        "count": 4,
+        "first": {"offset": 27, "line": 4, "text": "no space"},
+        "ranges": [
+            {"offset": 27, "end": 42, "line": 4, "lines": 3},
+            {"offset": 54, "end": 58, "line": 8, "lines": 1},
+        ],
+    }
