@@ -51,20 +51,21 @@ def rewrite_claim(folder: Path | str, **fields: object) -> None:
     journal.write_text("".join(f"\n{json.dumps(line)}\n" for line in lines))
 
 
-def write_lines(held: Claim, *lines: tuple[float, str]) -> None:
-    """Writes a log, each line so many seconds after the start of the job."""
+def write_output(held: Claim, *pieces: tuple[float, str]) -> None:
+    """Writes a log, each piece so many seconds after the start of the job."""
     begun = moment_of_start(held.job).wall
     text, samples = "", b""
-    for at, line in lines:
-        text += line + "\n"
+    for at, piece in pieces:
+        text += piece
         samples += SAMPLE.pack(begun + at, len(text))
     Path(held.folder, "times").write_bytes(samples)
-    write(Path(held.folder, "output.log"), text, begun + lines[-1][0])
+    Path(held.folder, "output.log").write_text(text)
+    os.utime(Path(held.folder, "output.log"), (begun + pieces[-1][0],) * 2)
 
 
-def end_with_lines(held: Claim, seconds: float, *lines: tuple[float, str]) -> Job:
-    """Ends a job as if it had run for so many seconds, and had written each line at its time."""
+def end_with_output(held: Claim, seconds: float, *pieces: tuple[float, str]) -> Job:
+    """Ends a job as if it had run for so many seconds, and had written each piece at its time."""
     finished_at = utc(moment_of_start(held.job).wall + seconds)
     with held:
-        write_lines(held, *lines)
+        write_output(held, *pieces)
         return held.finish(Outcome(Status.SUCCEEDED, 0, finished_at=finished_at, final=True))

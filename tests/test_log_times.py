@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from math import inf, nan
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import JobMaker
-from past_runs import end_with_lines, rewrite_claim, write_lines
+from past_runs import end_with_output, rewrite_claim, write_output
 
 from tailboard.explain.anchors import longest_increasing
 from tailboard.explain.explainer import Explainer
+from tailboard.explain.growth import Gap, Growth
 from tailboard.explain.part_name import PartName
+from tailboard.explain.places import LineNumbers
 from tailboard.folder.claim import Claim
-from tailboard.logs import EmptyLog
+from tailboard.folder.folder_store import FolderStore
+from tailboard.job import Job
+from tailboard.journal import Outcome
+from tailboard.logs import SAMPLE, EmptyLog, FileLog
 from tailboard.notify import usual
 from tailboard.notify.history import History
 from tailboard.notify.usual import UsualTimes
+from tailboard.status import Status
 from tailboard.values import utc
 
 NAMES = [PartName.PAUSES, PartName.FORECAST, PartName.SILENCE]
-Lines = Sequence[tuple[float, str]]
+Piece = tuple[float, str]  # when a job writes what
 DEPLOY = (
-    (3.0, "starting"),
-    (5.0, "fetching 12 files\n"),
-    (35.0, "fetched\nmigrating orders"),
-    (100.0, "migrated"),
-    (110.0, "indexing"),
-    (118.0, "indexed"),
+    (3.0, "starting\n"),
+    (5.0, "fetching 12 files\n\n"),
+    (35.0, "fetched\nmigrating orders\n"),
+    (100.0, "migrated\n"),
+    (110.0, "indexing\n"),
+    (118.0, "indexed\n"),
 )
 
 
@@ -40,39 +49,64 @@ def all_records_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 class Explained:
     """Jobs named "deploy", and what their logs explain."""
 
-    def __init__(self, maker: JobMaker) -> None:
-        self.maker, self.storage = maker, maker.storage
-        times = UsualTimes(self.storage, History(self.storage))
-        self.explainer = Explainer(self.storage, times.history, times)
+    def __init__(self, storage: FolderStore) -> None:
+        times = UsualTimes(storage, History(storage))
+        self.storage, self.explainer = storage, Explainer(storage, times.history, times)
 
-    def past(self, seconds: float, *lines: tuple[float, str]) -> str:
-        return end_with_lines(self.maker.running(name="deploy"), seconds, *lines).id
-
-    def running(self, seconds: float, *lines: tuple[float, str]) -> Claim:
-        """A job that has been running for so long."""
-        held = self.maker.running(name="deploy")
-        if lines:
-            write_lines(held, *((at - seconds, line) for at, line in lines))
-        rewrite_claim(held.folder, started_at=utc(time.time() - seconds))
-        return held
-
-    def explain(self, job_id: str) -> dict[str, Any]:
-        """Its parts about times, once they are complete."""
-        job = self.storage.get(job_id)
+    def parts(self, job: Job | Claim) -> dict[str, Any]:
+        """The parts about times, once they are complete."""
+        job_id = job.job.id if isinstance(job, Claim) else job.id
+        current = self.storage.get(job_id)
         while True:
-            with self.storage.open_log(job_id) if job.log_size else EmptyLog() as log:
-                found = self.explainer.explain(job, log, NAMES)
+            with self.storage.open_log(job_id) if current.log_size else EmptyLog() as log:
+                found = self.explainer.explain(current, log, NAMES)
             if not found["partial"]:
-                return {name: found[name] for name in NAMES}
+                return found
+
+    def pauses(self, job: Job | Claim) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.parts(job)["pauses"]["pauses"]
+        return found
 
 
 @pytest.fixture
-def jobs(job_maker: JobMaker) -> Explained:
-    return Explained(job_maker)
+def explained(job_maker: JobMaker) -> Explained:
+    return Explained(job_maker.storage)
 
 
-def slower(lines: Lines, factor: float) -> Lines:
-    return [(at * factor, line) for at, line in lines]
+Past = Callable[..., Job]
+Running = Callable[..., Claim]
+
+
+@pytest.fixture
+def past(job_maker: JobMaker) -> Past:
+    """Makes an earlier success that took so many seconds."""
+
+    def past(seconds: float, *pieces: Piece) -> Job:
+        return end_with_output(job_maker.running(name="deploy"), seconds, *pieces)
+
+    return past
+
+
+@pytest.fixture
+def running(job_maker: JobMaker) -> Running:
+    """Makes a job that has been running for so many seconds."""
+
+    def running(seconds: float, *pieces: Piece) -> Claim:
+        held = job_maker.running(name="deploy")
+        write_since(held, seconds, *pieces)
+        rewrite_claim(held.folder, started_at=utc(time.time() - seconds))
+        return held
+
+    return running
+
+
+def write_since(held: Claim, seconds: float, *pieces: Piece) -> None:
+    """Writes the log of a job that began so many seconds ago, in tests."""
+    write_output(held, *((at - seconds, piece) for at, piece in pieces))
+
+
+def slower(pieces: tuple[Piece, ...], factor: float) -> list[Piece]:
+    return [(at * factor, piece) for at, piece in pieces]
 
 
 def texts(pause: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -80,12 +114,20 @@ def texts(pause: dict[str, Any]) -> tuple[str | None, str | None]:
     return before and before["text"], after and after["text"]
 
 
-def test_the_longest_pauses_with_their_lines_and_what_is_usual(jobs: Explained) -> None:
+def log_path(held: Claim) -> Path:
+    return Path(held.folder, "output.log")
+
+
+# --- Where the time went --------------------------------------------------------------------------
+
+
+def test_the_longest_pauses_with_their_lines_and_what_is_usual(
+    explained: Explained, past: Past
+) -> None:
     for factor in (0.9, 1.0, 1.2):
-        jobs.past(125 * factor, *slower(DEPLOY, factor))
-    late = [(at + 40 * (at > 35), line) for at, line in DEPLOY]
-    done = jobs.past(170, *late)
-    pauses = jobs.explain(done)["pauses"]["pauses"]
+        past(125 * factor, *slower(DEPLOY, factor))
+    late = [(at + 40 * (at > 35), piece) for at, piece in DEPLOY]
+    pauses = explained.pauses(past(170, *late))
     found = [(round(each["seconds"]), round(each["usually"]), *texts(each)) for each in pauses]
     assert found == [
         (105, 65, "migrating orders", "migrated"),
@@ -96,33 +138,319 @@ def test_the_longest_pauses_with_their_lines_and_what_is_usual(jobs: Explained) 
         (3, 3, None, "starting"),
         (2, 2, "starting", "fetching 12 files"),
     ]
-    assert pauses[0]["before"]["line"] == 5 and pauses[0]["after"]["line"] == 6
-    assert pauses[0]["after"]["offset"] == pauses[0]["before"]["offset"] + len("migrating orders\n")
+    before, after = pauses[0]["before"], pauses[0]["after"]
+    assert (before["line"], after["line"]) == (5, 6)
+    assert after["offset"] == before["offset"] + len("migrating orders\n")
 
 
-def test_a_running_job_is_compared_with_the_last_success(jobs: Explained) -> None:
-    run = jobs.past(125, *DEPLOY)
-    held = jobs.running(130, *DEPLOY[:3], (125, "migrated"))
-    found = jobs.explain(held.job.id)["forecast"]
-    assert found["run"] == run and found["matched"] == 5
+def test_only_the_ten_longest_pauses_and_of_a_running_job_those_that_have_ended(
+    explained: Explained, running: Running
+) -> None:
+    pieces = [(at * (at + 1) / 2.0, f"line {at}\n") for at in range(1, 14)]
+    held = running(200, *pieces)
+    assert [round(each["seconds"]) for each in explained.pauses(held)] == [*range(13, 3, -1)]
+    write_since(held, 200, *pieces, (191, "unfin"))
+    first, *others = explained.pauses(held)
+    assert round(first["seconds"]) == 100 and texts(first) == ("line 13", "unfin")
+    assert first["usually"] is None and len(others) == 9
+    write_since(held, 200, *pieces, (191, "unfin"), (192, "ished\n"))
+    first, *_ = explained.pauses(held)
+    assert texts(first) == ("line 13", "unfinished") and first["after"]["line"] == 14
+
+
+def test_what_is_usual_if_each_run_continues_in_another_way(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    for seconds, colour in ((20, "green"), (30, "red"), (40, "blue")):
+        past(60, (1, "waiting for a colour\n"), (1 + seconds, f"it is {colour}\n"))
+    now = (1, "waiting for a colour\n"), (51, "it is black\n")
+    assert [each["usually"] for each in explained.pauses(running(60, *now))] == [30.0]
+    # If the line before it occurs several times, nobody knows which of these pauses is meant.
+    for _ in range(10):
+        past(
+            60, (1, "waiting for a colour\n"), (21, "it is red\nwaiting for a colour\n"), (9, "\n")
+        )
+    assert [each["usually"] for each in explained.pauses(running(60, *now))] == [None]
+
+
+def test_a_pause_inside_of_a_line_is_compared_with_pauses_inside_of_it(
+    explained: Explained, past: Past
+) -> None:
+    for seconds in (20, 30, 40):
+        past(60, (0, "started\ncompiling... "), (seconds, "done\nlinking\n"), (50, "linked\n"))
+    done = past(60, (0, "started\ncompiling... "), (35, "done\nlinking\n"), (50, "linked\n"))
+    first, second, _ = explained.pauses(done)
+    assert texts(first) == ("compiling... done", "compiling... done")
+    assert first["before"] == first["after"] and first["before"]["line"] == 2
+    assert first["usually"] == 30.0
+    assert texts(second) == ("linking", "linked") and second["usually"] == 20.0
+
+
+def test_the_first_pause_of_a_job_that_ran_twice_begins_with_its_first_attempt(
+    explained: Explained, job_maker: JobMaker
+) -> None:
+    with job_maker.running(name="deploy", retries=1) as held:
+        rewrite_claim(held.folder, started_at=utc(time.time() - 100))
+        job = held.requeue(Outcome(Status.FAILED, 1))
+    held = job_maker.start(job)
+    write_output(held, (-96, "first\n"), (0, "--- attempt 2 ---\n"), (5, "second\n"))
+    found = [(round(each["seconds"]), *texts(each)) for each in explained.pauses(held)]
+    assert found == [
+        (96, "first", "--- attempt 2 ---"),
+        (5, "--- attempt 2 ---", "second"),
+        (4, None, "first"),
+    ]
+
+
+def test_lines_that_nobody_timed_make_no_pause(explained: Explained, past: Past) -> None:
+    """While no worker runs, a job goes on writing, but nobody samples the size of its log."""
+    done = past(300, (0, "a\n"), (10, "b\n"), (200, "written before the worker was back\n"))
+    (folder,) = Path(explained.storage.root).glob(f"*/*/{done.id}")
+    samples = (folder / "times").read_bytes()
+    (folder / "times").write_bytes(samples[: 2 * SAMPLE.size])
+    assert [texts(each) for each in explained.pauses(done)] == [("a", "b")]
+
+
+def test_a_log_without_its_beginning_has_no_line_numbers(
+    explained: Explained, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = running(100, (5, "a\n"), (15, "b\n"), (35, "c\n"), (75, "d\n"))
+    monkeypatch.setattr(FileLog, "start", 4)  # as if the lines before `c` had been freed
+    (pause,) = explained.pauses(held)
+    assert texts(pause) == ("c", "d") and pause["before"]["line"] is None
+
+
+def test_a_log_that_its_job_has_truncated(explained: Explained, running: Running) -> None:
+    held = running(100, (5, "a\n"), (15, "b\n"), (35, "c\n"))
+    assert len(explained.pauses(held)) == 3
+    log_path(held).write_text("a\n")
+    assert [texts(each) for each in explained.pauses(held)] == [(None, "a")]
+    write_since(held, 100, (5, "a\n"), (15, "x\n"))
+    assert [texts(each) for each in explained.pauses(held)] == [("a", "x"), (None, "a")]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        b"\xff" * 160,
+        b"half",
+        *(
+            b"".join(SAMPLE.pack(*each) for each in samples)
+            for samples in (
+                [(nan, 1), (-inf, 2), (inf, 3), (-5.0, 4)],
+                [(1e9, 1 << 60), (2e9, 1 << 61), (3e9, (1 << 64) - 1)],
+                [(1.9e9, 9), (1.8e9, 20), (1.7e9, 4), (1.95e9, 0)],
+                [(1e9 + 10 * n, 1) for n in range(50)],
+            )
+        ),
+    ],
+)
+def test_impossible_samples_fail_nothing(
+    explained: Explained, past: Past, running: Running, samples: bytes
+) -> None:
+    """A job can write anything into its folder."""
+    for _ in range(3):
+        done = past(125, *DEPLOY)
+        (folder,) = Path(explained.storage.root).glob(f"*/*/{done.id}")
+        (folder / "times").write_bytes(samples)
+    held = running(500, *DEPLOY)
+    (Path(held.folder) / "times").write_bytes(samples)
+    for job in (held, done):
+        found = explained.parts(job)
+        assert all(each["seconds"] >= 2 for each in found["pauses"]["pauses"])
+
+
+def test_the_growth_of_a_log_is_read_in_steps(tmp_path: Path) -> None:
+    log, times = tmp_path / "output.log", tmp_path / "times"
+    log.write_bytes(bytes(100))
+
+    def sample(*samples: tuple[float, int]) -> None:
+        times.write_bytes(times.read_bytes() + b"".join(SAMPLE.pack(*each) for each in samples))
+
+    times.write_bytes(b"")
+    growth = Growth(most=3)
+    with FileLog(str(log)) as opened:
+        assert not growth.read(opened)
+        sample((10.0, 5), (11.0, 7))
+        assert growth.read(opened) and not growth.read(opened)
+        sample((11.0, 6), (14.0, 9))
+        assert growth.read(opened) and growth.is_whole
+        assert [*growth.gaps(2.0)] == [Gap(3.0, 11.0, 7)]
+        assert [growth.time_of(at, 99.0) for at in (0, 4, 5, 8, 9)] == [10, 10, 11, 14, 99]
+        sample(*((20.0 + each, 20 + each) for each in range(9)))
+        assert growth.read(opened) and not growth.is_whole
+        assert [*growth.times][-3:] == [26.0, 27.0, 28.0]
+        times.write_bytes(SAMPLE.pack(8.0, 3))  # the clock was set back
+        assert growth.read(opened) and [*growth.times] == [8.0] and growth.is_whole
+        times.unlink()
+        assert not growth.read(opened)
+
+
+def test_line_numbers_are_counted_in_steps(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    log.write_bytes(b"line\n" * 1_000_000)
+    numbers = LineNumbers()
+    with FileLog(str(log)) as opened:
+        assert numbers.work(opened, [5], inf)
+        assert not numbers.work(opened, [4_999_995, 5, 50], 0.0) and numbers.known == {5: 2}
+        assert numbers.work(opened, [4_999_995, 5, 50], inf)
+        assert numbers.known == {5: 2, 50: 11, 4_999_995: 1_000_000}
+
+
+# --- Compared with the last success ---------------------------------------------------------------
+
+
+def forecast(explained: Explained, held: Claim) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = explained.parts(held)["forecast"]
+    return found
+
+
+def test_how_far_a_job_is_and_since_when_it_is_behind(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    run = past(125, *DEPLOY)
+    found = forecast(explained, running(130, *DEPLOY[:3], (125, "migrated\n")))
+    assert found is not None and found["run"] == run.id and found["matched"] == 5
     assert found["percent"] == pytest.approx(84, abs=1.5)  # 105 s of 125 s
     assert found["seconds_left"] == pytest.approx(20, abs=2)
     assert found["seconds_behind"] == pytest.approx(25, abs=1)
-    assert found["since"]["text"] == "migrating orders" and found["since"]["line"] == 5
+    assert found["since"] == {"offset": 36, "line": 5, "text": "migrating orders"}
 
 
-def test_a_job_that_is_silent_for_longer_than_ever(jobs: Explained) -> None:
-    longest = jobs.past(125, *DEPLOY)
-    for _ in range(2):
-        jobs.past(100, *slower(DEPLOY, 0.8))
-    held = jobs.running(400, (3, "starting"), (100, "fetching 9 files"))
-    found = jobs.explain(held.job.id)["silence"]
-    assert found["run"] == longest
-    assert found["longest_pause"] == pytest.approx(65, abs=0.1)
-    assert found["seconds"] == pytest.approx(300, abs=5)
-    assert found["after"] == {"offset": 36, "line": 5, "text": "migrating orders"}
+@pytest.mark.parametrize(
+    ("seconds", "pieces", "percent", "behind"),
+    [
+        (41, (*DEPLOY[:3], (40, "migrated\n")), 101 / 1.25, -60),
+        (45, (*DEPLOY[:3], (40, "migrated\n")), 105 / 1.25, -60),
+        (55, (*DEPLOY[:3], (40, "migrated\n")), 110 / 1.25, -55),  # the next line is overdue
+        (200, DEPLOY[:3], 80, 100),
+        (120, DEPLOY, 96, 0),
+        (225, DEPLOY, 99, 100),  # its end is overdue
+        # Of a line that is written again, the first one counts.
+        (60, (*DEPLOY[:3], (45, "fetching 3 files\n")), 60 / 1.25, 0),
+    ],
+)
+def test_the_progress_between_two_lines_but_not_beyond_the_next(
+    explained: Explained,
+    past: Past,
+    running: Running,
+    seconds: float,
+    pieces: tuple[Piece, ...],
+    percent: float,
+    behind: float,
+) -> None:
+    past(125, (1, "connecting\n"), *DEPLOY)
+    found = forecast(explained, running(seconds, (1, "connecting\n"), *pieces))
+    assert found is not None
+    assert found["percent"] == pytest.approx(percent, abs=1.5)
+    assert found["seconds_left"] == pytest.approx(125 * (1 - percent / 100), abs=2)
+    assert found["seconds_behind"] == pytest.approx(behind, abs=2)
+    since = found["since"] and found["since"]["text"]
+    assert since == (None if behind < 5 else pieces[-1][1].split("\n")[-2])
+
+
+OTHER = "".join(f"{word} that no other run has written\n" for word in "abcdefghijklmnopqrstuvwxy")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        DEPLOY[:2],  # too few lines
+        (*((at, piece * 2) for at, piece in DEPLOY[:2]), (6, "fetching 13 files\n")),
+        tuple((at, DEPLOY[-place][1]) for place, (at, _) in enumerate(DEPLOY, 1)),
+        (*DEPLOY[:4], *((at + 105, piece) for at, piece in DEPLOY[:3])),  # it begins again
+        (*DEPLOY[:4], (100, OTHER)),  # it does something else
+        (*DEPLOY, (121, "--- attempt 1 ---\n"), (122, "starting\n")),
+    ],
+)
+def test_nothing_rather_than_a_guess(
+    explained: Explained, past: Past, running: Running, pieces: tuple[Piece, ...]
+) -> None:
+    past(125, *DEPLOY)
+    assert forecast(explained, running(190, *pieces)) is None
+
+
+def test_what_no_job_is_compared_with(
+    explained: Explained, past: Past, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short run; one whose log is not whole or was deleted; a job that has ended."""
+    past(9, *slower(DEPLOY, 0.07))
+    assert forecast(explained, running(50, *DEPLOY[:4])) is None
+    done = past(125, *DEPLOY)
+    assert forecast(explained, running(50, *DEPLOY[:4])) is not None
+    assert explained.parts(done)["forecast"] is None
+    done = past(125, *DEPLOY)
+    (folder,) = Path(explained.storage.root).glob(f"*/*/{done.id}")
+    (folder / "output.log").unlink()
+    assert forecast(explained, running(50, *DEPLOY[:4])) is None
+    past(125, *DEPLOY)
+    held = running(50, *DEPLOY[:4])
+    monkeypatch.setattr(FileLog, "start", 1)
+    assert forecast(explained, held) is None
+
+
+def test_only_the_last_attempts_are_compared(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    """Both wrote the first lines already in their first attempts."""
+    again = [(-100, "".join(piece for _, piece in DEPLOY[:4])), (0, "--- attempt 2 ---\n")]
+    past(125, *again, *DEPLOY)
+    held = running(50, *again, *DEPLOY[:3])
+    rewrite_claim(held.folder, attempt=2)
+    found = forecast(explained, held)
+    assert found is not None and found["matched"] == 5
+    assert found["percent"] == pytest.approx(50 / 1.25, abs=1.5)
+
+
+def test_the_log_of_a_running_job_is_read_on(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    past(125, *DEPLOY)
+    held = running(120, *DEPLOY[:4])
+    before = forecast(explained, held)
+    write_since(held, 120, *DEPLOY)
+    found = forecast(explained, held)
+    assert before is not None and found is not None
+    assert (before["matched"], found["matched"]) == (5, 7)
+    log_path(held).write_text("")  # the job begins its log again
+    assert forecast(explained, held) is None
+    write_since(held, 120, *DEPLOY)
+    assert forecast(explained, held) == found | {
+        name: pytest.approx(found[name], abs=2) for name in ("percent", "seconds_left")
+    }
 
 
 def test_longest_increasing() -> None:
     assert longest_increasing([]) == []
     assert longest_increasing([3, 1, 2, 9, 2, 3, 4, 0]) == [1, 2, 5, 6]
+
+
+# --- Silent for longer than ever ------------------------------------------------------------------
+
+
+def test_a_job_that_is_silent_for_longer_than_ever(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    longest = past(125, *DEPLOY)
+    for _ in range(2):
+        past(100, *slower(DEPLOY, 0.8))
+    assert explained.parts(running(293, (100, "x\n")))["silence"] is None  # less than 3 * 65 s
+    held = running(400, (3, "starting\n"), (100, "fetching 9 files\n"))
+    found = explained.parts(held)["silence"]
+    assert (found["run"], found["partial"]) == (longest.id, False)
+    assert found["longest_pause"] == pytest.approx(65, abs=0.1)
+    assert found["seconds"] == pytest.approx(300, abs=5)
+    assert found["after"] == {"offset": 36, "line": 5, "text": "migrating orders"}
+    assert explained.parts(longest)["silence"] is None
+    # Whatever it writes ends its silence.
+    os.utime(log_path(held))
+    assert explained.parts(held)["silence"] is None
+
+
+def test_the_longest_pause_of_a_run_can_be_before_its_first_line(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    for seconds in (100, 110, 90):
+        past(seconds, (seconds - 5, "done\n"))
+    found = explained.parts(running(600, (0, "started\n")))["silence"]
+    assert found["after"] is None and found["longest_pause"] == pytest.approx(105, abs=0.1)

@@ -6,18 +6,18 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from tailboard.explain.profile import BLANK, Profile
+from tailboard.explain.normal import line_key
 
+BLANK = {line_key(b""), line_key(b"\r")}  # the keys of lines without text
 MOST_ANCHORS = 20_000  # of a run; more would not make an estimate better
 
 
 class Anchors:
-    """The lines of the last attempt of a run that occur only once in it, without blank ones; of
-    a very long log, some of them."""
+    """The lines of a run that occur only once in it, without blank ones; of a very long log, some
+    of them."""
 
-    def __init__(self, profile: Profile) -> None:
-        """`profile` is complete."""
-        keys, begin = profile.keys, profile.attempt_from
+    def __init__(self, keys: array[int], begin: int) -> None:
+        """`keys`: of all lines of the run. Those before the number `begin` do not count."""
         step = 1 + (len(keys) - begin) // MOST_ANCHORS
         chosen = (place for place in range(begin, len(keys)) if keys[place] % step == 0)
         by_key = sorted((keys[place], place) for place in chosen)
@@ -40,8 +40,8 @@ class Anchors:
 
 
 def longest_increasing(values: Sequence[int]) -> list[int]:
-    """The places of the longest subsequence that strictly increases. If a value occurs several
-    times in a row of candidates, the first one counts."""
+    """The places of the longest subsequence that strictly increases. Of equal values that would do,
+    the first one is chosen."""
     ends: list[int] = []  # of the best subsequence of each length: its last value
     tails: list[int] = []  # the place of that value
     before: list[int] = []  # for each place, the one before it in its subsequence; -1: none

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from tailboard.error_lines import attempt_notice
-from tailboard.explain.anchors import Anchors, longest_increasing
+from tailboard.explain.anchors import longest_increasing
 from tailboard.explain.growth import Growth, moment_of
 from tailboard.explain.log_lines import LineReader
 from tailboard.explain.normal import line_key
 from tailboard.explain.profile import Profile
 from tailboard.job import Job
 from tailboard.logs import Log
+from tailboard.notify.history import Run
+from tailboard.status import Status
 
 LEAST_MATCHES = 5  # lines that occur in both runs in the same order
 NEWEST_MATCHES = 200  # lines of which these must be a part
-NEWEST_IN_ORDER = 20  # of the newest lines, at least half must be in order
-MOST_MATCHES = 2_000  # that are remembered, to see since when a run is behind
+NEWEST_IN_ORDER = 20  # of the newest matches, at least half must be in order
+MOST_AFTER = 2  # matches after the last one that is in order: the job may have jumped back
 SHORTEST_RUN = 10.0  # seconds; a sample is only good to a second
 SAME_MOMENT = 2.0  # seconds between lines that may as well have been written together
 MOST_UNKNOWN = 20  # lines without a match at the end, beyond three times as many as in that run
@@ -41,20 +43,27 @@ class Estimate(NamedTuple):
     matched: int  # lines that occur in both runs, in order; of the newest ones
     percent: float
     seconds_left: float
-    seconds_behind: float
-    since: Match | None  # the line after which it fell behind
+    seconds_behind: float  # negative: it is faster
+    last: Match  # the newest line that both have
+
+
+class Limits(NamedTuple):
+    """What a comparison reads and remembers of a job."""
+
+    window: int  # bytes at the end of its log that are read, if they were not read before
+    matches: int  # the newest are all remembered, of others some: see `Comparison.since`
+    samples: int
 
 
 class Comparison:
     """A running job's log, compared with the profile of an earlier run. It is read in steps, and
     goes on as the log grows."""
 
-    def __init__(self, profile: Profile, window: int) -> None:
-        """`profile` is complete. Of what the job has written, at most the newest `window` bytes are
-        still to be read."""
-        self.profile, self.window = profile, window
-        self.anchors = Anchors(profile)
-        self.growth = Growth()
+    def __init__(self, profile: Profile, limits: Limits) -> None:
+        """`profile` is complete."""
+        self.profile, self.limits = profile, limits
+        self.anchors = profile.anchors
+        self.growth = Growth(limits.samples)
         self.matches: list[Match] = []
         self.unknown = 0  # lines since the last match
         self._reader = LineReader()
@@ -64,8 +73,8 @@ class Comparison:
         size = log.size
         if size < self._reader.at:  # the job has truncated its log
             self._restart(0)
-        if size - self._reader.at > self.window:
-            self._restart(log.next_line(size - self.window, deadline))
+        if size - self._reader.at > self.limits.window:
+            self._restart(log.next_line(size - self.limits.window, deadline))
         self.growth.read(log)
         notice = attempt_notice(job.attempt).encode()
         for line in self._reader.read(log, False, deadline):
@@ -89,8 +98,8 @@ class Comparison:
     def _add(self, match: Match) -> None:
         self.unknown = 0
         self.matches.append(match)
-        if len(self.matches) > MOST_MATCHES:
-            half = MOST_MATCHES // 2
+        if len(self.matches) > self.limits.matches:
+            half = self.limits.matches // 2
             self.matches = self.matches[:-half:2] + self.matches[-half:]
 
     def estimate(self, job: Job, changed_at: float, now: float) -> Estimate | None:
@@ -117,7 +126,7 @@ class Comparison:
             min(100 * position / seconds, MOST_PERCENT),
             seconds - position,
             behind,
-            self._since(last, behind, started, changed_at),
+            last,
         )
 
     def _next_place(self, place: int) -> int:
@@ -139,22 +148,31 @@ class Comparison:
     def _time_here(self, match: Match, changed_at: float) -> float:
         return self.growth.time_of(match.offset, changed_at)
 
-    def _since(self, last: Match, behind: float, started: float, changed_at: float) -> Match | None:
+    def since(self, job: Job, changed_at: float, estimate: Estimate) -> Match | None:
         """The last line after which most of the delay arose; None if there is no delay, or if it
         arose before the first line that matches."""
+        started, behind = moment_of(job.started_at) or 0.0, estimate.seconds_behind
         if behind < max(LEAST_DELAY, LEAST_SHARE * (self.profile.run.seconds or 0.0)):
             return None
         for place in reversed(longest_increasing([match.place for match in self.matches])):
             match = self.matches[place]
             delay = self._time_here(match, changed_at) - started - self._time_there(match.place)
-            if match.offset <= last.offset and delay <= EARLY_DELAY * behind:
+            if match.offset <= estimate.last.offset and delay <= EARLY_DELAY * behind:
                 return match
         return None
 
 
+def is_comparable(run: Run | None, job: Job) -> TypeGuard[Run]:
+    """Can a running job be compared with this earlier one, if the log of that is whole?"""
+    is_running = job.status is Status.RUNNING and not job.reason
+    return is_running and run is not None and (run.seconds or 0.0) >= SHORTEST_RUN
+
+
 def is_in_order(chosen: Sequence[int], count: int) -> bool:
     """Are the matches at the places `chosen` enough, and most of the newest ones? `count`: how many
-    matches there are. After a jump back, for example, the newest ones are not in order."""
+    matches there are. If the job does its work again, for example, the newest ones are not."""
+    if len(chosen) < LEAST_MATCHES or count - 1 - chosen[-1] > MOST_AFTER:
+        return False
     newest = min(count, NEWEST_IN_ORDER)
     in_order = sum(place >= count - newest for place in chosen)
-    return len(chosen) >= LEAST_MATCHES and 2 * in_order >= newest
+    return 2 * in_order >= newest

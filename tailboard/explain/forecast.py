@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tailboard.explain.comparison import SHORTEST_RUN, Comparison, Estimate, Match
+from tailboard.explain.comparison import Comparison, Estimate, Limits, Match, is_comparable
+from tailboard.explain.growth import MOST_SAMPLES
 from tailboard.explain.part import Part, Place, Subject
 from tailboard.explain.places import LineNumbers, read_line
 from tailboard.logs import Log
-from tailboard.status import Status
 
-WINDOW = 8 << 20  # bytes of a log that are compared; the newest ones
+LIMITS = Limits(window=8 << 20, matches=2_000, samples=MOST_SAMPLES)
 
 
 class ForecastPart(Part):
@@ -20,26 +20,27 @@ class ForecastPart(Part):
     def __init__(self) -> None:
         self.comparison: Comparison | None = None
         self.estimate: Estimate | None = None
+        self.since: Match | None = None  # the line after which the job fell behind
         self.numbers = LineNumbers()
 
     def work(self, subject: Subject, deadline: float) -> bool:
-        self.estimate = None
+        self.estimate = self.since = None
         job, run = subject.job, next(iter(subject.earlier), None)
-        if job.status is not Status.RUNNING or job.reason or run is None:
-            return True
-        if run.seconds is None or run.seconds < SHORTEST_RUN:
+        if not is_comparable(run, job):
             return True
         if self.comparison is None or self.comparison.profile.run != run:
             profile = subject.profiles.of(run)
             profile.work(subject.store, deadline)
             if not profile.is_done or not profile.is_whole:
                 return profile.is_done
-            self.comparison = Comparison(profile, WINDOW)
-        is_complete = self.comparison.work(job, subject.log, deadline)
-        self.estimate = self.comparison.estimate(job, subject.log.changed_at, time.time())
-        since = self.estimate and self.estimate.since
-        if since and since.number is None:
-            return self.numbers.work(subject.log, [since.offset], deadline) and is_complete
+            self.comparison = Comparison(profile, LIMITS)
+        log = subject.log
+        is_complete = self.comparison.work(job, log, deadline)
+        self.estimate = self.comparison.estimate(job, log.changed_at, time.time())
+        if self.estimate is not None:
+            self.since = self.comparison.since(job, log.changed_at, self.estimate)
+        if self.since is not None and self.since.number is None:
+            return self.numbers.work(log, [self.since.offset], deadline) and is_complete
         return is_complete
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
@@ -51,12 +52,12 @@ class ForecastPart(Part):
             "percent": round(self.estimate.percent, 1),
             "seconds_left": round(self.estimate.seconds_left, 1),
             "seconds_behind": round(self.estimate.seconds_behind, 1),
-            "since": self._place(subject.log, self.estimate.since),
+            "since": self._place(subject.log),
         }
 
-    def _place(self, log: Log, match: Match | None) -> dict[str, Any] | None:
-        line = None if match is None else read_line(log, match.offset)
-        if match is None or line is None:
+    def _place(self, log: Log) -> dict[str, Any] | None:
+        line = None if self.since is None else read_line(log, self.since.offset)
+        if self.since is None or line is None:
             return None
-        number = match.number or self.numbers.known.get(match.offset)
+        number = self.since.number or self.numbers.known.get(line.offset)
         return Place.of(line._replace(number=number))._asdict()

@@ -27,7 +27,9 @@ class Growth:
     """The samples of a log's size, as far as they are possible: a job can write anything to the
     file `times`. The times and the sizes only grow."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_SAMPLES) -> None:
+        """`most`: how many samples are kept, at least; the newest ones."""
+        self.most = most
         self._forget()
 
     def _forget(self) -> None:
@@ -44,7 +46,7 @@ class Growth:
                 self._forget()
             if len(samples) == self._read:
                 return False
-            begin = max(self._read, len(samples) - MOST_SAMPLES)
+            begin = max(self._read, len(samples) - self.most)
             if begin > self._read:
                 self.is_whole = False
             data = samples.read_data(begin)
@@ -69,9 +71,9 @@ class Growth:
                 self.times.append(moment)
                 self.sizes.append(grown)
                 time, size = moment, grown
-        if len(self.times) > 2 * MOST_SAMPLES:
+        if len(self.times) > 2 * self.most:
             self.is_whole = False
-            del self.times[:-MOST_SAMPLES], self.sizes[:-MOST_SAMPLES]
+            del self.times[: -self.most], self.sizes[: -self.most]
 
     def close(self, size: int, changed_at: float) -> None:
         """Add the last growth of a log that grows no more: the worker takes no sample of it if it

@@ -17,6 +17,7 @@ from tailboard.values import utc
 
 MOST_PAUSES = 10  # in the answer
 LEAST_PAUSE = 2.0  # seconds; there is at most one sample a second
+UNSAMPLED = 2.0  # seconds for which a growth of the log can be without a sample
 
 
 class PausesPart(Part):
@@ -24,6 +25,7 @@ class PausesPart(Part):
 
     def __init__(self) -> None:
         self.growth = Growth()
+        self.size = 0  # of the log
         self.is_closed = False  # has the job ended?
         self.longest: list[Gap] = []
         # The lines before and after each of them:
@@ -41,15 +43,18 @@ class PausesPart(Part):
 
     def _find(self, subject: Subject) -> None:
         log, growth = subject.log, self.growth
-        has_changed = growth.read(log)
-        if subject.has_ended and not self.is_closed:
-            growth.close(log.size, log.changed_at)
-            self.is_closed = has_changed = True
-        if has_changed:
-            gaps = [*first_gap(subject.job, growth), *growth.gaps(LEAST_PAUSE)]
+        size, begin = log.size, log.start
+        has_changed = growth.read(log) or size < self.size  # truncated by the job
+        self.size = size
+        is_end = subject.has_ended and not self.is_closed
+        if has_changed or is_end:
+            last = []
             if subject.has_ended:
-                gaps += last_gap(subject.job, growth)
-            known = (gap for gap in gaps if gap.size == 0 or log.start < gap.size <= log.size)
+                self.is_closed = True
+                last = close(growth, subject.job, log)
+            gaps = [*first_gap(subject.job, growth), *growth.gaps(LEAST_PAUSE), *last]
+            end = size if subject.has_ended else size - 1
+            known = (gap for gap in gaps if begin < gap.size <= end or gap.size == begin == 0)
             self.longest = nlargest(MOST_PAUSES, known)
             self.lines = {gap: lines_around(log, gap) for gap in self.longest}
 
@@ -84,13 +89,23 @@ def first_gap(job: Job, growth: Growth) -> list[Gap]:
     return [Gap(seconds, begun, 0)] if seconds >= LEAST_PAUSE else []
 
 
-def last_gap(job: Job, growth: Growth) -> list[Gap]:
-    """The time after the last line of an ended job, if it is long enough; at most one."""
-    finished = moment_of(job.finished_at)
-    if finished is None or not growth.times:
+def close(growth: Growth, job: Job, log: Log) -> list[Gap]:
+    """Add the last growth of the log of an ended job. Returns the time after the last line, if it
+    is long enough; at most one gap.
+
+    A worker samples each growth within UNSAMPLED seconds, except for the last one. If it missed an
+    earlier one, it was not running, and nobody knows when the last lines were written."""
+    finished, changed_at = moment_of(job.finished_at), log.changed_at
+    if finished is None:
         return []
-    seconds = finished - growth.times[-1]
-    return [Gap(seconds, growth.times[-1], growth.sizes[-1])] if seconds >= LEAST_PAUSE else []
+    previous = growth.times[-1] if growth.times else 0.0
+    if log.size > (growth.sizes[-1] if growth.sizes else 0):
+        if min(changed_at - previous, finished - changed_at) > UNSAMPLED:
+            return []
+        growth.close(log.size, min(changed_at, finished))
+    if not growth.times or finished - growth.times[-1] < LEAST_PAUSE:
+        return []
+    return [Gap(finished - growth.times[-1], growth.times[-1], growth.sizes[-1])]
 
 
 def lines_around(log: Log, gap: Gap) -> tuple[Line | None, Line | None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tailboard.explain.anchors import BLANK
 from tailboard.explain.log_lines import BLOCK, Line, shorten_line
 from tailboard.explain.normal import line_key
-from tailboard.explain.profile import BLANK
 from tailboard.logs import Log
 
 MOST_BLANK = 5  # lines that are passed over to get to one with text

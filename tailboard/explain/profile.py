@@ -6,9 +6,11 @@ import re
 import threading
 import time
 from array import array
+from functools import cached_property
 
 import storage
 from tailboard.errors import JobNotFound
+from tailboard.explain.anchors import Anchors
 from tailboard.explain.growth import Growth
 from tailboard.explain.log_lines import LineReader
 from tailboard.explain.normal import line_key
@@ -16,7 +18,6 @@ from tailboard.logs import Log
 from tailboard.notify.history import Run, finish_time
 
 MOST_LINES = 200_000  # of a profile; 16 bytes each
-BLANK = {line_key(b""), line_key(b"\r")}  # the keys of lines without text
 ATTEMPT_RE = re.compile(rb"--- attempt [0-9]+ ---")  # as error_lines.attempt_notice
 
 
@@ -36,6 +37,11 @@ class Profile:
         self.is_whole = False  # False: its log is too long, was trimmed, or cannot be read
         self._reader = LineReader()
         self._lock = threading.Lock()  # held while it is read
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The lines that occur only once in its last attempt. Only if it is done."""
+        return Anchors(self.keys, self.attempt_from)
 
     @property
     def length(self) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Set
 from statistics import median
 from typing import NamedTuple
 
+from tailboard.explain.anchors import BLANK
 from tailboard.explain.part import Subject
 from tailboard.explain.places import MOST_BLANK
-from tailboard.explain.profile import BLANK, Profile
+from tailboard.explain.profile import Profile
 
 LEAST_RUNS = 3  # earlier runs with the same pause, without which nothing is usual
 MOST_PLACES = 1_000  # where the same line is looked for in one run

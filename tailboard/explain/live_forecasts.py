@@ -1,0 +1,102 @@
+"""The progress of running jobs in a list, estimated from their last successes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import storage
+from tailboard.errors import JobNotFound
+from tailboard.explain.comparison import Comparison, Estimate, Limits, is_comparable
+from tailboard.explain.earlier_runs import earlier_successes
+from tailboard.explain.profiles import Profiles
+from tailboard.job import Job
+from tailboard.notify.history import History, Run, group_of
+
+LIMITS = Limits(window=256 << 10, matches=200, samples=500)
+PAUSE = 2.0  # seconds until an estimate is made again
+MOST_JOBS = 1_000  # whose estimates are kept
+
+
+class Forecast(NamedTuple):
+    """The progress of a job, rounded, so that it does not differ each time."""
+
+    percent: int
+    seconds_left: int
+
+
+class LiveForecasts:
+    """Estimates the progress of many running jobs in little time: it reads only the newest lines of
+    each log. Several threads may use it."""
+
+    def __init__(self, store: storage.Store, history: History, profiles: Profiles) -> None:
+        self.store, self.history, self.profiles = store, history, profiles
+        self._kept: dict[str, _Kept] = {}  # by ID and attempt; the one used last comes last
+        self._lock = threading.Lock()
+
+    def of(self, job: Job, deadline: float) -> Forecast | None:
+        """The progress of a running job; None if nothing can be said. After the `deadline` on the
+        monotonic clock, nothing is read, and the last estimate counts."""
+        kept = self._kept_of(job)
+        now = time.monotonic()
+        if kept.next_at <= now < deadline and kept.lock.acquire(blocking=False):
+            try:
+                is_complete = self._estimate(job, kept, deadline)
+                kept.next_at = now + PAUSE if is_complete else now
+            finally:
+                kept.lock.release()
+        return kept.forecast
+
+    def _kept_of(self, job: Job) -> _Kept:
+        key = f"{job.id}.{job.attempt}"
+        with self._lock:
+            kept = self._kept.pop(key, None) or _Kept()
+            self._kept[key] = kept
+            while len(self._kept) > MOST_JOBS:
+                self._kept.pop(next(iter(self._kept)))
+        return kept
+
+    def _estimate(self, job: Job, kept: _Kept, deadline: float) -> bool:
+        """Returns False if there was not enough time."""
+        runs = self.history.groups.get(group_of(job), ())
+        if kept.runs is not runs:  # others have ended meanwhile
+            kept.runs = runs
+            run = next(iter(earlier_successes(self.history.groups, job)), None)
+            kept.run = run if is_comparable(run, job) else None
+        if kept.run is None or job.reason:
+            kept.forecast = None
+            return True
+        if kept.comparison is None or kept.comparison.profile.run != kept.run:
+            profile = self.profiles.of(kept.run)
+            profile.work(self.store, deadline)
+            if not profile.is_whole:
+                return profile.is_done
+            kept.comparison = Comparison(profile, LIMITS)
+        with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
+            is_complete = kept.comparison.work(job, log, deadline)
+            kept.forecast = rounded(kept.comparison.estimate(job, log.changed_at, time.time()))
+            return is_complete
+        return True
+
+
+class _Kept:
+    """What is known of an attempt."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held while the rest changes
+        self.runs: Sequence[Run] | None = None  # of its command, from which `run` was chosen
+        self.run: Run | None = None  # with which it is compared
+        self.comparison: Comparison | None = None
+        self.forecast: Forecast | None = None
+        self.next_at = 0.0  # on the monotonic clock
+
+
+def rounded(estimate: Estimate | None) -> Forecast | None:
+    if estimate is None:
+        return None
+    left = estimate.seconds_left
+    step = next((step for limit, step in ((60, 5), (600, 30)) if left < limit), 60)
+    return Forecast(int(estimate.percent), round(left / step) * step)
