@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import JobMaker
+from conftest import ROOT, JobMaker
 from past_runs import end_with_output, rewrite_claim, write_output
 
 from tailboard.explain.anchors import longest_increasing
@@ -29,6 +29,7 @@ from tailboard.notify.usual import UsualTimes
 from tailboard.status import Status
 from tailboard.values import utc
 
+LOGS = ROOT / "tests" / "logs"  # recorded, see its README
 NAMES = [PartName.PAUSES, PartName.FORECAST, PartName.SILENCE]
 Piece = tuple[float, str]  # when a job writes what
 DEPLOY = (
@@ -81,8 +82,8 @@ Running = Callable[..., Claim]
 def past(job_maker: JobMaker) -> Past:
     """Makes an earlier success that took so many seconds."""
 
-    def past(seconds: float, *pieces: Piece) -> Job:
-        return end_with_output(job_maker.running(name="deploy"), seconds, *pieces)
+    def past(seconds: float, *pieces: Piece, name: str = "deploy") -> Job:
+        return end_with_output(job_maker.running(name=name), seconds, *pieces)
 
     return past
 
@@ -91,8 +92,8 @@ def past(job_maker: JobMaker) -> Past:
 def running(job_maker: JobMaker) -> Running:
     """Makes a job that has been running for so many seconds."""
 
-    def running(seconds: float, *pieces: Piece) -> Claim:
-        held = job_maker.running(name="deploy")
+    def running(seconds: float, *pieces: Piece, name: str = "deploy") -> Claim:
+        held = job_maker.running(name=name)
         write_since(held, seconds, *pieces)
         rewrite_claim(held.folder, started_at=utc(time.time() - seconds))
         return held
@@ -418,6 +419,46 @@ def test_the_log_of_a_running_job_is_read_on(
     assert forecast(explained, held) == found | {
         name: pytest.approx(found[name], abs=2) for name in ("percent", "seconds_left")
     }
+
+
+def test_no_estimate_if_a_command_does_its_work_in_another_order_each_time(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    names = ["starting", "fetching", "migrating", "indexing", "testing", "linting", "uploading"]
+    past(70, *((10 * n + 5, f"{name}\n") for n, name in enumerate(reversed(names))))
+    pieces = [(10 * n + 5, f"{name}\n") for n, name in enumerate(names)]
+    past(70, *pieces)
+    assert forecast(explained, running(60, *pieces[:6])) is None
+    past(70, *pieces)
+    assert forecast(explained, running(60, *pieces[:6])) is not None
+
+
+RECORDED = sorted(path for path in LOGS.iterdir() if (path / "3.log").exists())
+
+
+def at_a_steady_pace(log: Path) -> list[Piece]:
+    """The lines of a log, as if it had been written in 100 s."""
+    lines = log.read_bytes().decode(errors="replace").split("\n")[:-1]
+    return [(100 * (n + 1) // (len(lines) + 1), f"{line}\n") for n, line in enumerate(lines)]
+
+
+def test_estimates_of_recorded_runs_are_right(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    """The estimate of each run, from the two before it, at four moments."""
+    errors = {}
+    for folder in RECORDED:
+        before, last, pieces = (at_a_steady_pace(folder / f"{number}.log") for number in (1, 2, 3))
+        past(100, *before, name=folder.name)
+        past(100, *last, name=folder.name)
+        for second in (30, 50, 70, 90):
+            written = [(at, piece) for at, piece in pieces if at <= second]
+            found = forecast(explained, running(second, *written, name=folder.name))
+            if found is not None:
+                errors[folder.name, second] = abs(found["percent"] - second)
+    assert len(errors) > len(RECORDED), "too few estimates to judge them"
+    assert max(errors.values()) < 10, errors
+    assert "pytest-random-order" not in {name for name, _ in errors}
 
 
 def test_longest_increasing() -> None:

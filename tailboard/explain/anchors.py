@@ -30,6 +30,10 @@ class Anchors:
                 self._places.append(place)
         self.places = array("Q", sorted(self._places))  # the numbers of these lines, from 0
 
+    def keys_in_order(self) -> list[int]:
+        """The keys of these lines, from the first line to the last."""
+        return [key for _, key in sorted(zip(self._places, self._keys, strict=True))]
+
     def place_of(self, key: int) -> int | None:
         """The number, from 0, of the only line of the run that has this key; None if there is no
         such line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from tailboard.error_lines import attempt_notice
 from tailboard.explain.anchors import longest_increasing
@@ -14,14 +14,12 @@ from tailboard.explain.normal import line_key
 from tailboard.explain.profile import Profile
 from tailboard.job import Job
 from tailboard.logs import Log
-from tailboard.notify.history import Run
-from tailboard.status import Status
 
 LEAST_MATCHES = 5  # lines that occur in both runs in the same order
 NEWEST_MATCHES = 200  # lines of which these must be a part
-NEWEST_IN_ORDER = 20  # of the newest matches, at least half must be in order
+NEWEST_IN_ORDER, IN_ORDER = 20, 0.75  # the newest matches, and what part of them is in order
+LEAST_COVERAGE = 0.5  # of the lines of the earlier run that occur only once, from match to match
 MOST_AFTER = 2  # matches after the last one that is in order: the job may have jumped back
-SHORTEST_RUN = 10.0  # seconds; a sample is only good to a second
 SAME_MOMENT = 2.0  # seconds between lines that may as well have been written together
 MOST_UNKNOWN = 20  # lines without a match at the end, beyond three times as many as in that run
 LEAST_DELAY, LEAST_SHARE = 5.0, 0.05  # seconds, and part of the run: less is not a delay
@@ -110,6 +108,9 @@ class Comparison:
         chosen = longest_increasing([match.place for match in newest])
         if seconds is None or started is None or not is_in_order(chosen, len(newest)):
             return None
+        places = [newest[each].place for each in chosen]
+        if not (self._is_covered(places) and self._is_covered(places[-LEAST_MATCHES:])):
+            return None
         last = newest[chosen[-1]]
         following = self._next_place(last.place)
         if self.unknown > MOST_UNKNOWN + 3 * (following - last.place - 1):
@@ -128,6 +129,13 @@ class Comparison:
             behind,
             last,
         )
+
+    def _is_covered(self, places: Sequence[int]) -> bool:
+        """Has the job written enough of the lines that the earlier run wrote from the first to the
+        last of these places? If not, it does something else, or the same in another order."""
+        anchors = self.anchors.places
+        there = bisect_right(anchors, places[-1]) - bisect_left(anchors, places[0])
+        return len(places) >= LEAST_COVERAGE * there
 
     def _next_place(self, place: int) -> int:
         """The number of the next line that is due in the earlier run, after those that it has
@@ -162,12 +170,6 @@ class Comparison:
         return None
 
 
-def is_comparable(run: Run | None, job: Job) -> TypeGuard[Run]:
-    """Can a running job be compared with this earlier one, if the log of that is whole?"""
-    is_running = job.status is Status.RUNNING and not job.reason
-    return is_running and run is not None and (run.seconds or 0.0) >= SHORTEST_RUN
-
-
 def is_in_order(chosen: Sequence[int], count: int) -> bool:
     """Are the matches at the places `chosen` enough, and most of the newest ones? `count`: how many
     matches there are. If the job does its work again, for example, the newest ones are not."""
@@ -175,4 +177,4 @@ def is_in_order(chosen: Sequence[int], count: int) -> bool:
         return False
     newest = min(count, NEWEST_IN_ORDER)
     in_order = sum(place >= count - newest for place in chosen)
-    return 2 * in_order >= newest
+    return in_order >= IN_ORDER * newest

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tailboard.explain.comparison import Comparison, Estimate, Limits, Match, is_comparable
+from tailboard.explain.comparison import Comparison, Estimate, Limits, Match
 from tailboard.explain.growth import MOST_SAMPLES
 from tailboard.explain.part import Part, Place, Subject
 from tailboard.explain.places import LineNumbers, read_line
+from tailboard.explain.reference import Reference
 from tailboard.logs import Log
+from tailboard.status import Status
 
 LIMITS = Limits(window=8 << 20, matches=2_000, samples=MOST_SAMPLES)
 
@@ -18,6 +20,7 @@ class ForecastPart(Part):
     """The progress of a running job, estimated from its last success."""
 
     def __init__(self) -> None:
+        self.reference: Reference | None = None
         self.comparison: Comparison | None = None
         self.estimate: Estimate | None = None
         self.since: Match | None = None  # the line after which the job fell behind
@@ -25,16 +28,18 @@ class ForecastPart(Part):
 
     def work(self, subject: Subject, deadline: float) -> bool:
         self.estimate = self.since = None
-        job, run = subject.job, next(iter(subject.earlier), None)
-        if not is_comparable(run, job):
+        job, log = subject.job, subject.log
+        if job.status is not Status.RUNNING or job.reason:
             return True
-        if self.comparison is None or self.comparison.profile.run != run:
-            profile = subject.profiles.of(run)
-            profile.work(subject.store, deadline)
-            if not profile.is_done or not profile.is_whole:
-                return profile.is_done
+        if self.reference is None or self.reference.earlier != subject.earlier:
+            self.reference = Reference(subject.earlier)
+        if not self.reference.work(subject.store, subject.profiles, deadline):
+            return False
+        profile = self.reference.profile
+        if profile is None:
+            return True
+        if self.comparison is None or self.comparison.profile is not profile:
             self.comparison = Comparison(profile, LIMITS)
-        log = subject.log
         is_complete = self.comparison.work(job, log, deadline)
         self.estimate = self.comparison.estimate(job, log.changed_at, time.time())
         if self.estimate is not None:

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import storage
 from tailboard.errors import JobNotFound
-from tailboard.explain.comparison import Comparison, Estimate, Limits, is_comparable
+from tailboard.explain.comparison import Comparison, Estimate, Limits
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.explain.profiles import Profiles
+from tailboard.explain.reference import Reference
 from tailboard.job import Job
 from tailboard.notify.history import History, Run, group_of
+from tailboard.status import Status
 
-LIMITS = Limits(window=256 << 10, matches=200, samples=500)
+LIMITS = Limits(window=256 << 10, matches=400, samples=500)
 PAUSE = 2.0  # seconds until an estimate is made again
 MOST_JOBS = 1_000  # whose estimates are kept
 
@@ -64,16 +66,14 @@ class LiveForecasts:
         runs = self.history.groups.get(group_of(job), ())
         if kept.runs is not runs:  # others have ended meanwhile
             kept.runs = runs
-            run = next(iter(earlier_successes(self.history.groups, job)), None)
-            kept.run = run if is_comparable(run, job) else None
-        if kept.run is None or job.reason:
+            kept.use(earlier_successes(self.history.groups, job))
+        if not kept.reference.work(self.store, self.profiles, deadline):
+            return False
+        profile = kept.reference.profile
+        if profile is None or job.status is not Status.RUNNING or job.reason:
             kept.forecast = None
             return True
-        if kept.comparison is None or kept.comparison.profile.run != kept.run:
-            profile = self.profiles.of(kept.run)
-            profile.work(self.store, deadline)
-            if not profile.is_whole:
-                return profile.is_done
+        if kept.comparison is None or kept.comparison.profile is not profile:
             kept.comparison = Comparison(profile, LIMITS)
         with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
             is_complete = kept.comparison.work(job, log, deadline)
@@ -87,11 +87,16 @@ class _Kept:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held while the rest changes
-        self.runs: Sequence[Run] | None = None  # of its command, from which `run` was chosen
-        self.run: Run | None = None  # with which it is compared
+        self.runs: Sequence[Run] | None = None  # of its command, from which `reference` was chosen
+        self.reference = Reference(())
         self.comparison: Comparison | None = None
         self.forecast: Forecast | None = None
         self.next_at = 0.0  # on the monotonic clock
+
+    def use(self, earlier: Sequence[Run]) -> None:
+        """Compare it with the newest of these successes."""
+        if self.reference.earlier != earlier:
+            self.reference = Reference(earlier)
 
 
 def rounded(estimate: Estimate | None) -> Forecast | None:
