@@ -101,7 +101,7 @@ from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
 from tailboard.web.views import (
     ShownCommand,
-    job_with_usual,
+    job_with_log,
     shown_command,
     whole_commands,
     whole_job,
@@ -141,7 +141,7 @@ def show(job_id: str) -> Response | dict[str, Any]:
     query = JobQuery.parse(query_parameters())
     job = state().store.get(job_id)
     if query.wait == 0 or job.status in FINISHED:
-        return job_with_usual(job)
+        return job_with_log(job)
     return wait_for_job(job, query.wait)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pty
 import queue
 import random
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -541,6 +543,23 @@ def pids_in(path: Path, count: int) -> list[int]:
 
     found: list[int] = wait_until(read)
     return found
+
+
+def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
+    """The output of a `flask` command on a terminal."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, columns))
+    command = [sys.executable, "-m", "flask", *words]
+    env = {name: value for name, value in processes.env.items() if name != "COLUMNS"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=its, stderr=its) as process:
+        os.close(its)
+        assert process.wait(60) == 0
+    written = b""
+    with suppress(OSError):  # EIO: nobody has the other end open
+        while piece := os.read(ours, 1 << 16):
+            written += piece
+    os.close(ours)
+    return written.decode()
 
 
 # --- The API --------------------------------------------------------------------------------------

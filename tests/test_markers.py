@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from math import inf
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, JobMaker, wait_until
+from conftest import ROOT, JobMaker, Processes, on_a_terminal, wait_until
 from flask.testing import FlaskClient
 
-from tailboard.explain import line_scan
+from tailboard.explain import line_scan, live_marks
 from tailboard.explain.line_scan import LineScan
 from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.markers import (
@@ -25,9 +26,11 @@ from tailboard.explain.markers import (
     SectionStart,
     parse_marker,
 )
+from tailboard.explain.progress_tail import TAIL_BYTES, OwnProgress, ProgressTail
 from tailboard.logs import SAMPLE, FileLog
 from tailboard.status import Status
 from tailboard.values import utc
+from tailboard.web import progress
 
 CASES = json.loads((ROOT / "tests" / "marker_cases.json").read_text())
 TYPES = {
@@ -236,3 +239,234 @@ def test_sections_start_afresh_when_the_job_truncates_its_log(
         job_maker.log(held.job.id).write_bytes(b"--- C\nx\n")
         answer = explain(held.job.id, "sections")
         assert [(each["name"], each["errors"]) for each in answer["sections"]] == [("C", 0)]
+
+
+# --- Results and annotations ----------------------------------------------------------------------
+
+
+def test_results_are_in_the_job_and_on_request_in_the_list(
+    job_maker: JobMaker, client: FlaskClient, explain: Callable[..., Any]
+) -> None:
+    job_id = job_maker.ended(b"::result a=1\n::result b=2 <b>\n--- attempt 2 ---\n::result a=3\n")
+    expected = {"results": {"a": "3", "b": "2 <b>"}, "results_partial": False}
+    whole = client.get(f"/jobs/{job_id}").json
+    assert {name: whole[name] for name in expected} == expected
+    (listed,) = client.get("/jobs?results=1").json["jobs"]
+    assert {name: listed[name] for name in expected} == expected
+    (found,) = client.get(f"/jobs?results=1&id={job_id}").json["jobs"]
+    assert found["results"] == expected["results"]
+    assert "results" not in client.get("/jobs").json["jobs"][0]
+    part = {"partial": False, "count": 2, "results": expected["results"]}
+    assert explain(job_id, "results") == part
+    queued = client.get(f"/jobs/{job_maker.queued().id}").json
+    assert (queued["results"], queued["results_partial"], queued["progress"]) == ({}, False, None)
+
+
+def test_results_beyond_the_fiftieth_key_are_left_out(
+    job_maker: JobMaker, client: FlaskClient
+) -> None:
+    lines = [b"::result k%d=%d\n" % (number, number) for number in range(60)]
+    job_id = job_maker.ended(b"".join(lines) + b"::result k7=last")
+    results = client.get(f"/jobs/{job_id}").json["results"]
+    assert list(results) == [f"k{number}" for number in range(50)]
+    assert results["k7"] == "last"
+
+
+@pytest.fixture
+def frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 0.05)
+
+
+@pytest.mark.usefixtures("frequent")
+def test_a_running_job_has_its_results_so_far(job_maker: JobMaker, client: FlaskClient) -> None:
+    with job_maker.running(b"::result a=1\n") as held:
+
+        def results() -> Any:
+            return client.get(f"/jobs/{held.job.id}").json["results"]
+
+        assert results() == {"a": "1"}
+        job_maker.write(held, b"::result a=2\n")
+        wait_until(lambda: results() == {"a": "2"})
+
+
+def test_results_of_a_log_that_takes_too_long_are_partial_at_first(
+    job_maker: JobMaker, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = job_maker.ended(b"x\n" * 1_000_000 + b"::result a=1\n")
+    monkeypatch.setattr(progress, "READ_TIME", 0.0)
+    first = client.get(f"/jobs/{job_id}").json
+    assert (first["results"], first["results_partial"]) == ({}, True)
+    monkeypatch.setattr(progress, "READ_TIME", 0.001)
+    wait_until(lambda: not client.get(f"/jobs/{job_id}").json["results_partial"])
+    assert client.get(f"/jobs/{job_id}").json["results"] == {"a": "1"}
+
+
+def test_annotations_are_counted_and_the_first_are_listed(
+    job_maker: JobMaker, explain: Callable[..., Any]
+) -> None:
+    lines = [b"::error file=a.py,line=3::bro%0Aken", b"x", b"12:00:00 ::warning::slow"]
+    answer = explain(job_maker.ended(b"\n".join(lines + [b"::notice::n"] * 300)), "annotations")
+    assert answer["counts"] == {"error": 1, "warning": 1, "notice": 300}
+    assert len(answer["annotations"]) == 200
+    assert answer["annotations"][:2] == [
+        {
+            "level": "error",
+            "text": "bro\nken",
+            "file": "a.py",
+            "file_line": 3,
+            "offset": 0,
+            "line": 1,
+        },
+        {
+            "level": "warning",
+            "text": "slow",
+            "file": None,
+            "file_line": None,
+            "offset": len(lines[0]) + 3,
+            "line": 3,
+        },
+    ]
+
+
+# --- Progress -------------------------------------------------------------------------------------
+
+TQDM = b"\rorders:  40%|\xe2\x96\x88\xe2\x96\x88  | 40/100 [00:01<00:02, 33.2it/s]"
+BARS = [
+    (b"\r  0%|     | 0/9" + TQDM, 40, "orders:  40%|██  | 40/100 [00:01<00:02, 33.2it/s]"),
+    (TQDM + b"\r", 40, None),
+    (b"\r     32,768  12%    1.20MB/s    0:00:10", 12, None),  # rsync
+    (b"\r######################           55.3%", 55.3, None),  # curl -#
+    (b"\rfile.iso   7%[=>          ] 12.3M  1.2MB/s", 7, None),  # wget
+    (b"\r\x1b[K\x1b[33m40% [Working]\x1b[0m", 40, None),  # apt
+    (b"Reading 5%\rReading 60 %", 60, "Reading 60 %"),
+    (b"disk 90% full\r 3%|#  | 3/99", 3, None),
+    (b"\rCPU 30%  3%|#  | 3/99", 3, None),
+    (b"\r" + b"x" * 5_000 + b"\r50%", 50, "50%"),
+    (b"\r100%", 100, "100%"),
+    (TQDM + b"\r" + b" " * 60 + b"\r", None, None),  # the bar was cleared
+    (TQDM + b"\n", None, None),  # it has ended
+    (TQDM + b"\nmore\n", None, None),
+    (b"40% of the disk", None, None),
+    (b"\r3 of 9 files", None, None),
+    (b"\r30% CPU, 40% memory", None, None),
+    (b"\r140%", None, None),
+    (b"\r-40%", None, None),
+    (b"\r100.5%", None, None),
+    (b"\rhttps://example.com/a%20b40%2F", None, None),
+]
+
+
+@pytest.mark.parametrize("log, percent, text", BARS)
+def test_a_bar_that_is_drawn_last_is_progress(
+    path: Path, log: bytes, percent: float | None, text: str | None
+) -> None:
+    path.write_bytes(b"before\n" + log)
+    tail = ProgressTail()
+    with FileLog(str(path)) as file:
+        tail.read(file, inf)
+    shown = tail.shown
+    assert (shown and shown.progress.percent) == percent
+    assert shown is None or (shown.source == "bar" and len(shown.progress.text or "") <= 100)
+    if shown and text:
+        assert shown.progress.text == text
+
+
+@pytest.mark.usefixtures("frequent")
+def test_the_progress_of_a_running_job_is_in_the_list_and_the_job(
+    job_maker: JobMaker, client: FlaskClient, explain: Callable[..., Any]
+) -> None:
+    held = job_maker.running(b"::progress 10\n--- attempt 2 ---\n")
+    job_id = held.job.id
+
+    def shown() -> Any:
+        (listed,) = client.get("/jobs").json["jobs"]
+        assert client.get(f"/jobs/{job_id}").json["progress"] == listed["progress"]
+        return listed["progress"]
+
+    def becomes(data: bytes, expected: object) -> None:
+        job_maker.write(held, data)
+        wait_until(lambda: shown() == expected, describe=shown)
+
+    assert shown() is None, "it was of the attempt before"
+    bar = {"percent": 12, "text": "12%", "source": "bar", "seconds_left": None}
+    becomes(b"\r3%\r12%", bar)
+    assert explain(job_id, "progress") == {
+        "partial": False,
+        **{name: bar[name] for name in ("percent", "text", "source")},
+        "offset": 36,
+    }
+    marker = {"percent": 50, "text": "orders", "source": "marker", "seconds_left": None}
+    becomes(b"\n::progress 45 of 90 orders\n", marker)
+    becomes(b"::progress 55\n" + b"x" * 5_000, marker | {"percent": 55, "text": None})
+    assert explain(job_id, "progress")["source"] == "marker"
+    becomes(b"\r99%", marker | {"percent": 55, "text": None})
+    job_maker.finish(held)
+    assert shown() is None
+    assert explain(job_id, "progress")["percent"] == 55
+
+
+def test_the_log_of_a_running_job_is_not_read_for_each_request(
+    job_maker: JobMaker, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown() -> Any:
+        job = client.get(f"/jobs/{held.job.id}").json
+        return (
+            job["progress"] and job["progress"]["percent"],
+            job["results"],
+            job["results_partial"],
+        )
+
+    monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 3_600.0)
+    with job_maker.running(b"::progress 1\n::result a=1\n") as held:
+        assert shown() == (1, {"a": "1"}, False)
+        job_maker.write(held, b"::progress 2\n::result a=2\n")
+        assert shown() == (1, {"a": "1"}, False)
+        monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 0.0)
+        assert shown() == (2, {"a": "2"}, False)
+
+
+def test_only_the_end_of_a_long_log_is_read_for_the_list(path: Path) -> None:
+    path.write_bytes(b"::progress 1\n" + b"x\n" * TAIL_BYTES + b"::progress 2\nx\n")
+    tail = ProgressTail()
+    with FileLog(str(path)) as log:
+        tail.read(log, inf)
+    assert tail.shown == OwnProgress(Progress(2, None), "marker")
+    with path.open("ab") as file:
+        file.write(b"x\n" * TAIL_BYTES)
+    with FileLog(str(path)) as log:
+        tail.read(log, inf)
+    assert tail.shown == OwnProgress(Progress(2, None), "marker"), "the newest that is known"
+    path.write_bytes(b"\r9%")
+    with FileLog(str(path)) as log:
+        tail.read(log, inf)
+    assert tail.shown == OwnProgress(Progress(9, "9%"), "bar"), "the job has truncated its log"
+
+
+def test_the_list_waits_for_no_log_once_its_time_is_over(
+    job_maker: JobMaker, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with job_maker.running(b"::progress 10\n"):
+        monkeypatch.setattr(progress, "READ_TIME", 0.0)
+        assert client.get("/jobs").json["jobs"][0]["progress"] is None
+        monkeypatch.setattr(progress, "READ_TIME", 60.0)
+        assert client.get("/jobs").json["jobs"][0]["progress"]["percent"] == 10
+        monkeypatch.setattr(progress, "READ_TIME", 0.0)
+        assert client.get("/jobs").json["jobs"][0]["progress"]["percent"] == 10
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_the_commands_show_results(job_maker: JobMaker, processes: Processes) -> None:
+    job_maker.ended(b"::result rows=1200\n::result path=" + b"x" * 100 + b"\n", name="export")
+    job_maker.ended(name="other")
+    lines = on_a_terminal(processes, 60, "jobs", "--results").splitlines()
+    assert len(lines) == 4
+    assert lines[2:] == ["    rows=1200", "    path=" + "x" * 50 + "…"]
+    piped = processes.start(sys.executable, "-m", "flask", "jobs", "--results")
+    assert piped.wait(60) == 0
+    assert [line.split()[-1][:9] for line in processes.text().splitlines()] == [
+        "other",
+        "path=xxxx",
+    ]
+    assert "results " in on_a_terminal(processes, 60, "show", lines[1].split()[0])

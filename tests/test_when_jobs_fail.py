@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BY_HAND, ROOT, Gate, JobMaker, Processes, wait_until
+from conftest import BY_HAND, Gate, JobMaker, Processes, on_a_terminal, wait_until
 from flask.testing import FlaskClient
 from web import is_problem
 
@@ -185,23 +182,6 @@ def test_a_terminal_shows_the_hint_below_its_job(job_maker: JobMaker, processes:
     piped = processes.start(sys.executable, "-m", "flask", "jobs")
     assert piped.wait(60) == 0
     assert [line.split()[-1] for line in processes.text().splitlines()] == ["next", "本番"]
-
-
-def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
-    """The output of a `flask` command on a terminal."""
-    ours, its = pty.openpty()
-    termios.tcsetwinsize(its, (24, columns))
-    command = [sys.executable, "-m", "flask", *words]
-    env = {name: value for name, value in processes.env.items() if name != "COLUMNS"}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=its, stderr=its) as process:
-        os.close(its)
-        assert process.wait(60) == 0
-    written = b""
-    with suppress(OSError):  # EIO: nobody has the other end open
-        while piece := os.read(ours, 1 << 16):
-            written += piece
-    os.close(ours)
-    return written.decode()
 
 
 # --- A paused queue -------------------------------------------------------------------------------

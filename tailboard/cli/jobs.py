@@ -24,6 +24,7 @@ from tailboard.cli.options import (
     read_script,
     text_filter,
 )
+from tailboard.cli.results import progress_text, result_lines, with_whole_results
 from tailboard.cli.target import client
 from tailboard.cli.terminal import (
     Commands,
@@ -165,12 +166,15 @@ def urgent_command(job_id: str, off: bool) -> None:
 @filter_options
 @text_filter
 @click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many jobs.")
+@click.option("--results", is_flag=True, help="Also print what the jobs report with ::result.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def jobs_command(limit: int, as_json: bool, **filters: Any) -> None:
+def jobs_command(limit: int, results: bool, as_json: bool, **filters: Any) -> None:
     """List jobs, newest first: ID, status, exit code, age, duration, name. On a terminal, a second
-    line says why a job failed or waits."""
+    line says why a job failed or waits. With --results, a line follows for each result of a job,
+    KEY=VALUE; if the output is not a terminal, results are at the end of the job's line."""
     columns = terminal.terminal_columns()
-    for job in client().jobs(limit=limit, **filters):
+    jobs = client().jobs(limit=limit, results=int(results) or None, **filters)
+    for job in with_whole_results(jobs) if results else jobs:
         for line in [json.dumps(job)] if as_json else job_lines(job, columns):
             echo_line(line)
 
@@ -181,11 +185,13 @@ def job_lines(job: dict[str, Any], columns: int | None) -> list[str]:
     title = short_title(job["name"], job["command"])
     times = f"{age_of(job):>4} {duration_of(job):>6}"
     line = f"{job['id']}  {job['status']:9}  {code!s:>3}  {times}  {title}"
+    results = result_lines(job.get("results", {}))
     if columns is None:
-        return [line]
+        return ["  ".join([line, *results])]
     lines = [line]
     if explanation := what_happened(job):
         lines.append(f"    {explanation}")
+    lines += [f"    {result}" for result in results]
     return [cut_to(line, columns) for line in lines]
 
 
@@ -250,10 +256,14 @@ def field_text(name: str, value: Any) -> str:
     """The value of a field of a job as text; empty if it is not set."""
     if name == "notify" and value is not None:
         return "\n".join(rule_lines(value))
-    if value in (None, "", [], {}):
+    if value in (None, "", [], {}) or name == "results_partial":
         return ""
     if name == "notifications":
         return "\n".join(notice_lines(value))
+    if name == "progress":
+        return progress_text(value)
+    if name == "results":
+        return "\n".join(result_lines(value))
     if name == "usual":
         return "\n".join(usual_lines(value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

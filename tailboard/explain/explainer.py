@@ -58,7 +58,7 @@ class Explainer:
     def __init__(self, store: storage.Store, history: History, usual_times: UsualTimes) -> None:
         self.store, self.history, self.usual_times = store, history, usual_times
         self.ends = KnownEnds()
-        self.profiles, self.marks = Profiles(), LiveMarks()
+        self.profiles, self.marks = Profiles(), LiveMarks(store)
         self._kept: dict[str, Explanation] = {}  # the one used last comes last
         self._lock = threading.Lock()
 
@@ -75,7 +75,7 @@ class Explainer:
             self.usual_times,
             self.profiles,
             self.ends,
-            self.marks.of(job),
+            self.marks.of(job).marks,
         )
         explanation = self._explanation_of(job, log)
         with explanation.lock:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import re2
 
@@ -29,10 +30,7 @@ class LineScan:
     def __init__(self, pattern: str) -> None:
         """The pattern may begin with \\n, which also matches before the first line; RE2 then skips
         from line to line, and is several times as fast."""
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1  # the log may contain anything
-        options.never_capture = True
-        self.regex = re2.compile(pattern.encode(), options)
+        self.regex = compile_once(pattern)
         self.at = 0  # where to continue: the beginning of a line, or inside of a long one
         self._searched = (-1, False)  # up to which `end`, and was that final?
 
@@ -79,6 +77,14 @@ class LineScan:
             if end < 0:
                 return
             place = end
+
+
+@cache
+def compile_once(pattern: str) -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1  # the log may contain anything
+    options.never_capture = True
+    return re2.compile(pattern.encode(), options)
 
 
 def next_place(begin: int, data: bytes) -> int:

@@ -3,26 +3,92 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
+from typing import NamedTuple
 
-from tailboard.explain.log_marks import LogMarks
+import storage
+from tailboard.errors import JobNotFound
+from tailboard.explain.log_marks import LogMarks, acquire_until
+from tailboard.explain.progress_tail import OwnProgress, ProgressTail
 from tailboard.job import Job
+from tailboard.status import FINISHED, Status
 
-MOST_LOGS = 200
+MOST_LOGS = 1_000
+MOST_WEIGHT = 32 << 20  # bytes, approximately, of what was found in all of them
+LOOK_INTERVAL = 1.0  # seconds between two looks at the log of one running job
+
+
+class LiveLog:
+    """What is known of the log of one attempt of a job."""
+
+    def __init__(self) -> None:
+        self.marks = LogMarks()
+        self.tail = ProgressTail()
+        self.lock = threading.Lock()  # held while the tail is read
+        self.tail_state: tuple[int, float | None] | None = None  # the log's size and time then
+        # On the monotonic clock:
+        self.tail_read_at = float("-inf")
+        self.searched_at = float("-inf")  # to its end
+
+
+class Results(NamedTuple):
+    """The results in a log."""
+
+    results: dict[str, str]
+    is_partial: bool  # the log was not read to its end yet
 
 
 class LiveMarks:
     """Remembers how far each log was searched, and what was found. Several threads may use it."""
 
-    def __init__(self) -> None:
-        self._kept: dict[str, LogMarks] = {}  # by ID and attempt; the one used last comes last
+    def __init__(self, store: storage.Logs) -> None:
+        self.store = store
+        self._kept: dict[str, LiveLog] = {}  # by ID and attempt; the one used last comes last
         self._lock = threading.Lock()
 
-    def of(self, job: Job) -> LogMarks:
-        """The markers in a job's log, which may still have to be searched."""
+    def of(self, job: Job) -> LiveLog:
         key = f"{job.id}.{job.attempt}"
         with self._lock:
-            marks = self._kept.pop(key, None) or LogMarks()
-            self._kept[key] = marks
-            while len(self._kept) > MOST_LOGS:
+            found = self._kept.pop(key, None) or LiveLog()
+            self._kept[key] = found
+            if len(self._kept) > MOST_LOGS:
                 self._kept.pop(next(iter(self._kept)))
-        return marks
+            self._forget_heavy()
+        return found
+
+    def progress(self, job: Job, deadline: float) -> OwnProgress | None:
+        """The progress that a running job has written in its current attempt, as of a second ago at
+        most. After the `deadline` on the monotonic clock: as it was when it was last read."""
+        if job.status is not Status.RUNNING or not job.log_size:
+            return None
+        live, state = self.of(job), (job.log_size, job.log_changed_at)
+        with acquire_until(live.lock, deadline) as is_mine:
+            now = time.monotonic()
+            is_due = now >= live.tail_read_at + LOOK_INTERVAL and state != live.tail_state
+            if is_mine and is_due and now < deadline:
+                live.tail_read_at, live.tail_state = now, state
+                with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
+                    live.tail.read(log, deadline)
+        return live.tail.shown
+
+    def results(self, job: Job, deadline: float) -> Results:
+        """The results in a job's log, as of a second ago at most. A log that is not searched to its
+        end by the `deadline` on the monotonic clock is searched on in the next call."""
+        if not job.log_size:
+            return Results({}, False)
+        live, has_ended = self.of(job), job.status in FINISHED
+        is_known = live.marks.has_searched(job.log_size, has_ended)
+        if not has_ended and time.monotonic() < live.searched_at + LOOK_INTERVAL:
+            is_known = True
+        if not is_known:
+            with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
+                is_known = live.marks.work(log, log.size, has_ended, deadline)
+            if is_known:
+                live.searched_at = time.monotonic()
+        return Results(dict(live.marks.found.results), not is_known)
+
+    def _forget_heavy(self) -> None:
+        total = sum(live.marks.found.weight for live in self._kept.values())
+        while total > MOST_WEIGHT and len(self._kept) > 1:
+            total -= self._kept.pop(next(iter(self._kept))).marks.found.weight

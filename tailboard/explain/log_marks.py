@@ -25,6 +25,7 @@ from tailboard.logs import Log
 MOST_SECTIONS = 1_000  # that are kept
 MOST_ANNOTATIONS = 200
 MOST_RESULTS = 50
+WEIGHT = 300  # bytes of what is kept, besides its text
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Section:
 class Found:
     """What was found in a log so far."""
 
+    weight: int = 0  # bytes of memory, approximately
     section_count: int = 0
     sections: list[Section] = field(default_factory=list)  # the first ones, in order
     last_section: Section | None = None  # whether it is listed or not
@@ -72,6 +74,7 @@ class Found:
                 self.annotation_counts[marker.level] += 1
                 if len(self.annotations) < MOST_ANNOTATIONS:
                     self.annotations.append((line.offset, marker))
+                    self.weight += WEIGHT + len(line.raw)
 
     def _start_section(self, line: FoundLine, start: SectionStart) -> None:
         """Sections are not nested: each ends the one before it."""
@@ -83,12 +86,17 @@ class Found:
         self.section_count += 1
         if len(self.sections) < MOST_SECTIONS:
             self.sections.append(section)
+            self.weight += WEIGHT + len(line.raw)
         if start.attempt is not None:
             self.progress = None  # it was that of an earlier attempt
 
     def _set_result(self, result: Result) -> None:
-        if result.key in self.results or len(self.results) < MOST_RESULTS:
-            self.results[result.key] = result.value
+        before = self.results.get(result.key)
+        if before is None and len(self.results) == MOST_RESULTS:
+            return
+        self.weight += WEIGHT if before is None else -len(before)
+        self.weight += len(result.value)
+        self.results[result.key] = result.value
 
 
 class LogMarks:
@@ -99,6 +107,10 @@ class LogMarks:
         self.restarts = 0  # how often the job has truncated its log
         self._scan = LineScan(rf"\n{BEGINNING}")
         self._lock = threading.Lock()
+
+    def has_searched(self, end: int, has_ended: bool) -> bool:
+        """Are all markers up to the offset `end` known? See `work`."""
+        return self._scan.has_searched(end, has_ended)
 
     @property
     def at(self) -> int:
@@ -113,12 +125,12 @@ class LogMarks:
                 return False
             if log.is_truncated_below(self._scan.at):
                 self._restart()
-            if not self._scan.has_searched(end, has_ended):
+            if not self.has_searched(end, has_ended):
                 for line in self._scan.read(log, end, has_ended, deadline):
                     marker = parse_marker(line.raw)
                     if marker is not None:  # some are empty tuples
                         self.found.add(line, marker)
-            return self._scan.has_searched(end, has_ended)
+            return self.has_searched(end, has_ended)
 
     def _restart(self) -> None:
         self.found, self._scan = Found(), LineScan(rf"\n{BEGINNING}")

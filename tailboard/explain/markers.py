@@ -24,8 +24,9 @@ MARKER = (
     r"(?:::(?:group|endgroup|progress|result|error|warning|notice)\b"
     r"|(?:---|\+\+\+|~~~)[ \t]|\^\^\^ \+\+\+)"
 )
+BEFORE = rf"{COLOURS}(?:{TIME}{COLOURS}[ \t]+{COLOURS})?"
 # How a line begins that may be a marker. RE2 compiles it, too: see log_marks.py.
-BEGINNING = rf"{COLOURS}(?:{TIME}{COLOURS}[ \t]+{COLOURS})?{MARKER}"
+BEGINNING = BEFORE + MARKER
 BEGINNING_RE = re.compile(BEGINNING.encode())
 TIME_RE = re.compile(rf"{TIME}[ \t]+")
 OVERWRITTEN_RE = re.compile(rb"\r[^\r]")

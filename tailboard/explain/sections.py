@@ -6,11 +6,11 @@ from bisect import bisect_right
 from typing import Any
 
 from tailboard.error_lines import error_patterns, is_error
-from tailboard.explain.line_numbers import LineNumbers
 from tailboard.explain.line_scan import LineScan
 from tailboard.explain.log_marks import Section
 from tailboard.explain.markers import Annotation, SectionStart, parse_marker
 from tailboard.explain.part import Part, Subject
+from tailboard.explain.places import LineNumbers
 from tailboard.logs import Log
 from tailboard.values import parse_time, utc
 from tailboard.visible_text import visible_text
@@ -88,7 +88,7 @@ class SectionsPart(Part):
             "kind": section.kind,
             "is_open": section.is_open,
             "offset": section.offset,
-            "line": self._numbers.of(section.offset),
+            "line": self._numbers.known.get(section.offset),
             "end": end,
             "started_at": None if begun is None else utc(begun),
             "seconds": seconds,

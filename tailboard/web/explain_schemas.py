@@ -86,7 +86,32 @@ def marker_schemas() -> dict[str, Schema]:
             count=COUNT,
             results={"type": "object", "additionalProperties": TEXT},
         ),
+        "Progress": an_object(
+            percent={"type": "number", "minimum": 0, "maximum": 100},
+            text=MAYBE_TEXT,
+            source={"enum": ["marker", "bar", "earlier_runs"]}
+            | {
+                "description": "`bar`: read from a progress bar that the job draws; "
+                "`earlier_runs`: estimated."
+            },
+            seconds_left=MAYBE_SECONDS,
+        ),
         **annotation_schemas(),
+    }
+
+
+def log_fields() -> dict[str, Schema]:
+    """The fields of a job that are read from its log."""
+    return {
+        "progress": maybe("Progress")
+        | {"description": "While it is running, if it is known; in the responses to GET."},
+        "results": {"type": "object", "additionalProperties": TEXT}
+        | {
+            "description": "What the job has written to its log with `::result`; in the response "
+            "to GET /jobs/ID, and to GET /jobs with `results=1`."
+        },
+        "results_partial": FLAG
+        | {"description": "True if the log was not read to its end: repeat the request."},
     }
 
 

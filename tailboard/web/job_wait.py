@@ -16,7 +16,7 @@ from tailboard.web import log_follow
 from tailboard.web.disconnect import wait_for_change
 from tailboard.web.long_answer import WHITE_SPACE, encode_json, long_answer, take_place
 from tailboard.web.state import state
-from tailboard.web.views import job_with_usual
+from tailboard.web.views import job_with_log
 
 LOOK_PAUSE = 0.02  # seconds between two looks at a job that writes all the time
 
@@ -24,7 +24,7 @@ LOOK_PAUSE = 0.02  # seconds between two looks at a job that writes all the time
 def wait_for_job(job: Job, seconds: int) -> Response:
     """The job as soon as it has ended, or as it is after this many seconds. If the job is deleted
     meanwhile: the job as it was before. 503 if too many clients follow logs or wait for jobs."""
-    before = job_with_usual(job)
+    before = job_with_log(job)
     take_place()
     body = shown_at_end(job.id, before, time.monotonic() + seconds)
     return long_answer(body, "application/json")
@@ -36,7 +36,7 @@ def shown_at_end(job_id: str, shown: dict[str, Any], deadline: float) -> Iterato
     yield b""  # so that the headers are sent at once
     with suppress(JobNotFound):
         yield from white_space_until_end(job_id, deadline)
-        shown = job_with_usual(state().store.get(job_id))
+        shown = job_with_log(state().store.get(job_id))
     yield encode_json(shown)
 
 

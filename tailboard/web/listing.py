@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flask import abort
 
-from tailboard.job import shorten
+from tailboard.job import Job, shorten
 from tailboard.web.models import Filters, Listing
 from tailboard.web.state import state
 from tailboard.web.usual import ShownUsual
-from tailboard.web.views import waiting
-from tailboard.web.waiting import shown_job
+from tailboard.web.views import shown_marks, waiting
+from tailboard.web.waiting import Waiting, shown_job
 
 
 def list_jobs(query: Listing) -> dict[str, Any]:
@@ -27,10 +28,10 @@ def list_jobs(query: Listing) -> dict[str, Any]:
         short=True,
         by=query.by,
     )
-    reasons, usual, counts = waiting(), ShownUsual(state().usual_times), store.counts()
+    reasons, counts = waiting(), store.counts()
     total = counts[query.status] if query.status else sum(counts.values())
     return {
-        "jobs": [shown_job(job, reasons) | usual.in_list(job) for job in jobs],
+        "jobs": show_all(jobs, reasons, query.results),
         "next": following,
         "skipped": store.count_since(query.before, query.status) if query.before else 0,
         "searched": store.count_since(following, query.status) if following else total,
@@ -50,13 +51,24 @@ def find_jobs(part: str, query: Listing) -> dict[str, Any]:
     matching = sorted(store.find(part), reverse=True)
     older = [each for each in matching if query.before is None or each < query.before]
     page = older[: query.limit]
-    reasons, usual = waiting(), ShownUsual(state().usual_times)
+    reasons = waiting()
     jobs = [shorten(job) for job in store.get_many(page)]
     return {
-        "jobs": [shown_job(job, reasons) | usual.in_list(job) for job in jobs],
+        "jobs": show_all(jobs, reasons, query.results),
         "next": page[-1] if len(older) > len(page) else None,
         "skipped": len(matching) - len(older),
         "searched": len(matching),
         "counts": store.counts(),
         "paused": list(reasons.pauses.values()),
     }
+
+
+def show_all(jobs: Iterable[Job], reasons: Waiting, with_results: bool) -> list[dict[str, Any]]:
+    """The jobs of one page as JSON."""
+    usual, marks = ShownUsual(state().usual_times), shown_marks()
+
+    def show(job: Job) -> dict[str, Any]:
+        shown = shown_job(job, reasons) | usual.in_list(job) | marks.progress(job)
+        return shown | marks.results(job) if with_results else shown
+
+    return [show(job) for job in jobs]

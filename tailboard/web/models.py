@@ -329,6 +329,7 @@ class Listing(Filters):
 
     q: Filter = ""
     limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
+    results: Flag = False
     before: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
     id: Annotated[
         str | None, text_field("^.+$", 24, "the beginning or the end of an ID, 1 to 24 characters")

@@ -14,7 +14,7 @@ from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
 from tailboard.web.compare_schemas import comparison_schemas
-from tailboard.web.explain_schemas import explanation_schemas
+from tailboard.web.explain_schemas import explanation_schemas, log_fields
 from tailboard.web.me import Credential
 from tailboard.web.models import NotifyRule, RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
@@ -144,6 +144,7 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
         "description": "In the response to GET /jobs/ID: what is usual for it; null if that is "
         "not known yet."
     }
+    whole["properties"] |= log_fields()
     return whole
 
 
@@ -158,6 +159,7 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
     listed["properties"]["usual"] = MAYBE_USUAL | {
         "description": "While it is running: what is usual for it; null if that is not known yet."
     }
+    listed["properties"] |= log_fields()
     return listed
 
 

@@ -12,6 +12,7 @@ from tailboard.schedules import SavedState, Schedule, next_time
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import utc
+from tailboard.web.progress import ShownMarks
 from tailboard.web.state import state
 from tailboard.web.usual import ShownUsual
 from tailboard.web.waiting import Waiting, shown_job
@@ -32,9 +33,16 @@ def whole_job(job: Job) -> dict[str, Any]:
     return shown | whole | queue_position(job) | cancel_state(job)
 
 
-def job_with_usual(job: Job) -> dict[str, Any]:
-    """The same, with what is usual for it."""
-    return whole_job(job) | ShownUsual(state().usual_times).on_its_own(job)
+def job_with_log(job: Job) -> dict[str, Any]:
+    """The same, with what is usual for it, and what it has written to its log."""
+    marks = shown_marks()
+    usual = ShownUsual(state().usual_times).on_its_own(job)
+    return whole_job(job) | usual | marks.progress(job) | marks.results(job)
+
+
+def shown_marks() -> ShownMarks:
+    """The progress and the results of the jobs of this response."""
+    return ShownMarks(state().explainer.marks)
 
 
 def waiting() -> Waiting:
