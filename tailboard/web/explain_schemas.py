@@ -73,6 +73,19 @@ def marker_schemas() -> dict[str, Schema]:
             seconds=MAYBE_SECONDS,
             errors=COUNT | {"description": "How many of its lines report an error."},
         ),
+        "Results": an_object(
+            partial=PARTIAL,
+            count=COUNT,
+            results={"type": "object", "additionalProperties": TEXT},
+        ),
+        **progress_schemas(),
+        **annotation_schemas(),
+    }
+
+
+def progress_schemas() -> dict[str, Schema]:
+    """Progress in an explanation and in a job."""
+    return {
         "LogProgress": an_object(
             partial=PARTIAL,
             percent={"type": "number", "minimum": 0, "maximum": 100},
@@ -80,11 +93,6 @@ def marker_schemas() -> dict[str, Schema]:
             source={"enum": ["marker", "bar"]}
             | {"description": "`bar`: read from a progress bar that the job draws."},
             offset=OFFSET,
-        ),
-        "Results": an_object(
-            partial=PARTIAL,
-            count=COUNT,
-            results={"type": "object", "additionalProperties": TEXT},
         ),
         "Progress": an_object(
             percent={"type": "number", "minimum": 0, "maximum": 100},
@@ -96,7 +104,6 @@ def marker_schemas() -> dict[str, Schema]:
             },
             seconds_left=MAYBE_SECONDS,
         ),
-        **annotation_schemas(),
     }
 
 
