@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from conftest import ROOT, JobMaker
 from tailboard.error_lines import is_error
 from tailboard.explain import explainer
 from tailboard.explain.explainer import Explainer
+from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.progress_tail import bar_at_end
 from tailboard.job import Job
 from tailboard.logs import FileLog
@@ -101,10 +104,10 @@ class Found(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What the markers in the log of an ended job say."""
+    """What the markers in a log say."""
 
     sections: tuple[str, ...] = ()
-    progress: tuple[float, str] | None = None  # the percentage, and its source
+    progress: float | None = None  # a percentage: the newest one
     results: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()  # with their levels
 
@@ -113,7 +116,7 @@ class Marks(NamedTuple):
 MARKS = {
     "markers/buildkite": Marks(
         (":package: Installing", "Testing", "Report"),
-        (90.0, "marker"),
+        90.0,
         (("passed", "42"), ("failed", "2")),
         (
             ("warning", "rate is not used"),
@@ -121,7 +124,7 @@ MARKS = {
             ("notice", "see the report"),
         ),
     ),
-    "markers/github": Marks(("Set up", "Run tests", "Clean up"), (40.0, "marker")),
+    "markers/github": Marks(("Set up", "Run tests", "Clean up"), 40.0),
     # A comment that was removed from a file of SQL. Only its context tells it from a section.
     "markers/sql-comment": Marks(("Totals",)),
 }
@@ -190,6 +193,13 @@ CHANGED = {
 # --- Jobs with recorded logs ----------------------------------------------------------------------
 
 
+class Answers(NamedTuple):
+    """What is new in two runs of a command."""
+
+    in_success: dict[str, Any]  # the last one, compared with those before it as if it had failed
+    in_failure: dict[str, Any]
+
+
 class Recorded:
     """Jobs whose logs were recorded, and their explanations."""
 
@@ -198,22 +208,35 @@ class Recorded:
         history = History(self.store)
         self.explainer = Explainer(self.store, history, UsualTimes(self.store, history))
 
-    def end(self, path: Path, status: Status = Status.SUCCEEDED) -> Job:
+    def compare(self, folder: str) -> Answers:
+        *earlier, last = successes(folder)
+        for path in earlier:
+            self._end(path, Status.SUCCEEDED)
+        in_success = self._explain(self._end(last, Status.FAILED), len(earlier))
+        self._end(last, Status.SUCCEEDED)
+        failed = self._end(LOGS / folder / "failed.log", Status.FAILED)
+        return Answers(in_success, self._explain(failed, len(earlier) + 1))
+
+    def _end(self, path: Path, status: Status) -> Job:
         """A job that has written this log and has ended. Its name is that of the log's folder."""
         held = self.job_maker.running(path.read_bytes(), name=path.parent.name)
         return self.job_maker.finish(held, status)
 
-    def explain(self, job: Job, *parts: str) -> dict[str, Any]:
+    def _explain(self, job: Job, successes: int) -> dict[str, Any]:
         with self.store.open_log(job.id) as log:
-            found = self.explainer.explain(job, log, parts)
-        assert not found["partial"]
-        return found
+            found = self.explainer.explain(job, log, ["new_lines"])
+        assert not found["partial"] and len(found["compared_with"]) == successes
+        return dict(found["new_lines"])
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch, job_maker: JobMaker) -> Recorded:
-    monkeypatch.setattr(explainer, "PART_TIME", 60.0)  # a busy machine reads little in 200 ms
-    return Recorded(job_maker)
+@pytest.fixture(scope="module")
+def new_lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
+    """What is new in the runs of each folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explainer, "PART_TIME", 60.0)  # a busy machine reads little in 200 ms
+        patch.setattr(os, "fsync", lambda fd: None)  # these many jobs need not survive a crash
+        recorded = Recorded(JobMaker(tmp_path_factory.mktemp("recorded")))
+        return {failure.folder: recorded.compare(failure.folder) for failure in FAILURES}
 
 
 def successes(folder: str) -> list[Path]:
@@ -239,19 +262,14 @@ def test_the_table_quotes_the_cause_of_every_failed_run() -> None:
         assert failure.quote in lines[failure.cause - 1], failure
 
 
-def find_first(recorded: Recorded, failure: Failure) -> Found:
-    for path in successes(failure.folder):
-        recorded.end(path)
-    path = LOGS / failure.folder / "failed.log"
-    answer = recorded.explain(recorded.end(path, Status.FAILED), "new_lines")
-    assert len(answer["compared_with"]) == len(successes(failure.folder)) >= 2
-    new = answer["new_lines"]
-    first = new["first"] and new["first"]["line"]
-    return Found(failure, first, new["count"], len(lines_of(path)))
+def find_first(failure: Failure, answer: dict[str, Any]) -> Found:
+    first = answer["first"] and answer["first"]["line"]
+    lines = lines_of(LOGS / failure.folder / "failed.log")
+    return Found(failure, first, answer["count"], len(lines))
 
 
-def test_the_first_new_line_is_near_the_cause(recorded: Recorded) -> None:
-    table = [find_first(recorded, failure) for failure in FAILURES]
+def test_the_first_new_line_is_near_the_cause(new_lines: dict[str, Answers]) -> None:
+    table = [find_first(failure, new_lines[failure.folder].in_failure) for failure in FAILURES]
     near = sum(found.is_near for found in table)
     print(f"\n{'':20}{'cause':>6}{'first':>6}  {'':5}{'new':>8}", *table, sep="\n")
     print(f"{near} of {len(table)} within {NEAR} lines of the cause")
@@ -261,40 +279,36 @@ def test_the_first_new_line_is_near_the_cause(recorded: Recorded) -> None:
     assert near >= LEAST_NEAR * len(table)
 
 
-def test_a_run_that_reads_as_the_successes_has_no_new_lines(recorded: Recorded) -> None:
-    """The last success of each command is compared with those before it, as if it had failed."""
+def test_a_run_that_reads_as_the_successes_has_no_new_lines(new_lines: dict[str, Answers]) -> None:
     found = {}
-    for folder in sorted({path.parent.name for path in LOGS.glob("*/3.log")}):
-        *earlier, last = successes(folder)
-        for path in earlier:
-            recorded.end(path)
-        answer = recorded.explain(recorded.end(last, Status.FAILED), "new_lines")
-        lines = lines_of(last)
-        new = answer["new_lines"]["ranges"]
-        shown = [lines[each["line"] - 1 + i] for each in new for i in range(each["lines"])]
-        if shown:
-            found[folder] = shown
-    assert found == CHANGED
+    for folder, answers in new_lines.items():
+        lines = lines_of(successes(folder)[-1])
+        ranges = answers.in_success["ranges"]
+        found[folder] = [
+            line for each in ranges for line in lines[each["line"] - 1 :][: each["lines"]]
+        ]
+    assert {folder: lines for folder, lines in found.items() if lines} == CHANGED
 
 
 # --- Sections, progress, results and annotations --------------------------------------------------
 
 
-def marks_of(recorded: Recorded, path: Path) -> Marks:
-    status = Status.FAILED if path.name == "failed.log" else Status.SUCCEEDED
-    parts = ("sections", "progress", "results", "annotations")
-    found = recorded.explain(recorded.end(path, status), *parts)
-    progress = found["progress"]
+def marks_of(path: Path) -> Marks:
+    marks = LogMarks()
+    with FileLog(str(path)) as log:
+        assert marks.work(log, log.size, True, inf)
+    found = marks.found
+    assert found.section_count == len(found.sections)
     return Marks(
-        tuple(section["name"] for section in found["sections"]["sections"]),
-        progress and (progress["percent"], progress["source"]),
-        tuple(found["results"]["results"].items()),
-        tuple((each["level"], each["text"]) for each in found["annotations"]["annotations"]),
+        tuple(section.name for section in found.sections),
+        found.progress and found.progress[1].percent,
+        tuple(found.results.items()),
+        tuple((annotation.level, annotation.text) for _, annotation in found.annotations),
     )
 
 
-def test_only_markers_are_marked(recorded: Recorded) -> None:
-    found = {name_of(path): marks_of(recorded, path) for path in LOGS.glob("*/*.log")}
+def test_only_markers_are_marked() -> None:
+    found = {name_of(path): marks_of(path) for path in LOGS.glob("*/*.log")}
     assert {name: marks for name, marks in found.items() if marks != Marks()} == MARKS
 
 
