@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailboard.explain import log_lines
-from tailboard.explain.log_lines import LINE_BYTES, Line, LineReader, shorten_line
+from tailboard.explain.log_lines import BLOCK, LINE_BYTES, Line, LineReader, shorten_line
 from tailboard.logs import FileLog
 
 Write = Callable[[bytes], FileLog]
@@ -99,6 +99,18 @@ def test_a_read_that_was_interrupted_continues(write: Write) -> None:
             for line in reader.read(log, True, time.monotonic() + 0.001):
                 numbers.append(int(line.raw))
     assert numbers == list(range(5_000))
+
+
+def test_an_unfinished_long_line_counts_once_the_job_has_ended(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, clock = LineReader(), iter((0, 0, 1, 0))  # seconds: the first deadline comes too early
+    monkeypatch.setattr(log_lines.time, "monotonic", lambda: next(clock))
+    with write(b"x" * 2 * BLOCK) as log:
+        assert list(reader.read(log, True, 0.5)) == []
+        assert not reader.is_at_end(log)
+        assert len(list(reader.read(log, True, 0.5))) == 1
+        assert reader.is_at_end(log)
 
 
 def test_of_a_long_line_the_part_that_matters_is_kept(write: Write) -> None:

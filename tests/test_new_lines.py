@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 import time
+import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from conftest import JobMaker
 from flask.testing import FlaskClient
 
+from tailboard.explain import explainer, known_lines, profile
 from tailboard.explain.log_lines import LINE_BYTES
 from tailboard.explain.normal import has_words, line_key, normal_line
+from tailboard.journal import Outcome
 from tailboard.status import Status
 
 SAME = [
@@ -139,7 +145,7 @@ class Explained:
         return self.client.get(f"/jobs/{job_id}/explain?parts=new_lines").json
 
 
-def text(lines: tuple[str, ...]) -> bytes:
+def text(lines: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 
 
@@ -168,3 +174,164 @@ def test_the_new_lines_of_a_failure_are_those_that_no_success_has(explained: Exp
             {"offset": 54, "end": 58, "line": 8, "lines": 1},
         ],
     }
+
+
+def test_where_an_answer_would_say_nothing_there_is_none_or_a_reason(explained: Explained) -> None:
+    first = explained.failed("no space")
+    assert first["unavailable"] == "There is no earlier success to compare with."
+    assert (first["count"], first["first"], first["ranges"]) == (0, None, [])
+    success = explained.succeeded("done")
+    assert explained.new_lines(success) is None
+    assert explained.failed("no space", status=Status.CANCELLED) is None
+    with explained.job_maker.running(b"no space\n", name="nightly") as running:
+        assert explained.new_lines(running.job.id) is None
+    for status in (Status.TIMED_OUT, Status.LOST):
+        assert explained.failed("done", "no space", status=status)["count"] == 1
+    assert explained.failed("done")["count"] == 0
+
+
+def test_an_error_comes_first(explained: Explained) -> None:
+    explained.succeeded("start")
+    log = (
+        "start",
+        "a hint",
+        "Traceback (most recent call last):",
+        "  File x",
+        "KeyError: 7",
+        "end",
+    )
+    assert explained.failed(*log)["first"]["line"] == 5
+    assert explained.failed(*log[:4])["first"]["line"] == 2
+
+
+def test_only_the_last_attempt_of_a_run_counts(explained: Explained) -> None:
+    retried = explained.job_maker
+    for status, lines in (
+        (Status.SUCCEEDED, ("no space", "--- attempt 2 ---", "start", "done")),
+        (Status.FAILED, ("disk broken", "--- attempt 2 ---", "no space", "start")),
+    ):
+        held = retried.running(text(lines[:1]), name="nightly", retries=1)
+        with held:
+            job = held.requeue(Outcome(Status.FAILED, 1))
+        held = retried.start(retried.storage.get(job.id))
+        retried.write(held, text(lines[1:]))
+        retried.finish(held, status)
+    assert held.job.attempt == 2
+    assert lines_of(explained.new_lines(held.job.id)) == [(3, 1)]
+
+
+def test_a_notice_that_a_job_writes_itself_does_not_hide_the_lines_before_it(
+    explained: Explained,
+) -> None:
+    explained.succeeded("start", "--- attempt 2 ---", "done")
+    answer = explained.failed("start", "no space", "--- attempt 2 ---", "done")
+    assert lines_of(answer) == [(2, 1)]
+
+
+NAMES = (
+    "amber",
+    "basil",
+    "cedar",
+    "dune",
+    "ember",
+    "fern",
+    "grove",
+    "heath",
+    "iris",
+    "jade",
+    "kelp",
+)
+
+
+@pytest.mark.parametrize("successes", [1, 4])
+def test_lines_that_differ_each_time_are_not_new(explained: Explained, successes: int) -> None:
+    def lines(run: int) -> list[str]:
+        words = ["".join(pair) for pair in itertools.product([NAMES[run]], NAMES, NAMES)]
+        return ["start", *(f"mail sent to {word}" for word in words[:30])]
+
+    for run in range(successes):
+        explained.succeeded(*lines(run))
+    log = [*lines(9), "mail refused", "fatal: mail sent to nobody", "left"]
+    assert lines_of(explained.failed(*log)) == [(32, 3)]
+    assert explained.failed(*log)["count"] == 3
+
+
+def test_if_most_lines_differ_each_time_only_errors_are_new(explained: Explained) -> None:
+    def lines(run: int) -> list[str]:
+        return ["start", *(f"{NAMES[run]}{name} has {name} mails" for name in NAMES)]
+
+    for run in range(3):
+        explained.succeeded(*lines(run))
+    answer = explained.failed(*lines(9), "refused", "fatal: no such user")
+    assert lines_of(answer) == [(14, 1)]
+
+
+def test_a_name_that_differs_once_does_not_hide_what_is_new(explained: Explained) -> None:
+    explained.succeeded("start", "hello anna", "done")
+    explained.succeeded("start", "hello bert", "done")
+    assert lines_of(explained.failed("start", "hello carl", "no space", "done")) == [(3, 1)]
+
+
+def test_logs_of_successes_that_are_too_long_say_nothing(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "MOST_LINES", 3)
+    explained.succeeded("one", "two")
+    assert explained.failed("three")["count"] == 1
+    explained.succeeded("one", "two", "three", "four")
+    answer = explained.failed("five")
+    assert "too long" in answer["unavailable"] and answer["count"] == 0
+
+
+def test_successes_with_too_many_different_lines_say_nothing(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_lines, "MOST_KEYS", 3)
+    explained.succeeded("one", "two")
+    explained.succeeded("three", "four")
+    answer = explained.failed("five")
+    assert "too many" in answer["unavailable"] and answer["count"] == 0
+
+
+def test_a_log_whose_beginning_was_deleted_has_no_numbers_of_lines(explained: Explained) -> None:
+    explained.succeeded("start", "done")
+    with explained.job_maker.running(name="nightly") as held:
+        with explained.job_maker.log(held.job.id).open("wb") as log:
+            log.seek(1 << 20)
+            log.write(b"half a line\nstart\nno space\n")
+        held.finish(Outcome(Status.FAILED, 1))
+    (only,) = explained.new_lines(held.job.id)["ranges"]
+    offset = (1 << 20) + len("half a line\nstart\n")
+    assert only == {"offset": offset, "end": offset + 9, "line": None, "lines": 1}
+
+
+def test_the_work_continues_in_the_next_request(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = ["".join(pair) for pair in itertools.product(string.ascii_lowercase, repeat=2)]
+    known = [f"{one} {other}" for one in letters[:9] for other in letters]
+    explained.succeeded(*known)
+    explained.succeeded(*known)
+    monkeypatch.setattr(explainer, "PART_TIME", 0.002)  # seconds
+    job = explained.job_maker.ended(
+        text([*known, "no space", *known]), Status.FAILED, name="nightly"
+    )
+    answers = [explained.ask(job)]
+    while answers[-1]["partial"]:
+        answers.append(explained.ask(job))
+    assert len(answers) > 3
+    assert lines_of(answers[-1]["new_lines"]) == [(len(known) + 1, 1)]
+
+
+@pytest.mark.parametrize("hostile", [b"x", bytes(range(256))])
+def test_the_memory_does_not_grow_with_the_log(explained: Explained, hostile: bytes) -> None:
+    explained.succeeded("start")
+    log = b"start\n" + hostile * ((16 << 20) // len(hostile) // len(set(hostile))) + b"\nno space\n"
+    job = explained.job_maker.ended(log, Status.FAILED, name="nightly")
+    explained.ask(job)  # loads what all explanations need
+    tracemalloc.start()
+    answer = explained.new_lines(job)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    assert answer["ranges"][-1]["end"] == len(log)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 import storage
+from tailboard.errors import JobNotFound
 from tailboard.explain.normal import shape_of
 from tailboard.explain.profile import Profile
 from tailboard.notify.history import Run
@@ -42,7 +42,8 @@ class KnownLines:
         self._owners: dict[int, int] = {}  # by key: the number of the run that has it, or SEVERAL
         self._sizes: list[int] = []  # how many different keys each run has
         self._place = 0  # the number of the run that is being read
-        self._added = 0  # how many of its lines were added
+        self._keys: Sequence[int] | None = None  # of its lines; None: not read yet
+        self._added = 0  # how many of them were added
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -55,7 +56,7 @@ class KnownLines:
         """Are new lines like this one usual?"""
         return self.varies_everywhere or shape_of(key) in self._varying
 
-    def work(self, store: storage.Logs, deadline: float) -> bool:
+    def work(self, store: storage.Store, deadline: float) -> bool:
         """Continue until the `deadline` on the monotonic clock. Returns True if it is done."""
         with self.lock:
             while not self.is_done and time.monotonic() < deadline:
@@ -65,27 +66,41 @@ class KnownLines:
                     self._add_run(store, deadline)
             return self.is_done
 
-    def _add_run(self, store: storage.Logs, deadline: float) -> None:
-        profile = self._profile_of(self.runs[self._place])
-        profile.work(store, deadline)
-        if not profile.is_done:
-            return
-        if not profile.is_whole:
-            self._give_up("The log of an earlier success is too long, was shortened or is missing.")
-            return
-        while self._added < len(profile.keys):
+    def _add_run(self, store: storage.Store, deadline: float) -> None:
+        if self._keys is None:
+            self._keys = self._read_keys(store, deadline)
+        while self._keys is not None and self._added < len(self._keys):
             if time.monotonic() > deadline:
                 return
-            self._add_keys(islice(profile.keys, self._added, self._added + STEP))
+            self._add_keys(self._keys[self._added : self._added + STEP])
             self._added += STEP
             if len(self._owners) > MOST_KEYS:
                 self._give_up("The earlier successes have written too many different lines.")
                 return
-        self._sizes.append(len(set(profile.keys)))
-        self._place += 1
-        self._added = 0
+        if self._keys is not None:
+            self._sizes.append(len(set(self._keys)))
+            self._keys, self._added = None, 0
+            self._place += 1
 
-    def _add_keys(self, keys: Iterator[int]) -> None:
+    def _read_keys(self, store: storage.Store, deadline: float) -> Sequence[int] | None:
+        """The keys of the last attempt of the next run; none if it was deleted meanwhile. Returns
+        None if its log could not be read yet, or not at all."""
+        run = self.runs[self._place]
+        profile = self._profile_of(run)
+        profile.work(store, deadline)
+        if not profile.is_done:
+            return None
+        try:
+            is_retried = store.get(run.id).attempt > 1
+        except JobNotFound:
+            return ()
+        if not profile.is_whole:
+            self._give_up("The log of an earlier success is too long, incomplete or missing.")
+            return None
+        # What the first attempt has written to its log can look like our notice.
+        return profile.keys[profile.attempt_from if is_retried else 0 :]
+
+    def _add_keys(self, keys: Iterable[int]) -> None:
         owners, place = self._owners, self._place
         for key in keys:
             if owners.setdefault(key, place) != place:
@@ -105,7 +120,6 @@ class KnownLines:
             self._varying = {shape for shape, count in having.items() if count >= least}
             shares = [self._share_of_rest(*each) for each in zip(own, self._sizes, strict=True)]
             self.varies_everywhere = median(shares) > USUAL_SHARE
-        self._owners = dict.fromkeys(self._owners, SEVERAL)
         self.is_done = True
 
     def _share_of_rest(self, own: Counter[int], size: int) -> float:

@@ -31,10 +31,12 @@ class LineReader:
         self.number: int | None = 1
         self._long_at = 0  # how far a line without an end has been read; 0: not at all
         self._head, self._tail = b"", b""  # the beginning and the end of what was read of it
+        self._is_final = False  # is an unfinished line read, too?
 
     def read(self, log: Log, has_ended: bool, deadline: float) -> Iterator[Line]:
         """The next lines, until the `deadline` on the monotonic clock. `has_ended`: nothing will be
         written any more."""
+        self._is_final = has_ended
         while time.monotonic() < deadline:
             begin, data = log.read(max(self.at, self._long_at), BLOCK)
             if begin > max(self.at, self._long_at):
@@ -59,8 +61,9 @@ class LineReader:
                 return
 
     def is_at_end(self, log: Log) -> bool:
-        """Were all lines read that the log has now, but for an unfinished last one?"""
-        return max(self.at, self._long_at) >= log.size
+        """Were all lines read that the log has now? An unfinished last one counts once the job has
+        ended."""
+        return max(self.at, 0 if self._is_final else self._long_at) >= log.size
 
     def _pass(self, raw: bytes, following: int) -> Line:
         line = Line(self.at, self.number, raw)

@@ -100,12 +100,11 @@ def normal_line(raw: bytes) -> bytes:
 
 def line_key(raw: bytes) -> int:
     """64 bits, the same within one process for lines that say the same. The upper 32 are the shape:
-    lines with the same first words have the same."""
+    the first SHAPE_WORDS words, but at most half of the line."""
     normal = normal_line(raw)
-    words = normal.replace(NUMBER, b"").split(None, SHAPE_WORDS)
-    return (
-        hash(tuple(words[:SHAPE_WORDS])) << 32 & 0xFFFF_FFFF_0000_0000 | hash(normal) & 0xFFFF_FFFF
-    )
+    words = normal.replace(NUMBER, b"").split()
+    shape = hash(tuple(words[: min(SHAPE_WORDS, len(words) // 2 or 1)])) & 0xFFFF_FFFF
+    return shape << 32 | hash(normal) & 0xFFFF_FFFF
 
 
 def shape_of(key: int) -> int:
