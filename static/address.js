@@ -2,7 +2,7 @@
 
 const FILTERS = ["status", "queue", "by", "q", "before"]; // which jobs the list shows
 // All parameters, in this order in the URL. On a narrow screen, `list` shows the list.
-const NAMES = ["list", "status", "queue", "by", "q", "logs", "before", "job", "at"];
+const NAMES = ["list", "status", "queue", "by", "q", "logs", "before", "job", "at", "compare"];
 
 export const NO_FILTERS = withoutValues(FILTERS);
 export const EMPTY_ADDRESS = withoutValues(NAMES);

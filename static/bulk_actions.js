@@ -14,13 +14,10 @@ import {
   isPossible,
   keepButton,
 } from "./bulk_words.js";
+import { changeJobs } from "./bulk_work.js";
 import { makeButton, setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { page } from "./page_state.js";
-import { pause } from "./pause.js";
-
-const AT_ONCE = 200; // jobs in one request; the server changes as many as it can in a second
-const PAUSE = 2000; // milliseconds before a failed request is repeated
 
 export class BulkActions {
   /** `find(name)` returns a node of the list by its class. */
@@ -95,19 +92,10 @@ export class BulkActions {
     this.isStopped = false;
     const done = { action, count: ids.length, tried: 0, declined: [] };
     this.showProgress(done);
-    while (done.tried < ids.length && !this.isStopped) {
-      const step = ids.slice(done.tried, done.tried + AT_ONCE);
-      const answer = await ask("change", { to: action, ids: step });
-      done.tried += answer.tried ?? 0;
-      done.declined.push(...(answer.declined ?? []));
-      this.showProgress(done, answer.error);
-      if (answer.error && !answer.may_pass) {
-        break;
-      }
-      if (answer.error) {
-        await pause(PAUSE);
-      }
-    }
+    await changeJobs(done, ids, {
+      progress: (_, error) => this.showProgress(done, error),
+      isStopped: () => this.isStopped,
+    });
     this.isRunning = false;
     this.asked = null;
     this.showEnd(bulkResult(action, { ...done, isStopped: done.tried < ids.length }));

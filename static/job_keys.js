@@ -50,13 +50,15 @@ function focusFind(find) {
   field.select();
 }
 
-/** Closes a question, else the text to find, else the selection of lines, else the details, else the
+/** Closes a question, else the comparison, else the text to find, else the selection of lines, else the details, else the
     log. */
 function closeInnermost(find) {
   const field = find("find-field");
   if (!find("confirm").hidden) {
     [...find("confirm").querySelectorAll("button")].at(-1).click(); // the answer that changes nothing
     find("view").focus();
+  } else if (!find("compare").hidden) {
+    pressButton(find("close-compare"));
   } else if (page.address.job && field.value) {
     field.value = "";
     field.dispatchEvent(new Event("input", { bubbles: true }));

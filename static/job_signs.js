@@ -28,7 +28,7 @@ export function signText(job, now) {
   return texts.filter(Boolean).join("; ");
 }
 
-function lateText(job, now) {
+export function lateText(job, now) {
   const time = formatUsual(elapsed(job, now));
   const usual = usualTime(job);
   return usual === undefined

@@ -28,6 +28,8 @@ const STYLES = [
   "log_find.css",
   "log_results.css",
   "log_new_lines.css",
+  "log_insights.css",
+  "log_compare.css",
   "key_sheet.css",
   "palette.css",
   "sign_in.css",

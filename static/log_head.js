@@ -16,7 +16,7 @@ import { detailsHtml } from "./job_details.js";
 import { linkIds } from "./job_links.js";
 import { orderHtml } from "./job_order.js";
 import { describeRetry, endLine, endReason, ownReason, waitReason } from "./job_reason.js";
-import { signText, usualTime } from "./job_signs.js";
+import { isLate, lateText, signText, usualTime } from "./job_signs.js";
 import { logUrl } from "./log_stream.js";
 import { DEFAULT_QUEUE, page } from "./page_state.js";
 import { askToNotify, canNotify } from "./page_title.js";
@@ -114,14 +114,25 @@ export class LogHead {
 
   /** Why the job, or its last attempt, ended badly; or that it is late or silent. */
   drawWhy(job) {
-    const reason = endReason(job) || describeRetry(job, page.now) || signText(job, page.now);
+    const reason = endReason(job) || describeRetry(job, page.now);
+    const html = escapeHtml(reason) || this.signsHtml(job);
     const line = endLine(job);
-    this.find("why").hidden = !reason;
-    setHtml(this.find("why-reason"), escapeHtml(reason));
+    this.find("why").hidden = !html;
+    setHtml(this.find("why-reason"), html);
     this.find("to-hint").hidden = !line;
     setHtml(this.find("hint-label"), escapeHtml(line?.label));
     setHtml(this.find("hint-text"), escapeHtml(line?.text));
     this.find("to-hint").title = line?.text ?? "";
+  }
+
+  /** That the job is late or silent, as exactly as it is known. */
+  signsHtml(job) {
+    const silence = this.pane.insights?.silence.html(job);
+    if (!silence) {
+      return escapeHtml(signText(job, page.now));
+    }
+    const late = isLate(job, page.now) ? escapeHtml(lateText(job, page.now)) : "";
+    return [late, silence].filter(Boolean).join("; ");
   }
 
   /** The usual duration of this job, and a bar for each earlier run. */

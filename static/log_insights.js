@@ -1,18 +1,41 @@
 /* What the log pane shows of an explanation. Each part has a module of its own; this one only knows
    which parts exist. */
 
+import { opensElsewhere } from "./dom.js";
+import { LogCompare } from "./log_compare.js";
 import { LogExplanation } from "./log_explanation.js";
+import { LogForecast } from "./log_forecast.js";
+import { LogPauses } from "./log_pauses.js";
 import { LogResults } from "./log_results.js";
+import { LogSeen } from "./log_seen.js";
+import { LogSilence } from "./log_silence.js";
+import { page } from "./page_state.js";
+
+const LINKED = ["why", "seen", "forecast", "compare"]; // nodes with links to jobs and lines
 
 export class LogInsights {
   /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
   constructor(pane, find) {
     this.pane = pane;
     this.explanation = new LogExplanation(pane.source, () => this.draw());
+    this.silence = new LogSilence(pane);
+    this.compare = new LogCompare(pane, find);
     // Each has reset(), which clears what belongs to the previous job, draw(explanation, job) and
     // perhaps drawn(), which is called when other lines are in the view.
-    this.parts = [pane.progress, new LogResults(find), pane.newLines];
+    this.parts = [
+      pane.progress,
+      new LogResults(find),
+      pane.newLines,
+      this.silence,
+      this.compare,
+      new LogSeen(pane, find),
+      new LogForecast(find),
+      new LogPauses(pane, find),
+    ];
     this.find = find;
+    for (const name of LINKED) {
+      find(name).addEventListener("click", (event) => this.onLink(event));
+    }
   }
 
   /** Another job is shown. */
@@ -35,6 +58,21 @@ export class LogInsights {
   drawn() {
     for (const part of this.parts) {
       part.drawn?.();
+    }
+  }
+
+  /** Follows a link to a job or to a line within the page. */
+  onLink(event) {
+    const link = event.target.closest("a[data-job]");
+    if (!link || opensElsewhere(event)) {
+      return;
+    }
+    event.preventDefault();
+    const { job, at = "" } = link.dataset;
+    if (job === this.pane.jobId && at && !page.address.compare) {
+      this.pane.places.select(Number(at), Number(at));
+    } else {
+      page.go({ job, at, compare: "" });
     }
   }
 

@@ -188,6 +188,7 @@ class LogPane {
   onAddress() {
     const { job = "", at = "" } = page.address;
     this.find("log-pane").hidden = !job;
+    this.insights.compare.update();
     if (job === this.jobId && at === this.places.at) {
       return;
     }
@@ -214,6 +215,9 @@ class LogPane {
 
   /** Goes to the line that explains why the job failed: the last error, else the last line. */
   async toHint() {
+    if (page.address.compare) {
+      page.go({ compare: "" });
+    }
     if (!(await this.errors.stepToLast())) {
       this.places.toEnd();
     }
@@ -278,6 +282,7 @@ class LogPane {
     if (this.state === "waiting") {
       this.places.open(); // otherwise the server sends the tail at each refresh
     }
+    this.insights.compare.update();
     this.drawHead();
   }
 
@@ -311,6 +316,7 @@ class LogPane {
   onDrawn() {
     this.finder.update();
     this.errors.update();
+    this.insights.drawn();
     this.countErrors();
     this.insights.drawn();
     this.status.draw();

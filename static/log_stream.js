@@ -8,6 +8,7 @@ import { pause } from "./pause.js";
 const RETRY_DELAY = 2000; // milliseconds before a refused stream reconnects
 const SEARCH_TRIES = 6;
 const SEARCH_PAUSE = 1000; // milliseconds before a refused search is repeated
+const NOT_ANSWERING = "The API isn't answering. Try again.";
 export const PART_BYTES = 262_144; // per request, at most
 export const TAIL_LINES = 1000; // to fetch at the end of a log
 
@@ -26,25 +27,43 @@ export function expectUnreachable(error) {
 }
 
 export function logUrl(jobId, parameters) {
+  return jobUrl(jobId, "logs", parameters);
+}
+
+function jobUrl(jobId, path, parameters) {
   const given = { ...parameters };
   if (page.status.ticket) {
     given.ticket = page.status.ticket;
   }
-  return `${page.status.api}/jobs/${encodeURIComponent(jobId)}/logs?${new URLSearchParams(given)}`;
+  const query = new URLSearchParams(given);
+  return `${page.status.api}/jobs/${encodeURIComponent(jobId)}/${path}?${query}`;
 }
 
 /** The API's explanation of a job; null if the API cannot be reached or refuses it. */
 export async function fetchExplanation(jobId, signal) {
-  const ticket = page.status.ticket
-    ? `?${new URLSearchParams({ ticket: page.status.ticket })}`
-    : "";
-  const url = `${page.status.api}/jobs/${encodeURIComponent(jobId)}/explain${ticket}`;
   try {
-    const answer = await fetch(url, { signal, cache: "no-store" });
+    const answer = await fetch(jobUrl(jobId, "explain"), { signal, cache: "no-store" });
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;
   }
+}
+
+/** The API's comparison of two logs; or { wrong }, a sentence, if there is none. */
+export async function fetchComparison(jobId, parameters, signal) {
+  const url = jobUrl(jobId, "diff", parameters);
+  for (let tries = 0; tries < SEARCH_TRIES; tries += 1) {
+    const answer = await fetch(url, { signal, cache: "no-store" }).catch(() => null);
+    if (answer?.ok) {
+      return answer.json();
+    }
+    if (answer?.status !== 503) {
+      const { detail } = (await answer?.json().catch(() => null)) ?? {};
+      return { wrong: detail ? `${detail[0].toUpperCase()}${detail.slice(1)}.` : NOT_ANSWERING };
+    }
+    await pause(SEARCH_PAUSE); // other long logs are being read
+  }
+  return { wrong: "Too many other logs are being compared. Try again." };
 }
 
 async function request(jobId, parameters, signal) {
@@ -97,7 +116,7 @@ export async function fetchLineOffset(jobId, line) {
       return { wrong: describeMissingLine(detail) };
     }
     if (answer?.status !== 503) {
-      return { wrong: "The API isn't answering. Try again." };
+      return { wrong: NOT_ANSWERING };
     }
     await pause(SEARCH_PAUSE); // the next request continues to count the lines
   }

@@ -77,9 +77,11 @@ class PageState extends EventTarget {
     }
   }
 
-  /** The address with some changes, as a link. */
+  /** The address with some changes, as a link. A comparison belongs to the job. */
   link(change) {
-    return addressLink({ ...this.address, ...change });
+    const isOtherJob = change.job !== undefined && change.job !== this.address.job;
+    const kept = isOtherJob ? { ...this.address, compare: "" } : this.address;
+    return addressLink({ ...kept, ...change });
   }
 
   /** Goes to another address; with `replace`, without a step in the browser's history. */
