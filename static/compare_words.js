@@ -3,7 +3,7 @@
    run on the left and this one on the right; log_compare.css puts them one below the other in a
    narrow one, with − and + before the lines. */
 
-import { escapeHtml, formatClock, formatCount, formatStatus } from "./format.js";
+import { escapeHtml, formatClock, formatCount, formatStatus, statusIcon } from "./format.js";
 
 /** What is compared: a run's status, when it ended, and its number of lines. */
 export function sideHtml({ id, title, status, finished_at: ended, lines, cut }, sign, context) {
@@ -13,8 +13,9 @@ export function sideHtml({ id, title, status, finished_at: ended, lines, cut }, 
   const count = `${cut ? "the last " : ""}${formatCount(lines)} ${noun}`;
   return (
     `<span class="compare-sign" aria-hidden="true">${sign}</span>` +
+    `${statusIcon(status, context.statuses)} ` +
     `<a class="job-link" href="${href}" data-job="${escapeHtml(id)}" title="${escapeHtml(title)}">` +
-    `${escapeHtml(formatStatus(status) + when)}</a><span class="faint"> ${count}</span>`
+    `${escapeHtml(formatStatus(status) + when)}</a> <span class="faint">${count}</span>`
   );
 }
 
@@ -24,7 +25,7 @@ export function hunkHtml({ kind, folded, left, right }, ids, link) {
   const [one, other] = [cells("left", left.lines), cells("right", right.lines)];
   if (kind !== "equal") {
     const block = (side, html, rest) =>
-      `<div class="${side}">${html.join("")}${restHtml(rest)}</div>`;
+      `<div class="${html.length > 0 ? side : "no-lines"}">${html.join("")}${restHtml(rest)}</div>`;
     return (
       `<div class="hunk differs">${block("left", one, left.count - one.length)}` +
       `${block("right", other, right.count - other.length)}</div>`

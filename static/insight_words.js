@@ -204,6 +204,18 @@ function joinWords(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
+/** The same, if not all of the jobs were run again. */
+function describeSome(passed, tried) {
+  if (tried === 1) {
+    return `one was run again and ${passed ? "passed" : "failed"}`;
+  }
+  const some = passed === 0 ? "none" : passed;
+  const all = tried === 2 ? "both" : `all ${tried}`;
+  return passed === tried
+    ? `${all} that were run again passed`
+    : `${some} of the ${tried} that were run again passed`;
+}
+
 /** How the reruns of these jobs ended. `count`: of all such jobs, of which `jobs` are the newest. */
 function outcomeText(jobs, count) {
   const reruns = jobs
@@ -215,8 +227,7 @@ function outcomeText(jobs, count) {
     return "";
   }
   if (tried < count) {
-    const one = `one was run again and ${passed ? "passed" : "failed"}`;
-    return tried === 1 ? one : `${passed} of the ${tried} that were run again passed`;
+    return describeSome(passed, tried);
   }
   const all = { 1: "it", 2: "both" }[tried] ?? "all";
   if (passed === tried) {

@@ -32,6 +32,7 @@ export class LogCompare {
     on("wrap", "change", () => this.drawWrap());
     on("compare-body", "scroll", () => this.loadMore());
     on("compare-body", "wheel", (event) => this.onWheel(event));
+    on("compare-body", "pointermove", (event) => this.onDrag(event));
     on("compare-body", "keydown", (event) => this.onKey(event));
     on("compare-slider", "scroll", () => this.shift());
   }
@@ -144,7 +145,7 @@ export class LogCompare {
   show(found) {
     const { left, right, hunks } = found;
     const link = (change) => page.link(change);
-    const context = { link, now: page.now };
+    const context = { link, now: page.now, statuses: page.statuses };
     setHtml(this.find("compare-left"), sideHtml(left, "−", context));
     setHtml(this.find("compare-right"), sideHtml(right, "+", context));
     this.say(compareText(found));
@@ -188,6 +189,13 @@ export class LogCompare {
     if (Math.abs(across) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
       event.preventDefault();
       this.find("compare-slider").scrollLeft += across;
+    }
+  }
+
+  /** A finger moves the texts, too. */
+  onDrag({ pointerType, buttons, movementX }) {
+    if (pointerType === "touch" && buttons) {
+      this.find("compare-slider").scrollLeft -= movementX;
     }
   }
 

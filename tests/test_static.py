@@ -26,6 +26,7 @@ STATIC = ROOT / "static"
 PURE = [
     "address",
     "bulk_words",
+    "compare_words",
     "find_text",
     "format",
     "fuzzy",
@@ -34,6 +35,7 @@ PURE = [
     "home_next",
     "home_running",
     "home_welcome",
+    "insight_words",
     "job_details",
     "job_links",
     "job_order",
@@ -810,7 +812,7 @@ def test_an_address_always_has_all_filters(script: Script) -> None:
     filters = {"status": "", "queue": "", "by": "", "q": "x", "before": ""}
     assert script("filtersOf({ q: 'x', job: '1' })") == filters
     assert script("NO_FILTERS") == filters | {"q": ""}
-    everything = {*filters, "list", "logs", "job", "at"}
+    everything = {*filters, "list", "logs", "job", "at", "compare"}
     assert script("EMPTY_ADDRESS") == dict.fromkeys(everything, "")
 
 
@@ -1350,3 +1352,111 @@ def test_what_was_not_drawn_during_a_press_is_drawn_after_its_click(script: Scri
         return reported;
     })()"""
     assert script(expression) == ["pressed, held: true", "ended, held: false"]
+
+
+# --- What an explanation says ---------------------------------------------------------------------
+
+LINK = "(change) => `?job=${change.job ?? ''}&at=${change.at ?? ''}`"
+
+
+def words(html: str) -> str:
+    return re.sub("<[^>]*>", "", html)
+
+
+def test_a_pause_is_emphasised_if_it_is_much_longer_than_usual(script: Script) -> None:
+    before = {"offset": 90, "line": 9, "text": "copying <b>"}
+    pause = {"seconds": 130, "usually": 12, "began_at": at(0), "before": before, "after": None}
+    html = script("pauseHtml(pause, 3, NOW)", pause=pause, NOW=NOW)
+    assert words(html) == "2 min 10 susually 12 scopying &#60;b&#62;(the end of the log)"
+    assert 'data-pause="3"' in html and "much-longer" in html
+    usual = [(130, 100), (130, None), (4, 1), (12, 6.5)]
+    assert script(
+        "usual.map(([seconds, usually]) => isMuchLonger({ seconds, usually }))", usual=usual
+    ) == [False, False, False, False]
+    assert script("linesOfPause(pause)", pause=pause) == {"first": 90, "last": 90}
+
+
+def test_silence_and_the_forecast_link_to_the_line_that_explains_them(script: Script) -> None:
+    place = {"offset": 40, "line": 5, "text": "  migrating <orders>"}
+    silence = {"seconds": 830, "longest_pause": 40, "run": "7", "after": place}
+    html = script(f"silenceHtml(silence, 10, {LINK})", silence=silence)
+    assert words(html) == "nothing for 14 min; the longest pause before was 40 s, after this line"
+    assert 'href="?job=7&#38;at=40" data-job="7" data-at="40"' in html
+    forecast = {"percent": 62.9, "seconds_left": 240, "seconds_behind": 90, "since": place}
+    html = script(f"forecastHtml(forecast, '8', {LINK})", forecast=forecast)
+    assert words(html) == ("62 %, about 4 min left, 90 s behind since “migrating &#60;orders&#62;”")
+    assert 'data-job="8" data-at="40"' in html
+    changes = [(-30, None), (2, None), (75, None)]
+    texts = script(
+        f"changes.map(([behind, since]) => forecastHtml({{ percent: 5, seconds_left: 0.2, "
+        f"seconds_behind: behind, since }}, '8', {LINK}))",
+        changes=changes,
+    )
+    assert texts == ["5 %, 30 s ahead", "5 %", "5 %, 75 s behind"]
+
+
+def same_end(day: str, rerun: str | None = None, title: str = "backup") -> dict[str, Any]:
+    ended = {"id": day, "status": rerun} if rerun else None
+    return {"id": day, "title": title, "finished_at": f"{day}T12:00:00Z", "rerun": ended}
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere", "sentence"),
+    [
+        (
+            [same_end("2025-11-19", "succeeded"), same_end("2025-11-12", "succeeded")],
+            [],
+            "Also on Nov 12 and 19 in this command, never elsewhere; both passed when run again",
+        ),
+        (
+            [same_end("2025-11-24"), same_end("2025-10-30", "failed"), same_end("2024-10-30")],
+            [same_end("2025-11-01", None, "<deploy>"), same_end("2025-11-02", None, "<deploy>")],
+            "Also on Oct 30, 2024 and Oct 30 and today at TIME in this command; "
+            "elsewhere: 2 times in &#60;deploy&#62;; one was run again and failed",
+        ),
+        (
+            [],
+            [same_end("2025-11-01", "failed", "deploy")],
+            "Never before in this command; elsewhere: once in deploy; it failed again",
+        ),
+        ([], [], "Never seen before"),
+    ],
+)
+def test_jobs_with_the_same_end_are_named_by_their_days(
+    script: Script, here: list[Any], elsewhere: list[Any], sentence: str
+) -> None:
+    seen = {"partial": False, "here_count": len(here), "here": here}
+    seen |= {"elsewhere_count": len(elsewhere), "elsewhere": elsewhere}
+    expression = f"seenHtml(seen, {{ link: {LINK}, now: NOW, hasEarlier: true }})"
+    html = script(expression, seen=seen, NOW=NOW)
+    assert re.sub(r"\d\d:00\s[AP]M", "TIME", words(html)) == sentence
+    assert html.count("data-job=") == len({job["title"] for job in elsewhere}) + len(here)
+
+
+def test_nothing_is_called_new_before_all_jobs_were_searched(script: Script) -> None:
+    none = {"here_count": 0, "here": [], "elsewhere_count": 0, "elsewhere": []}
+    expression = f"seenHtml(seen, {{ link: {LINK}, now: NOW, hasEarlier }})"
+    assert script(expression, seen={**none, "partial": True}, NOW=NOW, hasEarlier=True) == ""
+    assert script(expression, seen={**none, "partial": False}, NOW=NOW, hasEarlier=False) == ""
+    days = [same_end(f"2025-11-{day}") for day in range(21, 11, -1)]
+    some = {**none, "here_count": 12, "here": days, "partial": True}
+    html = script(expression, seen=some, NOW=NOW, hasEarlier=True)
+    assert words(html) == (
+        "Also on Nov 17, 18, 19, 20 and 21, and 7 more, in this command; searching older jobs…"
+    )
+
+
+def test_lines_of_two_logs_are_side_by_side(script: Script) -> None:
+    def side(first: int, *texts: str, count: int | None = None) -> dict[str, Any]:
+        lines = [{"offset": 9 * n, "line": n, "text": text} for n, text in enumerate(texts, first)]
+        return {"count": len(texts) if count is None else count, "lines": lines}
+
+    def shown(kind: str, folded: int, left: Any, right: Any) -> str:
+        hunk = {"kind": kind, "folded": folded, "left": left, "right": right}
+        return str(script(f"hunkHtml(hunk, {{ left: '1', right: '2' }}, {LINK})", hunk=hunk))
+
+    html = shown("equal", 2, side(1, "a 1", "b", count=4), side(5, "a 2", "b", count=4))
+    assert words(html) == "1a 15a 2… 2 equal lines2b6b"
+    assert 'href="?job=1&#38;at=9" data-job="1" data-at="9"' in html
+    html = shown("changed", 0, side(1, "<i>", count=501), side(1, "x", "y"))
+    assert words(html) == "1&#60;i&#62;… 500 more lines1x2y"
