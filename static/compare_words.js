@@ -20,9 +20,10 @@ export function sideHtml({ id, title, status, finished_at: ended, lines, cut }, 
 }
 
 /** A hunk of the API's answer. `ids`: { left, right }, of the two jobs. */
-export function hunkHtml({ kind, folded, left, right }, ids, link) {
-  const cells = (side, lines) => lines.map((line) => cellHtml(side, line, ids[side], link));
-  const [one, other] = [cells("left", left.lines), cells("right", right.lines)];
+export function hunkHtml(hunk, ids, link) {
+  const { kind, folded, left, right } = hunk;
+  const cells = (side) => linesOf(hunk, side).map((line) => cellHtml(side, line, ids[side], link));
+  const [one, other] = [cells("left"), cells("right")];
   if (kind !== "equal") {
     const block = (side, html, rest) =>
       `<div class="${html.length > 0 ? side : "no-lines"}">${html.join("")}${restHtml(rest)}</div>`;
@@ -35,6 +36,20 @@ export function hunkHtml({ kind, folded, left, right }, ids, link) {
   const head = folded > 0 ? Math.ceil(pairs.length / 2) : pairs.length;
   const fold = folded > 0 ? foldHtml(`${formatCount(folded)} equal`, folded) : "";
   return `<div class="hunk equal">${pairs.slice(0, head).join("")}${fold}${pairs.slice(head).join("")}</div>`;
+}
+
+/** The lines of one side that are shown, each with its offset and its number, which is null if the
+    beginning of the log was deleted. */
+function linesOf(hunk, side) {
+  const texts = hunk[`${side}_lines`];
+  const offsets = hunk[`${side}_offsets`];
+  const { line: first } = hunk[side];
+  const isFolded = hunk.kind === "equal" && hunk.folded > 0;
+  const head = isFolded ? Math.ceil(texts.length / 2) : texts.length;
+  return texts.map((text, index) => {
+    const place = index < head ? index : index + hunk.folded;
+    return { text, offset: offsets[index], line: first === null ? null : first + place };
+  });
 }
 
 function foldHtml(what, count) {

@@ -158,8 +158,8 @@ export class LogCompare {
 
   /** Makes room in the slider for the longest line. */
   measure(hunks) {
-    for (const { left, right } of hunks) {
-      for (const { text } of [...left.lines, ...right.lines]) {
+    for (const { left_lines: left, right_lines: right } of hunks) {
+      for (const text of [...left, ...right]) {
         this.longest = Math.max(this.longest, text.length);
       }
     }

@@ -8,6 +8,7 @@ import { pause } from "./pause.js";
 const RETRY_DELAY = 2000; // milliseconds before a refused stream reconnects
 const SEARCH_TRIES = 6;
 const SEARCH_PAUSE = 1000; // milliseconds before a refused search is repeated
+const NO_SUCCESS = "No earlier run of this command has succeeded in the last 14 days.";
 const NOT_ANSWERING = "The API isn't answering. Try again.";
 export const PART_BYTES = 262_144; // per request, at most
 export const TAIL_LINES = 1000; // to fetch at the end of a log
@@ -56,6 +57,9 @@ export async function fetchComparison(jobId, parameters, signal) {
     const answer = await fetch(url, { signal, cache: "no-store" }).catch(() => null);
     if (answer?.ok) {
       return answer.json();
+    }
+    if (answer?.status === 404 && !parameters.with) {
+      return { wrong: NO_SUCCESS };
     }
     if (answer?.status !== 503) {
       const { detail } = (await answer?.json().catch(() => null)) ?? {};

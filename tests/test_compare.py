@@ -187,6 +187,8 @@ def test_long_equal_parts_are_folded_and_the_answer_continues(
     equal, changed = found["hunks"]
     assert equal["left_lines"] == equal["right_lines"] == [*same[:3], *same[-3:]]
     assert equal["folded"] == 4
+    assert equal["left_offsets"] == ["\n".join(left).index(line) for line in equal["left_lines"]]
+    assert changed["right_offsets"] == ["\n".join(right).index("new")]
     assert changed["left_lines"] == left[10:15] and changed["right_lines"] == ["new"]
     assert changed["folded"] == 3
     rest = diff(client, other, **{"with": one, "from": 2})
@@ -208,6 +210,7 @@ def test_the_common_beginning_of_long_logs_does_not_count(
     found = diff(client, other, **{"with": one})
     equal, changed = found["hunks"]
     assert (equal["kind"], equal["folded"], changed["kind"]) == ("equal", 9_994, "changed")
+    assert equal["right_offsets"][-1] == common.index(b"line 270f\n")
     assert equal["left_lines"] == [
         "line 0",
         "line 1",

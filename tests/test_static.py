@@ -1447,16 +1447,18 @@ def test_nothing_is_called_new_before_all_jobs_were_searched(script: Script) -> 
 
 
 def test_lines_of_two_logs_are_side_by_side(script: Script) -> None:
-    def side(first: int, *texts: str, count: int | None = None) -> dict[str, Any]:
-        lines = [{"offset": 9 * n, "line": n, "text": text} for n, text in enumerate(texts, first)]
-        return {"count": len(texts) if count is None else count, "lines": lines}
 
-    def shown(kind: str, folded: int, left: Any, right: Any) -> str:
-        hunk = {"kind": kind, "folded": folded, "left": left, "right": right}
+    def shown(kind: str, folded: int, left: list[str], right: list[str], more: int = 0) -> str:
+        hunk: dict[str, Any] = {"kind": kind, "folded": folded}
+        for side, first, lines in (("left", 1, left), ("right", 5, right)):
+            hunk[side] = {"line": first, "offset": 9 * first, "count": len(lines) + more}
+            hunk[f"{side}_lines"] = lines
+            hunk[f"{side}_offsets"] = [9 * n for n in range(first, first + len(lines))]
+            more = more if kind == "equal" else 0
         return str(script(f"hunkHtml(hunk, {{ left: '1', right: '2' }}, {LINK})", hunk=hunk))
 
-    html = shown("equal", 2, side(1, "a 1", "b", count=4), side(5, "a 2", "b", count=4))
-    assert words(html) == "1a 15a 2… 2 equal lines2b6b"
+    html = shown("equal", 2, ["a 1", "b"], ["a 2", "b"], more=2)
+    assert words(html) == "1a 15a 2… 2 equal lines4b8b"
     assert 'href="?job=1&#38;at=9" data-job="1" data-at="9"' in html
-    html = shown("changed", 0, side(1, "<i>", count=501), side(1, "x", "y"))
-    assert words(html) == "1&#60;i&#62;… 500 more lines1x2y"
+    html = shown("changed", 500, ["<i>"], ["x", "y"], more=500)
+    assert words(html) == "1&#60;i&#62;… 500 more lines5x6y"

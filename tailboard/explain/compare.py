@@ -166,21 +166,23 @@ class Comparison:
 
     def _show(self, hunk: Hunk, left: Log, right: Log, deadline: float) -> dict[str, Any]:
         begin, end = shown_parts(hunk)
-        texts = {
-            name: [
+        lines: dict[str, list[str] | list[int]] = {}
+        for name, side, log, at, count in (
+            ("left", self.left, left, hunk.left, hunk.left_count),
+            ("right", self.right, right, hunk.right, hunk.right_count),
+        ):
+            last = at + count - end
+            shown = [*range(at, at + min(count, begin)), *range(last, last + end)]
+            lines[f"{name}_offsets"] = [side.offset_of(index) for index in shown]
+            lines[f"{name}_lines"] = [
                 *side.texts(log, at, min(count, begin), deadline),
-                *(side.texts(log, at + count - end, end, deadline) if end else ()),
+                *(side.texts(log, last, end, deadline) if end else ()),
             ]
-            for name, side, log, at, count in (
-                ("left_lines", self.left, left, hunk.left, hunk.left_count),
-                ("right_lines", self.right, right, hunk.right, hunk.right_count),
-            )
-        }
         return {
             "kind": hunk.kind,
             "left": show_place(self.left, hunk.left, hunk.left_count),
             "right": show_place(self.right, hunk.right, hunk.right_count),
-            **texts,
+            **lines,
             "folded": max(0, max(hunk.left_count, hunk.right_count) - begin - end),
         }
 

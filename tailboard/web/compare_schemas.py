@@ -47,6 +47,11 @@ def comparison_schemas() -> dict[str, Schema]:
 
 def hunk_schemas() -> dict[str, Schema]:
     texts = {"type": "array", "items": TEXT}
+    offsets = {
+        "type": "array",
+        "items": COUNT,
+        "description": "Where each of them begins, in bytes.",
+    }
     return {
         "Hunk": an_object(
             kind={"enum": list(HunkKind)},
@@ -54,6 +59,8 @@ def hunk_schemas() -> dict[str, Schema]:
             right=refer("HunkPlace"),
             left_lines=texts,
             right_lines=texts,
+            left_offsets=offsets,
+            right_offsets=offsets,
             folded=COUNT
             | {
                 "description": "How many lines of the longer side are left out: of equal lines all "
