@@ -63,9 +63,14 @@ def write_output(held: Claim, *pieces: tuple[float, str]) -> None:
     os.utime(Path(held.folder, "output.log"), (begun + pieces[-1][0],) * 2)
 
 
-def end_with_output(held: Claim, seconds: float, *pieces: tuple[float, str]) -> Job:
-    """Ends a job as if it had run for so many seconds, and had written each piece at its time."""
+def end_with_output(
+    held: Claim, seconds: float, *pieces: tuple[float, str], hint: str | None = None
+) -> Job:
+    """Ends a job as if it had run for so many seconds, and had written each piece at its time. It
+    fails if there is a hint, the line that explains why."""
+    status, code = (Status.SUCCEEDED, 0) if hint is None else (Status.FAILED, 1)
     finished_at = utc(moment_of_start(held.job).wall + seconds)
     with held:
         write_output(held, *pieces)
-        return held.finish(Outcome(Status.SUCCEEDED, 0, finished_at=finished_at, final=True))
+        end = Outcome(status, code, finished_at=finished_at, hint=hint, final=True)
+        return held.finish(end)
