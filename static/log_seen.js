@@ -17,6 +17,7 @@ export class LogSeen {
     this.button = find("rerun-seen");
     this.button.addEventListener("click", () => this.askToRerun());
     this.isRunning = false;
+    this.started = new Set(); // IDs of jobs that were run again here
     this.reset();
   }
 
@@ -31,9 +32,15 @@ export class LogSeen {
     const html = seen && endedBadly(job) ? seenHtml(seen, context) : "";
     this.node.hidden = !html;
     setHtml(this.text, html);
-    const others = seen ? [...seen.here, ...seen.elsewhere] : [];
+    const others = seen && !seen.partial ? [...seen.here, ...seen.elsewhere] : [];
     this.ids = others.filter((other) => !other.rerun).map((other) => other.id);
-    this.button.hidden = this.ids.length === 0 || seen.partial;
+    this.drawButton();
+  }
+
+  /** A job is run again only once. */
+  drawButton() {
+    this.ids = this.ids.filter((id) => !this.started.has(id));
+    this.button.hidden = this.ids.length === 0;
     this.button.textContent = this.ids.length === 1 ? "Run it again" : "Run these again";
   }
 
@@ -60,6 +67,10 @@ export class LogSeen {
     };
     await changeJobs(done, ids, { progress, isStopped: () => problem !== "" });
     this.isRunning = false;
+    for (const id of ids.slice(0, done.tried)) {
+      this.started.add(id);
+    }
+    this.drawButton();
     page.toast(problem || bulkResult("rerun", done));
     page.refresh();
   }
