@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, JobMaker
+from conftest import ROOT, JobMaker, wait_until
 from past_runs import end_with_output, rewrite_claim, write_output
 
+from storage import Store, WorkerStore
+from tailboard.explain import pauses
 from tailboard.explain.anchors import longest_increasing
 from tailboard.explain.explainer import Explainer
 from tailboard.explain.growth import Gap, Growth
@@ -50,7 +52,7 @@ def all_records_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 class Explained:
     """Jobs named "deploy", and what their logs explain."""
 
-    def __init__(self, storage: FolderStore) -> None:
+    def __init__(self, storage: Store) -> None:
         times = UsualTimes(storage, History(storage))
         self.storage, self.explainer = storage, Explainer(storage, times.history, times)
 
@@ -296,6 +298,36 @@ def test_line_numbers_are_counted_in_steps(tmp_path: Path) -> None:
         assert not numbers.work(opened, [4_999_995, 5, 50], 0.0) and numbers.known == {5: 2}
         assert numbers.work(opened, [4_999_995, 5, 50], inf)
         assert numbers.known == {5: 2, 50: 11, 4_999_995: 1_000_000}
+
+
+def test_the_pause_of_a_real_job(
+    explained: Explained,
+    storage: FolderStore,
+    worker: Callable[..., Any],
+    ended: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pauses, "LEAST_PAUSE", 1.0)
+    worker()
+    job = storage.submit(Job(command="echo first; echo second; sleep 1.6; echo third"))
+    assert ended(job.id).status is Status.SUCCEEDED
+    (pause,) = explained.pauses(job)
+    assert texts(pause) == ("second", "third") and 1.0 <= pause["seconds"] < 60
+
+
+def test_explaining_times_with_any_storage(store: WorkerStore, claim: Callable[[], Claim]) -> None:
+    job = Job(command="true", name="deploy")
+    store.submit(job)
+    run = end_with_output(claim(), 125, *DEPLOY)
+    store.submit(job)
+    explained = Explained(store)
+    with claim() as held:
+        write_output(held, *((at - 130, piece) for at, piece in DEPLOY[:4]))
+        rewrite_claim(held.folder, started_at=utc(time.time() - 130))
+        wait_until(lambda: store.get(held.job.id).log_size)
+        found = explained.parts(held)
+    assert found["forecast"]["run"] == run.id and found["forecast"]["matched"] == 5
+    assert texts(found["pauses"]["pauses"][0]) == ("migrating orders", "migrated")
 
 
 # --- Compared with the last success ---------------------------------------------------------------
