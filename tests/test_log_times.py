@@ -278,7 +278,9 @@ def test_the_growth_of_a_log_is_read_in_steps(tmp_path: Path) -> None:
         assert growth.read(opened) and not growth.read(opened)
         sample((11.0, 6), (14.0, 9))
         assert growth.read(opened) and growth.is_whole
-        assert [*growth.gaps(2.0)] == [Gap(3.0, 11.0, 7)]
+        assert growth.longest_gaps(1, 0, 99) == [Gap(3.0, 11.0, 7)]
+        assert growth.longest_gaps(9, 5, 9) == [Gap(3.0, 11.0, 7)]
+        assert growth.longest_gaps(9, 7, 9) == growth.longest_gaps(9, 0, 4) == []
         assert [growth.time_of(at, 99.0) for at in (0, 4, 5, 8, 9)] == [10, 10, 11, 14, 99]
         sample(*((20.0 + each, 20 + each) for each in range(9)))
         assert growth.read(opened) and not growth.is_whole

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
+from heapq import nlargest
+from itertools import count
+from operator import sub
 from typing import NamedTuple
 
 from tailboard.logs import SAMPLE, Log, SizeSamples
@@ -87,11 +88,14 @@ class Growth:
         place = bisect_right(self.sizes, offset)
         return self.times[place] if place < len(self.times) else otherwise
 
-    def gaps(self, least: float) -> Iterator[Gap]:
-        """The times of at least so many seconds between two samples."""
-        for place, (begin, end) in enumerate(pairwise(self.times)):
-            if end - begin >= least:
-                yield Gap(end - begin, begin, self.sizes[place])
+    def longest_gaps(self, most: int, begin: int, end: int) -> list[Gap]:
+        """The longest times between two samples in which the size of the log was above `begin` and
+        at most `end`; the longest first."""
+        first, last = bisect_right(self.sizes, begin), bisect_right(self.sizes, end)
+        times = self.times[first : last + 1]
+        lengths = map(sub, times[1:], times)
+        longest = nlargest(most, zip(lengths, count(first), strict=False))
+        return [Gap(length, self.times[place], self.sizes[place]) for length, place in longest]
 
 
 def moment_of(text: str | None) -> float | None:

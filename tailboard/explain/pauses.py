@@ -48,14 +48,14 @@ class PausesPart(Part):
         self.size = size
         is_end = subject.has_ended and not self.is_closed
         if has_changed or is_end:
-            last = []
+            others = first_gap(subject.job, growth) if begin == 0 else []
             if subject.has_ended:
                 self.is_closed = True
-                last = close(growth, subject.job, log)
-            gaps = [*first_gap(subject.job, growth), *growth.gaps(LEAST_PAUSE), *last]
-            end = size if subject.has_ended else size - 1
-            known = (gap for gap in gaps if begin < gap.size <= end or gap.size == begin == 0)
-            self.longest = nlargest(MOST_PAUSES, known)
+                others += close(growth, subject.job, log)
+            gaps = others + growth.longest_gaps(MOST_PAUSES, begin, size - 1)
+            self.longest = [
+                gap for gap in nlargest(MOST_PAUSES, gaps) if gap.seconds >= LEAST_PAUSE
+            ]
             self.lines = {gap: lines_around(log, gap) for gap in self.longest}
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
@@ -80,18 +80,17 @@ class PausesPart(Part):
 
 
 def first_gap(job: Job, growth: Growth) -> list[Gap]:
-    """The time before the first line, if it is long enough; at most one."""
+    """The time before the first line; none if it is not known."""
     started = [each.started_at for each in job.attempts if not each.never_started]
     begun = moment_of((started or [job.started_at])[0])
     if begun is None or not growth.times or not growth.is_whole:
         return []
-    seconds = growth.times[0] - begun
-    return [Gap(seconds, begun, 0)] if seconds >= LEAST_PAUSE else []
+    return [Gap(growth.times[0] - begun, begun, 0)]
 
 
 def close(growth: Growth, job: Job, log: Log) -> list[Gap]:
-    """Add the last growth of the log of an ended job. Returns the time after the last line, if it
-    is long enough; at most one gap.
+    """Add the last growth of the log of an ended job. Returns the time after the last line; none
+    if it is not known.
 
     A worker samples each growth within UNSAMPLED seconds, except for the last one. If it missed an
     earlier one, it was not running, and nobody knows when the last lines were written."""
@@ -103,7 +102,7 @@ def close(growth: Growth, job: Job, log: Log) -> list[Gap]:
         if min(changed_at - previous, finished - changed_at) > UNSAMPLED:
             return []
         growth.close(log.size, min(changed_at, finished))
-    if not growth.times or finished - growth.times[-1] < LEAST_PAUSE:
+    if not growth.times:
         return []
     return [Gap(finished - growth.times[-1], growth.times[-1], growth.sizes[-1])]
 

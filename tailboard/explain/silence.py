@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from contextlib import suppress
 from typing import Any
 
@@ -97,11 +98,12 @@ def longest_gap(run: Run, log: Log) -> Gap:
     finished = finish_time(run)
     growth.close(log.size, min(log.changed_at, finished))
     started = finished - (run.seconds or 0.0)
-    gaps = list(growth.gaps(0.0))
-    if growth.times:
+    first = bisect_left(growth.times, started)  # the first sample of its last attempt
+    size = growth.sizes[first - 1] if first else 0
+    gaps = growth.longest_gaps(1, size, log.size)
+    if first < len(growth.times):
         last = growth.times[-1]
         gaps.append(Gap(finished - last, last, growth.sizes[-1]))
-        if growth.is_whole:
-            gaps.append(Gap(growth.times[0] - started, started, 0))
-    of_attempt = (gap for gap in gaps if gap.began_at >= started)
-    return max(of_attempt, default=Gap(finished - started, started, 0))
+        if first > 0 or growth.is_whole:
+            gaps.append(Gap(growth.times[first] - started, started, size))
+    return max(gaps, default=Gap(finished - started, started, 0))
