@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, JobMaker, wait_until
+from flask.testing import FlaskClient
 from past_runs import end_with_output, rewrite_claim, write_output
 
 from storage import Store, WorkerStore
 from tailboard.explain import pauses
 from tailboard.explain.anchors import longest_increasing
+from tailboard.explain.comparison import Estimate, Match
 from tailboard.explain.explainer import Explainer
 from tailboard.explain.growth import Gap, Growth
+from tailboard.explain.live_forecasts import Forecast, LiveForecasts, rounded
 from tailboard.explain.part_name import PartName
 from tailboard.explain.places import LineNumbers
+from tailboard.explain.profiles import Profiles
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
@@ -493,6 +497,63 @@ def test_estimates_of_recorded_runs_are_right(
     assert len(errors) > len(RECORDED), "too few estimates to judge them"
     assert max(errors.values()) < 10, errors
     assert "pytest-random-order" not in {name for name, _ in errors}
+
+
+def test_a_list_of_jobs_has_estimates_of_those_without_progress_of_their_own(
+    client: FlaskClient, past: Past, running: Running
+) -> None:
+    past(125, *DEPLOY)
+    held = running(50, *DEPLOY[:3], (40, "migrated\n"))
+    own = running(50, *DEPLOY[:3], (40, "::progress 5\nmigrated\n"))
+    other = running(50, (3, "something else\n"))
+
+    def listed() -> dict[str, Any] | None:
+        found = {job["id"]: job["progress"] for job in client.get("/jobs").json["jobs"]}
+        return found if found[held.job.id] and found[own.job.id] else None
+
+    found = wait_until(listed)  # the time of one request can be too short
+    assert found.pop(held.job.id) == {
+        "percent": 88,
+        "text": None,
+        "source": "earlier_runs",
+        "seconds_left": 15,
+    }
+    assert found.pop(own.job.id)["source"] == "marker"
+    assert found.pop(other.job.id) is None
+    assert [*found.values()] == [None]  # of the success
+    alone = client.get(f"/jobs/{held.job.id}").json
+    assert alone["progress"]["percent"] == 88
+
+
+def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
+    storage: FolderStore, past: Past, running: Running
+) -> None:
+    past(125, *DEPLOY)
+    held = running(80, *DEPLOY[:3], (40, "migrated\n"))
+    history = History(storage)
+    history.refresh()
+    forecasts = LiveForecasts(storage, history, Profiles())
+    job = storage.get(held.job.id)
+    assert forecasts.of(job, deadline=0.0) is None
+    assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
+    write_since(held, 80, *DEPLOY[:3], (40, "migrated\n"), (50, "indexing\n"), (60, "indexed\n"))
+    assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
+    (kept,) = forecasts._kept.values()
+    kept.next_at = 0.0  # as if the time had passed
+    assert forecasts.of(job, deadline=0.0) == Forecast(88, 15)
+    assert forecasts.of(job, deadline=inf) == Forecast(99, 0)
+    with held:
+        done = held.finish(Outcome(Status.SUCCEEDED))
+    kept.next_at = 0.0
+    assert forecasts.of(done, deadline=inf) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"), [(7.4, 5), (58, 60), (61, 60), (590, 600), (95, 90), (4_000, 4_020)]
+)
+def test_the_time_left_in_a_list_is_rounded(left: float, shown: int) -> None:
+    estimate = Estimate(5, 12.9, left, 0.0, Match(0, 0, 1))
+    assert rounded(estimate) == Forecast(12, shown)
 
 
 def test_longest_increasing() -> None:

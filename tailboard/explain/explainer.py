@@ -12,6 +12,7 @@ from tailboard.explain.annotations import AnnotationsPart
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.explain.forecast import ForecastPart
 from tailboard.explain.known_ends import KnownEnds
+from tailboard.explain.live_forecasts import LiveForecasts
 from tailboard.explain.live_marks import LiveMarks
 from tailboard.explain.new_lines import NewLinesPart
 from tailboard.explain.part import Part, Subject
@@ -59,6 +60,7 @@ class Explainer:
         self.store, self.history, self.usual_times = store, history, usual_times
         self.ends = KnownEnds()
         self.profiles, self.marks = Profiles(), LiveMarks(store)
+        self.forecasts = LiveForecasts(store, history, self.profiles)
         self._kept: dict[str, Explanation] = {}  # the one used last comes last
         self._lock = threading.Lock()
 

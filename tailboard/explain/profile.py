@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from array import array
 from functools import cached_property
 
@@ -13,6 +12,7 @@ from tailboard.errors import JobNotFound
 from tailboard.explain.anchors import Anchors
 from tailboard.explain.growth import Growth
 from tailboard.explain.log_lines import LineReader
+from tailboard.explain.log_marks import acquire_until
 from tailboard.explain.normal import line_key
 from tailboard.logs import Log
 from tailboard.notify.history import Run, finish_time
@@ -51,12 +51,9 @@ class Profile:
     def work(self, store: storage.Logs, deadline: float) -> None:
         """Read on until the `deadline` on the monotonic clock, or until it is done. If another
         thread is reading it, this one waits, also until then."""
-        if self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            try:
-                if not self.is_done:
-                    self._read(store, deadline)
-            finally:
-                self._lock.release()
+        with acquire_until(self._lock, deadline) as is_mine:
+            if is_mine and not self.is_done:
+                self._read(store, deadline)
 
     def _read(self, store: storage.Logs, deadline: float) -> None:
         try:

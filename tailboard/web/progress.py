@@ -1,12 +1,14 @@
-"""The progress and the results that jobs have written to their logs, in one response."""
+"""The progress of jobs, and the results that they have written to their logs, in one response."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+from tailboard.explain.live_forecasts import LiveForecasts
 from tailboard.explain.live_marks import LiveMarks
 from tailboard.job import Job
+from tailboard.status import Status
 
 READ_TIME = 0.05  # seconds for reading logs, in one response
 
@@ -15,16 +17,25 @@ class ShownMarks:
     """The fields `progress` and `results` of the jobs of one response. The logs that are not read
     in time are read for one of the next responses."""
 
-    def __init__(self, marks: LiveMarks) -> None:
-        self.marks = marks
+    def __init__(self, marks: LiveMarks, forecasts: LiveForecasts) -> None:
+        self.marks, self.forecasts = marks, forecasts
         self.deadline = time.monotonic() + READ_TIME
 
     def progress(self, job: Job) -> dict[str, Any]:
-        """Null unless the job is running and has written progress in this attempt."""
+        """What a running job has written of its progress in this attempt, else an estimate from its
+        last success; null if there is neither."""
+        if job.status is not Status.RUNNING:
+            return {"progress": None}
         own = self.marks.progress(job, self.deadline)
         if own is None:
-            return {"progress": None}
+            return {"progress": self._estimate(job)}
         return {"progress": own.progress._asdict() | {"source": own.source, "seconds_left": None}}
+
+    def _estimate(self, job: Job) -> dict[str, Any] | None:
+        found = self.forecasts.of(job, self.deadline)
+        if found is None:
+            return None
+        return {"text": None, "source": "earlier_runs"} | found._asdict()
 
     def results(self, job: Job) -> dict[str, Any]:
         found = self.marks.results(job, self.deadline)

@@ -42,7 +42,7 @@ def job_with_log(job: Job) -> dict[str, Any]:
 
 def shown_marks() -> ShownMarks:
     """The progress and the results of the jobs of this response."""
-    return ShownMarks(state().explainer.marks)
+    return ShownMarks(state().explainer.marks, state().explainer.forecasts)
 
 
 def waiting() -> Waiting:
