@@ -31,6 +31,7 @@ from tailboard.notify.usual import UsualTimes
 
 PART_TIME = 0.2  # seconds of work for one part in one request
 MOST_EXPLAINED = 20  # jobs whose explanations are kept
+SEEN_BYTES = 256  # of a log, by which one is recognised that the job has truncated and rewritten
 PARTS: dict[PartName, Callable[[], Part]] = {
     PartName.SECTIONS: SectionsPart,
     PartName.PROGRESS: ProgressPart,
@@ -48,8 +49,23 @@ class Explanation:
     """What is known of one attempt of a job so far."""
 
     def __init__(self) -> None:
-        self.parts = {name: make() for name, make in PARTS.items()}
         self.lock = threading.Lock()  # held while its parts work
+        self.restart()
+
+    def restart(self) -> None:
+        self.parts = {name: make() for name, make in PARTS.items()}
+        self._begin, self._end = 0, b""  # some bytes of the log that it has seen, and their offset
+
+    def is_outdated(self, log: Log) -> bool:
+        """Has the job truncated its log since the last call of `remember`?"""
+        if log.is_truncated_below(self._begin + len(self._end)):
+            return True
+        is_kept = log.start <= self._begin
+        return is_kept and log.pread(len(self._end), self._begin) != self._end
+
+    def remember(self, log: Log) -> None:
+        size = log.size
+        self._begin, self._end = log.read(max(0, size - SEEN_BYTES), SEEN_BYTES)
 
 
 class Explainer:
@@ -58,8 +74,7 @@ class Explainer:
 
     def __init__(self, store: storage.Store, history: History, usual_times: UsualTimes) -> None:
         self.store, self.history, self.usual_times = store, history, usual_times
-        self.ends = KnownEnds()
-        self.profiles, self.marks = Profiles(), LiveMarks(store)
+        self.profiles, self.marks, self.ends = Profiles(), LiveMarks(store), KnownEnds()
         self.forecasts = LiveForecasts(store, history, self.profiles)
         self._kept: dict[str, Explanation] = {}  # the one used last comes last
         self._lock = threading.Lock()
@@ -68,19 +83,13 @@ class Explainer:
         """The parts of the explanation that have these names. Each works for PART_TIME at most; one
         that is not complete then has `partial`, and continues in the next call."""
         earlier = self._earlier_successes(job)
-        subject = Subject(
-            job,
-            log,
-            earlier,
-            self.store,
-            self.history,
-            self.usual_times,
-            self.profiles,
-            self.ends,
-            self.marks.of(job).marks,
-        )
-        explanation = self._explanation_of(job, log)
+        explanation = self._explanation_of(job)
         with explanation.lock:
+            if explanation.is_outdated(log):
+                explanation.restart()
+                self.marks.forget(job)
+            explanation.remember(log)
+            subject = self._subject(job, log, earlier)
             answers = {
                 str(name): answer_of(part, subject)
                 for name, part in explanation.parts.items()
@@ -95,12 +104,24 @@ class Explainer:
             **answers,
         }
 
+    def _subject(self, job: Job, log: Log, earlier: Sequence[Run]) -> Subject:
+        return Subject(
+            job,
+            log,
+            earlier,
+            self.store,
+            self.history,
+            self.usual_times,
+            self.profiles,
+            self.ends,
+            self.marks.of(job).marks,
+        )
+
     def _earlier_successes(self, job: Job) -> Sequence[Run]:
         self.history.try_refresh(PART_TIME)
         return earlier_successes(self.history.groups, job)
 
-    def _explanation_of(self, job: Job, log: Log) -> Explanation:
-        """What is kept of it; something new if the job has truncated its log."""
+    def _explanation_of(self, job: Job) -> Explanation:
         key = f"{job.id}.{job.attempt}"
         with self._lock:
             explanation = self._kept.pop(key, None) or Explanation()

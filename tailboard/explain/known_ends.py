@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 import storage
+from tailboard.explain.log_marks import acquire_until
 from tailboard.explain.normal import line_key
 from tailboard.notify.history import WINDOW, History, Run, run_of
 from tailboard.status import FAILURES, Status
@@ -50,15 +51,13 @@ class KnownEnds:
 
     def work(self, store: storage.Jobs, history: History, deadline: float) -> None:
         """Add what is missing, until the `deadline` on the monotonic clock."""
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            return
-        try:
+        with acquire_until(self._lock, deadline) as is_mine:
+            if not is_mine:
+                return
             self._add_history(history)
             if history.is_complete:
                 self._add_older(store, history, deadline)
             self.is_complete = history.is_complete and self._unlisted == {}
-        finally:
-            self._lock.release()
 
     def _add_history(self, history: History) -> None:
         groups = dict(history.groups)

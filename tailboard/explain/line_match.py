@@ -7,11 +7,12 @@ range without such lines, a few differences are found by the algorithm of Myers 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import NamedTuple
+
+from tailboard.explain.anchors import longest_increasing
 
 MOST_CELLS = 40_000  # the product of the lengths of two ranges that difflib compares
 CELLS_PER_STEP = 5  # of difflib that take as long as one line of another step
@@ -211,21 +212,4 @@ def places_of_unique(lines: Sequence[int], begin: int, end: int) -> dict[int, in
 
 def longest_ascending(pairs: Pairs) -> Pairs:
     """As many of the pairs as possible whose right indexes ascend. Their left indexes do."""
-    ends: list[int] = []  # the lowest right index with which a sequence of each length ends
-    at_end: list[int] = []  # the number of that pair
-    before = array("q", [NONE]) * len(pairs)  # the number of the pair before it
-    for number, (_, right) in enumerate(pairs):
-        length = bisect_left(ends, right)
-        if length:
-            before[number] = at_end[length - 1]
-        if length == len(ends):
-            ends.append(right)
-            at_end.append(number)
-        else:
-            ends[length], at_end[length] = right, number
-    found: Pairs = []
-    number = at_end[-1] if at_end else NONE
-    while number != NONE:
-        found.append(pairs[number])
-        number = before[number]
-    return found[::-1]
+    return [pairs[place] for place in longest_increasing([right for _, right in pairs])]

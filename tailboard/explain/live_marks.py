@@ -57,6 +57,11 @@ class LiveMarks:
             self._forget_heavy()
         return found
 
+    def forget(self, job: Job) -> None:
+        """Search the log again from its beginning: the job has truncated it."""
+        with self._lock:
+            self._kept.pop(f"{job.id}.{job.attempt}", None)
+
     def progress(self, job: Job, deadline: float) -> OwnProgress | None:
         """The progress that a running job has written in its current attempt, as of a second ago at
         most. After the `deadline` on the monotonic clock: as it was when it was last read."""
