@@ -190,18 +190,12 @@ def test_where_an_answer_would_say_nothing_there_is_none_or_a_reason(explained: 
     assert explained.failed("done")["count"] == 0
 
 
-def test_an_error_comes_first(explained: Explained) -> None:
+def test_the_first_line_is_the_first_that_explains_an_error(explained: Explained) -> None:
     explained.succeeded("start")
-    log = (
-        "start",
-        "a hint",
-        "Traceback (most recent call last):",
-        "  File x",
-        "KeyError: 7",
-        "end",
-    )
-    assert explained.failed(*log)["first"]["line"] == 5
-    assert explained.failed(*log[:4])["first"]["line"] == 2
+    log = ("start", "skipped", "\x1b[31mt.py::t FAILED\x1b[0m [ 50%]", "E   assert 1 == 2", "E   x")
+    assert [explained.failed(*log[:end])["first"]["line"] for end in (2, 3, 4, 5)] == [2, 3, 4, 4]
+    log = ("start", "Traceback (most recent call last):", "  File x", "KeyError: 7")
+    assert [explained.failed(*log[:end])["first"]["line"] for end in (2, 3, 4)] == [2, 2, 4]
 
 
 def test_only_the_last_attempt_of_a_run_counts(explained: Explained) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,10 @@ from tailboard.status import FAILURES
 from tailboard.visible_text import visible_text
 
 MOST_RANGES = 1_000  # that an answer contains
-TRACEBACK = b"Traceback (most recent call last)"  # the error itself follows many lines later
+# Lines that report an error which a later line explains: of Python, of pytest -v, and headings.
+ANNOUNCEMENT_RE = re.compile(
+    r"Traceback \(most recent call last\)|.* FAILED +\[ *[0-9]+%\]$|[_=-]{3}.*[_=-]{3}$"
+)
 MOST_CHECKED = 10_000  # new lines among which the first error is looked for
 
 
@@ -33,8 +37,9 @@ class NewLines:
     def __init__(self) -> None:
         self.ranges: list[NewRange] = []  # at most the first MOST_RANGES
         self.count = 0
-        self.first: Place | None = None
-        self.first_error: Place | None = None  # of those that report an error
+        self._first: Place | None = None
+        self._first_announcement: Place | None = None
+        self._first_error: Place | None = None  # that is not an announcement
         self._last: NewRange | None = None  # the newest one, also beyond MOST_RANGES
         self._checked = 0
         self._wordless = 0  # lines since the last one with words
@@ -60,11 +65,22 @@ class NewLines:
             self.ranges.append(new)
 
     def _check(self, line: Line) -> None:
-        self.first = self.first or Place.of(line)
-        if self.first_error is None and self._checked < MOST_CHECKED:
-            self._checked += 1
-            if reports_error(line.raw) and not line.raw.startswith(TRACEBACK):
-                self.first_error = Place.of(line)
+        """Note the line if it is the first of its kind."""
+        self._first = self._first or Place.of(line)
+        if self._first_error or self._checked == MOST_CHECKED:
+            return
+        self._checked += 1
+        if not reports_error(line.raw):
+            return
+        if not ANNOUNCEMENT_RE.match(visible_text(line.raw.decode(errors="replace"))):
+            self._first_error = Place.of(line)
+        elif self._first_announcement is None:
+            self._first_announcement = Place.of(line)
+
+    @property
+    def first(self) -> Place | None:
+        """The first new line that reports an error, else the first new line."""
+        return self._first_error or self._first_announcement or self._first
 
     def pass_over(self, is_wordless: bool) -> None:
         """A line is not new."""
@@ -128,7 +144,7 @@ class NewLinesPart(Part):
         unavailable = self._unavailable
         if not subject.earlier:
             unavailable = "There is no earlier success to compare with."
-        first = self._found.first_error or self._found.first
+        first = self._found.first
         return {
             "unavailable": unavailable,
             "count": self._found.count,
