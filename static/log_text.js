@@ -11,6 +11,8 @@ const COLOUR = /\x1b\[[\d;]*m/g;
 // A colour of the palette (38;5;31) or by its parts, whose numbers are not codes of their own.
 const PALETTE_COLOUR = /(?<!\d)[34]8;(?:5;\d*|2(?:;\d*){3})/g;
 const RED_PARAMETER = /(?:^|;)(?:31|91)(?:;|$)/; // foreground, normal or bright
+// After one failure, pytest makes the percentages of all further lines red, also of passed tests.
+const ONLY_PERCENT = /^ *\[ *\d+%\](?:\x1b|$)/;
 
 /** What a terminal shows of a line that a progress bar has overwritten: the text after the last
     carriage return. */
@@ -29,11 +31,12 @@ export function plainLine(line) {
   return cleanLine(line).replace(COLOUR, "");
 }
 
-/** Does a colour sequence of the line set red? Sequences are first found and then read: a single
-    expression would take quadratic time for a hostile line. */
+/** Does a colour sequence of the line make more red than a percentage? Sequences are first found and
+    then read: a single expression would take quadratic time for a hostile line. */
 function isRed(line) {
-  for (const [sequence] of line.matchAll(COLOUR)) {
-    if (RED_PARAMETER.test(sequence.slice(2, -1).replace(PALETTE_COLOUR, ""))) {
+  for (const { 0: sequence, index } of line.matchAll(COLOUR)) {
+    const sets = RED_PARAMETER.test(sequence.slice(2, -1).replace(PALETTE_COLOUR, ""));
+    if (sets && !ONLY_PERCENT.test(line.slice(index + sequence.length))) {
       return true;
     }
   }

@@ -18,14 +18,22 @@ ERROR_PATTERNS = ROOT / "static" / "error_patterns.json"  # the page uses it
 # error.
 PALETTE_RE = re.compile(r"(?<![0-9])[34]8;(?:5;[0-9]*|2(?:;[0-9]*){3})")
 RED_RE = re.compile(r"(?:^|;)(?:31|91)(?:;|$)")
+# After one failure, pytest makes the percentages of all further lines red, also of passed tests.
+ONLY_PERCENT_RE = re.compile(r" *\[ *[0-9]+%\](?:\x1b|\Z)")
 
 
 def is_error(raw: str, text: str) -> bool:
     """Does a line report an error: is it red, or does one of the patterns match its text?"""
-    sequences = (match[0][2:-1] for match in COLOUR_RE.finditer(raw[-LINE_LIMIT:]))
-    if any(RED_RE.search(PALETTE_RE.sub("", sequence)) for sequence in sequences):
-        return True
-    return any(pattern.search(text) for pattern in error_patterns())
+    return is_red(raw[-LINE_LIMIT:]) or any(pattern.search(text) for pattern in error_patterns())
+
+
+def is_red(raw: str) -> bool:
+    """Does a colour sequence make more red than a percentage?"""
+    for sequence in COLOUR_RE.finditer(raw):
+        sets_red = RED_RE.search(PALETTE_RE.sub("", sequence[0][2:-1]))
+        if sets_red and not ONLY_PERCENT_RE.match(raw, sequence.end()):
+            return True
+    return False
 
 
 def attempt_notice(number: int) -> str:

@@ -170,7 +170,7 @@ ERRORS = {
     "pytest-assertion/failed": "21-23 33-35 45-47 57-58 62-65",
     "pytest-import-error/failed": "14 16",
     "pytest-project/failed": "23 25",
-    "pytest-pty/failed": "17-28 31 38-40 42-43 50-52 54-55 62-64 66-67 74-75 77 108-112",
+    "pytest-pty/failed": "17 19-20 23 31 38-40 42-43 50-52 54-55 62-64 66-67 74-75 77 108-112",
     "pytest-random-order/failed": "27 29 39-41 52-54 60-61",
     "python-timeout/failed": "5 23 27 45-46 50 65",
     "retry-noise/failed": "8",

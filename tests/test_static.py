@@ -185,6 +185,8 @@ ERRORS = [
     "\x1b[1;31mbroken\x1b[m",
     "\x1b[91mbroken\x1b[m",
     "\x1b[38;5;200;31mbroken\x1b[m",
+    "test_sum.py::test_sum \x1b[31mBROKEN\x1b[0m\x1b[31m          [  5%]\x1b[0m",
+    "\x1b[31m[ 5%] of the rows are broken\x1b[m",
     "::error file=app.py,line=3::bad",
     "##[error]Process completed with exit code 1.",
     "npm ERR! code ELIFECYCLE",
@@ -208,6 +210,8 @@ NO_ERRORS = [
     "\x1b[32mred\x1b[m",
     "\x1b[38;5;31mblue of the palette\x1b[m",
     "\x1b[1;48;2;31;91;7mgreen by its parts\x1b[m",
+    "test_sum.py::test_sum \x1b[32mPASSED\x1b[0m\x1b[31m          [  5%]\x1b[0m",
+    "test_sum.py::test_sum \x1b[32mPASSED\x1b[0m\x1b[31m [100%]",
 ]
 
 
