@@ -55,6 +55,7 @@ def folder_figures(asked: argparse.Namespace) -> list[Figure]:
         Figure("polls", bench_logs.polls),
         Figure("tail-requests", lambda folder: bench_logs.tail_requests(folder, large)),
         Figure("search", lambda folder: bench_logs.search(folder, large)),
+        Figure("markers", lambda folder: bench_logs.markers(folder, large)),
     ]
 
 

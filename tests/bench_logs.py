@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import statistics
 import sys
@@ -20,9 +21,10 @@ from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
 from storage import Store
+from tailboard.explain.log_marks import LogMarks
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
-from tailboard.logs import FileLog
+from tailboard.logs import SEARCH_BLOCK, FileLog
 
 PATIENCE = 120  # seconds to wait for a response or a follower
 SMALL = 1 << 20  # bytes of a log
@@ -153,6 +155,24 @@ def search(folder: Path, large: int) -> None:
         seconds = time.perf_counter() - begun
     searched = (large - (following or 0)) / (1 << 30)
     say_alone(f"search of {in_gib(large)}", searched / seconds, "GiB/s", f"{searched:.2f} GiB")
+
+
+def markers(folder: Path, size: int) -> None:
+    """How fast a log without markers is searched for them, and read."""
+    write_log(folder / "log", size)
+    times = []
+    with FileLog(str(folder / "log")) as log:
+        for _ in range(5):
+            searched = each(1, lambda: LogMarks().work(log, size, True, math.inf))
+            times.append((*searched, *each(1, lambda: read_all(log, size))))
+    search, read = (size / 1e9 / statistics.median(column) for column in zip(*times, strict=True))
+    say(f"search of {in_gib(size)} for markers : plain read", search, read, "GB/s", "target 1 GB/s")
+
+
+def read_all(log: FileLog, size: int) -> None:
+    at = 0
+    while at < size:
+        at += len(log.pread(SEARCH_BLOCK, at))
 
 
 # --- Following ------------------------------------------------------------------------------------

@@ -134,7 +134,12 @@ def test_a_minimal_job_has_defaults_and_nulls(client: FlaskClient) -> None:
     answer = client.post("/jobs", json={"command": "true"})
     job = answer.json
     check_job(job)
-    assert client.get(answer.headers["Location"]).json == job | {"usual": None}
+    assert client.get(answer.headers["Location"]).json == job | {
+        "usual": None,
+        "progress": None,
+        "results": {},
+        "results_partial": False,
+    }
     given = {"command": "true", "queue": "default", "env": {}, "retries": 0, "attempt": 1}
     given |= {"status": "queued", "log_size": 0, "retry_delay": 0}
     assert {name: job[name] for name in given} == given

@@ -150,9 +150,9 @@ def test_ages_are_short(seconds: float, text: str) -> None:
 def test_show_prints_the_fields_that_are_set(typed: Typed, job_maker: JobMaker) -> None:
     job_id = job_maker.ended(name="two lines", command="echo 1\necho 行\x1b[2J", env={"A": "1"})
     shown = typed("show", job_id[-8:]).stdout
-    assert f"id             {job_id}\n" in shown
-    assert "command        echo 1\n               echo 行\ufffd[2J\n" in shown
-    assert 'env            {"A": "1"}\n' in shown and "not_before" not in shown
+    assert f"id            {job_id}\n" in shown
+    assert "command       echo 1\n              echo 行\ufffd[2J\n" in shown
+    assert 'env           {"A": "1"}\n' in shown and "not_before" not in shown
     assert json.loads(typed("show", "--json", job_id).stdout)["id"] == job_id
 
 

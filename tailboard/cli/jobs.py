@@ -245,11 +245,12 @@ def show_command(job_id: str, as_json: bool) -> None:
     if as_json:
         echo_line(json.dumps(job))
         return
-    width = max(map(len, job))
-    for name, value in job.items():
-        if text := field_text(name, value):
-            for line in terminal.hanging_lines(f"{name:{width}}  ", text):
-                echo_line(line)
+    texts = {name: field_text(name, value) for name, value in job.items()}
+    shown = {name: text for name, text in texts.items() if text}
+    width = max(map(len, shown))
+    for name, text in shown.items():
+        for line in terminal.hanging_lines(f"{name:{width}}  ", text):
+            echo_line(line)
 
 
 def field_text(name: str, value: Any) -> str:
