@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import string
 import time
 import tracemalloc
@@ -47,6 +48,7 @@ SAME = [
     ("===== 3 passed in 0.12s =====", "======= 3 passed in 1.50s ======="),
     (" 12%|█▏         | 12/100 [00:01<00:09, 9.1it/s]", "100%|██████| 100/100 [00:10<?, 10it/s]"),
     ("[###>      ]  30%", "[=========>] 100 %"),
+    ("status: 12% done", "status: 100 % done"),
     ("10%\r50%\rloaded 50%", "loaded 100%\r"),
     ("x  \t y", "x y"),
     ("⠋ installing", "⠙ installing…"),
@@ -84,6 +86,26 @@ def test_lines_that_say_something_else_have_different_normal_forms(one: str, oth
 def test_the_normal_form_of_a_normal_form_is_the_same(line: str) -> None:
     normal = normal_line(line.encode())
     assert normal_line(normal) == normal
+
+
+def test_the_normal_form_of_any_normal_form_is_the_same() -> None:
+    pieces = (
+        "1 12 0 137 _ - + % ! : . s ms e x 0x f00d deadbeef abc code: exit: http/1.1: errors: tmp"
+    )
+    known = [
+        *pieces.encode().split(),
+        b" ",
+        b" failed",
+        b"May",
+        b"/tmp/",
+        b"\x1b[31m",
+        b"\r",
+        b"\xe2",
+    ]
+    chance = random.Random(32)
+    for _ in range(20_000):
+        normal = normal_line(b"".join(chance.choices(known, k=7)))
+        assert normal_line(normal) == normal
 
 
 def test_lines_without_words_are_known() -> None:

@@ -25,14 +25,15 @@ TEMPORARY_RE = re.compile(
 # Characters of UTF-8 that draw bars, frames and spinners; typographic quotes, dashes and dots.
 DRAWN_RE = re.compile(rb"\xe2(?:\x80[\x80-\xbf]|[\x94-\x96\xa0-\xa3][\x80-\xbf])")
 UPPER, LOWER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz"
-# Punctuation and control characters. Without + and !, one could mistake a line for its opposite.
-SEPARATORS = bytes({*range(128)} - {*b"0123456789_+!", *UPPER, *LOWER})
+# Punctuation and control characters, but not % (a unit), and not + and !, without which a line
+# could be mistaken for its opposite.
+SEPARATORS = bytes({*range(128)} - {*b"0123456789_+!%", *UPPER, *LOWER})
 TO_WORDS = bytes.maketrans(SEPARATORS + UPPER, b" " * len(SEPARATORS) + LOWER)
 
 # Between two words are two spaces. One of them belongs to the word before, so that a match can
 # begin with the other: a search for one of eleven bytes is much faster than one for any word.
 NAMES = {
-    "GROUP": r"WORD UNITS (?: \+?[0-9]++ UNITS )*+",
+    "GROUP": r"WORD UNITS (?: [0-9]++ UNITS | \+[0-9]++ (?![a-z]) UNITS )*+",
     "WORD": r"""(?:
         (?=[a-z]*+[0-9]) (?:
             HEX{8}\ \ HEX{4}\ \ HEX{4}\ \ HEX{4}\ \ HEX{12} END    # a UUID
@@ -51,7 +52,7 @@ NAMES = {
     )""",
     "KEPT": r"""(?:
         (?: (?<=\ code\ \ ) | (?<=\ status\ \ ) | (?<=\ exit\ \ ) | (?<=\ errno\ \ )
-          | (?<=\ signal\ \ ) ) [0-9]{1,3} END
+          | (?<=\ signal\ \ ) ) [0-9]{1,3} END (?! (?:\ \ )? % )
       | (?<=\ http\ \ ) [12] \ \ [01] \ \ [1-5][0-9]{2} END
       | (?<=\ http\ \ [12]\ \ ) [01] \ \ [1-5][0-9]{2} END
       | (?<=\ http\ \ [12]\ \ [01]\ \ ) [1-5][0-9]{2} END
@@ -59,9 +60,9 @@ NAMES = {
           | (?<=\ unreachable\ \ ) ) 0 END
       | 0 \ \ (?: errors? | fail(?:ed|ing|ures?) | warnings? ) END
     )""",
-    "UNITS": r"""(?: (?: \ \ (?=[a-z\xc2\xb5]++(?![0-9_])) )?
-        (?: [bdeghkmpstxz] | [num]s | \xc2\xb5s | [kmgt]i?b | bytes? | it | st | nd | rd | th
-          | secs? | seconds? | mins? | minutes? | hrs? | hours? | days? | weeks?
+    "UNITS": r"""(?: (?: \ \ (?=[a-z%\xc2\xb5]++(?![0-9_])) )?
+        (?: %(?![0-9]) | [bdeghkmpstxz] | [num]s | \xc2\xb5s | [kmgt]i?b | bytes? | it
+          | st | nd | rd | th | secs? | seconds? | mins? | minutes? | hrs? | hours? | days? | weeks?
           | [ap]m | [ap]\ \ m
         ) (?![a-z_]) )*+""",
     "HEX": r"[0-9a-f]",
