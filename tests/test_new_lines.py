@@ -280,6 +280,7 @@ def test_if_most_lines_differ_each_time_only_errors_are_new(explained: Explained
         explained.succeeded(*lines(run))
     answer = explained.failed(*lines(9), "refused", "fatal: no such user")
     assert lines_of(answer) == [(14, 1)]
+    assert explained.failed(*lines(9), "refused")["unavailable"].startswith("Most lines differ")
 
 
 def test_a_name_that_differs_once_does_not_hide_what_is_new(explained: Explained) -> None:

@@ -110,6 +110,7 @@ class NewLinesPart(Part):
         if runs != self._runs:
             self._runs, self._known = runs, subject.profiles.known_lines(subject.earlier)
             self._reader, self._found = LineReader(), NewLines()
+            self._unavailable = None
         if self._known is None:
             return True
         if not self._known.work(subject.store, deadline):
@@ -119,6 +120,10 @@ class NewLinesPart(Part):
             self._read(self._known, subject, deadline)
             if not self._reader.is_at_end(subject.log):
                 return False
+            if self._known.varies_everywhere and not self._found.count:
+                self._unavailable = (
+                    "Most lines differ from run to run, and none reports a new error."
+                )
         self._known = None
         return True
 
