@@ -27,6 +27,7 @@ from tailboard.explain.markers import (
     parse_marker,
 )
 from tailboard.explain.progress_tail import TAIL_BYTES, OwnProgress, ProgressTail
+from tailboard.explain.sections import error_candidates, reports_error
 from tailboard.logs import SAMPLE, FileLog
 from tailboard.status import Status
 from tailboard.values import utc
@@ -210,6 +211,30 @@ def test_a_log_without_sections_and_a_job_without_a_log(
     nothing = {"partial": False, "count": 0, "sections": []}
     assert explain(job_maker.ended(b"+ make\n---\nError: x\n"), "sections") == nothing
     assert explain(job_maker.queued().id, "sections") == nothing
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Traceback (most recent call last)",
+        b"E   assert 1",
+        b"a.b.ValueError: x",
+        b"  ERROR x",
+        b"make: *** [all] fatal: x",
+        b"\x1b[1m\x1b[91mred\x1b[0m",
+        b"\x1b[1mER\x1b[0mROR: cut by a colour",
+        b"10%\rERROR",
+        b"Killed",
+        b"\xff\xfe Error: x",
+        b"12:00:00 ::error::x",
+    ],
+)
+def test_lines_that_report_an_error_are_found_at_full_speed(path: Path, line: bytes) -> None:
+    path.write_bytes(b"before\n\n" + line + b"\nafter\n")
+    with FileLog(str(path)) as log:
+        scan = LineScan(error_candidates())
+        assert [found.raw for found in scan.read(log, log.size, True, inf)] == [line]
+    assert reports_error(line)
 
 
 def test_of_very_many_sections_the_first_are_listed(

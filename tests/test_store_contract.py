@@ -38,6 +38,9 @@ from tailboard.errors import (
     TooManySaved,
     WrongState,
 )
+from tailboard.explain.live_marks import LiveMarks, Results
+from tailboard.explain.markers import Progress
+from tailboard.explain.progress_tail import OwnProgress
 from tailboard.folder import saved_files
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
@@ -1104,6 +1107,16 @@ def test_a_log_can_be_read_from_any_offset(log_of: Callable[[bytes], Log]) -> No
     assert log.pread(3, 2) == b"234"
     assert log.read(10, 4) == (10, b"")
     assert log.read(99, 4) == (99, b"")
+
+
+def test_what_a_running_job_writes_about_itself_is_recognised(
+    store: WorkerStore, logged: Callable[..., str]
+) -> None:
+    job = store.get(logged(b"--- Export\n::progress 40\n::result rows=12\n"))
+    marks = LiveMarks(store)
+    assert marks.results(job, FAR) == Results({"rows": "12"}, False)
+    assert marks.progress(job, FAR) == OwnProgress(Progress(40, None), "marker")
+    assert [section.name for section in marks.of(job).marks.found.sections] == ["Export"]
 
 
 def test_an_empty_log_is_read_to_its_end_at_once(log_of: Callable[[bytes], Log]) -> None:
