@@ -283,6 +283,12 @@ def test_if_most_lines_differ_each_time_only_errors_are_new(explained: Explained
     assert explained.failed(*lines(9), "refused")["unavailable"].startswith("Most lines differ")
 
 
+def test_a_success_that_had_more_to_do_does_not_hide_what_is_new(explained: Explained) -> None:
+    explained.succeeded("start", *(f"{name} created" for name in NAMES), "done")
+    explained.succeeded("start", "nothing to do", "done")
+    assert lines_of(explained.failed("start", "no space", "done")) == [(2, 1)]
+
+
 def test_a_name_that_differs_once_does_not_hide_what_is_new(explained: Explained) -> None:
     explained.succeeded("start", "hello anna", "done")
     explained.succeeded("start", "hello bert", "done")

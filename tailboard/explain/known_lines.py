@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+from statistics import median_low
 
 import storage
 from tailboard.errors import JobNotFound
@@ -119,7 +119,7 @@ class KnownLines:
             least = max(2, len(self.runs) / 2)
             self._varying = {shape for shape, count in having.items() if count >= least}
             shares = [self._share_of_rest(*each) for each in zip(own, self._sizes, strict=True)]
-            self.varies_everywhere = median(shares) > USUAL_SHARE
+            self.varies_everywhere = median_low(shares) > USUAL_SHARE
         self.is_done = True
 
     def _share_of_rest(self, own: Counter[int], size: int) -> float:
