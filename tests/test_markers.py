@@ -371,6 +371,7 @@ BARS = [
     (TQDM + b"\r" + b" " * 60 + b"\r", None, None),  # the bar was cleared
     (TQDM + b"\n", None, None),  # it has ended
     (TQDM + b"\nmore\n", None, None),
+    (b"tests [ 40%]\r", None, None),  # the newline follows
     (b"40% of the disk", None, None),
     (b"\r3 of 9 files", None, None),
     (b"\r30% CPU, 40% memory", None, None),

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from tailboard.explain.line_scan import FoundLine, LineScan
-from tailboard.explain.markers import BEFORE, Progress, SectionStart, parse_marker
+from tailboard.explain.markers import BEFORE, Progress, SectionStart, clean, parse_marker
 from tailboard.logs import Log
 from tailboard.visible_text import visible_text
 
@@ -68,7 +68,7 @@ def bar_at_end(log: Log, size: int) -> tuple[int, Progress] | None:
     is none. The line of a bar that is still drawn has no end."""
     begin, data = log.read(max(0, size - BAR_BYTES), min(size, BAR_BYTES))
     line = data.rfind(b"\n") + 1
-    if b"\r" not in data[line:]:
+    if b"\r" not in data[line:].rstrip(b"\r"):  # on a terminal, each line ends with \r\n
         return None
     place = len(data)
     for part in reversed(data[line:].split(b"\r")):
@@ -89,4 +89,4 @@ def parse_bar(raw: bytes) -> Progress | None:
     if len({match[0] for match in bars}) != 1:
         return None
     percent = float(f"{bars[0][1]}.{bars[0][2] or 0}")
-    return Progress(percent, text[:BAR_TEXT]) if percent <= 100 else None
+    return Progress(percent, clean(text, BAR_TEXT)) if percent <= 100 else None
