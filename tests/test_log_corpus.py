@@ -40,6 +40,9 @@ class Failure(NamedTuple):
 
 
 FAILURES = (
+    Failure("address-in-use", 12, "Address already in use", 12),
+    Failure("cargo-test", 16, "assertion failed: mean", 6),
+    Failure("certificate-expired", 5, "certificate has expired", 4),
     Failure("checksum", 5, "files/part-4.bin: FAILED", 5),
     Failure("cmake", 26, "ring_push: Assertion `", 20),
     Failure("connection-refused", 2, "port 18432 failed: Connection refused", 2),
@@ -49,6 +52,8 @@ FAILURES = (
     Failure("git-push", 3, "! [rejected]", 4),
     Failure("golden-files", 2, "NOT ok  case-7", 2),
     Failure("integrity-error", 10, "NOT NULL constraint failed", 10),
+    Failure("java-exception", 4, "NullPointerException: no account", 4),
+    Failure("jq-parse", 8, "parse error: Unfinished string", 8),
     Failure("json-lines", 19, '"event": "import failed"', 19),
     Failure("lint", 1, "`sys` imported but unused", 1),
     Failure("make-assert", 14, "ring_push: Assertion `", 14),
@@ -78,8 +83,10 @@ FAILURES = (
     Failure("rsync-permission", 3, "Permission denied", 3),
     Failure("segfault", 10, "Segmentation fault", 10),
     Failure("shell-set-e", 9, "cannot stat 'config/production.env'", 9),
+    Failure("sqlite-check", 5, "CHECK constraint failed", 5),
     Failure("timeout", 8, "Operation timed out after 3001 milliseconds", 8),
     Failure("unbound-variable", 5, "OPS_MAIL: unbound variable", 1),
+    Failure("unittest", 12, "AssertionError: '--' != ''", 12),
 )
 
 
@@ -142,6 +149,8 @@ BARS = {
 
 # The numbers of the lines that report an error. All other logs have none.
 ERRORS = {
+    "address-in-use/failed": "2 12",
+    "cargo-test/failed": "6 23 25",
     "checksum/failed": "5",
     "cmake/failed": "20 26 33",
     "connection-refused/failed": "2",
@@ -151,6 +160,8 @@ ERRORS = {
     "docker-missing-file/failed": "66 70",
     "git-push/failed": "4",
     "integrity-error/failed": "5 10 14 37",
+    "java-exception/failed": "4",
+    "jq-parse/failed": "8",
     "json-lines/failed": "19",
     "make-assert/failed": "14",
     "make-compile-error/failed": "7 11",
@@ -179,6 +190,7 @@ ERRORS = {
     "segfault/failed": "10",
     "shell-set-e/failed": "9",
     "timeout/failed": "8",
+    "unittest/failed": "8 12 20",
 }
 
 # The lines in which the last success of a command differs from those before it.

@@ -41,6 +41,8 @@ SAME = [
     ("in /tmp/pytest-of-ci/pytest-12/test_a0", "in /tmp/pytest-of-anna/pytest-3/test_a1"),
     ("in /var/folders/zz/abcdefgh/T/x1/out", "in /private/tmp/build/out"),
     ("<Order object at 0x7f3b2c1d0e90>", "<Order object at 0x10a>"),
+    ("key AD:0E:B2:2D:97:D0:84:FA added", "key 48:22:CD:70:2A:DD:73:7C added"),
+    ("link aa-bb-cc-dd-ee-ff is up", "link 52:54:00:12:34:56 is up"),
     ("listening on 127.0.0.1:43121", "listening on 10.0.0.12:80"),
     ("\x1b[32mok\x1b[0m  done", "ok done"),
     ("\x1b]0;title\x07ok", "ok"),

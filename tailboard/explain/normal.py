@@ -35,7 +35,8 @@ TO_WORDS = bytes.maketrans(SEPARATORS + UPPER, b" " * len(SEPARATORS) + LOWER)
 NAMES = {
     "GROUP": r"WORD UNITS (?: [0-9]++ UNITS | \+[0-9]++ (?![a-z]) UNITS )*+",
     "WORD": r"""(?:
-        (?=[a-z]*+[0-9]) (?:
+        HEX{2} (?: \ \ HEX{2} END ){5,}+                            # a fingerprint, a MAC address
+      | (?=[a-z]*+[0-9]) (?:
             HEX{8}\ \ HEX{4}\ \ HEX{4}\ \ HEX{4}\ \ HEX{12} END    # a UUID
           | g?+ HEX{7,}+ END                                       # a hash
           | 0xHEX++ END                                            # an address
