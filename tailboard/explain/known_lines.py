@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from statistics import median_low
 
 import storage
@@ -108,24 +108,32 @@ class KnownLines:
 
     def _finish(self) -> None:
         """Find out which lines vary."""
-        own = [Counter[int]() for _ in self.runs]  # the shapes of the lines that no other run has
-        for key, owner in self._owners.items():
-            if owner != SEVERAL:
-                own[owner][shape_of(key)] += 1
-        if len(self.runs) == 1:
-            self._varying = {shape for shape, count in own[0].items() if count >= MANY}
-        else:
-            having = Counter(shape for shapes in own for shape in shapes)
-            least = max(2, len(self.runs) / 2)
-            self._varying = {shape for shape, count in having.items() if count >= least}
-            shares = [self._share_of_rest(*each) for each in zip(own, self._sizes, strict=True)]
+        # The shapes of the lines that no other run has, with the number of the run. Sorted, they
+        # need much less memory than in a dictionary.
+        own = sorted(
+            shape_of(key) * len(self.runs) + owner
+            for key, owner in self._owners.items()
+            if owner != SEVERAL
+        )
+        rest = [0] * len(self.runs)  # of a run's own lines, those that do not vary
+        for shape, places in groupby(own, lambda place: place // len(self.runs)):
+            owners = [place % len(self.runs) for place in places]
+            if self._is_usual(owners):
+                self._varying.add(shape)
+            else:
+                for owner in owners:
+                    rest[owner] += 1
+        if len(self.runs) > 1:
+            pairs = zip(rest, self._sizes, strict=True)
+            shares = [count / size if count >= FEW else 0.0 for count, size in pairs]
             self.varies_everywhere = median_low(shares) > USUAL_SHARE
         self.is_done = True
 
-    def _share_of_rest(self, own: Counter[int], size: int) -> float:
-        """Which part of a run's different lines only this run has, without those that vary."""
-        rest = sum(count for shape, count in own.items() if shape not in self._varying)
-        return rest / size if rest >= FEW else 0.0
+    def _is_usual(self, owners: Sequence[int]) -> bool:
+        """Does a shape vary? `owners`: for each line of it that only one run has, the run."""
+        if len(self.runs) == 1:
+            return len(owners) >= MANY
+        return len(owners) > 1 and len(set(owners)) >= max(2, len(self.runs) / 2)
 
     def _give_up(self, why: str) -> None:
         self.unavailable = why
