@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from tailboard.explain import line_scan, live_marks
 from tailboard.explain.line_scan import LineScan
+from tailboard.explain.live_marks import LiveMarks
 from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.markers import (
     Annotation,
@@ -324,6 +325,26 @@ def test_results_of_a_log_that_takes_too_long_are_partial_at_first(
     monkeypatch.setattr(progress, "READ_TIME", 0.001)
     wait_until(lambda: not client.get(f"/jobs/{job_id}").json["results_partial"])
     assert client.get(f"/jobs/{job_id}").json["results"] == {"a": "1"}
+
+
+def test_only_so_many_logs_are_remembered(
+    job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, jobs = LiveMarks(job_maker.storage), []
+    for _ in range(4):
+        job_id = job_maker.ended(b"::result a=1\n::result b=" + b"b" * 1_000)
+        jobs.append(job_maker.storage.get(job_id))
+    monkeypatch.setattr(live_marks, "MOST_LOGS", 3)
+
+    def remembered() -> list[bool]:
+        return [marks.has(job) for job in jobs]
+
+    for job in jobs:
+        assert marks.results(job, inf).results["a"] == "1"
+    assert remembered() == [False, False, True, True]
+    monkeypatch.setattr(live_marks, "MOST_WEIGHT", 2_000)
+    assert marks.results(jobs[0], inf).results["a"] == "1"
+    assert remembered() == [True, False, False, False]
 
 
 def test_annotations_are_counted_and_the_first_are_listed(

@@ -48,19 +48,23 @@ class LiveMarks:
         self._lock = threading.Lock()
 
     def of(self, job: Job) -> LiveLog:
-        key = f"{job.id}.{job.attempt}"
+        key = key_of(job)
         with self._lock:
-            found = self._kept.pop(key, None) or LiveLog()
+            found = self._kept.pop(key, None)
+            if found is None:
+                self._make_room()
+                found = LiveLog()
             self._kept[key] = found
-            if len(self._kept) > MOST_LOGS:
-                self._kept.pop(next(iter(self._kept)))
-            self._forget_heavy()
         return found
 
     def forget(self, job: Job) -> None:
         """Search the log again from its beginning: the job has truncated it."""
         with self._lock:
             self._kept.pop(f"{job.id}.{job.attempt}", None)
+
+    def has(self, job: Job) -> bool:
+        """Is the log of a job remembered?"""
+        return key_of(job) in self._kept
 
     def progress(self, job: Job, deadline: float) -> OwnProgress | None:
         """The progress that a running job has written in its current attempt, as of a second ago at
@@ -91,9 +95,16 @@ class LiveMarks:
                 is_known = live.marks.work(log, log.size, has_ended, deadline)
             if is_known:
                 live.searched_at = time.monotonic()
+            with self._lock:
+                self._make_room()
         return Results(dict(live.marks.found.results), not is_known)
 
-    def _forget_heavy(self) -> None:
+    def _make_room(self) -> None:
+        """Forget the logs that have not been asked for the longest, if they are too many."""
         total = sum(live.marks.found.weight for live in self._kept.values())
-        while total > MOST_WEIGHT and len(self._kept) > 1:
+        while total > MOST_WEIGHT or len(self._kept) >= MOST_LOGS:
             total -= self._kept.pop(next(iter(self._kept))).marks.found.weight
+
+
+def key_of(job: Job) -> str:
+    return f"{job.id}.{job.attempt}"
