@@ -45,7 +45,9 @@ class KnownLines:
         self._keys: Sequence[int] | None = None  # of its lines; None: not read yet
         self._added = 0  # how many of them were added
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """How many keys it has."""
         return len(self._owners)
 
     def has(self, key: int) -> bool:
@@ -67,9 +69,12 @@ class KnownLines:
             return self.is_done
 
     def _add_run(self, store: storage.Store, deadline: float) -> None:
+        """Continue with the next run."""
         if self._keys is None:
             self._keys = self._read_keys(store, deadline)
-        while self._keys is not None and self._added < len(self._keys):
+            if self._keys is None:
+                return
+        while self._added < len(self._keys):
             if time.monotonic() > deadline:
                 return
             self._add_keys(self._keys[self._added : self._added + STEP])
@@ -77,10 +82,9 @@ class KnownLines:
             if len(self._owners) > MOST_KEYS:
                 self._give_up("The earlier successes have written too many different lines.")
                 return
-        if self._keys is not None:
-            self._sizes.append(len(set(self._keys)))
-            self._keys, self._added = None, 0
-            self._place += 1
+        self._sizes.append(len(set(self._keys)))
+        self._place += 1
+        self._keys, self._added = None, 0
 
     def _read_keys(self, store: storage.Store, deadline: float) -> Sequence[int] | None:
         """The keys of the last attempt of the next run; none if it was deleted meanwhile. Returns
@@ -138,4 +142,5 @@ class KnownLines:
     def _give_up(self, why: str) -> None:
         self.unavailable = why
         self._owners.clear()
+        self._keys = None
         self.is_done = True

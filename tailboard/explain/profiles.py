@@ -40,7 +40,7 @@ class Profiles:
         with self._lock:
             known = self._known.pop(ids, None) or KnownLines(runs, self.of)
             self._known[ids] = known
-            total = sum(len(each) for each in self._known.values())
+            total = sum(each.length for each in self._known.values())
             while len(self._known) > 1 and (total > MOST_KEYS or len(self._known) > MOST_KNOWN):
-                total -= len(self._known.pop(next(iter(self._known))))
+                total -= self._known.pop(next(iter(self._known))).length
             return known
