@@ -82,7 +82,7 @@ class NewLines:
         """The first new line that reports an error, else the first new line."""
         return self._first_error or self._first_announcement or self._first
 
-    def pass_over(self, is_wordless: bool) -> None:
+    def skip(self, is_wordless: bool) -> None:
         """A line is not new."""
         if is_wordless:
             self._wordless += 1
@@ -135,11 +135,11 @@ class NewLinesPart(Part):
             if line.raw == notice:
                 self._found = NewLines()
             elif known.has(key := line_key(line.raw)) or 0 < line.offset == start:
-                self._found.pass_over(not has_words(line.raw))
+                self._found.skip(not has_words(line.raw))
             elif not has_words(line.raw):
-                self._found.pass_over(True)
+                self._found.skip(True)
             elif known.varies(key) and not reports_error(line.raw):
-                self._found.pass_over(False)
+                self._found.skip(False)
             else:
                 self._found.add(line, self._reader.at)
 
