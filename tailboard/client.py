@@ -39,6 +39,7 @@ __all__ = ["ApiError", "Client", "Json", "Unreachable"]
 LONGEST_WAIT = 60  # seconds that one request waits for the end of a job
 RECONNECT_FOR = 300.0  # seconds that `wait` and `follow` try to reach a server that has failed
 PAGE_SIZE = 500  # jobs of one request for a list
+COMPLETE_WITHIN = 60.0  # seconds for which `explanation` and `diff` repeat their requests
 LOG_BYTES = 4 << 20  # bytes that `logs` returns at most
 SKIPPED = "Tailboard-Skipped"  # a header: the ID of the job that is in the way
 FINISHED = ("succeeded", "failed", "cancelled", "timed_out", "lost")
@@ -223,6 +224,26 @@ class Client(HttpClient):
         """The bytes of a job's log up to its current end. Begins as `stream` does."""
         return read_log(self, job_id, place_of(offset, tail, since))
 
+    def explanation(self, job_id: str, *parts: str) -> Json:
+        """What a job's log says, compared with the logs of its earlier runs, as GET
+        /jobs/ID/explain returns it. `parts`: only these, such as "new_lines". Repeats the request
+        until nothing is `partial`, for a minute at most."""
+        query = {"parts": ",".join(parts) or None}
+        return self._complete(f"{job_path(job_id)}/explain", query)
+
+    def diff(self, job_id: str, other: str | None = None) -> Json:
+        """The log of a job, compared line by line with that of the job `other`, by default of the
+        last earlier success, as GET /jobs/ID/diff returns it, with all `hunks`. ApiError with
+        status 404 if there is no success to compare it with. If reading the logs takes more than a
+        minute, `partial` is True, and `hunks` is empty."""
+        path = f"{job_path(job_id)}/diff"
+        found = answer = self._complete(path, {"with": other})
+        while answer["more"]:
+            query = {"with": found["left"]["id"], "from": len(found["hunks"])}
+            answer = self._complete(path, query)
+            found["hunks"] += answer["hunks"]
+        return found | {"more": False}
+
     # --- Saved commands ---
 
     def saved(self, *, env: bool = False) -> list[Json]:
@@ -351,6 +372,14 @@ class Client(HttpClient):
         answer = self.request("POST", path, key=key or new_key(), **options)
         job = self.json_of(answer, "id", "status")
         return job | {"skipped": SKIPPED in answer.headers}
+
+    def _complete(self, path: str, query: Mapping[str, Any]) -> Json:
+        """The response that is not `partial`; the server continues its work in each request."""
+        end = time.monotonic() + COMPLETE_WITHIN
+        while True:
+            found = self.json("GET", path, "partial", query=query, is_long=True)
+            if not found["partial"] or time.monotonic() > end:
+                return found
 
     def _delete(self, path: str) -> None:
         """Delete what has this path. If an earlier try got no response, a 404 means that the server

@@ -545,15 +545,15 @@ def pids_in(path: Path, count: int) -> list[int]:
     return found
 
 
-def on_a_terminal(processes: Processes, columns: int, *words: str) -> str:
-    """The output of a `flask` command on a terminal."""
+def on_a_terminal(processes: Processes, columns: int, *words: str, code: int = 0) -> str:
+    """The output of a `flask` command on a terminal; it must exit with this code."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, columns))
     command = [sys.executable, "-m", "flask", *words]
     env = {name: value for name, value in processes.env.items() if name != "COLUMNS"}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=its, stderr=its) as process:
         os.close(its)
-        assert process.wait(60) == 0
+        assert process.wait(60) == code
     written = b""
     with suppress(OSError):  # EIO: nobody has the other end open
         while piece := os.read(ours, 1 << 16):

@@ -7,6 +7,7 @@ import click
 from tailboard.cli import (
     access,
     completion,
+    diff,
     grep,
     jobs,
     login,
@@ -23,6 +24,7 @@ GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
     logs.commands,
     grep.commands,
+    diff.commands,
     many.commands,
     saved.commands,
     queues.commands,

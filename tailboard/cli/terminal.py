@@ -218,10 +218,19 @@ def terminal_columns() -> int | None:
 
 
 def cut_to(text: str, columns: int) -> str:
-    """The part of a text that fits into one line of a terminal. CJK characters are two columns
-    wide."""
+    """The part of a text that fits into one line of a terminal."""
     for place, character in enumerate(text):
-        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        columns -= columns_of(character)
         if columns < 0:
             return text[: max(0, place - 1)] + "…"
     return text
+
+
+def pad_to(text: str, columns: int) -> str:
+    """The text with spaces up to this column of a terminal."""
+    return text + " " * (columns - sum(map(columns_of, text)))
+
+
+def columns_of(character: str) -> int:
+    """How many columns of a terminal a character takes: CJK characters take two."""
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
