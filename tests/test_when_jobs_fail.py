@@ -65,6 +65,8 @@ def run(storage: FolderStore, drain: Callable[..., None]) -> Run:
         ("\n\x00\x00\n\t\n", None),
         ("ERROR of the first\n--- attempt 2 ---\nall was well\n", "all was well"),
         ("ERROR of the first\n--- attempt 2 ---\n", None),
+        ("at 3\n::result a=1\n12:00:00 ::progress 40\n^^^ +++\n::endgroup::\n", "at 3"),
+        ("--- Export\n::progress 40\n", "--- Export"),
     ],
 )
 def test_the_hint_is_the_line_that_explains_the_failure(log: str, hint: str | None) -> None:

@@ -90,14 +90,22 @@ class LiveMarks:
         is_known = live.marks.has_searched(job.log_size, has_ended)
         if not has_ended and time.monotonic() < live.searched_at + LOOK_INTERVAL:
             is_known = True
-        if not is_known:
-            with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
-                is_known = live.marks.work(log, log.size, has_ended, deadline)
+        if not is_known and time.monotonic() < deadline:
+            is_known = self._search(job, live.marks, has_ended, deadline)
             if is_known:
                 live.searched_at = time.monotonic()
+        return Results(dict(live.marks.found.results), not is_known)
+
+    def _search(self, job: Job, marks: LogMarks, has_ended: bool, deadline: float) -> bool:
+        """Returns True if the log was searched to its end, or cannot be read."""
+        try:
+            with self.store.open_log(job.id) as log:
+                return marks.work(log, log.size, has_ended, deadline)
+        except (OSError, JobNotFound):
+            return True
+        finally:
             with self._lock:
                 self._make_room()
-        return Results(dict(live.marks.found.results), not is_known)
 
     def _make_room(self) -> None:
         """Forget the logs that have not been asked for the longest, if they are too many."""

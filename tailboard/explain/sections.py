@@ -41,8 +41,10 @@ class SectionsPart(Part):
         numbered = self._numbers.work(subject.log, [each.offset for each in sections], deadline)
         if not sections or not are_known:
             return are_known
-        self._count_errors(subject.log, end, subject.has_ended, sections, deadline)
-        return numbered and self._scan.has_searched(end, subject.has_ended)
+        last_end = sections[-1].end
+        limit, is_final = (end, subject.has_ended) if last_end is None else (last_end, True)
+        self._count_errors(subject.log, limit, is_final, sections, deadline)
+        return numbered and self._scan.has_searched(limit, is_final)
 
     def _find_times(self, log: Log, sections: list[Section]) -> None:
         """When the sections began and ended. A time that was found once does not change."""
@@ -60,7 +62,8 @@ class SectionsPart(Part):
     def _count_errors(
         self, log: Log, end: int, is_final: bool, sections: list[Section], deadline: float
     ) -> None:
-        """Read on, and count the lines that report an error. All sections up to `end` are known."""
+        """Read on up to the offset `end`, and count the lines that report an error. All sections
+        before it are known."""
         offsets = [section.offset for section in sections]
         self._scan.at = max(self._scan.at, offsets[0])  # nothing before the first one counts
         for line in self._scan.read(log, end, is_final, deadline):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 
 from tailboard.error_lines import attempt_notice, is_error
+from tailboard.explain.markers import GroupEnd, OpenSection, Progress, Result, parse_marker
 from tailboard.journal import shorten_hint
 from tailboard.visible_text import visible_text
 
 HINT_BYTES = 1 << 16  # of the end of a log that are searched for the hint
+SILENT_MARKERS = (GroupEnd, OpenSection, Progress, Result)  # they do not say what the job does
 HINT_TIME = 0.05  # seconds for the search: a job can write a log that takes long
 
 
 def find_hint(data: bytes, attempt: int) -> str | None:
-    """The last line of this attempt that looks like an error, or else its last line that is not
-    empty; None if there is none. `data`: the last HINT_BYTES of the log, or all of it."""
+    """The last line of this attempt that looks like an error, or else its last line that is neither
+    empty nor a marker such as ::endgroup::; None if there is none. `data`: the last HINT_BYTES of
+    the log, or all of it."""
     lines = data.split(b"\n")
     if len(data) >= HINT_BYTES and len(lines) > 1:
         del lines[0]  # drop a line whose beginning is cut off
@@ -28,5 +31,6 @@ def find_hint(data: bytes, attempt: int) -> str | None:
         hint = shorten_hint(text)
         if hint and is_error(raw, text):
             return hint
-        last = last or hint
+        if last is None and not isinstance(parse_marker(line), SILENT_MARKERS):
+            last = hint
     return last
