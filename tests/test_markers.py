@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, JobMaker, Processes, on_a_terminal, wait_until
+from conftest import ROOT, Gate, JobMaker, Processes, on_a_terminal, wait_until
 from flask.testing import FlaskClient
 
 from tailboard.explain import line_scan, live_marks
@@ -516,3 +516,29 @@ def test_the_commands_show_results(job_maker: JobMaker, processes: Processes) ->
         "path=xxxx",
     ]
     assert "results " in on_a_terminal(processes, 60, "show", lines[1].split()[0])
+
+
+def test_a_real_job_shows_the_progress_of_its_attempt_and_keeps_its_results(
+    client: FlaskClient, worker: Callable[..., object], gate: Gate
+) -> None:
+    script = (
+        "if [ ! -e done ]; then touch done; echo '::progress 90'; echo '::result a=1'; exit 1; fi\n"
+        f"{gate.wait}\necho '::progress 3 of 4 users'; {gate.wait}"
+    )
+    worker()
+    folder = {"cwd": str(gate.path.parent), "retries": 1}
+    job_id = client.post("/jobs", json={"command": script, **folder}).json["id"]
+
+    def job(**fields: object) -> Any:
+        found = client.get(f"/jobs/{job_id}").json
+        return found if all(found[name] == value for name, value in fields.items()) else None
+
+    second = wait_until(lambda: job(attempt=2, status="running"), describe=job)
+    assert second["progress"] is None
+    assert second["results"] == {"a": "1"}
+    gate.open()
+    ended = wait_until(lambda: job(status="succeeded"), describe=job)
+    assert (ended["progress"], ended["results"]) == (None, {"a": "1"})
+    part = client.get(f"/jobs/{job_id}/explain?parts=progress,sections").json
+    assert (part["progress"]["percent"], part["progress"]["text"]) == (75, "users")
+    assert [each["name"] for each in part["sections"]["sections"]] == ["attempt 2"]

@@ -71,6 +71,8 @@ class LiveMarks:
         most. After the `deadline` on the monotonic clock: as it was when it was last read."""
         if job.status is not Status.RUNNING or not job.log_size:
             return None
+        if job.attempt > 1 and job.pid is None:
+            return None  # the worker is about to write that a further attempt begins
         live, state = self.of(job), (job.log_size, job.log_changed_at)
         with acquire_until(live.lock, deadline) as is_mine:
             now = time.monotonic()
