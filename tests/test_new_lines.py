@@ -139,9 +139,9 @@ def test_the_time_for_a_line_is_linear_in_its_length(part: bytes) -> None:
         line = (part * length)[:length]
         best = 1.0
         for _ in range(5):
-            begun = time.perf_counter()
+            begun = time.process_time()
             line_key(line)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(16 * LINE_BYTES) < 16 * 8 * seconds(LINE_BYTES) + 0.001
