@@ -318,6 +318,14 @@ def test_successes_with_too_many_different_lines_say_nothing(
     assert "too many" in answer["unavailable"] and answer["count"] == 0
 
 
+def test_a_line_that_was_cut_off_with_its_program_is_not_new(explained: Explained) -> None:
+    explained.succeeded("start", "done")
+    for size, count in ((4_096, 0), (4_097, 1)):
+        log = (b"start\n" * 600 + b"half a line").ljust(size, b".")
+        job = explained.job_maker.ended(log, Status.TIMED_OUT, name="nightly")
+        assert explained.new_lines(job)["count"] == count
+
+
 def test_a_log_whose_beginning_was_deleted_has_no_numbers_of_lines(explained: Explained) -> None:
     explained.succeeded("start", "done")
     with explained.job_maker.running(name="nightly") as held:

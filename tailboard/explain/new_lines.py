@@ -11,6 +11,7 @@ from tailboard.explain.known_lines import KnownLines
 from tailboard.explain.log_lines import Line, LineReader
 from tailboard.explain.normal import has_words, line_key
 from tailboard.explain.part import Part, Place, Subject
+from tailboard.logs import Log
 from tailboard.status import FAILURES
 from tailboard.visible_text import visible_text
 
@@ -19,6 +20,7 @@ MOST_RANGES = 1_000  # that an answer contains
 ANNOUNCEMENT_RE = re.compile(
     r"Traceback \(most recent call last\)|.* FAILED +\[ *[0-9]+%\]$|[_=-]{3}.*[_=-]{3}$"
 )
+OUTPUT_BLOCK = 4_096  # bytes, or a multiple: what a program that collects its output writes at once
 MOST_CHECKED = 10_000  # new lines among which the first error is looked for
 
 
@@ -42,7 +44,7 @@ class NewLines:
         self._first_error: Place | None = None  # that is not an announcement
         self._last: NewRange | None = None  # the newest one, also beyond MOST_RANGES
         self._checked = 0
-        self._wordless = 0  # lines since the last one with words
+        self._wordless = 0  # lines since the newest one that is new
 
     def add(self, line: Line, end: int) -> None:
         """Add a new line that ends at this offset."""
@@ -82,13 +84,15 @@ class NewLines:
         """The first new line that reports an error, else the first new line."""
         return self._first_error or self._first_announcement or self._first
 
-    def skip(self, is_wordless: bool) -> None:
+    def skip(self, line: Line) -> None:
         """A line is not new."""
-        if is_wordless:
-            self._wordless += 1
-        else:
+        if self._last is None:
+            return
+        if has_words(line.raw):
             self._last = None
             self._wordless = 0
+        else:
+            self._wordless += 1
 
 
 class NewLinesPart(Part):
@@ -130,18 +134,25 @@ class NewLinesPart(Part):
     def _read(self, known: KnownLines, subject: Subject, deadline: float) -> None:
         attempt = subject.job.attempt
         notice = attempt_notice(attempt).encode() if attempt > 1 else None
-        start = subject.log.start
         for line in self._reader.read(subject.log, True, deadline):
             if line.raw == notice:
                 self._found = NewLines()
-            elif known.has(key := line_key(line.raw)) or 0 < line.offset == start:
-                self._found.skip(not has_words(line.raw))
-            elif not has_words(line.raw):
-                self._found.skip(True)
-            elif known.varies(key) and not reports_error(line.raw):
-                self._found.skip(False)
-            else:
+            elif self._is_new(line, known, subject.log):
                 self._found.add(line, self._reader.at)
+            else:
+                self._found.skip(line)
+
+    def _is_new(self, line: Line, known: KnownLines, log: Log) -> bool:
+        key = line_key(line.raw)
+        if known.has(key) or not has_words(line.raw):
+            return False
+        if known.varies(key) and not reports_error(line.raw):
+            return False
+        if 0 < line.offset == log.start:
+            return False  # its beginning was deleted
+        # A program that is killed has not written the rest of its output: half a line says nothing.
+        is_unfinished = line.offset + len(line.raw) == log.size
+        return not is_unfinished or log.size % OUTPUT_BLOCK != 0
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
         if subject.job.status not in FAILURES:
