@@ -42,6 +42,7 @@ def folder_figures(asked: argparse.Namespace) -> list[Figure]:
         Figure("idle", lambda folder: bench_jobs.idle(folder, asked.seconds)),
         Figure("history", bench_jobs.history),
         Figure("late-and-silent", lambda folder: bench_notify.watching(folder, 1_000, 600)),
+        Figure("estimates", lambda folder: bench_notify.estimating(folder, 100, 30)),
         Figure("tail-reads", lambda folder: bench_logs.tail_reads(folder, large)),
         Figure("one-follower", lambda folder: bench_logs.following(folder, 1)),
         Figure("followers", lambda folder: bench_logs.following(folder, asked.followers)),

@@ -1,21 +1,25 @@
-"""What it costs to find late and silent jobs: figures of bench.py."""
+"""What it costs to compare running jobs with earlier runs: figures of bench.py."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
 
-from conftest import JobMaker
-from figures import say_alone
-from past_runs import end_after
+from conftest import JobMaker, wait_until
+from figures import each, quantiles, say, say_alone
+from past_runs import end_after, end_with_output, rewrite_claim, write_output
 
+from api import create_app
 from tailboard.notify.history import History
 from tailboard.notify.usual import LEAST_RUNS, UsualTimes
 from tailboard.notify.watch import Moment, RunningWatch
+from tailboard.values import utc
 
 COMMANDS = 20  # that run
 RULES = [{"on": ["late", "silent"], "to": "ops"}]
+STAGES = 300  # of a deployment, one a second
 WRITE_INTERVAL = 10  # seconds after which each job writes something
 
 
@@ -40,6 +44,48 @@ def watching(folder: Path, jobs: int, seconds: int) -> None:
     say_alone(
         f"late and silent, {jobs:,} running jobs", 100 * used / seconds, "%-of-a-core", "target 1"
     )
+
+
+def estimating(folder: Path, jobs: int, rounds: int) -> None:
+    """The time of GET /jobs when the progress of each running job is estimated, which is done every
+    two seconds, and the time of GET /jobs in between. Each job writes ten lines meanwhile."""
+    maker = JobMaker(folder / "jobs")
+    for number in range(COMMANDS):
+        end_with_output(maker.running(name=f"command {number}"), STAGES, *stages(0, STAGES))
+    logs = [add_job_halfway(maker, f"command {number % COMMANDS}") for number in range(jobs)]
+    app = create_app({"STORAGE": folder / "jobs"})
+    client, forecasts = app.test_client(), app.extensions["tailboard"].explainer.forecasts
+
+    def count_estimates() -> int:
+        listed = client.get(f"/jobs?limit={jobs}").json["jobs"]
+        return sum(job["progress"] is not None for job in listed)
+
+    wait_until(lambda: count_estimates() == jobs)
+    known, estimated = [], []
+    for _ in range(rounds):
+        for log in logs:
+            with open(log, "a") as file:
+                file.write("a line that says nothing about the progress\n" * 10)
+        for times, next_at in ((known, math.inf), (estimated, 0.0)):
+            for kept in forecasts._kept.values():
+                kept.next_at = next_at
+            times += each(1, count_estimates)
+    what = f"GET /jobs, {jobs:,} running jobs, estimated : known"
+    say(what, quantiles(estimated)[0], quantiles(known)[0], "ms", "target 2")
+
+
+def stages(begin: int, end: int) -> list[tuple[float, str]]:
+    """One line for each second from `begin` to `end`, which occurs in no other second."""
+    names = (chr(97 + n // 26) + chr(97 + n % 26) for n in range(end - begin))
+    return [(n, f"stage {name} of the deployment is done\n") for n, name in enumerate(names, begin)]
+
+
+def add_job_halfway(maker: JobMaker, name: str) -> str:
+    """A job that has written half of its stages. Returns the path of its log."""
+    with maker.running(name=name) as held:
+        write_output(held, *stages(-STAGES // 2, 0))
+        rewrite_claim(held.folder, started_at=utc(time.time() - STAGES // 2))
+        return f"{held.folder}/output.log"
 
 
 def add_running_job(maker: JobMaker, name: str) -> str:

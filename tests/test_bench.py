@@ -123,3 +123,11 @@ def test_the_cost_of_late_and_silent_jobs_is_measured(
     bench_notify.watching(tmp_path, jobs=20, seconds=130)
     (found,) = parse_figures(capsys.readouterr().out)
     assert found.what == "late and silent, 20 running jobs" and 0 < found.value < 100
+
+
+def test_the_cost_of_estimating_the_progress_of_jobs_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_notify.estimating(tmp_path, jobs=5, rounds=2)
+    (found,) = parse_figures(capsys.readouterr().out)
+    assert found.what == "GET /jobs, 5 running jobs, estimated : known" and found.value > 0

@@ -537,6 +537,7 @@ def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
     assert forecasts.of(job, deadline=0.0) is None
     assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
     write_since(held, 80, *DEPLOY[:3], (40, "migrated\n"), (50, "indexing\n"), (60, "indexed\n"))
+    job = storage.get(held.job.id)
     assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
     (kept,) = forecasts._kept.values()
     kept.next_at = 0.0  # as if the time had passed

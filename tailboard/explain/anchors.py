@@ -50,7 +50,7 @@ def longest_increasing(values: Sequence[int]) -> list[int]:
     tails: list[int] = []  # the place of that value
     before: list[int] = []  # for each place, the one before it in its subsequence; -1: none
     for place, value in enumerate(values):
-        length = bisect_left(ends, value)
+        length = bisect_left(ends, value) if ends and value <= ends[-1] else len(ends)
         before.append(tails[length - 1] if length else -1)
         if length == len(ends):
             ends.append(value)

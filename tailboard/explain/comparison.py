@@ -64,7 +64,9 @@ class Comparison:
         self.growth = Growth(limits.samples)
         self.matches: list[Match] = []
         self.unknown = 0  # lines since the last match
+        self.changed_at = 0.0  # when the log was last written to, in seconds since 1970
         self._reader = LineReader()
+        self._order: list[Match] | None = None  # see `_in_order`; None: to be determined again
 
     def work(self, job: Job, log: Log, deadline: float) -> bool:
         """Read on until the `deadline` on the monotonic clock. Returns True at the end."""
@@ -73,16 +75,18 @@ class Comparison:
             self._restart(0)
         if size - self._reader.at > self.limits.window:
             self._restart(log.next_line(size - self.limits.window, deadline))
-        self.growth.read(log)
+        self.changed_at = log.changed_at
         notice = attempt_notice(job.attempt).encode()
         for line in self._reader.read(log, False, deadline):
             if line.raw == notice:
-                self.matches.clear()
+                self._clear()
             place = self.anchors.place_of(line_key(line.raw))
             if place is None:
                 self.unknown += 1
             elif not self.matches or self.matches[-1].place != place:
                 self._add(Match(place, line.offset, line.number))
+        if self.matches and not self.growth.covers(self.matches[-1].offset):
+            self.growth.read(log)
         return self._reader.is_at_end(log)
 
     def _restart(self, offset: int) -> None:
@@ -91,44 +95,57 @@ class Comparison:
         if offset:
             self._reader.number = None
         else:
-            self.matches.clear()
+            self._clear()
+            self.growth = Growth(self.limits.samples)
+
+    def _clear(self) -> None:
+        self.matches, self._order = [], None
 
     def _add(self, match: Match) -> None:
-        self.unknown = 0
+        self.unknown, self._order = 0, None
         self.matches.append(match)
         if len(self.matches) > self.limits.matches:
             half = self.limits.matches // 2
             self.matches = self.matches[:-half:2] + self.matches[-half:]
 
-    def estimate(self, job: Job, changed_at: float, now: float) -> Estimate | None:
-        """Where the job is at the time `now`; None if that would be a guess. `changed_at`: when its
-        log was last written to; both in seconds since 1970."""
+    def estimate(self, job: Job, now: float) -> Estimate | None:
+        """Where the job is at the time `now`, in seconds since 1970; None if that would be a
+        guess."""
+        if self._order is None:
+            self._order = self._in_order()
         seconds, started = self.profile.run.seconds, moment_of(job.started_at)
-        newest = self.matches[-NEWEST_MATCHES:]
-        chosen = longest_increasing([match.place for match in newest])
-        if seconds is None or started is None or not is_in_order(chosen, len(newest)):
+        if seconds is None or started is None or not self._order:
             return None
-        places = [newest[each].place for each in chosen]
-        if not (self._is_covered(places) and self._is_covered(places[-LEAST_MATCHES:])):
-            return None
-        last = newest[chosen[-1]]
+        last = self._order[-1]
         following = self._next_place(last.place)
         if self.unknown > MOST_UNKNOWN + 3 * (following - last.place - 1):
             return None
         then = self._time_there(last.place)
         due = max(then, self._time_there(following))
-        here = self._time_here(last, changed_at) - started
+        here = self._time_here(last) - started
         if not (0 <= then <= seconds and 0 <= here):
             return None
         position = min(then + max(0.0, now - started - here), due)
         behind = max(here - then, now - started - due)
         return Estimate(
-            len(chosen),
+            len(self._order),
             min(100 * position / seconds, MOST_PERCENT),
             seconds - position,
             behind,
             last,
         )
+
+    def _in_order(self) -> list[Match]:
+        """Those of the newest matches that both have in the same order; none if that says
+        nothing."""
+        newest = self.matches[-NEWEST_MATCHES:]
+        chosen = longest_increasing([match.place for match in newest])
+        if not is_in_order(chosen, len(newest)):
+            return []
+        places = [newest[each].place for each in chosen]
+        if not (self._is_covered(places) and self._is_covered(places[-LEAST_MATCHES:])):
+            return []
+        return [newest[each] for each in chosen]
 
     def _is_covered(self, places: Sequence[int]) -> bool:
         """Has the job written enough of the lines that the earlier run wrote from the first to the
@@ -153,10 +170,10 @@ class Comparison:
             return self.profile.run.seconds or 0.0
         return self.profile.time_of(self.profile.offsets[place]) - self.profile.started_at
 
-    def _time_here(self, match: Match, changed_at: float) -> float:
-        return self.growth.time_of(match.offset, changed_at)
+    def _time_here(self, match: Match) -> float:
+        return self.growth.time_of(match.offset, self.changed_at)
 
-    def since(self, job: Job, changed_at: float, estimate: Estimate) -> Match | None:
+    def since(self, job: Job, estimate: Estimate) -> Match | None:
         """The last line after which most of the delay arose; None if there is no delay, or if it
         arose before the first line that matches."""
         started, behind = moment_of(job.started_at) or 0.0, estimate.seconds_behind
@@ -164,7 +181,7 @@ class Comparison:
             return None
         for place in reversed(longest_increasing([match.place for match in self.matches])):
             match = self.matches[place]
-            delay = self._time_here(match, changed_at) - started - self._time_there(match.place)
+            delay = self._time_here(match) - started - self._time_there(match.place)
             if match.offset <= estimate.last.offset and delay <= EARLY_DELAY * behind:
                 return match
         return None

@@ -41,9 +41,9 @@ class ForecastPart(Part):
         if self.comparison is None or self.comparison.profile is not profile:
             self.comparison = Comparison(profile, LIMITS)
         is_complete = self.comparison.work(job, log, deadline)
-        self.estimate = self.comparison.estimate(job, log.changed_at, time.time())
+        self.estimate = self.comparison.estimate(job, time.time())
         if self.estimate is not None:
-            self.since = self.comparison.since(job, log.changed_at, self.estimate)
+            self.since = self.comparison.since(job, self.estimate)
         if self.since is not None and self.since.number is None:
             return self.numbers.work(log, [self.since.offset], deadline) and is_complete
         return is_complete

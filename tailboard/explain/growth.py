@@ -82,6 +82,10 @@ class Growth:
         if not self.times or self.times[-1] <= changed_at < LAST_TIME:
             self._add(SAMPLE.pack(changed_at, size))
 
+    def covers(self, offset: int) -> bool:
+        """Is it known when the line at this offset was written?"""
+        return len(self.sizes) > 0 and self.sizes[-1] > offset
+
     def time_of(self, offset: int, otherwise: float) -> float:
         """When the line at this offset was written, in seconds since 1970, to about a second;
         `otherwise` if no sample is that new."""

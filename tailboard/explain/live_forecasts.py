@@ -75,11 +75,14 @@ class LiveForecasts:
             return True
         if kept.comparison is None or kept.comparison.profile is not profile:
             kept.comparison = Comparison(profile, LIMITS)
-        with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
-            is_complete = kept.comparison.work(job, log, deadline)
-            kept.forecast = rounded(kept.comparison.estimate(job, log.changed_at, time.time()))
-            return is_complete
-        return True
+            kept.state = None
+        state, is_complete = (job.log_size, job.log_changed_at), True
+        if state != kept.state:
+            with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
+                is_complete = kept.comparison.work(job, log, deadline)
+                kept.state = state if is_complete else None
+        kept.forecast = rounded(kept.comparison.estimate(job, time.time()))
+        return is_complete
 
 
 class _Kept:
@@ -90,6 +93,7 @@ class _Kept:
         self.runs: Sequence[Run] | None = None  # of its command, from which `reference` was chosen
         self.reference = Reference(())
         self.comparison: Comparison | None = None
+        self.state: tuple[int, float | None] | None = None  # size and time of the log that was read
         self.forecast: Forecast | None = None
         self.next_at = 0.0  # on the monotonic clock
 
