@@ -34,7 +34,7 @@ export function progressText(progress) {
       ? `${shortProgress(progress)} · ${text.slice(0, TEXT_LIMIT)}`
       : shortProgress(progress);
   }
-  const rest = left === null ? "" : `, about ${formatRoughly(left * SECOND)} left`;
+  const rest = left ? `, about ${formatRoughly(left * SECOND)} left` : "";
   return `about ${wholePercent(percent)} %${rest}`;
 }
 

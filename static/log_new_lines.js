@@ -56,9 +56,10 @@ export class LogNewLines {
     return this.found !== null && !this.found.partial;
   }
 
-  /** The offset of the first new line; null if there is none. */
+  /** The offset of the new line to look at first: the first that reports an error, else the first.
+      Null if there is none. */
   get first() {
-    return this.ranges[0]?.offset ?? null;
+    return this.found?.first?.offset ?? null;
   }
 
   /** Is the line at this offset new? */

@@ -86,7 +86,7 @@ function resultHtml(key, value, isWhole) {
   const copy =
     `<button type="button" class="result-copy" data-act="copy" data-key="${name}" data-focus="copy ${name}" ` +
     `aria-label="Copy ${name}" title="Copy">${COPY}</button>`;
-  const kind = isWhole || !isLong ? "whole" : "cut";
+  const kind = isLong && !isWhole ? ' class="cut"' : "";
   const width = value.length > NARROW ? "wide" : "";
-  return `<div class="${width}"><dt>${name}</dt><dd class="${kind}"><span>${linkedHtml(value)}</span>${more}${copy}</dd></div>`;
+  return `<div class="${width}"><dt>${name}</dt><dd${kind}><span>${linkedHtml(value)}</span>${more}${copy}</dd></div>`;
 }

@@ -715,6 +715,72 @@ def test_a_running_job_shows_its_progress_by_its_usual_duration(script: Script) 
     assert "progress" not in script(draw, job=running(5, seconds=None), statuses=STATUSES, now=NOW)
 
 
+def progress(percent: float, text: str | None = None, **more: object) -> dict[str, object]:
+    return {"percent": percent, "text": text, "source": "marker", "seconds_left": None} | more
+
+
+@pytest.mark.parametrize(
+    ("shown", "short", "words"),
+    [
+        (progress(44.96, "copying orders"), "44 %", "44 % · copying orders"),
+        (progress(99.9), "99 %", "99 %"),  # not everything is done
+        (progress(12, source="bar"), "12 %", "12 %"),
+        (
+            progress(62, source="earlier_runs", seconds_left=240),
+            "≈ 62 %",
+            "about 62 %, about 4 min left",
+        ),
+        (progress(62, source="earlier_runs"), "≈ 62 %", "about 62 %"),
+        (progress(99, source="earlier_runs", seconds_left=0), "≈ 99 %", "about 99 %"),
+    ],
+)
+def test_progress_in_words(
+    script: Script, shown: dict[str, object], short: str, words: str
+) -> None:
+    assert script("[shortProgress(p), progressText(p)]", p=shown) == [short, words]
+
+
+def test_the_bar_of_a_job_with_progress_replaces_that_of_its_usual_duration(
+    script: Script,
+) -> None:
+    draw = "jobRowHtml(job, { statuses, now })"
+    marked = progress(44.96, "<b>orders")
+    row = script(draw, job=running(18) | {"progress": marked}, statuses=STATUSES, now=NOW)
+    assert row.count('class="progress"') == 1 and "width:44%" in row
+    assert 'role="progressbar"' in row and 'aria-valuenow="44"' in row and "<b>orders" not in row
+    late = running(120) | {"progress": progress(80, source="bar")}
+    row = script(draw, job=late, statuses=STATUSES, now=NOW)
+    assert 'class="progress bar"' in row and "read from the log" in row and "now 2 min" in row
+    assert script("jobTooltip(job, now)", job=late, now=NOW).count("80 %") == 1
+    ended = job(progress=marked)
+    assert "progress" not in script(draw, job=ended, statuses=STATUSES, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("lines", "percent", "text"),
+    [
+        ("::progress 40\n", 40, None),
+        ("a\n::progress 40\n::progress 18 of 90 copying\nb\n", 20, "copying"),
+        ("2026-11-29T03:00:00.000Z ::progress 40 x\n", 40, "x"),
+        ("2026-11-29T03:00:00.000Z [03:00:00] \x1b[32m::progress 40 x\x1b[0m\n", 40, "x"),
+        ("::progress 40\n::progress 50 of 0\nsee ::progress 60\n", 40, None),
+        ("no ::progress 40\n::progressive 4\n::progress\n", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_newest_progress_of_some_lines(
+    script: Script, lines: str, percent: float | None, text: str | None
+) -> None:
+    found = script("newestProgress(lines)", lines=lines)
+    expected = None if percent is None else progress(percent, text)
+    assert found == expected
+
+
+def test_the_newest_progress_is_found_in_time_that_grows_with_the_text(script: Script) -> None:
+    """Not with its square: each of these lines is looked at."""
+    assert script("newestProgress('no ::progress x\\n'.repeat(50_000))") is None
+
+
 @pytest.mark.parametrize(
     ("late", "words"),
     [

@@ -94,9 +94,9 @@ def listed_progress(progress: Mapping[str, Any] | None) -> dict[str, Any] | None
 
 
 def roughly(seconds: float) -> int:
-    """To ten seconds, or to a minute if it is more than one."""
+    """To ten seconds, or to a minute if it is more than one; 0 only if nothing is left."""
     step = 60 if seconds > 60 else 10
-    return max(step, round(seconds / step) * step)
+    return max(step, round(seconds / step) * step) if seconds > 0 else 0
 
 
 def shown_values(job: Job, most: int | None = None) -> dict[str, str]:
