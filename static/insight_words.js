@@ -128,9 +128,10 @@ export function seenHtml(seen, { link, now, hasEarlier }) {
   const isNewHere = here === 0 && hasEarlier && !partial;
   const parts = [
     here > 0 ? hereHtml(seen, { link, now }) : "",
+    here > 0 ? outcomeText(seen.here, here) : "",
     isNewHere ? "Never before in this command" : "",
     elsewhere > 0 ? elsewhereHtml(seen, link) : "",
-    here > 0 ? outcomeText(seen.here, here) : outcomeText(seen.elsewhere, elsewhere),
+    here === 0 ? outcomeText(seen.elsewhere, elsewhere) : "",
     partial ? "searching older jobs…" : "",
   ];
   const sentence = parts.filter(Boolean).join("; ");

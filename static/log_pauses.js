@@ -16,6 +16,10 @@ export class LogPauses {
     this.list = find("pauses");
     this.items = find("pause-list");
     this.minimap = new LogMinimap(find("pause-ticks"), pane, (offset) => this.goToMark(offset));
+    this.list.addEventListener(
+      "beforetoggle",
+      ({ newState }) => newState === "open" && this.fill(),
+    );
     this.items.addEventListener("click", (event) => this.onClick(event));
     this.items.addEventListener("keydown", (event) => this.onKey(event));
     this.reset();
@@ -23,6 +27,7 @@ export class LogPauses {
 
   reset() {
     this.pauses = [];
+    this.listed = []; // those in the list
     this.button.hidden = true;
     this.list.hidePopover();
     this.minimap.clear();
@@ -36,11 +41,14 @@ export class LogPauses {
     } else {
       this.button.title = `The longest pause: ${formatPause(this.pauses[0].seconds)}`;
     }
-    setHtml(
-      this.items,
-      this.pauses.map((pause, index) => pauseHtml(pause, index, page.now)).join(""),
-    );
     this.drawn();
+  }
+
+  /** Fills the list that is about to open. While it is open it does not change. */
+  fill() {
+    this.listed = this.pauses;
+    const items = this.listed.map((pause, index) => pauseHtml(pause, index, page.now));
+    setHtml(this.items, items.join(""));
   }
 
   /** The view shows other lines. */
@@ -68,7 +76,7 @@ export class LogPauses {
     const item = event.target.closest("[data-pause]");
     if (item) {
       this.list.hidePopover();
-      this.show(this.pauses[Number(item.dataset.pause)]);
+      this.show(this.listed[Number(item.dataset.pause)]);
       this.pane.view.element.focus();
     }
   }

@@ -27,7 +27,8 @@ export class LogSeen {
   }
 
   draw({ seen_before: seen, compared_with: successes }, job) {
-    const hasEarlier = successes.length > 0 || this.pane.shownJob.data.past.length > 0;
+    const { data, isSent } = this.pane.shownJob;
+    const hasEarlier = successes.length > 0 || (isSent && data.past.length > 0);
     const context = { link: (change) => page.link(change), now: page.now, hasEarlier };
     const html = seen && endedBadly(job) ? seenHtml(seen, context) : "";
     this.node.hidden = !html;

@@ -142,8 +142,8 @@ def test_jobs_that_ended_in_the_same_way_can_be_run_again(
     seen = page.locator(".seen")
     expect(seen).to_have_text(
         re.compile(
-            r"^Also today at \S+ [AP]M in this command; elsewhere: once in other <command>; "
-            r"it passed when run again\s+Run it again$"
+            r"^Also today at \S+ [AP]M in this command; it passed when run again; "
+            r"elsewhere: once in other <command>\s+Run it again$"
         )
     )
     seen.get_by_role("button", name="Run it again").click()

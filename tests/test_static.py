@@ -1482,7 +1482,7 @@ def same_end(day: str, rerun: str | None = None, title: str = "backup") -> dict[
             [same_end("2025-11-24"), same_end("2025-10-30", "failed"), same_end("2024-10-30")],
             [same_end("2025-11-01", None, "<deploy>"), same_end("2025-11-02", None, "<deploy>")],
             "Also on Oct 30, 2024 and Oct 30 and today at TIME in this command; "
-            "elsewhere: 2 times in &#60;deploy&#62;; one was run again and failed",
+            "one was run again and failed; elsewhere: 2 times in &#60;deploy&#62;",
         ),
         (
             [],
