@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from past_runs import end_with_output, rewrite_claim, write_output
 
 from storage import Store, WorkerStore
-from tailboard.explain import pauses
+from tailboard.explain import explainer, pauses
 from tailboard.explain.anchors import longest_increasing
 from tailboard.explain.comparison import Estimate, Match
 from tailboard.explain.explainer import Explainer
@@ -560,6 +560,24 @@ def test_the_time_left_in_a_list_is_rounded(left: float, shown: int) -> None:
 def test_longest_increasing() -> None:
     assert longest_increasing([]) == []
     assert longest_increasing([3, 1, 2, 9, 2, 3, 4, 0]) == [1, 2, 5, 6]
+
+
+def test_an_answer_without_enough_time_is_partial(
+    explained: Explained, past: Past, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        past(125, *DEPLOY)
+    held = running(400, *DEPLOY[:4], (101, "unfinished"))
+    monkeypatch.setattr(explainer, "PART_TIME", 0.0)
+    job = explained.storage.get(held.job.id)
+    explained.explainer.history.refresh()
+    with explained.storage.open_log(job.id) as log:
+        for name in (PartName.FORECAST, PartName.SILENCE):
+            found = explained.explainer.explain(job, log, [name])
+            assert found["partial"] and found[name] is None
+    monkeypatch.undo()
+    found = explained.parts(held)
+    assert found["forecast"]["matched"] == 5 and found["silence"]["after"]["line"] == 5
 
 
 # --- Silent for longer than ever ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -69,7 +70,8 @@ class Comparison:
         self._order: list[Match] | None = None  # see `_in_order`; None: to be determined again
 
     def work(self, job: Job, log: Log, deadline: float) -> bool:
-        """Read on until the `deadline` on the monotonic clock. Returns True at the end."""
+        """Read on until the `deadline` on the monotonic clock. Returns True if all lines were read;
+        an unfinished one does not count."""
         size = log.size
         if size < self._reader.at:  # the job has truncated its log
             self._restart(0)
@@ -87,7 +89,7 @@ class Comparison:
                 self._add(Match(place, line.offset, line.number))
         if self.matches and not self.growth.covers(self.matches[-1].offset):
             self.growth.read(log)
-        return self._reader.is_at_end(log)
+        return self._reader.is_at_end(log) or time.monotonic() < deadline
 
     def _restart(self, offset: int) -> None:
         self._reader = LineReader()

@@ -90,16 +90,14 @@ class Explainer:
                 self.marks.forget(job)
             explanation.remember(log)
             subject = self._subject(job, log, earlier)
-            answers = {
-                str(name): answer_of(part, subject)
-                for name, part in explanation.parts.items()
-                if name in names
-            }
-        is_partial = any(answer is not None and answer["partial"] for answer in answers.values())
+            answers, is_partial = {}, not self.history.is_complete
+            for name in [name for name in explanation.parts if name in names]:
+                answers[str(name)], is_complete = work_on(explanation.parts[name], subject)
+                is_partial = is_partial or not is_complete
         return {
             "id": job.id,
             "status": job.status,
-            "partial": is_partial or not self.history.is_complete,
+            "partial": is_partial,
             "compared_with": [run.id for run in earlier],
             **answers,
         }
@@ -131,7 +129,8 @@ class Explainer:
         return explanation
 
 
-def answer_of(part: Part, subject: Subject) -> dict[str, Any] | None:
+def work_on(part: Part, subject: Subject) -> tuple[dict[str, Any] | None, bool]:
+    """The answer of a part after some more work, and whether that is complete."""
     is_complete = part.work(subject, time.monotonic() + PART_TIME)
     answer = part.answer(subject)
-    return None if answer is None else {"partial": not is_complete, **answer}
+    return None if answer is None else {"partial": not is_complete, **answer}, is_complete

@@ -32,7 +32,7 @@ class SilencePart(Part):
         usual = subject.usual_times.usual_of(subject.job, deadline)
         self.seconds = silent_seconds(subject.job, usual)
         if self.seconds is None:
-            return True
+            return subject.usual_times.is_complete(subject.job)
         found = subject.usual_times.run_with_longest_pause(subject.job)
         if found is None:  # forgotten meanwhile
             self.seconds = None

@@ -103,6 +103,11 @@ class UsualTimes:
         usual = self._usual_of_group(group_of(job), deadline)
         return usual if job.warn_after is None else usual._replace(late_after=job.warn_after)
 
+    def is_complete(self, job: Job) -> bool:
+        """Did the last call of `usual_of` have the time to read all pauses?"""
+        known = self._groups.get(group_of(job))
+        return known is None or known.is_whole
+
     def run_with_longest_pause(self, job: Job) -> tuple[Run, float] | None:
         """The run from which the `longest_pause` of `usual_of` comes, and its length in seconds.
         None if that is not known."""
