@@ -26,16 +26,15 @@ export function shortProgress({ percent, source }) {
   return `${source === "earlier_runs" ? "≈ " : ""}${wholePercent(percent)} %`;
 }
 
-/** "44 % · copying orders", "about 62 %, about 4 min left". */
+/** "44 % · copying orders", "about 62 %, about 4 min left". The text of a bar only draws it. */
 export function progressText(progress) {
   const { percent, text, source, seconds_left: left = null } = progress;
-  if (source !== "earlier_runs") {
-    return text
-      ? `${shortProgress(progress)} · ${text.slice(0, TEXT_LIMIT)}`
-      : shortProgress(progress);
+  if (source === "earlier_runs") {
+    const rest = left ? `, about ${formatRoughly(left * SECOND)} left` : "";
+    return `about ${wholePercent(percent)} %${rest}`;
   }
-  const rest = left ? `, about ${formatRoughly(left * SECOND)} left` : "";
-  return `about ${wholePercent(percent)} %${rest}`;
+  const words = text && source === "marker" ? ` · ${text.slice(0, TEXT_LIMIT)}` : "";
+  return shortProgress(progress) + words;
 }
 
 function wholePercent(percent) {

@@ -724,7 +724,7 @@ def progress(percent: float, text: str | None = None, **more: object) -> dict[st
     [
         (progress(44.96, "copying orders"), "44 %", "44 % · copying orders"),
         (progress(99.9), "99 %", "99 %"),  # not everything is done
-        (progress(12, source="bar"), "12 %", "12 %"),
+        (progress(12, "12%|## |", source="bar"), "12 %", "12 %"),
         (
             progress(62, source="earlier_runs", seconds_left=240),
             "≈ 62 %",
