@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from past_runs import end_with_output, rewrite_claim, write_output
 from storage import Store, WorkerStore
 from tailboard.explain import explainer, pauses
 from tailboard.explain.anchors import longest_increasing
-from tailboard.explain.comparison import Estimate, Match
+from tailboard.explain.comparison import Estimate, Match, is_in_order
 from tailboard.explain.explainer import Explainer
 from tailboard.explain.growth import Gap, Growth
 from tailboard.explain.live_forecasts import Forecast, LiveForecasts, rounded
@@ -168,9 +169,12 @@ def test_only_the_ten_longest_pauses_and_of_a_running_job_those_that_have_ended(
 def test_what_is_usual_if_each_run_continues_in_another_way(
     explained: Explained, past: Past, running: Running
 ) -> None:
-    for seconds, colour in ((20, "green"), (30, "red"), (40, "blue")):
-        past(60, (1, "waiting for a colour\n"), (1 + seconds, f"it is {colour}\n"))
     now = (1, "waiting for a colour\n"), (51, "it is black\n")
+    past(60, (1, "no colour today\n"))
+    for seconds, colour in ((20, "green"), (40, "blue")):
+        past(60, (1, "waiting for a colour\n"), (1 + seconds, f"it is {colour}\n"))
+    assert [each["usually"] for each in explained.pauses(running(60, *now))] == [None]
+    past(60, (1, "waiting for a colour\n"), (31, "it is red\n"))
     assert [each["usually"] for each in explained.pauses(running(60, *now))] == [30.0]
     # If the line before it occurs several times, nobody knows which of these pauses is meant.
     for _ in range(10):
@@ -183,14 +187,31 @@ def test_what_is_usual_if_each_run_continues_in_another_way(
 def test_a_pause_inside_of_a_line_is_compared_with_pauses_inside_of_it(
     explained: Explained, past: Past
 ) -> None:
+
+    def compile(seconds: float) -> Job:
+        begin, end = (0, "started\ncompiling... "), (50, "linked\n")
+        return past(60, begin, (seconds, "do"), (seconds + 3, "ne\nlinking\n"), end)
+
     for seconds in (20, 30, 40):
-        past(60, (0, "started\ncompiling... "), (seconds, "done\nlinking\n"), (50, "linked\n"))
-    done = past(60, (0, "started\ncompiling... "), (35, "done\nlinking\n"), (50, "linked\n"))
-    first, second, _ = explained.pauses(done)
+        compile(seconds)
+    first, second, *_ = explained.pauses(compile(35))
     assert texts(first) == ("compiling... done", "compiling... done")
     assert first["before"] == first["after"] and first["before"]["line"] == 2
     assert first["usually"] == 30.0
-    assert texts(second) == ("linking", "linked") and second["usually"] == 20.0
+    assert texts(second) == ("linking", "linked") and second["usually"] == 17.0
+
+
+def test_the_time_after_the_last_line_is_compared_only_after_the_same_line(
+    explained: Explained, past: Past
+) -> None:
+    """The time before the first line is not, after retries: nobody knows when a run began."""
+    for end in ("saved", "saved", "saved", "not saved"):
+        done = past(60, (-90, "a\n"), (0, "--- attempt 2 ---\n"), (5, f"a\n{end}\n"))
+        found = {texts(each): each["usually"] for each in explained.pauses(done)}
+    assert found["not saved", None] is None
+    done = past(60, (3, "a\nsaved\n"))
+    found = {texts(each): each["usually"] for each in explained.pauses(done)}
+    assert found == {("saved", None): 55.0, (None, "a"): None}
 
 
 def test_the_first_pause_of_a_job_that_ran_twice_begins_with_its_first_attempt(
@@ -280,7 +301,7 @@ def test_the_growth_of_a_log_is_read_in_steps(tmp_path: Path) -> None:
         assert not growth.read(opened)
         sample((10.0, 5), (11.0, 7))
         assert growth.read(opened) and not growth.read(opened)
-        sample((11.0, 6), (14.0, 9))
+        sample((11.0, 6), (14.0, 9), (13.0, 10))
         assert growth.read(opened) and growth.is_whole
         assert growth.longest_gaps(1, 0, 99) == [Gap(3.0, 11.0, 7)]
         assert growth.longest_gaps(9, 5, 9) == [Gap(3.0, 11.0, 7)]
@@ -365,6 +386,8 @@ def test_how_far_a_job_is_and_since_when_it_is_behind(
         (200, DEPLOY[:3], 80, 100),
         (120, DEPLOY, 96, 0),
         (225, DEPLOY, 99, 100),  # its end is overdue
+        (236, slower(DEPLOY, 2), 94.4, 118),  # late from the beginning
+        (60, (*DEPLOY[:3], *((40 + n, "migrating orders\n") for n in range(9))), 48, 0),
         # Of a line that is written again, the first one counts.
         (60, (*DEPLOY[:3], (45, "fetching 3 files\n")), 60 / 1.25, 0),
     ],
@@ -385,7 +408,8 @@ def test_the_progress_between_two_lines_but_not_beyond_the_next(
     assert found["seconds_left"] == pytest.approx(125 * (1 - percent / 100), abs=2)
     assert found["seconds_behind"] == pytest.approx(behind, abs=2)
     since = found["since"] and found["since"]["text"]
-    assert since == (None if behind < 5 else pieces[-1][1].split("\n")[-2])
+    last = "fetching 12 files" if behind == 118 else pieces[-1][1].split("\n")[-2]
+    assert since == (None if behind < 5 else last)
 
 
 OTHER = "".join(f"{word} that no other run has written\n" for word in "abcdefghijklmnopqrstuvwxy")
@@ -407,6 +431,40 @@ def test_nothing_rather_than_a_guess(
 ) -> None:
     past(125, *DEPLOY)
     assert forecast(explained, running(190, *pieces)) is None
+
+
+def test_no_estimate_for_a_job_that_skips_much(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    stages = [(4.0 * n, f"stage {letter * 3}\n") for n, letter in enumerate(ascii_lowercase, 1)]
+    past(110, *stages)
+    assert forecast(explained, running(100, *stages[::4])) is None
+    assert forecast(explained, running(100, *stages[::2], stages[-1])) is not None
+
+
+def test_a_line_that_differs_each_time_is_not_waited_for(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    past(125, *DEPLOY[:3], (40, "migrated\nconnected as anna\n"), (110, "indexing\n"))
+    held = running(80, *DEPLOY[:3], (40, "migrated\nconnected as bert\n"))
+    found = forecast(explained, held)
+    assert found is not None and found["percent"] == pytest.approx(64, abs=2)
+    assert found["seconds_behind"] == pytest.approx(0, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count", "answer"),
+    [
+        ([*range(10)], 10, True),
+        ([*range(4)], 4, False),
+        ([*range(8)], 10, True),
+        ([*range(10)], 13, False),  # the last three go back
+        ([*range(0, 40, 2)], 40, False),  # half of them are not in order
+        ([*range(0, 20, 2), *range(20, 40)], 40, True),  # long ago
+    ],
+)
+def test_the_newest_lines_must_be_in_order(chosen: list[int], count: int, answer: bool) -> None:
+    assert is_in_order(chosen, count) == answer
 
 
 def test_what_no_job_is_compared_with(
@@ -453,10 +511,10 @@ def test_the_log_of_a_running_job_is_read_on(
     assert (before["matched"], found["matched"]) == (5, 7)
     log_path(held).write_text("")  # the job begins its log again
     assert forecast(explained, held) is None
-    write_since(held, 120, *DEPLOY)
-    assert forecast(explained, held) == found | {
-        name: pytest.approx(found[name], abs=2) for name in ("percent", "seconds_left")
-    }
+    write_since(held, 120, *slower(DEPLOY, 0.5))
+    again = forecast(explained, held)
+    assert again is not None and again["matched"] == 7
+    assert again["percent"] == 99  # the last line was written a minute ago
 
 
 def test_no_estimate_if_a_command_does_its_work_in_another_order_each_time(
@@ -609,3 +667,12 @@ def test_the_longest_pause_of_a_run_can_be_before_its_first_line(
         past(seconds, (seconds - 5, "done\n"))
     found = explained.parts(running(600, (0, "started\n")))["silence"]
     assert found["after"] is None and found["longest_pause"] == pytest.approx(105, abs=0.1)
+
+
+def test_the_longest_pause_is_one_of_the_last_attempt(
+    explained: Explained, past: Past, running: Running
+) -> None:
+    for _ in range(3):
+        past(100, (-500, "a\n"), (0, "--- attempt 2 ---\n"), (40, "b\n"), (95, "c\n"))
+    found = explained.parts(running(600, (0, "started\n")))["silence"]
+    assert found["after"]["text"] == "b" and found["longest_pause"] == pytest.approx(55, abs=0.1)

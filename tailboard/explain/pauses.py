@@ -25,7 +25,6 @@ class PausesPart(Part):
 
     def __init__(self) -> None:
         self.growth = Growth()
-        self.size = 0  # of the log
         self.is_closed = False  # has the job ended?
         self.longest: list[Gap] = []
         # The lines before and after each of them:
@@ -44,8 +43,7 @@ class PausesPart(Part):
     def _find(self, subject: Subject) -> None:
         log, growth = subject.log, self.growth
         size, begin = log.size, log.start
-        has_changed = growth.read(log) or size < self.size  # truncated by the job
-        self.size = size
+        has_changed = growth.read(log)
         is_end = subject.has_ended and not self.is_closed
         if has_changed or is_end:
             others = first_gap(subject.job, growth) if begin == 0 else []
