@@ -445,8 +445,8 @@ def test_no_estimate_for_a_job_that_skips_much(
 def test_a_line_that_differs_each_time_is_not_waited_for(
     explained: Explained, past: Past, running: Running
 ) -> None:
-    past(125, *DEPLOY[:3], (40, "migrated\nconnected as anna\n"), (110, "indexing\n"))
-    held = running(80, *DEPLOY[:3], (40, "migrated\nconnected as bert\n"))
+    past(125, *DEPLOY[:3], (40, "migrated\n"), (41, "connected as anna\n"), (110, "indexing\n"))
+    held = running(80, *DEPLOY[:3], (40, "migrated\n"), (41, "connected as bert\n"))
     found = forecast(explained, held)
     assert found is not None and found["percent"] == pytest.approx(64, abs=2)
     assert found["seconds_behind"] == pytest.approx(0, abs=2)
