@@ -25,6 +25,7 @@ const STYLES = [
   "log_pane.css",
   "log_head.css",
   "log_lines.css",
+  "log_sections.css",
   "log_find.css",
   "log_results.css",
   "log_new_lines.css",

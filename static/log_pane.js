@@ -26,6 +26,7 @@ import { addJobKeys } from "./job_keys.js";
 import { setErrorPatterns } from "./job_reason.js";
 import { LogErrors } from "./log_errors.js";
 import { LogFind } from "./log_find.js";
+import { LogFolds } from "./log_folds.js";
 import { LogGoTo } from "./log_go_to.js";
 import { LogHead } from "./log_head.js";
 import { LogInsights } from "./log_insights.js";
@@ -35,6 +36,8 @@ import { LogNewLines } from "./log_new_lines.js";
 import { LogOpening } from "./log_opening.js";
 import { LogPlaces } from "./log_places.js";
 import { LogProgress } from "./log_progress.js";
+import { LogSectionList } from "./log_section_list.js";
+import { LogSections } from "./log_sections.js";
 import { LogSelection } from "./log_selection.js";
 import { LogSource } from "./log_source.js";
 import { LogStatus } from "./log_status.js";
@@ -48,8 +51,9 @@ class LogPane {
     this.root = root;
     const find = (name) => root.querySelector(`.${name}`);
     this.find = find;
-    this.view = new LogView(find("view"), errorPatterns, this.viewHandlers());
-    this.source = new LogSource(this.view, this.sourceHandlers());
+    this.sections = new LogSections();
+    this.view = new LogView(find("view"), errorPatterns, this.sections, this.viewHandlers());
+    this.source = new LogSource(this.view, this.sections, this.sourceHandlers());
     this.shownJob = new LogJob(this.source);
     this.addPlaces(find);
     this.head = new LogHead(this, find);
@@ -75,6 +79,7 @@ class LogPane {
     this.newLines = new LogNewLines(this, find);
     this.opening = new LogOpening(this);
     this.insights = new LogInsights(this, find);
+    this.addSections(find);
     this.listen();
     this.addShortcuts();
     addJobKeys(find);
@@ -91,8 +96,18 @@ class LogPane {
     this.goTo = new LogGoTo({ find, source, go });
   }
 
+  addSections(find) {
+    const { view, source, sections, selection } = this;
+    const linkTo = (range) => selection.linkTo(range);
+    const changed = () => this.sectionList.redraw();
+    this.folds = new LogFolds({ view, source, sections, linkTo, changed });
+    this.sectionList = new LogSectionList({ find, sections, folds: this.folds });
+    this.insights.parts.push(this.sectionList);
+  }
+
   viewHandlers() {
     return {
+      unfold: (node) => this.folds.unfold(node),
       nearStart: () => this.source.loadEarlier(),
       nearEnd: () => this.source.loadLater(),
       full: () => this.source.stopFollowing(),
@@ -209,6 +224,8 @@ class LogPane {
     this.head.reset();
     this.finder.setJob();
     this.errors.setJob(id);
+    this.sections.setJob(id);
+    this.folds.setJob();
     this.insights.setJob();
     this.shownJob.request();
   }
@@ -290,6 +307,7 @@ class LogPane {
     if (this.jobId) {
       this.drawHead();
       this.insights.update();
+      this.sectionList.redraw();
       this.status.speak();
     }
   }
@@ -309,11 +327,13 @@ class LogPane {
   }
 
   onShown() {
+    this.folds.onShown();
     this.insights.update();
     this.onDrawn();
   }
 
   onDrawn() {
+    this.folds.apply();
     this.finder.update();
     this.errors.update();
     this.insights.drawn();
@@ -328,6 +348,7 @@ class LogPane {
     if (this.jobId && job) {
       const { data, isSent } = this.shownJob;
       this.noteStart(job);
+      this.folds.job = job;
       this.head.draw(job, isSent ? data.past : [], isSent ? data.revealed : {});
       this.progress.show(job);
       this.errors.setShown(endedBadly(job));

@@ -1,6 +1,7 @@
 /* Reads a log in the background to find the lines that report an error. */
 
 import { splitBytes } from "./log_lines.js";
+import { parseMarker } from "./log_markers.js";
 import { fetchPart } from "./log_stream.js";
 import { isErrorLine, lastOverwrite } from "./log_text.js";
 import { pause } from "./pause.js";
@@ -51,7 +52,7 @@ async function findErrorLines(lines, patterns, signal) {
       signal.throwIfAborted();
       until = performance.now() + SLICE;
     }
-    if (isErrorLine(lastOverwrite(text), patterns)) {
+    if (isErrorLine(lastOverwrite(text), patterns) || parseMarker(text)?.kind === "error") {
       offsets.push(offset);
     }
   }

@@ -4,7 +4,8 @@
 const NEAR = 600; // pixels from either end at which more lines are fetched
 
 export class LogScroll {
-  /** `handlers`: nearStart(), nearEnd() and scrolled(). */
+  /** `handlers`: nearStart(), nearEnd(), scrolled(), and unfold(node) before a hidden line is
+      shown. */
   constructor(element, handlers) {
     this.element = element;
     this.handlers = handlers;
@@ -24,6 +25,12 @@ export class LogScroll {
 
   onScroll() {
     this.updateFollowing();
+    this.checkEnds();
+    this.handlers.scrolled();
+  }
+
+  /** Asks for more lines if the reader is near those that are loaded first or last. */
+  checkEnds() {
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     if (scrollTop < NEAR && this.hasAllAbove) {
       this.handlers.nearStart();
@@ -31,7 +38,6 @@ export class LogScroll {
     if (scrollHeight - scrollTop - clientHeight < NEAR) {
       this.handlers.nearEnd();
     }
-    this.handlers.scrolled();
   }
 
   /** Updates `following`: the view follows the end until the reader scrolls up, and again from the
@@ -68,6 +74,9 @@ export class LogScroll {
 
   /** Scrolls a line into the middle. */
   scrollToLine(node) {
+    if (node.classList.contains("folded")) {
+      this.handlers.unfold(node);
+    }
     this.leaveEnd();
     const { clientHeight } = this.element;
     this.element.scrollTop = node.offsetTop - clientHeight / 2 + node.offsetHeight / 2;
@@ -127,6 +136,20 @@ export class LogScroll {
       this.element.scrollTop = line.offsetTop - above;
     }
     this.scrollToEnd();
+  }
+
+  /** Changes the layout of the lines and keeps one of them where it is on the screen. */
+  keepLine(node, change) {
+    const above = node.offsetTop - this.element.scrollTop;
+    change();
+    this.scrollLineTo(node, above);
+  }
+
+  /** Scrolls a line to a height in the view, in pixels. */
+  scrollLineTo(node, height) {
+    this.leaveEnd();
+    this.element.scrollTop = node.offsetTop - height;
+    this.updateFollowing();
   }
 
   /** The first and the last visible line. */

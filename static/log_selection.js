@@ -108,7 +108,7 @@ export class LogSelection {
 }
 
 /** Is the pointer on the number of a line, which is before the line's text? */
-function isOnNumber({ target, offsetX }) {
+export function isOnNumber({ target, offsetX }) {
   const isLine = target.classList.contains("line");
   return isLine && offsetX < Number.parseFloat(getComputedStyle(target, "::before").width);
 }

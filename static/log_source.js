@@ -8,7 +8,7 @@
      "loading"    none yet; a request is under way
      "following"  the end of the log; new output is added to the view
      "reading"    another place; new output is only counted, and scrolling down loads more lines
-                  (loadLater) until the end is reached
+                  (log_paging.js) until the end is reached
 
    idle → loading             load() begins
    loading → idle             the request failed
@@ -16,7 +16,7 @@
    loading → reading          showPart() has shown another place
    following → reading        the view takes no more lines (stopFollowing), or showPart() has shown
                               another place
-   reading → following        loadLater() or showPart() has reached the end
+   reading → following        log_paging.js or showPart() has reached the end
    any mode → idle            forget()
 
    `isServed` is independent of the mode: if true, the page's server has to send the tail. A tail
@@ -29,14 +29,13 @@ import {
   countLines,
   LineCounter,
   LineJoiner,
-  lastBefore,
-  MOST_LINES,
   numberAfter,
   popUnfinished,
   splitStamped,
   stampedText,
   tailBehind,
 } from "./log_lines.js";
+import { LogPaging } from "./log_paging.js";
 import { fetchPart, LogStream, PART_BYTES, TAIL_LINES, Unreachable } from "./log_stream.js";
 import { page } from "./page_state.js";
 
@@ -45,12 +44,14 @@ const GIVE_UP = 2; // failures of the stream before the server is asked for the 
 const WHOLE_LINE_BYTES = 1 << 20;
 
 export class LogSource {
-  /** `view` is the LogView that gets the lines. `handlers`: shown() when the view shows other
-      lines, written(text) when the job has written something, moved(job), ended(job), changed() when
-      the connection has changed, and served() when `isServed` has. */
-  constructor(view, handlers) {
+  /** `view` is the LogView that gets the lines, `sections` the LogSections. `handlers`: shown() when
+      the view shows other lines, written(text) when the job has written something,
+      moved(job), ended(job), changed() when the connection has changed, and served() when `isServed` has. */
+  constructor(view, sections, handlers) {
     this.view = view;
+    this.sections = sections;
     this.handlers = handlers;
+    this.paging = new LogPaging(this, sections);
     this.stamped = false; // does the API put a time before each line?
     this.isServed = false;
     this.forget("");
@@ -83,7 +84,7 @@ export class LogSource {
     this.joiner = new LineJoiner(0, 1, this.stamped);
     this.newLines = 0; // written since the view stopped following
     this.writtenAt = Date.now();
-    this.isPaging = false; // is a request for more lines above or below under way?
+    this.paging.reset();
   }
 
   /** Aborts all requests and closes the stream. */
@@ -114,8 +115,14 @@ export class LogSource {
     await this.load({ tail: TAIL_LINES });
   }
 
-  /** Shows the lines around an offset; resolves to false if they are not available. */
+  /** Shows the lines around an offset, whose section is unfolded; resolves to false if they are not
+      available. */
   async loadPlace(offset) {
+    this.sections.unfoldAt(offset);
+    return this.loadAround(offset);
+  }
+
+  async loadAround(offset) {
     const from = Math.max(this.start, offset - ABOVE);
     return this.load({ offset: from, limit_bytes: PART_BYTES }, offset);
   }
@@ -204,51 +211,6 @@ export class LogSource {
     return line?.text;
   }
 
-  // --- More lines above and below ---
-
-  async loadEarlier() {
-    const { offset } = this.view.dropUnplacedHead();
-    if (this.isPaging || !this.isLoaded || !offset || offset <= this.start) {
-      return;
-    }
-    this.isPaging = true;
-    const from = Math.max(this.start, offset - PART_BYTES);
-    const part = await this.fetch({ offset: from, limit_bytes: offset - from });
-    this.isPaging = false;
-    if (!part || this.view.first.offset !== offset) {
-      return;
-    }
-    const lines = splitStamped(part.bytes, part.offset, part.line);
-    const whole = part.offset > part.start && lines.length > 1 ? lines.slice(1) : lines;
-    this.view.prepend(whole.slice(-MOST_LINES));
-  }
-
-  /** Loads more lines when the reader has scrolled down to the last line in the view. */
-  async loadLater() {
-    if (this.isPaging || this.mode !== "reading") {
-      return;
-    }
-    this.isPaging = true;
-    const { next } = this;
-    const part = await this.fetch({ offset: next, limit_bytes: PART_BYTES });
-    this.isPaging = false;
-    if (!part || this.mode !== "reading" || this.next !== next) {
-      return;
-    }
-    const lines = splitStamped(part.bytes, part.offset, this.nextNumber ?? part.line);
-    const shown = lines.slice(0, MOST_LINES);
-    const isEnd = part.next >= part.size && shown.length === lines.length;
-    const unfinished = popUnfinished(shown, isEnd);
-    this.view.extend(shown, isEnd ? unfinished : null);
-    if (isEnd) {
-      this.newLines = 0;
-      this.followFrom(shown.at(-1) ?? { number: lastBefore(this.nextNumber) }, unfinished, part);
-    } else {
-      this.view.stopTaking(); // which calls stopFollowing
-    }
-    this.handlers.shown();
-  }
-
   // --- The stream ---
 
   /** The view shows the end of the log: from now on, new output is added to it. */
@@ -267,15 +229,15 @@ export class LogSource {
     }
   }
 
-  /** The view takes no more lines: new output is only counted, and loadLater continues after the
-      last line in the view. The view also calls this for lines of the previous log. */
+  /** The view takes no more lines: new output is only counted, and log_paging.js continues after
+      the last line in the view. The view also calls this for lines of the previous log. */
   stopFollowing() {
-    const { end, number } = this.view.dropUnplacedTail();
+    const { end, number, covers } = this.view.dropUnplacedTail();
     if (this.mode === "following") {
       this.mode = "reading";
     }
     this.next = end ?? this.next;
-    this.nextNumber = numberAfter(number);
+    this.nextNumber = covers ? null : numberAfter(number);
   }
 
   /** Counts new output while the end of the log is not in the view. */

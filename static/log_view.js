@@ -21,11 +21,13 @@ const LEAST_DIGITS_NARROW = 4;
 const NARROW = "(max-width: 999px)"; // room for the list or the log only, as in dashboard.css
 
 export class LogView extends LogScroll {
-  /** `handlers`: nearStart(), nearEnd(), scrolled(), drawn(), and full() when the view takes
-      no more lines below. */
-  constructor(element, errorPatterns, handlers) {
+  /** `sections` is the LogSections. `handlers`: nearStart(), nearEnd(), scrolled(), drawn(),
+      unfold(node) before a hidden line is shown, and full() when the view takes no more lines
+      below. */
+  constructor(element, errorPatterns, sections, handlers) {
     super(element, handlers);
     this.errorPatterns = errorPatterns;
+    this.sections = sections;
     this.times = { how: "off", startedAt: Number.NaN };
     this.marked = null;
     this.clear();
@@ -296,11 +298,23 @@ export class LogView extends LogScroll {
     this.handlers.drawn();
   }
 
+  /** Removes the hidden lines after the header of a folded section. The header then covers the log
+      up to `end`, where the view continues. */
+  cover(header, end) {
+    let node = header.nextElementSibling;
+    while (node?.classList.contains("folded") && !(Number(node.dataset.offset) >= end)) {
+      node.remove();
+      node = header.nextElementSibling;
+    }
+    header.dataset.end = end;
+    header.dataset.covers = "";
+  }
+
   // --- One line ---
 
   lineHtml(line, ansi) {
-    const { errorPatterns, times, marked } = this;
-    return lineHtml(line, { ansi, errorPatterns, times, marked });
+    const { errorPatterns, times, marked, sections } = this;
+    return lineHtml(line, { ansi, errorPatterns, times, marked, sections });
   }
 
   /** Marks the lines in a range of offsets, now and when they are drawn later; null marks none. */

@@ -1,0 +1,60 @@
+/* A marker line of a log as HTML. The text that a reader copies, or that find looks for, stays as it
+   is in the log: the sign before a name is only hidden, and what is added cannot be selected. Pure. */
+
+import { escapeHtml } from "./format.js";
+
+const HEADERS = ["section", "group"];
+const LEVELS = ["error", "warning", "notice"];
+const BOUNDARIES = [...HEADERS, "endgroup", "open"]; // which log_folds.js reads
+
+export function isHeader(marker) {
+  return HEADERS.includes(marker?.kind);
+}
+
+/** The classes of a marker line that is not an error. */
+export function markerClass({ kind }) {
+  if (LEVELS.includes(kind)) {
+    return ` ${kind}`;
+  }
+  return (isHeader({ kind }) ? " section" : " quiet") + (isBoundary({ kind }) ? " boundary" : "");
+}
+
+/** Does a marker begin, end or open a section? */
+export function isBoundary(marker) {
+  return BOUNDARIES.includes(marker?.kind);
+}
+
+/** The text of the line, in which the marker's sign is hidden. `toHtml` makes HTML of a part. */
+export function markedTextHtml(text, { token }, toHtml) {
+  const at = token ? text.indexOf(token) : -1;
+  if (at < 0) {
+    return toHtml(text);
+  }
+  const end = at + token.length + /^[ \t]*/.exec(text.slice(at + token.length))[0].length;
+  const sign = `<i class="sign">${toHtml(text.slice(at, end))}</i>`;
+  return toHtml(text.slice(0, at)) + sign + toHtml(text.slice(end));
+}
+
+/** What is shown before the text: the button that folds a section, or the level of an annotation. */
+export function beforeHtml({ kind, name }, canFold) {
+  if (LEVELS.includes(kind)) {
+    return `<b class="level">${kind}:</b> `;
+  }
+  if (!isHeader({ kind }) || !canFold) {
+    return "";
+  }
+  const label = escapeHtml(`Section ${name}`);
+  return `<button type="button" class="fold" aria-expanded="true" aria-label="${label}"></button>`;
+}
+
+/** What is shown after the text: the facts of a section, or the file that an annotation names. */
+export function afterHtml({ kind, file, fileLine }, canFold) {
+  if (isHeader({ kind }) && canFold) {
+    const link =
+      '<button type="button" class="section-link" tabindex="-1" title="Copy a link to this section"' +
+      ' aria-label="Copy a link to this section">#</button>';
+    return `<em class="section-facts"></em>${link}`;
+  }
+  const place = [file, fileLine].filter((part) => part !== null && part !== undefined).join(":");
+  return LEVELS.includes(kind) && file ? `<em class="place">${escapeHtml(place)}</em>` : "";
+}

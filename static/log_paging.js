@@ -1,0 +1,123 @@
+/* Loads more lines above or below those in the view, when the reader has scrolled there. Of a folded
+   section, however long it is, it loads little more than the header. */
+
+import { lastBefore, MOST_LINES, popUnfinished, splitStamped } from "./log_lines.js";
+import { PART_BYTES } from "./log_stream.js";
+
+const SKIPPED = 65_536; // bytes of a folded section: if more would be loaded, they are skipped
+const HEADER_BYTES = 8192; // to fetch for the header of a section
+
+export class LogPaging {
+  /** `source` is the LogSource whose view gets the lines; `sections` knows which are folded. */
+  constructor(source, sections) {
+    this.source = source;
+    this.view = source.view;
+    this.sections = sections;
+    this.reset();
+  }
+
+  /** The log is forgotten. */
+  reset() {
+    this.isBusy = false; // is a request for more lines above or below under way?
+  }
+
+  // --- Above ---
+
+  async loadEarlier() {
+    const { source, view } = this;
+    const { offset } = view.dropUnplacedHead();
+    if (this.isBusy || !source.isLoaded || !offset || offset <= source.start) {
+      return;
+    }
+    this.isBusy = true;
+    const section = this.sections.sectionAt(offset - 1);
+    const isSkipped =
+      section && offset - section.offset > SKIPPED && this.sections.isFolded(section);
+    const lines = await (isSkipped ? this.fetchHeader(section, offset) : this.fetchAbove(offset));
+    this.isBusy = false;
+    if (lines?.length > 0 && view.first.offset === offset) {
+      view.prepend(lines);
+    }
+  }
+
+  async fetchAbove(offset) {
+    const { source } = this;
+    const from = Math.max(source.start, offset - PART_BYTES);
+    const part = await source.fetch({ offset: from, limit_bytes: offset - from });
+    if (!part) {
+      return undefined;
+    }
+    const lines = splitStamped(part.bytes, part.offset, part.line);
+    const whole = part.offset > part.start && lines.length > 1 ? lines.slice(1) : lines;
+    return whole.slice(-MOST_LINES);
+  }
+
+  /** Only the header of a section, for the view to show it instead of the lines up to `end`. */
+  async fetchHeader({ offset, line: number = null }, end) {
+    const part = await this.source.fetch({ offset, limit_bytes: HEADER_BYTES });
+    const [line] = part ? splitStamped(part.bytes, part.offset, part.line ?? number) : [];
+    return line?.offset === offset ? [{ ...line, end, covers: true }] : undefined;
+  }
+
+  // --- Below ---
+
+  /** Loads more lines when the reader has scrolled down to the last line in the view. */
+  async loadLater() {
+    const { source } = this;
+    if (this.isBusy || source.mode !== "reading") {
+      return;
+    }
+    this.isBusy = true;
+    const { next } = source;
+    const skip = this.findSkip(next);
+    const from = skip?.to ?? next;
+    const part = await source.fetch({ offset: from, limit_bytes: PART_BYTES });
+    this.isBusy = false;
+    if (part && source.mode === "reading" && source.next === next) {
+      this.takeLater(part, skip);
+    }
+  }
+
+  /** Where to continue if the lines at an offset are those of a folded section: at its end, or at a
+      line near the end of the log. */
+  findSkip(next) {
+    const { sections, source, view } = this;
+    const section = sections.sectionAt(next);
+    if (!section || section.offset >= next || !sections.isFolded(section)) {
+      return null;
+    }
+    const end = sections.endOf(section);
+    const to = Math.min(end, source.size - SKIPPED);
+    const header = view.nodeAt(section.offset);
+    return header && to - next > SKIPPED ? { header, to, isAtEnd: to === end } : null;
+  }
+
+  takeLater(part, skip) {
+    const { source, view } = this;
+    const number = skip ? this.numberAt(part) : (source.nextNumber ?? part.line);
+    const lines = splitStamped(part.bytes, part.offset, number);
+    if (skip) {
+      if (!skip.isAtEnd) {
+        lines.shift(); // it began before the part
+      }
+      view.cover(skip.header, lines[0]?.offset ?? part.next);
+    }
+    const shown = lines.slice(0, MOST_LINES);
+    const isEnd = part.next >= part.size && shown.length === lines.length;
+    const unfinished = popUnfinished(shown, isEnd);
+    view.extend(shown, isEnd ? unfinished : null);
+    if (isEnd) {
+      source.resetNewLines();
+      const last = shown.at(-1) ?? { number: lastBefore(source.nextNumber) };
+      source.followFrom(last, unfinished, part);
+    } else {
+      view.stopTaking(); // which calls stopFollowing
+    }
+    source.handlers.shown();
+  }
+
+  numberAt({ line, offset }) {
+    const section = this.sections.sectionAt(offset);
+    return line ?? (section?.offset === offset ? (section.line ?? null) : null);
+  }
+}

@@ -1,0 +1,101 @@
+/* The sections of a log above its lines: their number and how long they took, a bar with a part for
+   each, and a list that opens. A click goes to the section. */
+
+import { setHtml } from "./dom.js";
+import { escapeHtml, formatCount, formatDuration, isEnded } from "./format.js";
+
+const LEAST_SHARE = 0.004; // of the time, for a part in the bar
+
+export class LogSectionList {
+  /** `find(name)` returns one of the log pane's nodes by class. */
+  constructor({ find, sections, folds }) {
+    this.find = find;
+    this.sections = sections;
+    this.folds = folds;
+    find("section-list").addEventListener("click", (event) => this.onClick(event));
+    find("section-bar").addEventListener("click", (event) => this.onClick(event));
+    find("fold-all").addEventListener("click", () => folds.foldAll(!sections.hasFolded));
+    find("section-menu").addEventListener("toggle", () => this.drawList());
+    this.reset();
+  }
+
+  reset() {
+    this.find("sections").hidden = true;
+    this.find("section-menu").hidePopover();
+    this.listed = [];
+  }
+
+  draw(explanation, job) {
+    if (explanation.sections) {
+      this.sections.isLive = !isEnded(job);
+      this.sections.learn(explanation.sections);
+      this.listed = explanation.sections.sections;
+      this.folds.apply();
+    }
+    this.redraw();
+  }
+
+  /** Called every second, since the time of a running section grows. */
+  redraw() {
+    const { listed, sections, find } = this;
+    find("sections").hidden = listed.length === 0;
+    if (listed.length === 0) {
+      return;
+    }
+    const times = listed.map((section) => this.folds.durationOf(section) ?? 0);
+    const total = times.reduce((sum, time) => sum + time, 0);
+    const noun = sections.count === 1 ? "section" : "sections";
+    const number = `${formatCount(sections.count)}${sections.isPartial ? "+" : ""} ${noun}`;
+    const time = total > 0 ? ` · ${formatDuration(total)}` : "";
+    find("section-count").textContent = number + time;
+    find("fold-all").textContent = sections.hasFolded ? "Expand all" : "Collapse all";
+    setHtml(find("section-bar"), barHtml(listed, times, total));
+    this.drawList(times);
+  }
+
+  drawList(times = this.listed.map((section) => this.folds.durationOf(section) ?? 0)) {
+    if (this.find("section-menu").matches(":popover-open")) {
+      const longest = Math.max(1, ...times);
+      const rows = this.listed.map((section, index) => rowHtml(section, times[index], longest));
+      const more = this.sections.count - this.listed.length;
+      const rest = more > 0 ? `<li class="more">and ${formatCount(more)} more</li>` : "";
+      setHtml(this.find("section-list"), rows.join("") + rest);
+    }
+  }
+
+  onClick({ target }) {
+    const { offset } = target.closest("[data-section]")?.dataset ?? {};
+    if (offset !== undefined) {
+      this.find("section-menu").hidePopover();
+      this.folds.goTo(Number(offset), true);
+    }
+  }
+}
+
+/** A part for each section that took long enough to be seen. */
+function barHtml(sections, times, total) {
+  const parts = sections.map(({ name, offset, errors }, index) => {
+    const share = total > 0 ? times[index] / total : 0;
+    if (share < LEAST_SHARE) {
+      return "";
+    }
+    const title = escapeHtml(`${name}, ${formatDuration(times[index])}`);
+    const kind = errors > 0 ? ' class="bad"' : "";
+    const width = (100 * share).toFixed(2);
+    return `<u${kind} data-section data-offset="${Number(offset)}" style="width:${width}%" title="${title}"></u>`;
+  });
+  return parts.join("");
+}
+
+function rowHtml({ name, offset, errors }, time, longest) {
+  const width = ((100 * time) / longest).toFixed(1);
+  const noun = errors === 1 ? "error" : "errors";
+  const bad = errors > 0 ? `<b>${formatCount(errors)} ${noun}</b>` : "";
+  return (
+    `<li><button type="button" data-section data-offset="${Number(offset)}">` +
+    `<span class="section-name">${escapeHtml(name)}</span>` +
+    `<span class="section-errors">${bad}</span>` +
+    `<span class="section-time"><i style="width:${width}%"></i></span>` +
+    `<span class="section-length">${time > 0 ? formatDuration(time) : ""}</span></button></li>`
+  );
+}
