@@ -10,6 +10,7 @@ import { addShortcut } from "./shortcuts.js";
 
 const MOST_HIDDEN = 1000; // lines to keep in the view for sections that are unfolded again
 const JUST_SHOWN = 2000; // milliseconds after which the reader may be reading what is shown
+const SHORTEST = 100; // milliseconds of a section that are worth showing
 const MARGIN = 8; // pixels above a header to which the reader has gone
 
 export class LogFolds {
@@ -186,7 +187,7 @@ export class LogFolds {
     const noun = errors === 1 ? "error" : "errors";
     const time = this.durationOf(section);
     const parts = [
-      time === null ? "" : formatDuration(time),
+      time >= SHORTEST ? formatDuration(time) : "",
       errors > 0 ? `${formatCount(errors)} ${noun}` : "",
     ];
     return parts.filter(Boolean).join(" · ");

@@ -9,9 +9,10 @@ import {
   isHeader,
   markedTextHtml,
   markerClass,
+  reportsError,
 } from "./log_marker_line.js";
 import { parseMarker } from "./log_markers.js";
-import { isErrorLine, LINE_LIMIT, lastOverwrite } from "./log_text.js";
+import { LINE_LIMIT, lastOverwrite } from "./log_text.js";
 import { timeHtml } from "./log_times.js";
 
 /** `look` is how lines are shown: `ansi`, a LogAnsi; `errorPatterns`, since a line is an error if it
@@ -45,8 +46,7 @@ function findMarker(text, end) {
 }
 
 function lineClass(text, offset, marker, { errorPatterns, marked }) {
-  const isError = marker?.kind === "error" || isErrorLine(text, errorPatterns);
-  const error = isError ? " error" : "";
+  const error = reportsError(text, marker, errorPatterns) ? " error" : "";
   const kind = marker && marker.kind !== "error" ? markerClass(marker) : "";
   return `line${error}${kind}${isWithin(offset, marked) ? " marked" : ""}`;
 }

@@ -2,6 +2,7 @@
    is in the log: the sign before a name is only hidden, and what is added cannot be selected. Pure. */
 
 import { escapeHtml } from "./format.js";
+import { isErrorLine, lastOverwrite } from "./log_text.js";
 
 const HEADERS = ["section", "group"];
 const LEVELS = ["error", "warning", "notice"];
@@ -9,6 +10,15 @@ const BOUNDARIES = [...HEADERS, "endgroup", "open"]; // which log_folds.js reads
 
 export function isHeader(marker) {
   return HEADERS.includes(marker?.kind);
+}
+
+/** Does a line report an error, or is it an annotation of one? The header of a section does not: that
+    is only its name. */
+export function reportsError(text, marker, patterns) {
+  if (isHeader(marker)) {
+    return false;
+  }
+  return marker?.kind === "error" || isErrorLine(lastOverwrite(text), patterns);
 }
 
 /** The classes of a marker line that is not an error. */

@@ -27,7 +27,7 @@ const NAME = /^(?:[A-Za-z0-9[(]|:[a-z0-9_+-]+:|[^\0-\x7f])/;
 const STRICT_NAME = /^(?![A-Za-z0-9_]+\+?=)(?:[A-Z0-9]|:[a-z0-9_+-]+:|[^\0-\x7f])/;
 const OTHERS = [
   /^[^\n]*\t/,
-  /^(?:[abciow]\/\S|\S*\/\S*$)/,
+  /^\S*\/\S*$/,
   /^\S*\.[A-Za-z]\S*$/,
   /^(?:Makefile|Dockerfile|README|LICENSE)$/,
   /^(?:[Ee]xpected|[Aa]ctual|[Rr]eceived|[Oo]riginal|[Nn]ew|[Oo]ld|[Cc]urrent)$/,
@@ -40,7 +40,10 @@ const INVISIBLE = /[\0-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 const GROUP = /^::(group|endgroup)::(.*)$/s;
 const NUMBER = "[0-9]{1,12}(?:\\.[0-9]{1,9})?";
-const PROGRESS = new RegExp(`^::progress (${NUMBER})(?:%| of (${NUMBER}))?(?: (.*))?$`, "s");
+const PROGRESS = new RegExp(
+  `^::progress (${NUMBER})(?:%| of (${NUMBER}))?(?: (?!of [0-9])(.*))?$`,
+  "s",
+);
 const RESULT = /^::result ([A-Za-z0-9_.-]{1,64})=(.*)$/s;
 const ANNOTATION = /^(::(error|warning|notice)(?: ((?:[^:]|:(?!:))*))?::)(.*)$/s;
 const ESCAPES = [

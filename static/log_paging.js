@@ -1,7 +1,7 @@
 /* Loads more lines above or below those in the view, when the reader has scrolled there. Of a folded
    section, however long it is, it loads little more than the header. */
 
-import { lastBefore, MOST_LINES, popUnfinished, splitStamped } from "./log_lines.js";
+import { lastBefore, MOST_LINES, popUnfinished } from "./log_lines.js";
 import { PART_BYTES } from "./log_stream.js";
 
 const SKIPPED = 65_536; // bytes of a folded section: if more would be loaded, they are skipped
@@ -31,13 +31,17 @@ export class LogPaging {
     }
     this.isBusy = true;
     const section = this.sections.sectionAt(offset - 1);
-    const isSkipped =
-      section && offset - section.offset > SKIPPED && this.sections.isFolded(section);
+    const isSkipped = this.isSkipped(section, offset);
     const lines = await (isSkipped ? this.fetchHeader(section, offset) : this.fetchAbove(offset));
     this.isBusy = false;
     if (lines?.length > 0 && view.first.offset === offset) {
       view.prepend(lines);
     }
+  }
+
+  /** Is a section folded and so long that its lines up to `end` are not loaded? */
+  isSkipped(section, end) {
+    return section && end - section.offset > SKIPPED && this.sections.isFolded(section);
   }
 
   async fetchAbove(offset) {
@@ -47,7 +51,7 @@ export class LogPaging {
     if (!part) {
       return undefined;
     }
-    const lines = splitStamped(part.bytes, part.offset, part.line);
+    const lines = source.split(part, part.line);
     const whole = part.offset > part.start && lines.length > 1 ? lines.slice(1) : lines;
     return whole.slice(-MOST_LINES);
   }
@@ -55,7 +59,7 @@ export class LogPaging {
   /** Only the header of a section, for the view to show it instead of the lines up to `end`. */
   async fetchHeader({ offset, line: number = null }, end) {
     const part = await this.source.fetch({ offset, limit_bytes: HEADER_BYTES });
-    const [line] = part ? splitStamped(part.bytes, part.offset, part.line ?? number) : [];
+    const [line] = part ? this.source.split(part, part.line ?? number) : [];
     return line?.offset === offset ? [{ ...line, end, covers: true }] : undefined;
   }
 
@@ -69,13 +73,33 @@ export class LogPaging {
     }
     this.isBusy = true;
     const { next } = source;
+    const header = await this.fetchNextHeader(next);
     const skip = this.findSkip(next);
-    const from = skip?.to ?? next;
-    const part = await source.fetch({ offset: from, limit_bytes: PART_BYTES });
-    this.isBusy = false;
-    if (part && source.mode === "reading" && source.next === next) {
+    const wanted = { offset: skip?.to ?? next, limit_bytes: PART_BYTES };
+    const part = header ? null : await source.fetch(wanted);
+    const isTaken = (header || part) && source.mode === "reading" && source.next === next;
+    if (isTaken && header) {
+      this.view.extend(header, null);
+      this.view.stopTaking(); // which calls stopFollowing
+    } else if (isTaken) {
       this.takeLater(part, skip);
     }
+    this.isBusy = false;
+    if (isTaken) {
+      source.handlers.shown(); // which may ask for more lines
+    }
+  }
+
+  /** The header at an offset if a long, folded section begins there. The last section is loaded,
+      because new output is added to it. */
+  async fetchNextHeader(offset) {
+    const section = this.sections.sectionAt(offset);
+    if (section?.offset !== offset) {
+      return undefined;
+    }
+    const end = this.sections.endOf(section);
+    const isSkipped = end < this.source.size && this.isSkipped(section, end);
+    return isSkipped ? this.fetchHeader(section, end) : undefined;
   }
 
   /** Where to continue if the lines at an offset are those of a folded section: at its end, or at a
@@ -95,7 +119,7 @@ export class LogPaging {
   takeLater(part, skip) {
     const { source, view } = this;
     const number = skip ? this.numberAt(part) : (source.nextNumber ?? part.line);
-    const lines = splitStamped(part.bytes, part.offset, number);
+    const lines = source.split(part, number);
     if (skip) {
       if (!skip.isAtEnd) {
         lines.shift(); // it began before the part
@@ -113,7 +137,6 @@ export class LogPaging {
     } else {
       view.stopTaking(); // which calls stopFollowing
     }
-    source.handlers.shown();
   }
 
   numberAt({ line, offset }) {

@@ -108,8 +108,8 @@ class LogPane {
   viewHandlers() {
     return {
       unfold: (node) => this.folds.unfold(node),
-      nearStart: () => this.source.loadEarlier(),
-      nearEnd: () => this.source.loadLater(),
+      nearStart: () => this.source.paging.loadEarlier(),
+      nearEnd: () => this.source.paging.loadLater(),
       full: () => this.source.stopFollowing(),
       drawn: () => this.onDrawn(),
       scrolled: () => this.onScrolled(),

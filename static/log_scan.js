@@ -1,9 +1,9 @@
 /* Reads a log in the background to find the lines that report an error. */
 
 import { splitBytes } from "./log_lines.js";
+import { reportsError } from "./log_marker_line.js";
 import { parseMarker } from "./log_markers.js";
 import { fetchPart } from "./log_stream.js";
-import { isErrorLine, lastOverwrite } from "./log_text.js";
 import { pause } from "./pause.js";
 
 export const SCAN_BYTES = 8 << 20; // at most, from the end of the log
@@ -52,7 +52,7 @@ async function findErrorLines(lines, patterns, signal) {
       signal.throwIfAborted();
       until = performance.now() + SLICE;
     }
-    if (isErrorLine(lastOverwrite(text), patterns) || parseMarker(text)?.kind === "error") {
+    if (reportsError(text, parseMarker(text), patterns)) {
       offsets.push(offset);
     }
   }

@@ -4,6 +4,7 @@
 import { setHtml } from "./dom.js";
 import { escapeHtml, formatCount, formatDuration, isEnded } from "./format.js";
 
+const SHORTEST = 100; // milliseconds of a section that are worth showing
 const LEAST_SHARE = 0.004; // of the time, for a part in the bar
 
 export class LogSectionList {
@@ -96,6 +97,6 @@ function rowHtml({ name, offset, errors }, time, longest) {
     `<span class="section-name">${escapeHtml(name)}</span>` +
     `<span class="section-errors">${bad}</span>` +
     `<span class="section-time"><i style="width:${width}%"></i></span>` +
-    `<span class="section-length">${time > 0 ? formatDuration(time) : ""}</span></button></li>`
+    `<span class="section-length">${time >= SHORTEST ? formatDuration(time) : ""}</span></button></li>`
   );
 }

@@ -31,6 +31,7 @@ import {
   LineJoiner,
   numberAfter,
   popUnfinished,
+  splitBytes,
   splitStamped,
   stampedText,
   tailBehind,
@@ -181,7 +182,7 @@ export class LogSource {
   /** Replaces the lines in the view with those of a part. `target` is the offset that the reader
       wants to see, or null for the end. */
   showPart(part, target) {
-    const lines = splitStamped(part.bytes, part.offset, part.line);
+    const lines = this.split(part, part.line);
     if (target !== null && part.offset > part.start && lines.length > 1) {
       lines.shift(); // it began before the part
     }
@@ -204,10 +205,16 @@ export class LogSource {
     this.handlers.shown();
   }
 
+  /** The lines of a part. Only if the API was asked for times, a time before a line is not the
+      job's own. */
+  split({ bytes, offset }, number) {
+    return (this.stamped ? splitStamped : splitBytes)(bytes, offset, number);
+  }
+
   /** A line's text, however long it is; undefined if it is not available. */
   async fetchWholeLine(offset) {
     const part = await this.fetch({ offset, limit_bytes: WHOLE_LINE_BYTES });
-    const [line] = part ? splitStamped(part.bytes, part.offset, null) : [];
+    const [line] = part ? this.split(part, null) : [];
     return line?.text;
   }
 

@@ -48,7 +48,9 @@ PURE = [
     "log_hits",
     "log_lines",
     "log_links",
+    "log_markers",
     "log_range",
+    "log_sections",
     "log_times",
     "log_text",
     "notice_words",
@@ -333,6 +335,34 @@ def test_the_worker_finds_the_same_error_lines(line: str) -> None:
 )
 def test_the_worker_reads_a_line_as_the_page_does(script: Script, raw: str) -> None:
     assert script("plainLine(raw)", raw=raw) == visible_text(raw)
+
+
+def test_the_page_recognises_the_same_markers(script: Script) -> None:
+    cases = json.loads((ROOT / "tests" / "marker_cases.json").read_text())
+    found = script("lines.map(parseMarker)", lines=[case["line"] for case in cases])
+    shown = [marker and {name: marker.get(name) for name in MARKER_FIELDS} for marker in found]
+    assert shown == [case["marker"] and page_marker(case["marker"]) for case in cases]
+
+
+MARKER_FIELDS = [
+    *("kind", "name", "isOpen", "percent", "key", "value", "text", "file", "fileLine"),
+]
+KINDS = {"open_section": "open", "group_end": "endgroup"}
+
+
+def page_marker(marker: dict[str, Any]) -> dict[str, Any]:
+    """A marker of marker_cases.json as the page describes it."""
+    given = {name: marker.get(name) for name in MARKER_FIELDS}
+    if marker["type"] in KINDS:
+        return given | {"kind": KINDS[marker["type"]]}
+    kind = marker.get("level") or marker.get("kind") or marker["type"]
+    more = {"isOpen": marker.get("is_open"), "fileLine": marker.get("file_line")}
+    return given | more | {"kind": kind}
+
+
+def test_a_hostile_line_is_parsed_in_linear_time(script: Script) -> None:
+    for line in ("::error " + "a:" * 200_000, "--- " + "- " * 200_000, "\x1b[1m" * 200_000):
+        script("parseMarker(line)", line=line)
 
 
 def test_bytes_are_split_into_lines_with_their_offsets(script: Script) -> None:
