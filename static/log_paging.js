@@ -32,7 +32,9 @@ export class LogPaging {
     this.isBusy = true;
     const section = this.sections.sectionAt(offset - 1);
     const isSkipped = this.isSkipped(section, offset);
-    const lines = await (isSkipped ? this.fetchHeader(section, offset) : this.fetchAbove(offset));
+    const lines = await (isSkipped
+      ? this.fetchHeader(section, offset)
+      : this.fetchAbove(section, offset));
     this.isBusy = false;
     if (lines?.length > 0 && view.first.offset === offset) {
       view.prepend(lines);
@@ -44,7 +46,9 @@ export class LogPaging {
     return section && end - section.offset > SKIPPED && this.sections.isFolded(section);
   }
 
-  async fetchAbove(offset) {
+  /** The lines above an offset, which `section` ends at. Hidden lines whose header is further above are
+      left out. */
+  async fetchAbove(section, offset) {
     const { source } = this;
     const from = Math.max(source.start, offset - PART_BYTES);
     const part = await source.fetch({ offset: from, limit_bytes: offset - from });
@@ -53,7 +57,12 @@ export class LogPaging {
     }
     const lines = source.split(part, part.line);
     const whole = part.offset > part.start && lines.length > 1 ? lines.slice(1) : lines;
-    return whole.slice(-MOST_LINES);
+    const last = whole.slice(-MOST_LINES);
+    const shown = last.findIndex((line) => !this.sections.isHidden(line.offset));
+    // If all are hidden, they are of one section, whose header is further above.
+    return shown < 0 && last.length > 0
+      ? this.fetchHeader(section, offset)
+      : last.slice(Math.max(0, shown));
   }
 
   /** Only the header of a section, for the view to show it instead of the lines up to `end`. */

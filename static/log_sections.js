@@ -27,7 +27,7 @@ export class LogSections {
     this.start = 0; // offset of the first byte of the log that is kept
     this.all = []; // sections in order: those of the API, and { offset, kind, end, errors } of others
     this.count = 0; // of the whole log
-    this.isPartial = true; // is the API's list incomplete?
+    this.isPartial = true; // are the API's list or its numbers of errors incomplete?
   }
 
   get isEmpty() {
@@ -126,7 +126,7 @@ export class LogSections {
     return section && offset < (section.end ?? Infinity) ? section : undefined;
   }
 
-  /** Where a section ends; null if it is the last one and has not ended. */
+  /** Where a section ends, as far as is known; Infinity if it is the last one and has not ended. */
   endOf(section) {
     const next = this.all[this.indexAt(section.offset) + 1];
     return Math.min(section.end ?? Infinity, next?.offset ?? Infinity);
@@ -152,14 +152,11 @@ export class LogSections {
     return !section.isOpen && section.errors === 0 && this.isSettled(section);
   }
 
-  /** Is it certain that no more lines, and no more errors, will be known of a section? */
+  /** Is it certain where a section ends, and how many errors it has? */
   isSettled(section) {
-    const index = this.indexAt(section.offset);
-    if (index === this.all.length - 1) {
-      return false;
-    }
-    const isListedLater = this.all[index + 1].isListed || !this.isPartial;
-    return section.isSeenWhole || (section.isListed && isListedLater);
+    const isLast = this.all.at(-1) === section;
+    const isCounted = section.isListed && section.end !== null && !this.isPartial;
+    return !isLast && (section.isSeenWhole || isCounted);
   }
 
   isPlace(section) {
