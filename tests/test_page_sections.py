@@ -66,6 +66,8 @@ def test_sections_fold_except_the_last_one_and_those_with_errors(build: str, pag
     expect(line(page, "before all sections")).to_be_visible()  # what is between was not loaded
     expect(line(page, "module 3000")).to_have_count(0)
     expect(page.locator(".section-count")).to_have_text(re.compile(r"^5 sections"))
+    stamped = log_of(page).locator(".section > span", has_text="Clean up")
+    expect(stamped).to_have_text("2026-11-30T08:00:00Z --- Clean up")  # the time is the job's own
     log_of(page).evaluate("it => getSelection().selectAllChildren(it)")
     text = page.evaluate("getSelection().toString()")
     assert "\n--- Checkout\n" in text and "::error file=tests/a.py,line=3::expected <b>3" in text

@@ -431,6 +431,47 @@ def test_the_lines_of_a_growing_log_are_counted_once(script: Script) -> None:
     assert script(counts) == [[2, 3, 3], [19, 4], [23, 4], 4, None]
 
 
+SECTIONS = """(() => {
+    const sections = new LogSections();
+    sections.setJob("1");
+    const list = (errors, last) => [[0, 10, errors], [10, 20, 0], [20, last, 0]].map(
+        ([offset, end, errors]) => ({ offset, end, errors, kind: "section", is_open: false }));
+    const shown = () => sections.all.map((section) => sections.isFolded(section));
+    const found = [];
+    sections.learn({ sections: list(0, null), count: 3, partial: true });
+    found.push(shown());
+    sections.learn({ sections: list(0, null), count: 3, partial: false });
+    found.push(shown());
+    sections.learn({ sections: list(1, null), count: 3, partial: false });
+    found.push(shown());
+    sections.unfoldAt(15);
+    found.push(shown());
+    sections.fold(10, true);
+    sections.fold(0, true);
+    found.push(shown());
+    sections.isLive = true;
+    sections.see(30, "section"); // the errors of the one before are not known
+    found.push(shown());
+    sections.seeErrors(40, 0, true);
+    sections.see(40, "section");
+    found.push(shown());
+    found.push([sections.isHidden(5), sections.isHidden(10), sections.isHidden(35)]);
+    return found;
+})()"""
+
+
+def test_which_sections_are_folded(script: Script) -> None:
+    partial, complete, failed, gone_to, chosen, live, seen, hidden = script(SECTIONS)
+    assert partial == [False, False, False]
+    assert complete == [True, True, False]
+    assert failed == [False, True, False]
+    assert gone_to == [False, False, False]
+    assert chosen == [True, True, False]
+    assert live == [True, True, False, False]
+    assert seen == [True, True, False, True, False]
+    assert hidden == [True, False, True]
+
+
 def test_after_invalid_bytes_only_the_end_offset_is_certain(script: Script) -> None:
     code = """(() => {
         const joiner = new LineJoiner(0, 1);
