@@ -345,6 +345,8 @@ def test_access_lists_what_each_route_requires(typed: Typed) -> None:
     assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
     assert [line for line in lines if not line.endswith("  token")] == [
         "GET     /jobs/{job_id}/logs              ticket or token",
+        "GET     /jobs/{job_id}/explain           ticket for all logs, or token",
+        "GET     /jobs/{job_id}/diff              ticket for all logs, or token",
         "POST    /sessions                        token, not a session key",
         "GET     /healthz                         nobody is asked",
     ]
@@ -419,7 +421,7 @@ def test_only_logs_are_printed_unchanged() -> None:
     files = [ROOT / "api.py", *(ROOT / "tailboard" / "cli").glob("*.py")]
     lines = [line.strip() for file in files for line in file.read_text().splitlines()]
     assert {line for line in lines if "click.echo(" in line} == {
-        "click.echo(printable(text), err=err)",
+        "click.echo(line if colour is None else click.style(line, fg=colour), err=err)",
         "click.echo(data, nl=False)",
         "click.echo(f\"{hit['job']['id']} {printable(hit['job']['title'])}: {line}\")",
     }

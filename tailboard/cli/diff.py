@@ -13,7 +13,7 @@ import click
 from tailboard.cli import terminal
 from tailboard.cli.completers import job_ids
 from tailboard.cli.target import client
-from tailboard.cli.terminal import Commands, cut_to, find, pad_to, printable
+from tailboard.cli.terminal import Commands, cut_to, echo_line, find, pad_to
 
 SIDE_BY_SIDE = 120  # columns of a terminal from which on the logs are shown side by side
 CONTEXT = 3  # equal lines around the others
@@ -42,7 +42,7 @@ def diff_command(job_id: str, other: str | None) -> None:
     for side in (found["left"], found["right"]):
         if side["cut"]:
             note = f"{side['id']}: only the first {side['lines']:,} lines were compared"
-            terminal.echo_line(note, err=True)
+            echo_line(note, err=True)
     sys.exit(0 if found["same"] else 1)
 
 
@@ -53,8 +53,7 @@ def print_comparison(found: Mapping[str, Any], columns: int | None) -> None:
     is_wide = columns is not None and columns >= SIDE_BY_SIDE
     lines = wide_lines(found, columns or 0) if is_wide else narrow_lines(found)
     for mark, line in lines:
-        shown = printable(line)
-        click.echo(click.style(shown, fg=COLOURS.get(mark)) if has_colours else shown)
+        echo_line(line, colour=COLOURS.get(mark) if has_colours else None)
 
 
 # --- One column -----------------------------------------------------------------------------------

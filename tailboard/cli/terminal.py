@@ -136,9 +136,10 @@ def printable(text: str) -> str:
     return CONTROL_RE.sub("\ufffd", text)
 
 
-def echo_line(text: str, err: bool = False) -> None:
+def echo_line(text: str, err: bool = False, colour: str | None = None) -> None:
     """Print a line that is not the content of a log."""
-    click.echo(printable(text), err=err)
+    line = printable(text)
+    click.echo(line if colour is None else click.style(line, fg=colour), err=err)
 
 
 def describe_error(error: Exception) -> str:
