@@ -54,22 +54,28 @@ class KnownEnds:
         with acquire_until(self._lock, deadline) as is_mine:
             if not is_mine:
                 return
-            self._add_history(history)
-            if history.is_complete:
+            is_added = self._add_history(history, deadline) and history.is_complete
+            if is_added:
                 self._add_older(store, history, deadline)
-            self.is_complete = history.is_complete and self._unlisted == {}
+            self.is_complete = is_added and self._unlisted == {}
 
-    def _add_history(self, history: History) -> None:
+    def _add_history(self, history: History, deadline: float) -> bool:
+        """Returns False if there was not enough time."""
         groups = dict(history.groups)
         if self._newest < oldest_id(history):
             # So many jobs have ended since the last call that the History lacks some of them.
             self._unlisted = None
         for name, runs in groups.items():
-            if self._groups.get(name) is not runs:
-                for run in runs:
-                    self._add(run)
+            if self._groups.get(name) is runs:
+                continue
+            if time.monotonic() > deadline:
+                return False
+            for run in runs:
+                self._add(run)
+            self._groups[name] = runs
         self._groups = groups
         self._newest = max((runs[0].id for runs in groups.values()), default=self._newest)
+        return True
 
     def _add_older(self, store: storage.Jobs, history: History, deadline: float) -> None:
         if self._unlisted is None:
