@@ -62,6 +62,11 @@ export class LogNewLines {
     return this.found?.first?.offset ?? null;
   }
 
+  /** The number of lines in the ranges, which are only the first ones if there are many. */
+  get listed() {
+    return this.ranges.reduce((sum, { lines }) => sum + lines, 0);
+  }
+
   /** Is the line at this offset new? */
   has(offset) {
     return offset !== null && isWithinAny(offset, this.ranges);
@@ -88,19 +93,20 @@ export class LogNewLines {
     this.find("new-steps").hidden = this.ranges.length === 0;
   }
 
-  /** "12", "1,204, first 1,000". */
+  /** "12"; "4,002, first 1,000" if there are more ranges than that. */
   countText() {
-    const { found, ranges } = this;
+    const { found, ranges, listed } = this;
     if (found.unavailable !== null) {
       return "";
     }
-    const isCut = ranges.reduce((sum, { lines }) => sum + lines, 0) < found.count;
+    const isCut = listed < found.count;
     return formatCount(found.count) + (isCut ? `, first ${formatCount(ranges.length)}` : "");
   }
 
   describe() {
     const { count } = this.found;
-    const rest = count > MOST_ROWS ? ` Shows the first ${formatCount(MOST_ROWS)}.` : "";
+    const shown = Math.min(this.listed, MOST_ROWS);
+    const rest = count > shown ? ` Shows the first ${formatCount(shown)}.` : "";
     const lines = count === 1 ? "1 line is" : `${formatCount(count)} lines are`;
     return `${lines} not in ${describeRuns(this.runs)}.${rest}`;
   }
