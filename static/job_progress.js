@@ -2,13 +2,10 @@
    progress is { percent, text, source, seconds_left }, as the API sends it. Pure. */
 
 import { escapeHtml, formatRoughly, SECOND } from "./format.js";
-import { plainLine } from "./log_text.js";
+import { splitStamp } from "./log_lines.js";
+import { parseMarker } from "./log_markers.js";
 
 const MARKER = "::progress ";
-// A time as programs write it before a line: a date and a time, or a time alone, also in brackets.
-const TIME = /^\[?(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?\s+/;
-const VALUES =
-  /^::progress (\d{1,15}(?:\.\d{1,15})?)%?(?: of (\d{1,15}(?:\.\d{1,15})?))?(?: (.*))?$/;
 const LINE_LIMIT = 1000; // characters of a line that are read
 const TEXT_LIMIT = 200; // characters
 const SOURCES = {
@@ -54,35 +51,20 @@ export function progressBarHtml(progress) {
   );
 }
 
-/** The progress in the last `::progress` line of some whole lines; null if there is none. */
+/** The progress in the last `::progress` line of some whole lines, before which the API may have put
+    times; null if there is none. */
 export function newestProgress(lines) {
-  for (let at = lines.lastIndexOf(MARKER); at >= 0; at = lines.lastIndexOf(MARKER, at - 1)) {
+  for (let at = lines.lastIndexOf(MARKER); at >= 0; at = lines.lastIndexOf(MARKER, at)) {
     const begin = lines.lastIndexOf("\n", at) + 1;
     const [line] = lines.slice(begin, begin + LINE_LIMIT).split("\n", 1);
-    const progress = parseProgress(line);
-    if (progress || begin === 0) {
-      return progress;
+    const marker = parseMarker(splitStamp(line)[1]);
+    if (marker?.kind === "progress") {
+      return { percent: marker.percent, text: marker.text, source: "marker", seconds_left: null };
     }
-    at = begin;
+    if (begin === 0) {
+      return null;
+    }
+    at = begin - 1;
   }
   return null;
-}
-
-/** The progress in a line such as `::progress 40 of 90 copying orders`; null if it is no such
-    line. */
-function parseProgress(line) {
-  let text = plainLine(line);
-  while (TIME.test(text)) {
-    text = text.replace(TIME, "");
-  }
-  const found = VALUES.exec(text);
-  if (!found) {
-    return null;
-  }
-  const [, done, all = "100", words = ""] = found;
-  const percent = (100 * Number(done)) / Number(all);
-  const isValid = percent >= 0 && percent <= 100; // not NaN, if all is 0
-  return isValid
-    ? { percent, text: words.trim() || null, source: "marker", seconds_left: null }
-    : null;
 }
