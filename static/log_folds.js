@@ -168,7 +168,7 @@ export class LogFolds {
 
   drawHeaders() {
     for (const node of this.boundaries) {
-      const button = node.querySelector(".fold");
+      const button = node.querySelector(".fold-section");
       const section = button && this.sections.sectionAt(describeLine(node).offset);
       if (section) {
         const isShown = !describeLine(node).covers && !this.sections.isFolded(section);
@@ -213,14 +213,14 @@ export class LogFolds {
     if (event.target.closest(".section-link")) {
       const isCopied = await copyText(this.linkTo({ from: offset, to: offset }));
       page.toast(isCopied ? "Link copied" : "The browser does not allow copying here.");
-    } else if (event.target.closest(".fold") || isOnText(event)) {
+    } else if (event.target.closest(".fold-section") || isOnText(event)) {
       await this.toggle(header);
     }
   }
 
   async toggle(header) {
     const { offset, covers } = describeLine(header);
-    const isFolding = header.querySelector(".fold").ariaExpanded === "true";
+    const isFolding = header.querySelector(".fold-section").ariaExpanded === "true";
     this.sections.fold(offset, isFolding);
     if (covers && !isFolding) {
       await this.load(offset, header.offsetTop - this.view.element.scrollTop);
@@ -268,7 +268,7 @@ export class LogFolds {
     if (node && this.steppedTo === offset) {
       this.applyChoice();
       this.view.scrollLineTo(node, MARGIN);
-      node.querySelector(".fold")?.focus({ preventScroll: true });
+      node.querySelector(".fold-section")?.focus({ preventScroll: true });
     }
   }
 

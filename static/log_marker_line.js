@@ -54,7 +54,7 @@ export function beforeHtml({ kind, name }, canFold) {
     return "";
   }
   const label = escapeHtml(`Section ${name}`);
-  return `<button type="button" class="fold" aria-expanded="true" aria-label="${label}"></button>`;
+  return `<button type="button" class="fold-section" aria-expanded="true" aria-label="${label}"></button>`;
 }
 
 /** What is shown after the text: the facts of a section, or the file that an annotation names. */

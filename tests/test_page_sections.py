@@ -172,10 +172,14 @@ def test_a_followed_section_folds_once_the_next_one_begins(
     expect_folded(page, "First", True)
     expect_folded(page, "Second", True)  # whose header the view had dropped
     expect(line(page, "first 100")).to_be_hidden()
-    log_of(page).evaluate("it => { it.scrollTop = 0 }")
+    header(page, "First").click()
+    log_of(page).evaluate("it => { it.scrollTop = 300 }")
+    expect(line(page, "first 20")).to_be_in_viewport()
     gates[2].touch()
     page_site.wait(job, "succeeded")
     expect_folded(page, "Fourth", False)
+    expect_folded(page, "First", False)
+    assert log_of(page).evaluate("it => it.scrollTop") == 300
 
 
 def test_only_the_first_thousand_sections_are_listed(page_site: Site, page: Page) -> None:
