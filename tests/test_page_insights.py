@@ -119,7 +119,6 @@ def test_results_are_shown_above_the_log_while_the_job_runs(
     gate_file.touch()
     expect(state(page)).to_have_text("succeeded, exit 0")
     expect(keys).to_have_count(8)
-    row(page, "with results").first.click()
     plain = site.submit("true", "without results")
     page.goto(f"{site.url}/?job={plain.id}")
     expect(state(page)).to_have_text("succeeded, exit 0")
@@ -224,10 +223,9 @@ def test_a_reader_who_has_scrolled_stays_there(failure: str, page: Page) -> None
 
 
 def test_a_failure_opens_at_its_end_if_its_last_error_is_new(
-    page_site: Site, failure: str, page: Page, gate_file: Path
+    page_site: Site, failure: str, page: Page
 ) -> None:
-    """Someone who runs a command for the first time sees nothing of all this. A failure that the
-    reader has watched stays where it is."""
+    """Someone who runs a command for the first time sees nothing of all this."""
     new = ("100", "using the old one\n", "3000", "Error: no space left\n")
     job = run_import(page_site, "import orders", 1, *new)
     visit(page, f"{page_site.url}/?job={job.id}")
