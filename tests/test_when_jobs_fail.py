@@ -67,6 +67,8 @@ def run(storage: FolderStore, drain: Callable[..., None]) -> Run:
         ("ERROR of the first\n--- attempt 2 ---\n", None),
         ("at 3\n::result a=1\n12:00:00 ::progress 40\n^^^ +++\n::endgroup::\n", "at 3"),
         ("--- Export\n::progress 40\n", "--- Export"),
+        ("::error file=a.py,line=4::no such column%0Ax\nend\n", "error: no such column (a.py:4)"),
+        ("at 3\n::warning::it is late\n", "warning: it is late"),
     ],
 )
 def test_the_hint_is_the_line_that_explains_the_failure(log: str, hint: str | None) -> None:

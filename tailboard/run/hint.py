@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 
 from tailboard.error_lines import attempt_notice, is_error
-from tailboard.explain.markers import GroupEnd, OpenSection, Progress, Result, parse_marker
+from tailboard.explain.markers import (
+    Annotation,
+    GroupEnd,
+    OpenSection,
+    Progress,
+    Result,
+    parse_marker,
+)
 from tailboard.journal import shorten_hint
 from tailboard.visible_text import visible_text
 
@@ -27,10 +34,17 @@ def find_hint(data: bytes, attempt: int) -> str | None:
         raw = line.decode(errors="replace")
         if raw == attempt_notice(attempt) or time.monotonic() > deadline:
             break
-        text = visible_text(raw)
-        hint = shorten_hint(text)
+        text, marker = visible_text(raw), parse_marker(line)
+        hint = shorten_hint(describe(marker) if isinstance(marker, Annotation) else text)
         if hint and is_error(raw, text):
             return hint
-        if last is None and not isinstance(parse_marker(line), SILENT_MARKERS):
+        if last is None and not isinstance(marker, SILENT_MARKERS):
             last = hint
     return last
+
+
+def describe(annotation: Annotation) -> str:
+    """An annotation as a sentence: "error: no such column (migrate.py:42)"."""
+    place = [str(part) for part in (annotation.file, annotation.file_line) if part is not None]
+    where = f" ({':'.join(place)})" if annotation.file else ""
+    return f"{annotation.level}: {annotation.text.partition(chr(10))[0]}{where}"
