@@ -65,7 +65,7 @@ def test_a_url_in_a_log_opens_in_another_tab(page_site: Site, page: Page) -> Non
 
 
 def test_times_have_a_column_of_their_own(page_site: Site, page: Page) -> None:
-    job = page_site.submit("sleep 1; echo " + "long " * 200, "timed")
+    job = page_site.submit("sleep 1.1; echo " + "long " * 200, "timed")
     page_site.wait(job, "succeeded")
     visit(page, f"{page_site.url}/?job={job.id}")
     page.get_by_label("Times").select_option("Time of day")
