@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -330,21 +331,23 @@ def test_results_of_a_log_that_takes_too_long_are_partial_at_first(
 def test_only_so_many_logs_are_remembered(
     job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marks, jobs = LiveMarks(job_maker.storage), []
+    marks, jobs, known = LiveMarks(job_maker.storage), [], []
     for _ in range(4):
         job_id = job_maker.ended(b"::result a=1\n::result b=" + b"b" * 1_000)
         jobs.append(job_maker.storage.get(job_id))
     monkeypatch.setattr(live_marks, "MOST_LOGS", 3)
 
     def remembered() -> list[bool]:
-        return [marks.has(job) for job in jobs]
+        return [log() is not None for log in known]
 
     for job in jobs:
         assert marks.results(job, inf).results["a"] == "1"
-    assert remembered() == [False, False, True, True]
+        known.append(weakref.ref(marks.of(job)))
+    assert remembered() == [False, True, True, True]
     monkeypatch.setattr(live_marks, "MOST_WEIGHT", 2_000)
     assert marks.results(jobs[0], inf).results["a"] == "1"
-    assert remembered() == [True, False, False, False]
+    assert remembered() == [False, False, False, False]
+    assert marks.of(jobs[0]).marks.found.results["a"] == "1"
 
 
 def test_annotations_are_counted_and_the_first_are_listed(

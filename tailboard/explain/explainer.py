@@ -76,7 +76,8 @@ class Explainer:
         self.store, self.history, self.usual_times = store, history, usual_times
         self.profiles, self.marks, self.ends = Profiles(), LiveMarks(store), KnownEnds()
         self.forecasts = LiveForecasts(store, history, self.profiles)
-        self._kept: dict[str, Explanation] = {}  # the one used last comes last
+        # By ID and attempt; the one used last comes last.
+        self._kept: dict[tuple[str, int], Explanation] = {}
         self._lock = threading.Lock()
 
     def explain(self, job: Job, log: Log, names: Collection[str]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Explainer:
         return earlier_successes(self.history.groups, job)
 
     def _explanation_of(self, job: Job) -> Explanation:
-        key = f"{job.id}.{job.attempt}"
+        key = (job.id, job.attempt)
         with self._lock:
             explanation = self._kept.pop(key, None) or Explanation()
             self._kept[key] = explanation

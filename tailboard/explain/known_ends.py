@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 import storage
-from tailboard.explain.log_marks import acquire_until
+from tailboard.explain.locks import acquire_until
 from tailboard.explain.normal import line_key
 from tailboard.notify.history import WINDOW, History, Run, run_of
 from tailboard.status import FAILURES, Status
@@ -51,8 +51,8 @@ class KnownEnds:
 
     def work(self, store: storage.Jobs, history: History, deadline: float) -> None:
         """Add what is missing, until the `deadline` on the monotonic clock."""
-        with acquire_until(self._lock, deadline) as is_mine:
-            if not is_mine:
+        with acquire_until(self._lock, deadline) as is_acquired:
+            if not is_acquired:
                 return
             is_added = self._add_history(history, deadline) and history.is_complete
             if is_added:

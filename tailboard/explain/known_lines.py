@@ -10,6 +10,7 @@ from statistics import median_low
 
 import storage
 from tailboard.errors import JobNotFound
+from tailboard.explain.locks import acquire_until
 from tailboard.explain.normal import shape_of
 from tailboard.explain.profile import Profile
 from tailboard.notify.history import Run
@@ -36,7 +37,7 @@ class KnownLines:
         self.runs, self._profile_of = runs, profile_of
         self.unavailable: str | None = None  # why nothing can be said, in a sentence
         self.is_done = False
-        self.lock = threading.Lock()  # held while it is built
+        self._lock = threading.Lock()  # held while it is built
         self.varies_everywhere = False
         self._varying: set[int] = set()  # shapes
         self._owners: dict[int, int] = {}  # by key: the number of the run that has it, or SEVERAL
@@ -59,9 +60,10 @@ class KnownLines:
         return self.varies_everywhere or shape_of(key) in self._varying
 
     def work(self, store: storage.Store, deadline: float) -> bool:
-        """Continue until the `deadline` on the monotonic clock. Returns True if it is done."""
-        with self.lock:
-            while not self.is_done and time.monotonic() < deadline:
+        """Continue until the `deadline` on the monotonic clock. Returns True if it is done. If
+        another thread is building it, this one waits, also until then."""
+        with acquire_until(self._lock, deadline) as is_acquired:
+            while is_acquired and not self.is_done and time.monotonic() < deadline:
                 if self._place == len(self.runs):
                     self._finish()
                 else:

@@ -36,7 +36,8 @@ class LiveForecasts:
 
     def __init__(self, store: storage.Store, history: History, profiles: Profiles) -> None:
         self.store, self.history, self.profiles = store, history, profiles
-        self._kept: dict[str, _Kept] = {}  # by ID and attempt; the one used last comes last
+        # By ID and attempt; the one used last comes last.
+        self._kept: dict[tuple[str, int], _Kept] = {}
         self._lock = threading.Lock()
 
     def of(self, job: Job, deadline: float) -> Forecast | None:
@@ -53,7 +54,7 @@ class LiveForecasts:
         return kept.forecast
 
     def _kept_of(self, job: Job) -> _Kept:
-        key = f"{job.id}.{job.attempt}"
+        key = (job.id, job.attempt)
         with self._lock:
             kept = self._kept.pop(key, None) or _Kept()
             self._kept[key] = kept

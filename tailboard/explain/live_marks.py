@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import storage
 from tailboard.errors import JobNotFound
-from tailboard.explain.log_marks import LogMarks, acquire_until
+from tailboard.explain.locks import acquire_until
+from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.progress_tail import OwnProgress, ProgressTail
 from tailboard.job import Job
 from tailboard.status import FINISHED, Status
@@ -44,27 +45,22 @@ class LiveMarks:
 
     def __init__(self, store: storage.Logs) -> None:
         self.store = store
-        self._kept: dict[str, LiveLog] = {}  # by ID and attempt; the one used last comes last
+        # By ID and attempt; the one used last comes last.
+        self._kept: dict[tuple[str, int], LiveLog] = {}
         self._lock = threading.Lock()
 
     def of(self, job: Job) -> LiveLog:
-        key = key_of(job)
+        key = (job.id, job.attempt)
         with self._lock:
-            found = self._kept.pop(key, None)
-            if found is None:
-                self._make_room()
-                found = LiveLog()
+            found = self._kept.pop(key, None) or LiveLog()
             self._kept[key] = found
+            self._forget_oldest()
         return found
 
     def forget(self, job: Job) -> None:
         """Search the log again from its beginning: the job has truncated it."""
         with self._lock:
-            self._kept.pop(f"{job.id}.{job.attempt}", None)
-
-    def has(self, job: Job) -> bool:
-        """Is the log of a job remembered?"""
-        return key_of(job) in self._kept
+            self._kept.pop((job.id, job.attempt), None)
 
     def progress(self, job: Job, deadline: float) -> OwnProgress | None:
         """The progress that a running job has written in its current attempt, as of a second ago at
@@ -74,10 +70,10 @@ class LiveMarks:
         if job.attempt > 1 and job.pid is None:
             return None  # the worker is about to write that a further attempt begins
         live, state = self.of(job), (job.log_size, job.log_changed_at)
-        with acquire_until(live.lock, deadline) as is_mine:
+        with acquire_until(live.lock, deadline) as is_acquired:
             now = time.monotonic()
             is_due = now >= live.tail_read_at + LOOK_INTERVAL and state != live.tail_state
-            if is_mine and is_due and now < deadline:
+            if is_acquired and is_due and now < deadline:
                 live.tail_read_at, live.tail_state = now, state
                 with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
                     live.tail.read(log, deadline)
@@ -107,14 +103,14 @@ class LiveMarks:
             return True
         finally:
             with self._lock:
-                self._make_room()
+                self._forget_oldest()
 
-    def _make_room(self) -> None:
-        """Forget the logs that have not been asked for the longest, if they are too many."""
-        total = sum(live.marks.found.weight for live in self._kept.values())
-        while total > MOST_WEIGHT or len(self._kept) >= MOST_LOGS:
-            total -= self._kept.pop(next(iter(self._kept))).marks.found.weight
-
-
-def key_of(job: Job) -> str:
-    return f"{job.id}.{job.attempt}"
+    def _forget_oldest(self) -> None:
+        """Forget the logs that have not been asked for the longest, if there are too many or if too
+        much was found in them."""
+        weights = {key: live.marks.found.weight for key, live in self._kept.items()}
+        total = sum(weights.values())
+        while total > MOST_WEIGHT or len(self._kept) > MOST_LOGS:
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest)
+            total -= weights[oldest]  # not its weight now: another thread may be searching it

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tailboard.explain.line_scan import FoundLine, LineScan
+from tailboard.explain.locks import acquire_until
 from tailboard.explain.markers import (
     BEGINNING,
     Annotation,
@@ -120,8 +118,8 @@ class LogMarks:
     def work(self, log: Log, end: int, has_ended: bool, deadline: float) -> bool:
         """Search up to the offset `end`, until the `deadline` on the monotonic clock. Returns True
         if all markers up to there are known. `has_ended`: nothing is written after it."""
-        with acquire_until(self._lock, deadline) as is_mine:
-            if not is_mine:
+        with acquire_until(self._lock, deadline) as is_acquired:
+            if not is_acquired:
                 return False
             if log.is_truncated_below(self._scan.at):
                 self._restart()
@@ -135,15 +133,3 @@ class LogMarks:
     def _restart(self) -> None:
         self.found, self._scan = Found(), LineScan(rf"\n{BEGINNING}")
         self.restarts += 1
-
-
-@contextmanager
-def acquire_until(lock: threading.Lock, deadline: float) -> Iterator[bool]:
-    """Holds the lock, if it can be had by the `deadline`; yields whether it can."""
-    left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
-    is_mine = lock.acquire(timeout=max(0.0, left))
-    try:
-        yield is_mine
-    finally:
-        if is_mine:
-            lock.release()

@@ -11,8 +11,8 @@ import storage
 from tailboard.errors import JobNotFound
 from tailboard.explain.anchors import Anchors
 from tailboard.explain.growth import Growth
+from tailboard.explain.locks import acquire_until
 from tailboard.explain.log_lines import LineReader
-from tailboard.explain.log_marks import acquire_until
 from tailboard.explain.normal import line_key
 from tailboard.logs import Log
 from tailboard.notify.history import Run, finish_time
@@ -51,8 +51,8 @@ class Profile:
     def work(self, store: storage.Logs, deadline: float) -> None:
         """Read on until the `deadline` on the monotonic clock, or until it is done. If another
         thread is reading it, this one waits, also until then."""
-        with acquire_until(self._lock, deadline) as is_mine:
-            if is_mine and not self.is_done:
+        with acquire_until(self._lock, deadline) as is_acquired:
+            if is_acquired and not self.is_done:
                 self._read(store, deadline)
 
     def _read(self, store: storage.Logs, deadline: float) -> None:
