@@ -59,7 +59,7 @@ def test_distant_differences_are_shown_without_the_lines_between_them(
         "@@ -1,4 +1,3 @@",
         *("-x", " line a", " line b", " line c"),
         "@@ -14,4 +13,6 @@",
-        *(" line m", " line n", " line o", "-line p", "+y", "+y", "+[1 more lines]"),
+        *(" line m", " line n", " line o", "-line p", "+y", "+y", "+[1 more line]"),
     ]
 
 

@@ -18,7 +18,7 @@ from past_runs import end_with_output, rewrite_claim, write_output
 from storage import Store, WorkerStore
 from tailboard.explain import explainer, pauses
 from tailboard.explain.anchors import longest_increasing
-from tailboard.explain.comparison import Estimate, Match, is_in_order
+from tailboard.explain.estimator import AnchorMatch, Estimate, is_in_order
 from tailboard.explain.explainer import Explainer
 from tailboard.explain.growth import Gap, Growth
 from tailboard.explain.live_forecasts import Forecast, LiveForecasts, rounded
@@ -611,7 +611,7 @@ def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
     ("left", "shown"), [(7.4, 5), (58, 60), (61, 60), (590, 600), (95, 90), (4_000, 4_020)]
 )
 def test_the_time_left_in_a_list_is_rounded(left: float, shown: int) -> None:
-    estimate = Estimate(5, 12.9, left, 0.0, Match(0, 0, 1))
+    estimate = Estimate(5, 12.9, left, 0.0, AnchorMatch(0, 0, 1))
     assert rounded(estimate) == Forecast(12, shown)
 
 

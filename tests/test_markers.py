@@ -301,7 +301,7 @@ def test_results_beyond_the_fiftieth_key_are_left_out(
 
 @pytest.fixture
 def frequent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(live_marks, "READ_INTERVAL", 0.05)
 
 
 @pytest.mark.usefixtures("frequent")
@@ -465,12 +465,12 @@ def test_the_log_of_a_running_job_is_not_read_for_each_request(
             job["results_partial"],
         )
 
-    monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 3_600.0)
+    monkeypatch.setattr(live_marks, "READ_INTERVAL", 3_600.0)
     with job_maker.running(b"::progress 1\n::result a=1\n") as held:
         assert shown() == (1, {"a": "1"}, False)
         job_maker.write(held, b"::progress 2\n::result a=2\n")
         assert shown() == (1, {"a": "1"}, False)
-        monkeypatch.setattr(live_marks, "LOOK_INTERVAL", 0.0)
+        monkeypatch.setattr(live_marks, "READ_INTERVAL", 0.0)
         assert shown() == (2, {"a": "2"}, False)
 
 

@@ -74,9 +74,9 @@ def narrow_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def marked(mark: str, texts: Sequence[str], count: int) -> Iterator[tuple[str, str]]:
-    yield from ((mark, f"{mark}{text}") for text in plain(texts))
-    if count > len(texts):
-        yield mark, f"{mark}[{count - len(texts):,} more lines]"
+    """The lines of one side of a hunk. `count`: how many it has, of which `texts` are the first."""
+    shown = [*plain(texts), *note_of_more(count - len(texts))]
+    yield from ((mark, f"{mark}{text}") for text in shown)
 
 
 def group_hunks(hunks: Sequence[Hunk]) -> Iterator[list[Hunk]]:
@@ -137,8 +137,8 @@ def wide_lines(found: Mapping[str, Any], columns: int) -> Iterator[tuple[str, st
             if hunk["kind"] == "equal":
                 yield from (row(" ", *pair) for pair in zip(left, right, strict=True))
                 continue
-            left += [text for _, text in marked("", [], hunk["left"]["count"] - len(left))]
-            right += [text for _, text in marked("", [], hunk["right"]["count"] - len(right))]
+            left += note_of_more(hunk["left"]["count"] - len(left))
+            right += note_of_more(hunk["right"]["count"] - len(right))
             for one, other in zip_longest(left, right):
                 mark = "<" if other is None else ">" if one is None else "|"
                 yield row(mark, one or "", other or "")
@@ -154,3 +154,8 @@ def describe_side(side: Mapping[str, Any]) -> str:
 def plain(texts: Iterable[str]) -> list[str]:
     """The texts of lines with spaces instead of tabs."""
     return [text.expandtabs(TAB) for text in texts]
+
+
+def note_of_more(count: int) -> list[str]:
+    """A line that replaces so many lines which the server has left out; none for 0."""
+    return [f"[{count:,} more {'line' if count == 1 else 'lines'}]"] if count else []

@@ -241,7 +241,7 @@ def time_to_wait(job: dict[str, Any]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the job as one JSON object.")
 def show_command(job_id: str, as_json: bool) -> None:
     """Show a job with all of its fields that are set."""
-    job = find(job_id)
+    [job] = with_whole_results([find(job_id)])
     if as_json:
         echo_line(json.dumps(job))
         return

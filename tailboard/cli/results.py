@@ -22,8 +22,8 @@ def result_lines(results: Mapping[str, str]) -> list[str]:
 
 
 def with_whole_results(jobs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """These jobs. The server reads a long log in steps, one for each request: so ask again until
-    all of it is read, but not longer than READ_TIME for all jobs."""
+    """These jobs with all of their results. The server reads a long log in steps, one per request,
+    so this repeats the request until all of it is read, for READ_TIME at most for all jobs."""
     left = READ_TIME
     for job in jobs:
         begun = time.monotonic()

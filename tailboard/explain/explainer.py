@@ -31,7 +31,7 @@ from tailboard.notify.usual import UsualTimes
 
 PART_TIME = 0.2  # seconds of work for one part in one request
 MOST_EXPLAINED = 20  # jobs whose explanations are kept
-SEEN_BYTES = 256  # of a log, by which one is recognised that the job has truncated and rewritten
+SEEN_BYTES = 256  # of the log's end that are kept: they change if the job rewrites its log
 PARTS: dict[PartName, Callable[[], Part]] = {
     PartName.SECTIONS: SectionsPart,
     PartName.PROGRESS: ProgressPart,
@@ -46,7 +46,7 @@ PARTS: dict[PartName, Callable[[], Part]] = {
 
 
 class Explanation:
-    """What is known of one attempt of a job so far."""
+    """What its parts have found out about one attempt of a job so far."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held while its parts work
@@ -54,7 +54,7 @@ class Explanation:
 
     def restart(self) -> None:
         self.parts = {name: make() for name, make in PARTS.items()}
-        self._begin, self._end = 0, b""  # some bytes of the log that it has seen, and their offset
+        self._begin, self._end = 0, b""  # the end of the log as it was last read, and its offset
 
     def is_outdated(self, log: Log) -> bool:
         """Has the job truncated its log since the last call of `remember`?"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tailboard.explain.comparison import Comparison, Estimate, Limits, Match
+from tailboard.explain.estimator import AnchorMatch, Estimate, Estimator, Limits
 from tailboard.explain.growth import MOST_SAMPLES
 from tailboard.explain.part import Part, Place, Subject
 from tailboard.explain.places import LineNumbers, read_line
@@ -21,9 +21,9 @@ class ForecastPart(Part):
 
     def __init__(self) -> None:
         self.reference: Reference | None = None
-        self.comparison: Comparison | None = None
+        self.estimator: Estimator | None = None
         self.estimate: Estimate | None = None
-        self.since: Match | None = None  # the line after which the job fell behind
+        self.since: AnchorMatch | None = None  # the line after which the job fell behind
         self.numbers = LineNumbers()
 
     def work(self, subject: Subject, deadline: float) -> bool:
@@ -38,21 +38,21 @@ class ForecastPart(Part):
         profile = self.reference.profile
         if profile is None:
             return True
-        if self.comparison is None or self.comparison.profile is not profile:
-            self.comparison = Comparison(profile, LIMITS)
-        is_complete = self.comparison.work(job, log, deadline)
-        self.estimate = self.comparison.estimate(job, time.time())
+        if self.estimator is None or self.estimator.profile is not profile:
+            self.estimator = Estimator(profile, LIMITS)
+        is_complete = self.estimator.work(job, log, deadline)
+        self.estimate = self.estimator.estimate(job, time.time())
         if self.estimate is not None:
-            self.since = self.comparison.since(job, self.estimate)
+            self.since = self.estimator.since(job, self.estimate)
         if self.since is not None and self.since.number is None:
             return self.numbers.work(log, [self.since.offset], deadline) and is_complete
         return is_complete
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
-        if self.estimate is None or self.comparison is None:
+        if self.estimate is None or self.estimator is None:
             return None
         return {
-            "run": self.comparison.profile.run.id,
+            "run": self.estimator.profile.run.id,
             "matched": self.estimate.matched,
             "percent": round(self.estimate.percent, 1),
             "seconds_left": round(self.estimate.seconds_left, 1),

@@ -25,8 +25,8 @@ class Gap(NamedTuple):
 
 
 class Growth:
-    """The samples of a log's size, as far as they are possible: a job can write anything to the
-    file `times`. The times and the sizes only grow."""
+    """The samples of a log's size, without those that are impossible: a job can write anything to
+    the file `times`. So both the times and the sizes ascend."""
 
     def __init__(self, most: int = MOST_SAMPLES) -> None:
         """`most`: how many samples are kept, at least; the newest ones."""
@@ -77,8 +77,8 @@ class Growth:
             del self.times[: -self.most], self.sizes[: -self.most]
 
     def close(self, size: int, changed_at: float) -> None:
-        """Add the last growth of a log that grows no more: the worker takes no sample of it if it
-        is less than a second after the one before."""
+        """Add the last growth of a log that is complete: the worker takes no sample within a
+        second of the one before."""
         if not self.times or self.times[-1] <= changed_at < LAST_TIME:
             self._add(SAMPLE.pack(changed_at, size))
 

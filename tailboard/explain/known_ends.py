@@ -30,7 +30,7 @@ class KnownEnds:
         self._hints = array("Q")  # of each ID, see hint_key
         self._commands = array("Q")  # of each ID, see command_key
         self._groups: dict[str, Sequence[Run]] = {}  # those of the History, as they were added
-        self._newest = ""  # the highest ID that the History had then
+        self._newest = ""  # the highest ID that the History had when they were added
         # Where the list of older jobs continues, by status; None: it has not begun.
         self._unlisted: dict[Status, str] | None = None
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class KnownEnds:
         """Returns False if there was not enough time."""
         groups = dict(history.groups)
         if self._newest < oldest_id(history):
-            # So many jobs have ended since the last call that the History lacks some of them.
+            # So many jobs have ended since the last call that the History has dropped some of them.
             self._unlisted = None
         for name, runs in groups.items():
             if self._groups.get(name) is runs:

@@ -1,4 +1,4 @@
-"""What the successes that a job is compared with have written: which lines are not new."""
+"""Which lines are not new: those that the successes with which a job is compared have written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tailboard.explain.profile import Profile
 from tailboard.notify.history import Run
 
 MOST_KEYS = 300_000  # about 25 MiB
-STEP = 5_000  # keys that are added between two looks at the clock
+STEP = 5_000  # keys that are added between two checks of the clock
 SEVERAL = -1  # instead of the number of the run: a key that several runs have
-MANY = 20  # different lines of one shape in the only success: such lines vary
-FEW = 10  # new lines of a success that prove something
-USUAL_SHARE = 0.2  # of its lines that are new in the median success: new lines say nothing
+MANY = 20  # different lines of one shape in the only success, from which on they vary
+FEW = 10  # new lines of a success; fewer prove nothing
+USUAL_SHARE = 0.2  # of the lines of the median success that are new, above which all vary
 
 
 class KnownLines:

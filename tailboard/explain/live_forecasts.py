@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import storage
 from tailboard.errors import JobNotFound
-from tailboard.explain.comparison import Comparison, Estimate, Limits
 from tailboard.explain.earlier_runs import earlier_successes
+from tailboard.explain.estimator import Estimate, Estimator, Limits
 from tailboard.explain.profiles import Profiles
 from tailboard.explain.reference import Reference
 from tailboard.job import Job
@@ -19,12 +19,12 @@ from tailboard.notify.history import History, Run, group_of
 from tailboard.status import Status
 
 LIMITS = Limits(window=256 << 10, matches=400, samples=500)
-PAUSE = 2.0  # seconds until an estimate is made again
+INTERVAL = 2.0  # seconds after which an estimate is made again
 MOST_JOBS = 1_000  # whose estimates are kept
 
 
 class Forecast(NamedTuple):
-    """The progress of a job, rounded, so that it does not differ each time."""
+    """The progress of a job, rounded so that not every response differs from the last one."""
 
     percent: int
     seconds_left: int
@@ -37,7 +37,7 @@ class LiveForecasts:
     def __init__(self, store: storage.Store, history: History, profiles: Profiles) -> None:
         self.store, self.history, self.profiles = store, history, profiles
         # By ID and attempt; the one used last comes last.
-        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._kept: dict[tuple[str, int], LiveForecast] = {}
         self._lock = threading.Lock()
 
     def of(self, job: Job, deadline: float) -> Forecast | None:
@@ -48,24 +48,24 @@ class LiveForecasts:
         if kept.next_at <= now < deadline and kept.lock.acquire(blocking=False):
             try:
                 is_complete = self._estimate(job, kept, deadline)
-                kept.next_at = now + PAUSE if is_complete else now
+                kept.next_at = now + INTERVAL if is_complete else now
             finally:
                 kept.lock.release()
         return kept.forecast
 
-    def _kept_of(self, job: Job) -> _Kept:
+    def _kept_of(self, job: Job) -> LiveForecast:
         key = (job.id, job.attempt)
         with self._lock:
-            kept = self._kept.pop(key, None) or _Kept()
+            kept = self._kept.pop(key, None) or LiveForecast()
             self._kept[key] = kept
             while len(self._kept) > MOST_JOBS:
                 self._kept.pop(next(iter(self._kept)))
         return kept
 
-    def _estimate(self, job: Job, kept: _Kept, deadline: float) -> bool:
+    def _estimate(self, job: Job, kept: LiveForecast, deadline: float) -> bool:
         """Returns False if there was not enough time."""
         runs = self.history.groups.get(group_of(job), ())
-        if kept.runs is not runs:  # others have ended meanwhile
+        if kept.runs is not runs:  # other jobs of this command have ended since
             kept.runs = runs
             kept.use(earlier_successes(self.history.groups, job))
         if not kept.reference.work(self.store, self.profiles, deadline):
@@ -74,32 +74,32 @@ class LiveForecasts:
         if profile is None or job.status is not Status.RUNNING or job.reason:
             kept.forecast = None
             return True
-        if kept.comparison is None or kept.comparison.profile is not profile:
-            kept.comparison = Comparison(profile, LIMITS)
+        if kept.estimator is None or kept.estimator.profile is not profile:
+            kept.estimator = Estimator(profile, LIMITS)
             kept.state = None
         state, is_complete = (job.log_size, job.log_changed_at), True
         if state != kept.state:
             with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
-                is_complete = kept.comparison.work(job, log, deadline)
+                is_complete = kept.estimator.work(job, log, deadline)
                 kept.state = state if is_complete else None
-        kept.forecast = rounded(kept.comparison.estimate(job, time.time()))
+        kept.forecast = rounded(kept.estimator.estimate(job, time.time()))
         return is_complete
 
 
-class _Kept:
+class LiveForecast:
     """What is known of an attempt."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held while the rest changes
         self.runs: Sequence[Run] | None = None  # of its command, from which `reference` was chosen
         self.reference = Reference(())
-        self.comparison: Comparison | None = None
+        self.estimator: Estimator | None = None
         self.state: tuple[int, float | None] | None = None  # size and time of the log that was read
         self.forecast: Forecast | None = None
         self.next_at = 0.0  # on the monotonic clock
 
     def use(self, earlier: Sequence[Run]) -> None:
-        """Compare it with the newest of these successes."""
+        """Compare the attempt with the newest of these successes."""
         if self.reference.earlier != earlier:
             self.reference = Reference(earlier)
 

@@ -17,7 +17,7 @@ from tailboard.status import FINISHED, Status
 
 MOST_LOGS = 1_000
 MOST_WEIGHT = 32 << 20  # bytes, approximately, of what was found in all of them
-LOOK_INTERVAL = 1.0  # seconds between two looks at the log of one running job
+READ_INTERVAL = 1.0  # seconds after which the log of a running job is read again
 
 
 class LiveLog:
@@ -52,10 +52,11 @@ class LiveMarks:
     def of(self, job: Job) -> LiveLog:
         key = (job.id, job.attempt)
         with self._lock:
-            found = self._kept.pop(key, None) or LiveLog()
-            self._kept[key] = found
-            self._forget_oldest()
-        return found
+            found = self._kept.pop(key, None)
+            self._kept[key] = found or LiveLog()
+            if found is None:
+                self._forget_oldest()
+            return self._kept[key]
 
     def forget(self, job: Job) -> None:
         """Search the log again from its beginning: the job has truncated it."""
@@ -72,7 +73,7 @@ class LiveMarks:
         live, state = self.of(job), (job.log_size, job.log_changed_at)
         with acquire_until(live.lock, deadline) as is_acquired:
             now = time.monotonic()
-            is_due = now >= live.tail_read_at + LOOK_INTERVAL and state != live.tail_state
+            is_due = now >= live.tail_read_at + READ_INTERVAL and state != live.tail_state
             if is_acquired and is_due and now < deadline:
                 live.tail_read_at, live.tail_state = now, state
                 with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
@@ -86,7 +87,7 @@ class LiveMarks:
             return Results({}, False)
         live, has_ended = self.of(job), job.status in FINISHED
         is_known = live.marks.has_searched(job.log_size, has_ended)
-        if not has_ended and time.monotonic() < live.searched_at + LOOK_INTERVAL:
+        if not has_ended and time.monotonic() < live.searched_at + READ_INTERVAL:
             is_known = True
         if not is_known and time.monotonic() < deadline:
             is_known = self._search(job, live.marks, has_ended, deadline)

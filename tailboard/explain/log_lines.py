@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tailboard.logs import Log
 
-BLOCK = 1 << 16  # bytes that are read at a time; a longer line is a long one
+BLOCK = 1 << 16  # bytes that are read at a time; a line that fills one is read in parts
 LINE_BYTES = 4_000  # of a line that are kept
 
 
@@ -34,8 +34,8 @@ class LineReader:
         self._is_final = False  # is an unfinished line read, too?
 
     def read(self, log: Log, has_ended: bool, deadline: float) -> Iterator[Line]:
-        """The next lines, until the `deadline` on the monotonic clock. `has_ended`: nothing will be
-        written any more."""
+        """The next lines, until the `deadline` on the monotonic clock. `has_ended`: the
+        log is complete."""
         self._is_final = has_ended
         while time.monotonic() < deadline:
             begin, data = log.read(max(self.at, self._long_at), BLOCK)

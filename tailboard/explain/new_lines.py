@@ -20,7 +20,7 @@ MOST_RANGES = 1_000  # that an answer contains
 ANNOUNCEMENT_RE = re.compile(
     r"Traceback \(most recent call last\)|.* FAILED +\[ *[0-9]+%\]$|[_=-]{3}.*[_=-]{3}$"
 )
-OUTPUT_BLOCK = 4_096  # bytes, or a multiple: what a program that collects its output writes at once
+OUTPUT_BLOCK = 4_096  # bytes; a program that buffers its output writes a multiple of it at once
 MOST_CHECKED = 10_000  # new lines among which the first error is looked for
 
 
@@ -96,13 +96,13 @@ class NewLines:
 
 
 class NewLinesPart(Part):
-    """The lines of a failed log that its earlier successes do not have, after what differs each
-    time was replaced. Only the last attempt counts. KnownLines explains which lines are not taken
-    for new although no success has them."""
+    """The lines of a failed log that its earlier successes do not have, compared by their normal
+    form. Only the last attempt counts. KnownLines explains which lines do not count as new although
+    no success has them."""
 
     def __init__(self) -> None:
         self._runs: Sequence[str] = ()  # the IDs of the successes
-        self._known: KnownLines | None = None  # None: not needed any more
+        self._known: KnownLines | None = None  # None: the work is done
         self._reader = LineReader()
         self._found = NewLines()
         self._unavailable: str | None = None
@@ -150,7 +150,8 @@ class NewLinesPart(Part):
             return False
         if 0 < line.offset == log.start:
             return False  # its beginning was deleted
-        # A program that is killed has not written the rest of its output: half a line says nothing.
+        # A program that was killed has not written the rest of its buffer: half a line proves
+        # nothing.
         is_unfinished = line.offset + len(line.raw) == log.size
         return not is_unfinished or log.size % OUTPUT_BLOCK != 0
 

@@ -91,7 +91,7 @@ def close(growth: Growth, job: Job, log: Log) -> list[Gap]:
     if it is not known.
 
     A worker samples each growth within UNSAMPLED seconds, except for the last one. If it missed an
-    earlier one, it was not running, and nobody knows when the last lines were written."""
+    earlier one, it was not running, and it is unknown when the last lines were written."""
     finished, changed_at = moment_of(job.finished_at), log.changed_at
     if finished is None:
         return []

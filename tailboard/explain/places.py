@@ -9,13 +9,13 @@ from tailboard.explain.log_lines import BLOCK, Line, shorten_line
 from tailboard.explain.normal import line_key
 from tailboard.logs import Log
 
-MOST_BLANK = 5  # lines that are passed over to get to one with text
+MOST_BLANK = 5  # blank lines that are skipped to find one with text
 MOST_COUNTED = 1 << 30  # bytes whose lines are counted; about a second
 
 
 def read_line(log: Log, inside: int) -> Line | None:
-    """The line that the byte at the offset `inside` is part of, as LineReader yields it; its number
-    is not known. None if the byte does not exist (any more). Of a very long line, it is a part."""
+    """The line that contains the byte at the offset `inside`, as LineReader yields it, without its
+    number; a part of a very long line. None if the byte was deleted or not written yet."""
     at = log.line_at(inside)
     begin, data = log.read(at, BLOCK)
     if begin != at or inside >= log.size:
@@ -24,8 +24,8 @@ def read_line(log: Log, inside: int) -> Line | None:
 
 
 def line_before(log: Log, offset: int) -> Line | None:
-    """The last line that begins before an offset; if a few blank lines are there, the one before
-    them. None if there is no line, or if it was deleted."""
+    """The last line that begins before an offset; before up to MOST_BLANK blank lines, if it has
+    text. None if there is no line, or if it was deleted."""
     first = None
     for _ in range(MOST_BLANK):
         line = read_line(log, offset - 1) if offset > log.start else None
@@ -38,7 +38,7 @@ def line_before(log: Log, offset: int) -> Line | None:
 
 
 def line_after(log: Log, offset: int) -> Line | None:
-    """The line that contains an offset; if a few blank lines are there, the one after them. None if
+    """The line that contains an offset; after up to MOST_BLANK blank lines, if it has text. None if
     the log ends there."""
     first = None
     for _ in range(MOST_BLANK):
@@ -60,8 +60,8 @@ class LineNumbers:
 
     def work(self, log: Log, offsets: Iterable[int], deadline: float) -> bool:
         """Count on until the `deadline` on the monotonic clock. Returns True if the number of each
-        line that begins at one of the `offsets` is known, or never will be."""
-        if log.start > 0:  # nobody knows how many lines were deleted
+        line that begins at one of the `offsets` is known, or can never be."""
+        if log.start > 0:  # it is unknown how many lines were deleted
             self.known.clear()
             return True
         for offset in sorted(set(offsets) - self.known.keys()):

@@ -20,8 +20,8 @@ class SeenBeforePart(Part):
     def __init__(self) -> None:
         self._here: Sequence[str] = ()  # IDs, newest first
         self._elsewhere: Sequence[str] = ()
-        self._existing: set[str] = set()  # IDs of jobs that were deleted a short time ago at most
-        self._read: dict[str, Run] = {}  # those shown that the History lacks
+        self._existing: set[str] = set()  # IDs of jobs that existed when this part last looked
+        self._read: dict[str, Run] = {}  # of the jobs that are shown, those that the History lacks
 
     def work(self, subject: Subject, deadline: float) -> bool:
         run = run_of(subject.job)
@@ -41,7 +41,8 @@ class SeenBeforePart(Part):
     def _check(
         self, subject: Subject, ids: Iterable[str], deadline: float
     ) -> tuple[set[str], bool]:
-        """(those of these jobs that were deleted; were all checked before the deadline?)."""
+        """Returns which of these jobs were deleted, and whether all were checked before the
+        deadline."""
         deleted: set[str] = set()
         for job_id in ids:
             if job_id in subject.history.known or job_id in self._existing:
@@ -81,7 +82,7 @@ class SeenBeforePart(Part):
 
 
 def newest_reruns(history: History) -> dict[str, Run]:
-    """The newest rerun that has ended of each job, as far as the History has it."""
+    """The newest rerun of each job that has ended, if the History has one."""
     reruns: dict[str, Run] = {}
     for runs in list(history.groups.values()):
         for run in runs:

@@ -136,7 +136,8 @@ def places_of(keys: array[int], key: int) -> Iterator[int]:
 
 
 def next_line(keys: array[int], place: int) -> int | None:
-    """The number of the line after this one that is not blank; None if there is none nearby."""
+    """The number of the line after this one that is not blank; None if there is none within
+    MOST_BLANK lines."""
     following = range(place + 1, min(place + 1 + MOST_BLANK, len(keys)))
     return next((each for each in following if keys[each] not in BLANK), None)
 

@@ -36,7 +36,7 @@ def explanation_schemas() -> dict[str, Schema]:
         "Place": an_object(offset=OFFSET, line=LINE, text=TEXT),
         **marker_schemas(),
         **derived_schemas(),
-        **comparison_schemas(),
+        **other_job_schemas(),
     }
 
 
@@ -173,8 +173,8 @@ def derived_schemas() -> dict[str, Schema]:
     }
 
 
-def comparison_schemas() -> dict[str, Schema]:
-    """How a job compares with other jobs."""
+def other_job_schemas() -> dict[str, Schema]:
+    """How a job differs from its earlier runs, and which others ended in the same way."""
     return {
         "Forecast": an_object(
             partial=PARTIAL,

@@ -1,4 +1,4 @@
-"""Compares a running job with an earlier run: how far it is, and how much later than that run."""
+"""Estimates how far a running job is, and how far behind, by comparing it with an earlier run."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MOST_PERCENT = 99  # of a job that has not ended
 EARLY_DELAY = 0.25  # part of the delay that may have arisen before the line that is named
 
 
-class Match(NamedTuple):
-    """A line of the job that also occurs in the earlier run."""
+class AnchorMatch(NamedTuple):
+    """A line of the job that is also an anchor of the earlier run: see Anchors."""
 
     place: int  # its number in that run, from 0
     offset: int  # where it begins in the job's log
@@ -43,35 +43,35 @@ class Estimate(NamedTuple):
     percent: float
     seconds_left: float
     seconds_behind: float  # negative: it is faster
-    last: Match  # the newest line that both have
+    last: AnchorMatch  # the newest line that both have
 
 
 class Limits(NamedTuple):
-    """What a comparison reads and remembers of a job."""
+    """How much an Estimator reads and remembers of a job."""
 
-    window: int  # bytes at the end of its log that are read, if they were not read before
-    matches: int  # the newest are all remembered, of others some: see `Comparison.since`
-    samples: int
+    window: int  # bytes at the end of its log; earlier ones that were not read yet are skipped
+    matches: int  # of older ones, every second is dropped each time there are more
+    samples: int  # of the log's size; the newest ones
 
 
-class Comparison:
-    """A running job's log, compared with the profile of an earlier run. It is read in steps, and
-    goes on as the log grows."""
+class Estimator:
+    """Compares a running job's log with the profile of an earlier run. It reads the log in steps,
+    and continues as the log grows."""
 
     def __init__(self, profile: Profile, limits: Limits) -> None:
         """`profile` is complete."""
         self.profile, self.limits = profile, limits
         self.anchors = profile.anchors
         self.growth = Growth(limits.samples)
-        self.matches: list[Match] = []
+        self.matches: list[AnchorMatch] = []
         self.unknown = 0  # lines since the last match
         self.changed_at = 0.0  # when the log was last written to, in seconds since 1970
         self._reader = LineReader()
-        self._order: list[Match] | None = None  # see `_in_order`; None: to be determined again
+        self._order: list[AnchorMatch] | None = None  # see `_in_order`; None: outdated
 
     def work(self, job: Job, log: Log, deadline: float) -> bool:
         """Read on until the `deadline` on the monotonic clock. Returns True if all lines were read;
-        an unfinished one does not count."""
+        an unfinished one is read once it has ended."""
         size = log.size
         if size < self._reader.at:  # the job has truncated its log
             self._restart(0)
@@ -86,7 +86,7 @@ class Comparison:
             if place is None:
                 self.unknown += 1
             elif not self.matches or self.matches[-1].place != place:
-                self._add(Match(place, line.offset, line.number))
+                self._add(AnchorMatch(place, line.offset, line.number))
         if self.matches and not self.growth.covers(self.matches[-1].offset):
             self.growth.read(log)
         return self._reader.is_at_end(log) or time.monotonic() < deadline
@@ -103,7 +103,7 @@ class Comparison:
     def _clear(self) -> None:
         self.matches, self._order = [], None
 
-    def _add(self, match: Match) -> None:
+    def _add(self, match: AnchorMatch) -> None:
         self.unknown, self._order = 0, None
         self.matches.append(match)
         if len(self.matches) > self.limits.matches:
@@ -137,7 +137,7 @@ class Comparison:
             last,
         )
 
-    def _in_order(self) -> list[Match]:
+    def _in_order(self) -> list[AnchorMatch]:
         """Those of the newest matches that both have in the same order; none if that says
         nothing."""
         newest = self.matches[-NEWEST_MATCHES:]
@@ -172,10 +172,10 @@ class Comparison:
             return self.profile.run.seconds or 0.0
         return self.profile.time_of(self.profile.offsets[place]) - self.profile.started_at
 
-    def _time_here(self, match: Match) -> float:
+    def _time_here(self, match: AnchorMatch) -> float:
         return self.growth.time_of(match.offset, self.changed_at)
 
-    def since(self, job: Job, estimate: Estimate) -> Match | None:
+    def since(self, job: Job, estimate: Estimate) -> AnchorMatch | None:
         """The last line after which most of the delay arose; None if there is no delay, or if it
         arose before the first line that matches."""
         started, behind = moment_of(job.started_at) or 0.0, estimate.seconds_behind
