@@ -93,7 +93,7 @@ export class BulkActions {
     const done = { action, count: ids.length, tried: 0, declined: [] };
     this.showProgress(done);
     await changeJobs(done, ids, {
-      progress: (_, error) => this.showProgress(done, error),
+      progress: (error) => this.showProgress(done, error),
       isStopped: () => this.isStopped,
     });
     this.isRunning = false;

@@ -10,7 +10,7 @@ export function sideHtml({ id, title, status, finished_at: ended, lines, cut }, 
   const when = ended ? ` ${formatClock(Date.parse(ended), context.now)}` : "";
   const href = escapeHtml(context.link({ job: id, at: "", compare: "" }));
   const noun = lines === 1 ? "line" : "lines";
-  const count = `${cut ? "the last " : ""}${formatCount(lines)} ${noun}`;
+  const count = `${cut ? "the first " : ""}${formatCount(lines)} ${noun}`;
   return (
     `<span class="compare-sign" aria-hidden="true">${sign}</span>` +
     `${statusIcon(status, context.statuses)} ` +

@@ -55,7 +55,14 @@ export class LogExplanation {
       this.changed();
     }
     if (explanation.partial) {
-      setTimeout(() => aborter.signal.aborted || this.load(), CONTINUE);
+      setTimeout(() => this.resume(aborter.signal), CONTINUE);
+    }
+  }
+
+  /** Requests the rest, unless `update` has already done so. */
+  resume({ aborted }) {
+    if (!aborted && !this.isLoading) {
+      this.load();
     }
   }
 }

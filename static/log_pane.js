@@ -338,7 +338,6 @@ class LogPane {
     this.errors.update();
     this.insights.drawn();
     this.countErrors();
-    this.insights.drawn();
     this.status.draw();
   }
 

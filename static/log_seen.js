@@ -63,7 +63,7 @@ export class LogSeen {
     this.isRunning = true;
     const done = { action: "rerun", count: ids.length, tried: 0, declined: [] };
     let problem = "";
-    const progress = (_, error) => {
+    const progress = (error) => {
       problem = error ?? "";
     };
     await changeJobs(done, ids, { progress, isStopped: () => problem !== "" });

@@ -46,8 +46,8 @@ const WHOLE_LINE_BYTES = 1 << 20;
 
 export class LogSource {
   /** `view` is the LogView that gets the lines, `sections` the LogSections. `handlers`: shown() when
-      the view shows other lines, written(text) when the job has written something,
-      moved(job), ended(job), changed() when the connection has changed, and served() when `isServed` has. */
+      the view shows other lines, written(text) when the job has written something, moved(job),
+      ended(job), changed() when the connection has changed, and served() when `isServed` has. */
   constructor(view, sections, handlers) {
     this.view = view;
     this.sections = sections;

@@ -1603,3 +1603,7 @@ def test_lines_of_two_logs_are_side_by_side(script: Script) -> None:
     assert 'href="?job=1&#38;at=9" data-job="1" data-at="9"' in html
     html = shown("changed", 500, ["<i>"], ["x", "y"], more=500)
     assert words(html) == "1&#60;i&#62;… 500 more lines5x6y"
+    side = {"id": "1", "title": "t", "status": "failed", "finished_at": None, "lines": 50_000}
+    context = f"{{ link: {LINK}, statuses }}"
+    head = f"sideHtml(side, '−', {context})"
+    assert "the first 50,000 lines" in script(head, side=side | {"cut": True}, statuses=STATUSES)
