@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
@@ -16,7 +17,7 @@ from flask.testing import FlaskClient
 from past_runs import end_with_output, rewrite_claim, write_output
 
 from storage import Store, WorkerStore
-from tailboard.explain import explainer, pauses
+from tailboard.explain import explainer, live_forecasts, pauses, profiles
 from tailboard.explain.anchors import longest_increasing
 from tailboard.explain.estimator import AnchorMatch, Estimate, is_in_order
 from tailboard.explain.explainer import Explainer
@@ -584,8 +585,9 @@ def test_a_list_of_jobs_has_estimates_of_those_without_progress_of_their_own(
 
 
 def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
-    storage: FolderStore, past: Past, running: Running
+    storage: FolderStore, past: Past, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live_forecasts, "INTERVAL", 3_600.0)
     past(125, *DEPLOY)
     held = running(80, *DEPLOY[:3], (40, "migrated\n"))
     history = History(storage)
@@ -597,14 +599,33 @@ def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
     write_since(held, 80, *DEPLOY[:3], (40, "migrated\n"), (50, "indexing\n"), (60, "indexed\n"))
     job = storage.get(held.job.id)
     assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
-    (kept,) = forecasts._kept.values()
-    kept.next_at = 0.0  # as if the time had passed
+    monkeypatch.setattr(live_forecasts, "INTERVAL", 0.0)
     assert forecasts.of(job, deadline=0.0) == Forecast(88, 15)
     assert forecasts.of(job, deadline=inf) == Forecast(99, 0)
     with held:
         done = held.finish(Outcome(Status.SUCCEEDED))
-    kept.next_at = 0.0
     assert forecasts.of(done, deadline=inf) is None
+
+
+def test_an_estimate_that_is_no_longer_requested_needs_no_memory(
+    storage: FolderStore, past: Past, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "MOST_PROFILES", 1)
+    jobs = []
+    for name in ("deploy", "other"):
+        past(125, *DEPLOY, name=name)
+        held = running(80, *DEPLOY[:3], (40, "migrated\n"), name=name)
+        jobs.append(storage.get(held.job.id))
+    history, shared = History(storage), Profiles()
+    history.refresh()
+    forecasts = LiveForecasts(storage, history, shared)
+    assert forecasts.of(jobs[0], deadline=inf) == Forecast(88, 15)
+    profile = weakref.ref(shared.of(history.groups["deploy"][0]))
+    assert forecasts.of(jobs[1], deadline=inf) == Forecast(88, 15)
+    assert profile() is not None  # only the first estimate refers to it
+    monkeypatch.setattr(live_forecasts, "FORGET_AFTER", 0.0)
+    forecasts.of(jobs[1], deadline=inf)
+    assert profile() is None
 
 
 @pytest.mark.parametrize(

@@ -1605,5 +1605,5 @@ def test_lines_of_two_logs_are_side_by_side(script: Script) -> None:
     assert words(html) == "1&#60;i&#62;… 500 more lines5x6y"
     side = {"id": "1", "title": "t", "status": "failed", "finished_at": None, "lines": 50_000}
     context = f"{{ link: {LINK}, statuses }}"
-    head = f"sideHtml(side, '−', {context})"
+    head = f"sideHtml(side, '+', {context})"
     assert "the first 50,000 lines" in script(head, side=side | {"cut": True}, statuses=STATUSES)

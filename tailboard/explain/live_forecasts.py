@@ -21,6 +21,7 @@ from tailboard.status import Status
 LIMITS = Limits(window=256 << 10, matches=400, samples=500)
 INTERVAL = 2.0  # seconds after which an estimate is made again
 MOST_JOBS = 1_000  # whose estimates are kept
+FORGET_AFTER = 60.0  # seconds since the last request: each estimate keeps an earlier run in memory
 
 
 class Forecast(NamedTuple):
@@ -45,10 +46,11 @@ class LiveForecasts:
         monotonic clock, nothing is read, and the last estimate counts."""
         kept = self._kept_of(job)
         now = time.monotonic()
-        if kept.next_at <= now < deadline and kept.lock.acquire(blocking=False):
+        is_due = now >= kept.made_at + INTERVAL
+        if is_due and now < deadline and kept.lock.acquire(blocking=False):
             try:
-                is_complete = self._estimate(job, kept, deadline)
-                kept.next_at = now + INTERVAL if is_complete else now
+                if self._estimate(job, kept, deadline):
+                    kept.made_at = now
             finally:
                 kept.lock.release()
         return kept.forecast
@@ -58,9 +60,17 @@ class LiveForecasts:
         with self._lock:
             kept = self._kept.pop(key, None) or LiveForecast()
             self._kept[key] = kept
-            while len(self._kept) > MOST_JOBS:
-                self._kept.pop(next(iter(self._kept)))
+            kept.used_at = time.monotonic()
+            self._forget_oldest(kept.used_at)
         return kept
+
+    def _forget_oldest(self, now: float) -> None:
+        """Forget the jobs for which no estimate is requested any longer: most have ended."""
+        while self._kept:
+            key, oldest = next(iter(self._kept.items()))
+            if oldest.used_at + FORGET_AFTER >= now and len(self._kept) <= MOST_JOBS:
+                break
+            del self._kept[key]
 
     def _estimate(self, job: Job, kept: LiveForecast, deadline: float) -> bool:
         """Returns False if there was not enough time."""
@@ -96,7 +106,9 @@ class LiveForecast:
         self.estimator: Estimator | None = None
         self.state: tuple[int, float | None] | None = None  # size and time of the log that was read
         self.forecast: Forecast | None = None
-        self.next_at = 0.0  # on the monotonic clock
+        # On the monotonic clock:
+        self.made_at = float("-inf")  # a complete estimate
+        self.used_at = 0.0
 
     def use(self, earlier: Sequence[Run]) -> None:
         """Compare the attempt with the newest of these successes."""

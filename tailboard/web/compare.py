@@ -10,9 +10,8 @@ from flask import abort
 from tailboard.explain.compare import OpenRun
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.job import Job
-from tailboard.logs import Log
 from tailboard.web.log_read import open_log
-from tailboard.web.log_search import LONG_LOG_BYTES, searcher
+from tailboard.web.log_search import turn_for
 from tailboard.web.models import DiffQuery
 from tailboard.web.state import state
 
@@ -23,14 +22,8 @@ def compare_in_turn(job: Job, query: DiffQuery) -> dict[str, Any]:
     other = last_success(job) if query.other is None else state().store.get(query.other)
     with open_log(other.id) as left, open_log(job.id) as right:
         runs = OpenRun(other, left), OpenRun(job, right)
-        if is_short(left) and is_short(right):
+        with turn_for(left, right):
             return state().comparisons.compare(*runs, query.begin)
-        with state().searches.turn(searcher()):
-            return state().comparisons.compare(*runs, query.begin)
-
-
-def is_short(log: Log) -> bool:
-    return log.size - log.start <= LONG_LOG_BYTES
 
 
 def last_success(job: Job) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any
@@ -49,6 +49,14 @@ def search_in_turn(log: Log, text: str, query: LogQuery) -> dict[str, Any]:
         return search_or_count(log, matcher, query)
     with state().searches.turn(searcher()):
         return search_or_count(log, matcher, query)
+
+
+def turn_for(*logs: Log) -> AbstractContextManager[None]:
+    """The turn for reading these logs whole, which ends with the context. No turn is needed if all
+    are short; 503 if one is long and too many others are being read."""
+    if all(log.size - log.start <= LONG_LOG_BYTES for log in logs):
+        return nullcontext()
+    return state().searches.turn(searcher())
 
 
 def searcher() -> Searcher:
