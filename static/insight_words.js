@@ -32,6 +32,13 @@ export function formatPause(seconds) {
   return time < MINUTE ? `${time / SECOND} s` : formatDuration(time);
 }
 
+/** How long a section took, in milliseconds; "" if that is less than half a second, since the times
+    of a log are only good to a second. */
+export function formatSectionTime(milliseconds) {
+  const seconds = Math.round(milliseconds / SECOND);
+  return seconds > 0 ? formatPause(seconds) : "";
+}
+
 /** A link to a line of a log. */
 function lineLink(job, offset, html, link) {
   const at = Number(offset);

@@ -2,7 +2,8 @@
    lines, draws their headers, and acts on clicks and keys. A log without sections stays as it is. */
 
 import { copyText } from "./dom.js";
-import { formatCount, formatDuration, isEnded } from "./format.js";
+import { formatCount, isEnded } from "./format.js";
+import { formatSectionTime } from "./insight_words.js";
 import { describeLine } from "./log_line.js";
 import { isOnNumber } from "./log_selection.js";
 import { page } from "./page_state.js";
@@ -10,7 +11,6 @@ import { addShortcut } from "./shortcuts.js";
 
 const MOST_HIDDEN = 1000; // lines to keep in the view for sections that are unfolded again
 const JUST_SHOWN = 2000; // milliseconds after which the reader may be reading what is shown
-const SHORTEST = 100; // milliseconds of a section that are worth showing
 const MARGIN = 8; // pixels above a header to which the reader has gone
 
 export class LogFolds {
@@ -186,10 +186,7 @@ export class LogFolds {
     const { errors } = section;
     const noun = errors === 1 ? "error" : "errors";
     const time = this.durationOf(section);
-    const parts = [
-      time >= SHORTEST ? formatDuration(time) : "",
-      errors > 0 ? `${formatCount(errors)} ${noun}` : "",
-    ];
+    const parts = [formatSectionTime(time), errors > 0 ? `${formatCount(errors)} ${noun}` : ""];
     return parts.filter(Boolean).join(" · ");
   }
 

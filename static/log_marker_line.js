@@ -34,15 +34,17 @@ export function isBoundary(marker) {
   return BOUNDARIES.includes(marker?.kind);
 }
 
-/** The text of the line, in which the marker's sign is hidden. `toHtml` makes HTML of a part. */
-export function markedTextHtml(text, { token }, toHtml) {
+/** The text of the line, in which the marker's signs are hidden. `toHtml` makes HTML of a part. */
+export function markedTextHtml(text, { token, lastToken = "" }, toHtml) {
   const at = token ? text.indexOf(token) : -1;
   if (at < 0) {
     return toHtml(text);
   }
-  const end = at + token.length + /^[ \t]*/.exec(text.slice(at + token.length))[0].length;
-  const sign = `<i class="sign">${toHtml(text.slice(at, end))}</i>`;
-  return toHtml(text.slice(0, at)) + sign + toHtml(text.slice(end));
+  const begin = at + token.length + /^[ \t]*/.exec(text.slice(at + token.length))[0].length;
+  const end = lastToken ? text.lastIndexOf(lastToken) : text.length;
+  const signHtml = (sign) => (sign ? `<i class="sign">${toHtml(sign)}</i>` : "");
+  const before = toHtml(text.slice(0, at)) + signHtml(text.slice(at, begin));
+  return before + toHtml(text.slice(begin, end)) + signHtml(text.slice(end));
 }
 
 /** What is shown before the text: the button that folds a section, or the level of an annotation. */

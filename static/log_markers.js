@@ -57,7 +57,7 @@ const ESCAPES = [
 /** The marker that a line is; null if it is none. It has a `kind`: "section" or "group" (with `name`
     and `isOpen`), "endgroup", "open", "progress" (`percent`, `text`), "result" (`key`, `value`), or
     "error", "warning" or "notice" (`text`, `file`, `fileLine`). `token` is its text before the name
-    or the text. */
+    or the text, and `lastToken` that after it, if there is any. */
 export function parseMarker(line) {
   const raw = line.slice(0, MOST_CHARACTERS).replace(/\r+$/, "");
   if (!BEGINNING.test(raw) || OVERWRITTEN.test(raw)) {
@@ -78,7 +78,7 @@ function parseHeader(text) {
   const section = { kind: "section", isOpen: sign === "+++", token: sign };
   const [, attempt] = (sign === "---" && ATTEMPT.exec(name)) || [];
   if (attempt) {
-    return { ...section, name: attempt };
+    return { ...section, name: attempt, lastToken: " ---" };
   }
   const begins = sign === "---" ? NAME : STRICT_NAME;
   if (!begins.test(name) || OTHERS.some((other) => other.test(name)) || !WORD.test(name)) {

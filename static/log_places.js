@@ -60,7 +60,7 @@ export class LogPlaces {
   }
 
   async toStart() {
-    if (this.source.jobId && (await this.source.loadPlace(this.source.start))) {
+    if (this.source.jobId && (await this.source.loadAround(this.source.start))) {
       this.view.leaveEnd();
       this.view.element.scrollTop = 0;
       this.shown();

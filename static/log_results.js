@@ -7,7 +7,7 @@ import { page } from "./page_state.js";
 
 const FEW = 6; // results that are shown at first
 const SHORT = 80; // characters of a value that are shown at first
-const NARROW = 24; // characters of a value that has no row of its own
+const NARROW = 16; // characters of a value that has no row of its own
 const COPY =
   '<svg viewBox="0 0 16 16" width="12" height="12" aria-hidden="true"><path fill="none" stroke="currentColor" stroke-width="1.500" stroke-linejoin="round" d="M5.500 5.500h8v8h-8zM10.500 5.500v-3h-8v8h3"/></svg>';
 

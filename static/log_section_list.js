@@ -1,10 +1,10 @@
 /* The sections of a log above its lines: their number and how long they took, a bar with a part for
    each, and a list that opens. A click goes to the section. */
 
-import { setHtml } from "./dom.js";
-import { escapeHtml, formatCount, formatDuration, isEnded } from "./format.js";
+import { listStep, setHtml, stepFrom } from "./dom.js";
+import { escapeHtml, formatCount, isEnded } from "./format.js";
+import { formatSectionTime } from "./insight_words.js";
 
-const SHORTEST = 100; // milliseconds of a section that are worth showing
 const LEAST_SHARE = 0.004; // of the time, for a part in the bar
 
 export class LogSectionList {
@@ -14,6 +14,7 @@ export class LogSectionList {
     this.sections = sections;
     this.folds = folds;
     find("section-list").addEventListener("click", (event) => this.onClick(event));
+    find("section-list").addEventListener("keydown", (event) => this.onKey(event));
     find("section-bar").addEventListener("click", (event) => this.onClick(event));
     find("fold-all").addEventListener("click", () => folds.foldAll(!sections.hasFolded));
     find("section-menu").addEventListener("toggle", () => this.drawList());
@@ -47,8 +48,9 @@ export class LogSectionList {
     const total = times.reduce((sum, time) => sum + time, 0);
     const noun = sections.count === 1 ? "section" : "sections";
     const number = `${formatCount(sections.count)}${sections.isPartial ? "+" : ""} ${noun}`;
-    const time = total > 0 ? ` · ${formatDuration(total)}` : "";
-    find("section-count").textContent = number + time;
+    const time = formatSectionTime(total);
+    find("section-count").textContent = number + (time && ` · ${time}`);
+    find("section-bar").hidden = !time;
     find("fold-all").textContent = sections.hasFolded ? "Expand all" : "Collapse all";
     setHtml(find("section-bar"), barHtml(listed, times, total));
     this.drawList(times);
@@ -71,6 +73,16 @@ export class LogSectionList {
       this.folds.goTo(Number(offset), true);
     }
   }
+
+  onKey(event) {
+    const step = listStep(event);
+    const buttons = [...this.find("section-list").querySelectorAll("button")];
+    const index = buttons.indexOf(event.target.closest("button"));
+    if (step !== undefined && index >= 0) {
+      event.preventDefault();
+      stepFrom(buttons, index, step).focus();
+    }
+  }
 }
 
 /** A part for each section that took long enough to be seen. */
@@ -80,7 +92,7 @@ function barHtml(sections, times, total) {
     if (share < LEAST_SHARE) {
       return "";
     }
-    const title = escapeHtml(`${name}, ${formatDuration(times[index])}`);
+    const title = escapeHtml([name, formatSectionTime(times[index])].filter(Boolean).join(", "));
     const kind = errors > 0 ? ' class="bad"' : "";
     const width = (100 * share).toFixed(2);
     return `<u${kind} data-section data-offset="${Number(offset)}" style="width:${width}%" title="${title}"></u>`;
@@ -97,6 +109,6 @@ function rowHtml({ name, offset, errors }, time, longest) {
     `<span class="section-name">${escapeHtml(name)}</span>` +
     `<span class="section-errors">${bad}</span>` +
     `<span class="section-time"><i style="width:${width}%"></i></span>` +
-    `<span class="section-length">${time >= SHORTEST ? formatDuration(time) : ""}</span></button></li>`
+    `<span class="section-length">${formatSectionTime(time)}</span></button></li>`
   );
 }

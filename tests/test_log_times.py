@@ -406,7 +406,8 @@ def test_the_progress_between_two_lines_but_not_beyond_the_next(
     found = forecast(explained, running(seconds, (1, "connecting\n"), *pieces))
     assert found is not None
     assert found["percent"] == pytest.approx(percent, abs=1.5)
-    assert found["seconds_left"] == pytest.approx(125 * (1 - percent / 100), abs=2)
+    left = 0 if seconds == 200 else 125 * (1 - percent / 100)  # 0 if the job seems to hang
+    assert found["seconds_left"] == pytest.approx(left, abs=2)
     assert found["seconds_behind"] == pytest.approx(behind, abs=2)
     since = found["since"] and found["since"]["text"]
     last = "fetching 12 files" if behind == 118 else pieces[-1][1].split("\n")[-2]
@@ -589,14 +590,14 @@ def test_estimates_for_a_list_are_made_rarely_and_only_until_the_deadline(
 ) -> None:
     monkeypatch.setattr(live_forecasts, "INTERVAL", 3_600.0)
     past(125, *DEPLOY)
-    held = running(80, *DEPLOY[:3], (40, "migrated\n"))
+    held = running(80, *DEPLOY[:3], (65, "migrated\n"))
     history = History(storage)
     history.refresh()
     forecasts = LiveForecasts(storage, history, Profiles())
     job = storage.get(held.job.id)
     assert forecasts.of(job, deadline=0.0) is None
     assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
-    write_since(held, 80, *DEPLOY[:3], (40, "migrated\n"), (50, "indexing\n"), (60, "indexed\n"))
+    write_since(held, 80, *DEPLOY[:3], (65, "migrated\n"), (67, "indexing\n"), (70, "indexed\n"))
     job = storage.get(held.job.id)
     assert forecasts.of(job, deadline=inf) == Forecast(88, 15)
     monkeypatch.setattr(live_forecasts, "INTERVAL", 0.0)

@@ -95,7 +95,8 @@ def test_results_are_shown_above_the_log_while_the_job_runs(
     more = tmp_path / "more"
     job = site.submit(
         f"echo '::result report=see https://example.org/1.html <b>'; {waiting(more)};"
-        f"echo '::result text={'long ' * 40}'; for n in 1 2 3 4 5 6; do echo ::result n$n=$n; done;"
+        f"echo '::result text={'long ' * 40}'; echo ::result file=/srv/export/orders.csv;"
+        "for n in 1 2 3 4 5 6; do echo ::result n$n=$n; done;"
         f"{waiting(gate_file)}",
         "with results",
     )
@@ -105,20 +106,22 @@ def test_results_are_shown_above_the_log_while_the_job_runs(
     expect(results.get_by_role("link")).to_have_attribute("href", "https://example.org/1.html")
     more.touch()
     keys = results.locator("dt")
-    expect(keys).to_have_text(["report", "text", "n1", "n2", "n3", "n4"])
+    expect(keys).to_have_text(["report", "text", "file", "n1", "n2", "n3"])
     text = results.locator("dd", has_text="long long").locator("span").first
     one_line = text.evaluate("it => it.clientHeight")
     results.get_by_role("button", name="Show all of text").click()
     assert text.evaluate("it => it.clientHeight") > one_line
-    results.get_by_role("button", name="Show 2 more").press("Enter")
-    expect(keys).to_have_count(8)
+    path = results.locator("dd", has_text="orders.csv").locator("span").first
+    assert path.evaluate("it => it.clientHeight") == one_line
+    results.get_by_role("button", name="Show 3 more").press("Enter")
+    expect(keys).to_have_count(9)
     expect(results.get_by_role("button", name="Show fewer")).to_be_focused()
     check_with_axe(page)
     results.get_by_role("button", name="Copy n6").click()
     expect(page.locator(".toast")).to_have_text(re.compile("^Copied|does not allow"))
     gate_file.touch()
     expect(state(page)).to_have_text("succeeded, exit 0")
-    expect(keys).to_have_count(8)
+    expect(keys).to_have_count(9)
     plain = site.submit("true", "without results")
     page.goto(f"{site.url}/?job={plain.id}")
     expect(state(page)).to_have_text("succeeded, exit 0")

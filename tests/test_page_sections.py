@@ -147,6 +147,11 @@ def test_the_list_of_sections_leads_to_each_and_choices_are_kept(
     row(page, "sections of a build").click()
     expect_folded(page, "Test", True)
     expect(line(page, "module 5999")).to_be_visible()
+    visit(page, f"{build}&compare={other.id}")
+    expect(page.get_by_role("region", name="Comparison with another run")).to_be_visible()
+    expect(page.locator(".error-count")).not_to_be_empty()  # the log is loaded, too
+    expect(page.locator(".section-count")).not_to_be_empty()
+    expect(page.locator(".section-count")).to_be_hidden()
 
 
 def test_a_followed_section_folds_once_the_next_one_begins(
@@ -189,8 +194,13 @@ def test_only_the_first_thousand_sections_are_listed(page_site: Site, page: Page
     count = page.locator(".section-count")
     expect(count).to_have_text(re.compile("^1,300 sections"))
     count.click()
-    expect(page.locator(".section-list button")).to_have_count(1000)
+    entries = page.locator(".section-list button")
+    expect(entries).to_have_count(1000)
     expect(page.locator(".section-list .more")).to_have_text("and 300 more")
+    entries.first.press("ArrowDown")
+    expect(entries.nth(1)).to_be_focused()
     page.keyboard.press("Escape")
     expect(log_of(page).locator(".line.section").last).to_be_in_viewport()
     wait_until(lambda: log_of(page).locator(".folded").count() > 100)
+    page.keyboard.press("g")
+    expect_folded(page, "Step 0", True)

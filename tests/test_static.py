@@ -48,6 +48,7 @@ PURE = [
     "log_hits",
     "log_lines",
     "log_links",
+    "log_marker_line",
     "log_markers",
     "log_range",
     "log_sections",
@@ -200,6 +201,7 @@ ERRORS = [
     "queue: ring.c:10: ring_push: Assertion `head < size' failed.",
     "resize.sh: line 3: 16724 Killed                  python resize.py",
     "requests.exceptions.ReadTimeout: read timed out",
+    "psycopg.errors.DeadlockDetected: deadlock detected",
 ]
 NO_ERRORS = [
     "0 errors",
@@ -209,6 +211,7 @@ NO_ERRORS = [
     "npm errors are explained below",
     "assertions: 12, failed: 0",
     "see requests.exceptions.",
+    "shop.errors.Handler registered",
     "\x1b[32mred\x1b[m",
     "\x1b[38;5;31mblue of the palette\x1b[m",
     "\x1b[1;48;2;31;91;7mgreen by its parts\x1b[m",
@@ -342,6 +345,19 @@ def test_the_page_recognises_the_same_markers(script: Script) -> None:
     found = script("lines.map(parseMarker)", lines=[case["line"] for case in cases])
     shown = [marker and {name: marker.get(name) for name in MARKER_FIELDS} for marker in found]
     assert shown == [case["marker"] and page_marker(case["marker"]) for case in cases]
+
+
+def test_only_the_signs_of_a_header_are_hidden(script: Script) -> None:
+    lines = ["--- attempt 2 ---", "12:34:56 ::group::Install", "+++ Test -- all"]
+    html = "lines.map((line) => markedTextHtml(line, parseMarker(line), escapeHtml))"
+    assert [
+        line.replace('<i class="sign">', "<").replace("</i>", ">")
+        for line in script(html, lines=lines)
+    ] == [
+        "<--- >attempt 2< --->",
+        "12:34:56 <::group::>Install",
+        "<+++ >Test -- all",
+    ]
 
 
 MARKER_FIELDS = [
@@ -1515,6 +1531,11 @@ def test_a_pause_is_emphasised_if_it_is_much_longer_than_usual(script: Script) -
         "usual.map(([seconds, usually]) => isMuchLonger({ seconds, usually }))", usual=usual
     ) == [False, False, False, False]
     assert script("linesOfPause(pause)", pause=pause) == {"first": 90, "last": 90}
+
+
+def test_the_time_of_a_section_is_as_good_as_the_times_of_the_log(script: Script) -> None:
+    times = script("times.map(formatSectionTime)", times=[0, 400, 800, 1_200, 125_000, 7_260_000])
+    assert times == ["", "", "1 s", "1 s", "2 min 5 s", "2 h 1 min"]
 
 
 def test_silence_and_the_forecast_link_to_the_line_that_explains_them(script: Script) -> None:

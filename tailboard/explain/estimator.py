@@ -127,13 +127,14 @@ class Estimator:
         here = self._time_here(last) - started
         if not (0 <= then <= seconds and 0 <= here):
             return None
-        position = min(then + max(0.0, now - started - here), due)
-        behind = max(here - then, now - started - due)
+        expected = then + max(0.0, now - started - here)
+        position = min(expected, due)
         return Estimate(
             len(self._order),
             min(100 * position / seconds, MOST_PERCENT),
-            seconds - position,
-            behind,
+            # If the next line is overdue by more than that, nobody knows how long the job takes.
+            seconds - position if expected - due <= seconds - position else 0.0,
+            max(here - then, now - started - due),
             last,
         )
 
