@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT, Gate, JobMaker, Processes, on_a_terminal, wait_until
 from flask.testing import FlaskClient
 
-from tailboard.explain import line_scan, live_marks
+from tailboard import logs
+from tailboard.explain import live_marks, markers
 from tailboard.explain.line_scan import LineScan
 from tailboard.explain.live_marks import LiveMarks
 from tailboard.explain.log_marks import LogMarks
@@ -65,8 +66,8 @@ def test_bytes_that_are_not_text_do_not_prevent_a_marker() -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_scan, "SEARCH_BLOCK", 64)
-    monkeypatch.setattr(line_scan, "LINE_BYTES", 40)
+    monkeypatch.setattr(logs, "SEARCH_BLOCK", 64)
+    monkeypatch.setattr(markers, "LINE_BYTES", 40)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ server; and what the Python client returns."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from command_site import Tailboard
 from conftest import BY_HAND
@@ -73,7 +75,8 @@ def test_submit_passes_on_what_decides_when_a_job_starts(tailboard: Tailboard) -
     job = tailboard.storage.get(job_id)
     assert (job.key, job.if_busy, job.urgent) == ("K", "latest", True)
     assert (job.after, job.after_status) == ([first, second], "ended")
-    assert f"reason         waits for {first} and {second}\n" in tailboard("show", job_id).stdout
+    shown = tailboard("show", job_id).stdout
+    assert re.search(f"^reason +waits for {first} and {second}$", shown, re.MULTILINE)
     plain = tailboard.storage.get(submit(tailboard))
     assert (plain.key, plain.if_busy, plain.urgent, plain.after) == (None, None, False, [])
 

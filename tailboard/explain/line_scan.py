@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import re2
 
-from tailboard.explain.markers import LINE_BYTES
-from tailboard.logs import SEARCH_BLOCK, Log
+from tailboard import logs
+from tailboard.explain import markers
+from tailboard.logs import Log
 
 
 class FoundLine(NamedTuple):
     """A line that contains the pattern."""
 
     offset: int
-    raw: bytes  # its first LINE_BYTES, without the newline
+    raw: bytes  # its first markers.LINE_BYTES, without the newline
     following: int  # the offset of the next line, or the end of `raw` if that is not known
 
 
@@ -58,9 +59,9 @@ class LineScan:
     def _read_block(self, log: Log, end: int) -> tuple[int, bytes]:
         """(offset of the first byte, the bytes): they begin with what is before the next line."""
         if self.at == 0:
-            begin, data = log.read(0, min(SEARCH_BLOCK, end))
+            begin, data = log.read(0, min(logs.SEARCH_BLOCK, end))
             return (-1, b"\n" + data) if begin == 0 and data else (begin, data)
-        return log.read(self.at - 1, min(SEARCH_BLOCK, end - self.at + 1))
+        return log.read(self.at - 1, min(logs.SEARCH_BLOCK, end - self.at + 1))
 
     def _search(self, begin: int, data: bytes, is_final: bool) -> Iterator[FoundLine]:
         place = 0
@@ -69,9 +70,9 @@ class LineScan:
             end = data.find(b"\n", match.end())
             if line > 0:
                 available = (end if end >= 0 else len(data)) - line
-                if end < 0 and available < LINE_BYTES and not is_final:
+                if end < 0 and available < markers.LINE_BYTES and not is_final:
                     return  # it continues in the next block, or is still being written
-                raw = data[line : line + min(available, LINE_BYTES)]
+                raw = data[line : line + min(available, markers.LINE_BYTES)]
                 following = end + 1 if end >= 0 else line + len(raw)
                 yield FoundLine(begin + line, raw, begin + following)
             if end < 0:
@@ -90,4 +91,4 @@ def compile_once(pattern: str) -> Any:
 def next_place(begin: int, data: bytes) -> int:
     """Where to continue after a block: at its last line, unless that is long."""
     line = data.rfind(b"\n") + 1
-    return begin + (line if 0 < line and len(data) - line < LINE_BYTES else len(data))
+    return begin + (line if 0 < line and len(data) - line < markers.LINE_BYTES else len(data))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from tailboard.explain.known_lines import MOST_KEYS, KnownLines
+from tailboard.explain import known_lines
+from tailboard.explain.known_lines import KnownLines
 from tailboard.explain.profile import Profile
 from tailboard.notify.history import Run
 
@@ -41,6 +42,8 @@ class Profiles:
             known = self._known.pop(ids, None) or KnownLines(runs, self.of)
             self._known[ids] = known
             total = sum(each.length for each in self._known.values())
-            while len(self._known) > 1 and (total > MOST_KEYS or len(self._known) > MOST_KNOWN):
+            while len(self._known) > 1 and (
+                total > known_lines.MOST_KEYS or len(self._known) > MOST_KNOWN
+            ):
                 total -= self._known.pop(next(iter(self._known))).length
             return known

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tailboard.explain.compare import CONTEXT, MOST_IN_HUNK, MOST_LINES, HunkKind
+from tailboard.explain import compare
+from tailboard.explain.compare import CONTEXT, HunkKind
 from tailboard.web.explain_schemas import (
     COUNT,
     FLAG,
@@ -38,7 +39,7 @@ def comparison_schemas() -> dict[str, Schema]:
             cut=FLAG
             | {
                 "description": "Does the log have more lines? After the common beginning of both "
-                f"logs, {MOST_LINES:,} lines are compared."
+                f"logs, {compare.MOST_LINES:,} lines are compared."
             },
         ),
         **hunk_schemas(),
@@ -65,7 +66,7 @@ def hunk_schemas() -> dict[str, Schema]:
             | {
                 "description": "How many lines of the longer side are left out: of equal lines all "
                 f"but the first {CONTEXT} and the last {CONTEXT}, of others those after the first "
-                f"{MOST_IN_HUNK}."
+                f"{compare.MOST_IN_HUNK}."
             },
         ),
         "HunkPlace": an_object(
