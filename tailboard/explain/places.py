@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tailboard.explain import log_lines
 from tailboard.explain.anchors import BLANK
-from tailboard.explain.log_lines import BLOCK, Line, shorten_line
+from tailboard.explain.log_lines import Line, shorten_line
 from tailboard.explain.normal import line_key
 from tailboard.logs import Log
 
@@ -17,7 +18,7 @@ def read_line(log: Log, inside: int) -> Line | None:
     """The line that contains the byte at the offset `inside`, as LineReader yields it, without its
     number; a part of a very long line. None if the byte was deleted or not written yet."""
     at = log.line_at(inside)
-    begin, data = log.read(at, BLOCK)
+    begin, data = log.read(at, log_lines.BLOCK)
     if begin != at or inside >= log.size:
         return None
     return Line(at, None, shorten_line(data.split(b"\n", 1)[0]))
