@@ -615,7 +615,7 @@ def test_an_estimate_that_is_no_longer_requested_needs_no_memory(
     jobs = []
     for name in ("deploy", "other"):
         past(125, *DEPLOY, name=name)
-        held = running(80, *DEPLOY[:3], (40, "migrated\n"), name=name)
+        held = running(80, *DEPLOY[:3], (65, "migrated\n"), name=name)
         jobs.append(storage.get(held.job.id))
     history, shared = History(storage), Profiles()
     history.refresh()
