@@ -31,7 +31,8 @@ from tailboard.explain.markers import (
 )
 from tailboard.explain.progress_tail import TAIL_BYTES, OwnProgress, ProgressTail
 from tailboard.explain.sections import error_candidates, reports_error
-from tailboard.logs import SAMPLE, FileLog
+from tailboard.folder.folder_store import FolderStore
+from tailboard.logs import SAMPLE, FileLog, Log
 from tailboard.status import Status
 from tailboard.values import utc
 from tailboard.web import progress
@@ -505,6 +506,29 @@ def test_the_list_waits_for_no_log_once_its_time_is_over(
 
 
 # --- The command ----------------------------------------------------------------------------------
+
+
+class SlowToOpen(FolderStore):
+    """Opens a log only after a certain time on the monotonic clock."""
+
+    opens_at = 0.0
+
+    def open_log(self, job_id: str) -> Log:
+        wait_until(lambda: time.monotonic() > self.opens_at)
+        return super().open_log(job_id)
+
+
+def test_a_log_that_was_not_read_in_time_is_read_for_the_next_response(
+    job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_marks, "READ_INTERVAL", 0.0)
+    store = SlowToOpen(job_maker.folder)
+    marks = LiveMarks(store)
+    with job_maker.running(b"::progress 10\n") as held:
+        job = job_maker.storage.get(held.job.id)
+        store.opens_at = time.monotonic() + 0.05
+        assert marks.progress(job, store.opens_at) is None
+        assert marks.progress(job, inf) == OwnProgress(Progress(10, None), "marker")
 
 
 def test_the_commands_show_results(job_maker: JobMaker, processes: Processes) -> None:

@@ -75,9 +75,9 @@ class LiveMarks:
             now = time.monotonic()
             is_due = now >= live.tail_read_at + READ_INTERVAL and state != live.tail_state
             if is_acquired and is_due and now < deadline:
-                live.tail_read_at, live.tail_state = now, state
+                live.tail_read_at = now
                 with suppress(OSError, JobNotFound), self.store.open_log(job.id) as log:
-                    live.tail.read(log, deadline)
+                    live.tail_state = state if live.tail.read(log, deadline) else None
         return live.tail.shown
 
     def results(self, job: Job, deadline: float) -> Results:

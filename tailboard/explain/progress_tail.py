@@ -36,21 +36,22 @@ class ProgressTail:
         self._marked: Progress | None = None  # by the newest marker
         self._at = 0  # up to where the log was read: the beginning of a line, if that is short
 
-    def read(self, log: Log, deadline: float) -> None:
-        """Read what was written since the last call, until the `deadline` on the monotonic
-        clock."""
+    def read(self, log: Log, deadline: float) -> bool:
+        """Read what was written since the last call, until the `deadline` on the monotonic clock.
+        Returns True if it was read to its end."""
         size = log.size
         if log.is_truncated_below(self._at):
             self._at, self._marked = 0, None
         scan = LineScan(PATTERN)
         scan.at = max(self._at, size - TAIL_BYTES)
         self._look_at(list(scan.read(log, size, False, deadline)))
-        self._at = scan.at
+        self._at, is_complete = scan.at, scan.has_searched(size, False)
         if self._marked:
             self.shown = OwnProgress(self._marked, "marker")
-        elif scan.has_searched(size, False):
+        elif is_complete:
             bar = bar_at_end(log, size)
             self.shown = OwnProgress(bar[1], "bar") if bar else None
+        return is_complete
 
     def _look_at(self, lines: list[FoundLine]) -> None:
         for line in islice(reversed(lines), MOST_PARSED):
