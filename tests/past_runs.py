@@ -14,6 +14,16 @@ from tailboard.notify.watch import Moment
 from tailboard.status import Status
 from tailboard.values import parse_time, utc
 
+Piece = tuple[float, str]  # when a job writes what, in seconds since its start
+DEPLOY: tuple[Piece, ...] = (
+    (3.0, "starting\n"),
+    (5.0, "fetching 12 files\n\n"),
+    (35.0, "fetched\nmigrating orders\n"),
+    (100.0, "migrated\n"),
+    (110.0, "indexing\n"),
+    (118.0, "indexed\n"),
+)
+
 
 def moment_of_start(job: Job) -> Moment:
     attempt = job.attempts[-1]
@@ -51,7 +61,7 @@ def rewrite_claim(folder: Path | str, **fields: object) -> None:
     journal.write_text("".join(f"\n{json.dumps(line)}\n" for line in lines))
 
 
-def write_output(held: Claim, *pieces: tuple[float, str]) -> None:
+def write_output(held: Claim, *pieces: Piece) -> None:
     """Writes a log, each piece so many seconds after the start of the job."""
     begun = moment_of_start(held.job).wall
     text, samples = "", b""
@@ -63,9 +73,7 @@ def write_output(held: Claim, *pieces: tuple[float, str]) -> None:
     os.utime(Path(held.folder, "output.log"), (begun + pieces[-1][0],) * 2)
 
 
-def end_with_output(
-    held: Claim, seconds: float, *pieces: tuple[float, str], hint: str | None = None
-) -> Job:
+def end_with_output(held: Claim, seconds: float, *pieces: Piece, hint: str | None = None) -> Job:
     """Ends a job as if it had run for so many seconds, and had written each piece at its time. It
     fails if there is a hint, the line that explains why."""
     status, code = (Status.SUCCEEDED, 0) if hint is None else (Status.FAILED, 1)

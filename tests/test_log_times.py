@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, JobMaker, wait_until
 from flask.testing import FlaskClient
-from past_runs import end_with_output, rewrite_claim, write_output
+from past_runs import DEPLOY, Piece, end_with_output, rewrite_claim, write_output
 
 from storage import Store, WorkerStore
 from tailboard.explain import explainer, live_forecasts, pauses, profiles
@@ -39,15 +39,6 @@ from tailboard.values import utc
 
 LOGS = ROOT / "tests" / "logs"  # recorded, see its README
 NAMES = [PartName.PAUSES, PartName.FORECAST, PartName.SILENCE]
-Piece = tuple[float, str]  # when a job writes what
-DEPLOY = (
-    (3.0, "starting\n"),
-    (5.0, "fetching 12 files\n\n"),
-    (35.0, "fetched\nmigrating orders\n"),
-    (100.0, "migrated\n"),
-    (110.0, "indexing\n"),
-    (118.0, "indexed\n"),
-)
 
 
 @pytest.fixture(autouse=True)

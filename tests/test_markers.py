@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_site import Tailboard
 from conftest import ROOT, Gate, JobMaker, Processes, on_a_terminal, wait_until
 from flask.testing import FlaskClient
 
@@ -531,19 +531,16 @@ def test_a_log_that_was_not_read_in_time_is_read_for_the_next_response(
         assert marks.progress(job, inf) == OwnProgress(Progress(10, None), "marker")
 
 
-def test_the_commands_show_results(job_maker: JobMaker, processes: Processes) -> None:
+def test_the_commands_show_results(on_folder: Tailboard, processes: Processes) -> None:
+    job_maker = on_folder.job_maker
     job_maker.ended(b"::result rows=1200\n::result path=" + b"x" * 100 + b"\n", name="export")
     job_maker.ended(name="other")
     lines = on_a_terminal(processes, 60, "jobs", "--results").splitlines()
     assert len(lines) == 4
     assert lines[2:] == ["    rows=1200", "    path=" + "x" * 50 + "…"]
-    piped = processes.start(sys.executable, "-m", "flask", "jobs", "--results")
-    assert piped.wait(60) == 0
-    assert [line.split()[-1][:9] for line in processes.text().splitlines()] == [
-        "other",
-        "path=xxxx",
-    ]
-    assert "results " in on_a_terminal(processes, 60, "show", lines[1].split()[0])
+    piped = on_folder("jobs", "--results").stdout.splitlines()
+    assert [line.split()[-1][:9] for line in piped] == ["other", "path=xxxx"]
+    assert "rows=1200" in on_folder("show", lines[1].split()[0]).stdout
 
 
 def test_a_real_job_shows_the_progress_of_its_attempt_and_keeps_its_results(

@@ -12,21 +12,12 @@ from string import ascii_lowercase
 import pytest
 from conftest import JobMaker, need_browser, wait_until
 from page_site import Site, check_with_axe, log_of, second_page, served, visit
-from past_runs import end_with_output, rewrite_claim, write_output
+from past_runs import DEPLOY, Piece, end_with_output, rewrite_claim, write_output
 from playwright.sync_api import Locator, Page, expect
 
 from tailboard.status import Status
 from tailboard.values import utc
 
-Line = tuple[float, str]
-DEPLOY: list[Line] = [
-    (3.0, "starting\n"),
-    (5.0, "fetching 12 files\n\n"),
-    (35.0, "fetched\nmigrating orders\n"),
-    (100.0, "migrated\n"),
-    (110.0, "indexing\n"),
-    (118.0, "indexed\n"),
-]
 ERROR = "ERROR: the disk <b> is full"
 
 
@@ -50,7 +41,7 @@ def past_deploys(maker: JobMaker, name: str) -> list[str]:
     return [end_with_output(maker.running(name=name), run[-1][0] + 5, *run).id for run in runs]
 
 
-def failed(maker: JobMaker, *lines: Line, **fields: str) -> str:
+def failed(maker: JobMaker, *lines: Piece, **fields: str) -> str:
     """The ID of a job that fails after these lines, of which the last one explains why."""
     ended, text = lines[-1]
     return end_with_output(maker.running(**fields), ended + 1, *lines, hint=text.split("\n")[-2]).id
