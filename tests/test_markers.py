@@ -30,7 +30,7 @@ from tailboard.explain.markers import (
     parse_marker,
 )
 from tailboard.explain.progress_tail import TAIL_BYTES, OwnProgress, ProgressTail
-from tailboard.explain.sections import error_candidates, reports_error
+from tailboard.explain.sections import counts_as_error, error_candidates
 from tailboard.folder.folder_store import FolderStore
 from tailboard.logs import SAMPLE, FileLog, Log
 from tailboard.status import Status
@@ -238,7 +238,7 @@ def test_lines_that_report_an_error_are_found_at_full_speed(path: Path, line: by
     with FileLog(str(path)) as log:
         scan = LineScan(error_candidates())
         assert [found.raw for found in scan.read(log, log.size, True, inf)] == [line]
-    assert reports_error(line)
+    assert counts_as_error(line)
 
 
 def test_of_very_many_sections_the_first_are_listed(

@@ -28,7 +28,7 @@ class SectionsPart(Part):
     def _restart(self) -> None:
         self._numbers = LineNumbers()
         self._times: dict[int, float] = {}  # when the line at an offset was written, since 1970
-        self._errors: dict[int, int] = {}  # how many, by the offset of the section
+        self._errors: dict[int, int] = {}  # how many lines report one, by the offset of the section
         self._scan = LineScan(error_candidates())
 
     def work(self, subject: Subject, deadline: float) -> bool:
@@ -71,7 +71,7 @@ class SectionsPart(Part):
             section = sections[bisect_right(offsets, line.offset) - 1]
             if section.end is not None and line.offset >= section.end:
                 continue
-            if reports_error(line.raw):
+            if counts_as_error(line.raw):
                 self._errors[section.offset] = self._errors.get(section.offset, 0) + 1
 
     def answer(self, subject: Subject) -> dict[str, Any] | None:
@@ -113,9 +113,9 @@ class SectionsPart(Part):
         return parse_time(subject.job.finished_at)
 
 
-def reports_error(raw: bytes) -> bool:
-    """Does a line report an error, or is it an annotation of one? The first line of a section
-    does not: that is only its name."""
+def counts_as_error(raw: bytes) -> bool:
+    """Does a line report an error, or is it an annotation of one? The header of a section does not:
+    it only names the section."""
     marker = parse_marker(raw)
     if isinstance(marker, Annotation):
         return marker.level == "error"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from tailboard.explain import compare
 from tailboard.explain.compare import CONTEXT, HunkKind
-from tailboard.web.explain_schemas import (
+from tailboard.web.explain_schemas import LINE, OFFSET, PARTIAL
+from tailboard.web.schema_parts import (
     COUNT,
     FLAG,
-    LINE,
-    OFFSET,
-    PARTIAL,
     TEXT,
+    TEXTS,
     TIME,
     Schema,
-    an_object,
-    list_of,
+    array_of,
+    object_schema,
     refer,
 )
 
@@ -22,15 +21,15 @@ from tailboard.web.explain_schemas import (
 def comparison_schemas() -> dict[str, Schema]:
     """The response to GET /jobs/ID/diff."""
     return {
-        "Comparison": an_object(
+        "Comparison": object_schema(
             left=refer("ComparedSide"),
             right=refer("ComparedSide") | {"description": "The job in the path."},
             partial=PARTIAL,
             same=FLAG | {"description": "Are all lines that were compared the same?"},
-            hunks=list_of("Hunk"),
+            hunks=array_of("Hunk"),
             more=FLAG | {"description": "Are there more hunks after these?"},
         ),
-        "ComparedSide": an_object(
+        "ComparedSide": object_schema(
             id=TEXT,
             title=TEXT,
             status=refer("Status"),
@@ -47,19 +46,18 @@ def comparison_schemas() -> dict[str, Schema]:
 
 
 def hunk_schemas() -> dict[str, Schema]:
-    texts = {"type": "array", "items": TEXT}
     offsets = {
         "type": "array",
         "items": COUNT,
         "description": "Where each of them begins, in bytes.",
     }
     return {
-        "Hunk": an_object(
+        "Hunk": object_schema(
             kind={"enum": list(HunkKind)},
             left=refer("HunkPlace"),
             right=refer("HunkPlace"),
-            left_lines=texts,
-            right_lines=texts,
+            left_lines=TEXTS,
+            right_lines=TEXTS,
             left_offsets=offsets,
             right_offsets=offsets,
             folded=COUNT
@@ -69,7 +67,7 @@ def hunk_schemas() -> dict[str, Schema]:
                 f"{compare.MOST_IN_HUNK}."
             },
         ),
-        "HunkPlace": an_object(
+        "HunkPlace": object_schema(
             line=LINE, offset=OFFSET, count=COUNT | {"description": "How many lines."}
         ),
     }

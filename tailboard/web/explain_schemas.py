@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tailboard.explain.part_name import PartName
+from tailboard.web.schema_parts import (
+    COUNT,
+    FLAG,
+    MAYBE_COUNT,
+    MAYBE_SECONDS,
+    MAYBE_TEXT,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    TIME,
+    Schema,
+    array_of,
+    maybe,
+    object_schema,
+    refer,
+)
 
-Schema = dict[str, Any]
-TEXT: Schema = {"type": "string"}
-MAYBE_TEXT: Schema = {"type": ["string", "null"]}
-COUNT: Schema = {"type": "integer", "minimum": 0}
-MAYBE_COUNT: Schema = {"type": ["integer", "null"], "minimum": 0}
-SECONDS: Schema = {"type": "number", "description": "Seconds."}
-MAYBE_SECONDS: Schema = {"type": ["number", "null"], "description": "Seconds."}
-TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
-FLAG: Schema = {"type": "boolean"}
 PARTIAL = FLAG | {"description": "True if the work is not complete: repeat the request."}
 OFFSET = COUNT | {"description": "Where the line begins, in bytes."}
 LINE = MAYBE_COUNT | {"description": "Its number, from 1; null if unknown."}
@@ -23,17 +28,16 @@ LINE = MAYBE_COUNT | {"description": "Its number, from 1; null if unknown."}
 def explanation_schemas() -> dict[str, Schema]:
     """The response to GET /jobs/ID/explain and its parts."""
     parts = {str(name): maybe(SCHEMA_OF[name]) for name in PartName}
-    explanation = an_object(
+    explanation = object_schema(
         id=TEXT,
         status=refer("Status"),
         partial=PARTIAL,
-        compared_with={"type": "array", "items": TEXT}
-        | {"description": "The IDs of the earlier successes, newest first."},
+        compared_with=TEXTS | {"description": "The IDs of the earlier successes, newest first."},
     )
     explanation["properties"] |= parts  # those that were asked for
     return {
         "Explanation": explanation,
-        "Place": an_object(offset=OFFSET, line=LINE, text=TEXT),
+        "Place": object_schema(offset=OFFSET, line=LINE, text=TEXT),
         **marker_schemas(),
         **derived_schemas(),
         **other_job_schemas(),
@@ -56,12 +60,12 @@ SCHEMA_OF = {
 def marker_schemas() -> dict[str, Schema]:
     """What a job has written to its log for Tailboard to recognise."""
     return {
-        "Sections": an_object(
+        "Sections": object_schema(
             partial=PARTIAL,
             count=COUNT | {"description": "How many sections the log has."},
-            sections=list_of("Section") | {"description": "At most the first 1,000."},
+            sections=array_of("Section") | {"description": "At most the first 1,000."},
         ),
-        "Section": an_object(
+        "Section": object_schema(
             name=TEXT,
             kind={"enum": ["section", "group"]},
             is_open=FLAG | {"description": "Did the job ask to show it unfolded?"},
@@ -73,7 +77,7 @@ def marker_schemas() -> dict[str, Schema]:
             seconds=MAYBE_SECONDS,
             errors=COUNT | {"description": "How many of its lines report an error."},
         ),
-        "Results": an_object(
+        "Results": object_schema(
             partial=PARTIAL,
             count=COUNT,
             results={"type": "object", "additionalProperties": TEXT},
@@ -86,7 +90,7 @@ def marker_schemas() -> dict[str, Schema]:
 def progress_schemas() -> dict[str, Schema]:
     """Progress in an explanation and in a job."""
     return {
-        "LogProgress": an_object(
+        "LogProgress": object_schema(
             partial=PARTIAL,
             percent={"type": "number", "minimum": 0, "maximum": 100},
             text=MAYBE_TEXT,
@@ -94,7 +98,7 @@ def progress_schemas() -> dict[str, Schema]:
             | {"description": "`bar`: read from a progress bar that the job draws."},
             offset=OFFSET,
         ),
-        "Progress": an_object(
+        "Progress": object_schema(
             percent={"type": "number", "minimum": 0, "maximum": 100},
             text=MAYBE_TEXT,
             source={"enum": ["marker", "bar", "earlier_runs"]}
@@ -124,12 +128,12 @@ def log_fields() -> dict[str, Schema]:
 
 def annotation_schemas() -> dict[str, Schema]:
     return {
-        "Annotations": an_object(
+        "Annotations": object_schema(
             partial=PARTIAL,
-            counts=an_object(error=COUNT, warning=COUNT, notice=COUNT),
-            annotations=list_of("Annotation") | {"description": "At most the first 200."},
+            counts=object_schema(error=COUNT, warning=COUNT, notice=COUNT),
+            annotations=array_of("Annotation") | {"description": "At most the first 200."},
         ),
-        "Annotation": an_object(
+        "Annotation": object_schema(
             level={"enum": ["error", "warning", "notice"]},
             text=TEXT,
             file=MAYBE_TEXT,
@@ -143,26 +147,26 @@ def annotation_schemas() -> dict[str, Schema]:
 def derived_schemas() -> dict[str, Schema]:
     """What is special about the lines and the pauses of a log."""
     return {
-        "NewLines": an_object(
+        "NewLines": object_schema(
             partial=PARTIAL,
             unavailable=MAYBE_TEXT
             | {"description": "Why nothing can be said, in a sentence; null if it can."},
             count=COUNT | {"description": "How many lines are new."},
             first=maybe("Place")
             | {"description": "The first new line that reports an error, else the first new line."},
-            ranges=list_of("NewRange") | {"description": "At most the first 1,000."},
+            ranges=array_of("NewRange") | {"description": "At most the first 1,000."},
         ),
-        "NewRange": an_object(
+        "NewRange": object_schema(
             offset=OFFSET,
             end=COUNT | {"description": "The offset after its last line."},
             line=LINE,
             lines=COUNT,
         ),
-        "Pauses": an_object(
+        "Pauses": object_schema(
             partial=PARTIAL,
-            pauses=list_of("LogPause") | {"description": "At most ten, the longest first."},
+            pauses=array_of("LogPause") | {"description": "At most ten, the longest first."},
         ),
-        "LogPause": an_object(
+        "LogPause": object_schema(
             seconds=SECONDS,
             began_at=TIME,
             usually=MAYBE_SECONDS
@@ -176,7 +180,7 @@ def derived_schemas() -> dict[str, Schema]:
 def other_job_schemas() -> dict[str, Schema]:
     """How a job differs from its earlier runs, and which others ended in the same way."""
     return {
-        "Forecast": an_object(
+        "Forecast": object_schema(
             partial=PARTIAL,
             run=TEXT | {"description": "The ID of the success that it was compared with."},
             matched=COUNT | {"description": "How many of the newest lines match, in order."},
@@ -186,21 +190,21 @@ def other_job_schemas() -> dict[str, Schema]:
             | {"description": "Compared with that run, seconds; negative: it is faster."},
             since=maybe("Place") | {"description": "The line after which it fell behind."},
         ),
-        "Silence": an_object(
+        "Silence": object_schema(
             partial=PARTIAL,
             seconds=SECONDS | {"description": "For how long it has written nothing, seconds."},
             longest_pause=SECONDS | {"description": "Of earlier runs, seconds."},
             run=TEXT | {"description": "The ID of the run with that pause."},
             after=maybe("Place") | {"description": "The line in that run's log before it."},
         ),
-        "SeenBefore": an_object(
+        "SeenBefore": object_schema(
             partial=PARTIAL,
             here_count=COUNT,
-            here=list_of("SameEnd") | {"description": "Of the same command: the newest 20."},
+            here=array_of("SameEnd") | {"description": "Of the same command: the newest 20."},
             elsewhere_count=COUNT,
-            elsewhere=list_of("SameEnd") | {"description": "Of other commands: the newest 20."},
+            elsewhere=array_of("SameEnd") | {"description": "Of other commands: the newest 20."},
         ),
-        "SameEnd": an_object(
+        "SameEnd": object_schema(
             id=TEXT,
             title=TEXT,
             status=refer("Status"),
@@ -208,21 +212,5 @@ def other_job_schemas() -> dict[str, Schema]:
             rerun=maybe("SameEndRerun")
             | {"description": "Its newest rerun that has ended, in the last 14 days; null: none."},
         ),
-        "SameEndRerun": an_object(id=TEXT, status=refer("Status")),
+        "SameEndRerun": object_schema(id=TEXT, status=refer("Status")),
     }
-
-
-def an_object(**properties: Any) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def refer(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def maybe(name: str) -> Schema:
-    return {"anyOf": [refer(name), {"type": "null"}]}
-
-
-def list_of(name: str) -> Schema:
-    return {"type": "array", "items": refer(name)}

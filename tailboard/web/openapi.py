@@ -12,15 +12,8 @@ from tailboard.saved_command import SAVED_NAMES
 from tailboard.values import QUEUE_NAMES
 from tailboard.web.auth import needs_token
 from tailboard.web.operations import OPERATIONS, Access, Operation
-from tailboard.web.schemas import (
-    COUNT,
-    TEXT,
-    answer_schemas,
-    body_schemas,
-    refer,
-    request_schema,
-    without_default,
-)
+from tailboard.web.schema_parts import COUNT, TEXT, refer
+from tailboard.web.schemas import answer_schemas, body_schemas, request_schema, without_default
 
 TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",

@@ -19,17 +19,23 @@ from tailboard.web.me import Credential
 from tailboard.web.models import NotifyRule, RequestModel, SavedParam
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.saved_runs import RUN_FIELDS
+from tailboard.web.schema_parts import (
+    COUNT,
+    MAYBE_NUMBER,
+    MAYBE_TEXT,
+    NUMBER,
+    REF,
+    TEXT,
+    TEXTS,
+    TIME,
+    array_of,
+    maybe,
+    object_schema,
+    refer,
+)
 from tailboard.workers import GIVEN_UP, REACHABLE, Machine, Pause, WorkerInfo
 
-REF = "#/components/schemas/{model}"
-TEXT = {"type": "string"}
-COUNT = {"type": "integer", "minimum": 0}
-MAYBE_TEXT = {"type": ["string", "null"]}
-NUMBER = {"type": "integer"}
-MAYBE_NUMBER = {"type": ["integer", "null"]}
-TIME = {"type": ["string", "null"], "format": "date-time"}
-TEXTS = {"type": "array", "items": TEXT}
-MAYBE_USUAL = {"anyOf": [{"$ref": REF.format(model="Usual")}, {"type": "null"}]}
+MAYBE_USUAL = maybe("Usual")
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
@@ -92,7 +98,7 @@ def job_schemas() -> dict[str, Any]:
         started_at=TIME,
         finished_at=TIME,
         exit_code=MAYBE_NUMBER,
-        status={"anyOf": [refer("Status"), {"type": "null"}]},
+        status=maybe("Status"),
         hint=MAYBE_TEXT,
     )
     return {
@@ -257,7 +263,7 @@ def log_schemas() -> dict[str, Any]:
 
 
 def queue_schemas() -> dict[str, Any]:
-    paused = {"anyOf": [refer("Pause"), {"type": "null"}]}
+    paused = maybe("Pause")
     return {
         "Pause": object_schema(**field_schemas(Pause)),
         "Queue": object_schema(
@@ -278,7 +284,7 @@ def saved_schemas() -> dict[str, Any]:
         **field_schemas(SavedCommand, DEFINITION),
         "saved_at": TIME,
         "next_run": TIME,
-        "last_run": {"anyOf": [refer("SavedRun"), {"type": "null"}]},
+        "last_run": maybe("SavedRun"),
         "runs": array_of("SavedRun"),
         "skipped": refer("Skipped"),
     }
@@ -342,7 +348,7 @@ def service_schemas() -> dict[str, Any]:
         "Me": object_schema(
             name=MAYBE_TEXT,
             named={"type": "boolean", "description": "Does the API accept named tokens?"},
-            session={"anyOf": [refer("SessionEnd"), {"type": "null"}]},
+            session=maybe("SessionEnd"),
             token={"enum": list(Credential)},
             version=TEXT,
         ),
@@ -410,18 +416,3 @@ def without_default(schema: dict[str, Any]) -> dict[str, Any]:
     if default not in (None, False, ""):
         schema["description"] += f"; default: {int(default) if default is True else default}"
     return schema
-
-
-def array_of(name: str) -> dict[str, Any]:
-    """An array of the objects that the schema of this name describes."""
-    return {"type": "array", "items": refer(name)}
-
-
-def refer(name: str) -> dict[str, Any]:
-    """A reference to the schema of this name."""
-    return {"$ref": REF.format(model=name)}
-
-
-def object_schema(**properties: Any) -> dict[str, Any]:
-    """An object that has all of these properties."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
