@@ -76,6 +76,6 @@ export function compareText({ same, left, right }) {
     return "Neither job has written anything.";
   }
   return same
-    ? "Both logs say the same. Only numbers, times and other values that differ in each run may differ."
+    ? "Both logs say the same, except for numbers, times and other values that change with each run."
     : "";
 }

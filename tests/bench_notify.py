@@ -6,12 +6,14 @@ import math
 import os
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from conftest import JobMaker, wait_until
 from figures import each, quantiles, say, say_alone
 from past_runs import end_after, end_with_output, rewrite_claim, write_output
 
 from api import create_app
+from tailboard.explain import live_forecasts
 from tailboard.notify.history import History
 from tailboard.notify.usual import LEAST_RUNS, UsualTimes
 from tailboard.notify.watch import Moment, RunningWatch
@@ -53,8 +55,7 @@ def estimating(folder: Path, jobs: int, rounds: int) -> None:
     for number in range(COMMANDS):
         end_with_output(maker.running(name=f"command {number}"), STAGES, *stages(0, STAGES))
     logs = [add_job_halfway(maker, f"command {number % COMMANDS}") for number in range(jobs)]
-    app = create_app({"STORAGE": folder / "jobs"})
-    client, forecasts = app.test_client(), app.extensions["tailboard"].explainer.forecasts
+    client = create_app({"STORAGE": folder / "jobs"}).test_client()
 
     def count_estimates() -> int:
         listed = client.get(f"/jobs?limit={jobs}").json["jobs"]
@@ -66,10 +67,9 @@ def estimating(folder: Path, jobs: int, rounds: int) -> None:
         for log in logs:
             with open(log, "a") as file:
                 file.write("a line that says nothing about the progress\n" * 10)
-        for times, next_at in ((known, math.inf), (estimated, 0.0)):
-            for kept in forecasts._kept.values():
-                kept.next_at = next_at
-            times += each(1, count_estimates)
+        for times, interval in ((known, math.inf), (estimated, 0.0)):
+            with patch.object(live_forecasts, "INTERVAL", interval):
+                times += each(1, count_estimates)
     what = f"GET /jobs, {jobs:,} running jobs, estimated : known"
     say(what, quantiles(estimated)[0], quantiles(known)[0], "ms", "target 2")
 
