@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailboard.explain import log_lines
-from tailboard.explain.log_lines import BLOCK, LINE_BYTES, Line, LineReader, shorten_line
+from tailboard.explain.log_lines import BLOCK, KEPT_BYTES, Line, LineReader, shorten_line
 from tailboard.logs import FileLog
 
 Write = Callable[[bytes], FileLog]
@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_lines, "BLOCK", 32)
-    monkeypatch.setattr(log_lines, "LINE_BYTES", 16)
+    monkeypatch.setattr(log_lines, "KEPT_BYTES", 16)
 
 
 def read(log: FileLog, reader: LineReader, has_ended: bool = True) -> list[Line]:
@@ -118,7 +118,7 @@ def test_of_a_long_line_the_part_that_matters_is_kept(write: Write) -> None:
     long = b"begin " + b"x" * 300_000
     lines = read(write(bar + b"\n" + long + b"\nend\n"), LineReader())
     assert [line.raw[:20] for line in lines] == [b"99999 %", long[:20], b"end"]
-    assert len(lines[1].raw) == LINE_BYTES
+    assert len(lines[1].raw) == KEPT_BYTES
     assert lines[2].offset == len(bar) + len(long) + 2
 
 

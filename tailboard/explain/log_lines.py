@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tailboard.logs import Log
 
 BLOCK = 1 << 16  # bytes that are read at a time; a line that fills one is read in parts
-LINE_BYTES = 4_000  # of a line that are kept
+KEPT_BYTES = 4_000  # of a line that are kept
 
 
 class Line(NamedTuple):
@@ -81,22 +81,22 @@ class LineReader:
         if len(data) < BLOCK and not is_end:
             return False
         if not self._long_at:
-            self._head = data[:LINE_BYTES]
-        self._tail = data[-LINE_BYTES:]
+            self._head = data[:KEPT_BYTES]
+        self._tail = data[-KEPT_BYTES:]
         self._long_at = begin + len(data)
         return True
 
     def _end_long(self, last: bytes, following: int) -> Line:
-        raw = last_overwrite((self._tail + last)[-LINE_BYTES:]) or self._head
+        raw = last_overwrite((self._tail + last)[-KEPT_BYTES:]) or self._head
         self._long_at, self._head, self._tail = 0, b"", b""
         return self._pass(raw, following)
 
 
 def shorten_line(raw: bytes) -> bytes:
-    """At most LINE_BYTES of a line: what follows its last carriage return, else its beginning."""
-    if len(raw) <= LINE_BYTES:
+    """At most KEPT_BYTES of a line: what follows its last carriage return, else its beginning."""
+    if len(raw) <= KEPT_BYTES:
         return raw
-    return last_overwrite(raw[-LINE_BYTES:]) or raw[:LINE_BYTES]
+    return last_overwrite(raw[-KEPT_BYTES:]) or raw[:KEPT_BYTES]
 
 
 def last_overwrite(end: bytes) -> bytes:
