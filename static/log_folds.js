@@ -252,6 +252,11 @@ export class LogFolds {
 
   // --- Going to sections ---
 
+  /** The offset of the first visible line; 0 if it is not known. */
+  get visibleOffset() {
+    return describeLine(this.view.visible[0]).offset ?? 0;
+  }
+
   /** Shows the header of a section at the top of the view; `opens`: and its lines. */
   async goTo(offset, opens) {
     if (opens) {

@@ -17,7 +17,7 @@ export class LogSectionList {
     find("section-list").addEventListener("keydown", (event) => this.onKey(event));
     find("section-bar").addEventListener("click", (event) => this.onClick(event));
     find("fold-all").addEventListener("click", () => folds.foldAll(!sections.hasFolded));
-    find("section-menu").addEventListener("toggle", () => this.drawList());
+    find("section-menu").addEventListener("toggle", () => this.onToggle());
     this.reset();
   }
 
@@ -56,14 +56,29 @@ export class LogSectionList {
     this.drawList(times);
   }
 
+  /** Draws the list if it is open, and keeps the focus on the same section. */
   drawList(times = this.listed.map((section) => this.folds.durationOf(section) ?? 0)) {
     if (this.find("section-menu").matches(":popover-open")) {
       const longest = Math.max(1, ...times);
-      const rows = this.listed.map((section, index) => rowHtml(section, times[index], longest));
+      const current = this.sections.indexAt(this.folds.visibleOffset);
+      const rows = this.listed.map((section, index) =>
+        rowHtml(section, { time: times[index], longest, isCurrent: index === current }),
+      );
+      const focused = this.buttons.findIndex((button) => button.matches(":focus"));
       const more = this.sections.count - this.listed.length;
       const rest = more > 0 ? `<li class="more">and ${formatCount(more)} more</li>` : "";
       setHtml(this.find("section-list"), rows.join("") + rest);
+      this.buttons[focused]?.focus({ preventScroll: true });
     }
+  }
+
+  get buttons() {
+    return [...this.find("section-list").querySelectorAll("button")];
+  }
+
+  onToggle() {
+    this.drawList();
+    this.find("section-list").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   onClick({ target }) {
@@ -76,7 +91,7 @@ export class LogSectionList {
 
   onKey(event) {
     const step = listStep(event);
-    const buttons = [...this.find("section-list").querySelectorAll("button")];
+    const { buttons } = this;
     const index = buttons.indexOf(event.target.closest("button"));
     if (step !== undefined && index >= 0) {
       event.preventDefault();
@@ -100,12 +115,13 @@ function barHtml(sections, times, total) {
   return parts.join("");
 }
 
-function rowHtml({ name, offset, errors }, time, longest) {
+function rowHtml({ name, offset, errors }, { time, longest, isCurrent }) {
   const width = ((100 * time) / longest).toFixed(1);
   const noun = errors === 1 ? "error" : "errors";
+  const current = isCurrent ? ' aria-current="true"' : "";
   const bad = errors > 0 ? `<b>${formatCount(errors)} ${noun}</b>` : "";
   return (
-    `<li><button type="button" data-section data-offset="${Number(offset)}">` +
+    `<li><button type="button" data-section data-offset="${Number(offset)}"${current}>` +
     `<span class="section-name">${escapeHtml(name)}</span>` +
     `<span class="section-errors">${bad}</span>` +
     `<span class="section-time"><i style="width:${width}%"></i></span>` +

@@ -191,6 +191,12 @@ def test_only_the_new_lines_are_shown_with_their_gaps(failure: str, page: Page) 
     visit(page, failure)
     expect(only_new(page)).to_have_accessible_name("Only what is new (3)")
     only_new(page).click()
+    for width in (1280, 1080, 1000, 820, 640):
+        page.set_viewport_size({"width": width, "height": 800})
+        field, options = (page.locator(name).bounding_box() for name in (".find-box", ".wrap"))
+        assert field and options and field["x"] + field["width"] <= options["x"]
+        assert options["x"] + 100 < width
+    page.set_viewport_size({"width": 1280, "height": 800})
     lines = page.get_by_role("region", name="New lines")
     expect(lines.locator(".line")).to_have_text(
         ["table orders is empty", "using the old one", "the old one is locked"]

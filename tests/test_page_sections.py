@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from page_site import Site, check_with_axe, log_of, row, visit, waiting
+from page_site import Site, check_with_axe, log_of, row, shift_clock, visit, waiting
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 BUILD = r"""
@@ -170,6 +170,13 @@ def test_a_followed_section_folds_once_the_next_one_begins(
     visit(page, f"{page_site.url}/?job={job.id}")
     expect(line(page, "first 100")).to_be_in_viewport()
     expect_folded(page, "First", False)
+    page.locator(".section-count").click()
+    entry = page.locator(".section-list button")
+    entry.focus()
+    shift_clock(page, 120_000)
+    expect(entry).to_have_text(re.compile("2 min"))
+    expect(entry).to_be_focused()
+    page.keyboard.press("Escape")
     gates[0].touch()
     expect(line(page, "second 2500")).to_be_in_viewport()
     gates[1].touch()
@@ -204,3 +211,7 @@ def test_only_the_first_thousand_sections_are_listed(page_site: Site, page: Page
     wait_until(lambda: log_of(page).locator(".folded").count() > 100)
     page.keyboard.press("g")
     expect_folded(page, "Step 0", True)
+    log_of(page).evaluate("it => { it.scrollTop = 1000 }")
+    count.click()
+    expect(page.locator(".section-list [aria-current]")).to_be_in_viewport()
+    expect(page.locator(".section-list [aria-current]")).to_have_count(1)
