@@ -307,6 +307,21 @@ def frequent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("frequent")
+def test_what_a_job_wrote_before_it_truncated_its_log_no_longer_counts(
+    job_maker: JobMaker, client: FlaskClient, explain: Callable[..., Any]
+) -> None:
+    with job_maker.running(b"--- A\n::result a=1\n::progress 10\n") as held:
+        path = f"/jobs/{held.job.id}"
+        assert client.get(path).json["progress"]["percent"] == 10
+        longer = b"::result b=2\n--- B\n" + b"more than before\n" * 10
+        job_maker.log(held.job.id).write_bytes(longer)
+        wait_until(lambda: client.get(path).json["results"] == {"b": "2"})
+        wait_until(lambda: client.get(path).json["progress"] is None)
+        sections = explain(held.job.id, "sections")["sections"]
+        assert [(each["name"], each["offset"]) for each in sections] == [("B", 13)]
+
+
+@pytest.mark.usefixtures("frequent")
 def test_a_running_job_has_its_results_so_far(job_maker: JobMaker, client: FlaskClient) -> None:
     with job_maker.running(b"::result a=1\n") as held:
 

@@ -11,6 +11,7 @@ import storage
 from tailboard.explain.annotations import AnnotationsPart
 from tailboard.explain.earlier_runs import earlier_successes
 from tailboard.explain.forecast import ForecastPart
+from tailboard.explain.known_end import KnownEnd
 from tailboard.explain.known_ends import KnownEnds
 from tailboard.explain.live_forecasts import LiveForecasts
 from tailboard.explain.live_marks import LiveMarks
@@ -31,7 +32,6 @@ from tailboard.notify.usual import UsualTimes
 
 PART_TIME = 0.2  # seconds of work for one part in one request
 MOST_EXPLAINED = 20  # jobs whose explanations are kept
-SEEN_BYTES = 256  # of the log's end that are kept: they change if the job rewrites its log
 PARTS: dict[PartName, Callable[[], Part]] = {
     PartName.SECTIONS: SectionsPart,
     PartName.PROGRESS: ProgressPart,
@@ -54,18 +54,7 @@ class Explanation:
 
     def restart(self) -> None:
         self.parts = {name: make() for name, make in PARTS.items()}
-        self._begin, self._end = 0, b""  # the end of the log as it was last read, and its offset
-
-    def is_outdated(self, log: Log) -> bool:
-        """Has the job truncated its log since the last call of `remember`?"""
-        if log.is_truncated_below(self._begin + len(self._end)):
-            return True
-        is_kept = log.start <= self._begin
-        return is_kept and log.pread(len(self._end), self._begin) != self._end
-
-    def remember(self, log: Log) -> None:
-        size = log.size
-        self._begin, self._end = log.read(max(0, size - SEEN_BYTES), SEEN_BYTES)
+        self.end = KnownEnd()  # of the log as it was last read
 
 
 class Explainer:
@@ -86,10 +75,10 @@ class Explainer:
         earlier = self._earlier_successes(job)
         explanation = self._explanation_of(job)
         with explanation.lock:
-            if explanation.is_outdated(log):
+            if explanation.end.has_changed(log):
                 explanation.restart()
                 self.marks.forget(job)
-            explanation.remember(log)
+            explanation.end.remember(log, log.size)
             subject = self._subject(job, log, earlier)
             answers, is_partial = {}, not self.history.is_complete
             for name in [name for name in explanation.parts if name in names]:

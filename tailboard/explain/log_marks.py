@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from tailboard.explain.known_end import KnownEnd
 from tailboard.explain.line_scan import FoundLine, LineScan
 from tailboard.explain.locks import acquire_until
 from tailboard.explain.markers import (
@@ -103,7 +104,7 @@ class LogMarks:
     def __init__(self) -> None:
         self.found = Found()
         self.restarts = 0  # how often the job has truncated its log
-        self._scan = LineScan(rf"\n{BEGINNING}")
+        self._scan, self._end = LineScan(rf"\n{BEGINNING}"), KnownEnd()
         self._lock = threading.Lock()
 
     def has_searched(self, end: int, has_ended: bool) -> bool:
@@ -121,15 +122,17 @@ class LogMarks:
         with acquire_until(self._lock, deadline) as is_acquired:
             if not is_acquired:
                 return False
-            if log.is_truncated_below(self._scan.at):
+            if self._end.has_changed(log):
                 self._restart()
             if not self.has_searched(end, has_ended):
                 for line in self._scan.read(log, end, has_ended, deadline):
                     marker = parse_marker(line.raw)
                     if marker is not None:  # some are empty tuples
                         self.found.add(line, marker)
+                self._end.remember(log, self.at)
             return self.has_searched(end, has_ended)
 
     def _restart(self) -> None:
-        self.found, self._scan = Found(), LineScan(rf"\n{BEGINNING}")
+        self.found = Found()
+        self._scan, self._end = LineScan(rf"\n{BEGINNING}"), KnownEnd()
         self.restarts += 1
