@@ -23,7 +23,7 @@ from tailboard.values import first_id
 WINDOW = 14 * 86_400  # seconds since the submission of the oldest job that is remembered
 MOST_JOBS = 20_000  # that are remembered, about 10 MB
 READ_TIME = 1.0  # seconds that one call may spend reading records
-READ_STEP = 50  # records between two looks at the clock
+READ_STEP = 50  # records between two checks of the clock
 LONGEST_TEXT = 300  # characters of a reason or a hint
 
 
@@ -162,7 +162,9 @@ class History:
             unread = list(islice((job_id for job_id in recent if job_id not in self.known), count))
         new: list[Run] = []
         for begin in range(0, len(unread), READ_STEP):
-            if time.monotonic() > until:
+            # The first ones are always read: listing the IDs can take all of the time, and so few
+            # records that are unread count as complete.
+            if begin > 0 and time.monotonic() > until:
                 break
             step = unread[begin : begin + READ_STEP]
             new += [run_of(job) for job in self.store.get_many(step) if job.status in FINISHED]
