@@ -15,7 +15,7 @@ from tailboard.notify.history import WINDOW, History, Run, run_of
 from tailboard.status import FAILURES, Status
 from tailboard.values import first_id
 
-MOST_ENDS = 200_000  # jobs in the index, the newest ones; about 100 bytes each
+MOST_ENDS = 50_000  # jobs in the index, the newest ones; about 100 bytes each
 LIST_STEP = 50  # jobs that are listed at a time
 
 
