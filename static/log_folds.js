@@ -9,7 +9,7 @@ import { isOnNumber } from "./log_selection.js";
 import { page } from "./page_state.js";
 import { addShortcut } from "./shortcuts.js";
 
-const MOST_HIDDEN = 1000; // lines to keep in the view for sections that are unfolded again
+const MOST_HIDDEN = 500; // lines to keep in the view for sections that are unfolded again
 const JUST_SHOWN = 2000; // milliseconds after which the reader may be reading what is shown
 const MARGIN = 8; // pixels above a header to which the reader has gone
 
@@ -140,17 +140,21 @@ export class LogFolds {
         for (const node of nodes) {
           node.classList.toggle("folded");
         }
+        if (this.view.following) {
+          this.removeHidden(); // before the browser computes their styles, which is slow
+        }
       });
     }
-    if (this.hidden.length > MOST_HIDDEN) {
-      this.removeHidden();
-    }
+    this.removeHidden();
   }
 
-  /** Removes hidden lines, so that the view has room for others. The last line stays, since the view
-      continues after it. */
+  /** Removes hidden lines if there are many, so that the view has room for others. The last line stays,
+      since the view continues after it. */
   removeHidden() {
     const { view } = this;
+    if (this.hidden.length <= MOST_HIDDEN) {
+      return;
+    }
     while (view.count > 1 && isFolded(view.lines[0])) {
       view.lines[0].remove();
     }

@@ -129,7 +129,8 @@ export class LogScroll {
   /** Changes the layout of the lines and keeps the scroll position at the line on top. */
   keepPlace(change) {
     const top = this.element.scrollTop;
-    const line = [...this.lines].find((node) => node.offsetTop + node.offsetHeight > top);
+    const isOnTop = (node) => node.offsetTop + node.offsetHeight > top;
+    const line = this.following ? undefined : [...this.lines].find(isOnTop);
     const above = line ? line.offsetTop - top : 0;
     change();
     if (line && !this.following) {
