@@ -546,6 +546,29 @@ def test_a_log_that_was_not_read_in_time_is_read_for_the_next_response(
         assert marks.progress(job, inf) == OwnProgress(Progress(10, None), "marker")
 
 
+def test_if_there_is_time_for_one_log_each_response_reads_another_one(
+    job_maker: JobMaker, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ProgressTail.read
+
+    def read_slowly(tail: ProgressTail, log: Log, deadline: float) -> bool:
+        is_complete = read(tail, log, deadline)
+        wait_until(lambda: time.monotonic() > deadline)
+        return is_complete
+
+    monkeypatch.setattr(live_marks, "READ_INTERVAL", 0.0)
+    monkeypatch.setattr(ProgressTail, "read", read_slowly)
+    running = [job_maker.running(b"::progress 10\n") for _ in range(3)]
+    known = []
+    for _ in running:
+        for held in running:
+            job_maker.write(held, b"more\n")
+        known.append(sum(job["progress"] is not None for job in client.get("/jobs").json["jobs"]))
+    for held in running:
+        job_maker.finish(held)
+    assert known == [1, 2, 3]
+
+
 def test_the_commands_show_results(on_folder: Tailboard, processes: Processes) -> None:
     job_maker = on_folder.job_maker
     job_maker.ended(b"::result rows=1200\n::result path=" + b"x" * 100 + b"\n", name="export")

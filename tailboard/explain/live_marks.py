@@ -63,6 +63,11 @@ class LiveMarks:
         with self._lock:
             self._kept.pop((job.id, job.attempt), None)
 
+    def read_at(self, job: Job) -> float:
+        """When the end of a job's log was last read for its progress, on the monotonic clock."""
+        known = self._kept.get((job.id, job.attempt))
+        return float("-inf") if known is None else known.tail_read_at
+
     def progress(self, job: Job, deadline: float) -> OwnProgress | None:
         """The progress that a running job has written in its current attempt, as of a second ago at
         most. After the `deadline` on the monotonic clock: as it was when it was last read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from flask import abort
@@ -63,9 +63,10 @@ def find_jobs(part: str, query: Listing) -> dict[str, Any]:
     }
 
 
-def show_all(jobs: Iterable[Job], reasons: Waiting, with_results: bool) -> list[dict[str, Any]]:
+def show_all(jobs: Sequence[Job], reasons: Waiting, with_results: bool) -> list[dict[str, Any]]:
     """The jobs of one page as JSON."""
     usual, marks = ShownUsual(state().usual_times), shown_marks()
+    marks.read(jobs)
 
     def show(job: Job) -> dict[str, Any]:
         shown = shown_job(job, reasons) | usual.in_list(job) | marks.progress(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from tailboard.explain.live_forecasts import LiveForecasts
@@ -10,7 +11,7 @@ from tailboard.explain.live_marks import LiveMarks
 from tailboard.job import Job
 from tailboard.status import Status
 
-READ_TIME = 0.05  # seconds for reading logs, in one response
+READ_TIME = 0.05  # seconds for reading logs, in one response; as much again for results
 
 
 class ShownMarks:
@@ -20,6 +21,17 @@ class ShownMarks:
     def __init__(self, marks: LiveMarks, forecasts: LiveForecasts) -> None:
         self.marks, self.forecasts = marks, forecasts
         self.deadline = time.monotonic() + READ_TIME
+        self.results_deadline = self.deadline + READ_TIME
+
+    def read(self, jobs: Iterable[Job]) -> None:
+        """Read the logs of the running ones of these jobs, beginning with those that were not read
+        for the longest time. If each response began with the first ones of a long list, there
+        would never be enough time for the last ones."""
+        running = [job for job in jobs if job.status is Status.RUNNING]
+        for job in sorted(running, key=self.marks.read_at):
+            if time.monotonic() >= self.deadline:
+                break
+            self.progress(job)
 
     def progress(self, job: Job) -> dict[str, Any]:
         """What a running job has written of its progress in this attempt, else an estimate from its
@@ -38,5 +50,5 @@ class ShownMarks:
         return {"text": None, "source": "earlier_runs"} | found._asdict()
 
     def results(self, job: Job) -> dict[str, Any]:
-        found = self.marks.results(job, self.deadline)
+        found = self.marks.results(job, self.results_deadline)
         return {"results": found.results, "results_partial": found.is_partial}
