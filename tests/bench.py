@@ -71,6 +71,7 @@ def page_figures() -> list[Figure]:
         Figure("page-cold-link", bench_page.cold_link),
         Figure("page-line", bench_page.line_to_pane),
         Figure("page-flood", flood("100,000 lines at once", "seq 100000")),
+        Figure("page-sections", flood("75 sections of 1,000 lines", bench_page.SECTIONS)),
         Figure("page-long-lines", flood("2,000 lines of 20 kB", bench_page.LONG_LINES)),
         Figure("page-long-log", lambda folder: bench_page.long_log(folder, is_paused=False)),
         Figure("page-paused", lambda folder: bench_page.long_log(folder, is_paused=True)),

@@ -16,6 +16,10 @@ from playwright.sync_api import Browser, CDPSession, Page, expect
 CLICKS = 30
 RUNS = 10
 LONG_LINES = "python3 -c \"for n in range(2000): print(n, 'word ' * 4000)\""
+SECTIONS = (  # 5,000 lines a second
+    'for part in $(seq 75); do echo "--- Part $part";'
+    " for _ in 1 2 3 4; do seq -f 'part %.0f of a job' 250; sleep 0.05; done; done"
+)
 LINES_OF_A_DAY = 200_000  # an 8-hour log with 7 lines a second
 
 WATCH_FRAMES = """() => {
