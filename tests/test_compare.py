@@ -200,6 +200,21 @@ def test_long_equal_parts_are_folded_and_the_answer_continues(
     }
 
 
+def test_lines_whose_text_could_not_be_read_in_time_are_in_the_next_answer(
+    client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_maker.ended(b"".join(b"same %s\nleft\n" % (b"x" * n) for n in range(10)), name="job")
+    right = b"".join(b"same %s\nright\n" % (b"x" * n) for n in range(10))
+    job_id = job_maker.ended(right, Status.FAILED, name="job")
+    monkeypatch.setattr(compare, "TEXT_TIME", 0.0)
+    first = diff(client, job_id)
+    assert kinds(first) == [("equal", 1, 1)] and first["more"]
+    monkeypatch.setattr(compare, "TEXT_TIME", 60.0)
+    rest = diff(client, job_id, **{"from": 1})
+    texts = [text for hunk in rest["hunks"] for text in hunk["right_lines"]]
+    assert b"\n".join(text.encode() for text in texts) == right.strip().partition(b"\n")[2]
+
+
 def test_the_common_beginning_of_long_logs_does_not_count(
     client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

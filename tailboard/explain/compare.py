@@ -154,7 +154,10 @@ class Comparison:
             room -= min(hunk.left_count, most) + min(hunk.right_count, most)
             if room < 0 and shown:
                 break
-            shown.append(self._show(hunk, left.log, right.log, deadline))
+            next_hunk = self._show(hunk, left.log, right.log, deadline)
+            if time.monotonic() >= deadline and shown:
+                break  # some of its text may be missing
+            shown.append(next_hunk)
         return {
             "left": show_side(left.job, self.left),
             "right": show_side(right.job, self.right),
