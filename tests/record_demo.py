@@ -2,9 +2,10 @@
 
     python tests/record_demo.py [FILE]
 
-A visitor runs an import, which fails; the page shows why, and leads from error to error. The
-pictures are real screenshots. The time between them is set here, and the job writes its lines when
-it is told to, so a busy machine records the same film. It needs Chromium and takes half a minute.
+A visitor runs an import, which fails; the page shows why, leads from error to error, and shows what
+is new compared with earlier successes. The pictures are real screenshots. The time between them is
+set here, and the job writes its lines when it is told to, so a busy machine records the same film.
+It needs Chromium and takes half a minute.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -57,7 +58,7 @@ REJECTED = {  # batch: its rejected rows
 }
 END = [
     f"{RED}FATAL: 8 of 12,480 rows were rejected; allowed are 0{PLAIN}",
-    "rolling back",
+    "--- Roll back",
     *(f"{FAINT}  {table:<12} unchanged{PLAIN}" for table in ("orders", "order_items", "customers")),
     *(f"{FAINT}  {table:<12} unchanged{PLAIN}" for table in ("prices", "stock")),
     "temporary tables dropped",
@@ -205,8 +206,10 @@ def make_past_jobs(folder: Path) -> None:
         for run in range(past.runs):
             is_failed = run in past.failed
             status = Status.FAILED if is_failed else Status.SUCCEEDED
-            content = f"{past.error}\n".encode() if is_failed else b"done\n"
-            job = maker.log(maker.ended(content, status, command=past.name)).parent
+            lines = [*batches({}), "imported 12,480 rows"] if past.name == COMMAND else ["done"]
+            content = "".join(f"{line}\n" for line in ([past.error] if is_failed else lines))
+            ended = maker.ended(content.encode(), status, command=past.name, queue="default")
+            job = maker.log(ended).parent
             ago = timedelta(minutes=past.ago + run * past.every)
             seconds = past.seconds * lots.uniform(0.8, 1.15)
             move_back(job, datetime.now(UTC) - ago, seconds, past.error if is_failed else None)
@@ -250,17 +253,18 @@ def rfc3339(moment: datetime) -> str:
 # --- The scenes -----------------------------------------------------------------------------------
 
 
-def log_lines() -> Iterator[str]:
-    yield "import of orders.csv into shop"
+def batches(rejected: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """The lines of an import until all batches are read."""
+    yield "--- Connect"
     yield "connected to db1, schema 42"
     yield "orders.csv: 12,480 rows in 13 batches"
+    yield "--- Import"
     for batch in range(1, 14):
-        rejected = REJECTED.get(batch, [])
-        for row_and_reason in rejected:
-            yield f"{RED}ERROR{PLAIN} row {row_and_reason}"
-        rows = (480 if batch == 13 else 1000) - len(rejected)
+        yield from (f"{RED}ERROR{PLAIN} row {each}" for each in rejected.get(batch, []))
+        rows = (480 if batch == 13 else 1000) - len(rejected.get(batch, []))
         yield f"batch {batch:2}/13  {rows:5,} rows  {GREEN}ok{PLAIN}"
-    yield from END
+        if batch % 4 == 0:
+            yield f"::progress {batch} of 13 batches"
 
 
 def in_parts(lines: Iterable[str], size: int) -> Iterator[str]:
@@ -289,10 +293,11 @@ def show_lines(film: Film, page: Page, feed: Path) -> None:
     log, slots = page.get_by_role("log"), page.locator(".slots")
     expect(slots).to_have_text("2 of 2 slots busy")
     with open(feed, "w") as lines:
-        for part in in_parts(log_lines(), 3):
+        for part in in_parts([*batches(REJECTED), *END], 3):
             lines.write(part)
             lines.flush()
-            expect(log).to_contain_text(part.split("\n")[-2].split("\033")[0])
+            last = part.split("\n")[-2].removeprefix("--- ")
+            expect(log).to_contain_text(last.split("\033")[0])
             film.shoot(0.24)
     expect(state(page)).to_have_text("failed, exit 1")
     expect(page.locator(".error-count")).to_have_text("✕ 9 errors")
@@ -309,6 +314,12 @@ def show_errors(film: Film, page: Page) -> None:
         film.click(following)
         expect(page.locator(".error-count")).to_have_text(f"✕ {count} of 9 errors")
         film.shoot(0.7)
+
+
+def show_new_lines(film: Film, page: Page) -> None:
+    """The lines that no earlier success has."""
+    film.click(page.locator(".only-new"))
+    expect(page.get_by_role("region", name="New lines")).to_contain_text("FATAL")
     film.shoot(HOLD)
 
 
@@ -322,6 +333,7 @@ def record(site: Site, browser: Browser, feed: Path) -> Film:
     run_import(film, page)
     show_lines(film, page, feed)
     show_errors(film, page)
+    show_new_lines(film, page)
     return film
 
 
