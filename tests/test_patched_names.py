@@ -50,7 +50,7 @@ def changed_names(file: Path) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if match := PATH_RE.fullmatch(node.value):
                 yield match[1], match[2]
-        elif isinstance(node, ast.Call) and is_setattr(node.func):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
             home, name = (ast.unparse(argument).strip("'\"") for argument in node.args[:2])
             if home in modules and CONSTANT_RE.fullmatch(name):
                 yield modules[home], name
@@ -58,12 +58,6 @@ def changed_names(file: Path) -> Iterator[tuple[str, str]]:
             home = ast.unparse(node.value)
             if home in modules and CONSTANT_RE.fullmatch(node.attr):
                 yield modules[home], node.attr
-
-
-def is_setattr(function: ast.expr) -> bool:
-    """Is it `setattr`, or a method with this name, as monkeypatch has?"""
-    name = function.attr if isinstance(function, ast.Attribute) else function
-    return name == "setattr" or (isinstance(name, ast.Name) and name.id == "setattr")
 
 
 @cache
