@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from storage import WorkerStore
-from tailboard.explain import explainer, known_ends
+from tailboard.explain import explainer, failure_index
 from tailboard.explain.explainer import Explainer
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
@@ -100,7 +100,7 @@ def test_jobs_that_the_history_no_longer_has_are_found(
 ) -> None:
     """Also if more jobs end between two requests than it can hold, and after some are deleted."""
     monkeypatch.setattr(history, "MOST_JOBS", 3)
-    monkeypatch.setattr(known_ends, "LIST_STEP", 2)
+    monkeypatch.setattr(failure_index, "LIST_STEP", 2)
     old = [end(LOST) for _ in range(5)]
     lost = [end(LOST, status=Status.LOST)]
     expected = [each.id for each in [*lost, *reversed(old)]]
@@ -134,7 +134,7 @@ def test_the_search_of_old_jobs_continues_in_the_next_request(
 def test_the_index_keeps_the_newest_jobs(
     explain: Explainer, end: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_ends, "MOST_ENDS", 3)
+    monkeypatch.setattr(failure_index, "MOST_FAILURES", 3)
     ended = [end(LOST) for _ in range(6)]
     found = seen_before(explain, ended.pop())
     assert ids(found["here"]) == [job.id for job in ended[:-3:-1]]

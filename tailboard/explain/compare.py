@@ -95,13 +95,14 @@ class Side:
     def texts(self, log: Log, index: int, count: int, deadline: float) -> list[str]:
         """The text of these lines; that of a line which no longer exists, or was not read before
         the deadline, is empty."""
-        reader, found = LineReader(), [""] * count
+        reader, found = LineReader(), list[str]()
         reader.at = self.offset_of(index)
-        for number, line in enumerate(reader.read(log, True, deadline)):
-            if number == count or line.offset != self.offset_of(index + number):
+        for line in reader.read(log, True, deadline):
+            if len(found) == count or line.offset != self.offset_of(index + len(found)):
                 break
-            found[number] = Place.of(line).text
-        return found
+            found.append(Place.of(line).text)
+        missing = count - len(found)
+        return found + [""] * missing
 
 
 class Comparison:

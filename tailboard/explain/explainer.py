@@ -10,9 +10,8 @@ from typing import Any
 import storage
 from tailboard.explain.annotations import AnnotationsPart
 from tailboard.explain.earlier_runs import earlier_successes
+from tailboard.explain.failure_index import FailureIndex
 from tailboard.explain.forecast import ForecastPart
-from tailboard.explain.known_end import KnownEnd
-from tailboard.explain.known_ends import KnownEnds
 from tailboard.explain.live_forecasts import LiveForecasts
 from tailboard.explain.live_marks import LiveMarks
 from tailboard.explain.new_lines import NewLinesPart
@@ -25,6 +24,7 @@ from tailboard.explain.results import ResultsPart
 from tailboard.explain.sections import SectionsPart
 from tailboard.explain.seen_before import SeenBeforePart
 from tailboard.explain.silence import SilencePart
+from tailboard.explain.truncation import TruncationCheck
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notify.history import History, Run
@@ -54,7 +54,7 @@ class Explanation:
 
     def restart(self) -> None:
         self.parts = {name: make() for name, make in PARTS.items()}
-        self.end = KnownEnd()  # of the log as it was last read
+        self.truncation = TruncationCheck()  # since the log was last read
 
 
 class Explainer:
@@ -63,7 +63,7 @@ class Explainer:
 
     def __init__(self, store: storage.Store, history: History, usual_times: UsualTimes) -> None:
         self.store, self.history, self.usual_times = store, history, usual_times
-        self.profiles, self.marks, self.ends = Profiles(), LiveMarks(store), KnownEnds()
+        self.profiles, self.marks, self.failures = Profiles(), LiveMarks(store), FailureIndex()
         self.forecasts = LiveForecasts(store, history, self.profiles)
         # By ID and attempt; the one used last comes last.
         self._kept: dict[tuple[str, int], Explanation] = {}
@@ -75,10 +75,10 @@ class Explainer:
         earlier = self._earlier_successes(job)
         explanation = self._explanation_of(job)
         with explanation.lock:
-            if explanation.end.has_changed(log):
+            if explanation.truncation.is_found(log):
                 explanation.restart()
                 self.marks.forget(job)
-            explanation.end.remember(log, log.size)
+            explanation.truncation.remember(log, log.size)
             subject = self._subject(job, log, earlier)
             answers, is_partial = {}, not self.history.is_complete
             for name in [name for name in explanation.parts if name in names]:
@@ -101,7 +101,7 @@ class Explainer:
             self.history,
             self.usual_times,
             self.profiles,
-            self.ends,
+            self.failures,
             self.marks.of(job).marks,
         )
 

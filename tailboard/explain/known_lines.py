@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from statistics import median_low
@@ -121,17 +122,18 @@ class KnownLines:
             for key, owner in self._owners.items()
             if owner != SEVERAL
         )
-        rest = [0] * len(self.runs)  # of a run's own lines, those that do not vary
+        rest = Counter[int]()  # by the number of the run: its own lines that do not vary
         for shape, places in groupby(own, lambda place: place // len(self.runs)):
             owners = [place % len(self.runs) for place in places]
             if self._is_usual(owners):
                 self._varying.add(shape)
             else:
-                for owner in owners:
-                    rest[owner] += 1
+                rest.update(owners)
         if len(self.runs) > 1:
-            pairs = zip(rest, self._sizes, strict=True)
-            shares = [count / size if count >= FEW else 0.0 for count, size in pairs]
+            shares = [
+                rest[number] / size if rest[number] >= FEW else 0.0
+                for number, size in enumerate(self._sizes)
+            ]
             self.varies_everywhere = median_low(shares) > USUAL_SHARE
         self.is_done = True
 

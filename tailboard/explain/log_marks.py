@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from tailboard.explain.known_end import KnownEnd
 from tailboard.explain.line_scan import FoundLine, LineScan
 from tailboard.explain.locks import acquire_until
 from tailboard.explain.markers import (
@@ -19,6 +18,7 @@ from tailboard.explain.markers import (
     SectionStart,
     parse_marker,
 )
+from tailboard.explain.truncation import TruncationCheck
 from tailboard.logs import Log
 
 MOST_SECTIONS = 1_000  # that are kept
@@ -104,7 +104,7 @@ class LogMarks:
     def __init__(self) -> None:
         self.found = Found()
         self.restarts = 0  # how often the job has truncated its log
-        self._scan, self._end = LineScan(rf"\n{BEGINNING}"), KnownEnd()
+        self._scan, self._truncation = LineScan(rf"\n{BEGINNING}"), TruncationCheck()
         self._lock = threading.Lock()
 
     def has_searched(self, end: int, has_ended: bool) -> bool:
@@ -122,17 +122,17 @@ class LogMarks:
         with acquire_until(self._lock, deadline) as is_acquired:
             if not is_acquired:
                 return False
-            if self._end.has_changed(log):
+            if self._truncation.is_found(log):
                 self._restart()
             if not self.has_searched(end, has_ended):
                 for line in self._scan.read(log, end, has_ended, deadline):
                     marker = parse_marker(line.raw)
                     if marker is not None:  # some are empty tuples
                         self.found.add(line, marker)
-                self._end.remember(log, self.at)
+                self._truncation.remember(log, self.at)
             return self.has_searched(end, has_ended)
 
     def _restart(self) -> None:
         self.found = Found()
-        self._scan, self._end = LineScan(rf"\n{BEGINNING}"), KnownEnd()
+        self._scan, self._truncation = LineScan(rf"\n{BEGINNING}"), TruncationCheck()
         self.restarts += 1

@@ -28,7 +28,8 @@ UPPER, LOWER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz"
 # Punctuation and control characters, but not % (a unit), and not + and !, without which a line
 # could be mistaken for its opposite.
 SEPARATORS = bytes({*range(128)} - {*b"0123456789_+!%", *UPPER, *LOWER})
-TO_WORDS = bytes.maketrans(SEPARATORS + UPPER, b" " * len(SEPARATORS) + LOWER)
+SPACES = b"".ljust(len(SEPARATORS))  # one for each separator
+TO_WORDS = bytes.maketrans(SEPARATORS + UPPER, SPACES + LOWER)
 
 # Between two words are two spaces. One of them belongs to the word before, so that a match can
 # begin with the other: a search for one of eleven bytes is much faster than one for any word.

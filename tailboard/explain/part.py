@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import storage
-from tailboard.explain.known_ends import KnownEnds
+from tailboard.explain.failure_index import FailureIndex
 from tailboard.explain.log_lines import Line
 from tailboard.explain.log_marks import LogMarks
 from tailboard.explain.profiles import Profiles
@@ -46,7 +46,7 @@ class Subject:
     history: History
     usual_times: UsualTimes
     profiles: Profiles
-    ends: KnownEnds = field(default_factory=KnownEnds)
+    failures: FailureIndex = field(default_factory=FailureIndex)
     marks: LogMarks = field(default_factory=LogMarks)
 
     @property

@@ -6,9 +6,9 @@ import re
 from itertools import islice
 from typing import NamedTuple
 
-from tailboard.explain.known_end import KnownEnd
 from tailboard.explain.line_scan import FoundLine, LineScan
 from tailboard.explain.markers import BEFORE, Progress, SectionStart, clean, parse_marker
+from tailboard.explain.truncation import TruncationCheck
 from tailboard.logs import Log
 from tailboard.visible_text import visible_text
 
@@ -35,20 +35,20 @@ class ProgressTail:
     def __init__(self) -> None:
         self.shown: OwnProgress | None = None
         self._marked: Progress | None = None  # by the newest marker
-        self._end = KnownEnd()  # of what was read
+        self._truncation = TruncationCheck()
         self._at = 0  # up to where the log was read: the beginning of a line, if that is short
 
     def read(self, log: Log, deadline: float) -> bool:
         """Read what was written since the last call, until the `deadline` on the monotonic clock.
         Returns True if it was read to its end."""
         size = log.size
-        if self._end.has_changed(log):
+        if self._truncation.is_found(log):
             self._at, self._marked = 0, None
         scan = LineScan(PATTERN)
         scan.at = max(self._at, size - TAIL_BYTES)
         self._look_at(list(scan.read(log, size, False, deadline)))
         self._at, is_complete = scan.at, scan.has_searched(size, False)
-        self._end.remember(log, self._at)
+        self._truncation.remember(log, self._at)
         if self._marked:
             self.shown = OwnProgress(self._marked, "marker")
         elif is_complete:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tailboard.errors import JobNotFound
-from tailboard.explain.known_ends import command_key, hint_key
+from tailboard.explain.failure_index import command_key, hint_key
 from tailboard.explain.part import Part, Subject
 from tailboard.notify.history import History, Run, run_of
 
@@ -28,15 +28,15 @@ class SeenBeforePart(Part):
         key = hint_key(run)
         if key is None:
             return True
-        subject.ends.work(subject.store, subject.history, deadline)
-        same = [each for each in subject.ends.find(key) if each[0] != run.id]
+        subject.failures.work(subject.store, subject.history, deadline)
+        same = [each for each in subject.failures.find(key) if each[0] != run.id]
         deleted, is_checked = self._check(subject, (job_id for job_id, _ in same), deadline)
         left = [each for each in same if each[0] not in deleted]
         own = command_key(run)
         self._here = [job_id for job_id, command in left if command == own]
         self._elsewhere = [job_id for job_id, command in left if command != own]
         self._read_shown(subject)
-        return subject.ends.is_complete and is_checked
+        return subject.failures.is_complete and is_checked
 
     def _check(
         self, subject: Subject, ids: Iterable[str], deadline: float
@@ -53,7 +53,7 @@ class SeenBeforePart(Part):
                 subject.store.status(job_id)
                 self._existing.add(job_id)
             except JobNotFound:
-                subject.ends.forget(job_id)
+                subject.failures.forget(job_id)
                 deleted.add(job_id)
         return deleted, True
 

@@ -7,14 +7,14 @@ from tailboard.logs import Log
 KNOWN_BYTES = 256  # that are compared
 
 
-class KnownEnd:
-    """The last bytes of what was read of a log. They change if the job truncates its log, even if
-    the log has grown longer again meanwhile."""
+class TruncationCheck:
+    """Remembers the last bytes of what was read of a log. They change if the job truncates its log,
+    even if the log has grown longer again meanwhile."""
 
     def __init__(self) -> None:
         self._begin, self._data = 0, b""  # their offset, and the bytes
 
-    def has_changed(self, log: Log) -> bool:
+    def is_found(self, log: Log) -> bool:
         """Has the job truncated its log since the last call of `remember`?"""
         if log.is_truncated_below(self._begin + len(self._data)):
             return True

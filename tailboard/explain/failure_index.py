@@ -15,17 +15,17 @@ from tailboard.notify.history import WINDOW, History, Run, run_of
 from tailboard.status import FAILURES, Status
 from tailboard.values import first_id
 
-MOST_ENDS = 50_000  # jobs in the index, the newest ones; about 100 bytes each
+MOST_FAILURES = 50_000  # jobs in the index, the newest ones; about 100 bytes each
 LIST_STEP = 50  # jobs that are listed at a time
 
 
-class KnownEnds:
+class FailureIndex:
     """The jobs that have ended badly and have a hint, by the normal form of the hint. The recent
     ones are those of the History; older ones are read from the storage, in steps. Several threads
     may use it."""
 
     def __init__(self) -> None:
-        self.is_complete = False  # does it contain all such jobs, or MOST_ENDS?
+        self.is_complete = False  # does it contain all such jobs, or MOST_FAILURES?
         self._ids: list[str] = []  # sorted
         self._hints = array("Q")  # of each ID, see hint_key
         self._commands = array("Q")  # of each ID, see command_key
@@ -85,7 +85,7 @@ class KnownEnds:
             jobs, following = store.list(status, limit=LIST_STEP, before=before, short=True)
             for job in jobs:
                 self._add(run_of(job))
-            if following is None or len(self._ids) >= MOST_ENDS:
+            if following is None or len(self._ids) >= MOST_FAILURES:
                 del self._unlisted[status]
             else:
                 self._unlisted[status] = following
@@ -100,7 +100,7 @@ class KnownEnds:
         self._ids.insert(place, run.id)
         self._hints.insert(place, key)
         self._commands.insert(place, command_key(run))
-        if len(self._ids) > MOST_ENDS:
+        if len(self._ids) > MOST_FAILURES:
             for column in (self._ids, self._hints, self._commands):
                 del column[0]
 
