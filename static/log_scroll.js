@@ -139,7 +139,7 @@ export class LogScroll {
     this.scrollToEnd();
   }
 
-  /** Changes the layout of the lines and keeps one of them where it is on the screen. */
+  /** Changes the layout of the lines and keeps one of them at the same height in the view. */
   keepLine(node, change) {
     const above = node.offsetTop - this.element.scrollTop;
     change();

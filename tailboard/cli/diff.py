@@ -140,8 +140,16 @@ def wide_lines(found: Mapping[str, Any], columns: int) -> Iterator[tuple[str, st
             left += note_of_more(hunk["left"]["count"] - len(left))
             right += note_of_more(hunk["right"]["count"] - len(right))
             for one, other in zip_longest(left, right):
-                mark = "<" if other is None else ">" if one is None else "|"
-                yield row(mark, one or "", other or "")
+                yield row(mark_between(one, other), one or "", other or "")
+
+
+def mark_between(left: str | None, right: str | None) -> str:
+    """The mark of `diff -y` between two lines that differ; None: there is no line on that side."""
+    if right is None:
+        return "<"
+    if left is None:
+        return ">"
+    return "|"
 
 
 # --- Both -----------------------------------------------------------------------------------------

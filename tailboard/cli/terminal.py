@@ -229,7 +229,8 @@ def cut_to(text: str, columns: int) -> str:
 
 def pad_to(text: str, columns: int) -> str:
     """The text with spaces up to this column of a terminal."""
-    return text + " " * (columns - sum(map(columns_of, text)))
+    missing = columns - sum(map(columns_of, text))
+    return text + " " * missing
 
 
 def columns_of(character: str) -> int:
