@@ -212,7 +212,7 @@ function joinWords(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-/** The same, if not all of the jobs were run again. */
+/** How reruns ended, if not all of the jobs were run again: so many of those tried passed. */
 function describeSome(passed, tried) {
   if (tried === 1) {
     return `one was run again and ${passed ? "passed" : "failed"}`;

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def acquire_until(lock: threading.Lock, deadline: float) -> Iterator[bool]:
-    """Acquires the lock if it becomes free before the `deadline` on the monotonic clock. Yields
-    whether it was acquired, and releases it afterwards."""
+    """Hold the lock if it becomes free before the `deadline` on the monotonic clock. Yields whether
+    it is held."""
     left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
     is_acquired = lock.acquire(timeout=max(0.0, left))
     try:
