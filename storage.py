@@ -16,6 +16,8 @@ A job is a folder. Its state is the folder that it is in, and every transition i
       reserve/             empty folders, for what must be done when no inode is left
       deleted              how many jobs of each status were deleted
       secret               random bytes, with which the API signs tickets
+      secret-key           encrypts the values of secrets in the folders of jobs
+      audit/DAY.jsonl      who did what: lines, only ever appended
       saved/NAME.json      saved commands: the fields of POST /jobs, with params, cron and zone
       schedules/           NAME.state: which of its times are done; NAME.runs: its jobs
       notices/             records/ID: what was noticed about a job; requests/ID.KIND: jobs to look
@@ -26,6 +28,10 @@ A job is a folder. Its state is the folder that it is in, and every transition i
        journal       what happened: lines, only ever appended       by the holder of its flock
        output.log    the job's output, unmodified                   by the job
        script        the command, if it begins with #!              by the worker, before each start
+       secrets       the values that readers mask,         by the worker, before it opens the log;
+                     encrypted                             removed once the log is masked on disk
+       secret-params values of secret params, encrypted    by the process that submits it; removed
+                                                           at the claim of the last attempt
        times         (time, size) samples of the log                by its supervisor
        cancel        a request to cancel the job                    by anybody
 

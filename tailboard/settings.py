@@ -26,6 +26,7 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_LOG_MAX_BYTES": ("bytes, without a unit,", values.BLOCK, None),
     "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
+    "TAILBOARD_AUDIT_DAYS": ("days", 0, DAYS_100_YEARS),
 }
 # If a systemd unit or a compose file refers to an undefined variable, the setting is
 # empty. That must not let everybody in.
@@ -62,6 +63,13 @@ class Settings:
     notify: str = ""  # the rules of jobs that have none, see notify_rules.parse_rules
     page: str = ""  # the URL of the page, for links in messages; see `Settings.page_url`
     job_env: str = ""  # variables that jobs get in any case, with commas between
+    secrets: str = ""  # the folder of the secrets that jobs name; "": $CREDENTIALS_DIRECTORY
+    audit_days: int = 365  # how long the lines of the audit log are kept; 0: no limit
+    user_header: str = ""  # the header in which a proxy names the visitor, such as Remote-User
+    group_header: str = ""  # the header in which it lists the visitor's groups
+    proxy_secret: str = ""  # with which a proxy proves that it has set these headers
+    proxies: str = ""  # addresses and networks of proxies, with commas between; "": loopback
+    users: str = ""  # the file with the roles of the users and groups that a proxy names
     # Used elsewhere: by the page, which reads them itself, and when the API starts.
     api: str = ""
     public_api: str = ""

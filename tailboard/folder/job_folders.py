@@ -27,9 +27,11 @@ from tailboard.job import Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, parse_journal
 from tailboard.judge import delay_before_start, judge
 from tailboard.logs import FileLog, Log, is_sparse, log_size_and_time, log_start
+from tailboard.masking import MaskedLog
 from tailboard.notices import Kind
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
+from tailboard.sealed import Sealer
 from tailboard.status import FINISHED, Status
 from tailboard.values import (
     FULL_ERRNOS,
@@ -199,10 +201,26 @@ class JobFolders(ABC):
         while True:
             folder = self.locate(job_id)[1]
             try:
-                return FileLog(f"{folder}/output.log")
+                return self._open_log_in(folder)
             except FileNotFoundError:
                 if os.path.isdir(folder):  # and has not just moved
                     raise
+
+    def _open_log_in(self, folder: str) -> Log:
+        """The log in a job's folder, masked if the job has secrets. FileNotFoundError if it has no
+        log, or has just moved."""
+        log = FileLog(f"{folder}/output.log")
+        try:
+            # Looked up after the log was opened: `secrets` is older than the log, and is removed
+            # only once the log is masked on the disk.
+            if os.path.lexists(f"{folder}/secrets"):
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                return MaskedLog(log, fd, Sealer(self.root).unseal)
+            os.stat(folder)  # FileNotFoundError: it has moved, so the path meant nothing
+        except BaseException:
+            log.close()
+            raise
+        return log
 
     # Reading
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tailboard.access_role import Role
 from tailboard.web.models import (
     Attention,
     Bulk,
@@ -76,6 +77,7 @@ class Operation(NamedTuple):
     """One method of one path."""
 
     access: Access
+    role: Role  # the least role that may send it
     id: str  # names the function in generated clients
     tag: str  # one of TAGS in openapi.py
     summary: str
@@ -93,6 +95,7 @@ class Operation(NamedTuple):
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/jobs"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listJobs",
         tag="jobs",
         summary="List jobs, newest first",
@@ -106,6 +109,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/jobs"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="submitJob",
         tag="jobs",
         summary="Submit a job",
@@ -121,6 +125,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/jobs/{job_id}"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getJob",
         tag="jobs",
         summary="Show a job, or wait for its end",
@@ -134,6 +139,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/jobs/{job_id}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="deleteJob",
         tag="jobs",
         summary="Delete a job that has ended",
@@ -142,6 +148,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/jobs/{job_id}/cancel"): Operation(
         Access.TOKEN,
+        Role.RUN,
         id="cancelJob",
         tag="jobs",
         summary="Cancel a job",
@@ -154,6 +161,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/jobs/{job_id}/rerun"): Operation(
         Access.TOKEN,
+        Role.RUN,
         id="rerunJob",
         tag="jobs",
         summary="Submit a job like this one",
@@ -172,6 +180,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/jobs/{job_id}/urgent"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="makeJobUrgent",
         tag="jobs",
         summary="Let a queued job start before the others",
@@ -181,6 +190,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/jobs/{job_id}/urgent"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="makeJobOrdinary",
         tag="jobs",
         summary="Let an urgent job start in its turn",
@@ -189,6 +199,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/bulk"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="chooseJobs",
         tag="jobs",
         summary="List the jobs to rerun, cancel or delete",
@@ -203,6 +214,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/names"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listNames",
         tag="jobs",
         summary="List the last runs of each name",
@@ -214,6 +226,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/attention"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listFailures",
         tag="jobs",
         summary="List recent failures by name",
@@ -226,6 +239,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/jobs/{job_id}/logs"): Operation(
         Access.TICKET_OR_TOKEN,
+        Role.READ,
         id="readLog",
         tag="logs",
         summary="Read, follow, search or download a log",
@@ -245,6 +259,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/jobs/{job_id}/explain"): Operation(
         Access.ALL_LOGS,
+        Role.READ,
         id="explainJob",
         tag="logs",
         summary="Explain a job by its log and by its earlier runs",
@@ -257,6 +272,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/jobs/{job_id}/diff"): Operation(
         Access.ALL_LOGS,
+        Role.READ,
         id="compareJobs",
         tag="logs",
         summary="Compare a job's log with that of another job, line by line",
@@ -271,6 +287,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="searchLogs",
         tag="logs",
         summary="Find lines in all logs, newest jobs first",
@@ -283,6 +300,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/jobs/{job_id}/ticket"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="createLogTicket",
         tag="logs",
         summary="Create a ticket for the log of one job",
@@ -293,6 +311,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/ticket"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="createTicket",
         tag="logs",
         summary="Create a ticket for the log of any job",
@@ -303,6 +322,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/saved"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listSavedCommands",
         tag="saved commands",
         summary="List saved commands",
@@ -312,6 +332,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/saved/{name}"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getSavedCommand",
         tag="saved commands",
         summary="Show a saved command",
@@ -321,6 +342,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("put", "/saved/{name}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="saveCommand",
         tag="saved commands",
         summary="Save a command",
@@ -340,6 +362,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/saved/{name}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="deleteSavedCommand",
         tag="saved commands",
         summary="Delete a saved command",
@@ -348,6 +371,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/saved/{name}/run"): Operation(
         Access.TOKEN,
+        Role.RUN,
         id="runSavedCommand",
         tag="saved commands",
         summary="Run a saved command",
@@ -361,6 +385,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/queues"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listQueues",
         tag="queues",
         summary="List queues",
@@ -369,6 +394,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("put", "/queues/{queue}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="changeQueue",
         tag="queues",
         summary="Set the limit of a queue",
@@ -381,6 +407,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("put", "/queues/{queue}/pause"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="pauseQueue",
         tag="queues",
         summary="Pause a queue",
@@ -392,6 +419,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/queues/{queue}/pause"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="resumeQueue",
         tag="queues",
         summary="Resume a queue",
@@ -400,6 +428,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/notifications"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listNotifications",
         tag="notifications",
         summary="List recent notifications, newest first",
@@ -412,6 +441,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/notifications/targets"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listTargets",
         tag="notifications",
         summary="List the named URLs",
@@ -420,6 +450,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("put", "/notifications/targets/{target}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="setTarget",
         tag="notifications",
         summary="Name a URL",
@@ -430,6 +461,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/notifications/targets/{target}"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="removeTarget",
         tag="notifications",
         summary="Remove the name of a URL",
@@ -439,6 +471,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/notifications/test"): Operation(
         Access.TOKEN,
+        Role.ALL,
         id="testTarget",
         tag="notifications",
         summary="Send a test message",
@@ -451,6 +484,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/me"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getMe",
         tag="service",
         summary="Show whose token this is",
@@ -463,6 +497,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("post", "/sessions"): Operation(
         Access.TOKEN_ITSELF,
+        Role.READ,
         id="startSession",
         tag="service",
         summary="Sign in",
@@ -476,6 +511,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", "/sessions/current"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="endSession",
         tag="service",
         summary="Sign out",
@@ -485,6 +521,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/workers"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="listWorkers",
         tag="service",
         summary="List workers and machines",
@@ -493,6 +530,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/healthz"): Operation(
         Access.OPEN,
+        Role.READ,
         id="getHealth",
         tag="service",
         summary="Report health",
@@ -501,6 +539,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/metrics"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getMetrics",
         tag="service",
         summary="Report metrics for Prometheus",
@@ -508,6 +547,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getRoot",
         tag="service",
         summary="Identify this API",
@@ -515,6 +555,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("get", "/openapi.json"): Operation(
         Access.TOKEN,
+        Role.READ,
         id="getOpenapi",
         tag="service",
         summary="Describe this API",

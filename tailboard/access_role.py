@@ -1,0 +1,18 @@
+"""The roles of people and programs that use the API: what each of them may do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a visitor may do. Each role includes the ones before it."""
+
+    READ = "read"  # read everything but the audit log, and get tickets
+    RUN = "run"  # also start saved commands, and cancel and rerun their jobs
+    ALL = "all"
+
+    def includes(self, other: Role) -> bool:
+        """Does somebody with this role have the other one, too?"""
+        order = list(Role)
+        return order.index(self) >= order.index(other)

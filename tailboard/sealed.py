@@ -1,0 +1,50 @@
+"""Values of secrets as they are stored: encrypted with a key that only the worker's user can read.
+
+A file with such values is useless without `secret-key`, for example in a backup of jobs or in a
+copy of one job's folder. cryptography is imported only if a job has secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+
+from tailboard.files import fsync_folder, make_once, read_small
+
+KEY_FILE = "secret-key"
+
+
+class Sealer:
+    """Encrypts and decrypts values with the key in a folder."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def seal(self, values: Mapping[str, bytes]) -> bytes:
+        """The values, encrypted. Makes the key if there is none yet. OSError if that fails."""
+        from cryptography.fernet import Fernet  # imported here: it takes memory and time
+
+        text = json.dumps({name: value.decode("latin-1") for name, value in values.items()})
+        return Fernet(self._make_key()).encrypt(text.encode())
+
+    def unseal(self, sealed: bytes) -> dict[str, bytes]:
+        """The values that `seal` has encrypted. ValueError if they are damaged or were encrypted
+        with another key; OSError if the key cannot be read."""
+        from cryptography.fernet import Fernet, InvalidToken
+
+        try:
+            found = json.loads(Fernet(read_small(self._path())).decrypt(sealed))
+            return {name: value.encode("latin-1") for name, value in found.items()}
+        except (InvalidToken, ValueError):
+            raise ValueError(f"the values do not fit the key in {self._path()}") from None
+
+    def _make_key(self) -> bytes:
+        from cryptography.fernet import Fernet
+
+        if not os.path.lexists(self._path()):
+            make_once(self._path(), Fernet.generate_key(), f"{self.root}/tmp")
+            fsync_folder(self.root)
+        return read_small(self._path())
+
+    def _path(self) -> str:
+        return f"{self.root}/{KEY_FILE}"
