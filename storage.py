@@ -28,10 +28,8 @@ A job is a folder. Its state is the folder that it is in, and every transition i
        journal       what happened: lines, only ever appended       by the holder of its flock
        output.log    the job's output, unmodified                   by the job
        script        the command, if it begins with #!              by the worker, before each start
-       secrets       the values that readers mask,         by the worker, before it opens the log;
-                     encrypted                             removed once the log is masked on disk
-       secret-params values of secret params, encrypted    by the process that submits it; removed
-                                                           at the claim of the last attempt
+       secrets       values that readers mask, encrypted            by the worker, before the log
+       secret-params values of secret params, encrypted             by the process that submits it
        times         (time, size) samples of the log                by its supervisor
        cancel        a request to cancel the job                    by anybody
 
@@ -44,6 +42,7 @@ so a torn line spoils only itself.
 Lock rule: only the holder of the journal's flock moves the folder or appends `claimed` and `ended`.
 The shim holds it as long as it lives, so a free lock proves that the shim is dead.
 Supervisor rule: only the holder of the flock on `times` signals, writes `stopping` and records.
+Secret rule: `secrets` is older than the log, and is removed only once the log is masked on disk.
 Crash rule: the process that gets the lock reads the folder again, and `judge`, one pure function,
 decides where it belongs. Whatever a crash or a power cut undid is then done again, so a crash is
 harmless at any moment.
