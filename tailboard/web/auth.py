@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from flask import Flask, Response, abort, current_app, g, request
 
 from tailboard.sessions import is_session_key
-from tailboard.web.operations import Access, match_operations
+from tailboard.web.operations import Access
 from tailboard.web.requests import has_body
+from tailboard.web.route_match import match_operations
 from tailboard.web.sign_in import find_session
 from tailboard.web.state import state
 from tailboard.web.tickets import ANY_LOG, Ticket, read_ticket

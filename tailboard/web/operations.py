@@ -1,17 +1,13 @@
 """The table of the API's operations: who can call each one, its parameters and its responses.
 
-At the start the API reads from it which access each route needs; openapi.py describes the API
-from it."""
+At the start the API reads from it which access each route needs, see route_match.py; openapi.py
+describes the API from it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
-
-from flask import Flask
-from werkzeug.routing import Rule
 
 from tailboard.access_role import Role
 from tailboard.web.models import (
@@ -562,27 +558,3 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"200": "application/json"},
     ),
 }
-
-
-def match_operations(app: Flask) -> dict[str, Access]:
-    """The access of each route of the application, by its endpoint. ValueError unless each route
-    has an entry in OPERATIONS and each entry has a route."""
-    served = {key: rule.endpoint for rule in app.url_map.iter_rules() for key in served_by(rule)}
-    for method, path in sorted(served.keys() - OPERATIONS.keys()):
-        route = f"{method.upper()} {path}"
-        raise ValueError(f"the route {route} declares no access: OPERATIONS has no entry for it")
-    for method, path in sorted(OPERATIONS.keys() - served.keys()):
-        raise ValueError(f"OPERATIONS has {method.upper()} {path}, which no route serves")
-    declared: dict[str, Access] = {}
-    for key, endpoint in served.items():
-        access = OPERATIONS[key].access
-        if declared.setdefault(endpoint, access) is not access:
-            raise ValueError(f"the routes of {endpoint} declare different access in OPERATIONS")
-    return declared
-
-
-def served_by(rule: Rule) -> list[tuple[str, str]]:
-    """The keys in OPERATIONS that this rule serves. Flask adds HEAD and OPTIONS itself."""
-    path = re.sub("<(.*?)>", r"{\1}", rule.rule)
-    methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    return [(method.lower(), path) for method in sorted(methods)]

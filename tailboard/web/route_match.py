@@ -1,0 +1,34 @@
+"""Which entry of OPERATIONS belongs to which route of the application."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from tailboard.web.operations import OPERATIONS, Access
+
+
+def match_operations(app: Flask) -> dict[str, Access]:
+    """The access of each route of the application, by its endpoint. ValueError unless each route
+    has an entry in OPERATIONS and each entry has a route."""
+    served = {key: rule.endpoint for rule in app.url_map.iter_rules() for key in served_by(rule)}
+    for method, path in sorted(served.keys() - OPERATIONS.keys()):
+        route = f"{method.upper()} {path}"
+        raise ValueError(f"the route {route} declares no access: OPERATIONS has no entry for it")
+    for method, path in sorted(OPERATIONS.keys() - served.keys()):
+        raise ValueError(f"OPERATIONS has {method.upper()} {path}, which no route serves")
+    declared: dict[str, Access] = {}
+    for key, endpoint in served.items():
+        access = OPERATIONS[key].access
+        if declared.setdefault(endpoint, access) is not access:
+            raise ValueError(f"the routes of {endpoint} declare different access in OPERATIONS")
+    return declared
+
+
+def served_by(rule: Rule) -> list[tuple[str, str]]:
+    """The keys in OPERATIONS that this rule serves. Flask adds HEAD and OPTIONS itself."""
+    path = re.sub("<(.*?)>", r"{\1}", rule.rule)
+    methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    return [(method.lower(), path) for method in sorted(methods)]
