@@ -42,13 +42,14 @@ def without_code(text: str) -> str:
 
 
 def paragraphs(path: Path) -> Iterator[list[str]]:
-    """The paragraphs and list items of a text, as lists of lines; no tables and no code."""
+    """The paragraphs and list items of a text, as lists of lines; no tables, no code and no
+    footnotes."""
     lines: list[str] = []
     for line in without_code(path.read_text()).split("\n"):
         if lines and (not line.strip() or line.startswith(("#", "|")) or is_item(line)):
             yield lines
             lines = []
-        if line.strip() and not line.startswith(("#", "|", "![")):
+        if line.strip() and not line.startswith(("#", "|", "![", "[^")):
             lines.append(line)
     if lines:
         yield lines

@@ -1,0 +1,155 @@
+"""The promises of docs/security.md: each names its tests. Here are also the tests of those promises
+that belong to no other file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Site, receive, serve_site
+from page_site import Site as PageSite
+from page_site import log_of, visit
+from playwright.sync_api import Page, Request, expect
+from test_docs import is_item, without_code
+from web import follow, is_problem, token_line
+
+from tailboard import sessions
+from tailboard.web import bodies, log_follow, server
+
+SECURITY = ROOT / "docs" / "security.md"
+# Sections that explain or instruct.
+NO_PROMISES = {
+    "Security",
+    "Why not a cookie?",
+    "How to make them",
+    "Not protected",
+    "The tests of these promises",
+}
+NOTE = re.compile(r"\[\^([a-z-]+)\]")
+DEFINITION = re.compile(r"^\[\^([a-z-]+)\]: (.+)$", re.M)
+TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """(the heading above it, its text) of each paragraph, list item and row of a table."""
+    heading, lines = "", [""]
+    for line in [*without_code(path.read_text()).split("\n"), ""]:
+        if lines and (not line.strip() or line.startswith(("#", "|", "[^")) or is_item(line)):
+            yield heading, " ".join(lines)
+            lines = []
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.strip():
+            lines.append(line.strip())
+
+
+def promises() -> list[str]:
+    """The texts that must name a test: all but the heads of tables, and explanations."""
+    found = [text for heading, text in blocks(SECURITY) if heading not in NO_PROMISES]
+    heads = {f"| {names} |" for names in ("Limit | Value", "--- | ---", "--- | --- | ---")}
+    return [text for text in found if text.strip() and text not in heads]
+
+
+def definitions() -> dict[str, list[tuple[str, str]]]:
+    """The tests of each note, as (file, function)."""
+    return {name: TEST.findall(tests) for name, tests in DEFINITION.findall(SECURITY.read_text())}
+
+
+def test_each_promise_names_its_tests() -> None:
+    assert len(promises()) > 40
+    known = definitions()
+    for text in promises():
+        assert NOTE.search(text), f"no test is named for: {text}"
+    used = set(NOTE.findall(re.sub(DEFINITION, "", SECURITY.read_text())))
+    assert used == set(known)
+
+
+def test_each_test_that_a_promise_names_exists() -> None:
+    for name, tests in definitions().items():
+        assert tests, f"[^{name}] names no test"
+        for file, function in tests:
+            text = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"^def {function}\(", text, re.M), f"[^{name}]: {file}::{function}"
+
+
+# --- Limits ---------------------------------------------------------------------------------------
+
+
+def test_the_limits_on_the_page_are_those_of_the_code() -> None:
+    rows = dict(re.findall(r"^\| (Time .*?) \| (\d+) seconds", SECURITY.read_text(), re.M))
+    keepalive = round(log_follow.KEEPALIVE_INTERVAL)
+    assert {limit: int(seconds) for limit, seconds in rows.items()} == {
+        "Time to send the head of a request": server.HEADER_TIME,
+        "Time to send the body of a request": bodies.BODY_TIME,
+        "Time to accept the next bytes of an answer": server.CLIENT_TIME,
+        "Time after which an idle connection is closed": server.HEADER_TIME,
+        "Time until the API notices that a follower has disconnected": keepalive,
+        "Time until the API exits after SIGTERM, even while logs are being followed": (
+            server.STOP_TIME + 1  # to end its second process
+        ),
+    }
+    text = SECURITY.read_text()
+    assert f"accepts {server.MAX_CONNECTIONS:,} connections at once" in text
+    assert f"ends after {sessions.SESSION_AGE // 86_400} days" in text
+    assert f"more than {sessions.MAX_SESSIONS:,} newer sessions" in text
+
+
+ANNA, BEN = "annas-own-token", "bens-own-token"
+
+
+@pytest.fixture(scope="module")
+def named_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An API with named tokens that soon closes idle connections."""
+    base = tmp_path_factory.mktemp("promises")
+    tokens = base / "tokens"
+    tokens.write_text(token_line("anna", ANNA) + token_line("ben", BEN))
+    quick = "tailboard.web.server.HEADER_TIME=1"
+    with serve_site(base, quick, TAILBOARD_TOKENS=str(tokens)) as site:
+        site.headers["Authorization"] = f"Bearer {ANNA}"
+        yield site
+
+
+def test_an_idle_connection_is_closed(named_site: Site) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for begun in (b"", request):
+        with named_site.connect(begun, timeout=60) as connection:
+            answer = receive(connection)  # until the server closes it
+        assert answer.count(b"HTTP/1.1 ") == (1 if begun else 0), answer
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_follower_whose_token_is_revoked_follows_until_the_end(named_site: Site) -> None:
+    claim = named_site.job_maker.running(b"begin\n")
+    ben = {"Authorization": f"Bearer {BEN}"}
+    stream = follow(named_site, claim.job.id, **ben)
+    stream.has(b"begin\n")
+    (named_site.folder.parent / "tokens").write_text(token_line("anna", ANNA))
+    is_problem(named_site.get("/jobs", headers=ben), 401)
+    named_site.job_maker.write(claim, b"more\n")
+    stream.has(b"more\n")
+    named_site.job_maker.finish(claim)
+    assert stream.rest() == b"begin\nmore\n"
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing_from_other_servers(page_site: PageSite, page: Page) -> None:
+    job = page_site.submit("echo 'see https://elsewhere.test/x.js'", "only from here")
+    loaded: list[str] = []
+
+    def note(request: Request) -> None:
+        loaded.append(request.url)
+
+    page.on("request", note)
+    try:
+        visit(page, f"{page_site.url}/?job={job.id}")
+        expect(log_of(page)).to_contain_text("elsewhere.test")
+    finally:
+        page.remove_listener("request", note)
+    ours = (f"{page_site.url}/", f"{page_site.api}/", page_site.url.replace("http", "ws"), "data:")
+    assert loaded and not [url for url in loaded if not url.startswith((*ours, "blob:"))]
