@@ -30,6 +30,7 @@ CORE_OF_THE_PAGE = {  # what the page may import from the core
     "tailboard.job",  # the declaration of the options
     "tailboard.job_option",
     "tailboard.notify_rules",  # how the API masks URLs
+    "tailboard.proxy_headers",  # which user a proxy names
     "tailboard.roles",  # where static/ is
     "tailboard.sessions",  # the form of a session key
     "tailboard.settings",
